@@ -165,7 +165,7 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert {name for name, tokens in again.items() if tokens} == asked | partly  # all else was there already
     assert all(again[name] == written[name] for name in asked)
     assert again["edgejury, minus review"] == written["edgejury, minus review"] - written[VOTE]  # the chair single
-    # the texts are the same, and so is what is asked of them; without a role one opinion is a sample of self-consistency
+    # the texts are the same, and so is what is asked of them; without a role one opinion is a plain sample
     assert again["edgejury, minus roles"] == written[VOTE] - 8
     assert again["edgejury, minus shuffled answers"] < written["edgejury"] - written[VOTE]
     calls = {name: row["calls"] for name, row in costs.items()}
