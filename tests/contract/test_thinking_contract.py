@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.thinking_cells import SETTINGS, KindSessions, cell_names, kind_sessions
+from support.thinking_cells import KindSessions, kind_sessions, tested_cells
 from support.thinking_server import KINDS, RIGHT, Kind
 
 
@@ -20,8 +20,7 @@ def sessions() -> Iterator[KindSessions]:
         yield opened
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", cell_names())
+@pytest.mark.parametrize(("name", "setting"), tested_cells())
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
 def test_invariants_of_thinking_models(sessions: KindSessions, kind: Kind, name: str, setting: str) -> None:
     result = sessions.run(kind, name, setting)

@@ -44,8 +44,9 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "tight": {"budget": {"tokens": 600}},
     "cut": {"thinking_tokens": 64},
 }
-"""Settings of a run, by name; under the last two, thoughts are also long (`LONG_WORDS`)."""
-WORDS, LONG_WORDS = 40, 400
+"""Settings of a run, by name; under the last two, thoughts are also long."""
+WORDS, CUT_WORDS, LONG_WORDS = 24, 100, 400
+"""Words of a thought: by default, more than the limit of `cut`, and as many as the budget of `tight` hardly covers."""
 
 VERIFIERS = ("davinci", "edgejury")
 
@@ -69,7 +70,8 @@ FEW_SAMPLES = (
     "weighted-vote",
 )
 PARAMETERS: Mapping[str, dict[str, Any]] = {
-    **{name: {"n": 4} for name in FEW_SAMPLES},
+    **{name: {"n": 3} for name in FEW_SAMPLES},
+    **{name: {"n": 2} for name in ("best-of-n", "weighted-vote")},  # each sample is evaluated by 16 more
     "astar": {"k": 2},
     "beam": {"width": 2, "k": 2},
     "dvts": {"subtrees": 2, "k": 2},
@@ -200,7 +202,7 @@ class KindSession:
         servers = (self.server, self.small_server)
         for server in servers:
             server.reset()
-            server.thought_words = LONG_WORDS if setting in ("tight", "cut") else WORDS
+            server.thought_words = {"tight": LONG_WORDS, "cut": CUT_WORDS}.get(setting, WORDS)
         recorder = _Recorder()
         answer: Answer | None = None
         error: ReasonError | None = None
@@ -353,3 +355,15 @@ def kind_sessions() -> Iterator[KindSessions]:
 def cell_names() -> list[str]:
     """Strategies, variants of them, and verifiers as "verify: NAME"."""
     return [*strategies(), *VARIANTS, *(f"verify: {name}" for name in VERIFIERS)]
+
+
+CUT_NAMES = (
+    *("adaptive", "beam", "cot", "edgejury", "glimprouter", "rpc", "self-consistency"),
+    *("verify: davinci", "verify: edgejury"),
+)
+"""Cells that are tested under `cut`: one of each way of sampling. The benchmark runs all."""
+
+
+def tested_cells() -> list[tuple[str, str]]:
+    """The cells that the contract tests run on each kind: name and setting."""
+    return [(name, at) for name in cell_names() for at in SETTINGS if at != "cut" or name in CUT_NAMES]
