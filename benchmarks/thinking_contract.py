@@ -82,7 +82,10 @@ def _conclusion(results: Results, seconds: float) -> str:
 
 def _title(setting: str) -> str:
     options = SETTINGS[setting]
-    return "Defaults" if not options else f"`{setting}`: " + ", ".join(f"{k} {v}" for k, v in options.items())
+    flat = {
+        key: " ".join(map(str, *value.items())) if isinstance(value, dict) else value for key, value in options.items()
+    }
+    return "Defaults" if not flat else f"`{setting}`: " + ", ".join(f"{k} {v}" for k, v in flat.items())
 
 
 def cell_table(results: Results, kinds: Sequence[str], names: Sequence[str], setting: str) -> str:
