@@ -83,7 +83,8 @@ def _conclusion(results: Results, seconds: float) -> str:
 def _title(setting: str) -> str:
     options = SETTINGS[setting]
     flat = {
-        key: " ".join(map(str, *value.items())) if isinstance(value, dict) else value for key, value in options.items()
+        key: " ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        for key, value in options.items()
     }
     return "Defaults" if not flat else f"`{setting}`: " + ", ".join(f"{k} {v}" for k, v in flat.items())
 
