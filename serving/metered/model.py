@@ -634,7 +634,7 @@ class MeteredModel:
                 request=chunk.request,
                 sample=chunk.sample_index,
                 text=chunk.text,
-                tokens=len(chunk.token_ids),
+                tokens=len(chunk.token_ids) or chunk.tokens,
                 thought=chunk.thought,
             )
             self._run.emit(delta, parent=call.number)
