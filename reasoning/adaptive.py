@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from ..core.errors import BudgetExceeded, InvalidResponse, UserError
 from ..core.events import CandidateAdded, StrategyNote
@@ -30,7 +30,7 @@ from .conclude import conclude
 from .early_exit import SegmentedSampler
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator
-from .stopping import Beta, EarlyExit, NoStop, SelfEvaluated, StoppingRule, Tally, rule_of_name
+from .stopping import Beta, EarlyExit, NoStop, SelfEvaluated, StoppingRule, Tally, ThoughtStopping
 from .strategy import Models, Parameters, Stability
 
 CALIBRATED_THRESHOLD = 0.85
@@ -97,15 +97,7 @@ class Adaptive:
         ] = ()
         keep: Annotated[float, Field(gt=0, le=1, description="share of the live samples that is continued")] = 0.5
         # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
-        stopping: Annotated[
-            NoStop | EarlyExit,
-            Field(
-                discriminator="rule",
-                description="none, or early-exit, which ends a thought at a trial answer",
-                exclude_if=lambda value: isinstance(value, NoStop),
-            ),
-            BeforeValidator(rule_of_name),
-        ] = NoStop()
+        stopping: ThoughtStopping = NoStop()
         instruction: Annotated[
             str | None, Field(description="text after the question; by default the chain-of-thought trigger")
         ] = None

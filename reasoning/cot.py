@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
 from ..core.events import CandidateAdded
@@ -23,7 +23,7 @@ from .candidates import read_candidate
 from .conclude import conclude, conclusion_request, with_conclusion
 from .early_exit import SegmentedSampler
 from .prompts import question_prompt, step_by_step_instruction
-from .stopping import EarlyExit, NoStop, rule_of_name
+from .stopping import EarlyExit, NoStop, ThoughtStopping
 from .strategy import Models, Parameters, Stability
 
 JSON_INSTRUCTION = "Write this answer as JSON of the form that was asked for, and nothing else."
@@ -64,15 +64,7 @@ class ChainOfThought:
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
         two_stage: Annotated[bool, Field(description="prompt for the answer if the chain states none")] = False
         # excluded from dumps if unset, so that keys of runs and evaluations without them stay short
-        stopping: Annotated[
-            NoStop | EarlyExit,
-            Field(
-                discriminator="rule",
-                description="none, or early-exit, which ends a thought at a trial answer",
-                exclude_if=lambda value: isinstance(value, NoStop),
-            ),
-            BeforeValidator(rule_of_name),
-        ] = NoStop()
+        stopping: ThoughtStopping = NoStop()
         logprobs: Annotated[
             bool,
             Field(

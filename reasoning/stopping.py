@@ -422,6 +422,17 @@ class EarlyExit(StoppingRule):
         return self.chains.round_size(tally, remaining)
 
 
+ThoughtStopping = Annotated[
+    NoStop | EarlyExit,
+    Field(
+        discriminator="rule",
+        description="none, or early-exit, which ends a thought at a trial answer",
+        exclude_if=lambda value: isinstance(value, NoStop),
+    ),
+    BeforeValidator(rule_of_name),
+]
+"""The stopping rules of a strategy that samples no fixed number of chains; in no dump if unset."""
+
 Stopping = Annotated[
     NoStop | Agreement | Beta | Dirichlet | SelfEvaluated | OnlineConfidence | EarlyExit,
     Field(discriminator="rule"),

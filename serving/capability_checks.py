@@ -17,7 +17,7 @@ from ..core.errors import BackendError, CapabilityMissing, ContextTooLong, Reaso
 from ..core.messages import Completion, Frozen, LogitsProcessorSpec, Prompt, Request, SamplingParams, Usage
 from .kv_store import kv_store_of
 from .model import Capabilities, LanguageModel, Listener
-from .profiles.profile import QUICK_THINKING_TOKENS, ModelProfile
+from .profiles.profile import ModelProfile
 from .structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from .tool_calls import TRIAL_TOOL
 from .worker_group import GroupStep, SupportsWorkers, WorkerGroupConfig, WorkerInput, WorkerToken
@@ -35,13 +35,7 @@ def trial_sampling(profile: ModelProfile, **sampling: Any) -> SamplingParams:
         profile: The model's profile.
         sampling: Fields of `SamplingParams`.
     """
-    fields: dict[str, Any] = {"seed": 0, "default_temperature": 0.0}
-    if profile.can_think and profile.can_skip_thinking:
-        fields["effort"] = "none"
-    elif profile.can_think:
-        room = max(QUICK_THINKING_TOKENS, profile.min_thinking_tokens)
-        fields |= {"effort": profile.lowest_effort, "thinking_tokens": room}
-    return SamplingParams(**fields | sampling)
+    return SamplingParams(**{"seed": 0, "default_temperature": 0.0, **profile.quick_fields, **sampling})
 
 
 class ModelUnderTest:

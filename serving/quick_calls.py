@@ -14,7 +14,7 @@ from ..core.messages import Completion, NextTokenDistribution, Prompt, Request, 
 from .entropy import min_entropy
 from .metered.model import MeteredModel
 from .model import Capabilities, LanguageModel
-from .profiles.profile import QUICK_THINKING_TOKENS, ModelProfile
+from .profiles.profile import ModelProfile, quick_sampling
 
 JUDGE_REMEDY = "name another model with --judge-model (judge_model= in Python)"
 
@@ -37,18 +37,7 @@ def quick_params(model: LanguageModel, *, max_tokens: int, **params: Any) -> Sam
             run.degrade(f"{e.message}: {e.hint}")
             is_thought = run.ledger.remaining("thinking_tokens") < run.ledger.remaining("tokens")
             raise run.ledger.exceeded("thinking_tokens" if is_thought else "tokens") from e
-    profile = model.capabilities.profile
-    params = {"default_temperature": 0.0, "max_tokens": max_tokens, **params}
-    if profile.can_think and profile.can_skip_thinking:
-        params["effort"] = "none"
-    elif profile.can_think:
-        params |= {"effort": profile.lowest_effort, "thinking_tokens": quick_thinking_tokens(profile)}
-    return SamplingParams(**params)
-
-
-def quick_thinking_tokens(profile: ModelProfile) -> int:
-    """Maximum tokens of the thought of a quick call; 0 if the model can answer without one."""
-    return 0 if profile.can_skip_thinking else max(QUICK_THINKING_TOKENS, profile.min_thinking_tokens)
+    return quick_sampling(model.capabilities.profile, max_tokens=max_tokens, **params)
 
 
 def quick_capabilities(model: LanguageModel) -> Capabilities:

@@ -17,7 +17,7 @@ from ...core.json_schema import JsonSchema, enum_schema, object_schema
 from ...core.messages import NextTokenDistribution, Prompt, Request
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
-from ...serving.quick_calls import first_tokens, quick_params, quick_thinking_tokens, report_cut
+from ...serving.quick_calls import first_tokens, quick_params, report_cut
 from . import prompts
 from .prompts import Conversation, PathStep
 
@@ -147,7 +147,7 @@ class ThoughtJudge:
 
     def max_tokens_per_thought(self, *, notes: bool) -> int:
         """Maximum tokens generated for judging one step."""
-        thought = quick_thinking_tokens(self._model.profile)
+        thought = self._model.profile.quick_thinking_tokens
         if self._judging == "digits":
             return 0 if self._reads_next_token else thought + 1
         return (thought + self._tokens) * (2 if notes and self._judging == "separate" else 1)

@@ -20,7 +20,7 @@ from ..entropy import min_entropy
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
 from ..profiles.detect import RENDERS, profile_of_renders
-from ..profiles.profile import QUICK_THINKING_TOKENS, ModelProfile, Parameter
+from ..profiles.profile import ModelProfile, Parameter
 from ..structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from ..thoughts import COMMON_TAGS
 from ..tool_calls import TRIAL_TOOL
@@ -432,8 +432,7 @@ async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTrait
         profile, default_temperature=0.0, max_tokens=TRIAL_TOKENS, seed=SEED, json_schema=TRIAL_SCHEMA
     )
     if not profile.can_skip_thinking:
-        room = {"effort": profile.lowest_effort, "thinking_tokens": QUICK_THINKING_TOKENS}
-        sampling = sampling.model_copy(update=room)
+        sampling = sampling.model_copy(update=profile.quick_fields)
     try:
         [[completion]] = await able.generate([Request(prompt=PROMPT.with_prefix(""), sampling=sampling)])
     except (BackendError, CapabilityMissing, UserError):  # refused

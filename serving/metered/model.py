@@ -38,7 +38,7 @@ from ...core.run import Run
 from ...core.store.protocol import StoredCall, call_key
 from ..logits_processors.groups import lockstep_groups
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance
-from ..profiles.profile import QUICK_THINKING_TOKENS, ModelProfile, check_sampling
+from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..streaming import stream_of
 from ..worker_group import SupportsWorkers, WorkerGroupConfig
 from .calls import CallInFlight, CallWriter, JsonObject, RecordedCalls, ResponseCodec
@@ -201,20 +201,15 @@ class MeteredModel:
             UserError: It has to think, and the budget has no room for it.
         """
         profile = self.profile
-        params = {"default_temperature": 0.0, "max_tokens": max_tokens, **params}
-        if not profile.can_think:
-            return SamplingParams(**params)
-        if profile.can_skip_thinking:
-            return SamplingParams(**params, effort="none")
-        room = max(QUICK_THINKING_TOKENS, profile.min_thinking_tokens)
-        ledger = self._run.ledger
-        if min(ledger.remaining("tokens"), ledger.remaining("thinking_tokens") + max_tokens) < room + max_tokens:
+        room, ledger = profile.quick_thinking_tokens, self._run.ledger
+        left = ledger.remaining("tokens"), ledger.remaining("thinking_tokens")
+        if room and min(left[0], left[1] + max_tokens) < room + max_tokens:
             raise UserError(
                 f"{self.name} cannot answer without thinking, which takes up to {room + max_tokens} tokens; the budget "
-                f"has {min(ledger.remaining('tokens'), ledger.remaining('thinking_tokens')):g} left",
+                f"has {min(left):g} left",
                 hint="name --judge-model (judge_model= in Python), or raise the budget",
             )
-        return SamplingParams(**params, effort=profile.lowest_effort, thinking_tokens=room)
+        return quick_sampling(profile, max_tokens=max_tokens, **params)
 
     def workers(self, config: WorkerGroupConfig) -> MeteredWorkers:
         """Workers that read one another's cache; they start with their first step.

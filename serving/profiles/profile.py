@@ -111,6 +111,20 @@ class ModelProfile(Frozen):
         """The least effort that it accepts; None if it takes no effort."""
         return next((effort for effort in EFFORTS if effort in self.efforts), None)
 
+    @property
+    def quick_thinking_tokens(self) -> int:
+        """Maximum tokens of the thought of a quick call; 0 if the model can answer without one."""
+        return 0 if self.can_skip_thinking else max(QUICK_THINKING_TOKENS, self.min_thinking_tokens)
+
+    @property
+    def quick_fields(self) -> dict[str, Any]:
+        """Fields of `SamplingParams` with which it thinks as little as it can: not at all, or with the least effort."""
+        if not self.can_think:
+            return {}
+        if self.can_skip_thinking:
+            return {"effort": "none"}
+        return {"effort": self.lowest_effort, "thinking_tokens": self.quick_thinking_tokens}
+
     def starts_thinking(self, prompt: Prompt, effort: Effort | None) -> bool:
         """Whether the response to a prompt begins with a thought, or inside one."""
         if prompt.text is not None or not self.can_think:
@@ -168,6 +182,11 @@ class ModelProfile(Frozen):
             return ""
         text = self.model_dump_json(include={"thinks", "efforts", "thought", "open_tag", "close_tag"})
         return "+thinks" + hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def quick_sampling(profile: ModelProfile, *, max_tokens: int, **params: Any) -> SamplingParams:
+    """Parameters of a quick call on a model, without a budget (see `MeteredModel.quick`)."""
+    return SamplingParams(**{"default_temperature": 0.0, "max_tokens": max_tokens, **params, **profile.quick_fields})
 
 
 def check_sampling(profile: ModelProfile, model: str, sampling: SamplingParams, *, thinking: bool) -> None:

@@ -27,7 +27,7 @@ from ...reasoning.retrieval.protocol import Snippet
 from ...reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
 from ...reasoning.self_evaluation import MIN_COVERAGE, MIN_TOP_LOGPROBS, TOP_LOGPROBS
 from ...serving.model import LanguageModel
-from ...serving.quick_calls import first_tokens, quick_capabilities, quick_params, quick_thinking_tokens, report_cut
+from ...serving.quick_calls import first_tokens, quick_capabilities, quick_params, report_cut
 from ..types import Label, Support, support
 from .protocol import Pair
 
@@ -265,7 +265,7 @@ class JudgeEntailment:
         if context is None:
             return MAX_WORDS
         completion_tokens = 0 if self._has_distribution else self._config.max_tokens
-        completion_tokens += quick_thinking_tokens(self._capabilities.profile)
+        completion_tokens += self._capabilities.profile.quick_thinking_tokens
         num_tokens = context - _OTHER_TOKENS - completion_tokens
         return max(1, min(MAX_WORDS, int(num_tokens / _TOKENS_PER_WORD)))
 
