@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,18 +94,24 @@ class PullModelOptions:
 @models_app.command()
 @option_model
 def pull(options: PullModelOptions) -> None:
-    """Download a model and convert it if needed. Ctrl-C cancels and removes partial files."""
+    """Download a model and convert it if needed. Ctrl-C cancels and removes partial files.
+
+    Encoders with a short name are downloaded too: local/all-mpnet-base-v2 is what the judge base needs.
+    """
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
+    from ..serving.encoders.files import find_encoder
+    from ..serving.model_files.catalogue import KNOWN_ENCODERS
     from ..serving.model_files.downloads import run_pull
     from ..serving.model_files.find import directory_bytes, find_model
 
     settings = load_settings()
+    find = partial(find_encoder, sentence=True) if options.name in KNOWN_ENCODERS else find_model
 
     async def run() -> Any:
         with stage_bar(_plain_reporter(), of_bytes=True) as progress:
             return await run_pull(
-                lambda cancel: find_model(options.name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+                lambda cancel: find(options.name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
             )
 
     try:

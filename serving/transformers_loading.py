@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,19 @@ def load_weights(kind: Any, directory: Path, dtype: Dtype, device: Device, **mor
             hint="it is another kind of model than in its configuration, or incomplete",
         )
     return model.to(where).eval()
+
+
+def special_token_splitter(tokenizer: Any) -> Callable[[str], str]:
+    """A function that splits a tokenizer's special tokens in a text by a space, so that they are read as plain text.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+    """
+    tokens = sorted({str(token) for token in tokenizer.all_special_tokens if str(token)}, key=len, reverse=True)
+    if not tokens:
+        return str
+    pattern = re.compile("|".join(map(re.escape, tokens)))
+    return lambda text: pattern.sub(lambda match: f"{match[0][:1]} {match[0][1:]}" if len(match[0]) > 1 else " ", text)
 
 
 @contextmanager

@@ -93,6 +93,29 @@ async def load_cross_encoder(name: str, settings: Settings, progress: Progress |
     )
 
 
+async def load_minicheck(name: str, settings: Settings, progress: Progress | None = None) -> CrossEncoder:
+    """Load a MiniCheck model by its model string, off the event loop.
+
+    Args:
+        name: `local/<directory>` or `local/<hub id>`.
+        settings: Location of the files; the section `encoders` of this name.
+        progress: Called with the progress of a download, from another thread.
+
+    Returns:
+        A cross-encoder over (text, claim) with two outputs.
+
+    Raises:
+        UnknownName: No model has that name.
+        UserError: A setting is invalid or an extra is missing.
+        DataError: The model's files are damaged, or are another kind of model.
+        BackendUnavailable: It is not available here.
+    """
+    encoder_settings = settings.encoders.get(name, EncoderSettings())
+    return await run_pull(
+        lambda cancel: _load_minicheck(name, settings, encoder_settings, progress, cancel), lambda m: m.aclose()
+    )
+
+
 async def _connect_cross_encoder(name: str, settings: Settings, encoder_settings: EncoderSettings) -> CrossEncoder:
     try:
         from ..litellm.pooling_server import connect_pooling_server
@@ -129,3 +152,14 @@ def _load_cross(
         raise missing_extra(e) from e
     files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     return LocalCrossEncoder(name, files, encoder_settings)
+
+
+def _load_minicheck(
+    name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
+) -> CrossEncoder:
+    try:
+        from .minicheck import LocalMiniCheck
+    except ModuleNotFoundError as e:
+        raise missing_extra(e) from e
+    files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    return LocalMiniCheck(name, files, encoder_settings)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...core.errors import BackendUnavailable, DataError, UserError
-from ..model_files.catalogue import KNOWN_ENCODERS, KnownEncoder, locate
+from ..model_files.catalogue import KNOWN_ENCODERS, PREFIX, KnownEncoder, locate
 from ..model_files.checkpoint import check_hashes, check_model_directory, file_hash
 from ..model_files.downloads import Progress, PullTask, atomic_directory, directory_lock
 from ..model_files.find import ModelFiles
-from ..model_files.packages import fetch_files
+from ..model_files.packages import PackageFiles, fetch_files, is_installed
 
 _ALSO = (
     "modules.json",
@@ -89,7 +89,14 @@ def find_encoder(
         expected=f"what {name} should have there",
         hint=f"remove the directory {directory} to fetch it again",
     )
-    return ModelFiles(name, directory, _digest(files.sha256), f"PyPI package {files.requirement}")
+    packages = "package" if isinstance(files, PackageFiles) else "packages"
+    return ModelFiles(name, directory, _digest(files.sha256), f"PyPI {packages} {files.requirement}")
+
+
+def has_encoder(name: str, cache_dir: Path) -> bool:
+    """Whether an encoder with a short name is in the cache or in this Python environment: no download is needed."""
+    directory = cache_dir / "encoders" / name.removeprefix(PREFIX)
+    return directory.exists() or is_installed(KNOWN_ENCODERS[name].files)
 
 
 def check_sentence_model_directory(directory: Path) -> None:

