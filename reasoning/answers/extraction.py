@@ -578,6 +578,9 @@ class Restatement:
     repeated: float
 
 
+_NEGATED_NEXT = re.compile(r"\s*(?:not\b|never\b|n['\u2019]t\b)", re.IGNORECASE)
+
+
 def restatement(sentence: str, question: str) -> Restatement | None:
     """What a sentence adds to the question: "Paris" in "The capital of France is Paris".
 
@@ -594,7 +597,10 @@ def restatement(sentence: str, question: str) -> Restatement | None:
     words = list(_WORD.finditer(sentence[:4000]))
     if not question_words or not words:
         return None
-    return _question_first(sentence, words, question_words) or _question_last(sentence, words, question_words)
+    found = _question_first(sentence, words, question_words) or _question_last(sentence, words, question_words)
+    # without its negation the new part would state the opposite: "He did" of "He did not win"
+    is_negated = found is not None and _NEGATED_NEXT.match(sentence, found.end) is not None
+    return None if is_negated else found
 
 
 def _question_first(sentence: str, words: list[re.Match[str]], question_words: set[str]) -> Restatement | None:

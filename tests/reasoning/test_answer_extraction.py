@@ -29,6 +29,16 @@ def question(kind: str, text: str = "What is the capital of France?", choices: t
     return Question.model_validate({"text": text, "kind": kind, "choices": choices})
 
 
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [("He did not win.", "Did he win?"), ("The bridge was never closed.", "When was the bridge closed?")],
+)
+def test_an_answer_keeps_its_negation(text: str, asked: str) -> None:
+    found = extract_answer(text, question("text", asked))
+    assert found is not None
+    assert "not" in found.value or "never" in found.value
+
+
 def test_the_corpus_is_large_and_its_rows_are_distinct() -> None:
     assert len(ROWS) >= 120
     assert len({row["id"] for row in ROWS}) == len(ROWS)

@@ -239,3 +239,38 @@ async def test_other_models_are_asked_as_before() -> None:
     assert request.prompt.prefix == OPENING
     form = '[{"claim": "the statement", "quote": "the answer\'s own words"}]'
     assert f"JSON list of this form, with at most 20 entries:\n{form}" in request.prompt.messages[0].content
+
+
+async def test_a_short_answer_is_restated_with_the_words_of_its_question() -> None:
+    for question, answer, claim in [
+        ("What is the capital of Peru?", "The answer is: Lima", "The capital of Peru is Lima."),
+        ("Did Rosa Lund win?", "No, she didn't.", "Rosa Lund did not win."),
+        ("Did Rosa Lund win?", "Yes", "Rosa Lund won."),
+    ]:
+        model = ScriptedModel(replies(json.dumps([{"claim": claim, "quote": answer}])))
+        split = await split_claims_by_model(answer, question, model)
+        assert ([c.text for c in split.claims], split.degraded) == ([claim], "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "claim", "kept", "why"),
+    [
+        ("The dam is not open.", "The dam is open.", "The dam is not open.", "negation"),
+        (
+            "Orla has 300 employees in Oslo.",
+            "Orla has employees in Oslo.",
+            "Orla has 300 employees in Oslo.",
+            "a number",
+        ),
+        ("Only members vote.", "Members vote.", "Only members vote.", "certainty"),
+        ("Sales rose at most 5%.", "Sales rose 5%.", "Sales rose at most 5%.", "certainty"),
+        ("No", "Ben won.", "Ben did not win.", "negation"),
+    ],
+)
+async def test_a_claim_that_lost_a_part_of_its_quotation_is_split_by_rules(
+    answer: str, claim: str, kept: str, why: str
+) -> None:
+    model = ScriptedModel(replies(json.dumps([{"claim": claim, "quote": answer}])))
+    split = await split_claims_by_model(answer, "Did Ben win?", model)
+    assert [c.text for c in split.claims] == [kept]
+    assert why in split.degraded

@@ -89,8 +89,8 @@ ANSWERS = [
     ("He died in 1931.", "When did Emil Vogt die?", ["Emil Vogt died in 1931."]),
     ("It was built in 1173.", "When was the Old Tower built?", ["The Old Tower was built in 1173."]),
     ("It is Ottawa.", "What is the capital of Canada?", ["The capital of Canada is Ottawa."]),
-    ("Ottawa", "What is the capital of Canada?", ["What is the capital of Canada? Ottawa"]),
-    ("No.", "Is Ottawa in Peru?", ["Is Ottawa in Peru? No."]),
+    ("Ottawa", "What is the capital of Canada?", ["The capital of Canada is Ottawa."]),
+    ("No.", "Is Ottawa in Peru?", ["Ottawa is not in Peru."]),
     ("No.", "", []),
     # talk, questions, instructions, opinions
     ("Sure! Here is the answer: \n\nOttawa is the capital.", "", ["Ottawa is the capital."]),

@@ -229,7 +229,7 @@ def _continues(covered: str, pending: Block, block: Block) -> bool:
 
 
 def cells(line: str, start: int) -> list[tuple[int, int]]:
-    """Spans of the cells of a table's row, without surrounding whitespace.
+    """Spans of the cells of a table's row, without surrounding whitespace; that of an empty cell is empty.
 
     Args:
         line: The row.
@@ -238,9 +238,7 @@ def cells(line: str, start: int) -> list[tuple[int, int]]:
     spans = []
     at = 0
     for piece in line.split("|"):
-        cell = piece.strip()
-        if cell:
-            left = at + len(piece) - len(piece.lstrip())
-            spans.append((start + left, start + left + len(cell)))
+        left = at + len(piece) - len(piece.lstrip())
+        spans.append((start + left, start + left + len(piece.strip())))
         at += len(piece) + 1
-    return spans
+    return spans[1:-1]

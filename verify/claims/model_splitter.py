@@ -2,8 +2,8 @@
 
 The prompt requests a JSON list of claims, each with the part of the answer it restates, under a JSON schema if the
 backend supports one (`Capabilities.json_schema`). The response is not trusted: a claim is accepted only if its
-quotation is in the answer and it adds nothing (`added_content`). What the model left out is split by rules
-(`split_claims`).
+quotation is in the answer, it adds nothing and it keeps negation, hedges (`added_content`) and numbers. What the model
+left out, or what was refused, is split by rules (`split_claims`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 from ...core.errors import Cancelled, ReasonError, UserError
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_schema
@@ -22,7 +23,9 @@ from ...serving.model import LanguageModel
 from ...serving.quick_calls import JUDGE_REMEDY, quick_capabilities, quick_params
 from ..types import Claim
 from .grammar import subject_of
+from .questions import is_elliptic, marked_answer, polarity_of
 from .splitter import is_worth_checking, split_claims
+from .verbs import base_form
 
 _MAX_QUOTE_CHARS = 2000
 _WHITESPACE = r"(?:\s+>)?\s+"
@@ -31,7 +34,8 @@ _HEDGES = re.compile(
     r"|could|believed"
     r"|thought|said|claimed|rumou?red|seems?|appears?|suggests?|estimated|about|approximately|roughly|around|nearly"
     r"|almost"
-    r"|usually|often|sometimes|generally|typically|mostly|if)\b",
+    r"|usually|often|sometimes|generally|typically|mostly|if|unless|except|only|hardly|barely|scarcely|rarely|seldom"
+    r"|would|at least|at most|up to|more than|less than|fewer than|most|few|fails?|failed|lacks?|lacked)\b",
     re.IGNORECASE,
 )
 _ENDINGS = ("ings", "ing", "edly", "ed", "es", "s", "ly", "d")
@@ -80,7 +84,8 @@ def added_content(claim: str, quote: str, before: str) -> str:
 
     Every content word must occur in the quotation, or in the text before it, to which pronouns may refer. If the
     quotation has a subject of its own, only names may come from the text before it. Names and numbers must match
-    exactly, other words may have another form. Negations and hedges must be those of the quotation.
+    exactly, other words may have another form. Negations, hedges and limits ("only", "at most") must be those of the
+    quotation. A short answer ("The answer is: Paris", "No") is restated with the words of the question.
 
     Args:
         claim: The claim.
@@ -93,19 +98,24 @@ def added_content(claim: str, quote: str, before: str) -> str:
         return f"the number {min(new_numbers)}"
     names = {w for m in _NAME.finditer(claim) for w in content_words(m[0])}
     subject = subject_of(quote)
-    is_self_contained = subject is not None and not subject.pronoun
+    polarity = polarity_of(quote)
+    is_short_answer = polarity is not None or marked_answer(quote) is not None
+    is_self_contained = subject is not None and not subject.pronoun and not is_short_answer
     for word in content_words(claim):
         exactly = word in names or word[0].isdigit()
         source = quotation if is_self_contained and word not in names else context
         if source.lacks(word, exactly=exactly):
             return f"the word {word!r}"
-    if is_negated(claim) != is_negated(quote):
+    is_quote_negated = is_negated(quote)
+    if polarity is not None:
+        rest = quote[polarity.end :].strip()
+        is_quote_negated = not polarity.is_yes if not rest or is_elliptic(rest) else is_negated(rest)
+    if is_negated(claim) != is_quote_negated:
         return "a negation, or omits one"
     if not _hedges(quote) <= _hedges(claim):
         return "certainty (a hedge is missing)"
-    return (
-        "" if set(map(_stem, content_words(claim))) & set(map(_stem, content_words(quote))) else "everything it states"
-    )
+    restated = set(map(_stem, content_words(claim))) & set(map(_stem, content_words(quote)))
+    return "" if restated or is_short_answer else "everything it states"
 
 
 def _hedges(text: str) -> set[str]:
@@ -113,7 +123,8 @@ def _hedges(text: str) -> set[str]:
 
 
 def _stem(word: str) -> str:
-    """A word without common English endings."""
+    """A word without common English endings; a known verb in its base form."""
+    word = base_form(word) or word
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _MIN_STEM:
             return word[: -len(ending)].removesuffix("e")
@@ -133,7 +144,9 @@ _EXTRA_CLAIMS = 1000
 _INSTRUCTION = """Below is an answer to a question, quoted. List the statements that it makes.
 
 - One statement for each fact that can be checked by itself, as a short sentence that can be understood alone.
-- Put names in place of words such as "he", "it" or "this". Keep words such as "about", "probably" and "not".
+- Put names in place of words such as "he", "it" or "this". If the answer is short ("Paris", "No"), state it with the
+  words of the question: "The capital of France is Paris."
+- Keep every number and words such as "about", "probably", "only" and "not".
 - Add nothing, correct nothing, and use the answer's own words, numbers and names, even if they are wrong.
 - Leave out opinions, questions, advice and talk about the answer itself.
 - With each statement give the words of the answer that it restates, copied exactly.
@@ -301,7 +314,15 @@ def _accept_claims(entries: Sequence[tuple[str, str]], answer: str, question: st
             seen.add(text.casefold())
             claims.append(Claim(text=text, start=span[0], end=span[1]))
             after = span[0]
-    return claims, refused
+    complete = [claim for claim in claims if not _lost_numbers(claim, claims, answer)]
+    refused += ["it omits a number of its quotation"] * (len(claims) - len(complete))
+    return complete, refused
+
+
+def _lost_numbers(claim: Claim, claims: Sequence[Claim], answer: str) -> frozenset[Fraction]:
+    """The numbers of a claim's quotation that no claim with a part of this quotation states."""
+    stated = (number_values(c.text) for c in claims if c.start < claim.end and claim.start < c.end)
+    return number_values(answer[claim.start : claim.end]).difference(*stated)
 
 
 def _is_covered(claim: Claim, accepted: Sequence[Claim], answer: str) -> bool:
