@@ -20,6 +20,20 @@ HOLDS = [
     "1 litre is 1000 cubic centimetres", "A pound is 453.59237 grams.", "-40 °C is -40 °F", "0 °C is 273.15 K",
     "A gallon is about 3.785 litres", "A gallon is about 4.546 litres", "A century is 100 years.", "1 byte is 8 bits",
     "36 km/h is 10 m/s", "A year is 365 days.", "A foot is 12 inches.",
+    "3/4 is more than 2/3", "0.5 is greater than 0.45", "7 is less than 9.", "1 mile is longer than 1 km",
+    "20 °C is warmer than 60 °F", "Half is more than a third", "1/2 is equal to 50%", "0.25 is 25%",
+    "1/4 equals 0.25", "5 dozen is 60", "2.5 million is 2,500,000", "5 feet 10 inches is about 178 cm",
+    "3 hours and 20 minutes is 200 minutes", "£450 is 45,000 pence", "one in five is 20%",
+    "12 apples plus 7 apples is 19 apples.", "12 apples and 7 apples are 19 apples", "3 is between 1 and 5",
+    "From 9:00 to 17:30 is 8.5 hours", "From 9 am to 5 pm is 8 hours.", "9:00 to 17:30 is 8 hours and 30 minutes",
+    "From 22:00 to 6:00 is 8 hours", "There are 30 days between 1 June 2024 and 1 July 2024.",
+    "From 1 March 2024 to 15 March 2024 is 2 weeks", "12 June 1926 is 3 days before 15 June 1926",
+    "1926 is 98 years before 2024", "XIV is 14", "The Roman numeral XIX is 19", "In Roman numerals, 14 is XIV",
+    "17 is a prime number", "8 is an even number.", "15 is divisible by 5", "5 is a factor of 10",
+    "10 factorial is 3628800", "5! is 120", "The average of 4, 6 and 8 is 6.", "50 increased by 10% is 55",
+    "80 reduced by 25% is 60", "20% of £50 is £10", "the greatest common divisor of 12 and 18 is 6",
+    "two hundred and fifty is half of five hundred", "100 degrees Celsius is 212 degrees Fahrenheit",
+    "1 kWh is 3.6 MJ.", "1 bar is 100 kPa",
 ]  # fmt: skip
 FAILS = [
     "3 * 18 = 55", "15% of 80 is 13", "half of 90 is 46", "Two plus two is five.", "The sum of 3, 4 and 5 is 13.",
@@ -28,6 +42,12 @@ FAILS = [
     "From 1914 to 1918 is 7 years.", "1916 was before 1914.", "April has 31 days", "February has 30 days",
     "5 km is 5001 m", "100 °C is 210 °F", "A mile is about 3 km.", "There are 25 hours in a day.", "1 kg is 100 grams",
     "1 GB is 500 MB", "60 mph is 40 km/h", "1 byte is 10 bits", "A century is 10 years.",
+    "2/3 is more than 3/4", "1 km is longer than 1 mile", "0.25 is 20%", "one in five is 25%", "$5 is 400 cents",
+    "half is 40%", "12 apples plus 7 apples is 20 apples", "6 is between 2 and 4", "from 9:00 to 17:30 is 9 hours",
+    "From 9 am to 5 pm is 10 hours", "From 1 March 2024 to 15 March 2024 is 20 days",
+    "12 June 1926 is 3 days after 15 June 1926", "1926 is 90 years before 2024", "The Roman numeral XIV is 15",
+    "15 is prime", "1 is prime", "100 is a multiple of 7", "5! is 125", "The average of 4, 6 and 8 is 7",
+    "50 increased by 10% is 60", "20% of £50 is £12", "two hundred and fifty is half of 600",
 ]  # fmt: skip
 PARTS = [
     ("Tom has 3 * 18 = 54 marbles.", True, "3 * 18 = 54"),
@@ -64,6 +84,16 @@ SILENT = [
     "He weighed 7 lb, 7 oz (3.373 kg).",
     "Chapter 12 is 15% of 80 pages", "Version 3.10 is after 3.9", "12 is 15% of 80 million", "3 plus 4 times x is 9",
     "It was 5 degrees warmer (9 °F)", "two and a half plus one is three", "Black Friday 26 May 1988 failed.",
+    "5 is less than 10 miles", "10 is more than 5 people can handle", "2022 is higher than 2023",
+    "9 is higher than 10 on the list", "5 percent is less than 10", "9:30 is between 9 am and 10 am",
+    "9 to 5 is 8 hours", "12 men and 7 women are 19 people", "10 km and 5 miles is 18.05 km",
+    "10 °C and 5 °C is 15 °C", "33% is 1/3", "1/2 is 50", "50% is 50", "5 dollars is 5 pounds",
+    "5 pounds is more than 4 euros", "A dozen is 13", "From Monday 9:00 to Tuesday 10:00 is 25 hours",
+    "From 9:00 to 9:30 is 24.5 hours", "The flight from 9:00 to 17:30 takes 8 hours",
+    "From 1 March 2024 to 15 March 2024 is 15 days", "From 1 March 1750 to 15 March 1760 is 3 days",
+    "1926 is 97 years before 2024", "XL is 42", "XIV is 15", "8 is odd", "Sales of 50 increased by 10% is 55",
+    "The average of 4 and 6 years is 5", "3 kg is longer than 2 kg", "1 billion is 1,000,000 million",
+    "17 is not a prime number", "version 3.10 is less than version 3.9",
 ]  # fmt: skip
 
 

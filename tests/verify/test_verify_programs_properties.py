@@ -16,7 +16,8 @@ SIGNS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a *
 WORDS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*"}
 SOUP_WORDS = (
     "3 18 54 1/2 0.5 15% % of half is are = ≈ + - * / ( ) and the sum product about January May 31 30 2000 1914 from to"
-    " Saturday was born in died at aged km m °C °F mile an hour not years , . ^ ² million two twenty square"
+    " Saturday more less than between dozen prime XIV increased by 9:30 pm average £5 before after"
+    " was born in died at aged km m °C °F mile an hour not years , . ^ ² million two twenty square"
 )
 SOUP = st.lists(st.sampled_from(SOUP_WORDS.split()), max_size=25).map(" ".join)
 
@@ -92,6 +93,60 @@ def test_ages(birth: int, years: int) -> None:
     assert holds(f"{said}{years - 1}.") is True
     assert holds(f"{said}{years + 1}.") is False
     assert holds(f"{said}{years - 2}.") is False if years > 2 else True
+
+
+@settings(deadline=None)
+@given(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99), st.integers(1, 99))
+def test_comparisons_of_fractions(a: int, more: int, c: int, more_too: int) -> None:
+    b, d = a + more, c + more_too
+    left, right = Fraction(a, b), Fraction(c, d)
+    assert holds(f"{a}/{b} is more than {c}/{d}") is (left > right)
+    assert holds(f"{a}/{b} is smaller than {c}/{d}.") is (left < right)
+    assert holds(f"{a} km is longer than {c} miles") is (a * 1000 > c * Fraction(1609344, 1000))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1439), st.integers(1, 1438), st.integers(2, 600))
+def test_hours_between_times(start: int, length: int, off: int) -> None:
+    end = (start + length) % 1440
+    times = f"{start // 60:02}:{start % 60:02}", f"{end // 60:02}:{end % 60:02}"
+    assume(all(not "10" <= time[:2] <= "12" for time in times))  # those may be in the afternoon
+    assert holds(f"From {times[0]} to {times[1]} is {length} minutes") is True
+    assume(length + off < 1440)
+    assert holds(f"From {times[0]} to {times[1]} is {length + off} minutes") is False
+
+
+@settings(deadline=None)
+@given(st.dates(datetime.date(1924, 1, 1), datetime.date(2200, 12, 31)), st.integers(2, 9999), st.integers(-50, 50))
+def test_days_between_dates(first: datetime.date, days: int, off: int) -> None:
+    second = first + datetime.timedelta(days=days)
+    assume(second.year <= 2999 and days + off > 0 and off not in (-1, 1))
+    claim = f"{first.isoformat()} is {days + off} days before {second.isoformat()}"
+    assert holds(claim) is (off == 0)
+    assert holds(f"There are {days + off} days between {first.isoformat()} and {second.isoformat()}") is (off == 0)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5000), st.integers(1, 5000))
+def test_properties_of_integers(a: int, b: int) -> None:
+    assert holds(f"{a} is a prime number") is (a > 1 and all(a % i for i in range(2, a)))
+    assert holds(f"{a} is an odd number") is (a % 2 == 1)
+    assert holds(f"{a} is divisible by {b}") is (a % b == 0)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3999), st.integers(1, 3999))
+def test_roman_numerals(number: int, other: int) -> None:
+    parts = zip(
+        (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1),
+        ("M", "CM", "D", "CD", "C", "XC", "L", "XL", "X", "IX", "V", "IV", "I"),
+        strict=True,
+    )
+    roman, rest = "", number
+    for value, letters in parts:
+        roman, rest = roman + letters * (rest // value), rest % value
+    assert holds(f"The Roman numeral {roman} is {other}") is (number == other)
+    assert holds(f"{number} is {roman} in Roman numerals") is True
 
 
 @settings(max_examples=400, deadline=None)

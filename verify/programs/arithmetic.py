@@ -30,9 +30,13 @@ _SHARE = re.compile(
 )
 _COUNTS = {"a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "seven": 7, "nine": 9}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_CHANGES = (
+    (("increased", "by"), "+"), (("raised", "by"), "+"), (("decreased", "by"), "-"), (("reduced", "by"), "-"),
+)  # fmt: skip
 _MULTIPLES = {"twice": "2", "double": "2", "thrice": "3", "triple": "3"}
 _ADDITIVE = {"+": "+", "plus": "+", "-": "-", "−": "-", "minus": "-"}
 _MULTIPLICATIVE = {"*": "*", "×": "*", "·": "*", "x": "*", "times": "*", "/": "/", "÷": "/"}
+_CURRENCY = re.compile(r"[$£€¥](?=[0-9])")
 _MAX_FACTORS = 40
 _MAX_DEPTH = 12
 
@@ -70,7 +74,7 @@ def check_arithmetic_claim(text: str) -> ProgramVerdict | None:
     plain = normalize_characters(text)
     if is_hedged(plain) or has_quotes(plain):
         return None
-    return _check_symbols(plain) or _check_words(plain)
+    return _check_symbols(plain) or _check_words(plain) or _check_money(plain)
 
 
 # -- Symbols
@@ -132,6 +136,20 @@ def _format_result(number: Fraction) -> str:
 
 
 # -- Words
+
+
+def _check_money(text: str) -> ProgramVerdict | None:
+    """An equality of amounts in one currency, as in "20% of £50 is £10"."""
+    signs = _CURRENCY.findall(text)
+    if len(set(signs)) != 1:
+        return None
+    bare = _CURRENCY.sub(" ", text)
+    verdict = _check_words(bare)
+    if verdict is None:
+        return None
+    start = verdict.start - (verdict.start > 0 and text[verdict.start - 1] == signs[0])
+    detail = verdict.detail.replace(bare[verdict.start : verdict.end].strip(), text[start : verdict.end].strip())
+    return verdict.model_copy(update={"detail": detail, "start": start})
 
 
 def _check_words(text: str) -> ProgramVerdict | None:
@@ -222,6 +240,10 @@ class _Parser:
         left = self._parse_product()
         while sign := self._take_operator(_ADDITIVE):
             left = _Expression(f"{left.symbols} {sign} {self._parse_product().symbols}", True)
+        for words, sign in _CHANGES:
+            if self._take(*words):
+                percent = self._parse_percent()
+                return _Expression(f"(({left.symbols}) * (1 {sign} {percent}))", True)
         return _Expression(f"({left.symbols})", True) if left.has_operator else left
 
     def _parse_product(self) -> _Expression:
@@ -251,6 +273,9 @@ class _Parser:
             if not self._take(")"):
                 raise _ParseError
             return _Expression(f"({inside.symbols})", inside.has_operator)
+        for word in ("average", "mean"):
+            if self._take("the", word, "of"):
+                return self._parse_average()
         for words, sign in ((("the", "sum", "of"), "+"), (("the", "product", "of"), "*")):
             if self._take(*words) or self._take(*words[1:]):
                 return self._parse_list(sign)
@@ -280,6 +305,12 @@ class _Parser:
             return _Expression(f"({_format_fraction(number.value / 100)} * {self._parse_factor().symbols})", True)
         return _Expression(_format_number(self._text, number), False)
 
+    def _parse_percent(self) -> str:
+        number = self._parse_number()
+        if not (self._take("%") or self._take("percent") or self._take("per", "cent")):
+            raise _ParseError
+        return _format_fraction(number.value / 100)
+
     def _parse_number(self) -> WrittenNumber:
         while self._position < len(self._text) and self._text[self._position].isspace():
             self._position += 1
@@ -308,6 +339,14 @@ class _Parser:
                 raise _ParseError
             parts.append(_format_number(self._text, self._parse_number()))
         return _Expression(f"({f' {sign} '.join(parts)})", True)
+
+    def _parse_average(self) -> _Expression:
+        start = self._position
+        total = self._parse_list("+")
+        count = 1 + total.symbols.count(" + ")
+        if " - " in total.symbols or start == self._position:
+            raise _ParseError
+        return _Expression(f"({total.symbols} / {count})", True)
 
     def _parse_difference(self) -> _Expression:
         first = self._parse_number()

@@ -1,19 +1,20 @@
-"""Checks of a claim by programs: arithmetic, units and dates. They return nothing if in doubt."""
+"""Checks of a claim by programs: arithmetic, units, dates, relations of quantities. Nothing is returned if in doubt."""
 
 from __future__ import annotations
 
 from .arithmetic import check_arithmetic_claim
 from .dates import check_dates
+from .relations import check_relations
 from .text import ProgramVerdict
 from .units import check_units
 
 __all__ = ["ProgramVerdict", "check_claim"]
 
-_CHECKS = (check_arithmetic_claim, check_units, check_dates)
+_CHECKS = (check_arithmetic_claim, check_units, check_dates, check_relations)
 
 
 def check_claim(claim_text: str) -> ProgramVerdict | None:
-    """Check a claim's arithmetic, units and dates. Never raises, whatever the text is; linear in its length.
+    """Check a claim's arithmetic, units, dates and relations. Never raises, whatever the text is; linear in its length.
 
     Args:
         claim_text: One claim. It is data, parsed by our own grammars; nothing in it is evaluated.

@@ -49,18 +49,26 @@ _TENS = {
 }
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # fmt: on
-_SMALL = {word: i for i, word in enumerate(_UNITS)} | _TENS
+SMALL_NUMBERS = {word: i for i, word in enumerate(_UNITS)} | _TENS
+"""Values of the number words of one word below 100."""
 _DIGITS = re.compile(
     r"(?<![\w.,/^])(?:(?<!\S)[-−])?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30})(?:\.[0-9]{1,30})?"
     r"(?![0-9]|[.,/:][0-9]|\^|[ ]?[×x*][ ]?10[ ]?\^)"
 )
 _SCALE = re.compile(r"[ -]?(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
+_GROUP_SCALE = re.compile(r"[ -](thousand|million|billion|trillion)\b", re.IGNORECASE)
+_LINK = re.compile(r"[ -](?:and[ -])?")
+_BELOW_100 = (
+    rf"(?:(?:{'|'.join(_TENS)})[- ](?:{'|'.join(_UNITS[1:10])})\b|(?:{'|'.join([*_TENS, *reversed(_UNITS)])})\b)"
+)
 _WORDS = re.compile(
-    rf"\b(?:(?:{'|'.join(_TENS)})[- ](?:{'|'.join(_UNITS[1:10])})|(?:{'|'.join([*_TENS, *reversed(_UNITS)])}))\b",
+    rf"\b(?:(?P<hundreds>a|{'|'.join(reversed(_UNITS[1:20]))})[- ]hundred\b(?:[- ](?:and[- ])?(?P<rest>{_BELOW_100}))?"
+    rf"|a(?=[- ](?:thousand|million|billion|trillion)\b)|(?P<small>{_BELOW_100}))",
     re.IGNORECASE,
 )
 _CONTINUATION = re.compile(
-    rf"[- ](?:and[- ])?(?:{'|'.join([*_TENS, *_UNITS, *_SCALES, 'half', 'point', 'dozen', 'score'])})\b", re.IGNORECASE
+    rf"[- ](?:and[- ])?(?:a[- ])?(?:{'|'.join([*_TENS, *_UNITS, *_SCALES, 'half', 'point', 'dozen', 'score'])})\b",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 
@@ -82,7 +90,7 @@ class WrittenNumber(NamedTuple):
 
 
 def read_number(text: str, at: int) -> WrittenNumber | None:
-    """The number at a position, in digits ("1,500", "1.5 million") or in words up to "ninety-nine thousand".
+    """The number at a position, in digits ("1,500", "1.5 million") or in words ("two hundred and five thousand").
 
     None if there is none, or if it continues in an unsupported way ("two and a half", "1/2", "10^3").
     """
@@ -92,19 +100,45 @@ def read_number(text: str, at: int) -> WrittenNumber | None:
         if numeral is None:
             return None
         value, decimals, end = numeral.value, numeral.decimals or 0, digits.end()
+        scale = _SCALE.match(text, end)
+        if scale is not None:
+            zeros = _SCALES[scale[1].lower()]
+            value, decimals, end = value * 10**zeros, decimals - zeros, scale.end()
     else:
-        words = _WORDS.match(text, at)
+        words = _read_words(text, at)
         if words is None:
             return None
-        parts = words[0].lower().replace("-", " ").split()
-        value, decimals, end = Fraction(sum(_SMALL[part] for part in parts)), 0, words.end()
-    scale = _SCALE.match(text, end)
-    if scale is not None:
-        zeros = _SCALES[scale[1].lower()]
-        value, decimals, end = value * 10**zeros, decimals - zeros, scale.end()
+        value, decimals, end = words
     if _CONTINUATION.match(text, end):
         return None
     return WrittenNumber(value, decimals, at, end)
+
+
+def _read_words(text: str, at: int) -> tuple[Fraction, int, int] | None:
+    """Value, decimals and end of a number in words: groups below 1000, each with a smaller scale word than before."""
+    value, decimals, max_zeros, position = 0, 0, 15, at
+    end: int | None = None
+    while (words := _WORDS.match(text, position)) is not None:
+        scale = _GROUP_SCALE.match(text, words.end())
+        zeros = _SCALES[scale[1].lower()] if scale else 0
+        if zeros >= max_zeros:
+            break
+        hundreds = 100 * SMALL_NUMBERS.get(words["hundreds"].lower(), 1) if words["hundreds"] else 0
+        small = words["rest"] or words["small"]
+        group = hundreds + (_small_value(small) if small else 0 if hundreds else 1)  # "a thousand" has no number
+        value, max_zeros = value + group * 10**zeros, zeros
+        decimals = -zeros or (0 if small else -2)
+        end = scale.end() if scale else words.end()
+        link = _LINK.match(text, end) if scale else None
+        if link is None:
+            break
+        position = link.end()
+    return None if end is None else (Fraction(value), decimals, end)
+
+
+def _small_value(words: str) -> int:
+    """A number below 100 in words."""
+    return sum(SMALL_NUMBERS[part] for part in words.lower().replace("-", " ").split())
 
 
 def is_hedged(text: str) -> bool:

@@ -98,6 +98,20 @@ _DISTANCES: dict[str, tuple[Fraction | int, ...]] = {
     "nautical-mile": (1852,),
     "parsec": (F(30856775814913673),),
 }
+_ELECTRIC: dict[str, tuple[str, Fraction | int]] = {
+    "watt W": ("power", 1), "kilowatt kW": ("power", 1000), "megawatt MW": ("power", 10**6),
+    "gigawatt GW": ("power", 10**9), "milliwatt mW": ("power", F(1, 1000)),
+    "watt-hour Wh": ("energy", 3600), "kilowatt-hour kWh": ("energy", 3_600_000),
+    "megawatt-hour MWh": ("energy", 3_600_000_000), "joule J": ("energy", 1), "kilojoule kJ": ("energy", 1000),
+    "megajoule MJ": ("energy", 10**6),
+    "hertz Hz": ("frequency", 1), "kilohertz kHz": ("frequency", 1000), "megahertz MHz": ("frequency", 10**6),
+    "gigahertz GHz": ("frequency", 10**9),
+    "volt V": ("voltage", 1), "millivolt mV": ("voltage", F(1, 1000)), "kilovolt kV": ("voltage", 1000),
+    "ampere amp A": ("current", 1), "milliampere milliamp mA": ("current", F(1, 1000)),
+    "amp-hour Ah": ("charge", 3600), "milliamp-hour mAh": ("charge", F(36, 10)),
+    "pascal Pa": ("pressure", 1), "hectopascal hPa": ("pressure", 100), "kilopascal kPa": ("pressure", 1000),
+    "megapascal MPa": ("pressure", 10**6), "bar": ("pressure", 100_000), "millibar mbar": ("pressure", 100),
+}  # fmt: skip
 _TEMPERATURES = {
     "°c °celsius degree-celsius degree-centigrade celsius": Meaning("temperature", F(1), F(27315, 100)),
     "°f °fahrenheit degree-fahrenheit fahrenheit": Meaning("temperature", F(5, 9), F(45967, 100) * F(5, 9)),
@@ -131,6 +145,8 @@ def _build_units() -> dict[str, tuple[Meaning, ...]]:
             add(names, dimension, *factors)
     for names, factor in _CALENDAR.items():
         add(names, "calendar", factor)
+    for names, (dimension, factor) in _ELECTRIC.items():
+        add(names, dimension, factor)
     for names, meaning in _TEMPERATURES.items():
         for name in names.split():
             table[name] = (*table.get(name, ()), meaning)
@@ -140,6 +156,7 @@ def _build_units() -> dict[str, tuple[Meaning, ...]]:
 _UNITS = _build_units()
 _PHRASE = re.compile(
     r"\s*(?P<unit>°\s?(?:[CF]\b|Celsius\b|Fahrenheit\b)"
+    r"|(?:(?:kilo|mega)?watt|(?:milli)?amp)[\s-]hours?\b"
     r"|(?:degrees?|square|cubic|fluid|nautical|astronomical)[\s-][A-Za-z]{1,20}(?:\s(?:per|an)\s(?:second|hour)\b)?"
     r"|[A-Za-zµ]{1,20}(?:-years?)?(?:/[hs]\b|[²³]|\^[23]|\s(?:per|an)\s(?:second|hour)\b)?)(?![\w²³^/°-])",
     re.IGNORECASE,
@@ -158,11 +175,25 @@ def read_quantity(text: str, at: int) -> Quantity | None:
         value, decimals, after = F(1), 0, article.end()
     else:
         return None
-    unit_match = _PHRASE.match(text, after)
-    if unit_match is None:
+    unit = read_unit(text, after)
+    return None if unit is None else Quantity(value, decimals, unit.name, unit.meanings, at, unit.end)
+
+
+class Unit(NamedTuple):
+    """A unit in a text: its name, singular where it is a word, its possible meanings, and its end."""
+
+    name: str
+    meanings: tuple[Meaning, ...]
+    end: int
+
+
+def read_unit(text: str, at: int) -> Unit | None:
+    """The unit at a position, after any white space; None if there is none that is known."""
+    match = _PHRASE.match(text, at)
+    if match is None:
         return None
-    name, meanings = _look_up_unit(unit_match["unit"])
-    return Quantity(value, decimals, name, meanings, at, unit_match.end()) if meanings else None
+    name, meanings = _look_up_unit(match["unit"])
+    return Unit(name, meanings, match.end()) if meanings else None
 
 
 def _look_up_unit(written: str) -> tuple[str, tuple[Meaning, ...]]:
@@ -170,8 +201,8 @@ def _look_up_unit(written: str) -> tuple[str, tuple[Meaning, ...]]:
     if written in _UNITS:
         return written, _UNITS[written]
     name = re.sub(r"\s+", "-", written.replace("° ", "°").lower())
-    plain = re.sub(r"s(?=-per-|-an-|$)", "", name.replace("degrees-", "degree-"))
-    for form in (name, plain):
+    name = name.replace("degrees-", "degree-")
+    for form in (name, re.sub(r"s(?=-per-|-an-|$)", "", name)):
         if (len(form) > 2 or form.startswith("°")) and form in _UNITS:
             return form, _UNITS[form]
     return written, ()
