@@ -237,6 +237,24 @@ def parse_paths(items: Sequence[str], option: str) -> dict[str, Path]:
     return paths
 
 
+def parse_shares(items: Sequence[str], option: str) -> dict[str, float]:
+    """Shares in (0, 1] from `NAME=SHARE`, by name.
+
+    Raises:
+        UserError: An item is not NAME=SHARE.
+    """
+    shares: dict[str, float] = {}
+    for item in items:
+        name, _, text = item.partition("=")
+        try:
+            shares[name] = float(text)
+        except ValueError:
+            shares[name] = 0.0
+        if not name or not 0 < shares[name] <= 1:
+            raise UserError(f"{option} {item!r} is not NAME=SHARE", hint=f"for example {option} fever=0.5")
+    return shares
+
+
 def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
     """A dataset from `NAME`, `NAME=FILE` or `FILE`.
 

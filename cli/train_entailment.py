@@ -1,4 +1,4 @@
-"""`reason train entailment`: train the embedded entailment model on labelled claims."""
+"""`reason train entailment`: train an embedded entailment model on labelled claims."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +29,7 @@ EXAMPLES = """
 [b]Examples[/b]
 
 reason train entailment --data fever=DIR vitaminc=DIR --corpus sentences.jsonl --out judge.safetensors
-reason train entailment --data fever=DIR --stress fever_symmetric=DIR --corpus DIR --out judge.safetensors --epochs 2
+reason train entailment --model base --lora-rank 32 --bf16 --data fever=DIR --corpus DIR --out judge.safetensors
 reason train entailment --data fever=DIR --corpus DIR --out judge.safetensors --run-dir runs/judge --resume
 
 [b]Exit status[/b]
@@ -57,16 +57,35 @@ class TrainEntailmentOptions:
         list[str],
         typer.Option(
             metavar="NAME=PATH",
-            help="Training dataset: fever, vitaminc or sufficient_facts, with its file or directory. Repeatable.",
+            help="Dataset to train on, a share of which is held out: fever, vitaminc, sufficient_facts, "
+            "fever_symmetric, climate_fever, or any file of rows with claim, evidence and label. Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
         ),
     ] = field(default_factory=list)
-    stress: Annotated[
+    train_only: Annotated[
         list[str],
         typer.Option(
             metavar="NAME=PATH",
-            help="Stress test, scored but excluded from the training: fever_symmetric or climate_fever. Repeatable.",
+            help="Dataset for training alone. Repeatable.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = field(default_factory=list)
+    test_only: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Dataset that is scored and never trained on. Repeatable.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = field(default_factory=list)
+    rate: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="Share of a dataset's claims that an epoch samples; 1 by default. Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -81,6 +100,27 @@ class TrainEntailmentOptions:
             rich_help_panel=DATA,
         ),
     ] = 0.2
+    model: Annotated[
+        Literal["small", "base"],
+        typer.Option(help="Encoder: all-MiniLM-L6-v2 or all-mpnet-base-v2.", rich_help_panel=LEARNING),
+    ] = "small"
+    lora_rank: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Rank of the change of a matrix; 0 trains the matrices themselves.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = 0
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Trained weights that the training continues. (default: the encoder alone)",
+            rich_help_panel=LEARNING,
+        ),
+    ] = None
     epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Number of epochs.", rich_help_panel=LEARNING)] = 3
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.", rich_help_panel=LEARNING)] = 0
     batch_size: Annotated[int, typer.Option(min=2, metavar="N", help="Pairs per step.", rich_help_panel=LEARNING)] = 32
@@ -127,7 +167,7 @@ class TrainEntailmentOptions:
 
 @option_model
 def entailment(options: TrainEntailmentOptions) -> None:
-    """Train the embedded entailment model: whether a text supports or refutes a claim, or neither.
+    """Train an embedded entailment model: whether a text supports or refutes a claim, or neither.
 
     A share of the claims is held out by a digest of their text, and the trained model is scored on them.
     """
@@ -135,14 +175,16 @@ def entailment(options: TrainEntailmentOptions) -> None:
     from ..core.settings import load_settings
     from ..evals.training.entailment.training import load_training_data, train_entailment
     from ..evals.training.loop import TrainerConfig
-    from .inputs import parse_paths
+    from ..verify.entailment.embedded import load_delta
+    from .inputs import parse_paths, parse_shares
     from .render.train_view import StepView
 
     settings = load_settings()
     data = load_training_data(
         parse_paths([*options.data, *options.more_data], "--data"),
         options.corpus.expanduser(),
-        stress=parse_paths(options.stress, "--stress"),
+        train_only=parse_paths(options.train_only, "--train-only"),
+        test_only=parse_paths(options.test_only, "--test-only"),
         holdout=options.holdout,
     )
     splits = data.splits
@@ -154,6 +196,9 @@ def entailment(options: TrainEntailmentOptions) -> None:
     max_seconds = None if options.max_minutes is None else 60 * options.max_minutes
     config = TrainerConfig(validate_every=options.log_every, max_seconds=max_seconds)
     hyperparameters = {
+        "model": options.model,
+        "lora_rank": options.lora_rank,
+        "mix": {"rates": parse_shares(options.rate, "--rate")},
         "epochs": options.epochs,
         "seed": options.seed,
         "batch_size": options.batch_size,
@@ -177,6 +222,7 @@ def entailment(options: TrainEntailmentOptions) -> None:
             config=config,
             hyperparameters=hyperparameters,
             resume=options.resume,
+            start=None if options.start is None else load_delta(file=options.start),
             card=options.card,
             cancel=stop,
             on_point=view.noted,
@@ -214,7 +260,6 @@ def entailment(options: TrainEntailmentOptions) -> None:
                 "digest": trained.delta.digest,
                 "bytes": trained.size,
                 "scores": [score.model_dump(mode="json") for score in trained.scores],
-                "unrounded": [score.model_dump(mode="json") for score in trained.unrounded],
                 "curve": list(trained.curve),
             }
         )

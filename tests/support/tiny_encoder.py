@@ -1,4 +1,4 @@
-"""A BERT encoder of a few thousand random weights, in a folder as sentence-transformers has it; reads letters."""
+"""BERT and MPNet encoders of a few thousand random weights, in a directory of files; they read letters."""
 
 from __future__ import annotations
 
@@ -56,4 +56,29 @@ def write_tiny_encoder(folder: Path, seed: int = 0) -> Path:
     for name in norms:
         weights |= {f"{name}.weight": torch.ones(SIZE), f"{name}.bias": torch.zeros(SIZE)}
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    return folder
+
+
+def write_tiny_mpnet(folder: Path, seed: int = 0) -> Path:
+    """The same as an MPNet encoder, with MPNet's own special tokens; returns the folder."""
+    import torch
+    from transformers import MPNetConfig, MPNetModel
+
+    write_tiny_encoder(folder, seed)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    for token in ("<s>", "</s>"):
+        vocabulary[token] = len(vocabulary)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    torch.manual_seed(seed)
+    config = MPNetConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=SIZE,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=INNER,
+        max_position_embeddings=300,
+        initializer_range=0.3,
+    )
+    MPNetModel(config).save_pretrained(str(folder))
     return folder

@@ -27,13 +27,13 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = write_tiny_encoder(tmp_path / "encoder")
 
     def find_encoder(name: str, **_: object) -> ModelFiles:
-        assert name == embedded.BASE
+        assert name == embedded.MODELS["small"].encoder
         return ModelFiles(name, folder, "f" * 64, "test")
 
     monkeypatch.setattr("reason.serving.encoders.files.find_encoder", find_encoder)
-    weights, shape = read_encoder(folder)
+    weights, config = read_encoder(folder)
     draw = torch.Generator().manual_seed(2)
-    head = {n: 0.3 * torch.randn(t.shape, generator=draw) for n, t in init_head(shape, 0).items()}
+    head = {n: 0.3 * torch.randn(t.shape, generator=draw) for n, t in init_head(config, 0).items()}
     after = {n: t + 0.02 * torch.randn(t.shape, generator=draw) for n, t in weights.items() if n != "words"}
     before = {n: t.numpy() for n, t in weights.items()}
     file = tmp_path / "judge.safetensors"
@@ -44,8 +44,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny: Path) -> None:
-    one = await load_embedded(Settings(encoders={"embedded": {"batch_texts": 1}}), file=tiny)
-    many = await load_embedded(Settings(encoders={"embedded": {"batch_texts": 64}}), file=tiny)
+    one = await load_embedded(Settings(encoders={"judge": {"batch_texts": 1, "dtype": "float32"}}), file=tiny)
+    many = await load_embedded(Settings(encoders={"judge": {"batch_texts": 64, "dtype": "float32"}}), file=tiny)
     assert isinstance(one, Entailment)
     assert one.identity == many.identity
     alone, together = await one.judge(PAIRS), await many.judge(PAIRS[::-1])
@@ -64,7 +64,7 @@ async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny: Path) ->
 
 
 async def test_cancelling_stops_between_two_batches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = await load_embedded(Settings(encoders={"embedded": {"batch_texts": 1}}), file=tiny)
+    judge = await load_embedded(Settings(encoders={"judge": {"batch_texts": 1, "dtype": "float32"}}), file=tiny)
     done = 0
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
     compute = judge._compute
@@ -86,22 +86,25 @@ async def test_cancelling_stops_between_two_batches(tiny: Path, monkeypatch: pyt
     await judge.aclose()
 
 
-async def test_identity_names_encoder_change_and_format(tiny: Path) -> None:
-    settings = Settings(encoders={"embedded": {"dtype": "bfloat16"}})
-    judges = [await load_embedded(Settings(), file=tiny), await load_embedded(settings, file=tiny)]
-    digest = load_delta(tiny).digest
-    assert judges[0].identity == f"embedded-1:{'f' * 64}+{digest}+float32"
-    assert judges[1].identity == f"embedded-1:{'f' * 64}+{digest}+bfloat16"
+async def test_identity_names_encoder_and_change_whatever_the_number_format(tiny: Path) -> None:
+    judges = [
+        await load_embedded(Settings(encoders={"judge": {"dtype": dtype}}), file=tiny)
+        for dtype in ("float32", "bfloat16")
+    ]
+    supports = []
     for judge in judges:
-        assert await judge.judge(PAIRS[:2])
+        assert judge.identity == f"embedded-2:{'f' * 16}+{load_delta(file=tiny).digest}"
+        supports.append(await judge.judge(PAIRS))
         await judge.aclose()
+    for exact, rounded in zip(*supports, strict=True):
+        assert exact == pytest.approx(rounded, abs=0.02)
 
 
 async def test_what_does_not_fit_is_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="do not exist"):
         await load_embedded(Settings(), file=tmp_path / "absent.safetensors")
     with pytest.raises(UserError, match="max_tokens"):
-        await load_embedded(Settings(encoders={"embedded": {"max_tokens": 64}}), file=tiny)
+        await load_embedded(Settings(encoders={"judge": {"max_tokens": 64}}), file=tiny)
     other = tmp_path / "other.safetensors"
     other.write_bytes(serialize_delta(compute_delta({}, {}, base="e" * 64)))
     with pytest.raises(DataError, match="another encoder|for the encoder"):
@@ -117,7 +120,7 @@ async def test_an_instruction_has_no_way_but_through_the_network(tiny: Path) -> 
 
 
 def test_the_tokens_of_a_swapped_pair_differ(tiny: Path) -> None:
-    tokens = PairTokenizer(tiny.parent / "encoder")
+    tokens = PairTokenizer(tiny.parent / "encoder", read_encoder(tiny.parent / "encoder")[1])
     one, other = tokens.rows([Pair("ab", "cd"), Pair("cd", "ab")])
     assert one.ids != other.ids
 
@@ -137,7 +140,7 @@ async def opened(settings: Settings) -> EmbeddedEntailment:
 
 @pytest.mark.real
 async def test_the_shipped_judge_fits_into_ten_megabytes(settings: Settings) -> None:
-    path = Path(embedded.__file__).with_name(embedded.FILE)
+    path = Path(embedded.__file__).with_name("small.safetensors")
     assert path.stat().st_size <= 10_000_000
     assert load_delta().card["plan_digest"]
 

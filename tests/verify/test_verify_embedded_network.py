@@ -12,15 +12,19 @@ from reason.verify.entailment.embedded_features import FEATURES, MARKS
 from reason.verify.entailment.embedded_network import (
     HIDDEN,
     MAX_CLAIM_TOKENS,
-    MAX_TOKENS,
+    EncoderConfig,
     PairTokenizer,
     compute_logits,
     init_head,
+    init_lora,
     make_batch,
+    merge_lora,
     read_encoder,
 )
 from reason.verify.entailment.protocol import Pair
-from support.tiny_encoder import SIZE, write_tiny_encoder
+from support.tiny_encoder import SIZE, write_tiny_encoder, write_tiny_mpnet
+
+BERT = EncoderConfig("bert", 2, 2, SIZE, 1e-12)
 
 PAIRS = [
     Pair("He was born in 1967.", "Ann was born in 1968.", "Ann"),
@@ -38,21 +42,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def drawn(folder: Path) -> tuple[dict[str, torch.Tensor], object]:
     """Weights of which none is 0."""
-    weights, shape = read_encoder(folder)
+    weights, config = read_encoder(folder)
     generator = torch.Generator().manual_seed(5)
-    head = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in init_head(shape, 0).items()}
-    return {**weights, **head}, shape
+    head = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in init_head(config, 0).items()}
+    return {**weights, **head}, config
 
 
 def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
     from transformers import BertModel
 
-    weights, shape = read_encoder(folder)
-    head = init_head(shape, 0)  # marks of 0: the encoder as it is
+    weights, config = read_encoder(folder)
+    head = init_head(config, 0)  # marks of 0: the encoder as it is
     head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
     head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
     head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
-    batch = make_batch(PairTokenizer(folder).rows(PAIRS))
+    batch = make_batch(PairTokenizer(folder, read_encoder(folder)[1]).rows(PAIRS))
     theirs = BertModel.from_pretrained(str(folder)).eval()
     with torch.no_grad():
         hidden = theirs(
@@ -61,35 +65,73 @@ def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
             attention_mask=torch.from_numpy(batch.real).long(),
         ).last_hidden_state[:, 0]
         expected = torch.nn.functional.gelu(hidden) @ head["labels.weight"][:, :SIZE].T
-        found = compute_logits({**weights, **head}, shape, batch)
+        found = compute_logits({**weights, **head}, config, batch)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_padding_and_neighbours_change_nothing(folder: Path, drawn) -> None:
-    weights, shape = drawn
-    rows = PairTokenizer(folder).rows(PAIRS)
+def test_mpnet_is_the_one_of_transformers(tmp_path: Path) -> None:
+    from transformers import MPNetModel
+
+    folder = write_tiny_mpnet(tmp_path)
+    weights, config = read_encoder(folder)
+    head = init_head(config, 0)
+    head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
+    head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
+    head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
+    pairs = [*PAIRS, Pair("x " * 400, "claim")]  # distances beyond the largest bucket
+    batch = make_batch(PairTokenizer(folder, config).rows(pairs))
+    assert batch.ids.shape[1] == config.max_tokens == 256
+    theirs = MPNetModel.from_pretrained(str(folder)).eval()
+    ids = torch.from_numpy(np.where(batch.real, batch.ids, theirs.config.pad_token_id))
     with torch.no_grad():
-        together = compute_logits(weights, shape, make_batch(rows))
-        alone = torch.cat([compute_logits(weights, shape, make_batch([row])) for row in rows])
+        hidden = theirs(input_ids=ids, attention_mask=torch.from_numpy(batch.real).long()).last_hidden_state[:, 0]
+        expected = torch.nn.functional.gelu(hidden) @ head["labels.weight"][:, :SIZE].T
+        found = compute_logits({**weights, **head}, config, batch)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_merged_low_rank_changes_compute_the_same(folder: Path, drawn) -> None:
+    weights, config = drawn
+    generator = torch.Generator().manual_seed(7)
+    lora = init_lora(weights, config, 3, 0)
+    assert all(not tensor.any() for name, tensor in lora.items() if name.endswith(".b"))
+    changed = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in lora.items()}
+    batch = make_batch(PairTokenizer(folder, config).rows(PAIRS))
+    merged = merge_lora({**weights, **changed})
+    assert set(merged) == set(weights)
+    with torch.no_grad():
+        before = compute_logits(weights, config, batch)
+        assert torch.allclose(compute_logits({**weights, **lora}, config, batch), before, atol=1e-6)
+        with_change = compute_logits({**weights, **changed}, config, batch)
+        assert not torch.allclose(with_change, before, atol=1e-2)
+        assert torch.allclose(compute_logits(merged, config, batch), with_change, atol=1e-4)
+
+
+def test_padding_and_neighbours_change_nothing(folder: Path, drawn) -> None:
+    weights, config = drawn
+    rows = PairTokenizer(folder, read_encoder(folder)[1]).rows(PAIRS)
+    with torch.no_grad():
+        together = compute_logits(weights, config, make_batch(rows))
+        alone = torch.cat([compute_logits(weights, config, make_batch([row])) for row in rows])
     assert torch.isfinite(together).all()
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 def test_every_part_of_the_input_reaches_the_labels(folder: Path, drawn) -> None:
-    weights, shape = drawn
-    batch = make_batch(PairTokenizer(folder).rows(PAIRS[:1]))
+    weights, config = drawn
+    batch = make_batch(PairTokenizer(folder, read_encoder(folder)[1]).rows(PAIRS[:1]))
     with torch.no_grad():
-        before = compute_logits(weights, shape, batch)
+        before = compute_logits(weights, config, batch)
         for name in ("ids", "types", "marks", "features"):
             other = getattr(batch, name).copy()
             other[0, 1] = other[0, 1] + 1
-            after = compute_logits(weights, shape, type(batch)(**{**batch.__dict__, name: other}))
+            after = compute_logits(weights, config, type(batch)(**{**batch.__dict__, name: other}))
             assert not torch.allclose(before, after, atol=1e-6), name
 
 
 def test_a_pair_becomes_tokens_text_first(folder: Path) -> None:
-    row = PairTokenizer(folder).rows([Pair("bc", "d", "a")])[0]
-    tokenizer = PairTokenizer(folder)._tokenizer
+    row = PairTokenizer(folder, read_encoder(folder)[1]).rows([Pair("bc", "d", "a")])[0]
+    tokenizer = PairTokenizer(folder, read_encoder(folder)[1])._tokenizer
     assert [tokenizer.id_to_token(i) for i in row.ids] == ["[CLS]", "a", ":", "b", "##c", "[SEP]", "d", "[SEP]"]
     assert row.claim == 6
     batch = make_batch([row])
@@ -99,34 +141,37 @@ def test_a_pair_becomes_tokens_text_first(folder: Path) -> None:
 
 
 def test_marks_stand_on_the_tokens_of_their_words(folder: Path) -> None:
-    row = PairTokenizer(folder).rows([Pair("ab", "ab 12")])[0]
+    row = PairTokenizer(folder, read_encoder(folder)[1]).rows([Pair("ab", "ab 12")])[0]
     told = [MARKS[mark] for mark in row.marks[row.claim : -1]]
     assert told == ["claim: in the text"] * 2 + ["claim: number that the text lacks"] * 2
 
 
 def test_long_texts_are_cut_and_the_claim_is_kept(folder: Path) -> None:
-    row = PairTokenizer(folder).rows([Pair("x " * 400_000, "claim", "title " * 100)])[0]
-    assert len(row.ids) == MAX_TOKENS
+    config = read_encoder(folder)[1]
+    row = PairTokenizer(folder, config).rows([Pair("x " * 400_000, "claim", "title " * 100)])[0]
+    assert len(row.ids) == config.max_tokens == 128
     assert len(row.ids) - row.claim == len("claim") + 1
-    huge = PairTokenizer(folder).rows([Pair("text", "y " * 500_000)])[0]
+    huge = PairTokenizer(folder, read_encoder(folder)[1]).rows([Pair("text", "y " * 500_000)])[0]
     assert len(huge.ids) - huge.claim == MAX_CLAIM_TOKENS + 1
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no BERT encoder"):
+    with pytest.raises(DataError, match="no BERT or MPNet encoder"):
         read_encoder(tmp_path)
     with pytest.raises(DataError, match=r"tokenizer\.json"):
-        PairTokenizer(tmp_path)
+        PairTokenizer(tmp_path, BERT)
     write_tiny_encoder(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(DataError, match="no BERT encoder"):
+    with pytest.raises(DataError, match="no BERT or MPNet encoder"):
         read_encoder(tmp_path)
 
 
 def test_a_new_head_is_undecided(folder: Path) -> None:
-    weights, shape = read_encoder(folder)
+    weights, config = read_encoder(folder)
     with torch.no_grad():
         logits = compute_logits(
-            {**weights, **init_head(shape, 3)}, shape, make_batch(PairTokenizer(folder).rows(PAIRS))
+            {**weights, **init_head(config, 3)},
+            config,
+            make_batch(PairTokenizer(folder, read_encoder(folder)[1]).rows(PAIRS)),
         )
     assert np.abs(logits.numpy()).max() == 0.0

@@ -1,73 +1,98 @@
-"""Entailment by our own small cross-encoder, in this process.
+"""Entailment by our own cross-encoders, in this process: a small one and a base-size one.
 
-It is all-MiniLM-L6-v2, which `serving` downloads and checks, with trained changes of its weights (`embedded_weights`).
-It reads title, text and claim together. `reason train entailment` trains another one. Its training data and accuracy
-are on its card (docs/results/entailment.md).
+They are sentence encoders, which `serving` downloads and checks, with trained changes of their weights
+(`embedded_weights`). They read title, text and claim together. `reason train entailment` trains another one. Training
+data and accuracy are on their cards (docs/results/entailment.md).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 from ...core.errors import BackendError, DataError, UserError
 from ...core.settings import EncoderSettings, Settings
+from ...serving.encoders.files import has_encoder
 from ...serving.model_files.conversion import missing_extra
 from ...serving.model_files.downloads import Progress, run_pull
 from ...serving.model_thread import ModelThread, length_batches
 from ..types import Support, support
-from .embedded_network import MAX_TOKENS, PairTokenizer, TokenRow, make_batch
+from .embedded_network import PairTokenizer, TokenRow, make_batch
 from .embedded_weights import MAX_BYTES, WeightDelta, apply_delta, parse_delta
 from .protocol import Pair
 
 if TYPE_CHECKING:
     import torch
 
-    from .embedded_network import EncoderShape
+    from .embedded_network import EncoderConfig
 
-NAME: Final = "embedded"
-BASE: Final = "local/all-minilm-l6-v2"
-"""The encoder that is fine-tuned."""
-FILE: Final = "embedded.safetensors"
+SETTINGS: Final = "judge"
+"""Name of both judges' settings in [encoders]."""
 
-_MAX_WORDS = 60
-"""Maximum words of evidence, next to a title and a claim; a word has about 1.4 tokens."""
 _PAIRS_PER_TASK = 512
 """Pairs that are tokenized in one task of the model's thread."""
 
+Size = Literal["small", "base"]
+SIZES: Final[tuple[Size, ...]] = ("small", "base")
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """An embedded judge before it is loaded.
+
+    Attributes:
+        encoder: The encoder that was fine-tuned.
+        max_words: Maximum words of evidence, next to a title and a claim; a word has about 1.4 tokens.
+    """
+
+    encoder: str
+    max_words: int
+
+
+MODELS: Final[Mapping[Size, EmbeddedModel]] = MappingProxyType(
+    {
+        "small": EmbeddedModel("local/all-minilm-l6-v2", 60),
+        "base": EmbeddedModel("local/all-mpnet-base-v2", 140),
+    }
+)
+
 
 class EmbeddedEntailment:
-    """The embedded judge (see `Entailment`).
+    """An embedded judge (see `Entailment`).
 
     Args:
         name: Its name in the configuration.
         tokens: The tokenizer of pairs.
         weights: The network's weights.
-        shape: Its shape.
-        identity: Changes whenever a pair could get other probabilities.
+        config: The encoder's configuration.
+        identity: Encoder and trained weights. It is the same for bf16 and fp32, whose probabilities differ by less than
+            a calibration can resolve.
+        max_words: Maximum words of evidence.
         temperature: Divisor of the logits.
         batch: Maximum pairs computed together.
     """
-
-    max_words: int | None = _MAX_WORDS
 
     def __init__(
         self,
         name: str,
         tokens: PairTokenizer,
         weights: dict[str, torch.Tensor],
-        shape: EncoderShape,
+        config: EncoderConfig,
         *,
         identity: str,
+        max_words: int,
         temperature: float = 1.0,
         batch: int = 32,
     ) -> None:
         self.name, self.identity = name, identity
-        self._tokens, self._weights, self._shape = tokens, weights, shape
+        self.max_words: int | None = max_words
+        self._tokens, self._weights, self._config = tokens, weights, config
         self._temperature, self._batch = temperature, batch
         self._thread = ModelThread(name)
 
@@ -102,41 +127,47 @@ class EmbeddedEntailment:
 
         try:
             with torch.inference_mode():
-                logits = compute_logits(self._weights, self._shape, make_batch(rows)).double() / self._temperature
+                logits = compute_logits(self._weights, self._config, make_batch(rows)).double() / self._temperature
                 probabilities = logits.softmax(1).cpu().tolist()
         except RuntimeError as e:  # includes torch's out-of-memory error
             raise BackendError(
                 f"{self.name} failed on {len(rows)} pairs: {e}",
-                hint=f'lower batch_texts of "{NAME}" in [encoders]',
+                hint=f'lower batch_texts of "{SETTINGS}" in [encoders]',
             ) from e
         return [support(row) for row in probabilities]
 
 
+def base_is_available(settings: Settings) -> bool:
+    """Whether the base judge can be loaded without a download."""
+    return has_encoder(MODELS["base"].encoder, settings.cache_dir)
+
+
 async def load_embedded(
-    settings: Settings, progress: Progress | None = None, *, file: Path | None = None
+    settings: Settings, progress: Progress | None = None, *, size: Size = "small", file: Path | None = None
 ) -> EmbeddedEntailment:
-    """Load the embedded judge, off the event loop.
+    """Load an embedded judge, off the event loop.
 
     Args:
-        settings: The cache directory, and `batch_texts`, `device` and `dtype` of the encoder "embedded".
+        settings: The cache directory, and `batch_texts`, `device` and `dtype` of the encoder "judge".
         progress: Called during the download of the encoder, from another thread.
-        file: Other trained weights; None is the packaged ones.
+        size: Which one.
+        file: Other trained weights for its encoder; None is the packaged ones.
 
     Raises:
         UserError: The [local] extra is missing, or a setting does not apply.
         DataError: The weights or the encoder are damaged, or do not match.
         BackendUnavailable: The encoder cannot be downloaded, or the requested GPU does not exist.
     """
-    return await run_pull(lambda cancel: _load(settings, progress, cancel, file), lambda judge: judge.aclose())
+    return await run_pull(lambda cancel: _load(settings, progress, cancel, size, file), lambda judge: judge.aclose())
 
 
-def load_delta(file: Path | None = None) -> WeightDelta:
+def load_delta(size: Size = "small", file: Path | None = None) -> WeightDelta:
     """Read the packaged trained weights, or those of a file.
 
     Raises:
         DataError: The file is missing or damaged.
     """
-    path = resources.files(__package__).joinpath(FILE) if file is None else file.expanduser()
+    path = resources.files(__package__).joinpath(f"{size}.safetensors") if file is None else file.expanduser()
     try:
         if isinstance(path, Path) and path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is too large for entailment weights")
@@ -150,46 +181,54 @@ def load_delta(file: Path | None = None) -> WeightDelta:
 
 
 def _load(
-    settings: Settings, progress: Progress | None, cancel: threading.Event, file: Path | None
+    settings: Settings, progress: Progress | None, cancel: threading.Event, size: Size, file: Path | None
 ) -> EmbeddedEntailment:
-    chosen = settings.encoders.get(NAME, EncoderSettings())
-    if chosen.query_prompt or chosen.document_prompt or chosen.max_tokens not in (None, MAX_TOKENS):
+    chosen = settings.encoders.get(SETTINGS, EncoderSettings())
+    if chosen.query_prompt or chosen.document_prompt or chosen.max_tokens is not None:
         raise UserError(
-            f'the encoder settings of "{NAME}" have a prompt or max_tokens, which do not apply to it',
+            f'the encoder settings of "{SETTINGS}" have a prompt or max_tokens, which do not apply to it',
             hint="set only batch_texts, device and dtype",
         )
-    delta = load_delta(file)
+    model = MODELS[size]
+    delta = load_delta(size, file)
     try:
         import torch
 
         from ...serving.devices import choose_device
         from ...serving.encoders.files import find_encoder
-        from .embedded_network import read_encoder
+        from ...serving.local.hardware import native_format
+        from .embedded_network import merge_lora, read_encoder
 
-        files = find_encoder(BASE, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-        tokens = PairTokenizer(files.directory)
+        files = find_encoder(
+            model.encoder, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel
+        )
+        before, config = read_encoder(files.directory)
+        tokens = PairTokenizer(files.directory, config)
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     if delta.base != files.fingerprint:
         raise DataError(
-            f"the entailment weights are for the encoder {delta.base[:12]}, but {BASE} is {files.fingerprint[:12]}",
+            f"the entailment weights are for the encoder {delta.base[:12]}, but {model.encoder} is "
+            f"{files.fingerprint[:12]}",
             hint="train them again: reason train entailment",
         )
-    before, shape = read_encoder(files.directory)
     changed = apply_delta(delta, {name: tensor.numpy() for name, tensor in before.items()})
+    merged = merge_lora({name: torch.from_numpy(array) for name, array in changed.items()})
     device = choose_device(chosen.device)
-    dtype = torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype)
-    head = ("words", "positions", "types", "marks", "hidden.", "labels.", "features.")
+    if chosen.dtype != "auto":
+        dtype = getattr(torch, chosen.dtype)
+    else:
+        dtype = torch.bfloat16 if native_format(device) == "bf16" else torch.float32
     weights = {
-        name: torch.from_numpy(array).to(device, torch.float32 if name.startswith(head) else dtype)
-        for name, array in changed.items()
+        name: tensor.to(device, dtype if name[0].isdigit() else torch.float32) for name, tensor in merged.items()
     }
     return EmbeddedEntailment(
-        NAME if file is None else f"{NAME}:{file}",
+        size if file is None else f"{size}:{file}",
         tokens,
         weights,
-        shape,
-        identity=f"embedded-1:{files.fingerprint}+{delta.digest}+{str(dtype).removeprefix('torch.')}",
+        config,
+        identity=f"embedded-2:{files.fingerprint[:16]}+{delta.digest}",
+        max_words=model.max_words,
         temperature=delta.temperature,
         batch=chosen.batch_texts,
     )

@@ -1,9 +1,13 @@
-"""The network of the embedded judge: a BERT encoder over text and claim, and a head of three labels; its tokenizer.
+"""The network of the embedded judges: an encoder over text and claim, and a head of three labels; its tokenizer.
 
-Source of the encoder: Devlin et al. 2019, arXiv:1810.04805 (post-norm transformer, with token types for the two texts);
-its weights are MiniLM's (Wang et al. 2020, arXiv:2002.10957). Ours are the marks, which are added before the third
-layer (`embedded_features`), and the head. Its inputs are the first token, mean and maximum over the claim's tokens,
-since one word can refute a claim, the mean over the text, and the features, which also feed the labels directly.
+Source of the encoders: Devlin et al. 2019, arXiv:1810.04805 (post-norm transformer, with token types for the two
+texts), with the weights of MiniLM (Wang et al. 2020, arXiv:2002.10957); Song et al. 2020, "MPNet", arXiv:2004.09297 (no
+token types; attention scores have a learned bias by distance, as in Raffel et al. 2020, arXiv:1910.10683, section 2.1).
+Ours are the marks, which are added at a third of the depth (`embedded_features`), and the head. Its inputs are the
+first token, mean and maximum over the claim's tokens, since one word can refute a claim, the mean over the text, and
+the features, which also feed the labels directly.
+
+Matrices can have a trained change of low rank, W + b a (Hu et al. 2021, "LoRA", arXiv:2106.09685).
 
 Weights are tensors by name and not modules, so that training and inference share one function.
 """
@@ -11,10 +15,11 @@ Weights are tensors by name and not modules, so that training and inference shar
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ...core.errors import DataError
 from .embedded_features import FEATURES, MARKS, MAX_CHARS, MarkedSpan, pair_features
@@ -25,14 +30,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-MAX_TOKENS: Final = 128
-"""Maximum tokens of a pair; the end of the evidence is cut."""
 MAX_CLAIM_TOKENS: Final = 56
 """Maximum tokens of a claim."""
 MAX_TITLE_TOKENS: Final = 16
 """Maximum tokens of a title."""
 
-_SPECIAL = ("[CLS]", "[SEP]", ":")
+_COLON: Final = ":"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Configuration of an encoder, as far as the weights do not determine it.
+
+    Attributes:
+        family: "bert" or "mpnet".
+        layers: Number of layers.
+        heads: Attention heads of a layer.
+        size: Hidden size.
+        eps: Added to the variance in layer normalization.
+        buckets: Number of distances that the attention bias distinguishes; 0 without one.
+    """
+
+    family: Literal["bert", "mpnet"]
+    layers: int
+    heads: int
+    size: int
+    eps: float
+    buckets: int = 0
+
+    @property
+    def entry(self) -> int:
+        """The first trained layer, at a third of the depth; marks are added before it. Earlier layers are frozen."""
+        return self.layers // 3
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum tokens of a pair; the end of the evidence is cut."""
+        return 128 if self.family == "bert" else 256
+
+    @property
+    def special_tokens(self) -> tuple[str, str]:
+        """The first token of a pair, and the one after each text."""
+        return ("[CLS]", "[SEP]") if self.family == "bert" else ("<s>", "</s>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +119,13 @@ class PairTokenizer:
 
     Args:
         directory: The model's directory, with `tokenizer.json`.
+        config: The encoder's configuration.
 
     Raises:
         DataError: The file cannot be read, or has no separator tokens.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, config: EncoderConfig) -> None:
         from tokenizers import Tokenizer
 
         path = directory / "tokenizer.json"
@@ -95,11 +135,12 @@ class PairTokenizer:
             raise DataError(f"cannot read the tokenizer {path}: {e}") from e
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        special = [tokenizer.token_to_id(token) for token in _SPECIAL]
-        if None in special:
-            raise DataError(f"the tokenizer {path} lacks one of the tokens {', '.join(_SPECIAL)}")
-        self._cls, self._sep, self._colon = special
-        self._tokenizer = tokenizer
+        special = (*config.special_tokens, _COLON)
+        ids = [tokenizer.token_to_id(token) for token in special]
+        if None in ids:
+            raise DataError(f"the tokenizer {path} lacks one of the tokens {', '.join(special)}")
+        self._cls, self._sep, self._colon = ids
+        self._tokenizer, self._max_tokens = tokenizer, config.max_tokens
 
     def rows(self, pairs: Sequence[Pair]) -> list[TokenRow]:
         """The rows of pairs, in order."""
@@ -115,7 +156,7 @@ class PairTokenizer:
         )
         title, claim = title[:MAX_TITLE_TOKENS], claim[:MAX_CLAIM_TOKENS]
         head = [(self._cls, 0), *title, *([(self._colon, 0)] if title else [])]
-        max_evidence = MAX_TOKENS - len(head) - len(claim) - 2
+        max_evidence = self._max_tokens - len(head) - len(claim) - 2
         first = [*head, *evidence[:max_evidence], (self._sep, 0)]
         tokens = [*first, *claim, (self._sep, 0)]
         return TokenRow(
@@ -171,83 +212,93 @@ LABELS: Final = ("supports", "refutes", "neutral")
 HIDDEN: Final = 128
 """Size of the head's hidden layer."""
 
-_EMBEDDINGS: Final = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+
+class _TensorNames(NamedTuple):
+    """Names of a layer's tensors in a checkpoint, and the position of the first token."""
+
+    qkv: tuple[str, str, str]
+    out: str
+    norm: str
+    first_position: int
 
 
-@dataclass(frozen=True)
-class EncoderShape:
-    """Shape of an encoder, as far as the weights do not determine it.
-
-    Attributes:
-        layers: Number of layers.
-        heads: Attention heads of a layer.
-        size: Hidden size.
-        eps: Added to the variance in layer normalization.
-    """
-
-    layers: int
-    heads: int
-    size: int
-    eps: float
-
-    @property
-    def entry(self) -> int:
-        """The first trained layer, at a third of the depth; marks are added before it. Earlier layers are frozen."""
-        return self.layers // 3
+_TENSOR_NAMES: Final = {
+    "bert": _TensorNames(
+        ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "attention.output.dense",
+        "attention.output.LayerNorm",
+        0,
+    ),
+    "mpnet": _TensorNames(
+        ("attention.attn.q", "attention.attn.k", "attention.attn.v"), "attention.attn.o", "attention.LayerNorm", 2
+    ),
+}
+_MAX_DISTANCE: Final = 128
+"""Distance of tokens from which the attention bias is the same."""
+_MATRICES: Final = ("qkv", "out", "up", "down")
 
 
-def read_encoder(directory: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
-    """An encoder's weights in fp32 under short names, and its shape.
+def read_encoder(directory: Path) -> tuple[dict[str, torch.Tensor], EncoderConfig]:
+    """An encoder's weights in fp32 under short names, and its configuration.
 
     Query, key and value of a layer are one matrix, `0.qkv.weight`; the others are `0.out`, `0.up`, `0.down`, and
-    `0.norm1` and `0.norm2`; embeddings are `words`, `positions`, `types` and `norm`.
+    `0.norm1` and `0.norm2`; embeddings are `words`, `positions` and `norm`, of BERT also `types`; MPNet's attention
+    bias is `distances`.
 
     Raises:
-        DataError: The directory has no BERT encoder.
+        DataError: The directory has neither a BERT nor an MPNet encoder.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        shape = EncoderShape(
-            layers=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            size=int(config["hidden_size"]),
-            eps=float(config["layer_norm_eps"]),
+        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        names = _TENSOR_NAMES[values["model_type"]]
+        config = EncoderConfig(
+            family=values["model_type"],
+            layers=int(values["num_hidden_layers"]),
+            heads=int(values["num_attention_heads"]),
+            size=int(values["hidden_size"]),
+            eps=float(values["layer_norm_eps"]),
+            buckets=int(values.get("relative_attention_num_buckets", 0)),
         )
         raw = {
             n: t.to(torch.float32)
             for n, t in load_file(str(directory / "model.safetensors")).items()
             if t.is_floating_point()
         }
-        words, positions, types = (raw[f"embeddings.{name}.weight"] for name in _EMBEDDINGS)
-        weights = {"words": words, "positions": positions, "types": types}
+        weights = {
+            "words": raw["embeddings.word_embeddings.weight"],
+            "positions": raw["embeddings.position_embeddings.weight"][names.first_position :],
+        }
+        if config.family == "bert":
+            weights["types"] = raw["embeddings.token_type_embeddings.weight"]
+        else:
+            weights["distances"] = raw["encoder.relative_attention_bias.weight"]
         weights |= _renamed_tensors(raw, "embeddings.LayerNorm", "norm")
-        for i in range(shape.layers):
+        for i in range(config.layers):
             source = f"encoder.layer.{i}"
             for kind in ("weight", "bias"):
-                parts = [raw[f"{source}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
-                weights[f"{i}.qkv.{kind}"] = torch.cat(parts)
-            weights |= _renamed_tensors(raw, f"{source}.attention.output.dense", f"{i}.out")
-            weights |= _renamed_tensors(raw, f"{source}.attention.output.LayerNorm", f"{i}.norm1")
+                weights[f"{i}.qkv.{kind}"] = torch.cat([raw[f"{source}.{name}.{kind}"] for name in names.qkv])
+            weights |= _renamed_tensors(raw, f"{source}.{names.out}", f"{i}.out")
+            weights |= _renamed_tensors(raw, f"{source}.{names.norm}", f"{i}.norm1")
             weights |= _renamed_tensors(raw, f"{source}.intermediate.dense", f"{i}.up")
             weights |= _renamed_tensors(raw, f"{source}.output.dense", f"{i}.down")
             weights |= _renamed_tensors(raw, f"{source}.output.LayerNorm", f"{i}.norm2")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
-        raise DataError(f"{directory} has no BERT encoder: {e}", hint="download the model again") from e
-    return weights, shape
+        raise DataError(f"{directory} has no BERT or MPNet encoder: {e}", hint="download the model again") from e
+    return weights, config
 
 
-def init_head(shape: EncoderShape, seed: int) -> dict[str, torch.Tensor]:
+def init_head(config: EncoderConfig, seed: int) -> dict[str, torch.Tensor]:
     """Marks and head before any training: the marks and the labels' matrices are 0, the hidden layer is random."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    width = 4 * shape.size + len(FEATURES)
+    width = 4 * config.size + len(FEATURES)
     return {
-        "marks": torch.zeros(len(MARKS), shape.size),
+        "marks": torch.zeros(len(MARKS), config.size),
         "hidden.weight": torch.randn(HIDDEN, width, generator=generator) * width**-0.5,
         "hidden.bias": torch.zeros(HIDDEN),
         "labels.weight": torch.zeros(len(LABELS), HIDDEN),
@@ -256,12 +307,36 @@ def init_head(shape: EncoderShape, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, dropout: float = 0.0) -> torch.Tensor:
+def init_lora(weights: Weights, config: EncoderConfig, rank: int, seed: int) -> dict[str, torch.Tensor]:
+    """Low-rank changes of the trained layers' matrices before any training: `a` is random and `b` is 0."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    changes: dict[str, torch.Tensor] = {}
+    for i in range(config.entry, config.layers):
+        for name in _MATRICES:
+            rows, columns = weights[f"{i}.{name}.weight"].shape
+            changes[f"{i}.{name}.a"] = torch.randn(rank, columns, generator=generator) * columns**-0.5
+            changes[f"{i}.{name}.b"] = torch.zeros(rows, rank)
+    return changes
+
+
+def merge_lora(weights: Weights) -> dict[str, torch.Tensor]:
+    """The weights with low-rank changes added to their matrices."""
+    merged = {name: tensor for name, tensor in weights.items() if not name.endswith((".a", ".b"))}
+    for name in weights:
+        if name.endswith(".a"):
+            stem = name[:-2]
+            merged[f"{stem}.weight"] = weights[f"{stem}.weight"] + weights[f"{stem}.b"] @ weights[name]
+    return merged
+
+
+def compute_logits(weights: Weights, config: EncoderConfig, batch: TokenBatch, *, dropout: float = 0.0) -> torch.Tensor:
     """The network's outputs before the softmax.
 
     Args:
-        weights: Weights of encoder and head.
-        shape: Shape of the encoder.
+        weights: Weights of encoder and head. The layers compute in the data type of the first one.
+        config: The encoder's configuration.
         batch: The rows.
         dropout: Dropout probability in the head during training, from torch's global generator.
 
@@ -280,26 +355,33 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
         return f.dropout(x, dropout) if dropout else x
 
     def normalize(x: torch.Tensor, name: str) -> torch.Tensor:
-        return f.layer_norm(x, (shape.size,), weights[f"{name}.weight"], weights[f"{name}.bias"], shape.eps)
+        weight, bias = (weights[f"{name}.{kind}"].to(x.dtype) for kind in ("weight", "bias"))
+        return f.layer_norm(x, (config.size,), weight, bias, config.eps)
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
-        return f.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+        y = f.linear(x, weights[f"{name}.weight"].to(x.dtype), weights[f"{name}.bias"].to(x.dtype))
+        if f"{name}.a" in weights:
+            a, b = weights[f"{name}.a"].to(x.dtype), weights[f"{name}.b"].to(x.dtype)
+            y = y + f.linear(f.linear(x, a), b)
+        return y
 
     rows, tokens = batch.ids.shape
     x = f.embedding(to_device(batch.ids), weights["words"]) + weights["positions"][:tokens]
-    x = normalize((x + f.embedding(to_device(batch.types), weights["types"])).to(dtype), "norm")
-    padding_mask = torch.zeros(rows, 1, 1, tokens, device=device).masked_fill(
-        ~to_device(batch.real)[:, None, None, :], -1e4
-    )
-    by_head = (rows, tokens, shape.heads, shape.size // shape.heads)
-    for i in range(shape.layers):
-        if i == shape.entry:
+    if "types" in weights:
+        x = x + f.embedding(to_device(batch.types), weights["types"])
+    x = normalize(x.to(dtype), "norm")
+    bias = torch.zeros(rows, 1, 1, tokens, device=device).masked_fill(~to_device(batch.real)[:, None, None, :], -1e4)
+    if config.buckets:
+        bias = bias + weights["distances"][_distance_buckets(tokens, config.buckets).to(device)].permute(2, 0, 1)
+    bias = bias.to(dtype)
+    by_head = (rows, tokens, config.heads, config.size // config.heads)
+    for i in range(config.layers):
+        if i == config.entry:
             x = x + f.embedding(to_device(batch.marks), weights["marks"]).to(x.dtype)
-        parts = zip(weights[f"{i}.qkv.weight"].chunk(3), weights[f"{i}.qkv.bias"].chunk(3), strict=True)
-        q, k, v = (f.linear(x, matrix, bias).view(by_head).transpose(1, 2) for matrix, bias in parts)
+        q, k, v = (part.view(by_head).transpose(1, 2) for part in linear(x, f"{i}.qkv").chunk(3, -1))
         # not fused: the backward pass of torch's fused attention is four times slower for such texts on a CPU
-        scores = (q * by_head[-1] ** -0.5) @ k.transpose(-1, -2) + padding_mask.to(q.dtype)
-        attended = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(rows, tokens, shape.size)
+        scores = (q * by_head[-1] ** -0.5) @ k.transpose(-1, -2) + bias
+        attended = (scores.softmax(-1) @ v).transpose(1, 2).reshape(rows, tokens, config.size)
         x = normalize(x + linear(attended, f"{i}.out"), f"{i}.norm1")
         x = normalize(x + linear(f.gelu(linear(x, f"{i}.up")), f"{i}.down"), f"{i}.norm2")
     x = x.float()
@@ -315,6 +397,22 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
     hidden = f.gelu(f.linear(apply_dropout(torch.cat(pooled, 1)), weights["hidden.weight"], weights["hidden.bias"]))
     logits = f.linear(apply_dropout(hidden), weights["labels.weight"], weights["labels.bias"])
     return logits + f.linear(features, weights["features.weight"])
+
+
+def _distance_buckets(tokens: int, buckets: int) -> torch.Tensor:
+    """int64 `[tokens, tokens]`: the bucket of each pair of positions; half of them are for later keys.
+
+    Half of a side's buckets are for single distances, the others grow with the logarithm up to `_MAX_DISTANCE`.
+    """
+    import torch
+
+    position = torch.arange(tokens)
+    offset = position[None, :] - position[:, None]
+    side, distance = buckets // 2, offset.abs()
+    exact = side // 2
+    growth = (distance.clamp(min=1) / exact).log() / math.log(_MAX_DISTANCE / exact)
+    far = (exact + (growth * (side - exact)).long()).clamp(max=side - 1)
+    return torch.where(distance < exact, distance, far) + (offset > 0) * side
 
 
 def _mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

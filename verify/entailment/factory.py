@@ -1,21 +1,68 @@
-"""`load_entailment`: an entailment by its string."""
+"""`load_entailment`: an entailment by the name of its judge; `resolve_judge`: the judge that `auto` stands for."""
 
 from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Final
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
 from ...core.settings import Settings
-from ...serving.encoders.factory import load_cross_encoder
+from ...serving.encoders.factory import SERVED_PREFIX, load_cross_encoder, load_minicheck
+from ...serving.encoders.protocols import CrossEncoder
 from ...serving.model import LanguageModel
+from ...serving.model_files.catalogue import PREFIX as LOCAL_PREFIX
 from ...serving.model_files.downloads import Progress
 from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
-from .nli import NliEntailment
+from .nli import NliEntailment, ScoreEntailment
 from .protocol import Entailment
 from .windows import DocumentSupport
 
-NLI_PREFIX, MINICHECK_PREFIX = "nli/", "minicheck/"
-NAMES = ("lexical", "embedded", "judge")
+AUTO: Final = "auto"
+MODEL: Final = "model"
+BASE: Final = "base"
+SMALL: Final = "small"
+LEXICAL: Final = "lexical"
+EMBEDDED: Final = (BASE, SMALL)
+"""The embedded judges, the better one first."""
+NLI_PREFIX, MINICHECK_PREFIX, CROSS_PREFIX = "nli/", "minicheck/", "cross/"
+PREFIXES: Final = (NLI_PREFIX, MINICHECK_PREFIX, CROSS_PREFIX)
+NAMES: Final = (AUTO, MODEL, BASE, SMALL, LEXICAL)
+CHOICES: Final = "auto, model, base, small, lexical, nli/…, minicheck/…, cross/…"
+"""The names of judges, for help texts."""
+JUDGE_MODEL_HINT: Final = (
+    "name one with --judge-model (judge_model= in Python, judge_model in the settings), or take the judge base or small"
+)
+
+
+def resolve_judge(name: str, settings: Settings, *, has_judge_model: bool) -> str:
+    """The name of the judge that a name stands for.
+
+    `auto` is the run's judge model where the run names one, else `base` where its files are on this machine, else
+    `small`. A main model that judges by default counts as none named: the author would judge its own text.
+
+    Args:
+        name: The name of a judge.
+        settings: Where files are cached.
+        has_judge_model: Whether a judge model is named.
+
+    Raises:
+        UnknownName: There is no such judge.
+        UserError: The name is `model`, and no judge model is named.
+    """
+    if name not in NAMES and not _prefix_of(name):
+        raise _unknown(name)
+    if name == MODEL and not has_judge_model:
+        raise UserError(f"the judge {MODEL!r} needs a judge model, and none is named", hint=JUDGE_MODEL_HINT)
+    if name != AUTO:
+        return name
+    from .embedded import base_is_available
+
+    if has_judge_model:
+        return MODEL
+    return BASE if base_is_available(settings) else SMALL
 
 
 async def load_entailment(
@@ -23,54 +70,84 @@ async def load_entailment(
 ) -> Entailment:
     """Load an entailment.
 
-    | string | entailment |
+    | name | judge |
     | --- | --- |
+    | `auto` | `model` if there is one, else `base` if its files are on this machine, else `small` |
+    | `model` | the language model `model` |
+    | `base` | the larger embedded judge: a fine-tuned all-mpnet-base-v2 |
+    | `small` | the smaller embedded judge: a fine-tuned all-MiniLM-L6-v2 |
     | `lexical` | shared words; no model |
-    | `embedded` | our own small classifier on the default embedding model |
-    | `nli/<cross-encoder>` | a classifier of natural language inference |
-    | `minicheck/<cross-encoder>` | the same over the chunks of a document, by maximum support |
-    | `judge` | the language model `model` |
+    | `nli/<hub id or directory>` | a classifier of natural language inference with named labels |
+    | `minicheck/<hub id or directory>` | a MiniCheck model over the chunks of a document; it never refutes |
+    | `cross/<hub id or directory>` | a cross-encoder with one output, or with named labels |
 
-    A cross-encoder has a string of its own, as in `nli/local/cross-encoder/nli-deberta-v3-base`.
+    `nli/` and `cross/` also take a served model, as in `nli/hosted_vllm_pooling/<served name>`.
 
     Args:
-        name: One of these strings.
+        name: One of these names.
         settings: Where files are cached; the section `encoders`.
-        model: The language model of `judge`, not closed with the entailment; a metered one charges its run.
+        model: The language model of `model`, not closed with the entailment; a metered one charges its run.
         progress: Receives the progress of a download, from another thread.
 
     Raises:
-        UnknownName: There is no such entailment.
-        UserError: `judge` has no model, a setting is wrong or an extra is missing.
-        DataError: The model's files are damaged, or its labels are unknown.
+        UnknownName: There is no such judge.
+        UserError: `model` has no model, a setting is wrong or an extra is missing.
+        DataError: The model's files are missing or damaged, or its labels are unknown.
         BackendUnavailable: The model cannot be fetched, or its server cannot be reached.
     """
-    if name == "lexical":
+    name = resolve_judge(name, settings, has_judge_model=model is not None)
+    if name == LEXICAL:
         return LexicalEntailment()
-    if name == "embedded":
+    if name == MODEL and model is not None:
+        return JudgeEntailment(model)
+    if name == BASE:
         from .embedded import load_embedded
 
-        return await load_embedded(settings, progress)
-    if name == "judge":
-        if model is None:
-            raise UserError("the entailment 'judge' needs a language model", hint="set a model for the role judge")
-        return JudgeEntailment(model, name=name)
-    for prefix in (NLI_PREFIX, MINICHECK_PREFIX):
-        if name.startswith(prefix) and name != prefix:
-            classifier = await _classifier(name, name.removeprefix(prefix), settings, progress)
-            return DocumentSupport(classifier) if prefix == MINICHECK_PREFIX else classifier
-    head, slash, rest = name.partition("/")
-    prefixes = (NLI_PREFIX, MINICHECK_PREFIX)
-    near = tuple(p + rest for p in nearest(head + "/", prefixes)) if slash else nearest(name, (*NAMES, *prefixes))
-    raise UnknownName(
-        "entailment", name, near, hint=f"expected {', '.join(NAMES)}, {NLI_PREFIX}… or {MINICHECK_PREFIX}…"
+        return await load_embedded(settings, progress, size="base")
+    if name == SMALL:
+        from .embedded import load_embedded
+
+        return await load_embedded(settings, progress, size="small")
+    prefix = _prefix_of(name)
+    rest = name.removeprefix(prefix)
+    if prefix == MINICHECK_PREFIX:
+        checker = await load_minicheck(LOCAL_PREFIX + rest, settings, progress)
+        return DocumentSupport(await _over(checker, lambda encoder: NliEntailment(name, encoder)))
+    encoder = await load_cross_encoder(
+        rest if rest.startswith(SERVED_PREFIX) else LOCAL_PREFIX + rest, settings, progress
     )
+    if prefix == CROSS_PREFIX and len(encoder.labels) == 1:
+        return await _over(encoder, lambda encoder: ScoreEntailment(name, encoder))
+    return await _over(encoder, lambda encoder: NliEntailment(name, encoder))
 
 
-async def _classifier(name: str, encoder_name: str, settings: Settings, progress: Progress | None) -> NliEntailment:
-    encoder = await load_cross_encoder(encoder_name, settings, progress)
+def find_embedded(settings: Settings) -> str | None:
+    """The better embedded judge that can be loaded without a download; None if there is none."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from ...serving.encoders.files import has_encoder
+    from .embedded import MODELS, base_is_available
+
+    if base_is_available(settings):
+        return BASE
+    return SMALL if has_encoder(MODELS[SMALL].encoder, settings.cache_dir) else None
+
+
+async def _over(encoder: CrossEncoder, make: Callable[[CrossEncoder], Entailment]) -> Entailment:
+    """An entailment over an encoder, which is closed if it cannot serve."""
     try:
-        return NliEntailment(name, encoder)
+        return make(encoder)
     except BaseException:
         await encoder.aclose()
         raise
+
+
+def _prefix_of(name: str) -> str:
+    """The prefix of a name that has one and something after it; empty otherwise."""
+    return next((prefix for prefix in PREFIXES if name.startswith(prefix) and name != prefix), "")
+
+
+def _unknown(name: str) -> UnknownName:
+    head, slash, rest = name.partition("/")
+    near = tuple(p + rest for p in nearest(head + "/", PREFIXES)) if slash else nearest(name, (*NAMES, *PREFIXES))
+    return UnknownName("judge", name, near, hint=f"expected one of {CHOICES}")

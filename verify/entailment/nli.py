@@ -1,4 +1,4 @@
-"""Entailment by a classifier for natural language inference.
+"""Entailment by a cross-encoder: `NliEntailment` over named labels, `ScoreEntailment` over a single output.
 
 The evidence is the premise and the claim the hypothesis. The label of each output is read from the names in the model's
 files, never from its position: entailment is the first class of some models and the last of others.
@@ -62,9 +62,7 @@ class NliEntailment:
         self._positions = _positions(name, names)
         self.name = name
         self.identity = f"nli-{hashlib.sha256('|'.join(names).encode()).hexdigest()[:12]}:{encoder.identity}"
-        self.max_words: int | None = None
-        if encoder.max_tokens is not None:
-            self.max_words = max(1, int(max(0, encoder.max_tokens - _OTHER_TOKENS) / _TOKENS_PER_WORD))
+        self.max_words: int | None = _max_words(encoder)
         self._encoder, self._owned = encoder, owned
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
@@ -73,18 +71,7 @@ class NliEntailment:
         Raises:
             InvalidResponse: An output is not a number.
         """
-        if not pairs:
-            return []
-        import numpy as np
-
-        logits = (await self._encoder.logits([(premise(p), p.claim) for p in pairs])).astype(np.float64)
-        if not np.isfinite(logits).all():
-            raise InvalidResponse(
-                f"{self.name} returned outputs that are not numbers", hint="check its weights and dtype"
-            )
-        exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = exponentials / exponentials.sum(1, keepdims=True)
-        return [self._support([float(p) for p in row]) for row in probabilities]
+        return [self._support(row) for row in await _probabilities(self.name, self._encoder, pairs)]
 
     async def aclose(self) -> None:
         """Close the classifier if it is owned; idempotent."""
@@ -96,6 +83,69 @@ class NliEntailment:
         return support(
             (probabilities[supports], 0.0 if refutes is None else probabilities[refutes], probabilities[neutral])
         )
+
+
+class ScoreEntailment:
+    """A cross-encoder with one output, the log-odds that the evidence supports the claim (see `Entailment`).
+
+    Such are models of factual consistency like the first version of Vectara's HHEM; later ones need code of their own,
+    which is not run. The rest is neutral: such a model never refutes.
+
+    Args:
+        name: Its name in the configuration.
+        encoder: The cross-encoder; closed with this object.
+
+    Raises:
+        DataError: It has several outputs.
+    """
+
+    def __init__(self, name: str, encoder: CrossEncoder) -> None:
+        if len(encoder.labels) != 1:
+            raise DataError(f"{name} has {len(encoder.labels)} outputs, {', '.join(encoder.labels)}, not one")
+        self.name = name
+        self.identity = f"cross-score:{encoder.identity}"
+        self.max_words: int | None = _max_words(encoder)
+        self._encoder = encoder
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """The support of each pair, in order; never None (see `Entailment.judge`).
+
+        Raises:
+            InvalidResponse: An output is not a number.
+        """
+        rows = await _probabilities(self.name, self._encoder, pairs)
+        return [support((supports, 0.0, other)) for supports, other in rows]
+
+    async def aclose(self) -> None:
+        """Close the cross-encoder; idempotent."""
+        await self._encoder.aclose()
+
+
+async def _probabilities(name: str, encoder: CrossEncoder, pairs: Sequence[Pair]) -> list[list[float]]:
+    """The softmax of each pair's outputs in fp64; of a single output its sigmoid and the rest.
+
+    Raises:
+        InvalidResponse: An output is not a number.
+    """
+    if not pairs:
+        return []
+    import numpy as np
+
+    logits = (await encoder.logits([(premise(p), p.claim) for p in pairs])).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise InvalidResponse(f"{name} returned outputs that are not numbers", hint="check its weights and dtype")
+    if logits.shape[1] == 1:
+        logits = np.concatenate([logits, np.zeros_like(logits)], 1)
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    rows: list[list[float]] = (exponentials / exponentials.sum(1, keepdims=True)).tolist()
+    return rows
+
+
+def _max_words(encoder: CrossEncoder) -> int | None:
+    """Words of evidence that fit next to a claim."""
+    if encoder.max_tokens is None:
+        return None
+    return max(1, int(max(0, encoder.max_tokens - _OTHER_TOKENS) / _TOKENS_PER_WORD))
 
 
 def premise(pair: Pair) -> str:

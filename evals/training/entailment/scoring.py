@@ -22,9 +22,6 @@ PairJudge = Callable[[Sequence[Pair]], Sequence[Support | None]]
 
 MAX_TEXTS: Final = 5
 """Texts that are shown for a claim of FEVER."""
-GATES: Final = tuple(round(0.4 + 0.05 * i, 2) for i in range(12))
-"""Confidences that a decisive verdict may need: the grid of the specification (step 11)."""
-_QUICK: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,6 @@ class EntailmentScore(Frozen):
         ece: Expected calibration error of the label's probability, ten bins.
         always: Accuracy of always giving the most common label.
         pairs_per_s: Pairs judged a second.
-        gate: Confidence that a decisive verdict needed; 0 is no gate.
     """
 
     name: str
@@ -75,7 +71,6 @@ class EntailmentScore(Frozen):
     ece: float
     always: float
     pairs_per_s: float
-    gate: float = 0.0
 
 
 def oracle_two(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
@@ -127,20 +122,16 @@ def judge_claims(judge: PairJudge, questions: Sequence[ScoredClaim]) -> tuple[li
     return result, len(pairs), seconds
 
 
-def label_of(verdict: Support, *, labels: int = 3, gate: float = 0.0) -> tuple[Label, float]:
+def label_of(verdict: Support, *, labels: int = 3) -> tuple[Label, float]:
     """The label that a verdict gives, and its probability among the labels there are."""
     if labels == 2:
         decisive = verdict.supports + verdict.refutes
         share = verdict.supports / decisive if decisive else 0.5
         return ("supports", share) if share > 0.5 else ("refutes", 1 - share)
-    if verdict.label != "neutral" and verdict.confidence < gate:
-        return "neutral", verdict.neutral
     return verdict.label, verdict.confidence
 
 
-def score(
-    name: str, judge: PairJudge, questions: Sequence[ScoredClaim], *, labels: int = 3, gate: float = 0.0
-) -> EntailmentScore:
+def score(name: str, judge: PairJudge, questions: Sequence[ScoredClaim], *, labels: int = 3) -> EntailmentScore:
     """Score a judge on one set.
 
     Raises:
@@ -149,7 +140,7 @@ def score(
     if not questions:
         raise UserError(f"there is nothing to score {name} on", hint="give more claims, or keep more of them back")
     result, pairs, seconds = judge_claims(judge, questions)
-    return score_verdicts(name, questions, result, pairs, seconds, labels=labels, gate=gate)
+    return score_verdicts(name, questions, result, pairs, seconds, labels=labels)
 
 
 def score_verdicts(
@@ -160,10 +151,9 @@ def score_verdicts(
     seconds: float,
     *,
     labels: int = 3,
-    gate: float = 0.0,
 ) -> EntailmentScore:
     """Score verdicts (see `score`)."""
-    provided = [label_of(v, labels=labels, gate=gate) for v in result]
+    provided = [label_of(v, labels=labels) for v in result]
     right = np.array([float(q.label == label) for q, (label, _) in zip(questions, provided, strict=True)])
     names = {group: i for i, group in enumerate(dict.fromkeys(q.group for q in questions))}
     clusters = np.array([names[q.group] for q in questions])
@@ -183,42 +173,29 @@ def score_verdicts(
         ece=ece(np.array([min(1.0, c) for _, c in provided]), right),
         always=max(requested.count(label) for label in set(requested)) / len(requested),
         pairs_per_s=pairs / seconds if seconds else 0.0,
-        gate=gate,
     )
 
 
-def best_gate(questions: Sequence[ScoredClaim], result: Sequence[Support]) -> float:
-    """The smallest confidence on the grid, or none, with the highest macro F1 (specification, step 11)."""
-
-    def quality(gate: float) -> float:
-        labels = [label_of(v, gate=gate)[0] for v in result]
-        return label_report(list(zip([q.label for q in questions], labels, strict=True))).macro_f1
-
-    return max((0.0, *GATES), key=lambda gate: (round(quality(gate), 9), -gate))
+_OWN_SETS: Final = frozenset({"fever", "sufficient_full"})
 
 
-def score_all(
-    judge: PairJudge, splits: Splits, *, gate: float = 0.0, stress: Sequence[ClaimCase] = (), quick: bool = False
-) -> list[EntailmentScore]:
-    """Every score of the held-back claims, and of a stress test.
-
-    Args:
-        gate: A gate for FEVER by retrieval, fitted to other claims; 0 scores without only.
-        stress: Cases of FEVER Symmetric and CLIMATE-FEVER, none of which was trained on.
-    """
-    held = splits.test
+def score_all(judge: PairJudge, splits: Splits) -> list[EntailmentScore]:
+    """Every score of the test claims."""
+    test = splits.test
     sets: list[tuple[str, list[ScoredClaim], int]] = [
-        ("FEVER, deciding text", oracle_two(held), 2),
-        ("FEVER, deciding text never trained on", unseen_evidence(splits), 2),
-        ("FEVER, the claim alone", [replace(q, texts=(EvidenceText("", ""),)) for q in oracle_two(held)], 2),
-        ("FEVER, deciding text among five", oracle_three(held), 3),
-        ("FEVER, five retrieved", retrieval(held), 3),
-        ("FEVER Symmetric", single(stress, "fever_symmetric"), 2),
-        ("VitaminC", single(held, "vitaminc"), 3),
-        ("VitaminC, decisive alone", [q for q in single(held, "vitaminc") if q.label != "neutral"], 2),
-        ("SufficientFacts", single(held, "sufficient_facts"), 3),
-        ("CLIMATE-FEVER, single sentences", single(stress, "climate_fever"), 3),
+        ("fever, deciding text", oracle_two(test), 2),
+        ("fever, deciding text never trained on", unseen_evidence(splits), 2),
+        ("fever, the claim alone", [replace(q, texts=(EvidenceText("", ""),)) for q in oracle_two(test)], 2),
+        ("fever, deciding text among five", oracle_three(test), 3),
+        ("fever, five retrieved", retrieval(test), 3),
     ]
+    for source in dict.fromkeys(case.source for case in test if case.source not in _OWN_SETS):
+        questions = single(test, source)
+        has_neutral = any(q.label == "neutral" for q in questions)
+        sets.append((source, questions, 3 if has_neutral else 2))
+        decisive = [q for q in questions if q.label != "neutral"]
+        if has_neutral and decisive:
+            sets.append((f"{source}, decisive alone", decisive, 2))
     results: list[EntailmentScore] = []
     known: dict[Pair, Support | None] = {}
 
@@ -229,14 +206,12 @@ def score_all(
         return [known[pair] for pair in pairs]
 
     for name, questions, labels in sets:
-        if not questions or (quick and sum(len(q.texts) for q in questions) > _QUICK):
+        if not questions:
             continue
         before = len(known)
         values, pairs, seconds = judge_claims(once, questions)
         seconds *= pairs / max(1, len(known) - before)  # pairs that were known took no time
         results.append(score_verdicts(name, questions, values, pairs, seconds, labels=labels))
-        if gate and name in ("FEVER, five retrieved", "FEVER, deciding text among five"):
-            results.append(score_verdicts(f"{name}, gated", questions, values, pairs, seconds, gate=gate))
     return results
 
 

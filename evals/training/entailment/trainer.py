@@ -1,6 +1,7 @@
 """`EntailmentTrainer`: the steps of an entailment training: AdamW over the encoder's upper layers and the head.
 
-Source of the optimizer: Loshchilov and Hutter 2019, arXiv:1711.05101. Embeddings and lower layers are frozen.
+Source of the optimizer: Loshchilov and Hutter 2019, arXiv:1711.05101. Embeddings and lower layers are frozen; of the
+upper ones the weights themselves are trained, or low-rank changes of their matrices.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import JsonValue
 from ....core.errors import DataError, UserError
 from ....verify.entailment.embedded_network import (
     LABELS,
-    EncoderShape,
+    EncoderConfig,
     PairTokenizer,
     TokenRow,
     compute_logits,
@@ -45,8 +46,8 @@ class EntailmentTrainer:
     Args:
         source: What epochs are sampled from.
         tokens: Tokenizes pairs.
-        weights: Encoder and head before the training; not changed.
-        shape: The encoder's configuration.
+        weights: Encoder, low-rank changes and head before the training; not changed.
+        encoder: The encoder's configuration.
         checkpoint_path: Where the checkpoint is saved.
         validation_scores: Scores the current weights on validation claims, for a point of the learning curve.
         on_point: Called with each new point.
@@ -59,17 +60,23 @@ class EntailmentTrainer:
         source: EpochSource,
         tokens: PairTokenizer,
         weights: Mapping[str, torch.Tensor],
-        shape: EncoderShape,
+        encoder: EncoderConfig,
         *,
         checkpoint_path: Path,
         validation_scores: Callable[[EntailmentTrainer], CurvePoint],
         on_point: Callable[[CurvePoint], None],
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.plan, self._source, self._tokens, self.shape = plan, source, tokens, shape
+        self.plan, self._source, self._tokens, self._encoder = plan, source, tokens, encoder
         self._path, self._validation_scores, self._on_point = checkpoint_path, validation_scores, on_point
-        learned = {name for name in weights if is_learned(name, shape)}
-        self._fixed = {name: tensor for name, tensor in weights.items() if name not in learned}
+        learned = {name for name in weights if is_learned(name, encoder, lora=plan.lora_rank > 0)}
+        # layers compute in the number format of the first one, which is never trained
+        layer_format = torch.bfloat16 if plan.bf16 else torch.float32
+        self._fixed = {
+            name: tensor.to(layer_format) if name[0].isdigit() else tensor
+            for name, tensor in weights.items()
+            if name not in learned
+        }
         self._learned = {n: t.detach().clone().requires_grad_() for n, t in weights.items() if n in learned}
         self._optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -152,7 +159,7 @@ class EntailmentTrainer:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Support]:
         """The verdicts of the current weights."""
-        return judge_with(self._tokens, self.weights, self.shape, pairs, bf16=self.plan.bf16)
+        return judge_with(self._tokens, self.weights, self._encoder, pairs)
 
     def _begin_epoch(self) -> None:
         pairs = sample_epoch(self._source, self.plan.seed, self.epoch)
@@ -167,12 +174,11 @@ class EntailmentTrainer:
 
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.plan.lr_factor(progress)
-        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.plan.bf16):
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed * 1_000_003 + self.steps)
-            logits = compute_logits(
-                {**self._fixed, **self._learned}, self.shape, make_batch(rows), dropout=self.plan.dropout
-            )
-        loss = f.cross_entropy(logits.float(), torch.tensor(labels), label_smoothing=self.plan.label_smoothing)
+            weights = {**self._fixed, **self._learned}
+            logits = compute_logits(weights, self._encoder, make_batch(rows), dropout=self.plan.dropout)
+        loss = f.cross_entropy(logits, torch.tensor(labels), label_smoothing=self.plan.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
         torch.nn.utils.clip_grad_norm_(list(self._learned.values()), self.plan.max_grad_norm)
@@ -225,29 +231,30 @@ class EntailmentTrainer:
             raise DataError(f"the checkpoint does not fit the network: {e}", hint="train again") from e
 
 
-def is_learned(name: str, shape: EncoderShape) -> bool:
-    """Whether a weight is trained: the head, the marks, and the layers from `shape.entry` on."""
+def is_learned(name: str, encoder: EncoderConfig, *, lora: bool) -> bool:
+    """Whether a weight is trained: head, marks, and of the layers from `encoder.entry` on all, or `a` and `b`."""
     layer, _, _ = name.partition(".")
-    return name.startswith(_HEAD) or (layer.isdigit() and int(layer) >= shape.entry)
+    if not layer.isdigit():
+        return name.startswith(_HEAD)
+    return name.endswith((".a", ".b")) if lora else int(layer) >= encoder.entry
 
 
 def judge_with(
     tokens: PairTokenizer,
     weights: Mapping[str, torch.Tensor],
-    shape: EncoderShape,
+    encoder: EncoderConfig,
     pairs: Sequence[Pair],
     *,
     temperature: float = 1.0,
-    bf16: bool = False,
 ) -> list[Support]:
     """The verdicts of a network on pairs."""
     rows = tokens.rows(pairs)
     results: list[Support | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+    with torch.inference_mode():
         for start in range(0, len(order), _JUDGED_AT_ONCE):
             part = order[start : start + _JUDGED_AT_ONCE]
-            logits = compute_logits(weights, shape, make_batch([rows[i] for i in part])).double() / temperature
+            logits = compute_logits(weights, encoder, make_batch([rows[i] for i in part])).double() / temperature
             for i, row in zip(part, logits.softmax(1).tolist(), strict=True):
                 results[i] = support(row)
     return [one for one in results if one is not None]

@@ -1,0 +1,171 @@
+"""From strings to entailments."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.settings import Settings
+from reason.verify.entailment import factory
+from reason.verify.entailment.factory import find_embedded, load_entailment, resolve_judge
+from reason.verify.entailment.judge import JudgeEntailment
+from reason.verify.entailment.lexical import LexicalEntailment
+from reason.verify.entailment.nli import NliEntailment, ScoreEntailment
+from reason.verify.entailment.windows import DocumentSupport
+from support.scripted_entailment import ScriptedEncoder, ScriptedEntailment
+from support.scripted_model import ScriptedModel, replies
+
+
+async def test_what_needs_no_files(tmp_path):
+    settings = Settings(cache_dir=tmp_path)
+    assert isinstance(await load_entailment("lexical", settings), LexicalEntailment)
+    model = ScriptedModel(replies("A"))
+    judge = await load_entailment("model", settings, model=model)
+    assert isinstance(judge, JudgeEntailment)
+    assert judge.name == "model"
+    await judge.aclose()
+    assert not model.closed
+    with pytest.raises(UserError, match="needs a judge model") as unnamed:
+        await load_entailment("model", settings)
+    assert "--judge-model" in unnamed.value.hint
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """Embedded judges that are here or not, without their files; the sizes that are loaded are kept."""
+    here, loaded = set(), []
+
+    async def load_embedded(settings, progress=None, *, size="small", file=None):
+        loaded.append(size)
+        return ScriptedEntailment(lambda pair: None, name=size)
+
+    module = "reason.verify.entailment.embedded"
+    monkeypatch.setattr(f"{module}.load_embedded", load_embedded)
+    monkeypatch.setattr(f"{module}.base_is_available", lambda settings: "base" in here)
+    monkeypatch.setattr("reason.serving.encoders.files.has_encoder", lambda name, cache_dir: "small" in here)
+    return here, loaded
+
+
+@pytest.mark.parametrize(
+    ("here", "named", "resolved"),
+    [
+        (set(), False, "small"),
+        ({"small"}, False, "small"),
+        ({"small", "base"}, False, "base"),
+        ({"base"}, False, "base"),
+        ({"small", "base"}, True, "model"),
+        (set(), True, "model"),
+    ],
+)
+async def test_auto_is_the_named_model_or_the_better_embedded_judge_here(embedded, tmp_path, here, named, resolved):
+    on_this_machine, loaded = embedded
+    on_this_machine |= here
+    settings = Settings(cache_dir=tmp_path)
+    assert resolve_judge("auto", settings, has_judge_model=named) == resolved
+    judge = await load_entailment("auto", settings, model=ScriptedModel(replies("A")) if named else None)
+    assert judge.name == resolved
+    assert loaded == ([] if named else [resolved])
+    assert find_embedded(settings) == ("base" if "base" in here else "small" if here else None)
+
+
+@pytest.mark.parametrize("name", ["base", "small", "lexical", "nli/x/y"])
+def test_a_named_judge_stays_whatever_is_here(embedded, tmp_path, name):
+    assert resolve_judge(name, Settings(cache_dir=tmp_path), has_judge_model=True) == name
+
+
+@pytest.mark.parametrize("size", ["base", "small"])
+async def test_embedded_judges_by_their_size(embedded, tmp_path, size):
+    assert (await load_entailment(size, Settings(cache_dir=tmp_path))).name == size
+    assert embedded[1] == [size]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "labels", "kind"),
+    [
+        ("nli/", ("entailment", "not_entailment"), NliEntailment),
+        ("cross/", ("contradiction", "entailment", "neutral"), NliEntailment),
+        ("cross/", ("score",), ScoreEntailment),
+        ("minicheck/", ("unsupported", "supported"), DocumentSupport),
+    ],
+)
+async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix, labels, kind):
+    encoder = ScriptedEncoder(labels, lambda a, b: dict.fromkeys(labels, 0.0))
+    loaded = []
+
+    async def load(name, settings, progress=None):
+        loaded.append((name, progress))
+        return encoder
+
+    def progress(*_):
+        return None
+
+    monkeypatch.setattr(factory, "load_minicheck" if prefix == "minicheck/" else "load_cross_encoder", load)
+    settings = Settings(cache_dir=tmp_path)
+    for rest in ("cross-encoder/nli-deberta-v3-base", "/models/mine", "./mine"):
+        judge = await load_entailment(prefix + rest, settings, progress=progress)
+        assert isinstance(judge, kind)
+        assert judge.name == prefix + rest
+        assert loaded.pop() == (f"local/{rest}", progress)
+        await judge.aclose()
+    assert encoder.closed == 3
+    encoder.labels = ("LABEL_0", "LABEL_1", "LABEL_2")
+    with pytest.raises(DataError, match="LABEL_0"):
+        await load_entailment(f"{prefix}a/b", settings)
+    assert encoder.closed == 4  # what cannot be used is closed
+
+
+async def test_a_served_classifier_keeps_its_model_string(monkeypatch, tmp_path):
+    loaded = []
+
+    async def load(name, settings, progress=None):
+        loaded.append(name)
+        return ScriptedEncoder(("score",), lambda a, b: {"score": 0.0})
+
+    monkeypatch.setattr(factory, "load_cross_encoder", load)
+    await load_entailment("cross/hosted_vllm_pooling/checker", Settings(cache_dir=tmp_path))
+    assert loaded == ["hosted_vllm_pooling/checker"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("lexicl", ("lexical",)),
+        ("smal", ("small",)),
+        ("modl", ("model",)),
+        ("nil/x/y", ("nli/x/y",)),
+        ("mini-check/x/y", ("minicheck/x/y",)),
+        ("cros/x/y", ("cross/x/y",)),
+        ("nli/", ("nli/",)),
+        ("", ()),
+        ("entirely else", ()),
+    ],
+)
+async def test_unknown_names(tmp_path, name, near):
+    settings = Settings(cache_dir=tmp_path)
+    for attempt in (
+        lambda: resolve_judge(name, settings, has_judge_model=False),
+        lambda: asyncio.run(load_entailment(name, settings)),
+    ):
+        with pytest.raises(UnknownName, match="unknown judge") as unknown:
+            await asyncio.to_thread(attempt)
+        assert unknown.value.nearest == near
+        assert "minicheck/" in unknown.value.hint
+
+
+async def test_an_unknown_model_is_named(tmp_path):
+    with pytest.raises(UnknownName, match="no-such-model"):
+        await load_entailment("nli/no-such-model", Settings(cache_dir=tmp_path))
+    with pytest.raises(DataError, match="no such model directory"):
+        await load_entailment(f"minicheck/{tmp_path}/missing", Settings(cache_dir=tmp_path))
+
+
+def test_importing_loads_nothing_heavy():
+    modules = ["lexical", "nli", "windows", "judge", "metered", "factory"]
+    imports = ", ".join(f"reason.verify.entailment.{m}" for m in modules)
+    script = f"import sys\nimport {imports}, reason.verify.spans\n" + (
+        "print([m for m in ('torch', 'transformers', 'faiss', 'litellm', 'vllm', 'sentence_transformers') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
