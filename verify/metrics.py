@@ -172,8 +172,10 @@ _GOLD_NAMES: Final[dict[str, GoldLabel]] = {
     "refuted": "refutes",
     "neutral": "neutral",
     "nei": "neutral",
+    "not enough": "neutral",
     "not enough info": "neutral",
     "not enough evidence": "neutral",
+    "partially supported": "neutral",
     "disputed": "disputed",
 }
 

@@ -1,5 +1,8 @@
 """The decisive part of a passage: by an entailment, by a model's quotation, or by lexical overlap.
 
+It bears on the claim (see `bears_on`) if any part of the passage does: a sentence about something else shows nothing,
+whatever an entailment says of it.
+
 Source: DAVinCI (2026, arXiv:2604.21193) narrows evidence to a span with an extractive question answering model.
 Differs: there is none here. A classifier judges each sentence by itself; a judge model is prompted for a quotation,
 which counts only if it occurs in the passage; lexical overlap is the fallback.
@@ -19,17 +22,15 @@ from ..reasoning.retrieval.words import content_words, sentence_scores
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
 from ..serving.quick_calls import quick_params, report_cut
+from .davinci.features import bears_on, compare
 from .entailment.protocol import Entailment, Pair
-from .types import Label, Span, Support
+from .types import Label, Span
 
 MAX_SENTENCES = 40
 """Sentences of a passage that an entailment judges: those with the largest lexical overlap with the claim."""
 PAIR_MARGIN = 0.05
 """How much more decisive two neighbouring sentences must be than the best single one, which is shorter."""
 QUOTE_TOKENS = 200
-QUOTE_NOT_FOUND = "quote_not_found"
-QUOTE_FAILED = "quote_failed"
-SPAN_NOT_JUDGED = "span_not_judged"
 
 MAX_SHOWN_CHARS = 12_000
 """Maximum characters of a passage in the prompt for a quotation, if the context allows."""
@@ -55,24 +56,12 @@ class SpanRequest(NamedTuple):
     Attributes:
         passage: The passage.
         claim: The claim that it is to decide.
-        label: The label that the part should have; None accepts supports and refutes.
+        label: The label that the part should have.
     """
 
     passage: Passage
     claim: str
-    label: Label | None = None
-
-
-class SelectedSpan(NamedTuple):
-    """The selected part.
-
-    Attributes:
-        span: The part; None if there is none.
-        warnings: Warnings about the selection.
-    """
-
-    span: Span | None
-    warnings: tuple[str, ...] = ()
+    label: Label
 
 
 def span_at(passage: Passage, start: int, end: int, score: float = 0.0) -> Span:
@@ -91,13 +80,13 @@ def span_by_words(passage: Passage, claim: str) -> Span | None:
     return None if best is None or not scores[best] else span_at(passage, *positions[best], scores[best])
 
 
-async def spans_by_entailment(requests: Sequence[SpanRequest], entailment: Entailment) -> list[SelectedSpan]:
+async def spans_by_entailment(requests: Sequence[SpanRequest], entailment: Entailment) -> list[Span | None]:
     """The most decisive sentence, or two neighbouring ones; all are judged in one call.
 
-    A part's score is its probability of the requested label, or the larger one of supports and refutes. Where no part
-    has that label on top, the sentence with the highest lexical overlap is selected. The only sentence of a passage is
-    not judged; its score is 1. Where no verdict could be parsed, the span is selected by lexical overlap, with the
-    warning `span_not_judged`.
+    A part's score is its probability of the requested label. Parts that have that label on top and bear on the claim
+    come first, then those that only have it. Where no part has it, or no verdict could be parsed, the sentence with the
+    highest lexical overlap is selected, and none without any. The only sentence of a passage is not judged; its score
+    is 1.
 
     Raises:
         ReasonError: The complete call failed.
@@ -112,34 +101,34 @@ async def spans_by_entailment(requests: Sequence[SpanRequest], entailment: Entai
         if not single
     ]
     verdicts = iter(await entailment.judge(pairs) if pairs else [])
-    selected = []
+    selected: list[Span | None] = []
     for request, spans, single in zip(requests, candidates, is_single, strict=True):
         if single:
-            selected.append(SelectedSpan(span_at(request.passage, *spans[0][:2], 1.0)))
+            selected.append(span_at(request.passage, *spans[0][:2], 1.0))
             continue
         scored = [
-            (verdict, span_at(request.passage, start, end, _score(verdict, request.label)), is_sentence)
+            (verdict, span_at(request.passage, start, end, float(getattr(verdict, request.label))), is_sentence)
             for start, end, is_sentence in spans
             if (verdict := next(verdicts)) is not None
         ]
         if not scored:
-            fallback = span_by_words(request.passage, request.claim)
-            selected.append(SelectedSpan(fallback, (SPAN_NOT_JUDGED,) if spans else ()))
+            selected.append(span_by_words(request.passage, request.claim))
             continue
-        decisive = [one for one in scored if _has_label(one[0], request.label)]
+        decisive = [one for one in scored if one[0].label == request.label]
+        decisive = [one for one in decisive if _bears(request, one[1])] or decisive
         # where no sentence is decisive, the differences between them are noise: select by lexical overlap
         by_words = None if decisive else span_by_words(request.passage, request.claim)
         _, span, _ = max(decisive or scored, key=lambda one: one[1].score - (0.0 if one[2] else PAIR_MARGIN))
-        selected.append(SelectedSpan(by_words or span))
+        selected.append(by_words or span)
     return selected
 
 
-async def spans_by_quotation(requests: Sequence[SpanRequest], model: LanguageModel) -> list[SelectedSpan]:
+async def spans_by_quotation(requests: Sequence[SpanRequest], model: LanguageModel) -> list[Span | None]:
     """The part that a language model quotes; all quotations are requested in one call.
 
-    A quotation counts if it occurs in the passage, up to whitespace, and has a content word. Otherwise the span is
-    selected by lexical overlap, with the warning `quote_not_found`, or `quote_failed` without a response. If the model
-    responds NONE there is no span. A quotation's score is 1.
+    A quotation counts if it occurs in the passage, up to whitespace, and has a content word. Otherwise, and without a
+    response, the span is selected by lexical overlap. If the model responds NONE there is no span. A quotation's score
+    is 1.
 
     Args:
         requests: Passages and claims; labels are not shown to the model.
@@ -209,17 +198,17 @@ def _is_within_word(text: str, at: int) -> bool:
     return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
 
 
-def _quoted(request: SpanRequest, completion: Completion) -> SelectedSpan:
+def _quoted(request: SpanRequest, completion: Completion) -> Span | None:
     if not completion.ok or completion.finish_reason == "thinking":
-        return SelectedSpan(span_by_words(request.passage, request.claim), (QUOTE_FAILED,))
+        return span_by_words(request.passage, request.claim)
     lines = remove_invisible(completion.text).strip().splitlines()
     quotation = "\n".join(line.removeprefix(">") for line in lines).strip(_QUOTATION_MARKS)
     if quotation.rstrip(".").casefold() == "none":
-        return SelectedSpan(None)
+        return None
     position = find_quotation(request.passage.text, quotation)
     if position is None:
-        return SelectedSpan(span_by_words(request.passage, request.claim), (QUOTE_NOT_FOUND,))
-    return SelectedSpan(span_at(request.passage, *position, 1.0))
+        return span_by_words(request.passage, request.claim)
+    return span_at(request.passage, *position, 1.0)
 
 
 def _candidates(request: SpanRequest) -> list[tuple[int, int, bool]]:
@@ -235,11 +224,10 @@ def _candidates(request: SpanRequest) -> list[tuple[int, int, bool]]:
     return [*singles, *neighbours]
 
 
-def _has_label(verdict: Support, label: Label | None) -> bool:
-    return verdict.label == label if label is not None else verdict.label != "neutral"
-
-
-def _score(verdict: Support, label: Label | None) -> float:
-    if label is None:
-        return max(verdict.supports, verdict.refutes)
-    return float(getattr(verdict, label))
+def _bears(request: SpanRequest, span: Span) -> bool:
+    """Whether a part bears on the claim; two sentences only if each adds to what the other contains of it."""
+    own = [span.text[start:end] for start, end in sentence_spans(span.text)]
+    found = [compare(request.claim, request.passage.model_copy(update={"text": text})).found for text in own]
+    if len(own) > 1 and any(set().union(*found) == one for one in found):
+        return False
+    return bears_on(request.claim, request.passage.model_copy(update={"text": span.text}))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from ..core.messages import Frozen
-from ..core.types import Evidence, Probability, Verdict
+from ..core.types import Agreement, Evidence, Probability, Verdict
 from ..reasoning.retrieval.protocol import Passage
 
 Label = Literal["supports", "refutes", "neutral"]
@@ -145,26 +145,46 @@ class PairVerdict(Frozen):
         return None if self.probs is None else Support(*self.probs)
 
 
+class SecondJudge(Frozen):
+    """The verdict of an embedded judge on the same passages, for comparison; it never changes the first one.
+
+    Attributes:
+        backend: Identity of the judge.
+        label: The label of its verdict, after its own calibration and gate.
+        probs: Its calibrated (supports, refutes, neutral) over all evidence.
+    """
+
+    backend: str
+    label: Label
+    probs: tuple[float, float, float]
+
+
 class ClaimReport(Frozen):
     """The complete record of one claim: enough to repeat the decision without a model.
 
     Attributes:
         claim: The claim.
-        verdict: The final verdict, after calibration and gate.
-        label: The top label before the gate; None if nothing was judged.
+        verdict: The final verdict.
+        label: The label with the highest probability; None if nothing was judged.
         probs: Calibrated (supports, refutes, neutral) over all evidence.
-        confidence: Calibrated probability of `label`.
-        downgraded: Whether the gate changed a decisive label to neutral.
-        threshold: The gate's threshold.
+        confidence: Calibrated probability that the verdict is right; if it was downgraded, of `label`; None if nothing
+            was judged, and of a dispute.
+        downgraded: Whether a decisive label missed its threshold.
+        threshold: The threshold of `label`; 0 of neutral.
         passages: The judged passages, best first.
         pairs: The verdict of each passage, in the order of `passages`; empty where all were judged as one text.
-        evidence: The decisive spans, as an answer cites them.
+        evidence: The spans that show the verdict, or come closest to deciding the claim, as an answer cites them.
         internal: Parts of the run that the claim comes from.
         conflict: Degree to which the evidence contradicts itself, in [0, 1].
-        reason: "ok", "weak", "irrelevant", "conflict", "no_evidence", "program", "unchecked" or "verifier_failed".
+        reason: "ok", "weak" (below its threshold), "silent", "conflict", "no_evidence", "program", "unchecked" or
+            "verifier_failed".
+        note: Why the verdict is not more certain, in one phrase; empty if there is nothing to add.
+        features: What the verdict model read (see `claim_features`), from which its probabilities follow.
         program: Result of a program that could check the claim, for people; empty otherwise.
-        calibrator: Id of the calibration; empty if none.
+        calibrator: Digest of the verdict model; empty if there was none.
         backend: Identity of what judged the pairs.
+        second_judge: The verdict of a second judge; None if there was none.
+        agreement: How far jurors agree with the claim, which is no part of the decision; None without a jury.
         warnings: What a reader should know.
     """
 
@@ -181,7 +201,11 @@ class ClaimReport(Frozen):
     internal: tuple[InternalAttribution, ...] = ()
     conflict: Probability = 0.0
     reason: str = "ok"
+    note: str = ""
+    features: tuple[float, ...] = ()
     program: str = ""
     calibrator: str = ""
     backend: str = ""
+    second_judge: SecondJudge | None = None
+    agreement: Agreement | None = Field(default=None, exclude_if=lambda value: value is None)
     warnings: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -25,12 +25,15 @@ class VerifierContext:
         models: The run's language models by role.
         entailment: The metered entailment that the verifier's parameters name.
         retriever: Retrieves evidence; None if the run has no evidence.
+        second: A metered embedded judge of the same pairs, whose agreement is reported; only where the run's judge
+            model judges, and an embedded judge is on this machine.
     """
 
     run: Run
     models: Models
     entailment: Entailment
     retriever: Retriever | None = None
+    second: Entailment | None = None
 
 
 class Verifier(Protocol):
@@ -42,8 +45,9 @@ class Verifier(Protocol):
         paper: Its paper; empty if none.
         stability: "stable", "beta" or "experimental".
         Config: Its parameters.
-        entailment: The string of its entailment (see `load_entailment`).
-        roles: The roles whose language models it calls with its parameters: "judge", "main".
+        entailment: The name of its judge (see `load_entailment`); "auto" is resolved before a run begins.
+        roles: The roles whose language models it calls with its parameters: "judge", "main". With the judge "auto" it
+            calls the judge model where one is named.
     """
 
     name: ClassVar[str]
@@ -57,7 +61,7 @@ class Verifier(Protocol):
 
     @property
     def entailment(self) -> str:
-        """The string of its entailment."""
+        """The name of its judge."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -87,6 +91,24 @@ class VerifiesThoughts(Protocol):
         """
 
 
+@runtime_checkable
+class IncludesVerifier(Protocol):
+    """A verifier that runs another one itself, on the same claims.
+
+    Attributes:
+        includes: The other one's name in the registry.
+    """
+
+    includes: ClassVar[str]
+
+    def with_included(self, parameters: Mapping[str, JsonValue]) -> Verifier:
+        """This verifier in place of both, with the complete parameters of the other one.
+
+        Raises:
+            UserError: The parameters of the two contradict each other.
+        """
+
+
 VERIFIERS: Registry[type[Verifier]] = Registry("reason.verifiers", "verifier")
 """All verifiers, ours and other packages'; they register in the entry-point group `reason.verifiers`."""
 
@@ -108,3 +130,25 @@ def make_verifier(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Verif
     kind = VERIFIERS.load(name)
     config = validate_parameters(kind.Config, name, parameters)
     return kind(config), config.model_dump(mode="json")
+
+
+def make_verifiers(names: Sequence[str], parameters: Mapping[str, Mapping[str, JsonValue]]) -> list[Verifier]:
+    """The verifiers of a run. One that includes another one of them takes its place, so that claims are split once.
+
+    Args:
+        names: Their names in the registry.
+        parameters: By name, those that differ from the defaults.
+
+    Raises:
+        UnknownName: There is no such verifier or parameter.
+        UserError: A parameter has a value that is not allowed, or those of two verifiers contradict each other.
+    """
+    made = {name: make_verifier(name, parameters.get(name, {})) for name in names}
+    included = {v.includes for v, _ in made.values() if isinstance(v, IncludesVerifier)} & made.keys()
+    return [
+        verifier.with_included(made[verifier.includes][1])
+        if isinstance(verifier, IncludesVerifier) and verifier.includes in included
+        else verifier
+        for name, (verifier, _) in made.items()
+        if name not in included
+    ]

@@ -25,6 +25,8 @@ MAX_PASSAGES = 400_000
 """Passages held in memory; more need a saved index."""
 MAX_LINE_BYTES = 16 << 20
 
+_MAX_TITLE_WORDS = 12
+_MAX_TITLE_CHARS = 1000
 _JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 _INDEX_HINT = "put it into a saved index: `reason index build DIR PATH`"
 _SPLIT_HINT = "split it, or make it JSON lines with one passage a line, which may be of any size"
@@ -80,8 +82,9 @@ class PassageCollection:
 def document_passages(documents: Iterable[Document], chunking: ChunkOptions | None = None) -> list[Passage]:
     """Passages of documents in memory, in order.
 
-    `text == document.text[start : start + len(text)]`. The title is the path of Markdown headings, or else the name of
-    the document. Of documents with the same name, later ones get a number appended.
+    `text == document.text[start : start + len(text)]`. The title is the path of Markdown headings, or else the title
+    that the text begins with (`text_title`), or else the name of the document. Of documents with the same name, later
+    ones get a number appended.
 
     Raises:
         UserError: A text is too large.
@@ -247,11 +250,20 @@ def replace_surrogates(text: str) -> str:
 
 
 def chunk_passages(part: TextPart, source: str, chunking: ChunkOptions) -> Iterator[Passage]:
-    """The chunks of a text as passages; their title is the path of headings, which may be empty."""
+    """The chunks of a text as passages; their title is the path of headings, or else the text's title; often empty."""
+    title = text_title(part.text)
     for chunk in split_chunks(part.text, words=chunking.words, overlap=chunking.overlap, headings=part.headings):
         text = part.text[chunk.start : chunk.end]
-        passage = Passage(id="?", source=source, text=text, title=chunk.heading, start=chunk.start)
+        passage = Passage(id="?", source=source, text=text, title=chunk.heading or title, start=chunk.start)
         yield passage.model_copy(update={"id": position_id(passage)})
+
+
+def text_title(text: str) -> str:
+    """The title that a plain text begins with: a short first line without a stop, before a blank one. Empty if none."""
+    line, _, rest = text[:_MAX_TITLE_CHARS].lstrip().partition("\n")
+    line = " ".join(line.split())
+    is_title = bool(line) and len(line.split()) <= _MAX_TITLE_WORDS and line[0] != "#" and line[-1] not in ".!?:;,|"
+    return line if is_title and rest.startswith(("\n", "\r\n")) else ""
 
 
 def _split(part: TextPart, source: str, name: str, chunking: ChunkOptions) -> Iterator[Passage]:

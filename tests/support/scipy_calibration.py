@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from reason.core.calibration import CalibrationCurve, CalibrationMethod
 from scipy.optimize import isotonic_regression, minimize
+from scipy.special import logsumexp
 
 Array = NDArray[np.float64]
 RIDGE = 1e-3
@@ -51,3 +52,36 @@ def isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
         if not 0 < i < len(at) - 1 or not fitted[i - 1] == y == fitted[i + 1]
     ]
     return CalibrationCurve(method="isotonic", knots=tuple(knots))
+
+
+def minimize_multinomial(features: Array, golds: Array, signs: Array, *, penalty: float) -> Array:
+    """Weights `[2, 1 + features]` of a multinomial regression with classes of equal weight, by a general minimiser.
+
+    Args:
+        features: `[examples, features]`; those that never vary are not scaled.
+        golds: Class of each example: 0 and 1 have weights, 2 is the reference.
+        signs: Sign of each weight, `[2, features]`.
+        penalty: L2 penalty on the weights of standardised features.
+    """
+    weights = np.zeros(len(golds))
+    for label in range(3):
+        weights[golds == label] = 1 / (golds == label).sum() / 3
+    mean = weights @ features
+    scale = np.sqrt(weights @ (features - mean) ** 2)
+    scale[scale < 1e-9] = 1.0
+    design = np.column_stack([np.ones(len(features)), (features - mean) / scale])
+    size = design.shape[1]
+
+    def loss(theta: Array) -> float:
+        logits = np.column_stack([design @ theta[:size], design @ theta[size:], np.zeros(len(design))])
+        logs = logits - logsumexp(logits, axis=1, keepdims=True)
+        slopes = np.concatenate([theta[1:size], theta[size + 1 :]])
+        return float(-weights @ logs[np.arange(len(golds)), golds] + penalty / 2 * slopes @ slopes)
+
+    bounds = []
+    for row in signs:
+        bounds += [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in row)]
+    options = {"maxiter": 5000, "maxfun": 10**6, "ftol": 1e-15, "gtol": 1e-10}
+    found = minimize(loss, np.zeros(2 * size), method="L-BFGS-B", bounds=bounds, options=options).x.reshape(2, size)
+    slopes = found[:, 1:] / scale
+    return np.column_stack([found[:, 0] - slopes @ mean, slopes])

@@ -11,15 +11,18 @@ from ..fusion import Mode
 
 InternalLevel = Literal["provenance", "agreement", "context", "whitebox"]
 
-DEFAULT_ENTAILMENT = "embedded"
-
 
 class DavinciConfig(Parameters):
     """Parameters of `davinci`."""
 
-    entailment: Annotated[
-        str, Field(min_length=1, description="entailment: embedded, lexical, judge, nli/…, minicheck/…")
-    ] = DEFAULT_ENTAILMENT
+    judge: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="judge of evidence: auto (the run's judge model if one is named, else base if it is on this "
+            "machine, else small), model, base, small, lexical, nli/…, minicheck/… or cross/…",
+        ),
+    ] = "auto"
     claims: Annotated[
         Literal["rules", "model"], Field(description="claim splitting: by rules or by the judge model")
     ] = "rules"
@@ -30,16 +33,16 @@ class DavinciConfig(Parameters):
     ] = "full"
     aggregation: Annotated[Mode | Literal["concat"], Field(description="aggregation of several passages")] = "witness"
     tau: Annotated[float, Field(gt=0, description="temperature of the displayed weights by retrieval score")] = 1.0
-    fusion: Annotated[
-        str, Field(description="file of fitted fusion parameters; empty for those shipped for the entailment")
-    ] = ""
-    calibration: Annotated[
+    verdicts: Annotated[
         str,
-        Field(description="file of a verdict calibration; empty for the one shipped for the entailment, none for none"),
+        Field(
+            description="file of a fitted verdict model; empty for the one shipped for the judge, none for the "
+            "unfitted one"
+        ),
     ] = ""
     threshold: Annotated[
         float | None,
-        Field(ge=0, description="minimum confidence of a decisive verdict; null for the calibration's, or else 0.6"),
+        Field(ge=0, le=1, description="minimum probability of a decisive verdict; null for the verdict model's own"),
     ] = None
     programs: Annotated[bool, Field(description="check of arithmetic, dates and units by program")] = True
     internal: Annotated[tuple[InternalLevel, ...], Field(description="levels of attribution within the run")] = (

@@ -20,33 +20,39 @@ from ...reasoning.strategy import Stability
 from ..attribution.attribution import attribute_claims
 from ..attribution.segments import samples_of, segments_of
 from ..claims.model_splitter import split_claims_by_model
+from ..claims.questions import question_text
 from ..claims.splitter import split_claims
+from ..entailment.factory import AUTO, MODEL
 from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment, WindowVerdict
 from ..programs.checker import check_claim
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, Support, as_evidence
 from ..verifier import VerifierContext
+from .agreement import add_second_judge, agreement_note, second_judge_note
 from .config import DavinciConfig
-from .decision import Decision, DecisionRule, decision_rule_for, evidence_weights
+from .decision import Decision, DecisionRule, concatenated, decision_rule_for, evidence_weights
+from .features import compare
+from .pairs import judged_pair
+from .passages import fill_up, judged_claim, judged_passage
 
-_CHECKED: tuple[Verdict, ...] = ("supported", "refuted", "disputed", "not_enough_evidence")
-_LABELS: dict[Verdict, Label | None] = {"supported": "supports", "refuted": "refutes", "disputed": None}
-_MAX_SPANS = 3
+_LABELS: dict[Verdict, Label] = {"supported": "supports", "refuted": "refutes"}
+_MAX_SPANS = 2
+"""Passages that show a verdict: a second one corroborates the first, more of them are only long."""
 _JUDGE = "judge"
 
 
 class Davinci:
     """Attribution, then verification, claim by claim.
 
-    Model calls: 1 to split the answer with `claims=model`; with the judge model as the entailment 2 for each pair of
-    claim and passage, and 1 for each quoted passage; none otherwise. Reward calls: the passes of the entailment, one
-    for each window of each pair.
+    Model calls: 1 to split the answer with `claims=model`; with the judge model as the judge 2 for each pair of claim
+    and passage, and 1 for each quoted passage; none otherwise. Reward calls: the passes of the judge, one for each
+    window of each pair.
 
     Differs: evidence is the premise and the claim the hypothesis, as classifiers of inference are trained, where the
-    paper states the opposite order. Several passages are combined by tempered factors, and probabilities are calibrated
-    before the gate, where the paper has only the gate. Complete passages are judged and spans shown, as in its better
-    ablation. Claims that a program can check need no evidence.
+    paper states the opposite order. A verdict is decided by a fitted model of the judge's probabilities and of what
+    the passages contain of the claim, where the paper has a vote and a gate. Complete passages are judged and spans
+    shown, as in its better ablation. Claims that a program can check need no evidence.
     """
 
     name: ClassVar[str] = "davinci"
@@ -61,12 +67,12 @@ class Davinci:
     @property
     def entailment(self) -> str:
         """See `Verifier`."""
-        return self.config.entailment
+        return self.config.judge
 
     @property
     def roles(self) -> tuple[str, ...]:
         """See `Verifier`."""
-        needs_judge = self.config.entailment == _JUDGE or self.config.claims == "model"
+        needs_judge = self.config.judge in (AUTO, MODEL) or self.config.claims == "model"
         needs_main = not {"context", "whitebox"}.isdisjoint(self.config.internal)
         return (*((_JUDGE,) if needs_judge else ()), *(("main",) if needs_main else ()))
 
@@ -80,19 +86,41 @@ class Davinci:
         Raises:
             ReasonError: Nothing could be verified.
         """
-        reports = await self.examine(question, solution, context)
+        text = "" if solution.best is None else solution.best.text
+        claims = await self.split(text, question, context)
+        reports = await self.examine(claims, question, solution, context)
         for number, report in enumerate(reports):
             context.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
         return reports
 
-    async def examine(self, question: Question, solution: Solution, context: VerifierContext) -> list[ClaimReport]:
-        """`reports` without their events, for a verifier that extends them.
+    async def split(self, text: str, question: Question, context: VerifierContext) -> list[Claim]:
+        """The claims of an answer to the question, in its order; none of a blank text.
+
+        Raises:
+            ReasonError: The model that splits failed.
+        """
+        config = self.config
+        if not text.strip():
+            return []
+        if config.claims == "rules":
+            return split_claims(text, question_text(question), config.max_claims)
+        seed = context.run.derive_seed("davinci", "claims")
+        split = await split_claims_by_model(
+            text, question_text(question), context.models.judge, max_claims=config.max_claims, seed=seed
+        )
+        if split.degraded:
+            context.run.degrade(f"davinci: {split.degraded}")
+        return list(split.claims)
+
+    async def examine(
+        self, claims: Sequence[Claim], question: Question, solution: Solution, context: VerifierContext
+    ) -> list[ClaimReport]:
+        """The record of each claim, in their order, in which a limited budget is spent; without events.
 
         Raises:
             ReasonError: Nothing could be verified.
         """
-        reports = await self._examine_text("" if solution.best is None else solution.best.text, question, context)
-        claims = [report.claim for report in reports]
+        reports = await self._check_all(claims, question, context)
         entailment = WindowedEntailment(context.entailment)
         origins = await self._origins(claims, question, solution, context, entailment) if claims else []
         return [
@@ -103,14 +131,14 @@ class Davinci:
         self, question: Question, thought: str, context: VerifierContext
     ) -> tuple[CheckedClaim, ...]:
         """The claims of a thought. They have no origins: the answer comes from the thought, not the reverse."""
-        reports = await self._examine_text(thought, question, context, part="thought")
+        claims = await self.split(thought, question, context)
+        reports = await self._check_all(claims, question, context, part="thought")
         return tuple(claim_summary(report).model_copy(update={"part": "thought"}) for report in reports)
 
-    async def _examine_text(
-        self, text: str, question: Question, context: VerifierContext, *, part: str = "answer"
+    async def _check_all(
+        self, claims: Sequence[Claim], question: Question, context: VerifierContext, *, part: str = "answer"
     ) -> list[ClaimReport]:
-        """The record of each claim of a text, in its order, without origins."""
-        claims = await self._claims(text, question, context) if text.strip() else []
+        """The record of each claim, by program or by evidence, without origins."""
         if not claims:
             return []
         drafts = [self._check_by_program(claim) for claim in claims]
@@ -135,28 +163,22 @@ class Davinci:
         """Stage V: judge claims by their passages, without attribution."""
         entailment = WindowedEntailment(context.entailment)
         rule = decision_rule_for(self.config, context.entailment.identity)
-        examined = [_ClaimEvidence(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
-        examined = await self._judge(examined, entailment)
+        examined = await self._judged(claims, passages, entailment)
         decisions = [self._decide(evidence, rule) for evidence in examined]
         spans = await self._spans(examined, decisions, entailment, context)
-        return [
+        reports = [
             self._report(evidence, decision, own, rule, entailment)
             for evidence, decision, own in zip(examined, decisions, spans, strict=True)
         ]
 
-    # -- stage 0: claims
+        async def decide_by(second: Entailment) -> list[Decision | None]:
+            second_rule = decision_rule_for(self.config.model_copy(update={"verdicts": ""}), second.identity)
+            judged = await self._judged(claims, passages, WindowedEntailment(second))
+            return [self._decide(evidence, second_rule) for evidence in judged]
 
-    async def _claims(self, text: str, question: Question, context: VerifierContext) -> list[Claim]:
-        config = self.config
-        if config.claims == "rules":
-            return split_claims(text, question.text, config.max_claims)
-        seed = context.run.derive_seed("davinci", "claims")
-        split = await split_claims_by_model(
-            text, question.text, context.models.judge, max_claims=config.max_claims, seed=seed
-        )
-        if split.degraded:
-            context.run.degrade(f"davinci: {split.degraded}")
-        return list(split.claims)
+        return await add_second_judge(reports, decide_by, context.second, context.run)
+
+    # -- stage 0: claims
 
     def _check_by_program(self, claim: Claim) -> ClaimReport | None:
         """The report of a program on a wrong part, or on a claim that consists only of the computed part."""
@@ -183,16 +205,16 @@ class Davinci:
     ) -> list[list[Passage]]:
         """Passages for each claim, best first: of the question's documents and of the run's evidence."""
         texts, k = [claim.text for claim in claims], self.config.k
-        retrievers: list[Retriever] = [] if context.retriever is None else [context.retriever]
+        results: list[list[Passage]] = [[] for _ in claims]
         documents = document_passages(question.documents)
+        retrievers: list[Retriever] = [] if context.retriever is None else [context.retriever]
         if documents:
             embedding = context.models.knowledge.embedding
             retrievers.insert(0, await HybridRetriever.build(documents, embedding, name="documents"))
-        results: list[list[Passage]] = [[] for _ in claims]
         for retriever in retrievers if texts else []:
             for own, retrieved in zip(results, await retriever.retrieve(texts, k), strict=True):
                 own.extend(retrieved)
-        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in results]
+        return [fill_up(sorted(own, key=lambda p: -p.score), documents, k) for own in results]
 
     async def _origins(
         self,
@@ -218,8 +240,11 @@ class Davinci:
 
     # -- stage V: verification
 
-    async def _judge(self, examined: Sequence[_ClaimEvidence], entailment: WindowedEntailment) -> list[_ClaimEvidence]:
-        """The verdict of each passage: all pairs in one call, or pair by pair where that fails."""
+    async def _judged(
+        self, claims: Sequence[Claim], passages: Sequence[Sequence[Passage]], entailment: WindowedEntailment
+    ) -> list[_ClaimEvidence]:
+        """Claims with the verdict of each passage: all pairs in one call, or pair by pair where that fails."""
+        examined = [_ClaimEvidence(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
         pairs = [self._pairs(evidence) for evidence in examined]
         try:
             window_verdicts = await entailment.judge_windows([pair for own in pairs for pair in own])
@@ -235,25 +260,27 @@ class Davinci:
 
     def _pairs(self, evidence: _ClaimEvidence) -> list[Pair]:
         """The pairs of a claim: one for each passage, or one for all of them as one text, best first."""
+        claim = evidence.claim.text
         if self.config.aggregation == "concat" and evidence.passages:
-            joined = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in evidence.passages)
-            return [Pair(joined, evidence.claim.text)]
+            judged = [judged_passage(passage) for passage in evidence.passages]
+            return [Pair(concatenated(judged), judged_claim(claim))]
+        pairs = [judged_pair(claim, passage) for passage in evidence.passages]
         if self.config.evidence_form == "span":
-            best = [span_by_words(p, evidence.claim.text) for p in evidence.passages]
+            best = [compare(claim, passage).nearest for passage in evidence.passages]
             return [
-                Pair(p.text if span is None else span.text, evidence.claim.text, p.title)
-                for p, span in zip(evidence.passages, best, strict=True)
+                pair._replace(evidence=pair.evidence[start:end]) for pair, (start, end) in zip(pairs, best, strict=True)
             ]
-        return [Pair(p.text, evidence.claim.text, p.title) for p in evidence.passages]
+        return pairs
 
     def _decide(self, evidence: _ClaimEvidence, rule: DecisionRule) -> Decision | None:
         """None where the budget did not reach the claim."""
         if evidence.verdicts is None:
             return None
         supports = [verdict.support for verdict in evidence.verdicts]
+        claim = evidence.claim.text
         if self.config.aggregation == "concat":
-            return rule.decide_concatenated(supports[0] if supports else None)
-        return rule.decide(evidence.passages, supports)
+            return rule.decide_concatenated(claim, evidence.passages, supports[0] if supports else None)
+        return rule.decide(claim, evidence.passages, supports)
 
     async def _spans(
         self,
@@ -262,44 +289,43 @@ class Davinci:
         entailment: WindowedEntailment,
         context: VerifierContext,
     ) -> list[dict[int, Span]]:
-        """The decisive span of each decisive passage, by the passage's position, for each claim, in one call."""
+        """The span of each shown passage, by the passage's position, for each claim.
+
+        Those of decisive verdicts are requested in one call. Two passages of which none is decisive by itself, and the
+        closest one of an undecided claim, show their sentence with the most of the claim.
+        """
         requests: list[SpanRequest] = []
         positions: list[tuple[int, int]] = []
+        by_claim: list[dict[int, Span]] = [{} for _ in examined]
         for number, (evidence, decision) in enumerate(zip(examined, decisions, strict=True)):
-            if decision is None or decision.verdict not in _LABELS:
+            if decision is None:
                 continue
-            for position in self._decisive_passages(evidence, decision):
-                requests.append(
-                    SpanRequest(evidence.passages[position], evidence.claim.text, _LABELS[decision.verdict])
-                )
-                positions.append((number, position))
+            claim = evidence.claim.text
+            shown = decision.shown if self.config.aggregation == "concat" else decision.shown[:_MAX_SPANS]
+            for order, position in enumerate(shown):
+                passage = evidence.passages[position]
+                label = _LABELS.get(decision.verdict)
+                if decision.verdict == "disputed":
+                    label = "supports" if order == 0 else "refutes"
+                if label is None or decision.is_joint:
+                    by_claim[number][position] = span_at(passage, *compare(claim, passage).nearest)
+                else:
+                    requests.append(SpanRequest(judged_passage(passage), judged_pair(claim, passage).claim, label))
+                    positions.append((number, position))
         try:
-            if self.config.entailment == _JUDGE:
-                selected = await spans_by_quotation(requests, context.models.judge)
+            if self.config.judge == MODEL:
+                spans = await spans_by_quotation(requests, context.models.judge)
             else:
-                selected = await spans_by_entailment(requests, entailment)
-            spans = [selection.span for selection in selected]
+                spans = await spans_by_entailment(requests, entailment)
         except (BudgetExceeded, BackendError):  # the verdict holds; its sentence is selected by words
             spans = [span_by_words(request.passage, request.claim) for request in requests]
-        by_claim: list[dict[int, Span]] = [{} for _ in examined]
-        for (number, position), span, request in zip(positions, spans, requests, strict=True):
-            passage = request.passage
-            by_claim[number][position] = span or span_at(passage, 0, len(passage.text))
-        return by_claim
-
-    def _decisive_passages(self, evidence: _ClaimEvidence, decision: Decision) -> list[int]:
-        """Positions of passages that agree with the verdict, the most decisive first; for a dispute one per side."""
-        if self.config.aggregation == "concat":
-            return list(range(len(evidence.passages)))
-        parsed = [(i, v.support) for i, v in enumerate(evidence.verdicts or ()) if v.support is not None]
-        best = {
-            side: max(parsed, key=lambda item: getattr(item[1], side))[0] for side in ("supports", "refutes") if parsed
-        }
-        if decision.verdict == "disputed":
-            return list(dict.fromkeys(best.values()))
-        label = _LABELS[decision.verdict] or "supports"
-        agreeing = sorted((-getattr(s, label), i) for i, s in parsed if s.label == label)
-        return [i for _, i in agreeing[:_MAX_SPANS]] or [best[label]]
+        for (number, position), requested in zip(positions, spans, strict=True):
+            by_claim[number][position] = _span_of(examined[number].passages[position], requested)
+        # the clearest passage first
+        return [
+            {i: own[i] for i in decision.shown if i in own} if decision is not None else {}
+            for own, decision in zip(by_claim, decisions, strict=True)
+        ]
 
     def _report(
         self,
@@ -316,7 +342,7 @@ class Davinci:
                 backend=entailment.identity,
                 verdict="unchecked",
                 reason="unchecked",
-                threshold=rule.min_confidence,
+                note="the budget did not reach it",
             )
         verdicts = evidence.verdicts or ()
         scores, credibility = [p.score for p in evidence.passages], [p.credibility for p in evidence.passages]
@@ -327,29 +353,54 @@ class Davinci:
             for i, (p, v, w) in enumerate(zip(evidence.passages, own, weights, strict=False))
         )
         has_failed = bool(verdicts) and all(v.support is None for v in verdicts)
-        verdict: Verdict = decision.verdict
-        if has_failed:
-            verdict = "unparsed" if not evidence.failed else "not_enough_evidence"
         warnings = [*decision.warnings, *(() if evidence.passages else ("no_evidence",))]
         if evidence.failed or has_failed:
             warnings.append("verifier_failed" if has_failed else "passage_left_out")
+        if has_failed:
+            return ClaimReport(
+                claim=evidence.claim,
+                passages=evidence.passages,
+                backend=entailment.identity,
+                verdict="not_enough_evidence" if evidence.failed else "unparsed",
+                pairs=pairs,
+                reason="verifier_failed",
+                note="it could not be judged",
+                warnings=tuple(warnings),
+            )
         return ClaimReport(
             claim=evidence.claim,
             passages=evidence.passages,
             backend=entailment.identity,
-            verdict=verdict,
-            label=None if has_failed else decision.label,
+            verdict=decision.verdict,
+            label=None if decision.reason == "no_evidence" else decision.label,
             probs=decision.probs,
-            confidence=0.0 if has_failed else decision.confidence,
-            downgraded=decision.downgraded,
+            confidence=_confidence(decision),
+            downgraded=decision.lean is not None,
             threshold=decision.threshold,
             pairs=pairs,
             evidence=tuple(as_evidence(span, evidence.passages[position]) for position, span in spans.items()),
             conflict=decision.conflict,
-            reason="verifier_failed" if has_failed else decision.reason,
-            calibrator="" if rule.calibration is None else rule.calibration.digest,
+            reason=decision.reason,
+            note=decision.note,
+            features=decision.features,
+            calibrator="" if rule.model is None else rule.model.digest,
             warnings=tuple(warnings),
         )
+
+
+def _confidence(decision: Decision) -> float | None:
+    """The probability that a verdict is right, or that the label it leans to is; None where there is no such number."""
+    if decision.reason == "no_evidence" or decision.verdict == "disputed":
+        return None
+    label = decision.lean or ("neutral" if decision.verdict == "not_enough_evidence" else decision.label)
+    return min(float(getattr(decision.probs, label)), 1.0)
+
+
+def _span_of(passage: Passage, span: Span | None) -> Span:
+    """A span of the judged passage in the original one, whose text has the same positions; the whole text for None."""
+    if span is None:
+        return span_at(passage, 0, len(passage.text))
+    return span_at(passage, span.start, span.end, span.score)
 
 
 @dataclass(frozen=True)
@@ -441,23 +492,17 @@ def overall_verdict(reports: Sequence[ClaimReport]) -> Verdict:
     )
 
 
-def answer_confidence(reports: Sequence[ClaimReport]) -> float | None:
-    """The probability that the answer is right: that of its weakest claim; None if no claim was checked.
-
-    All claims must hold, so it is at most the minimum; their product would assume independence, which claims of one
-    answer do not have.
-    """
-    checked = [report.probs[0] for report in reports if report.verdict in _CHECKED]
-    return min(checked) if checked else None
-
-
 def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification:
-    """The verification of an answer, with the verifier's name."""
+    """The verification of an answer, with the verifier's name.
+
+    It has no confidence: verdicts on claims are counted, and no number of theirs is the probability that the answer is
+    right.
+    """
     return Verification(
         verdict=overall_verdict(reports),
-        confidence=answer_confidence(reports),
         claims=tuple(claim_summary(report) for report in reports),
         verifiers=(name,),
+        note=agreement_note(reports),
     )
 
 
@@ -467,27 +512,13 @@ def claim_summary(report: ClaimReport) -> CheckedClaim:
         text=report.claim.text,
         verdict=report.verdict,
         confidence=report.confidence,
+        lean=None if not report.downgraded else "supported" if report.label == "supports" else "refuted",
+        needed=min(report.threshold, 1.0) if report.downgraded else None,
         evidence=report.evidence,
-        note=verdict_note(report),
+        note=report.program or "; ".join(filter(None, (report.note, second_judge_note(report)))),
         start=report.claim.start,
         end=report.claim.end,
         probs=report.probs if report.label is not None else None,
         origins=tuple(origin.component for origin in report.internal if origin.weight > 0),
+        agreement=report.agreement,
     )
-
-
-def verdict_note(report: ClaimReport) -> str:
-    """The reason for a verdict in a few words; empty where it needs none."""
-    if report.program:
-        return report.program
-    note = {
-        "no_evidence": "no evidence was found",
-        "irrelevant": "the evidence is silent about it",
-        "conflict": "the evidence contradicts itself",
-        "unchecked": "the budget did not reach it",
-        "verifier_failed": "it could not be judged",
-    }.get(report.reason, "")
-    if report.downgraded and report.label is not None:
-        label = "supported" if report.label == "supports" else "refuted"
-        return f"the evidence suggests that it is {label}, with too little confidence"
-    return note

@@ -1,40 +1,45 @@
-"""`DecisionRule`: from the verdict of each passage to the verdict on a claim: fusion, calibration, gate. Pure.
+"""`DecisionRule`: from the judge's probabilities of each passage to the verdict on a claim. Pure.
 
-Source: Rawte et al. 2026, "Trust but Verify: Introducing DAVinCI", arXiv:2604.21193; weights, fusion and calibration
-are ours (see `fusion`, `calibration`).
+A `VerdictModel` gives the calibrated probabilities; a decisive verdict needs its threshold and a passage that shows it.
+Everything else is "not enough evidence".
+
+Source: Rawte et al. 2026, "Trust but Verify: Introducing DAVinCI", arXiv:2604.21193; relevance, features and thresholds
+are ours (see `features`, `verdict_model`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final, Literal
 
-from ...core.errors import UserError
+from ...core.errors import DataError, UserError
 from ...core.types import Verdict
 from ...reasoning.retrieval.protocol import Passage
-from ..calibration import VerdictCalibration, gate, load_calibration
-from ..fusion import FusionParameters, Reason, evidence_item, fuse_evidence, reason_for
-from ..fusion_fitting import load_fusion
+from ..fusion import Mode, evidence_item, fuse_evidence
 from ..types import NOTHING, Label, Support
 from .config import DavinciConfig
+from .features import bears_on, claim_features, compare, missing_words, replaced_term, with_verbatim
+from .passages import judged_passage
+from .verdict_model import VerdictModel, decided_label, load_verdict_model
 
-UNCALIBRATED_THRESHOLD = 0.6
-VERDICTS: dict[Label, Verdict] = {
+VERDICTS: Final[dict[Label, Verdict]] = {
     "supports": "supported",
     "refutes": "refuted",
     "neutral": "not_enough_evidence",
 }
-TAU = 1.0
-RETRIEVED = "retrieved"
-"""Source of the evidence that shipped parameters were fitted on: retrieved passages."""
-UNFITTED_A = 1.0
-"""`a` without fitted parameters: a passage is as informative as the entailment's probabilities state."""
-UNFITTED_MIN_SIDE = 0.8
-"""Informative passages that a dispute then needs on each side, so that errors of the entailment make no dispute."""
-NO_CALIBRATION = "none"
+NO_MODEL: Final = "none"
+"""Value of `DavinciConfig.verdicts` for fused probabilities instead of a model."""
+MIN_LEAN: Final = 0.5
+"""Probability from which an undecided claim leans to a label: the largest of three small ones says nothing."""
+UNFITTED_THRESHOLD: Final = 0.8
+"""Threshold of both decisive verdicts of judges without a model of their own, among them language models; chosen, not
+fitted."""
+
+Reason = Literal["ok", "weak", "silent", "conflict", "no_evidence"]
 
 _SHIPPED = Path(__file__).parent / "shipped"
 
@@ -45,24 +50,32 @@ class Decision:
 
     Attributes:
         verdict: "supported", "refuted", "disputed" or "not_enough_evidence".
-        label: The top label before the gate.
+        label: The label with the highest probability.
         probs: Calibrated probabilities.
-        confidence: That of the top label; 0 without evidence.
-        downgraded: Whether the gate changed a decisive label to neutral.
-        threshold: The gate's threshold.
-        conflict: How far the evidence contradicts itself.
-        reason: Why it is not more certain: "ok", "weak", "irrelevant", "conflict" or "no_evidence".
+        lean: The decisive label that missed its threshold, if it is more probable than not; None otherwise.
+        threshold: The threshold of the label; 0 of "neutral".
+        conflict: How far the passages contradict one another, in [0, 1].
+        reason: "ok" of a decisive verdict; "weak": a threshold was missed; "silent": the evidence decides nothing;
+            "conflict": disputed; "no_evidence".
+        note: Why it is not more certain, or what differs, in one phrase; empty if there is nothing to say.
+        shown: Positions of the passages that show the verdict, the clearest first; of an undecided claim the closest
+            one that bears on it.
+        is_joint: Whether no single passage has the verdict by itself.
+        features: What the model read; empty without evidence.
         warnings: What a reader should know.
     """
 
     verdict: Verdict
     label: Label
     probs: Support
-    confidence: float
-    downgraded: bool
+    lean: Label | None
     threshold: float
     conflict: float
     reason: Reason
+    note: str
+    shown: tuple[int, ...]
+    is_joint: bool
+    features: tuple[float, ...]
     warnings: tuple[str, ...]
 
 
@@ -71,132 +84,226 @@ class DecisionRule:
     """How the verdicts of passages become one.
 
     Attributes:
-        fusion: Parameters of their fusion.
-        calibration: Calibration of the result; None leaves it as it is.
-        threshold: Minimum confidence of a decisive verdict; None is the calibration's, or else 0.6.
+        model: The verdict model; None takes the fused probabilities as they are.
+        mode: How passages are fused: for the probabilities without a model, and for the conflict of passages.
+        threshold: Minimum probability of both decisive verdicts; None is the model's, or else `UNFITTED_THRESHOLD`.
     """
 
-    fusion: FusionParameters = field(default_factory=lambda: FusionParameters(disputed=True))
-    calibration: VerdictCalibration | None = None
+    model: VerdictModel | None = None
+    mode: Mode = "witness"
     threshold: float | None = None
 
-    @property
-    def min_confidence(self) -> float:
-        """The gate's threshold."""
+    def thresholds(self) -> tuple[float, float]:
+        """The thresholds of "supported" and "refuted"."""
         if self.threshold is not None:
-            return self.threshold
-        fitted = None if self.calibration is None else self.calibration.threshold
-        return UNCALIBRATED_THRESHOLD if fitted is None else fitted
+            return self.threshold, self.threshold
+        if self.model is None:
+            return UNFITTED_THRESHOLD, UNFITTED_THRESHOLD
+        return self.model.supported, self.model.refuted
 
-    def decide(self, passages: Sequence[Passage], supports: Sequence[Support | None]) -> Decision:
-        """The decision by passages, best first, and the verdict of each; one without a parsed verdict is left out."""
-        parsed = [(r, p, s) for r, (p, s) in enumerate(zip(passages, supports, strict=True), 1) if s is not None]
-        items = [evidence_item(passage, (support,), rank=rank) for rank, passage, support in parsed]
-        fused = fuse_evidence(items, self.fusion)
-        probs = fused.probs if self.calibration is None or not parsed else self.calibration.apply(fused.probs)
-        return self._gate(
-            probs,
-            is_disputed=fused.label == "disputed",
-            conflict=fused.conflict,
-            has_evidence=bool(parsed),
-            warnings=fused.warnings,
-        )
+    def decide(self, claim: str, passages: Sequence[Passage], supports: Sequence[Support | None]) -> Decision:
+        """The decision on a claim.
 
-    def decide_concatenated(self, support: Support | None) -> Decision:
-        """The decision by one verdict on all passages as one text."""
-        if support is None:
-            return self._gate(NOTHING, has_evidence=False)
-        return self._gate(support if self.calibration is None else self.calibration.apply(support))
-
-    def _gate(
-        self,
-        probs: Support,
-        *,
-        is_disputed: bool = False,
-        conflict: float = 0.0,
-        has_evidence: bool = True,
-        warnings: tuple[str, ...] = (),
-    ) -> Decision:
-        threshold = self.min_confidence
-        gated = gate(probs, threshold)
-        reason: Reason = "no_evidence"
-        if has_evidence:
-            reason = reason_for(probs, conflict, self.fusion.theta_c, threshold)
+        Args:
+            claim: The claim.
+            passages: Its passages, best first.
+            supports: The judge's probabilities of each; one without a parsed verdict is left out.
+        """
+        parsed = [(i, s) for i, s in enumerate(with_verbatim(claim, passages, supports)) if s is not None]
+        if not parsed:
+            return Decision(
+                verdict="not_enough_evidence",
+                label="neutral",
+                probs=NOTHING,
+                lean=None,
+                threshold=0.0,
+                conflict=0.0,
+                reason="no_evidence",
+                note="no evidence was found",
+                shown=(),
+                is_joint=False,
+                features=(),
+                warnings=(),
+            )
+        features = claim_features(claim, passages, supports)
+        fused = fuse_evidence([evidence_item(judged_passage(passages[i]), s) for i, s in parsed], self.mode)
+        probs = fused.probs if self.model is None else self.model.probabilities(features)
+        label = probs.label
+        threshold = dict(zip(("supports", "refutes", "neutral"), (*self.thresholds(), 0.0), strict=True))[label]
+        decided = decided_label(probs, *self.thresholds())
+        sides = self._disputing(claim, passages, parsed)
+        shown: tuple[int, ...] = ()
+        is_joint = False
+        verdict: Verdict = "not_enough_evidence"
+        if sides is not None:
+            verdict, shown = "disputed", sides
+        elif decided != "neutral":
+            shown, is_joint = _showing(claim, passages, parsed, decided)
+            verdict = VERDICTS[decided] if shown else verdict
+        is_held_back = verdict == "not_enough_evidence" and label != "neutral" and decided == "neutral"
+        lean = label if is_held_back and probs.confidence >= MIN_LEAN else None
+        if not shown:
+            shown = _closest(claim, passages, parsed, lean)
+        reason: Reason = "silent"
+        if verdict == "disputed":
+            reason = "conflict"
+        elif verdict != "not_enough_evidence":
+            reason = "ok"
+        elif lean is not None:
+            reason = "weak"
         return Decision(
-            verdict="disputed" if is_disputed else VERDICTS[gated.label],
-            label=gated.raw_label,
+            verdict=verdict,
+            label=label,
             probs=probs,
-            confidence=gated.confidence if has_evidence else 0.0,
-            downgraded=gated.downgraded and not is_disputed,
+            lean=lean,
             threshold=threshold,
-            conflict=conflict,
+            conflict=fused.conflict,
             reason=reason,
-            warnings=warnings,
+            note=_note(claim, [passages[i] for i, _ in parsed], verdict, lean),
+            shown=shown,
+            is_joint=is_joint,
+            features=features,
+            warnings=(*(("unfitted",) if self.model is None else ()), *fused.warnings),
         )
 
+    def decide_concatenated(self, claim: str, passages: Sequence[Passage], support: Support | None) -> Decision:
+        """The decision by one verdict on all passages as one text, which is shown by those that bear on the claim."""
+        if not passages or support is None:
+            return self.decide(claim, (), ())
+        joined = passages[0].model_copy(update={"title": "", "text": concatenated(passages)})
+        decision = self.decide(claim, [joined], [support])
+        bearing = tuple(i for i, p in enumerate(passages) if bears_on(claim, p)) or tuple(range(len(passages)))
+        return decision if not decision.shown else Decision(**{**vars(decision), "shown": bearing, "is_joint": True})
 
-def decision_rule_for(config: DavinciConfig, backend: str) -> DecisionRule:
-    """The decision rule of an entailment.
+    def _disputing(
+        self, claim: str, passages: Sequence[Passage], parsed: Sequence[tuple[int, Support]]
+    ) -> tuple[int, int] | None:
+        """Two passages of which one by itself passes the gate as supporting and one as refuting; the clearest ones."""
+        if {"supports", "refutes"} - {s.label for _, s in parsed}:
+            return None
+        best: dict[Label, tuple[float, int]] = {}
+        for i, one in parsed:
+            if not bears_on(claim, passages[i]):
+                continue
+            by_itself = self._probabilities(claim, passages[i], one)
+            label = decided_label(by_itself, *self.thresholds())
+            best[label] = max(best.get(label, (-1.0, 0)), (by_itself.confidence, -i))
+        if "supports" not in best or "refutes" not in best:
+            return None
+        return -best["supports"][1], -best["refutes"][1]
 
-    Shipped parameters are used where they were fitted to exactly this entailment. A configured file must match it.
+    def _probabilities(self, claim: str, passage: Passage, support: Support) -> Support:
+        """Those of a claim with one passage."""
+        if self.model is not None:
+            return self.model.probabilities(claim_features(claim, [passage], [support]))
+        return fuse_evidence([evidence_item(judged_passage(passage), support)], self.mode).probs
+
+
+def concatenated(passages: Sequence[Passage]) -> str:
+    """All passages as one text, each with its title."""
+    return " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in passages)
+
+
+def _showing(
+    claim: str, passages: Sequence[Passage], parsed: Sequence[tuple[int, Support]], label: Label
+) -> tuple[tuple[int, ...], bool]:
+    """Passages that have a label by themselves, or else the two that lean to it most; and whether it is the latter.
+
+    Of those that have it, only the ones that bear on the claim are shown, if any does.
+    """
+    agreeing = [i for _, i in sorted((-getattr(s, label), i) for i, s in parsed if s.label == label)]
+    if agreeing:
+        return tuple(i for i in agreeing if bears_on(claim, passages[i])) or tuple(agreeing), False
+    other: Label = "refutes" if label == "supports" else "supports"
+    leaning = sorted((-getattr(s, label), i) for i, s in parsed if getattr(s, label) > getattr(s, other))
+    return tuple(i for _, i in leaning[:2]), len(leaning) > 1
+
+
+def _closest(
+    claim: str, passages: Sequence[Passage], parsed: Sequence[tuple[int, Support]], lean: Label | None
+) -> tuple[int, ...]:
+    """The passage nearest to an undecided claim, if one bears on it."""
+    bearing = [(i, s) for i, s in parsed if bears_on(claim, passages[i])]
+    if not bearing:
+        return ()
+
+    def nearness(one: tuple[int, Support]) -> tuple[float, int, int]:
+        i, support = one
+        return (getattr(support, lean) if lean else 0.0), len(compare(claim, passages[i]).found), -i
+
+    return (max(bearing, key=nearness)[0],)
+
+
+# -- notes
+
+
+def _note(claim: str, passages: Sequence[Passage], verdict: Verdict, lean: Label | None) -> str:
+    """Why a verdict is what it is, in one phrase without a stop."""
+    if verdict == "disputed":
+        return "passages disagree"
+    if verdict == "supported":
+        return ""
+    replaced = replaced_term(claim, passages)
+    if replaced is not None and lean != "supports":
+        return f"the passages name {replaced[1]} where the claim has {replaced[0]}"
+    if verdict == "refuted":
+        return ""
+    if not any(compare(claim, passage).found for passage in passages):
+        return "no passage is about it"
+    missing = missing_words(claim, passages)
+    if missing:
+        return f"no passage mentions {' or '.join(missing)}"
+    if not any(bears_on(claim, passage) for passage in passages):
+        return "no passage is about what the claim states"
+    if lean is not None:
+        return "no passage states it clearly"
+    return "the passages are about it, but neither state nor contradict it"
+
+
+# -- the rule of a judge
+
+
+def decision_rule_for(config: DavinciConfig, judge: str) -> DecisionRule:
+    """The decision rule of a judge.
+
+    The shipped model is used where it was fitted to exactly this judge, for complete passages in the default
+    aggregation; anything else has the fused probabilities, unless a file is configured.
 
     Args:
-        config: Names the files.
-        backend: Identity of the entailment.
+        config: Names the file.
+        judge: Identity of the judge.
 
     Raises:
-        UserError: Fusion parameters are set for concatenated passages.
-        DataError: A named file cannot be read, or was fitted to another entailment or aggregation.
+        UserError: A model is configured for an aggregation or form that models are not fitted to.
+        DataError: The configured file cannot be read, or was fitted to another judge.
     """
-    is_concatenated = config.aggregation == "concat"
-    if config.fusion and is_concatenated:
-        raise UserError(
-            "fusion does not apply to aggregation 'concat', which reads all passages as one text",
-            hint="leave fusion out, or set aggregation to 'witness'",
-        )
-    # the default `a` of the method belongs to fitted temperatures: with it no single passage could ever decide
-    fusion = FusionParameters(
-        mode="mean" if config.aggregation == "concat" else config.aggregation,
-        a=UNFITTED_A,
-        disputed=not is_concatenated,
-        least_side=UNFITTED_MIN_SIDE,
-    )
-    if config.fusion:
-        fusion = load_fusion(Path(config.fusion)).parameters_for(verifier=backend, source=RETRIEVED)
-    elif config.aggregation == "witness":
-        for file in _shipped("fusion-*.json"):
-            fitted = load_fusion(file)
-            if fitted.verifier == backend:
-                fusion = fitted.parameters_for(verifier=backend, source=RETRIEVED)
-    calibration = _calibration(config, backend, aggregation_id(config, fusion))
-    return DecisionRule(fusion=fusion, calibration=calibration, threshold=config.threshold)
-
-
-def aggregation_id(config: DavinciConfig, fusion: FusionParameters) -> str:
-    """The aggregation that a calibration must have been fitted for."""
-    return f"{config.aggregation}:{config.evidence_form}:{fusion.fitted or 'defaults'}"
-
-
-def _calibration(config: DavinciConfig, backend: str, aggregation: str) -> VerdictCalibration | None:
-    if config.calibration == NO_CALIBRATION:
-        return None
-    if config.calibration:
-        calibration = load_calibration(Path(config.calibration))
-        calibration.check_fitted_for(backend=backend, aggregation=aggregation)
-        return calibration
-    for file in _shipped("calibration-*.json"):
-        shipped = load_calibration(file)
-        if (shipped.backend, shipped.aggregation) == (backend, aggregation):
-            return shipped
-    return None
+    mode = "witness" if config.aggregation == "concat" else config.aggregation
+    is_default = config.aggregation == "witness" and config.evidence_form == "full"
+    model: VerdictModel | None = None
+    if config.verdicts and config.verdicts != NO_MODEL:
+        if not is_default:
+            raise UserError(
+                f"a verdict model is fitted to aggregation 'witness' and form 'full', not to {config.aggregation!r} "
+                f"and {config.evidence_form!r}",
+                hint="leave davinci.verdicts out, or set it to none",
+            )
+        model = load_verdict_model(Path(config.verdicts))
+        if model.judge != judge:
+            raise DataError(
+                f"the verdict model {model} was fitted to the judge {model.judge!r}, not to {judge!r}",
+                hint="fit one to this judge: reason calibrate verdicts",
+            )
+    elif not config.verdicts and is_default:
+        model = next((m for m in _shipped_models() if m.judge == judge), None)
+    return DecisionRule(model=model, mode=mode, threshold=config.threshold)
 
 
 @cache
-def _shipped(pattern: str) -> tuple[Path, ...]:
-    return tuple(sorted(_SHIPPED.glob(pattern)))
+def _shipped_models() -> tuple[VerdictModel, ...]:
+    return tuple(load_verdict_model(file) for file in sorted(_SHIPPED.glob("verdicts-*.json")))
 
 
-def evidence_weights(scores: Sequence[float], credibility: Sequence[float], tau: float = TAU) -> list[float]:
+def evidence_weights(scores: Sequence[float], credibility: Sequence[float], tau: float) -> list[float]:
     """Weights of passages: softmax(score / tau), times credibility, normalised; all 0 where nothing is credible.
 
     Reciprocal-rank scores lie within 0.05 of each other: with them, a `tau` of 1 weighs passages almost equally.

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from reason.reasoning.retrieval import deduplication
 from reason.reasoning.retrieval.deduplication import cluster_copies
 from reason.reasoning.retrieval.words import split_words
-from reason.verify.fusion import EvidenceItem, FusionParameters, fuse_evidence
-from support.evidence_items import A, B, close, of, plain
+from reason.verify.fusion import EvidenceItem, fuse_evidence
+from support.evidence_items import A, B, close, of
 
 SENTENCE = (
     "The global mean sea level has risen by about twenty centimetres since the beginning of the twentieth century, "
@@ -20,7 +20,7 @@ SENTENCE = (
 
 
 def texts(*given_texts):
-    return [EvidenceItem((A,), text=text) for text in given_texts]
+    return [EvidenceItem(A, text=text) for text in given_texts]
 
 
 def test_exact_copies_whatever_their_case_and_punctuation():
@@ -29,10 +29,10 @@ def test_exact_copies_whatever_their_case_and_punctuation():
 
 def test_ids_make_copies_and_empty_texts_and_ids_do_not():
     pieces = [
-        EvidenceItem((A,), id="x", text="one"),
-        EvidenceItem((B,), id="x", text="two"),
-        EvidenceItem((A,)),
-        EvidenceItem((A,)),
+        EvidenceItem(A, id="x", text="one"),
+        EvidenceItem(B, id="x", text="two"),
+        EvidenceItem(A),
+        EvidenceItem(A),
     ]
     assert cluster_copies(pieces).groups == ((0, 1), (2,), (3,))
 
@@ -121,34 +121,24 @@ def test_the_order_does_not_matter(written, rng):
 def test_near_copies_do_not_raise_the_confidence():
     rng = random.Random(5)
     others = of(B, text="A tide gauge in Sydney shows no acceleration at all.", document="other")
-    parameters = FusionParameters()
-    before = fuse_evidence([EvidenceItem((A,), text=SENTENCE, id="0", document="d"), *others], parameters)
+    original = EvidenceItem(A, text=SENTENCE, id="0", document="d")
+    before = fuse_evidence([original, *others])
     for copies in range(1, 6):
         near = []
         for n in range(copies):
             words = SENTENCE.split()
             for _ in range(3):
                 words[rng.randrange(len(words))] = rng.choice(["indeed", "thing", "often", "place"])
-            near.append(EvidenceItem((A,), text=" ".join(words), id=f"copy{n}", document="d"))
-        after = fuse_evidence([EvidenceItem((A,), text=SENTENCE, id="0", document="d"), *others, *near], parameters)
-        assert after.duplicates == ((0, *range(2, 2 + copies)),)
-        assert after.confidence <= before.confidence + 0.02
-        assert after.probs == close(before.probs)
-    unmerged = fuse_evidence(
-        [EvidenceItem((A,), text=SENTENCE, document="d"), *others, *near],
-        parameters.model_copy(update={"merge": False}),
-    )
+            near.append(EvidenceItem(A, text=" ".join(words), id=f"copy{n}", document="d"))
+        assert cluster_copies([original, *others, *near]).groups == ((0, *range(2, 2 + copies)), (1,))
+        assert fuse_evidence([original, *others, *near]).probs == close(before.probs)
+    unmerged = fuse_evidence([original, *others, *of(*[A] * 5, document="d")])
     assert abs(unmerged.probs.supports - before.probs.supports) > 0.02  # the guard does something
 
 
 def test_copies_with_other_verdicts_are_pooled():
-    found = fuse_evidence([*of(A, text=SENTENCE), *of(B, text=SENTENCE)], plain("mean", merge=True))
+    found = fuse_evidence([*of(A, text=SENTENCE), *of(B, text=SENTENCE)], "mean")
     assert found.probs == close((0.475, 0.475, 0.05))
-    assert found.k_eff == 1
-    heavier = [*of(A, text=SENTENCE, credibility=0.2), *of(A, text=SENTENCE, credibility=0.9)]
-    found = fuse_evidence(heavier, plain(merge=True))
-    assert found.duplicates == ((1, 0),)  # the one that counts most speaks for them
-    assert found.item_logodds == (0.0, *fuse_evidence(heavier[1:], plain()).item_logodds)
 
 
 def test_thousands_of_copies_cost_no_more_than_they_must():

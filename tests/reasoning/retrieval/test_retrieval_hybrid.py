@@ -208,11 +208,11 @@ def test_weights_sum_to_one_and_follow_scores(rows: list[tuple[float, float]], t
 
 
 def test_weights_by_hand() -> None:
-    assert evidence_weights([math.log(2), 0.0], [1, 1]) == pytest.approx([2 / 3, 1 / 3])
-    assert evidence_weights([math.log(2), 0.0], [0.5, 1]) == pytest.approx([0.5, 0.5])
-    assert evidence_weights([1.0, 2.0], [0, 0]) == [0.0, 0.0]
-    assert evidence_weights([2000.0, 0.0], [0, 1]) == [0.0, 1.0]  # what is not believed cannot drown the rest
-    assert evidence_weights([], []) == []
+    assert evidence_weights([math.log(2), 0.0], [1, 1], 1.0) == pytest.approx([2 / 3, 1 / 3])
+    assert evidence_weights([math.log(2), 0.0], [0.5, 1], 1.0) == pytest.approx([0.5, 0.5])
+    assert evidence_weights([1.0, 2.0], [0, 0], 1.0) == [0.0, 0.0]
+    assert evidence_weights([2000.0, 0.0], [0, 1], 1.0) == [0.0, 1.0]  # what is not believed cannot drown the rest
+    assert evidence_weights([], [], 1.0) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
 from reason.core.types import Document
 from reason.reasoning.retrieval import passages as module
-from reason.reasoning.retrieval.passages import ChunkOptions, document_passages, list_source_files, read_passages
+from reason.reasoning.retrieval.passages import (
+    ChunkOptions,
+    document_passages,
+    list_source_files,
+    read_passages,
+    text_title,
+)
 
 SMALL = ChunkOptions(words=12, overlap=5)
 
@@ -191,3 +197,26 @@ def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.txt")).write_text("Words.")
     for passage in read_passages([tmp_path]).passages:
         passage.model_dump_json().encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("City Museum\n\nGuests pay five euros.", "City Museum"),
+        ("\n  City   Museum\n\n", "City Museum"),
+        ("City Museum\r\n\r\nGuests pay.", "City Museum"),
+        ("Guests pay five euros.\n\nThey pay at the door.", ""),
+        ("City Museum\nGuests pay five euros.", ""),
+        ("# City Museum\n\nGuests pay.", ""),
+        ("City Museum", ""),
+        (f"{'word ' * 13}\n\nGuests pay.", ""),
+        ("", ""),
+    ],
+)
+def test_a_short_first_line_before_a_blank_one_is_the_title_of_a_text(text: str, title: str) -> None:
+    assert text_title(text) == title
+
+
+def test_passages_of_a_text_have_its_title_before_the_name_of_its_file() -> None:
+    documents = (Document(name="a.txt", text="City Museum\n\nGuests pay."), Document(name="b.txt", text="Guests pay."))
+    assert [p.title for p in document_passages(documents)] == ["City Museum", "b.txt"]

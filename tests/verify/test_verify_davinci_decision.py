@@ -1,0 +1,172 @@
+"""The decision on a claim: gates, disputes, what is shown, why it is not more certain, and which model decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.core.errors import DataError, UserError
+from reason.reasoning.retrieval.protocol import Passage
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.decision import _SHIPPED, Decision, DecisionRule, decision_rule_for
+from reason.verify.davinci.features import FEATURE_NAMES
+from reason.verify.davinci.verdict_model import VerdictModel, load_verdict_model, save_verdict_model
+from reason.verify.fusion import EvidenceItem, fuse_evidence
+from reason.verify.types import Support
+
+YES, NO, SILENT = Support(0.94, 0.03, 0.03), Support(0.03, 0.94, 0.03), Support(0.02, 0.02, 0.96)
+MAYBE, UNLIKELY = Support(0.6, 0.1, 0.3), Support(0.1, 0.6, 0.3)
+CLAIM = "The bridge opened on 12 June 1926."
+RIGHT = "The bridge was opened on 12 June 1926."
+WRONG = "The bridge was opened on 13 June 1926."
+UNRELATED = "The bridge was not damaged in the flood of 1953."
+SHIPPED = [load_verdict_model(file) for file in sorted(_SHIPPED.glob("verdicts-*.json"))]
+
+
+def decide(claim: str, *judged: tuple[str, Support | None], **rule: Any) -> Decision:
+    passages = [Passage(id=f"p{i}", source=f"d{i}", text=text) for i, (text, _) in enumerate(judged)]
+    return DecisionRule(**rule).decide(claim, passages, [s for _, s in judged])
+
+
+def test_a_decisive_verdict_needs_its_threshold() -> None:
+    assert decide(CLAIM, (RIGHT, YES)).verdict == "supported"
+    assert decide(CLAIM, (WRONG, NO)).verdict == "refuted"
+    held = decide(CLAIM, (RIGHT, MAYBE))
+    assert (held.verdict, held.label, held.lean, held.threshold) == ("not_enough_evidence", "supports", "supports", 0.8)
+    assert decide(CLAIM, (RIGHT, MAYBE), threshold=0.5).verdict == "supported"
+    unsure = decide(CLAIM, (RIGHT, Support(0.4, 0.3, 0.3)))
+    assert (unsure.verdict, unsure.label, unsure.lean) == ("not_enough_evidence", "supports", None)
+    silent = decide(CLAIM, (RIGHT, SILENT))
+    assert (silent.verdict, silent.lean, silent.threshold, silent.reason) == (
+        "not_enough_evidence",
+        None,
+        0.0,
+        "silent",
+    )
+
+
+@pytest.mark.parametrize("said", [SILENT, NO, MAYBE])
+def test_a_sentence_that_is_the_claim_supports_it_whatever_the_judge_says(said: Support) -> None:
+    text = "Trams use it. the bridge opened on 12 June 1926! It is long."
+    assert decide(CLAIM, (text, said)).verdict == "supported"
+    assert decide(CLAIM, (f"It is wrong that {CLAIM}", said)).verdict != "supported"
+    assert decide(CLAIM, (f"{CLAIM[:-1]}, some say.", said)).verdict != "supported"
+    assert decide(CLAIM, (text, None)).verdict == "not_enough_evidence"
+
+
+def test_an_unrelated_passage_neither_disputes_nor_is_shown_beside_one_that_is_not() -> None:
+    assert decide(CLAIM, (UNRELATED, SILENT)).shown == ()
+    undecided = decide(CLAIM, (UNRELATED, NO), (RIGHT, YES))
+    assert (undecided.verdict, undecided.shown) == ("not_enough_evidence", (1,))
+    supported = decide(CLAIM, (UNRELATED, Support(0.98, 0.01, 0.01)), (RIGHT, YES))
+    assert (supported.verdict, supported.shown) == ("supported", (1,))
+
+
+@pytest.mark.parametrize("model", [None, *SHIPPED], ids=str)
+def test_a_judge_that_errs_on_an_unrelated_sentence_makes_no_dispute(model: VerdictModel | None) -> None:
+    opened = (RIGHT, Support(0.95, 0.03, 0.02))
+    flood = ("It was not damaged in the flood of 1953.", Support(0.05, 0.9, 0.05))
+    for judged in ((opened, flood), (flood, opened)):
+        decided = decide(CLAIM, *judged, model=model)
+        assert decided.verdict != "disputed"
+        assert (decided.label, decided.shown) == ("supports", (judged.index(opened),))
+    assert decide(CLAIM, opened, (WRONG, flood[1])).verdict == "disputed"
+
+
+def test_a_dispute_needs_two_passages_that_each_pass_by_themselves() -> None:
+    disputed = decide(CLAIM, (WRONG, NO), (UNRELATED, NO), (RIGHT, YES))
+    assert (disputed.verdict, disputed.reason, disputed.note) == ("disputed", "conflict", "passages disagree")
+    assert disputed.shown == (2, 0)
+    assert decide(CLAIM, (RIGHT, YES), (WRONG, UNLIKELY)).verdict != "disputed"
+    assert decide(CLAIM, (RIGHT, MAYBE), (WRONG, NO)).verdict != "disputed"
+
+
+def test_passages_that_agree_are_shown_the_clearest_first() -> None:
+    decided = decide(CLAIM, (RIGHT, Support(0.8, 0.1, 0.1)), ("Bread is baked.", SILENT), (f"{RIGHT} Yes.", YES))
+    assert (decided.verdict, decided.shown, decided.is_joint) == ("supported", (2, 0), False)
+
+
+def test_two_passages_that_lean_to_a_verdict_are_shown_where_none_has_it_by_itself() -> None:
+    leaning = Support(0.45, 0.05, 0.5)
+    judged = ((RIGHT, leaning), ("Bread is baked.", SILENT), ("Trams crossed it from that day in June.", leaning))
+    decided = decide(CLAIM, *judged, threshold=0.5)
+    assert (decided.verdict, decided.shown, decided.is_joint) == ("supported", (0, 2), True)
+
+
+def test_the_closest_passage_of_an_open_claim_is_shown_if_it_bears_on_it() -> None:
+    assert decide(CLAIM, ("The bridge opened.", SILENT), (RIGHT, SILENT)).shown == (1,)
+    assert decide(CLAIM, ("Bread is baked.", SILENT)).shown == ()
+
+
+def test_unparsed_passages_are_left_out() -> None:
+    decided = decide(CLAIM, ("The bridge opened.", None), (RIGHT, YES))
+    assert (decided.verdict, decided.shown) == ("supported", (1,))
+    assert decide(CLAIM, (RIGHT, None)).reason == "no_evidence"
+
+
+# -- why not more
+
+
+@pytest.mark.parametrize(
+    ("claim", "judged", "note"),
+    [
+        (CLAIM, [], "no evidence was found"),
+        (CLAIM, [("Bread is baked.", SILENT)], "no passage is about it"),
+        ("The bridge has a toll.", [("The bridge has two lanes.", SILENT)], "no passage mentions a toll"),
+        (CLAIM, [(UNRELATED, SILENT)], 'no passage mentions "opened" or 12 June 1926'),
+        (CLAIM, [(WRONG, SILENT)], "the passages name 13 June 1926 where the claim has 12 June 1926"),
+        (CLAIM, [(WRONG, NO)], "the passages name 13 June 1926 where the claim has 12 June 1926"),
+        (CLAIM, [(RIGHT, MAYBE)], "no passage states it clearly"),
+        (CLAIM, [(RIGHT, SILENT)], "the passages are about it, but neither state nor contradict it"),
+        (CLAIM, [(RIGHT, YES)], ""),
+        (CLAIM, [(RIGHT, YES), (WRONG, NO)], "passages disagree"),
+    ],
+)
+def test_the_reason_is_one_plain_phrase(claim: str, judged: list[tuple[str, Support]], note: str) -> None:
+    assert decide(claim, *judged).note == note
+
+
+# -- which model decides
+
+
+@pytest.mark.parametrize("model", SHIPPED, ids=str)
+def test_the_shipped_model_is_used_for_exactly_its_judge(model: VerdictModel) -> None:
+    rule = decision_rule_for(DavinciConfig(), model.judge)
+    assert rule.model == model
+    assert rule.thresholds() == (model.supported, model.refuted)
+    for judge in ("lexical-0", "nli-x", "judge-letters-1:model", "judge-votes-1:model"):
+        assert decision_rule_for(DavinciConfig(), judge).model is None
+
+
+@pytest.mark.parametrize("changed", [{"verdicts": "none"}, {"aggregation": "mean"}, {"evidence_form": "span"}])
+def test_anything_else_than_what_was_fitted_has_no_model(changed: dict[str, str]) -> None:
+    assert decision_rule_for(DavinciConfig(**changed), SHIPPED[0].judge).model is None  # type: ignore[arg-type]
+
+
+def test_without_a_model_the_fused_probabilities_are_taken_and_that_is_reported() -> None:
+    decided = decide(CLAIM, (RIGHT, YES), (UNRELATED, UNLIKELY))
+    items = [EvidenceItem(s, text=t, document=t, id=t) for t, s in ((RIGHT, YES), (UNRELATED, UNLIKELY))]
+    assert decided.probs == fuse_evidence(items).probs
+    assert decided.warnings == ("unfitted",)
+    assert DecisionRule().thresholds() == (0.8, 0.8)
+    passages = [Passage(id="p", source="d", text=RIGHT)]
+    assert decision_rule_for(DavinciConfig(), SHIPPED[0].judge).decide(CLAIM, passages, [YES]).warnings == ()
+
+
+def test_a_file_applies_to_its_judge_alone(tmp_path: Path) -> None:
+    file = tmp_path / "v.json"
+    weights = dict.fromkeys(FEATURE_NAMES, 0.0)
+    model = VerdictModel(
+        judge="mine", supports=weights, refutes=weights, intercepts=(0.0, 0.0), supported=0.9, refuted=0.8
+    )
+    save_verdict_model(model, file)
+    config = DavinciConfig(verdicts=str(file))
+    assert decision_rule_for(config, "mine").thresholds() == (0.9, 0.8)
+    assert decision_rule_for(config.model_copy(update={"threshold": 0.7}), "mine").thresholds() == (0.7, 0.7)
+    with pytest.raises(DataError, match=r"the verdict model v \(0 claims\) was fitted to the judge 'mine', not to 'b'"):
+        decision_rule_for(config, "b")
+    with pytest.raises(UserError, match="aggregation 'witness' and form 'full', not to 'mean' and 'full'"):
+        decision_rule_for(config.model_copy(update={"aggregation": "mean"}), "mine")
+    with pytest.raises(DataError, match="there is no verdict model"):
+        decision_rule_for(DavinciConfig(verdicts=str(tmp_path / "none.json")), "mine")

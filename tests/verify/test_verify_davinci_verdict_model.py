@@ -1,0 +1,263 @@
+"""The verdict model: what a fit may learn, how its thresholds are chosen, and its file."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import DataError, UserError
+from reason.verify.davinci.decision import _SHIPPED
+from reason.verify.davinci.features import FEATURE_NAMES, FEATURES
+from reason.verify.davinci.verdict_model import (
+    MAX_THRESHOLD,
+    MIN_THRESHOLD,
+    VerdictExample,
+    VerdictModel,
+    choose_threshold,
+    decided_label,
+    fit_verdict_model,
+    load_verdict_model,
+    save_verdict_model,
+)
+from reason.verify.metrics import LABELS, nll
+from reason.verify.types import Support
+from support.scipy_calibration import minimize_multinomial
+
+ZERO = dict.fromkeys(FEATURE_NAMES, 0.0)
+
+
+def vector(**values: float) -> tuple[float, ...]:
+    named = {name.replace(" ", "_").replace(",", ""): name for name in FEATURE_NAMES}
+    return tuple((ZERO | {named[key]: value for key, value in values.items()}).values())
+
+
+def examples(n: int = 300, datasets: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> list[VerdictExample]:
+    """A judge that is right more often the larger its ratio, and a mark that false claims have."""
+    rng = random.Random(seed)
+    results = []
+    for i in range(n):
+        gold = LABELS[i % 3]
+        toward = {"supports": (2.0, -1.5), "refutes": (-1.5, 2.0), "neutral": (-2.0, -2.0)}[gold]
+        s, r = (mean + rng.gauss(0, 1.5) for mean in toward)
+        missing = float(rng.random() < (0.5 if gold != "supports" else 0.05))
+        features = vector(supports=s, refutes=r, number_missing=missing, words_found=0.5)
+        results.append(VerdictExample(features, gold, datasets[(i // 3) % len(datasets)], f"g{i // 9}"))
+    return results
+
+
+# -- probabilities
+
+RATIOS = VerdictModel(
+    judge="",
+    supports=ZERO | {"supports": 1.0},
+    refutes=ZERO | {"refutes": 1.0},
+    intercepts=(0.0, 0.0),
+    supported=0.8,
+    refuted=0.8,
+)
+"""The judge's probabilities of one passage as they are."""
+
+
+def test_log_ratios_with_weight_1_are_the_judges_probabilities() -> None:
+    stated = Support(0.7, 0.2, 0.1)
+    logs = {"supports": math.log(0.7 / 0.1), "refutes": math.log(0.2 / 0.1)}
+    assert RATIOS.probabilities(vector(**logs)) == pytest.approx(stated)
+
+
+@given(st.lists(st.floats(-14, 14), min_size=len(FEATURES), max_size=len(FEATURES)))
+def test_probabilities_are_a_distribution(values: list[float]) -> None:
+    probs = RATIOS.probabilities(values)
+    assert math.fsum(probs) == pytest.approx(1)
+    assert all(0 <= p <= 1 for p in probs)
+
+
+@pytest.mark.parametrize(
+    ("probs", "label"),
+    [
+        (Support(0.8, 0.1, 0.1), "supports"),
+        (Support(0.79, 0.11, 0.1), "neutral"),
+        (Support(0.1, 0.7, 0.2), "refutes"),
+        (Support(0.1, 0.69, 0.21), "neutral"),
+        (Support(0.1, 0.1, 0.8), "neutral"),
+    ],
+)
+def test_a_threshold_itself_passes_and_each_label_has_its_own(probs: Support, label: str) -> None:
+    assert decided_label(probs, 0.8, 0.7) == label
+
+
+def test_ties_go_to_the_more_careful_label() -> None:
+    assert decided_label(Support(0.4, 0.4, 0.2), 0.0, 0.0) == "refutes"
+    assert decided_label(Support(0.4, 0.2, 0.4), 0.0, 0.0) == "neutral"
+
+
+# -- fitting
+
+
+def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs() -> None:
+    data = examples(270)  # as many of each dataset and label, so that all weigh the same
+    model = fit_verdict_model(data, judge="j").model
+    ours = np.array([[b, *w.values()] for b, w in zip(model.intercepts, (model.supports, model.refutes), strict=True)])
+    theirs = minimize_multinomial(
+        np.array([e.features for e in data]),
+        np.array([LABELS.index(e.gold) for e in data]),
+        np.array([[f.supports for f in FEATURES], [f.refutes for f in FEATURES]]),
+        penalty=1e-2,
+    )
+    assert ours == pytest.approx(theirs, abs=2e-4)
+
+
+def test_no_weight_has_the_wrong_sign_whatever_the_data_say() -> None:
+    reversed_labels: dict[str, str] = {"supports": "refutes", "refutes": "supports", "neutral": "neutral"}
+    data = [replace(e, gold=reversed_labels[e.gold]) for e in examples()]  # type: ignore[arg-type]
+    model = fit_verdict_model(data, judge="j").model
+    for feature in FEATURES:
+        assert model.supports[feature.name] * feature.supports >= 0
+        assert model.refutes[feature.name] * feature.refutes >= 0
+
+
+def test_it_is_better_on_its_data_than_the_judge() -> None:
+    data = examples()
+    model = fit_verdict_model(data, judge="j").model
+    golds = [e.gold for e in data]
+    fitted, judge = (nll([m.probabilities(e.features) for e in data], golds) for m in (model, RATIOS))
+    assert fitted < judge
+    assert model.supports["number missing"] < 0
+
+
+def test_it_does_not_depend_on_the_order_of_examples() -> None:
+    data = examples()
+    first = fit_verdict_model(data, judge="j")
+    again = fit_verdict_model(data[::-1], judge="j")
+    assert again.model == first.model
+    assert again.held_out == first.held_out[::-1]
+
+
+def test_a_dataset_counts_once_however_large_it_is() -> None:
+    data = examples()
+    more = [*data, *(replace(e, group=f"{e.group}+") for e in data if e.dataset == "a" for _ in range(4))]
+    one, other = (fit_verdict_model(d, judge="j").model for d in (data, more))
+    assert list(other.supports.values()) == pytest.approx(list(one.supports.values()), abs=1e-6)
+
+
+def test_held_out_probabilities_are_by_a_fit_without_the_dataset() -> None:
+    data = examples()
+    fitted = fit_verdict_model(data, judge="j")
+    without = fit_verdict_model([e for e in data if e.dataset != "b"], judge="j").model
+    for example, probs in zip(data, fitted.held_out, strict=True):
+        if example.dataset == "b":
+            assert probs == pytest.approx(without.probabilities(example.features), abs=1e-9)
+
+
+def test_of_one_dataset_no_group_is_on_both_sides() -> None:
+    data = examples(datasets=("a",))
+    changed = [replace(e, gold="neutral") if e.group == "g0" else e for e in data]
+    before, after = (fit_verdict_model(d, judge="j").held_out for d in (data, changed))
+    own = [i for i, e in enumerate(data) if e.group == "g0"]
+    assert [before[i] for i in own] == [after[i] for i in own]
+
+
+def test_disputed_claims_are_not_fitted_to_but_must_not_be_called_supported() -> None:
+    data = examples()
+    sure = vector(supports=9.0, refutes=-9.0, words_found=0.5)
+    disputed = [VerdictExample(sure, "disputed", "a", f"d{i}") for i in range(30)]
+    plain, more = fit_verdict_model(data, judge="j").model, fit_verdict_model([*data, *disputed], judge="j").model
+    assert more.supports == pytest.approx(plain.supports)
+    assert more.supported > plain.supported
+
+
+# -- thresholds
+
+
+def claims(dataset: str, others: list[float], right: int = 5) -> tuple[list[VerdictExample], list[Support]]:
+    """Neutral claims that are called supported with these probabilities, and some supported ones."""
+    rows = [VerdictExample(vector(), "neutral", dataset, str(i)) for i in range(len(others))]
+    rows += [VerdictExample(vector(), "supports", dataset, f"r{i}") for i in range(right)]
+    return rows, [Support(p, (1 - p) / 2, (1 - p) / 2) for p in [*others, *[0.99] * right]]
+
+
+def test_the_threshold_is_the_smallest_that_keeps_the_bound_on_every_dataset() -> None:
+    rows, probs = claims("a", [0.7, 0.66, 0.6, *[0.1] * 37])  # 2 of 40 may pass
+    assert choose_threshold(rows, probs, "supports", 0.05) == math.nextafter(0.6, 1)
+    more, other = claims("b", [0.9, 0.8, *[0.1] * 18])  # 1 of 20 may pass
+    assert choose_threshold([*rows, *more], [*probs, *other], "supports", 0.05) == math.nextafter(0.8, 1)
+
+
+def test_each_part_of_a_dataset_keeps_the_bound_by_itself() -> None:
+    rows, probs = claims("a", [0.9, 0.9, *[0.1] * 38])
+    assert choose_threshold(rows, probs, "supports", 0.05) == MIN_THRESHOLD
+    parted = [replace(row, part="first" if i < 20 else "second") for i, row in enumerate(rows)]
+    assert choose_threshold(parted, probs, "supports", 0.05) == math.nextafter(0.9, 1)
+
+
+def test_a_threshold_is_at_least_a_half_and_never_shuts_everything_out() -> None:
+    rows, probs = claims("a", [0.4] * 20)
+    assert choose_threshold(rows, probs, "supports", 0.05) == MIN_THRESHOLD
+    rows, probs = claims("a", [0.999] * 20)
+    assert choose_threshold(rows, probs, "supports", 0.05) == MAX_THRESHOLD
+
+
+@pytest.mark.parametrize("bound", [0.02, 0.05, 0.2])
+def test_the_scores_of_each_dataset_keep_the_bound(bound: float) -> None:
+    model = fit_verdict_model(examples(900), judge="j", max_false_supported=bound).model
+    assert [s.part for s in model.scores] == ["a", "b", "c"]
+    assert max(s.false_supported for s in model.scores) <= bound
+    assert max(s.false_refuted for s in model.scores) <= bound
+    assert all(s.claims == 300 and 0 < s.decided < 1 for s in model.scores)
+
+
+def test_a_stricter_bound_decides_less() -> None:
+    strict, loose = (fit_verdict_model(examples(), judge="j", max_false_supported=b).model for b in (0.02, 0.2))
+    assert strict.supported > loose.supported
+    assert sum(s.decided for s in strict.scores) < sum(s.decided for s in loose.scores)
+
+
+# -- what is refused
+
+
+def test_too_little_or_one_sided_data_are_refused() -> None:
+    with pytest.raises(UserError, match="at least 40 claims that are not disputed, got 30"):
+        fit_verdict_model(examples(30), judge="j")
+    with pytest.raises(UserError, match="no example has the gold label 'refutes'"):
+        fit_verdict_model([e for e in examples() if e.gold != "refutes"], judge="j")
+    with pytest.raises(UserError, match=r"must be in \(0, 1\), got 1"):
+        fit_verdict_model(examples(), judge="j", max_false_supported=1.0)
+
+
+# -- the file
+
+
+def test_a_model_is_the_same_after_its_file(tmp_path: Path) -> None:
+    model = fit_verdict_model(examples(), judge="j").model
+    save_verdict_model(model, tmp_path / "verdicts-j.json")
+    loaded = load_verdict_model(tmp_path / "verdicts-j.json")
+    assert loaded == model.model_copy(update={"name": "verdicts-j"})
+    assert loaded.digest == model.digest
+    assert str(loaded) == "verdicts-j (300 claims)"
+
+
+def test_a_file_with_other_features_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    save_verdict_model(fit_verdict_model(examples(), judge="j").model, path)
+    raw = json.loads(path.read_text())
+    raw["supports"]["share of vowels"] = raw["supports"].pop("names missing")
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="features differ from those of this version: names missing, share of vowels"):
+        load_verdict_model(path)
+    with pytest.raises(DataError, match="there is no verdict model"):
+        load_verdict_model(tmp_path / "other.json")
+
+
+def test_each_shipped_model_keeps_its_bounds_and_is_of_one_judge() -> None:
+    models: list[VerdictModel] = [load_verdict_model(file) for file in sorted(_SHIPPED.glob("*.json"))]
+    assert {"verdicts-base", "verdicts-lexical", "verdicts-small"} <= {model.name for model in models}
+    assert len({model.judge for model in models}) == len(models)
+    for model in models:
+        assert all(s.false_supported <= 0.05 for s in model.scores), model.name
+        assert min(model.supported, model.refuted) >= MIN_THRESHOLD
