@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ...core.errors import DataError
 from ...reasoning.strategy import Parameters
+from ..entailment.factory import AUTO, CHOICES
 from .jurors import load_reliability
 from .panel import Form
 from .types import Aggregate
@@ -51,13 +52,9 @@ class PanelConfig(Parameters):
     ] = "json"
     theta: Annotated[float, Field(gt=0, le=1, description="share of the jurors that a consistent claim needs")] = 2 / 3
     max_claims: Annotated[int, Field(ge=1, le=1000, description="maximum claims of an answer")] = 8
-    stances: Annotated[
-        Literal["entailment", "model"],
-        Field(description="source of the opinions' stances on claims: an entailment, or the judge model"),
-    ] = "entailment"
-    entailment: Annotated[
-        str, Field(min_length=1, description="the entailment: embedded, lexical, judge, nli/…, minicheck/…")
-    ] = "embedded"
+    judge: Annotated[
+        str, Field(min_length=1, description=f"what compares answers with claims, and claims with evidence: {CHOICES}")
+    ] = AUTO
     deadline_s: Annotated[
         float | None,
         Field(

@@ -34,13 +34,14 @@ from ...reasoning.answers.extraction import extract_answer, option_letter
 from ...reasoning.strategy import Models, Stability
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.model import Feature
+from ..entailment.factory import LEXICAL, MODEL
 from ..types import Support
 from .anonymity import Scrubber
 from .answering import canonical, closed_kind, collect_opinions
 from .chair import Chair, fallback_synthesis, shown_issues, unaddressed_issues
 from .config import JuryConfig
 from .jurors import Juror, juror_weights, make_jurors, make_roster
-from .labels import confidence_of, configured_entailment, entailment_between, find_entailment, label_claims
+from .labels import confidence_of, entailment_between, find_entailment, label_claims
 from .panel import Panel
 from .ranking import pair_agreement, rank_by_agreement, rank_opinions
 from .review import Reviewer, collect_reviews, display_opinions, pool_issues, verified_quotes
@@ -300,7 +301,7 @@ async def unanimous_decision(
         return None
     judge = find_entailment(config, models)
     if judge is None:
-        run.degrade(f"no early exit: the entailment {config.entailment} is not available")
+        run.degrade(f"no early exit: the judge {config.judge} is not available")
         return None
     try:
         same = are_equivalent(len(complete), await entailment_between([opinion.text for opinion in complete], judge))
@@ -549,8 +550,8 @@ class _Jury:
         if config.claims == "model" and allowance.label_calls < 1:
             config = config.model_copy(update={"claims": "rules"})
         needed = (config.claims == "model") + sum(opinion.ok for opinion in opinions)
-        if config.stances == "model" and allowance.label_calls < needed:
-            config = config.model_copy(update={"stances": "entailment"})
+        if config.judge == MODEL and allowance.label_calls < needed:
+            config = config.model_copy(update={"judge": LEXICAL})
         with self._stage("agreement") as panel:
             return await label_claims(
                 decision.answer, decision.choice, opinions, self.question, self.models, panel, config, self.run
@@ -591,7 +592,7 @@ class EdgeJury:
     Model calls for n jurors: n opinions, n reviews and 1 for the chair, in three consecutive batches; n if all agree on
     one short answer. One more call each: an opinion that was cut in its thought or has no answer, an unreadable review
     or chair's answer, issues that the chair did not address, `claims=model`, `revise`; n more each with `distribution`
-    and `stances=model`. Stage 4 makes no call otherwise.
+    and `judge=model`. Stage 4 makes no call otherwise.
 
     Confidence is the jurors' agreement on the answer's claims, or on a closed answer. Agreement is no evidence: jurors
     share misconceptions.
@@ -615,12 +616,10 @@ class EdgeJury:
         self.config = config
 
     def entailment_model(self, question: Question) -> str:
-        """The entailment that compares the claims of open answers with texts."""
+        """The judge that compares the claims of open answers with texts; empty if nothing is compared."""
         config = self.config
-        opens = closed_kind(question) is None
-        return configured_entailment(
-            config, labels=opens and (config.claims != "none" or config.early_exit == "always")
-        )
+        is_compared = closed_kind(question) is None and (config.claims != "none" or config.early_exit == "always")
+        return config.judge if is_compared else ""
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         def on_progress(opinions: Sequence[Opinion], juror: int) -> None:

@@ -1,8 +1,8 @@
 """Stage 4: the jurors' agreement on each claim of the final answer, computed from their stances.
 
 The claim of a closed question is the answer itself, and an opinion's stance follows from its choice. An open answer is
-split into claims; each is compared by an entailment with the most similar sentence of each opinion, or by one call of
-the judge model for each opinion. Agreement is not truth: jurors share misconceptions.
+split into claims; each is compared by a classifier with the most similar sentence of each opinion, or by one call for
+each opinion where the judge is a language model. Agreement is not truth: jurors share misconceptions.
 
 Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 4, where one completion extracts and labels the claims.
     Differs:
@@ -23,7 +23,7 @@ from ...core.events import ClaimLabelled
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
 from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
-from ...core.types import Question
+from ...core.types import AgreementLabel, Question
 from ...reasoning.answers.extraction import extract_answer
 from ...reasoning.prompts import LETTERS
 from ...reasoning.retrieval.protocol import Snippet
@@ -37,7 +37,9 @@ from ...serving.metered.model import MeteredModel
 from ...serving.model import Capabilities, LanguageModel
 from ...serving.quick_calls import quick_capabilities, quick_params, report_cut
 from ..claims.model_splitter import split_claims_by_model
+from ..claims.questions import question_text
 from ..claims.splitter import split_claims
+from ..entailment.factory import LEXICAL, MODEL
 from ..entailment.judge import JudgeEntailment
 from ..entailment.lexical import LexicalEntailment
 from ..entailment.protocol import Entailment, Pair
@@ -46,7 +48,7 @@ from ..types import Claim, Label, Support
 from .answering import closed_kind
 from .config import JuryConfig, PanelConfig
 from .panel import JurorRequest, Panel, find_object
-from .types import Agreement, ClaimLabel, Opinion
+from .types import ClaimLabel, Opinion
 
 Stance = Literal["support", "contradict", "silent"]
 
@@ -79,7 +81,7 @@ def lexical_premise(claim: str, opinion: str) -> str:
     return opinion[spans[max(0, best - 1)][0] : spans[best][1]]
 
 
-def label_of(support: int, contradict: int, silent: int, theta: float = THETA) -> Agreement:
+def label_of(support: int, contradict: int, silent: int, theta: float = THETA) -> AgreementLabel:
     """The label from the counts of stances.
 
     With n the sum of the counts: "contradicted" if more contradict than support, or one contradicts and none supports;
@@ -141,7 +143,7 @@ def confidence_of(claims: Sequence[ClaimLabel]) -> float:
     return math.fsum(claim.score for claim in claims) / len(claims) * (1 - contradicted / len(claims))
 
 
-def _explanation(label: Agreement, support: int, contradict: int) -> str:
+def _explanation(label: AgreementLabel, support: int, contradict: int) -> str:
     if label == "consistent":
         return ""
     if contradict:
@@ -333,20 +335,8 @@ def _is_stance_field(name: str, value: object) -> bool:
     return name.isdecimal() and len(name) <= 4 and isinstance(value, str) and value.lower() in _STANCE_WORDS
 
 
-JUDGE, LEXICAL = "judge", "lexical"
-"""Entailments that need not be loaded: the run's judge model, and word overlap."""
-
 ClaimStances = dict[int, Stance]
 """Stances by juror on one claim; unreadable ones are missing."""
-
-
-def configured_entailment(config: PanelConfig, *, labels: bool) -> str:
-    """The configured entailment; empty if none is needed.
-
-    Args:
-        labels: Whether claims are labelled.
-    """
-    return config.entailment if labels and config.stances == "entailment" else ""
 
 
 def choice_stances(choice: str, opinions: Sequence[Opinion]) -> ClaimStances:
@@ -370,16 +360,16 @@ async def collect_stances(
     """The stance of each opinion on each claim.
 
     Args:
-        entailment: The entailment of a verifier; None uses the configured one.
+        entailment: What the verifier judges with; None is what the run has for the configured judge.
     """
     complete = [opinion for opinion in opinions if opinion.ok]
     if not claims or not complete:
         return [{} for _ in claims]
-    if config.stances == "model":
+    if config.judge == MODEL:
         return await _by_model(claims, complete, models, panel, run)
     judge = entailment or find_entailment(config, models)
     if judge is None:
-        run.degrade(f"claims and opinions are compared by words: the entailment {config.entailment} is not available")
+        run.degrade(f"claims and opinions are compared by words: the judge {config.judge} is not available")
         judge = LexicalEntailment()
     try:
         return await _by_entailment(claims, complete, judge, models, run)
@@ -393,10 +383,10 @@ async def collect_stances(
 
 
 def find_entailment(config: PanelConfig, models: Models) -> Entailment | None:
-    """The configured entailment; None if it is not available."""
-    if config.entailment == LEXICAL:
+    """The configured judge; None if it is not available."""
+    if config.judge == LEXICAL:
         return LexicalEntailment()
-    if config.entailment == JUDGE:
+    if config.judge == MODEL:
         return JudgeEntailment(models.judge)
     return models.entailment if isinstance(models.entailment, Entailment) else None
 
@@ -510,9 +500,11 @@ def answer_claim(answer: str, choice: str, question: Question) -> Claim:
 
 async def _split_claims(answer: str, question: Question, models: Models, config: JuryConfig, run: Run) -> list[Claim]:
     if config.claims == "rules":
-        return split_claims(answer, question.text, config.max_claims)
+        return split_claims(answer, question_text(question), config.max_claims)
     seed = run.derive_seed("edgejury", "claims")
-    split = await split_claims_by_model(answer, question.text, models.judge, max_claims=config.max_claims, seed=seed)
+    split = await split_claims_by_model(
+        answer, question_text(question), models.judge, max_claims=config.max_claims, seed=seed
+    )
     if split.degraded:
         run.degrade(f"edgejury: {split.degraded}")
     return list(split.claims)

@@ -13,12 +13,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from ...core.messages import Frozen
-from ...core.types import Probability
+from ...core.types import Agreement, AgreementLabel, Probability
 from ..types import Claim
 
 IssueKind = Literal["factual_risk", "missing_edge_case", "unclear", "incomplete"]
 JuryPath = Literal["full", "early_exit", "no_review", "fallback"]
-Agreement = Literal["consistent", "uncertain", "contradicted"]
 Aggregate = Literal["borda", "copeland", "schulze", "points"]
 Stage = Literal["answer", "review", "chair", "agreement"]
 
@@ -267,7 +266,7 @@ class ClaimLabel(Frozen):
     """
 
     claim: Claim
-    label: Agreement
+    label: AgreementLabel
     support: tuple[JurorId, ...] = ()
     contradict: tuple[JurorId, ...] = ()
     silent: tuple[JurorId, ...] = ()
@@ -280,6 +279,13 @@ class ClaimLabel(Frozen):
         if len(set(jurors)) < len(jurors):
             raise ValueError("a juror must have one stance on a claim")
         return self
+
+    @property
+    def agreement(self) -> Agreement:
+        """The label and the counts, without the jurors."""
+        return Agreement(
+            label=self.label, support=len(self.support), contradict=len(self.contradict), silent=len(self.silent)
+        )
 
 
 class StageCost(Frozen):

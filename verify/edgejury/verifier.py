@@ -1,8 +1,8 @@
-"""The verifier `edgejury`: a jury's agreement on another strategy's answer, in addition to evidence.
+"""The verifier `edgejury`: a jury's agreement on the claims of another strategy's answer, in addition to evidence.
 
-The jurors answer the question themselves, and review the answer among its rivals anonymously. The report of each claim,
-which also holds `davinci`'s evidence, records which jurors support and contradict it. The verdict follows from the
-evidence only: agreement never makes a claim "supported".
+The jurors answer the question themselves, and review the answer among its rivals anonymously. `davinci` checks the same
+claims by evidence: it alone decides verdicts and confidence. Agreement has a field of its own in the record of a claim,
+and only orders the work: claims that jurors contradict are checked first, before a budget ends.
 
 Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stages 1, 2 and 4, for the jury; that it judges another strategy's
 answer, alongside evidence, is ours.
@@ -10,21 +10,24 @@ answer, alongside evidence, is ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, JsonValue
 
+from ...core.budget import CostBound, LimitKind
 from ...core.errors import BackendError, BudgetExceeded, UserError
 from ...core.events import ClaimChecked
 from ...core.messages import Request
 from ...core.run import Run
-from ...core.types import Candidate, CheckedClaim, Question, Solution, Verification
+from ...core.types import AgreementLabel, Candidate, CheckedClaim, Question, Solution, Verification
 from ...reasoning.strategy import Stability, validate_parameters
 from ...serving.quick_calls import quick_capabilities, report_cut
 from ..davinci.config import DavinciConfig
 from ..davinci.davinci import Davinci, make_verification
-from ..types import Claim, ClaimReport, InternalAttribution
+from ..entailment.factory import AUTO
+from ..types import Claim, ClaimReport
 from ..verifier import VerifierContext
 from .anonymity import Scrubber
 from .answering import closed_kind, collect_opinions
@@ -35,7 +38,6 @@ from .labels import (
     answer_claim,
     choice_stances,
     collect_stances,
-    confidence_of,
     emit_labels,
     knowledge_request,
     label_claim,
@@ -44,32 +46,32 @@ from .labels import (
 from .panel import JurorRequest, Panel
 from .ranking import rank_by_reviews
 from .review import DisplayedAnswers, Reviewer, collect_reviews
-from .types import Agreement, ClaimLabel, Opinion, Stage
+from .types import ClaimLabel, Opinion, Stage
 
-NO_EVIDENCE = "agreement is no evidence"
 MAX_RIVALS = 4
 """Maximum number of different attempts that are reviewed."""
-_LABEL_TEXTS: dict[Agreement, str] = {
-    "consistent": "the jurors agree",
-    "uncertain": "the jurors are not sure",
-    "contradicted": "the jurors contradict it",
-}
+EVIDENCE_SHARE: Final = 0.5
+"""Share of the remaining budget that the jury leaves to the evidence."""
+_PRIORITY: dict[AgreementLabel, int] = {"contradicted": 0, "uncertain": 1, "consistent": 2}
 
 
 class JuryVerifier:
     """A jury's agreement in addition to evidence (see `davinci`).
 
     Model calls for n jurors: n opinions, and n reviews if the answer has rivals; n without a question, in which case
-    each juror is asked what it knows of the claims. More as for the strategy `edgejury`. Reward calls: those of
-    `davinci`, and one for each claim and opinion.
+    each juror is asked what it knows of the claims. More as for the strategy `edgejury`, and those of `davinci`. Reward
+    calls: those of `davinci`, and one for each claim and opinion. Where a budget is limited, the jury may spend at most
+    half of what the evidence may need too.
 
-    Confidence is `davinci`'s; without evidence for any claim, the jurors' agreement.
+    Verdicts and confidence are `davinci`'s. Without evidence every claim is "not enough evidence", whatever the jurors
+    say.
     """
 
     name: ClassVar[str] = "edgejury"
     summary: ClassVar[str] = "agreement of a jury of models on an answer and its claims, in addition to evidence"
     paper: ClassVar[str] = "Kumar 2025, arXiv:2601.00850"
     stability: ClassVar[Stability] = "beta"
+    includes: ClassVar[str] = "davinci"
 
     class Config(PanelConfig):
         """Parameters of the verifier `edgejury`."""
@@ -81,43 +83,77 @@ class JuryVerifier:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        if config.davinci.get("entailment", config.entailment) != config.entailment:
-            raise UserError(
-                f"the entailment of davinci must be that of edgejury, {config.entailment}",
-                hint="set the entailment of edgejury: it is used for both",
-            )
-        parameters = {"max_claims": config.max_claims, **config.davinci, "entailment": config.entailment}
+        parameters = {"max_claims": config.max_claims, "judge": config.judge, **config.davinci}
         davinci_config = validate_parameters(DavinciConfig, "davinci", parameters)
         assert isinstance(davinci_config, DavinciConfig)
+        if davinci_config.judge != config.judge:
+            raise UserError(
+                f"the judge of edgejury is {config.judge} and that of davinci is {davinci_config.judge}, but one judge "
+                "serves both",
+                hint=f"set it for both: edgejury.judge={davinci_config.judge}",
+            )
         self._davinci = Davinci(davinci_config)
+        self._names: tuple[str, ...] = (self.name,)
+
+    def with_included(self, parameters: Mapping[str, JsonValue]) -> JuryVerifier:
+        """See `IncludesVerifier`: one split of the answer, and one pass over the evidence with davinci's parameters.
+
+        A judge that is left to the run (`auto`) is davinci's.
+        """
+        own = self.config.davinci
+        different = next((name for name, value in own.items() if parameters.get(name) != value), None)
+        if different is not None:
+            raise UserError(
+                f"edgejury.davinci sets {different}={own[different]!r}, but davinci has {parameters.get(different)!r}",
+                hint=f"set davinci.{different} alone, where both verifiers are named",
+            )
+        judge = parameters["judge"] if self.config.judge == AUTO else self.config.judge
+        verifier = JuryVerifier(self.config.model_copy(update={"judge": judge, "davinci": dict(parameters)}))
+        verifier._names = (self.includes, self.name)
+        return verifier
 
     @property
     def entailment(self) -> str:
-        return self.config.entailment
+        """See `Verifier`."""
+        return self.config.judge
 
     @property
     def roles(self) -> tuple[str, ...]:
-        judge = ("judge",) if self.config.stances == "model" else ()
-        return tuple(dict.fromkeys(("jury", *judge, *self._davinci.roles)))
+        """See `Verifier`."""
+        return tuple(dict.fromkeys(("jury", *self._davinci.roles)))
 
     async def verify(self, question: Question, solution: Solution, context: VerifierContext) -> Verification:
-        if solution.best is None or not solution.best.text.strip():
-            return Verification(verifiers=(self.name,))
-        examined = await self._davinci.examine(question, solution, context)
-        reports = examined or _answer_report(solution.best, question)
-        try:
-            labels = await self._labels(reports, question, solution, context)
-        except BackendError as e:
-            if not examined:
-                raise
-            context.run.degrade(f"edgejury: the jury failed ({e.message}); only the evidence counts")
-            labels = []
-        emit_labels(labels, context.run)
+        """See `Verifier.verify`."""
+        best = solution.best
+        if best is None or not best.text.strip():
+            return Verification(verifiers=self._names)
+        claims = await self._davinci.split(best.text, question, context)
+        answer_claims = [] if claims else _answer_claims(best, question)
+        labels = await self._agreement(claims or answer_claims, question, solution, context, required=not claims)
+        reports = await self._reports(claims, labels, question, solution, context)
+        reports += map(_unjudged_report, answer_claims)
         if labels:
-            reports = [_with_label(report, label) for report, label in zip(reports, labels, strict=True)]
+            reports = [
+                report.model_copy(update={"agreement": label.agreement})
+                for report, label in zip(reports, labels, strict=True)
+            ]
         for index, report in enumerate(reports):
             context.run.emit(ClaimChecked(index=index, report=report.model_dump(mode="json")))
-        return self._verification(reports, labels)
+        return make_verification(self.name, reports).model_copy(update={"verifiers": self._names})
+
+    async def _reports(
+        self,
+        claims: Sequence[Claim],
+        labels: Sequence[ClaimLabel],
+        question: Question,
+        solution: Solution,
+        context: VerifierContext,
+    ) -> list[ClaimReport]:
+        """`davinci`'s reports on the claims, in their order; claims that jurors contradict are judged first."""
+        order = sorted(range(len(claims)), key=lambda i: _PRIORITY[labels[i].label] if labels else 0)
+        reports = await self._davinci.examine([claims[i] for i in order], question, solution, context)
+        by_claim = dict(zip(order, reports, strict=True))
+        return [by_claim[i] for i in range(len(claims))]
 
     async def verify_thought(
         self, question: Question, thought: str, context: VerifierContext
@@ -127,14 +163,56 @@ class JuryVerifier:
 
     # -- the jury
 
-    async def _labels(
-        self, reports: Sequence[ClaimReport], question: Question, solution: Solution, context: VerifierContext
+    async def _agreement(
+        self,
+        claims: Sequence[Claim],
+        question: Question,
+        solution: Solution,
+        context: VerifierContext,
+        *,
+        required: bool,
     ) -> list[ClaimLabel]:
-        """The label of each claim."""
+        """The label of each claim; none where its share of the budget is spent, or where the jury failed.
+
+        Raises:
+            BackendError: The jury failed, and is required.
+        """
+        run = context.run
+        try:
+            with run.ledger.reserve(self._evidence_reserve(run)):
+                labels = await self._labels(claims, question, solution, context) if claims else []
+        except BudgetExceeded as e:
+            run.record_limit(e)
+            labels = []
+        except BackendError as e:
+            if required:
+                raise
+            run.degrade(f"edgejury: the jury failed ({e.message}); only the evidence counts")
+            labels = []
+        emit_labels(labels, run)
+        return labels
+
+    def _evidence_reserve(self, run: Run) -> CostBound:
+        """What is kept for the evidence: its share of each limit that its calls are charged to."""
+
+        def share(kind: LimitKind) -> float:
+            remaining = run.ledger.remaining(kind)
+            return 0.0 if math.isinf(remaining) else remaining * EVIDENCE_SHARE
+
+        if "judge" not in self._davinci.roles:
+            return CostBound(reward_calls=int(share("reward_calls")))
+        return CostBound(
+            tokens=int(share("tokens")),
+            thinking_tokens=int(share("thinking_tokens")),
+            calls=int(share("calls")),
+            reward_calls=int(share("reward_calls")),
+            usd=share("usd"),
+        )
+
+    async def _labels(
+        self, claims: Sequence[Claim], question: Question, solution: Solution, context: VerifierContext
+    ) -> list[ClaimLabel]:
         run, config = context.run, self.config
-        claims = [report.claim for report in reports]
-        if not claims:
-            return []
         jurors = make_jurors(config, question, context.models, run)
         weights = juror_weights(jurors, config)
         if not question.text.strip():
@@ -248,18 +326,6 @@ class JuryVerifier:
     def _open_panel(self, stage: Stage, run: Run) -> Panel:
         return Panel(run, stage, deadline_s=self.config.deadline_s, quorum=self.config.quorum)
 
-    # -- the record
-
-    def _verification(self, reports: Sequence[ClaimReport], labels: Sequence[ClaimLabel]) -> Verification:
-        verification = make_verification(self.name, reports)
-        claims = verification.claims
-        if labels:
-            claims = tuple(_with_note(claim, label) for claim, label in zip(claims, labels, strict=True))
-        confidence = verification.confidence
-        if labels and not any(report.evidence or report.passages for report in reports):
-            confidence = confidence_of(labels)
-        return verification.model_copy(update={"claims": claims, "confidence": confidence})
-
 
 def rival_candidates(solution: Solution, maximum: int) -> list[Candidate]:
     """The answer, followed by the other attempts that differ from it."""
@@ -286,32 +352,13 @@ def _states(claim: Claim, best: Candidate, question: Question) -> bool:
     return claim.start <= answer.start and answer.end <= claim.end
 
 
-def _answer_report(best: Candidate, question: Question) -> list[ClaimReport]:
+def _answer_claims(best: Candidate, question: Question) -> list[Claim]:
     """A closed answer whose text makes no claim: the claim that it is the answer."""
     if best.answer is None or closed_kind(question) is None:
         return []
-    claim = answer_claim(best.text, best.answer, question)
-    return [ClaimReport(claim=claim, verdict="not_enough_evidence", reason="no_evidence", warnings=("no_evidence",))]
+    return [answer_claim(best.text, best.answer, question)]
 
 
-def _with_label(report: ClaimReport, label: ClaimLabel) -> ClaimReport:
-    """A claim's report with each juror's stance."""
-    detail: dict[str, JsonValue] = {
-        "method": "1 if the juror says so too, -1 if it says otherwise, else 0; no evidence",
-        "label": label.label,
-        "agreement": label.score,
-    }
-    signs = {**dict.fromkeys(label.support, 1.0), **dict.fromkeys(label.contradict, -1.0)}
-    jurors = sorted((*label.support, *label.contradict, *label.silent))
-    attributions = tuple(
-        InternalAttribution(component=f"juror #{juror}", kind="agreement", weight=signs.get(juror, 0.0), detail=detail)
-        for juror in jurors
-    )
-    return report.model_copy(update={"internal": (*report.internal, *attributions)})
-
-
-def _with_note(claim: CheckedClaim, label: ClaimLabel) -> CheckedClaim:
-    """A claim with a note on the jurors' stances, marked as no evidence."""
-    counts = f"{len(label.support)} for, {len(label.contradict)} against, {len(label.silent)} silent"
-    note = f"{_LABEL_TEXTS[label.label]} ({counts}; {NO_EVIDENCE})"
-    return claim.model_copy(update={"note": f"{claim.note}; {note}" if claim.note else note})
+def _unjudged_report(claim: Claim) -> ClaimReport:
+    """The report on a claim such as "The answer is B", which no evidence can decide."""
+    return ClaimReport(claim=claim, verdict="not_enough_evidence", reason="no_evidence", warnings=("no_evidence",))

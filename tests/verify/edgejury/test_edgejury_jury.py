@@ -21,7 +21,7 @@ from support.scripted_jury import (
 )
 from support.scripted_model import END
 
-LEXICAL = {"entailment": "lexical"}
+LEXICAL = {"judge": "lexical"}
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ async def test_stances_by_model_take_one_call_per_opinion(begun):
     )
     runs = Harness(begun, judge)
     found = await runs.stances(
-        ["Ada wrote it.", "Ben printed it."], [opinion(0, "Ada did."), opinion(3, "Ben printed it.")], stances="model"
+        ["Ada wrote it.", "Ben printed it."], [opinion(0, "Ada did."), opinion(3, "Ben printed it.")], judge="model"
     )
     assert found == [{0: "support", 3: "silent"}, {0: "contradict", 3: "support"}]  # the second lexically
     assert [len(call) for call in judge.generate_calls] == [2]
@@ -207,7 +207,7 @@ async def test_label_calls_respect_call_limit(store):
         "m/m",
     )
     runs = JuryRuns(store, {"main": chair, **jury})
-    given = {"question": OPEN, "stances": "model", "entailment": "lexical"}
+    given = {"question": OPEN, "judge": "model"}
     await runs.solve("rich", **given)
     assert runs.spent.model_calls == 2 * 3 + 1 + 3
     await runs.solve("poor", budget=Budget(calls=9), **given)

@@ -238,7 +238,7 @@ async def test_judge_with_schema_returns_stances_as_fields(store: SqliteStore) -
     chair = ScriptedJuror(chair=rules("Ada Byron wrote it in 1840.", **rest), stance=stance)
     roles = {f"juror-{i}": model(who, f"m/{i}", json_schema=True) for i in (1, 2, 3)}
     runs = JuryRuns(store, {"main": model(chair, "m/main", json_schema=True), **roles})
-    await runs.solve("open", question=Question(text=OPEN.text, kind="text"), stances="model", early_exit="never")
+    await runs.solve("open", question=Question(text=OPEN.text, kind="text"), judge="model", early_exit="never")
     (claim,) = runs.reports("jury.claim")
     assert (claim["support"], claim["label"]) == ([0, 1, 2], "consistent")
     stances = asked_of(runs.by_role["main"], "stance")
