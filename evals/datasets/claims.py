@@ -402,3 +402,86 @@ SUFFICIENT_FACTS = DatasetSpec(
     variants={"evidence": "with what is left of it", **_WITHOUT},
     folders=("sufficient_facts",),
 )
+
+# -- datasets with a local file only: rows of id, claim, label, evidence (page, text) and case_id
+
+
+def _read_labelled(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
+    for row in rows:
+        name, label = row.text("id"), label_of(row, "label", THREE)
+        documents = [
+            sentence(f"{name}-{i}", e.optional("page"), e.text("text")) for i, e in enumerate(row.rows("evidence"))
+        ]
+        yield claim_item(
+            reading,
+            name=name,
+            claim=row.text("claim"),
+            label=label,
+            labels=THREE,
+            documents=documents,
+            evidence=EvidenceSets(names=tuple(d.name for d in documents) if label != NOT_ENOUGH else ()),
+            group=row.optional("case_id"),
+        )
+
+
+def _labelled(name: str, summary: str, licence: str, folder: str, warning: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        summary=summary,
+        licence=licence,
+        warning=warning,
+        read=_read_labelled,
+        variants={"evidence": "with its evidence", **_WITHOUT},
+        folders=(folder,),
+    )
+
+
+FOOL_ME_TWICE = _labelled(
+    "fool-me-twice",
+    "Fool Me Twice (Eisenschlos et al. 2021): claims written to deceive, with their gold evidence",
+    "Apache-2.0; evidence: Wikipedia, CC BY-SA 3.0",
+    "fm2",
+    f"{_SEEN} Every claim is supported or refuted; claims of one page are clustered.",
+)
+WICE = _labelled(
+    "wice",
+    "WiCE (Kamoi et al. 2023): sentences of Wikipedia against the articles that they cite",
+    "annotations ODC-BY; Wikipedia: CC BY-SA; articles under Common Crawl's terms",
+    "wice",
+    "No claim is refuted; partly supported ones count as not enough. Rows of one page are clustered.",
+)
+FACTCHECK_GPT = _labelled(
+    "factcheck-gpt",
+    "Factcheck-GPT (Wang et al. 2023): claims of ChatGPT's answers against excerpts of web pages, one at a time",
+    "Apache-2.0; excerpts: their sites",
+    "factcheck_gpt",
+    "Three of four excerpts are not enough: compare with the majority class. Claims of one answer are clustered.",
+)
+
+# -- plain claims over whole documents
+
+
+def _read_plain(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
+    for row in rows:
+        title = row.text("title")
+        yield claim_item(
+            reading,
+            name=row.text("id"),
+            claim=row.text("claim"),
+            label=label_of(row, "label", THREE),
+            labels=THREE,
+            documents=[Document(name=title, text=row.text("document"))],
+            subject=row.optional("kind"),
+            group=title,
+        )
+
+
+PLAIN_CLAIMS = DatasetSpec(
+    name="plain-claims",
+    summary="Plain claims: dates, numbers, names, negation and the like, about six small documents",
+    licence="that of this package",
+    warning="Sixty claims: intervals are wide. Claims about one document are clustered.",
+    read=_read_plain,
+    variants={"document": "with the complete document", **_WITHOUT},
+    folders=("plain_claims",),
+)

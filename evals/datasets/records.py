@@ -6,10 +6,12 @@ A `Record` knows where it comes from: every error names the file and line, or th
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import importlib
 import io
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,7 +214,7 @@ def find_files(data: Path, folders: Sequence[str]) -> list[Path]:
 
 
 def read_file(path: Path) -> Iterator[Record]:
-    """The records of a file, one at a time: CSV if its name ends so, else JSON lines.
+    """The records of a file, one at a time: CSV if its name ends so, else JSON lines, compressed if it ends in .gz.
 
     Raises:
         DataError: The file cannot be read, is not UTF-8, or a line is no record.
@@ -234,7 +236,13 @@ def sha256_of(paths: Sequence[Path]) -> str:
 
 
 def _jsonl(path: Path) -> Iterator[Record]:
-    for position, line in enumerate(json_lines(_bytes(path), str(path)), 1):
+    content = _bytes(path)
+    if path.suffix.lower() == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as e:
+            raise DataError(f"cannot decompress {path}: {e}") from e
+    for position, line in enumerate(json_lines(content, str(path)), 1):
         yield Record(line.values, line.where, position, path.parent.name)
 
 

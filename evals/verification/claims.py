@@ -1,7 +1,6 @@
-"""`LabelledClaim`: labelled claims of the datasets, the evidence shown for them, and which of them are test claims.
+"""`LabelledClaim`: labelled claims of the datasets, the evidence shown for them, and which of them are held out.
 
-Evidence is the oracle's, the oracle's padded to the same number for all claims, the first k of a retriever, random
-sentences, or merged pages. Test claims are those that the embedded entailment model was not trained on, by the rule of
+Held-out claims are those that the embedded judges were not trained on, by the rule of
 `evals/training/entailment/data.py`.
 """
 
@@ -15,12 +14,21 @@ from pathlib import Path
 from typing import Final
 
 from ...core.errors import DataError, UserError
-from ...core.registry import nearest
+from ...core.types import Document
+from ...reasoning.retrieval.passages import document_passages
 from ...reasoning.retrieval.protocol import Passage, Retriever
+from ...reasoning.retrieval.retriever import HybridRetriever
+from ...verify.davinci.passages import fill_up
 from ...verify.metrics import GoldLabel, parse_gold_label
-from ..datasets.items import is_held_out
 from ..datasets.records import Record, find_files, read_file
-from ..training.entailment.data import TEST_SHARE, TRAINABLE, ClaimCase, normalize_claim, split_cases
+from ..training.entailment.data import (
+    EvidenceText,
+    join_sentences,
+    normalize_claim,
+    read_cases,
+    read_corpus,
+    split_cases,
+)
 
 RANK_CONSTANT: Final = 60
 """A passage at rank r, from 1, that has no score of its own gets 1 / (60 + r), as of one ranking that is fused."""
@@ -39,11 +47,11 @@ class LabelledClaim:
         name: Its name there; unique within the source.
         claim: The claim.
         gold: The right label.
-        passages: What is shown, best first; None if a retriever has yet to look.
+        passages: What is shown, best first; None if nothing was retrieved yet.
         right: The passages that decide it, in the source's order; none where there are none or they are not known.
         sets: Ids of passages that are enough together, one tuple for each sufficient set; none if not known.
         group: Claims of one group are not independent: they share a text or differ in little.
-        about: A part of the dataset, such as why evidence was removed; empty if it has none.
+        about: A part of the dataset, such as why evidence was removed or the kind of claim; empty if it has none.
     """
 
     source: str
@@ -82,18 +90,15 @@ def read_claims(name: str, path: Path, corpus: Corpus | None = None) -> list[Lab
     """The claims of a dataset, in the order of its file.
 
     Shown are: FEVER's `retrieved` sentences, or none yet (None) where a row has no such list; CLIMATE-FEVER's five; the
-    one passage of VitaminC and FEVER Symmetric; what SufficientFacts left of the evidence.
+    one passage of VitaminC and FEVER Symmetric; what SufficientFacts left of the evidence; Fool-Me-Twice's gold
+    evidence; the excerpts of Factcheck-GPT; all chunks of the document of WiCE and plain claims, to be searched
+    (`search_documents`). Any other dataset has rows with `id`, `claim`, `label`, `evidence` (objects with `text` and
+    `page`) and, for rows that belong together, `case_id`; its evidence is one passage.
 
     Raises:
-        UserError: There is no such dataset.
         DataError: The file is not what it should be, or holds no claims.
     """
-    reader = _READERS.get(name)
-    if reader is None:
-        near = nearest(name, _READERS)
-        hint = f"one of {', '.join(_READERS)}" + (f"; did you mean {near[0]}?" if near else "")
-        raise UserError(f"there is no dataset of claims {name!r}", hint=hint)
-    rows = [reader(row, corpus or {}) for row in read_file(find_files(path, (name,))[0])]
+    rows = [_reader_of(name)(row, corpus or {}) for row in read_file(find_files(path, (name,))[0])]
     if not rows:
         raise DataError(f"{path} holds no claims")
     return rows
@@ -189,13 +194,74 @@ def _sufficient(row: Record, corpus: Corpus) -> LabelledClaim:
     return LabelledClaim("sufficient_facts", name, claim, gold, ranked(left), (), (), normalize_claim(claim), why)
 
 
+def _labelled(source: str, row: Record, corpus: Corpus) -> LabelledClaim:
+    texts = [EvidenceText(e.optional("page"), e.text("text")) for e in row.rows("evidence")]
+    name, claim, gold = row.text("id"), row.text("claim"), _gold(row)
+    title, text = join_sentences(texts)
+    passage = _passage(f"{source}:{name}", title, text)
+    right = (passage,) if gold != "neutral" else ()
+    group = row.optional("case_id") or normalize_claim(claim)
+    return LabelledClaim(source, name, claim, gold, ranked([passage]), right, tuple((p.id,) for p in right), group)
+
+
+def _fm2(row: Record, corpus: Corpus) -> LabelledClaim:
+    """Fool-Me-Twice with its gold evidence, sentences of one page, as one passage."""
+    name, title, gold = row.text("question_id"), row.text("title"), _gold(row)
+    text = " ".join(e.text("text") for e in row.rows("evidence") if e.optional("text"))
+    passage = _passage(f"fm2:{name}", title, text)
+    group = row.text("split_group")
+    return LabelledClaim("fm2", name, row.text("claim"), gold, ranked([passage]), (passage,), ((passage.id,),), group)
+
+
+_TITLE: Final = "(meta data) TITLE: "
+
+
+def _wice(row: Record, corpus: Corpus) -> LabelledClaim:
+    """WiCE with the article that a sentence of Wikipedia cites, in chunks to be searched."""
+    lines = [e.optional("text") for e in row.rows("evidence")]
+    title = next((line.removeprefix(_TITLE) for line in lines if line.startswith(_TITLE)), "article")
+    text = "\n".join(line for line in lines if line and not line.startswith("(meta data)"))
+    passages = tuple(document_passages([Document(name=title, text=text)]))
+    return LabelledClaim(
+        "wice", row.text("question_id"), row.text("claim"), _gold(row), passages, group=row.text("split_group")
+    )
+
+
+def _factcheck(row: Record, corpus: Corpus) -> LabelledClaim:
+    """Factcheck-GPT with up to five excerpts of web pages; the label is what these allow."""
+    name, gold = row.text("question_id"), _gold(row, "label_given_evidence")
+    entries = [(_passage(f"{name}:{i}", "", e.text("text")), e) for i, e in enumerate(row.rows("evidence"))]
+    right = tuple(p for p, e in entries if _STANCES.get(e.text("stance")) == gold and gold != "neutral")
+    shown = ranked([p for p, _ in entries])
+    sets = tuple((p.id,) for p in right)
+    return LabelledClaim("factcheck_gpt", name, row.text("claim"), gold, shown, right, sets, row.text("split_group"))
+
+
+_STANCES: Final[dict[str, GoldLabel]] = {"supports": "supports", "refutes": "refutes"}
+
+
+def _plain(row: Record, corpus: Corpus) -> LabelledClaim:
+    """A claim about a document; `document` is its Markdown, and `title` the name of its file."""
+    name, title, claim = row.text("id"), row.text("title"), row.text("claim")
+    passages = document_passages([Document(name=title, text=row.text("document"))])
+    return LabelledClaim("plain_claims", name, claim, _gold(row), tuple(passages), group=title, about=row.text("kind"))
+
+
 _READERS: Final[dict[str, _Reader]] = {
     "fever": _fever,
     "climate_fever": _climate,
     "fever_symmetric": _single("fever_symmetric", "base_id"),
     "vitaminc": _single("vitaminc", "case_id"),
     "sufficient_facts": _sufficient,
+    "fm2": _fm2,
+    "wice": _wice,
+    "factcheck_gpt": _factcheck,
+    "plain_claims": _plain,
 }
+
+
+def _reader_of(name: str) -> _Reader:
+    return _READERS.get(name) or (lambda row, corpus: _labelled(name, row, corpus))
 
 
 SHOWN_PASSAGES: Final = 5
@@ -241,13 +307,6 @@ def first_passages(rows: Sequence[LabelledClaim], k: int) -> list[LabelledClaim]
     return [replace(row, passages=_shown(row)[:k]) for row in rows]
 
 
-def random_sentences(
-    rows: Sequence[LabelledClaim], corpus: Corpus, k: int = SHOWN_PASSAGES, seed: int = 0
-) -> list[LabelledClaim]:
-    """Sentences of the corpus for each claim, shuffled by seed and claim; gold ones may be among them."""
-    return [replace(row, passages=ranked(_drawn(row, corpus, k, seed))) for row in rows]
-
-
 async def retrieve_passages(
     rows: Sequence[LabelledClaim], retriever: Retriever, k: int = SHOWN_PASSAGES
 ) -> list[LabelledClaim]:
@@ -264,57 +323,17 @@ async def retrieve_passages(
     return results
 
 
-def merge_pages(rows: Sequence[LabelledClaim]) -> list[LabelledClaim]:
-    """Passages of one page as one passage, best first within it: texts that a span can be cut from.
-
-    Right passages and sufficient sets are then by page.
-    """
+async def search_documents(rows: Sequence[LabelledClaim], k: int = SHOWN_PASSAGES) -> list[LabelledClaim]:
+    """The k passages that `davinci` would judge for each claim of its own passages, best first."""
+    retrievers: dict[tuple[str, ...], HybridRetriever] = {}
     results = []
     for row in rows:
-        pages: dict[str, list[Passage]] = {}
-        for passage in _shown(row):
-            pages.setdefault(passage.source, []).append(passage)
-        full = [
-            one[0].model_copy(update={"id": f"page:{page}", "text": " ".join(p.text for p in one)})
-            for page, one in pages.items()
-        ]
-        position = {p.id: f"page:{p.source}" for p in (*row.right, *_shown(row))}
-        results.append(
-            replace(
-                row,
-                passages=tuple(full),
-                right=tuple(p.model_copy(update={"id": position[p.id]}) for p in row.right),
-                sets=tuple(tuple(dict.fromkeys(position[i] for i in one)) for one in row.sets),
-            )
-        )
-    return results
-
-
-def replace_passages(rows: Sequence[LabelledClaim], share: float, seed: int = 0) -> list[LabelledClaim]:
-    """Each passage replaced, with a probability, by one that is shown for another claim.
-
-    What is replaced at a share stays so, by the same passage, at every larger one.
-
-    Args:
-        rows: Two or more claims with passages.
-        share: The probability, in [0, 1].
-
-    Raises:
-        DataError: There are no two claims.
-    """
-    if len(rows) < 2:
-        raise DataError("evidence of other claims needs at least two claims")
-    results = []
-    for number, row in enumerate(rows):
-        rng = random.Random(_seed(f"replaced {seed}", row))  # noqa: S311 (a draw that can be repeated)
-        shown = []
-        for passage in _shown(row):
-            chance, other, at = rng.random(), rng.randrange(len(rows) - 1), rng.random()
-            offered = _shown(rows[other + (other >= number)])
-            if chance < share and offered:
-                passage = offered[int(at * len(offered))].model_copy(update={"score": passage.score})
-            shown.append(passage)
-        results.append(replace(row, passages=tuple(shown)))
+        passages = _shown(row)
+        key = tuple(p.text for p in passages)
+        if key not in retrievers:
+            retrievers[key] = await HybridRetriever.build(list(passages), name="document")
+        (found,) = await retrievers[key].retrieve([row.claim], k)
+        results.append(replace(row, passages=tuple(fill_up(found, passages, k))))
     return results
 
 
@@ -342,46 +361,29 @@ def _seed(what: str, row: LabelledClaim) -> int:
     return int.from_bytes(hashlib.sha256(f"{what}\x1f{row.source}\x1f{row.name}".encode()).digest()[:8], "big")
 
 
-FOLDS: Final = 5
-_CONTRASTED: Final = ("vitaminc",)
-"""Datasets whose groups the training keeps on one side."""
-
-
-def is_test_claim(claim: str, share: float = TEST_SHARE) -> bool:
-    """Whether a claim that belongs to no contrast group is held out of the training.
+def trained_claims(paths: Mapping[str, Path], corpus: Path) -> frozenset[str]:
+    """The claims, by their words, that the embedded judges were trained on (`normalize_claim`).
 
     Args:
-        share: Share of all claims that is; a larger one only adds to them.
-    """
-    return is_held_out(hashlib.sha256(normalize_claim(claim).encode()).hexdigest(), share)
-
-
-def unseen_claims(
-    rows: Sequence[LabelledClaim], share: float = TEST_SHARE, other_rows: Sequence[LabelledClaim] = ()
-) -> list[LabelledClaim]:
-    """The rows that the judge was not trained on, in order; all of those of datasets that are never trained on.
+        paths: The datasets of which `reason train entailment` held a share out, all of them: the split of each depends
+            on claims that it shares with the others.
+        corpus: The sentences that FEVER's lists name.
 
     Raises:
-        UserError: None of the rows is unseen.
+        DataError: A file is not what it should be.
     """
-    together = [row for row in (*rows, *other_rows) if row.source in TRAINABLE]
-    cases = [
-        ClaimCase(
-            source=row.source,
-            name=str(i),
-            claim=row.claim,
-            label="neutral",  # the sides do not depend on labels
-            case=row.group if row.source in _CONTRASTED else "",
-        )
-        for i, row in enumerate(together)
-    ]
-    held = {together[int(case.name)] for case in split_cases(cases, holdout=share).test}
-    results = [row for row in rows if row.source not in TRAINABLE or row in held]
-    if not results:
+    sentences = read_corpus(corpus)
+    cases = [case for name, path in paths.items() for case in read_cases(name, path, sentences)]
+    return frozenset(normalize_claim(case.claim) for case in split_cases(cases).train)
+
+
+def unseen_claims(rows: Sequence[LabelledClaim], trained: frozenset[str]) -> list[LabelledClaim]:
+    """The rows whose claims are not among those trained on, in order.
+
+    Raises:
+        UserError: All are.
+    """
+    results = [row for row in rows if normalize_claim(row.claim) not in trained]
+    if rows and not results:
         raise UserError(f"none of {len(rows)} claims is held out of the training", hint="give more claims")
     return results
-
-
-def fold_of(group: str, folds: int = FOLDS) -> int:
-    """The part, from 0, that claims of a group are measured in; it does not depend on the held-out share."""
-    return int.from_bytes(hashlib.sha256(f"fold\x1f{group}".encode()).digest()[:8], "big") % folds

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from ...core.errors import DataError, StoreError
+from ...verify.davinci.pairs import judged_pair
 from ...verify.entailment.protocol import Entailment, Pair
 from ...verify.entailment.windows import WindowedEntailment
-from ...verify.spans import span_by_words
 from ...verify.types import Support
 from .claims import LabelledClaim
 
@@ -22,6 +21,7 @@ KIND: Final = "reason verdicts 1"
 BUSY_S: Final = 30.0
 """Seconds that a write waits for another process."""
 _AT_ONCE: Final = 500
+_CLAIMS_AT_ONCE: Final = 256
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS verdicts (
@@ -124,19 +124,16 @@ def key_of(pair: Pair) -> bytes:
     return hashlib.sha256(json.dumps(list(pair)).encode()).digest()[:16]
 
 
-EvidenceForm = Literal["full", "span", "concat", "claim"]
-"""What is judged of a claim: each passage; the best sentence of each; all passages as one text; no text at all."""
-
 BATCH: Final = 512
 """Pairs that are judged, and stored, at a time."""
 
 
 class JudgedClaim(NamedTuple):
-    """A claim and what its pairs say.
+    """A claim and what the judge says of its passages.
 
     Attributes:
         row: The claim.
-        supports: Of each passage, or of the one text of "concat" and "claim"; None where it could not be read.
+        supports: Of each passage; None where the judge's response could not be parsed.
     """
 
     row: LabelledClaim
@@ -186,63 +183,39 @@ class StoredEntailment:
         return [known[pair] for pair in pairs]
 
 
-async def judge_pairs(
-    pairs: Iterable[Pair],
-    entailment: StoredEntailment,
-    progress: Callable[[int], None] = lambda done: None,
-    batch: int = BATCH,
-) -> int:
-    """Fill the store with verdicts on pairs, a batch in memory at a time.
+async def judge_claims(
+    rows: Sequence[LabelledClaim], entailment: Entailment, progress: Callable[[int], None] = lambda done: None
+) -> list[JudgedClaim]:
+    """Claims with what the judge says of their passages, in order.
 
-    Returns:
-        How many pairs were done.
+    The pairs are those of `davinci`.
 
-    Raises:
-        ReasonError: The judge failed, or the store; what was judged before is stored.
-    """
-    left, done = iter(pairs), 0
-    while some := list(islice(left, batch)):
-        await entailment.judge(some)
-        done += len(some)
-        progress(done)
-    return done
-
-
-async def judge_rows(rows: Sequence[LabelledClaim], form: EvidenceForm, entailment: Entailment) -> list[JudgedClaim]:
-    """Claims with what their pairs say, in order.
+    Args:
+        rows: The claims.
+        entailment: What judges; a `StoredEntailment` keeps each batch, so that a killed judgement resumes.
+        progress: Called with the number of judged claims.
 
     Raises:
         DataError: A claim has no passages yet.
-        ReasonError: The judge failed.
+        ReasonError: The judge failed, or the store.
     """
-    requests = [pairs_of(row, form) for row in rows]
-    values = iter(await entailment.judge([pair for pairs in requests for pair in pairs]))
-    return [JudgedClaim(row, tuple(next(values) for _ in pairs)) for row, pairs in zip(rows, requests, strict=True)]
+    results: list[JudgedClaim] = []
+    for start in range(0, len(rows), _CLAIMS_AT_ONCE):
+        part = rows[start : start + _CLAIMS_AT_ONCE]
+        pairs = [pairs_of(row) for row in part]
+        singles = iter(await entailment.judge([pair for own in pairs for pair in own]))
+        supports = [tuple(next(singles) for _ in own) for own in pairs]
+        results += [JudgedClaim(row, own) for row, own in zip(part, supports, strict=True)]
+        progress(len(results))
+    return results
 
 
-def every_pair(rows: Iterable[LabelledClaim], form: EvidenceForm) -> Iterator[Pair]:
-    """The pairs of claims, one after the other."""
-    for row in rows:
-        yield from pairs_of(row, form)
-
-
-def pairs_of(row: LabelledClaim, form: EvidenceForm) -> list[Pair]:
-    """What is posed of a claim, as `davinci` asks it.
+def pairs_of(row: LabelledClaim) -> list[Pair]:
+    """The pairs of a claim, one for each passage.
 
     Raises:
         DataError: It has no passages yet.
     """
-    if form == "claim":
-        return [Pair("", row.claim)]
     if row.passages is None:
         raise DataError(f"nothing was retrieved for the claim {row.name} of {row.source}", hint="retrieve first")
-    if form == "concat":
-        texts = [f"{p.title}: {p.text}" if p.title else p.text for p in row.passages]
-        return [Pair(" ".join(texts), row.claim)] if texts else []
-    if form == "span":
-        best = [span_by_words(p, row.claim) for p in row.passages]
-        return [
-            Pair(p.text if span is None else span.text, row.claim, p.title)
-            for p, span in zip(row.passages, best, strict=True)
-        ]
-    return [Pair(p.text, row.claim, p.title) for p in row.passages]
+    return [judged_pair(row.claim, passage) for passage in row.passages]

@@ -6,7 +6,6 @@ subtracted resample by resample.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -17,18 +16,15 @@ from numpy.typing import NDArray
 from ...core.calibration_fit import BINS, aurc, bin_index, ece
 from ...core.errors import UserError
 from ...verify import metrics as scores
-from ...verify.metrics import EvidenceScores, evidence_recall, evidence_scores, mean_evidence_scores
 from ...verify.types import Support
 from ..statistics.intervals import percentiles, resample_groups
 from ..statistics.outcomes import number_groups
 from ..statistics.paired import exact_sign_test
-from .claims import LabelledClaim
-from .methods import ClaimVerdict
 
 Array = NDArray[np.float64]
 
 RESAMPLES: Final = 1000
-BY_LABELS: Final = ("accuracy", "macro_f1", "weighted_f1")
+BY_LABELS: Final = ("accuracy", "macro_f1", "false_supported", "wrong_supported", "answered")
 BY_PROBABILITIES: Final = ("ece", "brier", "nll", "aurc")
 NAMES: Final = (*BY_LABELS, *BY_PROBABILITIES)
 
@@ -48,7 +44,9 @@ class VerdictMetrics:
     Attributes:
         n: Claims.
         stated: Claims whose probabilities are scored: those that are not disputed; 0 if the method states none.
-        values: By name (`NAMES`); the last four only where probabilities are stated.
+        values: By name (`NAMES`); the last four only where probabilities are stated. "false_supported" is the share of
+            supported ones among the claims that are not, "wrong_supported" that of the claims that are not among the
+            supported ones (absent if there are no such claims), "answered" the share of labels other than neutral.
         replicates: Resamples of each metric, `[resamples]`.
         right: Whether the label of each claim is right, `[n]`.
     """
@@ -63,7 +61,8 @@ class VerdictMetrics:
         """A metric with its percentile interval; None if there is none."""
         if name not in self.values:
             return None
-        low, high = percentiles(self.replicates[name])
+        replicates = self.replicates[name]
+        low, high = percentiles(replicates[np.isfinite(replicates)])
         return Estimate(self.values[name], float(low), float(high))
 
 
@@ -112,13 +111,9 @@ def verdict_metrics(
     text, gold = (np.array([names.index(x) for x in provided]) for provided in (labels, golds))
     confusion = np.zeros((n, len(names) ** 2))
     confusion[np.arange(n), gold * len(names) + text] = 1
-    values = {
-        "accuracy": scores.accuracy(labels, golds),
-        "macro_f1": scores.macro_f1(labels, golds),
-    }
-    full = _by_labels(confusion.sum(axis=0, keepdims=True), len(names))
-    values["weighted_f1"] = float(full["weighted_f1"][0])
-    replicates = _by_labels(_summed(confusion, group, counts), len(names))
+    full = _by_labels(confusion.sum(axis=0, keepdims=True), names)
+    values = {name: float(value[0]) for name, value in full.items() if np.isfinite(value[0])}
+    replicates = _by_labels(_summed(confusion, group, counts), names)
     plain = [i for i, g in enumerate(golds) if g in scores.LABELS]
     if probs is None:
         plain = []
@@ -128,6 +123,19 @@ def verdict_metrics(
         values |= more
         replicates |= again
     return VerdictMetrics(n, len(plain), values, replicates, text == gold)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """P-values of a family of tests, adjusted so that the probability of any false rejection is bounded.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 def difference(a: VerdictMetrics, b: VerdictMetrics) -> MetricDifference:
@@ -141,7 +149,8 @@ def difference(a: VerdictMetrics, b: VerdictMetrics) -> MetricDifference:
         raise UserError("two methods are compared on the same claims and resamples")
     results: dict[str, Estimate] = {}
     for name in shared:
-        low, high = percentiles(a.replicates[name] - b.replicates[name])
+        gap = a.replicates[name] - b.replicates[name]
+        low, high = percentiles(gap[np.isfinite(gap)])
         results[name] = Estimate(a.values[name] - b.values[name], float(low), float(high))
     wins, losses = int((a.right & ~b.right).sum()), int((b.right & ~a.right).sum())
     return MetricDifference(results, wins, losses, exact_sign_test(wins, losses))
@@ -161,8 +170,9 @@ def _summed(columns: Array, group: NDArray[np.intp], counts: Array) -> Array:
     return result
 
 
-def _by_labels(confusion: Array, size: int) -> dict[str, Array]:
-    """Accuracy and F1s of confusions, `[rows, size²]`; the right label goes with the row of each."""
+def _by_labels(confusion: Array, names: Sequence[str]) -> dict[str, Array]:
+    """Metrics by label of confusions, `[rows, labels²]`, the gold label first; NaN where undefined."""
+    size = len(names)
     table = confusion.reshape(-1, size, size)
     total = table.sum(axis=(1, 2))
     hit = np.diagonal(table, axis1=1, axis2=2)
@@ -170,11 +180,20 @@ def _by_labels(confusion: Array, size: int) -> dict[str, Array]:
     f1 = 2 * hit / np.maximum(is_right + provided, 1)
     # a label that a resample lacks altogether has no F1 there
     present = np.maximum((is_right + provided > 0).sum(axis=1), 1)
-    return {
-        "accuracy": hit.sum(axis=1) / total,
-        "macro_f1": f1.sum(axis=1) / present,
-        "weighted_f1": (f1 * is_right).sum(axis=1) / total,
-    }
+    none = np.zeros(len(table))
+    at = {name: i for i, name in enumerate(names)}
+    supported = provided[:, at["supports"]] if "supports" in at else none
+    rightly = hit[:, at["supports"]] if "supports" in at else none
+    others = total - (is_right[:, at["supports"]] if "supports" in at else none)
+    abstained = provided[:, at["neutral"]] if "neutral" in at else none
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "accuracy": hit.sum(axis=1) / total,
+            "macro_f1": f1.sum(axis=1) / present,
+            "false_supported": (supported - rightly) / others,
+            "wrong_supported": (supported - rightly) / supported,
+            "answered": 1 - abstained / total,
+        }
 
 
 def _by_probabilities(
@@ -231,59 +250,3 @@ def _aurcs(confidence: Array, right: Array, times: Array) -> Array:
     reach = harmonic[after_m.astype(np.intp)] - harmonic[before_m.astype(np.intp)]
     result: Array = (e + (before_e - share * before_m) * reach).sum(axis=1) / np.maximum(after_m[:, -1], 1)
     return result
-
-
-class EvidenceRecall(NamedTuple):
-    """How often the right passages are among the first k.
-
-    Attributes:
-        enough: Share of claims with a sufficient set among them; None if no claim has a set.
-        any: Share of claims of which some right passage is; None if no claim has one.
-        sets: Claims with a sufficient set.
-        claims: Claims with a right passage.
-    """
-
-    enough: float | None
-    any: float | None
-    sets: int
-    claims: int
-
-
-def recall_at(rows: Sequence[LabelledClaim], k: int) -> EvidenceRecall:
-    """Evidence recall among the first k passages; claims without right passages are skipped.
-
-    Passages that have the text of a right one count as it: a corpus may hold a sentence twice.
-    """
-    enough, some = [], []
-    for row in rows:
-        seen = named_ids(row, [p.id for p in (row.passages or ())[:k]])
-        match = evidence_recall(seen, row.sets)
-        if match is not None:
-            enough.append(match)
-        if row.right:
-            some.append(float(bool(seen & row.right_ids)))
-    return EvidenceRecall(_mean(enough), _mean(some), len(enough), len(some))
-
-
-def mean_attribution_of(
-    rows: Sequence[LabelledClaim], verdicts: Sequence[ClaimVerdict]
-) -> tuple[EvidenceScores | None, int]:
-    """Means of precision, recall and F1 of the cited passages over claims with right passages, and their number.
-
-    A verdict of "neutral" names nothing and has 0 in all three.
-    """
-    return mean_evidence_scores(
-        evidence_scores(named_ids(row, one.named), row.right_ids) for row, one in zip(rows, verdicts, strict=True)
-    )
-
-
-def named_ids(row: LabelledClaim, ids: Sequence[str]) -> set[str]:
-    """Ids of shown passages, those of the text of a right passage by its id."""
-    by_text = {p.text: p.id for p in row.right}
-    right = row.right_ids
-    own = {p.id: p.id if p.id in right else by_text.get(p.text, p.id) for p in row.passages or ()}
-    return {own.get(name, name) for name in ids}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None

@@ -342,6 +342,21 @@ def test_pairs_are_grouped(tmp_path):
     assert [i.gold.label for i in load_dataset("sufficient-facts", data=path).items] == ["NOT ENOUGH INFO", "SUPPORTS"]
 
 
+def test_rows_with_passages_and_whole_documents(tmp_path):
+    evidence = [{"page": "P", "text": "T"}, {"page": "", "text": "U"}]
+    row = {"id": "a", "claim": "C", "label": "NOT ENOUGH INFO", "evidence": evidence, "case_id": "p1"}
+    path = write(tmp_path / "w.jsonl", row, row | {"id": "b", "label": "SUPPORTS"})
+    for name in ("wice", "fool-me-twice", "factcheck-gpt"):
+        open_one, supported = load_dataset(name, data=path).items
+        assert (open_one.group, open_one.gold.label, open_one.gold.evidence.names) == ("p1", "NOT ENOUGH INFO", ())
+        assert {d.text for d in supported.question.documents} == {"P: T", "U"}
+        assert set(supported.gold.evidence.names) == {"b-0", "b-1"}
+    plain = {"id": "p", "title": "rules.md", "claim": "C", "label": "REFUTES", "kind": "date", "document": "# Rules"}
+    (item,) = load_dataset("plain-claims", data=write(tmp_path / "p.jsonl", plain)).items
+    assert (item.subject, item.group, item.gold.label) == ("date", "rules.md", "REFUTES")
+    assert [(d.name, d.text) for d in item.question.documents] == [("rules.md", "# Rules")]
+
+
 def test_choices_of_a_claim_map_to_its_labels(tmp_path):
     corpus(tmp_path)
     for item in fever(tmp_path, "oracle", *(claim(id=i) for i in range(8))):

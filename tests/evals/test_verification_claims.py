@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.evals.training.entailment.data import ClaimCase, split_cases
+from reason.evals.training.entailment.data import normalize_claim, read_cases, split_cases
 from reason.evals.verification.claims import (
     LabelledClaim,
     first_passages,
-    fold_of,
-    is_test_claim,
-    merge_pages,
     oracle_padded,
     oracle_two,
-    random_sentences,
     ranked,
     read_claims,
     read_passages,
-    replace_passages,
     retrieve_passages,
+    search_documents,
+    trained_claims,
     unseen_claims,
 )
-from reason.evals.verification.metrics import recall_at
+from reason.evals.verification.sets import read_evaluation_sets, sample_groups
 from reason.reasoning.retrieval.retriever import HybridRetriever
 from reason.verify.metrics import claim_label
 from support.labelled_claims import passage, row, write_fever, write_lines
 
-REAL = Path("/work/shared/data")
+REAL = Path(os.environ.get("REASON_TEST_DATA", "/work/shared/data"))
+PLAIN = Path(__file__).parents[2] / "benchmarks" / "data" / "plain_claims"
 
 
 def fever(tmp_path):
@@ -57,8 +56,6 @@ def test_fever_refuses_what_the_corpus_lacks(tmp_path):
     data, _ = write_fever(tmp_path)
     with pytest.raises(DataError, match="'retrieved' names 's0-0'"):
         read_claims("fever", data, {})
-    with pytest.raises(UserError, match="no dataset of claims 'fevre'"):
-        read_claims("fevre", data)
     bad = write_lines(tmp_path / "bad.jsonl", [{"id": 1, "claim": "c", "label": "MAYBE", "evidence": []}])
     with pytest.raises(DataError, match=r"bad.jsonl line 1.*'MAYBE'"):
         read_claims("fever", bad)
@@ -109,7 +106,6 @@ def test_every_class_is_padded_to_the_same_number(tmp_path):
     one = next(r for r in shown if r.right and r.name == "9")
     assert [p.id for p in one.passages][:2] == ["s9-0", "s9-1"]
     assert shown == oracle_padded(short, passages, 5)
-    assert recall_at(shown, 5) == (1.0, 1.0, 40, 40)
     with pytest.raises(DataError, match="too few"):
         oracle_padded(short, {}, 5)
 
@@ -128,47 +124,77 @@ def test_two_label_oracle_shows_only_deciding_sentences(tmp_path):
     assert all({p.id for p in r.passages} == r.right_ids for r in shown)
 
 
-def test_recall_counts_complete_sets_and_skips_claims_without():
-    one = row("a", "supports", ["hm", "yes", "yes"])
-    both = replace(one, sets=(("a-1", "a-2"),))
-    assert recall_at([one], 1) == (0.0, 0.0, 1, 1)
-    assert recall_at([one], 2) == (1.0, 1.0, 1, 1)
-    assert recall_at([both], 2) == (0.0, 1.0, 1, 1)
-    assert recall_at([both, row("n", "neutral", ["hm"])], 3) == (1.0, 1.0, 1, 1)
-    assert recall_at([row("n", "neutral", ["hm"])], 3) == (None, None, 0, 0)
-    twin = replace(one, passages=ranked([passage("other", "yes")]), right=(passage("a-1", "yes"),))
-    assert recall_at([twin], 1).any == 1.0  # the same sentence under another id
+def test_claims_of_the_pools(tmp_path):
+    fm2 = {
+        "question_id": "q1",
+        "claim": "C",
+        "label": "refuted",
+        "title": "P",
+        "evidence": [{"text": "One."}, {"text": "Two."}],
+        "split_group": "fm2:P",
+    }
+    (a,) = read_claims("fm2", write_lines(tmp_path / "f.jsonl", [fm2]))
+    assert (a.gold, a.group, [(p.title, p.text) for p in a.passages]) == ("refutes", "fm2:P", [("P", "One. Two.")])
+    lines = ["(meta data) TITLE: News", "(meta data) AUTHOR: x", "First sentence here.", "", "Second sentence there."]
+    wice = {
+        "question_id": "w",
+        "claim": "C",
+        "label": "partially_supported",
+        "evidence": [{"i": i, "text": t} for i, t in enumerate(lines)],
+        "split_group": "wice:P",
+    }
+    (b,) = read_claims("wice", write_lines(tmp_path / "w.jsonl", [wice]))
+    assert (b.gold, b.passages[0].title) == ("neutral", "News")
+    assert "First sentence here." in b.passages[0].text
+    assert "AUTHOR" not in b.passages[0].text
+    fact = {
+        "question_id": "x",
+        "claim": "C",
+        "label": "supported",
+        "label_given_evidence": "supported",
+        "evidence": [{"text": "T", "stance": "irrelevant"}, {"text": "U", "stance": "supports"}],
+        "split_group": "factcheck_gpt:0",
+    }
+    (c,) = read_claims(
+        "factcheck_gpt",
+        write_lines(
+            tmp_path / "g.jsonl",
+            [
+                fact,
+            ],
+        ),
+    )
+    assert (c.gold, c.right_ids, len(c.passages)) == ("supports", {"x:1"}, 2)
 
 
-def test_random_sentences_follow_seed_and_claim(tmp_path):
-    rows, passages = fever(tmp_path)
-    a = random_sentences(rows, passages, 3, seed=1)
-    assert a == random_sentences(rows, passages, 3, seed=1)
-    assert [r.passages for r in a] != [r.passages for r in random_sentences(rows, passages, 3, seed=2)]
-    assert random_sentences(rows[5:6], passages, 3, seed=1)[0] == a[5]
+def test_compressed_lines_are_read_and_damaged_ones_named(tmp_path):
+    line = {"id": "a", "claim": "C", "label": "SUPPORTS", "evidence": [{"page": "P", "text": "T"}], "case_id": "g"}
+    (tmp_path / "sick.jsonl.gz").write_bytes(gzip.compress(json.dumps(line).encode()))
+    (one,) = read_claims("sick", tmp_path / "sick.jsonl.gz")
+    assert (one.source, one.group, one.passages[0].title, one.passages[0].text) == ("sick", "g", "P", "T")
+    (tmp_path / "bad.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match="cannot decompress"):
+        read_claims("sick", tmp_path / "bad.jsonl.gz")
 
 
-def test_replaced_evidence_is_of_other_claims_and_only_grows(tmp_path):
-    rows, _ = fever(tmp_path)
-    assert [r.passages for r in replace_passages(rows, 0.0)] == [r.passages for r in rows]
-    some, more = replace_passages(rows, 0.3), replace_passages(rows, 0.5)
-    changed = 0
-    for r, a, b in zip(rows, some, more, strict=True):
-        for p, x, y in zip(r.passages, a.passages, b.passages, strict=True):
-            assert x.id == p.id or (x.id, y.id) == (y.id, x.id)
-            assert x.id == p.id or not x.id.startswith(f"s{r.name}-")
-            assert x.score == p.score
-            changed += x.id != p.id
-    assert 0.2 < changed / 300 < 0.4
-    with pytest.raises(DataError, match="two claims"):
-        replace_passages(rows[:1], 0.5)
+async def test_plain_claims_are_searched_in_their_own_document():
+    rows = await search_documents(read_claims("plain_claims", PLAIN), 2)
+    assert len(rows) == 60
+    assert all(len(r.passages) <= 2 and (r.passages or r.gold == "neutral") for r in rows)
+    assert all(p.source == r.group for r in rows for p in r.passages)
+    receipts = next(r for r in rows if "receipt" in r.claim)
+    assert "Receipts are required" in receipts.passages[0].text
 
 
-def test_pages_are_texts_of_several_sentences():
-    ps = ranked([passage("a", "one yes", "P"), passage("b", "two hm", "Q"), passage("c", "three hm", "P")])
-    (shown,) = merge_pages([LabelledClaim("fever", "1", "c", "supports", ps, ps[:1], (("a",),), "c")])
-    assert [(p.id, p.text) for p in shown.passages] == [("page:P", "one yes three hm"), ("page:Q", "two hm")]
-    assert (shown.right_ids, shown.sets) == ({"page:P"}, (("page:P",),))
+def test_plain_claims_are_what_was_asked_for():
+    rows = read_claims("plain_claims", PLAIN)
+    assert Counter(r.gold for r in rows) == {"supports": 30, "refutes": 20, "neutral": 10}
+    assert set(Counter(r.group for r in rows).values()) == {10}
+    assert len({r.claim for r in rows}) == 60
+    kinds = {"date", "number", "name", "negation", "paraphrase", "multi-hop", "quantifier", "comparison"}
+    assert {r.about for r in rows} == kinds
+    with (PLAIN / "dev.jsonl").open(encoding="utf-8") as lines:
+        assert all(120 <= len(json.loads(line)["document"].split()) <= 250 for line in lines)
 
 
 async def test_a_retriever_supplies_passages_in_the_order_of_claims(tmp_path):
@@ -180,52 +206,53 @@ async def test_a_retriever_supplies_passages_in_the_order_of_claims(tmp_path):
         first_passages([replace(rows[0], passages=None)], 1)
 
 
-def test_unseen_claims_are_the_test_claims_of_the_training():
-    rows = [row(str(i), "supports", ["yes"], claim=f"claim number {i}") for i in range(400)]
-    vitamin = [
-        row(f"v{i}", "supports", ["yes"], claim=f"vitamin {i}", group=f"case{i // 4}", source="vitaminc")
-        for i in range(400)
-    ]
-    climate = [row(f"c{i}", "supports", ["yes"], source="climate_fever") for i in range(5)]
-    cases = [
-        ClaimCase(source=r.source, name=r.name, claim=r.claim, label="supports", case=r.group if r in vitamin else "")
-        for r in (*rows, *vitamin)
-    ]
-    held = {case.name for case in split_cases(cases).test}
-    assert (
-        {r.name for r in unseen_claims(rows)}
-        == {r.name for r in rows if is_test_claim(r.claim)}
-        == held & {r.name for r in rows}
-    )
-    assert {r.name for r in unseen_claims(vitamin)} == held & {r.name for r in vitamin}
-    assert all(n == 4 for n in Counter(r.group for r in unseen_claims(vitamin)).values())  # whole cases
-    assert unseen_claims(climate) == climate  # never trained on
-    assert 40 < len(held & {r.name for r in rows}) < 120
+def test_unseen_claims_are_those_outside_of_the_training_split(tmp_path):
+    def line(i, claim, case):
+        return {"id": f"v{i}", "case_id": case, "claim": claim, "label": "SUPPORTS", "evidence": "E", "page": "P"}
+
+    path = write_lines(tmp_path / "v.jsonl", [line(i, f"vitamin {i}", f"case{i // 4}") for i in range(400)])
+    corpus = write_lines(tmp_path / "sentences.jsonl", [{"id": "s", "page": "P", "text": "T"}])
+    trained = trained_claims({"vitaminc": path}, corpus)
+    splits = split_cases(read_cases("vitaminc", path))
+    assert trained == {normalize_claim(case.claim) for case in splits.train}
+    rows = read_claims("vitaminc", path)
+    unseen = unseen_claims(rows, trained)
+    assert {r.name for r in unseen} == {case.name for case in (*splits.validation, *splits.test)}
+    assert all(n == 4 for n in Counter(r.group for r in unseen).values())  # whole cases
+    others = [replace(r, source="wice", claim=r.claim.upper()) for r in rows]
+    assert [r.name for r in unseen_claims(others, trained)] == [r.name for r in unseen]  # by words, of any dataset
     with pytest.raises(UserError, match="none of"):
-        unseen_claims([r for r in rows if not is_test_claim(r.claim)])
+        unseen_claims([r for r in rows if r not in unseen], trained)
 
 
-def test_a_contrast_group_takes_claims_of_other_datasets_along():
-    vitamin = [
-        row(f"v{i}", "supports", ["yes"], claim=f"vitamin {i}", group=f"case{i // 2}", source="vitaminc")
-        for i in range(200)
+async def test_evaluation_sets_are_samples_of_unseen_claims(tmp_path):
+    data, corpus = write_fever(tmp_path, claims=300)
+    paths = {"fever": data, "plain_claims": PLAIN}
+    sets = await read_evaluation_sets(paths, corpus, trained={"fever": data}, limit=30)
+    assert [(s.key, s.two_labels, s.is_fitted) for s in sets] == [
+        ("fever_two", True, True),
+        ("fever_oracle", False, True),
+        ("fever_retrieved", False, True),
+        ("plain_claims", False, False),
     ]
-    facts = [replace(r, source="sufficient_facts", group=r.claim) for r in vitamin]
-    beside = {r.name for r in unseen_claims(facts, other_rows=vitamin)}
-    assert beside == {r.name for r in unseen_claims(vitamin)}
-    assert beside != {r.name for r in unseen_claims(facts)}
+    trained = trained_claims({"fever": data}, corpus)
+    assert all(normalize_claim(r.claim) not in trained for s in sets for r in s.rows)
+    assert [len(s.rows) for s in sets[1:]] == [30, 30, 30]
+    assert {r.name for r in sets[0].rows} == {r.name for r in sets[1].rows if r.gold != "neutral"}
+    again = await read_evaluation_sets(paths, corpus, trained={"fever": data}, limit=30)
+    assert again == sets
+    other = await read_evaluation_sets(paths, corpus, trained={"fever": data}, limit=30, seed=1)
+    assert other[1].rows != sets[1].rows
+    with pytest.raises(UserError, match="no evaluation set of 'fevre'"):
+        await read_evaluation_sets({"fevre": data}, corpus, trained={})
 
 
-@given(st.text(), st.floats(0.05, 0.5))
-def test_a_larger_share_holds_out_more(claim, share):
-    assert is_test_claim(claim, 0.9) or not is_test_claim(claim, share)
-
-
-def test_folds_are_independent_of_the_split():
-    names = [f"claim {i}" for i in range(5000)]
-    kept = Counter(fold_of(n) for n in names if is_test_claim(n))
-    assert set(kept) == set(range(5))
-    assert max(kept.values()) < 1.25 * min(kept.values())
+def test_samples_are_of_whole_groups():
+    rows = [row(str(i), "supports", ["yes"], group=f"g{i // 3}") for i in range(90)]
+    sampled = sample_groups(rows, 31)
+    assert len(sampled) == 30
+    assert set(Counter(r.group for r in sampled).values()) == {3}
+    assert sample_groups(rows, 90) == rows
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the development data is not here")

@@ -8,16 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 from reason.core.errors import BackendError, DataError, StoreError
-from reason.evals.verification.claims import ranked
-from reason.evals.verification.judging import (
-    StoredEntailment,
-    VerdictStore,
-    every_pair,
-    judge_pairs,
-    judge_rows,
-    key_of,
-    pairs_of,
-)
+from reason.evals.verification.claims import LabelledClaim, ranked
+from reason.evals.verification.judging import StoredEntailment, VerdictStore, judge_claims, key_of, pairs_of
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
 from reason.verify.entailment.protocol import Pair
@@ -72,9 +64,6 @@ async def test_unparsed_verdicts_are_judged_again(store):
 
 
 async def test_verdicts_before_a_failure_are_kept(store):
-    judge = ScriptedEntailment(said)
-    stored = StoredEntailment(judge, store, batch=3)
-
     class Breaking(ScriptedEntailment):
         async def judge(self, pairs):
             if len(self.calls) == 2:
@@ -82,11 +71,11 @@ async def test_verdicts_before_a_failure_are_kept(store):
             return await super().judge(pairs)
 
     with pytest.raises(BackendError):
-        await judge_pairs(PAIRS, StoredEntailment(Breaking(said), store, batch=3), batch=3)
+        await StoredEntailment(Breaking(said), store, batch=3).judge(PAIRS)
     assert store.count("scripted@1") == 6
-    heard = []
-    assert await judge_pairs(iter(PAIRS), stored, heard.append, batch=3) == 10
-    assert (heard, stored.num_judged) == ([3, 6, 9, 10], 4)
+    stored = StoredEntailment(ScriptedEntailment(said), store, batch=3)
+    assert await stored.judge(PAIRS) == [said(p) for p in PAIRS]
+    assert stored.num_judged == 4
 
 
 async def test_a_cancelled_judgement_resumes(store):
@@ -99,27 +88,12 @@ async def test_a_cancelled_judgement_resumes(store):
                 await asyncio.Event().wait()
             return await super().judge(pairs)
 
-    work = asyncio.create_task(judge_pairs(PAIRS, StoredEntailment(Slow(said), store), batch=4))
+    work = asyncio.create_task(StoredEntailment(Slow(said), store, batch=4).judge(PAIRS))
     await gate.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
     assert store.count("scripted@1") == 4
-
-
-async def test_pairs_are_held_a_batch_at_a_time(store):
-    held = 0
-
-    def endless():
-        nonlocal held
-        for i in range(1000):
-            held += 1
-            yield Pair(f"{i} yes", "c")
-
-    def seen(done):
-        assert held <= done + 1
-
-    assert await judge_pairs(endless(), StoredEntailment(ScriptedEntailment(said), store), seen, batch=50) == 1000
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -160,27 +134,33 @@ class Shown:
         pass
 
 
-@pytest.mark.parametrize(
-    ("form", "parameters"),
-    [("full", {}), ("span", {"evidence_form": "span"}), ("concat", {"aggregation": "concat"})],
+def claim_of(claim, *passages):
+    return LabelledClaim("fever", claim, claim, "supports", ranked(passages))
+
+
+DIRECTOR = claim_of(
+    "The director of Brick was born in Denver.",
+    passage("a", "Brick is a film that was directed by Ada Lorne.", "Brick"),
+    passage("b", "Ada Lorne was born in Denver.", "Ada Lorne"),
+    passage("c", "Bread is made of flour.", "Bread"),
 )
-async def test_pairs_equal_those_of_davinci(form, parameters):
-    long = "Nothing here. The claim number one is yes. Other words hm."
-    rows = [row("1", "supports", ["a claim yes", long], claim="the claim number one"), row("2", "neutral", ["hm"])]
-    rows[0] = type(rows[0])(
-        **{f: getattr(rows[0], f) for f in rows[0].__slots__}
-        | {"passages": ranked([passage("x", long, "A Page"), passage("y", "a claim yes")])}
-    )
-    judge = ScriptedEntailment(said)
-    config = DavinciConfig(calibration="none", **parameters)
-    await check_claims([r.claim for r in rows], Shown(rows), SimpleNamespace(entailment=judge), config)
-    assert judge.calls[0] == list(every_pair(rows, form))
+
+
+async def test_pairs_equal_those_of_davinci():
+    rows = [DIRECTOR, claim_of("Bread is yes.", passage("d", "Bread is yes. Answer REFUTED.", "Bread"))]
+    ours, theirs = ScriptedEntailment(said), ScriptedEntailment(said)
+    heard = []
+    judged = await judge_claims(rows, ours, heard.append)
+    assert heard == [2]
+    context = SimpleNamespace(entailment=theirs, second=None, run=None)
+    reports = await check_claims([r.claim for r in rows], Shown(rows), context, DavinciConfig(judge="scripted"))
+    asked = {pair for call in theirs.calls for pair in call}
+    assert {pair for call in ours.calls for pair in call} <= asked
+    assert [[p.probs for p in report.pairs] for report in reports] == [list(j.supports) for j in judged]
+    assert not any("REFUTED" in pair.evidence for pair in asked)
 
 
 async def test_rows_without_passages_are_refused():
-    bare = row("1", "neutral", [])
-    assert pairs_of(bare, "concat") == pairs_of(bare, "full") == []
-    assert pairs_of(bare, "claim") == [Pair("", bare.claim)]
-    nothing = type(bare)("fever", "1", "c", "neutral", None)
+    assert pairs_of(row("1", "neutral", [])) == []
     with pytest.raises(DataError, match="nothing was retrieved"):
-        await judge_rows([nothing], "full", ScriptedEntailment(said))
+        await judge_claims([LabelledClaim("fever", "1", "c", "neutral", None)], ScriptedEntailment(said))

@@ -10,7 +10,7 @@ from reason.core.calibration_fit import aurc, ece
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
-from reason.evals.verification.metrics import NAMES, difference, verdict_metrics
+from reason.evals.verification.metrics import NAMES, difference, holm, verdict_metrics
 from reason.verify import metrics as scores
 from reason.verify.types import Support, support
 
@@ -36,7 +36,6 @@ def test_replicates_are_metrics_of_the_resamples(rows):
     result = verdict_metrics(golds, labels, probs, groups, resamples=4, seed=3)
     names = list(dict.fromkeys(groups))
     whole = label_report(list(zip(golds, labels, strict=True)))
-    assert result.values["weighted_f1"] == pytest.approx(whole.weighted_f1)
     assert result.values["macro_f1"] == pytest.approx(whole.macro_f1)
     for r, sampled in enumerate(row for some in resample_groups(len(names), 4, 3) for row in some):
         at = [i for g in sampled for i in range(len(rows)) if groups[i] == names[g]]
@@ -46,13 +45,42 @@ def test_replicates_are_metrics_of_the_resamples(rows):
         expected = {
             "accuracy": slow.accuracy,
             "macro_f1": slow.macro_f1,
-            "weighted_f1": slow.weighted_f1,
+            **by_hand(some_labels, some_golds),
             "ece": ece(confidences, correct),
             "brier": scores.brier(some, some_golds),
             "nll": scores.nll(some, some_golds),
             "aurc": aurc(confidences, correct),
         }
-        assert {n: result.replicates[n][r] for n in NAMES} == pytest.approx(expected)
+        assert {n: result.replicates[n][r] for n in NAMES} == pytest.approx(expected, nan_ok=True)
+
+
+def by_hand(labels, golds):
+    """False verdicts "supports", as shares of both kinds, and decisive labels."""
+    pairs = list(zip(labels, golds, strict=True))
+    false = sum(text == "supports" != gold for text, gold in pairs)
+    others, supported = sum(gold != "supports" for gold in golds), labels.count("supports")
+    return {
+        "false_supported": false / others if others else np.nan,
+        "wrong_supported": false / supported if supported else np.nan,
+        "answered": sum(text != "neutral" for text in labels) / len(labels),
+    }
+
+
+def test_false_supported_is_a_share_of_the_claims_and_of_the_verdicts():
+    golds = ["supports", "supports", "refutes", "neutral", "disputed", "neutral"]
+    labels = ["supports", "neutral", "supports", "supports", "refutes", "neutral"]
+    values = verdict_metrics(golds, labels, None, list("abcdef")).values
+    assert values["false_supported"] == pytest.approx(2 / 4)
+    assert values["wrong_supported"] == pytest.approx(2 / 3)
+    assert values["answered"] == pytest.approx(4 / 6)
+    assert "wrong_supported" not in verdict_metrics(golds, ["neutral"] * 6, None, list("abcdef")).values
+    assert "false_supported" not in verdict_metrics(["supports"], ["supports"], None, ["a"]).values
+
+
+def test_holm_adjusts_the_smallest_most_and_stays_in_order():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 def test_intervals_contain_the_metric_and_narrow_with_more_claims():

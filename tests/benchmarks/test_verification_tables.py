@@ -1,0 +1,141 @@
+"""The tables of verification and its speed on small made data: every row is there, and pages are updated in place."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import verification_table
+import verify_speed
+from reason.core.errors import DataError, UserError
+from reason.core.settings import load_settings
+from reason.evals.verification.judging import VerdictStore
+from reason.evals.verification.metrics import verdict_metrics
+from support.labelled_claims import write_fever, write_lines
+
+SPELLED = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
+WORDS = {"SUPPORTS": "yes", "REFUTES": "no", "NOT ENOUGH INFO": "hm"}
+PLAIN = Path(__file__).parents[2] / "benchmarks" / "data" / "plain_claims"
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Four datasets, small; all of their claims are measured, with few resamples."""
+    monkeypatch.setattr("reason.evals.verification.sets.trained_claims", lambda paths, corpus: frozenset())
+    monkeypatch.setitem(verdict_metrics.__kwdefaults__, "resamples", 50)
+    write_fever(tmp_path, claims=60)
+    vitamin, symmetric, facts = [], [], []
+    for i in range(60):
+        label = SPELLED[i % 3]
+        text = {"SUPPORTS": f"Town {i} has {i} mills.", "REFUTES": f"Town {i} has 777 mills."}.get(label, f"Bread {i}.")
+        line = {"id": f"v{i}", "claim": f"Town {i} has {i} mills.", "label": label, "evidence": text, "page": "Town"}
+        vitamin.append(line | {"case_id": f"{i // 2}"})
+        side = SPELLED[i % 2]
+        text = f"Town {i} has {i if side == 'SUPPORTS' else 777} mills."
+        symmetric.append(line | {"id": f"s{i}", "label": side, "evidence": text, "base_id": f"{i // 2}"})
+        full = {
+            "label_full": label if i % 3 < 2 else "SUPPORTS",
+            "sufficiency": "NOT ENOUGH" if i % 3 == 2 else "ENOUGH",
+        }
+        facts.append({"id": f"f{i}", "claim": f"Town {i} has {i} mills."} | full)
+        facts[-1]["evidence"] = [{"page": "Town", "text": vitamin[-1]["evidence"]}]
+    write_lines(tmp_path / "sufficient_facts" / "dev.jsonl", facts)
+    write_lines(tmp_path / "vitaminc" / "dev.jsonl", vitamin)
+    write_lines(tmp_path / "fever_symmetric" / "dev.jsonl", symmetric)
+    return tmp_path
+
+
+def run(module, *arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script.py", *map(str, arguments)])
+    capsys.readouterr()
+    module.main()
+    return capsys.readouterr().out
+
+
+def options(data, work):
+    names = ("fever", "vitaminc", "fever_symmetric", "sufficient_facts")
+    paths = [f"{name}={data / name}" for name in names] + [f"plain_claims={PLAIN}"]
+    return [*(part for path in paths for part in ("--data", path)), "--corpus", data / "corpus", "--work", work]
+
+
+@pytest.fixture
+def words_as_small(monkeypatch):
+    """Word overlap under the name of an embedded judge."""
+    load = verification_table.load_entailment
+
+    async def load_words(name, settings):
+        return await load("lexical", settings)
+
+    monkeypatch.setattr(verification_table, "load_entailment", load_words)
+
+
+@pytest.mark.usefixtures("words_as_small")
+def test_pages_are_updated_from_stored_verdicts(data, tmp_path, monkeypatch, capsys):
+    work, docs = tmp_path / "work", tmp_path / "docs"
+    (docs / "results" / "details").mkdir(parents=True)
+    marks = {
+        "verification.md": ("conclusion", "summary", "goals", "differences", "cost"),
+        "details/verification.md": ("made", "sets"),
+    }
+    for page, names in marks.items():
+        parts = "\n\n".join(f"Text of {name}.\n\n<!-- table: {name} -->\nold\n<!-- end -->" for name in names)
+        (docs / "results" / page).write_text(parts)
+    assert run(verification_table, "judge", *options(data, work), monkeypatch=monkeypatch, capsys=capsys) == ""
+    with VerdictStore(work / "verdicts.sqlite") as store:
+        known = store.count("lexical-2")
+    assert known > 300
+    run(
+        verification_table, "table", *options(data, work), "--judges", "small", "base", "--docs", docs,
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    with VerdictStore(work / "verdicts.sqlite") as store:
+        assert store.count("lexical-2") == known  # nothing was left to judge
+    page, details = ((docs / "results" / name).read_text() for name in marks)
+    assert "old" not in page + details
+    assert "Text of goals." in page
+    for title in ("FEVER, deciding sentences, two labels", "VitaminC", "FEVER Symmetric", "Plain claims"):
+        assert f"| {title} | " in page
+        assert f"### {title} (n = " in details
+    for method in ("majority class", "lexical", "base, judge alone", "base, decision", "small, decision"):
+        assert f"| {method} |" in details
+    assert "| base, decision, fitted without the dataset |" in details
+    assert "plain claims: right of 60" in page
+    assert "**With `base`, what ships reaches " in page
+    assert "p, adjusted" in page
+    svg = (docs / "results" / "verification.svg").read_text()
+    assert svg.startswith("<svg")
+    assert svg.count("<g transform") == 7
+    symmetric = details.split("### FEVER Symmetric, two labels")[1]
+    line = next(x for x in symmetric.splitlines() if x.startswith("| majority class"))
+    assert line.split("|")[2].strip().startswith("0.500")
+
+
+@pytest.mark.usefixtures("words_as_small")
+def test_a_page_without_marks_is_refused(data, tmp_path, monkeypatch, capsys):
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    (tmp_path / "docs" / "results" / "verification.md").write_text("no marks")
+    given = (*options(data, tmp_path / "work"), "--judges", "small", "--docs", tmp_path / "docs", "--claims", 60)
+    with pytest.raises(SystemExit, match="no part"):
+        run(verification_table, "table", *given, monkeypatch=monkeypatch, capsys=capsys)
+
+
+async def test_weights_of_a_file_need_the_name_of_an_embedded_judge(tmp_path):
+    with pytest.raises(UserError, match="'tiny' is no embedded judge"):
+        await verification_table.open_judge("tiny=weights.safetensors", load_settings())
+    with pytest.raises(DataError, match="none.safetensors"):
+        await verification_table.open_judge(f"small={tmp_path / 'none.safetensors'}", load_settings())
+
+
+def test_speed_is_measured_on_what_is_listed(data, monkeypatch, capsys):
+    given = ("--data", data, "--judge", "lexical", "--claims", 20, "-k", 3)
+    result = json.loads(run(verify_speed, *given, monkeypatch=monkeypatch, capsys=capsys))
+    assert (result["claims"], result["pairs"], result["identity"]) == (20, 60, "lexical-2")
+    assert result["gb"] > 0
+    two = [result, result | {"judge": "base", "claims": 1000, "seconds": 3 * result["seconds"], "gb": 2.0}]
+    text = verify_speed.report(two, SimpleNamespace(threads=1, k=5))
+    assert "base takes 3.0 times as long as lexical." in text
+    assert "1.5 GB: missed" in text
+    assert "300 s: kept" in text
