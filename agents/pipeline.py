@@ -44,6 +44,7 @@ from ..core.types import (
     Verdict,
     Verification,
 )
+from ..core.verdicts import failure_text
 from ..reasoning.conclude import conclude_run, no_answer_reason
 from ..reasoning.retrieval.quoting import quote_line
 from ..reasoning.strategy import Knowledge, Models, create_strategy, require_features
@@ -53,7 +54,7 @@ from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel, own_judge
-from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts, make_verifier
+from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts, make_verifiers
 from .planner import GIVEN, calibration_difference, given_solution
 from .resources import VerifierResources, knowledge_identities
 
@@ -161,7 +162,7 @@ async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
     if is_concluded or (solution.best is not None and solution.best.tool_calls):
         verification = Verification(verdict="unchecked")
     else:
-        verifiers = [make_verifier(name, run.config.verify_parameters.get(name, {}))[0] for name in names]
+        verifiers = make_verifiers(names, run.config.verify_parameters)
         contexts = [context.verifying.context(run, context.models, verifier.entailment) for verifier in verifiers]
         verification = combined(
             [
@@ -238,8 +239,7 @@ async def finish(state: PipelineState, context: PipelineContext) -> StateUpdate:
         run.degrade(no_answer_reason(solution))
     answer = assemble(run, state.solution, strategy=state.strategy, verification=verification)
     if run.config.require_verified and (verification is None or verification.verdict != "supported"):
-        verdict = verification.verdict if verification is not None else "unchecked"
-        raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}", partial=answer)
+        raise NotVerified(failure_text(verification), partial=answer)
     return {"answer": answer}
 
 
@@ -387,6 +387,7 @@ def combined(results: Sequence[Verification]) -> Verification:
         confidence=min(confidences) if confidences else None,
         claims=tuple(claim for v in results for claim in v.claims),
         verifiers=tuple(name for v in results for name in v.verifiers),
+        note="; ".join(v.note for v in results if v.note),
     )
 
 
@@ -403,11 +404,16 @@ def best_attempt(state: PipelineState, verification: Verification, run: Run) -> 
     return {"solution": previous.solution, "verification": previous.verification}
 
 
-def _quality(verification: Verification) -> tuple[int, float, float]:
-    """Order of attempts: the verdict, then the share of supported claims, then the confidence."""
-    claims = verification.answer_claims
-    supported = sum(claim.verdict == "supported" for claim in claims) / len(claims) if claims else 0.0
-    return -_RANK[verification.verdict], supported, verification.confidence or 0.0
+def _quality(verification: Verification) -> tuple[float, ...]:
+    """Order of attempts: the verdict, fewer refuted claims, more supported ones, fewer open ones, the confidence."""
+    counts = verification.counts
+    return (
+        -_RANK[verification.verdict],
+        -counts.refuted,
+        counts.supported,
+        -counts.open,
+        verification.confidence or 0.0,
+    )
 
 
 def should_repair(state: PipelineState, run: Run) -> bool:

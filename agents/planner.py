@@ -17,11 +17,11 @@ from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, us
 from ..core.types import MAX_CONVERSATION_CHARS, MAX_QUESTION_CHARS, Candidate, Document, Question, Solution
 from ..reasoning.strategy import STRATEGIES, create_strategy, require_tool_support
 from ..serving.profiles.profile import ModelProfile, check_effort
-from ..verify.verifier import VERIFIERS, make_verifier
+from ..verify.entailment.factory import AUTO, LEXICAL, MODEL, resolve_judge
+from ..verify.verifier import VERIFIERS, IncludesVerifier, make_verifier, make_verifiers
 
-JUDGE, LEXICAL = "judge", "lexical"
-BUILT_IN_ENTAILMENTS = (JUDGE, LEXICAL)
-"""Entailment models that need not be loaded: the run's own judge model, and shared words."""
+BUILT_IN_ENTAILMENTS = (MODEL, LEXICAL)
+"""Judges that need not be loaded: the run's own judge model, and shared words."""
 MAX_CHOICES = 26
 
 
@@ -142,6 +142,10 @@ class Planner:
         verifiers = complete_parameters(
             settings.verify, {**base.verifiers, **self._verify_parameters}, verify_parameters
         )
+        has_judge_model = settings.judge_model is not None
+        verifiers = resolve_judges(verifiers, settings, has_judge_model=has_judge_model)
+        if "judge" in complete and hasattr(STRATEGIES.load(settings.strategy), "entailment_model"):
+            complete = with_resolved_judge(complete, settings, has_judge_model=has_judge_model)
         refuse_unused_models(settings, verifiers, overrides)
         is_required = self._require_verified if require_verified is None else require_verified
         if is_required and not settings.verify:
@@ -210,8 +214,40 @@ def complete_parameters(
     return {name: make_verifier(name, {**settings.get(name, {}), **given.get(name, {})})[1] for name in names}
 
 
+def resolve_judges(
+    verifiers: Mapping[str, Mapping[str, Any]], settings: Settings, *, has_judge_model: bool
+) -> dict[str, dict[str, Any]]:
+    """Parameters of verifiers with the judge that "auto" stands for in this run, so that a resumed run keeps it.
+
+    Args:
+        verifiers: The parameters of each verifier, complete.
+        settings: Where files are cached.
+        has_judge_model: Whether the run names a judge model.
+
+    Raises:
+        UnknownName: There is no such judge.
+        UserError: A verifier's judge is `model`, and the run names no judge model.
+    """
+    resolved = {}
+    for name, values in verifiers.items():
+        verifier, complete = make_verifier(name, values)
+        if isinstance(verifier, IncludesVerifier) and values.get("judge") == AUTO:  # one judge serves both
+            complete["judge"] = verifiers.get(verifier.includes, complete).get("judge", AUTO)
+        has_judge = "judge" in complete and values.get("judge") == verifier.entailment
+        resolved[name] = (
+            with_resolved_judge(complete, settings, has_judge_model=has_judge_model) if has_judge else dict(values)
+        )
+    return resolved
+
+
+def with_resolved_judge(parameters: Mapping[str, Any], settings: Settings, *, has_judge_model: bool) -> dict[str, Any]:
+    """Parameters with their field `judge` resolved (see `resolve_judges`)."""
+    judge = resolve_judge(parameters["judge"], settings, has_judge_model=has_judge_model)
+    return {**parameters, "judge": judge}
+
+
 def entailment_of_strategy(strategy: str, parameters: Mapping[str, JsonValue], question: Question) -> str:
-    """The entailment model that a strategy needs to be loaded for a question; empty if none."""
+    """The judge that a strategy needs to be loaded for a question; empty if none."""
     if strategy == GIVEN or not hasattr(STRATEGIES.load(strategy), "entailment_model"):
         return ""  # parameters are checked where they are used
     comparing = getattr(create_strategy(strategy, parameters)[0], "entailment_model", None)
@@ -310,8 +346,8 @@ def models_of(settings: Settings, verify_parameters: VerifyParameters | None = N
 def used_roles(strategy: str, verify: Sequence[str], verify_parameters: VerifyParameters) -> set[str]:
     """The roles that a strategy and some verifiers use, "main" and "jury" among them."""
     used = set(STRATEGIES.load(strategy).roles)
-    for name in verify:
-        used.update(make_verifier(name, verify_parameters.get(name, {}))[0].roles)
+    for verifier in make_verifiers(verify, verify_parameters):
+        used.update(verifier.roles)
     return used
 
 
@@ -363,8 +399,6 @@ def _users_of(role: str) -> str:
     """The strategies and verifiers that use a role, as a hint."""
     strategies = sorted(name for name in STRATEGIES.names() if role in STRATEGIES.load(name).roles)
     verifiers = sorted(name for name in VERIFIERS.names() if role in make_verifier(name, {})[0].roles)
-    if role == "judge":  # with its defaults it uses none
-        verifiers.append("davinci with entailment=judge")
     several = f"{', '.join(strategies[:-1])} or " if strategies[1:] else ""
     others = f", or the verifier {' or '.join(verifiers)}" if verifiers else ""
     return f"take the strategy {several}{strategies[-1]}{others}"

@@ -32,13 +32,13 @@ from ..serving.litellm.limiter import LimiterRegistry
 from ..serving.model import LanguageModel
 from ..serving.model_files.downloads import Progress
 from ..serving.rewards.model import RewardModel
-from ..verify.entailment.factory import load_entailment
+from ..verify.entailment.factory import EMBEDDED, LEXICAL, MODEL, find_embedded, load_entailment
 from ..verify.entailment.judge import JudgeEntailment
 from ..verify.entailment.lexical import LexicalEntailment
 from ..verify.entailment.metered import MeteredEntailment
 from ..verify.entailment.protocol import Entailment
-from ..verify.verifier import VerifierContext, make_verifier
-from .planner import BUILT_IN_ENTAILMENTS, JUDGE, LEXICAL, entailment_of_strategy, uses_role
+from ..verify.verifier import VerifierContext, make_verifiers
+from .planner import BUILT_IN_ENTAILMENTS, entailment_of_strategy, uses_role
 
 
 class CrossLoopLock:
@@ -367,9 +367,16 @@ class VerifierResources:
         return None if entailment is None else MeteredEntailment(entailment, run)
 
     def context(self, run: Run, models: Models, entailment: str) -> VerifierContext:
-        """What a verifier works with in a run, charged to it."""
-        if entailment == JUDGE:
+        """What a verifier works with in a run, charged to it.
+
+        Args:
+            entailment: The name of the verifier's judge, resolved.
+        """
+        second = None
+        if entailment == MODEL:
             model: Entailment = JudgeEntailment(models.judge)
+            embedded = next((name for name in EMBEDDED if name in self.entailments), None)
+            second = None if embedded is None else MeteredEntailment(self.entailments[embedded], run)
         elif entailment == LEXICAL:
             model = LexicalEntailment()
         else:
@@ -377,7 +384,7 @@ class VerifierResources:
         retriever = None if self.retriever is None else MeteredRetriever(self.retriever, run)
         for what in self._degraded():
             run.degrade(f"evidence: {what}")
-        return VerifierContext(run=run, models=models, entailment=model, retriever=retriever)
+        return VerifierContext(run=run, models=models, entailment=model, retriever=retriever, second=second)
 
     def identities(self) -> dict[str, Any]:
         """What a replay needs to know, by role."""
@@ -412,10 +419,13 @@ class VerifierPool:
             ReasonError: An entailment model, a document or an index cannot be opened.
         """
         used: dict[str, Entailment] = {}
-        for name in config.verify:
-            verifier, _ = make_verifier(name, config.verify_parameters.get(name, {}))
+        for verifier in make_verifiers(config.verify, config.verify_parameters):
             if verifier.entailment not in BUILT_IN_ENTAILMENTS:
                 used[verifier.entailment] = await self._entailment(verifier.entailment, settings, progress)
+            elif verifier.entailment == MODEL and (config.evidence or config.question.documents):
+                second = None if used.keys() & set(EMBEDDED) else await asyncio.to_thread(find_embedded, settings)
+                if second is not None:  # it compares its verdicts with the model's
+                    used[second] = await self._entailment(second, settings, progress)
         name = _strategy_entailment(config)
         if name and name not in used:
             with suppress(UserError, BackendUnavailable):  # a strategy works without it and says so

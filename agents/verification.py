@@ -22,9 +22,18 @@ from ..core.types import MAX_QUESTION_CHARS, Answer, Document, Question, RunUsag
 from ..serving.model_files.downloads import Progress
 from ..serving.profiles.profile import ModelProfile
 from ..serving.thoughts import COMMON_TAGS, split_thought
+from ..verify.entailment.factory import LEXICAL, MODEL
 from ..verify.types import ClaimReport
 from ..verify.verifier import Verifier, make_verifier
-from .planner import GIVEN, LEXICAL, NO_QUESTION, complete_parameters, given_parameters, given_text, verifier_uses_jury
+from .planner import (
+    GIVEN,
+    NO_QUESTION,
+    complete_parameters,
+    given_parameters,
+    given_text,
+    resolve_judges,
+    verifier_uses_jury,
+)
 from .reasoner import Reasoner, SyncBridge
 
 MAX_ANSWER_CHARS = 2_000_000
@@ -105,8 +114,9 @@ async def averify_text(
         evidence: Files, directories and saved indexes to verify it against; empty is the setting.
         parameters: The verifier's parameters that differ from the settings.
         settings: Settings instead of those of environment and files.
-        model: The language model, if the parameters need one (`entailment="judge"`, `claims="model"`, origins by
-            "context" or "whitebox"); None is the setting. Otherwise none is loaded.
+        model: The language model that judges the evidence, unless the parameters name another judge, and that splits
+            claims and finds origins if they ask for it (`claims="model"`, origins by "context" or "whitebox"); None is
+            the setting, which judges only if it is `judge_model`, or if the parameters have `judge="model"`.
         jurors: The models of the jury, for a verifier that uses one; None is the setting, or else the main model.
         budget: Limits of the run.
         programs_only: Verify without any document: claims that no program can check are "not enough evidence".
@@ -181,10 +191,15 @@ def plan_verification(
             "there is nothing to verify the answer against",
             hint="give documents or evidence (--docs, --index), or set programs_only (--programs-only)",
         )
+    if has_no_evidence:  # nothing will be judged: no model is loaded for it
+        complete = {
+            name: values | ({"judge": LEXICAL} if "judge" in values else {}) for name, values in complete.items()
+        }
+    asks_for_model = any(values.get("judge") == MODEL for values in complete.values())
+    has_judge_model = model is not None or settings.judge_model is not None or asks_for_model
+    complete = resolve_judges(complete, settings, has_judge_model=has_judge_model)
     models: dict[str, str] = {}
     for name, values in complete.items():
-        if has_no_evidence and "entailment" in values:
-            values["entailment"] = LEXICAL  # nothing will be classified: no model is loaded for it
         models |= _models(make_verifier(name, values)[0], settings, model)
     config = RunConfig(
         question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents)),

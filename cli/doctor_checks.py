@@ -83,6 +83,8 @@ async def run_checks(
             yield check
         report("embedding texts")
         yield await check_embedding(settings, pull)
+        report("judging claims")
+        yield await check_judge(settings, pull)
     if not is_local and not settings.model.startswith(VLLM):
         yield await check_provider(settings)
     yield await check_vllm(settings, pull=pull, quick=quick, report=report)
@@ -394,3 +396,35 @@ async def check_provider(settings: Settings) -> Check:
         "ok",
         f"{settings.model} would be called at {target.endpoint}; it was not, since that could cost money",
     )
+
+
+async def check_judge(settings: Settings, pull: bool) -> Check:
+    """Which judge verifies claims by default; an embedded one judges two claims."""
+    from ..verify.entailment.factory import AUTO, MODEL, SMALL, find_embedded, load_entailment, resolve_judge
+    from ..verify.entailment.protocol import Pair
+
+    judge = resolve_judge(AUTO, settings, has_judge_model=settings.judge_model is not None)
+    if judge == MODEL:
+        return Check("judge", "ok", f"{AUTO} is the judge model {settings.judge_model}, which is not called here")
+    if find_embedded(settings) is None and not pull:
+        return Check("judge", "note", f"{AUTO} is {judge}, which is not on this machine yet", "reason doctor --pull")
+    text = "The bridge was opened in June 1926."
+    started = time.monotonic()
+    try:
+        entailment = await load_entailment(judge, settings)
+        try:
+            same, other = await entailment.judge([Pair(text, text), Pair(text, "The bridge was opened in June 1931.")])
+        finally:
+            await entailment.aclose()
+    except BackendUnavailable as e:
+        return Check("judge", "fail" if pull else "note", e.message, e.hint)
+    except ReasonError as e:
+        return Check("judge", "fail", e.message, e.hint)
+    if same is None or other is None:
+        return Check("judge", "fail", f"{judge} judged nothing")
+    detail = (
+        f"{AUTO} is {judge}: supported with {same.supports:.2f} by the same sentence, with {other.supports:.2f} by one "
+        f"with another year ({time.monotonic() - started:.1f} s)"
+    )
+    hint = "the larger judge is not on this machine; --verify-set davinci.judge=base downloads it once"
+    return Check("judge", "ok" if same.supports > other.supports else "fail", detail, hint if judge == SMALL else "")

@@ -174,7 +174,11 @@ class ReasoningOptions:
     small_model: SmallModel = None
     judge_model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Model that judges candidates.", rich_help_panel=REASONING),
+        typer.Option(
+            metavar="NAME",
+            help="Model that judges candidates, and claims by their evidence.",
+            rich_help_panel=REASONING,
+        ),
     ] = None
     reward_model: RewardModel = None
     jurors: Jurors = field(default_factory=list)

@@ -36,7 +36,7 @@ EXAMPLES = """
 
 reason verify --answer answer.txt --docs handbook.pdf --docs notes/
 some-model "Who wrote it?" | reason verify --answer - --question "Who wrote it?" --docs report.md
-reason verify --answer answer.txt --index wiki-index --entailment judge -m openai/gpt-4o-mini
+reason verify --answer answer.txt --index wiki-index -m openai/gpt-4o-mini
 reason verify --answer answer.txt --docs notes/ --html checked.html --require-verified
 reason verify --answer sums.txt --programs-only
 
@@ -95,11 +95,12 @@ class VerifyOptions:
         str,
         typer.Option(metavar="NAME", help="Verifier; [b]reason verifiers[/b] lists them.", rich_help_panel=REASONING),
     ] = "davinci"
-    entailment: Annotated[
+    judge: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Entailment model: embedded, lexical, judge, nli/… or minicheck/…. (default: the verifier's)",
+            help="Judge of the evidence: auto, model, base, small, lexical, nli/…, minicheck/… or cross/…. Auto is the "
+            "model of -m if given, else base if it is on this machine, else small. (default: the verifier's)",
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -119,7 +120,7 @@ class VerifyOptions:
             "--model",
             "-m",
             metavar="NAME",
-            help="Language model, for verifiers that judge or split claims with one.",
+            help="Language model that judges the evidence, and splits claims where asked to.",
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -158,6 +159,7 @@ def verify(options: VerifyOptions) -> None:
     from ..agents.planner import verifier_uses_jury
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
+    from ..core.verdicts import failure_text
     from .inputs import parse_parameters
 
     text = read_answer(options.answer)
@@ -165,10 +167,10 @@ def verify(options: VerifyOptions) -> None:
     check_indexes(options.index)
     evidence = [str(path.expanduser().absolute()) for path in (*options.docs, *options.index)]
     parameters = parse_parameters(options.parameters)
-    if options.entailment is not None:
-        if "entailment" in parameters:
-            raise UserError("--entailment and --set entailment=… exclude each other", hint="use one of them")
-        parameters["entailment"] = options.entailment
+    if options.judge is not None:
+        if "judge" in parameters:
+            raise UserError("--judge and --set judge=… exclude each other", hint="use one of them")
+        parameters["judge"] = options.judge
     limits = {**(options.budget.limits or {}), **(without_none(reward_calls=options.budget_passes) or {})}
     settings = load_settings(budget=limits or None, store=options.store, local=options.engine.local)
     if (
@@ -203,9 +205,8 @@ def verify(options: VerifyOptions) -> None:
             settings.budget,
         )
         write_page(verified)
-    verdict = verified.verification.verdict
-    if options.require_verified and verdict != "supported":
-        raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}")
+    if options.require_verified and verified.verification.verdict != "supported":
+        raise NotVerified(failure_text(verified.verification))
     if any(report.reason == "unchecked" for report in verified.reports):
         raise typer.Exit(4)
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic import Field, JsonValue, StringConstraints, computed_field, field_validator, model_validator
 
 from .messages import (
     TOOL_CHOICE_AUTO,
@@ -102,6 +103,38 @@ class Evidence(Frozen):
     end: int | None = None
 
 
+def merge_evidence(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """The evidence, each sentence once: equal and overlapping spans of a source become one, where the first was."""
+    merged: list[Evidence] = []
+    for span in evidence:
+        overlapping = [other for other in merged if _union(other, span) is not None]
+        for other in overlapping:
+            span = _union(other, span) or span
+        position = merged.index(overlapping[0]) if overlapping else len(merged)
+        merged = [other for other in merged if other not in overlapping]
+        merged.insert(position, span)
+    return tuple(merged)
+
+
+def _union(a: Evidence, b: Evidence) -> Evidence | None:
+    """Two spans of a source as one; None if they do not overlap, or if that is unknown."""
+    if a == b:
+        return a
+    if a.source != b.source:
+        return None
+    if a.start is None or b.start is None:
+        if b.text in a.text:
+            return a
+        return b if a.text in b.text else None
+    first, second = (a, b) if (a.start, -len(a.text)) <= (b.start, -len(b.text)) else (b, a)
+    offset = (second.start or 0) - (first.start or 0)
+    overlap = first.text[offset:]
+    if not overlap or not (second.text.startswith(overlap) or overlap.startswith(second.text)):
+        return None
+    text = first.text + second.text[len(overlap) :]
+    return Evidence(source=a.source, text=text, start=first.start, end=(first.start or 0) + len(text))
+
+
 class Step(Frozen):
     """One step of a chain of reasoning.
 
@@ -175,24 +208,60 @@ class Solution(Frozen):
         return None if self.chosen is None else self.candidates[self.chosen]
 
 
+AgreementLabel = Literal["consistent", "uncertain", "contradicted"]
+
+
+class Agreement(Frozen):
+    """How far the jurors agree with a claim. Agreement is no evidence, and never part of a verdict.
+
+    Attributes:
+        label: What the jury as a whole says of it.
+        support: Jurors whose answers state the claim.
+        contradict: Jurors whose answers contradict it.
+        silent: Jurors whose answers do neither.
+    """
+
+    label: AgreementLabel
+    support: int = Field(ge=0)
+    contradict: int = Field(ge=0)
+    silent: int = Field(ge=0)
+
+    @property
+    def text(self) -> str:
+        """In words: `2 of 3 jurors agree, 1 disagrees (not evidence)`."""
+        jurors = self.support + self.contradict + self.silent
+        if not self.support and not self.contradict:
+            return "no juror mentions it (not evidence)"
+        agree = f"{self.support} of {jurors} {'juror' if jurors == 1 else 'jurors'} agree{'s' if jurors == 1 else ''}"
+        others = f", {self.contradict} disagree{'s' if self.contradict == 1 else ''}" if self.contradict else ""
+        return f"{agree}{others} (not evidence)"
+
+
 class CheckedClaim(Frozen):
     """One claim with its verdict. A decisive verdict without an evidence span cannot be constructed.
 
     Attributes:
         text: The claim, self-contained.
-        confidence: Calibrated probability of the most likely label; None if nothing was judged.
-        evidence: The decisive spans.
+        confidence: Calibrated probability that the verdict is right; with `lean`, that the evidence decides the claim
+            as `lean` says. None if nothing was judged, and of a disputed claim.
+        lean: What the evidence suggests with a probability below the threshold; only of `not_enough_evidence`.
+        needed: The threshold, the probability that `lean` needs to be the verdict; None without `lean`.
+        evidence: The spans that show the verdict, or come closest to deciding the claim. Equal and overlapping spans
+            are merged.
         note: Why the verdict is not more certain, or what a program computed; empty if there is nothing to add.
         start: First character of the claim within the text of its part; None if unknown.
         end: One past the last character.
         probs: Calibrated probabilities that the evidence supports, refutes, does neither; None if nothing was judged.
         origins: Parts of the run that it came from, by name, as far as they were attributed.
         part: Whether the answer states it, or only the thought before it, which never decides about the answer.
+        agreement: How far jurors agree with it, which is no evidence; None without a jury.
     """
 
     text: str
     verdict: Verdict
     confidence: Probability | None = None
+    lean: Literal["supported", "refuted"] | None = None
+    needed: Probability | None = None
     evidence: tuple[Evidence, ...] = ()
     note: str = ""
     start: int | None = None
@@ -200,6 +269,12 @@ class CheckedClaim(Frozen):
     probs: tuple[Probability, Probability, Probability] | None = None
     origins: tuple[str, ...] = ()
     part: Literal["answer", "thought"] = Field(default="answer", exclude_if=lambda value: value == "answer")
+    agreement: Agreement | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @field_validator("evidence")
+    @classmethod
+    def _each_sentence_once(cls, evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+        return merge_evidence(evidence)
 
     @model_validator(mode="after")
     def _decisive_needs_evidence(self) -> Self:
@@ -207,21 +282,75 @@ class CheckedClaim(Frozen):
             raise ValueError(f"a verdict {self.verdict!r} needs at least one evidence span")
         return self
 
+    @model_validator(mode="after")
+    def _lean_is_below_its_threshold(self) -> Self:
+        if self.lean is None and self.needed is None:
+            return self
+        if self.lean is None or self.needed is None or self.confidence is None or self.confidence > self.needed:
+            raise ValueError(
+                f"lean={self.lean!r} needs a confidence and a threshold above it, got confidence={self.confidence} and "
+                f"needed={self.needed}"
+            )
+        if self.verdict != "not_enough_evidence":
+            raise ValueError(f"only a claim without enough evidence has a lean, got {self.verdict!r}")
+        return self
+
+
+class ClaimCounts(Frozen):
+    """Numbers of claims.
+
+    Attributes:
+        supported: Claims that the evidence states.
+        refuted: Claims that it contradicts.
+        open: All others: not enough evidence, disputed, unchecked, unparsed.
+    """
+
+    supported: int = 0
+    refuted: int = 0
+    open: int = 0
+
+    @property
+    def total(self) -> int:
+        """All claims."""
+        return self.supported + self.refuted + self.open
+
+
+def count_claims(claims: Sequence[CheckedClaim]) -> ClaimCounts:
+    """The claims by what is known of them."""
+    supported = sum(claim.verdict == "supported" for claim in claims)
+    refuted = sum(claim.verdict == "refuted" for claim in claims)
+    return ClaimCounts(supported=supported, refuted=refuted, open=len(claims) - supported - refuted)
+
 
 class Verification(Frozen):
     """The verifiers' result for an answer.
 
     Attributes:
         verdict: Over the complete answer; "unchecked" if no verifier ran.
-        confidence: Calibrated P(the answer is right); None if no verifier estimates it.
+        confidence: P(the answer is right); None if no verifier estimates it. Of the claims there are `counts`.
         claims: The claims, in order of the answer, and after them those of the thought, if they were checked.
         verifiers: Names of the verifiers that ran.
+        note: What a reader should know about how it was verified ("judges agree on 7 of 8 claims"); often empty.
     """
 
     verdict: Verdict = "unchecked"
     confidence: Probability | None = None
     claims: tuple[CheckedClaim, ...] = ()
     verifiers: tuple[str, ...] = ()
+    note: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_follow_from_claims(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if name != "counts"}
+        return data
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def counts(self) -> ClaimCounts:
+        """Claims of the answer: supported, refuted, open. In JSON too, where it is ignored on input."""
+        return count_claims(self.answer_claims)
 
     @property
     def answer_claims(self) -> tuple[CheckedClaim, ...]:

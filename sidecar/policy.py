@@ -50,10 +50,10 @@ OPERATOR_PARAMETERS: dict[str, frozenset[str]] = {
     "router": frozenset(),
     "calibration": frozenset(),
     "reliability": frozenset(),
-    "fusion": frozenset(),
+    "verdicts": frozenset({"none"}),
     "weights": frozenset(),
     "navigator": frozenset({"default"}),
-    "entailment": frozenset({"embedded", "lexical", "judge"}),
+    "judge": frozenset({"auto", "model", "base", "small", "lexical"}),
 }
 """Parameters that name a file or model on the server, with the values that any caller may set."""
 

@@ -17,6 +17,7 @@ from ..core.events import Event, RunFailed, RunFinished
 from ..core.run import Run, RunConfig, read_config
 from ..core.store.protocol import RunRecord, RunStatus, RunStore
 from ..core.types import Answer
+from ..core.verdicts import failure_text
 from .auth import Caller
 from .error_objects import error_from, stored_error_object
 from .event_buffer import PAGE_SIZE, EventBuffer
@@ -110,10 +111,9 @@ def stored_answer(record: RunRecord) -> Answer:
         raise error_from(stored_error_object(record.error or {}), partial=answer)
     if record.status == "interrupted" or answer is None:
         raise Cancelled("the run was stopped before it finished", partial=answer)
-    if read_config(record).require_verified:
-        verdict = "unchecked" if answer.verification is None else answer.verification.verdict
-        if verdict != "supported":
-            raise NotVerified(f"the answer is not verified: {verdict.replace('_', ' ')}", partial=answer)
+    verification = answer.verification
+    if read_config(record).require_verified and (verification is None or verification.verdict != "supported"):
+        raise NotVerified(failure_text(verification), partial=answer)
     return answer
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from ...core.types import Answer, Evidence, RoleUsage, RunUsage
+from ...core.verdicts import verdict_name
 from .claims import print_checked
 from .console import err, one_line, out, say, truncate, write_line
 
@@ -98,7 +99,7 @@ def summary(answer: Answer) -> Text:
         suffix = "" if calibrated is None else f" (calibrated {calibrated:.2f})"
         facts.append(f"confidence {answer.confidence:.2f}{suffix}")
     if answer.verification is not None and answer.verification.verdict != "unchecked":
-        facts.append(answer.verification.verdict.replace("_", " "))
+        facts.append(verdict_name(answer.verification.verdict))
     usage = answer.usage
     stored = f" ({usage.replayed_tokens:,} from the store)" if usage.replayed_tokens else ""
     thinking = f", {usage.thinking_tokens:,} of them thinking" if usage.thinking_tokens else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
-from ...core.types import CheckedClaim, Verdict, Verification
+from ...core.types import CheckedClaim, Evidence, Verdict, Verification, count_claims
+from ...core.verdicts import counts_text, is_computed, verdict_name, verdict_text
 from .console import one_line, out, printable, truncate
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ class TextSegment(NamedTuple):
     ends: tuple[int, ...]
 
 
-def verdict_text(verdict: Verdict) -> str:
-    """A verdict as readable text."""
-    return verdict.replace("_", " ")
-
-
 def split_at_claims(text: str, claims: Sequence[CheckedClaim]) -> list[TextSegment]:
     """The answer, split at the boundaries of its claims. Claims without a valid position in it are ignored."""
     spans = [
@@ -67,17 +63,6 @@ def split_at_claims(text: str, claims: Sequence[CheckedClaim]) -> list[TextSegme
         by_severity = sorted(inside, key=lambda n: (-_SEVERITY.index(claims[n].verdict), n))
         segments.append(TextSegment(text[start:end], tuple(by_severity), tuple(sorted(ends.get(end, ())))))
     return segments
-
-
-def count_verdicts(claims: Sequence[CheckedClaim]) -> str:
-    """The number of claims by verdict: `2 of 3 claims supported, 1 refuted`."""
-    total = len(claims)
-    if not total:
-        return "no claim can be checked"
-    counts = {v: sum(c.verdict == v for c in claims) for v in _SEVERITY}
-    others = [f"{count} {verdict_text(v)}" for v, count in reversed(counts.items()) if count and v != "supported"]
-    plural = "claim" if total == 1 else "claims"
-    return ", ".join([f"{counts['supported']} of {total} {plural} supported", *others])
 
 
 def source_with_span(source: str, start: int | None, end: int | None) -> str:
@@ -112,31 +97,29 @@ def answer_with_marks(text: str, claims: Sequence[CheckedClaim]) -> Text:
 
 
 def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_evidence: bool = True) -> None:
-    """Print the claims with number, verdict and confidence, and below each its evidence.
+    """Print the claims with number, verdict and probability, and below each the reason for doubt and the evidence.
 
     Those of the thought come last, under a heading of their own.
 
     Args:
         console: The console.
         claims: The claims.
-        all_evidence: Whether all quotations are shown; else only the first of each claim that is not supported.
+        all_evidence: Whether all quotations and origins are shown; else only the first quotation of each claim, and
+            both sides of a dispute.
     """
     width = len(str(len(claims))) + 3
     indent = width if console.width >= _MIN_INDENTED_WIDTH else 0
     first_of_thought = next((n for n, claim in enumerate(claims, 1) if claim.part == "thought"), None)
     for number, claim in enumerate(claims, 1):
         if number == first_of_thought:
-            of_thought = [claim for claim in claims if claim.part == "thought"]
-            heading = f"in the thought, which does not count for the verdict: {count_verdicts(of_thought)}"
+            of_thought = count_claims([claim for claim in claims if claim.part == "thought"])
+            heading = f"in the thought, which does not count for the verdict: {counts_text(of_thought)}"
             console.print(Text(heading, "dim"), soft_wrap=True)
-        head = Text(verdict_text(claim.verdict), STYLES[claim.verdict])
-        if claim.confidence and claim.verdict not in ("unchecked", "unparsed"):
-            head.append(f" {claim.confidence:.2f}", "dim")
-        head.append(f"  {one_line(claim.text)}")
+        head = Text.assemble((verdict_text(claim), STYLES[claim.verdict]), f"  {one_line(claim.text)}")
         first = f"{f'[{number}]':>{width - 1}} "
         if not indent:
             head = Text.assemble((first, "dim"), head)
-        for text in (head, *_evidence_lines(claim, all_evidence)):
+        for text in (head, *_details(claim, all_evidence)):
             for line in text.wrap(console, max(1, console.width - indent)):
                 line.rstrip()
                 console.print(Text.assemble((first if indent else "", "dim"), line), soft_wrap=True)
@@ -161,28 +144,40 @@ def print_verification(verified: TextVerification) -> None:
 
 
 def print_checked(console: Console, verification: Verification) -> None:
-    """Print the verdict and the claims in short, below an answer."""
+    """Print the verdict and the claims, each with one quotation, below an answer."""
     console.print(summary_line(verification), soft_wrap=True)
     print_claims(console, verification.claims, all_evidence=False)
 
 
 def summary_line(verification: Verification) -> Text:
-    """The overall verdict: `refuted: 1 of 3 claims supported, 1 refuted, 1 not enough evidence`."""
-    line = Text(verdict_text(verification.verdict), STYLES[verification.verdict])
-    line.append(f": {count_verdicts(verification.answer_claims)}")
+    """The overall verdict: `refuted: 6 of 8 claims supported, 1 refuted, 1 open`."""
+    line = Text.assemble((verdict_name(verification.verdict), STYLES[verification.verdict]))
+    line.append(f": {counts_text(verification.counts)}")
     if verification.confidence is not None:
         line.append(f"; confidence {verification.confidence:.2f}")
+    if verification.note:
+        line.append(f"; {one_line(verification.note)}", "dim")
     return line
 
 
-def _evidence_lines(claim: CheckedClaim, all_evidence: bool) -> Iterator[Text]:
-    shown = claim.evidence if all_evidence else claim.evidence[: claim.verdict != "supported"]
-    by_program = claim.evidence[:1] and claim.evidence[0].source == "program"
-    for evidence in () if by_program else shown:
-        quote = truncate(one_line(evidence.text), MAX_QUOTE_CHARS)
-        source = source_with_span(one_line(evidence.source), evidence.start, evidence.end)
-        yield Text.assemble((source, "cyan"), f' "{quote}"')
-    if claim.note and (all_evidence or claim.verdict != "supported"):
-        yield Text(f"program: {one_line(claim.note)}" if by_program else one_line(claim.note), "dim")
+def _details(claim: CheckedClaim, all_evidence: bool) -> Iterator[Text]:
+    """Why the verdict is not more certain, each sentence that shows it once, and the claim's origins."""
+    if claim.note:
+        yield Text(one_line(claim.note), "dim")
+    if not is_computed(claim):
+        max_quotes = None if all_evidence else 2 if claim.verdict == "disputed" else 1
+        for quote, sources in islice(_sources_by_quote(claim.evidence).items(), max_quotes):
+            yield Text.assemble((", ".join(sources), "cyan"), f' "{quote}"')
+    if claim.agreement is not None:
+        yield Text(claim.agreement.text, "dim")
     if all_evidence and claim.origins:
         yield Text(f"from {one_line(', '.join(claim.origins))}", "dim")
+
+
+def _sources_by_quote(evidence: Sequence[Evidence]) -> dict[str, list[str]]:
+    """The quotations in order, each with all places that have it."""
+    sources: dict[str, list[str]] = {}
+    for span in evidence:
+        quote = truncate(one_line(span.text), MAX_QUOTE_CHARS)
+        sources.setdefault(quote, []).append(source_with_span(one_line(span.source), span.start, span.end))
+    return sources

@@ -43,6 +43,7 @@ from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.settings import CHAIR
 from ...core.types import Candidate
+from ...core.verdicts import counts_text, verdict_name
 from ...reasoning.sampling import SamplingConfig
 from ...reasoning.strategy import STRATEGIES
 from ..error_objects import INTERNAL, error_object, make_error_object
@@ -195,7 +196,7 @@ def line_of(event: Event) -> str:
         case ClaimChecked(index=index, report=report):
             return f"Claim {index + 1}: {str(report.get('verdict', 'unchecked')).replace('_', ' ')}."
         case VerificationFinished(verification=verification):
-            return f"Verification: {verification.verdict.replace('_', ' ')}."
+            return f"Verification: {verdict_name(verification.verdict)}, {counts_text(verification.counts)}."
         case Degraded(what=what):
             return f"Note: {what}."
         case BudgetExhausted(kind="user"):

@@ -23,7 +23,7 @@ END = "\x03"
 
 OTHERS = {"auto", "question-router", "rlot", "logprob", "rag"}
 """Strategies that need a trained file, choices, or knowledge."""
-LEXICAL = {"davinci": {"entailment": "lexical"}}
+LEXICAL = {"davinci": {"judge": "lexical"}}
 PARAMETERS = {"hogwild": {"any_model": True}}
 
 

@@ -39,7 +39,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
 @pytest.fixture(params=[(), ("davinci",)], ids=["brief", "with checkpoints"])
 def reasoner(request: pytest.FixtureRequest, model: ScriptedModel, tmp_path: Any) -> Reasoner:
     settings = Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
-    lexical = {"davinci": {"entailment": "lexical"}} if request.param else None
+    lexical = {"davinci": {"judge": "lexical"}} if request.param else None
     return Reasoner(settings=settings, verify=request.param, verify_parameters=lexical)
 
 

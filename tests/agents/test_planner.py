@@ -41,7 +41,7 @@ def test_options_of_a_run_do_not_change_the_reasoner(settings):
         judge_model="judge",
         parameters={"max_tokens": 60},
         verify=("davinci",),
-        verify_parameters={"davinci": {"k": 7, "entailment": "judge"}},
+        verify_parameters={"davinci": {"k": 7, "judge": "model"}},
         repairs=2,
         budget={"seconds": 3},
         seed=8,
@@ -78,7 +78,7 @@ def test_a_jury_is_chosen_per_run(settings):
     ("role", "said", "who"),
     [
         ("small_model", "uses no small model, so it cannot use the small model x", "cascade, glimprouter"),
-        ("judge_model", "uses no judge, so it cannot use the judge x", "davinci with entailment=judge"),
+        ("judge_model", "uses no judge, so it cannot use the judge x", "davinci"),
         ("reward_model", "uses no reward model, so it cannot use the reward model x", "best-of-n"),
     ],
 )
@@ -97,10 +97,40 @@ def test_unused_models_are_refused_and_those_of_the_settings_left_out(settings, 
 
 def test_the_parameters_of_a_run_decide_whether_the_judge_is_used(settings):
     reasoner = Reasoner(settings=settings)
-    judged = {"verify": ("davinci",), "verify_parameters": {"davinci": {"entailment": "judge"}}}
+    judged = {"verify": ("davinci",), "verify_parameters": {"davinci": {"judge": "model"}}}
     assert reasoner.plan("?", judge_model="x", **judged).models == {"main": "main", "judge": "x"}
-    with pytest.raises(UserError, match="uses no judge"):
-        reasoner.plan("?", judge_model="x", verify=("davinci",))
+    for judge in ("small", "lexical"):
+        with pytest.raises(UserError, match="uses no judge"):
+            reasoner.plan("?", judge_model="x", verify=("davinci",), verify_parameters={"davinci": {"judge": judge}})
+
+
+@pytest.mark.parametrize(("base_is_here", "embedded"), [(True, "base"), (False, "small")])
+def test_the_judge_that_auto_stands_for_is_part_of_the_plan(settings, monkeypatch, base_is_here, embedded):
+    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: base_is_here)
+    reasoner = Reasoner(settings=settings, verify=("davinci", "edgejury"))
+
+    def planned(config):
+        return config.models, {name: values["judge"] for name, values in config.verify_parameters.items()}
+
+    # the main model is nobody's judge by default: it would judge its own answers
+    assert planned(reasoner.plan("?")) == ({"main": "main"}, {"davinci": embedded, "edgejury": embedded})
+    named = ({"main": "main", "judge": "x"}, {"davinci": "model", "edgejury": "model"})
+    assert planned(reasoner.plan("?", judge_model="x")) == named
+    assert planned(Reasoner(settings=settings, judge_model="x", verify=("davinci", "edgejury")).plan("?")) == named
+    of_settings = Reasoner(settings=settings.model_copy(update={"judge_model": "x"}), verify=("davinci", "edgejury"))
+    assert planned(of_settings.plan("?")) == named
+    jury = reasoner.plan("?", strategy="edgejury", verify=())
+    assert jury.parameters["judge"] == embedded
+
+
+def test_a_judge_model_that_is_not_named_and_a_judge_that_does_not_exist_are_refused(settings):
+    reasoner = Reasoner(settings=settings, verify=("davinci",))
+    with pytest.raises(UserError, match="needs a judge model, and none is named") as unnamed:
+        reasoner.plan("?", verify_parameters={"davinci": {"judge": "model"}})
+    assert "--judge-model" in unnamed.value.hint
+    with pytest.raises(UnknownName, match="unknown judge 'smal'") as unknown:
+        reasoner.plan("?", verify_parameters={"davinci": {"judge": "smal"}})
+    assert unknown.value.nearest == ("small",)
 
 
 @pytest.mark.parametrize(

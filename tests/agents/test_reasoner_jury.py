@@ -23,7 +23,7 @@ from support.scripted_entailment import ScriptedEntailment
 from support.scripted_jury import CAPITAL, OPEN, ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel, replies
 
-LEXICAL = {"entailment": "lexical"}
+LEXICAL = {"judge": "lexical"}
 
 
 @pytest.fixture
@@ -137,7 +137,8 @@ async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings
 
     for name in models:
         models[name] = model(ScriptedJuror(said, chair=lambda prompt: rules(said(prompt))(prompt)), name)
-    verifying = {"verify": ["davinci"], "verify_parameters": {"davinci": LEXICAL}}
+    decided = LEXICAL | {"verdicts": "none", "threshold": 0.5}
+    verifying = {"verify": ["davinci"], "verify_parameters": {"davinci": decided}}
     async with jury(settings, parameters=LEXICAL, **verifying) as reasoner:
         answer = await reasoner.aask(OPEN, documents=[facts])
     assert answer.text == "Ben Dale wrote the timetable."
@@ -185,10 +186,11 @@ def test_roles_and_settings_are_inverse():
         True,
     ]
     assert used_roles("edgejury", (), {}) == {"main", "jury", "chair", "judge"}
-    assert used_roles("cot", ("edgejury",), {}) == {"main", "jury"}
-    judged = {"davinci": {"entailment": "judge"}}
+    small, judged = {"davinci": {"judge": "small"}}, {"davinci": {"judge": "model"}}
+    assert used_roles("cot", ("edgejury",), {"edgejury": {"judge": "small"}}) == {"main", "jury"}
+    assert used_roles("cot", ("edgejury", "davinci"), small) == {"main", "jury"}
     assert used_roles("cot", ("edgejury", "davinci"), judged) == {"main", "jury", "judge"}
-    assert used_roles("cot", ("davinci",), {}) == {"main"}
+    assert used_roles("cot", ("davinci",), small) == {"main"}
 
 
 async def test_a_strategy_without_a_jury_ignores_the_jurors_of_the_settings(opened, settings):
@@ -199,11 +201,11 @@ async def test_a_strategy_without_a_jury_ignores_the_jurors_of_the_settings(open
     assert (answer.answer, answer.usage.model_calls) == ("B", 1)
 
 
-async def test_open_answers_are_compared_by_the_named_entailment_and_replayed(opened, settings, monkeypatch):
+async def test_open_answers_are_compared_by_the_named_judge_and_replayed(opened, settings, monkeypatch):
     models, _ = opened
     for name in models:
         models[name] = model(ScriptedJuror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
-    judge = ScriptedEntailment(lambda pair: Support(0.8, 0.1, 0.1), name="embedded")
+    judge = ScriptedEntailment(lambda pair: Support(0.8, 0.1, 0.1), name="small")
     asked = []
 
     async def load_entailment(name, settings, **_):
@@ -218,7 +220,7 @@ async def test_open_answers_are_compared_by_the_named_entailment_and_replayed(op
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         closed = await reasoner.aask(CAPITAL.model_copy(update={"choices": ("yes", "no")}))
-    assert asked == ["embedded"]
+    assert asked == ["small"]
     assert answer.confidence == pytest.approx(4 / 5)
     assert (answer.usage.reward_calls, closed.usage.reward_calls) == (1, 0)  # equal pairs are judged once
     assert len(judge.calls) == 1
@@ -227,7 +229,7 @@ async def test_open_answers_are_compared_by_the_named_entailment_and_replayed(op
     assert (again.confidence, again.usage.reward_calls, len(judge.calls)) == (answer.confidence, 1, 1)
 
 
-async def test_the_comparing_entailment_may_be_unavailable(opened, settings, monkeypatch):
+async def test_the_comparing_judge_may_be_unavailable(opened, settings, monkeypatch):
     models, _ = opened
     for name in models:
         models[name] = model(ScriptedJuror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
@@ -240,5 +242,5 @@ async def test_the_comparing_entailment_may_be_unavailable(opened, settings, mon
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         again = await reasoner.areplay(answer.run_id)
-    assert any("compared by words: the entailment embedded is not available" in what for what in answer.degraded)
+    assert any("compared by words: the judge small is not available" in what for what in answer.degraded)
     assert answer.confidence == again.confidence == pytest.approx(4 / 5)

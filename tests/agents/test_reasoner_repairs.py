@@ -13,7 +13,7 @@ from support.scripted_model import END, ScriptedModel
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 WRONG = "Barcelona is the capital of Spain."
 RIGHT = "Madrid is the capital of Spain."
-PARAMETERS = {"davinci": {"entailment": "lexical"}}
+PARAMETERS = {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}}
 
 
 def answering(reply):
@@ -157,6 +157,32 @@ async def test_a_failing_model_leaves_the_first_answer(asking, monkeypatch):
     assert stages(sink).count("repair") == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ("{paris} {berlin} {lyon} {barcelona}", "{paris} {barcelona}", "second"),  # fewer refuted claims
+        ("{paris} {barcelona}", "{paris} {berlin} {lyon}", "second"),  # more supported ones
+        ("{paris} {snow} {trees}", "{paris} {snow}", "second"),  # fewer open ones
+        ("{paris} {barcelona}", "{paris} {lyon} {barcelona}", "first"),
+        ("{paris} {berlin} {barcelona}", "{paris} {barcelona}", "first"),
+    ],
+)
+async def test_of_two_attempts_with_one_verdict_the_claims_decide(asking, first, second, kept):
+    claims = {
+        "paris": "Paris is the capital of France.",
+        "berlin": "Berlin is the capital of Germany.",
+        "lyon": "Lyon is the capital of France.",
+        "barcelona": WRONG,
+        "snow": "Rabbits dream of snow.",
+        "trees": "Foxes climb tall trees.",
+    }
+    texts = {"first": first.format(**claims), "second": second.format(**claims)}
+    answer, _, sink = await asking(lambda prompt: texts["second" if "<check>" in prompt else "first"])
+    verdicts = [e.verification.verdict for e in sink.of_type("verification.finished")]
+    assert verdicts[0] == verdicts[1]
+    assert answer.text == texts[kept]
+
+
 async def test_an_answer_without_any_evidence_is_not_repaired(asking):
     answer, _, sink = await asking(lambda _: "Rabbits dream of snow.", repairs=3)
     assert answer.verification.verdict == "not_enough_evidence"
@@ -164,7 +190,7 @@ async def test_an_answer_without_any_evidence_is_not_repaired(asking):
 
 
 async def test_a_verified_answer_can_be_required(asking, settings, monkeypatch):
-    with pytest.raises(NotVerified, match="the answer is not verified: refuted") as raised:
+    with pytest.raises(NotVerified, match="not verified: claim 1, “Barcelona is .+”: refuted") as raised:
         await asking(lambda _: WRONG, require_verified=True)
     assert raised.value.partial.text == WRONG
     assert raised.value.partial.verification.verdict == "refuted"

@@ -30,7 +30,7 @@ from support.scripted_model import ScriptedModel, replies
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 ANSWER = "Paris is the capital of France. Barcelona is the capital of Spain. Rabbits dream of snow. 17 * 23 = 391."
 VERDICTS = ["supported", "refuted", "not_enough_evidence", "supported"]
-LEXICAL = {"entailment": "lexical"}
+LEXICAL = {"judge": "lexical", "verdicts": "none", "threshold": 0.5}
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_several_files_are_searched_as_one(settings, tmp_path, no_model):
 
 
 async def test_the_run_is_stored_and_replays_without_loading_anything(settings, facts, judging, monkeypatch, no_model):
-    parameters = {"entailment": "nli/scripted"}
+    parameters = {"judge": "nli/scripted"}
     first = await averify_text(ANSWER, evidence=[facts], parameters=parameters, settings=settings)
     facts.unlink()
 
@@ -138,7 +138,7 @@ async def test_a_budget_of_one_pass_leaves_claims_unchecked_with_a_note(settings
     found = await averify_text(
         ANSWER,
         evidence=[facts],
-        parameters={"entailment": "nli/scripted", "evidence_form": "span"},
+        parameters={"judge": "nli/scripted", "evidence_form": "span"},
         settings=settings,
         budget={"reward_calls": 1},
     )
@@ -165,7 +165,7 @@ async def test_a_spent_time_limit_replays_unchanged(settings, facts, monkeypatch
 
     monkeypatch.setattr(verifying_module, "load_entailment", load_entailment)
     found = await averify_text(
-        ANSWER, evidence=[facts], parameters={"entailment": "nli/slow"}, settings=settings, budget={"seconds": 1}
+        ANSWER, evidence=[facts], parameters={"judge": "nli/slow"}, settings=settings, budget={"seconds": 1}
     )
     assert verdicts(found) == ["unchecked", "unchecked", "not_enough_evidence", "supported"]
     async with Reasoner(settings=settings) as reasoner:
@@ -178,10 +178,10 @@ async def test_a_spent_time_limit_replays_unchanged(settings, facts, monkeypatch
     ("parameters", "opened"),
     [
         (LEXICAL, []),
-        ({"entailment": "judge"}, ["the judge"]),
-        ({"entailment": "lexical", "claims": "model"}, ["the judge"]),
-        ({"entailment": "lexical", "internal": ["context"]}, ["scripted"]),
-        ({"entailment": "judge", "internal": ["provenance", "whitebox"]}, ["the judge", "scripted"]),
+        ({"judge": "model"}, ["the judge"]),
+        ({"judge": "lexical", "claims": "model"}, ["the judge"]),
+        ({"judge": "lexical", "internal": ["context"]}, ["scripted"]),
+        ({"judge": "model", "internal": ["provenance", "whitebox"]}, ["the judge", "scripted"]),
     ],
 )
 async def test_a_language_model_is_loaded_only_if_needed(settings, facts, monkeypatch, parameters, opened):
@@ -230,7 +230,7 @@ async def test_other_invalid_input_is_refused(settings, facts, tmp_path):
     await refused(DataError, "nowhere does not exist", evidence=[tmp_path / "nowhere"])
     await refused(UnknownName, "unknown verifier 'davincy'", verifier="davincy")
     await refused(UnknownName, "davinci parameter", parameters={"entailmant": "lexical"})
-    await refused(UnknownName, "unknown entailment", parameters={"entailment": "lexica"})
+    await refused(UnknownName, "unknown judge", parameters={"judge": "lexica"})
     assert not (tmp_path / "runs.sqlite3").exists()  # nothing of this began a run
 
 
@@ -243,7 +243,7 @@ async def test_programs_only_needs_no_document_and_no_classifier(settings, judgi
 
 async def test_evidence_of_the_settings_is_used(settings, facts, no_model):
     chosen = settings.model_copy(
-        update={"evidence": (str(facts),), "verifiers": {"davinci": {"entailment": "lexical", "k": 1}}}
+        update={"evidence": (str(facts),), "verifiers": {"davinci": {"judge": "lexical", "k": 1}}}
     )
     found = await averify_text("Paris is the capital of France.", settings=chosen)
     assert verdicts(found) == ["supported"]
@@ -260,7 +260,7 @@ async def test_origins_are_attributed_only_if_requested(settings, facts, monkeyp
     assert any("notes" in origin.component for origin in found.reports[0].internal)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reason.toml").write_text(
-        f"store = '{tmp_path / 'b.sqlite3'}'\n[verifiers.davinci]\nentailment = 'lexical'\ninternal = ['provenance']"
+        f"store = '{tmp_path / 'b.sqlite3'}'\n[verifiers.davinci]\njudge = 'lexical'\ninternal = ['provenance']"
     )
     found = await averify_text("Paris is the capital of France.", documents=documents)
     assert any("notes" in origin.component for origin in found.reports[0].internal)
@@ -315,7 +315,7 @@ async def test_cancelling_saves_the_run_and_resuming_finishes_it(settings, facts
     monkeypatch.setattr(verifying_module, "load_entailment", load_entailment)
     sink = MemorySink()
     work = asyncio.ensure_future(
-        averify_text(ANSWER, evidence=[facts], parameters={"entailment": "nli/slow"}, settings=settings, sinks=[sink])
+        averify_text(ANSWER, evidence=[facts], parameters={"judge": "nli/slow"}, settings=settings, sinks=[sink])
     )
     await begun.wait()
     work.cancel()

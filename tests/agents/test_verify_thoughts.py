@@ -9,14 +9,14 @@ from reason.agents.pipeline import check_thought
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendError
 from reason.core.settings import Settings
-from reason.core.types import Answer, Candidate, Question, Verification
+from reason.core.types import Answer, Candidate, ClaimCounts, Question, Verification
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, HIDES_THOUGHTS, THINKS, ScriptedModel, thinking
 
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
 THOUGHT = "Barcelona is the capital of Spain. No: Madrid is the capital of Spain. 17 * 23 = 400."
 RIGHT = "Madrid is the capital of Spain."
-PARAMETERS = {"davinci": {"entailment": "lexical"}}
+PARAMETERS = {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}}
 
 
 def notes(answer: Answer) -> list[str]:
@@ -56,13 +56,15 @@ async def test_what_only_the_thought_states_never_refutes_a_right_answer(ask):
 
 async def test_a_sum_that_is_wrong_only_in_the_thought_never_refutes_a_right_answer(ask):
     answer = await ask("17 * 23 = 400, or 6 * 7 = 40.", "17 * 23 = 391.")
-    assert (answer.verification.verdict, answer.verification.confidence) == ("supported", 1.0)
+    assert answer.verification.verdict == "supported"
+    assert answer.verification.counts == ClaimCounts(supported=1)
 
 
 async def test_claims_of_the_thought_are_checked_on_request_and_change_no_verdict(ask):
     before, answer = await ask(), await ask(verify_thoughts=True)
     verification = answer.verification
     assert (verification.verdict, verification.confidence) == (before.verification.verdict, before.confidence)
+    assert verification.counts == before.verification.counts
     assert verification.answer_claims == before.verification.claims
     wrong, right, product = verification.thought_claims
     assert (wrong.verdict, right.verdict, product.verdict) == ("refuted", "supported", "refuted")
@@ -105,9 +107,8 @@ async def test_without_a_thought_there_is_nothing_to_check(ask):
 
 
 async def test_the_jury_checks_a_thought_by_evidence_alone(ask):
-    answer = await ask(
-        verify=["edgejury"], verify_parameters={"edgejury": {"entailment": "lexical"}}, verify_thoughts=True
-    )
+    parameters = {"edgejury": {"judge": "lexical", "davinci": PARAMETERS["davinci"]}}
+    answer = await ask(verify=["edgejury"], verify_parameters=parameters, verify_thoughts=True)
     assert [c.verdict for c in answer.verification.thought_claims] == ["refuted", "supported", "refuted"]
     assert all("jurors" not in c.note for c in answer.verification.thought_claims)
 

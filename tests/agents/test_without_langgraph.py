@@ -37,7 +37,7 @@ with Reasoner(strategy="cot", settings=settings) as reasoner:
     replayed = reasoner.replay("unverified")
     print(replayed.text == answer.text, imported())
 with Reasoner(strategy="cot", verify=["davinci"], settings=settings) as reasoner:
-    reasoner.verify_parameters["davinci"]["entailment"] = "lexical"
+    reasoner.verify_parameters["davinci"]["judge"] = "lexical"
     verified = reasoner.ask("What is 2 + 3?")
     print(verified.verification is not None, imported())
 """

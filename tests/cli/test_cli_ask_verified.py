@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]
-VERIFY = ["--verify", "davinci", "--verify-set", "davinci.entailment=lexical", "--evidence", "facts.md"]
+LEXICAL = ["davinci.judge=lexical", "davinci.verdicts=none", "davinci.threshold=0.5"]
+DAVINCI = ["--verify", "davinci", *(word for value in LEXICAL for word in ("--verify-set", value))]
+VERIFY = [*DAVINCI, "--evidence", "facts.md"]
 REPLY = "Paris is the capital of France. Barcelona is the capital of Spain."
 
 
@@ -29,13 +32,14 @@ def test_claims_are_listed_under_the_answer(cli: Cli, scripted: Scripted, facts:
     scripted(replies(REPLY))
     status, out, err = cli("ask", "Capitals?", *VERIFY, "--repairs", "0")
     assert status == 0
-    assert out.splitlines() == [
+    assert re.sub(r"\d+% sure", "N% sure", out).splitlines() == [
         REPLY,
         "",
         "Claims",
-        "refuted: 1 of 2 claims supported, 1 refuted; confidence 0.07",
-        "[1] supported 0.88  Paris is the capital of France.",
-        "[2] refuted 0.88  Barcelona is the capital of Spain.",
+        "refuted: 1 of 2 claims supported, 1 refuted",
+        "[1] supported (N% sure)  Paris is the capital of France.",
+        '    facts.md:0-31 "Paris is the capital of France."',
+        "[2] refuted (N% sure)  Barcelona is the capital of Spain.",
         '    facts.md:32-63 "Madrid is the capital of Spain."',
     ]
     assert "by their words only" in err
@@ -71,8 +75,8 @@ def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: P
     proof = events[-1]["answer"]["verification"]["claims"][1]["evidence"]
     assert proof == [{"source": "facts.md", "text": "Madrid is the capital of Spain.", "start": 32, "end": 63}]
     shown = cli("runs", "show", answer.run_id)[1]
-    assert "[2] refuted 0.88  Barcelona is the capital of Spain." in shown
-    assert "entailment=lexical" in shown
+    assert re.search(r"\[2\] refuted \(\d+% sure\)  Barcelona is the capital of Spain\.", shown)
+    assert "judge=lexical" in shown
     assert str(facts) in shown
 
 
@@ -82,14 +86,16 @@ def test_require_verified_prints_the_answer_and_has_status_5(cli: Cli, scripted:
     assert status == 5
     assert out.startswith(REPLY + "\n")
     assert "[2] refuted" in out
-    assert "error: the answer is not verified: refuted" in err
+    assert re.search(
+        r"error: not verified: claim 2, “Barcelona is the capital of Spain\.”: refuted \(\d+% sure\)\n", err
+    )
     scripted(replies("Paris is the capital of France."))
     assert cli("ask", "Capitals?", *VERIFY, "--require-verified")[0] == 0
 
 
 def test_the_documents_of_the_question_are_evidence(cli: Cli, scripted: Scripted, facts: Path) -> None:
     scripted(replies("Madrid is the capital of Spain."))
-    status, out, _ = cli("ask", "Capital of Spain?", "--context", "facts.md", *VERIFY[:4])
+    status, out, _ = cli("ask", "Capital of Spain?", "--context", "facts.md", *DAVINCI)
     assert status == 0
     assert "supported: 1 of 1 claim supported" in out
 
@@ -107,4 +113,4 @@ def test_usage_errors_are_one_line(cli: Cli, scripted: Scripted, facts: Path) ->
     assert "'other', which is not named" in refused("--verify", "davinci", "--verify-set", "other.k=3")
     assert "davinci parameter k = 0" in refused("--verify", "davinci", "--verify-set", "davinci.k=0")
     assert "add --verify davinci" in refused("--evidence", "facts.md")
-    assert "does not exist" in refused(*VERIFY[:4], "--evidence", "nowhere")
+    assert "does not exist" in refused(*DAVINCI, "--evidence", "nowhere")

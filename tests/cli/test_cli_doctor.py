@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 from reason.cli import doctor_checks
 from reason.core.settings import ProviderSettings, Settings, load_settings
+from reason.verify.entailment.protocol import Pair
+from reason.verify.types import Support
+from support.scripted_entailment import ScriptedEntailment
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -95,6 +98,34 @@ def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert "it was not" in results["answering"]["detail"]
     monkeypatch.delenv("OPENAI_API_KEY")
     assert cli("doctor", "--quick", "--json")[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("here", "pull", "state", "words"),
+    [
+        (None, False, "note", "auto is small, which is not on this machine yet"),
+        (None, True, "ok", "auto is small: supported with 0.90"),
+        ("small", False, "ok", "auto is small: supported with 0.90 by the same sentence, with 0.10 by one"),
+        ("base", False, "ok", "auto is base: supported with 0.90"),
+    ],
+)
+async def test_the_judge_of_claims_is_named_and_tried(
+    home: Path, monkeypatch: pytest.MonkeyPatch, here: str | None, pull: bool, state: str, words: str
+) -> None:
+    def verdict(pair: Pair) -> Support:
+        return Support(0.9, 0.05, 0.05) if pair.evidence == pair.claim else Support(0.1, 0.8, 0.1)
+
+    async def load_entailment(name: str, settings: Settings) -> ScriptedEntailment:
+        return ScriptedEntailment(verdict, name=name)
+
+    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: here == "base")
+    monkeypatch.setattr("reason.verify.entailment.factory.find_embedded", lambda settings: here)
+    monkeypatch.setattr("reason.verify.entailment.factory.load_entailment", load_entailment)
+    check = await doctor_checks.check_judge(load_settings(), pull)
+    assert (check.state, words in check.detail) == (state, True)
+    assert ("davinci.judge=base" in check.hint) == (state == "ok" and here != "base")
+    named = await doctor_checks.check_judge(load_settings(judge_model="openai/x"), pull)
+    assert (named.state, named.detail) == ("ok", "auto is the judge model openai/x, which is not called here")
 
 
 async def test_trial_whose_process_dies_is_a_failure(home: Path) -> None:

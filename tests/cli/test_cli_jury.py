@@ -132,18 +132,21 @@ def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], 
     (home / "work" / "answer.txt").write_text("Ada Byron wrote the timetable.")
     (home / "work" / "facts.md").write_text("Ada Byron did not write the timetable.")
     requested = ["verify", "--answer", "answer.txt", "--question", "Who wrote it?", "--verifier", "edgejury"]
-    arguments = ["--entailment", "lexical", *THREE[:6]]
+    arguments = ["--judge", "lexical", *THREE[:6]]
     status, out, err = cli(*requested, *arguments)
     assert (status, err) == (0, "")
     assert "not enough evidence" in out
-    assert "the jurors are not sure (2 for, 1 against, 0 silent; agreement is no evidence)" in out
-    assert "from juror #0, juror #1" in out
+    assert "2 of 3 jurors agree, 1 disagrees (not evidence)" in out
+    assert "juror #" not in out  # jurors are no origin of the answer
     page = home / "checked.html"
     Path("reason.toml").write_text('embedding_model = "none"\n')
     status, out, _ = cli(*requested, *arguments, "--docs", "facts.md", "--html", str(page))
     assert status == 0
     assert "refuted" in out
-    assert "juror #2" in page.read_text(encoding="utf-8")
+    shown = page.read_text(encoding="utf-8")
+    counts = '"agreement":{"label":"uncertain","support":2,"contradict":1,"silent":0}'
+    assert counts in shown.replace(": ", ":").replace(", ", ",")
+    assert "juror #2" not in shown
     assert "supported" not in out.splitlines()[0]
     assert cli(*requested[:3], "--verifier", "davinci")[0] == 2
 

@@ -17,7 +17,6 @@ def claim(text: str, start: int, **given) -> CheckedClaim:
 
 VERIFICATION = Verification(
     verdict="supported",
-    confidence=0.9,
     claims=(
         claim("Rain is wet.", 0, verdict="supported"),
         claim("Snow is cold.", 13, verdict="supported"),
@@ -35,11 +34,14 @@ def test_claims_of_the_thought_mark_nothing_in_the_answer() -> None:
 def test_claims_of_the_thought_come_last_and_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     print_checked(out(), VERIFICATION)
     assert capsys.readouterr().out.splitlines() == [
-        "supported: 2 of 2 claims supported; confidence 0.90",
-        "[1] supported 0.90  Rain is wet.",
-        "[2] supported 0.90  Snow is cold.",
+        "supported: 2 of 2 claims supported",
+        "[1] supported (90% sure)  Rain is wet.",
+        '    weather.md "Rain is wet."',
+        "[2] supported (90% sure)  Snow is cold.",
+        '    weather.md "Snow is cold."',
         "in the thought, which does not count for the verdict: 1 of 2 claims supported, 1 refuted",
-        "[3] refuted 0.90  Rain is dry.",
+        "[3] refuted (90% sure)  Rain is dry.",
         '    weather.md "Rain is dry."',
-        "[4] supported 0.90  Fog is old.",
+        "[4] supported (90% sure)  Fog is old.",
+        '    weather.md "Fog is old."',
     ]

@@ -153,10 +153,10 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
             "parameters.then_parameters.router",
         ),
         (
-            {"question": "?", "verify": ["davinci"], "verify_parameters": {"davinci": {"fusion": "/root/f.json"}}},
+            {"question": "?", "verify": ["davinci"], "verify_parameters": {"davinci": {"verdicts": "/root/f.json"}}},
             400,
             "user_error",
-            "verify_parameters.davinci.fusion",
+            "verify_parameters.davinci.verdicts",
         ),
         (
             {"question": "?", "strategy": "edgejury", "parameters": {"roles": ["/tmp/r.toml"]}},
@@ -371,14 +371,14 @@ def test_a_text_is_verified_claim_by_claim(http):
     body = {
         "text": "The bridge was opened in 1932.",
         "documents": [{"name": "town", "text": "The bridge was opened in 1932."}],
-        "parameters": {"davinci": {"entailment": "lexical"}},
+        "parameters": {"davinci": {"judge": "lexical"}},
     }
     again = http.post("/v1/verify", json=body).json()
     assert again["verification"]["claims"][0]["evidence"][0]["source"] == "town"
     refused(http.post("/v1/verify", json={"text": "No evidence."}), 400, "user_error")
     refused(http.post("/v1/verify", json={"text": "x", "evidence": ["/etc"]}), 422, "invalid_request", "evidence")
-    entailment = {"text": "x.", "programs_only": True, "parameters": {"davinci": {"entailment": "/root/m"}}}
-    refused(http.post("/v1/verify", json=entailment), 400, "user_error", "parameters.davinci.entailment")
+    entailment = {"text": "x.", "programs_only": True, "parameters": {"davinci": {"judge": "/root/m"}}}
+    refused(http.post("/v1/verify", json=entailment), 400, "user_error", "parameters.davinci.judge")
 
 
 def test_what_there_is_is_told_from_the_registry(http):

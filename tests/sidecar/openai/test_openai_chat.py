@@ -8,7 +8,7 @@ import pytest
 SAID = "The answer is 42."
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
-CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"entailment": "lexical"}}}
+CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"judge": "lexical"}}}
 """A verifier that calls only the main model."""
 
 

@@ -9,11 +9,12 @@ from reason.core.events import (
     SampleFinished,
     StageStarted,
     TextDelta,
+    VerificationFinished,
     VoteUpdated,
 )
 from reason.core.messages import Completion, Thought
 from reason.core.run import RunConfig
-from reason.core.types import Question
+from reason.core.types import CheckedClaim, Evidence, Question, Verification
 from reason.sidecar.openai.streaming import AnswerText, EventTranslator, answer_call, join_thoughts
 
 ASKED = Question(text="?")
@@ -160,6 +161,15 @@ def test_verification_is_told_where_there_is_some():
     assert EventTranslator(config(), AnswerText()).take(stage) == []
     (line,) = EventTranslator(config(verify=("davinci",)), AnswerText()).take(stage)
     assert line.text == "The answer is being verified.\n"
+
+
+def test_the_end_of_a_verification_counts_the_claims():
+    claims = tuple(CheckedClaim(text=text, verdict="not_enough_evidence") for text in ("A.", "B."))
+    proven = CheckedClaim(text="C.", verdict="supported", evidence=(Evidence(source="a.md", text="C."),))
+    verification = Verification(verdict="not_enough_evidence", claims=(*claims, proven), verifiers=("davinci",))
+    event = VerificationFinished(number=1, verification=verification)
+    (line,) = EventTranslator(config(verify=("davinci",)), AnswerText()).take(event)
+    assert line.text == "Verification: not enough evidence, 1 of 3 claims supported, 2 open.\n"
 
 
 def test_when_the_text_is_certain():

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from reason.core.events import ClaimChecked, ClaimLabelled, Event, RunFinished, StageStarted, VerificationFinished
-from reason.core.types import CheckedClaim, Verdict, Verification
+from reason.core.types import Agreement, CheckedClaim, Evidence, Verdict, Verification
 from reason.sidecar.viewer.page import trace_html, verification_html
+from reason.verify.types import PairVerdict, Span
 from support.verified_text import ANSWER, PLACES, verified
 from support.viewer_runs import answer_of, numbered
 
@@ -43,18 +44,22 @@ def test_everything_is_on_the_page(shown: Any) -> None:
         assert part in listed
     page = shown.text("#app")
     for part in (
-        "2 of 6 claims supported, 1 refuted, 1 disputed, 1 unchecked, 1 not enough evidence",
+        "2 of 6 claims supported, 1 refuted, 3 open",
         "supports 0.10, refutes 0.85, says nothing 0.05; weight 1.00",
         "weather.md:120-132",  # the position in the document, not in the passage
         "6 passes of what judges",
         "Note: a note",
         "1 passage looked at",
-        "confidence 0.80",
+        "1 ✓ supported (80% sure)",
+        "4 ? not enough evidence (60% sure)",
+        "6 ✓ supported (computed)",
+        "“93% sure” is the probability that the verdict is right.",
     ):
         assert part in page, part
     widths = shown.js("[...document.querySelectorAll('.bars .fill')].map((e) => e.style.width)")
     assert widths[:3] == ["80%", "15%", "5%"]
-    assert len(widths) == 3 * 5  # the unchecked claim has no scores
+    assert len(widths) == 3 * 4  # the unchecked claim and the computed one have no scores
+    assert shown.texts(".bars .n")[:3] == ["80%", "15%", "5%"]
 
 
 def test_a_long_digest_is_shortened_and_whole_where_one_points(look: Look, tmp_path: Path) -> None:
@@ -76,7 +81,7 @@ def test_the_text_is_whole_and_its_claims_are_links_to_their_panels(shown: Any) 
     numbers = shown.page.locator("a.number")
     places = numbers.evaluate_all("(all) => all.map((a) => a.getAttribute('href'))")
     assert places == [f"#claim-{i}" for i in range(1, 7)]
-    assert numbers.nth(1).get_attribute("aria-label") == "claim 2: refuted"
+    assert numbers.nth(1).get_attribute("aria-label") == "claim 2: refuted (85% sure)"
 
 
 def test_verdicts_differ_by_more_than_colour(shown: Any) -> None:
@@ -177,6 +182,54 @@ def test_overlapping_claims_are_cut_where_they_begin_and_end(look: Look, tmp_pat
         ["gh", "2"],
         ["3?", "2"],
     ]
+
+
+def test_an_open_claim_says_what_it_lacks_and_shows_what_is_closest(look: Look, tmp_path: Path) -> None:
+    closest = Evidence(source="weather.md", text="Fog is young.", start=4, end=17)
+    held_back = CheckedClaim(
+        text="Fog is old.",
+        verdict="not_enough_evidence",
+        confidence=0.55,
+        lean="refuted",
+        needed=0.8,
+        evidence=(closest, closest.model_copy(update={"source": "copy.md"})),
+        note="no passage mentions its age",
+        agreement=Agreement(label="uncertain", support=2, contradict=1, silent=0),
+        start=0,
+        end=11,
+    )
+    verification = Verification(
+        verdict="not_enough_evidence", claims=(held_back,), verifiers=("v",), note="judges agree on 1 of 1 claims"
+    )
+    found = verified().model_copy(update={"answer": "Fog is old.", "reports": (), "verification": verification})
+    tab = look()
+    tab.show(verification_html(found), tmp_path)
+    assert tab.text(".badge") == "1 ? not enough evidence (closest: refuted, 55%; 80% needed)"
+    assert tab.texts(".panel p") == ["no passage mentions its age", "2 of 3 jurors agree, 1 disagrees (not evidence)"]
+    assert tab.texts(".panel h4") == ["closest"]
+    assert tab.texts(".panel .source") == ["weather.md:4-17, copy.md:4-17"]
+    assert tab.texts(".panel mark") == ["Fog is young."]
+    assert tab.text(".answer") == "0 of 1 claim supported, 1 open"
+    assert "judges agree on 1 of 1 claims" in tab.texts("p.note")
+
+
+def test_a_sentence_that_several_passages_have_is_shown_once(look: Look, tmp_path: Path) -> None:
+    found = verified()
+    report = found.reports[0]
+    again = report.passages[0].model_copy(update={"id": "again", "text": f"It says: {report.claim.text}", "start": 111})
+    elsewhere = again.model_copy(update={"id": "elsewhere", "source": "copy.md"})
+    spans = [
+        Span(passage=p.id, start=9, end=9 + len(report.claim.text), text=report.claim.text) for p in (again, elsewhere)
+    ]
+    pairs = [PairVerdict(passage=span.passage, probs=(0.8, 0.1, 0.1), span=span) for span in spans]
+    repeated = report.model_copy(
+        update={"passages": (*report.passages, again, elsewhere), "pairs": (*report.pairs, *pairs)}
+    )
+    tab = look()
+    tab.show(verification_html(found.model_copy(update={"reports": (repeated, *found.reports[1:])})), tmp_path)
+    tab.page.click("#at-1")
+    assert tab.texts(".panel mark") == ["Rain is wet."]
+    assert tab.text(".panel div:has(> blockquote)").startswith("weather.md:120-132, copy.md:120-132 · Weather")
 
 
 def checked_run(*, ended: bool) -> list[Event]:

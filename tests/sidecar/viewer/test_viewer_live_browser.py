@@ -49,7 +49,11 @@ def models() -> dict[str, ScriptedModel]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, models: dict[str, ScriptedModel]) -> Iterator[Any]:
-    quick = {"verifiers": {"davinci": {"entailment": "lexical"}}, "embedding_model": "none", "repairs": 0}
+    quick = {
+        "verifiers": {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}},
+        "embedding_model": "none",
+        "repairs": 0,
+    }
     with scripted_server(tmp_path_factory.mktemp("viewer"), models, **quick) as running:
         yield running
 

@@ -74,16 +74,28 @@ export interface Evidence {
 
 export type Verdict = "supported" | "refuted" | "not_enough_evidence" | "disputed" | "unchecked" | "unparsed";
 
+/** How far jurors agree with a claim, which is no evidence. */
+export interface Agreement {
+  label: string;
+  support: number;
+  contradict: number;
+  silent: number;
+}
+
 export interface CheckedClaim {
   text: string;
   verdict: Verdict;
   confidence: Figure;
+  /** What the evidence suggests with less than `needed`, the probability of a verdict. */
+  lean?: "supported" | "refuted" | null;
+  needed?: Figure;
   evidence: Evidence[];
   note: string;
   start: number | null;
   end: number | null;
   probs: [number, number, number] | null;
   origins: string[];
+  agreement?: Agreement | null;
   /** "thought": its place is in the thought, and it does not count for the verdict. */
   part?: string;
 }
@@ -93,6 +105,7 @@ export interface Verification {
   confidence: Figure;
   claims: CheckedClaim[];
   verifiers: string[];
+  note?: string;
 }
 
 export interface RoleUsage extends Usage {

@@ -1,6 +1,6 @@
 // The claims of an answer, each with its whole record and what a jury says of it, as far as they are told.
 
-import { type CheckedClaim, number, numbers, object, type Report, text, type Verdict } from "../events";
+import { type CheckedClaim, type Evidence, list, number, numbers, object, type Report, text, type Verdict } from "../events";
 import { SIGNS } from "../text/words";
 import type { State } from "./state";
 
@@ -40,17 +40,24 @@ function isOf(report: Report, claim: CheckedClaim): boolean {
   return text(said["text"]) === claim.text && (claim.start === null || number(said["start"]) === claim.start);
 }
 
+function evidenceOf(span: Report): Evidence {
+  return { source: text(span["source"]), text: text(span["text"]), start: number(span["start"]), end: number(span["end"]) };
+}
+
 /** A claim in short, made of its record. */
-function claimOf(report: Report): CheckedClaim {
+export function claimOf(report: Report): CheckedClaim {
   const said = object(report["claim"]);
   const verdict = text(report["verdict"]);
   const [s, r, z] = numbers(report["probs"]);
+  const leans = report["downgraded"] === true;
   return {
     text: text(said["text"]),
     verdict: Object.hasOwn(SIGNS, verdict) ? (verdict as Verdict) : "unparsed",
     confidence: number(report["confidence"]),
-    evidence: [],
-    note: "",
+    lean: leans ? (report["label"] === "supports" ? "supported" : "refuted") : null,
+    needed: leans ? number(report["threshold"]) : null,
+    evidence: list(report["evidence"]).map(object).map(evidenceOf),
+    note: text(report["program"]) || text(report["note"]),
     start: number(said["start"]),
     end: number(said["end"]),
     probs: text(report["label"]) === "" || s === undefined || r === undefined || z === undefined ? null : [s, r, z],

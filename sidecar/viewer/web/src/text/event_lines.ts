@@ -2,9 +2,11 @@
 
 import { number, object, text } from "../events";
 import type { CallFinished, CallStarted, LeafSelected, NodesSearched, SampleFinished, StageFinished, StepRouted, StrategyNote } from "../events";
+import { claimOf } from "../run/checked";
 import type { Entry } from "../run/state";
 import { figure, fixed, plural, whole } from "./figures";
 import { juryLine } from "./jury_lines";
+import { countsText, verdictText } from "./verdicts";
 import { shortened, spaced, tone } from "./words";
 
 const MOST_NAMED = 6; // expanded nodes named in a line
@@ -104,17 +106,19 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
     }
     case "claim.checked": {
       const verdict = text(event.report["verdict"]);
-      const sure = number(event.report["confidence"]);
       const said = shortened(text(object(event.report["claim"])["text"]));
       return {
         kind: `claim ${event.index + 1}`,
-        what: `${spaced(verdict)}${sure === null ? "" : ` ${fixed(sure, 2)}`}: ${said}`,
+        what: `${verdictText(claimOf(event.report))}: ${said}`,
         tone: tone(verdict),
         record: event.report,
       };
     }
-    case "verification.finished":
-      return { kind: "verified", what: spaced(event.verification.verdict), record: event.verification };
+    case "verification.finished": {
+      const { verdict, claims } = event.verification;
+      const counts = claims.length > 0 ? `: ${countsText(claims.filter(({ part }) => part !== "thought"))}` : "";
+      return { kind: "verified", what: spaced(verdict) + counts, tone: tone(verdict), record: event.verification };
+    }
     case "run.failed":
       return { kind: "run failed", what: `${event.message} (${event.code})`, tone: "bad" };
     case "run.finished": {

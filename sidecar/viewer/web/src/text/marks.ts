@@ -1,8 +1,7 @@
 // An answer cut where its claims begin and end.
 
-import type { CheckedClaim, Verdict, Verification } from "../events";
+import type { CheckedClaim, Verdict } from "../events";
 import { Places } from "./codepoints";
-import { spaced } from "./words";
 
 const GRAVITY: Verdict[] = ["supported", "not_enough_evidence", "unparsed", "unchecked", "disputed", "refuted"];
 
@@ -41,20 +40,4 @@ export function pieces(text: string, claims: readonly CheckedClaim[]): Piece[] {
     found.push({ text: places.slice(start, end), claims: gravest, ends: ends.get(end) ?? [] });
   });
   return found;
-}
-
-/** How many claims have which verdict: `2 of 3 claims supported, 1 refuted`; those of a thought do not count. */
-export function counted(verification: Verification): string {
-  return countedOf(verification.claims.filter((claim) => claim.part !== "thought"));
-}
-
-/** The same of some claims. */
-export function countedOf(claims: readonly CheckedClaim[]): string {
-  const total = claims.length;
-  if (total === 0) return "no claim was found that could be checked";
-  const count = (verdict: Verdict) => claims.filter((claim) => claim.verdict === verdict).length;
-  const others = GRAVITY.filter((verdict) => verdict !== "supported" && count(verdict) > 0)
-    .reverse()
-    .map((verdict) => `${count(verdict)} ${spaced(verdict)}`);
-  return [`${count("supported")} of ${total} ${total === 1 ? "claim" : "claims"} supported`, ...others].join(", ");
 }

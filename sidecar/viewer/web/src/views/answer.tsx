@@ -3,7 +3,7 @@
 import type { Answer } from "../events";
 import { checkedOf, isOfThought } from "../run/checked";
 import type { State } from "../run/state";
-import { counted, countedOf } from "../text/marks";
+import { countsText } from "../text/verdicts";
 import { Claims } from "./claims";
 import { Writing, writingNow } from "./samples";
 import { Thought } from "./thought";
@@ -27,7 +27,12 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
       {running && <Writing live={writingNow(state).slice(0, 1)} />}
       {checked.length > 0 ? (
         <>
-          {state.verification !== null && <p class="soft">{counted(state.verification)}</p>}
+          {state.verification !== null && (
+            <p class="soft">
+              {countsText(checked.map(({ claim }) => claim))}
+              {state.verification.note && `; ${state.verification.note}`}
+            </p>
+          )}
           <Claims text={text} checked={checked} />
         </>
       ) : (
@@ -44,7 +49,7 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
       {ofThought.length > 0 && (
         <details id="thought-claims">
           <summary class="soft">
-            In the thought, which does not count for the verdict: {countedOf(ofThought.map(({ claim }) => claim))}
+            In the thought, which does not count for the verdict: {countsText(ofThought.map(({ claim }) => claim))}
           </summary>
           <Claims text={answer?.thought ?? ""} checked={ofThought} before={checked.length} />
         </details>

@@ -1,14 +1,15 @@
 // The evidence for one claim: verdict, probabilities, passages, origins, what jurors say of it.
 
-import { type Evidence, list, number, object, type Report, text } from "../events";
+import { type CheckedClaim, type Evidence, list, number, object, type Report, text } from "../events";
 import type { Checked } from "../run/checked";
 import { fixed } from "../text/figures";
+import { agreementText, isComputed, percent, verdictText } from "../text/verdicts";
 import { placed, SIGNS, spaced } from "../text/words";
 import { Stances } from "./jury";
-import { Passage, quotedOf } from "./passages";
+import { Passage, quotedOf, withoutRepeats } from "./passages";
 
 const WARNINGS: Record<string, string> = {
-  unfitted: "the passages were combined by parameters that were fitted to no data of this judge",
+  unfitted: "the verdict model was fitted to no data of this judge: probabilities are estimates",
   no_evidence: "no passage was found",
   verifier_failed: "what judges failed on every passage",
   passage_left_out: "what judges failed on a passage, which was left out",
@@ -17,17 +18,15 @@ const WARNINGS: Record<string, string> = {
 };
 
 export function ClaimPanel({ n, checked: { claim, report, label } }: { n: number; checked: Checked }) {
-  const confidence = number(claim.confidence);
   const program = text(report?.["program"]);
   return (
     <li class={`panel ${claim.verdict}`} id={`claim-${n + 1}`} data-panel={n} tabIndex={-1} aria-label={`Evidence for claim ${n + 1}`}>
       <h3 dir="auto">
         <span class="badge">
-          {n + 1} {SIGNS[claim.verdict]} {spaced(claim.verdict)}
+          {n + 1} {SIGNS[claim.verdict]} {verdictText(claim)}
         </span>{" "}
         {claim.text}
       </h3>
-      {confidence !== null && confidence > 0 && <span class="soft">confidence {fixed(confidence, 2)}</span>}
       {program !== "" ? (
         <>
           <h4>checked by a program</h4>
@@ -36,11 +35,12 @@ export function ClaimPanel({ n, checked: { claim, report, label } }: { n: number
       ) : (
         claim.note !== "" && <p dir="auto">{claim.note}</p>
       )}
-      {claim.probs !== null && <Bars probs={claim.probs} calibrated={text(report?.["calibrator"]) !== ""} />}
-      <EvidenceOf evidence={claim.evidence} report={report} />
+      <EvidenceOf claim={claim} report={report} />
+      {claim.probs !== null && !isComputed(claim) && <Bars probs={claim.probs} calibrated={isCalibrated(report)} />}
+      {label === null && claim.agreement && <p class="soft">{agreementText(claim.agreement)}</p>}
       {label !== null && (
         <>
-          <h4>what the jurors say</h4>
+          <h4>what the jurors say, which is no evidence</h4>
           <p>
             {text(label["label"])} <Stances label={label} />
           </p>
@@ -51,6 +51,11 @@ export function ClaimPanel({ n, checked: { claim, report, label } }: { n: number
       {report !== null && <Remarks remarks={remarksOf(report)} />}
     </li>
   );
+}
+
+/** Whether the probabilities come from a verdict model that was fitted to the judge. */
+function isCalibrated(report: Report | null): boolean {
+  return text(report?.["calibrator"]) !== "" && !list(report?.["warnings"] ?? []).includes("unfitted");
 }
 
 function Bars({ probs, calibrated }: { probs: number[]; calibrated: boolean }) {
@@ -69,7 +74,7 @@ function Bars({ probs, calibrated }: { probs: number[]; calibrated: boolean }) {
             <dd class="track">
               <div class={`fill ${kind}`} style={{ width: `${(100 * (probs[i] ?? 0)).toFixed(1)}%` }} />
             </dd>
-            <dd class="n">{fixed(probs[i] ?? 0, 2)}</dd>
+            <dd class="n">{percent(probs[i] ?? 0)}</dd>
           </div>
         ))}
       </dl>
@@ -77,26 +82,24 @@ function Bars({ probs, calibrated }: { probs: number[]; calibrated: boolean }) {
   );
 }
 
-/** Quotations within their passages; without a record the quotations alone. */
-function EvidenceOf({ evidence, report }: { evidence: Evidence[]; report: Report | null }) {
+/** Quotations within their passages, each sentence once; without a record the quotations alone. */
+function EvidenceOf({ claim, report }: { claim: CheckedClaim; report: Report | null }) {
+  const name = claim.verdict === "not_enough_evidence" ? "closest" : "evidence";
+  const shown = claim.evidence.filter(({ source }) => source !== "program");
   const looked = report === null ? [] : quotedOf(report);
-  if (looked.length === 0) {
-    const shown = evidence.filter(({ source }) => source !== "program");
-    return shown.length === 0 ? null : <Bare evidence={shown} />;
-  }
-  const quoted = looked.filter(({ span }) => span !== null);
+  const quoted = withoutRepeats(looked.filter(({ span }) => span !== null));
   const others = looked.filter(({ span }) => span === null);
   return (
     <>
       {quoted.length > 0 && (
         <>
-          <h4>evidence</h4>
+          <h4>{name}</h4>
           {quoted.map((each, i) => (
             <Passage key={i} quoted={each} />
           ))}
         </>
       )}
-      {quoted.length === 0 && evidence.length > 0 && <Bare evidence={evidence} />}
+      {quoted.length === 0 && shown.length > 0 && <Bare name={name} evidence={shown} />}
       {others.length > 0 && (
         <details>
           <summary>
@@ -111,15 +114,20 @@ function EvidenceOf({ evidence, report }: { evidence: Evidence[]; report: Report
   );
 }
 
-function Bare({ evidence }: { evidence: Evidence[] }) {
+function Bare({ name, evidence }: { name: string; evidence: Evidence[] }) {
   return (
     <>
-      <h4>evidence</h4>
-      {evidence.map((each, i) => (
-        <div key={i}>
-          <div class="source">{placed(each.source, each.start, each.end)}</div>
+      <h4>{name}</h4>
+      {[...new Set(evidence.map(({ text }) => text))].map((quote) => (
+        <div key={quote}>
+          <div class="source">
+            {evidence
+              .filter(({ text }) => text === quote)
+              .map(({ source, start, end }) => placed(source, start, end))
+              .join(", ")}
+          </div>
           <blockquote dir="auto">
-            <mark>{each.text}</mark>
+            <mark>{quote}</mark>
           </blockquote>
         </div>
       ))}
@@ -172,7 +180,6 @@ function remarksOf(report: Report): string[] {
     const left = object(origin["detail"])["left_out"];
     if (left !== undefined) told.push(`${text(origin["kind"])}: ${String(left)}`);
   }
-  if (report["downgraded"] === true) told.push(`taken back: under the threshold of ${fixed(number(report["threshold"]) ?? 0, 2)}`);
   const conflict = number(report["conflict"]) ?? 0;
   if (conflict >= 0.5 && ["disputed", "not_enough_evidence"].includes(text(report["verdict"]))) {
     told.push(`the evidence contradicts itself (conflict ${fixed(conflict, 2)} of 1)`);

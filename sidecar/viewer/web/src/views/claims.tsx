@@ -1,9 +1,10 @@
 // A text with its claims marked, and a panel of evidence for each; the same for a run's answer and a given text.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Verdict } from "../events";
+import { type CheckedClaim, number, type Verdict } from "../events";
 import type { Checked } from "../run/checked";
 import { type Piece, pieces } from "../text/marks";
+import { verdictText } from "../text/verdicts";
 import { MEANINGS, SIGNS, spaced } from "../text/words";
 import { ClaimPanel } from "./claim_panel";
 
@@ -57,7 +58,7 @@ export function Claims({ text, checked, before = 0 }: Props) {
           <Stretch key={i} piece={piece} checked={checked} before={before} at={at} onShow={show} />
         ))}
       </div>
-      <Legend verdicts={claims.map(({ verdict }) => verdict)} />
+      <Legend claims={claims} />
       {checked.length === 0 ? (
         <p>No claim was found that could be checked.</p>
       ) : (
@@ -109,7 +110,7 @@ function Stretch({ piece, checked, before, at, onShow }: StretchProps) {
         const claim = checked[n]?.claim;
         if (claim === undefined) return null;
         const place = before + n + 1;
-        const said = `claim ${place}: ${spaced(claim.verdict)}`;
+        const said = `claim ${place}: ${verdictText(claim)}`;
         return (
           <a
             key={n}
@@ -135,7 +136,8 @@ function Stretch({ piece, checked, before, at, onShow }: StretchProps) {
 }
 
 /** What the marks that are there mean. */
-function Legend({ verdicts }: { verdicts: Verdict[] }) {
+function Legend({ claims }: { claims: CheckedClaim[] }) {
+  const verdicts = claims.map(({ verdict }) => verdict);
   const there = (Object.keys(MEANINGS) as Verdict[]).filter((verdict) => verdicts.includes(verdict));
   if (there.length === 0) return null;
   return (
@@ -147,6 +149,12 @@ function Legend({ verdicts }: { verdicts: Verdict[] }) {
           </li>
         ))}
       </ul>
+      {claims.some(({ confidence }) => (number(confidence) ?? 0) > 0) && (
+        <p class="hint">
+          “93% sure” is the probability that the verdict is right. A claim whose probability is below the one that is needed
+          stays open.
+        </p>
+      )}
       <p class="hint">
         Click a claim, or go to its number with Tab and press Enter. Arrows go from panel to panel, Escape goes back to the
         text.

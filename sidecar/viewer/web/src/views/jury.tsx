@@ -155,14 +155,12 @@ function Labels({ labels }: { labels: ReadonlyMap<number, Report> }) {
   return (
     <>
       <h3>
-        Agreement <span class="soft small">agreed is not verified</span>
+        Agreement of jurors <span class="soft small">not evidence</span>
       </h3>
       <ul class="labels">
         {[...labels].sort(([a], [b]) => a - b).map(([index, label]) => (
           <li key={index}>
-            <span class={`tag ${text(label["label"]) === "contradicted" ? "warn" : text(label["label"]) === "consistent" ? "good" : ""}`}>
-              {text(label["label"])}
-            </span>
+            <span class="tag">{text(label["label"])}</span>
             <span dir="auto">{text(object(label["claim"])["text"])}</span>
             <Stances label={label} />
           </li>

@@ -3,7 +3,7 @@
 import { number, object, type Report, text, type Verification } from "../events";
 import { paired } from "../run/checked";
 import { fixed, whole } from "../text/figures";
-import { counted } from "../text/marks";
+import { countsText } from "../text/verdicts";
 import { spaced, tone } from "../text/words";
 import { Chip } from "./header";
 import { Claims } from "./claims";
@@ -27,7 +27,7 @@ export function VerificationView({ found }: { found: TextVerification }) {
     <main class="verification">
       <header class="question">
         <h1 dir="auto">{found.question || "A text, verified"}</h1>
-        <p class="answer">{counted(verification)}</p>
+        <p class="answer">{countsText(verification.claims)}</p>
         <div class="chips">
           <Chip value={spaced(verification.verdict)} tone={tone(verification.verdict)} />
           {confidence !== null && <Chip label="confidence" value={fixed(confidence, 2)} />}
@@ -39,6 +39,7 @@ export function VerificationView({ found }: { found: TextVerification }) {
           ))}
         </div>
       </header>
+      {verification.note && <p class="note">{verification.note}</p>}
       {found.degraded.map((what) => (
         <p class="note" key={what}>
           Note: {what}

@@ -1,0 +1,137 @@
+"""Claims on a terminal: verdict and probability, the reason for doubt, and each sentence that shows it once."""
+
+from __future__ import annotations
+
+import pytest
+from reason.agents.verification import TextVerification
+from reason.cli.render.claims import print_checked, print_verification
+from reason.cli.render.console import out
+from reason.core.types import Agreement, CheckedClaim, Evidence, RunUsage, Verification
+
+ANSWER = "It opened in 1926. It is 240 m long. It charges a toll. Swans nest below it."
+
+
+def span(text: str, start: int, source: str = "bridge.md") -> Evidence:
+    return Evidence(source=source, text=text, start=start, end=start + len(text))
+
+
+def claim(text: str, **given) -> CheckedClaim:
+    start = ANSWER.index(text)
+    return CheckedClaim(text=text, start=start, end=start + len(text), **given)
+
+
+OPENED = span("It was opened on 12 June 1926.", 40)
+VERIFICATION = Verification(
+    verdict="refuted",
+    claims=(
+        claim(
+            "It opened in 1926.",
+            verdict="supported",
+            confidence=0.93,
+            evidence=(OPENED, OPENED, span("opened on 12 June 1926. Trains", 47), span(OPENED.text, 7, "minutes.md")),
+            origins=("document «bridge.md»",),
+        ),
+        claim(
+            "It is 240 m long.",
+            verdict="disputed",
+            evidence=(span("240 m", 80), span("204 m", 5, "minutes.md"), span("24 m", 9, "plan.md")),
+            note="passages contradict one another",
+            agreement=Agreement(label="uncertain", support=2, contradict=1, silent=0),
+        ),
+        claim(
+            "It charges a toll.",
+            verdict="not_enough_evidence",
+            confidence=0.55,
+            lean="supported",
+            needed=0.8,
+            evidence=(span("The town charges for parking.", 200),),
+            note="no passage mentions a toll",
+        ),
+        claim("Swans nest below it.", verdict="refuted", confidence=0.97, evidence=(span("No birds nest here.", 300),)),
+    ),
+    verifiers=("davinci",),
+    note="judges agree on 3 of 4 claims",
+)
+VERIFIED = TextVerification(
+    answer=ANSWER, question="", verification=VERIFICATION, reports=(), usage=RunUsage(reward_calls=20), run_id="r"
+)
+
+
+def test_a_verified_text_shows_each_sentence_once_with_all_its_places(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verification(VERIFIED)
+    assert capsys.readouterr().out.splitlines() == [
+        "It opened in 1926.[1] It is 240 m long.[2] It charges a toll.[3] Swans nest below it.[4]",
+        "",
+        "[1] supported (93% sure)  It opened in 1926.",
+        '    bridge.md:40-77 "It was opened on 12 June 1926. Trains"',
+        '    minutes.md:7-37 "It was opened on 12 June 1926."',
+        "    from document «bridge.md»",
+        "[2] disputed  It is 240 m long.",
+        "    passages contradict one another",
+        '    bridge.md:80-85 "240 m"',
+        '    minutes.md:5-10 "204 m"',
+        '    plan.md:9-13 "24 m"',
+        "    2 of 3 jurors agree, 1 disagrees (not evidence)",
+        "[3] not enough evidence (closest: supported, 55%; 80% needed)  It charges a toll.",
+        "    no passage mentions a toll",
+        '    bridge.md:200-229 "The town charges for parking."',
+        "[4] refuted (97% sure)  Swans nest below it.",
+        '    bridge.md:300-319 "No birds nest here."',
+        "",
+        "refuted: 1 of 4 claims supported, 1 refuted, 2 open; judges agree on 3 of 4 claims; 20 passes; run r",
+    ]
+
+
+def test_below_an_answer_a_claim_has_one_sentence_and_a_dispute_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
+    print_checked(out(), VERIFICATION)
+    assert capsys.readouterr().out.splitlines() == [
+        "refuted: 1 of 4 claims supported, 1 refuted, 2 open; judges agree on 3 of 4 claims",
+        "[1] supported (93% sure)  It opened in 1926.",
+        '    bridge.md:40-77 "It was opened on 12 June 1926. Trains"',
+        "[2] disputed  It is 240 m long.",
+        "    passages contradict one another",
+        '    bridge.md:80-85 "240 m"',
+        '    minutes.md:5-10 "204 m"',
+        "    2 of 3 jurors agree, 1 disagrees (not evidence)",
+        "[3] not enough evidence (closest: supported, 55%; 80% needed)  It charges a toll.",
+        "    no passage mentions a toll",
+        '    bridge.md:200-229 "The town charges for parking."',
+        "[4] refuted (97% sure)  Swans nest below it.",
+        '    bridge.md:300-319 "No birds nest here."',
+    ]
+
+
+def test_equal_sentences_of_several_documents_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    copies = claim("Swans nest below it.", verdict="supported", evidence=(OPENED, span(OPENED.text, 7, "copy.md")))
+    print_checked(out(), Verification(verdict="supported", claims=(copies,), verifiers=("davinci",)))
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        '    bridge.md:40-70, copy.md:7-37 "It was opened on 12 June 1926."'
+    ]
+
+
+def test_a_sentence_that_shows_several_claims_is_shown_with_each(capsys: pytest.CaptureFixture[str]) -> None:
+    claims = tuple(claim(text, verdict="supported", evidence=(OPENED,)) for text in ("It opened in 1926.", ANSWER))
+    print_checked(out(), Verification(verdict="supported", claims=claims, verifiers=("davinci",)))
+    assert capsys.readouterr().out.count(OPENED.text) == 2
+
+
+@pytest.mark.parametrize("columns", [12, 60])
+def test_narrow_terminals_wrap_verdicts_and_sentences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_checked(out(), VERIFICATION)
+    listed = capsys.readouterr().out.splitlines()[1:]
+    assert max(map(len, listed)) <= columns
+    assert "not enough evidence (closest: supported, 55%; 80% needed) It charges a toll." in " ".join(
+        " ".join(listed).split()
+    )
+
+
+def test_only_the_verdict_has_its_colour(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    print_checked(out(), VERIFICATION)
+    shown = capsys.readouterr().out
+    assert "\x1b[1;31mrefuted (97% sure)\x1b[0m  Swans nest below it." in shown
+    assert "\x1b[2m2 of 3 jurors agree, 1 disagrees (not evidence)\x1b[0m" in shown
