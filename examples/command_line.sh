@@ -45,5 +45,5 @@ echo "== verify: a text against documents, claim by claim; status 5 if not every
 echo "Paris is the capital and largest city of France." >france.md
 echo "The capital of France is Paris. The capital of France is Lyon." >answer.txt
 status=0
-reason verify --answer answer.txt --docs france.md --entailment lexical --require-verified || status=$?
+reason verify --answer answer.txt --docs france.md --judge lexical --require-verified || status=$?
 echo "exit status $status"
