@@ -124,7 +124,8 @@ async def judge_sets(
     sets: Sequence[EvaluationSet], name: str, settings: Settings, store: VerdictStore, limit: int | None = None
 ) -> Judged:
     """Judge every set; what the store has is not judged again."""
-    entailment = StoredEntailment(await open_judge(name, settings), store)
+    judge = await open_judge(name, settings)
+    entailment = StoredEntailment(judge, store)
     by_set: dict[str, list[JudgedClaim]] = {}
     try:
         for one in sets:
@@ -133,10 +134,9 @@ async def judge_sets(
             fresh, seconds = entailment.num_judged - before, time.monotonic() - began
             rate = f", {fresh / seconds:,.0f} a second" if fresh and seconds else ""
             log(f"{name}: {one.key}: {len(by_set[one.key]):,} claims, {fresh:,} new pairs{rate}")
-        inner = entailment.identity
     finally:
         await entailment.aclose()
-    return Judged(inner, by_set)
+    return Judged(judge.identity, by_set)
 
 
 async def time_judge(rows: EvaluationSet, name: str, settings: Settings) -> Cost:

@@ -91,7 +91,7 @@ async def test_tool_calls_are_not_verified(opened, settings, monkeypatch):
     async with Reasoner(
         settings=settings.model_copy(update={"verify": ("davinci",)}), require_verified=True
     ) as reasoner:
-        with pytest.raises(NotVerified, match="unchecked") as caught:
+        with pytest.raises(NotVerified, match="no verifier checked the answer") as caught:
             await reasoner.aask(ASKED, seed=7)
     assert caught.value.partial.tool_calls
 

@@ -135,7 +135,7 @@ async def verified(tmp_path, sinks=(), **options):
     settings = Settings(
         model="scripted", embedding_model="none", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5
     )
-    documents = [Document(name="facts", text=f"{FACT} Madrid is the capital of Spain.")]
+    documents = [Document(name="facts", text=f"{FACT} The Spanish capital is Madrid.")]
     return await averify_text(CLAIMS, documents=documents, settings=settings, sinks=sinks, **options)
 
 

@@ -57,6 +57,11 @@ VERIFIED = TextVerification(
 )
 
 
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def test_a_verified_text_shows_each_sentence_once_with_all_its_places(capsys: pytest.CaptureFixture[str]) -> None:
     print_verification(VERIFIED)
     assert capsys.readouterr().out.splitlines() == [

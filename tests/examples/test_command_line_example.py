@@ -74,5 +74,5 @@ def test_command_line_session(home: Path) -> None:
 
     assert [broken.status, requested.status, checked.status] == ["finished"] * 3
     assert re.search(r"^\[1\] supported .* The capital of France is Paris\.$", message["verify"], re.M)
-    assert re.search(r"^\[2\] refuted .* The capital of France is Lyon\.$", message["verify"], re.M)
+    assert re.search(r"^\[2\] not enough evidence .* The capital of France is Lyon\.$", message["verify"], re.M)
     assert message["verify"].endswith("exit status 5\n")
