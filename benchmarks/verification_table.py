@@ -184,10 +184,15 @@ def measure(sets: Sequence[EvaluationSet], judged: dict[str, Judged], seed: int 
         ways[Method(name, HELD_OUT)] = lambda s, claim, refits=refits: refits[s.dataset](claim)  # type: ignore[misc]
     results = []
     for one_set in sets:
-        verdicts = {MAJORITY: majority(next(iter(judged.values())).by_set[one_set.key])}
-        for method, way in ways.items():
-            verdicts[method] = [way(one_set, claim) for claim in judged[method.judge].by_set[one_set.key]]
         claims = tuple(next(iter(judged.values())).by_set[one_set.key])
+        has_disputed = any(claim.row.gold == "disputed" for claim in claims)
+        verdicts = {MAJORITY: majority(claims)}
+        for method, way in ways.items():
+            own = [way(one_set, claim) for claim in judged[method.judge].by_set[one_set.key]]
+            # where no claim is disputed, that verdict leaves a claim as open as "not enough evidence"
+            verdicts[method] = [
+                v._replace(label="neutral") if v.label == "disputed" and not has_disputed else v for v in own
+            ]
         results.append(_measurement(one_set.key, one_set.title, claims, verdicts, seed))
         if one_set.two_labels:
             forced = {
