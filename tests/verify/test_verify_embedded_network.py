@@ -97,7 +97,7 @@ def test_merged_low_rank_changes_compute_the_same(folder: Path, drawn) -> None:
     assert all(not tensor.any() for name, tensor in lora.items() if name.endswith(".b"))
     changed = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in lora.items()}
     batch = make_batch(PairTokenizer(folder, config).rows(PAIRS))
-    merged = merge_lora({**weights, **changed})
+    merged = dict(merge_lora({**weights, **changed}))
     assert set(merged) == set(weights)
     with torch.no_grad():
         before = compute_logits(weights, config, batch)

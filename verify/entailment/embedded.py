@@ -213,15 +213,17 @@ def _load(
             hint="train them again: reason train entailment",
         )
     changed = apply_delta(delta, {name: tensor.numpy() for name, tensor in before.items()})
-    merged = merge_lora({name: torch.from_numpy(array) for name, array in changed.items()})
+    del before  # the encoder is half a gigabyte: no more copies at once than needed
     device = choose_device(chosen.device)
     if chosen.dtype != "auto":
         dtype = getattr(torch, chosen.dtype)
     else:
         dtype = torch.bfloat16 if native_format(device) == "bf16" else torch.float32
-    weights = {
-        name: tensor.to(device, dtype if name[0].isdigit() else torch.float32) for name, tensor in merged.items()
-    }
+    tensors = {name: torch.from_numpy(changed.pop(name)) for name in list(changed)}
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in merge_lora(tensors):
+        weights[name] = tensor.to(device, dtype if name[0].isdigit() else torch.float32)
+        del tensors[name]
     return EmbeddedEntailment(
         size if file is None else f"{size}:{file}",
         tokens,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -266,7 +266,7 @@ def read_encoder(directory: Path) -> tuple[dict[str, torch.Tensor], EncoderConfi
         raw = {
             n: t.to(torch.float32)
             for n, t in load_file(str(directory / "model.safetensors")).items()
-            if t.is_floating_point()
+            if t.is_floating_point() and not n.startswith("pooler.")
         }
         weights = {
             "words": raw["embeddings.word_embeddings.weight"],
@@ -321,14 +321,16 @@ def init_lora(weights: Weights, config: EncoderConfig, rank: int, seed: int) -> 
     return changes
 
 
-def merge_lora(weights: Weights) -> dict[str, torch.Tensor]:
-    """The weights with low-rank changes added to their matrices."""
-    merged = {name: tensor for name, tensor in weights.items() if not name.endswith((".a", ".b"))}
-    for name in weights:
-        if name.endswith(".a"):
-            stem = name[:-2]
-            merged[f"{stem}.weight"] = weights[f"{stem}.weight"] + weights[f"{stem}.b"] @ weights[name]
-    return merged
+def merge_lora(weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each weight by name, low-rank changes added to matrices; one at a time, so that few copies exist at once."""
+    for name in list(weights):
+        stem, _, kind = name.rpartition(".")
+        if kind in ("a", "b"):
+            continue
+        tensor = weights[name]
+        if kind == "weight" and f"{stem}.a" in weights:
+            tensor = tensor + weights[f"{stem}.b"] @ weights[f"{stem}.a"]
+        yield name, tensor
 
 
 def compute_logits(weights: Weights, config: EncoderConfig, batch: TokenBatch, *, dropout: float = 0.0) -> torch.Tensor:

@@ -101,7 +101,7 @@ def compute_delta(
 
 
 def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.float32]]:
-    """The encoder's weights with the change, and the head.
+    """The encoder's weights with the change, and the head; unchanged ones are shared, not copied.
 
     Args:
         delta: The change.
@@ -112,7 +112,7 @@ def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.floa
     """
     import numpy as np
 
-    weights: dict[str, NDArray[np.float32]] = {name: array.astype(np.float32) for name, array in before.items()}
+    weights: dict[str, NDArray[np.float32]] = {n: np.asarray(array, dtype=np.float32) for n, array in before.items()}
     for key, array in delta.arrays.items():
         kind, name = key[:2], key[2:]
         if kind == _SCALE:

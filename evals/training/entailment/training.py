@@ -352,7 +352,7 @@ def train_entailment(
             name: tensor.to(layer_format) if name[0].isdigit() else tensor
             for name, tensor in merge_lora(
                 {name: torch.from_numpy(array) for name, array in apply_delta(delta, arrays).items()}
-            ).items()
+            )
         }
 
         def judge_stored(pairs: Sequence[Pair]) -> list[Support]:
