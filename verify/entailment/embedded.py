@@ -2,7 +2,7 @@
 
 They are sentence encoders, which `serving` downloads and checks, with trained changes of their weights
 (`embedded_weights`). They read title, text and claim together. `reason train entailment` trains another one. Training
-data and accuracy are on their cards (docs/results/entailment.md).
+data and accuracy: docs/results/verification.md.
 """
 
 from __future__ import annotations
