@@ -132,7 +132,8 @@ def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], 
     (home / "work" / "answer.txt").write_text("Ada Byron wrote the timetable.")
     (home / "work" / "facts.md").write_text("Ada Byron did not write the timetable.")
     requested = ["verify", "--answer", "answer.txt", "--question", "Who wrote it?", "--verifier", "edgejury"]
-    arguments = ["--judge", "lexical", *THREE[:6]]
+    unfitted = '{"verdicts": "none", "threshold": 0.5}'
+    arguments = ["--judge", "lexical", "--set", f"davinci={unfitted}", *THREE[:6]]
     status, out, err = cli(*requested, *arguments)
     assert (status, err) == (0, "")
     assert "not enough evidence" in out

@@ -618,7 +618,7 @@ class SamplingMix(Frozen):
     documents: float = 0.35
     changed: float = 0.15
     unrelated: float = 0.05
-    silent: float = 0.2
+    silent: float = 0.4
     joined: float = 0.25
     full: float = 0.05
     padded: float = 0.25
