@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
@@ -89,7 +90,8 @@ async def load_cross_encoder(name: str, settings: Settings, progress: Progress |
         near = tuple(p + rest for p in nearest(head + "/", (PREFIX, SERVED_PREFIX))) if slash else (PREFIX + name,)
         raise UnknownName("cross-encoder", name, near, hint=f"it begins with {PREFIX} or {SERVED_PREFIX}")
     return await run_pull(
-        lambda cancel: _load_cross(name, settings, encoder_settings, progress, cancel), lambda m: m.aclose()
+        lambda cancel: _load_classifier("cross-encoder", name, settings, encoder_settings, progress, cancel),
+        lambda m: m.aclose(),
     )
 
 
@@ -112,7 +114,8 @@ async def load_minicheck(name: str, settings: Settings, progress: Progress | Non
     """
     encoder_settings = settings.encoders.get(name, EncoderSettings())
     return await run_pull(
-        lambda cancel: _load_minicheck(name, settings, encoder_settings, progress, cancel), lambda m: m.aclose()
+        lambda cancel: _load_classifier("minicheck", name, settings, encoder_settings, progress, cancel),
+        lambda m: m.aclose(),
     )
 
 
@@ -143,23 +146,19 @@ def _load_embedding(
     return CachedEmbedding(backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes)
 
 
-def _load_cross(
-    name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
+def _load_classifier(
+    kind: Literal["cross-encoder", "minicheck"],
+    name: str,
+    settings: Settings,
+    encoder_settings: EncoderSettings,
+    progress: Progress | None,
+    cancel: threading.Event,
 ) -> CrossEncoder:
     try:
         from .local import LocalCrossEncoder
-    except ModuleNotFoundError as e:
-        raise missing_extra(e) from e
-    files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    return LocalCrossEncoder(name, files, encoder_settings)
-
-
-def _load_minicheck(
-    name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
-) -> CrossEncoder:
-    try:
         from .minicheck import LocalMiniCheck
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    return LocalMiniCheck(name, files, encoder_settings)
+    model = LocalMiniCheck if kind == "minicheck" else LocalCrossEncoder
+    return model(name, files, encoder_settings)

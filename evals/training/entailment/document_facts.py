@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -165,7 +166,7 @@ def school(rng: random.Random) -> str:
     return rng.choice(_SCHOOLS).format(place(rng))
 
 
-class Value:
+class Value(ABC):
     """Something that a fact states.
 
     Attributes:
@@ -174,17 +175,17 @@ class Value:
 
     sort: str
 
+    @abstractmethod
     def stated(self, rng: random.Random) -> str:
         """How a document states it."""
-        raise NotImplementedError
 
     def claimed(self, rng: random.Random) -> str:
         """How a claim states it, no more exactly than the document."""
         return self.stated(rng)
 
+    @abstractmethod
     def other(self, rng: random.Random) -> Value:
         """Another value of the sort, which excludes this one."""
-        raise NotImplementedError
 
     def excludes(self, other: Value) -> bool:
         """Whether a claim of the other is false where this is stated."""
