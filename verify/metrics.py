@@ -12,7 +12,6 @@ from typing import Final, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.calibration_fit import ReliabilityBin
 from ..core.errors import DataError, UserError
 from .types import Label, Support
 
@@ -203,28 +202,3 @@ def claim_label(labels: Iterable[Label]) -> GoldLabel:
     if "supports" in sides:
         return "disputed" if "refutes" in sides else "supports"
     return "refutes" if "refutes" in sides else "neutral"
-
-
-# -- reliability diagram
-
-_BAR_WIDTH: Final = 40
-_MAX_TITLE_CHARS: Final = 200
-
-
-def reliability_lines(bins: Sequence[ReliabilityBin], title: str = "") -> list[str]:
-    """A reliability diagram for a terminal, one line a bin.
-
-    A line has the range, the count, stated confidence and accuracy, and a bar of the accuracy with `|` at the stated
-    confidence. Control characters in the title are removed.
-    """
-    lines = ["".join(c for c in title[:_MAX_TITLE_CHARS] if c.isprintable())] if title else []
-    if not bins:
-        return [*lines, "no verdicts"]
-    width = len(str(max(b.count for b in bins)))
-    lines.append(f"{'confidence':<12}  {'n':>{width}}  stated  right")
-    for b in bins:
-        bar = ["#" if i < round(b.accuracy * _BAR_WIDTH) else " " for i in range(_BAR_WIDTH + 1)]
-        bar[round(b.confidence * _BAR_WIDTH)] = "|"
-        line = "".join(bar).rstrip()
-        lines.append(f"({b.low:.2f}, {b.high:.2f}]  {b.count:>{width}}  {b.confidence:6.3f}  {b.accuracy:.3f}  {line}")
-    return lines

@@ -16,7 +16,7 @@ from typing import Final
 from ...core.errors import DataError, UserError
 from ...core.types import Document
 from ...reasoning.retrieval.passages import document_passages
-from ...reasoning.retrieval.protocol import Passage, Retriever
+from ...reasoning.retrieval.protocol import Passage
 from ...reasoning.retrieval.retriever import HybridRetriever
 from ...verify.davinci.passages import fill_up
 from ...verify.metrics import GoldLabel, parse_gold_label
@@ -305,22 +305,6 @@ def oracle_padded(
 def first_passages(rows: Sequence[LabelledClaim], k: int) -> list[LabelledClaim]:
     """The best k of what is shown."""
     return [replace(row, passages=_shown(row)[:k]) for row in rows]
-
-
-async def retrieve_passages(
-    rows: Sequence[LabelledClaim], retriever: Retriever, k: int = SHOWN_PASSAGES
-) -> list[LabelledClaim]:
-    """What a retriever finds.
-
-    Raises:
-        ReasonError: As `Retriever.retrieve`.
-    """
-    results: list[LabelledClaim] = []
-    for start in range(0, len(rows), _CLAIMS_AT_ONCE):
-        part = rows[start : start + _CLAIMS_AT_ONCE]
-        values = await retriever.retrieve([row.claim for row in part], k)
-        results += [replace(row, passages=tuple(passages)) for row, passages in zip(part, values, strict=True)]
-    return results
 
 
 async def search_documents(rows: Sequence[LabelledClaim], k: int = SHOWN_PASSAGES) -> list[LabelledClaim]:

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from reason.core.calibration_fit import reliability
 from reason.core.errors import DataError
 from reason.verify.metrics import (
     claim_label,
@@ -15,7 +14,6 @@ from reason.verify.metrics import (
     evidence_scores,
     mean_evidence_scores,
     parse_gold_label,
-    reliability_lines,
 )
 from support.evidence_items import close
 
@@ -86,16 +84,3 @@ def test_names_of_labels():
     assert parse_gold_label("DISPUTED") == "disputed"
     with pytest.raises(DataError, match="unknown label of a claim 'maybe'"):
         parse_gold_label("maybe")
-
-
-BINS = reliability([0.95, 0.9, 0.85, 0.55, 0.35], [True, True, False, True, False])
-
-
-def test_the_diagram_in_the_terminal():
-    lines = reliability_lines(BINS, "nli, calibrated")
-    assert lines[0] == "nli, calibrated"
-    assert len(lines) == 2 + len(BINS)
-    assert lines[2] == "(0.30, 0.40]  1   0.350  0.000                " + "|"
-    assert lines[3] == "(0.50, 0.60]  1   0.550  1.000  " + "#" * 22 + "|" + "#" * 17
-    assert lines[4].startswith("(0.80, 0.90]  2   0.875  0.500  " + "#" * 20 + " ")
-    assert reliability_lines([]) == ["no verdicts"]

@@ -39,7 +39,6 @@ _PAIRS_PER_TASK = 512
 """Pairs that are tokenized in one task of the model's thread."""
 
 Size = Literal["small", "base"]
-SIZES: Final[tuple[Size, ...]] = ("small", "base")
 
 
 @dataclass(frozen=True)
