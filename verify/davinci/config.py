@@ -31,7 +31,10 @@ class DavinciConfig(Parameters):
     evidence_form: Annotated[
         Literal["full", "span"], Field(description="judged text: complete passages, or the best sentence of each")
     ] = "full"
-    aggregation: Annotated[Mode | Literal["concat"], Field(description="aggregation of several passages")] = "witness"
+    aggregation: Annotated[
+        Mode | Literal["concat"],
+        Field(description="aggregation of several passages where no verdict model is used; only witness has one"),
+    ] = "witness"
     tau: Annotated[float, Field(gt=0, description="temperature of the displayed weights by retrieval score")] = 1.0
     verdicts: Annotated[
         str,
