@@ -134,6 +134,7 @@ def test_narrow_terminals_wrap_verdicts_and_sentences(
 
 
 def test_only_the_verdict_has_its_colour(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     print_checked(out(), VERIFICATION)

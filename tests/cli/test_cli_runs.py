@@ -220,6 +220,7 @@ def test_doctor_finds_what_is_missing(cli: Cli, home: Path, monkeypatch: pytest.
     assert "reason models pull local/smollm2-135m" in results["model"]["hint"]
     assert json.loads(cli("runs", "list", "--json")[1]) == []  # its own trial run is gone
 
+    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: False)
     monkeypatch.setenv("REASON_MODEL", "local/smollm2-135")
     (home / "file").write_text("in the way")
     monkeypatch.setenv("REASON_CACHE_DIR", str(home / "file"))
