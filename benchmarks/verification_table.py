@@ -30,6 +30,7 @@ from reason.core.errors import UserError
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
 from reason.evals.statistics.calibration import risk_coverage
+from reason.evals.statistics.multiple import holm
 from reason.evals.verification.judging import JudgedClaim, StoredEntailment, VerdictStore, judge_claims
 from reason.evals.verification.methods import (
     ClaimVerdict,
@@ -40,14 +41,14 @@ from reason.evals.verification.methods import (
     majority,
     without_abstaining,
 )
-from reason.evals.verification.metrics import VerdictMetrics, difference, holm, verdict_metrics
+from reason.evals.verification.metrics import VerdictMetrics, difference, verdict_metrics
 from reason.evals.verification.sets import MAX_CLAIMS, EvaluationSet, read_evaluation_sets
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.decision import decision_rule_for
 from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.entailment.protocol import Entailment
-from reason.verify.metrics import top_label_hits
+from reason.verify.metrics import evidence_recall, evidence_scores, mean_evidence_scores, top_label_hits
 from reporting import p_value, processor, table
 
 LEXICAL = "lexical"
@@ -290,6 +291,24 @@ def difference_table(results: Sequence[Measurement], judge: str) -> str:
     return table(["set", "difference of accuracy", "gained", "lost", "p", "p, adjusted"], rows)
 
 
+def evidence_table(results: Sequence[Measurement], judge: str) -> str:
+    """The passages that show a right decisive verdict against the gold ones, where there are others to choose from."""
+    rows = []
+    for one in results:
+        right = [
+            (v.shown, c.row)
+            for v, c in zip(one.verdicts[Method(judge, SHIPPED)], one.claims, strict=True)
+            if v.shown and v.label == c.row.gold and c.row.right and len(c.row.passages or ()) > len(c.row.right)
+        ]
+        means, n = mean_evidence_scores(evidence_scores(shown, row.right_ids) for shown, row in right)
+        if means is None or one.key.endswith(TWO_LABELS):
+            continue
+        complete = [value for shown, row in right if (value := evidence_recall(shown, row.sets)) is not None]
+        all_of_a_set = f"{np.mean(complete):.3f}" if complete else ""
+        rows.append([one.title, str(n), *(f"{value:.3f}" for value in means), all_of_a_set])
+    return table(["set", "claims", "precision", "recall", "F1", "a sufficient set"], rows)
+
+
 @dataclass(frozen=True)
 class Goal:
     """A figure that verification should reach."""
@@ -492,6 +511,7 @@ async def work(args: argparse.Namespace) -> None:
         "summary": summary_table(results, best, others[0] if others else None),
         "goals": goal_table(results, args.judges),
         "differences": difference_table(results, best),
+        "evidence": evidence_table(results, best),
         "cost": cost_table(costs),
     }
     details = {

@@ -88,8 +88,8 @@ class CalibrateVerdictsOptions:
         float,
         typer.Option(
             metavar="SHARE",
-            help="Maximum share of a set's unsupported claims that are called supported, and of those not refuted that "
-            "are called refuted.",
+            help="Maximum share of a set's unsupported claims that are called supported; twice it is that of those not "
+            "refuted that are called refuted.",
             rich_help_panel=FITTING,
         ),
     ] = 0.05
@@ -160,8 +160,8 @@ def _file_name(options: CalibrateVerdictsOptions) -> str:
         )
     if not options.data:
         raise UserError("there are no calibration claims", hint="for example --data fever=PATH")
-    if not 0 < options.max_false_supported < 1:
-        raise UserError(f"--max-false-supported must be in (0, 1), got {options.max_false_supported:g}")
+    if not 0 < options.max_false_supported < 0.5:
+        raise UserError(f"--max-false-supported must be in (0, 0.5), got {options.max_false_supported:g}")
     name = options.name or re.sub(r"[^A-Za-z0-9._]+", "-", options.judge).strip("-") or "judge"
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise UserError(f"--name {name!r} cannot be part of a file name", hint="use letters, digits, . _ and -")
@@ -226,12 +226,17 @@ def _print(model: VerdictModel) -> None:
 
 
 def _say_warnings(fitted: FittedVerdicts, examples: list[VerdictExample], bound: float) -> None:
+    from ..verify.davinci.verdict_model import REFUTED_FACTOR
+
     model = fitted.model
     if len(examples) < MIN_CLAIMS:
         say(f"{len(examples)} claims are few: the thresholds follow their noise", label="warning", style="yellow")
     if len({example.dataset for example in examples}) == 1:
         say("of a single dataset, its own fifths are left out, which says little about other data", label="note")
     for s in model.scores:
-        for share, verdict in ((s.false_supported, "supported"), (s.false_refuted, "refuted")):
-            if share > bound:
+        for share, verdict, most in (
+            (s.false_supported, "supported", bound),
+            (s.false_refuted, "refuted", REFUTED_FACTOR * bound),
+        ):
+            if share > most:
                 say(f"{share:.1%} of {s.part} are wrongly {verdict} at any threshold", label="warning", style="yellow")

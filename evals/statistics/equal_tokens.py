@@ -16,6 +16,9 @@ from ...core.errors import UserError
 from .intervals import LEVEL, RESAMPLES, bootstrap_means, percentiles
 from .outcomes import Array, Index
 
+MIN_VOTES = 3
+"""Samples from which on a vote is a point of a curve: fewer cannot outvote the first sample."""
+
 
 @dataclass(frozen=True)
 class TokenCurve:

@@ -28,16 +28,20 @@ class ClaimVerdict(NamedTuple):
     Attributes:
         label: The label.
         probs: Its probabilities; a gate does not change them.
+        shown: Ids of the passages that show a decisive verdict; none if the method shows none.
     """
 
     label: GoldLabel
     probs: Support
+    shown: tuple[str, ...] = ()
 
 
 def decide_claim(one: JudgedClaim, rule: DecisionRule) -> ClaimVerdict:
     """What `davinci` decides."""
-    decision = rule.decide(one.row.claim, one.row.passages or (), one.supports)
-    return ClaimVerdict(GOLDS[decision.verdict], decision.probs)
+    passages = one.row.passages or ()
+    decision = rule.decide(one.row.claim, passages, one.supports)
+    shown = () if decision.verdict == "not_enough_evidence" else tuple(passages[i].id for i in decision.shown)
+    return ClaimVerdict(GOLDS[decision.verdict], decision.probs, shown)
 
 
 def judge_alone(one: JudgedClaim) -> ClaimVerdict:

@@ -125,19 +125,6 @@ def verdict_metrics(
     return VerdictMetrics(n, len(plain), values, replicates, text == gold)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """P-values of a family of tests, adjusted so that the probability of any false rejection is bounded.
-
-    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
-    """
-    adjusted = [0.0] * len(ps)
-    largest = 0.0
-    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[i]))
-        adjusted[i] = largest
-    return adjusted
-
-
 def difference(a: VerdictMetrics, b: VerdictMetrics) -> MetricDifference:
     """The first less the second; both of the same claims with the same groups, resamples and seed.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,12 @@ import verification_table
 import verify_speed
 from reason.core.errors import DataError, UserError
 from reason.core.settings import load_settings
-from reason.evals.verification.judging import VerdictStore
+from reason.evals.verification.claims import LabelledClaim
+from reason.evals.verification.judging import JudgedClaim, VerdictStore
+from reason.evals.verification.methods import ClaimVerdict
 from reason.evals.verification.metrics import verdict_metrics
+from reason.reasoning.retrieval.protocol import Passage
+from reason.verify.types import Support
 from support.labelled_claims import write_fever, write_lines
 
 SPELLED = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
@@ -77,7 +82,7 @@ def test_pages_are_updated_from_stored_verdicts(data, tmp_path, monkeypatch, cap
     work, docs = tmp_path / "work", tmp_path / "docs"
     (docs / "results" / "details").mkdir(parents=True)
     marks = {
-        "verification.md": ("conclusion", "summary", "goals", "differences", "cost"),
+        "verification.md": ("conclusion", "summary", "goals", "differences", "evidence", "cost"),
         "details/verification.md": ("made", "sets"),
     }
     for page, names in marks.items():
@@ -139,3 +144,26 @@ def test_speed_is_measured_on_what_is_listed(data, monkeypatch, capsys):
     assert "base takes 3.0 times as long as lexical." in text
     assert "1.5 GB: missed" in text
     assert "300 s: kept" in text
+
+
+def test_evidence_is_scored_where_there_are_passages_to_choose_from():
+    passages = tuple(Passage(id=name, source="s", text=f"Text {name}.") for name in "abc")
+    probs = Support(0.9, 0.05, 0.05)
+
+    def claim(gold, shown, label="supports", passages=passages, right=passages[:2]):
+        row = LabelledClaim("s", "n", "Claim.", gold, passages, right, sets=(("a",), ("b", "c")))
+        return JudgedClaim(row, (probs,) * len(passages)), ClaimVerdict(label, probs, shown)
+
+    claims = [
+        claim("supports", ("a",)),  # precision 1, recall 1/2; a sufficient set
+        claim("supports", ("b", "c", "x")),  # precision 1/3, recall 1/2; the other set
+        claim("supports", ("c",)),  # nothing right
+        claim("refutes", ("a",)),  # a wrong verdict
+        claim("supports", (), label="neutral"),
+        claim("supports", ("a",), passages=passages[:1], right=passages[:1]),  # nothing to choose from
+    ]
+    method = verification_table.Method("j", verification_table.SHIPPED)
+    one = verification_table.Measurement("k", "Set", tuple(c for c, _ in claims), {method: [v for _, v in claims]}, {})
+    forced = replace(one, key=f"k: {verification_table.TWO_LABELS}")
+    *_, row = verification_table.evidence_table([one, forced], "j").splitlines()
+    assert row == "| Set | 3 | 0.444 | 0.333 | 0.356 | 0.667 |"

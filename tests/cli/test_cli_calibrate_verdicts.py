@@ -146,7 +146,7 @@ def test_interrupted_calibration_keeps_verdicts_and_resumes(cli, files, monkeypa
         (("--judge", "auto"), "the judge 'auto' cannot be calibrated"),
         (("--name", "../x"), "cannot be part of a file name"),
         (("--limit", "5"), "at least 40 claims"),
-        (("--max-false-supported", "0"), "--max-false-supported must be in (0, 1), got 0"),
+        (("--max-false-supported", "0"), "--max-false-supported must be in (0, 0.5), got 0"),
         (("nothing=x.jsonl",), "there is no evaluation set of 'nothing'"),
     ],
 )

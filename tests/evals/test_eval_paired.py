@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from itertools import product
+from math import factorial
 
 import numpy as np
 import pytest
@@ -10,8 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at, difference_at, shared_tokens
+from reason.evals.statistics.intervals import Interval
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.paired import compare_paired, detectable_difference, exact_sign_test, items_needed
+from reason.evals.statistics.paired import (
+    claim_status,
+    compare_paired,
+    detectable_difference,
+    exact_sign_test,
+    items_needed,
+    newcombe,
+    non_inferiority,
+    sign_flip_test,
+)
 from reason.evals.summary import latency
 from scipy import stats
 
@@ -32,17 +44,192 @@ def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
         assert exact_sign_test(b, c) == 1.0
 
 
+def pairs(both: int, wins: int, losses: int, neither: int) -> tuple[Outcomes, Outcomes]:
+    """Two runs with so many items of each kind."""
+    kinds = [(1, 1)] * both + [(1, 0)] * wins + [(0, 1)] * losses + [(0, 0)] * neither
+    return of([a for a, _ in kinds]), of([b for _, b in kinds])
+
+
+@pytest.mark.parametrize(
+    ("table", "low", "high"),
+    [
+        ((36, 12, 2, 0), 0.0569, 0.3404),  # Newcombe 1998
+        ((14, 5, 0, 22), 0.011, 0.226),  # Altman et al. 2000, "Statistics with Confidence", page 52
+        ((1, 1, 7, 12), -0.507, -0.026),  # Fagerland, Lydersen and Laake 2014
+        ((59, 6, 16, 80), -0.1186, -0.0046),  # Fagerland, Lydersen and Laake 2017, chapter 8
+    ],
+)
+def test_the_score_interval_has_the_published_ends(table: tuple[int, int, int, int], low: float, high: float) -> None:
+    ends = newcombe(*table)
+    digits = 4 if len(str(low).lstrip("-")) == 6 else 3
+    assert (round(ends.low, digits), round(ends.high, digits)) == (low, high)
+    assert compare_paired(*pairs(*table)).interval == ends
+
+
+@pytest.mark.parametrize("both", range(37))
+def test_four_wins_without_a_loss_among_forty_are_not_shown(both: int) -> None:
+    """The percentile bootstrap gave [+2.5, +20.0] for them."""
+    result = compare_paired(*pairs(both, 4, 0, 36 - both))
+    assert result.p == 0.125
+    assert result.status() == "not shown"
+    assert result.interval is not None
+    assert result.interval.low < 0.03
+
+
+def test_shown_needs_the_adjusted_test_and_the_interval() -> None:
+    result = compare_paired(*pairs(20, 10, 0, 10))
+    assert (result.test, result.p, result.status(), result.status(0.06)) == (
+        "McNemar exact", 2 / 2**10, "shown", "not shown",
+    )  # fmt: skip
+    assert compare_paired(*pairs(20, 0, 10, 10)).status() == "refuted"
+    assert claim_status(0.1, Interval(-0.01, 0.2, "t"), 0.01) == "not shown"
+    assert claim_status(0.1, None, 0.01) == "not shown"
+
+
+def exact_probabilities(n: int, wins: float, losses: float) -> list[tuple[int, int, float]]:
+    """Every (wins, losses) of n items with its probability."""
+    rest = 1 - wins - losses
+    return [
+        (
+            b,
+            c,
+            factorial(n)
+            / factorial(b)
+            / factorial(c)
+            / factorial(n - b - c)
+            * wins**b
+            * losses**c
+            * rest ** (n - b - c),
+        )
+        for b in range(n + 1)
+        for c in range(n + 1 - b)
+    ]
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.1, 0.25])
+def test_without_a_difference_hardly_more_than_one_table_in_twenty_is_shown_or_refuted(rate: float) -> None:
+    """All tables of 30 items; the items that agree are half right, half wrong."""
+    false = 0.0
+    for b, c, chance in exact_probabilities(30, rate, rate):
+        both = (30 - b - c) // 2
+        result = newcombe(both, b, c, 30 - b - c - both)
+        false += chance * (claim_status((b - c) / 30, result, exact_sign_test(b, c)) != "not shown")
+    assert false <= 0.05
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0.1, 0.1), (0.2, 0.05), (0.3, 0.1), (0.02, 0.02)])
+def test_the_score_interval_covers_the_difference(wins: float, losses: float) -> None:
+    """All tables of 30 items, agreeing items half right: coverage of a nominal 95% interval, by enumeration."""
+    covered = 0.0
+    for b, c, chance in exact_probabilities(30, wins, losses):
+        both = (30 - b - c) // 2
+        ends = newcombe(both, b, c, 30 - b - c - both)
+        covered += chance * (ends.low <= wins - losses <= ends.high)
+    assert covered > 0.93
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_sign_flips_are_all_flips(sums: list[int]) -> None:
+    observed = abs(sum(sums))
+    flips = [abs(sum(s * x for s, x in zip(signs, sums, strict=True))) for signs in product((1, -1), repeat=len(sums))]
+    p, exact = sign_flip_test(np.array(sums, dtype=float) / 3)
+    assert exact
+    assert p == pytest.approx(sum(f >= observed for f in flips) / len(flips), **EXACT)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_sign_flips_of_right_and_wrong_are_mcnemar_s_test(wins: int, losses: int) -> None:
+    p, exact = sign_flip_test(np.array([1.0] * wins + [-1.0] * losses + [0.0] * 5))
+    assert exact
+    assert p == pytest.approx(exact_sign_test(wins, losses), **EXACT)
+
+
+def test_sampled_sign_flips_come_close_to_the_exact_ones_and_are_never_zero() -> None:
+    sums = np.sqrt(np.arange(1, 31)) * np.where(np.arange(30) % 3, 1, -1)
+    p, exact = sign_flip_test(sums)
+    assert not exact
+    assert sign_flip_test(sums) == (p, exact)
+    assert p == pytest.approx(2 * stats.norm.sf(abs(sums.sum()) / np.sqrt((sums**2).sum())), abs=0.01)
+    assert sign_flip_test(np.sqrt(np.arange(1, 31)))[0] == 1 / 100_001
+
+
+def test_several_seeds_are_tested_by_sign_flips_of_items() -> None:
+    a = Outcomes.of({f"i{i}": {0: 1, 1: i % 2} for i in range(6)})
+    b = Outcomes.of({f"i{i}": {0: 0, 1: 0} for i in range(6)})
+    result = compare_paired(a, b)
+    assert (result.test, result.seeds, result.clusters) == ("sign-flip exact", 2, 6)
+    assert result.p == pytest.approx(2 / 2**6, **EXACT)
+    assert result.interval is not None
+    assert result.interval.method == "t"
+
+
+def test_clusters_flip_together() -> None:
+    """Eight wins of two questions' variants are two clusters, not eight items."""
+    groups = {f"i{i}": f"g{i // 4}" for i in range(8)}
+    a = Outcomes.of({name: {0: 1} for name in groups}, groups)
+    b = Outcomes.of({name: {0: 0} for name in groups}, groups)
+    result = compare_paired(a, b)
+    assert (result.items, result.clusters, result.p, result.test) == (8, 2, 0.5, "sign-flip exact")
+    assert compare_paired(*pairs(0, 8, 0, 0)).p == 2 / 2**8
+
+
+def test_non_inferiority_by_hand() -> None:
+    """Nothing differs: the most likely loss rate under the hypothesis is the margin, z = sqrt(n m / (1 - m))."""
+    result = non_inferiority(*pairs(400, 0, 0, 100), margin=0.01)
+    assert result.p == pytest.approx(float(stats.norm.sf(np.sqrt(500 * 0.01 / 0.99))), **EXACT)
+    assert (result.test, result.status(), result.status(0.06)) == ("non-inferiority, margin 0.01", "shown", "not shown")
+    with pytest.raises(UserError, match="not 1"):
+        non_inferiority(*pairs(1, 0, 0, 0), margin=1)
+
+
+def test_a_margin_of_nearly_nothing_is_the_score_form_of_mcnemar_s_test() -> None:
+    result = non_inferiority(*pairs(10, 12, 5, 10), margin=1e-9)
+    assert result.p == pytest.approx(float(stats.norm.sf((12 - 5) / np.sqrt(12 + 5))), abs=1e-6)
+
+
+def test_the_most_likely_loss_rate_maximises_the_likelihood() -> None:
+    """Tango's statistic from a search over the loss rate instead of his formula."""
+    wins, losses, n, margin = 6, 9, 80, 0.1
+    q = np.linspace(margin, 0.55, 900_001)[:-1]
+    log = wins * np.log(np.maximum(q - margin, 1e-300)) + losses * np.log(q) + (n - 15) * np.log(1 - 2 * q + margin)
+    best = float(q[np.argmax(log)])
+    z = (wins - losses + n * margin) / np.sqrt(n * (2 * best - margin - margin**2))
+    result = non_inferiority(*pairs(40, wins, losses, n - 55), margin=margin)
+    assert result.p == pytest.approx(float(stats.norm.sf(z)), abs=1e-5)
+
+
+@pytest.mark.parametrize("losses", [0.1, 0.12, 0.2])
+def test_a_loss_of_the_margin_is_seldom_called_non_inferior(losses: float) -> None:
+    """All tables of 40 items in which a is worse by exactly the margin; the test is nominally of 5%."""
+    called = 0.0
+    for b, c, chance in exact_probabilities(40, losses - 0.1, losses):
+        if chance > 1e-12:
+            called += chance * (non_inferiority(*pairs(0, b, c, 40 - b - c), margin=0.1).p < 0.05)
+    assert called < 0.06
+
+
+def test_non_inferiority_of_several_seeds_is_a_clustered_t_test() -> None:
+    scores = np.random.default_rng(3).integers(0, 2, (2, 30, 4)).astype(float)
+    a, b = (Outcomes.of({f"i{i}": dict(enumerate(row)) for i, row in enumerate(s)}) for s in scores)
+    d = scores[0].mean(axis=1) - scores[1].mean(axis=1)
+    theirs = stats.ttest_1samp(d, -0.05, alternative="greater").pvalue
+    assert non_inferiority(a, b, 0.05).p == pytest.approx(float(theirs), **EXACT)
+    assert non_inferiority(a, a, 0.05).p == 1.0  # no spread: nothing to tell how another item would differ
+
+
 def test_compare_by_hand() -> None:
     result = compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]))
     d = np.array([0, 1, 1, 0, -1.0])
     assert (result.wins, result.losses, result.both, result.neither, result.other) == (2, 1, 1, 1, 0)
     assert result.difference == pytest.approx(0.2, **EXACT)
     assert result.se == pytest.approx(float(stats.sem(d)), **EXACT)
-    theirs = stats.ttest_1samp(d, 0).confidence_interval(0.95)
-    assert (result.t.low, result.t.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
+    assert result.interval == newcombe(1, 2, 1, 1)
     assert result.p == 1.0
     assert result.detectable == detectable_difference(result.se)
-    assert result == compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]), 0.95, resamples=10_000, seed=0)
+    halves = compare_paired(of([1, 1, 0.5, 0, 0]), of([1, 0, 0, 0, 1]))
+    theirs = stats.ttest_1samp([0, 1, 0.5, 0, -1], 0).confidence_interval(0.95)
+    assert (halves.interval.low, halves.interval.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
 
 
 def test_every_kind_of_item_is_counted() -> None:
@@ -69,16 +256,16 @@ def test_only_shared_items_count() -> None:
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=20), st.randoms())
 def test_swapping_negates_and_order_does_not_matter(pairs: list[tuple[int, int]], random) -> None:
     a, b = of([x for x, _ in pairs]), of([y for _, y in pairs])
-    forth, back = compare_paired(a, b, resamples=200), compare_paired(b, a, resamples=200)
+    forth, back = compare_paired(a, b), compare_paired(b, a)
     assert forth.difference == pytest.approx(-back.difference, **EXACT)
     assert (forth.wins, forth.losses) == (back.losses, back.wins)
     assert forth.p == pytest.approx(back.p, **EXACT)
-    if len({x - y for x, y in pairs}) == 1:
-        assert forth.t is back.t is forth.bootstrap is forth.detectable is None
-    else:
-        assert (forth.t.low, forth.t.high) == pytest.approx((-back.t.high, -back.t.low), **EXACT)
+    assert (forth.interval.low, forth.interval.high) == pytest.approx(
+        (-back.interval.high, -back.interval.low), **EXACT
+    )
+    assert (forth.detectable is None) == (len({x - y for x, y in pairs}) == 1)
     names = random.sample(a.ids, len(a.ids))
-    again = compare_paired(a.only(names), b, resamples=10)
+    again = compare_paired(a.only(names), b)
     assert (again.difference, again.se) == pytest.approx((forth.difference, forth.se), **EXACT)
 
 
@@ -88,8 +275,11 @@ def test_equal_differences_are_not_estimable(scores: list[int]) -> None:
     for other in (scores, [1 - x for x in scores] if scores == [1] * 4 else scores):
         result = compare_paired(of(scores), of(other))
         assert result.se == pytest.approx(0, **EXACT)
-        assert (result.t, result.bootstrap, result.detectable) == (None, None, None)
+        assert result.detectable is None
         assert result.difference == scores[0] - other[0]
+        assert result.interval.low < result.difference < result.interval.high or abs(result.difference) == 1
+        doubled = [Outcomes.of({str(i): {0: y, 1: y} for i, y in enumerate(run)}) for run in (scores, other)]
+        assert compare_paired(*doubled).interval is None
 
 
 def test_detectable_difference() -> None:

@@ -10,7 +10,7 @@ from reason.core.calibration_fit import aurc, ece
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
-from reason.evals.verification.metrics import NAMES, difference, holm, verdict_metrics
+from reason.evals.verification.metrics import NAMES, difference, verdict_metrics
 from reason.verify import metrics as scores
 from reason.verify.types import Support, support
 
@@ -75,12 +75,6 @@ def test_false_supported_is_a_share_of_the_claims_and_of_the_verdicts():
     assert values["answered"] == pytest.approx(4 / 6)
     assert "wrong_supported" not in verdict_metrics(golds, ["neutral"] * 6, None, list("abcdef")).values
     assert "false_supported" not in verdict_metrics(["supports"], ["supports"], None, ["a"]).values
-
-
-def test_holm_adjusts_the_smallest_most_and_stays_in_order():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_intervals_contain_the_metric_and_narrow_with_more_claims():

@@ -18,6 +18,7 @@ from reason.verify.davinci.features import FEATURE_NAMES, FEATURES
 from reason.verify.davinci.verdict_model import (
     MAX_THRESHOLD,
     MIN_THRESHOLD,
+    REFUTED_FACTOR,
     VerdictExample,
     VerdictModel,
     choose_threshold,
@@ -208,7 +209,7 @@ def test_the_scores_of_each_dataset_keep_the_bound(bound: float) -> None:
     model = fit_verdict_model(examples(900), judge="j", max_false_supported=bound).model
     assert [s.part for s in model.scores] == ["a", "b", "c"]
     assert max(s.false_supported for s in model.scores) <= bound
-    assert max(s.false_refuted for s in model.scores) <= bound
+    assert max(s.false_refuted for s in model.scores) <= REFUTED_FACTOR * bound
     assert all(s.claims == 300 and 0 < s.decided < 1 for s in model.scores)
 
 
@@ -226,7 +227,7 @@ def test_too_little_or_one_sided_data_are_refused() -> None:
         fit_verdict_model(examples(30), judge="j")
     with pytest.raises(UserError, match="no example has the gold label 'refutes'"):
         fit_verdict_model([e for e in examples() if e.gold != "refutes"], judge="j")
-    with pytest.raises(UserError, match=r"must be in \(0, 1\), got 1"):
+    with pytest.raises(UserError, match=r"must be in \(0, 0\.5\), got 1"):
         fit_verdict_model(examples(), judge="j", max_false_supported=1.0)
 
 

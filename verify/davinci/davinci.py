@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
-from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification
+from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification, least_support
 from ...reasoning.retrieval.passages import document_passages
 from ...reasoning.retrieval.protocol import Passage, Retriever
 from ...reasoning.retrieval.retriever import HybridRetriever
@@ -495,12 +495,13 @@ def overall_verdict(reports: Sequence[ClaimReport]) -> Verdict:
 def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification:
     """The verification of an answer, with the verifier's name.
 
-    It has no confidence: verdicts on claims are counted, and no number of theirs is the probability that the answer is
-    right.
+    Its support is that of the least supported claim; no number of claims is the probability that the answer is right.
     """
+    claims = tuple(claim_summary(report) for report in reports)
     return Verification(
         verdict=overall_verdict(reports),
-        claims=tuple(claim_summary(report) for report in reports),
+        support=least_support(claims),
+        claims=claims,
         verifiers=(name,),
         note=agreement_note(reports),
     )

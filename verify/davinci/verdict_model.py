@@ -147,6 +147,8 @@ MIN_EXAMPLES: Final = 40
 """Fewer examples would fit noise."""
 PENALTY: Final = 1e-2
 """L2 penalty on the weights of standardised features; the total weight of the examples is 1."""
+REFUTED_FACTOR: Final = 2
+"""The bound on false "refuted" verdicts, in units of the one on false "supported" verdicts."""
 MIN_THRESHOLD: Final = 0.5
 """No verdict is decisive that is not more probable than both others together."""
 MAX_THRESHOLD: Final = 0.99
@@ -194,18 +196,21 @@ def fit_verdict_model(
 
     For each dataset, a model is fitted to the others. The threshold of "supported" is the smallest with which, on each
     part of a dataset by such a model, at most the given share of the claims that are not supported are called so;
-    the threshold of "refuted" likewise. With a single dataset the parts are fifths of its groups.
+    the threshold of "refuted" likewise, with twice the share: a false "refuted" makes the reader check a claim, a false
+    "supported" keeps them from it. With a single dataset the parts are fifths of its groups.
 
     Args:
         examples: Development data.
         judge: Identity of what judged the pairs.
-        max_false_supported: The bound, in (0, 1).
+        max_false_supported: The bound, in (0, 0.5).
 
     Raises:
-        UserError: There are fewer than 40 examples, a label is missing altogether, or the bound is not in (0, 1).
+        UserError: There are fewer than 40 examples, a label is missing altogether, or the bound is not in (0, 0.5).
     """
-    if not 0 < max_false_supported < 1:
-        raise UserError(f"the bound on false verdicts must be in (0, 1), got {max_false_supported:g}")
+    if not 0 < max_false_supported < 1 / REFUTED_FACTOR:
+        raise UserError(
+            f"the bound on false verdicts must be in (0, {1 / REFUTED_FACTOR:g}), got {max_false_supported:g}"
+        )
     plain = sum(example.gold != "disputed" for example in examples)
     if plain < MIN_EXAMPLES:
         raise UserError(
@@ -222,7 +227,7 @@ def fit_verdict_model(
         for i in (i for i, p in enumerate(parts) if p == part):
             probs[i] = _apply(weights, ordered[i].features)
     supported = choose_threshold(ordered, probs, "supports", max_false_supported)
-    refuted = choose_threshold(ordered, probs, "refutes", max_false_supported)
+    refuted = choose_threshold(ordered, probs, "refutes", REFUTED_FACTOR * max_false_supported)
     final = _fit(ordered)
     model = VerdictModel(
         judge=judge,
