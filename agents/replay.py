@@ -14,7 +14,7 @@ from ..reasoning.retrieval.metered import RecordedRetriever
 from ..reasoning.retrieval.protocol import KnowledgeSource
 from ..reasoning.retrieval.sources.client import recorded_source
 from ..reasoning.strategy import Knowledge
-from ..serving.metered.replay import RecordedEmbedding, RecordedModel, RecordedReward
+from ..serving.metered.replay import ReplayEmbedding, ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.entailment.metered import RecordedEntailment
@@ -44,7 +44,7 @@ def recorded_models(
             reward = _recorded_reward(name, recorded, record, config.budget)
             continue
         capabilities = Capabilities.model_validate(recorded["capabilities"])
-        models[role] = RecordedModel(
+        models[role] = ReplayModel(
             name,
             str(recorded["identity"]),
             capabilities,
@@ -54,12 +54,12 @@ def recorded_models(
     return models, reward
 
 
-def _recorded_reward(name: str, recorded: Mapping[str, Any], record: RunRecord, budget: Budget) -> RecordedReward:
+def _recorded_reward(name: str, recorded: Mapping[str, Any], record: RunRecord, budget: Budget) -> ReplayReward:
     capabilities = RewardCapabilities.model_validate(recorded["capabilities"])
     is_stopped = record.answer is not None and record.answer.get("stopped") == "budget"
     # the ledger of the replay enforces the other limits
     limit: LimitKind | None = "seconds" if budget.seconds is not None else "usd" if budget.usd is not None else None
-    return RecordedReward(
+    return ReplayReward(
         name,
         str(recorded["identity"]),
         capabilities,
@@ -82,7 +82,7 @@ def recorded_knowledge(record: RunRecord, *, has_time_limit: bool) -> Knowledge:
         while isinstance(recorded := record.identities.get(f"knowledge:{len(sources)}"), dict):
             sources.append(recorded_source(recorded, limit="seconds" if has_time_limit else None))
         recorded = record.identities.get("embedding")
-        embedding = None if not isinstance(recorded, dict) else RecordedEmbedding.from_json(recorded)
+        embedding = None if not isinstance(recorded, dict) else ReplayEmbedding.from_json(recorded)
     except (KeyError, TypeError, ValueError) as e:
         raise DataError(f"the record of run {record.id} is damaged: {e!r}") from e
     return Knowledge(tuple(sources), None, embedding)

@@ -27,6 +27,7 @@ from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Interrupted
 from .keys import keys_app
 from .memory import memory_app
 from .models import models_app
+from .pool import pool_app
 from .render.console import is_debug, say
 from .runs import runs_app
 from .serve import EXAMPLES as SERVE_EXAMPLES
@@ -53,6 +54,7 @@ app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
 app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.command("serve", epilog=SERVE_EXAMPLES)(serve)
 app.add_typer(eval_app, name="eval")
+app.add_typer(pool_app, name="pool")
 app.add_typer(train_app, name="train")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(strategies_app, name="strategies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 from ..core.errors import UnknownName
@@ -15,6 +16,8 @@ from .model_files.conversion import missing_extra
 from .model_files.downloads import Progress, run_pull
 from .model_files.find import ModelFiles, find_model
 from .prefix_directory import PrefixStorage
+from .recorded.model import PREFIX as RECORDED_PREFIX
+from .recorded.model import load_recorded
 
 
 async def load_model(
@@ -39,6 +42,8 @@ async def load_model(
     """
     if name.startswith("vllm/"):
         return await _load_vllm(name, settings, progress)
+    if name.startswith(RECORDED_PREFIX):
+        return await asyncio.to_thread(load_recorded, name)
     if not name.startswith(PREFIX):
         if "/" not in name:
             candidates = nearest(PREFIX + name, KNOWN_MODELS)
@@ -119,6 +124,12 @@ BACKENDS = (
         needs="the server's address in the settings",
         can="log-probabilities, scoring, response prefixes, seeds, logits processors where the server has the plug-in; "
         "measured when it is opened",
+    ),
+    Backend(
+        model_string="recorded/…",
+        what="recorded samples of a model, from a file: `recorded/POOL:MODEL`",
+        needs="a pool of recorded samples (`reason pool import`)",
+        can="complete samples of the recorded questions: seeds; log-probabilities and prices where they were recorded",
     ),
     Backend(
         model_string="anything else",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol, runtime_checkable
 
 from ..core.messages import Chunk, Completion, Frozen, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
@@ -157,6 +158,17 @@ class LanguageModel(Protocol):
 
     async def aclose(self) -> None:
         """Release everything; idempotent. Requests in flight are cancelled."""
+
+
+@runtime_checkable
+class ReplaysSamples(Protocol):
+    """A model that replays recorded samples on a clock of its own, which counts tokens instead of seconds."""
+
+    def hold(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
+        """Stop the clock of these requests' question, except while `generate` is awaited.
+
+        What a caller does with a sample takes no tokens: no other sample advances meanwhile.
+        """
 
 
 class Relevance(Frozen):

@@ -77,7 +77,8 @@ async def first_tokens(model: LanguageModel, prompts: Sequence[Prompt], top: int
     if not any(profile.starts_thinking(prompt, None) for prompt in prompts):
         return list(await model.next_token(prompts, top))
     sampling = quick_params(model, max_tokens=1, top_logprobs=top)
-    samples = [s[0] for s in await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])]
+    requests = [Request(prompt=p, sampling=sampling, is_attempt=False) for p in prompts]
+    samples = [s[0] for s in await model.generate(requests)]
     failures = [sample.failure for sample in samples]
     if failures and all(failures):
         raise BackendError(f"{model.name} failed to give any verdict: {failures[0].message if failures[0] else ''}")

@@ -69,11 +69,11 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
         request = Question(text=text, documents=documents, kind=cast(AnswerKind, kind))
         if kind == "choice":
             raise row.bad("the field 'choices' is missing", hint="--map choices=… names it")
-        yield Item(id=name, question=request, gold=_gold(row, request), subject=subject, group=group)
+        yield Item(id=name, question=request, gold=plain_gold(_answers(row), request), subject=subject, group=group)
 
 
-def _gold(row: Record, question: Question) -> MathGold | TextGold:
-    answers = _answers(row)
+def plain_gold(answers: tuple[str, ...], question: Question) -> MathGold | TextGold:
+    """What is right of a question without choices: answers that all count."""
     kind = answer_kind(question)
     if kind in ("number", "math"):
         return MathGold(answer=answers[0], equivalents=answers[1:], kind="number" if kind == "number" else "math")

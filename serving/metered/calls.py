@@ -107,7 +107,9 @@ class RecordedCalls:
         samples: int | None = None,
         on_responses: Callable[[CallInFlight, list[ResponseT], int], None] | None = None,
     ) -> list[ResponseT]:
-        """Respond to each request, from the store or else by one computation; equal requests are computed once.
+        """Respond to each request, from the store or else by one computation.
+
+        Equal requests are computed once, and their tokens and money charged once; passes of reward models count each.
 
         Args:
             operation: Name of the call in the trace.
@@ -155,10 +157,12 @@ class RecordedCalls:
                     await run.store.add_calls(run.id, records)
                     responses |= computed
                     results = [responses[key] for key in keys if key in responses]
-                    charged = [response for response in results if codec.is_ok(response)]
-                    call.usage = sum(map(codec.usage, charged), Usage())
-                    call.reward_calls = sum(map(codec.reward_calls, charged))
-                    call.failed = len(keys) - len(charged)
+                    good = [response for response in results if codec.is_ok(response)]
+                    # equal requests have one response, whose tokens and money are charged once
+                    distinct = [responses[key] for key in dict.fromkeys(keys) if key in responses]
+                    call.usage = sum((codec.usage(response) for response in distinct if codec.is_ok(response)), Usage())
+                    call.reward_calls = sum(map(codec.reward_calls, good))
+                    call.failed = len(keys) - len(good)
                     if on_responses is not None:
                         on_responses(call, results, replayed)
         return results

@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -37,7 +37,7 @@ from ...core.messages import (
 from ...core.run import Run
 from ...core.store.protocol import StoredCall, call_key
 from ..logits_processors.groups import lockstep_groups
-from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance
+from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, ReplaysSamples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..streaming import stream_of
 from ..worker_group import SupportsWorkers, WorkerGroupConfig
@@ -236,6 +236,14 @@ class MeteredModel:
     async def aclose(self) -> None:
         """Do nothing: the model belongs to its owner."""
 
+    def held(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
+        """A context in which no recorded sample of these requests advances (`ReplaysSamples`); of no effect on others.
+
+        For work on finished samples that decides whether the others are cancelled.
+        """
+        model = self._model
+        return model.hold(requests) if isinstance(model, ReplaysSamples) else nullcontext()
+
     def _salted(self, prompt: Prompt) -> Prompt:
         """The prompt as the model gets it: keys and values are shared only within the run's tenant."""
         return prompt.with_cache_salt(self._run.config.tenant)
@@ -261,7 +269,8 @@ class MeteredModel:
             for index in r.indices
         }
         even_closed = self._is_concluding or self._run.conclusion is not None
-        with self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed) as release:
+        reserved = self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed)
+        with self.held(fitted), reserved as release:
             stored = await self._run.lookup_calls(list(keys.values()))
             done: dict[SampleKey, Completion] = {
                 slot: Completion.model_validate(stored[key].response) for slot, key in keys.items() if key in stored
@@ -380,7 +389,8 @@ class MeteredModel:
         except asyncio.CancelledError:
             for slot, sample in partial.items():
                 cancelled = sample.completion(slot[1], "cancelled")
-                run.partial_completions.append((requests[slot[0]].prompt, cancelled))
+                if self._is_attempt(requests[slot[0]]):
+                    run.partial_completions.append((requests[slot[0]].prompt, cancelled))
                 self._emit_sample(call, slot, cancelled, None)
                 run.ledger.charge(self.role, self.name, cancelled.usage)
             raise
@@ -419,7 +429,8 @@ class MeteredModel:
         async def compute(missing: list[int]) -> list[NextTokenDistribution]:
             return await self._model.next_token([self._salted(prompts[i]) for i in missing], top)
 
-        return await self._measure("next_token", NextTokenDistribution, requests, compute, calls=len(prompts))
+        distinct = len({json.dumps(request, sort_keys=True) for request in requests})
+        return await self._measure("next_token", NextTokenDistribution, requests, compute, calls=distinct)
 
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
         """See `ExplainsTokens.relevance`."""
@@ -616,10 +627,12 @@ class MeteredModel:
             self._run.record_limit(self._run.ledger.exceeded(limit))
         if limit is not None and completion.finish_reason == "length":
             completion = completion.model_copy(update={"finish_reason": "budget"})
-        is_attempt = self.role not in JUDGING_ROLES and not self._is_concluding
-        if is_attempt and completion.finish_reason in ("budget", "thinking"):
+        if self._is_attempt(bounded.request) and completion.finish_reason in ("budget", "thinking"):
             self._run.partial_completions.append((bounded.request.prompt, completion))
         return completion
+
+    def _is_attempt(self, request: Request) -> bool:
+        return request.is_attempt and self.role not in JUDGING_ROLES and not self._is_concluding
 
     # -- events
 

@@ -65,7 +65,7 @@ class ReplayStub:
         """Do nothing."""
 
 
-class RecordedModel(ReplayStub):
+class ReplayModel(ReplayStub):
     """Stub of a language model.
 
     Args:
@@ -109,7 +109,7 @@ class RecordedModel(ReplayStub):
         return None
 
 
-class RecordedReward(ReplayStub):
+class ReplayReward(ReplayStub):
     """Stub of a reward model.
 
     Args:
@@ -139,7 +139,7 @@ class RecordedReward(ReplayStub):
         return 0.0
 
 
-class RecordedEmbedding(ReplayStub):
+class ReplayEmbedding(ReplayStub):
     """Stub of an embedding model; the results of comparisons by its vectors are in the run store.
 
     Args:
@@ -154,7 +154,7 @@ class RecordedEmbedding(ReplayStub):
         self.dimension, self.max_tokens = dimension, max_tokens
 
     @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> RecordedEmbedding:
+    def from_json(cls, known: Mapping[str, Any]) -> ReplayEmbedding:
         """The stub for the model that a run's record describes.
 
         Raises:

@@ -69,6 +69,15 @@ async def test_request_for_several_samples_is_one_call(harness):
     assert len(harness.sink.of_type("sample.finished")) == 8
 
 
+async def test_equal_measurements_of_a_call_are_charged_once(harness):
+    model = ScriptedModel(MANY)
+    one, two = await harness.run("one"), await harness.run("two")
+    (single,) = await MeteredModel(model, "main", one).next_token([Prompt.user("q")])
+    assert await MeteredModel(model, "main", two).next_token([Prompt.user("q")] * 3) == [single] * 3
+    assert two.ledger.usage().prompt_tokens == one.ledger.usage().prompt_tokens > 0
+    assert two.ledger.usage().model_calls == one.ledger.usage().model_calls == 1
+
+
 async def test_stored_samples_are_not_generated_again(harness):
     model = ScriptedModel(MANY)
     first = await MeteredModel(model, "main", await harness.run()).generate([request(n=5)])

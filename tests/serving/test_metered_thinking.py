@@ -123,6 +123,17 @@ async def test_a_thought_ends_at_its_cap(store):
     assert [c for _, c in run.partial_completions] == [completion]
 
 
+async def test_a_verdict_that_is_cut_is_no_attempt_at_the_question(store):
+    run = await a_run(store, thinking_tokens=5)
+    verdict = request().model_copy(update={"is_attempt": False})
+    completion, _ = await sample(run, asked=verdict)
+    assert completion.finish_reason == "thinking"
+    assert run.partial_completions == []
+    attempt, _ = await sample(run)  # the same sample, whatever it is for
+    assert attempt == completion
+    assert [c for _, c in run.partial_completions] == [attempt]
+
+
 async def test_a_step_inside_a_thought_stops_there(store):
     run = await a_run(store)
     inside = Prompt.user("q").with_thought(Thought(text="two", closed=False))

@@ -14,7 +14,7 @@ from reason.core.run import Conclusion
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 from reason.serving.metered.workers import STEPS_PER_RECORD, MeteredWorkers
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
 from support.scripted_model import ScriptedModel, replies
@@ -101,13 +101,13 @@ async def test_run_replays_without_its_model_as_far_as_recorded(harness: RunHarn
     group = (await begin(harness)).workers(OPENING)
     expected = await write(group, STEPS_PER_RECORD + 7)
     await group.aclose()
-    real, harness.model = harness.model, RecordedModel("scripted", "scripted@1", harness.model.capabilities)
+    real, harness.model = harness.model, ReplayModel("scripted", "scripted@1", harness.model.capabilities)
     shown = (await begin(harness)).workers(OPENING)
     assert await write(shown, STEPS_PER_RECORD + 7) == expected
     with pytest.raises(StoreError, match="no recorded response of scripted for a pass"):
         await shown.advance(GroupStep(inputs=(WorkerInput(token=97), None)))
     await shown.aclose()
-    harness.model = RecordedModel("scripted", "scripted@1", real.capabilities, limit="seconds")
+    harness.model = ReplayModel("scripted", "scripted@1", real.capabilities, limit="seconds")
     late = (await begin(harness)).workers(OPENING)
     with pytest.raises(BudgetExceeded):
         await write(late, STEPS_PER_RECORD + 8)
@@ -177,7 +177,7 @@ async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     kept = group.usage.completion_tokens
-    harness.model = RecordedModel("scripted", "scripted@1", harness.model.capabilities)
+    harness.model = ReplayModel("scripted", "scripted@1", harness.model.capabilities)
     shown = (await begin(harness)).workers(OPENING)
     with pytest.raises(StoreError):
         await write(shown, 10_000)

@@ -54,6 +54,12 @@ def need(model: LanguageModel, *features: Feature) -> None:
             pytest.skip(f"{model.name} has no {feature}")
 
 
+def need_stop_strings(model: LanguageModel) -> None:
+    """Skip where the model's profile refuses stop strings."""
+    if model.capabilities.profile.refused("stop", thinking=False):
+        pytest.skip(f"{model.name} takes no stop strings")
+
+
 def greedy(prompt: Prompt, max_tokens: int, **more: Any) -> Request:
     return Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=max_tokens, seed=0, **more))
 
@@ -98,6 +104,7 @@ async def test_a_seed_gives_the_same_samples_again_and_another_seed_others(
 
 
 async def test_a_stop_string_ends_the_text_before_itself(backend: LanguageModel, probe: Probe) -> None:
+    need_stop_strings(backend)
     whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
     stop = whole.text[2:3]
     cut = await one(backend, greedy(probe.prompt, probe.max_tokens, stop=(stop,)))
@@ -106,6 +113,7 @@ async def test_a_stop_string_ends_the_text_before_itself(backend: LanguageModel,
 
 
 async def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(backend: LanguageModel, probe: Probe) -> None:
+    need_stop_strings(backend)
     whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
     stop = whole.text[2:4]
     request = greedy(probe.prompt, probe.max_tokens, stop=("never said", stop))

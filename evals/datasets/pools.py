@@ -1,0 +1,70 @@
+"""The questions of a pool of recorded samples as a dataset: `reason eval pool --data POOL -m recorded/POOL:MODEL`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast, get_args
+
+from pydantic import ValidationError
+
+from ...core.errors import UserError
+from ...core.types import AnswerKind, Question
+from ...reasoning.answers.numerals import parse_numeral
+from ...serving.recorded.pool import PoolSample, QuestionKey, first_error
+from .custom import plain_gold
+from .items import Item
+from .records import Record
+from .spec import DatasetSpec, ReadOptions
+
+_KINDS = tuple(kind for kind in get_args(AnswerKind) if kind != "choice")
+
+
+def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
+    kind, dataset = reading.options.get("kind", "auto"), reading.options.get("dataset")
+    if kind not in _KINDS:
+        raise UserError(
+            f"unknown kind of answer {kind!r}",
+            hint=f"one of {', '.join(_KINDS)}; options of a recorded question are part of its text",
+        )
+    first: dict[QuestionKey, tuple[PoolSample, Record]] = {}
+    for row in rows:
+        try:
+            sample = PoolSample.model_validate(dict(row.values))
+        except ValidationError as e:
+            raise row.bad(first_error(e), hint="`reason pool check` lists every problem") from e
+        if dataset in (None, sample.dataset):
+            first.setdefault(sample.key, (sample, row))
+    datasets = {sample.dataset for sample, _ in first.values()}
+    with_numbers = {
+        name
+        for name in datasets
+        if all(parse_numeral(s.gold or "") is not None for s, _ in first.values() if s.dataset == name)
+    }
+    for sample, row in first.values():
+        if sample.gold is None:
+            raise row.bad(
+                f"the field 'gold' of {sample.dataset}:{sample.question_id} is missing",
+                hint="evaluate on the dataset itself, or give the right answers to `reason pool import`",
+            )
+        own_kind = "number" if kind == "auto" and sample.dataset in with_numbers else kind
+        question = Question(text=sample.question_text, kind=cast(AnswerKind, own_kind))
+        yield Item(
+            id=sample.question_id if len(datasets) == 1 else f"{sample.dataset}:{sample.question_id}",
+            question=question,
+            gold=plain_gold((sample.gold,), question),
+            subject=sample.dataset if len(datasets) > 1 else "",
+        )
+
+
+POOL = DatasetSpec(
+    name="pool",
+    summary="the questions of a pool of recorded samples (--data POOL), as `recorded/POOL` answers them",
+    licence="that of the pool",
+    warning="",
+    read=_read,
+    options={
+        "dataset": "the dataset of the pool; by default all of them",
+        "kind": "what the answers are, by default numbers where all right answers of a dataset are: "
+        + ", ".join(_KINDS),
+    },
+)

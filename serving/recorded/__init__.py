@@ -1,0 +1,1 @@
+"""Recorded outputs as a language model: `recorded/POOL[:MODEL]`."""

@@ -1,0 +1,342 @@
+"""Pools: recorded samples of language models, a JSON line each, and how they are read.
+
+    {"model": "gpt-4o-mini", "dataset": "gsm8k", "question_id": "gsm8k-test-0002", "question": "A robe takes …",
+     "gold": "3", "sample": 0, "answer": "3", "correct": true, "completion_tokens": 96}
+
+`docs/recorded-outputs.md` has the table of fields.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ...core.errors import DataError, UserError
+from ...core.files import write_file
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+"""How the name of a pool ends."""
+
+QuestionKey = tuple[str, str]
+"""Dataset and id of a question."""
+
+Count = Annotated[int, Field(ge=0)]
+Logprob = Annotated[float, Field(le=1e-3, allow_inf_nan=False)]
+"""A log-probability in nats; rounding may leave it just above 0."""
+
+
+class PoolSample(BaseModel):
+    """One recorded sample: a line of a pool. Unknown fields are ignored.
+
+    Attributes:
+        model: The model that generated it.
+        dataset: Where the question comes from.
+        question_id: Name of the question, unique within the dataset.
+        question: Text of the question, with its options if it has some; None if it is not in the pool.
+        gold: The right answer; None if unknown.
+        sample: Number of the sample among those of its model and question, from 0.
+        answer: The answer read from it; None if none could be read.
+        correct: Whether the source counts the answer as right; None if unknown.
+        completion_tokens: Generated tokens, thoughts included; None if not recorded.
+        mean_logprob: Mean log-probability of a token, in nats; None if not recorded.
+        text: Its text; None if not recorded.
+        prompt_tokens: Tokens of the prompt; None if not recorded.
+        token_logprobs: Log-probability of each generated token, in nats; None if not recorded.
+        finish_reason: "stop", or "length" if it was cut at the source's limit; None if not recorded.
+        thinking_tokens: The first of `completion_tokens`, which are a thought; None if not recorded.
+        usd: What it cost, in US dollars; None if not recorded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: Annotated[str, Field(min_length=1)]
+    dataset: Annotated[str, Field(min_length=1)]
+    question_id: Annotated[str, Field(min_length=1)]
+    question: Annotated[str, Field(min_length=1)] | None = None
+    gold: str | None = None
+    sample: Count
+    answer: str | None
+    correct: bool | None = None
+    completion_tokens: Count | None = None
+    mean_logprob: Logprob | None = None
+    text: str | None = None
+    prompt_tokens: Count | None = None
+    token_logprobs: tuple[Logprob, ...] | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    thinking_tokens: Count | None = None
+    usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truncated_is_length(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("truncated") is True and data.get("finish_reason") is None:
+            return {**data, "finish_reason": "length"}
+        return data
+
+    @model_validator(mode="after")
+    def _token_counts_agree(self) -> Self:
+        tokens, logprobs, thinking = self.completion_tokens, self.token_logprobs, self.thinking_tokens
+        if logprobs is not None and tokens is not None and len(logprobs) != tokens:
+            raise ValueError(f"token_logprobs has {len(logprobs)} values and completion_tokens is {tokens}")
+        if thinking is not None and (tokens is None or thinking > tokens):
+            raise ValueError(f"thinking_tokens={thinking} is no part of completion_tokens={tokens}")
+        return self
+
+    @property
+    def num_tokens(self) -> int | None:
+        """Generated tokens; None if not recorded."""
+        if self.completion_tokens is None and self.token_logprobs is not None:
+            return len(self.token_logprobs)
+        return self.completion_tokens
+
+    @property
+    def key(self) -> QuestionKey:
+        """Dataset and id of its question."""
+        return (self.dataset, self.question_id)
+
+    @property
+    def question_text(self) -> str:
+        """The question as a prompt has to show it: its text, or `<dataset>:<question_id>` if there is none."""
+        return f"{self.dataset}:{self.question_id}" if self.question is None else self.question
+
+
+class NotInPool(UserError):
+    """A request that a pool has no sample for."""
+
+    code = "not_in_pool"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The samples of one file.
+
+    Attributes:
+        path: The file.
+        fingerprint: The first 16 hexadecimal digits of the SHA-256 of its lines, before compression.
+        samples: The samples, in the order of the file.
+        lines: Line of each sample, from 1.
+    """
+
+    path: Path
+    fingerprint: str
+    samples: tuple[PoolSample, ...]
+    lines: tuple[int, ...]
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """The models, in the order of the file."""
+        return tuple(dict.fromkeys(sample.model for sample in self.samples))
+
+    def by_question(self, model: str) -> dict[QuestionKey, tuple[PoolSample, ...]]:
+        """The samples of a model, by question; those of a question in the order of their numbers."""
+        questions: dict[QuestionKey, list[PoolSample]] = {}
+        for sample in self.samples:
+            if sample.model == model:
+                questions.setdefault(sample.key, []).append(sample)
+        return {key: tuple(sorted(samples, key=lambda s: s.sample)) for key, samples in questions.items()}
+
+
+@dataclass(frozen=True)
+class PoolProblem:
+    """Something that is wrong with a pool.
+
+    Attributes:
+        kind: "format", "duplicate", "missing sample", "gold", "question" or "same text".
+        line: The line at fault, from 1; None if it is none in particular.
+        message: What is wrong, with the value.
+    """
+
+    kind: str
+    line: int | None
+    message: str
+
+
+def scan_pool(path: Path) -> tuple[Pool, list[PoolProblem]]:
+    """The readable samples of a file, and the lines that are none.
+
+    Raises:
+        DataError: The file cannot be read or decompressed.
+    """
+    content = _content(path)
+    samples: list[PoolSample] = []
+    lines: list[int] = []
+    problems: list[PoolProblem] = []
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        try:
+            samples.append(PoolSample.model_validate_json(raw))
+            lines.append(number)
+        except ValidationError as e:
+            problems.append(PoolProblem("format", number, first_error(e)))
+    fingerprint = hashlib.sha256(content).hexdigest()[:16]
+    return Pool(path, fingerprint, tuple(samples), tuple(lines)), problems
+
+
+def read_pool(path: Path) -> Pool:
+    """Read a pool.
+
+    Raises:
+        DataError: The file cannot be read, has no sample, a line is none, or two lines are the same sample; names the
+            line.
+    """
+    pool, problems = scan_pool(path)
+    problems = problems or list(_duplicates(pool))
+    check = f"reason pool check {path} lists every problem"
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise DataError(f"{path} line {problems[0].line}: {problems[0].message}{more}", hint=check)
+    if not pool.samples:
+        raise DataError(f"{path} has no sample", hint="a pool is JSON lines, one sample a line")
+    return pool
+
+
+def check_pool(path: Path) -> tuple[Pool, list[PoolProblem]]:
+    """Read a pool with everything that is wrong with it, in the order of its lines.
+
+    Raises:
+        DataError: The file cannot be read or decompressed.
+    """
+    pool, problems = scan_pool(path)
+    problems += [*_duplicates(pool), *_missing_samples(pool), *_contradictions(pool), *_same_texts(pool)]
+    return pool, sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def write_pool(path: Path, samples: Iterable[PoolSample]) -> None:
+    """Write a pool, sorted by dataset, question, model and sample, without empty fields; compressed if it ends in .gz.
+
+    Equal samples give equal files.
+
+    Raises:
+        UserError: The name does not end as that of a pool.
+        StoreError: It cannot be written.
+    """
+    require_pool_name(str(path))
+    ordered = sorted(samples, key=lambda s: (s.dataset, s.question_id, s.model, s.sample))
+    content = "".join(map(_line, ordered)).encode()
+    write_file(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def require_pool_name(name: str) -> None:
+    """Refuse a file name that is none of a pool.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not name.endswith(SUFFIXES):
+        raise UserError(f"{name!r} is no name of a pool", hint="it ends in .jsonl or .jsonl.gz")
+
+
+def _line(sample: PoolSample) -> str:
+    """A sample as a line: without empty fields, but with the answer."""
+    return sample.model_dump_json(exclude={n for n, v in sample if v is None and n != "answer"}) + "\n"
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as e:
+        raise DataError(f"there is no pool {path}", hint="`reason pool import` makes one") from e
+    except OSError as e:
+        raise DataError(f"cannot read the pool {path}: {e.strerror}") from e
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as e:
+        raise DataError(f"cannot decompress {path}: {e}", hint="it was truncated, or is no gzip file") from e
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that is wrong with a sample, with its field and value."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        return f"this is no JSON: {reason.removeprefix('Invalid JSON: ')}"
+    if first["type"] == "missing":
+        return f"the field {where!r} is missing"
+    if not where:
+        return reason
+    return f"the field {where!r}: {reason[:1].lower()}{reason[1:]}, got {_shown(first['input'])}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _duplicates(pool: Pool) -> Iterable[PoolProblem]:
+    first: dict[tuple[str, QuestionKey, int], int] = {}
+    for sample, line in zip(pool.samples, pool.lines, strict=True):
+        before = first.setdefault((sample.model, sample.key, sample.sample), line)
+        if before != line:
+            yield PoolProblem(
+                "duplicate",
+                line,
+                f"sample {sample.sample} of {sample.model} on {sample.dataset}:{sample.question_id} is in line "
+                f"{before} already",
+            )
+
+
+def _missing_samples(pool: Pool) -> Iterable[PoolProblem]:
+    numbers: dict[tuple[str, QuestionKey], set[int]] = {}
+    last: dict[tuple[str, QuestionKey], int] = {}
+    for sample, line in zip(pool.samples, pool.lines, strict=True):
+        numbers.setdefault((sample.model, sample.key), set()).add(sample.sample)
+        last[sample.model, sample.key] = line
+    for (model, (dataset, question)), found in numbers.items():
+        missing = sorted(set(range(max(found) + 1)) - found)
+        if missing:
+            shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+            yield PoolProblem(
+                "missing sample",
+                last[model, (dataset, question)],
+                f"{model} on {dataset}:{question} has no sample {shown} of 0 to {max(found)}",
+            )
+
+
+def _contradictions(pool: Pool) -> Iterable[PoolProblem]:
+    """Questions with two golds or two texts."""
+    for field in ("gold", "question"):
+        first: dict[QuestionKey, tuple[str | None, int]] = {}
+        for sample, line in zip(pool.samples, pool.lines, strict=True):
+            value = getattr(sample, field)
+            before, at = first.setdefault(sample.key, (value, line))
+            if value != before:
+                yield PoolProblem(
+                    field,
+                    line,
+                    f"the {field} of {sample.dataset}:{sample.question_id} is {_shown(value)}, in line {at} it is "
+                    f"{_shown(before)}",
+                )
+
+
+def _same_texts(pool: Pool) -> Iterable[PoolProblem]:
+    """Questions that a prompt could not tell apart."""
+    first: dict[str, QuestionKey] = {}
+    seen: set[QuestionKey] = set()
+    for sample, line in zip(pool.samples, pool.lines, strict=True):
+        if sample.key in seen:
+            continue
+        seen.add(sample.key)
+        before = first.setdefault(normalized(sample.question_text), sample.key)
+        if before != sample.key:
+            yield PoolProblem(
+                "same text",
+                line,
+                f"{sample.dataset}:{sample.question_id} has the text of {before[0]}:{before[1]}",
+            )
+
+
+def normalized(text: str) -> str:
+    """A text with every run of white space as one blank, by which questions are compared."""
+    return " ".join(text.split())

@@ -1,0 +1,157 @@
+"""`reason pool` as a user types it, and recorded models through `ask`, `eval` and `sweep`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from reason.serving.recorded.pool import PoolSample, read_pool
+from support.recorded_pools import sample, samples, write
+
+VOTES = {"q1": ["4", "4", "5", "4", None], "q2": ["7", "8", "7", "8", "7"], "q3": ["9", "9", "9", None, "9"]}
+GOLD = {"q1": "4", "q2": "8", "q3": "9"}
+LENGTHS = [10, 20, 30, 40, 50]
+
+
+def small() -> list[PoolSample]:
+    """Three questions; the majority is right on the first and the last."""
+    return [row for q, votes in VOTES.items() for row in samples(votes, LENGTHS, question_id=q, gold=GOLD[q])]
+
+
+def large() -> list[PoolSample]:
+    """One sample of another model, always right."""
+    return [sample(q, 0, gold, gold=gold, model="big", completion_tokens=100, correct=True) for q, gold in GOLD.items()]
+
+
+@pytest.fixture
+def pool(home: Path) -> Path:
+    return write(home, [*small(), *large()])
+
+
+@pytest.fixture(autouse=True)
+def without_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
+def test_import_writes_a_pool_and_shows_it(cli, home: Path) -> None:
+    source = home / "a.jsonl"
+    rows = [{"name": "m", "q": q, "pred": v, "gold": GOLD[q], "n": i} for q in VOTES for i, v in enumerate(VOTES[q])]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = home / "out.jsonl.gz"
+    mapping = "model=name,question_id=q,answer=pred,completion_tokens=n"
+    status, shown, err = cli("pool", "import", str(source), "--map", mapping, "--dataset", "sums", "--out", str(out))
+    assert status == 0, err
+    header, row = (line.split() for line in shown.splitlines())
+    assert " ".join(header) == "model dataset questions samples each accuracy unread cut tokens longest"
+    assert row == ["m", "sums", "3", "15", "5", "60.0", "%", "2", "0", "2", "4"]
+    assert "recorded: m on sums: gold, correct, completion_tokens" in err
+    assert [s.answer for s in read_pool(out).samples] == [v for votes in VOTES.values() for v in votes]
+    status, again, _ = cli("pool", "show", str(out), "--json")
+    summary = json.loads(again)
+    assert (summary["fingerprint"], summary["samples"]) == (read_pool(out).fingerprint, 15)
+    assert summary["models"][0]["accuracy"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--out", "pool.json"), "'pool.json' is no name of a pool"),
+        (("--out", "p.jsonl", "--format", "csv"), "unknown format 'csv'"),
+        (("--out", "p.jsonl", "--map", "label=x"), "--map names 'label'"),
+        (("--out", "p.jsonl", "--only", "label"), "--only 'label' is no FIELD=VALUE"),
+        (("--out", "p.jsonl", "--data", "x"), "--data is the file of --questions"),
+        (("--out", "p.jsonl"), "line 1: the field 'model'"),
+    ],
+)
+def test_a_mistaken_import_is_refused(cli, home: Path, arguments: tuple[str, ...], message: str) -> None:
+    (home / "a.jsonl").write_text('{"answer": "4"}\n')
+    status, out, err = cli("pool", "import", str(home / "a.jsonl"), *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_check_lists_problems_and_fails(cli, pool: Path) -> None:
+    assert cli("pool", "check", str(pool))[::2] == (0, "18 samples, nothing is wrong\n")
+    with pool.open("a") as file:
+        file.write(sample("q1", 7, "4", gold="5").model_dump_json() + "\nbroken\n")
+    status, out, _ = cli("pool", "check", str(pool))
+    assert status == 2
+    assert "line 19: the gold of sums:q1 is '5'" in out
+    assert "line 19: m on sums:q1 has no sample 5, 6 of 0 to 7" in out
+    assert "line 20: this is no JSON" in out
+    status, out, _ = cli("pool", "check", str(pool), "--json")
+    assert (status, [p["line"] for p in json.loads(out)["problems"]]) == (2, [19, 19, 20])
+
+
+def test_check_notes_texts_that_read_otherwise(cli, home: Path) -> None:
+    path = write(home, [sample(question="How many?", text="The answer is 5.")])
+    status, _, err = cli("pool", "check", str(path))
+    assert status == 0
+    assert "another answer than the recorded one is read from the text of 1 sample (lines 1)" in err
+
+
+def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool: Path) -> None:
+    options = ("-s", "self-consistency", "--set", "n=5", "--seeds", "2", "--out", "run")
+    status, out, err = cli("eval", "pool", "--data", str(pool), "-m", f"recorded/{pool}:m", *options, "--json")
+    assert status == 0, err
+    summary = json.loads(out)
+    assert summary["accuracy"]["value"] == pytest.approx(2 / 3)
+    rows = [json.loads(line) for line in Path("run", "items.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["seed"], r["answer"], r["correct"]) for r in rows] == [
+        (q, seed, answer, answer == GOLD[q]) for seed in (0, 1) for q, answer in (("q1", "4"), ("q2", "7"), ("q3", "9"))
+    ]
+    assert {r["ledger"]["completion_tokens"] for r in rows} == {sum(LENGTHS)}
+    assert {r["id"]: r["confidence"] for r in rows} == {"q1": 0.6, "q2": 0.6, "q3": 0.8}
+    orders = [[c["answer"] for c in r["candidates"]] for r in rows if r["id"] == "q3"]
+    assert sorted(map(str, orders[0])) == sorted(map(str, orders[1]))
+    # the samples of the evaluation are a pool again, in which each seed is five samples more
+    status, out, err = cli("pool", "import", "run", "--out", "again.jsonl", "--model", "m", "--json")
+    assert status == 0, err
+    (again,) = json.loads(out)["models"]
+    assert (again["questions"], again["samples"], again["mean_tokens"], again["unread"]) == (3, 30, 30.0, 4)
+    assert (again["dataset"], again["accuracy"]) == ("pool", pytest.approx(0.6))
+
+
+def test_a_sweep_compares_recorded_models(cli, pool: Path) -> None:
+    Path("sweep.toml").write_text(
+        f"""
+seeds = [0]
+models = [{{main = "recorded/{pool}:m"}}, {{main = "recorded/{pool}:big"}}]
+[[dataset]]
+name = "pool"
+data = "{pool}"
+[[strategy]]
+name = "cot"
+"""
+    )
+    status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "sweep")
+    assert status == 0, err
+    assert "100.0" in out
+
+
+def test_ask_answers_a_recorded_question_and_names_what_is_missing(cli, pool: Path) -> None:
+    model = ("-m", f"recorded/{pool}:m", "--json")
+    status, out, err = cli("ask", "sums:q1", *model, "-s", "self-consistency", "--set", "n=5", "--set", "stopping=beta")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["answer"] == "4"
+    assert answer["usage"]["cost_usd"] is None
+    status, _, err = cli("ask", "sums:q9", *model)
+    assert (status, f"{pool} has no samples of m for the question 'sums:q9'" in err) == (2, True)
+    status, _, err = cli("ask", "sums:q1", *model, "-s", "self-consistency", "--set", "n=6")
+    assert (status, "--set n=5" in err) == (2, True)
+    status, _, err = cli("ask", "sums:q1", "-m", f"recorded/{pool}:bigg")
+    assert (status, f"did you mean 'recorded/{pool}:big'" in err) == (2, True)
+
+
+def test_a_cascade_runs_over_two_recorded_models(cli, pool: Path) -> None:
+    models = ("-m", f"recorded/{pool}:big", "--small-model", f"recorded/{pool}:m")
+    inner = json.dumps({"n": 5})
+    options = ("-s", "cascade", "--set", f"first_parameters={inner}", "--set", "threshold=0.65", "--seeds", "1")
+    status, _, err = cli("eval", "pool", "--data", str(pool), *models, *options, "--out", "run")
+    assert status == 0, err
+    rows = {r["id"]: r for r in map(json.loads, Path("run", "items.jsonl").read_text().splitlines())}
+    assert [rows[q]["correct"] for q in GOLD] == [True, True, True]
+    # 3 of 5 samples agree on the first two, so the large model answers them; on the last 4 of 5
+    assert [rows[q]["ledger"]["completion_tokens"] for q in GOLD] == [250, 250, 150]
