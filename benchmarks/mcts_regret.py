@@ -311,7 +311,7 @@ class Panel:
     curves: Mapping[str, Mapping[int, float]]
 
 
-def draw(rows: Sequence[Sequence[Panel]], other: Mapping[int, float]) -> str:
+def draw(rows: Sequence[Sequence[Panel]]) -> str:
     """Rows of panels."""
     width, height = LEFT + len(rows[0]) * (WIDE + GAP), TOP + len(rows) * (HIGH + GAP)
     parts = [
@@ -327,8 +327,6 @@ def draw(rows: Sequence[Sequence[Panel]], other: Mapping[int, float]) -> str:
             for name, colour in zip(DRAWN, COLOURS, strict=False):
                 if name in panel.curves:
                     parts.append(f'<path d="{_curve(panel.curves[name], panel)}" {_line(colour)}/>')
-            if right == len(row) - 1:
-                parts.append(f'<path d="{_curve(other, panel)}" {_line(INK)} stroke-dasharray="3 3"/>')
             parts.append("</g>")
     parts.append(f'<text x="{width // 2}" y="{height + 2}" text-anchor="middle">expansions</text>')
     return "\n".join([*parts, "</svg>\n"])
@@ -348,10 +346,9 @@ def _line(colour: str) -> str:
 
 
 def _legend() -> Iterable[str]:
-    for i, (name, colour) in enumerate(zip((*DRAWN, "OptiLLM, depth"), (*COLOURS[: len(DRAWN)], INK), strict=True)):
+    for i, (name, colour) in enumerate(zip(DRAWN, COLOURS, strict=False)):
         x, y = LEFT + 200 * (i % 3), 10 + 16 * (i // 3)
-        dashes = "" if i < len(DRAWN) else ' stroke-dasharray="3 3"'
-        yield f'<path d="M{x} {y}h18" {_line(colour)}{dashes}/><text x="{x + 23}" y="{y + 3}">{escape(name)}</text>'
+        yield f'<path d="M{x} {y}h18" {_line(colour)}/><text x="{x + 23}" y="{y + 3}">{escape(name)}</text>'
 
 
 def _axes(panel: Panel) -> Iterable[str]:
@@ -370,10 +367,6 @@ BUDGETS = (20, 100, 400, 1600)
 NOISES: Mapping[Noise, str] = {"coin": "scores of 0 or 1", "beta": "beta scores"}
 CHANCES = (0.8, 0.6, 0.4)
 LONG = (100, 400, 1600, 6400)
-OPTILLM = {2: (2, 3, 14), 20: (2, 36, 140), 100: (2, 141, 700)}
-"""Depth, children of the widest node, and model calls of `mcts` in optillm 0.4.0 by simulations; measured elsewhere,
-with a stub for its model."""
-
 Reads = dict[str, dict[int, list[SearchReading]]]
 """By search, by expansions: what each tree came to."""
 
@@ -519,14 +512,8 @@ def main() -> int:
     print(f"### A bandit\n\n{bandit(args.bandits)}\n")
     if LIBRARY is not None:
         print(f"### Time of the search itself\n\n{bookkeeping(3)}\n")
-    rows = [[str(n), *map(str, facts)] for n, facts in OPTILLM.items()]
-    print("### OptiLLM, measured elsewhere\n")
-    print(table(["simulations", "deepest", "children of the widest node", "model calls"], rows) + "\n")
     if args.svg is not None:
-        depths = {n: float(facts[0]) for n, facts in OPTILLM.items()}
-        args.svg.write_text(
-            draw([panels(reads, NOISES[noise]) for noise, reads in match.items()], depths), encoding="utf-8"
-        )
+        args.svg.write_text(draw([panels(reads, NOISES[noise]) for noise, reads in match.items()]), encoding="utf-8")
     print(
         f"{args.trees} trees of each kind and {args.bandits} bandits, seeds from 0 on, "
         f"{time.process_time() - began:.0f} s of one processor; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; "

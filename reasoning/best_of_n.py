@@ -43,6 +43,9 @@ class BestOfN:
     the first; with "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest
     score.
 
+    A reward model's scores of a chain's steps become one by `aggregate`; "auto" is their mean if one pass of a process
+    reward model scores all of them, else the last one (see `default_aggregation`).
+
     A chain that cannot be scored does not affect the others: it ranks last, and the answer reports it. If none can be
     scored, the answer of the majority is taken.
 
@@ -58,6 +61,9 @@ class BestOfN:
     name: ClassVar[str] = "best-of-n"
     summary: ClassVar[str] = "many sampled chains, the one that scores highest"
     paper: ClassVar[str] = "Cobbe et al. 2021, arXiv:2110.14168"
+    confidence: ClassVar[str] = (
+        "The highest score, as a probability; with select=weighted, the answer's share of all scores."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
@@ -70,9 +76,9 @@ class BestOfN:
             ScoreSource, Field(description="source of scores: auto, reward, self-evaluation or logprob")
         ] = "auto"
         aggregate: Annotated[
-            Aggregation,
-            Field(description="aggregation of a reward model's step scores: last, min, prod, mean or model"),
-        ] = "last"
+            Literal["auto"] | Aggregation,
+            Field(description="aggregation of a reward model's step scores: auto, or last, min, prod, mean, model"),
+        ] = "auto"
         select: Annotated[
             Literal["best", "weighted"], Field(description="the best chain, or the answer with the largest score sum")
         ] = "best"
@@ -107,7 +113,8 @@ class BestOfN:
     ) -> CandidateScores:
         config = self.config
         if source == "reward":
-            return await score_by_reward(candidates, question, models.reward, config.aggregate, run)
+            aggregate = default_aggregation(models.reward) if config.aggregate == "auto" else config.aggregate
+            return await score_by_reward(candidates, question, models.reward, aggregate, run)
         if source == "logprob":
             return score_by_logprob(candidates)
         evaluation = EvaluationConfig(alpha=config.alpha, beta=config.beta, system=config.system)
@@ -149,6 +156,7 @@ class WeightedVote(BestOfN):
     name: ClassVar[str] = "weighted-vote"
     summary: ClassVar[str] = "many sampled chains, votes weighted by their scores"
     paper: ClassVar[str] = "Li et al. 2023, arXiv:2206.02336"
+    confidence: ClassVar[str] = "The answer's share of the scores of all samples."
 
     class Config(BestOfN.Config):
         """Parameters of `weighted-vote`."""
@@ -188,6 +196,18 @@ class CandidateScores:
             candidate if score is None else _with_score(candidate, score)
             for candidate, score in zip(candidates, self.scores, strict=True)
         )
+
+
+def default_aggregation(reward: MeteredReward) -> Aggregation:
+    """The mean of the step scores of a process reward model that scores all steps in one pass, else the last score.
+
+    Where each step is scored by itself, the last score misses an error before it; where a score is the chance of a
+    right end, no difference is shown; and unlike the product the mean doesn't prefer solutions with a step missing
+    (docs/results/details/recorded_step_rewards.md). The score of an outcome model is already that of the complete
+    chain, and a judge takes a pass for each step.
+    """
+    capabilities = reward.capabilities
+    return "mean" if capabilities.kind == "process" and capabilities.one_pass else "last"
 
 
 async def score_by_reward(

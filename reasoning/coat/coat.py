@@ -53,6 +53,9 @@ class CoAT:
     name: ClassVar[str] = "coat"
     summary: ClassVar[str] = "tree search over thoughts that bring knowledge into their branch as they need it"
     paper: ClassVar[str] = "Pan, Deng, Huang 2025, arXiv:2502.02390"
+    confidence: ClassVar[str] = (
+        "The reward of the chosen solution, or its score without a reward model; with select=vote, its answer's share."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward", "embedding", "knowledge")

@@ -647,7 +647,9 @@ async def make_solution(
     for i, candidate in enumerate(candidates):
         run.emit(CandidateAdded(index=i, answer=candidate.answer, score=candidate.score))
     chosen = None if outcome.chosen is None else nodes.index(outcome.chosen)
-    confidence = None if outcome.chosen is None else outcome.chosen.reward or outcome.chosen.score
+    confidence = None
+    if outcome.chosen is not None:
+        confidence = outcome.chosen.score if outcome.chosen.reward is None else outcome.chosen.reward
     if config.select == "vote":
         weight = {node.id: value for node, value in zip(outcome.terminals, outcome.weights, strict=True)}
         vote = await weighted_vote(candidates, [weight.get(node.id, 0.0) for node in nodes], question, run)

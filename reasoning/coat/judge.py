@@ -197,7 +197,7 @@ class ThoughtJudge:
             sampling = quick_params(
                 self._model, max_tokens=self._tokens, stop=("}",) if schema is None else (), json_schema=schema
             )
-            requests.append(Request(prompt=prompt, sampling=sampling))
+            requests.append(Request(prompt=prompt, sampling=sampling, is_attempt=False))
         results = await self._model.generate(requests)
         report_cut(self._model, [completion for (completion,) in results], "scores")
         return [

@@ -33,6 +33,9 @@ class MonteCarloThoughts:
     name: ClassVar[str] = "mcts"
     summary: ClassVar[str] = "Monte Carlo tree search over thoughts, judged instead of rolled out"
     paper: ClassVar[str] = "Zhou et al. 2023, arXiv:2310.04406; Pan et al. 2025, arXiv:2502.02390"
+    confidence: ClassVar[str] = (
+        "The reward of the chosen solution, or its score without a reward model; with select=vote, its answer's share."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward")

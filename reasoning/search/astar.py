@@ -242,6 +242,9 @@ class AStarStrategy:
     name: ClassVar[str] = "astar"
     summary: ClassVar[str] = "A* search over reasoning steps, guided by a score of each step"
     paper: ClassVar[str] = "Chatziveroglou 2025, arXiv:2505.13672"
+    confidence: ClassVar[str] = (
+        "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")

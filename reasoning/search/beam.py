@@ -108,6 +108,9 @@ class BeamStrategy:
     name: ClassVar[str] = "beam"
     summary: ClassVar[str] = "beam search over reasoning steps, guided by a score of each step"
     paper: ClassVar[str] = "Snell et al. 2024, arXiv:2408.03314"
+    confidence: ClassVar[str] = (
+        "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")

@@ -115,6 +115,9 @@ class DVTSStrategy:
     name: ClassVar[str] = "dvts"
     summary: ClassVar[str] = "several greedy searches over reasoning steps that never compete"
     paper: ClassVar[str] = "Beeching, Tunstall, Rush 2024"
+    confidence: ClassVar[str] = (
+        "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")

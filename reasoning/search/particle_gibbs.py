@@ -208,6 +208,9 @@ class ParticleGibbsStrategy:
     name: ClassVar[str] = "particle-gibbs"
     summary: ClassVar[str] = "repeated particle filters, each with a solution of the one before as reference"
     paper: ClassVar[str] = "Puri et al. 2025, arXiv:2502.01618"
+    confidence: ClassVar[str] = (
+        "The answer's share of the weights of all particles; with pick=particle, that particle's score."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")

@@ -626,6 +626,9 @@ class ParticleFilterStrategy:
     name: ClassVar[str] = "particle-filter"
     summary: ClassVar[str] = "a particle filter over reasoning steps, weighted by a score of each step"
     paper: ClassVar[str] = "Puri et al. 2025, arXiv:2502.01618"
+    confidence: ClassVar[str] = (
+        "The answer's share of the weights of all particles; with pick=particle, that particle's score."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")

@@ -15,7 +15,6 @@ from mcts_regret import (
     CHANCES,
     DEPTH,
     EIGHT,
-    OPTILLM,
     UCT,
     Bandit,
     KnownTree,
@@ -92,7 +91,7 @@ def test_depth_and_visits_grow_with_the_expansions_and_regret_falls():
         }
         for name in ("depth", "deepest", "best"):
             assert means[name] == sorted(means[name])
-        assert means["deepest"][0] > OPTILLM[100][0]
+        assert means["deepest"][0] > 2
         assert means["answer_regret"] == sorted(means["answer_regret"], reverse=True)
     assert regrets(result).count(UCT) == 6
 
@@ -115,7 +114,7 @@ def test_worse_arms_of_a_bandit_get_a_falling_share():
 
 def test_drawing_is_well_formed_and_has_every_curve():
     panel = Panel("regret", 1.0, (0, 1), {UCT: {20: 0.5, 100: 0.25}})
-    text = draw([[panel, panel]], {2: 2.0, 20: 2.0, 100: 2.0})
+    text = draw([[panel, panel]])
     assert text.count("<g ") == text.count("</g>") == 2
     assert text.count('<path d="M4.3 60.0L') == 2  # half way down, at 20 expansions
     assert "&lt;" not in text

@@ -1,0 +1,193 @@
+"""Replays over recorded trees: what a search gets, where the record ends, and which trees are refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from random import Random
+
+import pytest
+from reason.core.errors import DataError
+from reason.reasoning.search.astar import AStarOptions, AStarSearch
+from reason.reasoning.search.beam import BeamOptions, BeamSearch
+from reason.reasoning.search.core import SearchLimits
+from reason.reasoning.search.dvts import DVTS, DVTSOptions
+from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
+from reason.reasoning.search.recorded_tree import RecordedTree, read_recorded_trees, replay_search
+
+
+def node(number, parent, depth, value=None, **more):
+    thought = f"thought {number}" if parent is not None else ""
+    return {"id": number, "parent": parent, "depth": depth, "thought": thought, "value": value, **more}
+
+
+ROW = {
+    "question_id": "q",
+    "value_max": 10,
+    "unknown": "ignored",
+    "nodes": [
+        node(0, None, 0),
+        node(1, 0, 1, 10, selected=True),
+        node(2, 0, 1, 8, selected=True),
+        node(3, 0, 1, 6, selected=False),
+        node(4, 1, 2, 4, answer="a", correct=False, selected=True),
+        node(5, 2, 2, 9, answer="b", correct=True, selected=True),
+        node(6, 2, 2, 1, correct=False, selected=False),
+    ],
+}
+"""A beam of width 2 recorded it; the best first step leads to a wrong answer."""
+
+
+def tree(**changes):
+    return RecordedTree.from_row({**ROW, **changes})
+
+
+def changed(number, **fields):
+    return [{**n, **fields} if n["id"] == number else n for n in ROW["nodes"]]
+
+
+def test_beam_gets_the_recorded_steps_and_values():
+    recorded = tree()
+    search = BeamSearch(BeamOptions(width=2, k=recorded.max_children))
+    replay = replay_search(search, recorded)
+    assert [(n.id, n.correct) for n in replay.complete] == [(5, True), (4, False), (6, False)]
+    assert replay.chosen is recorded.nodes[5]
+    assert (replay.num_opened, replay.num_valued, replay.left_record) == (3, 6, ())
+    assert replay.outcome.stopped == "done"
+    assert [n.score for n in search.tree][1:] == [1.0, 0.8, 0.6, 0.4, 0.9, 0.1]
+
+
+def test_width_one_follows_the_best_value_into_the_wrong_answer():
+    replay = replay_search(BeamSearch(BeamOptions(width=1, k=3)), tree())
+    assert replay.chosen is not None
+    assert (replay.chosen.answer, replay.num_opened) == ("a", 2)
+
+
+def test_opened_node_outside_the_record_is_counted_and_has_no_continuations():
+    recorded = tree()
+    replay = replay_search(BeamSearch(BeamOptions(width=3, k=3)), recorded)
+    assert replay.left_record == (3,)
+    assert replay.num_opened == 3
+    assert replay.chosen is recorded.nodes[5]
+
+
+def test_selected_node_without_children_is_within_the_record():
+    recorded = tree(nodes=[node(0, None, 0), node(1, 0, 1, 10, selected=True), node(2, 0, 1, 8)])
+    replay = replay_search(BeamSearch(BeamOptions(width=2, k=2)), recorded)
+    assert replay.left_record == (2,)
+    assert (replay.chosen, replay.complete) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("search", "answer"),
+    [
+        (AStarSearch(AStarOptions(k=3, edge_cost="none")), "b"),
+        (MonteCarloTreeSearch(MCTSOptions(k=3, max_depth=2, expansions=3, w=0.0, tau=None)), "b"),
+        (DVTS(DVTSOptions(subtrees=1, k=3)), "a"),
+        (ParticleFilter(ParticleOptions(n=8, max_depth=2), Random(1)), "a"),
+    ],
+    ids=["astar", "mcts", "dvts", "particles"],
+)
+def test_every_core_runs_over_a_record(search, answer):
+    rng = Random(2) if isinstance(search, ParticleFilter) else None
+    replay = replay_search(search, tree(), rng)
+    assert replay.chosen is not None
+    assert replay.chosen.answer == answer
+    assert search.is_over
+
+
+def test_sampling_is_uniform_over_the_recorded_continuations_and_repeatable():
+    def first_steps(seed):
+        search = ParticleFilter(ParticleOptions(n=900, max_depth=1), Random(0))
+        replay_search(search, tree(), Random(seed))
+        return [n.text for n in search.tree if n.depth == 1]
+
+    steps = first_steps(7)
+    assert steps == first_steps(7) != first_steps(8)
+    counts = [steps.count(f"thought {i}\n") for i in (1, 2, 3)]
+    assert sum(counts) == 900
+    assert min(counts) > 240
+
+
+def test_repeated_sibling_is_the_state_of_its_first_occurrence():
+    repeat = {**node(9, 0, 1, 0, selected=True), "thought": "thought 2"}
+    child = {**node(10, 9, 2, 7, answer="c"), "thought": "below the repeat"}
+    recorded = tree(nodes=[*ROW["nodes"], repeat, child])
+    assert [n.id for n in recorded.children(recorded.root)] == [1, 2, 3, 2]
+    assert [n.id for n in recorded.children(recorded.nodes[2])] == [5, 6, 10]
+    replay = replay_search(BeamSearch(BeamOptions(width=2, k=4)), recorded)
+    assert replay.outcome.cost.duplicates == 1
+    assert {n.id for n in replay.complete} == {4, 5, 6, 10}
+
+
+def test_search_that_ends_early_gets_no_final_answer():
+    search = AStarSearch(AStarOptions(k=3, limits=SearchLimits(expansions=1)))
+    replay = replay_search(search, tree())
+    assert (replay.chosen, replay.complete, replay.num_opened) == (None, (), 1)
+    assert replay.outcome.stopped == "expansions"
+
+
+def test_state_without_a_value_has_no_score():
+    recorded = tree(nodes=changed(2, value=None))
+    search = BeamSearch(BeamOptions(width=2, k=3))
+    replay_search(search, recorded)
+    assert search.tree[2].score is None
+    assert search.cost.unscored == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"nodes": [node(0, None, 1)]}, "node 0 of the recorded tree of q: the root has depth 1"),
+        ({"nodes": []}, "the recorded tree of q has 0 nodes without a parent"),
+        ({"nodes": [node(0, None, 0), node(1, None, 0)]}, "has 2 nodes without a parent"),
+        ({"nodes": changed(3, id=2)}, "node 2 of the recorded tree of q: the id occurs twice"),
+        ({"nodes": changed(4, parent=77)}, "node 4 of the recorded tree of q: there is no parent 77"),
+        ({"nodes": changed(4, depth=3)}, "the depth is 3 and that of its parent 1 is 1"),
+        ({"nodes": changed(4, parent=5, depth=3)}, "the parent 5 is a complete solution"),
+        ({"nodes": changed(3, thought=" ")}, "node 3 of the recorded tree of q: the thought is empty"),
+        ({"value_max": 9}, "node 1 of the recorded tree of q: the value 10 is above value_max, 9"),
+        ({"value_max": 0}, "recorded tree q: value_max: Input should be greater than 0, got 0"),
+        ({"nodes": changed(3, value=-1)}, "recorded tree q: nodes.3.value: Input should be greater than or equal to 0"),
+        ({"nodes": changed(3, value=float("nan"))}, "nodes.3.value"),
+        ({"nodes": changed(3, parent="0")}, "nodes.3.parent: Input should be a valid integer, got '0'"),
+        ({"nodes": None}, "recorded tree q: nodes: Input should be a valid list, got None"),
+    ],
+)
+def test_malformed_trees_are_refused(row, message):
+    with pytest.raises(DataError) as caught:
+        tree(**row)
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_files_have_one_tree_a_line(tmp_path, suffix):
+    path = tmp_path / f"trees{suffix}"
+    text = f"{json.dumps(ROW)}\n\n{json.dumps({**ROW, 'question_id': 'other'})}\n".encode()
+    path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+    assert [recorded.question_id for recorded in read_recorded_trees(path)] == ["q", "other"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", " line 2: this is no JSON"),
+        ("[1]", " line 2: the line is not an object"),
+        ('{"nodes": []}', " line 2: the recorded tree has 0"),
+    ],
+)
+def test_errors_of_a_file_name_the_line(tmp_path, line, message):
+    path = tmp_path / "trees.jsonl"
+    path.write_text(f"{json.dumps(ROW)}\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        list(read_recorded_trees(path))
+
+
+def test_unreadable_files_are_named(tmp_path):
+    missing, broken = tmp_path / "none.jsonl", tmp_path / "broken.jsonl.gz"
+    broken.write_bytes(b"no gzip")
+    for path in (missing, broken):
+        with pytest.raises(DataError, match=f"cannot read the recorded trees {path}"):
+            list(read_recorded_trees(path))
