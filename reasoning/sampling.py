@@ -48,7 +48,8 @@ class SampleSet:
         candidates: The complete samples, in order of sample index.
         completions: The completions of the candidates.
         failures: Samples that failed individually.
-        cancelled: Samples that were cancelled when there were enough; their tokens are charged.
+        cancelled: Samples that the rule had not counted when there were enough: cancelled, or finished before one that
+            was started earlier. They do not vote; their tokens are charged.
         aborted: Samples that a rule's logits processor ended; they do not vote.
         num_requested: Requested samples.
         num_calls: Model calls.
@@ -56,6 +57,7 @@ class SampleSet:
         mode: "rounds" or "race".
         stopped_early: Whether the rule stopped before all samples were taken.
         trials: The trial answers of their thoughts (`SegmentedSampler.notes`); None if the rule tries none.
+        weights: Weight of each candidate's vote, by the rule.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -69,12 +71,7 @@ class SampleSet:
     mode: str = "rounds"
     stopped_early: bool = False
     trials: dict[str, JsonValue] | None = None
-
-    @property
-    def weights(self) -> list[float]:
-        """Weight of each candidate's vote: its lowest group confidence if the rule measured it, else 1."""
-        lowest = [_lowest_confidence(completion) for completion in self.completions]
-        return [1.0 if value is None else value for value in lowest]
+    weights: list[float] = field(default_factory=list)
 
     def notes(self, rule: StoppingRule) -> dict[str, JsonValue]:
         """The counts, for the solution's notes."""
@@ -111,7 +108,10 @@ class SamplingConfig(Parameters):
     mode: Annotated[
         SamplingMode, Field(description="how chains are sampled under a stopping rule: rounds, race, auto")
     ] = "auto"
-    width: Annotated[int | None, Field(ge=1, description="concurrent chains of a race; null is all")] = 4
+    width: Annotated[
+        int | None,
+        Field(ge=1, description="concurrent chains of a race; null is all: the least waiting, and the most tokens"),
+    ] = 4
     # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
     logprobs: Annotated[
         bool,
@@ -202,7 +202,9 @@ async def sample_chains(
     Args:
         rule: Stopping rule; None takes all samples.
         width: Concurrent samples of a race: as one finishes the next starts, each as a call of its own. None starts
-            all at once as one call: fastest, but most of what is cancelled has been paid for by then.
+            all at once as one call: fastest, but most of what is cancelled has been paid for by then. Samples count in
+            the order in which they were started, so the answer does not depend on it (except under a rule that
+            `counts_by_completion`).
         estimate_quality: Evaluates finished samples for a rule that needs their quality.
         on_candidate: Called with the candidates so far, in order of completion, whenever one is added.
 
@@ -251,12 +253,13 @@ async def sample_chains(
                 run.record_limit(run.ledger.exceeded(cut_by))
                 samples.stopped = "budget"
             if can_stop:
-                await counter.add(batch.uncounted)
+                await counter.add(batch.take_uncounted(rule))
                 samples.stopped_early = samples.stopped_early or (
                     counter.tally.num_finished > 0 and rule.should_stop(counter.tally)
                 )
         if segmented is not None:
             samples.trials = segmented.notes()
+    samples.weights = list(rule.vote_weights(_tally_of([None] * len(samples.completions), samples.completions)))
     if not samples.candidates and samples.failures and (failure := samples.failures[0].failure) is not None:
         raise InvalidResponse(f"every sample failed: {failure.message}")
     if samples.failures:
@@ -286,10 +289,11 @@ def _affordable(
 async def _race(
     model: MeteredModel, batch: _Batch, counter: _TallyCounter, rule: StoppingRule, width: int | None
 ) -> bool:
-    """Run a batch and check the rule after each sample that finishes; once it stops, cancel the rest.
+    """Run a batch and check the rule after each sample that counts; once it stops, cancel the rest.
 
-    Which samples finish first depends on the machine, so the outcome of a finished race is recorded, and a replay
-    follows the record.
+    Samples count in the order in which they were started: one that finishes early waits for those before it. Only under
+    a rule that `counts_by_completion` does the outcome depend on the machine, but which samples were started and how
+    far they got does always, so the outcome of a race is recorded, and a replay follows the record.
 
     Returns:
         Whether the rule stopped the race.
@@ -299,24 +303,32 @@ async def _race(
     if recorded is not None:
         return await batch.replay(model, recorded)
     enough = asyncio.Event()
+    is_complete = False
 
     async def watch() -> bool:
         while True:
             await batch.sample_finished.wait()
             batch.sample_finished.clear()
-            while batch.uncounted:
-                await counter.add([batch.uncounted.pop(0)])
-                if rule.should_stop(counter.tally):
-                    return True
+            with model.held([batch.request]):
+                while (sample := batch.next_uncounted(rule)) is not None:
+                    await counter.add([sample])
+                    if rule.should_stop(counter.tally):
+                        return True
+            if is_complete:
+                return False
 
     watcher = asyncio.ensure_future(watch())
     watcher.add_done_callback(lambda _: enough.set())  # also a watcher that failed must not leave the race running
     try:
         await (batch.generate(model, enough) if width is None else batch.generate_in_lanes(model, enough, width))
-        stopped_early = watcher.result() if watcher.done() else False
+        is_complete = True
+        batch.sample_finished.set()
+        stopped_early = await watcher
     finally:
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
+    if stopped_early:
+        batch.keep_counted()
     await save_decision(batch.run, model, key, {**batch.outcome(), "stopped_early": stopped_early})
     return stopped_early
 
@@ -334,9 +346,12 @@ class _Batch:
     ) -> None:
         self.run = run
         self.sample_finished = asyncio.Event()
-        self.uncounted: list[Sample] = []
-        """Finished samples that are not in the tally yet, in order of completion."""
-        self._request = request
+        self._finished: dict[int, Sample] = {}
+        """Finished samples that are not in the tally yet, by index, in order of completion."""
+        self._counted: list[int] = []
+        """Indices of those that are, in the order in which they were counted."""
+        self._failed: set[int] = set()
+        self.request = request
         self._question = question
         self._samples = samples
         self._on_candidate = on_candidate
@@ -348,24 +363,61 @@ class _Batch:
     @property
     def identity(self) -> JsonValue:
         """The batch's part of a decision's key."""
-        return {"request": sampled_json(self._request), "samples": list(self._request.indices)}
+        return {"request": sampled_json(self.request), "samples": list(self.request.indices)}
 
     def outcome(self) -> dict[str, JsonValue]:
-        """What a replay needs: the started samples, the finished ones in order of completion, and why it ended."""
-        return {"started": list(self._started), "finished": list(self._candidates), "stopped": self._samples.stopped}
+        """What a replay needs: the started samples, those that finished, those that count, and why it ended."""
+        return {
+            "started": list(self._started),
+            "finished": list(self._candidates),
+            "counted": list(self._counted),
+            "stopped": self._samples.stopped,
+        }
+
+    def next_uncounted(self, rule: StoppingRule) -> Sample | None:
+        """The next finished sample that the rule counts; None while one that was started earlier is running."""
+        if rule.counts_by_completion:
+            index = next(iter(self._finished), None)
+        else:
+            counted = set(self._counted) | self._failed
+            index = next((i for i in self.request.indices if i not in counted), None)
+        if index is None or index not in self._finished:
+            return None
+        self._counted.append(index)
+        return self._finished.pop(index)
+
+    def take_uncounted(self, rule: StoppingRule) -> list[Sample]:
+        """All finished samples that are not counted yet, in the rule's order, once no other is running."""
+        indices = list(self._finished) if rule.counts_by_completion else sorted(self._finished)
+        self._counted += indices
+        return [self._finished.pop(index) for index in indices]
+
+    def keep_counted(self) -> None:
+        """Let only the counted samples vote: the rule stopped before it came to the others."""
+        samples, dropped = self._samples, set(self._finished)
+        self._finished.clear()
+        kept = [
+            pair
+            for pair in zip(samples.completions, samples.candidates, strict=True)
+            if pair[0].sample_index not in dropped
+        ]
+        unused = [completion for completion in samples.completions if completion.sample_index in dropped]
+        samples.completions[:] = [completion for completion, _ in kept]
+        samples.candidates[:] = [candidate for _, candidate in kept]
+        samples.cancelled[:] = sorted([*samples.cancelled, *unused], key=lambda completion: completion.sample_index)
 
     async def generate(
-        self, model: MeteredModel, enough: asyncio.Event | None = None, *, counted: Sequence[JsonValue] | None = None
+        self, model: MeteredModel, enough: asyncio.Event | None = None, *, finished: Sequence[JsonValue] | None = None
     ) -> None:
         """Take all samples in one call.
 
         Args:
-            counted: In a replay, indices of the samples that were finished in time.
+            finished: In a replay, indices of the samples that finished in time.
         """
         earlier = list(self._samples.candidates)
-        (completions,) = await model.generate([self._request], self._on_chunk, enough=enough)
+        (completions,) = await model.generate([self.request], self._on_chunk, enough=enough)
         self._samples.num_calls += 1
-        self._add(await self._concluded(model, completions, enough, counted), earlier)
+        self._add(await self._concluded(model, completions, enough, finished), earlier)
 
     async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
         """Take `width` samples at a time, each in a call of its own; none is started once there is enough.
@@ -373,23 +425,25 @@ class _Batch:
         Raises:
             BudgetExceeded: The budget covers none of them.
         """
-        indices, earlier = iter(self._request.indices), list(self._samples.candidates)
+        indices, earlier = iter(self.request.indices), list(self._samples.candidates)
         completions: dict[int, Completion] = {}
         errors: list[BudgetExceeded] = []
 
         async def lane() -> None:
             while not enough.is_set() and not errors and (index := next(indices, None)) is not None:
-                request = self._request.model_copy(update={"sample_indices": (index,)})
+                request = self.request.model_copy(update={"sample_indices": (index,)})
                 try:
                     (sampled,) = await model.generate([request], self._on_chunk, enough=enough)
                     completions[index] = sampled[0]
                     (completions[index],) = await self._concluded(model, sampled, enough)
+                    if not completions[index].ok:
+                        self._fail(index)
                 except BudgetExceeded as e:
                     errors.append(e)
                 self._samples.num_calls += 1
                 await asyncio.sleep(0)  # the rule sees what has finished before the next sample starts
 
-        await gather([lane() for _ in range(min(width, len(self._request.indices)))])
+        await gather([lane() for _ in range(min(width, len(self.request.indices)))])
         if errors and not completions:
             raise errors[0]
         if errors:
@@ -399,16 +453,23 @@ class _Batch:
 
     async def replay(self, model: MeteredModel, outcome: dict[str, JsonValue]) -> bool:
         """Take the samples of a recorded race from the run store; returns whether the rule had stopped it."""
-        started, finished = outcome["started"], outcome["finished"]
+        started, finished, counted = outcome["started"], outcome["finished"], outcome["counted"]
         assert isinstance(started, list)
         assert isinstance(finished, list)
-        self._request = self._request.model_copy(update={"sample_indices": tuple(started)})
-        await self.generate(model, counted=finished)
-        by_index = {completion.sample_index: (completion, candidate) for completion, candidate in self.uncounted}
-        self.uncounted = [by_index[index] for index in finished if isinstance(index, int)]
+        assert isinstance(counted, list)
+        self.request = self.request.model_copy(update={"sample_indices": tuple(started)})
+        await self.generate(model, finished=finished)
+        self._finished = {index: self._finished[index] for index in finished if isinstance(index, int)} | self._finished
         if outcome["stopped"] == "budget":
             self._samples.stopped = "budget"
-        return outcome["stopped_early"] is True
+        if outcome["stopped_early"] is not True:
+            return False
+        for index in counted:
+            assert isinstance(index, int)
+            self._counted.append(index)
+            del self._finished[index]
+        self.keep_counted()
+        return True
 
     async def generate_in_segments(
         self, sampler: SegmentedSampler, counter: _TallyCounter, rule: StoppingRule, width: int | None, *, is_race: bool
@@ -421,13 +482,13 @@ class _Batch:
         Raises:
             BudgetExceeded: The budget covers none of them.
         """
-        indices, earlier = iter(self._request.indices), list(self._samples.candidates)
+        indices, earlier = iter(self.request.indices), list(self._samples.candidates)
         calls = sampler.num_calls
         live: list[OpenChain] = []
         completions: dict[int, Completion] = {}
         stopped_early = False
         while not stopped_early:
-            free = len(self._request.indices) if width is None else width - len(live)
+            free = len(self.request.indices) if width is None else width - len(live)
             if not sampler.hit_limit:
                 live += [sampler.start(index) for index in itertools.islice(indices, free)]
             if not live:
@@ -448,14 +509,18 @@ class _Batch:
                 completions[chain.index] = chain.completion
                 if chain.completion.ok:
                     self._take(chain.completion)
-            while is_race and self.uncounted and not stopped_early:
-                await counter.add([self.uncounted.pop(0)])
+                else:
+                    self._fail(chain.index)
+            while is_race and not stopped_early and (sample := self.next_uncounted(rule)) is not None:
+                await counter.add([sample])
                 stopped_early = rule.should_stop(counter.tally)
         completions |= {chain.index: chain.cancel() for chain in live if chain.has_started}
         if sampler.hit_limit:
             self._samples.stopped = "budget"
         self._samples.num_calls += sampler.num_calls - calls
         self._add([completions[index] for index in sorted(completions)], earlier)
+        if stopped_early:
+            self.keep_counted()
         return stopped_early
 
     async def _concluded(
@@ -463,7 +528,7 @@ class _Batch:
         model: MeteredModel,
         completions: Sequence[Completion],
         enough: asyncio.Event | None,
-        counted: Sequence[JsonValue] | None = None,
+        finished: Sequence[JsonValue] | None = None,
     ) -> list[Completion]:
         """The samples, those that were cut while the model thought with the answers that are requested after them.
 
@@ -471,13 +536,13 @@ class _Batch:
         """
         cut = [c for c in completions if c.finish_reason == "thinking" and not _was_aborted(c)]
         self.was_cut = self.was_cut or bool(cut)
-        if counted is not None:
-            cut = [c for c in cut if c.sample_index in counted]
+        if finished is not None:
+            cut = [c for c in cut if c.sample_index in finished]
         if not cut or (enough is not None and enough.is_set()):
             return list(completions)
         indices = [c.sample_index for c in cut]
         samples = [c for c in completions if c.finish_reason != "thinking" or c.sample_index in indices]
-        prompt = self._request.prompt
+        prompt = self.request.prompt
         concluded = await conclude(model, [(prompt, c) for c in samples], self._question, self.run)
         by_index = {c.sample_index: c for c in concluded}
         for index in indices:
@@ -508,7 +573,10 @@ class _Batch:
 
     def _on_chunk(self, chunk: Chunk) -> None:
         completion = chunk.completion
-        if completion is None or not completion.ok or completion.finish_reason == "cancelled":
+        if completion is None or completion.finish_reason == "cancelled":
+            return
+        if not completion.ok:
+            self._fail(completion.sample_index)
             return
         if completion.finish_reason != "thinking" or _was_aborted(completion):  # others are concluded first
             self._take(completion)
@@ -516,7 +584,7 @@ class _Batch:
     def _take(self, completion: Completion) -> None:
         """Add a finished sample to the candidates so far."""
         candidate = self._candidates[completion.sample_index] = read_candidate(completion, self._question)
-        self.uncounted.append((completion, candidate))
+        self._finished[completion.sample_index] = (completion, candidate)
         self.sample_finished.set()
         if _was_aborted(completion):
             return
@@ -524,6 +592,11 @@ class _Batch:
         self.run.emit(CandidateAdded(index=completion.sample_index, answer=candidate.answer))
         if self._on_candidate is not None:
             self._on_candidate(self._samples.candidates)
+
+    def _fail(self, index: int) -> None:
+        """Do not wait for a sample that failed."""
+        self._failed.add(index)
+        self.sample_finished.set()
 
 
 class _TallyCounter:
@@ -538,7 +611,7 @@ class _TallyCounter:
         self._estimate_quality = estimate_quality
 
     async def add(self, samples: Sequence[Sample]) -> None:
-        """Add samples in order of completion."""
+        """Add samples in the order in which the rule counts them."""
         candidates = [candidate for _, candidate in samples]
         estimate = self._estimate_quality
         quality = [None] * len(candidates) if estimate is None else list(await estimate(candidates))
@@ -547,14 +620,26 @@ class _TallyCounter:
             None if _was_aborted(completion) else await self._labels.label(candidate.answer, self._equivalence)
             for completion, candidate in samples
         ]
-        lowest = [_lowest_confidence(completion) for completion, _ in samples]
+        added = _tally_of(labels, [completion for completion, _ in samples])
         self.tally = Tally(
-            labels=(*before.labels, *labels),
-            weights=(*before.weights, *(1.0 if value is None else value for value in lowest)),
+            labels=before.labels + added.labels,
+            weights=before.weights + added.weights,
             quality=(*before.quality, *quality),
-            lowest_confidence=(*before.lowest_confidence, *lowest),
+            lowest_confidence=before.lowest_confidence + added.lowest_confidence,
+            num_tokens=before.num_tokens + added.num_tokens,
             max_samples=before.max_samples,
         )
+
+
+def _tally_of(labels: Sequence[int | None], completions: Sequence[Completion]) -> Tally:
+    """Samples as a rule sees them; a sample's weight is its lowest group confidence if it was measured, else 1."""
+    lowest = tuple(_lowest_confidence(completion) for completion in completions)
+    return Tally(
+        labels=tuple(labels),
+        weights=tuple(1.0 if value is None else value for value in lowest),
+        lowest_confidence=lowest,
+        num_tokens=tuple(completion.usage.completion_tokens for completion in completions),
+    )
 
 
 def leading_solution(candidates: Sequence[Candidate]) -> Solution:

@@ -1,8 +1,9 @@
 """Stopping rules: whether further samples of a question are worth their cost, and whether a thought is.
 
 A rule is frozen parameters and pure functions of a `Tally` of the finished samples, or of a `TrialTally` of one
-thought's trial answers: no model, no clock, no state. So it decides the same about the same samples whether they came
-in rounds or in a race, live or from the run store.
+thought's trial answers: no model, no clock, no state. It reads the samples in the order in which they were started
+(all rules but "first-finished"), so it decides the same in rounds and in a race of any width, live or from the run
+store. In order of completion short samples would come first, and short samples are not as often right as others.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CONFIDENCE_PROCESSOR = "stop_on_confidence"
 
 @dataclass(frozen=True)
 class Tally:
-    """The finished samples of a question, in order of completion.
+    """The finished samples of a question, in the order in which the rule counts them.
 
     Attributes:
         labels: Class of each sample's answer, numbered from 0 in the order in which classes were first reached; None
@@ -36,6 +37,7 @@ class Tally:
             was not evaluated or gave no signal.
         lowest_confidence: Lowest group confidence of each sample, in nats; None if unknown.
         max_samples: Maximum number of samples.
+        num_tokens: Length of each sample in tokens, its thought included; empty if no rule reads it.
     """
 
     labels: tuple[int | None, ...] = ()
@@ -43,6 +45,7 @@ class Tally:
     quality: tuple[float | None, ...] = ()
     lowest_confidence: tuple[float | None, ...] = ()
     max_samples: int = 1
+    num_tokens: tuple[int, ...] = ()
 
     @property
     def num_finished(self) -> int:
@@ -85,6 +88,7 @@ class Tally:
             weights=(self.weights or (1.0,) * self.num_finished) + (1.0,) * count,
             quality=self.quality + (None,) * count,
             lowest_confidence=self.lowest_confidence + (None,) * count,
+            num_tokens=self.num_tokens and self.num_tokens + (max(self.num_tokens),) * count,
             max_samples=self.max_samples,
         )
 
@@ -121,6 +125,15 @@ class StoppingRule(BaseModel):
     def logits_processors(self, tally: Tally) -> tuple[LogitsProcessorSpec, ...]:
         """Logits processors of the next samples."""
         return ()
+
+    def vote_weights(self, tally: Tally) -> tuple[float, ...]:
+        """Weight of each sample in the vote that follows."""
+        return tally.weights or (1.0,) * tally.num_finished
+
+    @property
+    def counts_by_completion(self) -> bool:
+        """Whether a race counts samples in order of completion, rather than in the order in which they were started."""
+        return False
 
     @property
     def required_features(self) -> frozenset[Feature]:
@@ -256,6 +269,74 @@ def _gauss_legendre_panels(end: float) -> tuple[NDArray[np.float64], NDArray[np.
     half = np.diff(edges)[:, None] / 2
     middle = (edges[:-1] + edges[1:])[:, None] / 2
     return (middle + half * nodes).ravel(), (half * shares).ravel()
+
+
+class Lead(StoppingRule):
+    """Stop when the leader is `lead` votes ahead, or when the first `unanimous` samples all agree.
+
+    A fixed lead is the sequential probability ratio test of two equally likely answers (Wald 1945, "Sequential Tests of
+    Statistical Hypotheses"). Questions differ in difficulty, though: where the first samples agree, the question is
+    probably an easy one, and a small number settles it; a first disagreement shows a hard one, on which further samples
+    are worth most. So one threshold is too high for the former, or too low for the latter.
+
+    With `short_weight` below 1, a sample shorter than the mean of the question's samples so far counts less, here and
+    in the vote: of models that do not show long thoughts, short chains skip steps and are wrong more often. Models
+    trained to think at length are the opposite; leave it at 1 for them.
+    """
+
+    rule: Literal["lead"] = "lead"
+    lead: Annotated[float, Field(ge=1, allow_inf_nan=False, description="votes between the two first answers")] = 3
+    unanimous: Annotated[int, Field(ge=1, description="number of first samples that suffice if all agree")] = 2
+    short_weight: Annotated[
+        float, Field(gt=0, le=1, description="weight of a sample shorter than the mean; 1 counts all alike")
+    ] = 1.0
+
+    def should_stop(self, tally: Tally) -> bool:
+        votes = tally.votes
+        if len(votes) == 1 and self.unanimous <= votes[0] == tally.num_finished:
+            return True
+        sums = [0.0] * len(votes)
+        for label, weight in zip(tally.labels, self.vote_weights(tally), strict=True):
+            if label is not None:
+                sums[label] += weight
+        first, second, *_ = (*sorted(sums, reverse=True), 0.0, 0.0)
+        return first - second >= self.lead
+
+    def round_size(self, tally: Tally, remaining: int) -> int:
+        """The fewest that could stop the rule; one at a time once lengths matter, as a mean can change any weight."""
+        if self.short_weight < 1 and tally.num_finished >= self.unanimous:
+            return 1
+        return super().round_size(tally, remaining)
+
+    def vote_weights(self, tally: Tally) -> tuple[float, ...]:
+        """`short_weight` for a sample shorter than the mean of all, 1 for every other."""
+        total, n = sum(tally.num_tokens), tally.num_finished
+        if self.short_weight == 1 or not tally.num_tokens:
+            return (1.0,) * n
+        return tuple(self.short_weight if tokens * n < total else 1.0 for tokens in tally.num_tokens)
+
+
+class FirstFinished(StoppingRule):
+    """Stop when `finished` samples have finished with an answer: the shortest ones, in a race that starts all at once.
+
+    It saves waiting, not tokens: the samples that are cancelled have run for as long as the slowest that counts. In
+    rounds, or in a race narrower than `finished`, it is a smaller number of samples.
+
+    Source: Hassid et al., "Don't Overthink it. Preferring Shorter Thinking Chains for Improved LLM Reasoning" (2025,
+    arXiv:2505.17813), the method short-m@k.
+
+    Differs: a sample without an answer does not count, as a chain cut at its limit may be the first to end.
+    """
+
+    rule: Literal["first-finished"] = "first-finished"
+    finished: Annotated[int, Field(ge=1, description="samples with an answer that suffice")] = 4
+
+    def should_stop(self, tally: Tally) -> bool:
+        return sum(label is not None for label in tally.labels) >= self.finished
+
+    @property
+    def counts_by_completion(self) -> bool:
+        return True
 
 
 class SelfEvaluated(StoppingRule):
@@ -394,7 +475,7 @@ class EarlyExit(StoppingRule):
         float | None, Field(gt=0, le=1, description="confidence of a trial answer that ends a thought; null ignores it")
     ] = None
     chains: Annotated[
-        NoStop | Agreement | Beta | Dirichlet,
+        NoStop | Agreement | Beta | Dirichlet | Lead,
         Field(discriminator="rule", description="stopping rule over the finished chains"),
         BeforeValidator(rule_of_name),
     ] = NoStop()
@@ -421,6 +502,9 @@ class EarlyExit(StoppingRule):
     def round_size(self, tally: Tally, remaining: int) -> int:
         return self.chains.round_size(tally, remaining)
 
+    def vote_weights(self, tally: Tally) -> tuple[float, ...]:
+        return self.chains.vote_weights(tally)
+
 
 ThoughtStopping = Annotated[
     NoStop | EarlyExit,
@@ -434,7 +518,7 @@ ThoughtStopping = Annotated[
 """The stopping rules of a strategy that samples no fixed number of chains; in no dump if unset."""
 
 Stopping = Annotated[
-    NoStop | Agreement | Beta | Dirichlet | SelfEvaluated | OnlineConfidence | EarlyExit,
+    NoStop | Agreement | Beta | Dirichlet | Lead | FirstFinished | SelfEvaluated | OnlineConfidence | EarlyExit,
     Field(discriminator="rule"),
     BeforeValidator(rule_of_name),
 ]
@@ -443,5 +527,5 @@ others."""
 
 SamplingMode = Literal["auto", "rounds", "race"]
 """How samples are taken under a stopping rule. "rounds": as few at a time as could be enough, then the rule decides.
-"race": all at once, the rule decides after each that finishes, and the rest are cancelled. "auto": a race if tokens
+"race": several at once, the rule decides after each that finishes, and the rest are cancelled. "auto": a race if tokens
 cost no money, else rounds, since a provider may bill cancelled samples."""

@@ -11,7 +11,7 @@ from reason.core.messages import Prompt, SamplingParams
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.sampling import sample_chains
-from reason.reasoning.stopping import Agreement, Beta, OnlineConfidence, SelfEvaluated
+from reason.reasoning.stopping import Agreement, Beta, FirstFinished, Lead, OnlineConfidence, SelfEvaluated
 from support.scripted_model import ScriptedModel, replies
 from support.stored_runs import RunHarness
 
@@ -116,8 +116,49 @@ async def test_a_narrow_race_begins_nothing_once_there_is_enough(store):
     assert len(harness.model.made) == made
 
 
-async def test_a_race_replays_in_order_of_completion(store):
-    # in request order the answers are 5 4 4 5 4 …: two in a row agree later than in the order of completion
+@pytest.mark.parametrize("rule", [Agreement(window=3), Beta(), Lead(), Lead(lead=4)], ids=lambda rule: rule.rule)
+async def test_a_race_of_any_width_counts_what_rounds_would(store, rule):
+    # in order of completion the short samples, which all say 4, would come first
+    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    rounds = await harness.draw(rule=rule, mode="rounds", seed=7)
+    assert {c.answer for c in rounds.candidates} == {"4", "5"}
+    for width in (None, 1, 2, 5, 16):
+        race = await harness.draw(rule=rule, mode="race", width=width, name=f"w{width}", seed=7)
+        assert [c.sample_index for c in race.completions] == [c.sample_index for c in rounds.completions]
+        assert [c.answer for c in race.candidates] == [c.answer for c in rounds.candidates]
+        assert race.stopped_early == rounds.stopped_early
+        assert race.num_requested == len(race.candidates) + len(race.cancelled)
+        spent = harness.run.ledger.usage().completion_tokens
+        assert spent == sum(c.usage.completion_tokens for c in (*race.completions, *race.cancelled))
+
+
+async def test_the_first_to_finish_win_a_race_that_counts_by_completion(store):
+    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    rule = FirstFinished(finished=3)
+    race = await harness.draw(rule=rule, mode="race", seed=7)
+    assert race.stopped_early
+    assert [c.answer for c in race.candidates] == ["4"] * 3
+    rounds = await harness.draw(rule=rule, mode="rounds", name="rounds")
+    assert [c.sample_index for c in rounds.completions] == [0, 1, 2]
+
+
+async def test_a_race_does_not_wait_for_a_sample_that_failed(store):
+    harness = Harness(store, ScriptedModel(ALWAYS, failing=frozenset({0, 2})))
+    for width in (None, 2):
+        race = await harness.draw(rule=Lead(unanimous=2), mode="race", width=width, name=f"w{width}")
+        assert race.stopped_early
+        assert [c.sample_index for c in race.completions] == [1, 3]
+
+
+async def test_a_rule_weighs_the_votes_that_it_counted(store):
+    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    samples = await harness.draw(rule=Lead(lead=4, short_weight=0.5), mode="rounds", seed=7)
+    weight_of = {"4": 0.5, "5": 1.0}
+    assert samples.weights == [weight_of[c.answer] for c in samples.candidates]
+    assert (await harness.draw(n=4, name="plain")).weights == [1.0] * 4
+
+
+async def test_a_race_is_replayed_from_its_record(store):
     harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
     for width in (None, 3, 5):
         sample_set = await harness.draw(rule=Agreement(window=2), mode="race", width=width, name=f"w{width}")

@@ -10,7 +10,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import ANSWER_TRIGGERS
 from reason.reasoning.sampling import sample_chains
-from reason.reasoning.stopping import Agreement, Beta
+from reason.reasoning.stopping import Agreement, FirstFinished
 from reason.reasoning.strategy import Models, create_strategy
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
@@ -99,7 +99,7 @@ async def test_a_race_concludes_cut_thoughts_and_replays_as_it_went(store, width
 async def test_once_there_is_enough_no_answer_is_requested(store):
     harness = Harness(store, ScriptedModel(thinking([SHORT, LONG], after({"a": 4, "b": 5})), profile=THINKS))
     # the short thoughts end, with their answers, after 25 tokens, the long ones are cut after 24
-    sample_set = await harness.draw(rule=Beta(), mode="race", thinking_tokens=24, n=16)
+    sample_set = await harness.draw(rule=FirstFinished(finished=4), mode="race", thinking_tokens=24, n=16)
     assert sample_set.stopped_early
     assert {c.answer for c in sample_set.candidates} == {"4"}
     assert [len(call) for call in harness.model.generate_calls] == [1]

@@ -14,6 +14,8 @@ from reason.reasoning.stopping import (
     Beta,
     Dirichlet,
     EarlyExit,
+    FirstFinished,
+    Lead,
     NoStop,
     OnlineConfidence,
     SelfEvaluated,
@@ -29,13 +31,14 @@ from scipy.special import betainc
 STOPPING = TypeAdapter(Stopping)
 
 
-def tally_of(*labels, weights=None, quality=None, lowest_confidence=None, max_samples=64):
+def tally_of(*labels, weights=None, quality=None, lowest_confidence=None, num_tokens=(), max_samples=64):
     n = len(labels)
     return Tally(
         labels=labels,
         weights=weights or (1.0,) * n,
         quality=quality or (None,) * n,
         lowest_confidence=lowest_confidence or (None,) * n,
+        num_tokens=num_tokens,
         max_samples=max_samples,
     )
 
@@ -50,14 +53,32 @@ def tallies(draw):
     return tally_of(*labels)
 
 
-VOTING_RULES = [Agreement(window=3), Beta(), Beta(confidence=0.8), Dirichlet(), Dirichlet(cost=0.1, min_samples=1)]
+VOTING_RULES = [
+    Agreement(window=3),
+    Beta(),
+    Beta(confidence=0.8),
+    Dirichlet(),
+    Dirichlet(cost=0.1, min_samples=1),
+    Lead(),
+    Lead(lead=2, unanimous=4),
+]
 
 
 def test_a_rule_is_a_name_or_an_object_with_parameters():
     assert STOPPING.validate_python("beta") == Beta()
     assert STOPPING.validate_python({"rule": "beta", "confidence": 0.99}) == Beta(confidence=0.99)
     assert STOPPING.validate_python("none") == NoStop()
-    rules = (Agreement(), Beta(), Dirichlet(), SelfEvaluated(threshold=0.85), OnlineConfidence(), EarlyExit(), NoStop())
+    rules = (
+        Agreement(),
+        Beta(),
+        Dirichlet(),
+        Lead(),
+        FirstFinished(),
+        SelfEvaluated(threshold=0.85),
+        OnlineConfidence(),
+        EarlyExit(),
+        NoStop(),
+    )
     for rule in rules:
         assert STOPPING.validate_json(rule.model_dump_json()) == rule
     for wrong in ("bet", {"rule": "beta", "confidence": 0.4}, {"rule": "beta", "window": 3}, 3):
@@ -126,6 +147,68 @@ def test_beta_is_exact_at_its_bound_and_with_more_votes_than_a_float_has_digits(
 
 def test_beta_uses_only_the_two_largest_counts():
     assert Beta().should_stop(tally_of(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leader_probability(6, 1) >= 0.95)
+
+
+# -- lead
+
+
+def test_lead_stops_at_first_samples_that_agree_or_at_a_lead():
+    rule = Lead(lead=3, unanimous=2)
+    assert not rule.should_stop(tally_of(0))
+    assert rule.should_stop(tally_of(0, 0))
+    assert not rule.should_stop(tally_of(0, 1, 0, 0))  # 3 to 1 after a disagreement
+    assert rule.should_stop(tally_of(0, 1, 0, 0, 0))
+    assert not rule.should_stop(tally_of(None, None))
+    assert not rule.should_stop(tally_of(None, 0, 0))  # a sample without an answer agrees with nothing
+    assert rule.should_stop(tally_of(None, 0, 0, 0))
+    assert Lead(unanimous=1).should_stop(tally_of(0))
+
+
+def test_lead_counts_short_samples_less():
+    rule = Lead(lead=2, unanimous=3, short_weight=0.5)
+    assert rule.vote_weights(tally_of(0, 1, 0, num_tokens=(100, 40, 100))) == (1.0, 0.5, 1.0)
+    assert not rule.should_stop(tally_of(0, 1, 0, num_tokens=(100, 40, 100)))  # 2 to 0.5
+    assert rule.should_stop(tally_of(0, 1, 0, 2, 0, num_tokens=(100, 40, 100, 40, 100)))
+    assert not Lead(lead=2, short_weight=0.5).should_stop(tally_of(0, 1, 1, 1, num_tokens=(100, 40, 40, 40)))
+    assert rule.vote_weights(tally_of(0, 1, num_tokens=(50, 50))) == (1.0, 1.0)  # equal lengths are not short
+    assert rule.vote_weights(tally_of(0, 1)) == (1.0, 1.0)  # lengths are unknown
+    assert Lead().vote_weights(tally_of(0, 1, num_tokens=(1, 99))) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [((), 2), ((0,), 1), ((0, 1), 3), ((0, 1, 0), 2), ((0, 1, 1, 0), 3), ((0, 0), 1)]
+)
+def test_lead_requests_the_votes_that_the_leader_lacks(labels, expected):
+    assert Lead().round_size(tally_of(*labels), 10) == expected
+
+
+def test_lead_with_lengths_takes_single_samples_after_the_first_ones():
+    rule = Lead(short_weight=0.5)
+    assert rule.round_size(tally_of(), 10) == 2
+    assert rule.round_size(tally_of(0, 1, num_tokens=(10, 20)), 10) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"lead": 0}, {"unanimous": 0}, {"short_weight": 0}, {"short_weight": 1.5}])
+def test_lead_refuses_parameters_out_of_range(wrong):
+    with pytest.raises(ValidationError):
+        Lead(**wrong)
+
+
+def test_early_exit_weighs_chains_by_its_inner_rule():
+    tally = tally_of(0, 1, num_tokens=(100, 40))
+    assert EarlyExit(chains=Lead(short_weight=0.5)).vote_weights(tally) == (1.0, 0.5)
+
+
+# -- first-finished
+
+
+def test_first_finished_counts_answers_in_order_of_completion():
+    rule = FirstFinished(finished=2)
+    assert not rule.should_stop(tally_of(0, None))
+    assert rule.should_stop(tally_of(0, None, 1))
+    assert rule.counts_by_completion
+    assert not any(other.counts_by_completion for other in VOTING_RULES)
+    assert rule.round_size(tally_of(0, None), 10) == 1
 
 
 # -- dirichlet
