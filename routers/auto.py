@@ -67,6 +67,7 @@ class Auto:
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "the strategy that is worth most for the question, by what evaluation runs have shown"
     paper: ClassVar[str] = "after Ding et al. 2024, arXiv:2404.14618"
+    confidence: ClassVar[str] = "That of the strategy that it chose for the question."
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "judge", "reward", "embedding")

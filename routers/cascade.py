@@ -99,6 +99,7 @@ class Cascade:
     name: ClassVar[str] = "cascade"
     summary: ClassVar[str] = "the small model answers, and the large one where that answer is not confident"
     paper: ClassVar[str] = "Chen et al. 2023, arXiv:2305.05176"
+    confidence: ClassVar[str] = "That of the strategy whose answer is returned; a likelihood is never stated as one."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "reward")
@@ -160,7 +161,8 @@ class Cascade:
 
         Raises:
             DataError: The calibration map cannot be read.
-            UserError: It is of another strategy, another model or another file than the run started with.
+            UserError: It is of another strategy, another model, verified answers, or another file than the run started
+                with.
             CapabilityMissing: A model cannot do what its strategy needs.
         """
         config = self.config
@@ -178,7 +180,7 @@ class Cascade:
 
         small = await solve_within(first, question, of_small, run)
         belief = belief_in(small, curve, likelihood=config.confidence == "likelihood")
-        why = _reason_for_large(small, belief, config.threshold)
+        why = reason_for_large(small, belief, config.threshold)
         small_only = self._solution("small", small, None, belief, why, run)
         data = {name: small_only.notes[name] for name in ("confidence", "confidence_kind", "threshold", "asked_large")}
         run.emit(StrategyNote(strategy=run.config.strategy, name="cascade.decided", data={**data, "why": why}))
@@ -201,6 +203,13 @@ class Cascade:
                 f"by {config.first!r}",
                 hint="calibrate a run of that strategy, or omit the map",
             )
+        if curve.verify:
+            raise UserError(
+                f"the calibration map {curve} was fitted to answers verified by {', '.join(curve.verify)}, and "
+                "the small "
+                "model's answer is not verified before the decision",
+                hint="calibrate a run without verifiers, or omit the map",
+            )
         if curve.engines["main"] != models.small.identity:
             raise UserError(
                 f"the calibration map {curve} was fitted to the model {curve.models['main']} "
@@ -213,6 +222,14 @@ class Cascade:
             f"{name} was {then.get(name)} and is {now}"
             for name, now in config.first_parameters.items()
             if then.get(name) != now
+        ]
+        differing += [
+            f"{name} was {was} and is {now}"
+            for name, was, now in (
+                ("effort", curve.effort, run.config.effort),
+                ("thinking_tokens", curve.thinking_tokens, run.config.thinking_tokens),
+            )
+            if was != now
         ]
         if differing:
             run.degrade(f"the calibration map {curve} was fitted with other parameters: {'; '.join(differing)}")
@@ -244,8 +261,14 @@ class Cascade:
         )
 
 
-def _reason_for_large(small: Solution, belief: Belief, threshold: float) -> str:
-    """Why the large model is called; empty if it is not."""
+def reason_for_large(small: Solution, belief: Belief, threshold: float) -> str:
+    """Why the large model is called; empty if it is not.
+
+    Args:
+        small: The small model's solution.
+        belief: The confidence in it (see `belief_in`).
+        threshold: The confidence from which its answer is returned.
+    """
     if small.best is None or small.best.answer is None:
         return "the small model gave no answer"
     if belief.value is None:

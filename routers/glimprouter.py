@@ -5,8 +5,9 @@
 
 Source: Zeng, Zhang, Shi, Hu, Chen, Shen, Gu, "GlimpRouter: Efficient Collaborative Inference by Glimpsing One Token of
 Thoughts" (Findings of ACL 2026, arXiv:2601.05110), whose program takes the entropy over the 20 most likely tokens.
-Differs: the probe and the small model's step are sent together; the entropy is over the complete vocabulary where the
-engine exposes it; a step longer than its maximum tokens is continued; further endings for models without thinking tags.
+Differs: the probe and the small model's step are sent together; with a threshold of the user's own, the entropy is over
+the complete vocabulary where the engine exposes it, as in the paper's definition; a step longer than its maximum tokens
+is continued; further endings for models without thinking tags.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Thinking
 from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_entropy
 from ..serving.model import Capabilities, Feature
-from .router_files import GlimpRouterFile, file_of_digest, load_glimprouter_file
+from .router_files import GlimpRouterFile, file_of_digest, load_glimprouter_file, scale
 from .stepwise import (
     AccountedSamples,
     ModelClient,
@@ -51,6 +52,9 @@ EntropyChoice = Literal["auto", "full", "top_k", "sampled"]
 TOP_K: Final = 20
 """Number of tokens of a top-k entropy."""
 
+DEFAULT_THRESHOLD: Final = 1.0
+"""Threshold of the authors' program, in nats: of entropies over the 20 most likely tokens, and of no other kind."""
+
 PROBE: Final = "entropy_probe"
 """The logits processor that measures the entropy over the complete vocabulary."""
 
@@ -66,7 +70,8 @@ class GlimpRouter:
     request, unless the writer of the last step is to answer and has stated the answer.
 
     The threshold depends on the two models and on the kind of entropy; `reason calibrate router` fits one on other
-    problems. The policies other than "entropy" compute no entropy; they are baselines.
+    problems. The default is the authors' program's, of entropies over 20 tokens; if it is compared with another kind,
+    the answer reports it. The policies other than "entropy" compute no entropy; they are baselines.
 
     Of models that think, the steps are those of the thought, as in the paper, and the entropy is that of the first
     token of a step of it.
@@ -75,6 +80,7 @@ class GlimpRouter:
     name: ClassVar[str] = "glimprouter"
     summary: ClassVar[str] = "a small model writes the steps whose first token it is sure of, a large one the others"
     paper: ClassVar[str] = "Zeng et al. 2026, arXiv:2601.05110"
+    confidence: ClassVar[str] = "It has none: the entropies choose the writers and do not judge the answer."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small")
@@ -88,9 +94,14 @@ class GlimpRouter:
             Field(description="what chooses the writer: the first token's entropy, a fixed model, or chance"),
         ] = "entropy"
         threshold: Annotated[
-            float,
-            Field(ge=0, allow_inf_nan=False, description="entropy in nats from which the large model writes the step"),
-        ] = 1.0
+            float | None,
+            Field(
+                ge=0,
+                allow_inf_nan=False,
+                description="entropy in nats from which the large model writes the step; by default 1, which is of the "
+                "20 most likely tokens",
+            ),
+        ] = None
         strict: Annotated[bool, Field(description="whether a step at the threshold is written by the small model")] = (
             False
         )
@@ -98,7 +109,8 @@ class GlimpRouter:
             EntropyChoice,
             Field(
                 description="over the complete vocabulary, over the 20 most likely tokens, or estimated from samples; "
-                "auto is the most exact one that the small model supports"
+                "auto is the most exact one that the small model supports, and with the default threshold the one "
+                "that it is of"
             ),
         ] = "auto"
         samples: Annotated[int, Field(ge=2, le=256, description="number of samples of a sampled entropy")] = 8
@@ -124,7 +136,7 @@ class GlimpRouter:
             """Take the threshold from the file: a file may be replaced, so its digest and threshold are recorded."""
             if not isinstance(parameters, Mapping) or not parameters.get("router") or parameters.get("router_digest"):
                 return parameters
-            if "threshold" in parameters:
+            if parameters.get("threshold") is not None:
                 raise ValueError("give either a threshold or a router file")
             try:
                 file = load_glimprouter_file(Path(str(parameters["router"])).expanduser())
@@ -226,8 +238,19 @@ class _EntropyPolicy:
     def __init__(self, context: RoutingContext, config: GlimpRouter.Config) -> None:
         self._context, self._config = context, config
         self._small = context.generators["small"]
-        self.probe = FirstTokenProbe(self._small.client, context.run, config.entropy, config.samples)
+        client, is_default = self._small.client, config.threshold is None
+        choice = config.entropy
+        if choice == "auto" and is_default and client.model.capabilities.top_logprobs >= TOP_K:
+            choice = "top_k"
+        self.probe = FirstTokenProbe(client, context.run, choice, config.samples)
         self.kind: EntropyKind = self.probe.kind
+        self._threshold = DEFAULT_THRESHOLD if config.threshold is None else config.threshold
+        if is_default and self.kind != "top_k":
+            context.run.degrade(
+                f"threshold={DEFAULT_THRESHOLD:g}: the default is of {scale('top_k', TOP_K)} entropies, and those of "
+                f"this run are {scale(self.kind, self.probe.k)} ones, another scale; reason calibrate router finds a "
+                "threshold for them"
+            )
         self._mode: ProbeMode = config.probe
         if config.probe == "reuse" and self.kind == "sampled":
             context.run.degrade("probe=separate: a sampled entropy draws several tokens, none of which is the step's")
@@ -305,8 +328,7 @@ class _EntropyPolicy:
             return True
 
     def _is_large(self, entropy: FirstTokenEntropy) -> bool:
-        config = self._config
-        return entropy.nats > config.threshold if config.strict else entropy.nats >= config.threshold
+        return entropy.nats > self._threshold if self._config.strict else entropy.nats >= self._threshold
 
     def _decision(self, draft: StepDraft, writer: Writer, entropy: FirstTokenEntropy | None) -> RoutingDecision:
         return RoutingDecision(
@@ -315,14 +337,14 @@ class _EntropyPolicy:
             "entropy",
             entropy=None if entropy is None else entropy.nats,
             mass=None if entropy is None else entropy.mass,
-            threshold=self._config.threshold,
+            threshold=self._threshold,
             kind=self.kind,
         )
 
     def notes(self) -> dict[str, JsonValue]:
         return {
             "policy": self._config.policy,
-            "threshold": self._config.threshold,
+            "threshold": self._threshold,
             "strict": self._config.strict,
             "probe": self._mode,
             "entropy_kind": self.kind,

@@ -48,6 +48,9 @@ class QuestionRouter:
     name: ClassVar[str] = "question-router"
     summary: ClassVar[str] = "each question to the small or the large model, by a learned chance that it needs it"
     paper: ClassVar[str] = "Ong et al. 2024, arXiv:2406.18665"
+    confidence: ClassVar[str] = (
+        "That of the strategy and model that answered; the chance that chose the model is not part of it."
+    )
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "embedding")

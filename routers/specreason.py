@@ -50,6 +50,7 @@ class SpecReason:
     name: ClassVar[str] = "specreason"
     summary: ClassVar[str] = "a small model drafts each step, a large one scores it and rewrites it if the score is low"
     paper: ClassVar[str] = "Pan et al. 2025, arXiv:2504.07891"
+    confidence: ClassVar[str] = "It has none: the digits are scores of single steps."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small")
@@ -120,7 +121,7 @@ class _ScorePolicy:
         client.budget.require(CostBound(tokens=1, calls=1))
         top = self._top_logprobs
         sampling = quick_params(client.model, max_tokens=1, top_logprobs=top, logprobs=top > 0)
-        request = Request(prompt=self._prompt(client, draft.text), sampling=sampling)
+        request = Request(prompt=self._prompt(client, draft.text), sampling=sampling, is_attempt=False)
         ((_, (completion,)),) = await client.send("score", [request])
         if completion.finish_reason in ("cancelled", "budget"):  # also in a replay
             raise context.run.ledger.exceeded("seconds")

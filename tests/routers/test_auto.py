@@ -17,7 +17,7 @@ from reason.routers.auto import Auto
 from reason.routers.features import ENTROPY, FeatureSpace
 from reason.routers.router_files import save_router_file
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedEmbedding, RecordedModel
+from reason.serving.metered.replay import ReplayEmbedding, ReplayModel
 from reason.serving.metered.scorers import MeteredEmbedding
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import BARE, SPACE, arm, auto_file, line, trained_on
@@ -163,7 +163,7 @@ async def test_limits_hold_and_replay_is_identical(harness, limit):
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
     model = ScriptedModel(replies(REPLY))
-    recorded = RecordedModel(model.name, model.identity, model.capabilities)
+    recorded = ReplayModel(model.name, model.identity, model.capabilities)
     again = await harness.solve(LONG, {"router": file}, main=recorded, budget=limit, recording=False)
     assert again == found
 
@@ -244,8 +244,8 @@ async def test_embedding_is_a_feature_and_replay_needs_no_model(harness):
     assert found.notes["selected_strategy"] == VOTES.label
     assert "embedding +4.00" in harness.chosen[0]["why"]
     model = ScriptedModel(replies(REPLY))
-    recorded = RecordedModel(model.name, model.identity, model.capabilities)
-    absent = RecordedEmbedding(words.name, words.identity, 53, None)
+    recorded = ReplayModel(model.name, model.identity, model.capabilities)
+    absent = ReplayEmbedding(words.name, words.identity, 53, None)
     assert await harness.solve(SHORT, {"router": file}, main=recorded, embedding=absent, recording=False) == found
     other = WordVectors(dimension=53, identity="words-2")
     await harness.solve(SHORT, {"router": file}, embedding=other, name="other")

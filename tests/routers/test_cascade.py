@@ -19,7 +19,7 @@ from reason.evals.calibration import save_calibration_map
 from reason.reasoning.strategy import Models, create_strategy
 from reason.routers.cascade import belief_in, token_likelihood
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 from support.calibration_maps import make_map
 from support.scripted_model import ScriptedModel, replies
 
@@ -212,6 +212,7 @@ async def test_maps_of_other_strategies_are_rejected(models, tmp_path):
     for changed, why in (
         ({"strategy": "rpc"}, "fitted to strategy 'rpc', and the small model answers by 'self-consistency'"),
         ({"engines": {"main": "s/large@1"}}, "not to the small model s/small"),
+        ({"verify": ("davinci",)}, "fitted to answers verified by davinci"),
     ):
         async with cascade(tmp_path, **map_of(tmp_path, **changed)) as reasoner:
             with pytest.raises(UserError, match=why):
@@ -227,6 +228,14 @@ async def test_maps_of_other_strategies_are_rejected(models, tmp_path):
 
 
 N_6_4 = "n was 6 and is 4"
+
+
+async def test_map_of_another_effort_is_reported(models, tmp_path):
+    models(SURE)
+    async with cascade(tmp_path, **map_of(tmp_path, effort="high")) as reasoner:
+        answer, _, _ = await ask(reasoner)
+    assert len(answer.degraded) == 1
+    assert answer.degraded[0].endswith("was fitted with other parameters: effort was high and is None")
 
 
 def answer_map(tmp_path):
@@ -325,7 +334,7 @@ async def test_budget_holds_and_the_small_answer_is_kept(tmp_path):
 
 def gone(model):
     """The model as a replay has it."""
-    return RecordedModel(model.name, model.identity, model.capabilities)
+    return ReplayModel(model.name, model.identity, model.capabilities)
 
 
 async def test_call_budget_holds(models, tmp_path):

@@ -358,6 +358,24 @@ async def test_without_logprobs_first_tokens_are_sampled(harness):
     assert booked(made) == harness.generated()
 
 
+async def test_default_threshold_is_compared_with_the_entropies_that_it_is_of(harness):
+    harness.small = Probed(chain("small"), name="small")
+    made = await harness.solve("a")
+    assert (made.notes["entropy_kind"], made.notes["threshold"]) == ("top_k", 1.0)
+    assert not any("threshold" in what for what in harness.run.degraded)
+    assert (await harness.solve("b", threshold=1.0)).notes["entropy_kind"] == "full"
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("full", "full-vocabulary"), ("sampled", "8-sample")])
+async def test_default_threshold_on_another_scale_is_reported(harness, kind, scale):
+    harness.small = Probed(chain("small"), name="small")
+    await harness.solve("a", entropy=kind)
+    (note,) = [what for what in harness.run.degraded if what.startswith("threshold=1")]
+    assert f"the default is of top-20 entropies, and those of this run are {scale} ones" in note
+    await harness.solve("b", entropy=kind, threshold=1.0)
+    assert not any(what.startswith("threshold=1") for what in harness.run.degraded)
+
+
 @pytest.mark.parametrize("kind", ["full", "top_k"])
 async def test_unavailable_entropy_is_rejected(harness, kind):
     harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 5})

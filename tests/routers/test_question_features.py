@@ -10,7 +10,7 @@ from reason.core.run import Run
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
 from reason.routers.features import ENTROPY, chain_prompt, extract_features, kept_vector, named_features
-from reason.serving.metered.replay import RecordedEmbedding
+from reason.serving.metered.replay import ReplayEmbedding
 from support.scripted_model import ScriptedModel
 from support.stored_runs import RunHarness
 from support.word_vectors import WordVectors
@@ -65,7 +65,7 @@ async def test_embedding_is_computed_once_and_replayed(harness):
     assert await kept_vector("two words", words, harness.run) == first
     assert words.asked == [["two words"]]
     assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
-    absent = RecordedEmbedding(words.name, words.identity, 31, None)
+    absent = ReplayEmbedding(words.name, words.identity, 31, None)
     assert await kept_vector("two words", absent, harness.run) == first
     with pytest.raises(StoreError, match="no recorded response"):
         await kept_vector("other words", absent, harness.run)

@@ -15,7 +15,7 @@ from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.routers.question_router import QuestionRouter
 from reason.routers.router_files import save_router_file
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import SPACE, line, question_file, trained_on
 
@@ -132,7 +132,7 @@ async def test_limits_hold_and_replay_is_identical(harness, limit):
     usage = harness.run.ledger.usage()
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
-    main, little = (RecordedModel(m.name, m.identity, m.capabilities) for m in (large(), small()))
+    main, little = (ReplayModel(m.name, m.identity, m.capabilities) for m in (large(), small()))
     again = await harness.solve(LONG, {"router": file}, main=main, little=little, budget=limit, recording=False)
     assert again == found
 

@@ -161,8 +161,8 @@ def _answer_request(juror: Juror, question: Question, config: PanelConfig, num_j
         max_tokens=config.answer_tokens,
         n=num_jurors,
     )
-    # jurors with equal prompts still get different samples
-    request = Request(prompt=answer_prompt(juror.role, shown), sampling=sampling, sample_indices=(juror.id,))
+    prompt = answer_prompt(juror.role, shown)
+    request = Request(prompt=prompt, sampling=sampling, sample_indices=(juror.sample_index,))
     return JurorRequest(juror.id, juror.model, request)
 
 

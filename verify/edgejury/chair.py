@@ -542,9 +542,9 @@ class Chair:
             )
 
         texts = [self._answers.texts[juror] for juror in self._blind.jurors]
-        tokens = self._config.chair_tokens
+        sampling = make_request(texts).sampling(self._model, CHAIR_TEMPERATURE, self._config.chair_tokens)
         prompt, max_chars = await fit_prompt(
-            self._model, self._run, lambda shortened: make_request(shortened).prompt, texts, tokens
+            self._model, self._run, lambda shortened: make_request(shortened).prompt, texts, sampling
         )
         if max_chars is not None:
             self._run.degrade(f"the answers do not fit the chair's context: it saw {max_chars} characters of each")

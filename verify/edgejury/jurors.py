@@ -173,12 +173,14 @@ class Juror:
         model: Its model; jurors with the same model share the object.
         role: Its role; None without roles.
         order: The order in which it sees the options.
+        sample_index: Its number among the jurors of its model, from 0: jurors with equal prompts get different samples.
     """
 
     id: int
     model: MeteredModel
     role: Role | None
     order: OptionOrder
+    sample_index: int
 
     @property
     def name(self) -> str:
@@ -211,13 +213,18 @@ def make_jurors(config: PanelConfig, question: Question, models: Models, run: Ru
         orders = option_orders(question, num_jurors, run.derive_seed("edgejury", "options"))
     else:
         orders = (identity_order(question),) * num_jurors
-    jurors = tuple(Juror(i, jury[i % len(jury)], role_of(roles, i), orders[i]) for i in range(num_jurors))
+    num_of_model: Counter[str] = Counter()
+    jurors: list[Juror] = []
+    for i in range(num_jurors):
+        model = jury[i % len(jury)]
+        jurors.append(Juror(i, model, role_of(roles, i), orders[i], num_of_model[model.identity]))
+        num_of_model[model.identity] += 1
     families = {family_of(juror.model.name) for juror in jurors}
     if len(families) == 1 and num_jurors > 1:
         kind = "one model" if len({juror.model.identity for juror in jurors}) == 1 else "models of one family"
         hint = "" if models.has(JURY) else "; add others with --juror (jurors= in Python)"
         run.degrade(f"single_family: the jurors are {kind} ({families.pop()}), so their agreement says little{hint}")
-    return jurors
+    return tuple(jurors)
 
 
 def make_roster(jurors: Sequence[Juror], others: Sequence[MeteredModel] = ()) -> Roster:
@@ -283,7 +290,7 @@ class JuryReliability(FittedFile):
         name: The file's name without its suffix; empty before it is saved.
         jurors: Their records, by name.
         pooled: Probability that an unknown juror is right.
-        chance: Probability of guessing right: 1/k with k options.
+        chance: Probability of guessing right: 1/k with k options, or the `chance_of_errors` of the jurors.
         strength: Weight of the pool, in answers.
         dataset: The dataset of the answers.
         data: Hash of the records.
@@ -349,7 +356,7 @@ def fit_reliability(
 
     Args:
         records: The name (`juror_key`) of each answer's juror and whether it was right, in any order.
-        chance: Probability of guessing right; the mean of 1/k if the number of options varies.
+        chance: Probability of guessing right, 1/k with k options; better, the measured `chance_of_errors`.
         dataset: The dataset of the answers.
         strength: Weight of the pool, in answers.
 
@@ -388,6 +395,29 @@ def fit_reliability(
         data=hashlib.sha256(repr(counts).encode()).hexdigest(),
         version=__version__,
     )
+
+
+def chance_of_errors(wrong_answers: Iterable[Sequence[str]]) -> float:
+    """The `chance` of `fit_reliability` at which jurors' errors coincide: q / (1 + q).
+
+    q is the probability that two wrong answers to one question are equal. It is 1 / (k - 1), and the chance 1 / k, if
+    errors are spread evenly over k options. They seldom are: jurors share misconceptions, so that a wrong answer of
+    several jurors is worth less than 1 / k says.
+
+    Args:
+        wrong_answers: The wrong answers to each question in normal form, one for each juror that was wrong.
+
+    Raises:
+        UserError: No question has two wrong answers.
+    """
+    equal = pairs = 0
+    for answers in wrong_answers:
+        pairs += len(answers) * (len(answers) - 1) // 2
+        equal += sum(count * (count - 1) // 2 for count in Counter(answers).values())
+    if not pairs:
+        raise UserError("no question has two wrong answers, so how often errors coincide is unknown", hint=_FIT_HINT)
+    q = (equal + 1) / (pairs + 2)
+    return q / (1 + q)
 
 
 def save_reliability(reliability: JuryReliability, path: Path) -> None:

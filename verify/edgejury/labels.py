@@ -425,7 +425,7 @@ async def _by_model(
             JurorRequest(
                 opinion.juror,
                 judge,
-                Request(prompt=request.prompt, sampling=request.sampling(judge, 0.0, len(claims))),
+                Request(prompt=request.prompt, sampling=request.sampling(judge, 0.0, len(claims)), is_attempt=False),
             )
             for opinion, request in zip(opinions, requests, strict=True)
         ]

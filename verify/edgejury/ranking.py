@@ -248,9 +248,10 @@ def concordance(
 ) -> dict[int, float]:
     """The weight of each reviewer by its agreement with the others on pairs of candidates.
 
-    c = (agreed + 1) / (compared + 2) over all pairs of candidates and all other reviewers that order the pair; ties are
-    ignored. The weight is ln(c / (1 - c)), at least 0.05. A reviewer that inverts orders to favour its own answer is
-    contradicted by all others and has next to no weight, as has one that marks everything alike.
+    c = (agreed + 1) / (compared + 2) over all pairs of candidates and all reviews of other reviewers that order the
+    pair; ties are ignored. A reviewer may have several reviews, such as one of each pair in each order. The weight is
+    ln(c / (1 - c)), at least 0.05. A reviewer that inverts orders to favour its own answer is contradicted by all
+    others and has next to no weight, as has one that marks everything alike.
 
     Limits: own answers are not reviewed, so two jurors' answers are compared by the others only, of four reviewers by
         two. If
@@ -263,14 +264,19 @@ def concordance(
     Returns:
         Weights by reviewer, of the reviews that are ok, independent of their order.
     """
-    marks = {review.reviewer: marks_of(review, criteria, exclude_self=exclude_self) for review in reviews if review.ok}
-    orders = {reviewer: _pair_winners(winners) for reviewer, winners in marks.items()}
+    orders: dict[int, list[dict[tuple[int, int], int]]] = {}
+    for review in reviews:
+        if review.ok:
+            marks = marks_of(review, criteria, exclude_self=exclude_self)
+            orders.setdefault(review.reviewer, []).append(_pair_winners(marks))
     weights: dict[int, float] = {}
-    for reviewer, winners in orders.items():
+    for reviewer, own in orders.items():
         agreements = [
             first == other_winners[pair]
-            for other, other_winners in orders.items()
+            for other, others in orders.items()
             if other != reviewer
+            for other_winners in others
+            for winners in own
             for pair, first in winners.items()
             if pair in other_winners
         ]

@@ -465,8 +465,9 @@ async def _fit_request(
         )
 
     texts = [answers.texts[candidate] for candidate in blind.jurors]
+    sampling = make_request(texts).sampling(reviewer.model, REVIEW_TEMPERATURE, config.review_tokens)
     prompt, max_chars = await fit_prompt(
-        reviewer.model, run, lambda shortened: make_request(shortened).prompt, texts, config.review_tokens
+        reviewer.model, run, lambda shortened: make_request(shortened).prompt, texts, sampling
     )
     if max_chars is not None:
         run.degrade(
@@ -488,7 +489,9 @@ def _repair_task(task: _ReviewTask, response: JurorResponse) -> _ReviewTask:
 def _juror_request(task: _ReviewTask, config: PanelConfig) -> JurorRequest:
     structured, reviewer = task.request, task.reviewer
     sampling = structured.sampling(reviewer.model, REVIEW_TEMPERATURE, config.review_tokens)
-    return JurorRequest(reviewer.id, reviewer.model, Request(prompt=structured.prompt, sampling=sampling))
+    return JurorRequest(
+        reviewer.id, reviewer.model, Request(prompt=structured.prompt, sampling=sampling, is_attempt=False)
+    )
 
 
 def _parse_response(response: JurorResponse, task: _ReviewTask, question: Question) -> Review:

@@ -268,7 +268,8 @@ class JuryVerifier:
                     Request(
                         prompt=structured.prompt,
                         sampling=structured.sampling(juror.model, temperature, len(texts), n=len(jurors)),
-                        sample_indices=(juror.id,),
+                        sample_indices=(juror.sample_index,),
+                        is_attempt=False,
                     ),
                 )
                 for juror, structured in zip(jurors, requests, strict=True)

@@ -98,8 +98,8 @@ class PriceOutcome:
 
 
 @dataclass(frozen=True)
-class _Policy:
-    """Scores and costs of one policy, `[questions]` each."""
+class Policy:
+    """Scores and costs of one way to choose, `[questions]` each."""
 
     right: Array
     cost: Array
@@ -176,7 +176,7 @@ def compare_with_arms(
     results = []
     for arm, single in enumerate(singles):
         target = float(single.cost.mean())
-        auto, reach = _at_cost(policies, target)
+        auto, reach = at_cost(policies, target)
         mixes = best_random_mix(singles, float(auto.cost.mean()))
         results.append(
             ArmComparison(
@@ -193,7 +193,7 @@ def compare_with_arms(
     return results
 
 
-def best_random_mix(singles: Sequence[_Policy], cost: float) -> Array:
+def best_random_mix(singles: Sequence[Policy], cost: float) -> Array:
     """Scores of the best random mix of two arms at a mean cost, `[questions]`; where all cost more, the cheapest.
 
     An arm that costs less may be taken as it is: tokens need not be spent.
@@ -232,18 +232,18 @@ def value_over_arms(
     ]
 
 
-def _singles(right: Array, cost: Array) -> list[_Policy]:
+def _singles(right: Array, cost: Array) -> list[Policy]:
     """Every arm for all questions."""
-    return [_Policy(right[:, a], cost[:, a]) for a in range(right.shape[1])]
+    return [Policy(right[:, a], cost[:, a]) for a in range(right.shape[1])]
 
 
-def _policy(picks: Index, right: Array, cost: Array) -> _Policy:
+def _policy(picks: Index, right: Array, cost: Array) -> Policy:
     rows = np.arange(len(picks))
-    return _Policy(right[rows, picks], cost[rows, picks])
+    return Policy(right[rows, picks], cost[rows, picks])
 
 
-def _at_cost(policies: Sequence[_Policy], target: float) -> tuple[_Policy, Reach]:
-    """The random mix of two neighbouring policies whose mean cost is the target, or the nearest policy."""
+def at_cost(policies: Sequence[Policy], target: float) -> tuple[Policy, Reach]:
+    """The random mix of two policies, neighbours in mean cost, that costs the target; or the nearest policy."""
     ordered = sorted(policies, key=lambda p: float(p.cost.mean()))
     means = [float(p.cost.mean()) for p in ordered]
     if target <= means[0]:
@@ -254,7 +254,7 @@ def _at_cost(policies: Sequence[_Policy], target: float) -> tuple[_Policy, Reach
     low, high = ordered[above - 1], ordered[above]
     part = (target - means[above - 1]) / (means[above] - means[above - 1])
     return (
-        _Policy((1 - part) * low.right + part * high.right, (1 - part) * low.cost + part * high.cost),
+        Policy((1 - part) * low.right + part * high.right, (1 - part) * low.cost + part * high.cost),
         "equal",
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....core.blas_threads import one_blas_thread
 from ....core.errors import UserError
-from ....routers.features import QuestionFeatures
+from ....routers.features import FeatureSpace, LinearModel, QuestionFeatures
 from ....routers.router_files import (
     EvaluatedStrategy,
     QuestionRouterFile,
@@ -101,12 +101,7 @@ def train_question_router(
     training, held = split_questions(table, holdout, folds)
     own = table.only(training)
     signals = [gathered.signals[i] for i in training]
-    with one_blas_thread():
-        crossed = cross_chances(own, signals, gathered, folds, seed)
-        space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-        line = fit_right(space, feature_matrix(space, signals), needed_of(own), own.groups)
-    # a constant predicts the same for all questions; the differences between its folds are noise
-    chances = np.full(len(crossed), probability_of(line.intercept)) if line.constant else crossed
+    space, line, chances = fit_needed(own, signals, gathered, folds, seed)
     quantiles = quantiles_of([float(c) for c in chances])
     threshold = threshold_for_rate(quantiles, rate)
     file = QuestionRouterFile(
@@ -132,6 +127,23 @@ def train_question_router(
         right_small=float(own.right[:, 0].mean()),
         right_large=float(own.right[:, 1].mean()),
     )
+
+
+def fit_needed(
+    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int = FOLDS, seed: int = 0
+) -> tuple[FeatureSpace, LinearModel, Array]:
+    """The probability that the large model is needed.
+
+    Returns:
+        Feature space, log-odds, and each question's probability by a fit without its fold, `[questions]`.
+    """
+    with one_blas_thread():
+        crossed = cross_chances(table, signals, gathered, folds, seed)
+        space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
+        line = fit_right(space, feature_matrix(space, signals), needed_of(table), table.groups)
+    # a constant predicts the same for all questions; the differences between its folds are noise
+    chances = np.full(len(crossed), probability_of(line.intercept)) if line.constant else crossed
+    return space, line, chances
 
 
 def chances_by(file: QuestionRouterFile, signals: Sequence[QuestionFeatures]) -> Array:

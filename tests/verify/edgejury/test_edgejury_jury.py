@@ -122,7 +122,7 @@ async def test_without_roles_review_and_chair_equals_majority_voting(store, opti
 
 async def test_failed_opinions_are_never_shown(store):
     jury = split_jury()
-    jury["juror-2"] = model(ScriptedJuror(says("Perth")), "b/broken", failing=frozenset({1}))
+    jury["juror-2"] = model(ScriptedJuror(says("Perth")), "b/broken", failing=frozenset({0}))
     runs = JuryRuns(store, jury)
     solution = await runs.solve()
     assert (solution.best.answer, solution.notes["path"]) == ("B", "full")

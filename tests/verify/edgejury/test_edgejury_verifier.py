@@ -173,7 +173,7 @@ async def test_unanimous_jurors_support_nothing(opened, settings):
     assert claim.agreement == Agreement(label="consistent", support=3, contradict=0, silent=0)
     assert (claim.verdict, claim.evidence) == ("not_enough_evidence", ())
     assert answer.verification.verdict == "not_enough_evidence"
-    assert (answer.verification.confidence, answer.confidence) == (alone.verification.confidence, alone.confidence)
+    assert (answer.verification.support, answer.confidence) == (alone.verification.support, alone.confidence)
     async with verified(settings, require_verified=True) as reasoner:
         with pytest.raises(NotVerified):
             await reasoner.aask(ASKED)
@@ -221,9 +221,9 @@ async def test_jury_beside_davinci_adds_agreement_to_the_same_claims(disagreeing
         for claim in alone.verification.claims
     ]
     assert [event.index for event in sink.of_type("claim.checked")] == [0, 1, 2]
-    assert (together.verification.verdict, together.verification.confidence) == (
+    assert (together.verification.verdict, together.verification.support) == (
         alone.verification.verdict,
-        alone.verification.confidence,
+        alone.verification.support,
     )
     assert together.verification.verifiers == ("davinci", "edgejury")
     assert together.confidence == alone.confidence

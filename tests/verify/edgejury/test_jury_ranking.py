@@ -281,6 +281,20 @@ def test_malicious_review_could_win_without_concordance() -> None:
     assert all(weights[honest_one] > 5 * MIN_REVIEWER_WEIGHT for honest_one in range(3))
 
 
+def test_concordance_counts_all_reviews_of_a_reviewer() -> None:
+    pairwise = [review(r, {a: 2, b: 1}) for r in (3, 4) for a, b in ((0, 1), (0, 2), (1, 2))]
+    lists = [review(r, {0: 3, 1: 2, 2: 1}) for r in (3, 4)]
+    assert concordance(pairwise) == concordance(lists)
+
+
+def test_reviewer_that_prefers_the_first_place_has_least_weight() -> None:
+    fair = [review(r, {0: 2, 1: 1}) for r in (3, 3, 4, 4)]
+    biased = [review(5, {0: 2, 1: 1}), review(5, {0: 1, 1: 2})]  # the same pair in both orders
+    weights = concordance([*fair, *biased])
+    assert weights[5] == MIN_REVIEWER_WEIGHT
+    assert weights[3] == weights[4] > weights[5]
+
+
 def test_majority_of_three_wins_vote() -> None:
     opinions = [Opinion(juror=i, model="m", text="x", choice="B" if i < 3 else "C", ok=True) for i in range(4)]
     for truth in permutations(range(4)):

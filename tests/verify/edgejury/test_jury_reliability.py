@@ -15,6 +15,7 @@ from reason.verify.edgejury.jurors import (
     MAX_WEIGHT,
     MIN_WEIGHT,
     JuryReliability,
+    chance_of_errors,
     fit_reliability,
     juror_key,
     load_reliability,
@@ -47,6 +48,29 @@ def test_weight_is_clipped_log_odds_over_chance() -> None:
     assert found.weight("never seen") == pytest.approx(math.log(111 / 91) + math.log(3))
     lucky = fitted([("lucky", True)] * 50 + [("unlucky", False)] * 50, strength=0.0)
     assert (lucky.weight("lucky"), lucky.weight("unlucky")) == (MAX_WEIGHT, MIN_WEIGHT)
+
+
+def test_evenly_spread_errors_have_the_chance_of_a_guess() -> None:
+    # every pair of the four wrong options of five is as likely: 1 of 4 pairs is equal
+    pairs = [(a, b) for a in "BCDE" for b in "BCDE"] * 1000
+    assert chance_of_errors(pairs) == pytest.approx(1 / 5, abs=1e-4)
+
+
+def test_chance_of_errors_counts_equal_pairs_of_each_question() -> None:
+    # 1 of 3 pairs, and 1 of 1; a single wrong answer is no pair
+    q = (2 + 1) / (4 + 2)
+    assert chance_of_errors([("B", "B", "C"), ("D", "D"), ("A",), ()]) == pytest.approx(q / (1 + q))
+
+
+def test_chance_of_errors_needs_two_wrong_answers() -> None:
+    with pytest.raises(UserError, match="two wrong answers"):
+        chance_of_errors([("A",), ()])
+
+
+def test_shared_errors_lower_the_weight_of_poor_jurors_most() -> None:
+    even, shared = fitted(chance=0.1, strength=0.0), fitted(chance=0.25, strength=0.0)
+    ratio = [one.weight("good") / one.weight("poor") for one in (even, shared)]
+    assert ratio[1] > ratio[0]
 
 
 def test_few_right_answers_give_moderate_weight() -> None:
