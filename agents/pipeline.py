@@ -55,7 +55,7 @@ from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel, own_judge
 from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts, make_verifiers
-from .planner import GIVEN, calibration_difference, given_solution
+from .planner import GIVEN, calibration_difference, given_solution, inapplicable_map
 from .resources import VerifierResources, knowledge_identities
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
 
     Of several attempts the best verified one stays. Tool calls state nothing that could be verified: they stay
     unchecked. So does an answer that the user wanted at once. The claims of the chosen candidate's thought, if they are
-    checked too, follow those of the answer and change neither verdict nor confidence.
+    checked too, follow those of the answer and change neither verdict nor support.
     """
     run, names, solution = context.run, context.run.config.verify, _solution(state)
     if not names:
@@ -302,16 +302,19 @@ async def run_stages(context: PipelineContext) -> Answer:
 
 
 def assemble(run: Run, solution: Solution | None, *, strategy: str, verification: Verification | None = None) -> Answer:
-    """The answer as the user gets it, complete or partial.
+    """The answer as the user gets it, complete or partial; a calibration map that does not apply to it is reported.
 
     Args:
         solution: None if the run was stopped before there was one.
     """
     solution = solution or Solution(chosen=None, stopped="cancelled")
     best = solution.best
-    verified_confidence = verification.confidence if verification is not None else None
-    confidence = solution.confidence if verified_confidence is None else verified_confidence
+    confidence = solution.confidence
     calibration = run.config.calibration
+    if calibration is not None and (reason := inapplicable_map(calibration, verification)):
+        calibration = None
+        if confidence is not None:
+            run.degrade(reason)
     is_concluded = run.ledger.is_closed and solution.stopped in ("done", "budget")
     stopped: Stopped = "user" if is_concluded else solution.stopped
     return Answer(
@@ -378,13 +381,13 @@ _REJECTED: tuple[Verdict, ...] = ("refuted", "disputed", "not_enough_evidence")
 
 
 def combined(results: Sequence[Verification]) -> Verification:
-    """Results of several verifiers as one: the worst verdict, the lowest confidence, all claims."""
+    """Results of several verifiers as one: the worst verdict, the lowest support, all claims."""
     if len(results) == 1:
         return results[0]
-    confidences = [v.confidence for v in results if v.confidence is not None]
+    supports = [v.support for v in results if v.support is not None]
     return Verification(
         verdict=max((v.verdict for v in results), key=_RANK.__getitem__),
-        confidence=min(confidences) if confidences else None,
+        support=min(supports) if len(supports) == len(results) else None,
         claims=tuple(claim for v in results for claim in v.claims),
         verifiers=tuple(name for v in results for name in v.verifiers),
         note="; ".join(v.note for v in results if v.note),
@@ -405,14 +408,14 @@ def best_attempt(state: PipelineState, verification: Verification, run: Run) -> 
 
 
 def _quality(verification: Verification) -> tuple[float, ...]:
-    """Order of attempts: the verdict, fewer refuted claims, more supported ones, fewer open ones, the confidence."""
+    """Order of attempts: the verdict, fewer refuted claims, more supported ones, fewer open ones, the support."""
     counts = verification.counts
     return (
         -_RANK[verification.verdict],
         -counts.refuted,
         counts.supported,
         -counts.open,
-        verification.confidence or 0.0,
+        verification.support or 0.0,
     )
 
 

@@ -14,7 +14,15 @@ from ..core.errors import UserError
 from ..core.messages import AUTO_EFFORT, EFFORTS, RequestedEffort
 from ..core.run import RunConfig, new_seed
 from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, user_error_of
-from ..core.types import MAX_CONVERSATION_CHARS, MAX_QUESTION_CHARS, Candidate, Document, Question, Solution
+from ..core.types import (
+    MAX_CONVERSATION_CHARS,
+    MAX_QUESTION_CHARS,
+    Candidate,
+    Document,
+    Question,
+    Solution,
+    Verification,
+)
 from ..reasoning.strategy import STRATEGIES, create_strategy, require_tool_support
 from ..serving.profiles.profile import ModelProfile, check_effort
 from ..verify.entailment.factory import AUTO, LEXICAL, MODEL, resolve_judge
@@ -404,7 +412,8 @@ def _users_of(role: str) -> str:
     return f"take the strategy {several}{strategies[-1]}{others}"
 
 
-# -- which calibration map a run uses, and whether it may: a map is for one strategy and one main model
+# -- which calibration map a run uses, and whether it may: a map is for one strategy, one main model, and answers that
+# -- are verified as those were that it was fitted to
 
 NO_MAP = "none"
 """Value that selects no map where the settings name one."""
@@ -455,8 +464,9 @@ def refuse_other_model(config: RunConfig, identity: str) -> None:
 def calibration_difference(config: RunConfig, identities: Mapping[str, str]) -> str:
     """How a run differs from the one that its map was fitted to, as a note; empty if it does not.
 
-    The scale of a strategy's confidence depends on its parameters, the verifiers and its other models. A parameter that
-    the strategy did not have when the map was fitted counts as its default, which is what it did then.
+    The scale of a strategy's confidence depends on its parameters, on how much the models think, and on its other
+    models. A parameter that the strategy did not have when the map was fitted counts as its default, which is what it
+    did then. Verifiers are another matter (`inapplicable_map`).
     """
     calibration = config.calibration
     if calibration is None:
@@ -467,8 +477,10 @@ def calibration_difference(config: RunConfig, identities: Mapping[str, str]) -> 
         for name in dict.fromkeys([*fitted, *config.parameters])
         if fitted.get(name) != config.parameters.get(name)
     ]
-    if calibration.verify != config.verify:
-        differing.append(f"verify was {_shown(list(calibration.verify))} and is {_shown(list(config.verify))}")
+    for name in ("effort", "thinking_tokens"):
+        then, now = getattr(calibration, name), getattr(config, name)
+        if then != now:
+            differing.append(f"{name} was {_shown(then)} and is {_shown(now)}")
     for role in STRATEGIES.load(config.strategy).roles:
         if role in ("embedding", "knowledge"):  # maps do not record them
             continue
@@ -478,6 +490,28 @@ def calibration_difference(config: RunConfig, identities: Mapping[str, str]) -> 
     if not differing:
         return ""
     return f"the calibration map {calibration} was fitted under other settings: {'; '.join(differing)}"
+
+
+def inapplicable_map(calibration: CalibrationMap, verification: Verification | None) -> str:
+    """Why a map does not apply to an answer, as a note; empty if it does.
+
+    A verification may send an answer back, so that verified answers are others than those of the strategy alone, and
+    the same confidence is right at another frequency.
+
+    Args:
+        verification: The answer's; None if no verifier ran.
+    """
+    verifiers = () if verification is None else verification.verifiers
+    if set(calibration.verify) == set(verifiers):
+        return ""
+    fitted = (
+        f"answers verified by {', '.join(calibration.verify)}" if calibration.verify else "answers without verifiers"
+    )
+    answer = f"was verified by {', '.join(verifiers)}" if verifiers else "was not verified"
+    return (
+        f"the calibration map {calibration} was not applied: it was fitted to {fitted}, and this answer {answer}; "
+        "calibrate a run with the same verifiers"
+    )
 
 
 def _identity(role: str, identities: Mapping[str, str]) -> str:

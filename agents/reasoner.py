@@ -235,7 +235,7 @@ class Reasoner:
         self._store: RunStore | None = None
         self._graph = LazyGraph(None)
         self._is_variant = False
-        self._in_flight: dict[str, tuple[Run, asyncio.AbstractEventLoop]] = {}
+        self._in_flight: dict[str, _RunInFlight] = {}
         self._bridge = SyncBridge()
 
     # -- answering
@@ -328,47 +328,53 @@ class Reasoner:
             is_new: Whether the store has no calls of the run, since it never started.
             on_start: Called with the run before it starts.
         """
-        models, reward, knowledge, verifying = await self._load_all(config)
-        store = await self.open_store()
-        run = Run(run_id or new_run_id(), config, store, sinks=sinks, stream_text=stream_text, is_new=is_new)
-        on_start(run)
-        if not is_created:
-            await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
-        with self._running(run):
+        run_id = run_id or new_run_id()
+        with self._running(run_id) as in_flight:
+            models, reward, knowledge, verifying = await self._load_all(config)
+            store = await self.open_store()
+            run = Run(run_id, config, store, sinks=sinks, stream_text=stream_text, is_new=is_new)
+            on_start(run)
+            if not is_created:
+                await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
+            in_flight.begin(run)
             return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
 
     def conclude(self, run_id: str) -> bool:
         """Ask a run of this reasoner for its answer now; the call that waits for the run returns it.
 
         Samples in flight are cut, and the answer is made of what there is, in one short call at most
-        (`Answer.stopped` "user", `Answer.based_on`). May be called from any thread; what was asked before counts.
+        (`Answer.stopped` "user", `Answer.based_on`). May be called from any thread. A run whose models are still being
+        loaded concludes as soon as they are.
 
         Args:
-            run_id: Name of the run, as its events have it.
+            run_id: Name of the run, as it was given or as its events have it.
 
         Returns:
             Whether this reasoner is running it.
         """
-        run, loop = self._in_flight.get(run_id, (None, None))
-        if run is None or loop is None:
+        in_flight = self._in_flight.get(run_id)
+        if in_flight is None:
             return False
         try:
-            is_own_loop = asyncio.get_running_loop() is loop
+            is_own_loop = asyncio.get_running_loop() is in_flight.loop
         except RuntimeError:
             is_own_loop = False
         if is_own_loop:
-            run.conclude()
+            in_flight.conclude()
         else:
-            loop.call_soon_threadsafe(run.conclude)
+            in_flight.loop.call_soon_threadsafe(in_flight.conclude)
         return True
 
     @contextmanager
-    def _running(self, run: Run) -> Iterator[None]:
-        self._in_flight[run.id] = run, asyncio.get_running_loop()
+    def _running(self, run_id: str) -> Iterator[_RunInFlight]:
+        """The run among those in flight, unless another one has its name: that one keeps it, and this one will fail."""
+        in_flight = _RunInFlight(asyncio.get_running_loop())
+        is_listed = self._in_flight.setdefault(run_id, in_flight) is in_flight
         try:
-            yield
+            yield in_flight
         finally:
-            del self._in_flight[run.id]
+            if is_listed:
+                del self._in_flight[run_id]
 
     async def astream(
         self,
@@ -438,26 +444,27 @@ class Reasoner:
         config = read_config(record)
         if not is_claimed:
             await store.claim_run(record.id, allowed=("queued", "running", "interrupted", "failed"))
-        try:
-            models, reward, knowledge, verifying = await self._load_all(config, record)
-        except BaseException:
-            if not is_claimed:
-                status: Literal["failed", "interrupted"] = "failed" if record.status == "failed" else "interrupted"
-                await shielded(store.release_run(record.id, status))
-            raise
-        events = await store.list_events(record.id)
-        run = Run(
-            record.id,
-            config,
-            store,
-            sinks=sinks,
-            previous_events=events,
-            has_started=bool(record.identities),  # they are recorded before the first event
-            stream_text=stream_text,
-        )
-        on_start(run)
-        pipeline = PipelineRun(run, models, self._graph, reward, knowledge, verifying)
-        with self._running(run):
+        with self._running(record.id) as in_flight:
+            try:
+                models, reward, knowledge, verifying = await self._load_all(config, record)
+            except BaseException:
+                if not is_claimed:
+                    status: Literal["failed", "interrupted"] = "failed" if record.status == "failed" else "interrupted"
+                    await shielded(store.release_run(record.id, status))
+                raise
+            events = await store.list_events(record.id)
+            run = Run(
+                record.id,
+                config,
+                store,
+                sinks=sinks,
+                previous_events=events,
+                has_started=bool(record.identities),  # they are recorded before the first event
+                stream_text=stream_text,
+            )
+            on_start(run)
+            in_flight.begin(run)
+            pipeline = PipelineRun(run, models, self._graph, reward, knowledge, verifying)
             return await pipeline.resume(changed_sources(knowledge, record))
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
@@ -621,6 +628,27 @@ class Reasoner:
             return VerifierResources()  # without waiting for the lock
         async with CrossLoopLock(self._lock):
             return await self._verifying.load(config, self.settings, self._progress)
+
+
+class _RunInFlight:
+    """A run between the call that wants it and its end; the user may want its answer before it has begun."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._run: Run | None = None
+        self._wants_answer = False
+
+    def conclude(self) -> None:
+        """Conclude the run, or remember that it is to conclude."""
+        self._wants_answer = True
+        if self._run is not None:
+            self._run.conclude()
+
+    def begin(self, run: Run) -> None:
+        """The run, whose models are loaded now."""
+        self._run = run
+        if self._wants_answer:
+            run.conclude()
 
 
 def _is_concluded(record: RunRecord) -> bool:

@@ -56,7 +56,7 @@ class ShowStrategyOptions:
 @strategies_app.command("show")
 @option_model
 def show_strategy(options: ShowStrategyOptions) -> None:
-    """Show a strategy: summary, requirements, and its parameters with type, default and meaning."""
+    """Show a strategy: summary, requirements, what its confidence means, and its parameters."""
     from ..reasoning.strategy import STRATEGIES
 
     strategy = STRATEGIES.load(options.name)
@@ -64,6 +64,7 @@ def show_strategy(options: ShowStrategyOptions) -> None:
         "source": strategy.paper or "-",
         "models": ", ".join(strategy.roles),
         "requires": ", ".join(sorted(strategy.requires)) or "text generation only",
+        "confidence": _confidence(strategy),
     }
     command = f'reason ask "…" --strategy {strategy.name}'
     _show(strategy, _strategy_head(strategy), facts, command, as_json=options.as_json)
@@ -164,7 +165,17 @@ def _head(plugin: Any) -> dict[str, Any]:
 
 
 def _strategy_head(strategy: Any) -> dict[str, Any]:
-    return {**_head(strategy), "requires": sorted(strategy.requires), "roles": list(strategy.roles)}
+    return {
+        **_head(strategy),
+        "confidence": _confidence(strategy),
+        "requires": sorted(strategy.requires),
+        "roles": list(strategy.roles),
+    }
+
+
+def _confidence(strategy: Any) -> str:
+    """What a strategy's confidence means; one of another package may not declare it."""
+    return str(getattr(strategy, "confidence", "")) or "not declared"
 
 
 class Parameter(NamedTuple):

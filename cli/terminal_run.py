@@ -68,16 +68,23 @@ class Output:
 
 
 class RunRecorder:
-    """A sink that keeps the ID and the answer of a run, for messages about a run that ends early."""
+    """A sink that keeps the ID and the answer of a run, for messages about a run that ends early.
+
+    Attributes:
+        on_start: Called with the run's ID after its first event; None calls nothing.
+    """
 
     def __init__(self) -> None:
         self.run_id: str | None = None
         self.answer: Answer | None = None
+        self.on_start: Callable[[str], object] | None = None
 
     def __call__(self, event: Event) -> None:
         """Keep the ID and the final or partial answer."""
         if isinstance(event, RunStarted):
             self.run_id = event.run_id
+            if self.on_start is not None:  # later, since other sinks are still to get this event
+                asyncio.get_running_loop().call_soon(self.on_start, event.run_id)
         elif isinstance(event, RunFinished):
             self.answer = event.answer
 
@@ -112,10 +119,13 @@ def answer_in_terminal(
             sinks.append(stream)
 
         def on_key(key: str) -> None:
-            if key.lower() == ANSWER_KEY and recorder.run_id is not None:
+            if key.lower() == ANSWER_KEY:
                 view.note("answering now")
                 view.hint = ""
-                reasoner.conclude(recorder.run_id)
+                if recorder.run_id is None:
+                    recorder.on_start = reasoner.conclude
+                else:
+                    reasoner.conclude(recorder.run_id)
 
         with keys(on_key) if can_animate() else nullcontext(False) as has_keys:
             view.hint = f"{ANSWER_KEY}: answer now" if has_keys else ""

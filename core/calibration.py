@@ -17,7 +17,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from .errors import UserError
 from .files import FittedFile, read_fitted_file
-from .messages import Frozen
+from .messages import Frozen, RequestedEffort
 from .types import Probability
 
 CalibrationMethod = Literal["temperature", "platt", "isotonic"]
@@ -115,7 +115,10 @@ class CalibrationMap(FittedFile):
         name: The file's stem; empty before it is written to one.
         strategy: The strategy whose confidences it calibrates.
         parameters: Its parameters, complete: the scale of its confidences depends on them.
-        verify: Names of the verifiers that affected the confidences.
+        verify: Names of the verifiers of the answers; empty if they were not verified. The map applies to answers that
+            are verified by the same ones.
+        effort: How much the models thought before they answered; None is each model's default.
+        thinking_tokens: Maximum tokens of each thought; None is the effort's.
         models: Model string by role.
         engines: Identity of each model by role: weights, number format, engine and its version.
         dataset: The dataset it was fitted on, with its variant.
@@ -137,6 +140,8 @@ class CalibrationMap(FittedFile):
     strategy: str
     parameters: dict[str, JsonValue]
     verify: tuple[str, ...] = ()
+    effort: RequestedEffort | None = None
+    thinking_tokens: int | None = None
     models: dict[str, str]
     engines: dict[str, str]
     dataset: str

@@ -365,11 +365,14 @@ class Request(Frozen):
     Attributes:
         sample_indices: Indices of the requested samples; None is 0..n-1. A resumed run requests the missing ones, and
             gets the same samples, since the index selects the sample's generator.
+        is_attempt: Whether its samples are attempts at the question, which an answer that is wanted now may continue;
+            verdicts, scores and choices are not. It does not affect the samples.
     """
 
     prompt: Prompt
     sampling: SamplingParams = SamplingParams()
     sample_indices: tuple[int, ...] | None = None
+    is_attempt: bool = True
 
     @property
     def indices(self) -> tuple[int, ...]:

@@ -185,7 +185,8 @@ class Solution(Frozen):
     Attributes:
         chosen: Index of the chosen candidate; None if there is none.
         candidates: All attempts, in order of creation.
-        confidence: The strategy's own estimate of P(correct), not calibrated; None if it has none.
+        confidence: How sure the strategy is of its choice, as it declares (`Strategy.confidence`); not calibrated. None
+            if it has no number for it.
         stopped: Why the strategy ended: "done", "budget", "user", "cancelled" or "error".
         notes: Details for readers of the trace (vote counts, rounds, …).
     """
@@ -315,6 +316,13 @@ class ClaimCounts(Frozen):
         return self.supported + self.refuted + self.open
 
 
+def least_support(claims: Sequence[CheckedClaim]) -> float | None:
+    """The lowest probability that the evidence supports a claim; None if a claim has no evidence, or without claims."""
+    supports = [None if claim.probs is None or not claim.evidence else claim.probs[0] for claim in claims]
+    known = [support for support in supports if support is not None]
+    return min(known) if known and len(known) == len(supports) else None
+
+
 def count_claims(claims: Sequence[CheckedClaim]) -> ClaimCounts:
     """The claims by what is known of them."""
     supported = sum(claim.verdict == "supported" for claim in claims)
@@ -327,14 +335,16 @@ class Verification(Frozen):
 
     Attributes:
         verdict: Over the complete answer; "unchecked" if no verifier ran.
-        confidence: P(the answer is right); None if no verifier estimates it. Of the claims there are `counts`.
+        support: Lowest probability, over the claims of the answer, that the evidence supports the claim. None if a
+            claim was not judged against any evidence, or there are none: nothing found is not improbable. It is not
+            P(the answer is right), and never replaces a strategy's confidence.
         claims: The claims, in order of the answer, and after them those of the thought, if they were checked.
         verifiers: Names of the verifiers that ran.
         note: What a reader should know about how it was verified ("judges agree on 7 of 8 claims"); often empty.
     """
 
     verdict: Verdict = "unchecked"
-    confidence: Probability | None = None
+    support: Probability | None = None
     claims: tuple[CheckedClaim, ...] = ()
     verifiers: tuple[str, ...] = ()
     note: str = ""
@@ -354,7 +364,7 @@ class Verification(Frozen):
 
     @property
     def answer_claims(self) -> tuple[CheckedClaim, ...]:
-        """The claims of the answer, on which verdict and confidence rest."""
+        """The claims of the answer, on which verdict and support rest."""
         return tuple(claim for claim in self.claims if claim.part == "answer")
 
     @property
@@ -432,7 +442,8 @@ class Answer(Frozen):
         thought: What the model thought before the text; empty if it did not, or if the provider hides it.
         strategy: Name of the strategy.
         model: Name of the main model.
-        confidence: The verification's confidence, else the strategy's; None if neither has one. Not calibrated.
+        confidence: The strategy's own, whose meaning `reason strategies show NAME` states; None if it has none. Neither
+            calibrated nor changed by a verification, whose number is `verification.support`.
         stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "cancelled" or "error".
         based_on: Of an answer that the user wanted before the run was done, what it rests on; else empty.
         candidates: All attempts.
@@ -440,8 +451,9 @@ class Answer(Frozen):
         run_id: Name of the run in the store: `reason runs show RUN`.
         seed: The seed of the run; the same seed gives the same answer.
         degraded: What could not be done as the method says, and what was done instead.
-        calibrated_confidence: `confidence` through the run's calibration map; None without a map or a confidence.
-        calibration: The map's name, method and dataset; empty if the run had none.
+        calibrated_confidence: `confidence` through the run's calibration map: the frequency of right answers among
+            those of this confidence. None without a confidence or a map that applies to the answer.
+        calibration: Name, method and dataset of the run's map; empty without one that applies to the answer.
         citations: Evidence as numbered in the text, from 1; empty if no knowledge was used.
         selected_strategy: Short description of the strategy that answered, if `strategy` chooses among others.
         tool_calls: Tools that the caller has to call before the question can be answered, in order; `answer` is then

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from ..reasoning.strategy import STRATEGIES
 from ..serving.rewards.model import sigmoid
 from .datasets.items import ChoiceGold, Gold, MathGold
 from .results import ResultRow
-from .run_directory import StoredRun
+from .run_directory import SolutionNotes, StoredRun
 from .scoring import compare_with_gold, is_same
 from .statistics.calibration import nll
 from .statistics.intervals import Interval, percentiles, resample_groups
@@ -138,6 +138,8 @@ def fit_calibration_map(
         strategy=plan.strategy,
         parameters=plan.parameters,
         verify=plan.verify,
+        effort=plan.effort,
+        thinking_tokens=plan.thinking_tokens,
         models={role: name for role, name in plan.models.items() if is_used_role(role, roles)},
         engines={role: name for role, name in engines.items() if is_used_role(role, roles)},
         dataset=data.full_name,
@@ -244,6 +246,24 @@ class JudgedSamples:
 
 
 @dataclass(frozen=True)
+class CheckpointQuality:
+    """How well the signal ranks partial samples.
+
+    Attributes:
+        at: Tokens of the partial samples.
+        within: AUROC within questions of the signal at this point and of being right in the end; None if no question
+            has both a right and a wrong sample.
+        within_interval: Percentile interval over questions.
+        within_pairs: Number of pairs of a right and a wrong sample of one question.
+    """
+
+    at: int
+    within: float | None
+    within_interval: Interval | None
+    within_pairs: int
+
+
+@dataclass(frozen=True)
 class SignalQuality:
     """The quality of a self-evaluation signal.
 
@@ -260,6 +280,7 @@ class SignalQuality:
         across: AUROC over samples of different questions.
         length: Rank correlation of v and length in tokens; None if one of them never varies.
         brier: Mean squared distance of q and target, uncalibrated and calibrated (both in sample).
+        checkpoints: Quality for partial samples, of a run of adaptive that judged them and ended none.
     """
 
     items: int
@@ -273,6 +294,13 @@ class SignalQuality:
     across: float | None
     length: float | None
     brier: tuple[float, float]
+    checkpoints: tuple[CheckpointQuality, ...] = ()
+
+    @property
+    def pruning_auroc(self) -> float | None:
+        """What pruning at these checkpoints may rely on: the lowest AUROC of any; None if one is not known."""
+        known = [checkpoint.within for checkpoint in self.checkpoints]
+        return None if not known or None in known else min(value for value in known if value is not None)
 
 
 def win_or_tie_rates(right: Array, eps: float = 0.0) -> Array:
@@ -291,8 +319,11 @@ def win_or_tie_rates(right: Array, eps: float = 0.0) -> Array:
     return rate
 
 
-async def measure_self_evaluation(run: StoredRun) -> SignalQuality:
+async def measure_self_evaluation(run: StoredRun, notes: Sequence[SolutionNotes | None] | None = None) -> SignalQuality:
     """Measure the signal of a run whose samples the model judged.
+
+    Args:
+        notes: The notes of each row's solution, which have the judgements of partial samples; None measures none.
 
     Raises:
         UserError: No sample was judged, there are too few questions, or a question has no single right answer.
@@ -300,12 +331,16 @@ async def measure_self_evaluation(run: StoredRun) -> SignalQuality:
     parameters = run.manifest.plan.parameters
     alpha, beta = float(str(parameters.get("alpha", 0.0))), float(str(parameters.get("beta", 1.0)))
     judged, silent = [], 0
+    partial: dict[int, list[JudgedSamples]] = {}
     async with Equivalence() as equivalence:
-        for row in run.rows:
+        for i, row in enumerate(run.rows):
             result, without = await judged_samples(row, alpha, beta, equivalence)
             silent += without
             if len(result.v) >= 2:
                 judged.append(result)
+            noted = None if notes is None or parameters.get("keep") != 1 else notes[i]
+            for at, samples in (await judged_partial_samples(row, noted or {}, equivalence)).items():
+                partial.setdefault(at, []).append(samples)
     if not judged:
         raise UserError(
             "no question of the run has two samples that the model judged",
@@ -316,7 +351,45 @@ async def measure_self_evaluation(run: StoredRun) -> SignalQuality:
             f"a signal is measured on at least {MIN_JUDGED_ITEMS} questions, got {len(judged)}",
             hint="run the evaluation on more items",
         )
-    return signal_quality(judged, silent)
+    checkpoints = tuple(checkpoint_quality(at, samples) for at, samples in sorted(partial.items()))
+    return replace(signal_quality(judged, silent), checkpoints=checkpoints)
+
+
+async def judged_partial_samples(
+    row: ResultRow, notes: SolutionNotes, equivalence: Equivalence
+) -> dict[int, JudgedSamples]:
+    """The judgements of a row's partial samples by the tokens at which they were made; `v` is the quality itself.
+
+    Samples that ended before that point were not judged there, and those without an answer in the row are left out.
+    """
+    indices, checkpoints = notes.get("indices"), notes.get("pruned")
+    if not isinstance(indices, list) or not isinstance(checkpoints, list) or len(indices) != len(row.candidates):
+        return {}
+    gold: Gold = GOLD.validate_python(row.gold)
+    by_index = {str(index): candidate for index, candidate in zip(indices, row.candidates, strict=True)}
+    right = {
+        index: float(await _is_right(candidate.answer, gold, row.id, equivalence))
+        for index, candidate in by_index.items()
+    }
+    results: dict[int, JudgedSamples] = {}
+    for checkpoint in checkpoints:
+        quality = checkpoint.get("quality") if isinstance(checkpoint, dict) else None
+        if not isinstance(checkpoint, dict) or not isinstance(quality, dict):
+            continue
+        known = {k: float(q) for k, q in quality.items() if isinstance(q, float | int) and k in by_index}
+        results[int(str(checkpoint["at"]))] = JudgedSamples(
+            v=np.array(list(known.values())),
+            right=np.array([right[k] for k in known]),
+            tokens=np.array([float(by_index[k].tokens) for k in known]),
+        )
+    return results
+
+
+def checkpoint_quality(at: int, judged: Sequence[JudgedSamples]) -> CheckpointQuality:
+    """How well the signal ranks the partial samples of each question by what became of them."""
+    won, pairs = (np.array(x) for x in zip(*(_concordant(j) for j in judged), strict=True))
+    total = float(pairs.sum())
+    return CheckpointQuality(at, float(won.sum() / total) if total else None, _interval(won, pairs), int(total))
 
 
 async def judged_samples(

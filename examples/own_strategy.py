@@ -32,6 +32,7 @@ class AskUntilSure:
     name: ClassVar[str] = "ask-until-sure"
     summary: ClassVar[str] = "sample short answers until the first token is certain"
     paper: ClassVar[str] = ""
+    confidence: ClassVar[str] = "It has none."
     stability: ClassVar[str] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset({"full_vocabulary"})
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -35,6 +35,8 @@ from .strategy import Models, Parameters, Stability
 
 CALIBRATED_THRESHOLD = 0.85
 """Threshold of a calibrated signal."""
+MIN_PRUNING_AUROC = 0.6
+"""AUROC of the partial samples' quality that pruning needs more than: below, it ends samples at random."""
 
 
 class Adaptive:
@@ -47,7 +49,9 @@ class Adaptive:
 
     With `prune_at`, all `n` samples start at once at `t_max`; at each of these token counts the model judges the
     partial samples, the best share `keep` is continued, and the others end there. Of a model that thinks first, the
-    counts are those of the answer after the thought.
+    counts are those of the answer after the thought. Early in a sample the signal often says how hard the question is,
+    which is the same for all its samples: without a calibrated signal whose measured `auroc` is above 0.6 no sample is
+    ended, and the answer reports it. `keep=1` ends none and records the judgements, for `reason eval signal`.
 
     With the stopping rule "early-exit", the thought of each sample ends at a trial answer (`stopping.EarlyExit`), which
     is then the sample; the samples of a round think in step. Its rule over `chains` stops the rounds besides quality.
@@ -65,6 +69,9 @@ class Adaptive:
     name: ClassVar[str] = "adaptive"
     summary: ClassVar[str] = "as many samples as the model considers necessary; weak ones can be ended early"
     paper: ClassVar[str] = "Manvi et al. 2024, arXiv:2410.02725"
+    confidence: ClassVar[str] = (
+        "The answer's share of the self-evaluated quality of all samples; with select=best, the best sample's quality."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -95,7 +102,19 @@ class Adaptive:
             tuple[Annotated[int, Field(ge=1)], ...],
             Field(description="tokens of the answers at which samples are pruned"),
         ] = ()
-        keep: Annotated[float, Field(gt=0, le=1, description="share of the live samples that is continued")] = 0.5
+        keep: Annotated[
+            float,
+            Field(gt=0, le=1, description="share of the live samples that is continued; 1 only judges them"),
+        ] = 0.5
+        auroc: Annotated[
+            float | None,
+            Field(
+                ge=0,
+                le=1,
+                description="AUROC within questions of the quality at prune_at, from `reason eval signal`; pruning "
+                "needs more than 0.6",
+            ),
+        ] = None
         # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
         stopping: ThoughtStopping = NoStop()
         instruction: Annotated[
@@ -180,10 +199,13 @@ class Adaptive:
     async def _sample_with_pruning(self, prompt: Prompt, model: MeteredModel, samples: _EvaluatedSamples) -> None:
         """All samples at once; the weakest partial samples end at each checkpoint."""
         config = self.config
-        first = self._sampling(None, config.prune_at[0])
+        ends = [t for t in config.prune_at if t < config.max_tokens] + [config.max_tokens]
+        if config.keep < 1 and (reason := self._no_pruning_reason()):
+            samples.run.degrade(f"adaptive: no sample was ended early: {reason}")
+            ends = [config.max_tokens]
+        first = self._sampling(None, ends[0])
         size = samples.run.ledger.view().max_samples(config.n, model.max_sample_tokens(prompt, first))
         live = [_PrunableSample(index) for index in range(size)]
-        ends = [t for t in config.prune_at if t < config.max_tokens] + [config.max_tokens]
         pruned: list[JsonValue] = []
         samples.notes["samples"], samples.notes["pruned"] = size, pruned
         position = 0
@@ -205,14 +227,31 @@ class Adaptive:
                 if not live or checkpoint == config.max_tokens:
                     break
                 evaluations = await samples.evaluator.evaluate([partial.text for partial in live], unfinished=True)
-                kept = select_survivors([None if e is None else e.q for e in evaluations], config.keep)
+                quality = [None if e is None else e.q for e in evaluations]
+                kept = select_survivors(quality, config.keep)
                 ended = [partial.index for i, partial in enumerate(live) if i not in kept]
-                pruned.append({"at": checkpoint, "live": len(live), "ended": list(ended)})
+                judged: dict[str, JsonValue] = {str(p.index): q for p, q in zip(live, quality, strict=True)}
+                pruned.append({"at": checkpoint, "live": len(live), "ended": list(ended), "quality": judged})
                 data: dict[str, JsonValue] = {"checkpoint": pruned[-1]}
                 samples.run.emit(StrategyNote(strategy=Adaptive.name, name="samples.pruned", data=data))
                 live = [live[i] for i in kept]
         finally:  # a sample that a limit cut may contain its answer
             await samples.add([partial.completion() for partial in live if partial.is_started])
+            samples.notes["indices"] = list(samples.indices)
+
+    def _no_pruning_reason(self) -> str:
+        """Why no sample may be ended by its quality; empty if it may."""
+        config, measure = self.config, "reason eval signal measures it on a run with keep=1"
+        if not config.evaluation.is_calibrated:
+            return f"the self-evaluation is not calibrated (alpha and beta are unset); {measure}"
+        if config.auroc is None:
+            return f"it is not known how well the self-evaluation ranks partial samples (auroc is unset); {measure}"
+        if config.auroc <= MIN_PRUNING_AUROC:
+            return (
+                f"the self-evaluation hardly ranks partial samples: its AUROC is {config.auroc:g}, and pruning needs "
+                f"more than {MIN_PRUNING_AUROC:g}"
+            )
+        return ""
 
     def _rule(self, run: Run) -> StoppingRule:
         """Self-evaluation if it is calibrated or has a threshold, else agreement."""
@@ -325,6 +364,8 @@ class _EvaluatedSamples:
         self.run = run
         self.evaluator = evaluator
         self.candidates: list[Candidate] = []
+        self.indices: list[int] = []
+        """Sample index of each candidate."""
         self.quality: list[float | None] = []
         self.failures: list[Completion] = []
         self.stopped: Stopped = "done"
@@ -350,6 +391,7 @@ class _EvaluatedSamples:
         completions = await conclude(self._model, [(self._prompt, c) for c in completions], self.question, self.run)
         self.failures += [completion for completion in completions if not completion.ok]
         new = [read_candidate(completion, self.question) for completion in completions if completion.ok]
+        self.indices += [completion.sample_index for completion in completions if completion.ok]
         if any(completion.finish_reason == "budget" for completion in completions):
             self.stopped = "budget"
         for candidate in new:

@@ -194,6 +194,7 @@ async def conclude_run(solution: Solution | None, question: Question, model: Met
         update={
             "candidates": candidates,
             "chosen": len(candidates) - 1,
+            "confidence": None,  # what the strategy had was of another answer
             "stopped": stopped,
             "notes": {**solution.notes, "based_on": based_on},
         }

@@ -575,11 +575,14 @@ async def _store() -> AsyncIterator[SqliteStore]:
 
 
 def _declared(kind: type[Strategy]) -> str:
-    missing = [a for a in ("name", "summary", "paper", "stability", "requires", "roles") if not hasattr(kind, a)]
+    declared = ("name", "summary", "paper", "confidence", "stability", "requires", "roles")
+    missing = [a for a in declared if not hasattr(kind, a)]
     if missing:
         return f"it has no {', '.join(missing)}"
     if not kind.name or not kind.summary or "\n" in kind.summary:
         return "name and summary are one line each"
+    if not kind.confidence.strip() or "\n" in kind.confidence:
+        return "confidence is one sentence: what its confidence means, or that it has none"
     if kind.stability not in get_args(Stability):
         return f"its stability is none of {', '.join(get_args(Stability))}"
     if unknown := kind.requires - set(get_args(Feature)):

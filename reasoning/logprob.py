@@ -63,6 +63,7 @@ class LogProb:
     name: ClassVar[str] = "logprob"
     summary: ClassVar[str] = "multiple choice without generation: the most probable choice"
     paper: ClassVar[str] = "Brown et al. 2020, arXiv:2005.14165"
+    confidence: ClassVar[str] = "The answer's share of the probability of all choices."
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset({"scoring"})
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
-from ..core.messages import TOOL_CHOICE_AUTO, Message, Prompt, canonical_calls
+from ..core.messages import TOOL_CHOICE_AUTO, Message, Prompt, SamplingParams, canonical_calls
 from ..core.run import Run
 from ..core.types import AnswerKind, Question
 from ..serving.metered.decisions import load_decision, save_decision
@@ -179,7 +179,7 @@ async def fit_prompt(
     run: Run,
     make_prompt: Callable[[Sequence[str]], Prompt],
     texts: Sequence[str],
-    completion_tokens: int,
+    sampling: SamplingParams,
 ) -> tuple[Prompt | None, int | None]:
     """The prompt that contains the texts, all of them truncated to the same length if it would not fit otherwise.
 
@@ -189,7 +189,8 @@ async def fit_prompt(
     Args:
         model: The model of the prompt.
         make_prompt: Makes the prompt of the texts.
-        completion_tokens: Tokens to leave for the completion.
+        sampling: Sampling parameters of the completion, whose tokens are left free, and those of its thought as far as
+            that takes at most half of the context.
 
     Returns:
         The prompt, None if it does not fit with the shortest texts either; and the maximum length of the texts, None if
@@ -198,12 +199,14 @@ async def fit_prompt(
     prompt, limit = make_prompt(texts), model.capabilities.context_tokens
     if limit is None or not texts:
         return prompt, None
+    thought = min(model.max_sample_tokens(prompt, sampling) - sampling.max_tokens, limit // 2)
+    reserved = sampling.max_tokens + thought
 
     def fits(prompt: Prompt) -> bool | None:
         tokens = model.count_tokens(prompt)
-        return None if tokens is None else tokens + completion_tokens <= limit
+        return None if tokens is None else tokens + reserved <= limit
 
-    key: dict[str, JsonValue] = {"fit": prompt.model_dump(mode="json"), "completion_tokens": completion_tokens}
+    key: dict[str, JsonValue] = {"fit": prompt.model_dump(mode="json"), "completion_tokens": reserved}
     fits_untruncated = fits(prompt)
     if fits_untruncated is None:
         max_chars = (await load_decision(run, model, key) or {}).get("max_chars")

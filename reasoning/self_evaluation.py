@@ -22,6 +22,7 @@ from ..core.messages import Completion, Frozen, Message, NextTokenDistribution, 
 from ..core.run import Run
 from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
+from ..serving.profiles.profile import quick_sampling
 from ..serving.quick_calls import first_tokens, quick_params, report_cut
 from ..serving.rewards.model import sigmoid
 from .answers.normalization import visible_text
@@ -213,7 +214,8 @@ class SelfEvaluator:
                     tools=self._prompt.tools,  # part of the shared prefix, not to be called
                 )
 
-            prompt, _ = await fit_prompt(self._model, self._run, make, [response], _VERDICT_TOKENS)
+            sampling = quick_sampling(self._model.profile, max_tokens=_VERDICT_TOKENS)
+            prompt, _ = await fit_prompt(self._model, self._run, make, [response], sampling)
             if prompt is None:
                 return None
             pair.append(prompt)
@@ -231,7 +233,8 @@ class SelfEvaluator:
         sampling = quick_params(
             self._model, max_tokens=_VERDICT_TOKENS, default_temperature=1.0, n=self._config.num_verdicts
         )
-        completions = await self._model.generate([Request(prompt=prompt, sampling=sampling) for prompt in prompts])
+        requests = [Request(prompt=prompt, sampling=sampling, is_attempt=False) for prompt in prompts]
+        completions = await self._model.generate(requests)
         report_cut(self._model, [sample for samples in completions for sample in samples], "verdicts")
         words = self._config.prompts.yes, self._config.prompts.no
         return [verdict_from_samples(samples, *words) for samples in completions]

@@ -192,6 +192,7 @@ class Strategy(Protocol):
         name: Name in the registry.
         summary: One line on what it does.
         paper: The paper; empty if there is none.
+        confidence: What the confidence of its solutions means, in one sentence; one without a confidence says so.
         stability: "stable", "beta" or "experimental".
         requires: Features that its language models must have.
         roles: The roles whose models it uses: "main", "small", "judge", "chair"; "jury" for the models of all jurors,
@@ -213,6 +214,7 @@ class Strategy(Protocol):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    confidence: ClassVar[str]
     stability: ClassVar[Stability]
     requires: ClassVar[frozenset[Feature]]
     roles: ClassVar[tuple[str, ...]]

@@ -257,8 +257,8 @@ class RunSpans:
                 SpanNames.EVALUATION_NAME: " ".join(event.verification.verifiers) or "verification",
                 SpanNames.EVALUATION_LABEL: event.verification.verdict,
             }
-            if event.verification.confidence is not None:
-                attributes[SpanNames.EVALUATION_VALUE] = event.verification.confidence
+            if event.verification.support is not None:
+                attributes[SpanNames.EVALUATION_VALUE] = event.verification.support
             run.add_event(SpanNames.EVALUATION, attributes, now)
         elif isinstance(event, BudgetExhausted):
             run.add_event(SpanNames.EXHAUSTED, {SpanNames.LIMIT_KIND: event.kind}, now)

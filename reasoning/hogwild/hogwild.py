@@ -96,6 +96,7 @@ class Hogwild:
     name: ClassVar[str] = "hogwild"
     summary: ClassVar[str] = "workers on one shared cache that see one another write"
     paper: ClassVar[str] = "Rodionov et al. 2025, arXiv:2504.06261"
+    confidence: ClassVar[str] = "It has none: the workers write one answer together."
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

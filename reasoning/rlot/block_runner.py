@@ -136,7 +136,12 @@ class TrajectoryClient:
             )
         else:
             sampling = quick_params(self.model, max_tokens=item.max_tokens, stop=item.stop)
-        return Request(prompt=self._prompt(item), sampling=sampling, sample_indices=(self._index,))
+        return Request(
+            prompt=self._prompt(item),
+            sampling=sampling,
+            sample_indices=(self._index,),
+            is_attempt=item.is_sampled or item.is_final,
+        )
 
     def _prompt(self, item: TrajectoryRequest) -> Prompt:
         steps = item.trajectory.written

@@ -64,6 +64,7 @@ class RankedVote:
     name: ClassVar[str] = "ranked-vote"
     summary: ClassVar[str] = "many sampled chains that rank several answers; the rankings are counted"
     paper: ClassVar[str] = "Wang et al. 2025, arXiv:2505.10772"
+    confidence: ClassVar[str] = "The answer's score as a share of what it would be if every chain ranked it first."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -97,6 +97,9 @@ class RPC:
     name: ClassVar[str] = "rpc"
     summary: ClassVar[str] = "many sampled chains, votes weighted by their probability, improbable chains pruned"
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
+    confidence: ClassVar[str] = (
+        "The answer's share of the probability of the distinct chains that are left after pruning."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -139,6 +142,7 @@ class PerplexityConsistency:
     name: ClassVar[str] = "pc"
     summary: ClassVar[str] = "many sampled chains, votes weighted by their probability"
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
+    confidence: ClassVar[str] = "The answer's share of the probability of all distinct chains."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -165,6 +169,9 @@ class Perplexity:
     name: ClassVar[str] = "ppl"
     summary: ClassVar[str] = "many sampled chains, the most probable one answers"
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
+    confidence: ClassVar[str] = (
+        "The probability of the most probable chain, as the model gives it; those of all answers do not sum to 1."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -33,13 +33,14 @@ class SelfConsistency:
     one call for each round or race.
 
     Confidence is the winner's share of all samples, those without an answer included. Ties go to the answer reached
-    first. Answers are compared by mathematical equivalence, not as strings. Under the rule "confidence" votes are
-    weighted by it.
+    first. Answers are compared by mathematical equivalence, not as strings. Under the rules "confidence" and "lead"
+    votes may have weights (`StoppingRule.vote_weights`).
     """
 
     name: ClassVar[str] = "self-consistency"
     summary: ClassVar[str] = "many sampled chains, majority vote over their answers"
     paper: ClassVar[str] = "Wang et al. 2023, arXiv:2203.11171"
+    confidence: ClassVar[str] = "The answer's share of the votes of all chains."
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -62,6 +62,9 @@ class UniversalSelfConsistency:
     name: ClassVar[str] = "universal-self-consistency"
     summary: ClassVar[str] = "many sampled responses; the model chooses the one that agrees best with the others"
     paper: ClassVar[str] = "Chen et al. 2023, arXiv:2311.17311"
+    confidence: ClassVar[str] = (
+        "The response's share of the probability of all that could be named; none if the model hides it."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -122,14 +125,14 @@ class UniversalSelfConsistency:
         def make_prompt(responses: Sequence[str]) -> Prompt:
             return comparison_prompt(question, responses, system=self.config.system, prefix=prefix)
 
-        prompt, kept = await fit_prompt(model, run, make_prompt, texts, max_tokens)
+        sampling = quick_params(model, max_tokens=max_tokens, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs))
+        prompt, kept = await fit_prompt(model, run, make_prompt, texts, sampling)
         if prompt is None:
             return None, False
         if kept is not None:
             run.degrade(f"the responses do not fit the model's context: they were truncated to {kept} characters each")
-        sampling = quick_params(model, max_tokens=max_tokens, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs))
         try:
-            ((completion,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
+            ((completion,),) = await model.generate([Request(prompt=prompt, sampling=sampling, is_attempt=False)])
         except ContextTooLong:
             return None, False
         report_cut(model, [completion], "choices")

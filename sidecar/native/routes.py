@@ -82,6 +82,7 @@ def _describe(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> 
                 summary=kind.summary,
                 stability=kind.stability,
                 paper=kind.paper,
+                confidence=str(getattr(kind, "confidence", "")),
                 roles=roles if isinstance(roles, tuple) else (),
                 parameters=kind.Config.model_json_schema(),
             )

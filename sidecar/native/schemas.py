@@ -295,6 +295,7 @@ class RegisteredKind(ResponseBody):
         summary: One-line description.
         stability: "stable", "beta" or "experimental".
         paper: The paper that it implements.
+        confidence: What the confidence of a strategy's answers means; empty for a verifier.
         roles: Roles of the models that it uses.
         parameters: JSON schema of its parameters.
     """
@@ -303,6 +304,7 @@ class RegisteredKind(ResponseBody):
     summary: str
     stability: str
     paper: str
+    confidence: str = ""
     roles: tuple[str, ...]
     parameters: dict[str, JsonValue]
 

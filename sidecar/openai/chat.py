@@ -93,6 +93,7 @@ def reason_report(answer: Answer) -> dict[str, Any]:
         "answer": answer.answer,
         "confidence": answer.confidence,
         "calibrated_confidence": answer.calibrated_confidence,
+        "calibration": answer.calibration,
         "verification": None if verification is None else verification.model_dump(mode="json"),
         "citations": [c.model_dump(mode="json") for c in answer.citations],
         "stopped": answer.stopped,

@@ -7,6 +7,7 @@ import itertools
 import threading
 
 import pytest
+import reason.agents.reasoner as reasoner_module
 from reason.agents import resources
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UserError
@@ -200,6 +201,30 @@ def test_a_synchronous_run_is_concluded_from_another_thread(settings):
         assert reasoner.conclude("r")
         caller.join(5)
     assert [(a.answer, a.stopped) for a in answers] == [("4", "user")]
+
+
+async def test_a_wish_while_the_models_load_is_remembered(settings, monkeypatch):
+    loading, is_loaded = asyncio.Event(), asyncio.Event()
+    model = ScriptedModel(worker, profile=THINKS)
+
+    async def load_model(*_):
+        loading.set()
+        await is_loaded.wait()
+        return model
+
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+    async with Reasoner(settings=settings) as reasoner:
+        task = asyncio.create_task(reasoner.aask(QUESTION, run_id="r"))
+        await loading.wait()
+        assert reasoner.conclude("r")
+        is_loaded.set()
+        answer = await asyncio.wait_for(task, 5)
+        replay = await reasoner.areplay("r")
+        assert not reasoner.conclude("r")
+    assert (answer.answer, answer.stopped) == ("4", "user")
+    assert answer.based_on == "no sample: the question was answered at once"
+    assert len(model.generate_calls) == 1
+    assert same(answer, replay)
 
 
 # -- runs without an answer

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 import reason.agents.reasoner as reasoner_module
+from reason.agents.planner import calibration_difference
 from reason.agents.reasoner import Reasoner, read_config
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
 from reason.core.events import MemorySink, RunFinished
+from reason.core.run import RunConfig
 from reason.core.settings import Settings
+from reason.core.types import Document, Question, Verification
 from reason.evals.calibration import save_calibration_map
 from reason.evals.runner import evaluate, make_plan
+from reason.reasoning.strategy import Parameters
+from reason.verify.verifier import VERIFIERS
 from support.calibration_maps import PARAMETERS, make_map
 from support.eval_tasks import SOURCE, adder, sums_task
 from support.scripted_model import ScriptedModel, replies
@@ -122,11 +127,78 @@ async def test_a_parameter_unknown_to_the_map_counts_as_its_default(model, setti
     assert note.endswith("other settings: top_k was 0 and is 3")
 
 
-async def test_differing_verifiers_and_models_are_named(model, settings) -> None:
-    found = make_map(verify=("nli",), models={"main": "scripted"}, engines={"main": "scripted@1", "judge": "j@1"})
+async def test_only_models_that_the_strategy_uses_are_compared(model, settings) -> None:
+    found = make_map(models={"main": "scripted"}, engines={"main": "scripted@1", "judge": "j@1"})
     async with voting(settings, calibration=found) as reasoner:
-        (note,) = (await reasoner.aask("Where?")).degraded
-    assert note.endswith("other settings: verify was ['nli'] and is []")  # self-consistency asks no judge
+        assert (await reasoner.aask("Where?")).degraded == ()  # self-consistency asks no judge
+
+
+async def test_a_map_fitted_with_verifiers_is_not_applied_to_an_answer_without(model, settings) -> None:
+    sink = MemorySink()
+    async with voting(settings, calibration=make_map(verify=("davinci",))) as reasoner:
+        answer = await reasoner.aask("Where?", sinks=[sink])
+        replayed = await reasoner.areplay(answer.run_id)
+    assert answer.confidence is not None
+    assert (answer.calibrated_confidence, answer.calibration) == (None, "")
+    note = (
+        "the calibration map (isotonic, sums) was not applied: it was fitted to answers verified by davinci, and this "
+        "answer was not verified; calibrate a run with the same verifiers"
+    )
+    assert answer.degraded == replayed.degraded == (note,)
+    assert [e.what for e in sink.of_type("run.degraded")] == [note]
+
+
+async def test_a_map_fitted_without_verifiers_is_not_applied_to_a_verified_answer(model, settings) -> None:
+    fitted = make_map(verify=("davinci",))
+    checked = {"verify": ("davinci",), "verify_parameters": {"davinci": {"judge": "lexical"}}, "repairs": 0}
+    async with voting(settings, calibration=make_map(), **checked) as reasoner:
+        (answer, same) = [
+            await reasoner.aask("Where?", documents=[Document(name="a", text="The answer is Paris.")])
+            for reasoner in (
+                reasoner,
+                await reasoner.variant(calibration=fitted, parameters={"n": 8, "max_tokens": 60}),
+            )
+        ]
+    assert answer.verification.verifiers == ("davinci",)
+    assert (answer.calibrated_confidence, answer.calibration) == (None, "")
+    assert sum("fitted to answers without verifiers, and this answer was verified" in n for n in answer.degraded) == 1
+    assert same.calibrated_confidence == pytest.approx(same.confidence / 2)
+    assert not any("calibration map" in note for note in same.degraded)
+
+
+class Doubter:
+    """A verifier that is sure that nothing is supported."""
+
+    name, summary, paper, stability, entailment, roles = "doubter", "", "", "beta", "lexical", ()
+    Config = Parameters
+
+    def __init__(self, config: Parameters) -> None:
+        pass
+
+    async def verify(self, question, solution, context) -> Verification:
+        return Verification(verdict="not_enough_evidence", support=0.042, verifiers=("doubter",))
+
+
+async def test_a_verification_never_changes_the_confidence_of_an_answer(model, settings, monkeypatch) -> None:
+    load = VERIFIERS.load
+    monkeypatch.setattr(VERIFIERS, "load", lambda name: Doubter if name == "doubter" else load(name))
+    async with voting(settings, verify=("doubter",), repairs=0) as reasoner:
+        answer = await reasoner.aask("Where?")
+    async with voting(settings) as reasoner:
+        plain = await reasoner.aask("Where?")
+    assert answer.verification.support == 0.042
+    assert answer.confidence == plain.confidence > 0.5
+
+
+async def test_another_effort_than_that_of_the_map_is_named(model, settings) -> None:
+    config = RunConfig(
+        question=Question(text="Where?"), strategy="self-consistency", parameters=PARAMETERS, models={}, seed=1
+    )
+    known = make_map(effort="high", thinking_tokens=500)
+    config = config.model_copy(update={"calibration": known, "thinking_tokens": 500})
+    note = calibration_difference(config, {"main": "scripted@1"})
+    assert note.endswith("fitted under other settings: effort was high and is unset")
+    assert calibration_difference(config.model_copy(update={"effort": "high"}), {"main": "scripted@1"}) == ""
 
 
 async def test_an_answer_without_a_confidence_has_none_calibrated(model, settings) -> None:

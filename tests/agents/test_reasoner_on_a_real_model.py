@@ -92,7 +92,7 @@ async def test_adaptive_starts_greedy_and_prunes_on_real_weights(settings):
     ) as reasoner:
         one = await reasoner.aask(QUESTION)
         greedy = await (await reasoner.variant("cot", parameters={"max_tokens": 32})).aask(QUESTION)
-        pruning = {"n": 6, "max_tokens": 40, "prune_at": [12], "keep": 0.5}
+        pruning = {"n": 6, "max_tokens": 40, "prune_at": [12], "keep": 0.5, "beta": 0.9, "auroc": 0.7}
         pruned = await (await reasoner.variant("adaptive", parameters=pruning)).aask(QUESTION)
     assert [c.text for c in one.candidates] == [c.text for c in greedy.candidates]
     assert 3 <= len(pruned.candidates) <= 6

@@ -63,7 +63,7 @@ async def test_a_sum_that_is_wrong_only_in_the_thought_never_refutes_a_right_ans
 async def test_claims_of_the_thought_are_checked_on_request_and_change_no_verdict(ask):
     before, answer = await ask(), await ask(verify_thoughts=True)
     verification = answer.verification
-    assert (verification.verdict, verification.confidence) == (before.verification.verdict, before.confidence)
+    assert (verification.verdict, verification.support) == (before.verification.verdict, before.verification.support)
     assert verification.counts == before.verification.counts
     assert verification.answer_claims == before.verification.claims
     wrong, right, product = verification.thought_claims

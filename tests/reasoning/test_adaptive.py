@@ -171,6 +171,8 @@ def long_text(answer):
 
 
 LONG = len(long_text("4")) + 1  # and the end of text
+MEASURED = {"beta": 0.9, "auroc": 0.7}
+"""A calibrated self-evaluation that ranks partial samples well enough to prune by it."""
 
 
 def pruned_tokens(samples, length, checkpoints, keep):
@@ -188,7 +190,7 @@ def pruned_tokens(samples, length, checkpoints, keep):
 async def test_pruning_costs_match_the_formula(store):
     script = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {"4": 0.9, "5": 0.2, "6": 0.1}, long_text)
     model = ScriptedModel(script)
-    solution, run, sink = await solve(store, model, n=8, max_tokens=80, prune_at=[10, 20], keep=0.5)
+    solution, run, sink = await solve(store, model, n=8, max_tokens=80, prune_at=[10, 20], keep=0.5, **MEASURED)
     assert run.ledger.usage().completion_tokens == pruned_tokens(8, LONG, [10, 20], 0.5)
     assert len(solution.candidates) == 2
     unpruned, _, _ = await solve(store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[79], keep=1, name="whole")
@@ -209,8 +211,37 @@ async def test_keeping_all_prunes_nothing(store):
 
 async def test_what_is_finished_before_a_checkpoint_is_never_pruned(store):
     script = judging({"4": 0.5, "5": 0.5}, {"4": 0.01, "5": 0.01})
-    solution, _, _ = await solve(store, ScriptedModel(script), n=6, max_tokens=80, prune_at=[40], keep=0.1)
+    solution, _, _ = await solve(store, ScriptedModel(script), n=6, max_tokens=80, prune_at=[40], keep=0.1, **MEASURED)
     assert len(solution.candidates) == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"beta": 1.0}, "the self-evaluation is not calibrated (alpha and beta are unset)"),
+        ({"auroc": None}, "it is not known how well the self-evaluation ranks partial samples (auroc is unset)"),
+        ({"auroc": 0.6}, "its AUROC is 0.6, and pruning needs more than 0.6"),
+    ],
+)
+async def test_no_sample_is_ended_by_a_signal_that_is_not_known_to_rank_samples(store, changed, reason):
+    script = judging({"4": 0.3, "5": 0.7}, {"4": 0.9, "5": 0.2}, long_text)
+    pruning = {"n": 6, "max_tokens": 80, "prune_at": [10, 20], "keep": 0.5, **MEASURED}
+    solution, run, sink = await solve(store, ScriptedModel(script), **{**pruning, **changed})
+    assert len(solution.candidates) == 6
+    assert run.ledger.usage().completion_tokens == 6 * LONG
+    (note,) = [what for what in run.degraded if "no sample was ended early" in what]
+    assert reason in note
+    assert sink.of_type("strategy.note") == []  # the partial samples were not even judged
+
+
+async def test_the_judgements_at_a_checkpoint_are_recorded_by_sample(store):
+    script = judging({"4": 0.5, "5": 0.5}, {"4": 0.9, "5": 0.2}, long_text)
+    solution, run, _ = await solve(store, ScriptedModel(script), n=12, max_tokens=80, prune_at=[12], keep=1)
+    (checkpoint,) = solution.notes["pruned"]
+    assert solution.notes["indices"] == list(range(12))
+    by_answer = {c.answer: checkpoint["quality"][str(i)] for i, c in enumerate(solution.candidates)}
+    assert by_answer["4"] > by_answer["5"]
+    assert not any("ended early" in what for what in run.degraded)
 
 
 async def test_a_budget_that_ends_while_pruning_keeps_the_beginnings(store):
@@ -376,7 +407,7 @@ async def test_pruning_ends_no_sample_whose_thought_was_ended_early(store):
     )
     model = ScriptedModel(script, profile=THINKS)
     solution, run, _ = await solve(
-        store, model, n=6, max_tokens=80, prune_at=[30], keep=0.1, select="best", stopping=EXIT
+        store, model, n=6, max_tokens=80, prune_at=[30], keep=0.1, select="best", stopping=EXIT, **MEASURED
     )
     thoughts = [c.thought for c in solution.candidates]
     exited, own = thoughts.count("b" * 10), thoughts.count("aaa")

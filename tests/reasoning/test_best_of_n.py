@@ -81,7 +81,7 @@ async def test_the_highest_score_wins_and_is_the_confidence(clients, settings):
     assert (answer.usage.model_calls, answer.usage.reward_calls) == (1, 3)
     assert answer.degraded == ()
     ((problem, solutions, which),) = clients["reward"].asked
-    assert (problem, which) == ("How many?", "last")
+    assert (problem, which) == ("How many?", "all")
     assert {s for (s,) in solutions} == set(CHAINS)
     assert len(sink.of_type("candidate.added")) == 12
     (note,) = [e for e in sink.of_type("strategy.note") if e.name == "samples.scored"]
@@ -127,6 +127,19 @@ async def test_steps_become_one_number(clients, settings, aggregate, value, pass
     clients["model"] = ScriptedModel(replies("First think.\n\nThe answer is 4."))
     clients["reward"] = ScriptedReward(chances.get, one_pass=False)
     answer, _ = await ask(settings, n=1, aggregate=aggregate)
+    assert answer.confidence == pytest.approx(value)
+    assert answer.usage.reward_calls == passes
+
+
+@pytest.mark.parametrize(
+    ("kind", "one_pass", "value", "passes"),
+    [("process", True, 0.65, 1), ("process", False, 0.8, 1), ("judge", False, 0.8, 1), ("outcome", True, 0.8, 1)],
+)
+async def test_default_is_the_mean_where_one_pass_scores_all_steps(clients, settings, kind, one_pass, value, passes):
+    chances = {"First think.": 0.5, "The answer is 4.": 0.8}
+    clients["model"] = ScriptedModel(replies("First think.\n\nThe answer is 4."))
+    clients["reward"] = ScriptedReward(chances.get, kind=kind, one_pass=one_pass)
+    answer, _ = await ask(settings, n=1)
     assert answer.confidence == pytest.approx(value)
     assert answer.usage.reward_calls == passes
 

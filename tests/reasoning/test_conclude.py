@@ -156,8 +156,9 @@ async def test_an_answer_read_from_the_middle_of_a_chain_is_replaced_by_a_conclu
     middle = Candidate(text="First 2 is 2.", answer="2", tokens=14, finish_reason="budget")
     model = ScriptedModel(adds, profile=THINKS)
     solution = await conclude_run(
-        Solution(chosen=0, candidates=(middle,)), QUESTION, MeteredModel(model, "main", run), run
+        Solution(chosen=0, candidates=(middle,), confidence=0.75), QUESTION, MeteredModel(model, "main", run), run
     )
+    assert solution.confidence is None  # 0.75 was of the answer 2
     assert (solution.best.answer, solution.best.text) == ("4", f"First 2 is 2.\n\n{TRIGGER} 4")
     assert solution.notes["based_on"] == "an unfinished sample of 14 tokens of an answer and 0 of a thought"
     assert model.made[0][0].endswith(f"<think></think>First 2 is 2.\n\n{TRIGGER}")

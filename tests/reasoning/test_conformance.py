@@ -37,6 +37,7 @@ class Own:
     name: ClassVar[str] = "own"
     summary: ClassVar[str] = "ask twice"
     paper: ClassVar[str] = ""
+    confidence: ClassVar[str] = "It has none."
     stability: ClassVar[str] = "experimental"
     requires: ClassVar[frozenset[str]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -77,6 +78,10 @@ class Own:
 
 class Undeclared(Own):
     stability = "finished"
+
+
+class Vague(Own):
+    confidence = " "
 
 
 class Mute(Own):
@@ -220,6 +225,7 @@ async def test_sound_strategies_of_ones_own():
     ("kind", "check", "wrong"),
     [
         (Undeclared, "declaration", "its stability is none of stable, beta, experimental"),
+        (Vague, "declaration", "confidence is one sentence: what its confidence means, or that it has none"),
         (Mute, "solution", "it chose no candidate"),
         (Cheater, "token accounting", "the model wrote"),
         (Moody, "determinism", "candidates of the solution differ"),

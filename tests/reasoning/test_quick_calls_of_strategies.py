@@ -7,10 +7,11 @@ import math
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
+from reason.core.messages import Prompt
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.cot import JSON_INSTRUCTION
-from reason.reasoning.prompts import ANSWER_TRIGGERS
+from reason.reasoning.prompts import ANSWER_TRIGGERS, fit_prompt
 from reason.reasoning.self_evaluation import EvaluationPrompts, SelfEvaluator
 from reason.reasoning.strategy import Models, create_strategy
 from reason.reasoning.voting.universal_self_consistency import CHOICE_PREFIX
@@ -75,6 +76,23 @@ def verdicts_as_texts(text):
     written = text.rpartition(CLOSE)[2].removeprefix("Answer:")
     rest = " Yes\x03"[len(written) :]
     return {rest[0]: 1.0}
+
+
+@pytest.mark.parametrize(("context", "thought"), [(4000, 1024), (600, 300)])
+async def test_a_prompt_leaves_room_for_a_thought_that_cannot_be_skipped(store, context, thought):
+    harness = Harness(store, ScriptedModel(verdicts, profile=ALWAYS_THINKS, context_tokens=context))
+    model = await harness.begin("r", strategy="x", question=QUESTION, seed=1)
+    sampling = model.quick(max_tokens=4)
+    assert sampling.thinking_tokens == 1024
+
+    def make(texts):
+        return Prompt.user(f"Is it right? {texts[0]}")
+
+    prompt, kept = await fit_prompt(model, harness.run, make, ["x" * (context - 100)], sampling)
+    assert kept is not None
+    assert model.count_tokens(prompt) + 4 + thought <= context  # at most half of the context
+    whole, kept = await fit_prompt(model, harness.run, make, ["x" * 100], sampling)
+    assert (whole, kept) == (make(["x" * 100]), None)
 
 
 # -- the choice of universal self-consistency
@@ -168,7 +186,7 @@ def pruning(text):
 
 async def test_partial_answers_are_continued_after_their_own_thoughts(store):
     harness = Harness(store, ScriptedModel(pruning, profile=THINKS))
-    solution = await harness.solve("adaptive", n=4, prune_at=(5,), max_tokens=60)
+    solution = await harness.solve("adaptive", n=4, prune_at=(5,), max_tokens=60, beta=0.9, auroc=0.7)
     assert [c.text for c in solution.candidates] == ["Sum: the answer is 4."] * 2
     assert all(c.thought == "ab" for c in solution.candidates)
     continued = [rendered for rendered, _ in harness.model.made if rendered.endswith(f"{OPEN}ab{CLOSE}Sum: ")]

@@ -84,6 +84,7 @@ class Echo:
     name: ClassVar[str] = "echo"
     summary: ClassVar[str] = "says what it was asked"
     paper: ClassVar[str] = ""
+    confidence: ClassVar[str] = "It has none."
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -72,7 +72,7 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
             answer = client.wait(run_id)
             assert (answer.answer, len(answer.candidates)) == ("42", N)
             assert second.begun_of(question) == N - had[run_id]
-            assert answer.usage.replayed_tokens > 0 or had[run_id] == N  # one that ended before the kill replays nothing
+            assert answer.usage.replayed_tokens > 0 or had[run_id] == N  # an ended run replays nothing
         (unclaimed,) = had.keys() - runs.keys()
         assert client.get(unclaimed).status == "interrupted"  # no client waits for it, so it was not adopted
         again = httpx.post(f"{second.url}/v1/reason", json=named, headers=name, timeout=60)

@@ -117,7 +117,7 @@ def whole_run(traced):
     traced.tell(EvidenceRetrieved(retriever="notes", claims=2, passages=6, seconds=0.5), verify)
     traced.tell(StageFinished(stage="verify", seconds=1.0), verify)
     traced.tell(
-        VerificationFinished(verification=Verification(verdict="disputed", confidence=0.5, verifiers=("davinci",)))
+        VerificationFinished(verification=Verification(verdict="disputed", support=0.5, verifiers=("davinci",)))
     )
     traced.tell(BudgetExhausted(kind="tokens", used=1, limit=1))
     traced.tell(Degraded(what=SAID))

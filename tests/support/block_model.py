@@ -19,7 +19,7 @@ from reason.reasoning.rlot.episode import Episode
 from reason.reasoning.rlot.rlot import RLoT
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 from reason.serving.metered.scorers import MeteredReward
 
 from support.scripted_model import END, ScriptedModel
@@ -183,7 +183,7 @@ class BlockRuns(RunHarness):
         """The run that ended last once more, with what the store has and no model."""
         config_, main = self.run.config, self.model
         out_of_time = config_.budget.seconds is not None
-        recorded = RecordedModel(main.name, main.identity, main.capabilities, limit="seconds" if out_of_time else None)
+        recorded = ReplayModel(main.name, main.identity, main.capabilities, limit="seconds" if out_of_time else None)
         timeless = config_.model_copy(update={"budget": config_.budget.model_copy(update={"seconds": None})})
         run = Run(self.run.id, timeless, self.store, recording=False)
         metered = MeteredModel(recorded, "main", run)

@@ -59,6 +59,13 @@ FILES = {
     "samples.jsonl": _lines(
         *({"text": f"{i} so x is {4 + i % 2}", "answer": str(4 + i % 2), "mean_logprob": -0.1 * i} for i in range(1, 9))
     ),
+    "recorded.jsonl": _lines(
+        *(
+            {"llm": "gpt-4o-mini", "question_id": f"gsm8k-test-000{i}", "prediction": str(4 + k % 4 // 3), "tokens": 90}
+            for i in (1, 2)
+            for k in range(40)
+        )
+    ),
     "sentences.jsonl": _lines(
         {"id": "s1", "text": "Skopje is the capital of North Macedonia.", "title": "Skopje"},
         {"id": "s2", "text": "Paris is the capital of France.", "title": "Paris"},

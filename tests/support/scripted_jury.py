@@ -17,7 +17,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 
 from support.scripted_model import CLOSE, END, ScriptedModel, thinking
 
@@ -174,7 +174,7 @@ class JuryRuns:
         if replay:
             timed = budget is not None and budget.seconds is not None
             models = {
-                role: RecordedModel(m.name, m.identity, m.capabilities, limit="seconds" if timed else None)
+                role: ReplayModel(m.name, m.identity, m.capabilities, limit="seconds" if timed else None)
                 for role, m in models.items()
             }
         self.models = Models(

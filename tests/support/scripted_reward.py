@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from reason.core.messages import Failure, Usage
 from reason.serving.rewards.model import RewardCapabilities, StepScores, count_passes
@@ -14,6 +15,7 @@ class ScriptedReward:
 
     Args:
         chance: Probability that a step is right, by its text; None cannot be scored.
+        kind: What it is trained for, as its capabilities state it.
         price: US dollars per character; None is unknown.
     """
 
@@ -23,19 +25,20 @@ class ScriptedReward:
         *,
         name: str = "local/scripted-reward",
         one_pass: bool = True,
+        kind: Literal["process", "outcome", "judge"] = "process",
         price: float | None = 0.0,
     ) -> None:
         self.name = name
         self.identity = f"{name}@1"
         self._chance = chance
-        self._one_pass = one_pass
+        self._one_pass, self._kind = one_pass, kind
         self._price = price
         self.asked: list[tuple[str, list[list[str]], str]] = []
         self.closed = False
 
     @property
     def capabilities(self) -> RewardCapabilities:
-        return RewardCapabilities(kind="process", one_pass=self._one_pass, price_known=self._price is not None)
+        return RewardCapabilities(kind=self._kind, one_pass=self._one_pass, price_known=self._price is not None)
 
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: str = "all"

@@ -16,7 +16,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 
 from support.scripted_model import CLOSE, END, OPEN, THINKS, ScriptedModel
 
@@ -168,7 +168,7 @@ class TwoModels:
     def recorded(self, model, budget):
         """The model as a replay has it."""
         timed = budget is not None and budget.seconds is not None
-        return RecordedModel(model.name, model.identity, model.capabilities, limit="seconds" if timed else None)
+        return ReplayModel(model.name, model.identity, model.capabilities, limit="seconds" if timed else None)
 
     async def solve(self, name="r", **given):
         await self.begin(name, **given)

@@ -91,7 +91,7 @@ def evil_run(evil: str) -> list[Event]:
         text=evil, verdict="supported", confidence=0.5, evidence=(proof,), start=0, end=len(evil), note=evil,
         origins=(evil,),
     )  # fmt: skip
-    verification = Verification(verdict="supported", confidence=0.5, claims=(claim,), verifiers=(evil,))
+    verification = Verification(verdict="supported", support=0.5, claims=(claim,), verifiers=(evil,))
     answer = Answer(
         answer=evil, text=evil + " ", strategy=evil, model=evil, confidence=0.5, stopped="done", run_id=evil, seed=1,
         candidates=(AnswerCandidate(text=evil, answer=evil, score=1.0, logprob=-3.01, tokens=2, thought=evil),),

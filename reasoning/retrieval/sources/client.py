@@ -22,7 +22,7 @@ from ....core.messages import Frozen
 from ....core.run import Run
 from ....core.store.protocol import call_key
 from ....serving.metered.calls import CallWriter, RecordedCalls
-from ....serving.metered.replay import RecordedModel, ReplayStub
+from ....serving.metered.replay import ReplayModel, ReplayStub
 from ....serving.model import Capabilities
 from ..protocol import KnowledgeSource, Snippet
 from ..rank_fusion import fuse_rankings
@@ -394,6 +394,6 @@ def recorded_source(description: Mapping[str, JsonValue], *, limit: LimitKind | 
     if isinstance(model, dict):
         # the run is charged for the model's responses as it was; they come from the store
         capabilities = Capabilities.model_validate(model["capabilities"])
-        return ModelSource(RecordedModel(str(model["name"]), str(model["identity"]), capabilities, limit=limit))
+        return ModelSource(ReplayModel(str(model["name"]), str(model["identity"]), capabilities, limit=limit))
     name, kind, identity = (str(description[field]) for field in ("name", "kind", "identity"))
     return RecordedSource(name, kind, identity, limit=limit)

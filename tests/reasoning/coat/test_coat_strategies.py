@@ -14,6 +14,7 @@ from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.coat.mcts import MonteCarloThoughts
 from reason.reasoning.retrieval.protocol import Snippet
 from reason.serving.metered.scorers import MeteredReward
+from reason.serving.rewards.model import StepScores
 from support.scripted_reward import ScriptedReward
 from support.thought_model import ThoughtSearchRuns, World
 
@@ -115,6 +116,34 @@ async def test_trace_without_association_equals_mcts(store):
         )
     assert trees[0] == trees[1]
     assert len(trees[0][1]) == 8
+
+
+async def test_notes_change_no_score_with_beta_zero(store):
+    class Noted(World):
+        def items(self, path, last):
+            return [f"a fact about {path[-1]}"]
+
+        def score(self, path, aspect):
+            letters = [ord(step[-1]) for step in path]  # siblings differ, so no tie is broken by the order of samples
+            return 9 if aspect == "notes" else (3 * letters[-1] + letters[0] + 2 * len(path)) % 10
+
+    async def tree_of(method, **more):
+        runs = ThoughtSearchRuns(store, Noted())
+        name = f"{method.name} {more}"
+        await runs.solve(method, QUESTION, name=name, k=3, resamples=20, expansions=6, max_depth=5, **more)
+        nodes = nodes_of(runs.events)
+        texts = {n.id: tuple(nodes[i].text for i in path_of(nodes, n)) for n in nodes.values()}
+        tree = {texts[n.id]: (n.score, n.values["N"], n.values["V"]) for n in nodes.values() if not n.forced}
+        return tree, sum("a fact about" in text for _, _, text in runs.world.seen)
+
+    without, notes_without = await tree_of(MonteCarloThoughts)
+    zero, notes_zero = await tree_of(CoAT, beta=0.0)
+    weighed, notes_weighed = await tree_of(CoAT, beta=0.5)
+    assert notes_without == 0
+    assert min(notes_zero, notes_weighed) > 0
+    assert zero == without
+    assert weighed != without
+    assert len({score for score, _, _ in zero.values()}) > 3
 
 
 class Planted(World):
@@ -464,6 +493,24 @@ async def test_question_is_associated_first_unless_disabled(store):
         CoAT, QUESTION, name="without", expansions=1, associate_question=False
     )
     assert blind.best.answer == "Oslo"
+
+
+@METHODS
+async def test_reward_of_zero_is_a_confidence(store, method):
+    class NoReward(ScriptedReward):
+        def _scores(self, steps, which):
+            return StepScores(log_odds=(-1000.0,))
+
+    class Answers(World):
+        def steps(self, path, text):
+            return {"The answer is Rome.": 1.0}
+
+    def reward(run):
+        return MeteredReward(NoReward(lambda step: 0.5), "reward", run)
+
+    solution = await ThoughtSearchRuns(store, Answers()).solve(method, QUESTION, k=1, expansions=1, reward=reward)
+    assert solution.best.answer == "Rome"
+    assert solution.confidence == 0.0
 
 
 async def test_vote_weights_solutions_by_score(store):

@@ -14,7 +14,7 @@ from reason.core.types import Question
 from reason.reasoning.hogwild.hogwild import Hogwild
 from reason.reasoning.hogwild.prompts import CHECK, NAMES, OTHERS, OUT_OF_TIME, OWN, PAST, opener, step_prefix
 from reason.reasoning.strategy import Models
-from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.replay import ReplayModel
 from support.scripted_model import END, ScriptedModel
 from support.scripted_workers import ScriptedWorkers
 from support.stored_runs import RunHarness
@@ -251,7 +251,7 @@ async def test_replay_without_model(store):
     steps = {(ADA, 1): " I add.\n\n", (BEN, 1): " y" * 40, (ADA, 2): "x" * 40}
     model = finishing(steps, "4}", [])
     solution, _, notes = await solve(store, model, max_passes=60)
-    recorded = RecordedModel("scripted", "scripted@1", model.capabilities)
+    recorded = ReplayModel("scripted", "scripted@1", model.capabilities)
     again, run, shown = await solve(store, recorded, max_passes=60, new=False)
     assert again == solution
     assert [n.data for n in shown] == [n.data for n in notes]

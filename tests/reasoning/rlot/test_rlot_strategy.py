@@ -13,7 +13,7 @@ from reason.core.types import Question, Solution
 from reason.reasoning.rlot.attempts import ATTEMPT_FAILED, BLOCK_FAILED
 from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator
 from reason.reasoning.strategy import STRATEGIES, create_strategy
-from support.block_model import QUESTION, BlockRuns, BlockWorld, asked
+from support.block_model import QUESTION, STEP, BlockRuns, BlockWorld, asked
 from support.navigators import stored
 from support.scripted_model import CLOSE, OPEN, THINKS
 from support.scripted_reward import ScriptedReward
@@ -302,6 +302,25 @@ async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after
     assert best.best.answer == answer
     assert best.best.finish_reason == "budget"
     assert runs.model.running == 0
+
+
+async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues(store, navigator):
+    runs = BlockRuns(store, BlockWorld())
+    ask, cut = runs.model.generate, []
+
+    async def generate(requests, listener=None):
+        kinds = [asked(runs.model.render(request.prompt))[0] for request in requests]
+        if "assess" in kinds and any(STEP.search(runs.model.render(r.prompt)) for r in requests):
+            cut.append(kinds)
+            runs.run.conclude()
+            await asyncio.sleep(3600)
+        return await ask(requests, listener)
+
+    runs.model.generate = generate
+    made = await runs.solve(policy="learned", navigator=navigator, limits=SHORT)
+    assert cut == [["assess", "finished"]]
+    assert made.best.steps
+    assert runs.run.partial_completions == []
 
 
 async def test_stopped_attempt_uses_answer_of_last_step(store, navigator):

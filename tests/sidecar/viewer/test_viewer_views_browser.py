@@ -257,7 +257,7 @@ def test_claims_of_a_thought_have_their_own_list(seen: Any) -> None:
         CheckedClaim(text="It is 7.", verdict="supported", confidence=0.9, evidence=(proof,), start=0, end=8),
         CheckedClaim(text="two", verdict="refuted", confidence=0.9, evidence=(proof,), start=9, end=12, part="thought"),
     )
-    verification = Verification(verdict="supported", confidence=0.9, claims=claims, verifiers=("davinci",))
+    verification = Verification(verdict="supported", support=0.9, claims=claims, verifiers=("davinci",))
     answer = answer_of("It is 7.", "7", thought="five and two", verification=verification)
     tab = seen(STARTED, RunFinished(answer=answer))
     assert tab.texts("#answer > .claims .given .claim") == ["It is 7."]

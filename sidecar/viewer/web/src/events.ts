@@ -102,7 +102,7 @@ export interface CheckedClaim {
 
 export interface Verification {
   verdict: Verdict;
-  confidence: Figure;
+  support: Figure;
   claims: CheckedClaim[];
   verifiers: string[];
   note?: string;

@@ -35,9 +35,10 @@ export function paired(claims: CheckedClaim[], reports: Report[]): Checked[] {
   return claims.map((claim, i) => ({ claim, report: known ? (reports[i] ?? null) : null, label: null }));
 }
 
+/** Whether a record is a claim's. The claims of a thought have none: records are of the answer's. */
 function isOf(report: Report, claim: CheckedClaim): boolean {
   const said = object(report["claim"]);
-  return text(said["text"]) === claim.text && (claim.start === null || number(said["start"]) === claim.start);
+  return claim.part !== "thought" && text(said["text"]) === claim.text && (claim.start === null || number(said["start"]) === claim.start);
 }
 
 function evidenceOf(span: Report): Evidence {

@@ -13,7 +13,6 @@ const WARNINGS: Record<string, string> = {
   no_evidence: "no passage was found",
   verifier_failed: "what judges failed on every passage",
   passage_left_out: "what judges failed on a passage, which was left out",
-  hard_labels: "a verdict on a passage was a bare label without a probability",
   duplicates_unfinished: "the search for copies among the passages was ended",
 };
 

@@ -21,7 +21,6 @@ export interface TextVerification {
 
 export function VerificationView({ found }: { found: TextVerification }) {
   const { verification } = found;
-  const confidence = number(verification.confidence);
   const judges = new Set(found.reports.map((report) => text(report["backend"])).filter((name) => name !== "" && name !== "program"));
   return (
     <main class="verification">
@@ -30,7 +29,6 @@ export function VerificationView({ found }: { found: TextVerification }) {
         <p class="answer">{countsText(verification.claims)}</p>
         <div class="chips">
           <Chip value={spaced(verification.verdict)} tone={tone(verification.verdict)} />
-          {confidence !== null && <Chip label="confidence" value={fixed(confidence, 2)} />}
           {verification.verifiers.map((name) => (
             <Chip key={name} label="verifier" value={name} />
           ))}
