@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import StoredRun, load_run
-from reason.evals.statistics.intervals import bootstrap_means, percentiles
+from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
-from reporting import share, strategy_blocks
+from reporting import paired_points, share, short_p, strategy_blocks
 
 INSTRUCTION = (
     'Think step by step, briefly. End with a last line "The answer is" and the answer alone: a name, a date, a number '
@@ -128,20 +128,23 @@ def report(folders: list[Path]) -> str:
         "",
         "Paired, the first less the second, in points:",
         "",
-        "| first | second | tokens | exact match [95 %] | won, lost | p | F1 [95 %] |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| first | second | tokens | exact match [95 %] | won, lost | p | p (Holm) | F1 [95 %] | F1: p |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     coats = [run for run in runs if run.manifest.plan.strategy == "coat"]
-    for at, run in enumerate(coats):
-        for other in (*coats[at + 1 :], *(other for other in runs if other.manifest.plan.strategy != "coat")):
-            result = compare_paired(outcomes_of(run.rows), outcomes_of(other.rows))
-            span = result.bootstrap
-            between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
-            lines.append(
-                f"| {name_of(run)} | {name_of(other)} | {tokens_of(run):,.0f}, {tokens_of(other):,.0f} "
-                f"| {100 * result.difference:+.1f} [{between}] | {result.wins}, {result.losses} | {result.p:.2f} "
-                f"| {f1_difference(run, other)} |"
-            )
+    pairs = [
+        (run, other)
+        for at, run in enumerate(coats)
+        for other in (*coats[at + 1 :], *(other for other in runs if other.manifest.plan.strategy != "coat"))
+    ]
+    results = [compare_paired(outcomes_of(run.rows), outcomes_of(other.rows)) for run, other in pairs]
+    for (run, other), result, adjusted in zip(pairs, results, holm([r.p for r in results]), strict=True):
+        f1 = compare_paired(outcomes_of(run.rows, "f1"), outcomes_of(other.rows, "f1"))
+        lines.append(
+            f"| {name_of(run)} | {name_of(other)} | {tokens_of(run):,.0f}, {tokens_of(other):,.0f} "
+            f"| {paired_points(result)} | {result.wins}, {result.losses} | {short_p(result.p)} | {short_p(adjusted)} "
+            f"| {paired_points(f1)} | {short_p(f1.p)} |"
+        )
     lines += ["", "By kind of question, exact match:", "", *by_kind(runs)]
     return "\n".join(lines)
 
@@ -176,14 +179,6 @@ def seconds_of(run: StoredRun) -> float:
 def f1_of(row: ResultRow) -> float:
     """F1 of an answer."""
     return float(row.metrics.get("f1") or 0.0)
-
-
-def f1_difference(run: StoredRun, other: StoredRun) -> str:
-    """Mean difference of F1, paired, in points."""
-    theirs = {(row.id, row.seed): f1_of(row) for row in other.rows}
-    each = np.array([f1_of(row) - theirs[row.id, row.seed] for row in run.rows])
-    low, high = percentiles(bootstrap_means(each, np.arange(len(each))))
-    return f"{100 * each.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def by_kind(runs: list[StoredRun]) -> list[str]:

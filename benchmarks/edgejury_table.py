@@ -64,7 +64,7 @@ from reason.verify.edgejury.config import JuryConfig
 from reason.verify.edgejury.jurors import MIN_JURORS, answer_prompt
 from reason.verify.edgejury.ranking import borda_of, marks_of
 from reason.verify.edgejury.types import ClaimLabel, Opinion, Review, StageCost, Synthesis
-from reporting import made_here, p_value, strategy_blocks, table
+from reporting import difference_cells, made_here, strategy_blocks, table
 from rlot_table import accuracy, mean_of_rows, sampling_cell
 
 JURY = "edgejury"
@@ -314,16 +314,11 @@ def find_variant(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue
     )
 
 
-def difference_cell(run: StoredRun, other: StoredRun | None) -> str:
-    """A run's right answers less another's over the rows of both, in points, with interval and exact p-value."""
-    if other is None or other is run:
-        return ""
-    result = paired(run.rows, other.rows)
-    if result is None:
-        return "no row in common"
-    span = result.bootstrap
-    between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
-    return f"{100 * result.difference:+.1f}{between}, {p_value(result.p)}"
+def less_cells(runs: Sequence[StoredRun], other: StoredRun | None) -> list[str]:
+    """Right answers of runs less another's over the rows of both, in points, with interval and p-values."""
+    pairs = [None if other is None or other is run else paired(run.rows, other.rows) for run in runs]
+    cells = difference_cells(pairs, "no row in common")
+    return ["" if other is None or other is run else cell for run, cell in zip(runs, cells, strict=True)]
 
 
 def paired(mine: Sequence[ResultRow], others: Sequence[ResultRow]) -> PairedComparison | None:
@@ -919,7 +914,7 @@ def exits_table(pairs: Sequence[tuple[str, TranscribedRun, TranscribedRun]]) -> 
                 *(name, str(len(both)), f"{100 * len(left) / len(both):.1f}"),
                 *(f"{100 * np.mean([pair[i].value for pair in left]):.1f}" if left else "" for i in (0, 1)),
                 *(_amount(values, *percentiles(bootstrap_means(values, groups))) for values in saved),
-                difference_cell(leaving.run, staying.run),
+                *less_cells([leaving.run], staying.run),
             ]
         )
     return table(head, rows)
@@ -1048,19 +1043,25 @@ def right_table(jury: Jury) -> str:
         *("less self-consistency at equal calls", "less self-consistency at its tokens [95 %]", f"less {COMPLETE}"),
     )
     sampled = [run for _, run in jury.sampled]
+    runs = [run for _, run in jury.methods]
+    others = (
+        None if best is None else best[1],
+        None if vote is None else vote.run,
+        None if calls is None else calls[1],
+        None if full is None else full.run,
+    )
+    differences = zip(*(less_cells(runs, other) for other in others), strict=True)
     rows = []
-    for name, run in jury.methods:
+    for (name, run), (less_best, less_vote, less_calls, less_full) in zip(jury.methods, differences, strict=True):
         single = best is not None and run is best[1]
         rows.append(
             [
                 f"{name} (the best single model)" if single else name,
                 rows_cell(run),
                 accuracy(run),
-                difference_cell(run, None if best is None else best[1]),
-                difference_cell(run, None if vote is None else vote.run),
-                difference_cell(run, None if calls is None else calls[1]),
+                *(less_best, less_vote, less_calls),
                 "" if run in sampled else sampling_cell(run, sampled),
-                difference_cell(run, None if full is None else full.run),
+                less_full,
             ]
         )
     return table(head, rows)
@@ -1116,7 +1117,7 @@ def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[StoredR
         rows.append(
             [
                 f"{short(plan.models['main'])}, {name}",
-                *(rows_cell(run), accuracy(run), difference_cell(run, chain), difference_cell(run, vote)),
+                *(rows_cell(run), accuracy(run), *less_cells([run], chain), *less_cells([run], vote)),
                 *(f"{mean_of_rows(run, key):,.0f}" for key in ("completion_tokens", "prompt_tokens")),
                 *(f"{mean_of_rows(run, 'model_calls'):.1f}", no_answer(run)),
                 *([""] * len(PATHS) if paths is None else paths[: len(PATHS)]),

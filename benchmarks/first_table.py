@@ -21,11 +21,13 @@ from reason.cli.render.eval_view import SweepView
 from reason.core.settings import load_settings
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import STORE, read_manifest
-from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at
+from reason.evals.statistics.equal_tokens import MIN_VOTES, TokenCurve, accuracy_at
+from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of, summarize
 from reason.evals.sweep import PlannedRun, Sweep, SweepDataset, SweepModels, SweepStrategy, plan_sweep, run_sweep
 from reason.evals.task import open_task, with_absolute_path
+from reporting import p_value, paired_points
 
 SAMPLES = [16, 8, 4, 2, 1]
 
@@ -79,15 +81,16 @@ def table(jobs: Sequence[PlannedRun], made: Sequence[list[ResultRow]]) -> str:
             "| method | accuracy % | 95% interval | less `cot`, points (95%) | tokens/item | paid here | unread % |",
             "| --- | ---: | --- | --- | ---: | ---: | ---: |",
         ]
+        against_cot = {job.plan.digest: compare_paired(outcomes_of(rows), outcomes_of(cot[1])) for job, rows in votes}
+        adjusted = dict(zip(against_cot, holm([d.p for d in against_cot.values()]), strict=True))
         for job, rows in (cot, *votes):
             s = summarize(rows)
             ends = s.accuracy.interval
             shown = "n/e" if ends is None else f"{per_cent(ends.low)} - {per_cent(ends.high)} ({ends.method})"
             against = "-"
             if job is not cot[0]:
-                d = compare_paired(outcomes_of(rows), outcomes_of(cot[1]))
-                span = "" if d.t is None else f" ({100 * d.t.low:+.1f} to {100 * d.t.high:+.1f}, p = {d.p:.2f})"
-                against = f"{100 * d.difference:+.1f}{span}"
+                d = against_cot[job.plan.digest]
+                against = f"{paired_points(d)}, {p_value(d.p)}, {p_value(adjusted[job.plan.digest])} (Holm)"
             method = (
                 "`cot`, greedy" if job.plan.strategy == "cot" else f"`self-consistency`, n = {job.plan.parameters['n']}"
             )
@@ -95,7 +98,7 @@ def table(jobs: Sequence[PlannedRun], made: Sequence[list[ResultRow]]) -> str:
                 f"| {method} | {per_cent(s.accuracy.value)} | {shown} | {against} | {s.cost.tokens:,.0f} | "
                 f"{s.cost.paid_tokens / s.rows:,.0f} | {per_cent(s.unparsed)} |"
             )
-        lines += ["", *equal_tokens(votes, cot[1]), ""]
+        lines += ["", *equal_tokens([v for v in votes if v[0].plan.parameters["n"] >= MIN_VOTES], cot[1]), ""]
     return "\n".join(lines)
 
 

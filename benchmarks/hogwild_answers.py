@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from reason.evals.run_directory import SolutionNotes, StoredRun, load_run, read_solution_notes, run_store_path
-from reporting import processor
-from rlot_table import accuracy, difference
+from reporting import difference_cells, processor
+from rlot_table import accuracy, compared_runs
 
 DRAWS = 10_000
 
@@ -87,7 +87,8 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     first = row_values(runs[0], notes[0])
-    for run, noted in zip(runs, notes, strict=True):
+    less = difference_cells([compared_runs(run, runs[0]) for run in runs])
+    for run, noted, difference in zip(runs, notes, less, strict=True):
         mine = row_values(run, noted)
         single = run is runs[0]
         lines.append(
@@ -97,7 +98,7 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
                     "" if single else str(run.manifest.plan.parameters["layout"]),
                     str(run.manifest.plan.parameters["workers"]),
                     accuracy(run),
-                    "" if single else difference(run, runs[0]),
+                    difference,
                     mean(mine["passes"]),
                     "" if single else difference_of(mine["passes"], first["passes"]),
                     mean(mine["tokens"]),

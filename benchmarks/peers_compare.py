@@ -54,11 +54,12 @@ from reason.evals.datasets.items import Item, MathGold
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import compare_with_gold, is_same
 from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at, difference_at, shared_tokens
+from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare_paired
 from reason.reasoning.answers.equivalence import Equivalence
 from reason.reasoning.answers.extraction import extract_answer
-from reporting import made_here, share, table
+from reporting import made_here, paired_points, share, short_p, table
 from sidecar_backend import Pace
 from sidecar_servers import PEERS, QUESTION, Backend, Process, Server, ServerFailed, fetch, free_port, start_all
 
@@ -377,18 +378,31 @@ async def read_cell(directory: Path, cell: Cell, items: Sequence[Item], same: Eq
 
 
 def accuracy_table(measured: Measured) -> str:
-    """A row for each cell; a peer's is compared, question by question, with ours of the same method and size."""
+    """A row for each cell; a peer's is compared, question by question, with ours of the same method and size.
+
+    The p-values of all comparisons are also given as adjusted together by Holm's method.
+    """
     head = ["method", "by", "its name for it", "size", "accuracy % [95 %]", "generated tokens a question"]
-    head += ["prompt tokens", "calls", "median s", "failed", "less ours, points [95 %]", "won, lost", "p"]
+    head += ["prompt tokens", "calls", "median s", "failed", "less ours, points [95 %]", "won, lost", "p", "p (Holm)"]
     lines = []
+    against = {
+        cell: compare_paired(_outcomes(rows), _outcomes(ours))
+        for cell, rows in measured.items()
+        if cell.peer != OURS and (ours := measured.get(beside(cell))) is not None
+    }
+    adjusted = dict(zip(against, holm([result.p for result in against.values()]), strict=True))
     for cell, rows in measured.items():
-        ours = measured.get(beside(cell)) if cell.peer != OURS else None
         line = [cell.method, cell.peer, peer_named(cell.peer).offers[cell.method], str(cell.size)]
         line += [share([float(row.right) for row in rows])]
         line += [f"{np.mean([row.tokens for row in rows]):,.0f}", f"{np.mean([row.prompt for row in rows]):,.0f}"]
         line += [f"{np.mean([row.calls for row in rows]):.1f}", f"{np.median([row.seconds for row in rows]):.1f}"]
         line += [str(sum(row.failed for row in rows))]
-        lines.append(line + (["", "", ""] if ours is None else list(_against(rows, ours))))
+        if (result := against.get(cell)) is None:
+            line += [""] * 4
+        else:
+            line += [paired_points(result), f"{result.wins}, {result.losses}"]
+            line += [short_p(result.p), short_p(adjusted[cell])]
+        lines.append(line)
     return table(head, lines)
 
 
@@ -396,13 +410,6 @@ def beside(cell: Cell) -> Cell:
     """The cell of ours that a peer's is compared with: the same method, or `mcts` where we have no other tree."""
     ours = next(peer for peer in ALL if peer.name == OURS)
     return Cell(OURS, cell.method if cell.method in ours.offers else "mcts", cell.size)
-
-
-def _against(rows: Sequence[Row], ours: Sequence[Row]) -> tuple[str, str, str]:
-    result = compare_paired(_outcomes(rows), _outcomes(ours))
-    span = result.bootstrap
-    between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
-    return f"{100 * result.difference:+.1f} [{between}]", f"{result.wins}, {result.losses}", f"{result.p:.2f}"
 
 
 def _outcomes(rows: Sequence[Row]) -> Outcomes:

@@ -22,6 +22,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.evals.run_directory import STORE, StoredRun, load_run
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
+from reporting import p_value, paired_points
 
 RESAMPLES = 10_000
 
@@ -42,11 +43,6 @@ def main() -> int:
     saved = 1 - spent[:, 1].sum() / spent[:, 0].sum()
     keys = {r.key for r in shared}
     result = compare_paired(outcomes_of(shared), outcomes_of([r for r in fixed.rows if r.key in keys]))
-    span = (
-        "not estimable"
-        if result.bootstrap is None
-        else f"{100 * result.bootstrap.low:.1f}, {100 * result.bootstrap.high:.1f}"
-    )
     calls, cut, cut_tokens, stored = asyncio.run(replies_of(race))
     plan = race.manifest.plan
     print(
@@ -60,8 +56,8 @@ def main() -> int:
         f"Saved: {100 * saved:.1f} % of the tokens (95 % interval over questions {100 * low:.1f} to {100 * high:.1f})."
     )
     print(
-        f"Accuracy of the race less all samples: {100 * result.difference:+.1f} points [{span}], {result.wins} won, "
-        f"{result.losses} lost, exact p = {result.p:.2f}."
+        f"Accuracy of the race less all samples: {paired_points(result)} points, {result.wins} won, "
+        f"{result.losses} lost, {result.test}: {p_value(result.p)}."
     )
     print(
         f"{calls} samples were begun, {cut} of them cancelled after {cut_tokens / max(cut, 1):.0f} tokens on average. "

@@ -28,11 +28,11 @@ from reason.core.errors import UserError
 from reason.core.events import Event, StrategyNote
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.run_directory import STORE, StoredRun, load_run
-from reason.evals.statistics.equal_tokens import InterpolatedAccuracy, TokenCurve, difference_at
+from reason.evals.statistics.equal_tokens import MIN_VOTES, InterpolatedAccuracy, TokenCurve, difference_at
 from reason.evals.statistics.outcomes import number_groups
-from reason.evals.statistics.paired import compare_paired
+from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.evals.summary import mean_of, outcomes_of
-from reporting import made_here, strategy_blocks
+from reporting import difference_cells, made_here, strategy_blocks
 
 POLICIES = ("learned", "fixed", "llm", "random", "prm-greedy")
 """The policies of `rlot`, in the order of the tables."""
@@ -181,7 +181,8 @@ def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
         mine = sorted(((r, c) for r, c in runs if model_of(r) == model), key=lambda pair: order_of(pair[0]))
         learned = next((r for r, _ in mine if policy_of(r) == "learned"), None)
         sampled = [r for r, _ in mine if r.manifest.plan.strategy == "self-consistency"]
-        for run, noted in mine:
+        less = difference_cells([compared_runs(learned, run) for run, _ in mine], UNKNOWN)
+        for (run, noted), difference in zip(mine, less, strict=True):
             cells = [
                 model.rpartition("/")[2],
                 method_of(run),
@@ -191,7 +192,7 @@ def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
                 f"{mean_of_rows(run, 'model_calls'):,.1f}",
                 f"{np.mean(noted.lengths):.2f}" if noted.lengths else UNKNOWN,
                 f"{100 * noted.missing / noted.expected:.1f}" if noted.expected else UNKNOWN,
-                UNKNOWN if learned is None or learned is run else difference(learned, run),
+                difference,
                 UNKNOWN if run in sampled else sampling_cell(run, sampled),
             ]
             lines.append("| " + " | ".join(cells) + " |")
@@ -254,15 +255,14 @@ def mean_of_rows(run: StoredRun, name: str) -> float:
     return float(np.mean([getattr(row.ledger, name) for row in run.rows]))
 
 
-def difference(learned: StoredRun, run: StoredRun) -> str:
-    """Paired difference in accuracy, the learned navigator's less another method's, in points."""
+def compared_runs(run: StoredRun | None, other: StoredRun | None) -> PairedComparison | None:
+    """Two runs compared on the questions of both; None if there are none, a run is missing, or both are the same."""
+    if run is None or other is None or run is other:
+        return None
     try:
-        result = compare_paired(outcomes_of(learned.rows), outcomes_of(run.rows))
+        return compare_paired(outcomes_of(run.rows), outcomes_of(other.rows))
     except UserError:  # no question in common
-        return UNKNOWN
-    span = result.bootstrap
-    between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
-    return f"{100 * result.difference:+.1f}{between}"
+        return None
 
 
 def sampling_cell(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
@@ -275,6 +275,7 @@ def sampling_cell(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
 
 def compare_to_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> InterpolatedAccuracy | str:
     """One run next to the curve of others, on the questions that all have; a text states why that cannot be."""
+    sampled = [run for run in sampled if int(str(run.manifest.plan.parameters["n"])) >= MIN_VOTES]
     if not sampled:
         return UNKNOWN
     tables = [by_item(run) for run in (*runs, *sampled)]

@@ -42,8 +42,8 @@ from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, lo
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.summary import latency
 from reason.routers.transcript import Writer
-from reporting import made_here, strategy_blocks
-from rlot_table import accuracy, difference
+from reporting import difference_cells, made_here, strategy_blocks
+from rlot_table import accuracy, compared_runs
 from scipy.optimize import nnls
 
 Spent = tuple[Writer, int, int]
@@ -584,7 +584,8 @@ def dataset_table(name: str, runs: Sequence[NotedRun], *, timed: bool) -> str:
         (run.run.manifest.plan.models["main"] for run in ordered if "small" in run.run.manifest.plan.models), ""
     )
     baselines = [baseline(ordered, kind, large) for kind, _ in BASELINES]
-    for run in ordered:
+    columns = [difference_cells([compared_runs(run.run, base) for run in ordered], UNKNOWN) for base in baselines]
+    for at, run in enumerate(ordered):
         cells = [
             method_of(run.run, large),
             accuracy(run.run),
@@ -592,7 +593,7 @@ def dataset_table(name: str, runs: Sequence[NotedRun], *, timed: bool) -> str:
             tokens_of(run, "large", large),
             tokens_of(run, "small", large),
             *share_cells(run),
-            *(UNKNOWN if base is None or base is run.run else difference(run.run, base) for base in baselines),
+            *(column[at] for column in columns),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,10 +1,12 @@
 """Self-consistency, PPL, PC, RPC and stopping rules on recorded samples: accuracy by number of samples.
 
-    python benchmarks/sampling_efficiency.py --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl > table.md
+    python benchmarks/sampling_efficiency.py --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl --docs docs > table.md
 
 The pool is made by `sampling_pool.py`; no model runs. k of the recorded samples are drawn without replacement under 20
 seeds, the same positions for every question, as the authors of RPC do. Intervals: percentiles of a bootstrap over
-questions of the mean over seeds. Tied answers share credit. Simulated pools of 128 samples follow, with known truth.
+questions of the mean over seeds; comparisons: sign flips by questions, adjusted within a table and written to
+`docs/results/comparisons/sampling_efficiency.json`. Tied answers share credit. Simulated pools of 128 samples follow,
+with known truth.
 """
 
 from __future__ import annotations
@@ -15,18 +17,22 @@ import json
 import os
 import platform
 import random
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reason.evals.statistics.outcomes import Outcomes
+from reason.evals.statistics.paired import compare_paired
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, NoStop, StoppingRule, Tally
 from reason.reasoning.voting.path_votes import Method, vote
 from reason.reasoning.voting.path_votes import Path as SampledPath
+from reporting import Comparison, compared, comparisons_table, write_comparisons
 
 SEEDS = 20
 RESAMPLES = 10_000
@@ -150,6 +156,28 @@ def accuracy_table(
     return lines, credit
 
 
+def credit_outcomes(credit: np.ndarray) -> Outcomes:
+    """Mean credit of each question as outcomes."""
+    return Outcomes(tuple(map(str, range(len(credit)))), np.arange(len(credit)), credit[:, None])
+
+
+def rpc_against_sc(by_name: dict[str, dict[Method, dict[int, np.ndarray]]]) -> list[Comparison]:
+    """RPC with self-consistency at every number of samples of every dataset, as one table."""
+    return compared(
+        [
+            (
+                f"sampling-efficiency/rpc-vs-sc-{name}-{k}",
+                f"RPC, {name}, k = {k}",
+                "self-consistency",
+                compare_paired(credit_outcomes(credit["rpc"][k]), credit_outcomes(credit["sc"][k])),
+            )
+            for name, credit in by_name.items()
+            for k in credit["rpc"]
+            if k > 1
+        ]
+    )
+
+
 def samples_needed(credit: dict[Method, dict[int, np.ndarray]], sizes: Sequence[int]) -> str:
     """At how many samples RPC is as good as self-consistency at its best, with a bootstrap over questions."""
     sc = np.stack([credit["sc"][k] for k in sizes])
@@ -167,12 +195,12 @@ def samples_needed(credit: dict[Method, dict[int, np.ndarray]], sizes: Sequence[
     never = np.mean([n is None for _, n in again])
     reported = "does not reach it" if needed is None else f"reaches it at k = {needed}"
     return (
-        f"SC is best at k = {at}; RPC {reported}. Over 2,000 resamples of the questions it needs at most half of SC's "
+        f"SC peaks at k = {at}; RPC {reported}. Over 2,000 resamples of the questions it needs at most half of SC's "
         f"samples in {100 * half:.0f} % and does not reach SC's best in {100 * never:.0f} %."
     )
 
 
-def stopping_table(pools: Sequence[Pool]) -> list[str]:
+def stopping_table(pools: Sequence[Pool]) -> tuple[list[str], list[Comparison]]:
     """Each rule in rounds and in a race: accuracy, samples, tokens, and what it loses against all 16."""
     results: dict[str, dict[str, list[Any]]] = {}
     for order in orders(len(pools[0].labels)):
@@ -208,7 +236,19 @@ def stopping_table(pools: Sequence[Pool]) -> list[str]:
             f"| {name} | {span(one['credit'])} | {lost} | {one['samples'].mean():.1f} | {one['tokens'].mean():,.0f} | "
             f"{100 * saved:.1f} [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}] |"
         )
-    return lines
+    pairs = compared(
+        [
+            (
+                f"sampling-efficiency/{re.sub(r'[^a-z0-9.]+', '-', name)}-vs-fixed",
+                name.replace(" | ", ", "),
+                "all 16",
+                compare_paired(credit_outcomes(one["credit"]), credit_outcomes(fixed["credit"])),
+            )
+            for name, one in means.items()
+            if name.endswith("rounds") and not name.startswith("fixed")  # the votes of a race are those of rounds
+        ]
+    )
+    return lines, pairs
 
 
 def saved_interval(tokens: np.ndarray, fixed: np.ndarray) -> tuple[float, float]:
@@ -239,9 +279,13 @@ def in_rounds(pool: Pool, order: Sequence[int], rule: StoppingRule) -> list[int]
 
 
 def in_a_race(pool: Pool, order: Sequence[int], rule: StoppingRule, width: int) -> tuple[list[int], int]:
-    """The samples that finish in a race, a token a step each; and all tokens, of those that are cancelled too."""
+    """The samples that count in a race, a token a step each; and all tokens, of those that are cancelled too.
+
+    Samples count in the order in which they were started, as in `reason.reasoning.sampling`.
+    """
     free = [0] * width  # when each lane is free
-    waiting, under_way, finished = list(order), list[tuple[int, int, int]](), list[int]()
+    waiting, under_way = list(order), list[tuple[int, int, int]]()
+    finished, counted = set[int](), list[int]()
     while waiting or under_way:
         while waiting and len(under_way) < width:
             begins = free.pop(0)
@@ -250,11 +294,13 @@ def in_a_race(pool: Pool, order: Sequence[int], rule: StoppingRule, width: int) 
         under_way.sort()
         now, _, sample = under_way.pop(0)
         free = sorted([*free, now])
-        finished.append(sample)
-        if rule.should_stop(tally_of(pool, finished)):
-            cut = sum(max(0, now - begins) for _, begins, _ in under_way)
-            return finished, sum(pool.tokens[i] for i in finished) + cut
-    return finished, sum(pool.tokens[i] for i in order)
+        finished.add(sample)
+        while len(counted) < len(order) and order[len(counted)] in finished:
+            counted.append(order[len(counted)])
+            if rule.should_stop(tally_of(pool, counted)):
+                cut = sum(max(0, now - begins) for _, begins, _ in under_way)
+                return counted, sum(pool.tokens[i] for i in finished) + cut
+    return counted, sum(pool.tokens[i] for i in order)
 
 
 # -- simulated pools
@@ -289,25 +335,44 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--simulated", type=int, default=200, help="simulated questions")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="directory that the comparisons are written to")
     args = parser.parse_args()
     setting, *lines = [json.loads(line) for line in args.pool.read_text().splitlines()]
     by_dataset: dict[str, list[Pool]] = {}
     for line in lines:
         pool = Pool(line["class"], line["logprob"], line["tokens"], line["text"], frozenset(line["right"]))
         by_dataset.setdefault(line["dataset"], []).append(pool)
+    path = args.docs / "results" / "comparisons" / "sampling_efficiency.json"
+    comparisons: list[Comparison] = []
+
+    def add(made: list[Comparison]) -> None:
+        """Print the comparisons of a table, and write them with those of the tables before: a run takes minutes."""
+        comparisons.extend(replace(c, seeds=SEEDS) for c in made)
+        write_comparisons(path, comparisons)
+        print(comparisons_table(made) + "\n", flush=True)
+
     sizes = [1, 2, 4, 8, 16, 32]
     both = [pool for pools in by_dataset.values() for pool in pools]
-    together = {"all": both} if len(by_dataset) > 1 else {}
-    for name, pools in {**by_dataset, **together}.items():
+    by_name: dict[str, dict[Method, dict[int, np.ndarray]]] = {}
+    for name, pools in by_dataset.items():
         print(f"### {name}: {len(pools)} questions, {len(pools[0].labels)} recorded samples each\n")
-        rows, credit = accuracy_table(pools, sizes)
-        print("\n".join(rows), "\n\n" + samples_needed(credit, sizes), "\n")
-    print(f"### Stopping rules, {len(both)} questions, majority vote, at most {FIXED} samples\n")
-    print("\n".join(stopping_table(both)), "\n")
+        rows, by_name[name] = accuracy_table(pools, sizes)
+        print("\n".join(rows), "\n\n" + samples_needed(by_name[name], sizes), "\n")
+    print("### RPC less self-consistency, tested\n")
+    add(rpc_against_sc(by_name))
     print(f"### Simulated pools: {args.simulated} questions, 128 samples each\n")
-    sizes = [1, 2, 4, 8, 16, 32, 64, 128]
-    rows, credit = accuracy_table(simulated(args.simulated, 128, 0), sizes)
-    print("\n".join(rows), "\n\n" + samples_needed(credit, sizes), "\n")
+    long = [1, 2, 4, 8, 16, 32, 64, 128]
+    rows, credit = accuracy_table(simulated(args.simulated, 128, 0), long)
+    print("\n".join(rows), "\n\n" + samples_needed(credit, long), "\n")
+    add(rpc_against_sc({"simulated": credit}))
+    print(f"### Stopping rules, {len(both)} questions, majority vote, at most {FIXED} samples\n")
+    rows, stopped = stopping_table(both)
+    print("\n".join(rows), "\n")
+    add(stopped)
+    if len(by_dataset) > 1:
+        print(f"### all: {len(both)} questions, {len(both[0].labels)} recorded samples each\n")
+        rows, credit = accuracy_table(both, sizes)
+        print("\n".join(rows), "\n\n" + samples_needed(credit, sizes), "\n")
     made = setting["setting"]
     print(f"- model: {made['model']}, engine {made['engine']}; sampling {json.dumps(made['sampling'])}")
     print(f"- recorded on {made['machine']}: " + ", ".join(f"{k} {v}" for k, v in made["versions"].items()))

@@ -80,7 +80,7 @@ def record_samples(options: argparse.Namespace) -> None:
         "temperature": options.temperature,
         "width": None,
     }
-    plan = make_plan(task, settings, parameters=sampled, limit=options.limit)
+    plan = make_plan(task, settings, parameters=sampled, limit=options.limit, seeds=(0,))
     with EvalView() as view:
         asyncio.run(
             evaluate(

@@ -26,10 +26,11 @@ import numpy as np
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.evals.run_directory import StoredRun, load_run
+from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
 from reason.reasoning.prompts import steps_instruction
-from reporting import share, strategy_blocks
+from reporting import paired_points, share, short_p, strategy_blocks
 
 SIZES = (2, 4, 8)
 CHAINS = (1, 2, 4, 8)
@@ -112,23 +113,24 @@ async def report(folders: list[Path], store: Path | None) -> str:
         f"{version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}.",
         "",
         "| method | size | tokens a question | scored prefixes a question | accuracy % [95 %] | best-of-N beside it "
-        "| difference in points [95 %] | won, lost | p |",
-        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
+        "| difference in points [95 %] | won, lost | p | p (Holm) |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for run in chains:
         lines.append(
-            f"| best-of-N | {size_of(run)} | {tokens_of(run):,.0f} | {passes_of(run):.1f} | {accuracy(run)} | | | | |"
+            f"| best-of-N | {size_of(run)} | {tokens_of(run):,.0f} | {passes_of(run):.1f} | {accuracy(run)} | | | | | |"
         )
-    for run in searches:
-        enough = [other for other in chains if tokens_of(other) >= tokens_of(run)]
-        beside = enough[0] if enough else chains[-1]
-        result = compare_paired(outcomes_of(run.rows), outcomes_of(beside.rows))
-        span = result.bootstrap
-        between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
+    besides = [next((c for c in chains if tokens_of(c) >= tokens_of(run)), chains[-1]) for run in searches]
+    results = [
+        compare_paired(outcomes_of(run.rows), outcomes_of(beside.rows))
+        for run, beside in zip(searches, besides, strict=True)
+    ]
+    adjusted_ps = holm([result.p for result in results])
+    for run, beside, result, adjusted in zip(searches, besides, results, adjusted_ps, strict=True):
         lines.append(
             f"| {name_of(run)} | {size_of(run)} | {tokens_of(run):,.0f} | {passes_of(run):.1f} | {accuracy(run)} "
-            f"| {size_of(beside)}, {tokens_of(beside):,.0f} tokens | {100 * result.difference:+.1f} [{between}] "
-            f"| {result.wins}, {result.losses} | {result.p:.2f} |"
+            f"| {size_of(beside)}, {tokens_of(beside):,.0f} tokens | {paired_points(result)} "
+            f"| {result.wins}, {result.losses} | {short_p(result.p)} | {short_p(adjusted)} |"
         )
     if store is not None:
         lines += ["", await reuse(store, runs)]

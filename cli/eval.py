@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import math
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..core.settings import Settings
+    from ..evals.calibration import SignalQuality
     from ..evals.plan import DatasetSource, EvalPlan
     from ..evals.results import ResultRow
     from ..evals.task import Task
@@ -163,7 +165,7 @@ class EvalRunOptions:
         typer.Option(
             min=1,
             metavar="K",
-            help="Number of seeds; each item runs once per seed. (default: 1)",
+            help="Number of seeds; each item runs once per seed. (default: 3 where the strategy samples, else 1)",
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -231,7 +233,7 @@ class EvalRunOptions:
 def run(options: EvalRunOptions) -> None:
     """Run every item of a dataset and score the answers. Budget limits apply to each item."""
     from ..core.errors import ReasonError, UserError
-    from .render.eval_tables import say_data
+    from .render.eval_tables import say_data, say_default_seeds
     from .render.eval_view import EvalView
 
     settings = _settings(options)
@@ -241,6 +243,8 @@ def run(options: EvalRunOptions) -> None:
         raise UserError("--shard cannot be combined with --executor ray", hint="leave out --shard")
     prepared = _prepare(options, settings)
     say_data(prepared.task.info)
+    if options.dataset is not None and options.seeds is None and len(prepared.plan.seeds) > 1:
+        say_default_seeds(len(list(prepared.task.items)[: prepared.plan.limit]), len(prepared.plan.seeds))
     if prepared.plan.parameters.get("temperature") == 0 and len(prepared.plan.seeds) > 1:
         say("temperature is 0, so every seed gives the same answer", label="note", style="cyan")
     resume = shlex.join(
@@ -340,8 +344,9 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     )
     task = open_task(source)
     first_seed = options.seed or 0
-    seeds = range(first_seed, first_seed + (options.seeds or 1))
+    seeds = None if options.seeds is None else range(options.seeds)
     plan = make_plan(task, settings, parameters=parameters, limit=data.limit, seeds=seeds)
+    plan = plan.model_copy(update={"seeds": tuple(first_seed + seed for seed in plan.seeds)})
     name = run_directory_name(plan)
     if shard is not None:
         name += f"-shard-{shard[0] + 1}-of-{shard[1]}"
@@ -462,7 +467,7 @@ def sweep(options: SweepOptions) -> None:
     from ..evals.summary import summarize
     from ..evals.sweep import SweepModels, plan_sweep, read_sweep, run_sweep
     from ..evals.task import open_task, with_absolute_path
-    from .render.eval_tables import print_runs, say_data, say_warnings
+    from .render.eval_tables import print_runs, say_data, say_default_seeds, say_warnings
     from .render.eval_view import SweepView
 
     settings = load_settings(reuse=options.reuse or "store", local=options.engine.local)
@@ -478,6 +483,10 @@ def sweep(options: SweepOptions) -> None:
     jobs = plan_sweep(definition, settings, directory, lambda source: open_task(with_absolute_path(source)))
     for task in {job.task.info.fingerprint: job.task for job in jobs}.values():
         say_data(task.info)
+    if definition.seeds is None and any(len(job.plan.seeds) > 1 for job in jobs):
+        sampled = max(jobs, key=lambda job: len(job.plan.seeds)).plan.seeds
+        items = sum(len(list(job.task.items)[: job.plan.limit]) for job in jobs if len(job.plan.seeds) > 1)
+        say_default_seeds(items, len(sampled))
     command = ["reason", "eval", "sweep", str(options.file), "--resume", "--out", str(directory)]
     for flag, value in (
         ("--model", options.model),
@@ -547,13 +556,14 @@ class CompareOptions:
 def compare(options: CompareOptions) -> None:
     """Compare runs item by item: difference with confidence interval, exact test, detectable difference.
 
-    Runs that differ in more than one setting are refused, with a list of the differences.
+    The p-values of several comparisons are adjusted by Holm's method. Runs that differ in more than one setting are
+    refused, with a list of the differences.
     """
     from pydantic import TypeAdapter
 
     from ..core.errors import UserError
     from ..evals.comparison import compare_runs
-    from ..evals.report.content import PairSection
+    from ..evals.report.content import PairSection, pair_sections
     from ..evals.report.writing import run_folders
     from ..evals.run_directory import load_runs
     from .render.eval_tables import print_comparison
@@ -562,22 +572,12 @@ def compare(options: CompareOptions) -> None:
     if len(runs) < 2:
         raise UserError("a comparison needs two runs, got one", hint="reason eval compare RUN RUN")
     comparisons = [compare_runs(run, runs[0], options.allow_different, force=options.force) for run in runs[1:]]
+    pairs = pair_sections(comparisons)
     if not options.as_json:
-        for comparison in comparisons:
-            print_comparison(comparison)
+        for comparison, pair in zip(comparisons, pairs, strict=True):
+            print_comparison(comparison, pair.p_adjusted if len(pairs) > 1 else None)
             out().print()
         return
-    pairs = [
-        PairSection(
-            a=c.a.label,
-            b=c.b.label,
-            compared=tuple(map(str, c.compared)),
-            besides=tuple(map(str, c.allowed)),
-            score=c.score,
-            metrics=c.by_metric,
-        )
-        for c in comparisons
-    ]
     plain = TypeAdapter(list[PairSection]).dump_python(pairs, mode="json")
     write_line(json.dumps(plain, indent=2, ensure_ascii=False))
 
@@ -716,6 +716,7 @@ class SignalOptions:
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run with self-evaluated samples.")]
     as_json: Json = False
+    store: FileStore = None
 
 
 @eval_app.command()
@@ -723,14 +724,21 @@ class SignalOptions:
 def signal(options: SignalOptions) -> None:
     """Measure a model's self-evaluation of its samples: how well it ranks them, and how to calibrate it.
 
-    RUN is a run of adaptive, or of best-of-n with --set score=self-evaluation.
+    RUN is a run of adaptive, or of best-of-n with --set score=self-evaluation. One of adaptive with --set prune_at=[…]
+    and keep=1 measures it on partial samples, too, which pruning needs.
     """
     from rich.table import Table
 
     from ..evals.calibration import measure_self_evaluation
-    from ..evals.run_directory import load_run
+    from ..evals.run_directory import load_run, read_solution_notes, run_store_path
 
-    measured = asyncio.run(measure_self_evaluation(load_run(options.run)))
+    async def measure() -> SignalQuality:
+        run = load_run(options.run)
+        is_partial = bool(run.manifest.plan.parameters.get("prune_at"))
+        notes = await read_solution_notes(run.rows, run_store_path(run, options.store)) if is_partial else None
+        return await measure_self_evaluation(run, notes)
+
+    measured = asyncio.run(measure())
     if options.as_json:
         write_line(json.dumps(dataclasses.asdict(measured), indent=2))
     else:
@@ -748,6 +756,12 @@ def signal(options: SignalOptions) -> None:
             "Brier score": f"{measured.brier[0]:.4f} plain, {measured.brier[1]:.4f} calibrated (in sample)",
             "calibration": f"q = sigmoid({measured.alpha:.4f} + {measured.beta:.4f} v)",
         }
+        for checkpoint in measured.checkpoints:
+            ends = checkpoint.within_interval
+            interval = "" if ends is None else f" [{ends.low:.3f}, {ends.high:.3f}]"
+            rows[f"AUROC at {checkpoint.at} tokens"] = (
+                f"{number(checkpoint.within)}{interval}, {checkpoint.within_pairs} pairs"
+            )
         table = Table(box=None, pad_edge=False, show_header=False)
         for name, value in rows.items():
             table.add_row(name, value)
@@ -758,7 +772,9 @@ def signal(options: SignalOptions) -> None:
             label="warning",
             style="yellow",
         )
-    say(f"use it with --set alpha={measured.alpha:.4g} --set beta={measured.beta:.4g}")
+    auroc = measured.pruning_auroc
+    pruning = "" if auroc is None else f" --set auroc={math.floor(1000 * auroc) / 1000:g}"
+    say(f"use it with --set alpha={measured.alpha:.4g} --set beta={measured.beta:.4g}{pruning}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Generates the tables of the docs from the code: strategies and backends, stability labels, fields of OpenAI's API.
+"""Generates the tables of the docs: strategies and backends, stability labels, fields of OpenAI's API, recorded claims.
 
 python docs/tables.py            writes the tables
 python docs/tables.py --check    exits with status 1 if a table is outdated
@@ -6,6 +6,7 @@ python docs/tables.py --check    exits with status 1 if a table is outdated
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -61,8 +62,31 @@ def _shown(name: str) -> str:
     return name if " " in name else f"`{name}`"
 
 
+def recorded_claims() -> str:
+    """A row for each recorded comparison that README or a page of the docs claims something of."""
+    pages_of: dict[str, list[str]] = {}
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for name in dict.fromkeys(re.findall(r"<!--\s+claim:\s+(\S+/\S+)\s+-->", page.read_text(encoding="utf-8"))):
+            pages_of.setdefault(name, []).append(page.relative_to(ROOT).as_posix())
+    rows = ["| id | claim | page | script | n | test | p (Holm) | status |", "| --- " * 8 + "|"]
+    for path in sorted((ROOT / "docs" / "results" / "comparisons").glob("*.json")):
+        script = f"benchmarks/{path.stem}.py".replace("/recorded_", "/recorded/")
+        for c in json.loads(path.read_text(encoding="utf-8")):
+            if c["id"] not in pages_of:
+                continue
+            p = "< 0.001" if c["p_adjusted"] < 0.001 else f"{c['p_adjusted']:.3f}"
+            ends = "" if c["low"] is None else f" [{100 * c['low']:+.1f}, {100 * c['high']:+.1f}]"
+            relation = "not much worse" if c["test"].startswith("non-inferiority") else "better"
+            difference = f"{100 * c['difference']:+.1f} points{ends}"
+            claim = f"{c['a']} is {relation} than {c['b']} ({c['metric']}): {difference}"
+            cells = (c["id"], claim, ", ".join(pages_of[c["id"]]), script, f"{c['n']:,}", c["test"], p, c["status"])
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 PAGES = {
     "README.md": {"strategies": strategies, "backends": backends},
+    "docs/claims.md": {"recorded-claims": recorded_claims},
     "docs/stability.md": {"stability": stability},
     "docs/openai-api.md": {
         "chat-fields": lambda: field_table(CHAT),

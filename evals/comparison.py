@@ -1,8 +1,9 @@
 """Comparison of runs: whether two runs can be compared, what differs, and by how much their scores differ.
 
 A difference in accuracy is evidence about a method only if nothing else differs. By default two runs may differ in one
-thing: the strategy, with the parameters that only one of the two has; or a single setting (a parameter, a model with
-its identity, a budget, the seeds). Further differences are refused unless they are allowed by name.
+thing: the strategy, with the parameters that only one of the two has, and with the seeds if one of the two has a single
+one; or a single setting (a parameter, a model with its identity, a budget, the seeds). Further differences are refused
+unless they are allowed by name.
 
 A greedy run next to sampled runs of the same method shows what sampling could add, and how certain the greedy answer
 is.
@@ -133,6 +134,9 @@ def split_differences(
 
     def goes_with(name: str) -> bool:
         """Whether a difference is part of the one thing compared."""
+        if name == "seeds":  # a strategy that does not sample needs one seed only
+            lists = [side.get(name) for side in (left, right)]
+            return "strategy" in names and any(isinstance(seeds, list) and len(seeds) == 1 for seeds in lists)
         if "strategy" in names:
             own = name.startswith("parameters.") and (name not in left or name not in right)
             return name == "strategy" or own

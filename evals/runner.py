@@ -203,18 +203,33 @@ DEFAULT_CONCURRENCY = 16
 """Default number of items in flight: enough to fill the embedded engine's batch."""
 
 
+DEFAULT_SEEDS = 3
+"""Seeds of a strategy that samples, where none are named: one seed says nothing of what another would give."""
+_GREEDY = ("cot", "logprob", "rlot")
+"""Strategies that do not sample unless a temperature is named; `rlot` also does for several votes."""
+
+
+def default_seeds(strategy: str, parameters: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seeds of an evaluation where none are named: one for a strategy that does not sample, else three."""
+    temperature = parameters.get("temperature")
+    is_greedy = strategy in _GREEDY and parameters.get("n_votes", 1) == 1
+    samples = temperature != 0 and (temperature is not None or not is_greedy)
+    return tuple(range(DEFAULT_SEEDS if samples else 1))
+
+
 def make_plan(
     task: Task,
     settings: Settings,
     *,
     parameters: Mapping[str, Any] | None = None,
     limit: int | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
 ) -> EvalPlan:
     """A plan from settings and a task.
 
     Args:
         parameters: Parameters of the strategy that differ from the settings.
+        seeds: Its seeds; None is those of `default_seeds`.
 
     Raises:
         UserError: A parameter is not allowed, the calibration map is for another strategy, or there is no item.
@@ -222,10 +237,12 @@ def make_plan(
     """
     if not task.items:
         raise UserError(f"the dataset {task.info.name} is empty")
-    if len(set(seeds)) < len(seeds):
-        raise UserError("a seed is named twice")
     chosen = {**settings.strategies.get(settings.strategy, {}), **(parameters or {})}
     _, complete = create_strategy(settings.strategy, chosen)
+    if seeds is None:
+        seeds = default_seeds(settings.strategy, complete)
+    if len(set(seeds)) < len(seeds):
+        raise UserError("a seed is named twice")
     return EvalPlan(
         dataset=task.info,
         limit=limit,

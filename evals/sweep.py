@@ -110,7 +110,7 @@ class Sweep(Frozen):
         budget: Limits of each item; several give every run under each. Empty is the settings' budget.
         effort: How much the models think; several give every run with each. Empty is the settings'.
         thinking_tokens: Limits of each thought; several give every run with each. Empty is the settings'.
-        seeds: Seeds of every run.
+        seeds: Seeds of every run; None is those of `default_seeds`.
         context: Where strategies that look things up do so. Empty is the settings'.
     """
 
@@ -120,7 +120,7 @@ class Sweep(Frozen):
     budget: list[Budget] = Field(default_factory=list)
     effort: list[RequestedEffort] = Field(default_factory=list)
     thinking_tokens: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
-    seeds: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [0])
+    seeds: Annotated[list[int], Field(min_length=1)] | None = None
     context: list[str] = Field(default_factory=list)
 
 
@@ -214,8 +214,11 @@ def expand_sweep(sweep: Sweep) -> list[SweepRun]:
     return sorted(runs, key=lambda r: (models_at.get(str(r.models), 0), -_samples(r), order[id(r)]))
 
 
-def plan_run(run: SweepRun, task: Task, settings: Settings, seeds: list[int]) -> EvalPlan:
+def plan_run(run: SweepRun, task: Task, settings: Settings, seeds: Sequence[int] | None) -> EvalPlan:
     """The plan of one run.
+
+    Args:
+        seeds: Its seeds; None is those of `default_seeds`.
 
     Raises:
         UserError: A strategy or parameter does not exist, or a value is not allowed.

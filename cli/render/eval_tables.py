@@ -9,7 +9,6 @@ from rich.text import Text
 
 from ...evals.comparison import RunComparison
 from ...evals.plan import DatasetInfo
-from ...evals.run_directory import StoredRun
 from ...evals.statistics.intervals import Interval
 from ...evals.summary import EvalSummary, MeanScore, tokens_text
 from .console import out, say
@@ -20,6 +19,16 @@ def say_data(use: DatasetInfo) -> None:
     say(f"{use.name}: licence {use.licence or 'not stated'}", label="data", style="cyan")
     if use.warning:
         say(use.warning, label="warning", style="yellow")
+
+
+def say_default_seeds(items: int, seeds: int) -> None:
+    """Print what running several seeds costs, where the user named none."""
+    say(
+        f"{items:,} items, {seeds} seeds each as the strategy samples: {items * seeds:,} runs, {seeds} times the cost "
+        "of one seed (--seeds 1; in a sweep seeds = [0])",
+        label="plan",
+        style="cyan",
+    )
 
 
 def say_warnings(label: str, summary: EvalSummary) -> None:
@@ -130,8 +139,12 @@ def print_details(summary: EvalSummary) -> None:
         )
 
 
-def print_comparison(comparison: RunComparison) -> None:
-    """Print the comparison of two runs."""
+def print_comparison(comparison: RunComparison, p_adjusted: float | None = None) -> None:
+    """Print the comparison of two runs.
+
+    Args:
+        p_adjusted: The p-value corrected for the other comparisons with the same baseline; None if there is no other.
+    """
     console = out()
     a, b, p = comparison.a.label, comparison.b.label, comparison.score
     console.print(Text.assemble((a, "bold"), " minus ", (b, "bold"), f", on {p.items} items"))
@@ -141,21 +154,21 @@ def print_comparison(comparison: RunComparison) -> None:
     if comparison.missing:
         console.print(Text(f"  {comparison.missing} rows are in only one of the runs and are ignored", "yellow"))
     table = Table.grid(padding=(0, 2))
-    table.add_row("difference", f"{100 * p.difference:+.2f} points")
-    table.add_row(
-        "95% interval", f"{interval(p.t, signed=True)} (t)   {interval(p.bootstrap, signed=True)} (bootstrap)"
-    )
+    table.add_row("difference", f"{100 * p.difference:+.2f} points, {p.status(p_adjusted)}")
+    method = "" if p.interval is None else f" ({p.interval.method})"
+    table.add_row("95% interval", interval(p.interval, signed=True) + method)
     table.add_row(
         "wins / losses", f"{p.wins} / {p.losses}   both right {p.both}, both wrong {p.neither}, other {p.other}"
     )
-    exact = "McNemar, exact" if _one_seed(comparison.a) and _one_seed(comparison.b) else "sign test, exact"
-    table.add_row(exact, f"p = {p.p:.4f}")
+    table.add_row(p.test, f"p = {p.p:.4f}")
+    if p_adjusted is not None:
+        table.add_row("p (Holm)", f"p = {p_adjusted:.4f}")
     detectable = "not estimable" if p.detectable is None else f"{100 * p.detectable:.2f} points"
     table.add_row("detectable difference", f"{detectable} (80% power)")
     if p.items_needed is not None:
         table.add_row("items needed to detect it", f"{p.items_needed:,}")
     for name, other in comparison.by_metric.items():
-        table.add_row(name, f"{100 * other.difference:+.2f} points {interval(other.t, signed=True)}")
+        table.add_row(name, f"{100 * other.difference:+.2f} points {interval(other.interval, signed=True)}")
     console.print(table)
 
 
@@ -169,7 +182,3 @@ def interval(ends: Interval | None, *, signed: bool = False) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _one_seed(run: StoredRun) -> bool:
-    return len(run.manifest.plan.seeds) == 1

@@ -16,16 +16,17 @@ from ...core.budget import Budget
 from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.version import __version__
-from ..comparison import GreedyComparison, compare_greedy_with_sampled, compare_runs, run_settings
+from ..comparison import GreedyComparison, RunComparison, compare_greedy_with_sampled, compare_runs, run_settings
 from ..plan import IN_SAMPLE_WARNING, DatasetInfo, EvalPlan
 from ..results import ResultRow
 from ..run_directory import STORE, StoredRun
 from ..runner import default_label
 from ..statistics.calibration import RiskCoveragePoint, risk_coverage
-from ..statistics.equal_tokens import InterpolatedAccuracy, TokenCurve, accuracy_at, shared_tokens
+from ..statistics.equal_tokens import MIN_VOTES, InterpolatedAccuracy, TokenCurve, accuracy_at, shared_tokens
 from ..statistics.intervals import Interval
+from ..statistics.multiple import holm
 from ..statistics.outcomes import number_groups
-from ..statistics.paired import PairedComparison
+from ..statistics.paired import PairedComparison, Status
 from ..summary import EvalSummary, outcomes_of, summarize
 
 SAMPLING = frozenset({"parameters.temperature", "parameters.top_p", "parameters.top_k", "parameters.min_p"})
@@ -200,6 +201,8 @@ def costs(row: GridRow) -> tuple[str, ...]:
     )
 
 
+VOTES = frozenset({"pc", "ranked-vote", "rpc", "self-consistency", "universal-self-consistency", "weighted-vote"})
+"""Strategies whose samples vote."""
 MAX_DISAGREEMENTS = 200
 """Maximum number of items on which runs disagree whose traces a report carries."""
 MAX_PAIRS = 28
@@ -245,7 +248,9 @@ class PairSection(Frozen):
         compared: The one thing in which they differ.
         besides: What differs besides; a reader must know.
         score: The difference, the first's less the second's.
-        metrics: The same for each other score that both have.
+        p_adjusted: The p-value of `score`, corrected for the other comparisons of the table by Holm's method.
+        status: Whether "the first is better" is shown.
+        metrics: The same as `score` for each other score that both have.
     """
 
     a: str
@@ -253,7 +258,27 @@ class PairSection(Frozen):
     compared: tuple[str, ...]
     besides: tuple[str, ...]
     score: PairedComparison
+    p_adjusted: float
+    status: Status
     metrics: dict[str, PairedComparison] = Field(default_factory=dict)
+
+
+def pair_sections(comparisons: Sequence[RunComparison]) -> list[PairSection]:
+    """The comparisons of one table, with their p-values adjusted together."""
+    adjusted = holm([c.score.p for c in comparisons])
+    return [
+        PairSection(
+            a=c.a.label,
+            b=c.b.label,
+            compared=tuple(map(str, c.compared)),
+            besides=tuple(map(str, c.allowed)),
+            score=c.score,
+            p_adjusted=p,
+            status=c.score.status(p),
+            metrics=c.by_metric,
+        )
+        for c, p in zip(comparisons, adjusted, strict=True)
+    ]
 
 
 class EqualTokensRow(Frozen):
@@ -340,18 +365,7 @@ def build_content(runs: Sequence[StoredRun], title: str) -> ReportContent:
     disagreements: list[Disagreement] = []
     for members in by_data.values():
         same = [run for run, _ in members]
-        for a, b in islice(combinations(same, 2), MAX_PAIRS):
-            result = compare_runs(b, a, force=True)
-            pairs.append(
-                PairSection(
-                    a=b.label,
-                    b=a.label,
-                    compared=tuple(map(str, result.compared)),
-                    besides=tuple(map(str, result.allowed)),
-                    score=result.score,
-                    metrics=result.by_metric,
-                )
-            )
+        pairs += pair_sections([compare_runs(b, a, force=True) for a, b in islice(combinations(same, 2), MAX_PAIRS)])
         curves += _equal_tokens(same, [family for _, family in members])
         greedy += compare_greedy_with_sampled(same)
         disagreements += _disagreements(same)
@@ -420,13 +434,19 @@ def _some(where: Sequence[tuple[str, float]]) -> str:
 
 
 def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[EqualTokensRow]:
-    """Every family's accuracy at the same tokens, over the items that all its runs and all others have."""
+    """Every family's accuracy at the same tokens, over the items that all its runs and all others have.
+
+    Votes of fewer than three samples are no point of a curve: they cannot outvote the first sample.
+    """
     families: dict[str, list[StoredRun]] = {}
     for run, name in zip(runs, names, strict=True):
-        families.setdefault(name, []).append(run)
-    shared = set.intersection(*({r.id for r in run.rows} for run in runs))
+        if not _is_small_vote(run):
+            families.setdefault(name, []).append(run)
+    if len(families) < 2:
+        return []
+    shared = set.intersection(*({r.id for r in run.rows} for members in families.values() for run in members))
     ids = [i for i in dict.fromkeys(r.id for r in runs[0].rows) if i in shared]
-    if len(families) < 2 or not ids:
+    if not ids:
         return []
     curves = [
         TokenCurve(
@@ -448,6 +468,11 @@ def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[Equal
     return [
         EqualTokensRow(dataset=dataset, family=c.name, at=tuple(row)) for c, row in zip(curves, values, strict=True)
     ]
+
+
+def _is_small_vote(run: StoredRun) -> bool:
+    n = run.manifest.plan.parameters.get("n")
+    return run.manifest.plan.strategy in VOTES and isinstance(n, int) and n < MIN_VOTES
 
 
 def _mean_tokens(rows: Sequence[ResultRow], ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -440,16 +440,15 @@ def _pairs(pairs: Sequence[PairSection]) -> str:
     rows = []
     for p in pairs:
         s = p.score
-        clear = s.t is not None and (s.t.low > 0 or s.t.high < 0)
         besides = f'<br><span class="small besides">besides {text("; ".join(p.besides))}</span>' if p.besides else ""
         detectable = percent(s.detectable, NOT_ESTIMABLE)
         rows.append(
             f"<tr><td>{text(p.a)} <span class='soft'>less</span> {text(p.b)}{besides}</td>"
-            f'<td class="num{" best" if clear else ""}">{100 * s.difference:+.1f}</td>'
-            f'<td class="num">{interval(s.t, signed=True)}</td>'
-            f'<td class="num">{interval(s.bootstrap, signed=True)}</td>'
+            f'<td class="num{"" if p.status == "not shown" else " best"}">{100 * s.difference:+.1f}</td>'
+            f'<td class="num">{interval(s.interval, signed=True)}</td>'
             f'<td class="num">{s.wins} / {s.losses}</td><td class="num">{s.both} / {s.neither}</td>'
-            f'<td class="num">{p_value(s.p)}</td><td class="num">{detectable}</td>'
+            f'<td class="num">{p_value(s.p)}</td><td class="num">{p_value(p.p_adjusted)}</td>'
+            f'<td class="num">{detectable}</td>'
             f'<td class="num">{NOTHING if s.items_needed is None else f"{s.items_needed:,}"}</td></tr>'
         )
     return (
@@ -458,18 +457,19 @@ def _pairs(pairs: Sequence[PairSection]) -> str:
             (
                 "difference, points",
                 "mean",
-                "95% (t)",
-                "95% (bootstrap)",
+                "95% interval",
                 "wins / losses",
                 "both right / wrong",
-                "exact p",
+                "p",
+                "p (Holm)",
                 "detectable",
                 "items needed",
             ),
             rows,
         )
-        + '<p class="soft small">Bold where the interval excludes 0; red is what else differs, which may be why. The '
-        "last column is the smallest true difference that this many items would have shown with a chance of 80%.</p>"
+        + '<p class="soft small">Bold where the p-value, corrected for the comparisons of this table, is below 0.05 '
+        "and the interval excludes 0; red is what else differs, which may be why. Detectable is the smallest true "
+        "difference that this many items would have shown with a chance of 80%.</p>"
     )
 
 

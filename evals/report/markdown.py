@@ -30,9 +30,11 @@ def render_markdown(content: ReportContent) -> str:
                 (
                     "difference",
                     "mean",
-                    "95% (t)",
+                    "95% interval",
                     "wins/losses",
-                    "exact p",
+                    "p",
+                    "p (Holm)",
+                    "status",
                     "detectable",
                     "items needed",
                     "other differences",
@@ -41,9 +43,11 @@ def render_markdown(content: ReportContent) -> str:
                     (
                         f"{p.a} minus {p.b}",
                         f"{100 * p.score.difference:+.1f}",
-                        _interval(p.score.t, signed=True),
+                        _interval(p.score.interval, signed=True),
                         f"{p.score.wins}/{p.score.losses}",
-                        "under 0.001" if p.score.p < 0.001 else f"{p.score.p:.3f}",
+                        _p(p.score.p),
+                        _p(p.p_adjusted),
+                        p.status,
                         NOT_ESTIMABLE if p.score.detectable is None else f"{100 * p.score.detectable:.1f}",
                         "-" if p.score.items_needed is None else f"{p.score.items_needed:,}",
                         "; ".join(p.besides) or "-",
@@ -218,6 +222,10 @@ def _greedy(pairs: Sequence[GreedyComparison]) -> list[str]:
     ]
     heads = ("run", "greedy %", "sampled mean %", "right under any seed %", "sampling gap", "fragility")
     return ["", "Greedy beside sampled:", "", *_table(heads, rows)]
+
+
+def _p(value: float) -> str:
+    return "under 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _share(value: float | None, missing: str = "-") -> str:

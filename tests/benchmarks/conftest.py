@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path += [str(BENCHMARKS), str(BENCHMARKS / "peers")]
+sys.path += [str(BENCHMARKS), str(BENCHMARKS / "peers"), str(BENCHMARKS / "recorded")]

@@ -151,8 +151,9 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
         "66.7"
     }
     equal = "less self-consistency at equal calls"
-    assert right["edgejury"][equal] == "+0.0, p = 1.000"
-    assert right["two, one sample"][equal] == "-33.3 [-100.0, +0.0], p = 1.000"
+    assert right["edgejury"][equal].startswith("+0.0 [")
+    assert right["edgejury"][equal].endswith("], p = 1.000, p = 1.000 (Holm)")
+    assert right["two, one sample"][equal].startswith("-33.3 [")
     assert right["two, one sample"]["less edgejury"] == right["two, one sample"][equal]
     assert (right["edgejury"]["less edgejury"], right[VOTE]["less the majority"]) == ("", "")
 
@@ -197,7 +198,7 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert [stages[name]["calls"] for name in ("answer", "review", "chair")] == ["3.00", "3.00", "1.00"]
     several = {row["method"]: row for row in result["truthfulqa:mc1: one model in several roles"]}
     assert several["two, edgejury, n = 2"]["calls"] == "5.0"
-    assert several["two, edgejury, n = 2"]["less the model, one sample"] == "+0.0, p = 1.000"
+    assert re.fullmatch(r"\+0.0 \[.*\], p = 1.000", several["two, edgejury, n = 2"]["less the model, one sample"])
     assert printed.endswith("Everything that was begun is finished.\n")
 
     # what is not there is said, and what is there is compared on the rows of both

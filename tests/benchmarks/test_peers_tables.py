@@ -74,10 +74,10 @@ def test_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
     made = accuracy_table({ours: rows("1100"), theirs: rows("1011", 80), other: rows("1111")})
     assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "4")[4:] == [
         *("75.0 [25, 100]", "80", "10", "2.0", "1.0", "0"),
-        *("+25.0 [-50.0, +100.0]", "2, 1", "1.00"),
+        *("+25.0 [-46.1, +74.7]", "2, 1", "1.000", "1.000"),
     ]
-    assert line_of(made, "beam", "reason", "`beam`", "4")[-3:] == ["", "", ""]
-    assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "8")[-3:] == ["", "", ""]
+    assert line_of(made, "beam", "reason", "`beam`", "4")[-4:] == ["", "", "", ""]
+    assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "8")[-4:] == ["", "", "", ""]
     assert beside(Cell("treequest", "ab-mcts", 4)) == Cell("reason", "mcts", 4)
 
 

@@ -112,7 +112,7 @@ def swept(tmp_path_factory):
     (directory / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), directory / "nav.safetensors")
     plan = (
-        "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 2 9 --reward-model x/y"
+        "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 3 9 --reward-model x/y"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reason.agents.reasoner.load_model", load_model)
@@ -141,7 +141,7 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
     assert list(rows) == [
         "cot",
         "self-consistency, n = 1",
-        "self-consistency, n = 2",
+        "self-consistency, n = 3",
         "self-consistency, n = 9",
         "rlot, learned, nav",
         "rlot, fixed, R-Rf-Ga",
@@ -161,8 +161,9 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
     assert cot["learned less it [95 %]"].split()[0] == f"{at - 25:+.1f}"
     # self-consistency is 25 % right at any number of samples
     beside = "it less self-consistency at its tokens [95 %]"
-    assert fixed[beside].split()[0] == "+75.0"
-    assert rows["self-consistency, n = 2"][beside] == ""
+    assert rows["rlot, llm"][beside].split()[0] == "-25.0"
+    assert fixed[beside] == "costs less than its fewest"  # a curve begins at three samples
+    assert rows["self-consistency, n = 3"][beside] == ""
     assert rows["rlot, prm-greedy"][beside] == "costs more than its largest number of samples"
 
 

@@ -1,10 +1,13 @@
-"""`reason verifiers`: the list, and a verifier's parameters as they are."""
+"""`reason strategies` and `reason verifiers`: the lists, and one with its parameters as they are."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
+import pytest
+from reason.reasoning.strategy import STRATEGIES
 from reason.verify.davinci.config import DavinciConfig
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -37,3 +40,16 @@ def test_unknown_verifier_is_one_line(cli: Cli) -> None:
     status, out, err = cli("verifiers", "show", "davincy")
     assert (status, out) == (2, "")
     assert err == "error: unknown verifier 'davincy' (did you mean 'davinci'?)\n"
+
+
+@pytest.mark.parametrize("name", STRATEGIES.names())
+def test_every_strategy_declares_in_one_sentence_what_its_confidence_means(name: str) -> None:
+    sentence = STRATEGIES.load(name).confidence
+    assert re.fullmatch(r"[A-Z][^.\n]+\.", sentence)
+
+
+def test_show_says_what_a_confidence_means(cli: Cli) -> None:
+    _, out, _ = cli("strategies", "show", "self-consistency")
+    assert "confidence  The answer's share of the votes of all chains." in " ".join(out.split("\n"))
+    shown = json.loads(cli("strategies", "show", "cot", "--json")[1])
+    assert shown["confidence"] == "It has none: a single chain does not say how sure the model is."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
     status, out, err = cli("eval", "compare", "cot", "votes")
     assert status == 0, err
     assert "also differs" not in out
-    assert "sign test, exact" in out
+    assert "sign-flip exact" in out
+    assert "p (Holm)" not in out  # one comparison
+    shutil.copytree("votes", "again")
+    assert cli("eval", "compare", "cot", "votes", "again")[1].count("p (Holm)") == 2
     status, out, err = cli("eval", "compare", "cot", "votes", "--json")
     assert json.loads(out)[0]["score"]["items"] == 8
     assert json.loads(out)[0]["metrics"] == {}
@@ -88,6 +92,7 @@ def test_f1_is_reported_next_to_exact_match(cli, scripted, tmp_path) -> None:
         # "johann goethe" is half of "johann wolfgang von goethe", and two thirds of it with "goethe"
         assert (summary["accuracy"]["value"], summary["metrics"]["f1"]["value"]) == (0, pytest.approx(1 / 3))
         assert summary["metrics"]["f1"]["interval"] is not None
+    assert "2 items, 3 seeds each as the strategy samples: 6 runs, 3 times the cost of one seed" in err
     status, out, err = cli("eval", "compare", "one", "three")
     assert "f1" in out
     status, out, err = cli("eval", "compare", "one", "three", "--json")
@@ -127,6 +132,7 @@ def test_sweep_runs_resumes_and_reports(cli, scripted, sums) -> None:
     model = scripted(adder)
     Path("sweep.toml").write_text(
         f"""
+seeds = [0]
 models = [{{main = "scripted/adder"}}]
 [[dataset]]
 name = "{sums}"
@@ -210,7 +216,7 @@ def test_bad_data_leaves_nothing_behind(cli, scripted, home) -> None:
 
 def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     scripted(adder)
-    command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:])
+    command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:], "--seeds", "1")
     assert cli(*command)[0] == 0
     (directory,) = Path("eval-runs").iterdir()
     assert directory.name.startswith("sums-adder-cot-")
@@ -262,7 +268,7 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(16)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     engine = ("-m", f"local/{tiny_model}", "--weight-format", "fp32", "--threads", "1", "--concurrency", "2")
-    sampling = ("-s", "cot", "--set", "max_tokens=400", "--set", "temperature=1")
+    sampling = ("-s", "cot", "--set", "max_tokens=400", "--set", "temperature=1", "--seeds", "1")
     child = process("eval", str(path), *engine, *sampling, "--out", "run")
     items = Path("run") / "items.jsonl"
     for _ in range(3000):

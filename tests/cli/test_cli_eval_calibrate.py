@@ -113,7 +113,7 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     results = load_calibration_map(Path("map.json"))
     assert results.engines["main"] == model.identity
 
-    status, out, err = cli(*common, "--out", "test", "--seed", "7", "--calibration", "map.json")
+    status, out, err = cli(*common, "--out", "test", "--seed", "7", "--seeds", "1", "--calibration", "map.json")
     assert status == 0, err
     assert "calibrated (" in out
     assert "the calibration map map (platt, sums) was fitted on this dataset" in err
@@ -150,7 +150,7 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
 
 def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> None:
     scripted(adder)
-    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--out", "dev")[0] == 0
+    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
     assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
     Path("reason.toml").write_text('strategy = "self-consistency"\n[calibration]\nself-consistency = "map.json"\n')
     status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--json")
@@ -168,7 +168,7 @@ def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> No
 
 def test_maps_of_other_setups_are_refused_before_any_call(cli, scripted, sums) -> None:
     model = scripted(adder)
-    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--out", "dev")[0] == 0
+    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
     assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
     made = len(model.made)
     status, _, err = cli("ask", "What is 3 + 4?", "-s", "cot", "-m", "adder", "--calibration", "map.json")

@@ -200,7 +200,9 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
     (home / "work" / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("a/one", "b/two", "c/three"):
         jurors[name] = model(ScriptedJuror("So it is.\nAnswer: 1"), name)
-    status, _, err = cli("eval", "own.jsonl", "-s", "edgejury", "-m", "m/main", *THREE[:6], "--out", "run", "--json")
+    status, _, err = cli(
+        "eval", "own.jsonl", "-s", "edgejury", "-m", "m/main", *THREE[:6], "--seeds", "1", "--out", "run", "--json"
+    )
     assert status == 0, err
     manifest = json.loads(Path("run/run.json").read_text())
     assert manifest["plan"]["models"] == {
@@ -210,7 +212,7 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
         "juror-3": "c/three",
     }
     (Path("sweep.toml")).write_text(
-        '[[dataset]]\nname = "own.jsonl"\n'
+        'seeds = [0]\n[[dataset]]\nname = "own.jsonl"\n'
         '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "c/three"]\nchair = "d/chair"\n'
         '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "a/one"]\n'
         '[[strategy]]\nname = "edgejury"\n[[strategy]]\nname = "cot"\n'

@@ -253,6 +253,12 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
     )
 
 
+def test_a_map_records_the_verifiers_and_how_much_the_models_thought() -> None:
+    run = make_run(overconfident(200), verify=("davinci",), effort="high", thinking_tokens=500)
+    result, _ = fit_calibration_map(run, "platt")
+    assert (result.verify, result.effort, result.thinking_tokens) == (("davinci",), "high", 500)
+
+
 def test_a_map_that_worsens_a_score_reports_it() -> None:
     """Confidences that are right as they are: a curve with a knot for each answer can only spoil them."""
     rng = random.Random(3)

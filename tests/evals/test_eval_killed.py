@@ -61,7 +61,7 @@ SCRIPT = textwrap.dedent(
         model="scripted/adder", strategy="self-consistency", store=out / "x", cache_dir=out / "c", reuse="store"
     )
     task = sums_task(int(items))
-    plan = make_plan(task, settings, parameters={"n": int(samples), "max_tokens": 40, "temperature": 1.0})
+    plan = make_plan(task, settings, parameters={"n": int(samples), "max_tokens": 40, "temperature": 1.0}, seeds=(0,))
     threading.Thread(target=kill, daemon=True).start()
     asyncio.run(evaluate(plan, task, SOURCE, out, settings, resume=True, concurrency=6))
     """

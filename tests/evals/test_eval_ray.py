@@ -71,7 +71,7 @@ async def cluster() -> AsyncIterator[None]:
 
 async def test_two_workers_one_killed(cluster, settings, source, tmp_path) -> None:
     task = open_task(source)
-    plan = make_plan(task, settings, parameters={"n": 2, "max_tokens": 160, "temperature": 1.0})
+    plan = make_plan(task, settings, parameters={"n": 2, "max_tokens": 160, "temperature": 1.0}, seeds=[0])
     alone = await evaluate(plan, task, source, tmp_path / "alone", settings)
     assert len({c.text for r in alone for c in r.candidates}) > ITEMS
 

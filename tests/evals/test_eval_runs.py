@@ -158,7 +158,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
     from reason.agents.reasoner import Reasoner
 
     task, store = sums_task(6), tmp_path / "runs.sqlite3"
-    plans = [make_plan(task, settings, parameters={**VOTES, "n": n}) for n in (8, 4, 1)]
+    plans = [make_plan(task, settings, parameters={**VOTES, "n": n}, seeds=[0]) for n in (8, 4, 1)]
     apart = [await evaluate(p, task, SOURCE, tmp_path / f"apart{i}", settings) for i, p in enumerate(plans)]
     model.made.clear()
     async with Reasoner(settings=settings_for(plans[0], settings, store)) as reasoner:
@@ -234,7 +234,7 @@ async def test_a_limit_counts_only_its_items(model, settings, tmp_path) -> None:
             begun.append((total, [r.id for r in rows]))
 
     for limit in (3, 2):
-        decided = make_plan(sums_task(6), settings, parameters=VOTES, limit=limit)
+        decided = make_plan(sums_task(6), settings, parameters=VOTES, limit=limit, seeds=[0])
         rows = await evaluate(decided, sums_task(6), SOURCE, out, settings, resume=True, observer=Counting())
         assert [r.id for r in rows] == [f"sum-{i:03}" for i in range(limit)]
     assert begun == [(3, []), (2, ["sum-000", "sum-001"])]
@@ -294,6 +294,25 @@ async def test_rows_are_plain_json(model, settings, tmp_path) -> None:
             "seed",
             "engines",
         } <= set(row)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "seeds"),
+    [
+        ("self-consistency", {}, (0, 1, 2)),
+        ("self-consistency", {"temperature": 0}, (0,)),
+        ("cot", {}, (0,)),
+        ("cot", {"temperature": 0.7}, (0, 1, 2)),
+        ("beam", {}, (0, 1, 2)),
+        ("logprob", {}, (0,)),
+        ("rlot", {}, (0,)),
+        ("rlot", {"n_votes": 3}, (0, 1, 2)),
+    ],
+)
+def test_a_strategy_that_samples_has_three_seeds_by_default(strategy, parameters, seeds, settings) -> None:
+    changed = settings.model_copy(update={"strategy": strategy})
+    assert make_plan(sums_task(1), changed, parameters=parameters).seeds == seeds
+    assert make_plan(sums_task(1), changed, parameters=parameters, seeds=[5]).seeds == (5,)
 
 
 def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.calibration import JudgedSamples, signal_quality, win_or_tie_rates
+from reason.core.types import AnswerCandidate
+from reason.evals.calibration import JudgedSamples, measure_self_evaluation, signal_quality, win_or_tie_rates
+from support.calibration_maps import make_row, make_run
 
 
 def judged(v, right):
@@ -85,3 +87,42 @@ def test_areas_depend_only_on_ranks(scale):
     assert signal_quality(several).within == signal_quality(other).within
     assert signal_quality(several).across == signal_quality(other).across
     assert math.isclose(signal_quality(several).length, signal_quality(other).length)
+
+
+# -- partial samples
+
+
+def pruning_run(quality, *, keep=1.0, questions=20):
+    """A run of questions with a right sample and two wrong ones; and its notes, with the judgements at 64 tokens."""
+    answers = ("7", "8", "9")
+    candidates = tuple(
+        AnswerCandidate(text="t", answer=a, score=q, logprob=None, tokens=9)
+        for a, q in zip(answers, (0.6, 0.5, 0.4), strict=True)
+    )
+    gold = {"type": "math", "answer": "7", "kind": "number"}
+    rows = [make_row(f"q{i:02}", 0.5, True, gold=gold, candidates=candidates) for i in range(questions)]
+    parameters = {"alpha": 0.0, "beta": 1.0, "prune_at": [64], "keep": keep}
+    # the second sample ended first
+    notes = {"indices": [1, 0, 2], "pruned": [{"at": 64, "live": 3, "ended": [], "quality": quality}]}
+    return make_run(rows, strategy="adaptive", parameters=parameters), [notes] * questions
+
+
+async def test_partial_samples_are_ranked_by_what_became_of_them():
+    run, notes = pruning_run({"0": 0.2, "1": 0.3, "2": 0.9})  # the right one, of index 1, is above one of the two
+    (checkpoint,) = (await measure_self_evaluation(run, notes)).checkpoints
+    assert (checkpoint.at, checkpoint.within, checkpoint.within_pairs) == (64, 0.5, 40)
+
+
+async def test_pruning_may_rely_on_the_worst_checkpoint_alone():
+    run, notes = pruning_run({"0": 0.2, "1": 0.9, "2": 0.9})
+    later = {"at": 128, "live": 3, "ended": [], "quality": {"0": 0.2, "1": 0.9, "2": 0.1}}
+    notes = [{**noted, "pruned": [*noted["pruned"], later]} for noted in notes]
+    measured = await measure_self_evaluation(run, notes)
+    assert [checkpoint.within for checkpoint in measured.checkpoints] == [0.75, 1.0]
+    assert measured.pruning_auroc == 0.75
+    assert (await measure_self_evaluation(run)).pruning_auroc is None
+
+
+async def test_a_run_that_pruned_says_nothing_of_partial_samples():
+    run, notes = pruning_run({"0": 0.2, "1": 0.3, "2": 0.9}, keep=0.5)
+    assert (await measure_self_evaluation(run, notes)).checkpoints == ()

@@ -34,6 +34,7 @@ async def test_runs_with_the_same_models_share_them(monkeypatch: pytest.MonkeyPa
         model="m/main", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
     )
     sweep = Sweep(
+        seeds=[0],
         dataset=[SweepDataset(name="sums")],
         models=[
             SweepModels(main="m/main", small="s/one", judge="j/idle"),

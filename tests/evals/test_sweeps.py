@@ -98,6 +98,7 @@ def test_a_dataset_that_the_file_does_not_have_is_named(tmp_path) -> None:
 
 def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     sweep = Sweep(
+        seeds=[0],
         dataset=[
             SweepDataset(name="sums-6", context=("one",)),
             SweepDataset(name="sums-4"),

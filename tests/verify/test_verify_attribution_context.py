@@ -18,7 +18,6 @@ from reason.verify.attribution.context import (
     ContextPrompt,
     attribute_by_context,
     context_source,
-    log_prob_drop,
     logit_of,
     random_subsets,
     sparse_weights,
@@ -209,20 +208,6 @@ async def test_what_was_scored_is_found_again_without_the_model(harness):
     table.model._script = None  # it would fail
     again = await table.begin("r", strategy="cot", question={"text": "q"}, budget=Budget(calls=50), seed=1)
     assert await attribute_by_context([CLAIM], context_of(5), again) == first
-
-
-# -- what an attribution is measured by
-
-
-async def test_log_prob_drop_is_what_the_removed_parts_added(harness):
-    model = additive(FIVE, -4.0)
-    assert await log_prob_drop("x", context_of(5), model, ["d3"]) == pytest.approx(1.3)
-    assert await log_prob_drop("x", context_of(5), model, ["d0", "d1"]) == pytest.approx(0.3)
-    assert await log_prob_drop("x", context_of(5), model, []) == 0.0
-    with pytest.raises(ValueError, match="d9"):
-        await log_prob_drop("x", context_of(5), model, ["d9"])
-    _, poor = await metered(harness, model, 1)
-    assert await log_prob_drop("x", context_of(5), poor, ["d3"]) is None
 
 
 # -- the sparse model

@@ -12,7 +12,7 @@ from reason.core.errors import BackendError, UnknownName, UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Candidate, CheckedClaim, Document, Question, Solution
+from reason.core.types import Candidate, CheckedClaim, Document, Evidence, Question, Solution
 from reason.reasoning.retrieval.protocol import Passage
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
@@ -350,10 +350,26 @@ def test_an_answer_is_what_its_worst_claim_is(verdicts: list[str], whole: str) -
     assert overall_verdict([report(verdict) for verdict in verdicts]) == whole
 
 
-def test_an_answer_has_counts_of_its_claims_and_no_confidence() -> None:
+def test_an_answer_has_counts_of_its_claims() -> None:
     verification = make_verification("davinci", [report("not_enough_evidence", 0.2), report("unchecked", 0.0)])
-    assert verification.confidence is None
     assert (verification.counts.supported, verification.counts.refuted, verification.counts.open) == (0, 0, 2)
+
+
+def judged(supports: float) -> ClaimReport:
+    """A report on a claim whose evidence supports it with a probability."""
+    span = Evidence(source="facts", text="c", start=0, end=1)
+    return report("not_enough_evidence", supports).model_copy(update={"label": "neutral", "evidence": (span,)})
+
+
+def test_support_is_that_of_the_least_supported_claim() -> None:
+    assert make_verification("davinci", [judged(0.9), judged(0.2), judged(0.6)]).support == 0.2
+
+
+def test_nothing_found_is_not_improbable() -> None:
+    nothing = report("not_enough_evidence", 0.042)  # no passage: its label is None
+    silent = nothing.model_copy(update={"label": "neutral"})  # passages, of which none bears on it
+    for reports in ([], [nothing], [judged(0.9), nothing], [judged(0.9), silent], [report("unchecked", 0.0)]):
+        assert make_verification("davinci", reports).support is None
 
 
 def test_a_decisive_claim_cannot_be_made_without_a_span() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -396,36 +396,6 @@ def context_source(gap: float, delta: float = DELTA) -> ContextSource:
 def leave_one_out(parts: int) -> list[Mask]:
     """The subsets with one part missing, in the order of the missing part."""
     return [tuple(i != j for i in range(parts)) for j in range(parts)]
-
-
-async def log_prob_drop(
-    claim: str, segments: Sequence[Segment], model: LanguageModel, removed: Collection[str]
-) -> float | None:
-    """How much less likely a claim becomes without parts of the context, in nats per token.
-
-    It measures an attribution: removing the attributed source should lower the probability most.
-
-    Source: the top-k log-probability drop of ContextCite (see above); here per token.
-
-    Args:
-        claim: The claim.
-        segments: The parts of the run.
-        model: A model that can score.
-        removed: Names of the parts to remove.
-
-    Returns:
-        f(all) - f(all but these); None if the budget does not cover the two prompts.
-
-    Raises:
-        ValueError: The context has no such part.
-        ReasonError: As `attribute_by_context`.
-    """
-    visible = ContextPrompt.of(segments)
-    if unknown := set(removed) - {s.name for s in visible.context}:
-        raise ValueError(f"the context has no parts {sorted(unknown)}")
-    prompts = [visible.prompt(), visible.prompt([s.name not in removed for s in visible.context])]
-    all_parts, reduced = (await score_claims(model, [claim], prompts)).scores
-    return None if all_parts is None or reduced is None else all_parts[0].mean - reduced[0].mean
 
 
 def _full_context(
