@@ -23,12 +23,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from reason.cli.inputs import parse_paths
 from reason.core.errors import UserError
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
+from reason.evals.datasets.records import find_files, sha256_of
 from reason.evals.statistics.calibration import risk_coverage
 from reason.evals.statistics.multiple import holm
 from reason.evals.verification.judging import JudgedClaim, StoredEntailment, VerdictStore, judge_claims
@@ -44,10 +46,11 @@ from reason.evals.verification.methods import (
 from reason.evals.verification.metrics import VerdictMetrics, difference, verdict_metrics
 from reason.evals.verification.sets import MAX_CLAIMS, EvaluationSet, read_evaluation_sets
 from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.decision import decision_rule_for
+from reason.verify.davinci.decision import DecisionRule, decision_rule_for
 from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.entailment.protocol import Entailment
+from reason.verify.fusion import Mode
 from reason.verify.metrics import evidence_recall, evidence_scores, mean_evidence_scores, top_label_hits
 from reporting import p_value, processor, table
 
@@ -180,6 +183,10 @@ def measure(sets: Sequence[EvaluationSet], judged: dict[str, Judged], seed: int 
         fitted = [
             replace(example, part=s.key) for s in sets if s.is_fitted for example in examples_of(one.by_set[s.key])
         ]
+        if name == list(judged)[-1]:
+            for mode in get_args(Mode):
+                fused = DecisionRule(mode=mode)
+                ways[Method(name, f"fused by {mode}")] = lambda _, claim, rule=fused: decide_claim(claim, rule)  # type: ignore[misc]
         refits = {s.dataset: fitted_without(fitted, s.dataset, rule, judge=one.identity) for s in sets}
         ways[Method(name, SHIPPED)] = lambda _, claim, rule=rule: decide_claim(claim, rule)  # type: ignore[misc]
         ways[Method(name, HELD_OUT)] = lambda s, claim, refits=refits: refits[s.dataset](claim)  # type: ignore[misc]
@@ -514,8 +521,9 @@ async def work(args: argparse.Namespace) -> None:
         "evidence": evidence_table(results, best),
         "cost": cost_table(costs),
     }
+    files = ", ".join(f"{name} `{sha256_of(find_files(path, (name,)))[:16]}`" for name, path in data.items())
     details = {
-        "made": f"{made}{identities}. Claims: {counts}.",
+        "made": f"{made}{identities}. Claims: {counts}. SHA-256 of the files: {files}.",
         "sets": "\n\n".join(f"### {one.title} (n = {len(one.claims):,})\n\n{set_table(one)}" for one in results),
     }
     if args.docs is None:
