@@ -164,7 +164,7 @@ class LanguageModel(Protocol):
 class ReplaysSamples(Protocol):
     """A model that replays recorded samples on a clock of its own, which counts tokens instead of seconds."""
 
-    def hold(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
+    def hold_replay(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
         """Stop the clock of these requests' question, except while `generate` is awaited.
 
         What a caller does with a sample takes no tokens: no other sample advances meanwhile.

@@ -798,6 +798,7 @@ answers (recomputed by the pool's own check).
 
 ## How it was measured
 
+<!-- not run: it measures for hours -->
 ```bash
 python benchmarks/recorded/juries.py --pools POOLS --docs docs
 ```

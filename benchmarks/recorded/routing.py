@@ -810,6 +810,7 @@ The {MMLU_QUESTIONS:,} questions whose text has the smallest SHA-256.
 
 ## How it was measured
 
+<!-- not run: it measures for hours -->
 ```bash
 python benchmarks/recorded/routing.py --pools POOLS --docs docs --vectors vectors.npz
 ```

@@ -517,6 +517,7 @@ def main() -> int:
         "",
         "## How it was measured",
         "",
+        "<!-- not run: it measures for hours -->",
         "```bash",
         f"python benchmarks/recorded/stopping.py --pools POOLS --side {args.side} --docs docs",
         "```",

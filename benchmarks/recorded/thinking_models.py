@@ -307,6 +307,7 @@ def main() -> int:
         "",
         "## How it was measured",
         "",
+        "<!-- not run: it measures for hours -->",
         "```bash",
         f"python benchmarks/recorded/thinking_models.py --pools POOLS --side {args.side} --docs docs",
         "```",

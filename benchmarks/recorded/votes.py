@@ -255,6 +255,7 @@ def main() -> int:
     text += [
         "## How it was measured",
         "",
+        "<!-- not run: it measures for hours -->",
         "```bash",
         "git clone https://github.com/WNJXYK/RPC",
         f"python benchmarks/recorded/votes.py --pools POOLS --side {args.side} --docs docs --reference RPC",

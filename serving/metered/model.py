@@ -242,7 +242,7 @@ class MeteredModel:
         For work on finished samples that decides whether the others are cancelled.
         """
         model = self._model
-        return model.hold(requests) if isinstance(model, ReplaysSamples) else nullcontext()
+        return model.hold_replay(requests) if isinstance(model, ReplaysSamples) else nullcontext()
 
     def _salted(self, prompt: Prompt) -> Prompt:
         """The prompt as the model gets it: keys and values are shared only within the run's tenant."""

@@ -275,7 +275,7 @@ class RecordedModel:
                 yield chunk
 
     @contextmanager
-    def hold(self, requests: Sequence[Request]) -> Iterator[None]:
+    def hold_replay(self, requests: Sequence[Request]) -> Iterator[None]:
         """Let no sample of these requests' question advance, except while `generate` is awaited.
 
         `MeteredModel` holds the clock while it stores a sample or looks one up: what that takes is not to decide how

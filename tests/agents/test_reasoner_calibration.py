@@ -293,7 +293,7 @@ async def test_an_evaluation_stores_both_confidences(model, settings, tmp_path) 
     mapped = settings.model_copy(
         update={"strategy": "self-consistency", "reuse": "store", "calibration": {"self-consistency": path}}
     )
-    plan = make_plan(task, mapped, parameters={"max_tokens": 40})
+    plan = make_plan(task, mapped, parameters={"max_tokens": 40}, seeds=[0])
     assert plan.calibration == known
     path.unlink()  # the plan has all of it
     rows = await evaluate(plan, task, SOURCE, tmp_path / "with", mapped)

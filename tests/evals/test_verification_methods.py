@@ -69,7 +69,9 @@ async def test_the_decision_is_davincis():
     reports = await check_claims([j.row.claim for j in fresh], Shown(), context, config)
     shipped = decision_rule_for(config, judge.identity)
     for one, report in zip(fresh, reports, strict=True):
-        assert decide_claim(one, shipped) == ClaimVerdict(GOLDS[report.verdict], Support(*report.probs))
+        decided = decide_claim(one, shipped)
+        assert decided._replace(shown=()) == ClaimVerdict(GOLDS[report.verdict], Support(*report.probs))
+        assert bool(decided.shown) == (report.verdict != "not_enough_evidence")
     assert {decide_claim(one, rule).label for one in fresh} >= {"neutral"}
 
 

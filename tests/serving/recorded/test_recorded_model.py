@@ -374,7 +374,7 @@ async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_p
 
     async def call(index: int, seconds: float) -> None:
         asked = request(2, indices=(index,))
-        with model.hold([asked]):
+        with model.hold_replay([asked]):
             await model.generate([asked])
             finished.append(f"finished {index}")
             await asyncio.sleep(seconds)
@@ -386,7 +386,7 @@ async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_p
 
 async def test_questions_do_not_wait_for_each_other(tmp_path: Path) -> None:
     model = model_of(tmp_path, [*samples(["a"], [5]), *samples(["b"], [500], question_id="q2")])
-    with model.hold([request()]):
+    with model.hold_replay([request()]):
         other = Request(prompt=Prompt.user("sums:q2"), sampling=SamplingParams(max_tokens=1000))
         async with asyncio.timeout(5):
             assert (await model.generate([other]))[0][0].text == "The answer is: b"
@@ -405,10 +405,10 @@ async def test_an_error_of_the_listener_reaches_the_caller(tmp_path: Path) -> No
 
 async def test_closing_cancels_what_is_in_flight(tmp_path: Path) -> None:
     model = model_of(tmp_path, samples(list("ab"), [1, 2]))
-    with model.hold([request()]):
+    with model.hold_replay([request()]):
         first = asyncio.ensure_future(model.generate([request(1)]))
         await asyncio.sleep(0)
-        with model.hold([request()]):
+        with model.hold_replay([request()]):
             await asyncio.sleep(0)
             await model.aclose()
     assert first.cancelled()
