@@ -43,7 +43,7 @@ from reason.evals.verification.methods import (
     majority,
     without_abstaining,
 )
-from reason.evals.verification.metrics import VerdictMetrics, difference, verdict_metrics
+from reason.evals.verification.metrics import ECE_BY_CHANCE, VerdictMetrics, difference, verdict_metrics
 from reason.evals.verification.sets import MAX_CLAIMS, EvaluationSet, read_evaluation_sets
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.decision import DecisionRule, decision_rule_for
@@ -230,10 +230,10 @@ def _measurement(
 
 def cell(metrics: VerdictMetrics, name: str, *, interval: bool = True) -> str:
     """A metric with its interval; empty where there is none."""
-    e = metrics.estimate(name)
-    if e is None:
+    if name not in metrics.values:
         return ""
-    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" if interval else f"{e.value:.3f}"
+    e = metrics.estimate(name) if interval else None
+    return f"{metrics.values[name]:.3f}" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
 def summary_table(results: Sequence[Measurement], judge: str, other: str | None) -> str:
@@ -242,11 +242,12 @@ def summary_table(results: Sequence[Measurement], judge: str, other: str | None)
     methods = [MAJORITY, Method(LEXICAL, ALONE), *([Method(other, SHIPPED)] if other else []), alone, shipped, held_out]
     head = [
         *("set", "n", "majority", "words", *([other] if other else []), f"{judge} alone", judge, f"{judge}, held out"),
-        *("macro F1", "ECE", "ECE, held out", "false supported", "false supported, held out", "answered"),
+        *("macro F1", "ECE", "by chance", "ECE, held out", "false supported", "false supported, held out", "answered"),
     ]
     rows = []
     for one in results:
-        more = [(shipped, "macro_f1"), (shipped, "ece"), (held_out, "ece"), (shipped, "false_supported")]
+        more = [(shipped, "macro_f1"), (shipped, "ece"), (shipped, ECE_BY_CHANCE), (held_out, "ece")]
+        more += [(shipped, "false_supported")]
         more += [(held_out, "false_supported"), (shipped, "answered")]
         forced = one.key.endswith(TWO_LABELS)
         rows.append(
@@ -392,6 +393,11 @@ def conclusion(results: Sequence[Measurement], judge: str) -> str:
         worst = max(values, key=values.__getitem__)
         text = f"{title} at most {100 * bound:.0f} % on {len(values) - len(above)} of {len(values)} sets"
         sentences.append(f"{text} (most: {worst}, {100 * values[worst]:.1f} %).")
+    by_chance = [one for one in abstaining if one.metrics[shipped].values.get("ece", 0.0) > MAX_ECE]
+    exceeds = [m for one in by_chance if (m := one.metrics[shipped].values)["ece"] > m[ECE_BY_CHANCE]]
+    sentences.append(
+        f"On {len(by_chance) - len(exceeds)} of those above it, calibrated probabilities could have as much."
+    )
     alone = Method(judge, ALONE)
     below = [
         one.title for one in results if one.metrics[shipped].values["accuracy"] < one.metrics[alone].values["accuracy"]

@@ -27,6 +27,8 @@ RESAMPLES: Final = 1000
 BY_LABELS: Final = ("accuracy", "macro_f1", "false_supported", "wrong_supported", "answered")
 BY_PROBABILITIES: Final = ("ece", "brier", "nll", "aurc")
 NAMES: Final = (*BY_LABELS, *BY_PROBABILITIES)
+ECE_BY_CHANCE: Final = "ece_by_chance"
+"""The ECE that calibrated probabilities would stay below in 95 % of such samples: in a small one it is far from 0."""
 
 
 class Estimate(NamedTuple):
@@ -44,7 +46,8 @@ class VerdictMetrics:
     Attributes:
         n: Claims.
         stated: Claims whose probabilities are scored: those that are not disputed; 0 if the method states none.
-        values: By name (`NAMES`); the last four only where probabilities are stated. "false_supported" is the share of
+        values: By name (`NAMES`, `ECE_BY_CHANCE`); those from "ece" on only where probabilities are stated.
+            "false_supported" is the share of
             supported ones among the claims that are not, "wrong_supported" that of the claims that are not among the
             supported ones (absent if there are no such claims), "answered" the share of labels other than neutral.
         replicates: Resamples of each metric, `[resamples]`.
@@ -194,6 +197,7 @@ def _by_probabilities(
         "nll": scores.nll(probs, golds),
         "aurc": aurc(confidences, correct),
     }
+    values[ECE_BY_CHANCE] = _ece_by_chance(np.array(confidences))
     n, positions = len(golds), scores.label_indices(probs, golds)
     table = np.array(probs, dtype=np.float64)
     hot = np.zeros_like(table)
@@ -217,6 +221,15 @@ def _by_probabilities(
         "nll": sums[:, 2] / size,
         "aurc": _aurcs(c, right, counts[:, group]),
     }
+
+
+def _ece_by_chance(confidence: Array) -> float:
+    """95 % quantile of the ECE of these confidences where each is right with just this probability."""
+    bins, n = bin_index(confidence), len(confidence)
+    rng = np.random.default_rng(0)
+    gaps = (rng.random((RESAMPLES, n)) < confidence) - confidence
+    each = np.stack([gaps[:, bins == b].sum(axis=1) for b in range(BINS)], axis=1)
+    return float(np.quantile(np.abs(each).sum(axis=1) / n, 0.95))
 
 
 def _aurcs(confidence: Array, right: Array, times: Array) -> Array:

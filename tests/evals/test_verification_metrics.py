@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from reason.core.calibration_fit import aurc, ece
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
-from reason.evals.verification.metrics import NAMES, difference, verdict_metrics
+from reason.evals.verification.metrics import ECE_BY_CHANCE, NAMES, difference, verdict_metrics
 from reason.verify import metrics as scores
 from reason.verify.types import Support, support
 
@@ -125,3 +127,18 @@ def test_lists_of_different_lengths_are_refused():
     two = verdict_metrics(["supports"] * 2, ["supports"] * 2, None, ["a", "b"])
     with pytest.raises(UserError, match="same claims"):
         difference(one, two)
+
+
+def test_the_ece_of_calibrated_probabilities_is_within_chance_and_that_of_others_is_not():
+    rng = random.Random(3)
+    probs = [Support(p := rng.uniform(0.4, 0.95), (1 - p) / 2, (1 - p) / 2) for _ in range(60)]
+    labels, groups = ["supports"] * 60, [str(i) for i in range(60)]
+
+    def measured(golds):
+        return verdict_metrics(golds, labels, probs, groups, resamples=2).values
+
+    samples = [measured(["supports" if rng.random() < p.supports else "refutes" for p in probs]) for _ in range(200)]
+    assert len({values[ECE_BY_CHANCE] for values in samples}) == 1  # it depends on the probabilities alone
+    assert 0.9 <= np.mean([values["ece"] <= values[ECE_BY_CHANCE] for values in samples]) <= 0.99
+    wrong = measured(["refutes"] * 60)
+    assert wrong["ece"] > wrong[ECE_BY_CHANCE]
