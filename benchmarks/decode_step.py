@@ -1,4 +1,6 @@
-"""Where a decode step of the embedded engine spends its time: shares of the torch operations, for 1 and 8 rows.
+"""Where a decode step of the embedded engine spends its time: shares of the torch operations, and time of sampling.
+
+The steps are those of 1 and 8 prompts, and of 32 samples of one prompt with 256 tokens each.
 
     python benchmarks/decode_step.py [--model NAME] [--threads N] [--format bf16]
 
@@ -13,14 +15,19 @@ import platform
 import time
 
 import torch
+from reason.core.messages import SamplingParams
 from reason.core.settings import load_settings
 from reason.serving.local.attention import TokenChunk
 from reason.serving.local.model import Decoder
+from reason.serving.local.sampler import Sampler, sample_tokens
 from reason.serving.model_files.find import find_model
 from torch.profiler import ProfilerActivity, profile
 
 PROMPT_TOKENS = 150
 STEPS = 10
+SAMPLES = 32
+SAMPLE_TOKENS = 256
+SAMPLED_ROWS = 64
 
 
 def rows_of(decoder: Decoder, count: int) -> list[TokenChunk]:
@@ -33,6 +40,29 @@ def rows_of(decoder: Decoder, count: int) -> list[TokenChunk]:
         decoder.forward([TokenChunk(cache, table, ids, [])])
         chunks.append(TokenChunk(cache, table, [77], [0]))
     return chunks
+
+
+def samples_of(decoder: Decoder) -> list[TokenChunk]:
+    """Samples of one prompt, each with tokens of its own and about to take another."""
+    ids = torch.randint(100, 20_000, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
+    cache = decoder.new_kv_cache(PROMPT_TOKENS + SAMPLES * (SAMPLE_TOKENS + 10 * STEPS))
+    prompt = cache.new_table()
+    decoder.forward([TokenChunk(cache, prompt, ids, [])])
+    tables = [cache.fork(prompt) for _ in range(SAMPLES)]
+    for _ in range(SAMPLE_TOKENS):
+        cache.append_each(tables, cache.allocate(SAMPLES))  # keys and values are zero: the time is the same
+    return [TokenChunk(cache, table, [77], [0]) for table in tables]
+
+
+def sampling_ms(decoder: Decoder) -> float:
+    """Milliseconds of sampling a token for each of `SAMPLED_ROWS` rows."""
+    logits = 3 * torch.randn(SAMPLED_ROWS, decoder.config.vocab_size, generator=torch.Generator().manual_seed(0))
+    samplers = [Sampler(SamplingParams(seed=1), index, [], [1]) for index in range(SAMPLED_ROWS)]
+    sample_tokens(logits, samplers, [0] * SAMPLED_ROWS)
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        sample_tokens(logits, samplers, [0] * SAMPLED_ROWS)
+    return (time.perf_counter() - began) / STEPS * 1e3
 
 
 def main() -> None:
@@ -50,8 +80,9 @@ def main() -> None:
     )
     with torch.inference_mode():
         decoder = Decoder.load(files.directory, args.format)
-        for rows in (1, 8):
-            chunks = rows_of(decoder, rows)
+        cases = [(f"{rows} row(s)", rows_of(decoder, rows)) for rows in (1, 8)]
+        cases.append((f"{SAMPLES} samples of a prompt, {SAMPLE_TOKENS} tokens each", samples_of(decoder)))
+        for name, chunks in cases:
             for _ in range(STEPS):
                 decoder.forward(chunks)
             began = time.perf_counter()
@@ -63,10 +94,11 @@ def main() -> None:
                     decoder.forward(chunks)
             operations = sorted(measured.key_averages(), key=lambda e: -e.self_cpu_time_total)
             total = sum(e.self_cpu_time_total for e in operations)
-            print(f"| {rows} row(s), {step_ms:.1f} ms a step | share | calls a step |\n| --- | --- | --- |")
+            print(f"| {name}, {step_ms:.1f} ms a step | share | calls a step |\n| --- | --- | --- |")
             for e in operations[:6]:
                 print(f"| {e.key} | {e.self_cpu_time_total / total:.0%} | {e.count // STEPS} |")
             print()
+        print(f"sampling {SAMPLED_ROWS} tokens: {sampling_ms(decoder):.1f} ms")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 A step is a list of `TokenChunk`s, runs of new tokens of a sequence. `AttentionMetadata` has for one cache where their
 keys and values go and which slots each token attends to; both models use it. `CacheAttention` computes the attention of
 our own model: all chunks of one cache are attended by one call, in which the query heads that share a key head are
-folded into rows, so that what several sequences share is read once.
+folded into rows, so that what several sequences share is read once. Where sequences that share a prefix have many slots
+of their own, these are attended separately (`_CascadeAttention`): in one call each sequence would be multiplied with
+the slots of all others, and masked.
 
 Attention over parts of what a row sees is merged by the parts' log-sum-exp (`merge_attention_states`): caches that
 workers share are read block by block (`shared_cache`).
@@ -22,11 +24,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from .config import ModelConfig
-from .kv_cache import KVCache, SlotTable, align_slots
+from .kv_cache import SLOT_ALIGNMENT, KVCache, SlotTable, align_slots
 from .rope import RotaryEmbedding
 
 MAX_GATHERED_SLOTS = 8192
 """Maximum slots, those of the longest cache times the caches, that are copied in order to be attended by one call."""
+MAX_COPIED_SLOTS = 2048
+"""Maximum slots of sequences' own that are copied at a time; more take more memory, and no less time."""
+OWN_SLOT_COST = 6
+"""Cost of a slot that is copied and attended by one sequence, in slots of a call for all (measured: 5 to 6)."""
+CASCADE_COST = 3000
+"""Cost of attention in two parts that does not depend on the slots, in products of a sequence and a slot."""
 CUDA_ALIGNMENT = 8
 """CUDA's kernels need heads whose width is a multiple of this, and masks whose rows start at multiples of it."""
 
@@ -114,6 +122,7 @@ class AttentionMetadata:
     Attributes:
         width: Slots that attention reads, from the first.
         is_causal: Whether the tokens are the first of the only sequence in the cache.
+        is_decode: Whether every sequence has one new token and no draft tokens.
         mask: Additive mask `[tokens, width]`, 0 or minus infinity, in the CPU's memory; None where all of `width` is
             visible, or where causal attention needs none.
     """
@@ -124,6 +133,7 @@ class AttentionMetadata:
         self.num_rows = len(self.positions)
         self.rows = slice(first_row, first_row + self.num_rows)
         self.is_causal = self.cache.used == 0 and len(chunks) == 1 and self.num_rows > 1
+        self.is_decode = all(len(c.token_ids) == 1 and c.parents is None for c in chunks)
         self.slots = self.cache.allocate(self.num_rows)
         self.width = self.slots.stop if explicit_mask else align_slots(self.slots.stop)
         self.mask = self._append(chunks, explicit_mask)
@@ -138,7 +148,7 @@ class AttentionMetadata:
     def _append(self, chunks: Sequence[TokenChunk], explicit_mask: bool) -> Tensor | None:
         """Append the slots to their sequences; the mask."""
         cache = self.cache
-        if all(len(c.token_ids) == 1 and c.parents is None for c in chunks):
+        if self.is_decode:
             cache.append_each(self.tables, self.slots)
             unpadded = not self.on_cpu or self.width == self.slots.stop
             if not explicit_mask and self.num_rows == 1 and unpadded and cache.sees_all(self.tables[0]):
@@ -173,13 +183,13 @@ class CacheAttention:
             steps.append(AttentionMetadata(list(run), row))
             row = steps[-1].rows.stop
         self._tables = rotary.fused_tables([position for step in steps for position in step.positions])
-        self._parts: list[_OneCache | _GatheredCaches] = []
+        self._parts: list[_OneCache | _GatheredCaches | _CascadeAttention] = []
         for is_single, group in groupby(steps, lambda step: step.num_rows == 1):
             several = list(group)
             if is_single and len(several) > 1 and len(several) * max(s.width for s in several) <= MAX_GATHERED_SLOTS:
                 self._parts.append(_GatheredCaches(config, several))
             else:
-                self._parts.extend(_OneCache(config, step) for step in several)
+                self._parts.extend(_one_cache(config, step) for step in several)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write keys and values of the step, then attend cache by cache."""
@@ -190,7 +200,7 @@ class CacheAttention:
 
 
 class _OneCache:
-    """Attention of the tokens of one cache."""
+    """Attention of the tokens of one cache, in one call."""
 
     def __init__(self, config: ModelConfig, step: AttentionMetadata) -> None:
         self._step, self.rows = step, step.rows
@@ -245,6 +255,95 @@ class _OneCache:
         if not self._padding:
             return query
         return torch.cat([query, query[:, :, -1:].expand(-1, -1, self._padding, -1)], 2)
+
+
+def _one_cache(config: ModelConfig, step: AttentionMetadata) -> _OneCache | _CascadeAttention:
+    """Attention of the tokens of one cache, in the way that costs least."""
+    rows = step.num_rows
+    if rows == 1 or not step.is_decode or not step.on_cpu or rows * step.width <= CASCADE_COST:
+        return _OneCache(config, step)
+    prefix = shared_slots(step.tables)
+    if not prefix:
+        return _OneCache(config, step)
+    own = max(map(len, step.tables)) - len(prefix)
+    cost = rows * (align_slots(max(prefix) + 1) + OWN_SLOT_COST * align_slots(own)) + CASCADE_COST
+    return _CascadeAttention(config, step, prefix) if cost < rows * step.width else _OneCache(config, step)
+
+
+def shared_slots(tables: Sequence[SlotTable]) -> list[int]:
+    """The slots of the first positions that all sequences have in common."""
+    # In lexicographical order, all others are between these two and share what they share.
+    first, last = min(t.slots for t in tables), max(t.slots for t in tables)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
+class _CascadeAttention:
+    """Attention of sequences of one cache, one new token each, in two parts: their common prefix, and their own slots.
+
+    The prefix is read once for all. A sequence's own slots, which lie between those of the others, are copied together
+    and attended by that sequence only, so that the cost of a sequence does not depend on their number.
+
+    Source: Juravsky et al. 2024, Hydragen, arXiv:2402.05099.
+
+    Args:
+        prefix: Slots that all sequences attend to; each sequence has others, too.
+    """
+
+    def __init__(self, config: ModelConfig, step: AttentionMetadata, prefix: Sequence[int]) -> None:
+        self._step, self.rows = step, step.rows
+        self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
+        self._group = config.num_heads // config.num_kv_heads
+        self._scale = config.head_dim**-0.5
+        cache = step.cache
+        self._prefix_width = align_slots(max(prefix) + 1)
+        self._padding = num_padding_rows(step.num_rows * self._group)
+        mask = torch.full((self._prefix_width,), float("-inf"), dtype=cache.dtype)
+        mask[list(prefix)] = 0
+        self._prefix_mask = mask.expand(step.num_rows * self._group + self._padding, -1)
+        own = [table.slots[len(prefix) :] for table in step.tables]
+        max_rows = max(1, MAX_COPIED_SLOTS // align_slots(max(map(len, own))))
+        self._blocks = [self._block(own, slice(i, i + max_rows)) for i in range(0, len(own), max_rows)]
+        numel = max(index.numel() for _, index, _ in self._blocks) * config.head_dim
+        self._copies = torch.empty(numel, dtype=cache.dtype)
+
+    def _block(self, own: Sequence[Sequence[int]], block: slice) -> tuple[slice, Tensor, Tensor]:
+        """Some of the sequences, where their own slots are among all heads' keys and values, and a mask."""
+        lists = own[block]
+        width, kv_heads = align_slots(max(map(len, lists))), self._num_kv_heads
+        slots = torch.tensor([[*row, *[0] * (width - len(row))] for row in lists])
+        lengths = torch.tensor([len(row) for row in lists])
+        mask = torch.zeros(len(lists), 1, width, dtype=self._step.cache.dtype)
+        mask.masked_fill_(torch.arange(width) >= lengths[:, None, None], float("-inf"))
+        capacity = self._step.cache.kv[0].shape[2]
+        index = torch.arange(2 * kv_heads)[:, None] * capacity + slots.view(1, -1)
+        return block, index.flatten(), mask.repeat(kv_heads, 1, 1).expand(-1, self._group, -1)
+
+    def attend(self, layer: int, rotated: Tensor) -> Tensor:
+        """Attend `[rows, num_heads + 2 * num_kv_heads, head_dim]`, rotated."""
+        step = self._step
+        rows, kv_heads, group, dim = step.num_rows, self._num_kv_heads, self._group, self._head_dim
+        kv = step.cache.kv[layer]
+        new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
+        kv.narrow(2, step.slots.start, rows).copy_(new.permute(1, 2, 0, 3))
+        query = rotated[:, : self._num_heads].reshape(rows, kv_heads, group, dim).transpose(0, 1).contiguous()
+        folded = query.view(kv_heads, rows * group, dim)
+        if self._padding:
+            folded = torch.cat([folded, folded[:, -1:].expand(-1, self._padding, -1)], 1)
+        visible = kv.narrow(2, 0, self._prefix_width)
+        out, lse = attention_with_lse(folded, visible[0], visible[1], self._prefix_mask, self._scale)
+        outputs, lses = [out[:, : rows * group]], [lse[:, : rows * group]]
+        for block, index, mask in self._blocks:
+            copies = self._copies[: index.numel() * dim].view(-1, dim)
+            torch.index_select(kv.view(-1, dim), 0, index, out=copies)
+            keys, values = copies.view(2, mask.shape[0], mask.shape[2], dim)
+            # A head of a sequence is a head of this call: each has slots and a mask of its own.
+            out, lse = attention_with_lse(query[:, block].reshape(-1, group, dim), keys, values, mask, self._scale)
+            outputs.append(out.reshape(kv_heads, -1, dim))
+            lses.append(lse.reshape(kv_heads, -1))
+        merged = merge_attention_states(torch.cat(outputs, 1), torch.cat(lses, 1), None, rows * group)
+        by_row = merged.to(rotated.dtype).view(kv_heads, rows, group * dim).transpose(0, 1)
+        return by_row.reshape(rows, self._num_heads * dim)
 
 
 class _GatheredCaches:
@@ -310,15 +409,15 @@ def attention_with_lse(
     Args:
         query: `[heads, rows, head_dim]`.
         keys: `[heads, slots, head_dim]`, at least one slot.
-        mask: Added to scores, `[rows, slots]`: 0 where visible, else minus infinity; every row sees a slot. None if
-            all see all.
+        mask: Added to scores, `[rows, slots]` or `[heads, rows, slots]`: 0 where visible, else minus infinity; every
+            row sees a slot. None if all see all.
         scale: What scores are multiplied by.
 
     Returns:
         `[heads, rows, head_dim]`, and `[heads, rows]` in at least single precision.
     """
     q, k, v = query[None], keys[None], values[None]
-    bias = None if mask is None else mask[None, None]
+    bias = None if mask is None else mask.view(1, -1, *mask.shape[-2:])
     if query.device.type == "cpu":
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = flash(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
@@ -376,7 +475,9 @@ def merge_attention_states(outputs: Tensor, lse: Tensor, rows: Tensor | None, nu
     """
     heads = lse.shape[0]
     if rows is None:
-        weight = lse.view(heads, -1, num_rows).softmax(1)
+        # Of a last, smaller group of rows the exponentials would be computed by other instructions.
+        padded = functional.pad(lse.view(heads, -1, num_rows), (0, -num_rows % SLOT_ALIGNMENT))
+        weight = padded.softmax(1)[..., :num_rows]
         return (weight[..., None] * outputs.view(heads, -1, num_rows, outputs.shape[2])).sum(1)
     index = rows.expand_as(lse)
     largest = lse.new_full((heads, num_rows), float("-inf")).scatter_reduce(1, index, lse, "amax")

@@ -2,9 +2,10 @@
 
 What a seed guarantees. A sample uses a generator of its own, made of (seed, index). A row gets the same bits from every
 matrix product whatever other rows the step has, and from attention whatever other slots the cache has (`attention`,
-`kv_cache.align_slots`); what is left is the order of the slots in a cache, in which attention sums. A cache belongs to
-one call and begins with the prompt, computed now or copied from an earlier call's cache. So the same call gives the
-same text in every format, whatever was computed before it and runs concurrently, as long as its samples start together.
+`kv_cache.align_slots`); what is left is the order of the slots in a cache, in which attention sums, and whether it sums
+in one call or in two parts (`attention.CASCADE_COST`), which the sequences of a cache decide. A cache belongs to one
+call and begins with the prompt, computed now or copied from an earlier call's cache. So the same call gives the same
+text in every format, whatever was computed before it and runs concurrently, as long as its samples start together.
 
 Requesting only some of a call's samples, as a resumed run does, puts other slots between theirs: in fp32 that moves a
 logit by about 1e-6, and a sampled token changes with a probability of about that size; in bf16 it moves
@@ -42,6 +43,7 @@ from ..worker_group import WorkerGroupConfig
 from .config import ContextLimits, ModelConfig
 from .engine_thread import CallQueue, PendingCall
 from .hardware import default_kv_bytes, default_threads, native_format
+from .huge_pages import HugePageMover, huge_ranges, memory_of
 from .kv_store import LAYOUT, LocalKVStore
 from .model import CausalLM, Decoder
 from .relevance import RelevanceTask, tokenize_parts
@@ -96,6 +98,8 @@ class LocalModel:
         self._model = model
         self._config, self._decoder = model.config, model if isinstance(model, Decoder) else None
         self._max_num_seqs, self._checkpoint = max_num_seqs, checkpoint
+        matrices = [] if self._decoder is None else self._decoder.matrices
+        self._huge_pages = HugePageMover(huge_ranges(map(memory_of, matrices)))
         # "auto" never drafts where it could move bits (`max_invariant_drafts`): then no texts need be indexed
         mode = speculative_decoding if model.batch_invariant or speculative_decoding == "on" else "off"
         self._scheduler = Scheduler(model, kv_cache_bytes, max_num_seqs, NgramSpeculator(eos, mode))
@@ -353,6 +357,7 @@ class LocalModel:
     async def aclose(self) -> None:
         """End the engine's thread and free cache and weights; running calls are cancelled. Idempotent."""
         await self._calls.aclose()
+        await asyncio.to_thread(self._huge_pages.close)
         self._scheduler.prefix_cache.close()
         # Explicitly: reference cycles would keep hundreds of megabytes until the garbage collector runs.
         self._model.close()

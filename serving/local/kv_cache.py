@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from .huge_pages import advise_huge_pages, huge_ranges, memory_of
 from .weights import CPU
 
 MIN_CAPACITY = 64
@@ -68,7 +69,7 @@ class KVCache:
         self._capacity = max(capacity, MIN_CAPACITY)
         self.dtype, self.device = dtype, device
         width = align_slots(self._capacity)
-        self.kv = [torch.zeros(2, num_kv_heads, width, head_dim, dtype=dtype, device=device) for _ in range(num_layers)]
+        self.kv = [self._new_layer(width) for _ in range(num_layers)]
         self.used = 0
         self._tables: dict[int, SlotTable] = {}
         self._mask = torch.full((4, width), float("-inf"), dtype=dtype)
@@ -120,15 +121,21 @@ class KVCache:
 
     def resize(self, capacity: int) -> None:
         """Change the capacity; a smaller one frees memory."""
-        num_kv_heads, head_dim = self._slot_shape
         width = align_slots(capacity)
         for i, old in enumerate(self.kv):
-            new = torch.zeros(2, num_kv_heads, width, head_dim, dtype=self.dtype, device=self.device)
+            new = self._new_layer(width)
             new[:, :, : self.used] = old[:, :, : self.used]
             self.kv[i] = new
         mask = torch.full((self._mask.shape[0], width), float("-inf"), dtype=self.dtype)
         mask[:, : self.used] = self._mask[:, : self.used]
         self._mask, self._capacity = mask, capacity
+
+    def _new_layer(self, width: int) -> Tensor:
+        """Keys and values of one layer, zero."""
+        num_kv_heads, head_dim = self._slot_shape
+        layer = torch.empty(2, num_kv_heads, width, head_dim, dtype=self.dtype, device=self.device)
+        advise_huge_pages(huge_ranges([memory_of(layer)]))
+        return layer.zero_()
 
     def allocate(self, count: int) -> range:
         """Take the next `count` slots, which no sequence attends to yet; they must fit (`required_capacity`)."""

@@ -336,7 +336,7 @@ class LRPLinear:
     """A matrix whose elementwise steps follow the rules."""
 
     def __init__(self, plain: Linear) -> None:
-        self._plain = plain
+        self._plain, self.weight = plain, plain.weight
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""

@@ -36,6 +36,16 @@ class SampledToken:
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Scratch:
+    """Memory that the rows of a step use one after the other, `[vocab_size]` each: fresh memory costs page faults."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self.noise = np.empty(vocab_size)
+        self.scores = np.empty(vocab_size, np.float32)
+        self.bounds = np.empty(vocab_size, np.float32)
+        self.is_candidate = np.empty(vocab_size, np.bool_)
+
+
 class Sampler:
     """Samples the tokens of one sequence.
 
@@ -91,27 +101,27 @@ class Sampler:
         """A row of fp32 logits `[vocab_size]`, in the CPU's memory, as the input of the processors."""
         return LogitsRow(logits.numpy(), self._prompt_ids, self.generated, self._processors, self.states, self._scope)
 
-    def sample(self, logits: NDArray[np.float32]) -> int:
+    def sample(self, logits: NDArray[np.float32], scratch: Scratch) -> int:
         """Sample the next token from processed logits `[vocab_size]`, and append it to `generated`.
 
         Raises:
             ValueError: The processors forbid every token.
         """
-        token = self._sample(logits)
+        token = self._sample(logits, scratch)
         self.generated.append(token)
         return token
 
-    def _sample(self, logits: NDArray[np.float32]) -> int:
+    def _sample(self, logits: NDArray[np.float32], scratch: Scratch) -> int:
         best = int(logits.argmax())
         if not logits[best] > float("-inf"):
             raise ValueError("the logits processors forbid every token")
         if self._temperature == 0:
             return best
-        scores = logits / np.float32(self._temperature)
-        uniform = self._noise.random(len(scores))
+        scores = np.divide(logits, np.float32(self._temperature), out=scratch.scores)
+        uniform = self._noise.random(out=scratch.noise)
         kept = self._truncate(torch.from_numpy(scores))
         if kept is None:
-            kept = _candidates(scores, uniform, best)
+            kept = _candidates(scores, uniform, best, scratch)
         values = scores[kept].astype(np.float64) - np.log(_exponential(uniform[kept]))
         return int(kept[int(values.argmax())])
 
@@ -148,11 +158,11 @@ def sample_tokens(
     Returns:
         For each row the token, or what its processor raised: a failing processor affects no other sample.
     """
-    logprobs = torch.log_softmax(logits, -1)
-    greedy = logits.argmax(-1).tolist() if any(s.is_greedy for s in samplers) else []
     on_cpu = logits if all(s.is_greedy for s in samplers) else logits.cpu()
+    scratch = Scratch(logits.shape[1])
     lines = {i: s.line(on_cpu[i]) for i, s in enumerate(samplers) if not s.is_greedy}
     run_logits_processors(list(lines.values()))
+    greedy = _most_likely_tokens(logits) if len(lines) < len(samplers) else []
     tokens: list[int | Exception] = []
     for i, sampler in enumerate(samplers):
         if sampler.is_greedy:
@@ -161,15 +171,41 @@ def sample_tokens(
             continue
         line = lines[i]
         try:
-            tokens.append(line.error or sampler.sample(line.row))
+            tokens.append(line.error or sampler.sample(line.row, scratch))
         except Exception as error:  # noqa: BLE001 - a row that a processor has broken belongs to its sample only
             tokens.append(error)
-    index = torch.tensor([t if isinstance(t, int) else 0 for t in tokens], device=logits.device)
-    chosen = logprobs.gather(1, index[:, None])[:, 0].tolist()
-    return [
-        SampledToken(token, chosen[i], top_logprobs(logprobs[i], num_top[i])) if isinstance(token, int) else token
-        for i, token in enumerate(tokens)
-    ]
+    logprobs = token_logprobs(logits, [t if isinstance(t, int) else 0 for t in tokens], num_top)
+    return [SampledToken(token, *logprobs[i]) if isinstance(token, int) else token for i, token in enumerate(tokens)]
+
+
+def _most_likely_tokens(logits: Tensor) -> list[int]:
+    """The most likely token of each row."""
+    if logits.device.type == "cpu":  # NumPy's is several times as fast
+        return [int(i) for i in logits.numpy().argmax(-1)]
+    return [int(i) for i in logits.argmax(-1).tolist()]
+
+
+def token_logprobs(
+    logits: Tensor, tokens: Sequence[int], num_top: Sequence[int]
+) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
+    """Log-probabilities of one token for each row of `[rows, vocab_size]`, and of the row's most likely tokens.
+
+    On a CPU the rows are normalized one after the other in the same memory, which stays in the processor's cache: the
+    kernel makes a row's log-softmax in less time than its log-sum-exp takes by itself, and memory for all rows would
+    cost page faults.
+    """
+    if logits.device.type != "cpu":
+        logprobs = torch.log_softmax(logits, -1)
+        index = torch.tensor(list(tokens), device=logits.device)
+        chosen: list[float] = logprobs.gather(1, index[:, None])[:, 0].tolist()
+        return [(chosen[i], top_logprobs(logprobs[i], count)) for i, count in enumerate(num_top)]
+    row_logprobs = torch.empty(logits.shape[1])
+    values = row_logprobs.numpy()
+    result = []
+    for row, token, count in zip(logits, tokens, num_top, strict=True):
+        torch.log_softmax(row, -1, out=row_logprobs)
+        result.append((float(values[token]), top_logprobs(row_logprobs, count)))
+    return result
 
 
 def top_logprobs(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
@@ -191,15 +227,17 @@ def _exponential(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(-np.log1p(-uniform), 1e-300)
 
 
-def _candidates(scores: NDArray[np.float32], uniform: NDArray[np.float64], best: int) -> NDArray[np.int64]:
+def _candidates(
+    scores: NDArray[np.float32], uniform: NDArray[np.float64], best: int, scratch: Scratch
+) -> NDArray[np.int64]:
     """Tokens that can win the race: those that do not lose to the most likely one by a bound that needs no logarithm.
 
     Token v beats token b if its time e_v is below e_b * exp(s_v - s_b), and e_v is never below its uniform number.
     """
-    limit = np.log(_exponential(uniform[best : best + 1]))[0] - float(scores[best])
+    limit = np.log(_exponential(uniform[best : best + 1]))[0] - float(scores[best]) + 1e-3  # for what rounding changes
     with np.errstate(over="ignore"):
-        bound = np.exp(scores + np.float32(limit))
-    return np.flatnonzero(uniform <= bound * np.float32(1.001))
+        bounds = np.exp(np.add(scores, np.float32(limit), out=scratch.bounds), out=scratch.bounds)
+    return np.flatnonzero(np.less_equal(uniform, bounds, out=scratch.is_candidate))
 
 
 def _nonnegative(seed: int) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...core.errors import ReasonError
 from ...core.messages import NextTokenDistribution, ScoredContinuation, Usage
 from .prefix_cache import CachedSequence, PrefixCache
-from .sampler import entropy, top_logprobs
+from .sampler import entropy, token_logprobs, top_logprobs
 from .spec_decode import NgramSpeculator
 from .tokenizer import Tokenizer
 
@@ -205,9 +205,8 @@ class ScoreTask:
         return on_logits
 
     def _add(self, i: int, logits: Tensor, targets: Sequence[int]) -> None:
-        logprobs = torch.log_softmax(logits, -1)
         index = torch.tensor(list(targets), device=logits.device)
-        self._results[i][0].extend(logprobs.gather(1, index[:, None])[:, 0].tolist())
+        self._results[i][0].extend(logprob for logprob, _ in token_logprobs(logits, targets, [0] * len(targets)))
         self._results[i][1].extend((logits.argmax(-1) == index).tolist())
 
     def _report(self) -> None:

@@ -29,7 +29,13 @@ a file fall on the same sixteen levels again."""
 
 
 class Linear(Protocol):
-    """A matrix `[outputs, inputs]` applied to rows `[rows, inputs]`, with the elementwise step that follows it."""
+    """A matrix `[outputs, inputs]` applied to rows `[rows, inputs]`, with the elementwise step that follows it.
+
+    Attributes:
+        weight: The matrix in the layout of its product.
+    """
+
+    weight: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product, plus the bias if there is one."""
@@ -48,11 +54,11 @@ class PlainLinear:
     """torch's own product: where oneDNN's prepacked one is missing."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._weight, self._bias = weight.contiguous(), bias
+        self.weight, self._bias = weight.contiguous(), bias
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""
-        return functional.linear(x, self._weight, self._bias)
+        return functional.linear(x, self.weight, self._bias)
 
     def silu(self, x: Tensor) -> Tensor:
         """`silu(product)`."""
@@ -76,7 +82,7 @@ class PackedLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         pack: Any = torch.ops.mkldnn._reorder_linear_weight
         # The hint is the row count the blocked layout is chosen for: fp32 gains much from 16 with several rows.
-        self._weight = pack(weight.contiguous(), 16 if weight.dtype is torch.float32 else 1)
+        self.weight: Tensor = pack(weight.contiguous(), 16 if weight.dtype is torch.float32 else 1)
         self._bias = bias
         # A single row uses other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
         # twice costs almost nothing and uses the kernel of several rows.
@@ -105,11 +111,11 @@ class PackedLinear:
         return self._pair(x, other, "mul")
 
     def _unary(self, x: Tensor, step: str) -> Tensor:
-        return self._batch_invariant(lambda rows: self._op(rows, self._weight, self._bias, step, [], ""), x)
+        return self._batch_invariant(lambda rows: self._op(rows, self.weight, self._bias, step, [], ""), x)
 
     def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
         return self._batch_invariant(
-            lambda rows, more: self._binary(rows, more, self._weight, self._bias, step), x, other
+            lambda rows, more: self._binary(rows, more, self.weight, self._bias, step), x, other
         )
 
     def _batch_invariant(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
@@ -136,7 +142,7 @@ class Int4Linear:
         scale = ((high - low) / 15).clamp_min(1e-8)
         levels = ((grouped - low[..., None]) / scale[..., None]).round().clamp(0, 15).to(torch.int32)
         pack: Any = torch.ops.aten._convert_weight_to_int4pack_for_cpu
-        self._weight = pack(levels.view(outputs, inputs), 1)
+        self.weight: Tensor = pack(levels.view(outputs, inputs), 1)
         # The kernel computes (level - 8) * scale + zero.
         self._scales = torch.stack([scale.t(), (low + 8 * scale).t()], -1).to(torch.bfloat16).contiguous()
         self._bias = bias
@@ -149,7 +155,7 @@ class Int4Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""
-        result: Tensor = self._op(x.contiguous(), self._weight, INT4_GROUP, self._scales)
+        result: Tensor = self._op(x.contiguous(), self.weight, INT4_GROUP, self._scales)
         return result if self._bias is None else result.add_(self._bias)
 
     def silu(self, x: Tensor) -> Tensor:
