@@ -196,3 +196,49 @@ def difference_cells(results: Sequence[PairedComparison | None], missing: str = 
 def short_p(p: float) -> str:
     """A p-value as a cell of a table."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# -- pages on comparisons
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        figures: Figures for the conclusion, by name.
+    """
+
+    text: str
+    comparisons: list[Comparison]
+    figures: dict[str, float]
+
+
+def claim_marker(comparison: Comparison) -> str:
+    """The marker of a sentence that states this comparison."""
+    return f"<!-- claim: {comparison.id} -->"
+
+
+def adjusted_p(comparison: Comparison) -> str:
+    """The adjusted p-value within a sentence."""
+    return p_value(comparison.p_adjusted).replace("p ", "adjusted p ", 1)
+
+
+def finding(comparison: Comparison) -> str:
+    """A comparison within a sentence, with the marker of its claim."""
+    ends = (
+        f" [{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"
+        if comparison.low is not None and comparison.high is not None
+        else ""
+    )
+    found = f"{100 * comparison.difference:+.1f} points{ends}, {p_value(comparison.p_adjusted)}, {comparison.status}"
+    return f"{found} {claim_marker(comparison)}"
+
+
+def write_results(docs: Path, name: str, page: str, comparisons: Iterable[Comparison]) -> Path:
+    """Write a details page and its comparisons; returns the path of the page."""
+    path = docs / "results" / "details" / f"{name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    write_comparisons(docs / "results" / "comparisons" / f"{name}.json", comparisons)
+    return path

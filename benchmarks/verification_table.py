@@ -396,7 +396,7 @@ def conclusion(results: Sequence[Measurement], judge: str) -> str:
     by_chance = [one for one in abstaining if one.metrics[shipped].values.get("ece", 0.0) > MAX_ECE]
     exceeds = [m for one in by_chance if (m := one.metrics[shipped].values)["ece"] > m[ECE_BY_CHANCE]]
     sentences.append(
-        f"On {len(by_chance) - len(exceeds)} of those above it, calibrated probabilities could have as much."
+        f"On {len(by_chance) - len(exceeds)} of those above it, calibrated probabilities could have as much by chance."
     )
     alone = Method(judge, ALONE)
     below = [

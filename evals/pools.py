@@ -390,7 +390,7 @@ def _inspect_log(source: Path) -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
                 samples = [(f"{source} {name}", json.loads(archive.read(name))) for name in names]
     except FileNotFoundError as e:
         raise DataError(f"there is no log {source}") from e
-    except NotImplementedError:
+    except NotImplementedError:  # by zipfile: a compression that it does not know
         return _inspect_log_by_package(source)
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as e:
         raise DataError(

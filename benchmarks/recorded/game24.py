@@ -32,7 +32,7 @@ from reason.reasoning.search.core import SearchLimits, StepSearch
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.recorded_tree import RecordedTree, replay_search
-from reporting import Comparison, compared, comparisons_table, p_value, table, write_comparisons
+from reporting import adjusted_p, claim_marker, compared, comparisons_table, table, write_results
 
 ANSWERS = 5
 """Answers that a search may give: the recorded run gave five."""
@@ -179,16 +179,6 @@ def line(name: str, limit: str, reading: Reading) -> tuple[str, ...]:
     )
 
 
-def adjusted(comparison: Comparison) -> str:
-    """The adjusted p-value within a sentence."""
-    return p_value(comparison.p_adjusted).replace("p ", "adjusted p ", 1)
-
-
-def claim(comparison: Comparison) -> str:
-    """The marker of a sentence that states this comparison."""
-    return f"<!-- claim: {comparison.id} -->"
-
-
 def outcomes(ids: Sequence[str], values: np.ndarray) -> Outcomes:
     """Scores of puzzles as outcomes of one seed."""
     return Outcomes.of({name: {0: float(value)} for name, value in zip(ids, values, strict=True)})
@@ -277,14 +267,14 @@ def main() -> int:
         f"The project's beam of width 5 reproduces the recorded search state by state ({same} of {len(rows)} puzzles,"
         f" the final five in their order) and so its success, {100 * five.mean():.1f} %.",
         f"A hundred chains of thought of the same model, any of them counted, have {100 * by_chains[100].mean():.1f} %;"
-        f" that the beam has more is {hundred.status} ({adjusted(hundred)}) {claim(hundred)}. It takes"
+        f" that the beam has more is {hundred.status} ({adjusted_p(hundred)}) {claim_marker(hundred)}. It takes"
         f" {tree_tokens:,.0f} generated tokens a puzzle against {chain_tokens:,.0f}, but {prompt_tokens:,.0f} tokens of"
         " prompts.",
         f"Between A\\* and a beam that opens as many nodes {of_level} shown at {len(level)} sizes.",
         f"A\\* with 7 nodes solves {100 * seven.mean():.1f} %; that it is less than the beam with 16 is"
-        f" {'not shown' if narrow.status == 'not shown' else 'shown'} ({adjusted(narrow)}) {claim(narrow)}.",
+        f" {'not shown' if narrow.status == 'not shown' else 'shown'} ({adjusted_p(narrow)}) {claim_marker(narrow)}.",
         "MCTS with its default w = 0.5 spreads four nodes too widely to reach any solution"
-        f' ("better than the beam" is {early.status}, {adjusted(early)}) {claim(early)}.',
+        f' ("better than the beam" is {early.status}, {adjusted_p(early)}) {claim_marker(early)}.',
         "With more nodes MCTS and the particle filter leave the record on most puzzles: it cannot rank them.",
     )
     conclusion = fill(f"**{' '.join(sentences)}**", 130, break_on_hyphens=False)
@@ -347,10 +337,7 @@ proposals of a node as its continuations, in the recorded order; the particle fi
   record depends on both searches.
 - One model, and one task whose steps are short and whose answers can be checked. w = 0.1 was tried because 0.5 failed.
 """
-    page = args.docs / "results" / "details" / "recorded_game24.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
-    write_comparisons(args.docs / "results" / "comparisons" / "recorded_game24.json", comparisons)
+    page = write_results(args.docs, "recorded_game24", text, comparisons)
     print(f"beam of width 5: {reproduced} of {len(rows)} outcomes and {same} final states as recorded; wrote {page}")
     return 0 if reproduced == same == len(rows) else 1
 

@@ -32,7 +32,7 @@ from reason.verify.edgejury.jurors import chance_of_errors, fit_reliability
 from reason.verify.edgejury.jury import weighted_vote
 from reason.verify.edgejury.ranking import concordance, pair_agreement, rank, rank_by_agreement
 from reason.verify.edgejury.types import Aggregate, Marks, Opinion, Review
-from reporting import Comparison, compared, comparisons_table, p_value, table, write_comparisons
+from reporting import Comparison, Section, compared, comparisons_table, finding, table, write_results
 from scipy import stats
 
 FOLDS = 5
@@ -604,19 +604,6 @@ def jury_section(panel: Panel, rows: Sequence[Row], strong_names: Sequence[str],
     return Section(text, comparisons, {name: float(run.calls.mean()) for name, run in runs.items()})
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the page.
-
-    Attributes:
-        figures: Figures for the conclusion, by name.
-    """
-
-    text: str
-    comparisons: list[Comparison]
-    figures: dict[str, float]
-
-
 FIXED = "one order for all questions, from the reviews of the others"
 
 
@@ -692,17 +679,6 @@ def review_section(data: CrossReview) -> Section:
     return Section(text, [*of_choice, *of_order], figures)
 
 
-def finding(comparison: Comparison) -> str:
-    """A comparison within a sentence, with the marker of its claim."""
-    ends = (
-        f" [{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"
-        if comparison.low is not None and comparison.high is not None
-        else ""
-    )
-    found = f"{100 * comparison.difference:+.1f} points{ends}, {p_value(comparison.p_adjusted)}, {comparison.status}"
-    return f"{found} <!-- claim: {comparison.id} -->"
-
-
 def main() -> None:
     """Write the page and the comparisons."""
     args = arguments(__doc__).parse_args()
@@ -720,9 +696,8 @@ def main() -> None:
         ),
     }
     comparisons = [comparison for section in sections.values() for comparison in section.comparisons]
-    write_comparisons(args.docs / "results" / "comparisons" / "recorded_juries.json", comparisons)
     text = page(args, sections, votes, {c.id.removeprefix("recorded-juries/"): c for c in comparisons})
-    (args.docs / "results" / "details" / "recorded_juries.md").write_text(text, encoding="utf-8")
+    write_results(args.docs, "recorded_juries", text, comparisons)
 
 
 def page(

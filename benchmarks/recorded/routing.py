@@ -51,7 +51,7 @@ from reason.reasoning.voting.self_consistency import majority_solution
 from reason.routers.cascade import belief_in, reason_for_large
 from reason.routers.features import QuestionFeatures, named_features
 from reason.serving.encoders.factory import load_embedding_model
-from reporting import Comparison, compared, comparisons_table, p_value, table, write_comparisons
+from reporting import Section, compared, comparisons_table, finding, table, write_results
 
 FOLDS = 5
 SEEDS = range(100)
@@ -77,19 +77,6 @@ IN_DISTRIBUTION = ("mmlu", "gsm8k", "arc_challenge", "arc_easy", "humaneval")
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Result = tuple[str, str, str, PairedComparison | NonInferiority]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page.
-
-    Attributes:
-        figures: Figures for the conclusion, by name.
-    """
-
-    text: str
-    comparisons: list[Comparison]
-    figures: dict[str, float]
 
 
 # -- the cascade on DATE
@@ -713,11 +700,9 @@ def main() -> None:
         "eleven": suite_section("routerbench", eleven, embedded, priced=True, published=""),
     }
     comparisons = [comparison for section in sections.values() for comparison in section.comparisons]
-    write_comparisons(args.docs / "results" / "comparisons" / "recorded_routing.json", comparisons)
     prints = "; ".join(fingerprint(*pools, pool) for pool in ("mot_date", "routellm", "routerdc"))
-    (args.docs / "results" / "details" / "recorded_routing.md").write_text(
-        page(sections, prints, f"{name} ({identity[:12]})"), encoding="utf-8"
-    )
+    text = page(sections, prints, f"{name} ({identity[:12]})")
+    write_results(args.docs, "recorded_routing", text, comparisons)
 
 
 def seven_models(suites: Iterable[Row]) -> list[Row]:
@@ -727,17 +712,6 @@ def seven_models(suites: Iterable[Row]) -> list[Row]:
     for side in ("train", "test"):
         kept += smallest((r for r in rows if r["dataset"] == "mmlu" and r["source_split"] == side), SUITE_MMLU)
     return kept
-
-
-def finding(comparison: Comparison) -> str:
-    """A comparison within a sentence, with the marker of its claim."""
-    ends = (
-        f" [{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"
-        if comparison.low is not None and comparison.high is not None
-        else ""
-    )
-    found = f"{100 * comparison.difference:+.1f} points{ends}, {p_value(comparison.p_adjusted)}, {comparison.status}"
-    return f"{found} <!-- claim: {comparison.id} -->"
 
 
 def page(sections: Mapping[str, Section], prints: str, embedding: str) -> str:

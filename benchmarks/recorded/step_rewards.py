@@ -27,7 +27,7 @@ from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.outcomes import Outcomes, number_groups
 from reason.evals.statistics.paired import claim_status, compare_paired
 from reason.reasoning.step_rewards import aggregate_scores
-from reporting import Comparison, compared, comparisons_table, p_value, table, write_comparisons
+from reporting import Comparison, adjusted_p, claim_marker, compared, comparisons_table, table, write_results
 
 SHEPHERD = "math-shepherd_mistral-7b"
 AGGREGATIONS = ("min", "prod", "last", "mean")
@@ -264,16 +264,6 @@ def points(comparison: Comparison) -> str:
     return f"{100 * comparison.difference:.1f}"
 
 
-def claim(comparison: Comparison) -> str:
-    """The marker of a sentence that states this comparison."""
-    return f"<!-- claim: {comparison.id} -->"
-
-
-def adjusted(comparison: Comparison) -> str:
-    """The adjusted p-value within a sentence."""
-    return p_value(comparison.p_adjusted).replace("p ", "adjusted p ", 1)
-
-
 def main() -> int:
     """Write the page and its comparisons."""
     args = arguments(__doc__).parse_args()
@@ -393,23 +383,23 @@ def main() -> int:
     sentences = (
         "For models that score each step by itself, the last step's score is the wrong summary of a solution.",
         f"Over the seven ReasonEval models the mean finds solutions with a wrong step by {points(mean_last)} points"
-        f" of AUC better than the last score ({mean_last.status}, {adjusted(mean_last)}) {claim(mean_last)}, and the"
-        f" product by {points(prod_last)} better than the last score ({prod_last.status}, {adjusted(prod_last)})"
-        f" {claim(prod_last)}.",
+        f" of AUC better than the last score ({mean_last.status}, {adjusted_p(mean_last)}) {claim_marker(mean_last)},"
+        f" and the product by {points(prod_last)} better than the last score ({prod_last.status},"
+        f" {adjusted_p(prod_last)}) {claim_marker(prod_last)}.",
         "For Math-Shepherd, whose score of a step is the chance of a right end from there,"
         f" {'no difference between aggregations is' if not differs else 'differences between aggregations are'} shown.",
         "The product prefers short solutions: where a needed step was removed the mean notices it by"
-        f" {points(removed)} points more often with Math-Shepherd ({removed.status}, {adjusted(removed)})"
-        f" {claim(removed)} and by {points(removed34)} with ReasonEval 34B ({removed34.status}, {adjusted(removed34)})"
-        f" {claim(removed34)}.",
+        f" {points(removed)} points more often with Math-Shepherd ({removed.status}, {adjusted_p(removed)})"
+        f" {claim_marker(removed)} and by {points(removed34)} with ReasonEval 34B ({removed34.status},"
+        f" {adjusted_p(removed34)}) {claim_marker(removed34)}.",
         "So `best-of-n` takes the mean where one pass of a process reward model scores all steps, and else the last;"
         " searches keep the last: they compare prefixes, which is not measured here.",
         f"A threshold fitted by cross-fitting locates first errors {'better' if shown_errors else 'no better'} than 0.5"
         f" {'for ' + str(len(shown_errors)) + ' of' if shown_errors else 'for any of'} {len(of_errors)} models.",
         f"On JudgeBench o1-mini, asked in both orders, is right on {judge_rows[0][1]} % of the pairs and consistent on"
         f" {judge_rows[0][4]} %, and the best of five reward models is right on {best_reward[1]} %.",
-        f"That o1-mini is better than {clearest.b.partition('/')[2]} is {clearest.status} ({adjusted(clearest)})"
-        f" {claim(clearest)}; than {len(of_judges) - len(shown_judges)} of the five it is not shown.",
+        f"That o1-mini is better than {clearest.b.partition('/')[2]} is {clearest.status} ({adjusted_p(clearest)})"
+        f" {claim_marker(clearest)}; than {len(of_judges) - len(shown_judges)} of the five it is not shown.",
     )
     error_head = ("model", *(f"{what}, {how}" for how in ("0.5", "fitted") for what in ("good", "bad", "balanced")))
     error_head += ("thresholds",)
@@ -510,11 +500,8 @@ GAIR-NLP/ReasonEval @ 6c91c7a and ScalerLab/JudgeBench @ e2c52c2, no licence fil
   question, but made by rule.
 - The scores are of models of 7 and 34 billion parameters of 2023 and 2024. No judge of steps is in the record.
 """
-    page = args.docs / "results" / "details" / "recorded_step_rewards.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
     comparisons = [*of_invalid, *of_redundant, *of_pairs, *of_errors, *of_judges]
-    write_comparisons(args.docs / "results" / "comparisons" / "recorded_step_rewards.json", comparisons)
+    page = write_results(args.docs, "recorded_step_rewards", text, comparisons)
     print(f"wrote {page}")
     return 0
 

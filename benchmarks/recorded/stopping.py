@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, Lead, StoppingRule, Tally
-from reporting import compared, comparisons_table, table, write_comparisons
+from reporting import compared, comparisons_table, table, write_results
 
 NAME = "recorded_stopping"
 MARGIN = 0.003
@@ -431,7 +431,6 @@ def main() -> int:
         )
 
     comparisons = compared(results)
-    write_comparisons(args.docs / "results" / "comparisons" / f"{NAME}.json", comparisons)
     by_id = {c.id.partition("/")[2]: c for c in comparisons}
     b_half, verdict = grid[best].only(other), by_id["chosen-vs-majority40-other-half"]
     gap = 100 * verdict.difference
@@ -537,9 +536,9 @@ def main() -> int:
         "each round.",
         "",
     ]
-    path = args.docs / "results" / "details" / f"{NAME}.md"
-    path.write_text("\n".join(text), encoding="utf-8")
-    print("\n".join(text))
+    page = "\n".join(text)
+    write_results(args.docs, NAME, page, comparisons)
+    print(page)
     return 0
 
 

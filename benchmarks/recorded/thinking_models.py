@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from reason.evals.statistics.outcomes import Outcomes, number_groups
 from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
 from reason.reasoning.stopping import Beta, FirstFinished, Lead, StoppingRule
-from reporting import compared, comparisons_table, table, write_comparisons
+from reporting import compared, comparisons_table, table, write_results
 from stopping import Floats, Integers, Orders, Replay, credit_of, majority, orders_of, race, rounds
 
 NAME = "recorded_thinking_models"
@@ -201,7 +201,6 @@ def main() -> int:
             )
         )
     comparisons = compared(results)
-    write_comparisons(args.docs / "results" / "comparisons" / f"{NAME}.json", comparisons)
     by_name = {c.a: c for c in comparisons if c.b == "majority of 8"}
 
     def of(name: str, keep: Callable[[Any], bool]) -> tuple[str, str, str]:
@@ -324,9 +323,9 @@ def main() -> int:
         "here.",
         "",
     ]
-    path = args.docs / "results" / "details" / f"{NAME}.md"
-    path.write_text("\n".join(text), encoding="utf-8")
-    print("\n".join(text))
+    page = "\n".join(text)
+    write_results(args.docs, NAME, page, comparisons)
+    print(page)
     return 0
 
 

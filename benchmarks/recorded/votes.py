@@ -27,7 +27,7 @@ from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare_paired
 from reason.reasoning.voting.path_votes import REFERENCE_OPTIONS, Method, Vote, VoteOptions, vote
 from reason.reasoning.voting.path_votes import Path as SampledPath
-from reporting import compared, comparisons_table, table, write_comparisons
+from reporting import compared, comparisons_table, table, write_results
 from scipy.optimize import minimize
 from scipy.special import gamma
 
@@ -206,7 +206,6 @@ def main() -> int:
                 (name, f"{method}, {dataset}", f"sc, {dataset}", compare_paired(outcomes[method], outcomes["sc"]))
             )
     comparisons = compared(results)
-    write_comparisons(args.docs / "results" / "comparisons" / f"{NAME}.json", comparisons)
     shown = [c for c in comparisons if c.status != "not shown"]
     verdict = (
         "No weighted vote is shown to differ from self-consistency."
@@ -271,9 +270,9 @@ def main() -> int:
         "is meant (64 to 128).",
         "",
     ]
-    path = args.docs / "results" / "details" / f"{NAME}.md"
-    path.write_text("\n".join(text), encoding="utf-8")
-    print("\n".join(text))
+    page = "\n".join(text)
+    write_results(args.docs, NAME, page, comparisons)
+    print(page)
     return 0
 
 
