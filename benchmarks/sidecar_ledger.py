@@ -103,10 +103,11 @@ async def _runs(position: Path | str) -> dict[str, list[StoredRun]]:
     results: dict[str, list[StoredRun]] = defaultdict(list)
     store = await open_store(position)
     try:
-        before = None
-        while records := await store.list_runs(PAGE, before=before):
-            before = records[-1].id
-            for record in records:
+        after = None
+        while page := await store.list_runs(PAGE, after=after):
+            after = page[-1].id
+            for listed in page:
+                record = await store.get_run(listed.id, exact=True)
                 tag = _TAG.search(json.dumps(record.config))
                 if tag is not None:
                     answer = record.answer

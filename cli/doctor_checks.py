@@ -22,7 +22,7 @@ from ..core.errors import BackendUnavailable, ReasonError, UserError
 from ..core.settings import DEFAULT_MODEL, ProviderSettings, Settings, config_files
 from ..core.version import __version__
 
-LOCAL, VLLM = "local/", "vllm/"
+LOCAL, GGUF, VLLM = "local/", "gguf/", "vllm/"
 MIN_FREE_BYTES = 1_000_000_000
 """Free space below which the cache directory gets a note; the default model takes a third of this."""
 TRIAL_TOKENS = 4
@@ -85,7 +85,9 @@ async def run_checks(
         yield await check_embedding(settings, pull)
         report("judging claims")
         yield await check_judge(settings, pull)
-    if not is_local and not settings.model.startswith(VLLM):
+    if settings.model.startswith(GGUF):
+        yield await check_answering(settings.model, settings)
+    elif not is_local and not settings.model.startswith(VLLM):
         yield await check_provider(settings)
     yield await check_vllm(settings, pull=pull, quick=quick, report=report)
 
@@ -152,10 +154,10 @@ def _check_torch(needed: bool) -> Check:
         return Check("torch", "fail" if needed else "note", "not installed: no local models", hint)
     import torch
 
-    from ..serving.local.hardware import default_threads, native_format
+    from ..serving.local.hardware import max_threads, native_format
 
     native = "native bf16" if native_format() == "bf16" else "no native bf16 (fp32 is used)"
-    return Check("torch", "ok", f"{torch.__version__}, {default_threads()} threads, {native}")
+    return Check("torch", "ok", f"{torch.__version__}, up to {max_threads()} threads, {native}")
 
 
 async def check_local(settings: Settings, pull: bool) -> list[Check]:

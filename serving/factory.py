@@ -42,6 +42,8 @@ async def load_model(
     """
     if name.startswith("vllm/"):
         return await _load_vllm(name, settings, progress)
+    if name.startswith("gguf/"):
+        return await run_pull(lambda cancel: _load_gguf(name, settings, progress, cancel), lambda model: model.aclose())
     if name.startswith(RECORDED_PREFIX):
         return await asyncio.to_thread(load_recorded, name)
     if not name.startswith(PREFIX):
@@ -65,6 +67,14 @@ async def _load_vllm(name: str, settings: Settings, progress: Progress | None) -
     from .vllm.model import load_vllm
 
     return await load_vllm(name, settings, progress)
+
+
+def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
+    try:
+        from .llama_cpp.factory import load_gguf
+    except ModuleNotFoundError as e:
+        raise missing_extra(e) from e
+    return load_gguf(name, settings, progress, cancel)
 
 
 def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
@@ -110,6 +120,13 @@ BACKENDS = (
         needs="the extra `[local]`",
         can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
         "logits processors, contrastive pairs, prefix reuse and forks, prefixes kept under names",
+    ),
+    Backend(
+        model_string="gguf/…",
+        what="a GGUF file on llama.cpp, on this machine's CPU; low-bit decoding",
+        needs="the extra `[gguf]`, which compiles llama.cpp",
+        can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
+        "logits processors, contrastive pairs, prefix reuse and forks",
     ),
     Backend(
         model_string="vllm/…",

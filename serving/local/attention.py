@@ -14,6 +14,7 @@ workers share are read block by block (`shared_cache`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -23,18 +24,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .config import ModelConfig
+from . import attention_products
+from .config import LayerType, ModelConfig
 from .kv_cache import SLOT_ALIGNMENT, KVCache, SlotTable, align_slots
-from .rope import RotaryEmbedding
+from .rope import CosSin, RotaryEmbedding
 
 MAX_GATHERED_SLOTS = 8192
 """Maximum slots, those of the longest cache times the caches, that are copied in order to be attended by one call."""
 MAX_COPIED_SLOTS = 2048
 """Maximum slots of sequences' own that are copied at a time; more take more memory, and no less time."""
-OWN_SLOT_COST = 6
-"""Cost of a slot that is copied and attended by one sequence, in slots of a call for all (measured: 5 to 6)."""
-CASCADE_COST = 3000
-"""Cost of attention in two parts that does not depend on the slots, in products of a sequence and a slot."""
+READ_COST = 18
+"""Cost of reading a slot for all sequences, in products of a sequence and a slot, as the further costs are."""
+LSE_COST = 1.4
+"""Cost of attention that also gives the log-sum-exp of its scores, relative to one that does not."""
+OWN_SLOT_COST = 8
+"""Cost of a slot that is copied and attended by one sequence."""
+CASCADE_COST = 11_000
+"""Cost of attention in two parts that does not depend on the slots."""
+WINDOW_ALIGNMENT = 512
+"""Slots before all windows of a step are not read, in groups of this many: torch's flash attention for CPUs takes as
+many at a time, so the sums over what is read are those of a call that reads everything."""
 CUDA_ALIGNMENT = 8
 """CUDA's kernels need heads whose width is a multiple of this, and masks whose rows start at multiples of it."""
 
@@ -120,10 +129,12 @@ class AttentionMetadata:
         explicit_mask: Whether there must be a mask, over exactly the used slots.
 
     Attributes:
-        width: Slots that attention reads, from the first.
+        first: First slot that attention reads: 0, but in a sliding window.
+        width: End of the slots that attention reads.
+        window: Positions that a token attends to, its own included; None for all.
         is_causal: Whether the tokens are the first of the only sequence in the cache.
         is_decode: Whether every sequence has one new token and no draft tokens.
-        mask: Additive mask `[tokens, width]`, 0 or minus infinity, in the CPU's memory; None where all of `width` is
+        mask: Additive mask `[tokens, width - first]`, 0 or minus infinity, in the CPU's memory; None where all of it is
             visible, or where causal attention needs none.
     """
 
@@ -134,7 +145,10 @@ class AttentionMetadata:
         self.rows = slice(first_row, first_row + self.num_rows)
         self.is_causal = self.cache.used == 0 and len(chunks) == 1 and self.num_rows > 1
         self.is_decode = all(len(c.token_ids) == 1 and c.parents is None for c in chunks)
+        self.first = 0
+        self.window: int | None = None
         self.slots = self.cache.allocate(self.num_rows)
+        self.cache.positions[self.slots.start : self.slots.stop] = torch.tensor(self.positions)
         self.width = self.slots.stop if explicit_mask else align_slots(self.slots.stop)
         self.mask = self._append(chunks, explicit_mask)
         if self.mask is None and not self.on_cpu:
@@ -144,6 +158,30 @@ class AttentionMetadata:
     def on_cpu(self) -> bool:
         """Whether the cache is in the CPU's memory."""
         return self.cache.device.type == "cpu"
+
+    @property
+    def num_read(self) -> int:
+        """Slots that attention reads."""
+        return self.width - self.first
+
+    def in_window(self, window: int) -> AttentionMetadata:
+        """The same step where a token attends to the last `window` positions only; itself where they are all."""
+        if max(self.positions) < window:
+            return self
+        step = copy(self)
+        step.window, step.is_causal, step.width = window, False, align_slots(self.slots.stop)
+        mask = self.mask
+        if mask is None:
+            mask = torch.full((self.num_rows, step.width), float("-inf"), dtype=self.cache.dtype)
+            # without a mask, the step is a sequence's first tokens, or its next one that sees all
+            mask[:, : self.slots.stop] = 0 if self.is_decode else mask[:, : self.slots.stop].triu(1)
+        positions = torch.tensor(self.positions)
+        hidden = self.cache.positions[None, : step.width] <= positions[:, None] - window
+        mask = mask.masked_fill(hidden, float("-inf"))
+        visible = (mask == 0).any(0).nonzero()
+        step.first = int(visible[0]) // WINDOW_ALIGNMENT * WINDOW_ALIGNMENT
+        step.mask = mask[:, step.first :]
+        return step
 
     def _append(self, chunks: Sequence[TokenChunk], explicit_mask: bool) -> Tensor | None:
         """Append the slots to their sequences; the mask."""
@@ -182,21 +220,40 @@ class CacheAttention:
         for _, run in groupby(chunks, lambda chunk: id(chunk.cache)):
             steps.append(AttentionMetadata(list(run), row))
             row = steps[-1].rows.stop
-        self._tables = rotary.fused_tables([position for step in steps for position in step.positions])
-        self._parts: list[_OneCache | _GatheredCaches | _CascadeAttention] = []
-        for is_single, group in groupby(steps, lambda step: step.num_rows == 1):
-            several = list(group)
-            if is_single and len(several) > 1 and len(several) * max(s.width for s in several) <= MAX_GATHERED_SLOTS:
-                self._parts.append(_GatheredCaches(config, several))
+        positions = [position for step in steps for position in step.positions]
+        self._layer_types = config.layer_types
+        self._tables: dict[LayerType, CosSin | None] = {}
+        self._parts: dict[LayerType, list[_Part]] = {}
+        unhidden: list[_Part] = []  # shared by all layers in which no window hides anything
+        for layer_type in dict.fromkeys(config.layer_types):
+            self._tables[layer_type] = None if layer_type == "nope" else rotary.fused_tables(positions, layer_type)
+            if layer_type == "sliding" and max(positions) >= config.sliding_window:
+                self._parts[layer_type] = _parts(config, [step.in_window(config.sliding_window) for step in steps])
             else:
-                self._parts.extend(_one_cache(config, step) for step in several)
+                unhidden = unhidden or _parts(config, steps)
+                self._parts[layer_type] = unhidden
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write keys and values of the step, then attend cache by cache."""
-        rotated = self._rotary.rotate(qkv, self._tables)
-        if len(self._parts) == 1:
-            return self._parts[0].attend(layer, rotated)
-        return torch.cat([part.attend(layer, rotated[part.rows]) for part in self._parts])
+        layer_type = self._layer_types[layer]
+        parts, tables = self._parts[layer_type], self._tables[layer_type]
+        rotated = qkv if tables is None else self._rotary.rotate(qkv, tables)
+        if len(parts) == 1:
+            return parts[0].attend(layer, rotated)
+        return torch.cat([part.attend(layer, rotated[part.rows]) for part in parts])
+
+
+def _parts(config: ModelConfig, steps: Sequence[AttentionMetadata]) -> list[_Part]:
+    """The calls that attend, for layers of one type."""
+    parts: list[_Part] = []
+    for is_single, group in groupby(steps, lambda step: step.num_rows == 1):
+        several = list(group)
+        num_read = max(step.num_read for step in several)
+        if is_single and len(several) > 1 and len(several) * num_read <= MAX_GATHERED_SLOTS:
+            parts.append(_GatheredCaches(config, several))
+        else:
+            parts.extend(_one_cache(config, step) for step in several)
+    return parts
 
 
 class _OneCache:
@@ -206,26 +263,31 @@ class _OneCache:
         self._step, self.rows = step, step.rows
         self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self._group = config.num_heads // config.num_kv_heads
-        self._scale = config.head_dim**-0.5
+        self._scale = config.attention_scale
         rows = step.num_rows
-        self._padding = num_padding_rows(rows if step.is_causal else rows * self._group) if step.on_cpu else 0
+        mask = step.mask
+        self._is_causal = step.is_causal
+        if self._is_causal and attention_products.suits(step.cache.kv[0]):
+            self._is_causal = False
+            mask = torch.full((rows, step.width), float("-inf"), dtype=step.cache.dtype).triu_(1)
+        self._padding = num_padding_rows(rows if self._is_causal else rows * self._group) if step.on_cpu else 0
         self._mask: Tensor | None = None
-        if step.mask is not None:
-            folded = step.mask.to(step.cache.device).repeat_interleave(self._group, 0)
+        if mask is not None:
+            folded = mask.to(step.cache.device).repeat_interleave(self._group, 0)
             if self._padding:
                 folded = torch.cat([folded, folded[-1:].expand(self._padding, -1)])
-            self._mask = folded[None, None]
+            self._mask = folded
 
     def attend(self, layer: int, rotated: Tensor) -> Tensor:
         """Attend `[rows, num_heads + 2 * num_kv_heads, head_dim]`, rotated."""
         step = self._step
         rows, kv_heads, group, dim = step.num_rows, self._num_kv_heads, self._group, self._head_dim
-        visible = step.cache.kv[layer].narrow(2, 0, step.width)
+        visible = step.cache.kv[layer].narrow(2, step.first, step.num_read)
         new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
-        visible.narrow(2, step.slots.start, rows).copy_(new.permute(1, 2, 0, 3))
+        visible.narrow(2, step.slots.start - step.first, rows).copy_(new.permute(1, 2, 0, 3))
         keys, values = visible.narrow(0, 0, 1), visible.narrow(0, 1, 1)
         query = rotated[:, : self._num_heads]
-        if step.is_causal:
+        if self._is_causal:
             out = functional.scaled_dot_product_attention(
                 self._padded(query.transpose(0, 1)[None]),
                 keys,
@@ -241,11 +303,9 @@ class _OneCache:
             folded = (
                 query.reshape(rows, kv_heads, group, dim).permute(1, 0, 2, 3).reshape(1, kv_heads, rows * group, dim)
             )
-        out = functional.scaled_dot_product_attention(
-            self._padded(folded), keys, values, attn_mask=self._mask, scale=self._scale
-        )
+        out = attention(self._padded(folded)[0], keys[0], values[0], self._mask, self._scale)
         if self._padding:
-            out = out[:, :, : rows * group]
+            out = out[:, : rows * group]
         if rows == 1:
             return out.reshape(1, self._num_heads * dim)
         return out.reshape(kv_heads, rows, group, dim).permute(1, 0, 2, 3).reshape(rows, self._num_heads * dim)
@@ -260,14 +320,23 @@ class _OneCache:
 def _one_cache(config: ModelConfig, step: AttentionMetadata) -> _OneCache | _CascadeAttention:
     """Attention of the tokens of one cache, in the way that costs least."""
     rows = step.num_rows
-    if rows == 1 or not step.is_decode or not step.on_cpu or rows * step.width <= CASCADE_COST:
+    cost_of_slot = rows + READ_COST
+    if rows == 1 or not step.is_decode or not step.on_cpu or cost_of_slot * step.num_read <= CASCADE_COST:
         return _OneCache(config, step)
     prefix = shared_slots(step.tables)
-    if not prefix:
-        return _OneCache(config, step)
-    own = max(map(len, step.tables)) - len(prefix)
-    cost = rows * (align_slots(max(prefix) + 1) + OWN_SLOT_COST * align_slots(own)) + CASCADE_COST
-    return _CascadeAttention(config, step, prefix) if cost < rows * step.width else _OneCache(config, step)
+    if step.window is None:
+        if not prefix:
+            return _OneCache(config, step)
+        own = [table.slots[len(prefix) :] for table in step.tables]
+    else:
+        if max(step.positions) - step.window >= len(prefix) - 1:  # some window begins after the prefix
+            prefix = []
+        own = [table.slots[max(len(prefix), len(table) - step.window) :] for table in step.tables]
+        prefix = [slot for slot in prefix if slot >= step.first]
+    num_prefix = align_slots(max(prefix) + 1) - step.first if prefix else 0
+    cost = LSE_COST * cost_of_slot * num_prefix + OWN_SLOT_COST * rows * align_slots(max(map(len, own))) + CASCADE_COST
+    is_cheaper = cost < cost_of_slot * step.num_read
+    return _CascadeAttention(config, step, prefix, own) if is_cheaper else _OneCache(config, step)
 
 
 def shared_slots(tables: Sequence[SlotTable]) -> list[int]:
@@ -287,25 +356,40 @@ class _CascadeAttention:
     Source: Juravsky et al. 2024, Hydragen, arXiv:2402.05099.
 
     Args:
-        prefix: Slots that all sequences attend to; each sequence has others, too.
+        prefix: Slots that all sequences have in common, and of which each attends to some; none where windows begin
+            after them.
+        own: Each sequence's others, at least one.
     """
 
-    def __init__(self, config: ModelConfig, step: AttentionMetadata, prefix: Sequence[int]) -> None:
+    def __init__(
+        self, config: ModelConfig, step: AttentionMetadata, prefix: Sequence[int], own: Sequence[Sequence[int]]
+    ) -> None:
         self._step, self.rows = step, step.rows
         self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self._group = config.num_heads // config.num_kv_heads
-        self._scale = config.head_dim**-0.5
+        self._scale = config.attention_scale
         cache = step.cache
-        self._prefix_width = align_slots(max(prefix) + 1)
+        self._num_prefix = align_slots(max(prefix) + 1) - step.first if prefix else 0
         self._padding = num_padding_rows(step.num_rows * self._group)
-        mask = torch.full((self._prefix_width,), float("-inf"), dtype=cache.dtype)
-        mask[list(prefix)] = 0
-        self._prefix_mask = mask.expand(step.num_rows * self._group + self._padding, -1)
-        own = [table.slots[len(prefix) :] for table in step.tables]
+        self._prefix_mask = self._mask_of(prefix) if prefix else None
         max_rows = max(1, MAX_COPIED_SLOTS // align_slots(max(map(len, own))))
         self._blocks = [self._block(own, slice(i, i + max_rows)) for i in range(0, len(own), max_rows)]
         numel = max(index.numel() for _, index, _ in self._blocks) * config.head_dim
         self._copies = torch.empty(numel, dtype=cache.dtype)
+
+    def _mask_of(self, prefix: Sequence[int]) -> Tensor:
+        """Which slots of the prefix the rows of all heads attend to."""
+        step = self._step
+        columns = torch.tensor(prefix, dtype=torch.int64) - step.first
+        if step.window is None:
+            mask = torch.full((self._num_prefix,), float("-inf"), dtype=step.cache.dtype)
+            mask[columns] = 0
+            return mask.expand(step.num_rows * self._group + self._padding, -1)
+        assert step.mask is not None
+        mask = torch.full((step.num_rows, self._num_prefix), float("-inf"), dtype=step.cache.dtype)
+        mask[:, columns] = step.mask[:, columns]
+        mask = mask.repeat_interleave(self._group, 0)
+        return torch.cat([mask, mask[-1:].expand(self._padding, -1)])
 
     def _block(self, own: Sequence[Sequence[int]], block: slice) -> tuple[slice, Tensor, Tensor]:
         """Some of the sequences, where their own slots are among all heads' keys and values, and a mask."""
@@ -327,12 +411,16 @@ class _CascadeAttention:
         new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
         kv.narrow(2, step.slots.start, rows).copy_(new.permute(1, 2, 0, 3))
         query = rotated[:, : self._num_heads].reshape(rows, kv_heads, group, dim).transpose(0, 1).contiguous()
-        folded = query.view(kv_heads, rows * group, dim)
-        if self._padding:
-            folded = torch.cat([folded, folded[:, -1:].expand(-1, self._padding, -1)], 1)
-        visible = kv.narrow(2, 0, self._prefix_width)
-        out, lse = attention_with_lse(folded, visible[0], visible[1], self._prefix_mask, self._scale)
-        outputs, lses = [out[:, : rows * group]], [lse[:, : rows * group]]
+        outputs: list[Tensor] = []
+        lses: list[Tensor] = []
+        if self._num_prefix:
+            folded = query.view(kv_heads, rows * group, dim)
+            if self._padding:
+                folded = torch.cat([folded, folded[:, -1:].expand(-1, self._padding, -1)], 1)
+            visible = kv.narrow(2, step.first, self._num_prefix)
+            out, lse = attention_with_lse(folded, visible[0], visible[1], self._prefix_mask, self._scale)
+            outputs.append(out[:, : rows * group])
+            lses.append(lse[:, : rows * group])
         for block, index, mask in self._blocks:
             copies = self._copies[: index.numel() * dim].view(-1, dim)
             torch.index_select(kv.view(-1, dim), 0, index, out=copies)
@@ -357,15 +445,17 @@ class _GatheredCaches:
         self.rows = slice(steps[0].rows.start, steps[-1].rows.stop)
         self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self._group = config.num_heads // config.num_kv_heads
-        self._scale = config.head_dim**-0.5
-        width, rows, dtype = max(s.width for s in steps), len(steps), steps[0].cache.dtype
+        self._scale = config.attention_scale
+        width, rows, dtype = max(s.num_read for s in steps), len(steps), steps[0].cache.dtype
         device = steps[0].cache.device
         self._padding = num_padding_rows(self._group) if device.type == "cpu" else 0
-        self._copies = torch.zeros(rows, 2, config.num_kv_heads, width, config.head_dim, dtype=dtype, device=device)
+        self._copies = torch.zeros(2, rows, config.num_kv_heads, width, config.head_dim, dtype=dtype, device=device)
         mask = torch.full((rows, 1, 1, width), float("-inf"), dtype=dtype)
         for i, step in enumerate(steps):
-            mask[i, 0, :, : step.width] = step.cache.attention_mask(step.tables, step.width)
-        self._mask = mask.to(device).expand(-1, -1, self._group + self._padding, -1)
+            seen = step.cache.attention_mask(step.tables, step.width) if step.mask is None else step.mask
+            mask[i, 0, :, : step.num_read] = seen
+        mask = mask.to(device).expand(-1, config.num_kv_heads, self._group + self._padding, -1)
+        self._mask = mask.flatten(0, 1)
 
     def attend(self, layer: int, rotated: Tensor) -> Tensor:
         """Attend `[caches, num_heads + 2 * num_kv_heads, head_dim]`, rotated."""
@@ -374,14 +464,16 @@ class _GatheredCaches:
         for i, step in enumerate(self._steps):
             kv = step.cache.kv[layer]
             kv[:, :, step.slots.start] = new[i]
-            self._copies[i, :, :, : step.width] = kv[:, :, : step.width]
+            self._copies[:, i, :, : step.num_read] = kv[:, :, step.first : step.width]
         query = rotated[:, : self._num_heads].reshape(rows, kv_heads, self._group, dim)
         if self._padding:
             query = torch.cat([query, query[:, :, -1:].expand(-1, -1, self._padding, -1)], 2)
-        out = functional.scaled_dot_product_attention(
-            query, self._copies[:, 0], self._copies[:, 1], attn_mask=self._mask, scale=self._scale
-        )
-        return out[:, :, : self._group].reshape(rows, self._num_heads * dim)
+        keys, values = self._copies.flatten(1, 2)
+        out = attention(query.flatten(0, 1), keys, values, self._mask, self._scale)
+        return out[:, : self._group].reshape(rows, self._num_heads * dim)
+
+
+_Part = _OneCache | _GatheredCaches | _CascadeAttention
 
 
 def num_padding_rows(rows: int) -> int:
@@ -393,6 +485,16 @@ def num_padding_rows(rows: int) -> int:
     block = 32 if rows < 192 else 64 if rows < 768 else 256
     rest = rows % block
     return 4 - rest if 0 < rest < 4 else 0
+
+
+def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of `[heads, rows, head_dim]`; arguments as those of `attention_with_lse`."""
+    if attention_products.suits(query):
+        return attention_products.attention_by_products(query, keys, values, mask, scale)[0]
+    bias = None if mask is None else mask.view(1, -1, *mask.shape[-2:])
+    return functional.scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=bias, scale=scale)[
+        0
+    ]
 
 
 # --- Attention states: outputs with their log-sum-exp
@@ -416,6 +518,10 @@ def attention_with_lse(
     Returns:
         `[heads, rows, head_dim]`, and `[heads, rows]` in at least single precision.
     """
+    if attention_products.suits(query):
+        out, lse = attention_products.attention_by_products(query, keys, values, mask, scale, with_lse=True)
+        assert lse is not None
+        return out, lse
     q, k, v = query[None], keys[None], values[None]
     bias = None if mask is None else mask.view(1, -1, *mask.shape[-2:])
     if query.device.type == "cpu":

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,9 +41,10 @@ from ..streaming import stream_of
 from ..structured_output import SCHEMA, GrammarCompiler
 from ..tool_calls import ToolCallAdapter
 from ..worker_group import WorkerGroupConfig
+from .attention import TokenChunk
 from .config import ContextLimits, ModelConfig
 from .engine_thread import CallQueue, PendingCall
-from .hardware import default_kv_bytes, default_threads, native_format
+from .hardware import default_kv_bytes, fastest_threads, native_format, single_threaded
 from .huge_pages import HugePageMover, huge_ranges, memory_of
 from .kv_store import LAYOUT, LocalKVStore
 from .model import CausalLM, Decoder
@@ -58,6 +60,8 @@ from .worker_group import LocalWorkerGroup, start_worker_group
 
 MAX_SUBMITTED = 1024
 """Maximum requests of one call that are submitted to the engine at a time."""
+CALIBRATION_ROWS = 4
+"""Sequences decoded in the steps that choose the number of threads."""
 
 
 class LocalModel:
@@ -66,9 +70,8 @@ class LocalModel:
     Attributes:
         name: `local/…`.
         identity: Fingerprint of the weights, the number format and, where it is not the CPU, the kind of device.
-        weight_format: "fp32", "bf16" or "int4".
+        weight_format: "fp32", "bf16" or "int4", or the one of a GGUF file.
         device: Where it is computed.
-        threads: Threads a step may use.
     """
 
     def __init__(
@@ -79,8 +82,8 @@ class LocalModel:
         tokenizer: Tokenizer,
         eos: frozenset[int],
         *,
-        weight_format: WeightFormat,
-        threads: int,
+        weight_format: str,
+        threads: int | None,
         kv_cache_bytes: int,
         max_num_seqs: int,
         prefixes: PrefixStorage | None = None,
@@ -93,7 +96,6 @@ class LocalModel:
         device = "" if self.device.type == "cpu" else f"+{self.device.type}"
         self.identity = f"{fingerprint}+{weight_format}{device}{tokenizer.profile.digest}"
         self.weight_format = weight_format
-        self.threads = threads
         self._tokenizer, self._eos, self._own_sampling = tokenizer, eos, sampling
         self._model = model
         self._config, self._decoder = model.config, model if isinstance(model, Decoder) else None
@@ -101,13 +103,13 @@ class LocalModel:
         matrices = [] if self._decoder is None else self._decoder.matrices
         self._huge_pages = HugePageMover(huge_ranges(map(memory_of, matrices)))
         # "auto" never drafts where it could move bits (`max_invariant_drafts`): then no texts need be indexed
-        mode = speculative_decoding if model.batch_invariant or speculative_decoding == "on" else "off"
+        mode = speculative_decoding if model.max_invariant_rows or speculative_decoding == "on" else "off"
         self._scheduler = Scheduler(model, kv_cache_bytes, max_num_seqs, NgramSpeculator(eos, mode))
         config = self._config
         self._grammars = GrammarCompiler(tokenizer, config.vocab_size, eos, name)
         max_slots = self._scheduler.prefix_cache.max_slots
         self._limits = ContextLimits(name, config.context_length, max_slots, config.vocab_size)
-        self._calls = CallQueue(self._scheduler, threads)
+        self._calls = CallQueue(self._scheduler, threads or partial(_fastest_threads, model))
         self._kv_store: LocalKVStore | None = None
         if prefixes is not None:
             dtype = str(model.new_kv_cache(0).dtype).removeprefix("torch.")
@@ -133,7 +135,7 @@ class LocalModel:
         Args:
             weight_format: "auto" is bf16 where the device has it natively, else fp32. "int4" is never chosen by "auto":
                 it is faster at few rows and changes the output of small models; it is computed only on the CPU.
-            threads: Threads a step may use; None chooses (`hardware.default_threads`).
+            threads: Threads a step may use; None measures, in less than a second, how many are fastest.
             kv_cache_bytes: Bytes for keys and values; None is a quarter of the device's free memory.
             device: Where it is computed: "cpu", "cuda", "cuda:1" and the like; "auto" is a GPU if torch sees one
                 through CUDA, else the CPU.
@@ -157,14 +159,16 @@ class LocalModel:
         chosen = native_format(torch_device) if weight_format == "auto" else weight_format
         tokenizer = Tokenizer(files.directory, files.name, profiles)
         _ = tokenizer.profile  # before the weights: it may be invalid
+        with single_threaded():
+            model = _load_model(files, chosen, torch_device)
         return cls(
             files.name,
             files.fingerprint,
-            _load_model(files, chosen, torch_device),
+            model,
             tokenizer,
             eos_ids(files.directory, tokenizer),
             weight_format=chosen,
-            threads=threads or default_threads(),
+            threads=threads,
             kv_cache_bytes=kv_cache_bytes or default_kv_bytes(torch_device),
             max_num_seqs=max_num_seqs,
             prefixes=prefixes,
@@ -276,7 +280,6 @@ class LocalModel:
                 scored_ids=[after for _, after in pairs],
                 on_result=call.emit,
                 on_error=call.emit,
-                width=self._max_num_seqs,
                 salt=prompt.cache_salt,
             )
         )
@@ -429,6 +432,16 @@ def keep_groups_adjacent(positions: Iterable[int], groups: Sequence[tuple[int, .
     """The positions, those of a group adjacent: so no part of a group delays the rest of it."""
     group_of = {i: group for group in groups for i in group}
     return list(dict.fromkeys(j for i in positions for j in group_of.get(i, (i,))))
+
+
+def _fastest_threads(model: CausalLM) -> int:
+    """By steps like those that decode a few samples; one thread where the CPU does not compute."""
+
+    def step() -> None:
+        cache = model.new_kv_cache(CALIBRATION_ROWS)
+        model.forward([TokenChunk(cache, cache.new_table(), [0], [0]) for _ in range(CALIBRATION_ROWS)])
+
+    return fastest_threads(step) if model.device.type == "cpu" else 1
 
 
 def _load_model(files: ModelFiles, weight_format: WeightFormat, device: torch.device = CPU) -> CausalLM:

@@ -22,12 +22,15 @@ class EngineThread:
     """Runs a scheduler's steps on a thread of its own, while there is work.
 
     Args:
+        num_threads: How many of torch's threads it uses; a function chooses, on the engine's thread.
         after_step: Called on the thread after every step: delivers what the step produced.
     """
 
-    def __init__(self, scheduler: Scheduler, num_threads: int, after_step: Callable[[], None]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, num_threads: int | Callable[[], int], after_step: Callable[[], None]
+    ) -> None:
         self._scheduler, self._after_step = scheduler, after_step
-        self._tuner = ThreadTuner(num_threads)
+        self._num_threads = num_threads
         self._changed = threading.Condition()
         self._inbox: deque[Work] = deque()
         self._closing = False
@@ -62,14 +65,23 @@ class EngineThread:
 
     def _main(self) -> None:
         # Every thread has its own count once it is set, but new threads inherit the last one set anywhere.
-        torch.set_num_threads(self._tuner.num_threads)
+        torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                self._loop()
+                self._loop(ThreadTuner(self._choose_threads()))
         finally:
             torch.set_num_threads(self._threads_before)
 
-    def _loop(self) -> None:
+    def _choose_threads(self) -> int:
+        if isinstance(self._num_threads, int):
+            return self._num_threads
+        try:
+            return self._num_threads()
+        except Exception:  # noqa: BLE001 - what is wrong with the model, its first call reports
+            return 1
+
+    def _loop(self, tuner: ThreadTuner) -> None:
+        torch.set_num_threads(tuner.num_threads)
         while self._take_inbox():
             started = time.perf_counter()
             try:
@@ -80,9 +92,9 @@ class EngineThread:
                 stats = None
                 self._scheduler.fail_all(BackendError(f"the local engine failed: {error!r}"))
             if stats is not None and stats.decoded and not (stats.prefilled or stats.exclusive):
-                self._tuner.observe(stats.decoded + stats.drafted, time.perf_counter() - started)
-                if torch.get_num_threads() != self._tuner.num_threads:
-                    torch.set_num_threads(self._tuner.num_threads)
+                tuner.observe(stats.decoded + stats.drafted, time.perf_counter() - started)
+                if torch.get_num_threads() != tuner.num_threads:
+                    torch.set_num_threads(tuner.num_threads)
             self._after_step()
         self._scheduler.fail_all(BackendUnavailable("the local engine was closed"))
         self._after_step()
@@ -150,7 +162,7 @@ class PendingCall:
 class CallQueue:
     """Runs calls on an engine's thread."""
 
-    def __init__(self, scheduler: Scheduler, num_threads: int) -> None:
+    def __init__(self, scheduler: Scheduler, num_threads: int | Callable[[], int]) -> None:
         self._open: set[PendingCall] = set()
         self._lock = threading.Lock()
         self._thread = EngineThread(scheduler, num_threads, self._flush)

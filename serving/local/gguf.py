@@ -2,10 +2,12 @@
 
 Every tensor is dequantised, its rows put into the order that Hugging Face's models expect, rounded to bf16 and written
 before the next is loaded, so the memory needed is that of the largest tensor. The tokenizer must be byte-level BPE: the
-file has its tokens, its merges and the name of its pre-tokenizer, whose regular expression is defined here.
+file has its tokens, its merges and the name of its pre-tokenizer, whose regular expression is defined here; or
+SentencePiece's BPE without a space before the text: the file has its tokens and their scores, which order the merges.
 
 Source: the GGUF specification; for the order of query and key rows the models' definitions: rotary embeddings rotate
-neighbouring rows (2i, 2i+1) in GGUF's llama files and rows (i, i + d/2) of a head in Hugging Face's.
+neighbouring rows (2i, 2i+1) in GGUF's llama files and rows (i, i + d/2) of a head in Hugging Face's. Files of Gemma 3
+leave out what all its sizes have in common, and add one to the weights of norms.
 """
 
 from __future__ import annotations
@@ -26,7 +28,17 @@ from ...core.errors import DataError
 from ..model_files.downloads import PullTask
 from .safetensors_file import TensorSource, write_bf16
 
-_FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_FAMILIES = {
+    "llama": ("llama", "LlamaForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
+}
+"""Model type and class of each architecture, by its name in GGUF."""
+_GEMMA3_PATTERN, _GEMMA3_LOCAL_BASE = 6, 10_000.0
+"""One in so many layers of Gemma 3 attends to all positions; the rotary base of the others."""
+_GEMMA3_27B_LAYERS = 62
+"""Layers of the one size of Gemma 3 that scales scores by another number than the width of its heads."""
 
 
 class Metadata:
@@ -106,8 +118,8 @@ def model_config(
     hidden = metadata.integer(f"{family}.embedding_length")
     heads = metadata.integer(f"{family}.attention.head_count")
     config: dict[str, Any] = {
-        "architectures": [_FAMILIES[family]],
-        "model_type": family,
+        "architectures": [_FAMILIES[family][1]],
+        "model_type": _FAMILIES[family][0],
         "vocab_size": vocab_size,
         "hidden_size": hidden,
         "intermediate_size": metadata.integer(f"{family}.feed_forward_length"),
@@ -129,9 +141,25 @@ def model_config(
     }
     if family == "llama":
         config["mlp_bias"] = False
+    if family == "gemma3":
+        config |= _gemma3_config(metadata, config)
+        del config["hidden_act"]
     if config["head_dim"] % 2 or heads % config["num_key_value_heads"]:
         raise DataError(f"damaged model file {metadata.file}: its numbers of attention heads do not divide")
     return config
+
+
+def _gemma3_config(metadata: Metadata, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What Gemma 3 has beyond other families."""
+    layers, pattern = config["num_hidden_layers"], _GEMMA3_PATTERN
+    width = config["hidden_size"] // config["num_attention_heads"]
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "sliding_window": metadata.integer("gemma3.attention.sliding_window"),
+        "layer_types": ["sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)],
+        "rope_local_base_freq": _GEMMA3_LOCAL_BASE,
+        "query_pre_attn_scalar": width if layers == _GEMMA3_27B_LAYERS else config["head_dim"],
+    }
 
 
 def _rope_scaling(metadata: Metadata, family: str, factors: Sequence[float] | None) -> dict[str, Any] | None:
@@ -180,7 +208,9 @@ def _short(value: float) -> float:
     return float(f"{float(value):.7g}")
 
 
-_CONTROL, _USER_DEFINED = 3, 4
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+"""How SentencePiece writes a space."""
 
 _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -188,7 +218,7 @@ _LLAMA3_PATTERN = (
 )
 _QWEN2_PATTERN = _LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
-_EOS_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "</s>")
+_EOS_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "</s>", "<end_of_turn>")
 """Control tokens that end a text, whichever of them the file names as its end-of-sequence token."""
 
 
@@ -208,28 +238,28 @@ def write_tokenizer(metadata: Metadata, directory: Path, max_tokens: int) -> dic
             f"the model file {metadata.file} has no tokenizer", hint="use a file of this model that has one"
         )
     kind = metadata.require("tokenizer.ggml.model")
-    if kind != "gpt2":
+    if kind not in ("gpt2", "llama") or (kind == "llama" and metadata.get("tokenizer.ggml.add_space_prefix", True)):
         raise DataError(
             f"unsupported tokenizer {kind!r} in {metadata.file}",
-            hint="only byte-level BPE is supported; else use the Hugging Face directory: local/<directory>",
+            hint="only byte-level BPE and SentencePiece's BPE without a space before the text are supported; "
+            "else use the Hugging Face directory: local/<directory>",
         )
     types = metadata.get("tokenizer.ggml.token_type", [1] * len(pieces))
     if not isinstance(types, list) or len(types) != len(pieces):
         raise DataError(f"damaged model file {metadata.file}: its tokenizer's lists differ in length")
     ids = _special_ids(metadata, pieces, types)
-    tokenizer = _byte_level_bpe(metadata, pieces)
+    tokenizer = (
+        _byte_level_bpe(metadata, pieces) if kind == "gpt2" else _sentencepiece_bpe(metadata, pieces, types, ids)
+    )
     added = [i for i, t in enumerate(types) if t in (_CONTROL, _USER_DEFINED)]
     tokenizer.add_tokens([AddedToken(pieces[i], special=types[i] == _CONTROL, normalized=False) for i in added])
     if metadata.get("tokenizer.ggml.add_bos_token", False) and ids["bos_token_id"] is not None:
         first = pieces[ids["bos_token_id"]]
-        tokenizer.post_processor = processors.Sequence(
-            [
-                processors.ByteLevel(trim_offsets=False),
-                processors.TemplateProcessing(
-                    single=[first, "$A"], pair=[first, "$A", first, "$B"], special_tokens=[(first, ids["bos_token_id"])]
-                ),
-            ]
+        prepend = processors.TemplateProcessing(
+            single=[first, "$A"], pair=[first, "$A", first, "$B"], special_tokens=[(first, ids["bos_token_id"])]
         )
+        own = [] if tokenizer.post_processor is None else [tokenizer.post_processor]
+        tokenizer.post_processor = processors.Sequence([*own, prepend])
     tokenizer.save(str(directory / "tokenizer.json"))
     _write_tokenizer_config(metadata, directory, pieces, types, ids, max_tokens)
     del ids["unk_token_id"]
@@ -242,9 +272,7 @@ def _byte_level_bpe(metadata: Metadata, pieces: list[str]) -> Tokenizer:
         left, _, right = line.partition(" ")
         merges.append((left, right))
     name = str(metadata.get("tokenizer.ggml.pre", "default"))
-    vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    if len(vocabulary) != len(pieces):
-        raise DataError(f"damaged model file {metadata.file}: its tokenizer lists a token twice")
+    vocabulary = _vocabulary(metadata, pieces)
     # Llama 3 uses a token that matches the whole piece, even if no merges produce it.
     ignore_merges = name in ("llama-bpe", "llama3", "llama-v3")
     try:
@@ -257,6 +285,39 @@ def _byte_level_bpe(metadata: Metadata, pieces: list[str]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
+
+
+def _sentencepiece_bpe(metadata: Metadata, pieces: list[str], types: list[int], ids: Mapping[str, Any]) -> Tokenizer:
+    """BPE over characters, spaces written as a mark, that merges what makes the piece of the highest score first."""
+    scores = metadata.get("tokenizer.ggml.scores")
+    if not isinstance(scores, list) or len(scores) != len(pieces):
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer's lists differ in length")
+    if not all(isinstance(score, float) for score in scores):
+        raise DataError(f"damaged model file {metadata.file}: tokenizer.ggml.scores are no numbers")
+    if ids["unk_token_id"] is None:
+        raise DataError(f"damaged model file {metadata.file}: tokenizer.ggml.unknown_token_id is missing")
+    vocabulary = _vocabulary(metadata, pieces)
+    normal = [i for i, kind in enumerate(types) if kind == _NORMAL]
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in (pieces[i] for i in sorted(normal, key=lambda i: -scores[i]))
+        for cut in range(1, len(piece))
+        if piece[:cut] in vocabulary and piece[cut:] in vocabulary
+    ]
+    unknown = pieces[ids["unk_token_id"]]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
+def _vocabulary(metadata: Metadata, pieces: list[str]) -> dict[str, int]:
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    if len(vocabulary) != len(pieces):
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer lists a token twice")
+    return vocabulary
 
 
 def _pre_tokenizer(name: str, file: str) -> pre_tokenizers.PreTokenizer:
@@ -329,6 +390,11 @@ _LAYER_TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_GEMMA3_LAYER_TENSORS = _LAYER_TENSORS | {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 _OTHER_TENSORS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER_TENSOR_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
@@ -357,7 +423,7 @@ def convert(source: Path, directory: Path, pulling: PullTask) -> None:
         attention_bias="blk.0.attn_q.bias" in tensors,
         rope_factors=None if factors is None else _values(factors, source.name).ravel().astype(float).tolist(),
     )
-    names = {name: _hugging_face_name(name, config["num_hidden_layers"], source.name) for name in tensors}
+    names = {name: _hugging_face_name(name, config, source.name) for name in tensors}
     _check_shapes(tensors, config, source.name)
     ids = write_tokenizer(metadata, directory, config["max_position_embeddings"])
     if ids.pop("vocab_size") > config["vocab_size"]:
@@ -370,6 +436,8 @@ def convert(source: Path, directory: Path, pulling: PullTask) -> None:
     def converted(tensor: gguf.ReaderTensor) -> TensorSource:
         def load() -> npt.NDArray[np.float32]:
             values = _values(tensor, source.name)
+            if config["model_type"] == "gemma3_text" and tensor.name.endswith("_norm.weight"):
+                return values - 1
             heads = _heads_to_reorder(tensor.name, config)
             return values if heads is None else _split_halves(values, heads)
 
@@ -404,10 +472,11 @@ def _num_rows(tensors: dict[str, gguf.ReaderTensor], name: str, file: str) -> in
     return int(tensors[name].shape[-1])
 
 
-def _hugging_face_name(name: str, num_layers: int, file: str) -> str:
+def _hugging_face_name(name: str, config: Mapping[str, Any], file: str) -> str:
     match = _LAYER_TENSOR_NAME.fullmatch(name)
-    if match is not None and match[2] in _LAYER_TENSORS and int(match[1]) < num_layers:
-        return f"model.layers.{match[1]}.{_LAYER_TENSORS[match[2]]}.{match[3]}"
+    layer_tensors = _GEMMA3_LAYER_TENSORS if config["model_type"] == "gemma3_text" else _LAYER_TENSORS
+    if match is not None and match[2] in layer_tensors and int(match[1]) < config["num_hidden_layers"]:
+        return f"model.layers.{match[1]}.{layer_tensors[match[2]]}.{match[3]}"
     stem, _, kind = name.rpartition(".")
     if stem in _OTHER_TENSORS and kind == "weight":
         return f"{_OTHER_TENSORS[stem]}.weight"
@@ -440,6 +509,9 @@ def _check_shapes(tensors: dict[str, gguf.ReaderTensor], config: dict[str, Any],
         "attn_v.bias": (keys,),
         "attn_output.bias": (hidden,),
     }
+    if config["model_type"] == "gemma3_text":
+        block |= {"attn_q_norm.weight": (head,), "attn_k_norm.weight": (head,)}
+        block |= {"post_attention_norm.weight": (hidden,), "post_ffw_norm.weight": (hidden,)}
 
     def check(name: str, shape: tuple[int, ...]) -> None:
         if name not in tensors:

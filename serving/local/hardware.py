@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +20,8 @@ WINDOW = 8
 """Steps of a median."""
 RETRY_STEPS = 256
 """Steps on one thread before several are tried again."""
+CALIBRATION_SECONDS = 0.2
+"""Time in which two numbers of threads are compared; a slow model takes four steps all the same."""
 
 
 def native_format(device: torch.device = CPU) -> WeightFormat:
@@ -34,19 +39,51 @@ def native_format(device: torch.device = CPU) -> WeightFormat:
     return "bf16" if native and probe is not None and bool(probe()) else "fp32"
 
 
-def default_threads() -> int:
-    """Physical cores less one; one where the machine is busy already.
+def max_threads() -> int:
+    """Threads that a step may use: the physical cores, or what the environment's OMP_NUM_THREADS says."""
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    return int(configured) if configured.isdecimal() and int(configured) else _physical_cores()
 
-    Threads that wait for one another on a busy machine were seen to be tens of times slower than a single one. Differs:
-    the engine's specification gives a machine of two cores both of them; there one thread decoded faster at every
-    number of rows that was measured (docs/results/engine.md).
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Work of this thread for which torch starts no others.
+
+    GNU's OpenMP has a team of threads for each thread that ever needed one. Once they are more than the processors, the
+    members of all teams sleep between two operations, and waking them takes longer than the operations of a step.
     """
-    cores = _physical_cores()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        busy = os.getloadavg()[0] > 0.75 * cores
-    except OSError:
-        busy = False
-    return 1 if busy else max(1, cores - 1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fastest_threads(step: Callable[[], object]) -> int:
+    """The number of threads, at most `max_threads()`, with which a step takes the least time.
+
+    Whether more threads are faster depends on the model's size, the memory and on what else runs: it is measured.
+    Doublings of one thread are tried in turn with the best so far, until one is not faster.
+    """
+    limit, before = max_threads(), torch.get_num_threads()
+    candidates = [*(1 << i for i in range(limit.bit_length()) if 1 << i < limit), limit]
+    best = candidates[0]
+    try:
+        for candidate in candidates[1:]:
+            times: dict[int, list[float]] = {best: [], candidate: []}
+            started = time.perf_counter()
+            while not times[candidate] or time.perf_counter() - started < CALIBRATION_SECONDS:
+                for count, taken in times.items():
+                    torch.set_num_threads(count)
+                    step()  # the threads of the last count have to be woken or put to sleep
+                    taken.append(_seconds(step))
+            if median(times[candidate]) >= median(times[best]):
+                break
+            best = candidate
+    finally:
+        torch.set_num_threads(before)
+    return best
 
 
 def default_kv_bytes(device: torch.device = CPU) -> int:
@@ -109,6 +146,12 @@ def _physical_cores() -> int:
         except OSError:
             return len(usable)
     return max(1, len(cores))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _lines(path: str) -> list[str]:

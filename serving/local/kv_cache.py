@@ -54,6 +54,7 @@ class KVCache:
     Attributes:
         kv: Per layer `[2, num_kv_heads, slots, head_dim]`: keys, then values; `align_slots(capacity)` slots, zero where
             nothing was written.
+        positions: Position of the token of each slot, in the CPU's memory; where something was computed or attended to.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class KVCache:
         self.used = 0
         self._tables: dict[int, SlotTable] = {}
         self._mask = torch.full((4, width), float("-inf"), dtype=dtype)
+        self.positions = torch.zeros(width, dtype=torch.int64)
 
     @property
     def capacity(self) -> int:
@@ -100,7 +102,9 @@ class KVCache:
         if row >= self._mask.shape[0]:
             self._mask = torch.cat([self._mask, torch.full_like(self._mask, float("-inf"))])
         self._mask[row] = float("-inf")
-        self._mask[row, visible] = 0
+        index = torch.tensor(visible, dtype=torch.int64)
+        self._mask[row, index] = 0
+        self.positions[index] = torch.arange(len(visible))
         table = SlotTable(visible, row)
         self._tables[row] = table
         return table
@@ -113,6 +117,14 @@ class KVCache:
         """Remove a sequence; idempotent. Its slots stay until `compact`."""
         if self._tables.get(table.mask_row) is table:
             del self._tables[table.mask_row]
+
+    def keeps(self, slot: int) -> bool:
+        """Whether a used slot still has its key and value: here until `compact`."""
+        return True
+
+    def kept_run(self, slots: list[int]) -> list[int]:
+        """The first of the slots, those of positions from 0, that a new sequence can attend to: here all."""
+        return slots
 
     def required_capacity(self, count: int) -> int:
         """Capacity that the cache has to grow to for `count` more slots; 0 if they fit."""
@@ -128,7 +140,9 @@ class KVCache:
             self.kv[i] = new
         mask = torch.full((self._mask.shape[0], width), float("-inf"), dtype=self.dtype)
         mask[:, : self.used] = self._mask[:, : self.used]
-        self._mask, self._capacity = mask, capacity
+        positions = torch.zeros(width, dtype=torch.int64)
+        positions[: self.used] = self.positions[: self.used]
+        self._mask, self._capacity, self.positions = mask, capacity, positions
 
     def _new_layer(self, width: int) -> Tensor:
         """Keys and values of one layer, zero."""
@@ -161,6 +175,7 @@ class KVCache:
             index = torch.tensor(list(kept), dtype=torch.long, device=self.device)
             for kv in self.kv:
                 kv[:, :, start : self.used] = kv[:, :, index]
+            self.positions[start : self.used] = self.positions[index.cpu()]
         return target
 
     def append(self, table: SlotTable, slots: Sequence[int]) -> None:
@@ -202,6 +217,7 @@ class KVCache:
         index = torch.tensor(live, dtype=torch.long, device=self.device)
         for kv in self.kv:
             kv[:, :, : len(live)] = kv[:, :, index]
+        self.positions[: len(live)] = self.positions[index.cpu()]
         moved = {old: new for new, old in enumerate(live)}
         self.used = len(live)
         self._mask.fill_(float("-inf"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from .attention import Attention, CacheAttention, TokenChunk
-from .config import ModelConfig
+from .config import LayerType, ModelConfig
 from .kv_cache import KVCache
 from .rope import RotaryEmbedding
 from .shared_cache import CacheBlock
-from .weights import CPU, Linear, WeightFormat, WeightReader, can_prepack, dtype_of, make_linear, require_int4
+from .weights import (
+    CPU,
+    MAX_INVARIANT_ROWS,
+    Linear,
+    WeightFormat,
+    WeightReader,
+    can_prepack,
+    dtype_of,
+    has_amx,
+    make_linear,
+    require_int4,
+)
 
 
 class CausalLM(Protocol):
@@ -34,8 +46,11 @@ class CausalLM(Protocol):
         """Where it computes."""
 
     @property
-    def batch_invariant(self) -> bool:
-        """Whether a token's logits have the same bits in any step and any capacity of the cache."""
+    def max_invariant_rows(self) -> int:
+        """Rows of a step up to which a token's logits have the same bits in any step and any capacity of the cache.
+
+        Zero where nothing is guaranteed.
+        """
 
     @property
     def slot_bytes(self) -> int:
@@ -73,19 +88,47 @@ class RMSNorm:
         return both[..., : self._width]
 
 
+class GemmaRMSNorm(RMSNorm):
+    """A norm whose weights are stored less one and that is computed in fp32, as Gemma's are."""
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        super().__init__(1 + weight.float(), eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Norm the last dimension."""
+        return super().__call__(x.float()).to(x.dtype)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh form."""
+    return functional.gelu(x, approximate="tanh")
+
+
 @dataclass(frozen=True)
 class DecoderLayer:
-    """Weights of one layer; only Qwen3 has query and key norms."""
+    """Weights of one layer.
 
+    Attributes:
+        layer_type: How it attends.
+        query_norm: Norm of each query head, where the family has one; likewise `key_norm`.
+        output_norm: Norm of what attention adds to the residual stream, where the family has one; likewise `down_norm`
+            of what the MLP adds.
+        activation: What follows the gate's product; None is SiLU, which is fused with it.
+    """
+
+    layer_type: LayerType
     attention_norm: RMSNorm
     qkv: Linear
     query_norm: RMSNorm | None
     key_norm: RMSNorm | None
     output: Linear
+    output_norm: RMSNorm | None
     mlp_norm: RMSNorm
     gate: Linear
     up: Linear
     down: Linear
+    down_norm: RMSNorm | None
+    activation: Callable[[Tensor], Tensor] | None
 
 
 class Decoder:
@@ -112,7 +155,8 @@ class Decoder:
         self.rotary = RotaryEmbedding(config, self.dtype, weights.device)
         self._embedding = weights.tensor("model.embed_tokens.weight", self.dtype)
         self._layers = [load_layer(weights, config, i, weight_format, prepack) for i in range(config.num_layers)]
-        self._norm = RMSNorm(weights.tensor("model.norm.weight", self.dtype), config.norm_eps)
+        self._norm = load_norm(weights, config, "model.norm.weight", self.dtype)
+        self._embedding_scale = embedding_scale(config, self.dtype, weights.device)
         tied = config.tied_embeddings or "lm_head.weight" not in weights
         head = self._embedding if tied else weights.tensor("lm_head.weight", self.dtype)
         # The output matrix is never rounded to 4 bits: on SmolLM2-135M that costs 0.06 nats, all the rest 0.001.
@@ -138,9 +182,11 @@ class Decoder:
         return self._embedding.device
 
     @property
-    def batch_invariant(self) -> bool:
-        """On a CPU: its products and attention give a row the same bits in any batch."""
-        return self.device.type == "cpu"
+    def max_invariant_rows(self) -> int:
+        """On a CPU without AMX all: its products and attention give a row the same bits in any batch."""
+        if self.device.type != "cpu":
+            return 0
+        return MAX_INVARIANT_ROWS if self.dtype is torch.bfloat16 and has_amx() else sys.maxsize
 
     @property
     def slot_bytes(self) -> int:
@@ -175,6 +221,8 @@ class Decoder:
             `[logit_rows, vocab_size]`, fp32, on the model's device.
         """
         x = self._embedding[torch.tensor(token_ids, device=self.device)]
+        if self._embedding_scale is not None:
+            x = x * self._embedding_scale
         for i, layer in enumerate(self._layers):
             x = run_layer(layer, self.config, x, partial(attention.attend, i))
         if not logit_rows:
@@ -182,6 +230,18 @@ class Decoder:
         if len(logit_rows) < len(token_ids):
             x = x[torch.tensor(logit_rows, device=self.device)]
         return self._head(self._norm(x)).float()
+
+
+def load_norm(weights: WeightReader, config: ModelConfig, name: str, dtype: torch.dtype) -> RMSNorm:
+    """Read the weights of a norm of rows in `dtype`."""
+    if config.is_gemma:
+        return GemmaRMSNorm(weights.tensor(name, torch.float32), config.norm_eps)
+    return RMSNorm(weights.tensor(name, dtype), config.norm_eps)
+
+
+def embedding_scale(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """What embeddings are multiplied by, rounded to their number format as the families' own code does; None is 1."""
+    return torch.tensor(config.hidden_size**0.5, dtype=dtype, device=device) if config.is_gemma else None
 
 
 def load_layer(
@@ -196,7 +256,7 @@ def load_layer(
         return weights.tensor(name, dtype)
 
     def norm(name: str) -> RMSNorm:
-        return RMSNorm(read(name), config.norm_eps)
+        return load_norm(weights, config, name, dtype)
 
     def linear(name: str) -> Linear:
         bias = read(name + ".bias") if name + ".bias" in weights else None
@@ -205,16 +265,21 @@ def load_layer(
     has_bias = attention + "q_proj.bias" in weights
     fused = torch.cat([read(f"{attention}{x}_proj.weight") for x in "qkv"])
     bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if has_bias else None
+    is_gemma = config.is_gemma
     return DecoderLayer(
+        layer_type=config.layer_types[index],
         attention_norm=norm(prefix + "input_layernorm.weight"),
         qkv=make_linear(fused, bias, weight_format, prepack),
         query_norm=norm(attention + "q_norm.weight") if config.qk_norm else None,
         key_norm=norm(attention + "k_norm.weight") if config.qk_norm else None,
         output=linear(attention + "o_proj"),
-        mlp_norm=norm(prefix + "post_attention_layernorm.weight"),
+        output_norm=norm(prefix + "post_attention_layernorm.weight") if is_gemma else None,
+        mlp_norm=norm(prefix + ("pre_feedforward" if is_gemma else "post_attention") + "_layernorm.weight"),
         gate=linear(prefix + "mlp.gate_proj"),
         up=linear(prefix + "mlp.up_proj"),
         down=linear(prefix + "mlp.down_proj"),
+        down_norm=norm(prefix + "post_feedforward_layernorm.weight") if is_gemma else None,
+        activation=gelu if is_gemma else None,
     )
 
 
@@ -234,6 +299,9 @@ def run_layer(layer: DecoderLayer, config: ModelConfig, x: Tensor, attend: Calla
     if layer.query_norm is not None and layer.key_norm is not None:
         start, end = num_heads, num_heads + num_kv_heads
         qkv = torch.cat([layer.query_norm(qkv[:, :start]), layer.key_norm(qkv[:, start:end]), qkv[:, end:]], 1)
-    x = layer.output.plus(attend(qkv), x)
+    attended = attend(qkv)
+    x = layer.output.plus(attended, x) if layer.output_norm is None else x + layer.output_norm(layer.output(attended))
     h = layer.mlp_norm(x)
-    return layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
+    gate = layer.gate.silu(h) if layer.activation is None else layer.activation(layer.gate(h))
+    gated = layer.up.times(h, gate)
+    return layer.down.plus(gated, x) if layer.down_norm is None else x + layer.down_norm(layer.down(gated))

@@ -88,7 +88,7 @@ class PrefixTree:
                 break
             slots.append(child.slot)
             node = child
-        return slots
+        return self.cache.kept_run(slots)
 
     def node_at(self, token_ids: Sequence[int]) -> PrefixNode:
         """The node of a run that is stored completely."""
@@ -98,7 +98,7 @@ class PrefixTree:
         return node
 
     def insert(self, node: PrefixNode, token_ids: Sequence[int], slots: Sequence[int]) -> PrefixNode:
-        """Store tokens below a node; what is stored already stays.
+        """Store tokens below a node; what is stored already stays, unless its slot is lost.
 
         Returns:
             The node of the last token.
@@ -107,6 +107,8 @@ class PrefixTree:
             child = node.children.get(token)
             if child is None:
                 child = node.children[token] = PrefixNode(token, slot, node)
+            elif not self.cache.keeps(child.slot):
+                child.slot = slot
             node = child
         return node
 
@@ -340,14 +342,16 @@ class PrefixCache:
         """Compact a busy tree when under half of its slots are live, or forget an empty one."""
         if tree.is_idle:
             if not tree.root.children and tree in self._trees:
-                self._trees.remove(tree)
+                self._forget(tree)
             return
         if tree.cache.used > 4 * MIN_CAPACITY and 2 * len(tree.cache.live_slots()) < tree.cache.used:
             tree.compact()
 
     def evict_idle(self) -> None:
         """Forget all idle trees; pinned ones are not idle."""
-        self._trees = [t for t in self._trees if not t.is_idle]
+        for tree in self._trees:
+            if tree.is_idle:
+                self._forget(tree)
 
     def close(self) -> None:
         """Forget everything, and free the caches even where they are still referenced."""
@@ -386,7 +390,7 @@ class PrefixCache:
         if len(self._trees) >= MAX_TREES:
             idle = [t for t in self._trees if t.is_idle]
             if idle:
-                self._trees.remove(min(idle, key=lambda t: t.used_at))
+                self._forget(min(idle, key=lambda t: t.used_at))
         try:
             cache = self._factory.new_kv_cache(size)
         except OutOfMemoryError as error:
@@ -410,8 +414,13 @@ class PrefixCache:
         for tree in idle:
             if self.nbytes + more <= self._budget:
                 break
-            self._trees.remove(tree)
+            self._forget(tree)
         return True
+
+    def _forget(self, tree: PrefixTree) -> None:
+        """Free an idle tree."""
+        self._trees = [t for t in self._trees if t is not tree]
+        tree.cache.close()
 
     def _compact_busy(self) -> None:
         """Drop what no running sequence attends to, and free the memory."""

@@ -20,6 +20,7 @@ Differs: the output is the log-probability instead of the logit; there is no eps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,16 +33,16 @@ from torch.nn import functional
 from ...core.errors import ReasonError, UserError
 from ...core.messages import Prompt, Usage
 from ..model import Relevance
-from .config import ModelConfig
-from .model import DecoderLayer, RMSNorm, load_layer, run_layer
+from .config import LayerType, ModelConfig
+from .model import DecoderLayer, RMSNorm, embedding_scale, load_layer, load_norm, run_layer
 from .prefix_cache import PrefixCache
 from .rope import RotaryEmbedding
 from .tasks import ExclusiveTask
 from .tokenizer import Tokenizer
 from .weights import Linear, WeightReader
 
-AttentionObserver = Callable[[Tensor, Tensor], None]
-"""Receives the rotated queries `[heads, rows, head_dim]` and keys of a layer."""
+AttentionObserver = Callable[[Tensor, Tensor, Tensor], None]
+"""Receives the rotated queries `[heads, rows, head_dim]` and keys of a layer, and what its rows do not attend to."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,8 @@ class GradientPass:
         self._config, self._weights, self._is_cancelled = config, weights, is_cancelled
         self._device = weights.device
         self._rotary = RotaryEmbedding(config, torch.float32, weights.device)
-        self._norm = RMSNorm(weights.tensor("model.norm.weight", torch.float32), config.norm_eps)
+        self._norm = load_norm(weights, config, "model.norm.weight", torch.float32)
+        self._embedding_scale = embedding_scale(config, torch.float32, weights.device)
         self._embedding = weights.tensor("model.embed_tokens.weight", torch.float32)
         tied = config.tied_embeddings or "lm_head.weight" not in weights
         self._head = self._embedding if tied else weights.tensor("lm_head.weight", torch.float32)
@@ -207,8 +209,8 @@ class GradientPass:
         """
         attention = torch.zeros(len(token_ids), device=self._device)
 
-        def observe(queries: Tensor, keys: Tensor) -> None:
-            attention[:-1] += self._attention_shares(queries, keys, num_continuation)
+        def observe(queries: Tensor, keys: Tensor, hidden: Tensor) -> None:
+            attention[:-1] += self._attention_shares(queries, keys, hidden, num_continuation)
 
         x = embedded = self._embed(token_ids)
         inputs: list[Tensor] = []
@@ -247,7 +249,8 @@ class GradientPass:
 
     def _embed(self, token_ids: Sequence[int]) -> Tensor:
         """All tokens but the last, which predicts nothing."""
-        return self._embedding[torch.tensor(token_ids[:-1], device=self._device)]
+        x = self._embedding[torch.tensor(token_ids[:-1], device=self._device)]
+        return x if self._embedding_scale is None else x * self._embedding_scale
 
     def _load(self, index: int) -> DecoderLayer:
         if self._is_cancelled():
@@ -257,7 +260,7 @@ class GradientPass:
     def _run(
         self, layer: DecoderLayer, x: Tensor, *, lrp: bool = False, observer: AttentionObserver | None = None
     ) -> Tensor:
-        return run_layer(layer, self._config, x, lambda qkv: self._attend(qkv, lrp, observer))
+        return run_layer(layer, self._config, x, lambda qkv: self._attend(layer.layer_type, qkv, lrp, observer))
 
     def _output_gradient(
         self, x: Tensor, token_ids: Sequence[int], num_continuation: int, norm: RMSNorm
@@ -272,31 +275,39 @@ class GradientPass:
         before = before.detach().requires_grad_()
         return torch.autograd.grad(self._run(layer, before, lrp=lrp), before, after)[0]
 
-    def _attend(self, qkv: Tensor, lrp: bool, observer: AttentionObserver | None) -> Tensor:
+    def _attend(self, layer_type: LayerType, qkv: Tensor, lrp: bool, observer: AttentionObserver | None) -> Tensor:
         """Causal attention of one complete sequence."""
         num_heads, num_kv_heads = self._config.num_heads, self._config.num_kv_heads
         rows = qkv.shape[0]
-        cos, sin = self._rotary.cos_sin(torch.arange(rows))
-        tables = cos[:, None], sin[:, None]
-        queries = self._rotary.rotate(qkv[:, :num_heads], tables).transpose(0, 1)
-        keys = self._rotary.rotate(qkv[:, num_heads : num_heads + num_kv_heads], tables).transpose(0, 1)
+        queries, keys = qkv[:, :num_heads], qkv[:, num_heads : num_heads + num_kv_heads]
+        if layer_type != "nope":
+            cos, sin = self._rotary.cos_sin(torch.arange(rows), layer_type)
+            tables = cos[:, None], sin[:, None]
+            queries, keys = self._rotary.rotate(queries, tables), self._rotary.rotate(keys, tables)
+        queries, keys = queries.transpose(0, 1), keys.transpose(0, 1)
         values = qkv[:, num_heads + num_kv_heads :].transpose(0, 1)
         keys, values = (t.repeat_interleave(num_heads // num_kv_heads, 0) for t in (keys, values))
+        hidden = self._hidden(layer_type, rows)
         if observer is not None:
-            observer(queries, keys)
+            observer(queries, keys, hidden)
         if lrp:  # half of a product of two to each: of queries and keys, of their softmax and the values
             queries, keys = half_gradient(queries), half_gradient(keys)
-        mixed = functional.scaled_dot_product_attention(queries[None], keys[None], values[None], is_causal=True)
+        mixed = functional.scaled_dot_product_attention(
+            queries[None], keys[None], values[None], attn_mask=~hidden, scale=self._config.attention_scale
+        )
         mixed = mixed[0].transpose(0, 1).reshape(rows, num_heads * self._config.head_dim)
         return half_gradient(mixed) if lrp else mixed
 
-    def _attention_shares(self, queries: Tensor, keys: Tensor, num_continuation: int) -> Tensor:
+    def _hidden(self, layer_type: LayerType, rows: int) -> Tensor:
+        """`[rows, rows]`, true where a row does not attend to another in layers of a type."""
+        window = self._config.sliding_window if layer_type == "sliding" else rows
+        ones = torch.ones(rows, rows, dtype=torch.bool, device=self._device)
+        return ones.triu(1) | ones.tril(-window)
+
+    def _attention_shares(self, queries: Tensor, keys: Tensor, hidden: Tensor, num_continuation: int) -> Tensor:
         """`[rows]`: the attention that each row gets from the last rows, mean over heads and these."""
-        rows = keys.shape[1]
-        scores = queries[:, -num_continuation:] @ keys.transpose(1, 2) * self._config.head_dim**-0.5
-        hidden = torch.ones(num_continuation, rows, dtype=torch.bool, device=keys.device)
-        hidden = hidden.triu_(rows - num_continuation + 1)
-        shares: Tensor = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+        scores = queries[:, -num_continuation:] @ keys.transpose(1, 2) * self._config.attention_scale
+        shares: Tensor = scores.masked_fill(hidden[-num_continuation:], float("-inf")).softmax(-1)
         return shares.mean((0, 1))
 
     def _summed_logprob(self, x: Tensor, token_ids: Sequence[int], num_continuation: int, norm: RMSNorm) -> Tensor:
@@ -356,14 +367,27 @@ class LRPLinear:
         return half_gradient(self._plain(x) * other)
 
 
+def lrp_gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh form as the number times a constant."""
+    value = x.detach()
+    return x * (0.5 * (1 + (math.sqrt(2 / math.pi) * (value + 0.044715 * value.pow(3))).tanh()))
+
+
 def with_lrp_rules(layer: DecoderLayer) -> DecoderLayer:
     """The layer with the rules in place of its norms' and products' gradients; attention is the caller's."""
     return replace(
         layer,
         attention_norm=LRPNorm(layer.attention_norm),
-        query_norm=None if layer.query_norm is None else LRPNorm(layer.query_norm),
-        key_norm=None if layer.key_norm is None else LRPNorm(layer.key_norm),
+        query_norm=_lrp_norm(layer.query_norm),
+        key_norm=_lrp_norm(layer.key_norm),
+        output_norm=_lrp_norm(layer.output_norm),
         mlp_norm=LRPNorm(layer.mlp_norm),
         gate=LRPLinear(layer.gate),
         up=LRPLinear(layer.up),
+        down_norm=_lrp_norm(layer.down_norm),
+        activation=None if layer.activation is None else lrp_gelu,
     )
+
+
+def _lrp_norm(norm: RMSNorm | None) -> LRPNorm | None:
+    return None if norm is None else LRPNorm(norm)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import ModelConfig, rope_settings
+from .config import LayerType, ModelConfig, rope_settings
 
 _CPU = torch.device("cpu")
 CosSin = tuple[Tensor, Tensor]
@@ -31,23 +31,31 @@ class RopeFrequencies:
 
 
 class RotaryEmbedding:
-    """Rotation tables of any position."""
+    """Rotation tables of any position, for each type of layer that rotates.
+
+    Attributes:
+        layer_types: The type of each layer.
+    """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device = _CPU) -> None:
         if config.rope is None:
             raise ValueError(f"no rotary embedding for family {config.family!r}")
-        self._inverse, self._factor = config.rope.inverse.to(device), config.rope.factor
+        self._frequencies: dict[LayerType, RopeFrequencies] = {"full": config.rope}
+        if config.local_rope is not None:
+            self._frequencies["sliding"] = config.local_rope
+        self._inverse = {key: rope.inverse.to(device) for key, rope in self._frequencies.items()}
+        self.layer_types = config.layer_types
         self._dtype, self._device = dtype, device
         self._num_rotated = config.num_heads + config.num_kv_heads
         self._num_heads = config.num_heads + 2 * config.num_kv_heads
         self._half = config.head_dim // 2
 
-    def fused_tables(self, positions: Sequence[int]) -> CosSin:
+    def fused_tables(self, positions: Sequence[int], layer_type: LayerType = "full") -> CosSin:
         """Tables `[rows, num_heads + 2 * num_kv_heads, head_dim]` of the given positions.
 
         Values are rotated by nothing, so that one call rotates queries, keys and values together.
         """
-        cos, sin = self.cos_sin(torch.tensor(positions))
+        cos, sin = self.cos_sin(torch.tensor(positions), layer_type)
         rows = len(positions)
         cos_table = torch.ones(rows, self._num_heads, 2 * self._half, device=self._device)
         sin_table = torch.zeros(rows, self._num_heads, 2 * self._half, device=self._device)
@@ -55,14 +63,16 @@ class RotaryEmbedding:
         sin_table[:, : self._num_rotated] = sin[:, None]
         return cos_table.to(self._dtype), sin_table.to(self._dtype)
 
-    def cos_sin(self, positions: Tensor) -> CosSin:
+    def cos_sin(self, positions: Tensor, layer_type: LayerType = "full") -> CosSin:
         """Tables `[..., head_dim]` in fp32 of positions `[...]`, with the factor on queries and keys."""
-        cos, sin = self.pure_cos_sin(positions)
-        return cos * self._factor, sin * self._factor
+        cos, sin = self.pure_cos_sin(positions, layer_type)
+        factor = self._frequencies[layer_type].factor
+        return cos * factor, sin * factor
 
-    def pure_cos_sin(self, positions: Tensor) -> CosSin:
+    def pure_cos_sin(self, positions: Tensor, layer_type: LayerType = "full") -> CosSin:
         """The same without that factor: rotates further what is rotated already, and changes no length."""
-        angle = positions.to(self._device, self._inverse.dtype)[..., None] * self._inverse
+        inverse = self._inverse[layer_type]
+        angle = positions.to(self._device, inverse.dtype)[..., None] * inverse
         cos, sin = angle.cos(), angle.sin()
         # The sign of "rotate half" is folded into the sine.
         return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
@@ -77,8 +87,8 @@ class RotaryEmbedding:
         return torch.addcmul(x * cos, swapped, sin)
 
 
-def rope_frequencies(config: Mapping[str, Any], head_dim: int) -> RopeFrequencies:
-    """Angular step per position of each pair of a head.
+def rope_frequencies(config: Mapping[str, Any], head_dim: int, layer_type: LayerType = "full") -> RopeFrequencies:
+    """Angular step per position of each pair of a head, in layers of a type.
 
     Source: Su et al. 2021, RoFormer, section 3.2.2; "linear" divides all of them (Chen et al. 2023, Position
     Interpolation); "llama3" divides those whose wavelength is long and blends between, as the Llama 3.1 model card
@@ -87,7 +97,7 @@ def rope_frequencies(config: Mapping[str, Any], head_dim: int) -> RopeFrequencie
     Raises:
         KeyError, TypeError, ValueError: A setting that its type needs is missing or no number.
     """
-    rope = rope_settings(config)
+    rope = rope_settings(config, layer_type)
     plain = 1.0 / (float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))
     rope_type = rope["rope_type"]
     if rope_type == "default":

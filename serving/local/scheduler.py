@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -25,8 +26,10 @@ from .sequence import GenerateTask, RunningSequence
 from .spec_decode import NgramSpeculator, SequenceDraft, keep_accepted, max_invariant_drafts
 from .tasks import ExclusiveTask, Prefill, Task, UnpinTask, Work
 
-MAX_PREFILL_TOKENS = 256
+MAX_PREFILL_TOKENS = 512
 """Maximum tokens prefilled in one step."""
+MAX_SCORED_TOKENS = 256
+"""Maximum tokens of one prefill in one step where the logits of each are requested: they take a megabyte or so each."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ class Scheduler:
     def num_running(self) -> int:
         """Sequences that are being decoded."""
         return len(self._running)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether further sequences may start."""
+        return len(self._running) + len(self._prefills) + len(self._ready) < self._max_rows
 
     def submit(self, task: Work) -> None:
         """Add work; it starts in order of arrival. Unpinning is done at once: other tasks may wait for the memory."""
@@ -198,12 +206,7 @@ class Scheduler:
         self._waiting = deque(t for t in self._waiting if not t.cancelled)
 
     def _admit(self) -> None:
-        while (
-            self._waiting
-            and not self._preempted
-            and len(self._running) + len(self._prefills) + len(self._ready) < self._max_rows
-            and not self._awaits_prefix(self._waiting[0])
-        ):
+        while self._waiting and not self._preempted and self.has_room and not self._awaits_prefix(self._waiting[0]):
             task = self._waiting.popleft()
             try:
                 task.start(self)
@@ -286,7 +289,7 @@ class Scheduler:
         for prefill in self._prefills:
             if not left:
                 break
-            count = min(left, len(prefill.remaining))
+            count = min(left, len(prefill.remaining), MAX_SCORED_TOKENS if prefill.all_logits else left)
             chosen.append((prefill, count))
             left -= count
         return chosen
@@ -383,9 +386,9 @@ class Scheduler:
         return _ScheduledChunk(sequence, chunk, on_logits)
 
     def _run(self, scheduled: Sequence[_ScheduledChunk], drafts: Sequence[SequenceDraft]) -> None:
-        chunks = group_by_cache([*(s.chunk for s in scheduled), *(d.chunk for d in drafts if d.chunk is not None)])
+        parts = self._passes(scheduled, drafts)
         try:
-            logits = self._model.forward(chunks)
+            logits = torch.cat([self._model.forward(chunks) for chunks in parts])
         except (RuntimeError, IndexError, ValueError, MemoryError) as error:
             failure = BackendError(f"the forward pass failed: {error}")
             self.fail_all(failure)
@@ -393,7 +396,7 @@ class Scheduler:
             raise failure from error
         row = 0
         first_row: dict[int, int] = {}
-        for chunk in chunks:
+        for chunk in chain.from_iterable(parts):
             first_row[id(chunk)] = row
             row += len(chunk.logit_indices)
         running = self._running
@@ -410,6 +413,18 @@ class Scheduler:
                 one.on_logits(logits[first : first + len(one.chunk.logit_indices)])
         for tree in touched.values():
             self.prefix_cache.tidy(tree)
+
+    def _passes(self, scheduled: Sequence[_ScheduledChunk], drafts: Sequence[SequenceDraft]) -> list[list[TokenChunk]]:
+        """The step's chunks, by forward pass.
+
+        There is one, unless a prefill would make a sample's bits depend on it: then decoding has a pass of its own.
+        """
+        chunks = [s.chunk for s in scheduled]
+        chunks += [draft.chunk for draft in drafts if draft.chunk is not None]
+        num_decoded, num_rows = len(self._running), sum(len(chunk.token_ids) for chunk in chunks)
+        if not drafts and 0 < num_decoded < len(chunks) and 0 < self._model.max_invariant_rows < num_rows:
+            return [group_by_cache(chunks[:num_decoded]), group_by_cache(chunks[num_decoded:])]
+        return [group_by_cache(chunks)]
 
     def _sample_with_drafts(
         self,

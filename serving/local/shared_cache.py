@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .attention import attention_with_lse, merge_attention_states
-from .config import ModelConfig
+from .config import LayerType, ModelConfig
 from .rope import CosSin, RotaryEmbedding
 
 if TYPE_CHECKING:
@@ -105,11 +105,13 @@ class CacheBlock:
         """
         count = len(other)
         slots = self.allocate(other.token_ids)
-        cos, sin = rotary.pure_cos_sin(torch.tensor([self.origin + slots.start - other.origin]))
-        for mine, theirs in zip(self.kv, other.kv, strict=True):
+        distance = torch.tensor([self.origin + slots.start - other.origin])
+        tables = {t: rotary.pure_cos_sin(distance, t) for t in set(rotary.layer_types) if t != "nope"}
+        for layer_type, mine, theirs in zip(rotary.layer_types, self.kv, other.kv, strict=True):
             keys, values = theirs[0, :, :count], theirs[1, :, :count]
-            tables = _tables_for((cos, sin), keys)
-            mine[0, :, slots.start : slots.stop] = rotary.rotate(_at_least_fp32(keys), tables).to(mine.dtype)
+            if layer_type != "nope":
+                keys = rotary.rotate(_at_least_fp32(keys), _tables_for(tables[layer_type], keys)).to(mine.dtype)
+            mine[0, :, slots.start : slots.stop] = keys
             mine[1, :, slots.start : slots.stop] = values
         other.clear()
 
@@ -151,6 +153,22 @@ class _BlockRead:
     mask: Tensor | None
 
 
+@dataclass(frozen=True)
+class _ReadPlan:
+    """What the layers of one type read.
+
+    Attributes:
+        rows: The row of each part; None where every row attends to every block, in the rows' order. `folded_rows` are
+            those of the query heads that share a key head.
+        query_tables: What each part's query is rotated by; None where none is.
+    """
+
+    reads: list[_BlockRead]
+    rows: Tensor | None
+    folded_rows: Tensor | None
+    query_tables: CosSin | None
+
+
 class SharedCacheAttention:
     """Attention of one pass.
 
@@ -179,23 +197,41 @@ class SharedCacheAttention:
             slots = chunk.view[-1].allocate(chunk.token_ids)
             self._writes.append((chunk.view[-1], slots, slice(len(written), len(written) + len(slots))))
             written.extend(slots)
-        self._key_tables = None if is_rotated else _per_head(rotary.cos_sin(torch.tensor(written)), device)
-        self._reads: list[_BlockRead] = []
-        rows, positions = self._plan_reads(chunks, device)
-        self._part_rows: Tensor | None = None
-        self._folded_rows: Tensor | None = None
-        if rows != list(range(self._num_rows)) * len(self._reads):  # not every worker sees every block
-            group = config.num_heads // config.num_kv_heads
-            self._part_rows = torch.tensor(rows, device=device)
-            folded = self._part_rows[:, None] * group + torch.arange(group, device=device)
-            self._folded_rows = folded.flatten()
-        tables = rotary.pure_cos_sin if is_rotated else rotary.cos_sin
-        self._query_tables = _per_head(tables(torch.tensor(positions)), device)
+        self._key_tables: dict[LayerType, CosSin] = {}
+        self._plans: dict[LayerType, _ReadPlan] = {}
+        for layer_type in dict.fromkeys(config.layer_types):
+            if layer_type != "nope" and not is_rotated:
+                self._key_tables[layer_type] = _per_head(rotary.cos_sin(torch.tensor(written), layer_type), device)
+            self._plans[layer_type] = self._plan(chunks, layer_type, is_rotated, device)
 
-    def _plan_reads(self, chunks: Sequence[WorkerChunk], device: torch.device) -> tuple[list[int], list[int]]:
+    def _plan(
+        self, chunks: Sequence[WorkerChunk], layer_type: LayerType, is_rotated: bool, device: torch.device
+    ) -> _ReadPlan:
+        config, rotary = self._config, self._rotary
+        reads, rows, positions = self._plan_reads(
+            chunks, config.sliding_window if layer_type == "sliding" else 0, device
+        )
+        part_rows: Tensor | None = None
+        folded_rows: Tensor | None = None
+        if rows != list(range(self._num_rows)) * len(reads):  # not every row sees every block
+            group = config.num_heads // config.num_kv_heads
+            part_rows = torch.tensor(rows, device=device)
+            folded_rows = (part_rows[:, None] * group + torch.arange(group, device=device)).flatten()
+        query_tables: CosSin | None = None
+        if layer_type != "nope":
+            tables = rotary.pure_cos_sin if is_rotated else rotary.cos_sin
+            query_tables = _per_head(tables(torch.tensor(positions), layer_type), device)
+        return _ReadPlan(reads, part_rows, folded_rows, query_tables)
+
+    def _plan_reads(
+        self, chunks: Sequence[WorkerChunk], window: int, device: torch.device
+    ) -> tuple[list[_BlockRead], list[int], list[int]]:
         """For each block the rows that attend to it and the positions by which their queries rotate: one list for all.
 
         That is a row's position, counted from the block's beginning; less what query and keys are rotated by already.
+
+        Args:
+            window: Positions that a row attends to, its own included; 0 for all.
         """
         starts: list[dict[int, int]] = []  # position of each of its blocks in a worker's view
         ends: list[int] = []
@@ -208,64 +244,75 @@ class SharedCacheAttention:
             starts.append(start_of)
             ends.append(length)
         blocks = {id(block): block for chunk in chunks for block in chunk.view if len(block)}
+        reads: list[_BlockRead] = []
         rows: list[int] = []
         positions: list[int] = []
         for block in blocks.values():
             first_part = len(rows)
-            own: list[tuple[int, int]] = []
+            seen_from: list[int] = []  # the first slot of the block that each part sees, and the end of what it sees
+            seen_to: list[int] = []
             row = 0
             for chunk, start_of, end in zip(chunks, starts, ends, strict=True):
                 count = len(chunk.token_ids)
                 if id(block) in start_of:
                     first = end - count - start_of[id(block)]
-                    if block is chunk.view[-1] and count > 1:
-                        own.append((len(rows) - first_part, count))
-                    rows.extend(range(row, row + count))
-                    if chunk.rotated_at is None:
-                        positions.extend(range(first, first + count))
-                    else:
-                        positions.extend([first - chunk.rotated_at + block.origin] * count)
+                    for i in range(count):
+                        hidden = first + i - window + 1 if window else 0
+                        if hidden >= len(block):
+                            continue
+                        seen_from.append(max(hidden, 0))
+                        # of the tokens that a worker writes in this pass, each sees only those before it
+                        seen_to.append(first + i + 1 if block is chunk.view[-1] else len(block))
+                        rows.append(row + i)
+                        rotated = chunk.rotated_at
+                        positions.append(first + i if rotated is None else first - rotated + block.origin)
                 row += count
-            parts = slice(first_part, len(rows))
-            self._reads.append(_BlockRead(block, len(block), parts, self._mask(block, parts, own, device)))
-        return rows, positions
+            if len(rows) > first_part:
+                parts = slice(first_part, len(rows))
+                reads.append(_BlockRead(block, len(block), parts, self._mask(block, seen_from, seen_to, device)))
+        return reads, rows, positions
 
     def _mask(
-        self, block: CacheBlock, parts: slice, own: Sequence[tuple[int, int]], device: torch.device
+        self, block: CacheBlock, seen_from: Sequence[int], seen_to: Sequence[int], device: torch.device
     ) -> Tensor | None:
-        """What is hidden: of the tokens that a worker writes in this pass, each sees only those before it."""
-        if not own:
+        """What each part sees of a block; None where all see all of it."""
+        if not any(seen_from) and min(seen_to) == len(block):
             return None
-        mask = torch.zeros(parts.stop - parts.start, len(block), dtype=block.kv[0].dtype, device=device)
-        for start, count in own:
-            mask[start : start + count, -count:] = torch.full((count, count), float("-inf"), device=device).triu_(1)
+        slots = torch.arange(len(block), device=device)
+        first, end = (torch.tensor(bounds, device=device)[:, None] for bounds in (seen_from, seen_to))
+        mask = torch.zeros(len(seen_to), len(block), dtype=block.kv[0].dtype, device=device)
+        mask.masked_fill_((slots < first) | (slots >= end), float("-inf"))
         return mask.repeat_interleave(self._config.num_heads // self._config.num_kv_heads, 0)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write the keys and values of the pass, then attend block by block (see `Attention.attend`)."""
         num_heads, num_kv_heads, dim = self._config.num_heads, self._config.num_kv_heads, self._config.head_dim
         group = num_heads // num_kv_heads
+        layer_type = self._config.layer_types[layer]
+        plan, key_tables = self._plans[layer_type], self._key_tables.get(layer_type)
         keys = qkv[:, num_heads : num_heads + num_kv_heads]
-        if self._key_tables is not None:
-            keys = self._rotary.rotate(_at_least_fp32(keys), self._key_tables).to(qkv.dtype)
+        if key_tables is not None:
+            keys = self._rotary.rotate(_at_least_fp32(keys), key_tables).to(qkv.dtype)
         for block, slots, rows in self._writes:
             block.kv[layer][0, :, slots.start : slots.stop] = keys[rows].transpose(0, 1)
             block.kv[layer][1, :, slots.start : slots.stop] = qkv[rows, num_heads + num_kv_heads :].transpose(0, 1)
         query = _at_least_fp32(qkv[:, :num_heads])
-        query = query.repeat(len(self._reads), 1, 1) if self._part_rows is None else query[self._part_rows]
-        query = self._rotary.rotate(query, self._query_tables).to(qkv.dtype)
+        query = query.repeat(len(plan.reads), 1, 1) if plan.rows is None else query[plan.rows]
+        if plan.query_tables is not None:
+            query = self._rotary.rotate(query, plan.query_tables)
+        query = query.to(qkv.dtype)
         # Query heads that share a key head become rows, so that a block is read once for all of them.
         folded = query.view(-1, num_kv_heads, group, dim).transpose(0, 1).reshape(num_kv_heads, -1, dim)
         outputs: list[Tensor] = []
         lses: list[Tensor] = []
-        for read in self._reads:
+        for read in plan.reads:
             kv = read.block.kv[layer][:, :, : read.length]
             part = folded[:, read.parts.start * group : read.parts.stop * group]
-            out, lse = attention_with_lse(part, kv[0], kv[1], read.mask, dim**-0.5)
+            out, lse = attention_with_lse(part, kv[0], kv[1], read.mask, self._config.attention_scale)
             outputs.append(out)
             lses.append(lse)
         num_rows = self._num_rows
-        merged = merge_attention_states(torch.cat(outputs, 1), torch.cat(lses, 1), self._folded_rows, num_rows * group)
+        merged = merge_attention_states(torch.cat(outputs, 1), torch.cat(lses, 1), plan.folded_rows, num_rows * group)
         by_row = merged.to(qkv.dtype).view(num_kv_heads, num_rows, group * dim).transpose(0, 1)
         return by_row.reshape(num_rows, num_heads * dim)
 

@@ -64,6 +64,10 @@ class TaskQueue(Protocol):
     prefix_cache: PrefixCache
     speculator: NgramSpeculator
 
+    @property
+    def has_room(self) -> bool:
+        """Whether further sequences may start."""
+
     def add_prefill(self, prefill: Prefill) -> None:
         """Have tokens computed."""
 
@@ -135,7 +139,6 @@ class ScoreTask:
         scored_ids: For each continuation the tokens to score.
         on_result: Receives the results.
         on_error: Receives the error if the scoring failed.
-        width: Continuations computed together.
     """
 
     prompt_ids: Sequence[int]
@@ -143,7 +146,6 @@ class ScoreTask:
     scored_ids: Sequence[Sequence[int]]
     on_result: Callable[[list[ScoredContinuation]], None]
     on_error: Callable[[ReasonError], None]
-    width: int
     salt: str
     call: object = field(default_factory=object)
     cancelled: bool = False
@@ -179,7 +181,7 @@ class ScoreTask:
 
     def _continue(self, queue: TaskQueue) -> None:
         """Start further continuations, or report when all are done."""
-        while len(self._running) < self.width and self._next < len(self.scored_ids):
+        while self._next < len(self.scored_ids) and (queue.has_room or not self._running):
             i = self._next
             self._next += 1
             tokens = [*self.context_ids[i], *self.scored_ids[i]][:-1]

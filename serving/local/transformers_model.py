@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from ...core.errors import CapabilityMissing, DataError
 from .attention import AttentionMetadata, TokenChunk, group_by_cache
-from .config import ModelConfig
+from .config import NATIVE_FAMILIES, ModelConfig
 from .kv_cache import KVCache
 from .weights import CPU, WeightFormat, dtype_of
 
@@ -71,7 +71,7 @@ class TransformersModel:
             DataError: transformers cannot read the directory.
         """
         if weight_format == "int4":
-            raise CapabilityMissing("int4 outside the llama, qwen2 and qwen3 families", name, alternative="")
+            raise CapabilityMissing(f"int4 outside the families {', '.join(NATIVE_FAMILIES)}", name, alternative="")
         dtype = dtype_of(weight_format)
         try:
             hf_config = AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -101,9 +101,9 @@ class TransformersModel:
         return device
 
     @property
-    def batch_invariant(self) -> bool:
-        """Never: the modules' products and attention sum as suits the rows of a step."""
-        return False
+    def max_invariant_rows(self) -> int:
+        """None: the modules' products and attention sum as suits the rows of a step."""
+        return 0
 
     @property
     def slot_bytes(self) -> int:

@@ -2,12 +2,12 @@
 
 A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
 oneDNN give a row the same bits for any number of other rows (measured for 2 to 256 rows; a single row is computed
-twice where it would use another kernel, and many rows in batches if the CPU has AMX).
+twice where it would use another kernel). On processors with AMX they do so up to `MAX_INVARIANT_ROWS` rows only, by
+computing some products in batches; a step of more rows is computed as it is fastest.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from .config import read_json
 WeightFormat = Literal["fp32", "bf16", "int4"]
 CPU = torch.device("cpu")
 """The default device."""
+MAX_INVARIANT_ROWS = 128
+"""With AMX, rows of a product up to which each has the same bits in any batch."""
 INT4_GROUP = 32
 """Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights from such
 a file fall on the same sixteen levels again."""
@@ -89,8 +91,7 @@ class PackedLinear:
         narrows = weight.shape[1] > weight.shape[0]
         self._doubles_single = weight.dtype is torch.float32 or narrows
         # With AMX, oneDNN splits the sum over the inputs by the number of rows; up to this many, in one way.
-        tiles = weight.dtype is torch.bfloat16 and "amx_bf16" in processor_flags()
-        self._max_rows = (16 if narrows else 128) if tiles else sys.maxsize
+        self._batch_rows = 16 if narrows and weight.dtype is torch.bfloat16 and has_amx() else MAX_INVARIANT_ROWS
         self._op: Any = torch.ops.mkldnn._linear_pointwise.default
         self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
 
@@ -119,13 +120,13 @@ class PackedLinear:
         )
 
     def _batch_invariant(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
-        """A product over as many rows at a time as give each the same bits in any batch."""
+        """A product that gives each row the same bits in any batch; with AMX, in any of up to `MAX_INVARIANT_ROWS`."""
         rows = operands[0].shape[0]
         if self._doubles_single and rows == 1:
             return product(*(torch.cat([x, x]) for x in operands))[:1]
-        if rows <= self._max_rows:
+        if not self._batch_rows < rows <= MAX_INVARIANT_ROWS:
             return product(*operands)
-        splits = zip(*(torch.split(x, self._max_rows) for x in operands), strict=True)
+        splits = zip(*(torch.split(x, self._batch_rows) for x in operands), strict=True)
         return torch.cat([self._batch_invariant(product, *part) for part in splits])
 
 
@@ -206,6 +207,11 @@ def require_int4(device: torch.device = CPU) -> None:
         )
     if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
         raise CapabilityMissing("int4", f"torch {torch.__version__}", alternative="weight_format='bf16'")
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies bf16 matrices in tiles."""
+    return "amx_bf16" in processor_flags()
 
 
 @cache

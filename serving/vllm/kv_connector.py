@@ -18,22 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from vllm.distributed.kv_transfer.kv_connector.v1.base import (
-    KVConnectorBase_V1,
-    KVConnectorHandshakeMetadata,
-    KVConnectorMetadata,
-    KVConnectorRole,
-    KVConnectorWorkerMetadata,
-    SupportsHMA,
-)
-from vllm.v1.kv_cache_interface import FullAttentionSpec
-from vllm.v1.request import RequestStatus
 
 from ...core.settings import load_settings
 from ..model_files.checkpoint import directory_fingerprint
 from ..model_files.downloads import PullTask
 from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
-from .installation import require_vllm
+from .installation import require_vllm, vllm_imports
 from .kv_transfer import (
     BlockLayout,
     BlockRead,
@@ -43,6 +33,18 @@ from .kv_transfer import (
     TransferReport,
     combined_layout,
 )
+
+with vllm_imports():
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+        KVConnectorBase_V1,
+        KVConnectorHandshakeMetadata,
+        KVConnectorMetadata,
+        KVConnectorRole,
+        KVConnectorWorkerMetadata,
+        SupportsHMA,
+    )
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+    from vllm.v1.request import RequestStatus
 
 COMPLETED = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
 DEFAULT_LIMIT = 4 << 30
@@ -86,6 +88,7 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     """
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
+        require_vllm()
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         transfer = vllm_config.kv_transfer_config
         if transfer.kv_load_failure_policy != "recompute":

@@ -43,6 +43,7 @@ class KVStoreHost:
         encode: Tokens of a text by itself.
         limits: What fits the engine.
         block_bytes: Bytes of a block.
+        report_tokens: Tokens of a request by whose end the workers' report of its first step has come.
     """
 
     engine: Callable[[], Any]
@@ -52,6 +53,7 @@ class KVStoreHost:
     limits: ContextLimits
     block_tokens: int
     block_bytes: int
+    report_tokens: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,19 @@ class _EnginePin:
     saved: SavedPrefix
     pin: str
     salt: str = ""
+
+
+def report_tokens(speculative_config: Any) -> int:
+    """Tokens of a request by whose end the workers' report of its first step has come.
+
+    It comes with that step's output, which is read once its tokens have been: so a second step must follow. With
+    speculative decoding vLLM finishes a step's transfers after its report, which then comes one step later; and a step
+    may have all of its draft tokens and one more.
+
+    Args:
+        speculative_config: vLLM's `SpeculativeConfig`; None without speculative decoding.
+    """
+    return 2 if speculative_config is None else 3 + int(speculative_config.num_speculative_tokens)
 
 
 async def describe_engine(engine: Any) -> TransferResponse | None:
@@ -75,7 +90,7 @@ async def transfer(
     """Send a request with parameters for the connector.
 
     Args:
-        max_tokens: Tokens to generate: 1, or 2 where the workers' report is waited for.
+        max_tokens: Tokens to generate: 1, or `report_tokens` where the workers' report is waited for.
         salt: Only requests with the same one reuse what it computes or reads.
 
     Returns:
@@ -176,7 +191,7 @@ class VllmKVStore:
             pin = f"{name}={uuid.uuid4().hex}"
             try:
                 request = TransferRequest(write=str(writer.directory), pin=pin)
-                usage, _ = await self._transfer(token_ids, request, 2, salt)
+                usage, _ = await self._transfer(token_ids, request, self._host.report_tokens, salt)
                 stored = num_blocks * self._host.block_tokens
 
                 def publish(cancel: threading.Event) -> SavedPrefix:
@@ -265,7 +280,8 @@ class VllmKVStore:
     def _num_blocks(self, name: str, token_ids: Sequence[int]) -> int:
         """Full blocks of a prefix, which is checked."""
         self._host.limits.check_token_ids(token_ids)
-        self._host.limits.check_length(len(token_ids) + 2, f"prefix {name!r} and two more tokens")
+        more = self._host.report_tokens
+        self._host.limits.check_length(len(token_ids) + more, f"prefix {name!r} and {more} more tokens")
         num_blocks = len(token_ids) // self._host.block_tokens
         if not num_blocks:
             raise UserError(

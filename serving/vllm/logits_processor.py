@@ -20,16 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from vllm.v1.sample.logits_processor import LogitsProcessor as RunnerV1
-from vllm.v1.sample.logits_processor.builtin import process_dict_updates
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2
 
 from ...core.errors import ReasonError, UserError
 from ..local.tokenizer import Tokenizer, eos_ids
 from ..logits_processors import LogitsRow, run_logits_processors
 from ..structured_output import SCHEMA, GrammarCompiler
+from .installation import vllm_imports
 from .options import PROCESSOR
 from .processor_chain import ProcessorChain, ProcessorRequest
+
+with vllm_imports():
+    from vllm.v1.sample.logits_processor import LogitsProcessor as RunnerV1
+    from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+    from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2
 
 MAX_REPORTS = 4096
 """Maximum reports of ended samples that wait to be fetched; beyond that the oldest is dropped."""

@@ -56,7 +56,7 @@ from .generation import (
     stream_outputs,
 )
 from .installation import require_main_guard, require_vllm
-from .kv_store import KVStoreHost, VllmKVStore, describe_engine
+from .kv_store import KVStoreHost, VllmKVStore, describe_engine, report_tokens
 from .kv_transfer import BlockLayout
 from .lockstep import AttemptBuffer, LockstepAdmission, wait_until_entered
 from .metrics import CacheCounters, cache_counters
@@ -562,6 +562,7 @@ class VllmModel:
             limits=self._limits,
             block_tokens=self._block_tokens,
             block_bytes=layout.nbytes,
+            report_tokens=report_tokens(self._open_engine().vllm_config.speculative_config),
         )
         owner = PrefixOwner(self.name, self._weights, layout.dtype, layout.layout)
         return VllmKVStore(PrefixDirectory(storage, owner), host)

@@ -42,7 +42,10 @@ DEFAULT_SPECULATIVE_TOKENS = {"ngram": 5, "suffix": 32}
 
 SUFFIX_PACKAGE = "arctic_inference"
 
-_RESERVED = ("model", "logits_processors", "worker_extension_cls", "logprobs_mode", "skip_tokenizer_init", "runner")
+_RESERVED = (
+    *("model", "logits_processors", "worker_extension_cls", "logprobs_mode", "skip_tokenizer_init", "runner"),
+    "enable_batch_sharded_sampling",  # a worker's logits processors would see some of the samples only
+)
 
 
 def engine_arguments(directory: Path, settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Repairs of vLLM's rejection sampling of draft tokens, where it samples from a wrong distribution.
 
-On a CPU without Triton, three things in the rejection sampling of vLLM 0.32 are wrong. Temperature, top-k and top-p of
-each draft token are read from uninitialized memory (vLLM's issue 55005), so that tokens are sampled from another
-distribution than the model's, or the engine ends. The placeholders (-1) that fill up a step may be accepted as draft
-tokens. And top-k ends the engine at the first step without draft tokens. All three are tried on small inputs, replaced
-where they fail, and tried again: a vLLM that has fixed them is left unchanged.
+On a CPU without Triton, three things in the rejection sampling of vLLM 0.32 are wrong, the first in 0.33 too.
+Temperature, top-k and top-p of each draft token are read from uninitialized memory (vLLM's issue 55005), so that tokens
+are sampled from another distribution than the model's, or the engine ends. The placeholders (-1) that fill up a step
+may be accepted as draft tokens. And top-k ends the engine at the first step without draft tokens. All three are tried
+on small inputs, replaced where they fail, and tried again: a vLLM that has fixed them is left unchanged.
 """
 
 from __future__ import annotations

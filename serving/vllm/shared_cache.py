@@ -13,8 +13,9 @@ the engine, which would end it: an incomplete pass is not shared, and is counted
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,15 +26,18 @@ from torch import Tensor
 from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.settings import VllmSettings, user_error_of
-from ..local.config import NATIVE_FAMILIES, ModelConfig
+from ..local.config import ModelConfig
 from ..local.rope import RotaryEmbedding
 from ..local.shared_cache import CacheBlock, SharedCacheAttention, WorkerChunk
+from ..model_files.checkpoint import read_config
 from ..worker_group import MAX_WORKERS, Layout
 
-TESTED_VERSIONS = ("0.32",)
+TESTED_VERSIONS = ("0.32", "0.33")
 """Versions of vLLM, to the minor number, that this was tested with: what it overrides is no stable interface."""
 SCHEDULER = "reason.serving.vllm.shared_scheduler.SharedCacheScheduler"
 ROW_TRACKER = "reason.serving.vllm.shared_attention:RowTracker"
+RUNNER_V2 = "VLLM_USE_V2_MODEL_RUNNER"
+"""VLLM's environment variable. On a GPU its default is runner V2, which refuses `ROW_TRACKER`; a CPU has runner V1."""
 KEY = "reason_workers"
 """The key of a `WorkerRequest` in a request's `extra_args`."""
 
@@ -42,13 +46,13 @@ _INCOMPATIBLE = ("speculative_config", "data_parallel_size", "decode_context_par
 
 
 def shared_cache_arguments(
-    directory: Path, settings: VllmSettings, version: str, arguments: Mapping[str, Any]
+    directory: Path, settings: VllmSettings, version: str, arguments: Mapping[str, Any], *, cpu: bool
 ) -> dict[str, Any]:
     """Arguments of `AsyncEngineArgs` by which an engine's workers can share their cache.
 
     Raises:
-        UserError: This version of vLLM is not a tested one; the model's cache cannot be shared; or a setting is
-            incompatible.
+        UserError: This version of vLLM is not a tested one, or its model runner not V1; the model's cache cannot be
+            shared; or a setting is incompatible.
         DataError: The model's configuration is missing or broken.
     """
     minor = ".".join(version.split(".")[:2])
@@ -58,10 +62,19 @@ def shared_cache_arguments(
             f"setting vllm.shared_workers: not tested with vLLM {version}",
             hint=f"install vLLM {tested}, use local/… for workers on one cache, or turn the setting off",
         )
-    if not ModelConfig.is_native(directory):
+    if not cpu and os.environ.get(RUNNER_V2) != "0":
+        raise UserError(
+            "setting vllm.shared_workers: vLLM's model runner V2 cannot share a cache",
+            hint=f"set the environment variable {RUNNER_V2}=0, which selects runner V1, or turn the setting off",
+        )
+    config = read_config(directory)
+    # vLLM limits the attention of any family to the window, if the configuration has one
+    has_window = config.get("sliding_window") and config.get("use_sliding_window", True)
+    is_native = not has_window and ModelConfig.is_native(directory)
+    if not is_native or set(ModelConfig.from_directory(directory).layer_types) != {"full"}:
         raise UserError(
             "setting vllm.shared_workers: the cache of this model's attention cannot be shared",
-            hint=f"use a model of type {', '.join(NATIVE_FAMILIES)} without sliding windows, or turn the setting off",
+            hint="use a Llama, Qwen2 or Qwen3 model without sliding windows, or turn the setting off",
         )
     if settings.speculative_method != "off":
         raise UserError(
@@ -341,9 +354,11 @@ class GroupCaches:
     """Keys and values of all groups of a process."""
 
     def __init__(self, config: ModelConfig, layers: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
-        self._config, self._dtype, self._device = config, dtype, device
+        self._dtype, self._device = dtype, device
         self._layers = {name: i for i, name in enumerate(layers)}
-        self._rotary = RotaryEmbedding(config, torch.float32, device)
+        # Of the model's layers, all of type "full", a stage of a pipeline has some.
+        self._config = replace(config, num_layers=len(layers), layer_types=())
+        self._rotary = RotaryEmbedding(self._config, torch.float32, device)
         self._groups: dict[str, _GroupCache] = {}
 
     def step(self, rows: Sequence[WorkerRow], num_tokens: int) -> SharedStep:

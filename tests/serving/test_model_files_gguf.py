@@ -29,6 +29,7 @@ FAMILIES = [
     {"family": "llama", "head_dim": 16},
     {"family": "qwen2", "rule": "qwen2", "tied": False},
     {"family": "qwen3", "rule": "qwen2", "head_dim": 16},
+    {"family": "gemma3", "head_dim": 16, "layers": 7, "theta": 1e6},
 ]
 
 
@@ -138,6 +139,65 @@ def test_unsupported_files_are_named(fields, says, tiny_model, tmp_path):
     assert "odd.gguf" in caught.value.message
     assert not list((tmp_path / "cache" / "models").glob("[!.]*"))
     assert not list((tmp_path / "cache" / "models").glob(".partial*"))
+
+
+SENTENCEPIECE = ["<unk>", "<bos>", "<eos>", *(f"<0x{byte:02X}>" for byte in range(256)), "  ", "\n\n", "<b>"]
+MERGED = {"▁t": 0.0, "he": -1.0, "▁the": -2.0, "in": -3.0, "th": -4.0, "the": -5.0, "ab": -6.0, "ba": -7.0, "aba": -8.0}
+
+
+def _sentencepiece(tiny_model, **fields):
+    pieces = [*SENTENCEPIECE, *MERGED, *"▁theinabcd"]
+    pieces += [f"<spare{i}>" for i in range(288 - len(pieces))]
+    types = [{"<0": 6, "  ": 4, "\n\n": 4, "<b": 4, "<s": 3}.get(piece[:2], 1) for piece in pieces]
+    types[:3] = 2, 3, 3
+    scores = [MERGED.get(piece, -20.0) for piece in pieces]
+    own = {"model": "llama", "tokens": pieces, "scores": scores, "token_type": types, "add_space_prefix": False}
+    own |= {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0, "add_bos_token": True, "merges": None}
+    return tiny_model(fields={f"tokenizer.ggml.{key}": value for key, value in (own | fields).items()})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the in", ["the", "▁", "in"]),
+        ("in the", ["in", "▁the"]),
+        ("abab", ["ab", "ab"]),
+        ("babab", ["b", "ab", "ab"]),
+        ("ba the", ["ba", "▁the"]),
+        ("a  the\n\n<b>", ["a", "  ", "the", "\n\n", "<b>"]),
+        ("é!", ["<0xC3>", "<0xA9>", "<0x21>"]),
+    ],
+)
+def test_sentencepiece_merges_the_piece_of_the_highest_score_first(text, expected, tiny_model, tmp_path):
+    path = _sentencepiece(tiny_model).write(tmp_path / "m.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(find_model(f"local/{path}", cache_dir=tmp_path / "cache").directory)
+    assert tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids) == ["<bos>", *expected]
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"add_space_prefix": True}, "unsupported tokenizer 'llama'"),
+        ({"scores": None}, "lists differ in length"),
+        ({"scores": [1.0]}, "lists differ in length"),
+        ({"scores": ["a"] * 288}, "scores are no numbers"),
+        ({"unknown_token_id": None}, "unknown_token_id is missing"),
+    ],
+)
+def test_sentencepiece_that_is_not_supported_is_named(fields, says, tiny_model, tmp_path):
+    path = _sentencepiece(tiny_model, **fields).write(tmp_path / "m.gguf")
+    with pytest.raises(DataError, match=says):
+        find_model(f"local/{path}", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.real
+def test_gemmas_tokens_are_those_of_its_vocabulary(gemma3_files):
+    tokenizer = AutoTokenizer.from_pretrained(gemma3_files.directory)
+    texts = json.loads((Path(__file__).parent / "gemma3_tokens.json").read_text(encoding="utf-8"))
+    for text, ids in texts.items():
+        assert tokenizer(text, add_special_tokens=False).input_ids == ids
+        assert tokenizer.decode(ids) == text
 
 
 KEYS = [

@@ -54,8 +54,9 @@ class TinyModel:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
+        more = {"sliding_window": 4, "query_pre_attn_scalar": self.head_dim} if self.family == "gemma3" else {}
         config = AutoConfig.for_model(
-            self.family,
+            "gemma3_text" if self.family == "gemma3" else self.family,
             vocab_size=len(PIECES),
             hidden_size=self.hidden,
             intermediate_size=self.ffn,
@@ -67,6 +68,7 @@ class TinyModel:
             rms_norm_eps=1e-5,
             rope_theta=self.theta,
             tie_word_embeddings=self.tied,
+            **more,
         )
         torch.manual_seed(5)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -89,6 +91,8 @@ class TinyModel:
         writer.add_layer_norm_rms_eps(1e-5)
         if self.head_dim:
             writer.add_key_length(self.head_dim)
+        if self.family == "gemma3":
+            writer.add_sliding_window(4)
         tokenizer = {
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": self.rule,
@@ -134,15 +138,21 @@ class TinyModel:
             "self_attn.k_norm": "attn_k_norm",
             "self_attn.o_proj": "attn_output",
             "post_attention_layernorm": "ffn_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
             "mlp.gate_proj": "ffn_gate",
             "mlp.up_proj": "ffn_up",
             "mlp.down_proj": "ffn_down",
         }
+        if self.family == "gemma3":
+            parts["post_attention_layernorm"] = "post_attention_norm"
         whole = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
         whole["lm_head.weight"] = "output.weight"
         tensors = {}
         for name, parameter in self.transformers_model().state_dict().items():
             values = parameter.numpy().copy()
+            if self.family == "gemma3" and name.endswith("norm.weight"):
+                values += 1
             if name in whole:
                 if name != "lm_head.weight" or not self.tied:
                     tensors[whole[name]] = values

@@ -87,7 +87,7 @@ def same(mine: list[list[Completion]], theirs: list[list[Completion]]) -> None:
         assert a.extras.keys() == b.extras.keys()
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "yarn", "gpt_neox", "gemma"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "yarn", "gemma3", "gpt_neox", "gemma"])
 async def test_it_writes_and_measures_what_it_does_on_the_cpu(tiny_files: Files, elsewhere: Open, family: str) -> None:
     files = tiny_files(family)
     there, mine = elsewhere(files), here(files)
@@ -158,7 +158,8 @@ async def test_prefixes_are_saved_and_restored(tmp_path: Path, tiny_files: Files
 
 
 @pytest.mark.parametrize(
-    ("layout", "family"), [("combined", "llama"), ("interleaved", "yarn"), ("contiguous", "qwen3")]
+    ("layout", "family"),
+    [("combined", "llama"), ("interleaved", "yarn"), ("contiguous", "qwen3"), ("combined", "gemma3")],
 )
 async def test_workers_write_what_they_do_on_the_cpu(
     tiny_files: Files, elsewhere: Open, layout: Any, family: str

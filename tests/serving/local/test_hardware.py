@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 from reason.serving.local import hardware
-from reason.serving.local.hardware import RETRY_STEPS, ThreadTuner, default_kv_bytes, default_threads, native_format
+from reason.serving.local.hardware import (
+    RETRY_STEPS,
+    ThreadTuner,
+    default_kv_bytes,
+    fastest_threads,
+    max_threads,
+    native_format,
+)
 
 
 def feed(tuner: ThreadTuner, seconds: float, count: int = 8, rows: int = 1) -> None:
@@ -45,12 +52,38 @@ def test_one_thread_stays_one() -> None:
 
 def test_defaults_are_sane() -> None:
     assert native_format() in ("bf16", "fp32")
-    assert default_threads() >= 1
+    assert max_threads() >= 1
     assert default_kv_bytes() >= 64 << 20
 
 
-@pytest.mark.parametrize(("cores", "load", "threads"), [(1, 0.0, 1), (2, 0.0, 1), (8, 0.0, 7), (8, 7.0, 1)])
-def test_threads_leave_a_core_and_give_way_to_others(monkeypatch, cores: int, load: float, threads: int) -> None:
+@pytest.mark.parametrize(
+    ("cores", "seconds_of", "threads"),
+    [
+        (1, {1: 4.0}, 1),
+        (2, {1: 4.0, 2: 3.0}, 2),
+        (2, {1: 4.0, 2: 5.0}, 1),
+        (6, {1: 8.0, 2: 5.0, 4: 4.0, 6: 3.0}, 6),
+        (16, {1: 8.0, 2: 5.0, 4: 4.0, 8: 6.0, 16: 1.0}, 4),
+    ],
+)
+def test_the_fastest_number_of_threads_is_chosen(monkeypatch, cores: int, seconds_of: dict, threads: int) -> None:
+    count, clock = [1], [0.0]
+
+    def step() -> None:
+        clock[0] += seconds_of[count[0]]
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(hardware, "_physical_cores", lambda: cores)
-    monkeypatch.setattr(hardware.os, "getloadavg", lambda: (load, load, load))
-    assert default_threads() == threads
+    monkeypatch.setattr(hardware.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(hardware.torch, "set_num_threads", lambda value: count.__setitem__(0, value))
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: clock[0])
+    assert fastest_threads(step) == threads
+    assert count == [1]  # as before
+
+
+def test_threads_of_the_environment_are_the_maximum(monkeypatch) -> None:
+    monkeypatch.setattr(hardware, "_physical_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert max_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert max_threads() == 8

@@ -139,6 +139,40 @@ def test_the_number_of_trees_is_bounded() -> None:
     assert prefix_cache.match_length([20 * 100 + i for i in range(20)], "") == 20
 
 
+def test_an_evicted_tree_frees_its_cache_at_once() -> None:
+    prefix_cache = PrefixCache(Factory(), 1 << 20)
+    sequence = run(prefix_cache, PROMPT)  # still referenced here
+    sequence.release()
+    prefix_cache.evict_idle()
+    assert prefix_cache.trees == ()
+    assert sequence.tree.cache.kv == []
+
+
+class LossyCache(KVCache):
+    """Loses the slots that a test names, as a memory of its own kind may."""
+
+    lost: frozenset[int] = frozenset()
+
+    def keeps(self, slot: int) -> bool:
+        return slot not in self.lost
+
+    def kept_run(self, slots: list[int]) -> list[int]:
+        return slots[: next((i for i, slot in enumerate(slots) if slot in self.lost), len(slots))]
+
+
+def test_lost_slots_are_computed_and_stored_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Factory, "new_kv_cache", lambda self, size: LossyCache(1, 1, 1, torch.float32, size))
+    prefix_cache = PrefixCache(Factory(), 1 << 20)
+    first = run(prefix_cache, PROMPT)
+    cache = first.tree.cache
+    assert isinstance(cache, LossyCache)
+    cache.lost = frozenset(first.table.slots[30:40])
+    assert prefix_cache.match_length(PROMPT, "") == 30
+    again = run(prefix_cache, PROMPT)
+    assert (again.num_cached, tokens_of(again)) == (30, PROMPT)
+    assert prefix_cache.match_length(PROMPT, "") == len(PROMPT)
+
+
 def test_running_sequences_are_never_evicted() -> None:
     prefix_cache = PrefixCache(Factory(), 2 * 64 * SLOT_BYTES)
     one = run(prefix_cache, [1000 + i for i in range(40)])

@@ -66,7 +66,7 @@ def requests() -> list[Request]:
     ]
 
 
-@pytest.mark.parametrize("variant", ["llama", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize("variant", ["llama", "qwen2", "smollm3", "gemma3", "gpt_neox"])
 async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
     plain, ahead = load(tiny_files(variant), "off"), load(tiny_files(variant))
     for some in ([requests()[0]], requests()):
@@ -143,19 +143,19 @@ async def test_drafts_are_dropped_before_samples_are_preempted(tiny_files: Calla
     await ahead.aclose()
 
 
-@pytest.mark.parametrize("variant", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("variant", ["llama", "gemma3", "gpt_neox"])
 def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
     from reason.serving.local.engine import _load_model
 
     forward = _load_model(tiny_files(variant), "fp32")
-    ids, last = [5, 9, 30, 41, 8], 77
+    ids, last = [5, 9, 30, 41, 8] * 4, 77  # nearly as long as a sliding window of 24
     parents = [-1, -1, 0, 0, 2, 1, 5]
     tokens = [11, 12, 13, 14, 15, 16, 17]
     with torch.inference_mode():
-        log = forward.new_kv_cache(64)
+        log = forward.new_kv_cache(96)
         one, two = log.new_table(), log.new_table()
         forward.forward([TokenChunk(log, one, ids, [])])
-        forward.forward([TokenChunk(log, two, ids[:3], [])])
+        forward.forward([TokenChunk(log, two, ids[:18], [])])
         spans = [
             TokenChunk(log, one, [last], [0]),
             TokenChunk(log, one, tokens, range(7), parents),
@@ -165,25 +165,25 @@ def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str],
         ordered = group_by_cache(spans)
         assert [s.parents is None for s in ordered] == [True, True, False, False]
         logits = forward.forward(ordered)
-        assert (len(one), len(two)) == (6, 4)
+        assert (len(one), len(two)) == (21, 19)
 
         def single(text: Sequence[int]) -> torch.Tensor:
-            fresh = forward.new_kv_cache(64)
+            fresh = forward.new_kv_cache(96)
             return forward.forward([TokenChunk(fresh, fresh.new_table(), list(text), [len(text) - 1])])[0]
 
         spelled: list[list[int]] = []
         for token, parent in zip(tokens, parents, strict=True):
             spelled.append([*(spelled[parent] if parent >= 0 else []), token])
-        expected = [single([*ids, last]), single([*ids[:3], 21])]
+        expected = [single([*ids, last]), single([*ids[:18], 21])]
         expected += [single([*ids, last, *path]) for path in spelled]
-        expected += [single([*ids[:3], 21, 22]), single([*ids[:3], 21, 22, 23])]
+        expected += [single([*ids[:18], 21, 22]), single([*ids[:18], 21, 22, 23])]
     assert torch.allclose(logits, torch.stack(expected), atol=1e-4)
 
 
 @pytest.mark.parametrize("number_format", ["fp32", "bf16", "int4"])
 def test_a_single_path_changes_no_bit(tiny_files: Callable[[str], ModelFiles], number_format: str) -> None:
     decoder = Decoder.load(tiny_files("llama").directory, number_format)  # type: ignore[arg-type]
-    assert decoder.batch_invariant
+    assert decoder.max_invariant_rows
     ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.inference_mode():
         for begun in (20, 44):

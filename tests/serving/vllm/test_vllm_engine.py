@@ -206,7 +206,7 @@ def test_children_of_a_tree_find_their_parents_in_the_cache(llm: Any, prompts: l
     assert other[0].num_cached_tokens == 0
 
 
-@pytest.mark.xfail(strict=True, reason="vLLM's runner V1 spoils the other rows' alternatives (0.32)")
+@pytest.mark.xfail(strict=True, reason="vLLM's runner V1 spoils the other rows' alternatives (to 0.33)")
 def test_label_ids_do_not_affect_other_rows(llm: Any, prompts: list[list[int]]) -> None:
     plain = {"temperature": 0.0, "max_tokens": 1, "logprobs": 3}
     [single] = run(llm, prompts[:1], [plain])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,8 +48,9 @@ def test_a_gpu_keeps_vllms_own_choices() -> None:
 def test_further_arguments_win_except_what_logits_processors_need() -> None:
     more = VllmSettings(engine={"block_size": 64})
     assert engine_arguments(FOLDER, more, None, cpu=True)["block_size"] == 64
-    with pytest.raises(UserError, match=r"vllm\.engine\.logits_processors"):
-        engine_arguments(FOLDER, VllmSettings(engine={"logits_processors": []}), None, cpu=True)
+    for name in ("logits_processors", "enable_batch_sharded_sampling"):
+        with pytest.raises(UserError, match=rf"vllm\.engine\.{name}"):
+            engine_arguments(FOLDER, VllmSettings(engine={name: []}), None, cpu=True)
 
 
 @given(st.integers(-(2**63), 2**64), st.integers(0, 4095))
@@ -86,19 +90,55 @@ def test_a_missing_vllm_is_reported_with_a_hint(monkeypatch: pytest.MonkeyPatch)
         installed.require_vllm()
 
 
-@pytest.mark.parametrize("actual", ["0.30.2", "0.34.0", "1.0.0", "0.10.2"])
+@pytest.mark.parametrize("actual", ["0.30.2", "0.34.0", "0.34.0rc1", "1.0.0", "0.10.2"])
 def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, actual: str) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(installed, "version", lambda package: actual)
-    with pytest.raises(UserError, match=actual):
+    with pytest.raises(UserError, match=re.escape(actual)) as caught:
         installed.require_vllm()
+    assert "pip install 'vllm>=0.31,<0.34'" in caught.value.hint
 
 
-@pytest.mark.parametrize("actual", ["0.31.0", "0.32.0", "0.33.1rc1"])
+@pytest.mark.parametrize("actual", ["0.31.0", "0.32.0", "0.33.0", "0.33.0+cpu", "0.33.1rc1"])
 def test_tested_versions_are_accepted(monkeypatch: pytest.MonkeyPatch, actual: str) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(installed, "version", lambda package: actual)
     assert installed.require_vllm() == actual
+
+
+def test_the_extra_installs_the_supported_versions() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["vllm"] == [installed.REQUIREMENT]
+
+
+def test_a_vllm_without_what_its_plugins_import_is_named_as_unsupported(tmp_path: Path) -> None:
+    """vLLM itself imports these modules, whatever its version."""
+    pytest.importorskip("torch", reason="the extra [local] is not installed")
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").touch()
+    (info := tmp_path / "vllm-0.40.0.dist-info").mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.40.0\n")
+    script = (
+        "import importlib\n"
+        "from reason.core.errors import UserError\n"
+        "for name in ('logits_processor', 'kv_connector'):\n"
+        "    try:\n"
+        "        importlib.import_module(f'reason.serving.vllm.{name}')\n"
+        "    except UserError as error:\n"
+        "        print(error)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.count("vLLM 0.40.0 is installed; supported is vllm>=0.31,<0.34") == 2, done.stderr
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_an_import_error_of_another_cause_stays(monkeypatch: pytest.MonkeyPatch, is_installed: bool) -> None:
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name if is_installed else None)
+    monkeypatch.setattr(installed, "version", lambda package: "0.33.0")
+    with pytest.raises(ImportError, match="no GPU"), installed.vllm_imports():
+        raise ImportError("no GPU")
 
 
 async def test_opening_without_vllm_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:

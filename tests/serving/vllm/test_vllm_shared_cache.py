@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from reason.core.settings import VllmSettings
 from reason.serving.vllm.shared_cache import (
     KEY,
     ROW_TRACKER,
+    RUNNER_V2,
     SCHEDULER,
     PassGate,
     WorkerRequest,
@@ -173,6 +175,14 @@ def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: st
             torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
     assert group.groups.close("g").shared == 12
     assert group.groups.close("g").shared == 0
+
+
+def test_a_stage_of_a_pipeline_moves_texts_of_its_own_layers() -> None:
+    group = Workers("interleaved", 2, num_hidden_layers=5)
+    group.read("prompt", 5)
+    for turn, moves in ((1, ()), (2, (1, 0)), (3, ())):
+        for mine, theirs in group.run({0: 1, 1: 2}, turn, moves):
+            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
 
 
 def test_an_incomplete_or_misordered_pass_is_not_shared_and_counted() -> None:
@@ -333,14 +343,19 @@ async def test_groups_take_all_their_batch_slots_or_wait() -> None:
 def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path: Path) -> None:
     def arguments(version: str = "0.32.0", config: dict[str, Any] = CONFIG, **engine: Any) -> dict[str, Any]:
         (tmp_path / "config.json").write_text(json.dumps(config))
-        return shared_cache_arguments(tmp_path, VllmSettings(engine=engine), version, {"logits_processors": ["ours"]})
+        settings, own = VllmSettings(engine=engine), {"logits_processors": ["ours"]}
+        return shared_cache_arguments(tmp_path, settings, version, own, cpu=True)
 
     assert arguments()["logits_processors"] == ["ours", ROW_TRACKER]
-    assert arguments("0.32.5")["scheduler_cls"] == SCHEDULER
-    with pytest.raises(UserError, match=r"0\.33\.1"):
-        arguments("0.33.1")
+    for tested in ("0.32.5", "0.33.0", "0.33.0+cpu"):
+        assert arguments(tested)["scheduler_cls"] == SCHEDULER
+    for other in ("0.31.0", "0.34.1"):
+        with pytest.raises(UserError, match=rf"{re.escape(other)}.*install vLLM 0\.32 or 0\.33"):
+            arguments(other)
     for more in (
         {"model_type": "gemma"},
+        {"model_type": "smollm3", "num_hidden_layers": 4},
+        {"model_type": "gemma3_text", "sliding_window": 64},
         {"use_sliding_window": True, "sliding_window": 64},
         {"rope_scaling": {"rope_type": "dynamic"}},
     ):
@@ -349,3 +364,16 @@ def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path: Path) -> None
     for name in ("scheduler_cls", "speculative_config", "kv_cache_dtype"):
         with pytest.raises(UserError, match=name):
             arguments(**{name: "x"})
+
+
+def test_a_gpu_shares_with_model_runner_v1_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    own: dict[str, Any] = {"logits_processors": []}
+    for value in (None, "1"):
+        monkeypatch.delenv(RUNNER_V2, raising=False)
+        if value is not None:
+            monkeypatch.setenv(RUNNER_V2, value)
+        with pytest.raises(UserError, match=rf"runner V2 cannot share.*{RUNNER_V2}=0"):
+            shared_cache_arguments(tmp_path, VllmSettings(), "0.33.0", own, cpu=False)
+    monkeypatch.setenv(RUNNER_V2, "0")
+    assert shared_cache_arguments(tmp_path, VllmSettings(), "0.33.0", own, cpu=False)["scheduler_cls"] == SCHEDULER

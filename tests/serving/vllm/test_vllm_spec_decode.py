@@ -97,7 +97,7 @@ def test_workers_on_one_cache_are_refused_next_to_drafts(tmp_path: Path) -> None
     )
     chosen = VllmSettings(speculative_method="ngram", shared_workers=True)
     with pytest.raises(UserError, match=r"vllm\.speculative_method is incompatible with vllm\.shared_workers"):
-        shared_cache_arguments(tmp_path, chosen, "0.32.0", {"logits_processors": []})
+        shared_cache_arguments(tmp_path, chosen, "0.32.0", {"logits_processors": []}, cpu=True)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.errors import CapabilityMissing
+from reason.core.errors import BackendError, CapabilityMissing
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.prefix_directory import PrefixStorage
+from reason.serving.prefix_directory import PrefixDirectory, PrefixStorage
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
 
@@ -194,6 +194,24 @@ async def test_prefixes_are_saved_and_reused_with_drafts(drafting: Any) -> None:
     assert warm.usage.cached_tokens >= 96
     assert (drafting.cache - before).restored_tokens >= 96
     await drafting.kv_store.drop("rules")
+
+
+async def test_a_prefix_that_cannot_be_written_is_reported_with_drafts(
+    drafting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With drafts, vLLM reports what a step's transfers did one step later."""
+    begin = PrefixDirectory.begin
+
+    def unwritable(*arguments: Any, **more: Any) -> Any:
+        writer = begin(*arguments, **more)
+        (writer.directory / "rank-0000.safetensors").mkdir()  # where the worker writes its file
+        return writer
+
+    monkeypatch.setattr(PrefixDirectory, "begin", unwritable)
+    with pytest.raises(BackendError, match="keys and values cannot be written"):
+        await drafting.kv_store.save("lost", Prompt(text="red green blue yellow " * 20))
+    assert await drafting.kv_store.saved() == []
+    assert await drafting.engine.reset_prefix_cache(), "something is still pinned"
 
 
 async def begins(model: Any) -> tuple[int, float]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from reason.core.errors import (
+    BackendMisconfigured,
     BackendUnavailable,
     CapabilityMissing,
     ContextTooLong,
@@ -168,7 +169,7 @@ async def test_a_wrong_key_names_its_variable(backend: BackendUnderTest, monkeyp
     monkeypatch.setenv(backend.key_env, "wrong")
     with pytest.raises(UserError, match=backend.key_env) as caught:
         await load_model(backend.name, backend.settings)
-    assert type(caught.value) is UserError
+    assert type(caught.value) is BackendMisconfigured
 
 
 async def test_fifty_cancellations_leave_no_unfinished_request(backend: BackendUnderTest) -> None:

@@ -1,0 +1,95 @@
+"""Names of GGUF files: paths, directories, the cache, short names, split files; and a missing library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.serving.llama_cpp import factory
+from reason.serving.llama_cpp.factory import find_gguf, split_parts
+from reason.serving.model_files.downloads import PullTask
+
+PULL = PullTask(None, None)
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def test_a_path_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = touch(tmp_path / "models" / "m.gguf")
+    monkeypatch.chdir(tmp_path)
+    for name in (f"gguf/{file}", "gguf/./models/m.gguf", "gguf/models/m.gguf", "gguf/models"):
+        assert find_gguf(name, tmp_path / "cache", PULL) == file
+
+
+def test_a_name_is_looked_up_in_the_cache(tmp_path: Path) -> None:
+    file = touch(tmp_path / "gguf" / "qwen-q4_0.gguf")
+    inner = touch(tmp_path / "gguf" / "llama" / "weights.gguf")
+    assert find_gguf("gguf/qwen-q4_0", tmp_path, PULL) == find_gguf("gguf/qwen-q4_0.gguf", tmp_path, PULL) == file
+    assert find_gguf("gguf/llama", tmp_path, PULL) == inner
+    with pytest.raises(UnknownName, match="did you mean 'gguf/qwen-q4_0.gguf'"):
+        find_gguf("gguf/qwen-q4_1.gguf", tmp_path, PULL)
+
+
+def test_a_short_name_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def fetch(weights: object, directory: Path, pulling: PullTask) -> Path:
+        fetched.append(weights)
+        return touch(directory / "joined")
+
+    monkeypatch.setattr(factory, "fetch_weights", fetch)
+    for _ in range(2):
+        file = find_gguf("gguf/smollm2-135m", tmp_path, PULL)
+        assert file == tmp_path / "gguf" / "smollm2-135m" / "smollm2-135m.gguf"
+        assert file.read_bytes() == b"GGUF"
+    assert len(fetched) == 1
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_a_directory_of_several_files_is_refused_by_their_names(tmp_path: Path) -> None:
+    for name in ("b.gguf", "a.gguf"):
+        touch(tmp_path / name)
+    with pytest.raises(UserError, match=r"must name one file; .* has a\.gguf, b\.gguf"):
+        find_gguf(f"gguf/{tmp_path}", tmp_path, PULL)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has none"):
+        find_gguf(f"gguf/{tmp_path}/empty", tmp_path, PULL)
+
+
+def test_a_split_file_is_all_its_parts(tmp_path: Path) -> None:
+    parts = [touch(tmp_path / f"big-0000{i}-of-00003.gguf") for i in (1, 2, 3)]
+    first = find_gguf(f"gguf/{tmp_path}", tmp_path, PULL)
+    assert split_parts(first) == parts
+    assert split_parts(tmp_path / "small.gguf") == [tmp_path / "small.gguf"]
+    parts[1].unlink()
+    with pytest.raises(DataError, match=r"lacks its part big-00002-of-00003\.gguf"):
+        split_parts(first)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("llama_cpp", "gguf"), ("torch", "local")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    package: str, extra: str, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    # In a process of its own: packages that are loaded already cannot go missing.
+    program = (
+        "import sys, asyncio, pathlib\n"
+        f"sys.modules[{package!r}] = None\n"
+        "from reason.core.settings import Settings\n"
+        "from reason.core.errors import UserError\n"
+        "from reason.serving.factory import load_model\n"
+        "try:\n"
+        f"    asyncio.run(load_model({'gguf/' + str(tiny_gguf)!r}, "
+        f"Settings(cache_dir=pathlib.Path({str(tmp_path / 'cache')!r}))))\n"
+        "except UserError as e:\n"
+        "    sys.stdout.write(str(e))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert f"{package!r}" in done.stdout, done.stderr
+    assert f"pip install 'reason-orchestrator[{extra}]'" in done.stdout

@@ -1,0 +1,88 @@
+"""Drafts, prefills and products where a row keeps its bits only in steps of few rows: processors with AMX."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import pytest
+import torch
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.local import weights
+from reason.serving.local.attention import TokenChunk
+from reason.serving.local.engine import LocalModel
+from reason.serving.local.model import Decoder
+from reason.serving.local.sequence import RunningSequence
+from reason.serving.local.spec_decode import max_invariant_drafts
+from reason.serving.local.weights import MAX_INVARIANT_ROWS, PackedLinear, can_prepack
+from reason.serving.model_files.find import ModelFiles
+
+LIMIT = 16
+
+
+async def generate_while_prefilling(files: ModelFiles) -> tuple[list[tuple[int, ...]], list[list[int]]]:
+    """Tokens of both requests, and the chunk sizes of every forward pass."""
+    model = LocalModel.load(files, weight_format="fp32", threads=1, speculative_decoding="off")
+    passes: list[list[int]] = []
+    forward = model._model.forward
+
+    def recorded(chunks: Sequence[TokenChunk]) -> torch.Tensor:
+        passes.append([len(chunk.token_ids) for chunk in chunks])
+        return forward(chunks)
+
+    model._model.forward = recorded  # type: ignore[method-assign]
+    sampling = SamplingParams(max_tokens=40, seed=1, ignore_eos=True)
+    decoding = asyncio.create_task(model.generate([Request(prompt=Prompt(text="a"), sampling=sampling)]))
+    while len(passes) < 4:
+        await asyncio.sleep(0.001)
+    long = Request(prompt=Prompt(text="x" * 200), sampling=sampling.model_copy(update={"max_tokens": 4}))
+    results = [*await model.generate([long]), *await decoding]
+    await model.aclose()
+    return [completions[0].token_ids for completions in results], passes
+
+
+async def test_a_large_prefill_has_a_pass_of_its_own_beside_decoding(
+    tiny_files: Callable[[str], ModelFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, passes = await generate_while_prefilling(tiny_files("llama"))
+    assert any(1 in sizes and max(sizes) > LIMIT for sizes in passes)  # one pass for both
+    monkeypatch.setattr(Decoder, "max_invariant_rows", LIMIT)
+    tokens, passes = await generate_while_prefilling(tiny_files("llama"))
+    assert tokens == expected
+    assert any(max(sizes) > LIMIT for sizes in passes)
+    assert all(len(sizes) == 1 for sizes in passes if max(sizes) > LIMIT)
+
+
+def test_drafts_keep_to_the_rows_whose_bits_are_kept() -> None:
+    def sequence(used: int, is_single: bool) -> RunningSequence:
+        cache = SimpleNamespace(used=used)
+        location = SimpleNamespace(tree=SimpleNamespace(cache=cache))
+        return SimpleNamespace(location=location, task=SimpleNamespace(is_single_sample=is_single))  # type: ignore[return-value]
+
+    sequences = [sequence(20, True), sequence(20, False), sequence(0, True), sequence(3, True)]
+
+    def drafts(rows: int) -> list[int]:
+        return max_invariant_drafts(sequences, SimpleNamespace(max_invariant_rows=rows))  # type: ignore[arg-type]
+
+    assert drafts(sys.maxsize) == [11, 0, 31, 28]  # to the end of a group of slots
+    assert drafts(20) == [11, 0, 5, 0]
+    assert drafts(3) == drafts(0) == [0, 0, 0, 0]
+
+
+@pytest.mark.skipif(not can_prepack(torch.bfloat16), reason="this torch has no prepacked product in bf16")
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 100, MAX_INVARIANT_ROWS, MAX_INVARIANT_ROWS + 1, 300])
+def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    weight = torch.randn(32, 64, generator=generator).bfloat16()
+    x, other = (torch.randn(rows, n, generator=generator).bfloat16() for n in (64, 32))
+    plain = PackedLinear(weight)
+    monkeypatch.setattr(weights, "processor_flags", lambda: frozenset({"amx_bf16"}))
+    batched = PackedLinear(weight)
+    calls: list[int] = []
+    op = batched._binary
+    batched._binary = lambda part, *rest: calls.append(part.shape[0]) or op(part, *rest)
+    assert torch.allclose(batched.plus(x, other).float(), plain.plus(x, other).float(), rtol=2e-2, atol=2e-2)
+    expected_batches = -(-rows // 16) if 16 < rows <= MAX_INVARIANT_ROWS else 1
+    assert len(calls) == expected_batches
