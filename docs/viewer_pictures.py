@@ -148,8 +148,15 @@ def main() -> None:
             page = tab(browser, f"{url}/ui/runs/{runs['search']}", dark=True)
             page.locator(".node").nth(11).wait_for(timeout=PATIENCE_S * 1000)
             picture(page, "live-dark")
-            picture(tab(browser, f"{url}/ui"), "runs")
             wait_for(url, runs["search"])
+            page = tab(browser, f"{url}/ui")
+            page.click("#charts summary")
+            page.wait_for_selector(".charts")
+            picture(page, "runs")
+            page = tab(browser, f"{url}/ui/compare?a={runs['claims']}&b={runs['routing']}")
+            page.locator(".sides .answer").nth(1).wait_for()
+            page.wait_for_timeout(1000)
+            picture(page, "compare")
             for name, part in (
                 ("search", "#search"),
                 ("claims", ""),

@@ -1,6 +1,7 @@
-"""`RunSpans`: a run's events as OpenTelemetry spans, named by the GenAI semantic conventions and `reason.*`.
+"""`RunSpans`: a run's events as OpenTelemetry spans, named by the GenAI semantic conventions 0.1.0 and `reason.*`.
 
-OpenTelemetry's environment variables select the exporters. Without an exporter, tracing is off.
+OpenTelemetry's environment variables select the exporters. Without an exporter, tracing is off. The conventions are
+those of https://github.com/open-telemetry/semantic-conventions-genai, release 0.1.0.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
@@ -25,6 +27,7 @@ from ..core.events import (
     BudgetExhausted,
     CallFinished,
     CallStarted,
+    ClaimChecked,
     Degraded,
     Event,
     EvidenceRetrieved,
@@ -36,6 +39,7 @@ from ..core.events import (
     StageStarted,
     VerificationFinished,
 )
+from ..core.messages import Completion
 from ..core.version import __version__
 
 
@@ -44,16 +48,16 @@ class SpanNames:
 
     # operations; span names start with them
     WORKFLOW, AGENT, CHAT, COMPLETION = "invoke_workflow", "invoke_agent", "chat", "text_completion"
-    EMBEDDINGS, RETRIEVAL = "embeddings", "retrieval"
+    EMBEDDINGS, RETRIEVAL, TOOL = "embeddings", "retrieval", "execute_tool"
 
     OPERATION = "gen_ai.operation.name"
     PROVIDER = "gen_ai.provider.name"
-    WORKFLOW_NAME = "gen_ai.workflow.name"
     AGENT_NAME = "gen_ai.agent.name"
+    TOOL_NAME = "gen_ai.tool.name"
+    TOOL_TYPE = "gen_ai.tool.type"
     REQUEST_MODEL = "gen_ai.request.model"
     REQUEST_CHOICES = "gen_ai.request.choice.count"
     REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
-    REQUEST_SEED = "gen_ai.request.seed"
     RESPONSE_MODEL = "gen_ai.response.model"
     FINISH_REASONS = "gen_ai.response.finish_reasons"
     INPUT_TOKENS = "gen_ai.usage.input_tokens"
@@ -70,8 +74,15 @@ class SpanNames:
     # content of users and models; recorded only on request
     INPUT_MESSAGES = "gen_ai.input.messages"
     OUTPUT_MESSAGES = "gen_ai.output.messages"
+    TOOL_RESULT = "gen_ai.tool.call.result"
 
+    # totals of a run; a `gen_ai.usage.*` or model of the run's own would be counted again by what sums its calls
     RUN_ID = "reason.run.id"
+    RUN_MODEL = "reason.run.model"
+    RUN_SEED = "reason.run.seed"
+    RUN_INPUT_TOKENS = "reason.run.input_tokens"
+    RUN_OUTPUT_TOKENS = "reason.run.output_tokens"
+    RUN_CACHED_TOKENS = "reason.run.cached_tokens"
     REQUEST_ID = "reason.request.id"
     STRATEGY = "reason.strategy"
     RESUMED = "reason.run.resumed"
@@ -92,6 +103,7 @@ class SpanNames:
     UNFINISHED = "reason.unfinished"
 
     WORKFLOW_OF_RUNS = "reason"
+    CLAIM_PROGRAM = "claim_program"
     OPERATIONS: ClassVar[dict[str, str]] = {"generate": CHAT, "workers": CHAT, "embed": EMBEDDINGS}
     """Operation name by operation of a model call; all others are text completions that generate no tokens."""
 
@@ -117,8 +129,9 @@ def provider_of(model: str) -> str:
 MAX_ATTRIBUTE_CHARS = 32_000
 """Maximum length of a content attribute, in characters."""
 _MAX_SAMPLES = 64
-_AGENT_STAGES = frozenset({"solve", "repair"})
+AGENT_STAGES = frozenset({"solve", "repair"})
 _NO_SPAN_STAGES = frozenset({"route", "finish"})
+_FINISH_REASONS = {"done": "stop", "user": "stop", "budget": "length", "cancelled": "error", "error": "error"}
 
 
 class RunSpans:
@@ -178,6 +191,9 @@ class RunSpans:
             self._end(event.parent)
         elif isinstance(event, EvidenceRetrieved):
             self._add_retrieval_span(event)
+        elif isinstance(event, ClaimChecked):
+            if event.report.get("reason") == "program":
+                self._add_program_span(event)
         elif isinstance(event, RunFinished | RunFailed):
             self._end_run(event)
         else:
@@ -189,18 +205,19 @@ class RunSpans:
         self._strategy = event.strategy
         attributes: dict[str, AttributeValue] = {
             SpanNames.OPERATION: SpanNames.WORKFLOW,
-            SpanNames.WORKFLOW_NAME: SpanNames.WORKFLOW_OF_RUNS,
+            SpanNames.AGENT_NAME: SpanNames.WORKFLOW_OF_RUNS,
             SpanNames.RUN_ID: event.run_id,
             SpanNames.STRATEGY: event.strategy,
-            SpanNames.REQUEST_SEED: event.seed,
+            SpanNames.RUN_SEED: event.seed,
             SpanNames.RESUMED: event.resumed,
         }
         if self._request_id:
             attributes[SpanNames.REQUEST_ID] = self._request_id
         if main := event.models.get("main"):
-            attributes[SpanNames.REQUEST_MODEL] = main
+            attributes[SpanNames.RUN_MODEL] = main
         if self._content:
-            attributes[SpanNames.INPUT_MESSAGES] = _messages("user", event.question.text)
+            asked = {"role": "user", "parts": [_part("text", event.question.text)]}
+            attributes[SpanNames.INPUT_MESSAGES] = json.dumps([asked])
         self._open_runs.add(self)
         self._run = self._tracer.start_span(
             f"{SpanNames.WORKFLOW} {SpanNames.WORKFLOW_OF_RUNS}",
@@ -239,14 +256,15 @@ class RunSpans:
         else:
             answer, usage = event.answer, event.answer.usage
             run.set_attribute(SpanNames.STOPPED, answer.stopped)
-            run.set_attribute(SpanNames.INPUT_TOKENS, usage.prompt_tokens)
-            run.set_attribute(SpanNames.OUTPUT_TOKENS, usage.completion_tokens)
-            run.set_attribute(SpanNames.CACHED_TOKENS, usage.cached_tokens)
+            run.set_attribute(SpanNames.RUN_INPUT_TOKENS, usage.prompt_tokens)
+            run.set_attribute(SpanNames.RUN_OUTPUT_TOKENS, usage.completion_tokens)
+            run.set_attribute(SpanNames.RUN_CACHED_TOKENS, usage.cached_tokens)
             run.set_attribute(SpanNames.MODEL_CALLS, usage.model_calls)
             if usage.cost_usd is not None:
                 run.set_attribute(SpanNames.COST_USD, usage.cost_usd)
             if self._content:
-                run.set_attribute(SpanNames.OUTPUT_MESSAGES, _messages("assistant", answer.text))
+                told = _output_message(answer.thought, answer.text, _FINISH_REASONS[answer.stopped])
+                run.set_attribute(SpanNames.OUTPUT_MESSAGES, json.dumps([told]))
         run.end(now)
 
     def _note(self, run: Span, event: Event) -> None:
@@ -268,7 +286,7 @@ class RunSpans:
     # -- spans within the run
 
     def _begin_stage(self, event: StageStarted) -> None:
-        if event.stage in _AGENT_STAGES:
+        if event.stage in AGENT_STAGES:
             attributes: dict[str, AttributeValue] = {
                 SpanNames.OPERATION: SpanNames.AGENT,
                 SpanNames.AGENT_NAME: self._strategy,
@@ -313,11 +331,11 @@ class RunSpans:
         if event.thinking_tokens:
             span.set_attribute(SpanNames.REASONING_TOKENS, event.thinking_tokens)
         if samples:
-            span.set_attribute(SpanNames.FINISH_REASONS, [one.completion.finish_reason for one in samples])
+            span.set_attribute(SpanNames.FINISH_REASONS, [_finish_reason(one.completion) for one in samples])
         if self._content and samples:
-            span.set_attribute(
-                SpanNames.OUTPUT_MESSAGES, _messages("assistant", *(one.completion.text for one in samples))
-            )
+            max_chars = MAX_ATTRIBUTE_CHARS // len(samples)
+            told = [_completion_message(one.completion, max_chars) for one in samples]
+            span.set_attribute(SpanNames.OUTPUT_MESSAGES, json.dumps(told))
         if event.failed:
             span.set_attribute(SpanNames.FAILED, event.failed)
             failure = next((f for one in samples if (f := one.completion.failure) is not None), None)
@@ -344,6 +362,25 @@ class RunSpans:
         )
         span.end(now)
 
+    def _add_program_span(self, event: ClaimChecked) -> None:
+        """Add the span of a program that checked a claim; it has no duration, since the event has none."""
+        now = self._now_ns()
+        attributes: dict[str, AttributeValue] = {
+            SpanNames.OPERATION: SpanNames.TOOL,
+            SpanNames.TOOL_NAME: SpanNames.CLAIM_PROGRAM,
+            SpanNames.TOOL_TYPE: "function",
+        }
+        if self._content:
+            attributes[SpanNames.TOOL_RESULT] = str(event.report.get("program", ""))[:MAX_ATTRIBUTE_CHARS]
+        span = self._tracer.start_span(
+            f"{SpanNames.TOOL} {SpanNames.CLAIM_PROGRAM}",
+            self._context(event.parent),
+            SpanKind.INTERNAL,
+            attributes,
+            start_time=now,
+        )
+        span.end(now)
+
     def _begin(self, event: Event, name: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> None:
         context = self._context(event.parent)
         self._open[event.number] = self._tracer.start_span(name, context, kind, attributes, start_time=self._now_ns())
@@ -364,15 +401,39 @@ class RunSpans:
         return self._above.get(parent or 0, 0)
 
 
-def _messages(role: str, *texts: str) -> str:
-    """Encode messages as the semantic conventions define for an attribute."""
-    max_chars = MAX_ATTRIBUTE_CHARS // max(1, len(texts))
-    attributes = [{"role": role, "parts": [{"type": "text", "content": text[:max_chars]}]} for text in texts]
-    return json.dumps(attributes)
+def _finish_reason(completion: Completion) -> str:
+    """The finish reason as the semantic conventions name it."""
+    if completion.tool_calls:
+        return "tool_call"
+    reason = completion.finish_reason
+    return {"thinking": "length", "budget": "length", "cancelled": "error"}.get(reason, reason)
 
 
-_GROUP = "opentelemetry_traces_exporter"
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+def _part(kind: str, text: str, max_chars: int = MAX_ATTRIBUTE_CHARS) -> dict[str, str]:
+    return {"type": kind, "content": text[:max_chars]}
+
+
+def _output_message(
+    thought: str, text: str, finish_reason: str, max_chars: int = MAX_ATTRIBUTE_CHARS
+) -> dict[str, Any]:
+    """A message of `gen_ai.output.messages`, the thought as a part of its own."""
+    parts: list[dict[str, Any]] = [
+        _part(kind, each, max_chars) for kind, each in (("reasoning", thought), ("text", text)) if each
+    ]
+    return {"role": "assistant", "parts": parts, "finish_reason": finish_reason}
+
+
+def _completion_message(completion: Completion, max_chars: int) -> dict[str, Any]:
+    thought = "" if completion.thought is None else completion.thought.text
+    message = _output_message(thought, completion.text, _finish_reason(completion), max_chars)
+    message["parts"] += [
+        {"type": "tool_call", "id": call.id or None, "name": call.name, "arguments": call.arguments[:max_chars]}
+        for call in completion.tool_calls
+    ]
+    return message
+
+
+Signal = Literal["traces", "metrics"]
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
@@ -382,15 +443,21 @@ def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
     Raises:
         UserError: A selected exporter is unknown or not installed.
     """
-    names = exporters_named(environ)
+    names = exporters_named(environ, "traces")
     if not names:
         return None
-    # the default service name
-    resource = Resource.create({} if "OTEL_SERVICE_NAME" in environ else {SERVICE_NAME: "reason"})
-    provider = TracerProvider(resource=resource.merge(Resource({"service.version": __version__})))
+    provider = TracerProvider(resource=telemetry_resource(environ))
     for name in names:
-        provider.add_span_processor(BatchSpanProcessor(_load(name)))
+        exporter: SpanExporter = load_exporter(name, "traces")
+        provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
+
+
+def telemetry_resource(environ: Mapping[str, str]) -> Resource:
+    """The resource of spans and metrics; each process is an instance of its own, so that workers share no series."""
+    named = {} if "OTEL_SERVICE_NAME" in environ else {SERVICE_NAME: "reason"}
+    own = {"service.version": __version__, SERVICE_INSTANCE_ID: str(uuid.uuid4())}
+    return Resource.create(named).merge(Resource(own))
 
 
 async def close_tracing(provider: TracerProvider) -> None:
@@ -399,25 +466,31 @@ async def close_tracing(provider: TracerProvider) -> None:
     await asyncio.to_thread(provider.shutdown)
 
 
-def exporters_named(environ: Mapping[str, str]) -> list[str]:
-    """Return the entry point names of the exporters that the environment selects."""
+def exporters_named(environ: Mapping[str, str], signal: Signal) -> list[str]:
+    """Return the entry point names of the exporters that the environment selects for traces or metrics."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+    exporters = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
     if not exporters:
-        exporters = "otlp" if any(environ.get(name) for name in _ENDPOINTS) else "none"
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        is_set = environ.get(f"{own}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        exporters = "otlp" if is_set else "none"
+    protocol = environ.get(f"{own}_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     otlp = _OTLP.get((protocol or "http/protobuf").strip(), "otlp")
     named = [one.strip() for one in exporters.split(",")]
     return [otlp if one == "otlp" else one for one in named if one not in ("", "none")]
 
 
-def _load(name: str) -> SpanExporter:
-    matches = list(entry_points(group=_GROUP, name=name))
+def load_exporter(name: str, signal: Signal) -> Any:
+    """Create an installed exporter of traces or metrics.
+
+    Raises:
+        UserError: No such exporter is installed.
+    """
+    matches = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
     if not matches:
         raise UserError(
-            f"the span exporter {name!r} is not installed",
-            hint="pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none",
+            f"the {'span' if signal == 'traces' else 'metric'} exporter {name!r} is not installed",
+            hint=f"pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_{signal.upper()}_EXPORTER=none",
         )
-    exporter: SpanExporter = matches[0].load()()
-    return exporter
+    return matches[0].load()()

@@ -11,11 +11,13 @@ from functools import cache
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Response
+from starlette.responses import RedirectResponse
 
 from ...core.errors import UnknownName
 from .page import asset
 
 router = APIRouter(prefix="/ui", include_in_schema=False)
+root = APIRouter(include_in_schema=False)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -35,11 +37,18 @@ KINDS = {
 }
 
 
+@root.get("/")
+async def start() -> Response:
+    """The server's address without a path leads to the viewer."""
+    return RedirectResponse("/ui")
+
+
 @router.get("")
 @router.get("/")
 @router.get("/ask")
+@router.get("/compare")
 async def page() -> Response:
-    """The list of runs, or the form for a question."""
+    """The list of runs, the form for a question, or two runs side by side."""
     return _shell()
 
 

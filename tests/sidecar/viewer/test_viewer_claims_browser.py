@@ -274,3 +274,33 @@ def test_claims_are_there_before_the_last_of_them_is(look: Look, tmp_path: Path)
     assert len(tab.js(OPEN)) == 6
     assert "supports 0.80" in tab.text("#claim-1")
     tab.check()
+
+
+def test_claims_are_marked_in_a_formatted_text(look: Look, tmp_path: Path) -> None:
+    text = "So the **Loire is long**, and $n^2$ is 9:\n\n- Paris is *old*\n- Rome is older"
+    said = ("Loire is long", "$n^2$ is 9", "Paris is *old*", "Rome is older")
+    claims = tuple(
+        CheckedClaim(
+            evidence=(Evidence(source="s", text="t"),),
+            text=words,
+            verdict=verdict,
+            confidence=0.9,
+            start=text.index(words),
+            end=text.index(words) + len(words),
+        )
+        for words, verdict in zip(said, ("supported", "refuted", "supported", "not_enough_evidence"), strict=True)
+    )
+    verification = Verification(verdict="refuted", support=0.5, claims=claims, verifiers=("davinci",))
+    tab = look()
+    tab.show(trace_html(numbered([RunFinished(answer=answer_of(text, "x", verification=verification))])), tmp_path)
+    assert tab.page.locator(".given .md strong").count() == 1
+    assert tab.texts(".given a.number") == ["1✓", "2✗", "3✓", "4?"]
+    assert tab.texts(".given li") == ["Paris is old3✓", "Rome is older4?"]
+    assert tab.texts(".given .claim.supported") == ["Loire is long", "Paris is ", "old"]
+    assert tab.page.locator(".given .claim.refuted math").count() == 1
+    tab.page.click("#at-3")
+    assert tab.js(OPEN) == ["claim-3"]
+    assert tab.page.locator(".given .claim.at").count() == 2
+    tab.page.click("button[value=raw]")
+    assert tab.texts(".given .claim") == list(said)
+    tab.check()

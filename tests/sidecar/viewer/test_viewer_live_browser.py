@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Route, expect
 from reason.core.store.protocol import ApiKey
@@ -99,9 +100,9 @@ def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[
     page.click("button[value=cancel]")
     expect(page.locator(".chip").first).to_have_text("cancelled")
     expect(page.locator("button[value=cancel]")).to_have_count(0)
-    run = page.url
+    run = page.url.partition("#")[0]  # the address names the node that was looked at
     page.goto(f"{server.url}/ui")
-    expect(page.locator("tbody tr").first).to_contain_text("interrupted")
+    expect(page.locator("tbody tr").first).to_contain_text("cancelled")
     page.click("tbody a >> nth=0")
     page.wait_for_url(run)
     thinker.left = 1_000_000
@@ -110,7 +111,7 @@ def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[
     expect(page.locator(".chip").first).to_have_text("done")
     assert page.locator("button[value=resume]").count() == 0
     page.goto(f"{server.url}/ui")
-    expect(page.locator("tbody tr").first).to_contain_text("finished")
+    expect(page.locator("tbody tr .status").first).to_have_text(" done")
     tab.check()
 
 
@@ -249,6 +250,134 @@ def test_a_strategy_of_two_models_gets_its_small_one(look: Look, server: Any) ->
     page.click("button[type=submit]")
     page.wait_for_url("**/ui/runs/*")
     expect(page.locator(".chips")).to_contain_text("small says")
+
+
+def run_of(server: Any, question: str, **fields: Any) -> str:
+    """Start a run, wait for its end, and return its ID."""
+    reply = httpx.post(f"{server.url}/v1/runs", json={"question": question, **fields})
+    assert reply.status_code == 202, reply.text
+    name: str = reply.json()["id"]
+    with httpx.stream("GET", f"{server.url}/v1/runs/{name}/events") as events:
+        events.read()
+    return name
+
+
+def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, server: Any) -> None:
+    tags = {"set": "capitals", "split": "dev"}
+    one = run_of(server, "Capitals of Spain?", model="says", strategy="cot", metadata=tags, seed=1)
+    two = run_of(
+        server, "Capitals of Spain?", model="says", strategy="self-consistency", parameters={"n": 3}, seed=2,
+        metadata={"set": "capitals"},
+    )  # fmt: skip
+    tab = look()
+    page = tab.page
+    rows = page.locator("tbody tr")
+    page.goto(f"{server.url}/ui")
+    page.fill("[name=search]", "capitals of spain")
+    expect(page).to_have_url(f"{server.url}/ui?search=capitals+of+spain")
+    expect(rows).to_have_count(2)
+    page.select_option("[name=strategy]", "cot")
+    expect(rows).to_have_count(1)
+    page.reload()  # the address has the filter
+    expect(rows).to_have_count(1)
+    page.select_option("[name=strategy]", "")
+    page.click("button.head[value=tokens]")
+    expect(rows.first).to_contain_text("self-consistency")
+    assert page.locator("th[aria-sort=descending]").inner_text() == "tokens ↓"
+    page.click("button.head[value=tokens]")
+    expect(rows.first).to_contain_text("cot")
+    assert page.input_value("[name=order]") == "tokens asc"
+    page.click("text=split: dev")
+    expect(rows).to_have_count(1)
+    page.click("button[value=tag]")
+    expect(rows).to_have_count(2)
+
+    page.click("#charts summary")
+    charts = page.locator(".charts tbody tr")
+    expect(charts).to_have_count(2)
+    names = "(rows) => rows.map((row) => [...row.cells].slice(0, 3).map((cell) => cell.textContent))"
+    assert sorted(charts.evaluate_all(names)) == [["cot", "1", "1"], ["self-consistency", "1", "1"]]
+    bars = page.locator(".charts .bar-fill").evaluate_all("(all) => all.map((e) => Number(e.getAttribute('width')))")
+    assert 100 in bars
+    page.click("#charts summary")
+
+    for i in (0, 1):
+        page.locator(".choose input").nth(i).check()
+    page.click("button[value=compare]")
+    page.wait_for_url("**/ui/compare?*")
+    expect(page.locator(".sides .answer").nth(1)).not_to_have_class("answer soft")
+    cells = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+    expect(page.locator(".differences tr.differs >> text=self-consistency: n")).to_have_count(1)
+    told = {name: values for name, *values in page.locator(".differences tbody tr").evaluate_all(cells)}
+    assert told["strategy"] == ["cot", "self-consistency"]
+    assert told["self-consistency: n"] == ["-", "3"]
+    assert told["tag split"] == ["dev", "-"]
+    assert "model" not in told
+    page.click("button[value=all]")
+    told = {name: values for name, *values in page.locator(".differences tbody tr").evaluate_all(cells)}
+    assert told["model"] == ["says", "says"]
+    assert page.locator(".sides h2 a").all_inner_texts() == [one, two]
+
+    page.goto(f"{server.url}/ui/runs/{one}")
+    expect(page.locator("a.tag")).to_have_text(["set: capitals", "split: dev"])
+    page.click("button[value=delete]")
+    expect(page.locator("button[value=delete]")).to_have_text("delete this run for good?")
+    page.click("button[value=delete]")
+    page.wait_for_url(f"{server.url}/ui")
+    assert httpx.get(f"{server.url}/v1/runs/{one}").status_code == 404
+    page.goto(f"{server.url}/ui?tag=set:capitals")
+    expect(rows).to_have_count(1)
+    page.locator(".choose input").check()
+    page.click("button[value=delete]")
+    page.click("button[value=delete]")
+    expect(page.locator("main")).to_contain_text("No run matches.")
+    page.click("button[value=everything]")
+    expect(rows.first).to_be_visible()
+    tab.check()
+
+
+def test_a_run_that_the_budget_stopped_is_not_called_done(look: Look, server: Any) -> None:
+    name = run_of(server, "Where does the budget end?", model="says", strategy="cot", budget={"tokens": 4})
+    tab = look()
+    tab.page.goto(f"{server.url}/ui?search=budget+end")
+    expect(tab.page.locator("tbody tr .status")).to_have_text(" budget")
+    assert tab.page.locator("tbody .dot.good").count() == 0
+    tab.page.goto(f"{server.url}/ui/runs/{name}")
+    expect(tab.page.locator(".chip").first).to_have_text("budget")
+    tab.check()
+
+
+def test_control_and_enter_ask(look: Look, server: Any) -> None:
+    tab = look()
+    page = tab.page
+    page.goto(f"{server.url}/ui/ask")
+    page.select_option("[name=strategy]", "cot")
+    page.select_option("[name=model]", "says")
+    page.click("summary:has-text('tags')")
+    page.fill("[name=tags]", "who: me\nplain\n")
+    page.focus("[name=question]")
+    page.keyboard.press("Control+Enter")  # nothing is asked yet
+    page.keyboard.type("Capitals?")
+    page.keyboard.press("Enter")
+    assert page.input_value("[name=question]") == "Capitals?\n"
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**/ui/runs/*")
+    expect(page.locator(".chip").first).to_have_text("done")
+    expect(page.locator("a.tag")).to_have_text(["who: me", "plain: yes"])
+    tab.check()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_phone(look: Look, server: Any, scheme: str) -> None:
+    names = [run_of(server, "Why " + "x" * 150 + "?", model="says", strategy="cot", metadata={"a": "b" * 90})] * 2
+    tab = look(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme=scheme)
+    places = ("ui", "ui/ask", f"ui/runs/{names[0]}", f"ui/compare?a={names[0]}&b={names[1]}")
+    for place in places:
+        tab.page.goto(f"{server.url}/{place}")
+        tab.page.wait_for_load_state("networkidle") if place == "ui/ask" else tab.page.wait_for_selector("h1, tbody tr")
+        tab.page.wait_for_timeout(200)
+        assert tab.js("document.documentElement.scrollWidth <= window.innerWidth"), place
+    tab.check()
 
 
 def test_older_runs_and_other_pages(look: Look, server: Any) -> None:

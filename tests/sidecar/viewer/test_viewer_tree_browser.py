@@ -323,6 +323,86 @@ def test_thousands_of_nodes_stay_usable(look: Look, tmp_path: Path) -> None:
     tab.check()
 
 
+def bush(tmp_path: Path, tab: Any, fragment: str = "") -> None:
+    """Show a tree of 1,000 nodes, the last of which was chosen."""
+    nodes = [SearchNode(id=i, parent=(i - 1) // 3 if i else None, depth=0, text=f"step {i}") for i in range(1000)]
+    told = [NodesSearched(search="s", nodes=tuple(nodes)), SearchEnded(search="s", chosen=999, stopped="done")]
+    (tmp_path / "page.html").write_text(trace_html(told), encoding="utf-8")
+    tab.page.goto("about:blank")
+    tab.page.goto((tmp_path / "page.html").as_uri() + fragment)
+    tab.page.wait_for_selector(".node")
+
+
+def in_stage(tab: Any, node: int) -> bool:
+    """Whether all of a node is in sight, and large enough to be read."""
+    found: bool = tab.js(
+        "(() => { const s = document.querySelector('.stage svg').getBoundingClientRect();"
+        f"const r = document.querySelector('[data-node=\"{node}\"]').getBoundingClientRect();"
+        "return s.left <= r.left && r.right <= s.right && s.top <= r.top && r.bottom <= s.bottom && r.height > 14; })()"
+    )
+    return found
+
+
+def test_words_and_chosen_work_together(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    bush(tmp_path, tab)
+    assert not in_stage(tab, 999)
+    for button in ("chosen", "style", "style", "chosen", "fit", "chosen", "style"):
+        tab.page.click(f"button[value={button}]")
+        if button != "fit":
+            assert in_stage(tab, 999), button
+    tab.page.locator("[data-node='0']").evaluate("(e) => e.focus({preventScroll: true})")
+    tab.page.click("button[value=style]")
+    tab.page.click("button[value=chosen]")
+    tab.page.keyboard.press("Home")
+    tab.page.keyboard.press("Space")
+    assert tab.page.locator("[data-node='999']").count() == 0  # folded away
+    tab.page.click("button[value=chosen]")
+    assert in_stage(tab, 999)
+    assert focused(tab) == 999
+    tab.check()
+
+
+def test_the_map_shows_the_part_in_sight_and_moves_it(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    bush(tmp_path, tab)
+    sight = "['x', 'width'].map((name) => Number(document.querySelector('.map .sight').getAttribute(name)))"
+    assert tab.page.locator(".map").is_visible()
+    x, width = tab.js(sight)
+    box = tab.page.locator(".map").bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2)
+    tab.page.mouse.down()
+    right = tab.js(sight)[0]
+    assert right > x + width
+    tab.page.mouse.move(box["x"] + 12, box["y"] + box["height"] / 2, steps=3)
+    tab.page.mouse.up()
+    assert tab.js(sight)[0] < x
+    tab.page.click("button[value=fit]")
+    assert not tab.page.locator(".map").is_visible()  # everything is in sight
+    assert tab.js("document.querySelector('.stage svg').classList.contains('far')")
+    shape = tab.page.locator("[data-node='999'] .shape").bounding_box()
+    plain = tab.page.locator("[data-node='3'] .shape").bounding_box()
+    assert shape["width"] > 16 * 2 * view(tab)[2] * 1.9  # the path is drawn larger than to scale
+    assert plain["width"] > 0
+    tab.check()
+
+
+def test_an_address_leads_to_a_node(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    bush(tmp_path, tab, "#tree-1-node-700")
+    assert head(tab).startswith("node 700,")
+    assert in_stage(tab, 700)  # though it was folded away
+    assert tab.page.get_attribute(".panel a", "href") == "#tree-1-node-700"
+    tab.page.click("button[value=chosen]")
+    assert tab.js("location.hash") == "#tree-1-node-999"
+    tab.js("location.hash = '#tree-1-node-5'")
+    expect(tab.page.locator(".panel h4")).to_contain_text("node 5,")
+    for fragment in ("#tree-2-node-5", "#tree-1-node-12345", "#tree-1-node-", "#search"):
+        bush(tmp_path, tab, fragment)
+        assert head(tab).startswith("node 999,")
+    tab.check()
+
+
 def test_a_broken_trace_is_drawn_too(look: Look, tmp_path: Path) -> None:
     tab = look()
     nodes = [SearchNode(id=i, parent=p, depth=0, text="t") for i, p in enumerate((1, 0, 99, 3, None, 4))]

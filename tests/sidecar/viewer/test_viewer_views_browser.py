@@ -101,6 +101,29 @@ def test_how_a_run_stands(seen: Any) -> None:
     assert tab.text("#answer .note") == "Note: less"
 
 
+def test_a_run_that_ended_without_an_answer_says_why(seen: Any) -> None:
+    for stopped, text, said in (
+        ("budget", "", "The budget was spent before there was an answer."),
+        ("cancelled", "", "The run was cancelled before there was an answer."),
+        ("budget", "So far so", "No answer was found in the text."),
+        ("done", "", "No answer was found in the text."),
+    ):
+        none = answer_of(text, "x", stopped=stopped).model_copy(update={"answer": None})
+        tab = seen(STARTED, RunFinished(answer=none), status="finished")
+        assert tab.text("#answer .answer") == said
+        assert tab.text(".chips .chip") == stopped
+        assert tab.page.locator(".chip.good").count() == (stopped == "done")
+
+
+def test_what_is_written_now_is_told_from_what_is_thought(seen: Any) -> None:
+    thinking = TextDelta(request=0, sample=0, text="", thought="hm", tokens=1)
+    writing = TextDelta(request=0, sample=0, text="The", tokens=1)
+    begun = (STARTED, StageStarted(stage="solve"), CALL)
+    assert seen(*begun, status="running").text("#answer .answer") == "Thinking…"
+    assert seen(*begun, thinking, status="running").text("#answer .answer") == "Thinking…"
+    assert seen(*begun, thinking, writing, status="running").text("#answer .answer") == "Writing…"
+
+
 def test_options_and_sources(seen: Any) -> None:
     asked = STARTED.model_copy(update={"question": Question(text="Which?", choices=("one", "<b>two"))})
     cited = (*SOURCES, Evidence(source="the model itself", text="<i>"))

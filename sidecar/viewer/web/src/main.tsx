@@ -8,6 +8,7 @@ import { nothing } from "./run/state";
 import { restoreTheme } from "./theme";
 import { Boundary } from "./views/boundary";
 import { RunView } from "./views/run_view";
+import { RawButton } from "./views/raw_button";
 import { ThemeButton } from "./views/theme_button";
 import { type TextVerification, VerificationView } from "./views/verification_view";
 
@@ -21,11 +22,12 @@ function Page({ carried }: { carried: Carried }) {
   const run = carried.kind === "trace" ? (trace?.started?.run_id ?? "") : carried.found.run_id;
   return (
     <>
-      <div class="bar slim">
+      <header class="bar slim">
         <span class="brand">reason</span>
         <span class="grow" />
+        <RawButton />
         <ThemeButton />
-      </div>
+      </header>
       {carried.kind === "trace" && trace !== null ? (
         <RunView state={trace} status={carried.status} />
       ) : (

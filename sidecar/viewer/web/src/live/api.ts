@@ -12,23 +12,36 @@ export interface RunSummary {
   updated: number;
   cancelling: boolean;
   concluding: boolean;
+  /** In lists the first 200 characters of it, and of the answer. */
   question: string;
   strategy: string;
   models: Record<string, string>;
+  metadata: Record<string, Json>;
   answer: string | null;
+  /** Why the run ended; null until then. */
+  stopped: string | null;
+  seconds: number | null;
   tokens: number | null;
+  thinking_tokens: number | null;
   cost_usd: number | null;
 }
 
 export interface RunDetail extends RunSummary {
+  parameters: Report;
+  verify: string[];
+  budget: Record<string, number | null>;
+  effort: string | null;
+  seed: number;
   text: string | null;
   result: Answer | null;
   error: { code: string; message: string } | null;
 }
 
+/** A page of runs; `last_id` is where the next one begins. */
 export interface RunPage {
-  runs: RunSummary[];
-  next: string | null;
+  data: RunSummary[];
+  has_more: boolean;
+  last_id: string | null;
 }
 
 export interface Kind {

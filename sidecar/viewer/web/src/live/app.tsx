@@ -1,9 +1,11 @@
 // The live pages: which one is shown follows from the address.
 
 import { useEffect, useState } from "preact/hooks";
+import { RawButton } from "../views/raw_button";
 import { ThemeButton } from "../views/theme_button";
 import { LOCKED } from "./api";
 import { AskPage } from "./ask_page";
+import { ComparePage } from "./compare_page";
 import { KeyForm } from "./key_form";
 import { RunPage } from "./run_page";
 import { RunsPage } from "./runs_page";
@@ -16,10 +18,9 @@ export function App() {
     return () => window.removeEventListener(LOCKED, lock);
   }, []);
   const place = location.pathname.replace(/\/+$/, "");
-  const run = /^\/ui\/runs\/([^/]+)$/.exec(place)?.[1];
   return (
     <>
-      <div class="bar">
+      <header class="bar">
         <a class="brand" href="/ui">
           reason
         </a>
@@ -32,9 +33,19 @@ export function App() {
           </a>
         </nav>
         <span class="grow" />
+        <RawButton />
         <ThemeButton />
-      </div>
-      {locked ? <KeyForm /> : run !== undefined ? <RunPage id={decodeURIComponent(run)} /> : place === "/ui/ask" ? <AskPage /> : <RunsPage />}
+      </header>
+      {locked ? <KeyForm /> : <Page place={place} />}
     </>
   );
+}
+
+function Page({ place }: { place: string }) {
+  const run = /^\/ui\/runs\/([^/]+)$/.exec(place)?.[1];
+  if (run !== undefined) return <RunPage id={decodeURIComponent(run)} />;
+  if (place === "/ui/ask") return <AskPage />;
+  if (place !== "/ui/compare") return <RunsPage />;
+  const given = new URLSearchParams(location.search);
+  return <ComparePage a={given.get("a") ?? ""} b={given.get("b") ?? ""} />;
 }

@@ -61,6 +61,7 @@ function AskForm({ strategies, verifiers, models }: Offers) {
   const [verify, setVerify] = useState<string[]>([]);
   const [effort, setEffort] = useState("");
   const [seed, setSeed] = useState("");
+  const [tags, setTags] = useState("");
   const [error, setError] = useState("");
   const [sending, setSending] = useState(false);
   const chosen = strategies.find((each) => each.name === strategy);
@@ -85,6 +86,8 @@ function AskForm({ strategies, verifiers, models }: Offers) {
       if (effort !== "") body["effort"] = effort;
       if (verify.length > 0) body["verify"] = verify;
       if (seed.trim() !== "") body["seed"] = Number(seed);
+      const pairs = tagsOf(tags);
+      if (Object.keys(pairs).length > 0) body["metadata"] = pairs;
       const run = await ask<RunSummary>("POST", "/v1/runs", body);
       location.assign(`/ui/runs/${encodeURIComponent(run.id)}`);
     } catch (failed) {
@@ -95,9 +98,12 @@ function AskForm({ strategies, verifiers, models }: Offers) {
 
   return (
     <form
+      onKeyDown={(event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.requestSubmit();
+      }}
       onSubmit={(event) => {
         event.preventDefault();
-        void submit();
+        if (!sending && question.trim() !== "") void submit();
       }}
     >
       <label>
@@ -152,7 +158,7 @@ function AskForm({ strategies, verifiers, models }: Offers) {
         </details>
       )}
       <details>
-        <summary>Options and a document</summary>
+        <summary>Options, a document and tags</summary>
         <label>
           Options of a multiple-choice question, one a line
           <textarea name="choices" rows={3} dir="auto" value={choices} onInput={(event) => setChoices(event.currentTarget.value)} />
@@ -160,6 +166,10 @@ function AskForm({ strategies, verifiers, models }: Offers) {
         <label>
           A text that the answer may rest on, and is checked against
           <textarea name="document" rows={5} dir="auto" value={document_} onInput={(event) => setDocument(event.currentTarget.value)} />
+        </label>
+        <label>
+          Tags to find the run by, one <code>name: value</code> a line
+          <textarea name="tags" rows={2} value={tags} onInput={(event) => setTags(event.currentTarget.value)} />
         </label>
       </details>
       <fieldset>
@@ -209,6 +219,13 @@ function AskForm({ strategies, verifiers, models }: Offers) {
       <button type="submit" class="primary" disabled={sending || question.trim() === ""}>
         {sending ? "asking …" : "Ask"}
       </button>
+      <p class="hint">Ctrl+Enter asks too.</p>
     </form>
   );
+}
+
+/** Lines of `name: value` as pairs; a line without a colon is a name whose value is "yes". */
+function tagsOf(lines: string): Record<string, string> {
+  const pairs = lines.split("\n").map((line) => line.split(/:(.*)/, 2).map((part) => part.trim()));
+  return Object.fromEntries(pairs.flatMap(([name, value]) => (name ? [[name, value || "yes"]] : [])));
 }

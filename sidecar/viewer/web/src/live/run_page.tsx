@@ -1,74 +1,43 @@
 // One run, live: its events as they come, and what can be done with it.
 
-import { useEffect, useRef, useState } from "preact/hooks";
-import { reduceAll } from "../run/reduce";
-import { nothing, type State } from "../run/state";
+import { useEffect, useState } from "preact/hooks";
+import { shortened } from "../text/words";
 import { RunView } from "../views/run_view";
 import { ask, lineOf, type RunDetail } from "./api";
-import { follow } from "./follow";
+import { DeleteButton } from "./delete_button";
+import { ACTIVE, useRun } from "./use_run";
 
 type Action = "answer" | "cancel" | "resume";
 
-const ON = new Set(["queued", "running"]);
-
 export function RunPage({ id }: { id: string }) {
-  const [detail, setDetail] = useState<RunDetail | null>(null);
-  const [state, setState] = useState<State>(nothing);
-  const [error, setError] = useState("");
-  const [up, setUp] = useState(true);
   const [asked, setAsked] = useState<Action | null>(null);
   const [round, setRound] = useState(0);
-  const last = useRef(0);
+  const { detail, state, error, up, setDetail, setError, stop } = useRun(id, round, () => setAsked(null));
   const path = `/v1/runs/${encodeURIComponent(id)}`;
-
+  const title = detail?.question.slice(0, 80);
   useEffect(() => {
-    const stop = new AbortController();
-    const look = async () => {
-      const found = await ask<RunDetail>("GET", path, undefined, stop.signal);
-      setDetail(found);
-      document.title = `${found.question.slice(0, 80) || id} · reason`;
-      return found;
-    };
-    const watch = async () => {
-      try {
-        let found = await look();
-        let before = -1;
-        while (ON.has(found.status) || last.current > before) {
-          before = last.current; // a stream may end before its run does: it is over when nothing more comes
-          await follow(found.id, last.current, {
-            onEvents: (events) => {
-              for (const event of events) last.current = Math.max(last.current, event.number);
-              setState((before) => reduceAll(before, events));
-            },
-            onLink: setUp,
-          }, stop.signal);
-          found = await look();
-        }
-        setUp(true);
-        setAsked(null);
-      } catch (failed) {
-        if (stop.signal.aborted) return;
-        setError(lineOf(failed));
-        void look().catch(() => undefined);
-      }
-    };
-    void watch();
-    return () => stop.abort();
-  }, [id, round]);
+    if (title !== undefined) document.title = `${title || id} · reason`;
+  }, [title]);
 
   const act = async (what: Action) => {
     setAsked(what);
     setError("");
     try {
-      if (what === "answer") setDetail(await ask<RunDetail>("POST", `${path}/answer`));
-      else if (what === "cancel") await ask("DELETE", path);
-      else {
-        await ask("POST", `${path}/resume`);
-        setRound(round + 1);
-      }
+      const found = await ask<RunDetail>("POST", `${path}/${what}`);
+      if (what === "answer") setDetail(found);
+      if (what === "resume") setRound(round + 1);
     } catch (failed) {
       setError(lineOf(failed));
       setAsked(null);
+    }
+  };
+  const remove = async () => {
+    stop();
+    try {
+      await ask("DELETE", path);
+      location.assign("/ui");
+    } catch (failed) {
+      setError(lineOf(failed));
     }
   };
 
@@ -81,20 +50,22 @@ export function RunPage({ id }: { id: string }) {
       </main>
     );
   }
-  const status = detail.status;
+  const { status } = detail;
+  const active = ACTIVE.has(status);
+  const tags = Object.entries(detail.metadata).filter(([, value]) => typeof value === "string") as [string, string][];
   return (
     <>
       <RunView
         state={state}
         status={status}
         actions={
-          <div class="actions">
-            {ON.has(status) && (
+          <>
+            {active && (
               <button type="button" value="answer" disabled={asked !== null || detail.concluding || detail.cancelling} onClick={() => void act("answer")}>
                 {asked === "answer" || detail.concluding ? "answering …" : "answer now"}
               </button>
             )}
-            {ON.has(status) && (
+            {active && (
               <button type="button" value="cancel" disabled={asked === "cancel" || detail.cancelling} onClick={() => void act("cancel")}>
                 {asked === "cancel" || detail.cancelling ? "cancelling …" : "cancel"}
               </button>
@@ -104,6 +75,12 @@ export function RunPage({ id }: { id: string }) {
                 {asked === "resume" ? "resuming …" : "resume"}
               </button>
             )}
+            {!active && <DeleteButton what="this run" onDelete={remove} />}
+            {tags.map(([name, value]) => (
+              <a class="tag" key={name} href={`/ui?${new URLSearchParams({ tag: `${name}:${value}` })}`} title="Runs with this tag">
+                {shortened(`${name}: ${value}`, 40)}
+              </a>
+            ))}
             {!up && (
               <span class="warn" role="status">
                 the connection is lost; trying again …
@@ -119,7 +96,7 @@ export function RunPage({ id }: { id: string }) {
                 {detail.error.message} ({detail.error.code})
               </span>
             )}
-          </div>
+          </>
         }
       />
       <footer>run {detail.id}</footer>

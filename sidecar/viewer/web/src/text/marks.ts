@@ -2,6 +2,7 @@
 
 import type { CheckedClaim, Verdict } from "../events";
 import { Places } from "./codepoints";
+import type { Place } from "./markdown";
 
 const GRAVITY: Verdict[] = ["supported", "not_enough_evidence", "unparsed", "unchecked", "disputed", "refuted"];
 
@@ -40,4 +41,22 @@ export function pieces(text: string, claims: readonly CheckedClaim[]): Piece[] {
     found.push({ text: places.slice(start, end), claims: gravest, ends: ends.get(end) ?? [] });
   });
   return found;
+}
+
+/** The stretches of a part of the answer, and the numbers that end in it or before the next one; one if it cannot be cut. */
+export function within(stretches: readonly Piece[], words: string | null, { since, start, end, next }: Place): Piece[] {
+  const found: Piece[] = [];
+  let at = 0;
+  for (const piece of stretches) {
+    const [from, to] = [at, at + piece.text.length];
+    at = to;
+    const ends = to > since && to <= next ? piece.ends : [];
+    const inside = from < end && to > start;
+    if (!inside && ends.length === 0) continue;
+    const text = words === null || !inside ? "" : words.slice(Math.max(from, start) - start, Math.min(to, end) - start);
+    found.push({ text, claims: inside ? piece.claims : [], ends });
+  }
+  if (words !== null) return found;
+  const claims = [...new Set(found.flatMap((piece) => piece.claims))];
+  return [{ text: "", claims, ends: found.flatMap((piece) => piece.ends) }];
 }

@@ -2,6 +2,8 @@
 
 import { figure } from "../text/figures";
 import { number } from "../events";
+import { Formatted } from "../views/formatted";
+import { linkTo } from "./node_link";
 import type { Tree } from "./tree";
 import { before, headOf, nodeFacts, sourceOf } from "./words";
 
@@ -13,6 +15,9 @@ export function NodeDetails({ tree, id }: { tree: Tree; id: number | null }) {
   return (
     <section class="panel" aria-label="Node" tabIndex={-1}>
       <h4 aria-live="polite">{headOf(tree, node)}</h4>
+      <p class="small">
+        <a href={`#${linkTo({ place: tree.place, node: node.id })}`}>link to this node</a>
+      </p>
       <dl class="facts">
         {nodeFacts(tree, node).map(([name, value]) => (
           <div key={name}>
@@ -25,7 +30,7 @@ export function NodeDetails({ tree, id }: { tree: Tree; id: number | null }) {
         <>
           <h5>this step</h5>
           <div class="text step" dir="auto">
-            {node.text}
+            <Formatted text={node.text} />
           </div>
         </>
       )}
@@ -33,8 +38,15 @@ export function NodeDetails({ tree, id }: { tree: Tree; id: number | null }) {
         <>
           <h5>the solution up to here</h5>
           <div class="text whole" dir="auto">
-            <span class="soft">{above}</span>
-            {node.text}
+            <Formatted
+              text={above + node.text}
+              plain={
+                <>
+                  <span class="soft">{above}</span>
+                  {node.text}
+                </>
+              }
+            />
           </div>
         </>
       )}

@@ -51,7 +51,7 @@ export function DrawnNode(props: Props) {
       transform={`translate(${round(spot.x)} ${round(spot.y)})`}
     >
       <title>{shortened(stepWords(tree, node), TOOLTIP)}</title>
-      {style === "dots" ? <Dot {...props} value={value} /> : <Card {...props} value={value} />}
+      <g aria-hidden="true">{style === "dots" ? <Dot {...props} value={value} /> : <Card {...props} value={value} />}</g>
     </g>
   );
 }

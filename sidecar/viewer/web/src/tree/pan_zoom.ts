@@ -14,6 +14,7 @@ export interface Size {
 const NEAREST = 4;
 const SLACK = 4; // pixels that a hand may tremble in a click
 const LEGIBLE = 0.5; // a drawing that would be smaller as a whole is begun at one of its nodes
+const READING = 0.7; // how large it is then
 
 /** The whole drawing in the middle of the window; never enlarged. */
 export function whole(drawing: Size, window: Size): View {
@@ -25,10 +26,16 @@ export function whole(drawing: Size, window: Size): View {
 export function begin(drawing: Size, window: Size, point: { x: number; y: number } | undefined, down: boolean): View {
   const view = whole(drawing, window);
   if (view.k >= LEGIBLE || point === undefined) return view;
-  const k = LEGIBLE * 1.4;
+  const k = READING;
   const x = down ? window.width / 2 - k * point.x : 24 - k * (point.x - 112);
   const y = down ? 40 - k * point.y : window.height / 2 - k * point.y;
   return kept({ k, x, y }, drawing, window);
+}
+
+/** A point in the middle, at least so large that it can be read. */
+export function around(view: View, point: { x: number; y: number }, least: number, drawing: Size, window: Size): View {
+  const k = view.k < least ? Math.max(READING, least) : view.k;
+  return kept({ k, x: window.width / 2 - k * point.x, y: window.height / 2 - k * point.y }, drawing, window);
 }
 
 /** A view in which some of the drawing stays in sight. */

@@ -65,6 +65,19 @@ export function shownOf(tree: Tree, near: ReadonlySet<number>, folds: Folds): Sh
   return { order, has, children, hidden: hiddenBelow(tree, has), roots, leftOut: tree.nodes.size - has.size };
 }
 
+/** Folds that leave a node drawn: everything that hides it is opened. */
+export function openedTo(tree: Tree, folds: Folds, id: number): Folds {
+  const [opened, closed] = [new Set(folds.opened), new Set(folds.closed)];
+  const way = pathTo(tree, id);
+  if (!tree.roots.includes(way[0] ?? NaN)) return folds;
+  opened.add(-1);
+  for (const each of way.slice(0, -1)) {
+    opened.add(each);
+    closed.delete(each);
+  }
+  return { opened, closed };
+}
+
 function hiddenBelow(tree: Tree, has: ReadonlySet<number>): Map<number, number> {
   const hidden = new Map<number, number>();
   for (const id of [...tree.levels.keys()].reverse()) {

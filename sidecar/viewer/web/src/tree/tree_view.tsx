@@ -6,14 +6,18 @@ import { Key } from "./key";
 import { CARD, curve, type Layout, layoutOf, RADIUS, type Style } from "./layout";
 import { NodeDetails } from "./node_details";
 import { DrawnNode } from "./node_shape";
-import { begin, kept, listen, revealing, type View, whole, zoomed } from "./pan_zoom";
-import { type Folds, MOST, nearest, type Shown, shownOf, UNFOLDED } from "./shown";
+import { linkedNode, setLinkedNode } from "./node_link";
+import { mark, MiniMap } from "./mini_map";
+import { around, begin, kept, listen, revealing, type View, whole, zoomed } from "./pan_zoom";
+import { type Folds, MOST, nearest, openedTo, type Shown, shownOf, UNFOLDED } from "./shown";
 import { path, type Tree } from "./tree";
 import { colourSource, searchFacts } from "./words";
 
 const LEAST_CARD = 0.68; // a card that would have to be drawn smaller could not be read
 const MOST_DRAWN = 320; // above that, what is out of sight is not drawn
 const STEP = 1.3;
+const FAR = 0.45; // what is drawn smaller has no figures, and is drawn larger than to scale
+const MOST_GROWN = { dots: 1.5, path: 2.1 }; // nodes of a layer still lie apart
 
 export function SearchView({ tree }: { tree: Tree }) {
   const name = tree.place > 1 ? `${tree.place}. ${tree.search}` : tree.search;
@@ -40,6 +44,7 @@ function Desk({ tree }: { tree: Tree }) {
   const cards = useMemo(() => layoutOf(shown, "cards"), [shown]);
   const style = wish ?? (whole(cards, { ...size, height: mostHeight() }).k >= LEAST_CARD ? "cards" : "dots");
   const layout = useMemo(() => (style === "cards" ? cards : layoutOf(shown, style)), [shown, cards, style]);
+  const least = style === "cards" ? LEAST_CARD : FAR; // what is drawn smaller cannot be read
   const onPath = useMemo(() => new Set(tree.chosenPath), [tree]);
   const source = useMemo(() => colourSource(tree), [tree]);
 
@@ -50,17 +55,22 @@ function Desk({ tree }: { tree: Tree }) {
   const stage = useRef<HTMLDivElement>(null);
   const svg = useRef<SVGSVGElement>(null);
   const canvas = useRef<SVGGElement>(null);
+  const map = useRef<SVGSVGElement>(null);
   const view = useRef<View>({ x: 0, y: 0, k: 1 });
   const own = useRef(false); // whether somebody has moved it: then it stays where it was put
   const dragged = useRef(false);
   const wantsFocus = useRef(false);
+  const wantsMiddle = useRef(false);
   const now = useRef({ layout, size });
   now.current = { layout, size };
 
   const set = (next: View) => {
     view.current = next;
     canvas.current?.setAttribute("transform", `translate(${next.x} ${next.y}) scale(${next.k})`);
-    svg.current?.classList.toggle("far", next.k < 0.45);
+    svg.current?.classList.toggle("far", next.k < FAR);
+    svg.current?.style.setProperty("--grown", String(Math.min(MOST_GROWN.dots, FAR / next.k)));
+    svg.current?.style.setProperty("--path-grown", String(Math.min(MOST_GROWN.path, FAR / next.k)));
+    mark(map.current, next, now.current.layout, now.current.size);
     if (shown.order.length > MOST_DRAWN) setDrawn((n) => n + 1);
   };
   const zoom = (factor: number, at = { x: size.width / 2, y: size.height / 2 }) => {
@@ -76,7 +86,7 @@ function Desk({ tree }: { tree: Tree }) {
   };
   const reveal = (id: number) => {
     const spot = layout.spots.get(id);
-    const room = style === "dots" ? { width: 36, height: 36 } : { width: CARD.width / 2 + 8, height: CARD.height };
+    const room = style === "dots" ? { width: 36, height: 52 } : { width: CARD.width / 2 + 8, height: CARD.height };
     if (spot !== undefined) set(revealing(view.current, spot, room, size));
   };
 
@@ -102,11 +112,32 @@ function Desk({ tree }: { tree: Tree }) {
   }, [layout, size, anchor]);
 
   useLayoutEffect(() => {
+    const spot = here === null ? undefined : layout.spots.get(here);
+    if (spot === undefined) return;
+    if (wantsMiddle.current) {
+      wantsMiddle.current = false;
+      const all = whole(layout, size);
+      set(all.k >= least ? all : around(view.current, spot, least, layout, size));
+    }
     if (!wantsFocus.current || here === null) return;
     wantsFocus.current = false;
     reveal(here);
     svg.current?.querySelector<SVGGElement>(`[data-node="${here}"]`)?.focus({ preventScroll: true });
   });
+
+  const arrive = useRef(() => {});
+  arrive.current = () => {
+    const link = linkedNode(location.hash);
+    if (link?.place !== tree.place || !tree.nodes.has(link.node) || link.node === clicked) return;
+    visit(link.node);
+    stage.current?.scrollIntoView({ block: "center" });
+  };
+  useEffect(() => arrive.current(), [tree.nodes.size]); // the node may have been told only now
+  useEffect(() => {
+    const look = () => arrive.current();
+    window.addEventListener("hashchange", look);
+    return () => window.removeEventListener("hashchange", look);
+  }, []);
 
   const hands = useRef({ zoom, set, layout, size });
   hands.current = { zoom, set, layout, size };
@@ -133,6 +164,20 @@ function Desk({ tree }: { tree: Tree }) {
     setStepped(id);
     setDrawn((n) => n + 1);
   };
+  /** Goes to a node wherever it is: unfolds what hides it, and enlarges what could not be read. */
+  const visit = (id: number) => {
+    if (!shown.has.has(id)) setFolds(openedTo(tree, folds, id));
+    own.current = true;
+    wantsFocus.current = true;
+    wantsMiddle.current = view.current.k < least || !shown.has.has(id);
+    setStepped(id);
+    pick(id);
+    setDrawn((n) => n + 1);
+  };
+  const pick = (id: number) => {
+    setClicked(id);
+    setLinkedNode({ place: tree.place, node: id });
+  };
   const fold = (id: number) => setFolds(toggled(folds, shown, id));
   const beside = (by: number) => {
     const spot = here === null ? undefined : layout.spots.get(here);
@@ -158,7 +203,7 @@ function Desk({ tree }: { tree: Tree }) {
       does[right as string] = () => step(beside(1));
       does["Home"] = () => step(path(tree, here)[0]);
       does["End"] = () => step(tree.chosenPath.at(-1));
-      does["Enter"] = () => setClicked(here);
+      does["Enter"] = () => pick(here);
       does[" "] = () => {
         wantsFocus.current = true;
         fold(here);
@@ -178,7 +223,7 @@ function Desk({ tree }: { tree: Tree }) {
       return;
     }
     step(id);
-    setClicked(id);
+    pick(id);
   };
 
   const drawn = inSight(shown, layout, view.current, size, [here, picked]);
@@ -187,70 +232,78 @@ function Desk({ tree }: { tree: Tree }) {
   return (
     <div class="desk">
       <div>
-        <div class="stage" ref={stage} onKeyDown={press}>
-          <div class="tools">
-            {tree.chosenPath.length > 0 && (
-              <button
-                type="button"
-                value="chosen"
-                title="The node whose solution was returned"
-                onClick={() => {
-                  step(tree.chosen);
-                  setClicked(tree.chosen);
-                }}
-              >
-                chosen
+        <div class="canvas">
+          <div class="stage" ref={stage} onKeyDown={press}>
+            <div class="tools">
+              {tree.chosenPath.length > 0 && (
+                <button
+                  type="button"
+                  value="chosen"
+                  title="The node whose solution was returned"
+                  onClick={() => {
+                    if (tree.chosen !== null) visit(tree.chosen);
+                  }}
+                >
+                  chosen
+                </button>
+              )}
+              <button type="button" value="style" title="Cards show each step's words" aria-pressed={style === "cards"} onClick={() => {
+                own.current = clicked !== null; // then the node that is looked at stays in sight
+                wantsMiddle.current = own.current;
+                if (own.current) setStepped(picked);
+                setWish(style === "cards" ? "dots" : "cards");
+              }}>
+                words
               </button>
-            )}
-            <button type="button" value="style" title="Cards show each step's words" aria-pressed={style === "cards"} onClick={() => {
-              own.current = false;
-              setWish(style === "cards" ? "dots" : "cards");
+              <button type="button" value="farther" aria-label="Zoom out" title="Zoom out (-)" onClick={() => zoom(1 / STEP)}>
+                −
+              </button>
+              <button type="button" value="nearer" aria-label="Zoom in" title="Zoom in (+)" onClick={() => zoom(STEP)}>
+                +
+              </button>
+              <button type="button" value="fit" title="The whole tree (0)" onClick={fit}>
+                whole
+              </button>
+            </div>
+            <svg ref={svg} role="tree" aria-label={label} width={size.width} height={size.height} onClick={click} onDblClick={(event) => {
+              const dot = (event.target as Element).closest("[data-node]");
+              if (dot !== null) fold(Number(dot.getAttribute("data-node")));
             }}>
-              words
-            </button>
-            <button type="button" value="farther" aria-label="Zoom out" title="Zoom out (-)" onClick={() => zoom(1 / STEP)}>
-              −
-            </button>
-            <button type="button" value="nearer" aria-label="Zoom in" title="Zoom in (+)" onClick={() => zoom(STEP)}>
-              +
-            </button>
-            <button type="button" value="fit" title="The whole tree (0)" onClick={fit}>
-              whole
-            </button>
+              <g class="view" role="presentation" ref={canvas}>
+                <path class="edge" d={edges.plain} aria-hidden="true" />
+                <path class="edge on" d={edges.on} aria-hidden="true" />
+                {drawn.map((id) => {
+                  const [node, spot] = [tree.nodes.get(id), layout.spots.get(id)];
+                  if (node === undefined || spot === undefined) return null;
+                  const parent = tree.parents.get(id) ?? null;
+                  const row = parent === null ? shown.roots : (shown.children.get(parent) ?? []);
+                  const branches = tree.children.has(id);
+                  return (
+                    <DrawnNode
+                      key={id}
+                      tree={tree}
+                      node={node}
+                      spot={spot}
+                      style={style}
+                      source={source}
+                      hidden={shown.hidden.get(id) ?? 0}
+                      open={branches ? shown.children.has(id) : null}
+                      onPath={onPath.has(id)}
+                      picked={id === picked}
+                      here={id === here}
+                      siblings={[row.indexOf(id) + 1, row.length]}
+                      fromRight={parent !== null && (layout.spots.get(parent)?.x ?? 0) > spot.x + 0.1}
+                    />
+                  );
+                })}
+              </g>
+            </svg>
           </div>
-          <svg ref={svg} role="tree" aria-label={label} width={size.width} height={size.height} onClick={click} onDblClick={(event) => {
-            const dot = (event.target as Element).closest("[data-node]");
-            if (dot !== null) fold(Number(dot.getAttribute("data-node")));
-          }}>
-            <g class="view" role="presentation" ref={canvas}>
-              <path class="edge" d={edges.plain} aria-hidden="true" />
-              <path class="edge on" d={edges.on} aria-hidden="true" />
-              {drawn.map((id) => {
-                const [node, spot] = [tree.nodes.get(id), layout.spots.get(id)];
-                if (node === undefined || spot === undefined) return null;
-                const parent = tree.parents.get(id) ?? null;
-                const row = parent === null ? shown.roots : (shown.children.get(parent) ?? []);
-                const branches = tree.children.has(id);
-                return (
-                  <DrawnNode
-                    key={id}
-                    tree={tree}
-                    node={node}
-                    spot={spot}
-                    style={style}
-                    source={source}
-                    hidden={shown.hidden.get(id) ?? 0}
-                    open={branches ? shown.children.has(id) : null}
-                    onPath={onPath.has(id)}
-                    picked={id === picked}
-                    here={id === here}
-                    siblings={[row.indexOf(id) + 1, row.length]}
-                    fromRight={parent !== null && (layout.spots.get(parent)?.x ?? 0) > spot.x + 0.1}
-                  />
-                );
-              })}
-            </g>
-          </svg>
+          <MiniMap layout={layout} onPath={onPath} map={map} onMove={({ x, y }) => {
+            own.current = true;
+            const { k } = view.current;
+            set(kept({ k, x: size.width / 2 - k * x, y: size.height / 2 - k * y }, layout, size));
+          }} />
         </div>
         {shown.leftOut > 0 && (
           <p class="hint">

@@ -2,9 +2,11 @@
 
 import type { Answer } from "../events";
 import { checkedOf, isOfThought } from "../run/checked";
+import { withoutAnswer } from "../run/standing";
 import type { State } from "../run/state";
 import { countsText } from "../text/verdicts";
 import { Claims } from "./claims";
+import { Formatted } from "./formatted";
 import { Writing, writingNow } from "./samples";
 import { Thought } from "./thought";
 
@@ -14,14 +16,14 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
   const checked = all.filter((each) => !isOfThought(each));
   const ofThought = all.filter(isOfThought);
   const text = answer?.text ?? textSoFar(state);
-  const shown = answer === null ? soFar(state, running) : (answer.answer ?? "No answer was found in the text.");
+  const shown = answer === null ? soFar(state, running) : (answer.answer ?? withoutAnswer(answer.text.trim() === "" ? answer.stopped : "done"));
   const same = text.trim() === shown.trim();
   const notes = [...new Set([...state.degraded, ...(answer?.degraded ?? [])])];
   return (
     <section class={running ? "card answering" : "card"} id="answer">
       <h2 class="away">Answer</h2>
       <div class={answer === null || answer.answer === null ? "answer soft" : "answer"} dir="auto" aria-live="polite">
-        {failed !== null && answer === null ? `The run failed: ${failed.message}` : shown}
+        {failed !== null && answer === null ? `The run failed: ${failed.message}` : <Formatted text={shown} answer />}
       </div>
       {answer !== null && <Thought text={answer.thought ?? ""} tokens={thinkingOf(answer)} />}
       {running && <Writing live={writingNow(state).slice(0, 1)} />}
@@ -41,7 +43,7 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
           <details open={text.length < 900}>
             <summary class="soft">the whole text</summary>
             <div class="text" dir="auto">
-              {text}
+              <Formatted text={text} />
             </div>
           </details>
         )
@@ -94,7 +96,8 @@ function soFar(state: State, running: boolean): string {
   if (best !== undefined && best !== null) return best;
   const leading = state.votes[0];
   if (leading !== undefined) return `${leading[0]} leads so far`;
-  return state.started === null ? "The run has not begun." : "Thinking…";
+  if (state.started === null) return "The run has not begun.";
+  return writingNow(state).some(({ thinking }) => !thinking) ? "Writing…" : "Thinking…";
 }
 
 function textSoFar(state: State): string {

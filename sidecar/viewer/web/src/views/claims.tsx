@@ -1,12 +1,14 @@
 // A text with its claims marked, and a panel of evidence for each; the same for a run's answer and a given text.
 
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type CheckedClaim, number, type Verdict } from "../events";
 import type { Checked } from "../run/checked";
-import { type Piece, pieces } from "../text/marks";
+import { type Piece, pieces, within } from "../text/marks";
 import { verdictText } from "../text/verdicts";
 import { MEANINGS, SIGNS, spaced } from "../text/words";
 import { ClaimPanel } from "./claim_panel";
+import { Formatted } from "./formatted";
 
 const ALL = -1;
 
@@ -25,6 +27,7 @@ export function Claims({ text, checked, before = 0 }: Props) {
   const marks = useRef<HTMLDivElement>(null);
   const wants = useRef<"panel" | "text" | null>(null);
   const claims = checked.map(({ claim }) => claim);
+  const stretches = useMemo(() => pieces(text, claims), [text, checked]);
 
   useLayoutEffect(() => {
     const where = wants.current;
@@ -54,9 +57,17 @@ export function Claims({ text, checked, before = 0 }: Props) {
   return (
     <div class="claims">
       <div class="given" dir="auto" ref={marks}>
-        {pieces(text, claims).map((piece, i) => (
-          <Stretch key={i} piece={piece} checked={checked} before={before} at={at} onShow={show} />
-        ))}
+        <Formatted
+          text={text}
+          plain={stretches.map((piece, i) => (
+            <Stretch key={i} piece={piece} drawn={piece.text} checked={checked} before={before} at={at} onShow={show} />
+          ))}
+          leaf={(words, place, drawn) =>
+            within(stretches, words, place).map((piece, i) => (
+              <Stretch key={i} piece={piece} drawn={words === null ? drawn : piece.text} checked={checked} before={before} at={at} onShow={show} />
+            ))
+          }
+        />
       </div>
       <Legend claims={claims} />
       {checked.length === 0 ? (
@@ -87,6 +98,7 @@ export function Claims({ text, checked, before = 0 }: Props) {
 
 interface StretchProps {
   piece: Piece;
+  drawn: ComponentChildren;
   checked: Checked[];
   before: number;
   at: number;
@@ -94,16 +106,16 @@ interface StretchProps {
 }
 
 /** A stretch of the text: underlined in the manner of its gravest verdict, and followed by the numbers that end there. */
-function Stretch({ piece, checked, before, at, onShow }: StretchProps) {
+function Stretch({ piece, drawn, checked, before, at, onShow }: StretchProps) {
   const first = piece.claims[0];
   const verdict = first === undefined ? undefined : checked[first]?.claim.verdict;
   return (
     <>
       {first === undefined ? (
-        piece.text
+        drawn
       ) : (
         <span class={`claim ${verdict}${piece.claims.includes(at) ? " at" : ""}`} data-n={first} onClick={() => onShow(first, false)}>
-          {piece.text}
+          {drawn}
         </span>
       )}
       {piece.ends.map((n) => {

@@ -2,22 +2,16 @@
 
 import { number } from "../events";
 import type { State } from "../run/state";
+import { type Standing, standingOf } from "../run/standing";
 import { fixed, seconds, whole } from "../text/figures";
 import { spaced, tone } from "../text/words";
-
-const STOPPED = { done: "good", user: "good", budget: "warn", cancelled: "warn", error: "bad" } as const;
-
-interface Standing {
-  word: string;
-  tone: string;
-}
+import { Formatted } from "./formatted";
 
 /** How the run stands: as its events tell it, or as the store has it where they do not say. */
 export function standing(state: State, status: string | null): Standing {
-  if (state.answer !== null) return { word: state.answer.stopped === "user" ? "answered early" : state.answer.stopped, tone: STOPPED[state.answer.stopped] ?? "" };
-  if (state.failed !== null) return { word: "failed", tone: "bad" };
-  if (status !== null) return { word: status, tone: { finished: "good", running: "busy", queued: "busy", failed: "bad" }[status] ?? "warn" };
-  return { word: "not finished", tone: "warn" };
+  if (state.answer !== null) return standingOf("finished", state.answer.stopped);
+  if (state.failed !== null) return standingOf("failed", null);
+  return status === null ? { word: "not finished", tone: "warn" } : standingOf(status, null);
 }
 
 export function Header({ state, status }: { state: State; status: string | null }) {
@@ -25,7 +19,7 @@ export function Header({ state, status }: { state: State; status: string | null 
   const asked = started?.question.text ?? "A run that did not begin";
   return (
     <header class="question">
-      <h1 dir="auto">{asked.trim() === "" ? "An answer that was given" : asked}</h1>
+      <h1 dir="auto">{asked.trim() === "" ? "An answer that was given" : <Formatted text={asked} />}</h1>
       {started !== null && started.question.choices.length > 0 && (
         <ol class="choices soft">
           {started.question.choices.map((choice, i) => (

@@ -5,6 +5,7 @@ import type { Jury as Sitting } from "../run/state";
 import { fixed, whole } from "../text/figures";
 import { juror, markOf } from "../text/jury_lines";
 import { shortened, spaced } from "../text/words";
+import { Formatted } from "./formatted";
 
 export function Jury({ jury }: { jury: Sitting }) {
   const places = new Map<number, Report>();
@@ -54,7 +55,7 @@ function Opinion({ who, opinion, place, standing }: { who: number; opinion: Repo
         )}
       </summary>
       <div class="text" dir="auto">
-        {text(opinion["text"])}
+        <Formatted text={text(opinion["text"])} />
       </div>
     </details>
   );
@@ -122,9 +123,9 @@ function Merged({ merged }: { merged: Report }) {
   return (
     <div class="card slim">
       <b>{merged["source"] === "chair" ? "The chair's answer" : "The best opinion, in the place of the chair"}</b>
-      <p class="text plain" dir="auto">
-        {text(merged["answer"])}
-      </p>
+      <div class="text plain" dir="auto">
+        <Formatted text={text(merged["answer"])} />
+      </div>
       {rationale.length > 0 && <Texts name="why" texts={rationale} />}
       {open.length > 0 && <Texts name="stays open" texts={open} />}
       {list(merged["disagreements"]).map((each, i) => (

@@ -8,6 +8,7 @@ import { SearchView } from "../tree/tree_view";
 import { AnswerCard } from "./answer";
 import { Blocks } from "./blocks";
 import { Budget, Costs } from "./costs";
+import { DownloadButton } from "./download";
 import { EventList } from "./event_list";
 import { Header, standing } from "./header";
 import { Jury } from "./jury";
@@ -21,7 +22,7 @@ interface Props {
   state: State;
   /** As the store has it; null where only events are known. */
   status: string | null;
-  /** What can be done with the run. */
+  /** What else can be done with the run. */
   actions?: ComponentChildren;
 }
 
@@ -45,7 +46,10 @@ export function RunView({ state, status, actions }: Props) {
   return (
     <main class="run">
       <Header state={state} status={status} />
-      {actions}
+      <div class="actions">
+        <DownloadButton state={state} />
+        {actions}
+      </div>
       <div class="top">
         <AnswerCard state={state} running={running} />
         <aside>

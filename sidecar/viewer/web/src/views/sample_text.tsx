@@ -2,6 +2,7 @@
 
 import { type Completion, number } from "../events";
 import type { Writing } from "../run/state";
+import { Formatted } from "./formatted";
 import { Thought } from "./thought";
 
 /** Probabilities below which a token takes the next darker shade, 1 to 5. */
@@ -49,7 +50,7 @@ export function SampleText({ completion, writing }: { completion: Completion; wr
       {completion.thought && <Thought {...completion.thought} />}
       {failure === null && (completion.text !== "" || !completion.thought) && (
         <div class="text" dir="auto">
-          {pieces === null ? completion.text : pieces.map((piece, i) => <Shaded key={i} piece={piece} />)}
+          {pieces === null ? <Formatted text={completion.text} /> : pieces.map((piece, i) => <Shaded key={i} piece={piece} />)}
         </div>
       )}
       {failure === null && pieces === null && completion.logprobs !== null && completion.logprobs.length > 0 && (

@@ -5,6 +5,7 @@ import { number, type SampleFinished } from "../events";
 import { slot, type State } from "../run/state";
 import { figure, plural, whole } from "../text/figures";
 import { shortened } from "../text/words";
+import { Formatted } from "./formatted";
 import { SampleText, ShadeLegend } from "./sample_text";
 import { Thought } from "./thought";
 
@@ -74,7 +75,7 @@ export function Candidates({ state }: { state: State }) {
               </summary>
               <Thought text={candidate.thought} tokens={candidate.thinking} />
               <div class="text" dir="auto">
-                {candidate.text || "Its text is told when the strategy has ended."}
+                {candidate.text === "" ? "Its text is told when the strategy has ended." : <Formatted text={candidate.text} />}
               </div>
             </details>
           </li>
@@ -161,6 +162,7 @@ export function Writing({ live }: { live: Live[] }) {
 interface Live {
   key: string;
   name: string;
+  thinking: boolean;
   text: string;
   tokens: number;
 }
@@ -176,7 +178,7 @@ export function writingNow(state: State): Live[] {
     const [, request = "0", sample = "0"] = key.split("/");
     const thinking = writing.text === "" && writing.thought !== "";
     const name = `${call.started.role}, sample ${Number(request) + 1}.${Number(sample) + 1}${thinking ? ", thinking" : ""}`;
-    found.push({ key, name, text: (thinking ? writing.thought : writing.text).slice(-420), tokens: writing.tokens });
+    found.push({ key, name, thinking, text: (thinking ? writing.thought : writing.text).slice(-420), tokens: writing.tokens });
   }
   return found.slice(-8);
 }

@@ -1,6 +1,7 @@
 // A thought: collapsed, and apart from the answer.
 
 import { whole } from "../text/figures";
+import { Formatted } from "./formatted";
 
 interface Props {
   text: string;
@@ -20,7 +21,7 @@ export function Thought({ text, tokens, closed = true }: Props) {
         {closed ? "" : ", cut"}
       </summary>
       <div class="text soft" dir="auto">
-        {text.trim()}
+        <Formatted text={text.trim()} />
       </div>
     </details>
   );

@@ -44,6 +44,7 @@ export function VerificationView({ found }: { found: TextVerification }) {
         </p>
       ))}
       <section class="card">
+        <h2 class="away">Claims</h2>
         <Claims text={found.answer} checked={paired(verification.claims, found.reports)} />
       </section>
       <h2>Cost</h2>
