@@ -46,6 +46,7 @@ from ..core.types import (
 )
 from ..core.verdicts import failure_text
 from ..reasoning.conclude import conclude_run, no_answer_reason
+from ..reasoning.json_answers import max_json_tokens, with_json_answer
 from ..reasoning.retrieval.quoting import quote_line
 from ..reasoning.strategy import Knowledge, Models, create_strategy, require_features
 from ..reasoning.thinking import fit_to_thinking
@@ -142,8 +143,16 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
     if run.ledger.is_closed or (not has_answer and (run.ledger.exhausted or run.partial_completions)):
         solution = await conclude_run(solution, state.question, context.models.main, run)
     run.set_best(solution)
+    solution = await _in_requested_form(solution, state.question, context)
+    run.set_best(solution)
     run.emit(SolutionFinished(solution=solution))
     return {"solution": solution}
+
+
+async def _in_requested_form(solution: Solution, question: Question, context: PipelineContext) -> Solution:
+    """The solution with its answer as JSON, if the question has a schema for it."""
+    max_tokens = max_json_tokens(context.parameters)
+    return await with_json_answer(solution, question, context.models.main, context.run, max_tokens=max_tokens)
 
 
 async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
@@ -215,6 +224,7 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
     previous = VerifiedAttempt(solution=solution, verification=verification)
     try:
         solution = await fit_to_thinking(strategy, context.models, run).solve(question, context.models, run)
+        solution = await _in_requested_form(solution, question, context)
     except (BackendError, StoreError) as e:
         # a replay has no response where the run itself got an error
         if isinstance(e, StoreError) and run.recording:
@@ -325,7 +335,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         confidence=confidence,
         stopped=stopped,
         candidates=tuple(
-            AnswerCandidate(
+            AnswerCandidate.model_construct(  # the parts of a candidate are valid
                 text=c.text,
                 answer=c.answer,
                 score=c.score,
@@ -567,7 +577,7 @@ class PipelineRun:
         )
         context = PipelineContext(run=run, models=models, parameters=config.parameters, verifying=self._verifying)
         try:
-            if resumed:  # a run that kills its process at once must be known to have started (see `Run.num_starts`)
+            if resumed:  # who follows it from another process sees at once that it goes on
                 await run.flush_events()
             difference = calibration_difference(
                 config, {role: model.identity for role, model in self._models_by_role().items()}

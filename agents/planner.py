@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from ..core.budget import Budget
-from ..core.calibration import CalibrationMap, load_calibration_map
+from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
 from ..core.errors import UserError
 from ..core.messages import AUTO_EFFORT, EFFORTS, RequestedEffort
 from ..core.run import RunConfig, new_seed
@@ -456,7 +456,7 @@ def refuse_other_model(config: RunConfig, identity: str) -> None:
         return
     raise UserError(
         f"the calibration map {calibration} was fitted to the model {calibration.models['main']} "
-        f"({calibration.engines['main']}), not to {config.models['main']} ({identity})",
+        f"({shown_identity(calibration.engines['main'])}), not to {config.models['main']} ({shown_identity(identity)})",
         hint="calibrate a run of this model, or leave the map out (calibration none)",
     )
 
@@ -486,7 +486,7 @@ def calibration_difference(config: RunConfig, identities: Mapping[str, str]) -> 
             continue
         then, now = _identity(role, calibration.engines), _identity(role, identities)
         if then != now:
-            differing.append(f"the {role} model was {then} and is {now}")
+            differing.append(f"the {role} model was {shown_identity(then)} and is {shown_identity(now)}")
     if not differing:
         return ""
     return f"the calibration map {calibration} was fitted under other settings: {'; '.join(differing)}"

@@ -489,7 +489,8 @@ async def load_retriever(names: Sequence[str], settings: Settings, progress: Pro
     try:
         model = await embedding(None)
     except (UserError, BackendUnavailable) as e:
-        without_model = f"passages are retrieved by their words only: {e.message}"
+        why = e.message if isinstance(e, UserError) else e.code  # the text of the other names addresses
+        without_model = f"passages are retrieved by their words only: {why}"
 
     def report(done: int, total: int) -> None:
         if progress is not None:

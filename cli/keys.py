@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .command import option_model
-from .options import Json, Store
+from .options import Json, Store, parse_seconds
 from .render.console import age, out, plain_table, printable, say, write_json, write_line
 from .run_store import with_store
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from ..core.store.protocol import ApiKey, RunStore
 
 keys_app = typer.Typer(help="Create, list and revoke the API keys of the REST sidecar.")
-
-_UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @keys_app.callback(invoke_without_command=True)
@@ -102,7 +99,7 @@ def create(options: CreateKeyOptions) -> None:
             usd_per_day=usd_per_day,
         ),
         created=now,
-        expires=None if options.expires is None else now + _parse_seconds(options.expires),
+        expires=None if options.expires is None else now + parse_seconds(options.expires, "--expires"),
     )
 
     async def add(store: RunStore) -> None:
@@ -187,15 +184,6 @@ def _refuse_known_tenant(name: str, known: list[ApiKey]) -> None:
             f"the tenant {name!r} already has a key, or had one",
             hint="choose another name, or pass --tenant to share its runs",
         )
-
-
-def _parse_seconds(text: str) -> float:
-    from ..core.errors import UserError
-
-    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    if match is None or int(match[1]) == 0:
-        raise UserError(f"--expires {text[:40]!r} is not a duration", hint="write 30m, 12h, 90d or 8w")
-    return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def _state(key: ApiKey, now: float) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..core.errors import UserError
 from ..core.messages import EFFORTS
 from ..core.store.location import parse_location, redacted_location, require_file
 
@@ -34,6 +36,21 @@ def complete_from(group: str) -> Any:
 complete_strategy = complete_from("reason.strategies")
 complete_verifier = complete_from("reason.verifiers")
 complete_dataset = complete_from("reason.datasets")
+
+
+_UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """A duration such as 30m, 12h, 90d or 8w, in seconds.
+
+    Raises:
+        UserError: It is none.
+    """
+    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+    if match is None or int(match[1]) == 0:
+        raise UserError(f"{option} {text[:40]!r} is not a duration", hint="write 30m, 12h, 90d or 8w")
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def positive(value: float | None) -> float | None:

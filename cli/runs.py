@@ -1,15 +1,16 @@
-"""`reason runs`: list, show, replay, resume and remove stored runs."""
+"""`reason runs`: list, show, replay, resume, remove and prune stored runs."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .command import option_model
-from .options import Json, RunName, Store, Stream, Trace, resume_flags
+from .options import Json, RunName, Store, Stream, Trace, parse_seconds, resume_flags
 from .render.console import out, say, write_line
 from .run_store import with_store
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from ..core.store.protocol import RunStore
     from .terminal_run import Answering
 
-runs_app = typer.Typer(help="List, show, replay, resume and remove runs.")
+runs_app = typer.Typer(help="List, show, replay, resume, remove and prune runs.")
 
 
 @runs_app.callback(invoke_without_command=True)
 def runs(context: typer.Context) -> None:
-    """List, show, replay, resume and remove runs.
+    """List, show, replay, resume, remove and prune runs.
 
     Every question is a run in the run store, with its model calls and events. RUN is a run's ID or a prefix of it.
     """
@@ -169,3 +170,46 @@ def rm(options: RemoveRunsOptions) -> None:
 
     for run_id in with_store(options.store, remove):
         say(f"removed {run_id}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneRunsOptions:
+    """Options of `reason runs prune`."""
+
+    older_than: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Age of the runs to remove, for example 12h, 90d or 8w.")
+    ] = None
+    max_gb: Annotated[
+        float | None,
+        typer.Option(
+            "--max-gb",
+            min=0.0,
+            metavar="X",
+            help="Size of the store in 10^9 bytes, above which its oldest runs are removed.",
+        ),
+    ] = None
+    store: Store = None
+
+
+@runs_app.command()
+@option_model
+def prune(options: PruneRunsOptions) -> None:
+    """Remove old runs that have ended, with their model calls and events.
+
+    Runs in flight are kept. The file of a SQLite store keeps its size; freed space is used again.
+    """
+    from ..core.errors import UserError
+
+    if options.older_than is None and options.max_gb is None:
+        raise UserError("nothing says what to remove", hint="give --older-than or --max-gb")
+    before = None if options.older_than is None else time.time() - parse_seconds(options.older_than, "--older-than")
+    max_bytes = None if options.max_gb is None else round(options.max_gb * 10**9)
+
+    async def prune_all(store: RunStore) -> int:
+        total = 0
+        while pruned := await store.prune_runs(before=before, max_bytes=max_bytes):
+            total += pruned
+        return total
+
+    total = with_store(options.store, prune_all)
+    say(f"removed {total} run{'' if total == 1 else 's'}")

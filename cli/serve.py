@@ -29,7 +29,7 @@ The table [b]serve[/b] of reason.toml has all settings: see [b]reason config sho
 """
 
 SERVER = "Server"
-IN_PROCESS = ("local/", "vllm/")
+IN_PROCESS = ("local/", "gguf/", "vllm/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def serve(options: ServeOptions) -> None:
     asyncio.run(_check_auth(settings))
     sock = bind(settings.serve.host, settings.serve.port)
     address = f"http://{_url_host(settings.serve.host)}:{sock.getsockname()[1]}"
-    configure_logging(content=settings.serve.log_content)
+    configure_logging(content=settings.serve.log_content, errors=settings.serve.log_errors)
     try:
         if settings.serve.workers > 1:
             _serve_workers(settings, sock, address)
@@ -168,6 +168,11 @@ async def _check_auth(settings: Settings) -> None:
             hint="leave out --no-auth, or listen on 127.0.0.1",
         )
     if not serve.auth:
+        say(
+            f"authentication is off: every user and every program of this machine can do everything at {serve.host}",
+            label="warning",
+            style="yellow",
+        )
         return
     store = await open_store(settings.store)
     try:
@@ -189,7 +194,7 @@ async def _check_auth(settings: Settings) -> None:
 
 def _say_ready(settings: Settings, address: str) -> None:
     docs = f", documented at {address}/docs" if settings.serve.docs else ""
-    say(f"serving {settings.model} at {address}{docs}")
+    say(f"serving {settings.model} at {address}, in the browser at {address}/ui{docs}")
 
 
 def _url_host(host: str) -> str:

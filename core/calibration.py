@@ -6,7 +6,9 @@ its value. Applying one needs neither numpy nor scipy.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from bisect import bisect_right
 from datetime import date
 from itertools import pairwise
@@ -26,6 +28,11 @@ FORMAT: Final = 1
 MADE_BY = "reason eval calibrate RUN --out FILE makes one"
 MAX_LOG_ODDS = 700.0
 """Bound of negative log-odds: e^700 is still a finite float."""
+
+
+def shown_identity(identity: str) -> str:
+    """A model's identity for messages: of the server's address, which may contain a key, only a digest."""
+    return re.sub(r"https?://[^\s|]+", lambda match: hashlib.sha256(match[0].encode()).hexdigest()[:8], identity)
 
 
 class CalibrationCurve(Frozen):

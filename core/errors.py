@@ -6,6 +6,7 @@ The process exit code and the HTTP status belong to the class and are never gues
     ├── UserError                   exit 2   http 400   the caller requested something impossible
     │   ├── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
     │   │   └── ModelNotFound       exit 2   http 404   a server does not offer that model
+    │   ├── BackendMisconfigured    exit 2   http 502   address or key of a model are missing, or the key refused
     │   ├── DuplicateRequest        exit 2   http 409   a request with that idempotency key has created a run already
     │   └── RunConflict             exit 2   http 409   the state of a run does not allow the request
     ├── DataError                   exit 2   http 422   a file or record is invalid
@@ -17,6 +18,7 @@ The process exit code and the HTTP status belong to the class and are never gues
     │   ├── ContextTooLong          exit 3   http 400
     │   └── InvalidResponse         exit 3   http 502
     ├── BudgetExceeded              exit 4   http 402   a budget is spent; has the best answer so far
+    ├── RunQuarantined          exit 1   http 422   every process that worked on a run died with it
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
     ├── ShuttingDown                exit 1   http 503   the server takes no new runs
     ├── AuthenticationError         exit 2   http 401   no API key of the server, or an invalid one
@@ -105,6 +107,16 @@ class ModelNotFound(UnknownName):
     def __init__(self, name: str, nearest: tuple[str, ...] = (), *, hint: str = "") -> None:
         super().__init__("model", name, nearest, hint=hint)
         self.param = "model"
+
+
+class BackendMisconfigured(UserError):
+    """A model's address or key is not set, or its provider refuses the key.
+
+    To the caller of a server, whose operator sets them, the model's side has failed.
+    """
+
+    code = "backend_misconfigured"
+    http_status = 502
 
 
 class DuplicateRequest(UserError):
@@ -237,6 +249,23 @@ class BudgetExceeded(ReasonError):
         self.used = used
         self.limit = limit
         self.partial = partial
+
+
+class RunQuarantined(ReasonError):
+    """Every process that worked on a run died with it, so no further one takes it up.
+
+    Args:
+        adoptions: How many processes adopted it.
+    """
+
+    code = "run_quarantined"
+    http_status = 422
+
+    def __init__(self, run_id: str, adoptions: int) -> None:
+        super().__init__(
+            f"run {run_id} is quarantined: {adoptions} processes adopted it, and each of them died with it",
+            hint="find out what ends them (memory, the model's backend), then resume the run",
+        )
 
 
 class NotVerified(ReasonError):

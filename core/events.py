@@ -208,6 +208,7 @@ class CallStarted(Event):
         operation: "generate", "score", "next_token", "relevance", "reward" or "embed".
         samples: Samples requested over all requests of the call.
         replayed: Samples that the run store already has.
+        constrained: Whether every sample is held to a JSON Schema.
     """
 
     type: Literal["call.started"] = "call.started"
@@ -218,6 +219,7 @@ class CallStarted(Event):
     samples: int
     replayed: int
     max_tokens: int = 0
+    constrained: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class CallFinished(Event):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -130,21 +131,21 @@ def validate_tool_choice(tools: Sequence[Tool], choice: str) -> None:
     Raises:
         ValueError: They have not, or it is not.
     """
-    names = [tool.name for tool in tools]
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate is not None:
-        raise ValueError(f"two tools are called {duplicate!r}")
-    reserved = next(
-        (name for name in names if name in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)), None
-    )
-    if reserved is not None:
-        raise ValueError(f"no tool may be called {reserved!r}: that is a choice")
+    names: dict[str, None] = {}
+    for tool in tools:
+        if tool.name in names:
+            raise ValueError(f"two tools are called {tool.name!r}")
+        names[tool.name] = None
+    for reserved in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED):
+        if reserved in names:
+            raise ValueError(f"no tool may be called {reserved!r}: that is a choice")
     if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE):
         return
     if not tools:
         raise ValueError(f"tool_choice is {choice!r} and there are no tools")
     if choice != TOOL_CHOICE_REQUIRED and choice not in names:
-        raise ValueError(f"tool_choice names {choice!r}, and there is no such tool: {', '.join(names)}")
+        known = [*islice(names, 8), *(["…"] if len(names) > 8 else [])]
+        raise ValueError(f"tool_choice names {choice!r}, and there is no such tool: {', '.join(known)}")
 
 
 def arguments_or_text(call: ToolCall) -> JsonValue:
@@ -418,6 +419,19 @@ class Usage(Frozen):
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
         )
 
+    @classmethod
+    def total(cls, usages: Iterable[Usage]) -> Usage:
+        """The sum of many."""
+        parts = tuple(usages)
+        return cls(
+            prompt_tokens=sum(u.prompt_tokens for u in parts),
+            cached_tokens=sum(u.cached_tokens for u in parts),
+            completion_tokens=sum(u.completion_tokens for u in parts),
+            thinking_tokens=sum(u.thinking_tokens for u in parts),
+            waited_s=sum(u.waited_s for u in parts),
+            cost_usd=None if any(u.cost_usd is None for u in parts) else sum(u.cost_usd or 0.0 for u in parts),
+        )
+
 
 class Failure(Frozen):
     """Code and message of the error that failed a sample."""
@@ -439,6 +453,8 @@ class Completion(Frozen):
             there is no answer.
         logprobs: Raw log-probability of each generated token, in nats; None if the backend does not return them.
         top_logprobs: Per position the most likely tokens, best first; None unless requested.
+        token_texts: Text of each generated token, where `top_logprobs` were requested and the backend shows it; else
+            empty.
         finish_reason: "stop" (end of text or a stop string), "length" (the answer reached `max_tokens`), "thinking" (it
             was cut while it thought: there is no answer), "budget" (the run's budget cut it short), "cancelled",
             "error".
@@ -456,6 +472,7 @@ class Completion(Frozen):
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] | None = None
     top_logprobs: tuple[tuple[TopToken, ...], ...] | None = None
+    token_texts: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     finish_reason: FinishReason
     stop_reason: str | None = None
     usage: Usage = Usage()
@@ -503,6 +520,9 @@ class Chunk(Frozen):
         logprobs: Their raw log-probabilities; empty if the backend does not return them.
         tokens: Number of new tokens, where the backend counts them and shows no ids.
         thought: New text of the thought.
+        lost: Usage of a response to the sample that broke off, as far as the completion's does not include it.
+        restarts: Whether the sample is generated again from its beginning, since its response broke off: what was
+            reported of it before is void.
         completion: The finished sample, on its last chunk.
     """
 
@@ -513,6 +533,8 @@ class Chunk(Frozen):
     logprobs: tuple[float, ...] = ()
     tokens: int = 0
     thought: str = ""
+    lost: Usage | None = None
+    restarts: bool = False
     completion: Completion | None = None
 
 

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 from pydantic import Field, JsonValue, ValidationError
 
 from .budget import Budget, Ledger
 from .calibration import CalibrationMap
-from .errors import BudgetExceeded, DataError
+from .errors import BudgetExceeded, DataError, ReasonError
 from .events import (
     BudgetExhausted,
     CallFinished,
@@ -31,7 +31,7 @@ from .events import (
     StageStarted,
     TextDelta,
 )
-from .messages import AUTO_EFFORT, Completion, Effort, Frozen, Prompt, RequestedEffort
+from .messages import AUTO_EFFORT, Completion, Effort, Failure, Frozen, Prompt, RequestedEffort
 from .settings import LocalSettings
 from .store.protocol import RunRecord, RunStore, StoredCall
 from .types import Question, Solution
@@ -88,6 +88,16 @@ class RunConfig(Frozen):
     verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
+class ErrorFilter(Protocol):
+    """Decides what a run gets to know of the errors of models, before strategies, events and the store do."""
+
+    def error(self, error: ReasonError, role: str) -> ReasonError:
+        """The error that a call in this role raises."""
+
+    def failure(self, failure: Failure, role: str) -> Failure:
+        """The failure of a sample of a call in this role."""
+
+
 class Run:
     """One question being answered: frozen configuration, ledger, seeded generator, event sinks and store.
 
@@ -105,7 +115,6 @@ class Run:
 
     Attributes:
         rng: Generator seeded by the run's seed, for the strategy's own choices.
-        best: Best answer so far, which is the result if the run is stopped.
         effort: The effort of models that think; of a run with the effort "auto" the chosen one, None before that.
         answer_now: Set when the user wants the answer now (`conclude`): samples in flight are cut, no call begins.
         conclusion: When that happened before; None in a run that is no repetition of such a one.
@@ -115,9 +124,9 @@ class Run:
         stream_text: Whether a sink wants text deltas; may change while it runs.
         resumed: Whether it has started before.
         last_stored_event: Number of the last event stored before it was resumed; 0 for a new run.
-        num_starts: How often it was started or resumed before.
         autosaves: Whether its events are written to the store periodically (see `agents.pipeline.autosave`).
         requeue: Whether a cancelled run becomes "queued", for another process to continue, instead of ending.
+        error_filter: A server's, whose callers must not see the texts of a model's side; None changes nothing.
     """
 
     def __init__(
@@ -140,7 +149,7 @@ class Run:
         self.store = store
         self.ledger = Ledger(config.budget, clock)
         self.rng = random.Random(config.seed)  # noqa: S311 (reproducible choices, not secrets)
-        self.best: Solution | None = None
+        self._best: Callable[[], Solution | None] = lambda: None
         self.effort: Effort | None = None if config.effort == AUTO_EFFORT else config.effort
         self.answer_now = asyncio.Event()
         self.conclusion = conclusion or find_conclusion(previous_events)
@@ -151,12 +160,12 @@ class Run:
         self.stream_text = stream_text
         self.autosaves = False
         self.requeue = False
+        self.error_filter: ErrorFilter | None = None
         self.recording = recording
         self._is_new = is_new
         self._seen_keys: set[str] = set()
         self._dispatch = EventDispatcher(sinks)
         self.last_stored_event = previous_events[-1].number if previous_events else 0
-        self.num_starts = sum(isinstance(event, RunStarted) for event in previous_events)
         self._next_event = self.last_stored_event + 1
         self.resumed = has_started or bool(previous_events)
         if self.resumed and not (previous_events and isinstance(previous_events[-1], RunFinished | RunFailed)):
@@ -253,9 +262,18 @@ class Run:
         events, self._unsaved = self._unsaved, []
         return events
 
-    def set_best(self, solution: Solution) -> None:
-        """Set the best answer so far; it is the result if the run is stopped now."""
-        self.best = solution
+    @property
+    def best(self) -> Solution | None:
+        """The best answer so far, which is the result if the run is stopped."""
+        return self._best()
+
+    def set_best(self, solution: Solution | Callable[[], Solution | None]) -> None:
+        """Set the best answer so far; it is the result if the run is stopped now.
+
+        Args:
+            solution: The answer, or a function that returns the one that is best when it is needed.
+        """
+        self._best = (lambda: solution) if isinstance(solution, Solution) else solution
 
     def conclude(self) -> None:
         """End the run with an answer now: from what it has, in one short call at most. Idempotent.
@@ -281,6 +299,14 @@ class Run:
             yield
         finally:
             self._on_conclude.discard(callback)
+
+    def shown_error(self, error: ReasonError, role: str) -> ReasonError:
+        """The error of a call as strategies, events and the store get it (see `ErrorFilter`)."""
+        return error if self.error_filter is None else self.error_filter.error(error, role)
+
+    def shown_failure(self, failure: Failure, role: str) -> Failure:
+        """The failure of a sample as strategies, events and the store get it (see `ErrorFilter`)."""
+        return failure if self.error_filter is None else self.error_filter.failure(failure, role)
 
     def require_open(self) -> None:
         """Refuse a call whose response is not stored, if the user wants the answer now, or wanted it before this call.

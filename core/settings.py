@@ -57,7 +57,7 @@ class LocalSettings(BaseModel):
 
     Attributes:
         weight_format: "auto" is bf16 if the device supports it, else fp32; "int4" is smaller, faster and less exact.
-        threads: CPU threads; None lets the engine choose.
+        threads: CPU threads; None measures which number is fastest when a model is loaded.
         kv_cache_bytes: Maximum size of the KV cache; None is a quarter of the free memory of its device.
         max_num_seqs: Maximum number of sequences decoded together.
         device: "cpu", "cuda", "cuda:1" and the like, as in torch; "auto" is a GPU if torch sees one through CUDA, else
@@ -302,13 +302,19 @@ class ServeSettings(BaseModel):
         max_queued: Maximum number of queued requests; further ones are refused.
         queue_timeout_s: Maximum time in the queue, after which a request is refused; a background run stays queued.
         max_seconds: Maximum time limit of a run.
-        max_tokens: Maximum token limit of a run; None is no limit.
-        max_samples: Maximum number of answers to one request (`n`).
+        max_tokens: Maximum token limit of a run, and the limit of a run that names none.
+        max_samples: Maximum number of samples that one request may lead to: its answers (`n`) times the product of the
+            strategy's parameters, such as width, k and max_depth.
+        retention_days: Age at which runs that have ended are deleted from the store; None keeps them.
+        store_max_gb: Size of the store's data, in 10^9 bytes, above which the oldest runs that have ended are deleted;
+            None is no limit. For a store in a file.
         keepalive_s: Time without events after which a stream sends a comment.
         thoughts: Name of the field that has the reasoning text in OpenAI's format.
         cors_origins: Origins whose pages may call; empty is none.
         drain_timeout_s: Time that runs get to end when the process shuts down.
         log_content: Whether logs may contain texts of users and models.
+        log_errors: Whether logs have the texts of errors that callers do not see; those of a model's server may repeat
+            parts of a request.
         trace_content: Whether spans may contain texts of users and models.
         docs: Whether `/docs` and `/openapi.json` are served.
         public_metrics: Whether `/metrics` needs no key with the scope "admin"; None is yes on a loopback address.
@@ -327,13 +333,16 @@ class ServeSettings(BaseModel):
     max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     queue_timeout_s: Seconds = 30.0
     max_seconds: Seconds = 600.0
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_samples: Annotated[int, Field(ge=1, le=10_000)] = 64
+    max_tokens: Annotated[int, Field(ge=1)] = 500_000
+    max_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    store_max_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     keepalive_s: Seconds = 15.0
     thoughts: Literal["reasoning", "reasoning_content", "both"] = "both"
     cors_origins: tuple[str, ...] = ()
     drain_timeout_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     log_content: bool = False
+    log_errors: bool = True
     trace_content: bool = False
     docs: bool = True
     public_metrics: bool | None = None

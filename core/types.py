@@ -56,6 +56,9 @@ class Question(Frozen):
         tools: Tools that the model may call. Only a strategy that takes tools (`Strategy.takes_tools`) can answer a
             question with tools, unless the choice is "none".
         tool_choice: "auto", "none", "required", or the name of the tool to call.
+        answer_schema: JSON Schema of the answer. After the strategy's own answer the main model writes it as JSON,
+            under a grammar where it has them, otherwise by a prompt; it is validated and requested again if it is
+            invalid.
     """
 
     text: Annotated[str, StringConstraints(min_length=1)]
@@ -68,6 +71,7 @@ class Question(Frozen):
     continuation: tuple[Message, ...] = Field(default=(), exclude_if=lambda value: not value)
     tools: tuple[Tool, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_choice: ToolChoice = Field(default=TOOL_CHOICE_AUTO, exclude_if=lambda value: value == TOOL_CHOICE_AUTO)
+    answer_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _messages_and_tools_are_consistent(self) -> Self:

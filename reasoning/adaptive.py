@@ -11,8 +11,8 @@ Mid-Generation" (2024, arXiv:2410.02725): adaptive sampling with an annealed tem
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -28,6 +28,7 @@ from .answers.kinds import answer_kind
 from .candidates import read_candidate
 from .conclude import conclude
 from .early_exit import SegmentedSampler
+from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator
 from .stopping import Beta, EarlyExit, NoStop, SelfEvaluated, StoppingRule, Tally, ThoughtStopping
@@ -79,9 +80,14 @@ class Adaptive:
     class Config(Parameters):
         """Parameters of `adaptive`."""
 
-        n: Annotated[int, Field(ge=1, le=4096, description="maximum number of samples")] = 16
+        n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="maximum number of samples")] = 16
         threshold: Annotated[
-            float | None, Field(description="quality at which to stop; by default 0.85 if the signal is calibrated")
+            float | None,
+            Field(
+                ge=-MAX_WEIGHT,
+                le=MAX_WEIGHT,
+                description="quality at which to stop; by default 0.85 if the signal is calibrated",
+            ),
         ] = None
         t_max: Annotated[
             float | None,
@@ -92,15 +98,21 @@ class Adaptive:
             ),
         ] = None
         top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-        max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a sample, its thought apart")] = 512
+        max_tokens: Annotated[
+            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a sample, its thought apart")
+        ] = 512
         select: Annotated[
             Literal["class", "best"], Field(description="answer of the class with the most quality, or the best sample")
         ] = "class"
-        alpha: Annotated[float, Field(allow_inf_nan=False, description="offset of the calibrated quality")] = 0.0
-        beta: Annotated[float, Field(allow_inf_nan=False, description="slope of the calibrated quality")] = 1.0
+        alpha: Annotated[
+            float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="offset of the calibrated quality")
+        ] = 0.0
+        beta: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="slope of the calibrated quality")] = (
+            1.0
+        )
         prune_at: Annotated[
-            tuple[Annotated[int, Field(ge=1)], ...],
-            Field(description="tokens of the answers at which samples are pruned"),
+            tuple[Annotated[int, Field(ge=1, le=MAX_TOKENS)], ...],
+            Field(max_length=MAX_ITEMS, description="tokens of the answers at which samples are pruned"),
         ] = ()
         keep: Annotated[
             float,
@@ -121,6 +133,10 @@ class Adaptive:
             str | None, Field(description="text after the question; by default the chain-of-thought trigger")
         ] = None
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            return {"n": values["n"]}
 
         @model_validator(mode="after")
         def _checkpoints_rise(self) -> Self:

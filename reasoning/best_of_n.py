@@ -25,6 +25,7 @@ from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
 from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, count_passes, score_solutions
 from .candidates import text_with_calls
+from .limits import MAX_WEIGHT
 from .prompts import question_text
 from .sampling import SampleSet, SamplingConfig
 from .self_evaluation import EvaluationConfig, SelfEvaluator, has_verdict_distribution
@@ -83,9 +84,10 @@ class BestOfN:
             Literal["best", "weighted"], Field(description="the best chain, or the answer with the largest score sum")
         ] = "best"
         alpha: Annotated[
-            float, Field(allow_inf_nan=False, description="self-evaluation is sigmoid(alpha + beta v); fitted or 0")
+            float,
+            Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="self-evaluation is sigmoid(alpha + beta v); fitted or 0"),
         ] = 0.0
-        beta: Annotated[float, Field(gt=0, allow_inf_nan=False, description="its slope; fitted or 1")] = 1.0
+        beta: Annotated[float, Field(gt=0, le=MAX_WEIGHT, description="its slope; fitted or 1")] = 1.0
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, overload
 
+from ..core.concurrency import paced
 from ..core.errors import BudgetExceeded, UserError
 from ..core.messages import Completion, FinishReason, Message, Prompt, Request, SamplingParams, Thought, Usage
 from ..core.run import Run
@@ -318,8 +319,10 @@ class RolloutSampler:
         positions = [i for i, prefix in enumerate(prefixes) if not prefix.terminal for _ in range(times)]
         full_tokens = self._sampling.max_tokens if max_tokens is None else max_tokens
         pending = [_PendingRollout(i, prefixes[i], opener) for i in positions]
-        by_prompt, each_tokens = self._covered(pending, full_tokens, keep_tokens)
-        requests = [self._request(prompt, len(members), each_tokens) for prompt, members in by_prompt.items()]
+        by_prompt, each_tokens = await self._covered(pending, full_tokens, keep_tokens)
+        requests = [
+            self._request(prompt, len(members), each_tokens) async for prompt, members in paced(by_prompt.items())
+        ]
         exhausted = sum(map(len, by_prompt.values())) < len(positions)
         completions: list[list[Completion]] = []
         if requests:
@@ -330,23 +333,29 @@ class RolloutSampler:
                 by_prompt, exhausted = {}, True
             else:
                 completions = await self._concluded(requests, completions)
-        candidates: list[list[Candidate]] = [[self._as_candidate(p)] if p.terminal else [] for p in prefixes]
+        candidates: list[list[Candidate]] = [
+            [self._as_candidate(p)] if p.terminal else [] async for p in paced(prefixes)
+        ]
         num_failed = [0] * len(prefixes)
-        for members, group in zip(by_prompt.values(), completions, strict=True):
-            for rollout, completion in zip(members, group, strict=True):
-                if not completion.ok:
-                    num_failed[rollout.position] += 1
-                    continue
-                solution = self._joined(rollout, completion, shortened=each_tokens < full_tokens)
-                exhausted = exhausted or solution.finish_reason == "budget"
-                candidates[rollout.position].append(read_candidate(solution, self._question))
+        finished = (
+            (rollout, completion)
+            for members, group in zip(by_prompt.values(), completions, strict=True)
+            for rollout, completion in zip(members, group, strict=True)
+        )
+        async for rollout, completion in paced(finished):
+            if not completion.ok:
+                num_failed[rollout.position] += 1
+                continue
+            solution = self._joined(rollout, completion, shortened=each_tokens < full_tokens)
+            exhausted = exhausted or solution.finish_reason == "budget"
+            candidates[rollout.position].append(read_candidate(solution, self._question))
         results = tuple(
             PrefixRollouts(tuple(c), f, 0 if p.terminal else times - len(c) - f)
             for p, c, f in zip(prefixes, candidates, num_failed, strict=True)
         )
         return RolloutBatch(results, sum(c.usage.completion_tokens for group in completions for c in group), exhausted)
 
-    def _covered(
+    async def _covered(
         self, pending: Sequence[_PendingRollout], max_tokens: int, keep_tokens: int
     ) -> tuple[dict[Prompt, list[_PendingRollout]], int]:
         """The rollouts that the budget covers, by prompt, and the maximum tokens of each."""
@@ -357,7 +366,7 @@ class RolloutSampler:
             count, share = split_tokens(left, count, max_tokens + answer)
             max_tokens = min(max_tokens, max(1, share - answer)) if count else max_tokens
         by_prompt: dict[Prompt, list[_PendingRollout]] = {}
-        for rollout in pending[:count]:
+        async for rollout in paced(pending[:count]):
             prompt = self._continuations.prompt_after(rollout.text, rollout.token_ids)
             if prompt not in by_prompt and len(by_prompt) >= ledger.remaining("calls"):
                 break

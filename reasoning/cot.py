@@ -12,28 +12,25 @@ from pydantic import Field, JsonValue
 
 from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
 from ..core.events import CandidateAdded
-from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
+from ..core.messages import Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
-from ..core.types import Candidate, Question, Solution, Step, Stopped
-from ..serving.metered.model import MeteredModel
+from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
-from ..serving.quick_calls import quick_params
 from .answers.equivalence import Equivalence
 from .candidates import read_candidate
 from .conclude import conclude, conclusion_request, with_conclusion
 from .early_exit import SegmentedSampler
+from .limits import MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
 from .stopping import EarlyExit, NoStop, ThoughtStopping
 from .strategy import Models, Parameters, Stability
-
-JSON_INSTRUCTION = "Write this answer as JSON of the form that was asked for, and nothing else."
 
 
 class ChainOfThought:
     """One chain of thought.
 
-    Model calls: 1, or 2 with `two_stage` or `json_schema`; 1 more if the chain was cut while the model thought, for its
-    answer. With the stopping rule "early-exit", 2 for each segment of the thought.
+    Model calls: 1, or 2 with `two_stage`; 1 more if the chain was cut while the model thought, for its answer. With the
+    stopping rule "early-exit", 2 for each segment of the thought.
 
     Differs: the answer is extracted from the chain itself; the paper's second prompt is used only with `two_stage`, and
     only if the chain states no answer, since instruction-tuned models usually state it.
@@ -58,7 +55,9 @@ class ChainOfThought:
             Field(ge=0, le=100, description="sampling temperature; by default 0, greedy, where the model takes one"),
         ] = None
         top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-        max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the chain, its thought apart")] = 512
+        max_tokens: Annotated[
+            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the chain, its thought apart")
+        ] = 512
         instruction: Annotated[
             str | None, Field(description="text after the question; by default the chain-of-thought trigger")
         ] = None
@@ -73,13 +72,15 @@ class ChainOfThought:
                 exclude_if=lambda value: not value,
             ),
         ] = False
-        json_schema: Annotated[
-            dict[str, JsonValue] | None,
+        top_logprobs: Annotated[
+            int,
             Field(
-                description="write the answer after the chain, as JSON of this schema",
-                exclude_if=lambda value: value is None,
+                ge=0,
+                le=20,
+                description="alternatives at each of the chain's tokens, with log-probabilities",
+                exclude_if=lambda value: not value,
             ),
-        ] = None
+        ] = 0
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -88,21 +89,22 @@ class ChainOfThought:
         """Answer the question.
 
         Raises:
-            CapabilityMissing: `json_schema` is set, and the model does not support it.
+            CapabilityMissing: The model does not return as many `top_logprobs`.
             UserError: The model takes no temperature or `top_p`, and the parameters name one; or it does not support
                 early exits.
             InvalidResponse: The sample failed.
         """
         config, model = self.config, models.main
-        if config.json_schema is not None:
-            require_json_schema(model)
+        if config.top_logprobs > model.capabilities.top_logprobs:
+            raise CapabilityMissing(f"top_logprobs={config.top_logprobs}", model.name)
         prompt = question_prompt(question, self._instruction(question), system=config.system)
         sampling = SamplingParams(
             temperature=config.temperature,
             default_temperature=0.0,
             top_p=config.top_p,
             max_tokens=config.max_tokens,
-            logprobs=config.logprobs and model.capabilities.logprobs,
+            logprobs=(config.logprobs or config.top_logprobs > 0) and model.capabilities.logprobs,
+            top_logprobs=config.top_logprobs,
         )
         notes: dict[str, JsonValue] = {}
         hit_limit = False
@@ -126,9 +128,7 @@ class ChainOfThought:
         (chain,) = await conclude(model, [(prompt, chain)], question, run)
         candidate = read_candidate(chain, question)
         run.set_best(_solution(candidate, notes))
-        if config.json_schema is not None and not candidate.tool_calls:
-            candidate = await self._write_json(candidate, prompt, config.json_schema, models, run)
-        elif config.two_stage and candidate.answer is None and chain.finish_reason == "stop" and not was_cut:
+        if config.two_stage and candidate.answer is None and chain.finish_reason == "stop" and not was_cut:
             candidate = await self._trigger_answer(chain, prompt, question, models, run)
         run.emit(CandidateAdded(index=0, answer=candidate.answer))
         solution = _solution(candidate, notes)
@@ -137,16 +137,6 @@ class ChainOfThought:
     def _instruction(self, question: Question) -> str:
         config = self.config
         return step_by_step_instruction(question) if config.instruction is None else config.instruction
-
-    async def _write_json(
-        self, chain: Candidate, prompt: Prompt, schema: dict[str, JsonValue], models: Models, run: Run
-    ) -> Candidate:
-        """Let the model write the answer as JSON after the chain; no answer if the budget ends before it."""
-        try:
-            return await answer_as_json(chain, prompt, schema, models.main, self.config.max_tokens)
-        except BudgetExceeded as e:
-            run.record_limit(e)
-            return chain.model_copy(update={"text": "", "answer": None, "tokens": 0, "finish_reason": "budget"})
 
     async def _trigger_answer(
         self, chain: Completion, prompt: Prompt, question: Question, models: Models, run: Run
@@ -167,50 +157,3 @@ class ChainOfThought:
 def _solution(candidate: Candidate, notes: Mapping[str, JsonValue]) -> Solution:
     stopped: Stopped = "budget" if candidate.finish_reason == "budget" else "done"
     return Solution(chosen=0, candidates=(candidate,), stopped=stopped, notes=dict(notes))
-
-
-def require_json_schema(model: MeteredModel) -> None:
-    """Refuse a model that does not support JSON schemas, before anything is spent.
-
-    Raises:
-        CapabilityMissing: It does not.
-    """
-    if not model.quick_capabilities.json_schema:
-        raise CapabilityMissing("json_schema", model.name)
-
-
-async def answer_as_json(
-    chain: Candidate, prompt: Prompt, schema: Mapping[str, JsonValue], model: MeteredModel, max_tokens: int
-) -> Candidate:
-    """The answer of a chain as JSON: generated in a further turn, constrained to the schema, without thinking.
-
-    The chain itself is unconstrained, and remains among the steps: a schema over all of it would leave no room to
-    reason.
-
-    Args:
-        model: The model that writes the JSON.
-        max_tokens: Maximum tokens of the JSON.
-
-    Raises:
-        BudgetExceeded: The budget does not cover it.
-        InvalidResponse: The sample failed.
-    """
-    json_prompt = Prompt(
-        messages=(
-            *prompt.messages,
-            Message(role="assistant", content=chain.text),
-            Message(role="user", content=JSON_INSTRUCTION),
-        )
-    )
-    sampling = quick_params(model, max_tokens=max_tokens, json_schema=dict(schema))
-    ((completion,),) = await model.generate([Request(prompt=json_prompt, sampling=sampling)])
-    if completion.failure is not None:
-        raise InvalidResponse(f"the sample failed: {completion.failure.message}")
-    return Candidate(
-        text=completion.text,
-        answer=completion.text if completion.finish_reason == "stop" else None,
-        steps=(*chain.steps, Step(text=completion.text)),
-        logprob=completion.logprob,
-        tokens=completion.usage.completion_tokens,
-        finish_reason=completion.finish_reason,
-    )

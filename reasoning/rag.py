@@ -12,8 +12,10 @@ from pydantic import Field
 
 from ..core.errors import UserError
 from ..core.run import Run
+from ..core.settings import Seconds
 from ..core.types import Document, Evidence, Question, Solution
 from ..serving.model import Feature
+from .limits import MAX_CHAINS, MAX_ITEMS
 from .prompts import conversation_text
 from .retrieval.quoting import quote_snippets
 from .retrieval.sources.client import TIMEOUT_S, KnowledgeClient
@@ -46,7 +48,7 @@ class RetrievalAugmented:
     class Config(SamplingConfig):
         """Parameters of `rag`; one chain unless `n` is set."""
 
-        n: Annotated[int, Field(ge=1, le=4096, description="maximum number of chains")] = 1
+        n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="maximum number of chains")] = 1
         temperature: Annotated[
             float | None,
             Field(
@@ -55,8 +57,8 @@ class RetrievalAugmented:
                 description="sampling temperature; by default 0 for one chain, else 0.7, where the model takes one",
             ),
         ] = None
-        snippets: Annotated[int, Field(ge=1, description="number of retrieved snippets")] = 5
-        timeout_s: Annotated[float, Field(gt=0, description="timeout of the query, in seconds")] = TIMEOUT_S
+        snippets: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="number of retrieved snippets")] = 5
+        timeout_s: Annotated[Seconds, Field(description="timeout of the query, in seconds")] = TIMEOUT_S
 
         @property
         def default_temperature(self) -> float:

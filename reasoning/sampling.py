@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
 from ..core.budget import LimitKind
-from ..core.concurrency import gather
+from ..core.concurrency import gather, paced
 from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
 from ..core.events import CandidateAdded, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
@@ -27,6 +28,7 @@ from .answers.equivalence import Equivalence
 from .candidates import read_candidate
 from .conclude import conclude
 from .early_exit import OpenChain, SegmentedSampler
+from .limits import MAX_CHAINS, MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import SelfEvaluator
 from .stopping import CONFIDENCE_PROCESSOR, EarlyExit, NoStop, SamplingMode, Stopping, StoppingRule, Tally
@@ -90,14 +92,16 @@ class SampleSet:
 class SamplingConfig(Parameters):
     """Parameters of every strategy that samples chains. With equal values, all of them take the same samples."""
 
-    n: Annotated[int, Field(ge=1, le=4096, description="maximum number of chains")] = 8
+    n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="maximum number of chains")] = 8
     temperature: Annotated[
         float | None,
         Field(ge=0, le=100, description="sampling temperature; by default 0.7 where the model takes one"),
     ] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-    top_k: Annotated[int, Field(ge=0, description="most likely tokens kept; 0 keeps all")] = 0
-    max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a chain, its thought apart")] = 512
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS, description="most likely tokens kept; 0 keeps all")] = 0
+    max_tokens: Annotated[
+        int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a chain, its thought apart")
+    ] = 512
     instruction: Annotated[
         str | None, Field(description="text after the question; by default the chain-of-thought trigger")
     ] = None
@@ -110,7 +114,11 @@ class SamplingConfig(Parameters):
     ] = "auto"
     width: Annotated[
         int | None,
-        Field(ge=1, description="concurrent chains of a race; null is all: the least waiting, and the most tokens"),
+        Field(
+            ge=1,
+            le=MAX_CHAINS,
+            description="concurrent chains of a race; null is all: the least waiting, and the most tokens",
+        ),
     ] = 4
     # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
     logprobs: Annotated[
@@ -120,6 +128,10 @@ class SamplingConfig(Parameters):
             exclude_if=lambda value: not value,
         ),
     ] = False
+
+    @classmethod
+    def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+        return {"n": values["n"]}
 
     @property
     def default_temperature(self) -> float:
@@ -171,7 +183,7 @@ class SamplingConfig(Parameters):
             mode=self.mode,
             width=self.width,
             estimate_quality=SelfEvaluator(model, question, run).qualities,
-            on_candidate=lambda candidates: run.set_best(leading_solution(candidates)),
+            on_candidate=lambda candidates: run.set_best(lambda: leading_solution(candidates)),
         )
         if samples.candidates:
             run.set_best(leading_solution(samples.candidates))
@@ -310,7 +322,7 @@ async def _race(
             await batch.sample_finished.wait()
             batch.sample_finished.clear()
             with model.held([batch.request]):
-                while (sample := batch.next_uncounted(rule)) is not None:
+                async for sample in paced(iter(partial(batch.next_uncounted, rule), None)):
                     await counter.add([sample])
                     if rule.should_stop(counter.tally):
                         return True
@@ -417,7 +429,7 @@ class _Batch:
         earlier = list(self._samples.candidates)
         (completions,) = await model.generate([self.request], self._on_chunk, enough=enough)
         self._samples.num_calls += 1
-        self._add(await self._concluded(model, completions, enough, finished), earlier)
+        await self._add(await self._concluded(model, completions, enough, finished), earlier)
 
     async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
         """Take `width` samples at a time, each in a call of its own; none is started once there is enough.
@@ -449,7 +461,7 @@ class _Batch:
         if errors:
             self.run.record_limit(errors[0])
             self._samples.stopped = "budget"
-        self._add([completions[index] for index in sorted(completions)], earlier)
+        await self._add([completions[index] for index in sorted(completions)], earlier)
 
     async def replay(self, model: MeteredModel, outcome: dict[str, JsonValue]) -> bool:
         """Take the samples of a recorded race from the run store; returns whether the rule had stopped it."""
@@ -518,7 +530,7 @@ class _Batch:
         if sampler.hit_limit:
             self._samples.stopped = "budget"
         self._samples.num_calls += sampler.num_calls - calls
-        self._add([completions[index] for index in sorted(completions)], earlier)
+        await self._add([completions[index] for index in sorted(completions)], earlier)
         if stopped_early:
             self.keep_counted()
         return stopped_early
@@ -549,13 +561,13 @@ class _Batch:
             self._take(by_index[index])
         return [by_index.get(c.sample_index, c) for c in completions]
 
-    def _add(self, completions: Sequence[Completion], earlier: list[Candidate]) -> None:
+    async def _add(self, completions: Sequence[Completion], earlier: list[Candidate]) -> None:
         samples = self._samples
         self._started = [completion.sample_index for completion in completions]
         samples.num_requested += len(completions)
         # by sample index, not in order of completion, so that the same seed gives the same list
         samples.candidates[:] = earlier
-        for completion in completions:
+        async for completion in paced(completions):
             if not completion.ok:
                 samples.failures.append(completion)
             elif completion.finish_reason == "cancelled":

@@ -9,8 +9,9 @@ text that is still being generated.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
+
+from ..core.unicode_forms import normalize
 
 _END = re.compile(r"[.!?]+[\"'”’)\]*_]*(?=\s|$)|[。！？]+|\n")  # noqa: RUF001 (ideographic full stops)
 # fmt: off
@@ -194,7 +195,7 @@ def normalize_step(text: str) -> str:
 
     Source: A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) leaves this open; the form is ours.
     """
-    form = _BLANKS.sub(" ", unicodedata.normalize("NFKC", text)).strip()
+    form = _BLANKS.sub(" ", normalize("NFKC", text)).strip()
     label = _LABEL.match(form)
     return form[label.end() :] if label else form
 
@@ -227,7 +228,7 @@ def strip_repeated_steps(steps: Sequence[str], text: str) -> str:
 def _after(steps: Sequence[str], text: str) -> int | None:
     """Position in the text after these steps; None if it does not begin with them."""
     at = 0
-    for word in " ".join(steps).split():
+    for word in (word for step in steps for word in step.split()):  # most texts differ in the first word
         while at < len(text) and text[at].isspace():
             at += 1
         if not text.startswith(word, at):

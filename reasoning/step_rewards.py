@@ -15,10 +15,11 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Annotated, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 from pydantic import Field, JsonValue, field_validator
 
+from ..core.concurrency import paced
 from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.messages import Prompt
@@ -28,8 +29,9 @@ from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.rewards.model import Aggregation, StepScores, StepSelection, as_one_step, count_passes
 from .answers.equivalence import Equivalence
-from .arithmetic import check_arithmetic
+from .arithmetic import ArithmeticCheck, check_arithmetic
 from .continuations import Prefix, RolloutSampler
+from .limits import MAX_TOKENS
 from .strategy import Models, Parameters
 from .voting.answer_classes import AnswerLabels
 
@@ -94,9 +96,11 @@ class CachedStepReward(ABC):
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
     ) -> list[float | None]:
-        keys: list[CacheKey] = [(problem, self._prefix_identity(prefix), aggregate) for prefix in prefixes]
+        keys: list[CacheKey] = []
         missing: dict[CacheKey, Sequence[str]] = {}
-        for key, prefix in zip(keys, prefixes, strict=True):
+        async for prefix in paced(prefixes):
+            key = (problem, self._prefix_identity(prefix), aggregate)
+            keys.append(key)
             if key not in self._cache and any(step.strip() for step in prefix):
                 missing.setdefault(key, prefix)
         if missing:
@@ -196,12 +200,13 @@ class ModelStepReward(CachedStepReward):
             return [steps] if aggregate == "last" else [steps[:end] for end in range(1, len(steps) + 1)]
 
         odds = self._last_step_odds
-        missing = list(dict.fromkeys(p for steps in prefixes for p in parts(steps) if (problem, p) not in odds))
+        every = (part for steps in prefixes for part in parts(steps) if (problem, part) not in odds)
+        missing = list({part: None async for part in paced(every)})
         for part, scores in zip(missing, await self._step_scores(problem, missing, "last"), strict=True):
             if scores is not None:
                 odds[problem, part] = scores.log_odds[-1] if scores.ok else None
         values: dict[int, float | None] = {}
-        for i, steps in enumerate(prefixes):
+        async for i, steps in paced(enumerate(prefixes)):
             keys = [(problem, part) for part in parts(steps)]
             if all(key in odds for key in keys):
                 known = tuple(x for key in keys if (x := odds[key]) is not None)
@@ -329,7 +334,7 @@ class LogprobStepReward(CachedStepReward):
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
         self.num_passes += len(prefixes)
-        return {i: _mean_probability(prefix, aggregate) for i, prefix in enumerate(prefixes)}
+        return {i: _mean_probability(prefix, aggregate) async for i, prefix in paced(enumerate(prefixes))}
 
 
 def _mean_probability(prefix: Sequence[str], aggregate: Aggregation) -> float | None:
@@ -361,22 +366,30 @@ class ArithmeticStepReward(CachedStepReward):
     def __init__(self, run: Run, *, unknown: float | None = 0.5, strict: bool = True) -> None:
         super().__init__("arithmetic, checked exactly", run)
         self._unknown, self._strict = unknown, strict
+        self._checks: dict[str, ArithmeticCheck] = {}
 
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
         self.num_passes += len(prefixes)
-        return {i: self._value(prefix, aggregate) for i, prefix in enumerate(prefixes)}
+        return {i: self._value(prefix, aggregate) async for i, prefix in paced(enumerate(prefixes))}
 
     def _value(self, prefix: Sequence[str], aggregate: Aggregation) -> float | None:
         parts = ["\n".join(prefix)] if aggregate == "model" else list(prefix)
-        checks = [check for part in parts if (check := check_arithmetic(part)).share is not None]
+        checks = [check for part in parts if (check := self._check(part)).share is not None]
         shares = [check.share for check in checks if check.share is not None]
         if not shares:
             return self._unknown
         if self._strict:
             shares = [0.0 if check.has_wrong else share for check, share in zip(checks, shares, strict=True)]
         return aggregate_scores(shares, aggregate)
+
+    def _check(self, step: str) -> ArithmeticCheck:
+        """The check of a step, which many prefixes have in common."""
+        check = self._checks.get(step)
+        if check is None:
+            check = self._checks[step] = check_arithmetic(step)
+        return check
 
 
 class ProductStepReward:
@@ -436,7 +449,11 @@ class StepRewardConfig(Parameters):
         Aggregation, Field(description="aggregation of a prefix's step scores: last, min, prod, mean or model")
     ] = "last"
     rollouts: Annotated[int, Field(ge=1, le=64, description="number of rollouts of each prefix")] = 4
-    rollout_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a rollout")] = 256
+    rollout_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a rollout")] = 256
+
+    @classmethod
+    def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+        return {"rollouts": values["rollouts"]} if "rollouts" in values["score"].split("+") else {}
 
     @field_validator("score")
     @classmethod

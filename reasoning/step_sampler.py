@@ -18,10 +18,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from ..core.concurrency import paced
 from ..core.errors import BudgetExceeded, UserError
 from ..core.messages import Completion, Frozen, Prompt, Request, SamplingParams
 from ..core.run import Run
@@ -143,16 +145,18 @@ class _PartialStep:
     """A step while it is sampled.
 
     Attributes:
-        position: Index of the prefix that it continues.
+        prefix_index: Index of the prefix that it continues.
         tokens_left: Tokens it may still have.
+        position: Its index among all steps of the batch.
         ids: Its tokens; None once they are unknown.
         without_stop: Whether it is sampled without stop strings.
         answer: The answer after the thought that it closes; None without one.
     """
 
-    position: int
+    prefix_index: int
     prefix: Prefix
     tokens_left: int
+    position: int
     index: int = -1
     text: str = ""
     ids: tuple[int, ...] | None = ()
@@ -233,22 +237,22 @@ class StepSampler:
         """
         if k < 1:
             raise UserError(f"the number of continuations must be positive, got {k}")
-        for i, prefix in enumerate(prefixes):
+        cap = min(self.options.max_step_tokens, max_tokens or self.options.max_step_tokens)
+        steps: list[_PartialStep] = []
+        async for i, prefix in paced(enumerate(prefixes)):
             if prefix.terminal:
                 raise UserError(f"prefix {i} has ended: there is no next step", hint="expand only open prefixes")
-        cap = min(self.options.max_step_tokens, max_tokens or self.options.max_step_tokens)
-        caps = [min(cap, self._thinking_tokens_left(prefix)) for prefix in prefixes]
-        steps = [_PartialStep(i, prefix, int(caps[i])) for i, prefix in enumerate(prefixes) for _ in range(k)]
+            tokens = int(min(cap, self._thinking_tokens_left(prefix)))
+            steps += [_PartialStep(i, prefix, tokens, position=len(steps) + j) for j in range(k)]
         counts = _BatchCounts()
         pending = steps
         while pending:
             pending = await self._round(pending, self._sampling(temperature_factor), keep_tokens, counts)
         await self._answer([step for step in steps if step.end_reason == "closed"], counts)
-        expansions = tuple(
-            self._expansion(prefix, [step for step in steps if step.position == i], counts.skipped[i])
-            for i, prefix in enumerate(prefixes)
-        )
-        return StepBatch(expansions, counts.tokens, counts.num_rounds, counts.budget_exhausted)
+        expansions: list[StepExpansion] = []
+        async for i, prefix in paced(enumerate(prefixes)):
+            expansions.append(self._expansion(prefix, steps[i * k : (i + 1) * k], counts.skipped[i]))
+        return StepBatch(tuple(expansions), counts.tokens, counts.num_rounds, counts.budget_exhausted)
 
     def _thinking_tokens_left(self, prefix: Prefix) -> float:
         """Tokens that a thought may still have by the run's limit, at least 1: it is closed at the limit."""
@@ -272,7 +276,7 @@ class StepSampler:
         self, pending: list[_PartialStep], sampling: SamplingParams, keep_tokens: int, counts: _BatchCounts
     ) -> list[_PartialStep]:
         """Sample as many of these as the budget covers; returns those to continue and those not sampled yet."""
-        batch, share = self._covered(pending, keep_tokens)
+        batch, share = await self._covered(pending, keep_tokens)
         rest = pending[len(batch) :]
         if not batch:
             self._skip(rest, counts)
@@ -284,7 +288,7 @@ class StepSampler:
             self._skip(pending, counts)
             return []
 
-    def _covered(self, pending: list[_PartialStep], keep_tokens: int) -> tuple[list[_PartialStep], int | None]:
+    async def _covered(self, pending: list[_PartialStep], keep_tokens: int) -> tuple[list[_PartialStep], int | None]:
         """The first ones that the budget covers, and the maximum tokens of each if that is less than they may have."""
         ledger = self._run.ledger
         left = max(0.0, ledger.remaining("tokens") - keep_tokens)
@@ -297,7 +301,7 @@ class StepSampler:
             share = max(1, share - spare) if count else share
             limit = None if count else "tokens"
         groups: set[tuple[Prompt, int, bool]] = set()
-        for i, step in enumerate(pending[:count]):
+        async for i, step in paced(enumerate(pending[:count])):
             groups.add(self._group_key(step, share))
             if len(groups) > ledger.remaining("calls"):
                 count = i
@@ -312,7 +316,7 @@ class StepSampler:
         counts.budget_exhausted = counts.budget_exhausted or bool(steps)
         for step in steps:
             if step.index < 0:
-                counts.skipped[step.position] += 1
+                counts.skipped[step.prefix_index] += 1
             else:
                 step.end_reason = "budget"
 
@@ -326,10 +330,10 @@ class StepSampler:
         self, batch: list[_PartialStep], share: int | None, sampling: SamplingParams, counts: _BatchCounts
     ) -> list[_PartialStep]:
         groups: dict[tuple[Prompt, int, bool], list[_PartialStep]] = defaultdict(list)
-        for step in batch:
+        async for step in paced(batch):
             groups[self._group_key(step, share)].append(step)
         requests = []
-        for (prompt, max_tokens, has_stop), members in groups.items():
+        async for (prompt, max_tokens, has_stop), members in paced(groups.items()):
             params = sampling.model_copy(
                 update={
                     "max_tokens": max_tokens,
@@ -343,24 +347,28 @@ class StepSampler:
             requests.append(Request(prompt=prompt, sampling=params, sample_indices=indices))
         results = await self._model.generate(requests)
         counts.num_rounds += 1
+        sampled = (
+            (request, step, completion)
+            for request, members, completions in zip(requests, groups.values(), results, strict=True)
+            for step, completion in zip(members, completions, strict=True)
+        )
         unfinished: list[_PartialStep] = []
-        for request, members, completions in zip(requests, groups.values(), results, strict=True):
-            for step, completion in zip(members, completions, strict=True):
-                counts.tokens += completion.usage.completion_tokens
-                step.index = completion.sample_index if step.index < 0 else step.index
-                if not completion.ok:
-                    step.failed = True
-                    continue
-                self._append(step, completion)
-                if self._in_thought:
-                    if self._end_in_thought(step, completion, request):
-                        unfinished.append(step)
-                    continue
-                at_stop = completion.finish_reason == "stop" and request.sampling.stop
-                if self._end_at_stop(step, completion) if at_stop else self._end_without_stop(step, completion):
+        async for request, step, completion in paced(sampled):
+            counts.tokens += completion.usage.completion_tokens
+            step.index = completion.sample_index if step.index < 0 else step.index
+            if not completion.ok:
+                step.failed = True
+                continue
+            self._append(step, completion)
+            if self._in_thought:
+                if self._end_in_thought(step, completion, request):
                     unfinished.append(step)
+                continue
+            at_stop = completion.finish_reason == "stop" and request.sampling.stop
+            if self._end_at_stop(step, completion) if at_stop else self._end_without_stop(step, completion):
+                unfinished.append(step)
         counts.budget_exhausted = counts.budget_exhausted or any(step.end_reason == "budget" for step in batch)
-        return sorted(unfinished, key=batch.index)
+        return sorted(unfinished, key=attrgetter("position"))
 
     def _append(self, step: _PartialStep, completion: Completion) -> None:
         text, count = completion.text, completion.usage.completion_tokens
@@ -413,7 +421,7 @@ class StepSampler:
         if not closed:
             return
         requests = []
-        for step in closed:
+        async for step in paced(closed):
             step.answer = ""
             prompt = self._continuations.prompt_of_answer(step.full_text)
             params = SamplingParams(

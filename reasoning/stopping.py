@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, m
 
 from ..core.messages import LogitsProcessorSpec
 from ..serving.model import Feature
+from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +168,7 @@ class Agreement(StoppingRule):
     """
 
     rule: Literal["agreement"] = "agreement"
-    window: Annotated[int, Field(ge=2, description="consecutive samples that must agree")] = 5
+    window: Annotated[int, Field(ge=2, le=MAX_CHAINS, description="consecutive samples that must agree")] = 5
 
     def should_stop(self, tally: Tally) -> bool:
         last = tally.labels[-self.window :]
@@ -228,7 +229,7 @@ class Dirichlet(StoppingRule):
     cost: Annotated[
         float, Field(gt=0, lt=1, description="price of one sample, as a share of a right answer's value")
     ] = 0.05
-    min_samples: Annotated[int, Field(ge=1, description="minimum number of samples")] = 3
+    min_samples: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="minimum number of samples")] = 3
 
     def should_stop(self, tally: Tally) -> bool:
         if tally.num_finished < self.min_samples:
@@ -249,13 +250,13 @@ def expected_gain(votes: tuple[int, ...]) -> float:
     import numpy as np
     from scipy.special import gammainc
 
-    weights = np.array([*(v + 1.0 for v in votes), 1.0])
-    total = float(weights.sum())
-    top = float(weights[0])
+    weights, counts = np.unique([*(v + 1.0 for v in votes), 1.0], return_counts=True)
+    total = float((weights * counts).sum())
+    top = float(weights[-1])
     # beyond the end less than 1e-12 is left, and so smooth a curve is exact to rounding with these panels
     end = top + 8.0 * np.sqrt(top) + 40.0
     nodes, shares = _gauss_legendre_panels(end)
-    below = np.prod(gammainc(weights[:, None], nodes[None, :]), axis=0)
+    below = np.prod(gammainc(weights[:, None], nodes[None, :]) ** counts[:, None], axis=0)
     largest = float(np.sum(shares * (1.0 - below)))
     return max(0.0, largest / total - top / total)
 
@@ -285,8 +286,10 @@ class Lead(StoppingRule):
     """
 
     rule: Literal["lead"] = "lead"
-    lead: Annotated[float, Field(ge=1, allow_inf_nan=False, description="votes between the two first answers")] = 3
-    unanimous: Annotated[int, Field(ge=1, description="number of first samples that suffice if all agree")] = 2
+    lead: Annotated[float, Field(ge=1, le=MAX_CHAINS, description="votes between the two first answers")] = 3
+    unanimous: Annotated[
+        int, Field(ge=1, le=MAX_CHAINS, description="number of first samples that suffice if all agree")
+    ] = 2
     short_weight: Annotated[
         float, Field(gt=0, le=1, description="weight of a sample shorter than the mean; 1 counts all alike")
     ] = 1.0
@@ -329,7 +332,7 @@ class FirstFinished(StoppingRule):
     """
 
     rule: Literal["first-finished"] = "first-finished"
-    finished: Annotated[int, Field(ge=1, description="samples with an answer that suffice")] = 4
+    finished: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="samples with an answer that suffice")] = 4
 
     def should_stop(self, tally: Tally) -> bool:
         return sum(label is not None for label in tally.labels) >= self.finished
@@ -349,7 +352,7 @@ class SelfEvaluated(StoppingRule):
     """
 
     rule: Literal["self-evaluation"] = "self-evaluation"
-    threshold: Annotated[float, Field(allow_inf_nan=False, description="quality at which to stop")]
+    threshold: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="quality at which to stop")]
 
     def should_stop(self, tally: Tally) -> bool:
         """A sample without a signal stops nothing, unless any sample would."""
@@ -379,12 +382,12 @@ class OnlineConfidence(StoppingRule):
     """
 
     rule: Literal["confidence"] = "confidence"
-    warm_up: Annotated[int, Field(ge=1, description="samples that set the threshold")] = 8
+    warm_up: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="samples that set the threshold")] = 8
     keep: Annotated[
         float, Field(gt=0, le=1, description="share of the warm-up samples that the threshold would have kept")
     ] = 0.9
-    window: Annotated[int, Field(ge=1, description="tokens of a group")] = 64
-    top: Annotated[int, Field(ge=1, description="most likely tokens that count at each position")] = 20
+    window: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="tokens of a group")] = 64
+    top: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="most likely tokens that count at each position")] = 20
     share: Annotated[float, Field(gt=0.5, le=1, description="leader's share of the weight at which to stop")] = 0.95
     scope: Annotated[
         Literal["all", "thought"], Field(description="tokens that groups are made of: all, or those of the thought")
@@ -467,9 +470,12 @@ class EarlyExit(StoppingRule):
     """
 
     rule: Literal["early-exit"] = "early-exit"
-    probe_tokens: Annotated[int, Field(ge=1, description="tokens of a thought between two trial answers")] = 256
+    probe_tokens: Annotated[
+        int, Field(ge=1, le=MAX_TOKENS, description="tokens of a thought between two trial answers")
+    ] = 256
     agree: Annotated[
-        int | None, Field(ge=2, description="equal trial answers in a row that end a thought; null ignores them")
+        int | None,
+        Field(ge=2, le=MAX_ITEMS, description="equal trial answers in a row that end a thought; null ignores them"),
     ] = 3
     confidence: Annotated[
         float | None, Field(gt=0, le=1, description="confidence of a trial answer that ends a thought; null ignores it")

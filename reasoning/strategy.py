@@ -17,6 +17,7 @@ from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
+from .limits import MAX_RUN_SAMPLES, require_samples_within
 
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
@@ -58,6 +59,15 @@ class Parameters(BaseModel):
     """Parameters of a strategy: validated and frozen; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+        """What the maximum number of samples of a run is the product of, by parameter; empty for a handful.
+
+        Args:
+            values: The complete parameters, as JSON has them.
+        """
+        return {}
 
 
 class Models:
@@ -250,11 +260,13 @@ def create_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Str
 
     Raises:
         UnknownName: There is no such strategy or parameter.
-        UserError: A parameter has an invalid value.
+        UserError: A parameter has an invalid value, or the product of several is too large (`limits`).
     """
     kind = STRATEGIES.load(name)
     config = validate_parameters(kind.Config, name, parameters)
-    return kind(config), config.model_dump(mode="json")
+    complete = config.model_dump(mode="json")
+    require_samples_within(name, kind.Config.sample_factors(complete), MAX_RUN_SAMPLES)
+    return kind(config), complete
 
 
 def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str, JsonValue]) -> Parameters:

@@ -17,6 +17,7 @@ from ..core.errors import UserError
 from ..core.run import Run
 from ..core.settings import JURY
 from ..serving.metered.model import MeteredModel
+from .limits import MAX_CHAINS
 from .strategy import NON_LANGUAGE_ROLES, Models, Strategy, Thinking, create_strategy
 
 DEFAULT_CHAINS: Final = 8
@@ -57,7 +58,7 @@ def fit_to_thinking(strategy: Strategy, models: Models, run: Run) -> Strategy:
     require_suitable_thinking(strategy, models, run)
     if thinking_of(strategy) != "steps" or models.main.profile.can_skip_thinking:
         return strategy
-    chains = int(getattr(strategy, "num_chains", DEFAULT_CHAINS))
+    chains = min(MAX_CHAINS, int(getattr(strategy, "num_chains", DEFAULT_CHAINS)))
     config = getattr(strategy, "config", None)
     set_by_user: dict[str, JsonValue] = {
         name: value

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.calibration import CalibrationMap, load_calibration_map
+from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
 from ..core.errors import DataError, UserError
 from ..core.events import StrategyNote
 from ..core.run import Run
@@ -153,6 +153,20 @@ class Cascade:
                     ).digest
             return parameters
 
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            """Those of the strategy that may take more samples."""
+            inner = [
+                {
+                    f"{role}_parameters.{name}": value
+                    for name, value in STRATEGIES.load(values[role])
+                    .Config.sample_factors(values[f"{role}_parameters"])
+                    .items()
+                }
+                for role in ("first", "then")
+            ]
+            return max(inner, key=lambda factors: math.prod(factors.values()))
+
     def __init__(self, config: Config) -> None:
         self.config = config
 
@@ -213,7 +227,8 @@ class Cascade:
         if curve.engines["main"] != models.small.identity:
             raise UserError(
                 f"the calibration map {curve} was fitted to the model {curve.models['main']} "
-                f"({curve.engines['main']}), not to the small model {models.small.name} ({models.small.identity})",
+                f"({shown_identity(curve.engines['main'])}), not to the small model {models.small.name} "
+                f"({shown_identity(models.small.identity)})",
                 hint="calibrate a run of the small model as the main one (reason eval -m SMALL, reason eval calibrate)",
             )
         # a parameter that the strategy did not have when the map was fitted was at its default

@@ -27,6 +27,7 @@ from ..core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Requ
 from ..core.run import Run
 from ..core.stability import Stability
 from ..core.types import Question, Solution
+from ..reasoning.limits import MAX_WEIGHT
 from ..reasoning.strategy import Models, Thinking
 from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_entropy
 from ..serving.model import Capabilities, Feature
@@ -97,6 +98,7 @@ class GlimpRouter:
             float | None,
             Field(
                 ge=0,
+                le=MAX_WEIGHT,
                 allow_inf_nan=False,
                 description="entropy in nats from which the large model writes the step; by default 1, which is of the "
                 "20 most likely tokens",

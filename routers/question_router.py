@@ -68,7 +68,9 @@ class QuestionRouter:
         ] = None
         threshold: Annotated[
             float | None,
-            Field(ge=0, description="probability from which a question goes to the large model, instead of a rate"),
+            Field(
+                ge=0, le=1e6, description="probability from which a question goes to the large model, instead of a rate"
+            ),
         ] = None
 
         @model_validator(mode="before")

@@ -32,6 +32,7 @@ from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Step, Stopped
 from ..reasoning.candidates import read_candidate
 from ..reasoning.continuations import ContinuationRequests
+from ..reasoning.limits import MAX_TOKENS
 from ..reasoning.prompts import answer_trigger, lines_instruction, question_prompt, steps_instruction
 from ..reasoning.segmentation import find_boundary, is_inside_block
 from ..reasoning.strategy import Models, Parameters
@@ -88,16 +89,26 @@ class StepwiseConfig(Parameters):
         float | None, Field(gt=0, le=1, description="nucleus mass of steps; by default the models' own")
     ] = None
     max_step_tokens: Annotated[
-        int, Field(ge=1, description="maximum tokens of one request; a longer step is continued by the same model")
+        int,
+        Field(
+            ge=1,
+            le=MAX_TOKENS,
+            description="maximum tokens of one request; a longer step is continued by the same model",
+        ),
     ] = 512
     thinking_tokens: Annotated[
-        int, Field(ge=1, description="maximum tokens of all steps together; --thinking-tokens takes precedence")
+        int,
+        Field(
+            ge=1, le=MAX_TOKENS, description="maximum tokens of all steps together; --thinking-tokens takes precedence"
+        ),
     ] = 8192
     answer: Annotated[
         Literal["large", "writer"],
         Field(description="model that answers: the large one, or the writer of the last step"),
     ] = "large"
-    answer_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the answer after thoughts")] = 2048
+    answer_tokens: Annotated[
+        int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the answer after thoughts")
+    ] = 2048
     granularity: Annotated[
         Literal["step", "problem"],
         Field(description="unit of routing; always the problem if a model cannot continue a given prefix"),

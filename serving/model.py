@@ -94,8 +94,13 @@ class Listener(Protocol):
     Called on the event loop that awaits `generate`, in order per sample. It must be fast and must not raise.
     """
 
-    def __call__(self, chunk: Chunk) -> None:
-        """Receive the next chunk of a sample; the last chunk has the completion."""
+    def __call__(self, chunk: Chunk) -> bool | None:
+        """Receive the next chunk of a sample; the last chunk has the completion.
+
+        Returns:
+            Whether a client has seen its text, which cannot be taken back: if the response breaks off, the sample is
+            continued exactly or fails, and is not generated again. None is no.
+        """
 
 
 @runtime_checkable

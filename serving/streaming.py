@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from ..core.errors import ReasonError
-from ..core.messages import Chunk, Completion, Request
+from ..core.messages import Chunk, Completion, Request, Usage
 from .model import Listener
 
 
@@ -19,7 +19,8 @@ class ChunkQueue:
         self._changed = asyncio.Event()
         self._closed = False
 
-    def put(self, chunk: Chunk) -> None:
+    def put(self, chunk: Chunk) -> bool:
+        """Add a chunk; true, since the consumer keeps the text that it has."""
         before = self._waiting.get(chunk.sample_index)
         if before is not None:
             chunk = chunk.model_copy(
@@ -29,10 +30,12 @@ class ChunkQueue:
                     "logprobs": before.logprobs + chunk.logprobs,
                     "tokens": before.tokens + chunk.tokens,
                     "thought": before.thought + chunk.thought,
+                    "lost": chunk.lost if before.lost is None else before.lost + (chunk.lost or Usage()),
                 }
             )
         self._waiting[chunk.sample_index] = chunk
         self._changed.set()
+        return True
 
     def close(self) -> None:
         """Mark the end of the stream."""

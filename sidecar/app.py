@@ -6,6 +6,7 @@ an invalid alias. Each operation in the OpenAPI schema carries its stability lab
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from importlib import import_module
@@ -23,12 +24,16 @@ from ..core.version import __version__
 from ..reasoning.strategy import STRATEGIES
 from ..serving.model_files.downloads import Progress
 from ..verify.verifier import VERIFIERS
+from .auth import is_loopback
 from .errors import install_error_handlers
+from .logs import log_event
 from .middleware import RequestGuard
 from .native.routes import health, lists, reasoning, runs
 from .openai import router as openai
 from .policy import apply_ceilings, offered_models
+from .retention import pruning
 from .run_manager import RunManager
+from .viewer.routes import root
 from .viewer.routes import router as pages
 
 
@@ -82,9 +87,12 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
         "/v1/reason": "beta",
         "/v1/responses": "beta",
         "/v1/responses/{response_id}": "beta",
+        "/v1/responses/{response_id}/cancel": "beta",
+        "/v1/responses/{response_id}/input_items": "beta",
         "/v1/runs": "beta",
         "/v1/runs/{run_id}": "beta",
         "/v1/runs/{run_id}/answer": "beta",
+        "/v1/runs/{run_id}/cancel": "beta",
         "/v1/runs/{run_id}/events": "beta",
         "/v1/runs/{run_id}/resume": "beta",
         "/v1/strategies": "beta",
@@ -133,6 +141,8 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Open the models and the store, adopt runs that other processes left, and drain at shutdown."""
+        if not serve.auth and not is_loopback(serve.host):
+            log_event("auth.off", logging.WARNING, host=serve.host, effect="everyone who reaches it may do everything")
         async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
             load_registries()
             validate_aliases(reasoner)
@@ -142,7 +152,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
             run_manager = RunManager(
                 reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,)
             )
-            async with run_manager:
+            async with pruning(store, serve), run_manager:
                 app.state.reasoner, app.state.run_manager = reasoner, run_manager
                 yield
 
@@ -158,6 +168,6 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     app.state.settings, app.state.serve = settings, serve
     install_error_handlers(app)
     gate.guard(app)
-    for router in (health, openai, reasoning, runs, lists, pages):
+    for router in (health, openai, reasoning, runs, lists, pages, root):
         app.include_router(router)
     return app

@@ -24,10 +24,11 @@ from ..core.messages import Frozen
 from ..core.settings import ServeSettings
 from ..core.store.protocol import ApiKey, KeyLimits
 from .api_keys import parse_key, verify_secret
+from .connections import HEALTH_PATHS, Connection
 from .errors import send_error
 
 Scope = Literal["ask", "read", "admin"]
-"""Scope of a key: "ask" starts, cancels and resumes runs, "read" reads them, "admin" does both for every tenant."""
+"""Scope of a key: "ask" starts, stops, resumes and deletes runs, "read" reads them, "admin" does both for all."""
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 
 
@@ -101,6 +102,7 @@ async def identify(scope: ASGIScope) -> Caller:
 
     Raises:
         AuthenticationError: Authentication is on and the request has no valid key.
+        TooManyConnections, ServerOverloaded: Too many connections are in use (see `Connection.authenticate`).
     """
     state = scope.setdefault("state", {})
     known = state.get("caller")
@@ -110,6 +112,9 @@ async def identify(scope: ASGIScope) -> Caller:
     caller = ANONYMOUS
     if app_state.serve.auth:
         caller = await app_state.gate.keyring.caller(header_of(scope, "authorization"))
+    connection = state.get("connection")
+    if isinstance(connection, Connection):
+        connection.authenticate(caller.key_id)
     caller = caller.model_copy(
         update={
             "request_id": state.get("request_id", ""),
@@ -223,9 +228,10 @@ class HeadersTooLarge(UserError):
 class AuthMiddleware:
     """Rejects unauthorised requests before their bodies are read.
 
-    With authentication on, requests with unsafe methods need a valid key; routes check the rest. With authentication
+    With authentication on, requests with unsafe methods need a valid key; routes check the rest. Requests without a key
+    are refused if their address has too many connections (see `ConnectionTable`). With authentication
     off, the server accepts any client, so web pages must not reach it through a user's browser: requests with a foreign
-    `Origin` are rejected, and on a loopback address also requests whose `Host` is a domain (DNS rebinding).
+    `Origin` are rejected, and on a loopback address also requests whose `Host` is another name (DNS rebinding).
 
     Args:
         app: The next ASGI application.
@@ -242,10 +248,13 @@ class AuthMiddleware:
                 _check_header_size(scope)
                 if not self._serve.auth:
                     self._refuse_foreign_pages(scope)
-                elif scope["method"] in _UNSAFE_METHODS:
+                is_health_check = scope["path"] in HEALTH_PATHS
+                if scope["method"] in _UNSAFE_METHODS or not (self._serve.auth or is_health_check):
                     await identify(scope)
+                elif not is_health_check:
+                    _check_room(scope)
             except ReasonError as e:
-                await send_error(e, scope, receive, send, close=scope["method"] in _UNSAFE_METHODS)
+                await send_error(e, scope, receive, send, close=True)
                 return
         await self._app(scope, receive, send)
 
@@ -258,7 +267,7 @@ class AuthMiddleware:
             )
         if is_loopback(self._serve.host) and not _is_same_host(host, self._serve.host):
             raise CrossOriginRequest(
-                "this server runs without authentication, so the Host header must be an address, not a domain",
+                "this server runs without authentication, so the Host header must be an address, not a name",
                 hint="use 127.0.0.1 or localhost, or turn authentication on",
             )
 
@@ -269,6 +278,13 @@ def _check_header_size(scope: ASGIScope) -> None:
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(f"the URL and the headers exceed {MAX_HEADER_BYTES} bytes", hint="send fewer headers")
+
+
+def _check_room(scope: ASGIScope) -> None:
+    """Check the limits of the connection, unless the request has a key, which its route may check."""
+    connection = scope.get("state", {}).get("connection")
+    if isinstance(connection, Connection) and header_of(scope, "authorization") is None:
+        connection.require_room()
 
 
 def is_loopback(host: str) -> bool:
@@ -282,12 +298,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_same_host(host: str, own: str) -> bool:
-    """Whether a `Host` header is the own host, an IP address or a name that is not a public domain."""
+    """Whether a `Host` header is absent, the own host, an IP address or a name that always means this machine.
+
+    Any other name, with a dot or without, may have been pointed to this machine (DNS rebinding).
+    """
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if name == own.lower() or "." not in name or name.endswith(".localhost"):
+    if not host or name == own.lower() or name == "localhost" or name.endswith(".localhost"):
         return True
     try:
         ipaddress.ip_address(name)

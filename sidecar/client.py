@@ -29,10 +29,18 @@ from ..core.errors import (
 )
 from ..core.events import EVENT_ADAPTER, Event, RunFailed, RunFinished
 from ..core.settings import user_error_of
-from ..core.store.protocol import RunStatus
 from ..core.types import Answer, Document
 from .error_objects import error_from, parse_error_object
-from .native.schemas import AskBody, Readiness, RegisteredKind, RegisteredKinds, RunDetail, RunPage, VerifyBody
+from .native.schemas import (
+    AskBody,
+    DeletedRun,
+    Readiness,
+    RegisteredKind,
+    RegisteredKinds,
+    RunDetail,
+    RunPage,
+    VerifyBody,
+)
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 KEY_VARIABLE = "REASON_API_KEY"
@@ -262,14 +270,9 @@ def _body(kind: type[ModelT], values: Mapping[str, Any]) -> ModelT:
         raise user_error_of(e, "field", kind.model_fields) from e
 
 
-def page_params(limit: int, before: str | None, status: str | None) -> Call:
+def list_call(limit: int, filters: Mapping[str, Any]) -> Call:
     """The request for a page of runs."""
-    params: dict[str, str | int] = {"limit": limit}
-    if before is not None:
-        params["before"] = before
-    if status is not None:
-        params["status"] = status
-    return Call("GET", "/v1/runs", params=params)
+    return Call("GET", "/v1/runs", params={"limit": limit, **{k: v for k, v in filters.items() if v is not None}})
 
 
 DocumentLike = Sequence[Document | Mapping[str, str]]
@@ -385,13 +388,33 @@ class AsyncSidecarClient:
         """
         return await self._get(Call("GET", run_path(run_id)), RunDetail)
 
-    async def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
-        """Return a page of runs, newest first; pass its `next` as `before` to get the next page."""
-        return await self._get(page_params(limit, before, status), RunPage)
+    async def list(self, limit: int = 20, **filters: Any) -> RunPage:
+        """Return a page of runs, newest first unless requested otherwise.
+
+        Args:
+            limit: Maximum number of runs, up to 100.
+            filters: The parameters of `GET /v1/runs`: `after` (the `last_id` of the previous page), `status`,
+                `strategy`, `model`, `search`, `tag` (`KEY:VALUE`), `sort` ("created", "cost", "tokens", "seconds") and
+                `order` ("asc", "desc").
+
+        Raises:
+            UnknownName: There is no run `after`.
+            ReasonError: A parameter is invalid.
+        """
+        return await self._get(list_call(limit, filters), RunPage)
 
     async def cancel(self, run_id: str) -> RunDetail:
         """Cancel a run and keep its partial result; no effect on a run that has ended."""
-        return await self._get(Call("DELETE", run_path(run_id)), RunDetail)
+        return await self._get(Call("POST", f"{run_path(run_id)}/cancel"), RunDetail)
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with its events and model calls.
+
+        Raises:
+            UnknownName: There is no run with this id.
+            RunConflict: The run is queued or running.
+        """
+        await self._get(Call("DELETE", run_path(run_id)), DeletedRun)
 
     async def conclude(self, run_id: str) -> RunDetail:
         """Ask a run for its answer now; no effect on a run that has ended.
@@ -550,11 +573,14 @@ class SidecarClient:
     def get(self, run_id: str) -> RunDetail:
         return self._get(Call("GET", run_path(run_id)), RunDetail)
 
-    def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
-        return self._get(page_params(limit, before, status), RunPage)
+    def list(self, limit: int = 20, **filters: Any) -> RunPage:
+        return self._get(list_call(limit, filters), RunPage)
 
     def cancel(self, run_id: str) -> RunDetail:
-        return self._get(Call("DELETE", run_path(run_id)), RunDetail)
+        return self._get(Call("POST", f"{run_path(run_id)}/cancel"), RunDetail)
+
+    def delete(self, run_id: str) -> None:
+        self._get(Call("DELETE", run_path(run_id)), DeletedRun)
 
     def conclude(self, run_id: str) -> RunDetail:
         return self._get(Call("POST", f"{run_path(run_id)}/answer"), RunDetail)

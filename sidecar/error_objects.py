@@ -1,16 +1,37 @@
-"""Converts errors to JSON error objects in OpenAI's format, and back; shared by server and client."""
+"""Errors as callers get them: JSON error objects in OpenAI's format, and back; shared by server and client.
+
+Texts of a model's side name addresses, may hold keys, and repeat what another system says; those of the run store and
+of files name paths. Callers get the error's class and an id instead; the log has the text under that id. `RunErrors`
+replaces such texts where a run meets them, so that no event, note, answer or record of the run has them; `public_error`
+does so for errors outside of calls to models.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..core.errors import BackendError, ReasonError, StoreError
-from ..core.events import Event, RunFailed
-from ..core.messages import parse_json
+from ..core.errors import (
+    BackendError,
+    BackendMisconfigured,
+    BackendTimeout,
+    BackendUnavailable,
+    ContextTooLong,
+    DataError,
+    InvalidResponse,
+    ModelNotFound,
+    RateLimited,
+    ReasonError,
+    StoreError,
+    UnknownName,
+)
+from ..core.events import Event, RunFailed, SampleFinished
+from ..core.messages import Failure, parse_json
 from ..core.types import Answer
+from .logs import log_event
 
 _TYPES = {
     400: "invalid_request_error",
@@ -26,15 +47,128 @@ _TYPES = {
     429: "rate_limit_error",
     499: "cancelled_error",
 }
+MAX_MESSAGE_CHARS = 2000
+MAX_PARAM_CHARS = 500
 INTERNAL = "something went wrong inside the server"
-"""The message for unexpected errors, whose own text is not shown to callers."""
+"""The message for unexpected errors."""
+_BACKEND_FAILED = "the model backend failed"
+_MODEL_MISSING = "the model backend does not serve the model"
+HIDDEN = {
+    ReasonError.code: INTERNAL,
+    StoreError.code: "the server's run store failed",
+    DataError.code: "a file of the server is missing or invalid",
+    BackendError.code: _BACKEND_FAILED,
+    BackendMisconfigured.code: "the model backend cannot be used; the server's operator must check its address and key",
+    BackendUnavailable.code: "the model backend is not available",
+    BackendTimeout.code: "the model backend did not respond in time",
+    RateLimited.code: "the rate limit of the model backend is reached",
+    ContextTooLong.code: "the request does not fit the model's context",
+    InvalidResponse.code: "the model backend gave an invalid response",
+}
+"""Codes of errors whose texts callers do not see, with what they see instead."""
 _ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("param", "kind", "name", "feature", "model"), str),
     **dict.fromkeys(("retry_after_s", "tokens", "limit", "used"), (int, float)),
 }
 """Attributes that errors may carry in addition to their message."""
-STORE_FAILED = "the server's run store failed"
-"""The message for errors of the run store, whose own text may name files, hosts and processes."""
+
+
+def public_error(error: ReasonError, *, run_id: str = "", request_id: str = "") -> ReasonError:
+    """The error as callers get it.
+
+    Args:
+        error: The error.
+        run_id: The run that it ended, if any.
+        request_id: The request that it ended, if there is no run. Without an id, nothing is logged.
+
+    Returns:
+        The error itself if its text may be shown, else one of the same class with the same attributes. A model that
+        its provider does not know becomes a `BackendError`: the caller requested one that the server offers.
+    """
+    # the `DataError` of a request without a run is about what the caller named
+    if not _is_hidden(error) or (isinstance(error, DataError) and not run_id):
+        return error
+    if run_id or request_id:
+        log_hidden_error(error.code, str(error), run_id=run_id or None, request_id=request_id or None)
+    return _replaced(error, f"run {run_id}" if run_id else f"request {request_id}" if request_id else "")
+
+
+def log_hidden_error(code: str, text: str, **ids: str | None) -> None:
+    """Log an error whose text callers do not see."""
+    log_event("error.hidden", logging.WARNING, **ids, code=code, error_text=text)
+
+
+class RunErrors:
+    """Hides the texts of a model's side from a run, and logs each of them once (see `core.run.ErrorFilter`)."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._logged: set[tuple[str, str]] = set()
+
+    def error(self, error: ReasonError, role: str) -> ReasonError:
+        """The error of a call as strategies get it."""
+        if isinstance(error, StoreError) or not _is_hidden(error):
+            return error
+        self._log(error.code, str(error), role)
+        return _replaced(error, f"run {self._run_id}")
+
+    def failure(self, failure: Failure, role: str) -> Failure:
+        """The failure of a sample as strategies, events and the store get it."""
+        message = _public_message(failure.code, failure.message, self._run_id)
+        if message == failure.message:
+            return failure
+        self._log(failure.code, failure.message, role)
+        return failure.model_copy(update={"message": message})
+
+    def _log(self, code: str, text: str, role: str) -> None:
+        if (code, text) not in self._logged:
+            self._logged.add((code, text))
+            log_hidden_error(code, text, run_id=self._run_id, role=role)
+
+
+def _is_hidden(error: ReasonError) -> bool:
+    if getattr(error, "is_public", False) or (type(error) is ReasonError and error.message.startswith(INTERNAL)):
+        return False
+    return _text_for(type(error)) is not None or _is_missing_model(error)
+
+
+def _text_for(kind: type[ReasonError]) -> str | None:
+    """What callers see of errors of a class; None if their own text."""
+    if kind is not ReasonError and not issubclass(kind, BackendError | BackendMisconfigured | StoreError | DataError):
+        return None
+    codes = (str(vars(one).get("code")) for one in kind.__mro__)
+    return next(HIDDEN[code] for code in codes if code in HIDDEN)
+
+
+def _is_missing_model(error: ReasonError) -> bool:
+    """Whether a model's provider does not know it; `ModelNotFound` is about what the caller named."""
+    return isinstance(error, UnknownName) and error.kind == "model" and not isinstance(error, ModelNotFound)
+
+
+def _replaced(error: ReasonError, name: str) -> ReasonError:
+    """The error with the text for callers."""
+    if _is_missing_model(error):
+        public: ReasonError = BackendError("")
+        text = _MODEL_MISSING
+    else:
+        public = type(error).__new__(type(error))
+        public.__dict__.update(error.__dict__)
+        text = _text_for(type(error)) or INTERNAL
+    if isinstance(error, ContextTooLong) and error.limit:
+        text += f": it needs {error.tokens} tokens of {error.limit}"
+    public.message, public.hint = f"{text} ({name})" if name else text, ""
+    public.args = (public.message,)
+    public.is_public = True  # type: ignore[attr-defined]
+    return public
+
+
+def _public_message(code: str, message: str, run_id: str = "") -> str:
+    """The message of a stored error or failure for callers; one that is for callers already stays."""
+    kind = _class_of(code)
+    text = None if kind is None else _text_for(kind)
+    if text is None or message.startswith((text, _MODEL_MISSING)):
+        return message
+    return f"{text} (run {run_id})" if run_id else text
 
 
 def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]:
@@ -47,9 +181,9 @@ def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]
     Returns:
         `message`, `type`, `param` and `code`, and `partial`, the best answer so far, if the error carries one.
     """
-    message = STORE_FAILED if isinstance(error, StoreError) else str(error)
+    error = public_error(error)
     error_object = make_error_object(
-        message, error.http_status, code=error.code, param=param or getattr(error, "param", None)
+        str(error), error.http_status, code=error.code, param=param or getattr(error, "param", None)
     )
     partial = getattr(error, "partial", None)
     if isinstance(partial, Answer):
@@ -60,22 +194,30 @@ def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]
 def make_error_object(
     message: str, status: int, *, code: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
-    """An error object for an HTTP status without an error class."""
+    """An error object for an HTTP status without an error class. Names and values of a request in it are cut."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"message": message, "type": kind, "param": param, "code": code}
+    param = None if param is None else _cut(param, MAX_PARAM_CHARS)
+    return {"message": _cut(message, MAX_MESSAGE_CHARS), "type": kind, "param": param, "code": code}
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
 
 
 def stored_error_object(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored error of a run for callers; messages of internal and store errors are replaced."""
-    hidden = {ReasonError.code: INTERNAL, StoreError.code: STORE_FAILED}.get(str(stored.get("code")))
-    return dict(stored) if hidden is None else {**stored, "message": hidden}
+    """The stored error of a run for callers."""
+    return {**stored, "message": _public_message(str(stored.get("code")), str(stored.get("message")))}
 
 
 def event_json(event: Event) -> Event:
-    """An event for callers; a `RunFailed` event gets the message of `stored_error_object`."""
-    if not isinstance(event, RunFailed):
-        return event
-    return event.model_copy(update=stored_error_object({"code": event.code, "message": event.message}))
+    """An event for callers, without the texts of `HIDDEN` errors, which runs of the command line have in the store."""
+    if isinstance(event, RunFailed):
+        return event.model_copy(update={"message": _public_message(event.code, event.message, event.run_id)})
+    if isinstance(event, SampleFinished) and (failure := event.completion.failure) is not None:
+        message = _public_message(failure.code, failure.message, event.run_id)
+        completion = event.completion.model_copy(update={"failure": Failure(code=failure.code, message=message)})
+        return event.model_copy(update={"completion": completion})
+    return event
 
 
 def parse_error_object(content: bytes | str) -> Mapping[str, Any] | None:
@@ -101,7 +243,7 @@ def error_from(error_object: Mapping[str, Any], status: int = 500, partial: Answ
         partial: The best answer so far; None uses the object's `partial`.
     """
     code, message = str(error_object.get("code") or ""), str(error_object.get("message") or "the server gave no reason")
-    kind = next((k for k in _tree(ReasonError) if "code" in vars(k) and k.code == code), None)
+    kind = _class_of(code)
     if kind is None:
         kind = BackendError if status in (502, 503, 504) else ReasonError
     error = kind.__new__(kind)  # constructors differ, and only the message is known here
@@ -119,6 +261,10 @@ def _partial(error_object: Any) -> Answer | None:
         return None if error_object is None else Answer.model_validate(error_object)
     except ValidationError:  # an answer of another version
         return None
+
+
+def _class_of(code: str) -> type[ReasonError] | None:
+    return next((kind for kind in _tree(ReasonError) if vars(kind).get("code") == code), None)
 
 
 def _tree(root: type[ReasonError]) -> Iterator[type[ReasonError]]:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from ..core.errors import ReasonError, StoreError
-from .error_objects import error_object, make_error_object
+from .error_objects import error_object, make_error_object, public_error
 from .logs import log_fault
 
 RETRY_AFTER_S = 1
@@ -44,8 +44,9 @@ async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: S
 
     With `close`, the connection is closed after the response, so that the rest of the body need not be read.
     """
-    scope.setdefault("state", {})["error_code"] = error.code  # for the log and the metrics
-    response = error_response(error)
+    state = scope.setdefault("state", {})
+    state["error_code"] = error.code  # for the log and the metrics
+    response = error_response(public_error(error, request_id=state.get("request_id", "")))
     if close:
         response.headers["Connection"] = "close"
     await response(scope, receive, send)
@@ -54,9 +55,10 @@ async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: S
 async def _reason_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ReasonError)
     request.state.error_code = error.code  # for the log and the metrics
+    request_id = getattr(request.state, "request_id", "")
     if isinstance(error, StoreError):
-        log_fault("store.failed", error, request_id=getattr(request.state, "request_id", None))
-    return error_response(error)
+        log_fault("store.failed", error, request_id=request_id or None)
+    return error_response(public_error(error, request_id=request_id))
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

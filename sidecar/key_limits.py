@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from ..core.budget import Budget
-from ..core.errors import KeyLimitExceeded
+from ..core.concurrency import shielded
+from ..core.errors import KeyLimitExceeded, StoreError
 from ..core.events import BudgetCharged, Event
-from ..core.store.protocol import Spending
+from ..core.store.protocol import KeyLimits, Spending
 from .auth import Caller
+from .logs import log_fault
+
+K = TypeVar("K")
 
 DAY_S = 86_400
 BUSY_RETRY_S = 1.0
 
 
 class SpendingStore(Protocol):
-    """The part of the run store that `KeyLimiter` uses."""
+    """The part of the run store that `KeyLimiter` uses; see `RunStore`."""
 
     async def get_spending(self, tenant: str, since: float) -> Spending:
-        """Tokens and dollars that a tenant has spent on the UTC day of `since` (seconds since the epoch)."""
+        """What a tenant has spent on the UTC day of `since` (seconds since the epoch), and what its runs reserve."""
+
+    async def reserve_spending(
+        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float, *, held: Spending
+    ) -> tuple[Budget | None, Spending]:
+        """Reserve a budget; returns None instead of it if nothing is left, and what was spent and reserved before."""
+
+    async def release_spending(self, name: str) -> None:
+        """Give back a reservation."""
 
 
 @dataclass
@@ -45,7 +59,7 @@ class RateLimitState:
 
 
 class SpendingReservation:
-    """The share of a tenant's daily limits that a run in flight reserves; an event sink of that run.
+    """What a run in flight reserves of its tenant's daily limits; an event sink of that run.
 
     Attributes:
         budget: The run's budget, capped by what is left of the daily limits.
@@ -53,10 +67,10 @@ class SpendingReservation:
         usd: Reserved US dollars.
     """
 
-    def __init__(self, budget: Budget, tokens: int | None, usd: float | None) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        # a run with limits reserves them in full; a run without limits reserves what it has spent so far
-        self.tokens, self.usd = tokens or 0, usd or 0.0
+        # without a limit, what the run has spent so far
+        self.tokens, self.usd = budget.tokens or 0, budget.usd or 0.0
 
     def __call__(self, event: Event) -> None:
         """Update the reservation with the run's spending."""
@@ -69,10 +83,12 @@ class KeyLimiter:
     """Counts requests, concurrent runs and spending against the limits of keys.
 
     Requests and concurrent runs are counted per process: with n server processes a key gets up to n times its limits.
-    Daily spending comes from the store and covers all processes, except for reservations of runs in other processes.
+    Daily spending and its reservations are the store's: a run of a key with daily limits reserves its complete budget
+    when it is admitted, and returns what is left at its end. Runs of keys without daily limits count for the other
+    keys of their tenant only in their own process, until they have ended.
 
     Args:
-        store: Provides the spending of tenants.
+        store: Spending and reservations of tenants.
         now: Wall clock in seconds since the epoch.
     """
 
@@ -80,7 +96,16 @@ class KeyLimiter:
         self._store, self._now = store, now
         self._requests = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._running: Counter[str] = Counter()
+        self._admitted_runs: Counter[tuple[str, str]] = Counter()
+        """Runs in flight, by key and request."""
+        self._attempts: Counter[tuple[str, str]] = Counter()
+        """Runs that are being admitted, likewise."""
+        self._end = asyncio.Event()
+        """Set when the next run ends."""
         self._holdings: dict[str, list[SpendingReservation]] = {}
+        """Runs of keys without daily limits, by tenant."""
+        self._unreleased: set[str] = set()
+        """Reservations that the store could not release yet."""
 
     async def count(self, caller: Caller) -> RateLimitState:
         """Count a request and return the state of the key's rate limits."""
@@ -99,13 +124,18 @@ class KeyLimiter:
                     hint="send requests at a lower rate",
                 )
         if limits.tokens_per_day is not None:
-            left = limits.tokens_per_day - await self._tokens(caller.tenant)
+            spent = await self._store.get_spending(caller.tenant, self._now())
+            reserved = spent.reserved_tokens + self._held(caller.tenant).reserved_tokens
+            left = limits.tokens_per_day - spent.tokens - reserved
             standing.headers |= _headers("tokens", limits.tokens_per_day, max(0, left), self._rest_of_day())
         return standing
 
     @asynccontextmanager
     async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
         """Reserve a run's spending while it is in flight.
+
+        Of the runs of one request (`n` answers), those after the first wait for what the key has not left now, so that
+        the request is not answered in part.
 
         Args:
             caller: The caller that starts the run.
@@ -114,7 +144,37 @@ class KeyLimiter:
         Raises:
             KeyLimitExceeded: The key has reached its limit of concurrent runs, or of tokens or dollars per day.
         """
-        limits, tenant = caller.limits, caller.tenant
+        request = (caller.key_id, caller.request_id)
+        is_further = False
+        async with AsyncExitStack() as stack:
+            while True:
+                end = self._end
+                self._attempts[request] += 1
+                try:
+                    reservation = await stack.enter_async_context(self._admitted(caller, budget))
+                    break
+                except KeyLimitExceeded as e:
+                    is_further = is_further or self._admitted_runs[request] > 0
+                    waits = caller.request_id != "" and (is_further or self._attempts[request] > 1)
+                    if not waits or e.retry_after_s > BUSY_RETRY_S:
+                        raise
+                finally:
+                    _decrement(self._attempts, request)
+                with suppress(TimeoutError):  # what another process reserves ends unseen
+                    async with asyncio.timeout(BUSY_RETRY_S):
+                        await end.wait()
+            self._admitted_runs[request] += 1
+            try:
+                yield reservation
+            finally:
+                _decrement(self._admitted_runs, request)
+                await stack.aclose()
+                self._end.set()
+                self._end = asyncio.Event()
+
+    @asynccontextmanager
+    async def _admitted(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
+        limits = caller.limits
         if limits.concurrency is not None and self._running[caller.key_id] >= limits.concurrency:
             raise KeyLimitExceeded(
                 f"{limits.concurrency} runs of the key are in flight",
@@ -122,54 +182,89 @@ class KeyLimiter:
                 hint="wait until a run ends",
             )
         self._running[caller.key_id] += 1
+        is_limited = limits.tokens_per_day is not None or limits.usd_per_day is not None
+        holding = self._held_in_store(caller, budget) if is_limited else self._held_here(caller, budget)
         try:
-            holding = await self._within_day(caller, budget)
-            self._holdings.setdefault(tenant, []).append(holding)  # no await since its computation
-            try:
-                yield holding
-            finally:
-                self._holdings[tenant].remove(holding)
-                if not self._holdings[tenant]:
-                    del self._holdings[tenant]
+            async with holding as reservation:
+                yield reservation
         finally:
-            self._running[caller.key_id] -= 1
-            if not self._running[caller.key_id]:
-                del self._running[caller.key_id]
+            _decrement(self._running, caller.key_id)
 
-    async def _within_day(self, caller: Caller, budget: Budget) -> SpendingReservation:
-        """The budget, capped by what is left of the tenant's daily limits."""
-        limits, tenant = caller.limits, caller.tenant
-        tokens, usd = budget.tokens, budget.usd
-        if limits.tokens_per_day is None and limits.usd_per_day is None:
-            return SpendingReservation(budget, tokens, usd)
-        spent = await self._store.get_spending(tenant, self._now())
-        under_way = self._holdings.get(tenant, [])
-        if limits.tokens_per_day is not None:
-            left = limits.tokens_per_day - spent.tokens - sum(one.tokens for one in under_way)
-            if left < 1:
-                raise self._day_is_spent(f"{limits.tokens_per_day} tokens")
-            tokens = left if tokens is None else min(tokens, left)
-        if limits.usd_per_day is not None:
-            left_usd = limits.usd_per_day - spent.usd - math.fsum(one.usd for one in under_way)
-            if left_usd <= 0:
-                raise self._day_is_spent(f"{limits.usd_per_day:g} USD")
-            usd = left_usd if usd is None else min(usd, left_usd)
-        bounded = budget.model_copy(update={"tokens": tokens, "usd": usd})
-        return SpendingReservation(bounded, budget.tokens and tokens, budget.usd and usd)
+    @asynccontextmanager
+    async def _held_in_store(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
+        name, tenant = secrets.token_hex(8), caller.tenant
+        is_reserved = True  # also if this task is cancelled before it knows
+        try:
+            reserved, before = await self._store.reserve_spending(
+                name, tenant, budget, caller.limits, self._now(), held=self._held(tenant)
+            )
+            if reserved is None:
+                is_reserved = False
+                raise self._exhausted(caller.limits, before)
+            yield SpendingReservation(reserved)
+        finally:
+            if is_reserved:
+                self._unreleased.add(name)
+                await shielded(self._release())
 
-    async def _tokens(self, tenant: str) -> int:
-        spent = await self._store.get_spending(tenant, self._now())
-        return spent.tokens + sum(one.tokens for one in self._holdings.get(tenant, []))
+    @asynccontextmanager
+    async def _held_here(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
+        reservation = SpendingReservation(budget)
+        self._holdings.setdefault(caller.tenant, []).append(reservation)
+        try:
+            yield reservation
+        finally:
+            self._holdings[caller.tenant].remove(reservation)
+            if not self._holdings[caller.tenant]:
+                del self._holdings[caller.tenant]
 
-    def _day_is_spent(self, what: str) -> KeyLimitExceeded:
+    async def _release(self) -> None:
+        """Release what is no longer used; what the store cannot release now is released with the next one."""
+        for name in list(self._unreleased):
+            try:
+                await self._store.release_spending(name)
+            except StoreError as e:
+                log_fault("spending.not_released", e)
+                return
+            self._unreleased.discard(name)
+
+    def _held(self, tenant: str) -> Spending:
+        """What the runs of keys without daily limits reserve."""
+        holdings = self._holdings.get(tenant, ())
+        return Spending(
+            reserved_tokens=sum(one.tokens for one in holdings), reserved_usd=math.fsum(one.usd for one in holdings)
+        )
+
+    def _exhausted(self, limits: KeyLimits, spending: Spending) -> KeyLimitExceeded:
+        """The error for a run for which nothing is left; it may be tried again soon if runs in flight reserve it."""
+        tokens, usd = limits.tokens_per_day, limits.usd_per_day
+        texts: list[str] = []
+        for limit, spent, reserved, text in (
+            (tokens, spending.tokens, spending.reserved_tokens, f"{tokens} tokens"),
+            (usd, spending.usd, spending.reserved_usd, f"{usd or 0:g} USD"),
+        ):
+            if limit is not None and spent >= limit:
+                return KeyLimitExceeded(
+                    f"the key's limit of {text} per day is spent",
+                    retry_after_s=max(1.0, self._rest_of_day()),
+                    hint="the next day begins at 00:00 UTC",
+                )
+            if limit is not None and spent + reserved >= limit:
+                texts.append(text)
         return KeyLimitExceeded(
-            f"the key's limit of {what} per day is spent or reserved by runs in flight",
-            retry_after_s=max(1.0, self._rest_of_day()),
-            hint="the next day begins at 00:00 UTC",
+            f"the key's limit of {' and of '.join(texts)} per day is reserved by runs in flight",
+            retry_after_s=BUSY_RETRY_S,
+            hint="wait until a run ends, and give runs a budget: one without reserves the server's maximum",
         )
 
     def _rest_of_day(self) -> float:
         return DAY_S - self._now() % DAY_S
+
+
+def _decrement(counter: Counter[K], key: K) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def _headers(kind: str, limit: int, remaining: int, reset_s: float) -> dict[str, str]:

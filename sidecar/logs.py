@@ -43,11 +43,12 @@ class JsonFormatter(logging.Formatter):
 
     Args:
         content: Whether to include messages of libraries and errors; credentials are redacted in any case.
+        errors: Whether to include the texts of errors that callers do not see.
     """
 
-    def __init__(self, *, content: bool = False) -> None:
+    def __init__(self, *, content: bool = False, errors: bool = True) -> None:
         super().__init__()
-        self._content = content
+        self._content, self._errors = content, errors
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line of JSON."""
@@ -57,6 +58,10 @@ class JsonFormatter(logging.Formatter):
         if isinstance(fields, Mapping):
             told["event"] = str(record.msg)
             told |= fields
+            if "error_text" in told:
+                told["error_text"] = str(told["error_text"])[:_MAX_CHARS]
+                if not self._errors:
+                    del told["error_text"]
         else:
             told |= self._foreign(record)
         if record.exc_info and record.exc_info[0] is not None:
@@ -108,16 +113,19 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def configure_logging(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+def configure_logging(
+    *, content: bool = False, errors: bool = True, level: int = logging.INFO, stream: TextIO | None = None
+) -> None:
     """Format all records of this process with `JsonFormatter`, and redact those of noisy libraries.
 
     Args:
         content: Whether logs may contain text of users, models and libraries.
+        errors: Whether logs have the texts of errors that callers do not see.
         level: Minimum level of the server's own records; other libraries log from WARNING on.
         stream: Output stream; None writes to standard error.
     """
     handler = StderrHandler() if stream is None else logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter(content=content))
+    handler.setFormatter(JsonFormatter(content=content, errors=errors))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))

@@ -37,6 +37,7 @@ from ..core.events import (
     VerificationFinished,
 )
 from ..core.types import Stopped, Verdict
+from .connections import ServerOverloaded, TooManyConnections
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -47,7 +48,16 @@ _OUTCOMES = frozenset(get_args(Stopped))
 _VERDICTS = frozenset(get_args(Verdict))
 _KINDS = frozenset(get_args(LimitKind))
 _REFUSALS = frozenset(
-    kind.code for kind in (AuthenticationError, KeyLimitExceeded, PermissionDenied, ServerBusy, ShuttingDown)
+    kind.code
+    for kind in (
+        AuthenticationError,
+        KeyLimitExceeded,
+        PermissionDenied,
+        ServerBusy,
+        ServerOverloaded,
+        ShuttingDown,
+        TooManyConnections,
+    )
 ) | {
     "too_large",
     "too_slow",

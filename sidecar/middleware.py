@@ -37,19 +37,23 @@ from .errors import send_error
 from .key_limits import KeyLimiter, SpendingStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
+from .otel_metrics import GenAiMetrics, close_metrics, open_metrics
 from .tracing import RunSpans, close_tracing, open_tracing
 
 MAX_DEPTH = 100
 """Maximum nesting depth of JSON arrays and objects."""
+MAX_VALUES = 100_000
+"""Maximum number of JSON values in a body. 4 MiB hold two million, whose validation takes seconds; 10,000 messages or
+1,024 tools are fewer than 50,000."""
 BODY_TIMEOUT_S = 30.0
 """Maximum time to receive a request body, in seconds."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(b for b in range(256) if b not in b"[]{}")
-_SUSPICIOUS = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|(?<![0-9])[0-9]{300}|[eE]\+?[0-9]{3}")
-"""Matches possible lone surrogates and non-finite numbers; only bodies with a match are parsed twice. The lookbehind
-keeps long runs of digits from being scanned again from each digit."""
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_CHUNK = 1 << 16
 
 
 class BodyTooLarge(UserError):
@@ -135,8 +139,8 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
     """Reject bodies that JSON parsers handle badly; other syntax errors are left to the parser. Empty bodies pass.
 
     Raises:
-        UserError: The body is not UTF-8, is nested deeper than `max_depth`, or has non-finite numbers or lone
-            surrogates.
+        UserError: The body is not UTF-8, has more than `MAX_VALUES` values, is nested deeper than `max_depth`, or has
+            non-finite numbers or lone surrogates.
     """
     if not body:
         return
@@ -146,9 +150,15 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
         raise UserError(f"the body is not UTF-8: byte {e.start} is invalid", hint="send JSON in UTF-8") from None
     if "\0" in text:  # UTF-16 or UTF-32; JSON escapes the character as \u0000
         raise UserError("the body has a NUL byte", hint="send JSON in UTF-8")
-    if is_too_deep(body, max_depth):
+    too_many = BodyTooLarge(f"the body has more than {MAX_VALUES:,} JSON values", hint="send fewer")
+    if body.count(b'"') - body.count(b'\\"') > 4 * MAX_VALUES:  # a value has two strings at most, one is its key
+        raise too_many
+    outside = _STRINGS.sub(b"", body) if _separators(body) > max_depth else b""
+    if is_too_deep(outside, max_depth):
         raise UserError(f"the body is nested deeper than {max_depth} levels", hint="send a flatter body")
-    if _SUSPICIOUS.search(body) is None:
+    if _separators(outside) > MAX_VALUES:
+        raise too_many
+    if not is_suspicious(body):
         return
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
@@ -162,6 +172,19 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
         return
 
 
+def _separators(body: bytes) -> int:
+    """Commas and opening brackets: outside strings, one of them is before each value but the first."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
+def is_suspicious(body: bytes) -> bool:
+    """Whether a body may have lone surrogates or numbers that no float holds; only such bodies are parsed twice."""
+    if b"NaN" in body or b"Infinity" in body or _LONE_SURROGATE.search(body):
+        return True
+    zeros = body.translate(_AS_ZEROS, b"+")
+    return b"e000" in zeros or b"0" * 300 in zeros
+
+
 def is_too_deep(body: bytes, depth: int) -> bool:
     """Whether brackets outside strings are nested deeper than `depth`, counting unclosed ones.
 
@@ -170,11 +193,15 @@ def is_too_deep(body: bytes, depth: int) -> bool:
     if body.count(b"[") + body.count(b"{") <= depth:
         return False
     brackets = _STRINGS.sub(b"", body).translate(_BRACKETS, _NOT_BRACKETS)
-    if not brackets:
-        return False
-    level = np.cumsum(np.where(np.frombuffer(brackets, np.uint8) == ord("["), 1, -1), dtype=np.int64)
-    outside = np.minimum(np.minimum.accumulate(level), 0)  # unmatched closing brackets do not reduce later depth
-    return bool((level - outside).max() > depth)
+    level = lowest = 0
+    for start in range(0, len(brackets), _CHUNK):
+        piece = np.frombuffer(brackets[start : start + _CHUNK], np.uint8)
+        levels = level + np.cumsum(np.where(piece == ord("["), 1, -1), dtype=np.int64)
+        outside = np.minimum(np.minimum.accumulate(levels), lowest)  # unmatched closing ones do not reduce later depth
+        if (levels - outside).max() > depth:
+            return True
+        level, lowest = int(levels[-1]), int(outside[-1])
+    return False
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -225,8 +252,8 @@ _DOCS_CSP = (
 class AccessLogMiddleware:
     """The outermost middleware: adds a request id and security headers, and logs and counts each request.
 
-    It sets `request_id` in the request's `state`, and reads `caller`, `run_id`, `rate_headers` and `error_code`, which
-    inner layers set.
+    It sets `request_id` in the request's `state`, and reads `caller`, `run_id`, `is_replayed`, `rate_headers` and
+    `error_code`, which inner layers set.
 
     Args:
         app: The next ASGI application.
@@ -254,7 +281,8 @@ class AccessLogMiddleware:
             nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, name, state.get("rate_headers") or {})
+                replayed = {"idempotent-replayed": "true"} if state.get("is_replayed") else {}
+                _add_headers(message, name, {**(state.get("rate_headers") or {}), **replayed})
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 is_complete = True
             await send(message)
@@ -322,10 +350,11 @@ def _add_headers(message: Message, name: str, rate: Mapping[str, str]) -> None:
 
 
 _METHODS = ("GET", "POST", "DELETE")
-_SCHEMA_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "traceparent")
 _TOLD = (
     "X-Request-Id",
     "Retry-After",
+    "Location",
+    "Idempotent-Replayed",
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 )
 
@@ -347,10 +376,10 @@ class RequestGuard:
 
     Args:
         serve: Server settings.
-        environ: Environment variables that configure the span exporter; None uses `os.environ`.
+        environ: Environment variables that configure OpenTelemetry's exporters; None uses `os.environ`.
 
     Raises:
-        UserError: The environment names a span exporter that is not installed.
+        UserError: The environment names an exporter that is not installed.
     """
 
     keyring: KeyVerifier
@@ -359,7 +388,9 @@ class RequestGuard:
     def __init__(self, serve: ServeSettings, environ: Mapping[str, str] | None = None) -> None:
         self._serve = serve
         self.metrics = Metrics(frozenset(STRATEGIES.names()))
-        self._tracing = open_tracing(os.environ if environ is None else environ)
+        environ = os.environ if environ is None else environ
+        self._tracing, self._metering = open_tracing(environ), open_metrics(environ)
+        self._genai = None if self._metering is None else GenAiMetrics(self._metering.get_meter("reason"))
         self._tracer = None if self._tracing is None else self._tracing.get_tracer("reason")
         self._traced: set[RunSpans] = set()
 
@@ -397,6 +428,9 @@ class RequestGuard:
                 )
             )
 
+        if self._genai is not None:
+            sinks.append(self._genai.run_sink(strategy))
+
         def all_of_them(event: Event) -> None:
             if isinstance(event, TextDelta):
                 return  # no sink uses text deltas, and there is one for each token
@@ -412,6 +446,8 @@ class RequestGuard:
             run.close()
         if self._tracing is not None:
             await close_tracing(self._tracing)
+        if self._metering is not None:
+            await close_metrics(self._metering)
 
     def guard(self, app: FastAPI) -> None:
         """Install the middleware and the route `/metrics`; call it before the app starts.
@@ -428,7 +464,7 @@ class RequestGuard:
                 CORSMiddleware,
                 allow_origins=serve.cors_origins,
                 allow_methods=_METHODS,
-                allow_headers=_SCHEMA_HEADERS,
+                allow_headers=("*",),  # clients send their own, as the OpenAI SDK does; cookies are never allowed
                 expose_headers=_TOLD,
             )
         app.add_middleware(AccessLogMiddleware, on_request=self.metrics.observe_request)

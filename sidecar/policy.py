@@ -6,10 +6,14 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from ..agents.planner import GIVEN
 from ..core.budget import Budget
 from ..core.errors import ModelNotFound, UserError
 from ..core.registry import nearest
+from ..core.run import RunConfig
 from ..core.settings import ServeSettings, Settings
+from ..reasoning.limits import require_samples_within
+from ..reasoning.strategy import STRATEGIES
 
 
 def offered_models(settings: Settings) -> tuple[str, ...]:
@@ -44,6 +48,30 @@ def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budge
         for name, limit in one.model_dump(exclude_none=True).items():
             limits[name] = min(limit, limits.get(name, limit))
     return Budget.model_validate(limits)
+
+
+def check_samples(config: RunConfig, serve: ServeSettings, *, runs: int = 1, param: str = "parameters") -> None:
+    """Reject a request whose runs may take more samples together than the server allows.
+
+    Args:
+        config: Configuration of each run, with complete parameters.
+        serve: Settings with the ceiling `max_samples`.
+        runs: Number of runs of the request (`n` of a chat request).
+        param: Name of the request field with the strategy's parameters, used in the error.
+
+    Raises:
+        UserError: The product of the parameters exceeds the ceiling; names values, product and ceiling.
+    """
+    factors = (
+        {} if config.strategy == GIVEN else STRATEGIES.load(config.strategy).Config.sample_factors(config.parameters)
+    )
+    if runs > 1:
+        factors = {"answers": runs, **factors}
+    try:
+        require_samples_within(config.strategy, factors, serve.max_samples, "ask the operator to raise max_samples")
+    except UserError as e:
+        name = "n" if e.param == "answers" else f"{param}.{e.param}"
+        raise UserError(e.message, hint=e.hint, param=name) from None
 
 
 OPERATOR_PARAMETERS: dict[str, frozenset[str]] = {

@@ -34,7 +34,7 @@ from ..core.store.protocol import RunStatus, RunStore
 from ..core.types import Answer, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller
-from .error_objects import INTERNAL
+from .error_objects import INTERNAL, public_error
 from .logs import log_fault
 from .runs import LiveRun, StoredRun
 
@@ -344,7 +344,7 @@ class RunLifecycle:
         only = _ACTIVE if reason == "adopted" else _RESUMABLE
 
         async def take() -> None:
-            await self._store.claim_run(live.id, allowed=only)
+            await self._store.claim_run(live.id, allowed=only, adopting=reason == "adopted")
             live.is_owned = True
 
         try:
@@ -400,6 +400,6 @@ def _public_error(error: Exception, run_id: str) -> ReasonError:
     if isinstance(error, ReasonError):
         if isinstance(error, StoreError):
             log_fault("run.store_failed", error, run=run_id)
-        return error
+        return public_error(error, run_id=run_id)
     log_fault("run.fault", error, run=run_id)
-    return ReasonError(INTERNAL)
+    return ReasonError(f"{INTERNAL} (run {run_id})")

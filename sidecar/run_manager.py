@@ -18,23 +18,29 @@ from ..core.errors import (
     DuplicateRequest,
     ReasonError,
     RunConflict,
+    RunQuarantined,
     ServerBusy,
     ShuttingDown,
     UserError,
 )
+from ..core.events import RunFailed
 from ..core.run import RunConfig, new_run_id, read_config
 from ..core.settings import ServeSettings
 from ..core.store.protocol import RunRecord, RunStore
 from .admission import AdmissionQueue
 from .auth import Caller
 from .error_objects import error_from
-from .logs import log_fault
+from .logs import log_event, log_fault
 from .native.schemas import is_active
 from .run_lifecycle import Observer, ResumeReason, RunLifecycle, SpendingLimits
 from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun
 
 ADOPT_INTERVAL_S = 2.0
 """Interval between searches for runs without a living owner, in seconds."""
+MAX_ADOPTIONS = 3
+"""How many processes may adopt a run one after another and die with it before it is quarantined."""
+PROBE_INTERVAL_S = 1.0
+"""Interval between writes that check the store for health checks, in seconds."""
 CANCEL_GRACE_S = 10.0
 """Time that a stopped run gets to save its partial results, in seconds."""
 
@@ -44,7 +50,8 @@ class RunManager:
 
     A run waits for an admission slot (`AdmissionQueue`) and is then executed by the reasoner; it is in the store from
     its acceptance. If this process ends before a background run does, another process continues the run: `adopt`
-    claims the background runs of processes that were killed or drained.
+    claims the background runs of processes that were killed or drained. A run that kills every process that adopts it
+    is quarantined: it ends as failed, with the error `RunQuarantined`.
 
     Args:
         reasoner: The reasoner that executes the runs.
@@ -72,6 +79,8 @@ class RunManager:
         self._stack = AsyncExitStack()
         self._stop_now = asyncio.Event()
         self._probe: asyncio.Task[bool] | None = None
+        self._probed_at = 0.0
+        self._last_chance = ""
         self.draining = False
 
     async def __aenter__(self) -> RunManager:
@@ -192,6 +201,19 @@ class RunManager:
                     await live.wait_ended()
         return await self.record(run_id, caller)
 
+    async def delete(self, run_id: str, caller: Caller) -> None:
+        """Delete a run that has ended, with its calls and events; its spending stays recorded.
+
+        Raises:
+            UnknownName: There is no such run.
+            RunConflict: It has not ended.
+        """
+        await self.record(run_id, caller)
+        await self.store.delete_run(run_id, only_ended=True)
+        live = self._live.get(run_id)
+        if live is not None and live.ended:  # readers no longer find it, although its task is not done yet
+            del self._live[run_id]
+
     async def conclude(self, run_id: str, caller: Caller) -> RunRecord:
         """End a run of this or another process with an answer from what it has; no effect on a run that has ended.
 
@@ -236,12 +258,14 @@ class RunManager:
         return live
 
     async def reaches_store(self, within_s: float) -> bool:
-        """Whether the store responds within a number of seconds.
+        """Whether the store can be written, within a number of seconds.
 
-        Concurrent calls share one probe, so that health checks do not pile up on an unreachable store.
+        Calls within `PROBE_INTERVAL_S` share one probe: health checks neither pile up on a store that does not respond
+        nor load one that does.
         """
         probe = self._probe
-        if probe is None or probe.done():
+        is_fresh = asyncio.get_running_loop().time() - self._probed_at < PROBE_INTERVAL_S
+        if probe is None or (probe.done() and not is_fresh):
             probe = self._probe = self._tasks.create_task(self._ask_store())
         done, _ = await asyncio.wait((probe,), timeout=within_s)
         return bool(done) and not probe.cancelled() and probe.result()
@@ -249,7 +273,11 @@ class RunManager:
     # -- requests of the process itself
 
     async def adopt(self) -> int:
-        """Claim background runs without a living owner, up to the number of free admission slots; returns how many."""
+        """Claim background runs without a living owner, up to the number of free admission slots; returns how many.
+
+        A run that `MAX_ADOPTIONS` processes have died with is quarantined. One that has a last chance is adopted only
+        while this process has no other such run: of several that died with one process, only one may be the cause.
+        """
         room = self._serve.max_runs - self._admission.in_flight - self._admission.waiting
         if self.draining or room <= 0:
             return 0
@@ -260,10 +288,18 @@ class RunManager:
             if record.cancel_requested:  # its owner died before it cancelled the run; without an owner, the store does
                 await self.store.request_cancel(record.id)
                 continue
+            if record.owner is not None:
+                if record.adoptions >= MAX_ADOPTIONS:
+                    await self._fail(record.id, RunQuarantined(record.id, record.adoptions))
+                    continue
+                if record.adoptions == MAX_ADOPTIONS - 1:
+                    if self._last_chance in self._live:
+                        continue
+                    self._last_chance = record.id
             try:
                 self._resumed(record, "adopted")
             except DataError as e:  # no process can resume it, and it would block the runs after it
-                await self._fail_unreadable(record.id, e)
+                await self._fail(record.id, e)
             else:
                 adopted += 1
         return adopted
@@ -340,20 +376,29 @@ class RunManager:
             await live.accepted()
         return AttachedRun(live)
 
-    async def _fail_unreadable(self, run_id: str, error: DataError) -> None:
-        """Mark a run whose record cannot be read as failed."""
+    async def _fail(self, run_id: str, error: ReasonError) -> None:
+        """Mark a run that no process can continue as failed."""
         try:
-            await self.store.claim_run(run_id, allowed=("queued", "running"))
+            await self.store.claim_run(run_id, allowed=("queued", "running"), adopting=True)
         except UserError:  # another process was faster
             return
-        error_object: dict[str, JsonValue] = {"code": error.code, "message": error.message}
-        await self.store.end_run(run_id, "failed", None, error_object)
+        log_event("run.given_up", run=run_id, code=error.code)
+        event = RunFailed(number=await self._next_number(run_id), run_id=run_id, code=error.code, message=error.message)
+        error_object: dict[str, JsonValue] = {"code": error.code, "message": str(error)}
+        await self.store.end_run(run_id, "failed", None, error_object, events=[event])
+
+    async def _next_number(self, run_id: str) -> int:
+        stored = await self.store.list_events(run_id)
+        return (stored[-1].number if stored else 0) + 1
 
     async def _ask_store(self) -> bool:
         try:
-            await self.store.cancel_requested(["-"])
-        except Exception:  # noqa: BLE001 (any error means that the store is unreachable)
+            await self.store.check_writable()
+        except Exception as e:  # noqa: BLE001 (whatever it is, runs cannot be stored)
+            log_fault("store.not_writable", e)
             return False
+        finally:
+            self._probed_at = asyncio.get_running_loop().time()
         return True
 
     def _stored(self, record: RunRecord, *, replayed: bool = False) -> StoredRun:

@@ -41,6 +41,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, description in {
         400: "The request is invalid",
         401: "The API key is missing or invalid",
+        402: "The budget is spent, and there is no answer yet",
         403: "The API key does not permit this operation",
         404: "The run, model or other resource does not exist",
         409: "The request conflicts with the state of the run or with an earlier request",
@@ -76,7 +77,7 @@ class RunStarter:
             text=text,
         )
         run = await while_connected(self._request.receive, starting)
-        self._request.state.run_id = run.id  # for the log
+        note_run(self._request, run)
         return run
 
     async def answer(self, run: AnyRun) -> Answer:
@@ -89,12 +90,16 @@ class RunStarter:
         return await while_connected(self._request.receive, held())
 
 
-def run_headers(run: AnyRun) -> dict[str, str]:
-    """Return the headers `Location` and, for a repeated request, `Idempotent-Replayed`."""
-    content = {"Location": f"/v1/runs/{run.id}"}
+def note_run(request: Request, run: AnyRun) -> None:
+    """Note a request's run for the log, and whether the response needs the header `Idempotent-Replayed`."""
+    request.state.run_id = run.id
     if run.replayed:
-        content["Idempotent-Replayed"] = "true"
-    return content
+        request.state.is_replayed = True
+
+
+def run_headers(run: AnyRun) -> dict[str, str]:
+    """Return the header `Location`."""
+    return {"Location": f"/v1/runs/{run.id}"}
 
 
 async def events_and_error(run: AnyRun, *, text: bool) -> AsyncGenerator[Event, None]:

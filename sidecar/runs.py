@@ -12,14 +12,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Literal
 
-from ..core.errors import BackendError, Cancelled, NotVerified, ReasonError, ShuttingDown
+from ..core.errors import Cancelled, NotVerified, ReasonError, ShuttingDown
 from ..core.events import Event, RunFailed, RunFinished
 from ..core.run import Run, RunConfig, read_config
 from ..core.store.protocol import RunRecord, RunStatus, RunStore
 from ..core.types import Answer
 from ..core.verdicts import failure_text
 from .auth import Caller
-from .error_objects import error_from, stored_error_object
+from .error_objects import RunErrors, error_from, stored_error_object
 from .event_buffer import PAGE_SIZE, EventBuffer
 from .native.schemas import is_active
 
@@ -115,10 +115,6 @@ def stored_answer(record: RunRecord) -> Answer:
     if read_config(record).require_verified and (verification is None or verification.verdict != "supported"):
         raise NotVerified(failure_text(verification), partial=answer)
     return answer
-
-
-MAX_STARTS = 100
-"""Maximum number of starts of a run that never ended."""
 
 
 class LiveRun:
@@ -261,16 +257,9 @@ class LiveRun:
         self._task = task
 
     def attach_run(self, run: Run) -> None:
-        """Set the underlying `Run`.
-
-        Raises:
-            BackendError: The run was started `MAX_STARTS` times and never ended; it probably kills its process.
-        """
+        """Set the underlying `Run`."""
         self._run = run
-        if run.num_starts >= MAX_STARTS:
-            raise BackendError(
-                f"the run was begun {run.num_starts} times and never ended", hint="find out why its processes died"
-            )
+        run.error_filter = RunErrors(self.id)
         self.buffer.skip_to(run.last_stored_event)
         self._update_run()
         if self.is_concluding:

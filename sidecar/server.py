@@ -1,6 +1,7 @@
 """`serve_here`: serves the sidecar on a socket until a signal stops it; runs in flight get time to end.
 
-Connections are served by uvicorn, with limits on incomplete requests. Objects that exist before the first request are
+Connections are served by uvicorn, with limits on incomplete requests and on the number of connections
+(`connections.ConnectionTable`). Objects that exist before the first request are
 frozen in the garbage collector.
 """
 
@@ -8,22 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.errors import UserError
 from ..core.settings import ServeSettings, Settings
 from ..serving.model_files.downloads import Progress
 from .app import create_app
 from .auth import MAX_HEADER_BYTES
+from .connections import RESERVED, Connection, ConnectionTable, ServerOverloaded
+from .error_objects import error_object, make_error_object
+from .errors import RETRY_AFTER_S
 from .run_manager import RunManager
+
+if sys.platform != "win32":
+    import resource
 
 GC_THRESHOLDS = 10_000
 """Threshold of the youngest generation: above the objects of one request, most of which are freed earlier."""
@@ -60,8 +69,10 @@ HEADER_TIMEOUT_S = 10.0
 """Maximum time for the headers of a request to arrive, in seconds."""
 KEEPALIVE_TIMEOUT_S = 30
 """Timeout of an idle connection, in seconds."""
-SPARE_CONNECTIONS = 512
-"""Connections beyond those of running and queued runs: event streams, health checks, idle connections."""
+WRITE_TIMEOUT_S = 60.0
+"""Maximum time for which a client reads nothing of a response, in seconds."""
+SPARE_CONNECTIONS = 2048
+"""Connections beyond those of running and queued runs: event streams, idle connections of callers."""
 
 
 class MalformedRequest(ValueError):
@@ -111,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = msg
         cycle = self.cycle
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
-            super().send_400_response(msg)
+            self.send_error_response(400, make_error_object(msg, 400, code="invalid_http"))
         elif cycle.more_body:  # the response has started, and the request's body cannot be completed
             self.transport.close()
 
@@ -119,41 +130,101 @@ class BoundedProtocol(HttpToolsProtocol):
         """Continue with the next request, or reject the malformed one that follows."""
         super().on_response_complete()
         if self._refused and self.cycle.response_complete and not self.transport.is_closing():
-            super().send_400_response(self._refused)
+            self.send_error_response(400, make_error_object(self._refused, 400, code="invalid_http"))
+
+    def send_error_response(self, status: int, error: dict[str, Any]) -> None:
+        """Respond without the application, and close the connection."""
+        body = json.dumps({"error": error}).encode()
+        retry = b"retry-after: %d\r\n" % RETRY_AFTER_S if status == 503 else b""
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + retry + head + b"\r\n" + body)
+        self.transport.close()
 
 
-class DeadlineProtocol(BoundedProtocol):
-    """Closes a connection whose request headers do not arrive within `headers_s` seconds.
+class ServerProtocol(BoundedProtocol):
+    """Limits the number of connections, and the time in which a client sends headers and reads responses.
 
     uvicorn's keep-alive timeout ends with the first byte of a request, so a client that sends one byte at a time could
-    hold a connection indefinitely.
+    hold a connection indefinitely; so could one that does not read its response.
     """
 
     headers_s: float = HEADER_TIMEOUT_S
+    write_s: float = WRITE_TIMEOUT_S
+    table: ConnectionTable
+    """The connections of the server; set by `server_protocol`."""
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline for the first request."""
+        """Count the connection and start the deadline for the first request; refuse it if there is no room."""
         super().connection_made(transport)
+        self._connection = self.table.open(self, self.client[0] if self.client else "")
+        if self._connection is None:
+            full = ServerOverloaded("the server has too many connections", hint="try again later")
+            self.send_error_response(full.http_status, error_object(full))
+            return
         self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Stop the deadline once the headers are complete; else make sure that it runs."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
         elif self._deadline is None:
             self._wait()
 
+    def on_headers_complete(self) -> None:
+        """Show the connection to the application, which authenticates its caller."""
+        if self._connection is not None:
+            self.scope["state"]["connection"] = self._connection
+            self._connection.touch()
+        super().on_headers_complete()
+
     def on_response_complete(self) -> None:
         """Stop the deadline; between requests, uvicorn's keep-alive timeout applies."""
         super().on_response_complete()
         self._stop_waiting()
+        if self._connection is not None:
+            self._connection.touch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the deadline."""
+        """Stop the timers and release the connection's place."""
         self._stop_waiting()
+        if self._stalled is not None:
+            self._stalled.cancel()
+        if self._connection is not None:
+            self._connection.close()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Start the deadline for a client that does not read."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.write_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the deadline: the client reads."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def is_idle(self) -> bool:
+        """Whether no request is being processed; without a key, nor one that is incomplete or whose client waits."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        has_key = self._connection is not None and self._connection.has_key
+        return not has_key and (cycle.more_body or self._stalled is not None)
+
+    def drop(self) -> None:
+        """Close the connection; data that the client does not read is discarded."""
+        if self._stalled is None:
+            self.transport.close()
+        else:
+            self.transport.abort()
 
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(self.headers_s, self._close)
@@ -169,26 +240,49 @@ class DeadlineProtocol(BoundedProtocol):
             self.transport.close()
 
 
-def deadline_protocol(headers_s: float = HEADER_TIMEOUT_S) -> type[DeadlineProtocol]:
-    """Return a `DeadlineProtocol` with a different limit, in seconds."""
-    return cast(type[DeadlineProtocol], type("DeadlineProtocol", (DeadlineProtocol,), {"headers_s": headers_s}))
+def server_protocol(table: ConnectionTable, *, headers_s: float = HEADER_TIMEOUT_S) -> type[ServerProtocol]:
+    """The protocol of a server with these connections, and with a time limit for headers, in seconds."""
+    return cast(
+        type[ServerProtocol], type("ServerProtocol", (ServerProtocol,), {"table": table, "headers_s": headers_s})
+    )
+
+
+def max_connections(serve: ServeSettings) -> int:
+    """Maximum number of connections of callers: runs, waiting runs and `SPARE_CONNECTIONS`, as far as files allow.
+
+    Half of the files that the process may open are for models, the store and connections without a key.
+    """
+    wanted = serve.max_runs + serve.max_queued + SPARE_CONNECTIONS
+    if sys.platform == "win32":
+        return wanted
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2 - RESERVED))
+
+
+def raise_file_limit() -> None:
+    """Let the process open as many files as the system allows: each connection is one."""
+    if sys.platform == "win32":
+        return
+    files, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != allowed:
+        with suppress(ValueError, OSError):  # macOS allows fewer than it reports
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
     """Return the options of `uvicorn.Config`.
 
-    uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), limits the number of
-    connections, and ignores proxy headers.
+    uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), and ignores proxy headers; the
+    protocol limits the number of connections.
     """
     return {
-        "http": DeadlineProtocol,
+        "http": server_protocol(ConnectionTable(max_connections(serve))),
         "ws": "none",
         "server_header": False,
         "access_log": False,
         "log_config": None,
         "proxy_headers": False,
         "timeout_keep_alive": KEEPALIVE_TIMEOUT_S,
-        "limit_concurrency": serve.max_runs + serve.max_queued + SPARE_CONNECTIONS,
     }
 
 
@@ -243,6 +337,7 @@ async def serve_here(
     Raises:
         ReasonError: The models or the store cannot be opened.
     """
+    raise_file_limit()
     app = create_app(settings, progress)
     async with app.router.lifespan_context(app):  # not run by uvicorn, so that an error keeps its type
         options = uvicorn_options(settings.serve)

@@ -106,7 +106,7 @@ def _serve_worker(settings: Settings, sock: socket.socket) -> None:
     """Entry point of a worker process."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a terminal sends Ctrl-C to the process group: workers would get SIGINT twice
-    configure_logging(content=settings.serve.log_content)
+    configure_logging(content=settings.serve.log_content, errors=settings.serve.log_errors)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve_here(settings, sock))

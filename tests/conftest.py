@@ -24,11 +24,21 @@ settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def smollm2_files() -> ModelFiles:
     """The default model in the user's own cache, pulled at the first use; tests are skipped where it cannot be had."""
+    return _pulled("local/smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def gemma3_files() -> ModelFiles:
+    """Gemma 3 270M, likewise."""
+    return _pulled("local/gemma3-270m")
+
+
+def _pulled(name: str) -> ModelFiles:
     cache_dir: Path = load_settings().cache_dir
     try:
-        return find_model("local/smollm2-135m", cache_dir=cache_dir)
+        return find_model(name, cache_dir=cache_dir)
     except BackendUnavailable as e:
-        pytest.skip(f"local/smollm2-135m cannot be had: {e}")
+        pytest.skip(f"{name} cannot be had: {e}")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice, pairwise
 from typing import Final
 
+from ..core.unicode_forms import normalize
 from ..reasoning.segmentation import sentence_spans
 
 # -- vocabulary
@@ -376,7 +377,7 @@ def _fold(text: str) -> str:
     if text.isascii():
         return " ".join(text.split())
     text = "".join(chr(ord(c) - 0xE0000) if 0xE0020 <= ord(c) <= 0xE007E else c for c in text)
-    text = unicodedata.normalize("NFKC", text)
+    text = normalize("NFKC", text)
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc", "Mn") or c in "\n\t")
     if re.search(r"[A-Za-z]", text):
         text = re.sub(r"\S*[A-Za-z]\S*|\S*[\u0370-\u04ff]\S*", lambda m: _latin(m[0]), text)
@@ -386,13 +387,13 @@ def _fold(text: str) -> str:
 def _latin(word: str) -> str:
     """A word in lookalikes of Latin letters as Latin; others, as of Russian, stay."""
     latin = word.translate(_HOMOGLYPHS)
-    plain = "".join(c for c in unicodedata.normalize("NFD", latin) if unicodedata.category(c) != "Mn")
+    plain = "".join(c for c in normalize("NFD", latin) if unicodedata.category(c) != "Mn")
     return latin if latin.isascii() else (plain if plain.isascii() and _is_odd(latin) else word)
 
 
 def _is_odd(word: str) -> bool:
     """Whether an accent is on a letter that no common language puts one on."""
-    decomposed = unicodedata.normalize("NFD", word)
+    decomposed = normalize("NFD", word)
     return any(unicodedata.combining(b) and a in "bfgmpqtvxBFGMPQTVX" for a, b in pairwise(decomposed))
 
 

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...agents.planner import GIVEN
+from ...core.errors import RunQuarantined
 from ...core.run import RunConfig
-from ...core.store.protocol import RunRecord
+from ...core.store.protocol import ListedRun, RunRecord
 from ...core.types import Answer
 from .answer import USAGE_COLUMNS, source_lines, usage_cells
 from .claims import print_checked
@@ -24,24 +25,25 @@ MAX_THOUGHT_CHARS = 2000
 STATUS_STYLES = {"finished": "green", "queued": "blue", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
-def run_row(record: RunRecord) -> dict[str, Any]:
-    """A row of the list, as JSON."""
-    config, answer = record.config, record.answer or {}
+def run_row(run: ListedRun) -> dict[str, Any]:
+    """A row of the list, as JSON; question and answer are cut."""
     return {
-        "id": record.id,
-        "created": record.created,
-        "updated": record.updated,
-        "status": record.status,
-        "strategy": config.get("strategy"),
-        "model": _part(config, "models", "main"),
-        "question": _part(config, "question", "text"),
-        "answer": answer.get("answer"),
-        "stopped": answer.get("stopped"),
-        "error": record.error,
+        "id": run.id,
+        "created": run.created,
+        "updated": run.updated,
+        "status": run.status,
+        "strategy": run.strategy,
+        "model": run.models.get("main"),
+        "question": run.question,
+        "answer": run.answer_text,
+        "stopped": run.stopped,
+        "tokens": run.tokens,
+        "cost_usd": run.cost_usd,
+        "error": run.error,
     }
 
 
-def runs_table(records: Sequence[RunRecord]) -> Table:
+def runs_table(runs: Sequence[ListedRun]) -> Table:
     """The list of runs."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("run", no_wrap=True)
@@ -51,15 +53,14 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
     table.add_column("question", no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column("answer", no_wrap=True, overflow="ellipsis", ratio=1)
     now = time.time()
-    for record in records:
-        row = run_row(record)
+    for run in runs:
         table.add_row(
-            Text(row["id"], "bold"),
-            Text(age(now - record.created), "dim"),
-            _status(record.status, row["stopped"]),
-            Text(str(row["strategy"])),
-            Text(_one_line(row["question"])) if row["strategy"] != GIVEN else _verified_question(row["question"]),
-            Text(_one_line(row["answer"])),
+            Text(run.id, "bold"),
+            Text(age(now - run.created), "dim"),
+            _status(run.status, run.stopped, run.error),
+            Text(run.strategy),
+            Text(_one_line(run.question)) if run.strategy != GIVEN else _verified_question(run.question),
+            Text(_one_line(run.answer_text)),
         )
     return table
 
@@ -83,7 +84,7 @@ def print_run(record: RunRecord) -> None:
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     facts.add_row("run", Text(record.id, "bold"))
-    facts.add_row("status", _status(record.status, None if answer is None else answer.stopped))
+    facts.add_row("status", _status(record.status, None if answer is None else answer.stopped, record.error))
     facts.add_row("started", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))}")
     facts.add_row("strategy", _strategy(config))
     for role, model in config.models.items():
@@ -205,10 +206,12 @@ def _heading(title: str) -> None:
     console.print(Text(title, "bold"))
 
 
-def _status(status: str, stopped: str | None) -> Text:
+def _status(status: str, stopped: str | None, error: dict[str, Any] | None) -> Text:
     text = Text(status, STATUS_STYLES.get(status, ""))
     if stopped in ("budget", "user"):
         text.append(" (budget exhausted)" if stopped == "budget" else " (answered early)", "yellow")
+    if error is not None and error.get("code") == RunQuarantined.code:
+        text.append(" (quarantined)", "red")
     return text
 
 
@@ -218,8 +221,3 @@ def _number(value: float | None) -> str:
 
 def _one_line(text: Any) -> str:
     return "" if text is None else one_line(str(text))
-
-
-def _part(tree: dict[str, Any], key: str, inner: str) -> Any:
-    node = tree.get(key)
-    return node.get(inner) if isinstance(node, dict) else None

@@ -27,7 +27,7 @@ from .group_commit import Connection, GroupCommit, Row
 from .location import redacted_location
 from .sql import Ownership, SqlStore
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -37,10 +37,6 @@ CREATE TABLE runs (
     created DOUBLE PRECISION NOT NULL,
     updated DOUBLE PRECISION NOT NULL,
     status TEXT NOT NULL,
-    config TEXT NOT NULL,
-    identities TEXT NOT NULL DEFAULT '{}',
-    answer TEXT,
-    error TEXT,
     owner TEXT,
     tenant TEXT NOT NULL DEFAULT '',
     background INTEGER NOT NULL DEFAULT 0,
@@ -48,9 +44,26 @@ CREATE TABLE runs (
     digest TEXT NOT NULL DEFAULT '',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     answer_requested INTEGER NOT NULL DEFAULT 0,
+    adoptions INTEGER NOT NULL DEFAULT 0,
     counted INTEGER NOT NULL DEFAULT 0,
     charged_tokens BIGINT NOT NULL DEFAULT 0,
-    charged_usd DOUBLE PRECISION NOT NULL DEFAULT 0
+    charged_usd DOUBLE PRECISION NOT NULL DEFAULT 0,
+    error TEXT,
+    strategy TEXT NOT NULL DEFAULT '',
+    model TEXT NOT NULL DEFAULT '',
+    models TEXT NOT NULL DEFAULT '{}',
+    question TEXT NOT NULL DEFAULT '',
+    metadata TEXT NOT NULL DEFAULT '{}',
+    search TEXT NOT NULL DEFAULT '',
+    answer_text TEXT,
+    stopped TEXT,
+    tokens BIGINT,
+    thinking_tokens BIGINT,
+    cost_usd DOUBLE PRECISION,
+    seconds DOUBLE PRECISION,
+    config TEXT NOT NULL,
+    identities TEXT NOT NULL DEFAULT '{}',
+    answer TEXT
 );
 CREATE INDEX runs_created ON runs (created, id);
 CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
@@ -94,6 +107,15 @@ CREATE TABLE spending (
     runs BIGINT NOT NULL,
     PRIMARY KEY (tenant, day)
 );
+CREATE TABLE reservations (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    tokens BIGINT NOT NULL,
+    usd DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX reservations_of_tenant ON reservations (tenant);
 CREATE TABLE api_keys (
     id TEXT COLLATE "C" PRIMARY KEY,
     name TEXT NOT NULL,
@@ -128,7 +150,7 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _NOW = "EXTRACT(EPOCH FROM clock_timestamp())"
-_IS_ALIVE = f"EXISTS (SELECT 1 FROM owners WHERE owners.id = runs.owner AND owners.lease_until > {_NOW})"  # noqa: S608
+_IS_ALIVE = f"EXISTS (SELECT 1 FROM owners WHERE owners.id = owner AND owners.lease_until > {_NOW})"  # noqa: S608
 
 
 class PostgresStore(SqlStore):
@@ -141,7 +163,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, owner: str, commits: GroupCommit, lease: Lease) -> None:
-        super().__init__(commits, Ownership(owner, _IS_ALIVE, lambda _, is_alive: bool(is_alive), " FOR UPDATE"))
+        super().__init__(commits, Ownership(owner, _IS_ALIVE, lambda _, is_alive: bool(is_alive), " FOR UPDATE"), None)
         self.owner = owner
         self._lease = lease
 

@@ -9,45 +9,80 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, JsonValue
 
+from ..budget import Budget
 from ..events import Event
 from ..messages import Frozen
 
 RunStatus = Literal["queued", "running", "finished", "interrupted", "failed"]
+RunSort = Literal["created", "cost", "tokens", "seconds"]
+"""What a list of runs is sorted by."""
+
+MAX_SEARCHED_RUNS = 10_000
+"""Runs that a list with a filter, or in another order than that of creation, looks at."""
 
 
-class RunRecord(Frozen):
-    """A stored run.
+class ListedRun(Frozen):
+    """A stored run as lists show it, without its configuration and its answer.
 
     Attributes:
         created: When it was created, in seconds since the epoch.
         updated: When it was last written.
         status: "queued", "running", "finished", "interrupted" (cancelled, or its process was killed) or "failed".
-        config: JSON of its `RunConfig`.
-        identities: Identity and capabilities of each model by role, as JSON: enough to replay the run without a model.
-        answer: JSON of its `Answer`; None before its end.
-        error: Code and message of the error that ended it.
         owner: The process that works on it; None if none does.
         tenant: The tenant that owns it; empty without tenants.
         background: Whether another process continues it when its process ends.
-        idempotency: The caller's key of the request that created it.
         cancel_requested: Whether its process was asked to cancel it.
         answer_requested: Whether its process was asked to answer now.
+        adoptions: How often a process took it over from one that had died, since a caller last started or resumed it.
+        error: Code and message of the error that ended it.
+        models: Model string by role.
+        question: The question, cut to 200 characters.
+        metadata: The pairs of text of the question's metadata.
+        answer_text: The extracted answer, cut likewise; None before its end, and if there is none.
+        stopped: Why its answer was final; None before its end.
+        tokens: Generated tokens, those of thoughts included; None before its end.
+        thinking_tokens: Part of them that are thoughts.
+        cost_usd: US dollars; None also if a price is unknown.
+        seconds: Wall-clock time.
     """
 
     id: str
     created: float
     updated: float
     status: RunStatus
-    config: dict[str, JsonValue]
-    identities: dict[str, JsonValue]
-    answer: dict[str, JsonValue] | None = None
-    error: dict[str, JsonValue] | None = None
     owner: str | None = None
     tenant: str = ""
     background: bool = False
-    idempotency: str | None = None
     cancel_requested: bool = False
     answer_requested: bool = False
+    adoptions: int = 0
+    error: dict[str, JsonValue] | None = None
+    strategy: str = ""
+    models: dict[str, str] = Field(default_factory=dict)
+    question: str = ""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    answer_text: str | None = None
+    stopped: str | None = None
+    tokens: int | None = None
+    thinking_tokens: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+class RunRecord(ListedRun):
+    """A stored run.
+
+    Attributes:
+        config: JSON of its `RunConfig`.
+        identities: Identity and capabilities of each model by role, as JSON: enough to replay the run without a model.
+        answer: JSON of its `Answer`; None before its end.
+        idempotency: The caller's key of the request that created it.
+    """
+
+    config: dict[str, JsonValue]
+    identities: dict[str, JsonValue]
+    answer: dict[str, JsonValue] | None = None
+    idempotency: str | None = None
 
 
 class StoredCall(Frozen):
@@ -93,11 +128,15 @@ class Spending(Frozen):
         tokens: Generated tokens; those answered by the store were not paid again.
         usd: US dollars, as far as prices are known.
         runs: Runs that have ended.
+        reserved_tokens: What runs in flight may still spend (`RunStore.reserve_spending`), in any process.
+        reserved_usd: The same in dollars.
     """
 
     tokens: int = 0
     usd: float = 0.0
     runs: int = 0
+    reserved_tokens: int = 0
+    reserved_usd: float = 0.0
 
 
 class KeyLimits(Frozen):
@@ -114,6 +153,19 @@ class KeyLimits(Frozen):
     concurrency: Annotated[int, Field(ge=1)] | None = None
     tokens_per_day: Annotated[int, Field(ge=1)] | None = None
     usd_per_day: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    def left_for(self, budget: Budget, spending: Spending) -> Budget | None:
+        """A run's budget, capped by what the daily limits leave; None if one of them leaves nothing."""
+        tokens, usd = budget.tokens, budget.usd
+        if self.tokens_per_day is not None:
+            left = self.tokens_per_day - spending.tokens - spending.reserved_tokens
+            tokens = left if tokens is None else min(tokens, left)
+        if self.usd_per_day is not None:
+            left_usd = self.usd_per_day - spending.usd - spending.reserved_usd
+            usd = left_usd if usd is None else min(usd, left_usd)
+        if (tokens is not None and tokens < 1) or (usd is not None and usd <= 0):
+            return None
+        return budget.model_copy(update={"tokens": tokens, "usd": usd})
 
 
 class ApiKey(Frozen):
@@ -181,12 +233,14 @@ class RunStore(Protocol):
     async def find_request(self, tenant: str, idempotency: str) -> tuple[str, str] | None:
         """Name and digest of the run that a tenant's request with this key has created; None if there is none."""
 
-    async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = ()) -> None:
+    async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = (), adopting: bool = False) -> None:
         """Claim an existing run for this process; of several that try concurrently, one succeeds.
 
         Args:
             allowed: Stored statuses of a run that may be claimed; empty is any. A run whose process was killed is
                 stored as "running".
+            adopting: Whether the process takes it over by itself, which is counted if another one died with it
+                (`RunRecord.adoptions`); at a caller's request the count begins again.
 
         Raises:
             UnknownName: There is no such run.
@@ -202,7 +256,10 @@ class RunStore(Protocol):
         """
 
     async def list_claimable_runs(self, limit: int) -> list[RunRecord]:
-        """Background runs without a living owner, oldest first: queued ones, and those whose process was killed."""
+        """Background runs without a living owner: queued ones, and those whose process was killed.
+
+        Those that were adopted least often come first, of these the oldest.
+        """
 
     async def request_cancel(self, run_id: str) -> None:
         """Ask the owner of a run to cancel it; a run without an owner becomes interrupted at once.
@@ -247,8 +304,30 @@ class RunStore(Protocol):
         were never charged. A run that has ended already is not charged again.
         """
 
-    async def delete_run(self, run_id: str) -> None:
-        """Delete a run with its calls, events and checkpoints; its spending stays recorded."""
+    async def delete_run(self, run_id: str, *, only_ended: bool = False) -> None:
+        """Delete a run with its calls, events and checkpoints; its spending stays recorded.
+
+        Args:
+            only_ended: Whether to refuse a run that a process executes, or a background run that one will continue.
+
+        Raises:
+            UnknownName: With `only_ended`, there is no such run.
+            RunConflict: With `only_ended`, it has not ended.
+        """
+
+    async def prune_runs(self, *, before: float | None = None, max_bytes: int | None = None) -> int:
+        """Delete some of the oldest runs that have ended; call it again until it deletes none.
+
+        Args:
+            before: Runs that were last written before this time are deleted, in seconds since the epoch.
+            max_bytes: Further ones are deleted while the store has more bytes in use.
+
+        Returns:
+            Number of runs deleted, in one short transaction.
+
+        Raises:
+            UserError: `max_bytes` is set, and the database does not know its size.
+        """
 
     # -- queries of runs
 
@@ -269,16 +348,29 @@ class RunStore(Protocol):
         limit: int = 50,
         *,
         tenant: str | None = None,
-        before: str | None = None,
+        after: str | None = None,
         status: RunStatus | None = None,
-    ) -> list[RunRecord]:
-        """The newest runs, newest first.
+        strategy: str | None = None,
+        model: str | None = None,
+        search: str = "",
+        tag: tuple[str, str] | None = None,
+        sort: RunSort = "created",
+        ascending: bool = False,
+    ) -> list[ListedRun]:
+        """A page of runs, the newest first unless requested otherwise.
+
+        With a filter or another order, it looks at `MAX_SEARCHED_RUNS` runs of the tenant: the newest, or in the order
+        of creation those from `after` on.
 
         Args:
-            before: Name of a run; only older ones are listed.
+            after: Name of the last run of the preceding page, in the same order.
+            model: The main model.
+            search: A text that name, question (its first 2,000 characters) or metadata contain, ignoring case.
+            tag: Key and value of a metadata pair.
+            sort: Runs without a value come last.
 
         Raises:
-            UnknownName: There is no run `before`.
+            UnknownName: There is no run `after`.
         """
 
     # -- calls, events, checkpoints
@@ -319,7 +411,31 @@ class RunStore(Protocol):
     # -- spending and keys
 
     async def get_spending(self, tenant: str, since: float) -> Spending:
-        """What a tenant has paid for since the beginning of the UTC day of `since`, in seconds of the epoch."""
+        """What a tenant has paid for since the beginning of a UTC day, and what its runs in flight reserve.
+
+        Args:
+            since: A time of that day, in seconds since the epoch.
+        """
+
+    async def reserve_spending(
+        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float, *, held: Spending
+    ) -> tuple[Budget | None, Spending]:
+        """Reserve a run's budget out of what daily limits leave its tenant, atomically among all processes.
+
+        The reservation counts until it is released, or its process has died.
+
+        Args:
+            name: A new name, for `release_spending`.
+            at: A time of the UTC day, in seconds since the epoch.
+            held: Further reservations of the tenant, which are not in the store.
+
+        Returns:
+            The budget, capped by what was left (`KeyLimits.left_for`), None if nothing was left and so nothing is
+            reserved; and what had been spent and reserved before, `held` included.
+        """
+
+    async def release_spending(self, name: str) -> None:
+        """Give back a reservation; its run has been charged for what it spent."""
 
     async def add_key(self, key: ApiKey) -> None:
         """Store a new key.
@@ -344,11 +460,29 @@ class RunStore(Protocol):
             UnknownName: There is no such key.
         """
 
+    async def check_writable(self) -> None:
+        """Write as much as a small run does, and overwrite it the next time.
+
+        Raises:
+            StoreError: The store cannot be written: it is unreachable or read-only, or its disk is full.
+        """
+
     async def aclose(self) -> None:
         """Close the store; idempotent."""
 
 
 def call_key(identity: str, request: JsonValue, seed: int | None, index: int) -> str:
     """Key of one response: SHA-256 of model, request, seed and sample index, in hexadecimal."""
-    text = json.dumps([identity, request, seed, index], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return call_keys(identity, request, seed, (index,))[0]
+
+
+def call_keys(identity: str, request: JsonValue, seed: int | None, indices: Sequence[int]) -> list[str]:
+    """Keys of the samples of one request, which is hashed once."""
+    text = json.dumps([identity, request, seed], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    shared = hashlib.sha256(text[:-1].encode("utf-8", "surrogatepass"))
+    keys = []
+    for index in indices:
+        own = shared.copy()
+        own.update(f",{index}]".encode())
+        keys.append(own.hexdigest())
+    return keys

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,16 +13,36 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from ..errors import DuplicateRequest, StoreError, UnknownName, UserError
+from ..budget import Budget
+from ..errors import DuplicateRequest, RunConflict, StoreError, UnknownName, UserError
 from ..events import EVENT_ADAPTER, Event
 from .group_commit import Connection, GroupCommit, Row
-from .protocol import ApiKey, KeyLimits, RunRecord, RunStatus, Spending, StoredCall, StoredCheckpoint
+from .protocol import (
+    ApiKey,
+    KeyLimits,
+    ListedRun,
+    RunRecord,
+    RunSort,
+    RunStatus,
+    Spending,
+    StoredCall,
+    StoredCheckpoint,
+)
+from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, RunQuery, answer_columns, question_columns
 
 MAX_PARAMETERS = 500
 """Parameters of one statement; databases bound their number."""
 LAST = "\U0010ffff"
 """Sorts after every character of a run's name."""
+PRUNE_PAGE = 200
+"""Runs that `prune_runs` looks at together."""
+PRUNE_S = 0.1
+"""Time of one call of it, in seconds, if no single run takes longer: other writers wait meanwhile."""
+MAX_RESERVATION_S = 86_400
+"""Age at which a reservation no longer counts, whatever its process does, in seconds."""
 _LIST_HINT = "`reason runs list` shows all runs"
+_PROBE_BYTES = 16 << 10
+"""What `check_writable` writes: about as much as a small run."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +92,17 @@ class SqlStore:
     """A run store over an SQL database, without its connection.
 
     Each operation is one function on the store's thread, and writes of several runs are one transaction (see
-    `GroupCommit`). Values become JSON before, on the caller's side. For the operations see `RunStore`.
+    `GroupCommit`). Calls and events, of which there may be many, become JSON there too. For the operations see
+    `RunStore`.
+
+    Args:
+        size: SQL expression of the bytes in use; None if the database does not know it.
     """
 
-    def __init__(self, commits: GroupCommit, ownership: Ownership) -> None:
+    def __init__(self, commits: GroupCommit, ownership: Ownership, size: str | None) -> None:
         self._commits = commits
         self._ownership = ownership
+        self._size = size
 
     @property
     def transactions(self) -> int:
@@ -97,14 +124,16 @@ class SqlStore:
     ) -> None:
         """Create a run and claim it; a queued background run is left unclaimed."""
         text = to_json(config)
+        columns = question_columns(run_id, config)
         owner = None if background and status == "queued" else self._ownership.owner
 
         def create(db: Connection) -> None:
             now = time.time()
             created = db.execute(
-                "INSERT INTO runs (id, created, updated, status, config, owner, tenant, background, idempotency, "
-                "digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
-                (run_id, now, now, status, text, owner, tenant, int(background), idempotency, digest),
+                "INSERT INTO runs (id, created, updated, status, config, owner, tenant, background, idempotency, "  # noqa: S608
+                f"digest, {QUESTION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING RETURNING id",
+                (run_id, now, now, status, text, owner, tenant, int(background), idempotency, digest, *columns),
             )
             if created:
                 db.forget_owner(run_id)
@@ -120,7 +149,7 @@ class SqlStore:
         """Name and digest of the run that a request has made."""
         return await self._commits.read(lambda db: _find_request(db, tenant, idempotency))
 
-    async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = ()) -> None:
+    async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = (), adopting: bool = False) -> None:
         """Claim a run for this process."""
 
         def claim(db: Connection) -> None:
@@ -131,11 +160,13 @@ class SqlStore:
                 raise UserError(
                     f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
                 )
+            has_died = owner not in (None, self._ownership.owner)
             db.write(
                 # a process that adopts a background run does what its killed one was asked to do: answer now
                 "UPDATE runs SET owner = ?, status = 'running', cancel_requested = 0, "
-                "answer_requested = answer_requested * background, updated = ? WHERE id = ?",
-                (self._ownership.owner, time.time(), run_id),
+                "answer_requested = answer_requested * background, adoptions = adoptions * ? + ?, updated = ? "
+                "WHERE id = ?",
+                (self._ownership.owner, int(adopting), int(adopting and has_died), time.time(), run_id),
             )
             db.forget_owner(run_id)
 
@@ -157,19 +188,24 @@ class SqlStore:
         await self._commits.write(release, run_id)
 
     async def list_claimable_runs(self, limit: int) -> list[RunRecord]:
-        """Background runs without a living owner, oldest first."""
+        """Background runs without a living owner."""
 
         def listed(db: Connection) -> list[RunRecord]:
             sql = f"SELECT {self._columns} FROM runs WHERE background = 1 AND status IN ('queued', 'running') "  # noqa: S608
             page = max(limit, 50)
             claimable: list[RunRecord] = []
-            after: tuple[float, str] = (0.0, "")
+            after: tuple[int, float, str] = (-1, 0.0, "")
             while len(claimable) < limit:
-                rows = db.execute(sql + "AND (created, id) > (?, ?) ORDER BY created, id LIMIT ?", (*after, page))
-                claimable += [self._record(row) for row in rows if self._ownership.is_free(row[_OWNER], row[-1])]
+                rows = db.execute(
+                    sql + "AND (adoptions, created, id) > (?, ?, ?) ORDER BY adoptions, created, id LIMIT ?",
+                    (*after, page),
+                )
+                records = [(self._record(row), row) for row in rows]
+                claimable += [r for r, row in records if self._ownership.is_free(r.owner, row[_LIVENESS])]
                 if len(rows) < page:
                     break
-                after = rows[-1][1], rows[-1][0]
+                last = records[-1][0]
+                after = last.adoptions, last.created, last.id
             return claimable[:limit]
 
         return await self._commits.read(listed)
@@ -248,8 +284,6 @@ class SqlStore:
         events: Sequence[Event] = (),
     ) -> None:
         """Record how a run ended, charge its tenant and release it."""
-        texts = to_json(answer), to_json(error)
-        rows = _event_rows(run_id, events)
         tokens, usd_if_first = _paid_now(answer)
         paid = (tokens, tokens, usd_if_first, usd_if_first)
 
@@ -263,25 +297,67 @@ class SqlStore:
             )
             db.write(
                 f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, "  # noqa: S608
-                "answer = ?, error = ?, owner = NULL, cancel_requested = 0, answer_requested = 0, updated = ? "
-                "WHERE id = ?",
-                (*paid, status, *texts, time.time(), run_id),
+                f"answer = ?, error = ?, {_SET_ANSWER}, owner = NULL, cancel_requested = 0, answer_requested = 0, "
+                "updated = ? WHERE id = ?",
+                (*paid, status, to_json(answer), to_json(error), *answer_columns(answer), time.time(), run_id),
             )
             db.forget_owner(run_id)
-            if rows:
-                _add_events(db, rows)
+            if events:
+                _add_events(db, _event_rows(run_id, events))
 
         await self._commits.write(end, run_id)
 
-    async def delete_run(self, run_id: str) -> None:
+    async def delete_run(self, run_id: str, *, only_ended: bool = False) -> None:
         """Delete a run."""
 
         def delete(db: Connection) -> None:
-            db.write("DELETE FROM checkpoints WHERE thread_id = ?", (run_id,))
-            db.write("DELETE FROM runs WHERE id = ?", (run_id,))
-            db.forget_owner(run_id)
+            if only_ended and not self._has_ended(db, run_id):
+                raise RunConflict(f"run {run_id} has not ended", hint="cancel it first")
+            _delete_run(db, run_id)
 
         await self._commits.write(delete)
+
+    async def prune_runs(self, *, before: float | None = None, max_bytes: int | None = None) -> int:
+        """Delete some of the oldest runs that have ended."""
+        if max_bytes is not None and self._size is None:
+            raise UserError(
+                "a maximum size needs a run store in a file",
+                hint="Postgres does not tell how much of its space is in use: limit the age of runs instead",
+            )
+
+        def prune(db: Connection) -> int:
+            end = time.monotonic() + PRUNE_S
+            pruned = 0
+            position: tuple[float, str] = (-1.0, "")
+            while time.monotonic() < end:
+                is_full = max_bytes is not None and db.execute(f"SELECT {self._size}")[0][0] > max_bytes
+                if not is_full and before is None:
+                    break
+                rows = db.execute(
+                    "SELECT created, id, updated FROM runs WHERE (created, id) > (?, ?) ORDER BY created, id LIMIT ?",
+                    (*position, 1 if is_full else PRUNE_PAGE),
+                )
+                for created, run_id, updated in rows:
+                    position = created, run_id
+                    is_old = before is not None and updated < before
+                    if (is_full or is_old) and self._has_ended(db, run_id):
+                        _delete_run(db, run_id)
+                        pruned += 1
+                    if time.monotonic() > end:
+                        break
+                if not rows or (not is_full and before is not None and rows[-1][0] >= before):
+                    break
+            return pruned
+
+        return await self._commits.write(prune)
+
+    def _has_ended(self, db: Connection, run_id: str) -> bool:
+        """Whether no process executes a run, and none will continue it; locks it until the transaction ends."""
+        status, owner, liveness = self._locked(db, run_id)
+        if status not in ("queued", "running"):
+            return True
+        ((background,),) = db.execute("SELECT background FROM runs WHERE id = ?", (run_id,))
+        return not background and self._ownership.is_free(owner, liveness)
 
     # -- queries of runs
 
@@ -310,47 +386,36 @@ class SqlStore:
         limit: int = 50,
         *,
         tenant: str | None = None,
-        before: str | None = None,
+        after: str | None = None,
         status: RunStatus | None = None,
-    ) -> list[RunRecord]:
-        """The newest runs, newest first."""
-        return await self._commits.read(lambda db: self._list(db, limit, tenant, before, status))
+        strategy: str | None = None,
+        model: str | None = None,
+        search: str = "",
+        tag: tuple[str, str] | None = None,
+        sort: RunSort = "created",
+        ascending: bool = False,
+    ) -> list[ListedRun]:
+        """A page of runs."""
+        query = RunQuery(tenant, status, strategy, model, search, tag, sort, ascending)
+        return await self._commits.read(lambda db: self._list(db, query, limit, after))
 
-    def _list(
-        self, db: Connection, limit: int, tenant: str | None, before: str | None, status: RunStatus | None
-    ) -> list[RunRecord]:
-        conditions: list[str] = []
-        values: list[Any] = []
-        if tenant is not None:
-            conditions.append("tenant = ?")
-            values.append(tenant)
-        position: tuple[float, str] | None = None
-        if before is not None:
-            rows = db.execute(
-                f"SELECT created, id FROM runs WHERE {' AND '.join([*conditions, 'id = ?'])}",  # noqa: S608
-                (*values, before),
-            )
+    def _list(self, db: Connection, query: RunQuery, limit: int, after: str | None) -> list[ListedRun]:
+        position: Sequence[Any] | None = None
+        if after is not None:
+            rows = db.execute(*query.find(after))
             if not rows:
-                raise UnknownName("run", before, hint=_LIST_HINT)
+                raise UnknownName("run", after, hint=_LIST_HINT)
             position = rows[0]
-        if status is not None:
-            # a run recorded as running counts as interrupted if its process is gone
-            stored = ("queued", "running", "interrupted") if status == "interrupted" else (status,)
-            conditions.append(f"status IN ({','.join('?' * len(stored))})")
-            values += stored
-        records: list[RunRecord] = []
-        while len(records) < limit:
-            here = [*conditions, *(["(created, id) < (?, ?)"] if position else [])]
-            where = f"WHERE {' AND '.join(here)} " if here else ""
-            rows = db.execute(
-                f"SELECT {self._columns} FROM runs {where}ORDER BY created DESC, id DESC LIMIT ?",  # noqa: S608
-                (*values, *(position or ()), limit),
-            )
-            records += [r for r in map(self._record, rows) if status is None or r.status == status]
+        runs: list[ListedRun] = []
+        columns = f"{LISTED_COLUMNS}, {self._ownership.liveness} AS liveness"
+        while len(runs) < limit:
+            rows = db.execute(*query.select(columns, position, limit))
+            listed = (ListedRun.model_construct(**self._listed(row)) for row in rows)
+            runs += [run for run in listed if query.status in (None, run.status)]
             if len(rows) < limit:
                 break
-            position = rows[-1][1], rows[-1][0]
-        return records[:limit]
+            position = rows[-1][-1], rows[-1][0]
+        return runs[:limit]
 
     # -- calls and events
 
@@ -377,7 +442,8 @@ class SqlStore:
 
     async def add_calls(self, run_id: str, calls: Sequence[StoredCall], *, paid: bool = True) -> None:
         """Store calls."""
-        await self._add(run_id, _call_rows(run_id, calls, paid=paid), _add_calls)
+        if calls:
+            await self._add(run_id, lambda: _call_rows(run_id, calls, paid=paid), _add_calls)
 
     async def count_calls(self, run_id: str) -> int:
         """Number of stored calls of a run."""
@@ -401,7 +467,8 @@ class SqlStore:
 
     async def add_events(self, run_id: str, events: Sequence[Event]) -> None:
         """Store events."""
-        await self._add(run_id, _event_rows(run_id, events), _add_events)
+        if events:
+            await self._add(run_id, lambda: _event_rows(run_id, events), _add_events)
 
     async def list_events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Stored events of a run, in order."""
@@ -414,13 +481,12 @@ class SqlStore:
             lambda db: [EVENT_ADAPTER.validate_json(row[0]) for row in db.execute(sql, values)]
         )
 
-    async def _add(self, run_id: str, rows: list[Row], add: Callable[[Connection, Sequence[Row]], None]) -> None:
-        if not rows:
-            return
-
+    async def _add(
+        self, run_id: str, rows: Callable[[], list[Row]], add: Callable[[Connection, Sequence[Row]], None]
+    ) -> None:
         def checked(db: Connection) -> None:
             self._ownership.check(db, run_id)
-            add(db, rows)
+            add(db, rows())
 
         await self._commits.write(checked, run_id)
 
@@ -475,13 +541,63 @@ class SqlStore:
 
     async def get_spending(self, tenant: str, since: float) -> Spending:
         """What a tenant has paid for since a day."""
-        ((tokens, usd, runs),) = await self._commits.read(
-            lambda db: db.execute(
-                "SELECT SUM(tokens), SUM(usd), SUM(runs) FROM spending WHERE tenant = ? AND day >= ?",
-                (tenant, _day(since)),
-            )
+        return await self._commits.read(lambda db: self._spending(db, tenant, since))
+
+    def _spending(self, db: Connection, tenant: str, since: float) -> Spending:
+        ((tokens, usd, runs),) = db.execute(
+            "SELECT SUM(tokens), SUM(usd), SUM(runs) FROM spending WHERE tenant = ? AND day >= ?", (tenant, _day(since))
         )
-        return Spending(tokens=int(tokens or 0), usd=float(usd or 0.0), runs=int(runs or 0))
+        reservations = [
+            (tokens, usd)
+            for tokens, usd, owner, liveness in db.execute(
+                f"SELECT tokens, usd, owner, {self._ownership.liveness} FROM reservations "  # noqa: S608
+                "WHERE tenant = ? AND created > ?",
+                (tenant, since - MAX_RESERVATION_S),
+            )
+            if not self._ownership.is_free(owner, liveness)
+        ]
+        return Spending(
+            tokens=int(tokens or 0),
+            usd=float(usd or 0.0),
+            runs=int(runs or 0),
+            reserved_tokens=sum(tokens for tokens, _ in reservations),
+            reserved_usd=math.fsum(usd for _, usd in reservations),
+        )
+
+    async def reserve_spending(
+        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float, *, held: Spending
+    ) -> tuple[Budget | None, Spending]:
+        """Reserve a run's budget out of what daily limits leave its tenant."""
+
+        def reserve(db: Connection) -> tuple[Budget | None, Spending]:
+            day = (tenant, _day(at))
+            # the row of the day is locked first: reservations of one tenant happen one after the other
+            db.write(
+                "INSERT INTO spending (tenant, day, tokens, usd, runs) VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING",
+                day,
+            )
+            db.execute(f"SELECT tokens FROM spending WHERE tenant = ? AND day = ?{self._ownership.lock}", day)  # noqa: S608
+            before = self._spending(db, tenant, at)
+            before = before.model_copy(
+                update={
+                    "reserved_tokens": before.reserved_tokens + held.reserved_tokens,
+                    "reserved_usd": before.reserved_usd + held.reserved_usd,
+                }
+            )
+            reserved = limits.left_for(budget, before)
+            if reserved is not None:
+                db.write("DELETE FROM reservations WHERE created <= ?", (at - MAX_RESERVATION_S,))
+                db.write(
+                    "INSERT INTO reservations (name, tenant, owner, created, tokens, usd) VALUES (?, ?, ?, ?, ?, ?)",
+                    (name, tenant, self._ownership.owner, at, reserved.tokens or 0, reserved.usd or 0.0),
+                )
+            return reserved, before
+
+        return await self._commits.write(reserve)
+
+    async def release_spending(self, name: str) -> None:
+        """Give back a reservation."""
+        await self._commits.write(lambda db: db.write("DELETE FROM reservations WHERE name = ?", (name,)))
 
     async def add_key(self, key: ApiKey) -> None:
         """Store a new key."""
@@ -536,6 +652,17 @@ class SqlStore:
 
         return await self._commits.write(revoke)
 
+    async def check_writable(self) -> None:
+        """Write to the store."""
+
+        def write(db: Connection) -> None:
+            db.write(
+                "INSERT INTO meta VALUES ('probe', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (secrets.token_hex(_PROBE_BYTES // 2),),  # random: Postgres compresses
+            )
+
+        await self._commits.write(write)
+
     async def aclose(self) -> None:
         """Close the store; idempotent."""
         await self._commits.aclose()
@@ -544,30 +671,30 @@ class SqlStore:
 
     @property
     def _columns(self) -> str:
-        return f"{_RUN}, {self._ownership.liveness}"
+        return f"{LISTED_COLUMNS}, {self._ownership.liveness} AS liveness, idempotency, config, identities, answer"
+
+    def _listed(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The fields of a `ListedRun` from a row that begins with `LISTED_COLUMNS` and the owner's liveness."""
+        fields = dict(zip(ListedRun.model_fields, row, strict=False))
+        owner, liveness = fields["owner"], row[_LIVENESS]
+        is_active = fields["status"] == "running" or (fields["status"] == "queued" and owner is not None)
+        if is_active and not (owner and self._ownership.is_alive(owner, liveness)):
+            fields["status"] = "interrupted"  # its process was killed before it could record that
+        for name in ("background", "cancel_requested", "answer_requested"):
+            fields[name] = bool(fields[name])
+        for name in ("error", "models", "metadata"):
+            fields[name] = json.loads(fields[name]) if fields[name] else None
+        return fields
 
     def _record(self, row: Sequence[Any]) -> RunRecord:
-        """A row of `runs` with the owner's liveness as its last column."""
-        run_id, created, updated, status, config, identities, answer, error, owner = row[:9]
-        tenant, background, idempotency, cancel_requested, answer_requested, liveness = row[9:]
-        is_active = status == "running" or (status == "queued" and owner is not None)
-        if is_active and not (owner and self._ownership.is_alive(owner, liveness)):
-            status = "interrupted"  # its process was killed before it could record that
-        return RunRecord(
-            id=run_id,
-            created=created,
-            updated=updated,
-            status=status,
+        """A row of `_columns`; what this store wrote is not validated again."""
+        idempotency, config, identities, answer = row[-4:]
+        return RunRecord.model_construct(
+            **self._listed(row),
+            idempotency=idempotency,
             config=json.loads(config),
             identities=json.loads(identities),
             answer=json.loads(answer) if answer else None,
-            error=json.loads(error) if error else None,
-            owner=owner,
-            tenant=tenant,
-            background=bool(background),
-            idempotency=idempotency,
-            cancel_requested=bool(cancel_requested),
-            answer_requested=bool(answer_requested),
         )
 
     def _locked(self, db: Connection, run_id: str) -> tuple[str, str | None, Any]:
@@ -597,11 +724,9 @@ def to_json(value: Any) -> str | None:
     return text
 
 
-_RUN = (
-    "id, created, updated, status, config, identities, answer, error, owner, tenant, background, idempotency, "
-    "cancel_requested, answer_requested"
-)
-_OWNER = 8
+_LIVENESS = len(ListedRun.model_fields)
+"""Index of the owner's liveness in a row of `SqlStore._columns`."""
+_SET_ANSWER = ", ".join(f"{column} = ?" for column in ANSWER_COLUMNS.split(", "))
 _CALL = "key, role, model, request, response, truncated"
 _KEY = "id, name, tenant, digest, scopes, limits, created, expires, revoked"
 _OF_TENANT = (
@@ -652,6 +777,12 @@ def _day(at: float) -> str:
 def _described(owner: str) -> str:
     host, pid, _ = owner.rsplit(":", 2)
     return f"process {pid} on {host}"
+
+
+def _delete_run(db: Connection, run_id: str) -> None:
+    db.write("DELETE FROM checkpoints WHERE thread_id = ?", (run_id,))
+    db.write("DELETE FROM runs WHERE id = ?", (run_id,))
+    db.forget_owner(run_id)
 
 
 def _find_request(db: Connection, tenant: str, idempotency: str) -> tuple[str, str] | None:

@@ -27,8 +27,9 @@ order: a process that writes without a pause, such as a replay, may starve other
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
+# the JSON is last: what precedes it is read without it
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE runs (
@@ -36,10 +37,6 @@ CREATE TABLE runs (
     created REAL NOT NULL,
     updated REAL NOT NULL,
     status TEXT NOT NULL,
-    config TEXT NOT NULL,
-    identities TEXT NOT NULL DEFAULT '{}',
-    answer TEXT,
-    error TEXT,
     owner TEXT,
     tenant TEXT NOT NULL DEFAULT '',
     background INTEGER NOT NULL DEFAULT 0,
@@ -47,9 +44,26 @@ CREATE TABLE runs (
     digest TEXT NOT NULL DEFAULT '',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     answer_requested INTEGER NOT NULL DEFAULT 0,
+    adoptions INTEGER NOT NULL DEFAULT 0,
     counted INTEGER NOT NULL DEFAULT 0,
     charged_tokens INTEGER NOT NULL DEFAULT 0,
-    charged_usd REAL NOT NULL DEFAULT 0
+    charged_usd REAL NOT NULL DEFAULT 0,
+    error TEXT,
+    strategy TEXT NOT NULL DEFAULT '',
+    model TEXT NOT NULL DEFAULT '',
+    models TEXT NOT NULL DEFAULT '{}',
+    question TEXT NOT NULL DEFAULT '',
+    metadata TEXT NOT NULL DEFAULT '{}',
+    search TEXT NOT NULL DEFAULT '',
+    answer_text TEXT,
+    stopped TEXT,
+    tokens INTEGER,
+    thinking_tokens INTEGER,
+    cost_usd REAL,
+    seconds REAL,
+    config TEXT NOT NULL,
+    identities TEXT NOT NULL DEFAULT '{}',
+    answer TEXT
 );
 CREATE INDEX runs_created ON runs (created);
 CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
@@ -93,6 +107,15 @@ CREATE TABLE spending (
     runs INTEGER NOT NULL,
     PRIMARY KEY (tenant, day)
 ) WITHOUT ROWID;
+CREATE TABLE reservations (
+    name TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created REAL NOT NULL,
+    tokens INTEGER NOT NULL,
+    usd REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX reservations_of_tenant ON reservations (tenant);
 CREATE TABLE api_keys (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -107,6 +130,12 @@ CREATE TABLE api_keys (
 """
 
 
+_SIZE = (
+    "(SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size) "
+    "- (SELECT freelist_count FROM pragma_freelist_count) * (SELECT page_size FROM pragma_page_size)"
+)
+
+
 class SqliteStore(SqlStore):
     """The run store in one SQLite file; open it with `SqliteStore.open`.
 
@@ -118,7 +147,7 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, path: Path, commits: GroupCommit) -> None:
-        super().__init__(commits, Ownership(_this_process(), "0", lambda owner, _: _is_alive(owner), ""))
+        super().__init__(commits, Ownership(_this_process(), "0", lambda owner, _: _is_alive(owner), ""), _SIZE)
         self.path = path
 
     @classmethod

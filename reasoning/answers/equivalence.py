@@ -11,7 +11,8 @@ Most pairs are decided by their normal forms, in microseconds (`equal_without_al
 
 Pairs that need algebra go to `math-verify` in a process of its own that is killed at a deadline (`MathProcess`), except
 formulas that are too long, too deep or too large. "Undecided" counts as not the same, so a hostile answer can only lose
-a vote.
+a vote. So does a pair after `MAX_COMPARISONS`, or after `MAX_ALGEBRA` that needed a process: answers of which so many
+differ have no majority.
 
 `math-verify` is lenient: sets and unordered lists are the same in any order, ordered tuples are not, `x=5` is the same
 as `5` but not as `y=5`, a half-open interval is not a closed one, decimals agree to six places. The relation is
@@ -29,21 +30,32 @@ import re
 import subprocess
 import sys
 import threading
-import unicodedata
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from ...core.errors import UserError
 from ...core.types import AnswerKind
+from ...core.unicode_forms import normalize
 from .normalization import MAX_ANSWER_CHARS, normalize_characters, unwrap
 from .numerals import Numeral, parse_numeral
+
+MAX_COMPARISONS = 1_000_000
+"""Maximum comparisons of different texts by one object: some seconds."""
+MAX_ALGEBRA = 2000
+"""Maximum comparisons of one object in a process."""
+MAX_FAULTS = 20
+"""Maximum comparisons of one object whose process timed out or died."""
+COMPARISONS_PER_SLICE = 500
+"""Comparisons after which others have the event loop."""
+MAX_CACHED_FORMS = 16_384
 
 _YES = frozenset({"yes", "true", "y", "correct"})
 _NO = frozenset({"no", "false", "n", "incorrect"})
@@ -55,6 +67,7 @@ _LIST_OR_DECIMAL = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})")
 _BLANKS = re.compile(r"\s+")
 _FORMULA_NOISE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|\\[,;:! ]|\s+")
 _PROSE = re.compile(r"[^\W\d_][^\W\d_'’\-]*(?:[\s,'’\-]+[^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
+_FORMULA_CHARACTER = re.compile(r"[\d\\=^+<>]")
 _LONG_RUN = re.compile(r"[^\W\d_]{3,}")
 _FUNCTIONS = frozenset(
     ["sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "inf", "arg"]
@@ -87,9 +100,10 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
             return _same_mathematics(a, b, kind)
 
 
+@lru_cache(MAX_CACHED_FORMS)
 def normalize_text(answer: str) -> str:
     """An answer without case, articles, punctuation, wrappings and superfluous blanks."""
-    text = unicodedata.normalize("NFKC", normalize_characters(answer))
+    text = normalize("NFKC", normalize_characters(answer))
     start, end = unwrap(text, 0, len(text))
     text = _TEXT_COMMAND.sub(r"\1", text[start:end]).casefold()
     text = _HYPHEN.sub(" ", text)
@@ -97,6 +111,7 @@ def normalize_text(answer: str) -> str:
     return _BLANKS.sub(" ", _ARTICLES.sub(" ", bare)).strip() or bare or text
 
 
+@lru_cache(MAX_CACHED_FORMS)
 def normalize_formula(answer: str) -> str:
     """A formula without its dollars, spacing and size commands; the case of letters is preserved."""
     text = normalize_characters(answer)
@@ -109,7 +124,7 @@ def normalize_formula(answer: str) -> str:
 
 def _same_mathematics(a: str, b: str, kind: AnswerKind) -> bool | None:
     formula_a, formula_b = normalize_formula(a), normalize_formula(b)
-    if _FORMULA_NOISE.sub("", formula_a) == _FORMULA_NOISE.sub("", formula_b):
+    if _without_noise(formula_a) == _without_noise(formula_b):
         return True
     # In mathematics "1,2" is a list rather than a decimal.
     listed = kind == "math" and (_LIST_OR_DECIMAL.fullmatch(formula_a) or _LIST_OR_DECIMAL.fullmatch(formula_b))
@@ -121,11 +136,17 @@ def _same_mathematics(a: str, b: str, kind: AnswerKind) -> bool | None:
         return normalize_text(a) == normalize_text(b)
     if prose_a or prose_b:  # "no solution" is no formula
         return False
-    if kind == "auto" and not any(re.search(r"[\d\\=^+<>]", f) for f in (formula_a, formula_b)):
+    if kind == "auto" and not any(map(_FORMULA_CHARACTER.search, (formula_a, formula_b))):
         return normalize_text(a) == normalize_text(b)
     return None
 
 
+@lru_cache(MAX_CACHED_FORMS)
+def _without_noise(formula: str) -> str:
+    return _FORMULA_NOISE.sub("", formula)
+
+
+@lru_cache(MAX_CACHED_FORMS)
 def _letter(answer: str) -> str:
     start, end = unwrap(answer, 0, len(answer))
     letter = _LETTER.fullmatch(answer[start:end])
@@ -145,6 +166,7 @@ def _same_number(a: str, b: str) -> bool | None:
     return _values_agree(left[0], right[0]) and _units_agree(left[1], right[1])
 
 
+@lru_cache(MAX_CACHED_FORMS)
 def _quantity(answer: str) -> tuple[Numeral, str] | None:
     text = normalize_characters(answer)
     start, end = unwrap(text, 0, len(text))
@@ -186,6 +208,7 @@ def _units_agree(a: str, b: str) -> bool:
     return all(letter in letters for letter in short)
 
 
+@lru_cache(MAX_CACHED_FORMS)
 def _is_prose(formula: str) -> bool:
     text = _TEXT_COMMAND.sub(r"\1", formula).strip()
     if not _PROSE.fullmatch(text):
@@ -342,7 +365,9 @@ _HEAVY = re.compile(
     r"|[0-9]{4,}\s{0,3}\)?\s{0,3}!|!\s{0,3}\)?\s{0,3}!"  # a factorial of a large number, or of a factorial
 )
 
-ComparisonReason = Literal["plain", "algebra", "unreadable", "too_heavy", "timeout", "crashed", "unavailable"]
+ComparisonReason = Literal[
+    "plain", "algebra", "unreadable", "too_heavy", "too_many", "timeout", "crashed", "unavailable"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,11 +377,17 @@ class Comparison:
     Attributes:
         verdict: "same", "different", or "undecided", which counts as not the same.
         reason: How it was decided, "plain" or "algebra"; or why it was not: a formula was "unreadable" or "too_heavy",
-            or the process met its "timeout", "crashed" (memory included) or is "unavailable".
+            there were "too_many" comparisons before, or the process met its "timeout", "crashed" (memory included) or
+            is "unavailable".
     """
 
     verdict: Literal["same", "different", "undecided"]
     reason: ComparisonReason
+
+
+_SAME = Comparison("same", "plain")
+_DIFFERENT = Comparison("different", "plain")
+_TOO_MANY = Comparison("undecided", "too_many")
 
 
 class Equivalence:
@@ -385,6 +416,7 @@ class Equivalence:
         self._workers = workers
         self._cache_size = cache_size
         self._outcomes: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
+        self._num_compared = self._num_algebra = self._num_faults = 0
         self._lock = threading.Lock()
         self._processes = [MathProcess(timeout_s=timeout_s, memory_bytes=memory_bytes) for _ in range(workers)]
         self._idle: queue.SimpleQueue[MathProcess] = queue.SimpleQueue()
@@ -411,21 +443,37 @@ class Equivalence:
         Args:
             a: An answer, as `answers.extract` gives it.
         """
+        if a == b:
+            return _SAME
+        self._num_compared += 1
+        if self._num_compared > MAX_COMPARISONS:
+            return _TOO_MANY
+        if self._num_compared % COMPARISONS_PER_SLICE == 0:
+            await asyncio.sleep(0)
         plainly = equal_without_algebra(a, b, kind)
         if plainly is not None:
-            return Comparison("same" if plainly else "different", "plain")
+            return _SAME if plainly else _DIFFERENT
         left, right = sorted((normalize_formula(a), normalize_formula(b)))
         if is_heavy(left) or is_heavy(right):
             return Comparison("undecided", "too_heavy")
         known = self._recall((left, right))
         if known is not None:
             return known
+        if self._num_algebra >= MAX_ALGEBRA or self._num_faults >= MAX_FAULTS:
+            return _TOO_MANY
+        self._num_algebra += 1
         outcome = _comparison(await self._by_algebra(left, right))
+        self._num_faults += outcome.reason in ("timeout", "crashed")
         if (
             self._threads is not None and outcome.reason != "unavailable"
         ):  # closing kills processes: no result for the pair
             self._remember((left, right), outcome)
         return outcome
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether there were so many comparisons that only equal texts are the same from now on."""
+        return self._num_compared >= MAX_COMPARISONS
 
     async def group(self, answers: Sequence[str | None], kind: AnswerKind) -> list[list[int]]:
         """Group equal answers.
@@ -469,6 +517,8 @@ class Equivalence:
         self, answer: str, answers: Sequence[str | None], classes: list[list[int]], kind: AnswerKind
     ) -> list[int] | None:
         for members in classes:
+            if self.is_exhausted:
+                break
             first = answers[members[0]]
             if first is not None and await self.same(first, answer, kind):
                 return members

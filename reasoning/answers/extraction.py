@@ -149,7 +149,13 @@ def _holds(outer: tuple[int, int, int], inner: tuple[int, int, int]) -> bool:
     return outer[1] <= inner[1] and inner[2] <= outer[2] and outer[2] - outer[1] > inner[2] - inner[1]
 
 
+MAX_CHOICE_CHARS = 1000
+"""Length of an option above which it is not looked for by its text; to compile its expression takes long."""
+
+
 def _choice_pattern(choice: str) -> re.Pattern[str] | None:
+    if len(choice) > MAX_CHOICE_CHARS:
+        return None
     parts = [re.escape(w) for w in _WORD_BREAKS.split(choice.strip().rstrip(".").strip()) if w]
     if not parts or len(parts) > 60:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from ...core.types import Question
@@ -45,7 +46,11 @@ def answer_kind(question: Question) -> ResolvedKind:
         return question.kind
     if question.choices:
         return "choice"
-    text = question.text[-4000:]
+    return _kind_asked_for(question.text[-4000:])
+
+
+@lru_cache(256)
+def _kind_asked_for(text: str) -> ResolvedKind:
     question_sentence = _question_sentence(text)
     if _LATEX.search(text) or _SYMBOLIC.search(question_sentence):
         return "math"

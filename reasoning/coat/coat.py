@@ -14,14 +14,17 @@ Source: Pan, Deng, Huang, "CoAT: Chain-of-Associated-Thoughts Framework for Enha
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from ...core.errors import ReasonError
 from ...core.run import Run
+from ...core.settings import Seconds
 from ...core.types import Question, Solution
 from ...serving.model import Feature
+from ..limits import MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
 from ..memory.admission import AdmissionFilter, AdmissionRules
 from ..memory.similarity import RecordedSimilarity
 from ..memory.working_memory import Scope, WorkingMemory
@@ -64,7 +67,7 @@ class CoAT:
     class Config(ThoughtParameters):
         """Parameters of `coat`."""
 
-        beta: Annotated[float, Field(ge=0, allow_inf_nan=False, description="weight of the notes' score")] = 0.25
+        beta: Annotated[float, Field(ge=0, le=MAX_WEIGHT, description="weight of the notes' score")] = 0.25
         score_form: Annotated[ScoreForm, Field(description="combination of the scores of step and notes")] = (
             "normalised"
         )
@@ -74,9 +77,11 @@ class CoAT:
         scope: Annotated[Scope, Field(description="notes visible to a thought: those of its path, or of the tree")] = (
             "path"
         )
-        max_notes: Annotated[int, Field(ge=0, description="maximum notes in a prompt")] = 8
-        snippets: Annotated[int, Field(ge=1, description="snippets requested from the sources for a thought")] = 3
-        max_items: Annotated[int, Field(ge=1, description="maximum new notes of a thought")] = 3
+        max_notes: Annotated[int, Field(ge=0, le=MAX_ITEMS, description="maximum notes in a prompt")] = 8
+        snippets: Annotated[
+            int, Field(ge=1, le=MAX_ITEMS, description="snippets requested from the sources for a thought")
+        ] = 3
+        max_items: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="maximum new notes of a thought")] = 3
         association: Annotated[
             Association,
             Field(
@@ -84,7 +89,7 @@ class CoAT:
             ),
         ] = "written"
         association_tokens: Annotated[
-            int, Field(ge=8, description="maximum tokens of an association or a quoted snippet")
+            int, Field(ge=8, le=MAX_TOKENS, description="maximum tokens of an association or a quoted snippet")
         ] = 96
         association_temperature: Annotated[
             float | None,
@@ -97,10 +102,14 @@ class CoAT:
         query: Annotated[
             QuerySource, Field(description="query of the sources: question and step, or written by the model")
         ] = "step"
-        timeout_s: Annotated[float, Field(gt=0, description="maximum time for one query of a source, in seconds")] = (
+        timeout_s: Annotated[Seconds, Field(description="maximum time for one query of a source, in seconds")] = (
             TIMEOUT_S
         )
         admission: Annotated[AdmissionRules, Field(description="thresholds of the memory")] = AdmissionRules()
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            return super().sample_factors(values) | {"max_items": values["max_items"]}
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
+from ...core.concurrency import off_loop, paced
 from ...core.errors import BudgetExceeded
 from ...core.events import CandidateAdded, LeafSelected, NodesSearched, SearchEnded, SearchNode
 from ...core.messages import Completion, FinishReason, Prompt, Request, SamplingParams, Thought, Usage
@@ -30,10 +32,12 @@ from ...serving.rewards.model import sigmoid
 from ..answers.extraction import extract_answer
 from ..candidates import read_candidate
 from ..continuations import THOUGHT_ANSWER_TOKENS, ContinuationRequests
+from ..limits import MAX_TOKENS
 from ..memory.working_memory import MemoryItem
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
 from ..search.core import ExpandRequest, SearchLimits
+from ..search.driver import MAX_EVENT_NODES, MAX_INLINE_NODES
 from ..search.mcts import MCTSNode, MCTSOptions, MonteCarloTreeSearch
 from ..search.tree import Continuation, search_node_event
 from ..strategy import Parameters
@@ -47,7 +51,7 @@ from .prompts import Conversation, PathStep
 class ThoughtParameters(Parameters, MCTSOptions):
     """Parameters of `mcts`, which `coat` extends by those of association."""
 
-    max_step_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a step")] = 160
+    max_step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a step")] = 160
     steps: Annotated[
         Literal["answer", "thought"],
         Field(
@@ -70,7 +74,9 @@ class ThoughtParameters(Parameters, MCTSOptions):
             "without generating"
         ),
     ] = "merged"
-    judge_tokens: Annotated[int, Field(ge=4, description="maximum tokens of the judge's completion")] = 32
+    judge_tokens: Annotated[int, Field(ge=4, le=MAX_TOKENS, description="maximum tokens of the judge's completion")] = (
+        32
+    )
     select: Annotated[
         Literal["best", "vote"], Field(description="the best solution, or the answer of the largest total score")
     ] = "best"
@@ -78,6 +84,10 @@ class ThoughtParameters(Parameters, MCTSOptions):
         None
     )
     system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
+
+    @classmethod
+    def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+        return {"k": values["k"], "expansions": values["expansions"], "resamples + 1": values["resamples"] + 1}
 
     def task(self, question: Question, *, notes: bool) -> str:
         """The text after the question.
@@ -226,13 +236,14 @@ class ThoughtSearchDriver:
         self._answers: dict[int, str] = {}
         self._thinking_tokens: dict[int, int] = {}
         self._budget = run.ledger.view(max_tokens=config.limits.gen_tokens)
-        self._best_id: int | None = None
         self.spent = False
 
     async def search(self) -> None:
-        """Search to the end; the best solution so far is set on the run after each batch."""
+        """Search to the end; the best solution so far is the run's best meanwhile."""
         search = self._search
         await self._associate_question()
+        before = self._run.best
+        self._run.set_best(lambda: self._best_so_far() or before)
         while batch := search.ask():
             if not self._fits_budget(batch):
                 self._end_for_budget()
@@ -247,8 +258,7 @@ class ThoughtSearchDriver:
                 exceeded, self.spent = e, True
                 self._run.record_limit(e)
             if expansions:  # sampled steps count even if the budget did not cover their scores
-                self._report(expansions)
-                self._offer()
+                await self._report(expansions)
             if exceeded is not None:
                 search.end("budget", complete=not search.stopped and not self._run.ledger.is_closed)
         self._emit_end()
@@ -320,7 +330,7 @@ class ThoughtSearchDriver:
             if not pending:
                 break
         next_id = len(self._search.tree)
-        for expansion in expansions:
+        async for expansion in paced(expansions):
             expansion.kept = (
                 [0] if expansion.request.score == "none" else self._search.kept(expansion.request, expansion.steps)
             )
@@ -360,9 +370,13 @@ class ThoughtSearchDriver:
                 Request(prompt=prompt, sampling=sampling, sample_indices=self._requests.take_indices(prompt, n))
             )
         results = await self._model.generate(requests)
-        for (expansion, _), request, completions in zip(pending, requests, results, strict=True):
-            for completion in completions:
-                expansion.steps.append(self._step(expansion, request, completion))
+        sampled = (
+            (expansion, request, completion)
+            for (expansion, _), request, completions in zip(pending, requests, results, strict=True)
+            for completion in completions
+        )
+        async for expansion, request, completion in paced(sampled):
+            expansion.steps.append(self._step(expansion, request, completion))
         if self._in_thought:
             await self._answer([expansion for expansion, _ in pending])
 
@@ -469,14 +483,15 @@ class ThoughtSearchDriver:
 
     async def _evaluate(self, expansions: Sequence[_Expansion]) -> None:
         """Score every new step, and complete solutions by the reward model too."""
-        items = [
-            (expansion, i)
-            for expansion in expansions
-            for i in self._search.indices_to_score(expansion.request, expansion.steps)
-        ]
+        items: list[tuple[_Expansion, int]] = []
+        paths: list[tuple[PathStep, ...]] = []
+        async for expansion in paced(expansions):
+            by_step = dict(zip(expansion.kept, expansion.paths(), strict=True))
+            for i in self._search.indices_to_score(expansion.request, expansion.steps):
+                items.append((expansion, i))
+                paths.append(by_step[i])
         if not items:
             return
-        paths = [expansion.paths()[expansion.kept.index(i)] for expansion, i in items]
         by_reward = self._config.score == "reward"
         rewards = await self._rewards(
             [
@@ -510,11 +525,12 @@ class ThoughtSearchDriver:
 
     # -- report and emit
 
-    def _report(self, expansions: Sequence[_Expansion]) -> None:
+    async def _report(self, expansions: Sequence[_Expansion]) -> None:
         search, first_new = self._search, len(self._search.tree)
         duplicates, empties = search.cost.duplicates, search.cost.empties
-        for expansion in expansions:
-            search.tell(expansion.request, expansion.steps)
+        async for expansion in paced(expansions):
+            tell = partial(search.tell, expansion.request, expansion.steps)
+            await off_loop(tell, is_long=len(expansion.steps) > MAX_INLINE_NODES)
             self._scores.update(
                 {
                     i: expansion.scores[j]
@@ -531,14 +547,13 @@ class ThoughtSearchDriver:
         for expansion in expansions:
             ancestors |= {step.node_id: search.tree[step.node_id] for step in expansion.path}
         root = [search.tree[0]] if first_new == 1 else []
-        self._run.emit(
-            NodesSearched(
-                search=self._name,
-                expanded=tuple(expansion.request.node for expansion in expansions),
-                nodes=tuple(self._node_event(node) for node in (*root, *ancestors.values(), *new)),
-                discarded=search.cost.duplicates + search.cost.empties - duplicates - empties,
-            )
-        )
+        nodes = (*root, *ancestors.values(), *new)
+        expanded = tuple(expansion.request.node for expansion in expansions)
+        discarded = search.cost.duplicates + search.cost.empties - duplicates - empties
+        async for start in paced(range(0, len(nodes), MAX_EVENT_NODES)):
+            shown = tuple(map(self._node_event, nodes[start : start + MAX_EVENT_NODES]))
+            self._run.emit(NodesSearched(search=self._name, expanded=expanded, nodes=shown, discarded=discarded))
+            expanded, discarded = (), 0
 
     def _node_event(self, node: MCTSNode) -> SearchNode:
         """A node with its current statistics; ancestors are emitted again after backpropagation."""
@@ -551,11 +566,12 @@ class ThoughtSearchDriver:
         prefix = None if node.terminal or not node.text else f"{node.text}\n\n"
         return search_node_event(node, values, prefix)
 
-    def _offer(self) -> None:
+    def _best_so_far(self) -> Solution | None:
+        """The best complete solution so far; None without any."""
         best = self._search.outcome().chosen
-        if best is not None and best.terminal and best.id != self._best_id:
-            self._best_id = best.id
-            self._run.set_best(Solution(chosen=0, candidates=(self.candidate(best),), stopped="budget"))
+        if best is None or not best.terminal:
+            return None
+        return Solution(chosen=0, candidates=(self.candidate(best),), stopped="budget")
 
     def _emit_end(self) -> None:
         outcome = self._search.outcome()

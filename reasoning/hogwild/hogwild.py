@@ -24,6 +24,7 @@ from ...serving.worker_group import MAX_WORKERS, Layout, WorkerGroupConfig
 from ..answers.equivalence import Equivalence
 from ..answers.extraction import extract_answer
 from ..conclude import conclusion_request, with_conclusion
+from ..limits import MAX_ITEMS, MAX_TOKENS
 from ..prompts import question_prompt
 from ..strategy import Models, Parameters, Stability, Thinking
 from .prompts import BOX, OTHERS, OUT_OF_TIME, OWN, PAST, shared_prompt, worker_names
@@ -112,13 +113,21 @@ class Hogwild:
             Field(description="what workers see of one another; auto is the highest level the model supports"),
         ] = "auto"
         max_passes: Annotated[
-            int, Field(ge=1, description="maximum number of forward passes; each worker writes one token per pass")
+            int,
+            Field(
+                ge=1,
+                le=MAX_TOKENS,
+                description="maximum number of forward passes; each worker writes one token per pass",
+            ),
         ] = 1024
         step_tokens: Annotated[
-            int, Field(ge=8, description="maximum tokens of a step, without a shared cache only")
+            int, Field(ge=8, le=MAX_TOKENS, description="maximum tokens of a step, without a shared cache only")
         ] = 256
         check_every: Annotated[
-            int, Field(ge=0, description="tokens of all workers between two redundancy checks; 0 turns them off")
+            int,
+            Field(
+                ge=0, le=MAX_TOKENS, description="tokens of all workers between two redundancy checks; 0 turns them off"
+            ),
         ] = 1024
         check_order: Annotated[
             Literal["next", "random"],
@@ -128,7 +137,9 @@ class Hogwild:
             AnswerRule,
             Field(description="first: the first boxed answer; confirmed: one that a second worker states too"),
         ] = "first"
-        finisher_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the finisher's answer")] = 16
+        finisher_tokens: Annotated[
+            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the finisher's answer")
+        ] = 16
         temperature: Annotated[
             float | None, Field(ge=0, le=100, description="sampling temperature; 0 is greedy; by default 0.6")
         ] = None
@@ -136,11 +147,16 @@ class Hogwild:
             float | None,
             Field(gt=0, le=1, description="nucleus mass; by default 0.95 with a shared cache, else the model's own"),
         ] = None
-        top_k: Annotated[int, Field(ge=0, description="number of most likely tokens kept; 0 keeps all")] = 0
+        top_k: Annotated[
+            int, Field(ge=0, le=MAX_TOKENS, description="number of most likely tokens kept; 0 keeps all")
+        ] = 0
         separator: Annotated[str, Field(min_length=1, description="text between two steps")] = SEPARATOR
         banned: Annotated[
             tuple[str, ...],
-            Field(description="tokens that contain one of these texts are not sampled, with a shared cache only"),
+            Field(
+                max_length=MAX_ITEMS,
+                description="tokens that contain one of these texts are not sampled, with a shared cache only",
+            ),
         ] = ()
         any_model: Annotated[bool, Field(description="allow models that are not known to collaborate")] = False
 

@@ -18,7 +18,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...core.concurrency import paced
 from ...core.messages import Frozen
+from ..limits import MAX_TOKENS
 from ..retrieval.deduplication import MIN_CONTAINMENT, MIN_JACCARD, DuplicateLevel, TextFingerprint, duplicate_level
 from ..retrieval.words import content_terms
 from .similarity import Similarity
@@ -38,7 +40,7 @@ class AdmissionRules(Frozen):
         relevance: Minimum cosine of an item with question and step.
     """
 
-    max_tokens: Annotated[int, Field(ge=1)] = 96
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 96
     jaccard: Annotated[float, Field(gt=0, le=1)] = MIN_JACCARD
     containment: Annotated[float, Field(gt=0, le=1)] = MIN_CONTAINMENT
     cosine: Annotated[float, Field(gt=0, le=1)] = 0.92
@@ -97,6 +99,10 @@ class AdmissionResult:
     duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
 
 
+MAX_COMPARED = 128
+"""Proposals that are compared in one batch, each with all texts that any of their thoughts sees."""
+
+
 class AdmissionFilter:
     """Applies the rules.
 
@@ -114,7 +120,7 @@ class AdmissionFilter:
         self._similarity = similarity
 
     async def admit(self, nodes: Sequence[NodeProposals]) -> list[AdmissionResult]:
-        """Filter the proposals for some thoughts, with one batch of embeddings for all.
+        """Filter the proposals for some thoughts, with one batch of embeddings for some `MAX_COMPARED` of them.
 
         Items of one thought are compared with each other too, in order. Thoughts do not see each other's new items, so
         the result for each does not depend on the others.
@@ -122,9 +128,15 @@ class AdmissionFilter:
         Raises:
             ReasonError: Meanings could not be compared.
         """
-        filters = [_NodeFilter(node, self.rules, self._count_tokens) for node in nodes]
-        cosine = await self._compare(filters)
-        return [item_filter.result(cosine) for item_filter in filters]
+        results: list[AdmissionResult] = []
+        batch: list[_NodeFilter] = []
+        async for i, node in paced(enumerate(nodes, 1)):
+            batch.append(_NodeFilter(node, self.rules, self._count_tokens))
+            if i == len(nodes) or sum(len(item_filter.candidates) for item_filter in batch) >= MAX_COMPARED:
+                cosine = await self._compare(batch)
+                results += [item_filter.result(cosine) for item_filter in batch]
+                batch = []
+        return results
 
     async def _compare(self, filters: Sequence[_NodeFilter]) -> Cosine | None:
         if self._similarity is None:

@@ -16,6 +16,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
+from ...core.unicode_forms import normalize
 from .protocol import Passage
 from .words import split_words
 
@@ -396,7 +397,7 @@ def _discard(numbers: dict[K, set[int]], key: K, number: int) -> None:
 
 
 def _normalize_once(text: str) -> str:
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = normalize("NFKC", normalize("NFKC", text).casefold())
     text = "".join(c for c in text if unicodedata.category(c) != "Cf").replace("\N{MINUS SIGN}", "-")
     text = _WITHIN_WORD.sub("", _THOUSANDS.sub("", text))
     significant = {m.start() for m in _SIGNIFICANT.finditer(text)}

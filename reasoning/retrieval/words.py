@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
+from ...core.unicode_forms import normalize
 from ..answers.numerals import find_numerals
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)?")
@@ -33,7 +34,7 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 def split_words(text: str) -> list[str]:
     """Words without case, diacritics and the English genitive; each ideograph or kana is a word of its own."""
-    folded = unicodedata.normalize("NFKD", text.casefold())
+    folded = normalize("NFKD", text.casefold())
     plain = "".join(c for c in folded if not unicodedata.combining(c))
     words: list[str] = []
     for match in _WORD.finditer(plain):

@@ -31,6 +31,7 @@ from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_params
 from ..answers.normalization import visible_text
 from ..candidates import complete_sentences
+from ..limits import MAX_TOKENS
 from ..prompts import answer_trigger, question_prompt
 from . import prompts
 from .assessment import ASPECTS, Assessment, read_assessment
@@ -245,19 +246,28 @@ def read_step(completion: Completion) -> str:
 class BlockLimits(Frozen):
     """Maximum lengths, in tokens unless stated otherwise."""
 
-    step_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a step")] = 256
-    plan_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a list of plans or subtasks")] = 256
-    pick_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a comparison of plans")] = 48
-    subtask_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a subtask's result")] = 192
-    summary_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the summary of the subtasks")] = 192
-    assess_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a self-assessment")] = 96
-    finished_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the finish check")] = 4
-    choose_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a choice among blocks")] = 4
-    answer_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the final answer")] = 128
+    step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a step")] = 256
+    plan_tokens: Annotated[
+        int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a list of plans or subtasks")
+    ] = 256
+    pick_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a comparison of plans")] = 48
+    subtask_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a subtask's result")] = 192
+    summary_tokens: Annotated[
+        int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the summary of the subtasks")
+    ] = 192
+    assess_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a self-assessment")] = 96
+    finished_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the finish check")] = 4
+    choose_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a choice among blocks")] = 4
+    answer_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the final answer")] = 128
     subtasks: Annotated[int, Field(ge=1, le=20, description="maximum number of subtasks")] = 5
     plans: Annotated[int, Field(ge=1, le=20, description="plans in a debate")] = 3
     carried_chars: Annotated[
-        int, Field(ge=1, description="maximum characters of a subtask's result in later prompts, counted from its end")
+        int,
+        Field(
+            ge=1,
+            le=MAX_TOKENS,
+            description="maximum characters of a subtask's result in later prompts, counted from its end",
+        ),
     ] = 800
 
 

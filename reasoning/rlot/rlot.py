@@ -85,6 +85,7 @@ class RLoT:
             tuple[Letter, ...],
             Field(
                 min_length=1,
+                max_length=100,
                 description="blocks of the fixed policy: R reason, D decompose, Db debate, Rf refine, Ga answer",
             ),
         ] = ("R", "Rf", "Ga")
@@ -118,6 +119,12 @@ class RLoT:
             except DataError:
                 return data  # reported when the navigator is loaded
             return {**data, "weights": navigator.digest}
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            limits = values["limits"]
+            name = max(("plans", "subtasks"), key=limits.__getitem__)
+            return {"n_votes": values["n_votes"], "max_blocks": values["max_blocks"], f"limits.{name}": limits[name]}
 
         @model_validator(mode="after")
         def _check_sequence(self) -> Self:

@@ -12,15 +12,16 @@ Optimality is relative to the sampled prefixes.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
+from ..limits import MAX_CHAINS, MAX_DEPTH, MAX_RUN_SAMPLES, MAX_WEIGHT
 from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
@@ -55,24 +56,34 @@ class AStarNode(Node):
 class AStarOptions(SearchOptions):
     """Parameters of A*-decoding."""
 
-    k: Annotated[int, Field(ge=1, description="continuations of an expansion")] = 4
+    k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations of an expansion")] = 4
     edge_cost: Annotated[EdgeCost, Field(description="cost of a step, by the change of h")] = "rise"
-    weight: Annotated[float, Field(ge=1, description="w of the order g + w·h; above 1 is greedier")] = 1.0
-    beam_pop: Annotated[int, Field(ge=1, description="prefixes expanded in one batch; 1 is exact A*")] = 1
-    open_limit: Annotated[int, Field(ge=1, description="maximum open prefixes; null keeps all")] | None = 4096
+    weight: Annotated[float, Field(ge=1, le=MAX_WEIGHT, description="w of the order g + w·h; above 1 is greedier")] = (
+        1.0
+    )
+    beam_pop: Annotated[
+        int, Field(ge=1, le=MAX_CHAINS, description="prefixes expanded in one batch; 1 is exact A*")
+    ] = 1
+    open_limit: (
+        Annotated[int, Field(ge=1, le=MAX_RUN_SAMPLES, description="maximum open prefixes; null keeps all")] | None
+    ) = 4096
     stop: Annotated[Literal["first", "best_of_m"], Field(description="end at the first complete solution, or at m")] = (
         "first"
     )
-    m: Annotated[int, Field(ge=1, description="complete solutions of best_of_m")] = 3
+    m: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="complete solutions of best_of_m")] = 3
     frontier: Annotated[
         Literal["global", "local"], Field(description="choose among all open prefixes, or only the newest siblings")
     ] = "global"
-    reexpand: Annotated[float, Field(gt=0, description="what an expansion adds to the key; null: only one")] | None = (
-        None
-    )
+    reexpand: (
+        Annotated[float, Field(gt=0, le=MAX_WEIGHT, description="what an expansion adds to the key; null: only one")]
+        | None
+    ) = None
     temperature_ladder: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...],
-        Field(description="factors of the temperature after 1, 2, … consecutive expansions of half duplicates"),
+        tuple[Annotated[float, Field(gt=0, le=100)], ...],
+        Field(
+            max_length=MAX_DEPTH,
+            description="factors of the temperature after 1, 2, … consecutive expansions of half duplicates",
+        ),
     ] = ()
 
 
@@ -187,7 +198,7 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
 
     def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
         node = self.tree[request.node]
-        earlier = [step_key(child) for child in self.tree if child.parent == node.id] if node.num_expansions else ()
+        earlier = map(step_key, self.tree.children(node)) if node.num_expansions else ()
         return kept_indices(results, at_root=not node.depth, earlier=earlier)
 
     def _key(self, node: AStarNode) -> PriorityKey:
@@ -202,10 +213,10 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
             self.num_evicted += 1
 
     def _terminals(self) -> list[AStarNode]:
-        return sorted((node for node in self.tree if node.terminal), key=lambda node: (node.f, self._key(node)))
+        return sorted(self.tree.terminals, key=lambda node: (node.f, self._key(node)))
 
     def _unfinished(self) -> AStarNode | None:
-        if not self._open or self._terminals():
+        if not self._open or self.tree.terminals:
             return None
         opened = [self.tree[key[-1]] for key in self._open]
         return next((node for node in opened if not node.num_expansions), opened[0])
@@ -217,12 +228,12 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
         prefix that would be popped next is chosen.
         """
         terminals = self._terminals()
-        pool = [node for node in terminals if self.stopped != "done" or node.id in self.done]
-        if not pool:
-            continued = {node.parent for node in self.tree}
-            leaves = (node for node in self.tree if node.depth and node.id not in continued)
-            pool = sorted(leaves, key=self._key)[:1]
-        return self._outcome(pool[0] if pool else None, terminals)
+        done = set(self.done)
+        best = next((node for node in terminals if self.stopped != "done" or node.id in done), None)
+        if best is None:
+            leaves = (node for node in self.tree if node.depth and not self.tree.children(node))
+            best = min(leaves, key=self._key, default=None)
+        return self._outcome(best, terminals)
 
 
 class AStarStrategy:
@@ -256,6 +267,12 @@ class AStarStrategy:
         select: Annotated[
             Literal["f", "score", "vote"], Field(description="among several solutions: smallest f, best score, or vote")
         ] = "f"
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            solutions = {"m": values["m"]} if values["stop"] == "best_of_m" else {}
+            factors = {"k": values["k"], "beam_pop": values["beam_pop"], **solutions, "max_depth": values["max_depth"]}
+            return factors | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
         self.config = config

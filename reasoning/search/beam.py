@@ -12,14 +12,15 @@ section 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
+from ..limits import MAX_CHAINS
 from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
@@ -29,8 +30,8 @@ from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_
 class BeamOptions(SearchOptions):
     """Parameters of beam search."""
 
-    width: Annotated[int, Field(ge=1, description="prefixes kept")] = 4
-    k: Annotated[int, Field(ge=1, description="continuations of each")] = 4
+    width: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="prefixes kept")] = 4
+    k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations of each")] = 4
     distinct: Annotated[bool, Field(description="drop continuations that equal a sibling")] = True
 
 
@@ -83,14 +84,14 @@ class BeamSearch(StepSearch[ScoredNode, BeamOptions]):
         return [node for node in nodes if not node.terminal and not self._is_expanded(node)]
 
     def _unfinished(self) -> ScoredNode | None:
-        return None if any(node.terminal for node in self.tree) else next(iter(self._active()), None)
+        return None if self.tree.terminals else next(iter(self._active()), None)
 
     def outcome(self) -> SearchOutcome[ScoredNode]:
         """The result so far; each solution weighs 1.
 
         All complete solutions count, those that dropped out of the beam included; the one of the best score is chosen.
         """
-        terminals = sorted_by_value(node for node in self.tree if node.terminal)
+        terminals = sorted_by_value(self.tree.terminals)
         rest = sorted_by_value(node for node in map(self.tree.__getitem__, self.beam) if node.depth)
         return self._outcome(next(iter([*terminals, *rest]), None), terminals)
 
@@ -122,6 +123,14 @@ class BeamStrategy:
         select: Annotated[Literal["best", "vote"], Field(description="the best solution, or the answer of a vote")] = (
             "best"
         )
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            return {
+                "width": values["width"],
+                "k": values["k"],
+                "max_depth": values["max_depth"],
+            } | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
         self.config = config

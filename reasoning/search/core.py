@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...core.errors import UserError
+from ..limits import MAX_DEPTH, MAX_RUN_SAMPLES, MAX_TOKENS
 from .tree import Continuation, N, SearchCost, Tree, kept_indices
 
 Scoring = Literal["all", "ended", "none"]
@@ -80,8 +81,8 @@ class SearchOutcome(Generic[N]):
             could be completed; None before the first step.
         terminals: All complete solutions that may vote, the best first.
         weights: Vote weight of each.
-        stopped: Why the search ended: "done"; "exhausted", nothing was left to expand; "tokens", "prm_passes" or
-            "expansions", a limit; or the caller's reason. Empty while the search is running.
+        stopped: Why the search ended: "done"; "exhausted", nothing was left to expand; "tokens", "prm_passes",
+            "expansions" or "samples", a limit; or the caller's reason. Empty while the search is running.
         cost: What the search has cost.
     """
 
@@ -96,22 +97,23 @@ class SearchLimits(BaseModel):
     """Limits of one search; None is no limit.
 
     A batch is requested only if its maximum cost fits, with `finish_tokens` left over. So no limit is exceeded by a
-    sampler that respects `max_tokens`, and a final answer can always be requested.
+    sampler that respects `max_tokens`, and a final answer can always be requested. Every search ends before it has more
+    than `MAX_RUN_SAMPLES` samples.
 
     Differs: there is no limit of wall-clock time, since a search has no clock; the caller calls `end`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gen_tokens: Annotated[int, Field(gt=0)] | None = None
+    gen_tokens: Annotated[int, Field(gt=0, le=MAX_RUN_SAMPLES * MAX_TOKENS)] | None = None
     """Generated tokens, those of discarded continuations included."""
-    prm_passes: Annotated[int, Field(ge=0)] | None = None
+    prm_passes: Annotated[int, Field(ge=0, le=MAX_RUN_SAMPLES)] | None = None
     """Passes of the reward model."""
-    expansions: Annotated[int, Field(ge=0)] | None = None
+    expansions: Annotated[int, Field(ge=0, le=MAX_RUN_SAMPLES)] | None = None
     """Expanded prefixes."""
-    finish_tokens: Annotated[int, Field(ge=1)] = 256
+    finish_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 256
     """Tokens reserved for a forced final answer."""
-    min_step_tokens: Annotated[int, Field(ge=1)] = 32
+    min_step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 32
     """Steps get shorter as the tokens run out, down to this; below it nothing is expanded any more."""
 
     @model_validator(mode="after")
@@ -144,7 +146,7 @@ class SearchLimits(BaseModel):
     def exceeded_by(
         self, cost: SearchCost, *, samples: int, passes: int, expansions: int, completions: int, max_step_tokens: int
     ) -> str | None:
-        """The limit that forbids a batch: "tokens", "prm_passes" or "expansions"; None if the batch fits.
+        """The limit that forbids a batch: "samples", "tokens", "prm_passes" or "expansions"; None if the batch fits.
 
         Args:
             cost: What was spent before.
@@ -154,6 +156,8 @@ class SearchLimits(BaseModel):
             completions: Requested final answers.
             max_step_tokens: Maximum tokens of a step if the budget allows.
         """
+        if cost.samples + samples + completions > MAX_RUN_SAMPLES:
+            return "samples"
         each = self.tokens_per_step(cost, samples=samples, completions=completions, max_step_tokens=max_step_tokens)
         if each < (min(self.min_step_tokens, max_step_tokens) if samples else 0):
             return "tokens"
@@ -169,8 +173,8 @@ class SearchOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_depth: Annotated[int, Field(ge=1, description="maximum steps of a solution")] = 40
-    max_step_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a step")] = 512
+    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH, description="maximum steps of a solution")] = 40
+    max_step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a step")] = 512
     limits: SearchLimits = SearchLimits()
 
 

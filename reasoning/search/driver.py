@@ -13,12 +13,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, JsonValue
 
+from ...core.concurrency import off_loop, paced
 from ...core.errors import BudgetExceeded
 from ...core.events import CandidateAdded, NodesSearched, SearchEnded
 from ...core.messages import Completion, Prompt
@@ -30,6 +32,7 @@ from ..answers.extraction import extract_answer
 from ..candidates import complete_sentences, read_candidate
 from ..conclude import conclusion_request, with_conclusion
 from ..continuations import ContinuationRequests, Prefix, RolloutSampler, completion_of
+from ..limits import MAX_CHAINS, MAX_DELIMITER_CHARS, MAX_TOKENS
 from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
 from ..step_rewards import StepReward, StepRewardConfig
 from ..step_sampler import StepExpansion, StepOptions, StepSampler
@@ -40,10 +43,18 @@ from .core import ExpandRequest, RequestKey, SearchLimits, SearchOptions, Search
 from .tree import Continuation, Node, search_node_event
 
 N = TypeVar("N", bound=Node)
+T = TypeVar("T")
 O = TypeVar("O", bound=SearchOptions)  # noqa: E741
 
 ANSWER_TOKENS = 32
 """Part of the tokens of a forced answer that is reserved for stating it if the completed solution does not."""
+
+MAX_INLINE_NODES = 1000
+"""Size of a tree, or of a batch, from which the search works in a thread: some 20 milliseconds of work."""
+MAX_EVENT_NODES = 500
+"""Maximum nodes of one event."""
+MAX_PARTIAL_CANDIDATES = 100
+"""Maximum solutions of a search that is stopped."""
 
 Results = dict[RequestKey, list[tuple[Continuation, Prefix]]]
 """The results of each request: the steps, each with the resulting prefix."""
@@ -109,32 +120,28 @@ class SearchDriver(Generic[N, O]):
         self._prefixes: dict[int, Prefix] = {}
         self._step_ids: dict[str, tuple[int, ...]] = {}
         self._candidates: dict[int, Candidate] = {}
-        self._num_emitted = 0
+        self._num_emitted = self._num_assigned = 0
         self._tokens_before = run.ledger.used("tokens")
         self._budget_exhausted = False
 
     async def search(self) -> SearchResult[N]:
-        """Search to the end; the best solution so far is set as the run's best meanwhile."""
-        search, best_node = self._search, None
-        while batch := search.ask():
+        """Search to the end; the best solution so far is the run's best meanwhile."""
+        search = self._search
+        before = self._run.best
+        self._run.set_best(lambda: self._best_so_far() or before)
+        while batch := await self._core(search.ask):
             results = await self._results(batch)
-            before = len(search.tree)
-            for request in batch:
-                search.tell(request, [step for step, _ in results[request.key]])
-            self._assign_prefixes(before, results)
-            self._emit_nodes(batch)
-            result = self._result()
-            best = result.chosen
-            if best is not None and result.outcome.terminals and result.nodes[best] != best_node:
-                best_node = result.nodes[best]
-                self._run.set_best(Solution(chosen=best, candidates=result.candidates, stopped="budget"))
+            num_nodes = len(search.tree)
+            await self._core(partial(self._tell, batch, results), sum(map(len, results.values())))
+            await self._assign_prefixes(num_nodes, results)
+            await self._emit_nodes(batch)
             if not search.stopped:
                 self._end_if_exhausted()
-        result = self._result()
+        result = await self._result()
         chosen = result.outcome.chosen
         if chosen is not None and not chosen.terminal:  # what an answer that is requested now continues
-            partial = completion_of(self._prefix(chosen.id), in_thought=self._in_thought)
-            self._run.partial_completions.append((self._prompt, partial))
+            cut = completion_of(self._prefix(chosen.id), in_thought=self._in_thought)
+            self._run.partial_completions.append((self._prompt, cut))
         cost = {name: int(amount) for name, amount in asdict(result.outcome.cost).items()}
         self._run.emit(
             SearchEnded(
@@ -145,6 +152,26 @@ class SearchDriver(Generic[N, O]):
             )
         )
         return result
+
+    async def _core(self, work: Callable[[], T], num_results: int = 0) -> T:
+        """Work of the search itself, in a thread if it may take long."""
+        return await off_loop(work, is_long=max(num_results, len(self._search.tree)) > MAX_INLINE_NODES)
+
+    def _tell(self, batch: Sequence[ExpandRequest], results: Results) -> None:
+        for request in batch:
+            self._search.tell(request, [step for step, _ in results[request.key]])
+
+    def _best_so_far(self) -> Solution | None:
+        """The best complete solutions so far; None without any."""
+        outcome = self._search.outcome()
+        complete = [node for node in (outcome.chosen, *outcome.terminals) if node is not None and node.terminal]
+        # a run may be stopped while the prefixes of the last batch are assigned
+        best = [node.id for node in complete if node.id < self._num_assigned][:MAX_PARTIAL_CANDIDATES]
+        if not best:
+            return None
+        nodes = sorted(set(best))
+        candidates = tuple(map(self._candidate, nodes))
+        return Solution(chosen=nodes.index(best[0]), candidates=candidates, stopped="budget")
 
     def _end_if_exhausted(self) -> None:
         """End the search if the run has nothing left to spend, or the step reward has spent the search's own tokens."""
@@ -183,7 +210,7 @@ class SearchDriver(Generic[N, O]):
         )
         self._budget_exhausted = self._budget_exhausted or batch.budget_exhausted
         results: Results = {request.key: [] for request in members}
-        for request, prefix, expansion in zip(requests, prefixes, batch.expansions, strict=True):
+        async for request, prefix, expansion in paced(zip(requests, prefixes, batch.expansions, strict=True)):
             results[request.key].append(_continuation(prefix, expansion))
         return results
 
@@ -235,8 +262,8 @@ class SearchDriver(Generic[N, O]):
 
     async def _concluded(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
         prompt = self._prompt if not prefix.text else self._continuations.prompt_after(prefix.text, None)
-        partial = Completion(text="", finish_reason="thinking")
-        request = conclusion_request(self._model, prompt, partial, self._question)
+        cut = Completion(text="", finish_reason="thinking")
+        request = conclusion_request(self._model, prompt, cut, self._question)
         sampling = request.sampling.model_copy(update={"max_tokens": min(max_tokens, request.sampling.max_tokens)})
         answer, tokens = "", 0
         try:
@@ -246,7 +273,7 @@ class SearchDriver(Generic[N, O]):
             self._budget_exhausted = True
         else:
             tokens = end.usage.completion_tokens
-            answer = with_conclusion(partial, end, self._question).text if end.ok else ""
+            answer = with_conclusion(cut, end, self._question).text if end.ok else ""
         after = prefix.append(answer, prefix.text, None, None, 0, terminal=True, answer=answer)
         return Continuation(after.solution[len(prefix.text) :], tokens, terminal=True), after
 
@@ -260,18 +287,22 @@ class SearchDriver(Generic[N, O]):
         return next(iter(rollouts.prefixes[0].candidates), None)
 
     async def _with_scores(self, batch: Sequence[ExpandRequest], results: Results) -> Results:
-        positions = [
+        num_results = sum(map(len, results.values()))
+        positions = await self._core(partial(self._to_score, batch, results), num_results)
+        if positions:
+            prefixes = [results[key][i][1] for key, i in positions]
+            scores = await self._reward.score(self._problem, prefixes, self._aggregate)
+            async for (key, i), score in paced(zip(positions, scores, strict=True)):
+                step, prefix = results[key][i]
+                results[key][i] = replace(step, score=score), prefix
+        return results
+
+    def _to_score(self, batch: Sequence[ExpandRequest], results: Results) -> list[tuple[RequestKey, int]]:
+        return [
             (request.key, i)
             for request in batch
             for i in self._search.indices_to_score(request, [step for step, _ in results[request.key]])
         ]
-        if positions:
-            prefixes = [results[key][i][1] for key, i in positions]
-            scores = await self._reward.score(self._problem, prefixes, self._aggregate)
-            for (key, i), score in zip(positions, scores, strict=True):
-                step, prefix = results[key][i]
-                results[key][i] = replace(step, score=score), prefix
-        return results
 
     # -- nodes, prefixes and candidates
 
@@ -291,32 +322,37 @@ class SearchDriver(Generic[N, O]):
         self._prefixes[node_id] = prefix
         return prefix
 
-    def _assign_prefixes(self, before: int, results: Results) -> None:
+    async def _assign_prefixes(self, first: int, results: Results) -> None:
         """Assign to new nodes the prefixes of their parents' results, in order."""
         left: dict[int | None, list[tuple[Continuation, Prefix]]] = defaultdict(list)
         for (parent, _), steps in results.items():
             left[parent] += steps
-        for node_id in range(before, len(self._search.tree)):
+        taken: dict[int | None, int] = defaultdict(int)
+        async for node_id in paced(range(first, len(self._search.tree))):
             node = self._search.tree[node_id]
             if node.copied_from is not None:
                 continue
             steps = left[node.parent]
-            for i, (step, prefix) in enumerate(steps):
+            for i in range(taken[node.parent], len(steps)):
+                step, prefix = steps[i]
                 if (step.text, step.terminal or node.forced) == (node.text, node.terminal):
                     self._prefixes[node_id] = prefix
                     if prefix.token_ids is not None and prefix.lengths:
                         ids = prefix.token_ids
                         self._step_ids.setdefault(node.text, ids[len(ids) - prefix.lengths[-1] :])
-                    del steps[: i + 1]
+                    taken[node.parent] = i + 1
                     break
+        self._num_assigned = len(self._search.tree)
 
-    def _result(self) -> SearchResult[N]:
-        outcome = self._search.outcome()
+    async def _result(self) -> SearchResult[N]:
+        outcome = await self._core(self._search.outcome)
         nodes = sorted(node.id for node in outcome.terminals)
-        if outcome.chosen is not None and outcome.chosen.id not in nodes:
-            nodes.append(outcome.chosen.id)
+        chosen = outcome.chosen
+        if chosen is not None and chosen.id not in set(nodes):
+            nodes.append(chosen.id)
+        candidates = [self._candidate(node_id) async for node_id in paced(nodes)]
         exhausted = self._budget_exhausted or self._reward.budget_exhausted
-        return SearchResult(outcome, tuple(self._candidate(i) for i in nodes), tuple(nodes), exhausted)
+        return SearchResult(outcome, tuple(candidates), tuple(nodes), exhausted)
 
     def _candidate(self, node_id: int) -> Candidate:
         if node_id not in self._candidates:
@@ -343,28 +379,34 @@ class SearchDriver(Generic[N, O]):
 
     # -- events
 
-    def _emit_nodes(self, batch: Sequence[ExpandRequest]) -> None:
-        """Emit the nodes that are new since the last event, those of passes that have started meanwhile included."""
+    async def _emit_nodes(self, batch: Sequence[ExpandRequest]) -> None:
+        """Emit the nodes that are new since the last event, those of passes that have started meanwhile included.
+
+        Many nodes are several events, so that none is too large for its readers.
+        """
         tree = self._search.tree
         new = [tree[node_id] for node_id in range(self._num_emitted, len(tree))]
         self._num_emitted = len(tree)
         sampled = [request for request in batch if not request.given_steps]
+        expanded = tuple(request.node for request in sampled)
         num_sampled = sum(node.parent is not None and node.copied_from is None for node in new)
-        self._run.emit(
-            NodesSearched(
-                search=self._search.name,
-                expanded=tuple(request.node for request in sampled),
-                nodes=tuple(search_node_event(node, _own_values(node)) for node in new),
-                discarded=sum(request.n for request in sampled) - num_sampled,
+        discarded = sum(request.n for request in sampled) - num_sampled
+        own = [f.name for f in fields(self._search.Node) if f.name not in _SHARED_FIELDS]
+        async for start in paced(range(0, max(1, len(new)), MAX_EVENT_NODES)):
+            nodes = [search_node_event(n, _own_values(n, own)) for n in new[start : start + MAX_EVENT_NODES]]
+            self._run.emit(
+                NodesSearched(search=self._search.name, expanded=expanded, nodes=tuple(nodes), discarded=discarded)
             )
-        )
+            expanded, discarded = (), 0
 
 
-def _own_values(node: Node) -> dict[str, float]:
-    """The float fields that a search has added to its nodes."""
-    shared = {f.name for f in fields(Node)}
-    own = {f.name: getattr(node, f.name) for f in fields(node) if f.name not in shared}
-    return {name: float(value) for name, value in own.items() if isinstance(value, float)}
+_SHARED_FIELDS = frozenset(f.name for f in fields(Node))
+
+
+def _own_values(node: Node, names: Sequence[str]) -> dict[str, float]:
+    """The float fields among those that a search has added to its nodes."""
+    values = ((name, getattr(node, name)) for name in names)
+    return {name: value for name, value in values if isinstance(value, float)}
 
 
 def _continuation(prefix: Prefix, expansion: StepExpansion) -> tuple[Continuation, Prefix]:
@@ -423,8 +465,11 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
         float | None, Field(gt=0, le=100, description="sampling temperature; by default 0.8 where the model takes one")
     ] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-    top_k: Annotated[int, Field(ge=0, description="most likely tokens kept; 0 keeps all")] = 0
-    delimiter: Annotated[str, Field(min_length=1, description="end of a step; by default a blank line")] = "\n\n"
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS, description="most likely tokens kept; 0 keeps all")] = 0
+    delimiter: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_DELIMITER_CHARS, description="end of a step; by default a blank line"),
+    ] = "\n\n"
     instruction: Annotated[
         str | None, Field(description="text after the question; by default it asks for numbered steps")
     ] = None
@@ -486,6 +531,7 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
 
     async def without_search(self, n: int, question: Question, models: Models, run: Run) -> Solution:
         """Self-consistency of `n` chains, for a model whose steps cannot be scored."""
+        n = min(n, MAX_CHAINS)
         run.degrade(f"nothing can score the steps of {models.main.name}; used self-consistency of {n} chains")
         config = SelfConsistency.Config(
             n=n,

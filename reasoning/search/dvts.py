@@ -9,14 +9,15 @@ Source: Beeching, Tunstall, Rush, "Scaling test-time compute with open models" (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
+from ..limits import MAX_CHAINS
 from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
@@ -26,8 +27,8 @@ from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_
 class DVTSOptions(SearchOptions):
     """Parameters of diverse verifier tree search; a round samples `subtrees * k` steps."""
 
-    subtrees: Annotated[int, Field(ge=1, description="independent subtrees")] = 4
-    k: Annotated[int, Field(ge=1, description="continuations among which each subtree chooses")] = 4
+    subtrees: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="independent subtrees")] = 4
+    k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations among which each subtree chooses")] = 4
     distinct: Annotated[bool, Field(description="drop continuations that equal a sibling")] = True
 
 
@@ -47,6 +48,8 @@ class DVTS(StepSearch[ScoredNode, DVTSOptions]):
     def __init__(self, options: DVTSOptions | None = None) -> None:
         super().__init__(options or DVTSOptions())
         self.leaves: list[int] = [0] * self.options.subtrees
+        self._subtrees: dict[int, list[int]] = {0: list(range(self.options.subtrees))}
+        """The subtrees whose prefix a node is or was, by the node's id."""
 
     def _next(self) -> list[ExpandRequest]:
         k = self.options.k
@@ -64,15 +67,18 @@ class DVTS(StepSearch[ScoredNode, DVTSOptions]):
             children = self._add_children(parent, request, continuations)
             subtrees = self._subtrees_at(request)
             each = len(continuations) // len(subtrees)
-            for place, i in enumerate(subtrees):
-                own = [child for at, child in zip(kept, children, strict=True) if at // each == place]
-                set_values(own, parent)
-                if own:  # else nothing follows the leaf, and the subtree ends there
-                    self.leaves[i] = sorted_by_value(own)[0].id
+            own: list[list[ScoredNode]] = [[] for _ in subtrees]
+            for at, child in zip(kept, children, strict=True):
+                own[at // each].append(child)
+            for i, steps in zip(subtrees, own, strict=True):
+                set_values(steps, parent)
+                if steps:  # else nothing follows the leaf, and the subtree ends there
+                    self.leaves[i] = sorted_by_value(steps)[0].id
+                    self._subtrees[self.leaves[i]] = [i]
 
     def _subtrees_at(self, request: ExpandRequest) -> list[int]:
-        """The subtrees that share the continuations of a prefix."""
-        subtrees = [i for i, leaf in enumerate(self.leaves) if leaf == request.node]
+        """The subtrees that share the continuations of a prefix: all at the root, else one."""
+        subtrees = self._subtrees[request.node]
         return subtrees[:1] if request.finish else subtrees
 
     def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
@@ -88,7 +94,7 @@ class DVTS(StepSearch[ScoredNode, DVTSOptions]):
         return [node for node in leaves if not node.terminal and not self._is_expanded(node)]
 
     def _unfinished(self) -> ScoredNode | None:
-        return None if any(node.terminal for node in self.tree) else next(iter(sorted_by_value(self._active())), None)
+        return None if self.tree.terminals else next(iter(sorted_by_value(self._active())), None)
 
     def outcome(self) -> SearchOutcome[ScoredNode]:
         """The result so far; each solution weighs 1.
@@ -96,7 +102,7 @@ class DVTS(StepSearch[ScoredNode, DVTSOptions]):
         All complete solutions count, those that no subtree chose included; of those that a subtree chose, the one of
         the best score is chosen.
         """
-        terminals = sorted_by_value(node for node in self.tree if node.terminal)
+        terminals = sorted_by_value(self.tree.terminals)
         leaves = sorted_by_value({leaf: self.tree[leaf] for leaf in self.leaves if leaf}.values())
         complete = [node for node in leaves if node.terminal]
         return self._outcome(next(iter([*complete, *terminals, *leaves]), None), terminals)
@@ -129,6 +135,14 @@ class DVTSStrategy:
         select: Annotated[Literal["best", "vote"], Field(description="the best solution, or the answer of a vote")] = (
             "best"
         )
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            return {
+                "subtrees": values["subtrees"],
+                "k": values["k"],
+                "max_depth": values["max_depth"],
+            } | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
         self.config = config

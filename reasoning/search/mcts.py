@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ..limits import MAX_DEPTH, MAX_ROUNDS, MAX_WEIGHT
 from .core import BatchResults, ExpandRequest, Scoring, SearchOptions, SearchOutcome, StepSearch
 from .tree import Continuation, Node, fill_missing_scores, kept_indices
 
@@ -57,16 +58,22 @@ class MCTSNode(Node):
 class MCTSOptions(SearchOptions):
     """Parameters of Monte Carlo tree search."""
 
-    k: Annotated[int, Field(ge=1, description="continuations of an expansion")] = 3
-    max_depth: Annotated[int, Field(ge=1, description="maximum steps of a solution; the last is its final answer")] = 6
-    expansions: Annotated[int, Field(ge=1, description="expansions, the depth-limited ones included")] = 12
-    w: Annotated[float, Field(ge=0, allow_inf_nan=False, description="weight of exploration; 0 is greedy")] = 0.5
+    k: Annotated[int, Field(ge=1, le=256, description="continuations of an expansion")] = 3
+    max_depth: Annotated[
+        int, Field(ge=1, le=MAX_DEPTH, description="maximum steps of a solution; the last is its final answer")
+    ] = 6
+    expansions: Annotated[
+        int, Field(ge=1, le=MAX_ROUNDS, description="expansions, the depth-limited ones included")
+    ] = 12
+    w: Annotated[float, Field(ge=0, le=MAX_WEIGHT, description="weight of exploration; 0 is greedy")] = 0.5
     policy: Annotated[SelectionPolicy, Field(description="formula of exploration")] = "uct"
-    leaves: Annotated[int, Field(ge=1, description="leaves expanded in one batch; 1 is exact")] = 1
+    leaves: Annotated[int, Field(ge=1, le=256, description="leaves expanded in one batch; 1 is exact")] = 1
     virtual_loss: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="visits without value that a leaf of the batch counts for")
+        float, Field(ge=0, le=MAX_WEIGHT, description="visits without value that a leaf of the batch counts for")
     ] = 1.0
-    resamples: Annotated[int, Field(ge=0, description="times that duplicate continuations are sampled again")] = 2
+    resamples: Annotated[
+        int, Field(ge=0, le=100, description="times that duplicate continuations are sampled again")
+    ] = 2
     tau: (
         Annotated[
             float, Field(gt=0, le=1, description="reward of a complete solution that ends the search; null: none")
@@ -108,7 +115,6 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
     def __init__(self, options: MCTSOptions | None = None) -> None:
         super().__init__(options or MCTSOptions())
         self.selected: list[int] = []
-        self._child_ids: dict[int, list[int]] = {}
 
     def selection_score(self, node: MCTSNode, loss: Mapping[int, float] | None = None) -> float:
         """Score by which a child is selected: the largest is entered.
@@ -155,7 +161,7 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
             if node.closed or node.id in blocked:
                 return None
             while node.expanded:
-                children = [child for child in self._children(node) if not child.closed and child.id not in blocked]
+                children = [c for c in self.tree.children(node) if not c.closed and c.id not in blocked]
                 if not children:
                     blocked.add(node.id)
                     break
@@ -163,32 +169,30 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
             else:
                 return node
 
-    def _children(self, node: MCTSNode) -> list[MCTSNode]:
-        return [self.tree[child] for child in self._child_ids.get(node.id, ())]
-
     # -- expand
 
     def _requests(self, leaves: Sequence[MCTSNode]) -> list[ExpandRequest] | str:
         """The batch, or the name of the limit that forbids it."""
         options, k = self.options, self.options.k
-        last = [leaf for leaf in leaves if leaf.depth + 1 >= options.max_depth]
-        samples, max_step_tokens = k * (len(leaves) - len(last)), options.max_step_tokens
+        is_last = [leaf.depth + 1 >= options.max_depth for leaf in leaves]
+        num_last = sum(is_last)
+        samples, max_step_tokens = k * (len(leaves) - num_last), options.max_step_tokens
         exceeded = options.limits.exceeded_by(
             self.cost,
             samples=samples,
             passes=k * len(leaves),
-            expansions=len(leaves) - len(last),
-            completions=k * len(last),
+            expansions=len(leaves) - num_last,
+            completions=k * num_last,
             max_step_tokens=max_step_tokens,
         )
         if exceeded is not None:
             return exceeded
         each = options.limits.tokens_per_step(
-            self.cost, samples=samples, completions=k * len(last), max_step_tokens=max_step_tokens
+            self.cost, samples=samples, completions=k * num_last, max_step_tokens=max_step_tokens
         )
         return [
-            self._expansion(leaf, k, options.limits.finish_tokens if leaf in last else each, finish=leaf in last)
-            for leaf in leaves
+            self._expansion(leaf, k, options.limits.finish_tokens if finish else each, finish=finish)
+            for leaf, finish in zip(leaves, is_last, strict=True)
         ]
 
     def _expansion(
@@ -270,13 +274,11 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         self.cost.empties += blanks
         self.cost.duplicates += dropped - blanks
         self._count_unscored(request, kept)
-        children = [self.tree.add(parent, step, forced=request.finish) for step in kept]
-        self._child_ids.setdefault(parent.id, []).extend(child.id for child in children)
-        return children
+        return [self.tree.add(parent, step, forced=request.finish) for step in kept]
 
     def _close(self, node: MCTSNode) -> None:
         """Close a node below which nothing is open, and with it its ancestors of which the same is true."""
-        while all(child.closed for child in self._children(node)):
+        while all(child.closed for child in self.tree.children(node)):
             node.closed = True
             if node.parent is None:
                 return
@@ -285,11 +287,11 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
     # -- the outcome
 
     def _unfinished(self) -> MCTSNode | None:
-        return None if any(node.terminal for node in self.tree) else self._best_leaf()
+        return None if self.tree.terminals else self._best_leaf()
 
     def _best_leaf(self) -> MCTSNode:
         """The leaf of the largest V, of equals the deepest, then the oldest; the root if there is no other."""
-        leaves = [node for node in self.tree if node.depth and not self._child_ids.get(node.id)]
+        leaves = (node for node in self.tree if node.depth and not self.tree.children(node))
         return max(leaves, key=lambda node: (node.mean, node.depth, -node.id), default=self.tree[0])
 
     def outcome(self) -> SearchOutcome[MCTSNode]:
@@ -297,15 +299,15 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
 
         Of equal ones the earlier comes first. If there is none, the leaf of the largest V is chosen.
         """
-        complete = [node for node in self.tree if node.terminal]
+        complete = self.tree.terminals
         has_rewards = any(node.reward is not None for node in complete)
 
         def value(node: MCTSNode) -> float:
             return (-1.0 if node.reward is None else node.reward) if has_rewards else node.mean
 
         terminals = sorted(complete, key=lambda node: (-value(node), node.id))
-        leaf = self._best_leaf()
-        chosen = terminals[0] if terminals else leaf if leaf.depth else None
+        leaf = terminals[0] if terminals else self._best_leaf()
+        chosen = leaf if leaf.depth else None
         return self._outcome(chosen, terminals, [max(0.0, value(node)) for node in terminals])
 
 

@@ -19,29 +19,33 @@ tried only with J = 1, chains without any swap; Andrieu, Doucet, Holenstein, "Pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
+from ..limits import MAX_CHAINS, MAX_ROUNDS
 from ..strategy import Models, Stability, Thinking
 from .core import SearchLimits
 from .driver import StepSearchConfig
-from .particles import FilterPass, ParticleFilter, ParticleOptions, ParticlePick, pass_notes
+from .particles import Factor, FilterPass, ParticleFilter, ParticleOptions, ParticlePick, pass_notes
 from .resampling import multinomial, swap_probability
 from .tree import Continuation
+
+MAX_TEMPERATURES: Final = 64
 
 
 class GibbsOptions(ParticleOptions):
     """Parameters of particle Gibbs; N particles in each of J passes, N·J in all."""
 
-    n: Annotated[int, Field(ge=2, description="particles of a pass, the reference included")] = 16
-    iterations: Annotated[int, Field(ge=1, description="passes")] = 4
+    n: Annotated[int, Field(ge=2, le=MAX_CHAINS, description="particles of a pass, the reference included")] = 16
+    iterations: Annotated[int, Field(ge=1, le=MAX_ROUNDS, description="passes")] = 4
     resampling: Annotated[
         Literal["multinomial"], Field(description="systematic resampling around a fixed reference would be biased")
     ] = "multinomial"
@@ -115,11 +119,15 @@ class ParticleGibbs(ParticleFilter):
 class TemperedOptions(GibbsOptions):
     """Parameters of parallel tempering; N particles in each of J passes of M chains, N·J·M in all."""
 
-    n: Annotated[int, Field(ge=2, description="particles of a pass of each chain, the reference included")] = 16
-    iterations: Annotated[int, Field(ge=1, description="passes of each chain")] = 2
+    n: Annotated[
+        int, Field(ge=2, le=MAX_CHAINS, description="particles of a pass of each chain, the reference included")
+    ] = 16
+    iterations: Annotated[int, Field(ge=1, le=MAX_ROUNDS, description="passes of each chain")] = 2
     taus: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...],
-        Field(min_length=1, description="temperature of each chain's weights, the hottest first"),
+        tuple[Factor, ...],
+        Field(
+            min_length=1, max_length=MAX_TEMPERATURES, description="temperature of each chain's weights, hottest first"
+        ),
     ] = (2.0, 1.0)
     pool: Annotated[bool, Field(description="answer from the last passes of all chains, not only the coldest")] = False
 
@@ -221,7 +229,11 @@ class ParticleGibbsStrategy:
 
         pick: Annotated[ParticlePick, Field(description="a vote by weight, or one particle")] = "vote"
         taus: Annotated[
-            tuple[float, ...], Field(description="temperatures of several chains, the hottest first; none is one chain")
+            tuple[Factor, ...],
+            Field(
+                max_length=MAX_TEMPERATURES,
+                description="temperatures of several chains, the hottest first; none is one chain",
+            ),
         ] = ()
         pool: Annotated[bool, Field(description="with taus: answer from all chains, not only the coldest")] = False
 
@@ -230,6 +242,12 @@ class ParticleGibbsStrategy:
             if self.taus:
                 self.tempered_options(SearchLimits())
             return self
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            chains = {"taus (number)": len(values["taus"])} if values["taus"] else {}
+            factors = {"n": values["n"], "iterations": values["iterations"], **chains, "max_depth": values["max_depth"]}
+            return factors | super().sample_factors(values)
 
         def tempered_options(self, limits: SearchLimits) -> TemperedOptions:
             """The options of the tempered chains."""

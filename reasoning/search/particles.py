@@ -25,10 +25,11 @@ that are not Markovian, section 4; there the product may be truncated, here it i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -36,6 +37,7 @@ from ...core.errors import UserError
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
+from ..limits import MAX_CHAINS, MAX_DEPTH, MAX_WEIGHT
 from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
@@ -106,19 +108,22 @@ class PassRecord:
     steps: list[ParticleStep]
 
 
+Factor = Annotated[float, Field(gt=0, le=MAX_WEIGHT)]
+
+
 class ParticleOptions(SearchOptions):
     """Parameters of the particle filter.
 
     Differs: the authors allow 1,024 or 2,048 tokens a step; the maximum here is that of all searches.
     """
 
-    n: Annotated[int, Field(ge=1, description="particles")] = 16
+    n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="particles")] = 16
     weight_mode: Annotated[WeightMode, Field(description="form of a score's potential")] = "odds"
     level: Annotated[Level, Field(description="scale on which telescoped potentials are differences")] = "log"
     clip: Annotated[float, Field(gt=0, lt=0.5, description="how close to 0 and 1 a score may come")] = CLIP
-    tau: Annotated[float, Field(gt=0, description="temperature of the weights")] = 1.0
+    tau: Annotated[float, Field(gt=0, le=MAX_WEIGHT, description="temperature of the weights")] = 1.0
     anneal: Annotated[
-        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[int, Field(ge=1)]] | None,
+        tuple[Factor, Factor, Annotated[int, Field(ge=1, le=MAX_DEPTH)]] | None,
         Field(description="factor of tau: at the first step, in the end, and after how many steps the end is reached"),
     ] = None
     entropic: Annotated[
@@ -281,7 +286,8 @@ class FilterPass:
             free = self.free
             held = [self._tree[node_id] for node_id in dict.fromkeys(free) if self._is_active(node_id)]
             if held or self._competitors or self.is_over:
-                return [(node, free.count(node.id)) for node in held]
+                counts = Counter(free)
+                return [(node, counts[node.id]) for node in held]
             self.advance({}, {})  # only the reference continues; others may fork from it
 
     def rescoring_requests(self) -> list[tuple[Particle, tuple[str, ...]]]:
@@ -638,6 +644,10 @@ class ParticleFilterStrategy:
         """Parameters of `particle-filter`."""
 
         pick: Annotated[ParticlePick, Field(description="a vote by weight, or one particle")] = "vote"
+
+        @classmethod
+        def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
+            return {"n": values["n"], "max_depth": values["max_depth"]} | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
         self.config = config

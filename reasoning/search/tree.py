@@ -149,6 +149,9 @@ class Tree(Generic[N]):
         self._node_type = node_type
         self._nodes: list[N] = []
         self._num_samples: dict[bytes, int] = {}
+        self._children: dict[int, list[int]] = {}
+        self.terminals: list[N] = []
+        """All complete solutions, in order of creation."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -180,7 +183,14 @@ class Tree(Generic[N]):
             reward=step.reward,
         )
         self._nodes.append(node)
+        self._children.setdefault(parent.id, []).append(node.id)
+        if node.terminal:
+            self.terminals.append(node)
         return node
+
+    def children(self, node: N) -> list[N]:
+        """The continuations of a prefix, in order of creation."""
+        return [self._nodes[child] for child in self._children.get(node.id, ())]
 
     def path(self, node: N) -> list[N]:
         """The nodes from the first step to this one, without the root."""

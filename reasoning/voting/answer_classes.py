@@ -42,16 +42,22 @@ class AnswerLabels:
         self._kind = answer_kind(question)
         self._has_tools = question.needs_tools
         self._firsts: list[str] = []
+        self._known: dict[str, int] = {}
 
     async def label(self, answer: str | None, equivalence: Equivalence) -> int | None:
         """The number of an answer, that of the first one equal to it; None without an answer."""
         if answer is None:
             return None
+        if answer not in self._known:
+            self._known[answer] = await self._label(answer, equivalence)
+        return self._known[answer]
+
+    async def _label(self, answer: str, equivalence: Equivalence) -> int:
         is_call = self._has_tools and is_canonical_calls(answer)
         for label, first in enumerate(self._firsts):
-            if first == answer:
-                return label
-            if is_call or (self._has_tools and is_canonical_calls(first)):
+            if is_call or equivalence.is_exhausted:
+                break
+            if self._has_tools and is_canonical_calls(first):
                 continue
             if await equivalence.same(first, answer, self._kind):
                 return label

@@ -10,9 +10,10 @@ arXiv:2505.10772).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from ...core.errors import UserError
@@ -108,21 +109,33 @@ def _by_score(scores: dict[int, Fraction], max_score: Fraction, eliminated: tupl
 
 def _runoff(ballots: Sequence[Ballot]) -> Election:
     points = _points(ballots)
+    supporters: dict[int, list[Iterator[int]]] = {answer: [] for answer in points}
+    for ballot in ballots:
+        rest = iter(ballot)
+        supporters[next(rest)].append(rest)
+    counts = {answer: len(held) for answer, held in supporters.items()}
+    weakest = [(count, points[answer].numerator, -answer) for answer, count in counts.items()]
+    heapify(weakest)
     standing = set(points)
-    last: dict[int, Fraction] = {}
     eliminated: list[int] = []
-    while True:
-        counts = dict.fromkeys(standing, 0)
-        for ballot in ballots:
-            best = next((answer for answer in ballot if answer in standing), None)
-            if best is not None:
-                counts[best] += 1
-        last |= {answer: Fraction(count) for answer, count in counts.items()}
-        leader = max(counts, key=lambda a: counts[a])
-        if 2 * counts[leader] > sum(counts.values()):  # also true of the last one left: a ballot names it
-            break
-        loser = min(counts, key=lambda a: (counts[a], points[a], -a))
+    counting, most = len(ballots), max(counts.values())
+    while 2 * most <= counting:  # at the latest the last one left has them all: a ballot names it
+        count, _, negative = heappop(weakest)
+        loser = -negative
+        if count < counts[loser]:  # it has got votes since
+            continue
         standing.remove(loser)
         eliminated.append(loser)
+        for rest in supporters[loser]:
+            heir = next((answer for answer in rest if answer in standing), None)
+            if heir is None:
+                counting -= 1
+                continue
+            supporters[heir].append(rest)
+            counts[heir] += 1
+            most = max(most, counts[heir])
+            heappush(weakest, (counts[heir], points[heir].numerator, -heir))
+    leader = next(answer for answer in standing if counts[answer] == most)
+    last = {answer: Fraction(count) for answer, count in counts.items()}
     order = sorted(last, key=lambda a: (a not in standing, -last[a], a))
     return Election(leader, {a: last[a] for a in order}, Fraction(len(ballots)), tuple(eliminated))

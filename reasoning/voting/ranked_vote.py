@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
+from ...core.concurrency import off_loop, paced
 from ...core.events import StrategyNote, VoteUpdated
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
@@ -92,7 +94,7 @@ class RankedVote:
         samples = await config.sample(question, models, run)
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped)
-        rankings = [parse_ranking(candidate, question, config.ranks) for candidate in samples.candidates]
+        rankings = [parse_ranking(c, question, config.ranks) async for c in paced(samples.candidates)]
         candidates = [
             candidate if not ranking else candidate.model_copy(update={"answer": ranking[0]})
             for candidate, ranking in zip(samples.candidates, rankings, strict=True)
@@ -108,7 +110,7 @@ class RankedVote:
         voting = [ballot for ballot in ballots if ballot]
         if not voting:
             return Solution(chosen=0, candidates=tuple(candidates), confidence=0.0, stopped=samples.stopped)
-        election = count_ballots(voting, config.rule)
+        election = await off_loop(partial(count_ballots, voting, config.rule), is_long=len(voting) > 500)
         answers = {k: named[members[0]] for k, members in enumerate(classes)}
         firsts = first_choices(voting)
         run.emit(VoteUpdated(votes={answers[k]: count for k, count in firsts.items()}, total=len(candidates)))

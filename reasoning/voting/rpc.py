@@ -27,6 +27,7 @@ from ...serving.model import Feature
 from ...serving.profiles.profile import ModelProfile
 from ...serving.quick_calls import without_thought
 from ..candidates import text_with_calls
+from ..limits import MAX_CHAINS, MAX_TOKENS
 from ..sampling import SampleSet, SamplingConfig
 from ..strategy import Models, Stability
 from .answer_classes import answer_classes, weighted_vote
@@ -68,7 +69,12 @@ class PathVoteConfig(SamplingConfig):
     ] = "bottom"
     window: Annotated[
         int,
-        Field(ge=1, description="with scope=thought: tokens of a group", exclude_if=lambda value: value == WINDOW),
+        Field(
+            ge=1,
+            le=MAX_TOKENS,
+            description="with scope=thought: tokens of a group",
+            exclude_if=lambda value: value == WINDOW,
+        ),
     ] = WINDOW
 
 
@@ -108,7 +114,7 @@ class RPC:
     class Config(PathVoteConfig):
         """Parameters of `rpc`."""
 
-        n: Annotated[int, Field(ge=1, le=4096, description="maximum number of chains")] = 32
+        n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="maximum number of chains")] = 32
         init: Annotated[Literal["reference", "multistart"], Field(description="start of the fit")] = "reference"
         dedup: Annotated[Literal["max", "reference"], Field(description="weight of several chains of one text")] = "max"
         unparsed: Annotated[Literal["drop", "class"], Field(description="chains without an answer")] = "drop"

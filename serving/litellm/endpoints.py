@@ -1,8 +1,8 @@
 """Load balancing: one model over several endpoints, each request to the minimum busy healthy one.
 
 A request that fails for a reason that another endpoint may not have (a rate limit, a time-out, a broken stream, a
-refused key) goes to another one at once, without its finished samples and without streaming its text twice. When all
-have been tried, it waits as a request to a single endpoint would.
+refused key) goes to another one at once, without its finished samples; a broken one only as `RetryPolicy` allows. When
+all have been tried, it waits as a request to a single endpoint would.
 
 LiteLLM's Router was tried first (1.110) and does not fit what `transport` reads: it returns its own wrapper of
 LiteLLM's stream, which joins samples and invents finishes; an endpoint whose stream breaks off in the middle is not
@@ -28,7 +28,7 @@ from ..model import Capabilities, Listener
 from .errors import FailedAttempt, RetryPolicy
 from .limiter import ConcurrencyLimiter, LimiterRegistry
 from .model import AttemptResult, LiteLLMModel, SampleBatch
-from .requests import RequestTraits, consecutive
+from .requests import RequestTraits
 
 MAX_CONSECUTIVE_FAILURES = 3
 """Consecutive failures after which an endpoint is cooled down; fewer may be chance."""
@@ -255,9 +255,9 @@ class LoadBalancedModel(LiteLLMModel):
         clock, began = self.endpoints.clock, self.endpoints.clock()
         key = prompt_start_key(part.request.prompt) if self.target.settings.affinity else None
         waited, retries = 0.0, 0
-        left = part.indices
+        error: ReasonError | None = None
         tried: dict[Endpoint, FailedAttempt] = {}
-        while True:
+        while left := part.left(done):
             endpoint = self.endpoints.choose(key, tried)
             if endpoint is None:
                 wait = await self._rest(tried, retries, clock() - began)
@@ -267,19 +267,20 @@ class LoadBalancedModel(LiteLLMModel):
                 retries += bool(tried)
                 tried.clear()
                 continue
-            run = consecutive(left)[0]
-            outcome, queued = await self._at(endpoint, part, run, waited, listener)
+            outcome, queued = await self._at(endpoint, part, part.next_run(left), waited, listener)
             waited = 0.0 if outcome.finished else waited + queued
-            left = part.keep(outcome.finished, done)
+            error = await self._record(part, outcome, done, listener) or error
+            left = part.left(done)
             if not left:
-                return None
+                break
             if outcome.short:
-                return await self._one_by_one(part, left, done, listener)
+                return await self._one_by_one(part, left, done, listener) or error
             if outcome.fault is None:
                 continue
             if not outcome.fault.retryable and not outcome.fault.fatal:
                 return await self._give_up(part, left, outcome.fault, done, listener)
             tried[endpoint] = outcome.fault
+        return error
 
     async def _at(
         self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ...core.errors import (
     BackendError,
+    BackendMisconfigured,
     BackendTimeout,
     BackendUnavailable,
     CapabilityMissing,
@@ -17,7 +18,6 @@ from ...core.errors import (
     RateLimited,
     ReasonError,
     UnknownName,
-    UserError,
 )
 from .providers import Target, load_litellm
 
@@ -40,19 +40,35 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential backoff with jitter, bounded in number and time.
+    """How often and how long a request is retried: exponential backoff with jitter, bounded in number and time.
+
+    A response that breaks off after its first token is more than a failed request: its tokens are paid for, and a
+    client may have seen them. It is continued where the model continues a prefix exactly; otherwise the sample is
+    generated again if nobody has seen its text, and fails if somebody has.
 
     Attributes:
         max_retries: Maximum retries of one request.
         max_seconds: Maximum seconds from the first attempt to the start of the last.
         initial_wait_s: Maximum wait before the first retry; doubled each time.
         max_wait_s: Maximum wait that was not requested by the provider.
+        max_broken: Maximum responses to one sample that may break off after their first token.
     """
 
     max_retries: int = 6
     max_seconds: float = 120.0
     initial_wait_s: float = 0.5
     max_wait_s: float = 30.0
+    max_broken: int = 2
+
+    def retries_broken(self, num_broken: int, *, is_seen: bool, is_continuable: bool) -> bool:
+        """Whether a sample is tried again after a response to it broke off in the middle.
+
+        Args:
+            num_broken: Responses to it that broke off so far.
+            is_seen: Whether a client has seen its text.
+            is_continuable: Whether the model can continue it exactly.
+        """
+        return num_broken <= self.max_broken and (is_continuable or not is_seen)
 
     def wait(self, fault: FailedAttempt, retries: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
         """Seconds to wait before the next attempt; None if there is none.
@@ -147,7 +163,9 @@ def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
     message = _error_message(error)
     if status in (401, 403):
         return FailedAttempt(
-            UserError(f"{target.endpoint} refused the key: {message}", hint=f"put the right key into {target.key_env}"),
+            BackendMisconfigured(
+                f"{target.endpoint} refused the key: {message}", hint=f"put the right key into {target.key_env}"
+            ),
             fatal=True,
         )
     if status == 404:

@@ -2,9 +2,10 @@
 
 Every request is streamed, so that cancelling closes its connection at once, which is how a server learns to stop. A
 sample is reported as finished when the stream of its request ends, since the usage comes last. Where a stream breaks
-off, finished samples are kept and the others are requested again; if the new text of such a sample differs from what
-was already streamed, its last chunk has the new completion without further text, otherwise the rest of the text. Where
-stop strings or the limit of a thought are applied here, the connection is closed once they have ended every sample.
+off, finished samples are kept, and `RetryPolicy` decides about the others: each is continued after the tokens received
+where the model continues a prefix exactly, generated again where no client has seen its text, or failed; what the
+broken response cost is reported in every case (`Chunk.lost`). Where stop strings or the limit of a thought are applied
+here, the connection is closed once they have ended every sample.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...core.errors import ContextTooLong, ReasonError
+from ...core.errors import ContextTooLong, InvalidResponse, ReasonError
 from ...core.messages import (
     Chunk,
     Completion,
@@ -36,7 +38,7 @@ from ..streaming import stream_of
 from ..tool_calls import with_call_ids
 from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
-from .providers import Prices, Target, split_usage
+from .providers import Prices, Target, split_usage, with_received
 from .requests import (
     RequestTraits,
     Thinking,
@@ -50,6 +52,7 @@ from .requests import (
     may_not_fit,
     measuring_params,
     rendering_of,
+    sample_seed,
     shows_logprobs,
     template_arguments,
     thinking_of,
@@ -58,7 +61,6 @@ from .responses import (
     ReadingRules,
     SampleCollector,
     StreamedSample,
-    final_chunk,
     to_completion,
     token_id,
     with_processor_report,
@@ -71,28 +73,6 @@ CHARS_PER_TOKEN = 4
 """Characters of a token in the chunks of providers, which show no tokens: about those of English text."""
 
 
-@dataclass(slots=True)
-class StreamedText:
-    """What was streamed of a sample: its texts, and the number of token ids and log-probabilities."""
-
-    text: str = ""
-    thought: str = ""
-    ids: int = 0
-    logprobs: int = 0
-
-    def rest(self, completion: Completion) -> tuple[str, tuple[int, ...], tuple[float, ...], str]:
-        """The part of a sample that was not streamed yet; nothing if it is another text."""
-        thought = "" if completion.thought is None else completion.thought.text
-        if not (completion.text.startswith(self.text) and thought.startswith(self.thought)):
-            return "", (), (), ""
-        return (
-            completion.text[len(self.text) :],
-            completion.token_ids[self.ids :],
-            (completion.logprobs or ())[self.logprobs :],
-            thought[len(self.thought) :],
-        )
-
-
 @dataclass
 class SampleBatch:
     """Samples of one request that are requested together.
@@ -101,18 +81,27 @@ class SampleBatch:
         position: Position of the request in the call.
         request: The request.
         indices: Indices of the samples.
-        streamed: What was streamed of each sample, so that a second attempt does not stream it again.
+        seen: Those whose text a client has seen (see `Listener`).
+        broken: Those whose response broke off, as far as they were received; the next attempt continues them.
+        num_broken: How many responses to each broke off after its first token.
+        inexact: Those whose tokens have another text than was received, so that they cannot be continued.
     """
 
     position: int
     request: Request
     indices: tuple[int, ...]
-    streamed: dict[int, StreamedText] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    broken: dict[int, StreamedSample] = field(default_factory=dict)
+    num_broken: Counter[int] = field(default_factory=Counter)
+    inexact: set[int] = field(default_factory=set)
 
-    def keep(self, finished: Sequence[Completion], done: dict[tuple[int, int], Completion]) -> tuple[int, ...]:
-        """Store finished samples; returns the indices that are not finished yet."""
-        done.update({(self.position, c.sample_index): c for c in finished})
+    def left(self, done: Mapping[tuple[int, int], Completion]) -> tuple[int, ...]:
+        """The samples that are not done."""
         return tuple(i for i in self.indices if (self.position, i) not in done)
+
+    def next_run(self, left: Sequence[int]) -> tuple[int, ...]:
+        """The samples of the next request: one that is continued, or neighbours that begin."""
+        return (left[0],) if left[0] in self.broken else consecutive([i for i in left if i not in self.broken])[0]
 
 
 class AttemptResult(NamedTuple):
@@ -122,11 +111,13 @@ class AttemptResult(NamedTuple):
         finished: The finished samples.
         fault: Why the others are not finished; None where the response was complete.
         short: Whether the response was complete but lacks samples: many servers ignore `n`.
+        failed: Indices of the samples that are not tried again.
     """
 
     finished: Sequence[Completion]
     fault: FailedAttempt | None
     short: bool = False
+    failed: tuple[int, ...] = ()
 
 
 class LiteLLMModel:
@@ -221,17 +212,17 @@ class LiteLLMModel:
         """
         began = time.monotonic()
         waited, retries = 0.0, 0
-        left = part.indices
-        while True:
-            run = consecutive(left)[0]
+        error: ReasonError | None = None
+        while left := part.left(done):
             async with self.limiter.slot() as queued:
-                outcome = await self.attempt(part, run, waited + queued, listener)
+                outcome = await self.attempt(part, part.next_run(left), waited + queued, listener)
             waited = 0.0 if outcome.finished else waited + queued  # it was reported with them
-            left = part.keep(outcome.finished, done)
+            error = await self._record(part, outcome, done, listener) or error
+            left = part.left(done)
             if not left:
-                return None
+                break
             if outcome.short:
-                return await self._one_by_one(part, left, done, listener)
+                return await self._one_by_one(part, left, done, listener) or error
             if outcome.fault is None:
                 continue
             wait = self._retrying.wait(outcome.fault, retries, time.monotonic() - began, self._draw)
@@ -240,6 +231,20 @@ class LiteLLMModel:
             retries += 1
             await asyncio.sleep(wait)
             waited += wait
+        return error
+
+    async def _record(
+        self,
+        part: SampleBatch,
+        outcome: AttemptResult,
+        done: dict[tuple[int, int], Completion],
+        listener: Listener | None,
+    ) -> ReasonError | None:
+        """Store the samples that an attempt finished or failed; the error of those."""
+        done.update({(part.position, c.sample_index): c for c in outcome.finished})
+        if outcome.fault is None or not outcome.failed:
+            return None
+        return await self._give_up(part, outcome.failed, outcome.fault, done, listener)
 
     async def _one_by_one(
         self,
@@ -251,75 +256,179 @@ class LiteLLMModel:
         """Request the missing samples one by one, and all later ones, from a server that ignores `n`."""
         self.traits = self.traits.model_copy(update={"multi_sample": False})
         self._can = self._can.model_copy(update={"prompt_per_sample": True})
-        alone = [SampleBatch(part.position, part.request, (index,), part.streamed) for index in left]
+        alone = [replace(part, indices=(index,)) for index in left]
         errors = await self.gather([partial(self._make, one, done, listener) for one in alone])
         return next((error for error in errors if error is not None), None)
 
     async def attempt(
         self, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
     ) -> AttemptResult:
-        """One request for some samples."""
-        again = any(i in part.streamed for i in run)
+        """One request for some samples, or for the rest of one whose response broke off."""
 
         def emit(
             index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str, tokens: int
         ) -> None:
-            if again:
-                return
-            streamed = part.streamed.get(index)
-            if streamed is None:
-                streamed = part.streamed[index] = StreamedText()
-            streamed.text += text
-            streamed.thought += thought
-            streamed.ids += len(ids)
-            streamed.logprobs += len(logprobs)
-            if listener is not None:
-                listener(
-                    Chunk(
-                        request=part.position,
-                        sample_index=index,
-                        text=text,
-                        token_ids=ids,
-                        logprobs=logprobs,
-                        thought=thought,
-                        tokens=tokens,
-                    )
+            if listener is not None and listener(
+                Chunk(
+                    request=part.position,
+                    sample_index=index,
+                    text=text,
+                    token_ids=ids,
+                    logprobs=logprobs,
+                    thought=thought,
+                    tokens=tokens,
                 )
+            ):
+                part.seen.add(index)
 
-        request = part.request
-        reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
+        request, resumed = part.request, part.broken.get(run[0])
+        received = 0 if resumed is None else self._num_received(resumed)
+        pieces = 0 if resumed is None else resumed.pieces
+        reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request), resumed=resumed)
         fault: FailedAttempt | None = None
         report = uuid.uuid4().hex if part.request.sampling.logits_processors and self.traits.reports else ""
         try:
             request = await self._fitted(request)
-            reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
-            async with await self._send(request, run, report) as chunks:
-                async for events in chunks:
-                    reading.take(events)
-                    if reading.is_complete:
-                        break
+            if resumed is None:
+                reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
+                sending = await self._send(request, run, report)
+            else:
+                sending = await self._send_rest(part, request, resumed, reading, received)
+            if sending is not None:
+                async with sending as chunks:
+                    async for events in chunks:
+                        reading.take(events)
+                        if reading.is_complete:
+                            break
             await self._locate_answers(reading.samples)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
             fault = classify_error(e, self.target)
-        prompt_tokens = reading.prompt_tokens
-        if reading.usage is None and reading.is_complete and not prompt_tokens:
+        prompt_tokens = reading.prompt_tokens - received if reading.prompt_tokens else 0
+        has_begun = any(sample.pieces > pieces for sample in reading.samples)
+        if reading.usage is None and not prompt_tokens and (reading.is_complete or (fault is not None and has_begun)):
             prompt_tokens = int(self.wire.count(_prompt_text(part.request.prompt)))
-        usages = split_usage(reading.usage, reading.samples, self.prices, self.target, waited, prompt_tokens)
-        finished = []
+        reported = with_received(reading.usage, received)
+        usages = split_usage(reported, reading.samples, self.prices, self.target, waited, prompt_tokens)
+        finished: list[Completion] = []
+        unfinished: list[tuple[StreamedSample, Usage]] = []
         some = any(sample.finish is not None for sample in reading.samples)
         for sample, usage in zip(reading.samples, usages, strict=True):
             if sample.finish is None and (fault is not None or (some and not sample.pieces)):
+                unfinished.append((sample, usage))
                 continue
             try:
                 completion = await self._completed(sample, usage, part.request, report)
             except Exception as e:  # noqa: BLE001 (asking for the tokens' texts may fail like any request)
                 fault = fault or classify_error(e, self.target)
+                unfinished.append((sample, usage))
                 continue
+            part.broken.pop(sample.index, None)
             finished.append(completion)
             if listener is not None:
-                streamed = part.streamed.get(sample.index, StreamedText())
-                listener(final_chunk(part.position, completion, *streamed.rest(completion)))
-        return AttemptResult(finished, fault, short=fault is None and len(finished) < len(run))
+                listener(_final_chunk(part.position, completion))
+        failed: list[int] = []
+        for sample, usage in unfinished:
+            is_broken = fault is not None and (sample.pieces > pieces or sample.index in part.inexact)
+            if is_broken and not self._retries(part, sample, usage, listener):
+                failed.append(sample.index)
+        return AttemptResult(finished, fault, short=fault is None and bool(unfinished), failed=tuple(failed))
+
+    # -- responses that break off
+
+    def _retries(self, part: SampleBatch, sample: StreamedSample, usage: Usage, listener: Listener | None) -> bool:
+        """Report what a response cost that broke off, and decide whether its sample is tried again."""
+        index = sample.index
+        part.num_broken[index] += 1
+        is_continuable = index not in part.inexact and self._is_continuable(part.request, sample)
+        retries = self._retrying.retries_broken(
+            part.num_broken[index], is_seen=index in part.seen, is_continuable=is_continuable
+        )
+        restarts = retries and not is_continuable
+        if restarts:
+            part.broken.pop(index, None)
+        else:  # its tokens are counted with the sample, whether it is continued or fails
+            part.broken[index] = sample
+            cost = self.prices.cost(usage.prompt_tokens, usage.cached_tokens, 0)
+            usage = usage.model_copy(update={"completion_tokens": 0, "thinking_tokens": 0, "cost_usd": cost})
+        if listener is not None:
+            lost = usage.model_copy(update={"waited_s": 0.0})
+            listener(Chunk(request=part.position, sample_index=index, lost=lost, restarts=restarts))
+        return retries
+
+    def _is_continuable(self, request: Request, sample: StreamedSample) -> bool:
+        """Whether a sample whose response broke off can be continued exactly.
+
+        Not under a grammar or a logits processor, whose state would begin again, and not inside a tool call.
+        """
+        sampling, prompt = request.sampling, request.prompt
+        if not self._can.prefix or sample.finish is not None or sample.calls or prompt.tools:
+            return False
+        if sampling.json_schema is not None or sampling.logits_processors:
+            return False
+        profile = self._can.profile
+        if self.traits.tokenizer:
+            stops_thought = bool(sampling.stop) and prompt.thought is not None and not prompt.thought.closed
+            is_possible = not sample.is_thinking or profile.prefix == "thought"
+            return bool(sample.token_ids) and is_possible and not stops_thought
+        has_thought = sample.has_thought or thinking_of(request, profile).is_on
+        is_text = bool(sample.text) and not sample.text[-1].isspace()  # providers strip what a prefix ends with
+        return self.traits.prefill and is_text and not has_thought and not sample.rules.stops
+
+    def _num_received(self, sample: StreamedSample) -> int:
+        """Generated tokens of a sample that were received."""
+        if sample.tokens is not None:
+            return sample.tokens
+        return max(sample.pieces, int(self.wire.count(sample.text)))
+
+    async def _send_rest(
+        self, part: SampleBatch, request: Request, sample: StreamedSample, reading: SampleCollector, received: int
+    ) -> Any | None:
+        """Request the rest of a sample whose response broke off; None if it needs none.
+
+        The rest has a seed of its own: the generator of the sample's seed would repeat the numbers of its first tokens.
+
+        Raises:
+            InvalidResponse: The text of the received tokens is not what was received.
+        """
+        sampling, profile, run = request.sampling, self._can.profile, (sample.index,)
+        if self.traits.tokenizer:
+            held = await self._held_text(sample)
+            if held is None:
+                part.inexact.add(sample.index)
+                raise InvalidResponse(f"{self.target.endpoint} does not detokenize a response as it was streamed")
+            reading.resume(held, sampling.stop)
+            received = len(sample.token_ids)
+            ids = [*await self.ids_of(request.prompt, sampling), *sample.token_ids]
+            body = completion_body(request, run, ids, self.target, profile, self.traits)
+            body.pop("stop", None)  # applied here, since one may have begun before
+            send = self.wire.complete
+        else:
+            prompt = request.prompt.with_prefix(f"{request.prompt.prefix}{sample.text}")
+            continued = request.model_copy(update={"prompt": prompt})
+            body = chat_body(continued, run, self.target, self._can, self.traits)
+            send = self.wire.chat
+        left = max_response_tokens(request, profile) - received
+        if sample.finish is None and left <= 0:
+            sample.finish = "length"
+        if sample.finish is not None:
+            return None
+        body["max_tokens"] = left
+        if "seed" in body:
+            body["seed"] = sample_seed(body["seed"], received)
+        return send(body)
+
+    async def _held_text(self, sample: StreamedSample) -> str | None:
+        """Text of a sample's received tokens that the server had not sent, without that of an incomplete character.
+
+        None if their text is not what was received.
+        """
+        for _ in range(4):  # bytes of a character
+            text = await detokenize(self.wire.client, self.target.served, sample.token_ids)
+            if not text.endswith("\ufffd"):
+                break
+            sample.drop_last_token()
+        start = text.rfind(sample.received_text)
+        return None if start < 0 else text[start + len(sample.received_text) :]
 
     def _rules(self, request: Request) -> ReadingRules:
         """How the samples of a request are read."""
@@ -380,10 +489,12 @@ class LiteLLMModel:
     async def _completed(self, sample: StreamedSample, usage: Usage, request: Request, report: str) -> Completion:
         k = request.sampling.top_logprobs
         top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
+        texts = await self._token_texts(sample) if top is not None else ()
         completion = to_completion(
             sample,
             usage,
             top,
+            token_texts=texts,
             wants_logprobs=shows_logprobs(request.sampling),
             reports_stop=self.target.vllm,
             endpoint=self.target.endpoint,
@@ -416,16 +527,20 @@ class LiteLLMModel:
         if not isinstance(error, ReasonError) or fault.fatal:
             raise error
         for index in left:
+            broken = part.broken.pop(index, None)
+            usage = Usage(cost_usd=self.prices.cost(0, 0, 0))
+            if broken is not None:
+                (usage,) = split_usage(None, [broken], self.prices, self.target, 0.0)
             failed = Completion(
                 text="",
                 finish_reason="error",
                 sample_index=index,
-                usage=Usage(cost_usd=self.prices.cost(0, 0, 0)),
+                usage=usage,
                 failure=Failure(code=error.code, message=str(error)),
             )
             done[part.position, index] = failed
             if listener is not None:
-                listener(final_chunk(part.position, failed))
+                listener(_final_chunk(part.position, failed))
         return error
 
     def _check_length(self, request: Request, tokens: int) -> None:
@@ -485,6 +600,12 @@ class LiteLLMModel:
         if token not in self._words:
             self._words[token] = await detokenize(self.wire.client, self.target.served, [token])
         return self._words[token]
+
+    async def _token_texts(self, sample: StreamedSample) -> tuple[str, ...]:
+        """Texts of a sample's tokens; empty if the server does not show them."""
+        if len(sample.names) != len(sample.logprobs):
+            return ()
+        return tuple([name if token_id(name) < 0 else await self._word(token_id(name)) for name in sample.names])
 
     async def top_tokens(self, rows: Sequence[Sequence[tuple[str, float]]]) -> tuple[tuple[TopToken, ...], ...]:
         """Alternatives with ids and texts; if a server names tokens by id, the text of each id is requested once."""
@@ -612,6 +733,11 @@ class LiteLLMModel:
         for left in callers.values():
             await left.wait()
         await self.wire.aclose()
+
+
+def _final_chunk(request: int, completion: Completion) -> Chunk:
+    """The last chunk of a sample."""
+    return Chunk(request=request, sample_index=completion.sample_index, completion=completion)
 
 
 def _prompt_text(prompt: Prompt) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import InvalidResponse, UnknownName, UserError
+from ...core.errors import BackendMisconfigured, InvalidResponse, UnknownName, UserError
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
 from ..model import Capabilities
@@ -142,7 +142,9 @@ def _target(name: str, served: str, settings: Settings) -> Target:
     key_env = provider_settings.api_key_env or f"{_PROVIDER.upper()}_API_KEY"
     key = os.environ.get(key_env)
     if provider_settings.api_key_env is not None and not key:
-        raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
+        raise BackendMisconfigured(
+            f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…"
+        )
     return Target(
         name=name,
         provider="hosted_vllm",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.errors import UnknownName, UserError
+from ...core.errors import BackendMisconfigured, UnknownName, UserError
 from ...core.messages import Usage
 from ...core.settings import ProviderSettings, Settings
 from .responses import StreamedSample
@@ -104,12 +104,14 @@ def find_target(name: str, settings: Settings) -> Target:
     if provider_settings.api_key_env is not None:
         key = os.environ.get(provider_settings.api_key_env)
         if not key:
-            raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
+            raise BackendMisconfigured(
+                f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…"
+            )
     base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
     if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(provider_settings, n) is not None]):
         raise UserError(f"setting {foreign[0]} of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
     if provider == "hosted_vllm" and base is None:
-        raise UserError(
+        raise BackendMisconfigured(
             f"model {name!r}: the server's address is not set",
             hint="set api_base under [providers.hosted_vllm] in reason.toml, or HOSTED_VLLM_API_BASE, "
             "as in http://127.0.0.1:8000/v1",
@@ -141,7 +143,7 @@ def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env
         return "none"  # the client wants one, and a server of one's own seldom does
     missing = [m for m in litellm.validate_environment(name)["missing_keys"] if m.endswith(("KEY", "TOKEN"))]
     if missing:
-        raise UserError(
+        raise BackendMisconfigured(
             f"model {name!r} needs {' and '.join(missing)}, which is not set", hint=f"export {missing[0]}=…"
         )
     return None
@@ -261,6 +263,15 @@ def split_usage(
             )
         )
     return shares
+
+
+def with_received(usage: Any, received: int) -> Any:
+    """The usage of a complete sample, given what the provider sent for its rest after some received tokens."""
+    counts = _counts(usage)
+    if not received or counts is None:
+        return usage
+    prompt, _, _, rest = counts
+    return {**usage, "prompt_tokens": max(0, prompt - received), "completion_tokens": rest + received}
 
 
 def _counts(usage: Any) -> tuple[int, int, int, int] | None:

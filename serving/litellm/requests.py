@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from ...core.errors import CapabilityMissing, UserError
+from ...core.json_schema import OBJECT_SCHEMA, is_strict
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED, Effort, Frozen, Prompt, Request, SamplingParams
 from ..logits_processors import make_logits_processors
 from ..metered.model import conversation_bytes
@@ -253,8 +254,7 @@ def chat_body(
             last["prefix"] = True
         messages.append(last)
     if sampling.json_schema is not None and not traits.vllm:
-        schema = {"name": "reply", "schema": sampling.json_schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        body["response_format"] = _response_format(sampling.json_schema)
     if can.logprobs and shows_logprobs(sampling) and not profile.refused("logprobs", thinking=thinking.is_on):
         body["logprobs"] = True
         if sampling.top_logprobs:
@@ -264,6 +264,14 @@ def chat_body(
     if extra:
         body["extra_body"] = extra
     return body
+
+
+def _response_format(schema: dict[str, JsonValue]) -> dict[str, Any]:
+    """A schema in OpenAI's form; any object has a type of its own, and strict mode takes few schemas."""
+    if schema == OBJECT_SCHEMA:
+        return {"type": "json_object"}
+    named = {"name": "reply", "schema": schema, "strict": is_strict(schema)}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def completion_body(

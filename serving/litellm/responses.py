@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from ...core.errors import InvalidResponse
-from ...core.messages import Chunk, Completion, Failure, FinishReason, Thought, ToolCall, TopToken, Usage
+from ...core.messages import Completion, Failure, FinishReason, Thought, ToolCall, TopToken, Usage
 from ..local.tokenizer import StopStrings
 from ..profiles.profile import ModelProfile
 from ..thoughts import ThoughtSplitter
@@ -112,18 +112,22 @@ class StreamedSample:
         is_cut: Whether the sample was ended here, before the server ended it.
         calls: Tool calls by their index, as far as they were received.
         stopped_by: The stop string that ended it, or vLLM's stop reason, as in `Completion`; None if unknown.
+        names: Names of the tokens, where log-probabilities are shown: their texts, or `token_id:N`.
         pieces: Chunks with something of the sample in them, each a token or more.
         thought_pieces: Those with something of the thought.
+        received_text: Text as it was received, tags included; where thoughts have a field, that of the thought or, once
+            it has begun, that of the answer.
     """
 
     def __init__(self, index: int, rules: ReadingRules = PLAIN_RULES) -> None:
         self.index = index
         self.rules = rules
-        self.text = self.thought = ""
+        self.text = self.thought = self.received_text = ""
         self.blocks: list[dict[str, JsonValue]] = []
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self.top: list[list[tuple[str, float]]] = []
+        self.names: list[str] = []
         self.calls: dict[int, _Call] = {}
         self.pieces = self.thought_pieces = 0
         self.finish: str | None = None
@@ -137,6 +141,7 @@ class StreamedSample:
             self._splitter = ThoughtSplitter(rules.profile, opened=rules.opened, is_known=rules.is_exact)
         self._stops = StopStrings(rules.stops) if rules.stops else None
         self._by_field = False
+        self._field_thought = ""
 
     @property
     def received(self) -> int:
@@ -182,6 +187,9 @@ class StreamedSample:
         answer = ""
         if thought and not self._by_field:
             self._by_field = True
+        if self._by_field and text and not self.text:
+            self.received_text = ""
+        self.received_text += text or thought
         if self._by_field or self._splitter is None:
             answer = text
             self.thought += thought
@@ -194,7 +202,7 @@ class StreamedSample:
             thought, answer = split.thought, split.answer
             if (self.rules.thinks or self._by_field) and not self.text:
                 answer = answer.lstrip()
-            self.thought = self._splitter.thought
+            self.thought = self._field_thought + self._splitter.thought
         held = 0 if self._splitter is None or self._by_field else self._splitter.num_held
         pending = bool(held and text[-held:].strip())
         if self.start is None and self.has_thought and (answer or (pending and not self.is_thinking)):
@@ -245,6 +253,27 @@ class StreamedSample:
         """The rest, at the end of the response."""
         return [] if self.is_cut else self.add("", "", [], [], final=True)
 
+    def drop_last_token(self) -> None:
+        """Forget the last token, of which no text was shown."""
+        count = len(self.token_ids) - 1
+        lists: tuple[list[Any], ...] = (self.token_ids, self.logprobs, self.top, self.names)
+        for values in lists:
+            del values[count:]
+
+    def resume(self, held: str, stops: tuple[str, ...]) -> list[_Piece]:
+        """Prepare for the rest of a response that broke off, which comes as plain text with tags.
+
+        Args:
+            held: Text of the received tokens that the server had not sent, as it may have begun a stop string.
+            stops: Stop strings of the request, which the server does not get again.
+        """
+        if self._by_field and self.is_thinking:
+            self._by_field, self._field_thought = False, self.thought
+            self._splitter = ThoughtSplitter(self.rules.profile, opened=True, is_known=True)
+        if stops and self._stops is None:
+            self.rules, self._stops = replace(self.rules, stops=stops), StopStrings(stops)
+        return self.add(held, "", [], []) if held else []
+
 
 class SampleCollector:
     """Collects the samples of one request and reports each new piece.
@@ -254,6 +283,7 @@ class SampleCollector:
         emit: Called with each new piece as (sample, text, token ids, log-probabilities, thought, number of tokens).
         endpoint: The endpoint, for messages.
         rules: How the samples are read.
+        resumed: A sample whose earlier response broke off, instead of a new one.
 
     Attributes:
         usage: What the provider sent as usage; None if it sent none.
@@ -266,18 +296,20 @@ class SampleCollector:
         emit: Callable[[int, str, tuple[int, ...], tuple[float, ...], str, int], None],
         endpoint: str,
         rules: ReadingRules = PLAIN_RULES,
+        *,
+        resumed: StreamedSample | None = None,
     ) -> None:
-        self.samples = [StreamedSample(i, rules) for i in indices]
+        self.samples = [StreamedSample(i, rules) for i in indices] if resumed is None else [resumed]
         self.usage: Any = None
         self.prompt_tokens = 0
         self._emit = emit
         self._endpoint = endpoint
-        self._rules = rules
 
     @property
     def is_complete(self) -> bool:
         """Whether every sample has ended and the server still generates, since it was ended here."""
-        samples, rules = self.samples, self._rules
+        samples = self.samples
+        rules = samples[0].rules
         cut = [s for s in samples if s.is_cut and not s.server_ended]
         if not cut or any(s.finish is None for s in samples):
             return False
@@ -285,6 +317,10 @@ class SampleCollector:
             return False
         # the rest of a few tokens comes with the count of all
         return any(rules.max_tokens - (s.tokens or s.pieces) > MAX_REST_TOKENS for s in cut)
+
+    def resume(self, held: str, stops: tuple[str, ...]) -> None:
+        """Prepare the resumed sample for its rest (see `StreamedSample.resume`)."""
+        self._report(self.samples[0], self.samples[0].resume(held, stops))
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Read chunks of chat or of plain completion in OpenAI's JSON.
@@ -340,6 +376,7 @@ class SampleCollector:
         shown = choice.get("logprobs")
         logprobs: list[float] = []
         top: list[list[tuple[str, float]]] = []
+        names: list[str] = []
         if delta is not None:
             text = delta.get("content") or ""
             # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
@@ -348,16 +385,17 @@ class SampleCollector:
                 _take_calls(sample, called, self._endpoint)
             _take_blocks(sample, delta)
             if shown:
-                logprobs, top = _chat_logprobs(shown)
+                logprobs, top, names = _chat_logprobs(shown)
         else:
             text, thought = choice.get("text") or "", ""
             if shown:
-                logprobs, top = _completion_logprobs(shown)
+                logprobs, top, names = _completion_logprobs(shown)
         ids = [*(choice.get("token_ids") or ())]
         if sample.is_cut:
             sample.count_late(ids, logprobs, has_text=bool(text or thought))
         elif text or ids or logprobs or thought:
             sample.top += top
+            sample.names += names
             sample.pieces += 1
             fresh.setdefault(index, []).extend(sample.add(text, thought, ids, logprobs))
         reason = choice.get("finish_reason")
@@ -433,19 +471,24 @@ def _stream_error(error: Any) -> Exception:
     return openai.APIError(str(message), request, body=error)
 
 
-def _chat_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
+_Logprobs = tuple[list[float], list[list[tuple[str, float]]], list[str]]
+"""Log-probabilities of some tokens, the alternatives at each, and the tokens' names."""
+
+
+def _chat_logprobs(shown: Mapping[str, Any]) -> _Logprobs:
     entries = shown.get("content") or ()
     return (
         [float(e["logprob"]) for e in entries],
         [[(t["token"], float(t["logprob"])) for t in e.get("top_logprobs") or ()] for e in entries],
+        [str(e.get("token", "")) for e in entries],
     )
 
 
-def _completion_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[list[tuple[str, float]]]]:
+def _completion_logprobs(shown: Mapping[str, Any]) -> _Logprobs:
     values = shown.get("token_logprobs") or ()
     top = shown.get("top_logprobs") or [{}] * len(values)
     ranked = [sorted((t or {}).items(), key=lambda pair: -pair[1]) for t in top]
-    return [float(v) for v in values], ranked
+    return [float(v) for v in values], ranked, [str(name) for name in shown.get("tokens") or ()]
 
 
 def token_id(name: str) -> int:
@@ -459,6 +502,7 @@ def to_completion(
     usage: Usage,
     top: tuple[tuple[TopToken, ...], ...] | None,
     *,
+    token_texts: tuple[str, ...] = (),
     wants_logprobs: bool,
     reports_stop: bool,
     endpoint: str,
@@ -469,6 +513,7 @@ def to_completion(
         sample: Its stream.
         usage: Its tokens.
         top: Its alternatives.
+        token_texts: Texts of its tokens; empty if unknown.
         wants_logprobs: Whether log-probabilities were requested.
         reports_stop: Whether its `stop_reason` is vLLM's, which distinguishes a stop string from the end of the text.
         endpoint: The endpoint, for messages.
@@ -496,6 +541,7 @@ def to_completion(
         token_ids=tuple(sample.token_ids),
         logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
         top_logprobs=top,
+        token_texts=token_texts,
         finish_reason=finish,
         stop_reason=stop_reason if finish == "stop" else None,
         usage=usage,
@@ -548,24 +594,4 @@ def with_processor_report(completion: Completion, report: Mapping[str, Any]) -> 
             "stop_reason": completion.stop_reason if failed is None else None,
             "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
         }
-    )
-
-
-def final_chunk(
-    request: int,
-    completion: Completion,
-    text: str = "",
-    ids: tuple[int, ...] = (),
-    logprobs: tuple[float, ...] = (),
-    thought: str = "",
-) -> Chunk:
-    """The last chunk of a sample, with what was not streamed before."""
-    return Chunk(
-        request=request,
-        sample_index=completion.sample_index,
-        text=text,
-        token_ids=ids,
-        logprobs=logprobs,
-        thought=thought,
-        completion=completion,
     )

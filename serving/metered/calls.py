@@ -25,6 +25,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, JsonValue
 
 from ...core.budget import CostBound
+from ...core.concurrency import paced
 from ...core.errors import BudgetExceeded, ReasonError
 from ...core.events import BudgetCharged, CallFinished, CallStarted
 from ...core.messages import Usage
@@ -125,9 +126,10 @@ class RecordedCalls:
             BudgetExceeded: The call does not fit the budget, the run's time is over, or the user wants the answer now.
         """
         run = self.run
-        keys = [call_key(self.identity, request, None, 0) for request in requests]
         with run.ledger.reserve(cost, even_closed=run.conclusion is not None) as release:
-            responses = {key: codec.load(stored.response) for key, stored in (await run.lookup_calls(keys)).items()}
+            keys = [call_key(self.identity, request, None, 0) async for request in paced(requests)]
+            stored = await run.lookup_calls(keys)
+            responses = {key: codec.load(call.response) async for key, call in paced(stored.items())}
             missing: dict[str, int] = {}
             for position, key in enumerate(keys):
                 if key not in responses:
@@ -151,7 +153,7 @@ class RecordedCalls:
                 finally:
                     records = [
                         self.record(key, requests[missing[key]], codec.dump(response))
-                        for key, response in computed.items()
+                        async for key, response in paced(computed.items())
                         if codec.is_ok(response)
                     ]
                     await run.store.add_calls(run.id, records)
@@ -160,7 +162,7 @@ class RecordedCalls:
                     good = [response for response in results if codec.is_ok(response)]
                     # equal requests have one response, whose tokens and money are charged once
                     distinct = [responses[key] for key in dict.fromkeys(keys) if key in responses]
-                    call.usage = sum((codec.usage(response) for response in distinct if codec.is_ok(response)), Usage())
+                    call.usage = Usage.total(codec.usage(response) for response in distinct if codec.is_ok(response))
                     call.reward_calls = sum(map(codec.reward_calls, good))
                     call.failed = len(keys) - len(good)
                     if on_responses is not None:
@@ -196,6 +198,7 @@ class RecordedCalls:
         samples: int,
         replayed: int = 0,
         max_tokens: int = 0,
+        constrained: bool = False,
     ) -> AsyncIterator[CallInFlight]:
         """Emit the start of a call, and charge it when the block is left, for whatever reason.
 
@@ -206,11 +209,24 @@ class RecordedCalls:
             samples: Number of samples in the trace.
             replayed: How many of them the run store has.
             max_tokens: Maximum tokens of a sample, in the trace.
+            constrained: Whether every sample is held to a JSON Schema, in the trace.
         """
-        call = self.start(operation, requests=requests, samples=samples, replayed=replayed, max_tokens=max_tokens)
+        call = self.start(
+            operation,
+            requests=requests,
+            samples=samples,
+            replayed=replayed,
+            max_tokens=max_tokens,
+            constrained=constrained,
+        )
         started = time.monotonic()
         try:
             yield call
+        except ReasonError as e:
+            shown = self.run.shown_error(e, self.role)
+            if shown is e:
+                raise
+            raise shown from e
         finally:
             seconds = time.monotonic() - started
             self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
@@ -220,7 +236,14 @@ class RecordedCalls:
             await self.run.save_events()
 
     def start(
-        self, operation: str, *, requests: int, samples: int, replayed: int = 0, max_tokens: int = 0
+        self,
+        operation: str,
+        *,
+        requests: int,
+        samples: int,
+        replayed: int = 0,
+        max_tokens: int = 0,
+        constrained: bool = False,
     ) -> CallInFlight:
         """Emit `call.started`."""
         event = CallStarted(
@@ -231,6 +254,7 @@ class RecordedCalls:
             samples=samples,
             replayed=replayed,
             max_tokens=max_tokens,
+            constrained=constrained,
         )
         return CallInFlight(self.run.emit(event))
 
@@ -298,7 +322,7 @@ class RecordedCalls:
 
     def record(self, key: str, request: JsonObject, response: JsonObject, *, truncated: bool = False) -> StoredCall:
         """A response as the run store keeps it (see `StoredCall`)."""
-        return StoredCall(
+        return StoredCall.model_construct(
             key=key, role=self.role, model=self.model, request=request, response=response, truncated=truncated
         )
 

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from pydantic import JsonValue
 
 from ...core.budget import CostBound, LimitKind
-from ...core.concurrency import shielded
+from ...core.concurrency import paced, shielded
 from ...core.errors import CapabilityMissing, UserError
 from ...core.events import SampleFinished, TextDelta
 from ...core.messages import (
@@ -35,7 +35,7 @@ from ...core.messages import (
     Usage,
 )
 from ...core.run import Run
-from ...core.store.protocol import StoredCall, call_key
+from ...core.store.protocol import StoredCall, call_keys
 from ..logits_processors.groups import lockstep_groups
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, ReplaysSamples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
@@ -259,22 +259,28 @@ class MeteredModel:
         """
         if not requests:
             return []
-        bounded = self._fit([self._resolved(r) for r in requests])
+        bounded = self._fit([self._resolved(r) async for r in paced(requests)])
         fitted = [one.request for one in bounded]
         groups = lockstep_groups(fitted, self.name)
-        hashed = _hashed_requests(fitted, groups)
-        keys = {
-            (i, index): call_key(self.identity, hashed[i], r.sampling.seed, index)
-            for i, r in enumerate(fitted)
-            for index in r.indices
-        }
         even_closed = self._is_concluding or self._run.conclusion is not None
         reserved = self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed)
         with self.held(fitted), reserved as release:
+            described = [sampled_json(r) async for r in paced(fitted)]
+            hashed = _hashed_requests(described, groups)
+            keys: dict[SampleKey, str] = {}
+            async for i, r in paced(enumerate(fitted)):
+                keys.update(
+                    zip(
+                        ((i, index) for index in r.indices),
+                        call_keys(self.identity, hashed[i], r.sampling.seed, r.indices),
+                        strict=True,
+                    )
+                )
             stored = await self._run.lookup_calls(list(keys.values()))
-            done: dict[SampleKey, Completion] = {
-                slot: Completion.model_validate(stored[key].response) for slot, key in keys.items() if key in stored
-            }
+            done: dict[SampleKey, Completion] = {}
+            async for slot, key in paced(keys.items() if stored else ()):
+                if key in stored:
+                    done[slot] = Completion.model_validate(stored[key].response)
             for group in groups:  # samples in lockstep are generated together or not at all
                 for index in fitted[group[0]].indices:
                     if not all((i, index) in done for i in group):
@@ -290,20 +296,23 @@ class MeteredModel:
                 samples=len(keys),
                 replayed=len(replayed),
                 max_tokens=max(r.sampling.max_tokens for r in fitted),
+                constrained=all(r.sampling.json_schema is not None for r in fitted),
             ) as call:
                 try:
-                    for slot in sorted(replayed):
+                    async for slot in paced(sorted(replayed)):
                         self._emit_sample(call, slot, done[slot], listener, replayed=True)
                     if len(done) < len(keys):
-                        await self._sample(fitted, keys, done, call, listener, enough)
+                        await self._sample(fitted, described, keys, done, call, listener, enough)
                 finally:
-                    call.usage = sum((c.usage for c in done.values()), Usage())
+                    call.usage += Usage.total(c.usage for c in done.values())
                     call.calls = len(fitted)
                     call.replayed_calls = sum(all((i, x) in replayed for x in r.indices) for i, r in enumerate(fitted))
                     call.replayed_tokens = sum(done[slot].usage.completion_tokens for slot in replayed)
                     call.failed = sum(not c.ok for c in done.values())
         self._note_truncated([stored[keys[slot]] for slot in replayed])
-        return [[self._ended(one, done[i, x]) for x in one.request.indices] for i, one in enumerate(bounded)]
+        return [
+            [self._ended(one, done[i, x]) for x in one.request.indices] async for i, one in paced(enumerate(bounded))
+        ]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """See `LanguageModel.stream`."""
@@ -314,6 +323,7 @@ class MeteredModel:
     async def _sample(
         self,
         requests: Sequence[Request],
+        described: Sequence[JsonValue],
         keys: dict[SampleKey, str],
         done: dict[SampleKey, Completion],
         call: CallInFlight,
@@ -329,6 +339,7 @@ class MeteredModel:
         missing = [(i, r) for i, r in missing if r.sample_indices]
         first = {(i, r.indices[0]) for i, r in missing}
         partial: dict[SampleKey, _PartialSample] = {}
+        restarted: set[SampleKey] = set()
         writer = CallWriter(run.store, run.id)
 
         def new_sample(slot: SampleKey) -> _PartialSample:
@@ -339,18 +350,24 @@ class MeteredModel:
             done[slot] = completion
             partial.pop(slot, None)
             if completion.ok:
-                request = requests[slot[0]]
-                described: JsonObject = {
-                    "request": sampled_json(request),
-                    "seed": request.sampling.seed,
+                sample: JsonObject = {
+                    "request": described[slot[0]],
+                    "seed": requests[slot[0]].sampling.seed,
                     "index": completion.sample_index,
                 }
                 response = completion.model_dump(mode="json")
-                writer.add(self._calls.record(keys[slot], described, response, truncated=truncated))
+                writer.add(self._calls.record(keys[slot], sample, response, truncated=truncated))
 
-        def on_chunk(chunk: Chunk) -> None:
+        def on_chunk(chunk: Chunk) -> bool:
             i = missing[chunk.request][0]
             slot = (i, chunk.sample_index)
+            if chunk.completion is not None and not chunk.completion.ok:
+                chunk = chunk.model_copy(update={"completion": self._shown(chunk.completion)})
+            if chunk.lost is not None:
+                call.usage += chunk.lost
+            if chunk.restarts:
+                restarted.add(slot)
+                partial.pop(slot, None)
             if slot not in partial:
                 partial[slot] = new_sample(slot)
             partial[slot].add(chunk)
@@ -358,11 +375,11 @@ class MeteredModel:
                 finish(slot, chunk.completion)
             if chunk.request != i:
                 chunk = chunk.model_copy(update={"request": i})
-            self._emit_chunk(call, chunk, listener)
+            return self._emit_chunk(call, chunk, listener, is_streamed=slot not in restarted)
 
         async def truncate_rest(reason: FinishReason) -> None:
             async with writer:
-                for slot in [slot for slot in keys if slot not in done]:
+                async for slot in paced([slot for slot in keys if slot not in done]):
                     # a backend reports the prompt's tokens on the first sample, which is not finished
                     counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
                     truncated = partial.get(slot, new_sample(slot)).completion(slot[1], reason, counted or 0)
@@ -374,11 +391,17 @@ class MeteredModel:
                 salted = [r.model_copy(update={"prompt": self._salted(r.prompt)}) for _, r in missing]
                 now = None if self._is_concluding else run.answer_now
                 samples = await _unless(enough, now, self._model.generate(salted, on_chunk))
-                for (i, request), completions in zip(missing, samples or [], strict=samples is not None):
-                    for index, completion in zip(request.indices, completions, strict=True):
-                        if (i, index) not in done:  # the backend did not stream it
-                            finish((i, index), completion)
-                            self._emit_sample(call, (i, index), completion, listener)
+                timeout.reschedule(None)  # what was generated counts
+                generated = (
+                    ((i, index), completion)
+                    for (i, request), completions in zip(missing, samples or [], strict=samples is not None)
+                    for index, completion in zip(request.indices, completions, strict=True)
+                )
+                async for slot, completion in paced(generated):
+                    if slot not in done:  # the backend did not stream it
+                        shown = self._shown(completion)
+                        finish(slot, shown)
+                        self._emit_sample(call, slot, shown, listener)
             if samples is None:
                 await truncate_rest("budget" if run.ledger.is_closed else "cancelled")
         except TimeoutError:
@@ -394,6 +417,15 @@ class MeteredModel:
                 self._emit_sample(call, slot, cancelled, None)
                 run.ledger.charge(self.role, self.name, cancelled.usage)
             raise
+        except Exception:
+            call.usage += sum((sample.completion(slot[1], "error").usage for slot, sample in partial.items()), Usage())
+            raise
+
+    def _shown(self, completion: Completion) -> Completion:
+        """The completion with the failure that the run gets to know."""
+        if completion.failure is None:
+            return completion
+        return completion.model_copy(update={"failure": self._run.shown_failure(completion.failure, self.role)})
 
     def _seconds(self, requests: Sequence[Request]) -> float | None:
         """Maximum time of a call; one that may think leaves some for the request of the answer."""
@@ -424,12 +456,14 @@ class MeteredModel:
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """See `LanguageModel.next_token`."""
-        requests: list[JsonValue] = [{"next_token": p.model_dump(mode="json"), "top": top} for p in prompts]
+        requests: list[JsonValue] = [
+            {"next_token": p.model_dump(mode="json"), "top": top} async for p in paced(prompts)
+        ]
 
         async def compute(missing: list[int]) -> list[NextTokenDistribution]:
             return await self._model.next_token([self._salted(prompts[i]) for i in missing], top)
 
-        distinct = len({json.dumps(request, sort_keys=True) for request in requests})
+        distinct = len({json.dumps(request, sort_keys=True) async for request in paced(requests)})
         return await self._measure("next_token", NextTokenDistribution, requests, compute, calls=distinct)
 
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
@@ -636,8 +670,13 @@ class MeteredModel:
 
     # -- events
 
-    def _emit_chunk(self, call: CallInFlight, chunk: Chunk, listener: Listener | None) -> None:
-        if self._run.stream_text and (chunk.text or chunk.token_ids or chunk.thought):
+    def _emit_chunk(
+        self, call: CallInFlight, chunk: Chunk, listener: Listener | None, *, is_streamed: bool = True
+    ) -> bool:
+        """Emit a chunk; whether a client has seen its text. What judges write is only read by strategies."""
+        is_seen = False
+        if is_streamed and self._run.stream_text and (chunk.text or chunk.token_ids or chunk.thought):
+            is_seen = bool(chunk.text or chunk.thought) and self.role not in JUDGING_ROLES
             delta = TextDelta(
                 request=chunk.request,
                 sample=chunk.sample_index,
@@ -649,8 +688,7 @@ class MeteredModel:
         if chunk.completion is not None:
             finished = SampleFinished(request=chunk.request, sample=chunk.sample_index, completion=chunk.completion)
             self._run.emit(finished, parent=call.number)
-        if listener is not None:
-            listener(chunk)
+        return bool(listener is not None and listener(chunk)) or is_seen
 
     def _emit_sample(
         self,
@@ -714,9 +752,8 @@ def sampled_json(request: Request) -> JsonValue:
     return {"prompt": request.prompt.model_dump(mode="json"), "sampling": sampling}
 
 
-def _hashed_requests(requests: Sequence[Request], groups: Sequence[tuple[int, ...]]) -> list[JsonValue]:
+def _hashed_requests(own: Sequence[JsonValue], groups: Sequence[tuple[int, ...]]) -> list[JsonValue]:
     """What decides the samples of each request; for one in lockstep, the other requests of its group belong to it."""
-    own = [sampled_json(r) for r in requests]
     hashed = list(own)
     for group in groups:
         for i in group:

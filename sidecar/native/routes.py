@@ -6,26 +6,29 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.types import Receive, Scope, Send
 
 from ...agents.reasoner import Reasoner
 from ...agents.verification import ClaimReportSink, TextVerification, plan_verification, text_verification_of
-from ...core.errors import Cancelled, ModelNotFound, ReasonError
+from ...core.errors import Cancelled, ModelNotFound, ReasonError, UnknownName, UserError
 from ...core.events import Event
 from ...core.registry import Registry
 from ...core.run import RunConfig
 from ...core.settings import Settings
-from ...core.store.protocol import RunStatus
+from ...core.store.protocol import RunSort, RunStatus
+from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
 from ...core.types import Answer, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
+from ..auth import identify
 from ..error_objects import INTERNAL, error_object, event_json, make_error_object
 from ..logs import log_fault
 from ..openai.models import chosen_strategy, resolve_model
-from ..policy import allowed_model, apply_ceilings, offered_models, reject_paths
+from ..policy import allowed_model, apply_ceilings, check_samples, offered_models, reject_paths
 from ..run_manager import RunManager
 from ..run_start import (
     ERROR_RESPONSES,
@@ -39,6 +42,7 @@ from ..run_start import (
 from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 from .schemas import (
     AskBody,
+    DeletedRun,
     DocumentIn,
     HealthStatus,
     Readiness,
@@ -53,7 +57,30 @@ from .schemas import (
     summary_of,
 )
 
-lists = APIRouter(prefix="/v1", tags=["catalog"], responses={k: ERROR_RESPONSES[k] for k in (401, 403, 429, 500)})
+
+async def known_query(request: Request) -> None:
+    """Reject query parameters that the route does not have.
+
+    Raises:
+        RequestValidationError: There is one (422).
+        AuthenticationError: The request has no valid key, which is more important.
+    """
+    await identify(request.scope)
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            fault = {"type": "extra_forbidden", "loc": ("query", name), "msg": "there is no such query parameter"}
+            raise RequestValidationError([fault])
+
+
+KNOWN_QUERY = [Depends(known_query)]
+
+lists = APIRouter(
+    prefix="/v1",
+    tags=["catalog"],
+    responses={k: ERROR_RESPONSES[k] for k in (401, 403, 422, 429, 500)},
+    dependencies=KNOWN_QUERY,
+)
 
 
 @lists.get("/strategies", response_model=RegisteredKinds, summary="List the strategies")
@@ -134,6 +161,32 @@ async def ready(request: Request) -> Response:
 DEFAULT_VERIFIER = "davinci"
 
 
+class UnknownInBody(UserError):
+    """A name in a body is unknown: 404 is for paths and models."""
+
+    code = UnknownName.code
+    http_status = 422
+
+
+def _in_body(
+    error: UnknownName, verifiers: str, parameters: str, by_verifier: Mapping[str, Mapping[str, Any]]
+) -> UserError:
+    """The error for an unknown name in a body.
+
+    Args:
+        verifiers: The field that names verifiers.
+        parameters: The field that has their parameters.
+        by_verifier: Its value.
+    """
+    owner, is_parameter, _ = error.kind.partition(" parameter")
+    param = {"strategy": "strategy", "verifier": verifiers}.get(error.kind, error.param)
+    if is_parameter:
+        param = f"parameters.{error.name}"
+        if error.name in by_verifier.get(owner, {}):
+            param = f"{parameters}.{owner}.{error.name}"
+    return UnknownInBody(error.message, hint=error.hint, param=param)
+
+
 def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
     """Build the configuration of a question's run.
 
@@ -141,6 +194,17 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         ModelNotFound: The server does not offer a requested model.
         UserError: A field is invalid or not permitted; `param` has its name.
     """
+    try:
+        config = _ask_config(body, reasoner, tenant)
+    except ModelNotFound:
+        raise
+    except UnknownName as e:
+        raise _in_body(e, "verify", "verify_parameters", body.verify_parameters) from e
+    check_samples(config, reasoner.settings.serve)
+    return config
+
+
+def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
     settings = reasoner.settings
     name = resolve_model(body.model, settings) if body.model is not None else None
     strategy = chosen_strategy(name, body.strategy, settings, field="strategy")
@@ -194,7 +258,15 @@ def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[Ru
         ModelNotFound: The server does not offer a requested model.
         UserError: A field is invalid or not permitted; `param` has its name.
     """
-    settings = reasoner.settings
+    try:
+        return _verify_config(body, reasoner.settings, tenant)
+    except ModelNotFound:
+        raise
+    except UnknownName as e:
+        raise _in_body(e, "verifiers", "parameters", body.parameters) from e
+
+
+def _verify_config(body: VerifyBody, settings: Settings, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:
     verifiers = body.verifiers or settings.verify or (DEFAULT_VERIFIER,)
     for verifier, documents in body.parameters.items():
         reject_paths(documents, settings.verifiers.get(verifier), param=f"parameters.{verifier}")
@@ -308,9 +380,10 @@ def error_line(error: dict[str, Any]) -> bytes:
     return f"event: error\ndata: {json.dumps({'error': error}, ensure_ascii=True, allow_nan=False)}\n\n".encode()
 
 
-runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES)
+runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES, dependencies=KNOWN_QUERY)
 
-RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="ID of the run.")]
+ID_PATTERN = r"^[A-Za-z0-9._:-]+$"
+RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=ID_PATTERN, description="ID of the run.")]
 MAX_NUMBER = 2**53
 
 
@@ -329,21 +402,56 @@ async def list_runs(
     request: Request,
     caller: ReadCaller,
     limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of runs.")] = 20,
-    before: Annotated[
+    after: Annotated[
         str | None,
         Query(
             min_length=1,
             max_length=200,
-            pattern=r"^[A-Za-z0-9._:-]+$",
-            description="Only runs older than the run with this ID.",
+            pattern=ID_PATTERN,
+            description="ID of the last run of the previous page, in the same order.",
         ),
     ] = None,
     status: Annotated[RunStatus | None, Query(description="Only runs with this status.")] = None,
+    strategy: Annotated[str | None, Query(max_length=200, description="Only runs of this strategy.")] = None,
+    model: Annotated[str | None, Query(max_length=500, description="Only runs with this main model.")] = None,
+    search: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="Only runs whose ID, question (its first 2,000 characters) or metadata contain this text.",
+        ),
+    ] = "",
+    tag: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_KEY_CHARS + 1 + MAX_VALUE_CHARS,
+            pattern="^[^:]+:",
+            description="Only runs with this metadata pair, as `KEY:VALUE`.",
+        ),
+    ] = None,
+    sort: Annotated[RunSort, Query(description="Runs without a value, such as running ones, come last.")] = "created",
+    order: Annotated[Literal["asc", "desc"], Query(description="Ascending or descending.")] = "desc",
 ) -> Response:
-    """List runs, newest first. `next` is the value of `before` for the next page."""
-    records = await _run_manager(request).store.list_runs(limit + 1, tenant=caller.sees, before=before, status=status)
-    shown = tuple(summary_of(record) for record in records[:limit])
-    page = RunPage(runs=shown, next=shown[-1].id if len(records) > limit else None)
+    """List runs, newest first unless requested otherwise.
+
+    With a filter or another order, the newest 10,000 runs are looked at; in the order of creation, those from `after`
+    on.
+    """
+    key, _, value = (tag or "").partition(":")
+    listed = await _run_manager(request).store.list_runs(
+        limit + 1,
+        tenant=caller.sees,
+        after=after,
+        status=status,
+        strategy=strategy,
+        model=model,
+        search=search,
+        tag=None if tag is None else (key, value),
+        sort=sort,
+        ascending=order == "asc",
+    )
+    data = tuple(summary_of(run) for run in listed[:limit])
+    page = RunPage(data=data, has_more=len(listed) > limit, last_id=data[-1].id if data else None)
     return Response(page.model_dump_json(), media_type="application/json")
 
 
@@ -380,8 +488,8 @@ async def events(
     return EventStreamResponse(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
 
 
-@runs.delete(
-    "/{run_id}",
+@runs.post(
+    "/{run_id}/cancel",
     response_model=RunDetail,
     summary="Cancel a run",
     responses={
@@ -392,6 +500,16 @@ async def cancel(run_id: RunId, request: Request, caller: AskCaller) -> Response
     """Cancel a run and save its partial answer. No effect on a run that has ended."""
     record = await _run_manager(request).cancel(run_id, caller)
     return _detail(detail_of(record), 202 if is_active(record) else 200)
+
+
+@runs.delete("/{run_id}", response_model=DeletedRun, summary="Delete a run")
+async def delete(run_id: RunId, request: Request, caller: AskCaller) -> Response:
+    """Delete a run that has ended, with its events and model calls. Its spending still counts.
+
+    A run that is queued or running is not deleted (409): cancel it first.
+    """
+    await _run_manager(request).delete(run_id, caller)
+    return Response(DeletedRun(id=run_id).model_dump_json(), media_type="application/json")
 
 
 @runs.post(
@@ -430,7 +548,7 @@ def _detail(detail: RunDetail, status: int = 200, headers: dict[str, str] | None
     return Response(detail.model_dump_json(), status, headers, media_type="application/json")
 
 
-reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSES)
+reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSES, dependencies=KNOWN_QUERY)
 
 
 @reasoning.post(

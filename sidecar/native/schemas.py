@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ...agents.planner import GIVEN, given_text
 from ...agents.verification import MAX_ANSWER_CHARS
 from ...core.budget import Budget
 from ...core.messages import Effort, RequestedEffort
-from ...core.run import RunConfig, read_config
-from ...core.store.protocol import RunRecord, RunStatus
+from ...core.run import read_config
+from ...core.store.protocol import ListedRun, RunRecord, RunStatus
+from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from ...core.types import MAX_QUESTION_CHARS, Answer, AnswerKind
 from ..error_objects import stored_error_object
 from ..policy import without_paths
@@ -20,13 +31,37 @@ MAX_DOCUMENTS = 64
 MAX_DOCUMENT_CHARS = 1_000_000
 MAX_NAMES = 16
 MAX_FIELDS = 100
+MAX_FAULTS = 100
+"""Maximum number of faults of a body that are told apart; to list 100,000 takes half a second."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Names = Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)]
 Values = Annotated[dict[Name, JsonValue], Field(max_length=MAX_FIELDS)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_CHARS)],
+        Annotated[str, StringConstraints(max_length=MAX_VALUE_CHARS)],
+    ],
+    Field(max_length=MAX_PAIRS),
+]
+"""Key-value pairs of a caller, with the limits of OpenAI's API."""
 
 
-class RequestBody(BaseModel):
+class FewFaults(BaseModel):
+    """Base class of models with a bounded number of faults."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _few_faults(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as e:
+            if e.error_count() > MAX_FAULTS:
+                raise ValueError(f"{e.error_count():,} fields are unknown or invalid") from None
+            raise
+
+
+class RequestBody(FewFaults):
     """Base class of request bodies; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +97,7 @@ class AskBody(RequestBody):
         choices: Options of a multiple-choice question; the answer is a letter.
         documents: Context for the answer.
         kind: Kind of the expected answer.
-        metadata: Key-value pairs, returned with the run.
+        metadata: Up to 16 pairs of texts, of 64 and 512 characters; returned with the run.
         model: A model name listed by `GET /v1/models`.
         strategy: The strategy, unless the model name determines it.
         parameters: Parameters of the strategy; override the settings.
@@ -104,9 +139,7 @@ class AskBody(RequestBody):
     ] = ()
     documents: Documents = ()
     kind: AnswerKind = "auto"
-    metadata: Annotated[dict[Name, Annotated[str, StringConstraints(max_length=1000)]], Field(max_length=MAX_NAMES)] = (
-        Field(default_factory=dict)
-    )
+    metadata: Metadata = Field(default_factory=dict)
     model: Name | None = None
     strategy: Name | None = None
     parameters: Values = Field(default_factory=dict)
@@ -213,13 +246,18 @@ class RunSummary(ResponseBody):
         background: Whether another process continues the run if its process ends.
         cancelling: Whether cancellation was requested and the run has not stopped yet.
         concluding: Whether the answer was requested and the run has not ended yet.
-        question: The question; for a verification, the question that the text answers.
+        question: The question; for a verification, the question that the text answers. In a list, its first 200
+            characters.
         strategy: The strategy; "given" for a verification.
         models: Models by role.
-        answer: The extracted answer; None until the run has one.
+        metadata: The pairs of the request; in a list, only texts.
+        answer: The extracted answer; None until the run has one. In a list, its first 200 characters.
+        stopped: Why the answer was final: "done", "budget", "user", "cancelled" or "error"; None until the run has
+            ended.
         tokens: Number of generated tokens, those of thoughts included; None until the run has ended.
         thinking_tokens: Number of them that are thoughts; None until the run has ended.
         cost_usd: Cost in US dollars; None until the run has ended, or if a price is unknown.
+        seconds: Wall-clock time; None until the run has ended.
     """
 
     id: str
@@ -232,10 +270,13 @@ class RunSummary(ResponseBody):
     question: str
     strategy: str
     models: dict[str, str]
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
     answer: str | None = None
+    stopped: str | None = None
     tokens: int | None = None
     thinking_tokens: int | None = None
     cost_usd: float | None = None
+    seconds: float | None = None
 
 
 class RunError(ResponseBody):
@@ -256,7 +297,6 @@ class RunDetail(RunSummary):
         max_thinking_tokens: Maximum number of tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run.
-        metadata: The metadata of the request.
         text: The verified text; None unless the run is a verification.
         result: The full answer; partial if the run was stopped.
         error: The error, if the run failed.
@@ -269,22 +309,32 @@ class RunDetail(RunSummary):
     max_thinking_tokens: int | None = None
     verify_thoughts: bool = False
     seed: int
-    metadata: dict[str, JsonValue]
     text: str | None = None
     result: Answer | None = None
     error: RunError | None = None
 
 
 class RunPage(ResponseBody):
-    """A page of runs, newest first.
+    """A page of runs, in the form of OpenAI's lists.
 
     Attributes:
-        runs: The runs.
-        next: Value of `before` for the next page; None on the last page.
+        data: The runs.
+        has_more: Whether there is another page.
+        last_id: Value of `after` for the next page; None if this one is empty.
     """
 
-    runs: tuple[RunSummary, ...]
-    next: str | None = None
+    object: Literal["list"] = "list"
+    data: tuple[RunSummary, ...]
+    has_more: bool
+    last_id: str | None = None
+
+
+class DeletedRun(ResponseBody):
+    """A run that was deleted."""
+
+    id: str
+    object: Literal["run"] = "run"
+    deleted: Literal[True] = True
 
 
 class RegisteredKind(ResponseBody):
@@ -339,58 +389,58 @@ class Readiness(ResponseBody):
     in_flight: int
 
 
-def summary_of(record: RunRecord) -> RunSummary:
-    """Convert a stored run to a summary."""
-    return RunSummary.model_validate(_summary(record, read_config(record), _answer(record)))
+def summary_of(run: ListedRun) -> RunSummary:
+    """The summary of a stored run, from the short values that the store keeps beside its configuration."""
+    return RunSummary.model_construct(**_summary(run))
 
 
 def detail_of(record: RunRecord) -> RunDetail:
     """Convert a stored run to its details, without parameters that name files on the server."""
-    config, answer = read_config(record), _answer(record)
+    config = read_config(record)
+    answer = None if record.answer is None else Answer.model_validate(record.answer)
     is_given = config.strategy == GIVEN
-    return RunDetail.model_validate(
-        {
-            **_summary(record, config, answer),
-            "parameters": {} if is_given else without_paths(config.parameters),
-            "verify": config.verify,
-            "budget": config.budget,
-            "effort": config.effort,
-            "max_thinking_tokens": config.thinking_tokens,
-            "verify_thoughts": config.verify_thoughts,
-            "seed": config.seed,
-            "metadata": config.question.metadata,
-            "text": given_text(config.parameters) if is_given else None,
-            "result": answer,
-            "error": None if record.error is None else stored_error_object(record.error),
-        }
-    )
-
-
-def _answer(record: RunRecord) -> Answer | None:
-    return None if record.answer is None else Answer.model_validate(record.answer)
-
-
-def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dict[str, object]:
-    return {
-        "id": record.id,
-        # an interrupted background run waits for another process
-        "status": "queued" if record.status == "interrupted" and is_active(record) else record.status,
-        "created": record.created,
-        "updated": record.updated,
-        "background": record.background,
-        "cancelling": record.cancel_requested and record.status in ("queued", "running"),
-        "concluding": record.answer_requested and is_active(record),
+    whole = {
         "question": config.question.text.strip(),
-        "strategy": config.strategy,
-        "models": config.models,
+        "metadata": config.question.metadata,
         "answer": None if answer is None else answer.answer,
-        "tokens": None if answer is None else answer.usage.completion_tokens,
-        "thinking_tokens": None if answer is None else answer.usage.thinking_tokens,
-        "cost_usd": None if answer is None else answer.usage.cost_usd,
+        "parameters": {} if is_given else without_paths(config.parameters),
+        "verify": config.verify,
+        "budget": config.budget,
+        "effort": config.effort,
+        "max_thinking_tokens": config.thinking_tokens,
+        "verify_thoughts": config.verify_thoughts,
+        "seed": config.seed,
+        "text": given_text(config.parameters) if is_given else None,
+        "result": answer,
+        "error": None if record.error is None else RunError.model_validate(stored_error_object(record.error)),
+    }
+    return RunDetail.model_construct(**{**_summary(record), **whole})
+
+
+def _summary(run: ListedRun) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        # an interrupted background run waits for another process
+        "status": "queued" if run.status == "interrupted" and is_active(run) else run.status,
+        "created": run.created,
+        "updated": run.updated,
+        "background": run.background,
+        "cancelling": run.cancel_requested and run.status in ("queued", "running"),
+        "concluding": run.answer_requested and is_active(run),
+        "question": run.question,
+        "strategy": run.strategy,
+        "models": run.models,
+        "metadata": run.metadata,
+        "answer": run.answer_text,
+        "stopped": run.stopped,
+        "tokens": run.tokens,
+        "thinking_tokens": run.thinking_tokens,
+        "cost_usd": run.cost_usd,
+        "seconds": run.seconds,
     }
 
 
-def is_active(record: RunRecord) -> bool:
+def is_active(record: ListedRun) -> bool:
     """Whether a run is queued or running, or a background run of a killed process, which another process adopts."""
     if record.status in ("queued", "running"):
         return True

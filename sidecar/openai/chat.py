@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ from ..run_start import IdempotencyKey, digest_of
 from ..sse import while_connected
 from .outcome import LATE_NOTE, ChoiceRunner, EndedRun, Outcome, OutcomePiece, calls_json, chat_usage, total
 from .requests import ChatRequest, StrictRoute
-from .run_config import RunRequest, chat_run_request
+from .run_config import RunRequest, chat_run_request, check_format
 from .streaming import STREAMED, Put, ServerSentEvents, TextPiece
 
 ThoughtFormat = Literal["reasoning", "reasoning_content", "both"]
@@ -52,7 +53,7 @@ def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: Tho
                 **({"thinking_blocks": list(outcome.blocks)} if outcome.blocks else {}),
                 **({"tool_calls": calls_json(outcome.calls)} if outcome.calls else {}),
             },
-            "logprobs": None,
+            "logprobs": _logprobs(outcome),
             "finish_reason": outcome.finish_reason,
             **({"reason": reason_report(outcome.answer)} if len(ended) > 1 else {}),
         }
@@ -74,6 +75,10 @@ def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: Tho
             "degraded": [*outcomes[0].answer.degraded, *(_failure(i, e) for i, e in enumerate(ended) if e.error)],
         },
     }
+
+
+def _logprobs(outcome: Outcome) -> dict[str, Any] | None:
+    return None if outcome.logprobs is None else {"content": outcome.logprobs, "refusal": None}
 
 
 def completion_id(run_id: str) -> str:
@@ -154,6 +159,12 @@ class ChunkBuilder:
             piece["degraded"] = [*piece["degraded"], LATE_NOTE.format(outcome.answer.model)]
         return {**self._chunk(index, {}, outcome.finish_reason), "reason": piece}
 
+    def logprobs(self, index: int, outcome: Outcome) -> dict[str, Any]:
+        """A chunk with the log-probabilities of the complete content, and an empty delta."""
+        chunk = self._chunk(index, {})
+        chunk["choices"][0]["logprobs"] = _logprobs(outcome)
+        return chunk
+
     def failed(self, index: int, error: ReasonError) -> dict[str, Any]:
         """A chunk for a failed run: the error, without a finish reason."""
         return {**self._chunk(index, {}), "reason": {"error": error_object(error)}}
@@ -209,8 +220,12 @@ async def chat_completions(
     disconnects, its runs are cancelled, unless the request has an idempotency key.
     """
     app = request.app
+    await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop
+    await check_format(body.response_format)
     run_request = chat_run_request(body, app.state.reasoner, caller.tenant)
-    runner = ChoiceRunner(app, caller, run_request, idempotency=idempotency, digest=digest_of(request.url.path, body))
+    runner = ChoiceRunner(
+        request, caller, run_request, idempotency=idempotency, digest=digest_of(request.url.path, body)
+    )
     thoughts: ThoughtFormat = app.state.serve.thoughts
     if not body.stream:
         ended = await while_connected(request.receive, runner.all())
@@ -220,7 +235,7 @@ async def chat_completions(
     async def make(put: Put) -> None:
         await stream_chat(runner, thoughts, put, with_usage=with_usage)
 
-    return ServerSentEvents(make, keepalive_s=app.state.serve.keepalive_s)
+    return ServerSentEvents(make, runner.admitted, keepalive_s=app.state.serve.keepalive_s)
 
 
 async def stream_chat(runner: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:
@@ -243,6 +258,8 @@ async def stream_chat(runner: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *
         if piece.ended is not None and (outcome := piece.ended.outcome) is not None:
             if outcome.calls:
                 await put(chunks.calls(piece.index, outcome))
+            if outcome.logprobs is not None:
+                await put(chunks.logprobs(piece.index, outcome))
             await put(chunks.end(piece.index, outcome, late=piece.ended.late))
 
     ended = await runner.all(emit)

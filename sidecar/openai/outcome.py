@@ -6,25 +6,27 @@ including discarded branches and verifiers.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastapi import FastAPI
+from fastapi import Request
 from pydantic import JsonValue
 
 from ...core.concurrency import gather
 from ...core.errors import ReasonError, UserError
-from ...core.events import Event, TextDelta
-from ...core.messages import Thought, ToolCall
+from ...core.events import BudgetCharged, CallFinished, Event, TextDelta
+from ...core.messages import Completion, Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.store.protocol import RunRecord, RunStore
 from ...core.types import Answer, RoleUsage, RunUsage
 from ..auth import Caller
 from ..error_objects import event_json
 from ..run_manager import RunManager
+from ..run_start import note_run
 from ..runs import AnyRun, LiveRun
 from .run_config import RunRequest
 from .streaming import (
@@ -37,6 +39,8 @@ from .streaming import (
 )
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+MIN_LOGPROB = -9999.0
+"""OpenAI's log-probability of a token that is next to impossible: JSON has no infinity."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,12 @@ class Outcome:
         answer: The run's answer.
         content: Text of the chosen candidate up to the first stop string.
         calls: Tool calls for the client to execute.
-        finish_reason: "tool_calls", "length" if a limit ended the text or the run, else "stop".
+        finish_reason: "tool_calls", "length" if a limit ended the text or the run, else "stop"; also "length" for JSON
+            that a stop string cut, or that is missing, so that what ends with "stop" is complete.
         content_tokens: Number of the run's completion tokens that belong to `content` and `calls`.
         thought: Thought of the chosen sample; None if it has none.
+        logprobs: Log-probabilities of the content's tokens in OpenAI's format; None if they were not requested, or if
+            the content is not that of one sample.
     """
 
     answer: Answer
@@ -58,6 +65,7 @@ class Outcome:
     finish_reason: FinishReason
     content_tokens: int
     thought: Thought | None = None
+    logprobs: list[dict[str, Any]] | None = None
 
     @property
     def blocks(self) -> tuple[dict[str, JsonValue], ...]:
@@ -71,16 +79,43 @@ def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTransla
     content = until_stop(text, run_request.stop)
     calls = answer.tool_calls[:1] if run_request.one_call else answer.tool_calls
     tokens, ended = _chosen(answer, translator)
+    is_json = run_request.configs[0].question.answer_schema is not None
     if content != text:  # the content is the beginning of the text: its share is estimated
         tokens = round(tokens * len(content) / len(text))
     return Outcome(
         answer=answer,
         content=content,
         calls=calls,
-        finish_reason=_finish_reason(answer, calls, ended, stopped=content != text),
+        finish_reason=_finish_reason(answer, calls, ended, stopped=content != text, is_json=is_json),
         content_tokens=min(tokens, answer.usage.completion_tokens),
         thought=translator.thoughts.get((text, answer.tool_calls)),
+        logprobs=None
+        if run_request.top_logprobs is None or (sample := translator.samples.get((text, answer.tool_calls))) is None
+        else token_logprobs(sample, content, run_request.top_logprobs),
     )
+
+
+def token_logprobs(sample: Completion, content: str, num_alternatives: int) -> list[dict[str, Any]]:
+    """Log-probabilities of the tokens of a sample that make up the content, in OpenAI's format.
+
+    Tokens of the thought, of white space around the content and of the end of text are left out.
+    """
+    first = sample.answer_from
+    texts, logprobs = sample.token_texts[first:], (sample.logprobs or ())[first:]
+    start = max(0, "".join(texts).find(content))
+    entries: list[dict[str, Any]] = []
+    end = 0
+    for text, logprob, alternatives in zip(texts, logprobs, sample.answer_top_logprobs, strict=False):
+        begin, end = end, end + len(text)
+        if end <= start or begin >= start + len(content):
+            continue
+        top = [_token_json(one.token, one.logprob) for one in alternatives[:num_alternatives]]
+        entries.append({**_token_json(text, logprob), "top_logprobs": top})
+    return entries
+
+
+def _token_json(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": max(logprob, MIN_LOGPROB), "bytes": list(text.encode(errors="surrogatepass"))}
 
 
 def _chosen(answer: Answer, translator: EventTranslator) -> tuple[int, str]:
@@ -94,9 +129,13 @@ def _chosen(answer: Answer, translator: EventTranslator) -> tuple[int, str]:
     return 0, "stop"
 
 
-def _finish_reason(answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, stopped: bool) -> FinishReason:
+def _finish_reason(
+    answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, stopped: bool, is_json: bool
+) -> FinishReason:
     if calls:
         return "tool_calls"
+    if is_json and (stopped or answer.answer is None):
+        return "length"
     if stopped:
         return "stop"
     return "length" if answer.stopped == "budget" or ended in ("length", "thinking", "budget") else "stop"
@@ -157,20 +196,31 @@ class ChoiceRunner:
     """Executes the runs of one request, one for each choice.
 
     Args:
-        app: Application whose state has the run manager.
+        request: HTTP request; the state of its application has the run manager.
         caller: Authenticated caller.
         run_request: Request to execute.
         idempotency: Idempotency key of the request.
         digest: Hash of the request, compared when the key is used again.
+
+    Attributes:
+        admitted: Set when the first of the runs is admitted.
     """
 
     def __init__(
-        self, app: FastAPI, caller: Caller, run_request: RunRequest, *, idempotency: str | None = None, digest: str = ""
+        self,
+        request: Request,
+        caller: Caller,
+        run_request: RunRequest,
+        *,
+        idempotency: str | None = None,
+        digest: str = "",
     ) -> None:
         self.run_request = run_request
-        self._run_manager: RunManager = app.state.run_manager
+        self._request = request
+        self._run_manager: RunManager = request.app.state.run_manager
         self._caller = caller
         self._idempotency, self._digest = idempotency, digest
+        self.admitted = asyncio.Event()
 
     async def all(self, emit: PieceSink | None = None) -> list[EndedRun]:
         """Execute all runs concurrently and return their ends in the order of the choices.
@@ -192,6 +242,7 @@ class ChoiceRunner:
         try:
             run = await self._start(index, text=emit is not None)
             run_id = run.id
+            self.admitted.set()
             async with run.held():
                 ended = await self._follow(index, run, emit)
         except ReasonError as e:
@@ -204,13 +255,15 @@ class ChoiceRunner:
 
     async def _start(self, index: int, *, text: bool) -> AnyRun:
         key = self._idempotency
-        return await self._run_manager.start(
+        run = await self._run_manager.start(
             self.run_request.configs[index],
             self._caller,
             idempotency=key if key is None or index == 0 else f"{key}\x1f{index}",  # not valid in a header
             digest=self._digest,
             text=text,
         )
+        note_run(self._request, run)
+        return run
 
     async def _follow(self, index: int, run: AnyRun, emit: PieceSink | None) -> EndedRun:
         config, answer_text = run.config, AnswerText(self.run_request.stop)
@@ -246,9 +299,35 @@ class ChoiceRunner:
             return RunUsage()
         try:
             record = await self._run_manager.record(run_id, self._caller)
+            events = [] if record.answer is not None else await self._run_manager.store.list_events(run_id)
         except ReasonError:  # the store itself may have failed
             return RunUsage()
-        return RunUsage() if record.answer is None else RunUsage.model_validate(record.answer["usage"])
+        return charged(events) if record.answer is None else RunUsage.model_validate(record.answer["usage"])
+
+
+def charged(events: Iterable[Event]) -> RunUsage:
+    """What a run without an answer was charged, by its events."""
+    usage = RunUsage()
+    for event in events:
+        match event:
+            case CallFinished():
+                usage = usage.model_copy(
+                    update={
+                        "prompt_tokens": usage.prompt_tokens + event.prompt_tokens,
+                        "cached_tokens": usage.cached_tokens + event.cached_tokens,
+                    }
+                )
+            case BudgetCharged():
+                usage = usage.model_copy(
+                    update={
+                        "completion_tokens": event.total_tokens,
+                        "thinking_tokens": event.total_thinking_tokens,
+                        "model_calls": event.total_calls,
+                        "reward_calls": event.total_reward_calls,
+                        "cost_usd": event.total_usd,
+                    }
+                )
+    return usage
 
 
 async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) -> EndedRun:

@@ -22,11 +22,18 @@ from ...core.errors import UserError
 from ...core.messages import Frozen, RequestedEffort, Thought
 from ...core.registry import nearest
 from ..errors import fault_detail
+from ..native.schemas import FewFaults, Metadata
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 """OpenAI's efforts, and ours: "xhigh" is our "max"."""
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+MAX_CHOICES = 128
+"""Maximum of `n`, as in OpenAI's API."""
+MAX_TOOLS = 1024
+"""Maximum number of tools; OpenAI's API takes 128."""
+User = Annotated[str, Field(max_length=512)]
+SafetyIdentifier = Annotated[str, Field(max_length=64)]
 
 
 class ReasonOptions(Frozen):
@@ -64,7 +71,7 @@ class LenientModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class StrictModel(BaseModel):
+class StrictModel(FewFaults):
     """A part of a request; unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -176,7 +183,7 @@ class ChatRequest(StrictModel):
     messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=10_000)]
     reason: ReasonOptions = Field(default_factory=ReasonOptions)  # pydantic would deep-copy a default
 
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -185,13 +192,13 @@ class ChatRequest(StrictModel):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: Stop | Annotated[tuple[Stop, ...], Field(max_length=16)] | None = None
     seed: Seed | None = None
-    tools: tuple[ChatTool, ...] | None = None
+    tools: Annotated[tuple[ChatTool, ...], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    user: str | None = None
-    metadata: dict[str, JsonValue] | None = None
-    safety_identifier: str | None = None
+    user: User | None = None
+    metadata: Metadata | None = None
+    safety_identifier: SafetyIdentifier | None = None
 
     store: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
@@ -200,8 +207,8 @@ class ChatRequest(StrictModel):
     prompt_cache_options: JsonValue = None
     prompt_cache_retention: JsonValue = None
 
-    logprobs: JsonValue = None
-    top_logprobs: JsonValue = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: JsonValue = None
     frequency_penalty: JsonValue = None
     presence_penalty: JsonValue = None
@@ -306,15 +313,15 @@ class ResponsesRequest(StrictModel):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     text: TextOptions | None = None
-    tools: tuple[FunctionTool, ...] | None = None
+    tools: Annotated[tuple[FunctionTool, ...], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | FunctionChoice | None = None
     parallel_tool_calls: bool | None = None
-    user: str | None = None
-    metadata: dict[str, JsonValue] | None = None
-    safety_identifier: str | None = None
+    user: User | None = None
+    metadata: Metadata | None = None
+    safety_identifier: SafetyIdentifier | None = None
 
     store: bool | None = None
-    include: JsonValue = None
+    include: tuple[str, ...] | None = None
     reasoning: ReasoningOptions | None = None
     service_tier: str | None = None
     stream_options: JsonValue = None
@@ -322,8 +329,8 @@ class ResponsesRequest(StrictModel):
     prompt_cache_options: JsonValue = None
     prompt_cache_retention: JsonValue = None
 
+    background: bool | None = None
     access_programs: JsonValue = None
-    background: JsonValue = None
     background_options: JsonValue = None
     context_management: JsonValue = None
     conversation: JsonValue = None
@@ -331,7 +338,7 @@ class ResponsesRequest(StrictModel):
     max_tool_calls: JsonValue = None
     moderation: JsonValue = None
     prompt: JsonValue = None
-    top_logprobs: JsonValue = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     truncation: JsonValue = None
 
 
@@ -378,7 +385,7 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
     """
     if isinstance(value, str):
         return [ChatMessage(role="user", content=value)]
-    messages: list[ChatMessage] = []
+    messages: list[tuple[ChatMessage, list[ChatToolCall]]] = []
     thought: ChatMessage | None = None
     for i, item in enumerate(value):
         location = f"input.{i}"
@@ -386,11 +393,13 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
             thought = _thought_of(item, location)
             continue
         if item.type == "message" and item.role is not None:
-            messages.append(_with_thought(ChatMessage(role=item.role, content=item.content), thought))
+            messages.append((_with_thought(ChatMessage(role=item.role, content=item.content), thought), []))
         elif item.type == "function_call":
-            _add_call(messages, item, location, thought)
+            if thought is not None or not messages or messages[-1][0].role != "assistant":
+                messages.append((_with_thought(ChatMessage(role="assistant"), thought), []))
+            messages[-1][1].append(_call_of(item, location))
         elif item.type == "function_call_output":
-            messages.append(ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id))
+            messages.append((ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id), []))
         else:
             raise UserError(
                 f"an item of type {item.type!r} is not supported",
@@ -398,7 +407,9 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
                 param=f"{location}.type",
             )
         thought = None
-    return messages
+    return [
+        message.model_copy(update={"tool_calls": tuple(calls)}) if calls else message for message, calls in messages
+    ]
 
 
 def input_tools(value: Sequence[FunctionTool]) -> list[ChatTool]:
@@ -432,16 +443,10 @@ def input_format(text: TextOptions | None) -> ResponseFormat | None:
     return ResponseFormat(type=requested.type, json_schema=schema if requested.type == "json_schema" else None)
 
 
-def _add_call(messages: list[ChatMessage], item: InputItem, location: str, thought: ChatMessage | None) -> None:
-    """Append a call to the preceding assistant message, or as a new one."""
+def _call_of(item: InputItem, location: str) -> ChatToolCall:
     if not item.call_id or not item.name:
         raise UserError("a function call requires a call_id and a name", param=location)
-    call = ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
-    last = messages[-1] if messages else None
-    if thought is None and last is not None and last.role == "assistant":
-        messages[-1] = last.model_copy(update={"tool_calls": (*(last.tool_calls or ()), call)})
-    else:
-        messages.append(_with_thought(ChatMessage(role="assistant", tool_calls=(call,)), thought))
+    return ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
 
 
 Treatment = Literal["supported", "ignored", "refused"]
@@ -477,7 +482,6 @@ def _refused(why: str, *neutral: Any, instead: str = "leave it out") -> FieldRul
 
 
 _MANY_CALLS = "an answer takes many model calls"
-_NO_LOGPROBS = f"{_MANY_CALLS}, so its tokens have no single distribution"
 _TEXT_ONLY = "strategies read and write text"
 _PENALTY = "no strategy has a parameter of that meaning"
 _EFFORTS = "`none` to `high`, `xhigh` or `max`; refused for models that do not think"
@@ -488,11 +492,11 @@ SHARED: dict[str, FieldRule] = {
     "stream": _supported("server-sent events"),
     "temperature": _supported("the strategy's parameter of that name; refused where it has none"),
     "top_p": _supported("likewise; 1 is accepted everywhere"),
-    "tools": _supported("functions; strategies without tools reject them"),
+    "tools": _supported("up to 1,024 functions; strategies without tools reject them"),
     "tool_choice": _supported("`auto`, `none`, `required` or a function"),
     "parallel_tool_calls": _supported("with `false`, only the first of several calls is returned"),
-    "metadata": _supported("kept with the run"),
-    "user": _supported("kept with the run"),
+    "metadata": _supported("kept with the run; up to 16 pairs of 64 and 512 characters"),
+    "user": _supported("kept with the run; up to 512 characters"),
     "safety_identifier": _supported("kept with the run"),
     "reason": _supported("our own object: strategy, parameters, budget, verify, …"),
     "store": _ignored("every run is kept in the run store"),
@@ -500,7 +504,6 @@ SHARED: dict[str, FieldRule] = {
     "prompt_cache_key": _ignored(_CACHE),
     "prompt_cache_options": _ignored(_CACHE),
     "prompt_cache_retention": _ignored(_CACHE),
-    "top_logprobs": _refused(_NO_LOGPROBS, 0, instead="`reason runs show RUN` has the samples' own"),
     "moderation": _refused("the server does not moderate"),
 }
 """Fields of both endpoints."""
@@ -508,15 +511,16 @@ SHARED: dict[str, FieldRule] = {
 CHAT: dict[str, FieldRule] = {
     "messages": _supported("roles developer, system, user, assistant and tool; content as text or parts of type text"),
     **SHARED,
-    "n": _supported("independent runs with different seeds, all counted in `usage`"),
+    "n": _supported("up to 128 independent runs with different seeds, all counted in `usage`"),
     "stream_options": _supported("`include_usage`"),
     "max_tokens": _supported("maximum tokens of the answer, without thoughts, or of the run (see below)"),
     "max_completion_tokens": _supported("the newer name of `max_tokens`"),
     "stop": _supported("`content` ends before the first stop string"),
     "seed": _supported("the run's seed, from which every random choice follows"),
-    "response_format": _supported("`text`; `json_schema` with `cot`, which writes it after its chain; others reject"),
+    "response_format": _supported("`text`; `json_object` and `json_schema`: validated JSON, written after the answer"),
     "reasoning_effort": _supported(f"how much the model thinks first; {_EFFORTS}"),
-    "logprobs": _refused(_NO_LOGPROBS, False, instead="`reason runs show RUN` has the samples' own"),
+    "logprobs": _supported("with `cot`, whose content is one sample, where the model gives them; refused otherwise"),
+    "top_logprobs": _supported("0 to 20 alternatives, with `logprobs`"),
     "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
     "frequency_penalty": _refused(_PENALTY, 0),
     "presence_penalty": _refused(_PENALTY, 0),
@@ -537,12 +541,13 @@ RESPONSES: dict[str, FieldRule] = {
     **SHARED,
     "max_output_tokens": _supported("as `max_completion_tokens` of chat completions"),
     "text": _supported("`format` as `response_format` of chat completions"),
+    "background": _supported("the response is in progress at once, and fetched by its id; not with `stream`"),
     "reasoning": _supported(f"`effort`: {_EFFORTS}; thoughts are always returned as summaries"),
-    "include": _ignored("everything is included already"),
+    "top_logprobs": _supported("as `logprobs` and `top_logprobs` of chat completions"),
+    "include": _supported("`message.output_text.logprobs`; everything else is included already"),
     "stream_options": _ignored("events are not padded"),
     "truncation": _refused("a conversation that does not fit is an error", "disabled"),
-    "background": _refused("responses are synchronous", False, instead="`POST /v1/runs` starts a background run"),
-    "background_options": _refused("responses are synchronous"),
+    "background_options": _refused("a background response has no options"),
     "conversation": _refused("conversations are not stored", instead="send the conversation as input"),
     "context_management": _refused("conversations are not stored"),
     "max_tool_calls": _refused("tools are called by the client"),
@@ -553,18 +558,18 @@ RESPONSES: dict[str, FieldRule] = {
 """Fields of `POST /v1/responses`."""
 
 
-def reject_fields(fields: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
+def reject_fields(request: BaseModel, rules: Mapping[str, FieldRule]) -> None:
     """Reject a request that sets an unsupported field.
 
     Args:
-        fields: Fields that the request sets.
+        request: The request.
         rules: Table of the endpoint.
 
     Raises:
         UserError: A refused field has a value that is neither null nor neutral.
     """
-    for name, value in fields.items():
-        rule = rules[name]
+    for name in sorted(request.model_fields_set):
+        rule, value = rules[name], getattr(request, name)
         if rule.treatment == "refused" and value is not None and not _neutral(value, rule.neutral):
             raise UserError(f"{name} is not supported: {rule.why}", hint=rule.instead, param=name)
 

@@ -1,25 +1,28 @@
-"""`POST /v1/responses` and `GET /v1/responses/{id}`: the routes, the response object and the stream events."""
+"""`/v1/responses`: the routes (create, get, cancel, delete, input items), the response object and the stream events."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from pydantic import JsonValue
 
-from ...core.errors import UnknownName
+from ...core.errors import UnknownName, UserError
+from ...core.json_schema import OBJECT_SCHEMA
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
 from ...core.run import RunConfig, read_config
 from ...core.store.protocol import RunRecord
+from ...core.types import Question
 from ..auth import Caller, authorised
 from ..error_objects import stored_error_object
 from ..run_manager import RunManager
-from ..run_start import IdempotencyKey, digest_of
+from ..run_start import IdempotencyKey, digest_of, note_run
 from ..sse import while_connected
 from .chat import reason_report
 from .models import PREFIX
@@ -35,7 +38,7 @@ from .requests import (
     input_tools,
     reject_fields,
 )
-from .run_config import RunRequest, effort_of, field_names, plan_run, question_of
+from .run_config import RunRequest, check_format, effort_of, field_names, plan_run, question_of, sampled_logprobs
 from .streaming import STREAMED, Kind, Put, ServerSentEvents, TextPiece
 
 Event = dict[str, Any]
@@ -44,7 +47,7 @@ OutputItem = dict[str, Any]
 NAME = "resp_"
 
 
-def response_id(run_id: str) -> str:
+def _response_id(run_id: str) -> str:
     """The response id, which contains the run id."""
     return f"{NAME}{run_id}"
 
@@ -93,7 +96,7 @@ def response(
     """
     short = outcome is not None and outcome.finish_reason == "length"
     body = {
-        "id": response_id(run_id),
+        "id": _response_id(run_id),
         "object": "response",
         "created_at": int(created),
         "status": status if outcome is None else "incomplete" if short else "completed",
@@ -113,7 +116,7 @@ def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
     if thoughts or outcome.blocks:
         items.append(reasoning_item(f"rs_{run_id}", thoughts, outcome.blocks))
     if outcome.content or not outcome.calls:
-        items.append(message_item(f"msg_{run_id}", outcome.content))
+        items.append(message_item(f"msg_{run_id}", outcome.content, logprobs=outcome.logprobs))
     return [*items, *(call_item(run_id, i, call) for i, call in enumerate(outcome.calls))]
 
 
@@ -124,14 +127,17 @@ def reasoning_item(name: str, text: str, blocks: Sequence[Mapping[str, JsonValue
     return {**item, "encrypted_content": encrypted_thought(blocks)} if blocks else item
 
 
-def message_item(name: str, text: str, status: str = "completed") -> OutputItem:
+def message_item(
+    name: str, text: str, status: str = "completed", *, logprobs: list[dict[str, Any]] | None = None
+) -> OutputItem:
     """An output item with the answer text."""
-    return {"type": "message", "id": name, "role": "assistant", "status": status, "content": [text_part(text)]}
+    content = [text_part(text, logprobs)]
+    return {"type": "message", "id": name, "role": "assistant", "status": status, "content": content}
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, logprobs: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """A text part of a message."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
 
 
 def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None = None) -> OutputItem:
@@ -165,6 +171,7 @@ class ResponseEvents:
         self._open: Kind | None = None
         self._text = ""
         self._later = ""
+        self._logprobs: list[dict[str, Any]] = []
 
     def begin(self) -> list[Event]:
         """Events that start the response."""
@@ -192,6 +199,7 @@ class ResponseEvents:
     def end(self, outcome: Outcome) -> list[Event]:
         """Events that end the response."""
         events: list[Event] = []
+        self._logprobs = outcome.logprobs or []
         written = self._open == "content" or any(item["type"] == "message" for item in self._output)
         if not written and not outcome.calls:  # an empty answer also has a message item
             events += [*self._close(), *self._begin("content")]
@@ -253,10 +261,10 @@ class ResponseEvents:
             ]
         else:
             at = {**location, "content_index": 0}
-            item = message_item(location["item_id"], text)
+            item = message_item(location["item_id"], text, logprobs=self._logprobs)
             events = [
-                self._event("response.output_text.done", **at, text=text, logprobs=[]),
-                self._event("response.content_part.done", **at, part=text_part(text)),
+                self._event("response.output_text.done", **at, text=text, logprobs=self._logprobs),
+                self._event("response.content_part.done", **at, part=text_part(text, self._logprobs)),
             ]
         self._output.append(item)
         return [*events, self._event("response.output_item.done", output_index=location["output_index"], item=item)]
@@ -297,6 +305,8 @@ class ResponseEvents:
 
 responses = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
+LOGPROBS = "message.output_text.logprobs"
+"""Value of `include` that requests log-probabilities."""
 INSTRUCTIONS = "instructions"
 """Key of the question's metadata that stores the request's `instructions`."""
 
@@ -315,11 +325,15 @@ async def create_response(
 ) -> Response:
     """Answer an input with a reasoning strategy, as one response or as a stream of events.
 
-    Every response is stored. A client can fetch it by its id, or continue it with `previous_response_id`.
+    Every response is stored. A client can fetch it by its id, or continue it with `previous_response_id`. One in the
+    background is returned as it begins; it needs no connection, and goes on after a restart of the server.
     """
     app = request.app
     run_request = await _run_request(body, app, caller)
-    runner = ChoiceRunner(app, caller, run_request, idempotency=idempotency, digest=digest_of(request.url.path, body))
+    digest = digest_of(request.url.path, body)
+    if body.background:
+        return JSONResponse(await _start_background(request, run_request.configs[0], caller, idempotency, digest))
+    runner = ChoiceRunner(request, caller, run_request, idempotency=idempotency, digest=digest)
     echoed = echoed_fields(body)
     if not body.stream:
         (ended,) = await while_connected(request.receive, runner.all())
@@ -347,7 +361,14 @@ async def create_response(
     def failure(error: dict[str, Any]) -> Mapping[str, Any]:
         return (made or [ResponseEvents("", echoed)])[0].failure(error)
 
-    return ServerSentEvents(make, keepalive_s=app.state.serve.keepalive_s, named=True, done=False, failure=failure)
+    return ServerSentEvents(
+        make,
+        runner.admitted,
+        keepalive_s=app.state.serve.keepalive_s,
+        named=True,
+        done=False,
+        failure=failure,
+    )
 
 
 @responses.get("/responses/{response_id}", summary="Get a response")
@@ -359,15 +380,107 @@ async def get_response(
     Request fields that the run does not store, such as `temperature`, are omitted.
     """
     run_manager: RunManager = request.app.state.run_manager
+    return await _stored_response(run_manager, await _record(run_manager, caller, response_id))
+
+
+@responses.post("/responses/{response_id}/cancel", summary="Cancel a response")
+async def cancel_response(
+    request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("ask"))]
+) -> dict[str, Any]:
+    """Stop a response that is in progress and return it; one that has ended is returned unchanged.
+
+    A client that streams it gets an error event with the code `cancelled`.
+    """
+    run_manager: RunManager = request.app.state.run_manager
     record = await _record(run_manager, caller, response_id)
+    return await _stored_response(run_manager, await run_manager.cancel(record.id, caller))
+
+
+@responses.delete("/responses/{response_id}", summary="Delete a response")
+async def delete_response(
+    request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("ask"))]
+) -> dict[str, Any]:
+    """Delete a response that has ended, with its run. One that is in progress must be cancelled first (409)."""
+    run_manager: RunManager = request.app.state.run_manager
+    record = await _record(run_manager, caller, response_id)
+    await run_manager.delete(record.id, caller)
+    return {"id": _response_id(record.id), "object": "response", "deleted": True}
+
+
+@responses.get("/responses/{response_id}/input_items", summary="List the input items of a response")
+async def list_input_items(
+    request: Request,
+    response_id: str,
+    caller: Annotated[Caller, Depends(authorised("read"))],
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: Annotated[str | None, Query(max_length=300)] = None,
+) -> dict[str, Any]:
+    """List the input items of a response, those of the responses before it included, without the instructions.
+
+    `after` is the id of the last item of the page before.
+    """
+    run_manager: RunManager = request.app.state.run_manager
+    record = await _record(run_manager, caller, response_id)
+    items = input_items(record.id, _turns(read_config(record).question))
+    if order == "desc":
+        items.reverse()
+    if after is not None:
+        start = next((i for i, item in enumerate(items, 1) if item["id"] == after), None)
+        if start is None:
+            raise UserError(f"there is no input item {after!r}", param="after")
+        items = items[start:]
+    page = items[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(items) > len(page),
+    }
+
+
+def input_items(run_id: str, turns: Sequence[Message]) -> list[OutputItem]:
+    """The messages of a conversation, its tool calls and their results as items of the Responses API."""
+    items: list[OutputItem] = []
+    for turn in turns:
+        if turn.role == "tool":
+            items.append({"type": "function_call_output", "call_id": turn.tool_call_id, "output": turn.content})
+            continue
+        if turn.content or not turn.tool_calls:
+            kind = "output_text" if turn.role == "assistant" else "input_text"
+            items.append({"type": "message", "role": turn.role, "content": [{"type": kind, "text": turn.content}]})
+        items += [
+            {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+            for call in turn.tool_calls
+        ]
+    return [{"id": f"item_{run_id}_{i}", "status": "completed", **item} for i, item in enumerate(items)]
+
+
+async def _stored_response(run_manager: RunManager, record: RunRecord) -> dict[str, Any]:
+    """The response object of a run, as far as it is stored."""
     config = read_config(record)
-    body = {"model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}", **_stored_instructions(config)}
+    body = {
+        "model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}",
+        **_stored_fields(config),
+        "background": record.background,
+    }
     if record.status == "finished" and record.answer is not None:
         ended = await stored_outcome(run_manager.store, record, config)
         return _response_body(ended, body, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
     error = None if record.error is None else stored_error_object(record.error)
     return response(record.id, body, created=record.created, status=status, error=error)
+
+
+async def _start_background(
+    request: Request, config: RunConfig, caller: Caller, idempotency: str | None, digest: str
+) -> dict[str, Any]:
+    """Start a run in the background and return its response, which is queued or in progress."""
+    run_manager: RunManager = request.app.state.run_manager
+    run = await run_manager.start(config, caller, background=True, idempotency=idempotency, digest=digest)
+    note_run(request, run)
+    return await _stored_response(run_manager, await run_manager.record(run.id, caller))
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
@@ -378,22 +491,32 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         ModelNotFound: The model is not offered.
         UnknownName: The previous response does not exist or has no answer.
     """
-    reject_fields(body.model_dump(exclude_unset=True), RESPONSES)
+    reject_fields(body, RESPONSES)
+    if body.background and body.stream:
+        raise UserError(
+            "a background response is not streamed",
+            hint="fetch it with GET /v1/responses/ID, or leave background out",
+            param="background",
+        )
     effort = None if body.reasoning is None else body.reasoning.effort
+    has_logprobs = bool(body.top_logprobs) or LOGPROBS in (body.include or ())
+    top_logprobs = (body.top_logprobs or 0) if has_logprobs else None
     run_manager: RunManager = app.state.run_manager
     before = (
         ()
         if body.previous_response_id is None
         else await _previous_turns(run_manager, caller, body.previous_response_id)
     )
-    kept = {
+    kept: dict[str, Any] = {
         "metadata": body.metadata,
         "user": body.user,
         "safety_identifier": body.safety_identifier,
         INSTRUCTIONS: body.instructions or None,
     }
+    messages = input_messages(body.input)
+    await asyncio.sleep(0)  # there may be 10,000: others have the event loop
     question = question_of(
-        input_messages(body.input),
+        messages,
         tools=input_tools(body.tools or ()),
         tool_choice=input_tool_choice(body.tool_choice),
         metadata={name: value for name, value in kept.items() if value is not None},
@@ -403,12 +526,19 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
     if body.instructions:
         head = Message(role="system", content=body.instructions)
         question = question.model_copy(update={"conversation": (head, *question.conversation)})
+    form = input_format(body.text)
+    await check_format(form)
     config = plan_run(
         question,
         model=body.model,
         options=body.reason,
-        given={"temperature": body.temperature, "top_p": body.top_p, "max_tokens": body.max_output_tokens},
-        form=input_format(body.text),
+        given={
+            "temperature": body.temperature,
+            "top_p": body.top_p,
+            "max_tokens": body.max_output_tokens,
+            "top_logprobs": sampled_logprobs(top_logprobs),
+        },
+        form=form,
         effort=effort_of(effort, body.reason, "reasoning.effort"),
         seed=body.reason.seed,
         reasoner=app.state.reasoner,
@@ -417,6 +547,7 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
     return RunRequest(
         model=body.model,
         configs=(config,),
+        top_logprobs=top_logprobs,
         one_call=body.parallel_tool_calls is False,
         field_names=field_names(effort, "reasoning.effort"),
         stream_events=body.reason.stream_events,
@@ -428,16 +559,21 @@ async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) ->
     record = await _record(run_manager, caller, name, param="previous_response_id")
     if record.status != "finished" or record.answer is None:
         raise UnknownName("response", name, hint="it has no answer to continue from")
-    question = read_config(record).question
-    turns = question.conversation
-    if INSTRUCTIONS in question.metadata and turns and turns[0].content == question.metadata[INSTRUCTIONS]:
-        turns = turns[1:]
+    turns = _turns(read_config(record).question)
     outcome = (await stored_outcome(run_manager.store, record, read_config(record))).outcome
     assert outcome is not None
     said = Message(
         role="assistant", content=outcome.content, tool_calls=outcome.answer.tool_calls, thought=outcome.thought
     )
-    return (*turns, Message(role="user", content=question.text), *question.continuation, said)
+    return (*turns, said)
+
+
+def _turns(question: Question) -> tuple[Message, ...]:
+    """The conversation with the question, without the instructions."""
+    turns = question.conversation
+    if INSTRUCTIONS in question.metadata and turns and turns[0].content == question.metadata[INSTRUCTIONS]:
+        turns = turns[1:]
+    return (*turns, Message(role="user", content=question.text), *question.continuation)
 
 
 async def _record(run_manager: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
@@ -470,7 +606,7 @@ def _response_body(
     )
 
 
-def _stored_instructions(config: RunConfig) -> dict[str, Any]:
+def _stored_fields(config: RunConfig) -> dict[str, Any]:
     """The request fields that the run stores."""
     question, choice = config.question, config.question.tool_choice
     return {
@@ -481,7 +617,15 @@ def _stored_instructions(config: RunConfig) -> dict[str, Any]:
         if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)
         else {"type": "function", "name": choice},
         "reasoning": {"effort": config.effort, "summary": None},
-        "text": {"format": {"type": "text"}},
+        "text": {"format": _text_format(question.answer_schema)},
         "parallel_tool_calls": True,
         "store": True,
     }
+
+
+def _text_format(schema: dict[str, JsonValue] | None) -> dict[str, Any]:
+    if schema is None:
+        return {"type": "text"}
+    if schema == OBJECT_SCHEMA:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "name": "answer", "schema": schema, "strict": None}

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import JsonValue, ValidationError
 
 from ...agents.reasoner import Reasoner
 from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
+from ...core.json_schema import OBJECT_SCHEMA, check_schema
 from ...core.messages import TOOL_CHOICE_AUTO, Effort, Message, RequestedEffort, Tool, ToolCall
 from ...core.run import RunConfig
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
-from ..policy import apply_ceilings, reject_paths
+from ..policy import apply_ceilings, check_samples, reject_paths
 from .models import resolve_model, strategy_of
 from .requests import (
     CHAT,
@@ -175,7 +177,7 @@ def _choice(choice: str | NamedTool | None) -> str:
     return choice.function.name
 
 
-SamplingField = Literal["temperature", "top_p", "max_tokens", "json_schema"]
+SamplingField = Literal["temperature", "top_p", "max_tokens", "top_logprobs"]
 
 PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
     "edgejury": {"temperature": ("answer_temperature",), "max_tokens": ("answer_tokens", "chair_tokens")},
@@ -227,11 +229,11 @@ def sampling_parameters(
             continue
         if knob == "max_tokens" and isinstance(value, int):
             tokens = value
-        elif knob == "json_schema":
+        elif knob == "top_logprobs":
             raise UserError(
-                f"the strategy {strategy!r} does not support a JSON Schema for its answer",
-                hint="use reason/cot, or describe the format in the prompt",
-                param="response_format",
+                f"the strategy {strategy!r} takes many samples, so the answer's tokens have no single distribution",
+                hint="use reason/cot, or leave logprobs out",
+                param="logprobs",
             )
         elif not (knob == "top_p" and value == 1):  # 1 disables top-p sampling
             raise UserError(
@@ -264,6 +266,8 @@ class RunRequest:
         model: Model name in the request, repeated in the response.
         configs: Run configurations, one for each requested choice.
         stop: Stop strings; the answer text ends before the first one.
+        top_logprobs: Alternatives of each token of the answer text that are returned; None returns no
+            log-probabilities.
         one_call: Return only the first of several tool calls.
         field_names: Fields of the request by the names that errors of a run give them.
         stream_events: Also stream the run's events.
@@ -272,6 +276,7 @@ class RunRequest:
     model: str
     configs: tuple[RunConfig, ...]
     stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
     one_call: bool = False
     field_names: Mapping[str, str] = field(default_factory=dict)
     stream_events: bool = False
@@ -284,11 +289,12 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
     """
-    reject_fields(request.model_dump(exclude_unset=True), CHAT)
-    most = reasoner.settings.serve.max_samples
-    if request.n is not None and request.n > most:
-        raise UserError(f"n must be at most {most}, got {request.n}", param="n")
-    kept = {"metadata": request.metadata, "user": request.user, "safety_identifier": request.safety_identifier}
+    reject_fields(request, CHAT)
+    kept: dict[str, Any] = {
+        "metadata": request.metadata,
+        "user": request.user,
+        "safety_identifier": request.safety_identifier,
+    }
     question = question_of(
         request.messages,
         tools=request.tools or (),
@@ -296,25 +302,40 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         metadata={name: value for name, value in kept.items() if value is not None},
     )
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    if request.top_logprobs and not request.logprobs:
+        raise UserError("top_logprobs requires logprobs=true", param="top_logprobs")
+    top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
     config = plan_run(
         question,
         model=request.model,
         options=request.reason,
-        given={"temperature": request.temperature, "top_p": request.top_p, "max_tokens": limit},
+        given={
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "max_tokens": limit,
+            "top_logprobs": sampled_logprobs(top_logprobs),
+        },
         form=request.response_format,
         effort=effort_of(request.reasoning_effort, request.reason, "reasoning_effort"),
         seed=request.reason.seed if request.seed is None else request.seed,
         reasoner=reasoner,
         tenant=tenant,
+        runs=request.n or 1,
     )
     return RunRequest(
         model=request.model,
         configs=with_seeds(config, request.n or 1),
         stop=request.stops,
+        top_logprobs=top_logprobs,
         one_call=request.parallel_tool_calls is False,
         field_names=field_names(request.reasoning_effort, "reasoning_effort"),
         stream_events=request.reason.stream_events,
     )
+
+
+def sampled_logprobs(top_logprobs: int | None) -> int | None:
+    """The alternatives to sample with: at least one, with which backends return the texts of the tokens."""
+    return None if top_logprobs is None else max(1, top_logprobs)
 
 
 def effort_of(requested: ReasoningEffort | None, options: ReasonOptions, param: str) -> RequestedEffort | None:
@@ -355,6 +376,7 @@ def plan_run(
     seed: int | None,
     reasoner: Reasoner,
     tenant: str,
+    runs: int = 1,
 ) -> RunConfig:
     """Build the configuration of one run.
 
@@ -370,22 +392,30 @@ def plan_run(
         seed: Seed of the run; None uses the one in the settings, else a new one.
         reasoner: Reasoner that resolves the configuration.
         tenant: Tenant that owns the run.
+        runs: Number of such runs that the request starts.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
     """
     settings = reasoner.settings
+    question = question.model_copy(update={"answer_schema": schema_of(form)})
+    if question.answer_schema is not None and given.get("top_logprobs") is not None:
+        raise UserError(
+            "logprobs are not returned with a JSON format, which restricts the tokens",
+            hint="leave logprobs out",
+            param="logprobs",
+        )
     name = resolve_model(model, settings)
     strategy = strategy_of(name, options.strategy, settings)
     reject_paths(options.parameters, settings.strategies.get(strategy), param="reason.parameters")
     for verifier, given_to_it in options.verify_parameters.items():
         reject_paths(given_to_it, settings.verifiers.get(verifier), param=f"reason.verify_parameters.{verifier}")
-    from_fields, tokens = sampling_parameters(strategy, {**given, "json_schema": schema_of(form)}, options.parameters)
+    from_fields, tokens = sampling_parameters(strategy, given, options.parameters)
     own: dict[str, JsonValue] = {**name.parameters, **from_fields, **options.parameters}
     verify = name.verify or None if options.verify is None else options.verify
     try:
-        return reasoner.plan(
+        config = reasoner.plan(
             question,
             strategy=strategy,
             model=name.model,
@@ -402,6 +432,8 @@ def plan_run(
     except UserError as e:
         # an unknown name in the body is a bad request (400); 404 is for unknown paths and models
         raise UserError(e.message, hint=e.hint, param=_param_of(e, options)) from e
+    check_samples(config, settings.serve, runs=runs, param="reason.parameters")
+    return config
 
 
 def _param_of(error: UserError, options: ReasonOptions) -> str | None:
@@ -416,18 +448,32 @@ def _param_of(error: UserError, options: ReasonOptions) -> str | None:
 
 
 def schema_of(form: ResponseFormat | None) -> dict[str, JsonValue] | None:
-    """The JSON Schema of the answer; None for free text.
+    """The JSON Schema of the answer, which `check_format` has checked; None for free text.
 
     Raises:
-        UserError: The format requests JSON without a schema.
+        UserError: The format has no schema.
     """
     if form is None or form.type == "text":
         return None
+    if form.type == "json_object":
+        return dict(OBJECT_SCHEMA)
     if form.json_schema is None or not form.json_schema.schema_:
         raise UserError(
-            f"{form.type} without a schema is not supported", hint="use type json_schema", param="response_format"
+            "json_schema without a schema is not supported",
+            hint="send the schema, or use type json_object",
+            param="response_format",
         )
     return form.json_schema.schema_
+
+
+async def check_format(form: ResponseFormat | None) -> None:
+    """Refuse a format with a schema that is not valid; a large one is checked while others have the event loop.
+
+    Raises:
+        UserError: The schema is not valid.
+    """
+    if form is not None and form.type == "json_schema" and form.json_schema is not None:
+        await asyncio.to_thread(check_schema, form.json_schema.schema_, "response_format")
 
 
 def with_seeds(config: RunConfig, n: int) -> tuple[RunConfig, ...]:

@@ -39,7 +39,7 @@ from ...core.events import (
     VerificationFinished,
     VoteUpdated,
 )
-from ...core.messages import Thought, ToolCall
+from ...core.messages import Completion, Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.settings import CHAIR
 from ...core.types import Candidate
@@ -245,15 +245,18 @@ class EventTranslator:
     Attributes:
         solutions: Best candidates of the solutions so far, newest first.
         thoughts: Thoughts of the samples, by text and tool calls of the completion.
+        samples: The samples whose tokens have texts, likewise.
         late: Whether thoughts were emitted as content: the model's chat template opens them, which was not known yet.
     """
 
     def __init__(self, config: RunConfig, answer_text: AnswerText, *, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
         self.thoughts: dict[tuple[str, tuple[ToolCall, ...]], Thought] = {}
+        self.samples: dict[tuple[str, tuple[ToolCall, ...]], Completion] = {}
         self.late = False
         self._answer_text = answer_text
         self._until_direct = answer_call(config)
+        self._streams_json = streams_json(config)
         self._after = after
         self._direct: int | None = None
         self._heard = 0
@@ -304,7 +307,8 @@ class EventTranslator:
         if self._verifying or not (event.role in WRITERS or event.role.startswith("juror")):
             return
         self._until_direct -= 1
-        if self._until_direct == 0 and event.operation == "generate" and event.samples == 1:
+        is_answer = self._until_direct == 0 or (self._streams_json and event.constrained and self._direct is None)
+        if is_answer and event.operation == "generate" and event.samples == 1:
             self._direct, self._heard = event.number, 0
         else:
             self._calls[event.number] = _CallSamples(event.requests, event.samples)
@@ -343,6 +347,8 @@ class EventTranslator:
             return []
         if done.thought is not None:
             self.thoughts[done.text.strip(), done.tool_calls] = done.thought
+        if done.token_texts and done.logprobs is not None:
+            self.samples[done.text.strip(), done.tool_calls] = done
         thought = "" if done.thought is None else done.thought.text
         if call == self._direct:
             if self._heard or self._answer_text.answer_text:
@@ -424,14 +430,26 @@ def answer_call(config: RunConfig) -> int:
 
     This holds for a single chain. If verification may repair or reject the answer, no text is final before the end.
     """
-    if config.verify and (config.repairs or config.require_verified):
+    if config.question.answer_schema is not None or _may_be_repaired(config):
         return 0
     if config.strategy == "cot":
-        if config.parameters.get("json_schema") is None:
-            return 1
-        return 0 if config.question.offered_tools else 2  # the JSON after the chain, unless that calls tools
+        return 1
     kind = STRATEGIES.load(config.strategy).Config
     return int(issubclass(kind, SamplingConfig) and config.parameters.get("n") == 1)
+
+
+def streams_json(config: RunConfig) -> bool:
+    """Whether the first call under a JSON Schema generates the answer text.
+
+    JSON that is only prompted for is sent when it is validated.
+    """
+    if config.question.answer_schema is None or _may_be_repaired(config):
+        return False
+    return config.strategy == "cot" or issubclass(STRATEGIES.load(config.strategy).Config, SamplingConfig)
+
+
+def _may_be_repaired(config: RunConfig) -> bool:
+    return bool(config.verify and (config.repairs or config.require_verified))
 
 
 def join_thoughts(pieces: Sequence[TextPiece]) -> str:
@@ -458,11 +476,13 @@ Put = Callable[[Mapping[str, Any]], Awaitable[None]]
 class ServerSentEvents(Response):
     """A response that streams server-sent events.
 
-    The first event determines the status. An error before it gives a normal error response. A later error is sent as
-    the last event, without `[DONE]`.
+    The first event or comment determines the status. An error before it gives a normal error response. A later error is
+    sent as the last event, without `[DONE]`.
 
     Args:
         make: Produces the events; the stream ends when it returns.
+        admitted: Set when the request has its run, before which no comment is sent: a request that is refused after a
+            wait gets the status of its error.
         keepalive_s: Idle time in seconds after which a comment is sent.
         named: Send each event's `type` as its event name, as in the Responses API.
         done: Send `[DONE]` after the last event.
@@ -474,6 +494,7 @@ class ServerSentEvents(Response):
     def __init__(
         self,
         make: Callable[[Put], Awaitable[None]],
+        admitted: asyncio.Event,
         *,
         keepalive_s: float,
         named: bool = False,
@@ -482,7 +503,7 @@ class ServerSentEvents(Response):
     ) -> None:
         super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
-        self._make, self._keepalive_s = make, keepalive_s
+        self._make, self._admitted, self._keepalive_s = make, admitted, keepalive_s
         self._named, self._done, self._failure = named, done, failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -530,13 +551,13 @@ class ServerSentEvents(Response):
             await asyncio.gather(making, return_exceptions=True)
 
     async def _next(self, waiting: asyncio.Queue[bytes]) -> bytes:
-        """All queued data, or a comment if none arrives within `keepalive_s`."""
+        """All queued data, or a comment if none arrives within `keepalive_s`; empty before the request has its run."""
         if waiting.empty():
             try:
                 async with asyncio.timeout(self._keepalive_s):
                     match = await waiting.get()
             except TimeoutError:
-                return PING
+                return PING if self._admitted.is_set() else b""
         else:
             match = waiting.get_nowait()
         while not waiting.empty():

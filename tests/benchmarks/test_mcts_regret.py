@@ -107,7 +107,7 @@ def test_arms_have_equal_bounds_at_the_predicted_visits():
 def test_worse_arms_of_a_bandit_get_a_falling_share():
     shares = []
     for n in (50, 400):
-        paths = ours(max_depth=10**6)(Bandit(2, CHANCES), n).nodes
+        paths = ours(max_depth=1000)(Bandit(2, CHANCES), n).nodes
         shares.append(sum(path[0] > 0 for path in paths) / len(paths))
     assert shares[1] < shares[0] / 2
 

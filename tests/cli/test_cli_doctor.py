@@ -100,6 +100,16 @@ def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert cli("doctor", "--quick", "--json")[0] == 3
 
 
+def test_gguf_file_is_loaded_and_not_taken_for_a_provider(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)  # not installed
+    monkeypatch.setenv("REASON_MODEL", "gguf/model.gguf")
+    status, out, _ = cli("doctor", "--quick", "--json")
+    answering = {c["name"]: c for c in json.loads(out)["checks"]}["answering"]
+    assert (status, answering["state"]) == (3, "fail")
+    assert "llama_cpp" in answering["detail"]
+    assert "reason-orchestrator[gguf]" in answering["hint"]
+
+
 @pytest.mark.parametrize(
     ("here", "pull", "state", "words"),
     [

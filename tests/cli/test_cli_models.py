@@ -40,8 +40,10 @@ def test_list_shows_models_that_can_be_pulled(cli, cache):
     assert (status, err) == (0, "")
     listed = json.loads(out)
     assert listed["cache_dir"] == str(cache)
-    [model] = listed["models"]
-    assert (model["name"], model["state"], model["directory"]) == ("local/smollm2-135m", "not pulled", None)
+    assert [(model["name"], model["state"], model["directory"]) for model in listed["models"]] == [
+        ("local/gemma3-270m", "not pulled", None),
+        ("local/smollm2-135m", "not pulled", None),
+    ]
     status, out, _ = cli("models", "list")
     assert status == 0
     assert "not pulled" in out

@@ -39,6 +39,18 @@ def test_runs_are_listed_newest_first(cli: Cli, scripted: Scripted) -> None:
     assert len(json.loads(cli("runs", "list", "-n", "1", "--json")[1])) == 1
 
 
+def test_old_runs_are_pruned(cli: Cli, scripted: Scripted) -> None:
+    scripted()
+    ask(cli)
+    status, _, error = cli("runs", "prune")
+    assert (status, "give --older-than or --max-gb" in error) == (2, True)
+    status, _, error = cli("runs", "prune", "--older-than", "soon")
+    assert (status, "--older-than 'soon' is not a duration" in error) == (2, True)
+    assert cli("runs", "prune", "--older-than", "1w", "--max-gb", "1") == (0, "", "removed 0 runs\n")
+    assert cli("runs", "prune", "--max-gb", "0") == (0, "", "removed 1 run\n")
+    assert cli("runs") == (0, "", "no runs yet\n")
+
+
 def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42.", "The answer is [b]41[/b]."))
     answer = ask(cli, "-s", "self-consistency", "--set", "n=6", "--seed", "5", "--budget-tokens", "4000")

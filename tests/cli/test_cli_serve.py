@@ -29,6 +29,11 @@ def test_public_address_needs_keys(cli, home, flags):
     assert ("--no-auth" in err) if flags else ("reason keys create" in err)
 
 
+def test_without_keys_a_warning_says_what_that_means(cli, home):
+    _, _, err = cli("serve", "--no-auth", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
+    assert "warning: authentication is off: every user and every program of this machine can do everything" in err
+
+
 @pytest.mark.parametrize(("expires", "revoked"), [(1.0, None), (None, 1.0)])
 def test_expired_and_revoked_keys_do_not_count(cli, home, expires, revoked):
     path = home / "s.sqlite3"
@@ -102,6 +107,7 @@ def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
             break
     assert any("each of the 2 workers loads the weights" in line for line in message)
     url = re.search(r"http://[0-9.:]+", message[-1])[0]
+    assert f"in the browser at {url}/ui" in message[-1]
     payload = until_answered(url)
     assert (payload.status_code, payload.json()["candidates"][0]["tokens"]) == (200, 5), payload.text
     before = workers_of(child.pid)

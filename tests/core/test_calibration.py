@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.core.calibration import CalibrationCurve, CalibrationMap, load_calibration_map
+from reason.core.calibration import CalibrationCurve, CalibrationMap, load_calibration_map, shown_identity
 from reason.core.errors import DataError, UserError
 from support.calibration_maps import make_map
 
@@ -192,3 +192,13 @@ def test_a_map_is_applied_without_numpy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["0.5", "[]"]
+
+
+def test_an_identity_is_shown_without_the_address_of_its_server():
+    shown = shown_identity("openai/m@https://host/sk-key/v1")
+    assert shown == shown_identity("openai/m@https://host/sk-key/v1")
+    assert shown.startswith("openai/m@")
+    assert "host" not in shown
+    assert "sk-key" not in shown
+    assert shown != shown_identity("openai/m@https://other/v1")
+    assert shown_identity("local-abc") == "local-abc"

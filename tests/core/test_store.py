@@ -1,4 +1,6 @@
 import asyncio
+import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -9,7 +11,7 @@ import textwrap
 import pytest
 from reason.core.errors import StoreError, UnknownName, UserError
 from reason.core.events import StageStarted, StrategyNote
-from reason.core.store.protocol import StoredCall, call_key
+from reason.core.store.protocol import StoredCall, call_key, call_keys
 from reason.core.store.sqlite import SqliteStore
 
 
@@ -34,6 +36,13 @@ def test_call_keys_differ_by_model_request_seed_and_index():
     }
     assert len(keys) == 24
     assert call_key("a", {"x": 1, "y": 2}, 0, 0) == call_key("a", {"y": 2, "x": 1}, 0, 0)
+
+
+def test_keys_of_samples_are_the_hash_of_model_request_seed_and_index():
+    request = {"b": ["né", 1.5, None], "a": "\ud83d"}
+    for index, key in zip((0, 7, 4095), call_keys("m@1", request, 3, (0, 7, 4095)), strict=True):
+        text = json.dumps(["m@1", request, 3, index], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert key == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 async def test_a_run_is_stored_unchanged(store):

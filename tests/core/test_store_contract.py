@@ -62,7 +62,7 @@ async def test_tenants_see_only_their_own_runs(any_store):
         with pytest.raises(UnknownName):
             await any_store.get_run("b1", tenant="a", exact=exact)
     with pytest.raises(UnknownName):
-        await any_store.list_runs(tenant="a", before="b1")
+        await any_store.list_runs(tenant="a", after="b1")
 
 
 async def test_calls_are_shared_only_within_a_tenant(any_store):
@@ -83,12 +83,12 @@ async def test_pages_have_no_gaps(any_store):
         await any_store.create_run(name, {}, tenant="t")
         if int(name[1:]) % 3 == 0:
             await any_store.end_run(name, "finished")
-    seen, before = [], None
-    while page := await any_store.list_runs(5, tenant="t", before=before):
+    seen, after = [], None
+    while page := await any_store.list_runs(5, tenant="t", after=after):
         seen += [r.id for r in page]
-        before = page[-1].id
+        after = page[-1].id
     assert seen == names[::-1]
-    finished = await any_store.list_runs(3, status="finished", before="r18")
+    finished = await any_store.list_runs(3, status="finished", after="r18")
     assert [r.id for r in finished] == ["r15", "r12", "r09"]
     assert await any_store.list_runs(3, status="failed") == []
 
@@ -174,6 +174,36 @@ async def test_background_runs_are_claimed_oldest_first_by_one_process(stores):
         assert said[1] == '"done"'
     with pytest.raises(StoreError, match="has no owner"):
         await store.add_calls("r1", [reply("k")])
+
+
+async def test_adoptions_after_the_death_of_a_process_are_counted(stores):
+    store = await stores.open()
+
+    async def die_with(*words):
+        async with StoreProcess(stores.place) as other:
+            assert await other.ask(*words) == "done"
+            await other.kill()
+        await stores.forget(store)
+
+    async def adoptions():
+        return (await store.get_run("r")).adoptions
+
+    await die_with("create", "r", {"background": True})
+    assert await adoptions() == 0
+    await die_with("adopt", "r")
+    await die_with("adopt", "r")
+    assert await adoptions() == 2
+    await store.create_run("new", {}, status="queued", background=True)
+    assert [r.id for r in await store.list_claimable_runs(10)] == ["new", "r"]  # the least adopted first
+    await store.claim_run("r", adopting=True)
+    assert await adoptions() == 3
+    await store.release_run("r")
+    await store.claim_run("r", adopting=True)
+    assert await adoptions() == 3  # nothing died with it
+    await store.end_run("r", "failed")
+    assert await adoptions() == 3
+    await store.claim_run("r")  # a caller wants it again
+    assert await adoptions() == 0
 
 
 async def test_a_run_is_cancelled_through_the_store(any_store):
@@ -263,8 +293,16 @@ async def test_a_process_killed_while_writing_leaves_complete_writes(stores, mos
     assert count >= 7 * last
 
 
+async def test_a_store_is_checked_by_writing_to_it(any_store):
+    for _ in range(3):
+        await any_store.check_writable()
+    assert await any_store.list_runs() == []
+
+
 async def test_a_closed_store_is_an_error(any_store):
     await any_store.aclose()
     await any_store.aclose()
+    with pytest.raises(StoreError, match="is closed"):
+        await any_store.check_writable()
     with pytest.raises(StoreError, match="is closed"):
         await any_store.list_runs()

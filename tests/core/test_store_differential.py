@@ -61,8 +61,8 @@ async def do(store, operation, prefix):
             calls = [StoredCall(key=prefix + k, role="r", model="m", request={}, response=reply) for k in given_[1]]
             await store.add_calls(run, calls, paid=given_[2])
         elif name == "list_runs":
-            before = None if given_[1] is None else prefix + given_[1]
-            listed = await store.list_runs(2, tenant=tenant(given_[0]), before=before, status=given_[2])
+            after = None if given_[1] is None else prefix + given_[1]
+            listed = await store.list_runs(2, tenant=tenant(given_[0]), after=after, status=given_[2])
             return [r.id for r in listed if r.id.startswith(prefix)]
         elif name == "find_calls":
             return sorted(await store.find_calls(run, [prefix + k for k in "xyz"], any_run=given_[1]))
@@ -76,7 +76,8 @@ async def do(store, operation, prefix):
 
 
 async def state(store, prefix):
-    runs = [r for r in await store.list_runs(1000) if r.id.startswith(prefix)]
+    listed = [r for r in await store.list_runs(1000) if r.id.startswith(prefix)]
+    runs = [await store.get_run(r.id, exact=True) for r in listed]
     spent = [await store.get_spending(prefix + t, 0) for t in TENANTS]
     kept = ("id", "status", "tenant", "background", "idempotency", "cancel_requested", "answer_requested", "answer")
     return [(*(getattr(r, k) for k in kept), r.owner is None, await store.count_calls(r.id)) for r in runs], spent

@@ -23,7 +23,6 @@ def test_strategies_have_different_digests():
     assert len({digest(strategy) for strategy in STRATEGIES.names()}) == len(STRATEGIES.names())
 
 
-def test_a_schema_makes_another_plan():
-    schema = {"type": "object"}
-    assert len({digest("cot"), digest("cot", json_schema=schema), digest("cot", json_schema={"type": "array"})}) == 3
-    assert digest("cot", json_schema=None) == digest("cot")
+def test_alternatives_make_another_plan():
+    assert len({digest("cot"), digest("cot", top_logprobs=1), digest("cot", top_logprobs=2)}) == 3
+    assert digest("cot", top_logprobs=0) == digest("cot")

@@ -37,9 +37,9 @@ async def only_run(home: Path) -> RunRecord:
     store = await SqliteStore.open(home / "runs.sqlite3")
     try:
         while True:
-            (record,) = await store.list_runs()
-            if record.status != "running":
-                return record
+            (listed,) = await store.list_runs()
+            if listed.status != "running":
+                return await store.get_run(listed.id)
             await asyncio.sleep(0.02)
     finally:
         await store.aclose()

@@ -39,7 +39,8 @@ async def test_vote_is_streamed_bounded_verified_and_replayed(
     await example("streamed_and_verified").main()
     message = capsys.readouterr().out.splitlines()
     store = await SqliteStore.open(home / "runs.sqlite3")
-    (record,) = await store.list_runs()
+    (listed,) = await store.list_runs()
+    record = await store.get_run(listed.id)
     events = await store.list_events(record.id)
     await store.aclose()
     (spent,) = [e for e in events if isinstance(e, BudgetExhausted)]

@@ -271,3 +271,37 @@ def test_a_burst_of_memory_stays_in_the_worker() -> None:
 def test_arguments_must_be_positive(arguments: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
         Equivalence(**arguments)
+
+
+async def test_after_many_comparisons_only_equal_texts_are_the_same(monkeypatch):
+    monkeypatch.setattr(math_process, "MAX_COMPARISONS", 3)
+    async with Equivalence() as equivalence:
+        assert await equivalence.group(["1", "2", "3", "0.5", "1/2", "3"], "number") == [[0], [1], [2, 5], [3], [4]]
+        assert equivalence.is_exhausted
+        assert (await equivalence.compare("0.5", "1/2", "number")).reason == "too_many"
+        assert await equivalence.same("x", "x", "number")
+
+
+async def test_after_many_comparisons_by_algebra_formulas_are_undecided(monkeypatch):
+    monkeypatch.setattr(math_process, "MAX_ALGEBRA", 1)
+    async with Equivalence(timeout_s=30) as equivalence:
+        assert await equivalence.same("x+1", "1+x", "math")
+        assert await equivalence.compare("x+2", "2+x", "math") == Comparison("undecided", "too_many")
+        assert await equivalence.same("x+1", "1+x", "math")  # known
+        assert await equivalence.same("0.5", "1/2", "math")  # needs no algebra
+
+
+async def test_comparisons_leave_the_event_loop_to_others():
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    async with Equivalence() as equivalence:
+        await equivalence.group([str(i) for i in range(100)], "number")
+    task.cancel()
+    assert turns >= 99 * 100 // 2 // math_process.COMPARISONS_PER_SLICE

@@ -10,12 +10,13 @@ from reason.core.errors import UserError
 from reason.core.messages import Prompt
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.cot import JSON_INSTRUCTION
+from reason.reasoning.json_answers import JSON_INSTRUCTION, with_json_answer
 from reason.reasoning.prompts import ANSWER_TRIGGERS, fit_prompt
 from reason.reasoning.self_evaluation import EvaluationPrompts, SelfEvaluator
 from reason.reasoning.strategy import Models, create_strategy
 from reason.reasoning.voting.universal_self_consistency import CHOICE_PREFIX
 from reason.routers.features import ENTROPY, extract_features
+from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ALWAYS_THINKS, CLOSE, OPEN, THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 
@@ -167,7 +168,10 @@ async def test_json_after_a_thinking_chain_is_written_without_a_thought(store):
     schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
     profile = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"json_schema"})})
     harness = Harness(store, ScriptedModel(script, profile=profile, json_schema=True))
-    solution = await harness.solve("cot", json_schema=schema)
+    solution = await harness.solve("cot")
+    question = QUESTION.model_copy(update={"answer_schema": schema})
+    metered = MeteredModel(harness.model, "main", harness.run)
+    solution = await with_json_answer(solution, question, metered, harness.run, max_tokens=64)
     assert solution.best.answer == '{"answer": 4}'
     assert harness.spent.thinking_tokens == 4
     assert harness.model.made[-1][0].endswith(f"{OPEN}{CLOSE}")

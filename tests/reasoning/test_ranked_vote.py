@@ -36,6 +36,33 @@ def test_instant_runoff_passes_ballots_on():
     assert election.share == Fraction(5, 9)
 
 
+def runoff_round_by_round(ballots):
+    """Winner and eliminated answers by the rule's own words, all ballots counted anew in each round."""
+    points = count_ballots(ballots, "borda").scores
+    standing, eliminated = set(points), []
+    while True:
+        firsts = [next((a for a in ballot if a in standing), None) for ballot in ballots]
+        counts = {a: firsts.count(a) for a in standing}
+        leader = max(counts, key=counts.get)
+        if 2 * counts[leader] > sum(counts.values()):
+            return leader, tuple(eliminated)
+        eliminated.append(min(counts, key=lambda a: (counts[a], points[a], -a)))
+        standing.remove(eliminated[-1])
+
+
+@given(many_ballots)
+def test_instant_runoff_is_that_of_counting_all_ballots_in_each_round(ballots):
+    election = count_ballots(ballots, "irv")
+    assert (election.winner, election.eliminated) == runoff_round_by_round(ballots)
+
+
+def test_an_instant_runoff_among_many_answers_ends():
+    ballots = [[i, i + 1, i + 2] for i in range(30_000)]
+    election = count_ballots(ballots, "irv")
+    assert election.winner not in election.eliminated
+    assert len(election.eliminated) > 20_000
+
+
 def test_mean_reciprocal_rank():
     election = count_ballots(BALLOTS, "mrr")
     assert election.scores == {

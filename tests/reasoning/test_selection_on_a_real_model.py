@@ -47,7 +47,8 @@ async def test_the_model_evaluates_itself(settings):
     different = len({c.text for c in answer.candidates})
     assert answer.usage.model_calls == 1 + 2 * different + 2
     assert [c.score is None for c in answer.candidates] == [False] * 3
-    assert answer.degraded == ("no answer could be read from 3 samples",)
+    # what the samples say differs from processor to processor
+    assert answer.degraded == (("no answer could be read from 3 samples",) if answer.answer is None else ())
     one_method, _ = await ask(settings, "self-consistency")
     assert [c.text for c in one_method.candidates] == [c.text for c in answer.candidates]
 

@@ -107,6 +107,30 @@ async def test_the_trace_contains_the_complete_tree(store, name):
     assert len(expanded) == len(set(expanded)) == ended.cost["expansions"] + ended.cost["completions"]
 
 
+async def test_many_new_nodes_are_several_events(store, monkeypatch):
+    harness = Harness(store)
+    await harness.solve("beam", "whole", width=3, k=3)
+    whole, events = harness.nodes(), [e for e in harness.sink.events if isinstance(e, NodesSearched)]
+    monkeypatch.setattr("reason.reasoning.search.driver.MAX_EVENT_NODES", 2)
+    harness = Harness(store)
+    await harness.solve("beam", "parts", width=3, k=3)
+    parts = [e for e in harness.sink.events if isinstance(e, NodesSearched)]
+    assert harness.nodes() == whole
+    assert len(parts) > len(events)
+    assert all(len(e.nodes) <= 2 for e in parts)
+    assert sum(e.discarded for e in parts) == sum(e.discarded for e in events)
+    assert [i for e in parts for i in e.expanded] == [i for e in events for i in e.expanded]
+
+
+async def test_a_search_in_a_thread_is_the_same_search(store, monkeypatch):
+    for name in SIZES:
+        harness = Harness(store)
+        here = await harness.solve(name, f"{name}-here")
+        monkeypatch.setattr("reason.reasoning.search.driver.MAX_INLINE_NODES", 0)
+        assert await Harness(store).solve(name, f"{name}-thread") == here
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize("name", ["astar", "beam", "dvts", "particle-filter"])
 async def test_a_search_of_one_is_plain_sampling(store, name):
     size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "dvts": {"subtrees": 1, "k": 1}}.get(name, {"n": 1})
@@ -301,6 +325,12 @@ async def test_without_any_signal_self_consistency_answers_and_is_reported(store
         await harness.solve("astar", "s", score="logprob")
 
 
+async def test_a_wide_search_becomes_as_many_chains_as_there_may_be(store, monkeypatch):
+    monkeypatch.setattr("reason.reasoning.search.driver.MAX_CHAINS", 12)
+    solution = await Harness(store, Mute(MOSTLY_WRONG), reward=None).solve("beam", width=6, k=6)
+    assert len(solution.candidates) == 12
+
+
 async def test_log_probabilities_are_the_last_fallback(store):
     harness = Harness(store, Humming(MOSTLY_WRONG), reward=None)
     solution = await harness.solve("astar")
@@ -420,15 +450,16 @@ async def test_a_cancelled_search_has_offered_its_best_solution(store):
     models = await harness.models("beam")
     kind = STRATEGIES.load("beam")
     strategy = kind(kind.Config(temperature=1.0, width=4, k=4, max_depth=30))
-    original = harness.run.set_best
-    offered = []
+    run, offered = harness.run, []
+    original = run.emit
 
-    def offer(solution):
-        original(solution)
-        offered.append(solution)
+    def emit(event, parent=None):
+        if isinstance(event, NodesSearched) and run.best is not None:
+            offered.append(run.best)
+        return original(event, parent)
 
-    harness.run.set_best = offer
-    await strategy.solve(QUESTION, models, harness.run)
+    run.emit = emit
+    await strategy.solve(QUESTION, models, run)
     assert offered
     assert all(solution.best.answer in ("4", "5") for solution in offered)
 

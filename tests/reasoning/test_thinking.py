@@ -88,6 +88,12 @@ def test_every_built_in_strategy_declares_what_it_does_with_thoughts():
     assert {name for name, thinking in declared.items() if thinking == "thought"} == set(THOUGHT)
 
 
+async def test_a_wide_search_is_replaced_by_as_many_chains_as_there_may_be(store, monkeypatch):
+    monkeypatch.setattr("reason.reasoning.thinking.MAX_CHAINS", 6)
+    solution = await Harness(store, always()).solve("beam")
+    assert len(solution.candidates) == 6
+
+
 @pytest.mark.parametrize("profile", [ALWAYS_THINKS, HIDES_THOUGHTS])
 @pytest.mark.parametrize("name", STEPS)
 async def test_a_search_over_steps_is_replaced_where_the_model_always_thinks(store, name, profile):

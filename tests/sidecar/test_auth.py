@@ -62,12 +62,13 @@ async def test_a_tenant_sees_its_own_runs_alone_and_an_admin_all(tmp_path):
             ("GET", path),
             ("GET", f"{path}/events"),
             ("DELETE", path),
+            ("POST", f"{path}/cancel"),
             ("POST", f"{path}/answer"),
             ("POST", f"{path}/resume"),
         ):
             assert (await g.client.request(method, where, headers=two)).status_code == 404
-        assert (await g.client.get("/v1/runs", headers=two)).json()["runs"] == []
-        assert [r["id"] for r in (await g.client.get("/v1/runs", headers=rules)).json()["runs"]] == [run]
+        assert (await g.client.get("/v1/runs", headers=two)).json()["data"] == []
+        assert [r["id"] for r in (await g.client.get("/v1/runs", headers=rules)).json()["data"]] == [run]
 
 
 async def test_a_key_is_refused_once_it_is_revoked(tmp_path):
@@ -114,7 +115,9 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
             names = {**narrow, "Idempotency-Key": f"n{number}"}
             started = await g.client.post("/v1/runs", json=body, headers=names)
             runs.append(started.json()["id"])
-            assert (await g.client.delete(f"/v1/runs/{runs[-1]}", headers=narrow)).json()["status"] == "interrupted"
+            assert (await g.client.post(f"/v1/runs/{runs[-1]}/cancel", headers=narrow)).json()[
+                "status"
+            ] == "interrupted"
         assert (await g.client.post(f"/v1/runs/{runs[0]}/resume", headers=narrow)).status_code < 300
         for path, headers in ((f"/v1/runs/{runs[1]}/resume", narrow), ("/v1/runs", names)):
             refused = await g.client.post(path, json=body, headers=headers)
@@ -305,7 +308,7 @@ async def test_no_run_gets_more_than_the_servers_ceilings(tmp_path, path, body):
     async with guarded_app(tmp_path, serve={"max_seconds": 7.0, "max_tokens": 50}) as g:
         headers = await g.key()
         assert (await g.client.post(path, json=body, headers=headers)).status_code == 200
-        (run,) = (await g.client.get("/v1/runs", headers=headers)).json()["runs"]
+        (run,) = (await g.client.get("/v1/runs", headers=headers)).json()["data"]
         budget = (await g.client.get(f"/v1/runs/{run['id']}", headers=headers)).json()["budget"]
         assert (budget["seconds"], budget["tokens"]) == (7.0, 50)
 

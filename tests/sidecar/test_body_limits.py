@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.sidecar.middleware import _SUSPICIOUS, BodyLimitMiddleware, check_json, is_too_deep
+from reason.sidecar.middleware import BodyLimitMiddleware, check_json, is_suspicious, is_too_deep
 
 
 class Exchange:
@@ -130,10 +130,17 @@ def test_what_passes_is_no_deeper_for_any_parser_whatever_it_is(body):
     assert deepest <= 3 or is_too_deep(body.encode(), 3)
 
 
-def test_digits_that_may_be_no_number_are_looked_for_where_they_begin_alone():
-    assert _SUSPICIOUS.search(b"1" * 299 + b" " + b"1" * 299) is None
-    assert _SUSPICIOUS.search(b"1" * 299 + b" " + b"1" * 300).start() == 300
-    assert _SUSPICIOUS.pattern.count(b"(?<![0-9])[0-9]{300}") == 1  # the lookbehind avoids a match at every digit
+@pytest.mark.parametrize("level", [100, 101])
+def test_depth_is_counted_across_the_pieces_of_a_long_body(level):
+    body = b"[" * 50 + b"[]" * 32_730 + b"[" * (level - 50)
+    assert is_too_deep(body, 100) == (level > 100)
+
+
+def test_bodies_that_are_parsed_twice():
+    for plain in (b"1" * 299 + b" " + b"1" * 299, b"[1e99, 1E+9]", b"\\u0041", b"nan e+ 12"):
+        assert not is_suspicious(plain)
+    for special in (b"1" * 299 + b" " + b"1" * 300, b"[1e100]", b"1E+308", b"\\uD800", b"NaN", b"-Infinity"):
+        assert is_suspicious(special)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,11 @@ def test_digits_that_may_be_no_number_are_looked_for_where_they_begin_alone():
         (b"[" * 101, "nested deeper"),
         (b'{"a":' * 200_000, "nested deeper"),
         (b'"' + b'\\"' * 500_000 + b"[" * 200, ""),  # an unterminated string
+        (b"[" + b"{}," * 50_000 + b"0]", "more than 100,000 JSON values"),
+        (b"[" + b"0," * 99_000 + b"0]", ""),
+        (b"[" * 101 + b'"",' * 500_000, "more than 100,000 JSON values"),
+        (b'["' + b'\\"' * 500_000 + b'"]', ""),
+        (b'["' + b"[,{" * 100_000 + b'"]', ""),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udc00x": 1}', "surrogate"),
         (b'{"a": NaN}', "NaN"),

@@ -82,7 +82,7 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
     time.sleep(0.05)
     assert model.written == written  # an idle engine generates nothing
     with httpx.Client(base_url=server.url) as http:
-        while (run := http.get("/v1/runs").json()["runs"][0])["status"] == "running":
+        while (run := http.get("/v1/runs").json()["data"][0])["status"] == "running":
             time.sleep(0.01)
         assert run["status"] == "interrupted"
         detail = http.get(f"/v1/runs/{run['id']}").json()
@@ -116,7 +116,7 @@ def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, 
     ):
         assert again.headers["idempotent-replayed"] == "true"
         assert next(again.iter_text()).startswith("id: 1\n")
-        http.delete(again.headers["location"])
+        http.post(f"{again.headers['location']}/cancel")
     assert len(model.generate_calls) == 1
 
 
@@ -130,7 +130,7 @@ def test_leaving_the_events_of_a_run_does_not_stop_it(server, model):
             sock.close()
         time.sleep(0.1)
         assert model.running == 1
-        assert http.delete(f"/v1/runs/{run_id}").json()["status"] == "interrupted"
+        assert http.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "interrupted"
     assert model.running == 0
 
 
@@ -142,5 +142,5 @@ def test_a_reader_that_reads_nothing_does_not_hold_up_the_run(server, model):
         before = model.written
         while model.written < before + 300:
             time.sleep(0.01)
-        assert http.delete(f"/v1/runs/{run_id}").json()["status"] == "interrupted"
+        assert http.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "interrupted"
         asleep.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import AuthenticationError, KeyLimitExceeded
+from reason.core.errors import AuthenticationError, KeyLimitExceeded, StoreError
 from reason.core.events import BudgetCharged
 from reason.core.store.protocol import ApiKey, KeyLimits, Spending
 from reason.sidecar.api_keys import KEY_PATTERN, digest_of, new_key, parse_key, verify_secret
@@ -20,7 +22,7 @@ class KeyShelf:
     """A store of keys and spending that counts its reads."""
 
     def __init__(self):
-        self.keys, self.asked, self.tokens, self.usd = {}, [], 0, 0.0
+        self.keys, self.asked, self.tokens, self.usd, self.reserved = {}, [], 0, 0.0, {}
 
     def add(self, **fields):
         text, key_id, digest = new_key()
@@ -37,7 +39,24 @@ class KeyShelf:
 
     async def get_spending(self, tenant, since):
         assert (tenant, since) == ("t", NOON)
-        return Spending(tokens=self.tokens, usd=self.usd, runs=1)
+        return Spending(
+            tokens=self.tokens,
+            usd=self.usd,
+            runs=1,
+            reserved_tokens=sum(budget.tokens or 0 for budget in self.reserved.values()),
+            reserved_usd=sum(budget.usd or 0.0 for budget in self.reserved.values()),
+        )
+
+    async def reserve_spending(self, name, tenant, budget, limits, at, *, held):
+        before = await self.get_spending(tenant, at)
+        before = before.model_copy(update={"reserved_tokens": before.reserved_tokens + held.reserved_tokens})
+        reserved = limits.left_for(budget, before)
+        if reserved is not None:
+            self.reserved[name] = reserved
+        return reserved, before
+
+    async def release_spending(self, name):
+        del self.reserved[name]
 
 
 class Ring:
@@ -174,9 +193,9 @@ async def test_a_days_tokens_bound_the_run_and_those_beside_it():
         assert first.budget == Budget(tokens=500, calls=3)
         async with use.hold(mine, Budget(tokens=800)) as second:  # 1000 - 100 - 500 are left
             assert second.budget.tokens == 400
-            with pytest.raises(KeyLimitExceeded, match="1000 tokens") as refused:
+            with pytest.raises(KeyLimitExceeded, match="1000 tokens per day is reserved") as refused:
                 await use.hold(mine, Budget()).__aenter__()
-            assert refused.value.retry_after_s == NOON
+            assert refused.value.retry_after_s == 1.0  # runs in flight return what they do not spend
             standing = await use.count(mine)
             assert standing.headers == {
                 "x-ratelimit-limit-tokens": "1000",
@@ -186,18 +205,30 @@ async def test_a_days_tokens_bound_the_run_and_those_beside_it():
     shelf.tokens = 999
     async with use.hold(mine, Budget()) as last:
         assert last.budget.tokens == 1
-    assert not use._holdings
+    shelf.tokens = 1000
+    with pytest.raises(KeyLimitExceeded, match="1000 tokens per day is spent") as refused:
+        await use.hold(mine, Budget()).__aenter__()
+    assert refused.value.retry_after_s == NOON
+    assert not shelf.reserved
 
 
-async def test_a_run_without_limits_holds_what_it_has_spent_so_far():
-    use = use_of(KeyShelf())
+async def test_a_run_without_limits_reserves_all_that_is_left():
+    shelf = KeyShelf()
+    use = use_of(shelf)
     mine = caller(tokens_per_day=1000)
     async with use.hold(mine, Budget()) as free:
         assert free.budget.tokens == 1000
-        async with use.hold(mine, Budget(tokens=1)):  # nothing is spent yet
-            pass
+        with pytest.raises(KeyLimitExceeded, match="is reserved"):
+            await use.hold(mine, Budget(tokens=1)).__aenter__()
+    async with use.hold(mine, Budget(tokens=1)):
+        pass
+
+
+async def test_runs_of_unlimited_keys_hold_what_they_have_spent_so_far():
+    use = use_of(KeyShelf())
+    async with use.hold(caller("free"), Budget()) as free:
         free(BudgetCharged(role="main", model="m", tokens=1, calls=1, total_tokens=990, total_calls=1, total_usd=None))
-        async with use.hold(mine, Budget(tokens=500)) as narrow:
+        async with use.hold(caller(tokens_per_day=1000), Budget(tokens=500)) as narrow:
             assert narrow.budget.tokens == 10
 
 
@@ -210,11 +241,103 @@ async def test_a_days_dollars_likewise():
         assert first.budget.usd == 0.75
         async with use.hold(mine, Budget()) as second:
             assert second.budget.usd == 0.25
-            second(BudgetCharged(
-                role="main", model="m", tokens=1, calls=1, total_tokens=1, total_calls=1, total_usd=0.25
-            ))  # fmt: skip
             with pytest.raises(KeyLimitExceeded, match="2 USD"):
                 await use.hold(mine, Budget()).__aenter__()
+
+
+async def test_further_runs_of_a_request_wait_for_the_key():
+    use = use_of(KeyShelf())
+    mine = caller(concurrency=2, tokens_per_day=1000).model_copy(update={"request_id": "r"})
+    other = mine.model_copy(update={"request_id": "s"})
+    running, most = 0, 0
+
+    async def run():
+        nonlocal running, most
+        async with use.hold(mine, Budget()) as hold:
+            running += 1
+            most = max(most, running)
+            with pytest.raises(KeyLimitExceeded):
+                await use.hold(other, Budget()).__aenter__()
+            await asyncio.sleep(0)
+            running -= 1
+            return hold.budget.tokens
+
+    assert await asyncio.gather(*(run() for _ in range(5))) == [1000] * 5
+    assert most == 1  # the first reserves all tokens
+    assert not use._admitted_runs
+    assert not use._attempts
+    assert not use._running
+
+
+async def test_further_runs_wait_for_the_first_one_that_is_being_admitted():
+    shelf = KeyShelf()
+    use = use_of(shelf)
+    mine = caller(concurrency=2, tokens_per_day=1000).model_copy(update={"request_id": "r"})
+    reserve, admitted = shelf.reserve_spending, 0
+
+    async def slow(*args, **options):
+        await asyncio.sleep(0.01)
+        return await reserve(*args, **options)
+
+    async def run():
+        nonlocal admitted
+        async with use.hold(mine, Budget(tokens=10)):
+            admitted += 1
+
+    shelf.reserve_spending = slow
+    await asyncio.gather(*(run() for _ in range(5)))
+    assert admitted == 5
+
+
+async def test_a_request_does_not_wait_for_a_day_that_is_spent():
+    shelf = KeyShelf()
+    use = use_of(shelf)
+    mine = caller(tokens_per_day=1000).model_copy(update={"request_id": "r"})
+    async with use.hold(mine, Budget(tokens=10)):
+        shelf.tokens = 1000
+        with pytest.raises(KeyLimitExceeded, match="is spent"):
+            await use.hold(mine, Budget(tokens=10)).__aenter__()
+
+
+async def test_a_reservation_is_released_later_if_the_store_fails():
+    shelf = KeyShelf()
+    use = use_of(shelf)
+    mine = caller(tokens_per_day=1000)
+    release, broken = shelf.release_spending, [StoreError("the disk is full")]
+
+    async def failing(name):
+        if broken:
+            raise broken.pop()
+        await release(name)
+
+    shelf.release_spending = failing
+    async with use.hold(mine, Budget(tokens=10)):
+        pass
+    assert len(shelf.reserved) == 1
+    async with use.hold(mine, Budget(tokens=10)):
+        pass
+    assert not shelf.reserved
+
+
+async def test_a_cancelled_reservation_is_released():
+    shelf = KeyShelf()
+    use = use_of(shelf)
+    reserve, reached = shelf.reserve_spending, asyncio.Event()
+
+    async def slow(*args, **options):
+        made = await reserve(*args, **options)
+        reached.set()
+        await asyncio.sleep(60)
+        return made
+
+    shelf.reserve_spending = slow
+    holding = asyncio.create_task(use.hold(caller(tokens_per_day=1000), Budget()).__aenter__())
+    await reached.wait()
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+    assert not shelf.reserved
+    assert not use._running
 
 
 async def test_a_tenants_keys_share_its_day():

@@ -42,7 +42,14 @@ def served(tmp_path_factory):
         patch.setattr(reasoner_module, "load_model", models.open)
         folder = tmp_path_factory.mktemp("served")
         with serving(
-            settings_for(folder, aliases=ALIASES, models=("thinker", "concluding"), max_seconds=50, keepalive_s=0.05)
+            settings_for(
+                folder,
+                aliases=ALIASES,
+                models=("thinker", "concluding"),
+                max_seconds=50,
+                max_samples=100,
+                keepalive_s=0.05,
+            )
         ) as server:
             server.models = models.by_name
             yield server
@@ -129,15 +136,30 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
         ({"question": "?", "seed": -1}, 422, "invalid_request", "seed"),
         ({"question": "?", "documents": [{"name": "a", "text": "b"}] * 65}, 422, "invalid_request", "documents"),
         ({"question": "?", "choices": ["a"]}, 400, "user_error", None),
-        ({"question": "?", "strategy": "no-such"}, 404, "unknown_name", None),
-        ({"question": "?", "parameters": {"temprature": 1}}, 404, "unknown_name", "temprature"),
+        ({"question": "?", "strategy": "no-such"}, 422, "unknown_name", "strategy"),
+        ({"question": "?", "parameters": {"temprature": 1}}, 422, "unknown_name", "parameters.temprature"),
         ({"question": "?", "parameters": {"temperature": -1}}, 400, "user_error", "temperature"),
         ({"question": "?", "model": "local/smollm2-135m"}, 404, "model_not_found", "model"),
         ({"question": "?", "model": "/etc/passwd"}, 404, "model_not_found", "model"),
         ({"question": "?", "judge_model": "gpt-5"}, 404, "model_not_found", "judge_model"),
         ({"question": "?", "strategy": "edgejury", "jurors": ["gpt-5"]}, 404, "model_not_found", "jurors"),
         ({"question": "?", "require_verified": True}, 400, "user_error", "verify"),
-        ({"question": "?", "verify": ["no-such"]}, 404, "unknown_name", None),
+        ({"question": "?", "verify": ["no-such"]}, 422, "unknown_name", "verify"),
+        (
+            {"question": "?", "verify": ["davinci"], "verify_parameters": {"davinci": {"kk": 1}}},
+            422,
+            "unknown_name",
+            "verify_parameters.davinci.kk",
+        ),
+        (
+            {"question": "?", "strategy": "self-consistency", "parameters": {"n": 101}},
+            400,
+            "user_error",
+            "parameters.n",
+        ),
+        ({"question": "?", "metadata": {"k" * 65: "v"}}, 422, "invalid_request", f"metadata.{'k' * 65}.[key]"),
+        ({"question": "?", "metadata": {"k": "v" * 513}}, 422, "invalid_request", "metadata.k"),
+        ({"question": "?", "metadata": {str(i): "v" for i in range(17)}}, 422, "invalid_request", "metadata"),
         ({"question": "?", "evidence": ["/etc"]}, 422, "invalid_request", "evidence"),
         ({"question": "?", "context": ["/etc"]}, 422, "invalid_request", "context"),
         (
@@ -176,8 +198,9 @@ def test_paths_and_methods_that_do_not_exist_have_the_error_object(http):
     refused(http.put("/v1/reason", json={}), 405, "method_not_allowed")
     refused(http.get("/v1/runs/no-such-run"), 404, "unknown_name")
     refused(http.get("/v1/runs?limit=0"), 422, "invalid_request", "limit")
-    refused(http.get("/v1/runs?before=no-such-run"), 404, "unknown_name")
+    refused(http.get("/v1/runs?after=no-such-run"), 404, "unknown_name")
     refused(http.delete("/v1/runs/no-such-run"), 404, "unknown_name")
+    refused(http.post("/v1/runs/no-such-run/cancel"), 404, "unknown_name")
     refused(http.post("/v1/runs/no-such-run/resume"), 404, "unknown_name")
 
 
@@ -235,14 +258,12 @@ def test_runs_are_started_listed_and_followed(http):
     for run_id in ids:
         events = events_of(http.get(f"/v1/runs/{run_id}/events").text)
         assert isinstance(events[-1], RunFinished)
-    seen, before = [], {}
-    while True:
-        page = http.get("/v1/runs", params={"limit": 2, "status": "finished", **before}).json()
-        assert len(page["runs"]) <= 2
-        seen += [run["id"] for run in page["runs"]]
-        if page["next"] is None:
-            break
-        before = {"before": page["next"]}
+    seen, after, page = [], {}, {"has_more": True}
+    while page["has_more"]:
+        page = http.get("/v1/runs", params={"limit": 2, "status": "finished", **after}).json()
+        assert len(page["data"]) <= 2
+        seen += [run["id"] for run in page["data"]]
+        after = {"after": page["last_id"]}
     assert seen[:5] == ids[::-1]
     assert len(seen) == len(set(seen))
 
@@ -278,10 +299,11 @@ def test_a_run_is_cancelled_and_resumed(http, served):
             chunks = response.iter_text()
             while ": ping" not in next(chunks):  # keep-alive comments
                 pass
-        cancelled = http.delete(f"/v1/runs/{run_id}")
+        refused(http.delete(f"/v1/runs/{run_id}"), 409, "run_conflict")
+        cancelled = http.post(f"/v1/runs/{run_id}/cancel")
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "interrupted")
         assert cancelled.json()["result"]["stopped"] == "cancelled"
-        assert http.delete(f"/v1/runs/{run_id}").json() == cancelled.json()
+        assert http.post(f"/v1/runs/{run_id}/cancel").json() == cancelled.json()
         assert served.models["scripted"].running == 0
     finally:
         hold.set()

@@ -59,11 +59,8 @@ async def test_readyz_does_not_wait_for_a_store_that_is_away(tmp_path, monkeypat
         assert (await g.client.get("/readyz")).status_code == 200
         away = asyncio.Event()
 
-        async def silent(run_ids):
-            await away.wait()
-            return frozenset()
-
-        monkeypatch.setattr(g.app.state.run_manager.store, "cancel_requested", silent)
+        monkeypatch.setattr("reason.sidecar.run_manager.PROBE_INTERVAL_S", 0.0)
+        monkeypatch.setattr(g.app.state.run_manager.store, "check_writable", away.wait)
         monkeypatch.setattr(health, "STORE_TIMEOUT_S", 0.01)
         told = await g.client.get("/readyz")
         assert (told.status_code, told.json()["ready"], told.json()["store"]) == (503, False, "unreachable")
@@ -79,7 +76,7 @@ async def test_what_went_wrong_inside_is_the_operators_alone(tmp_path):
         named = {**key, "Idempotency-Key": "k"}
         first = await g.ask(named)
         run_id = first.headers.get("location", "").rpartition("/")[2]
-        run_id = run_id or (await g.client.get("/v1/runs", headers=key)).json()["runs"][0]["id"]
+        run_id = run_id or (await g.client.get("/v1/runs", headers=key)).json()["data"][0]["id"]
         detail = await g.client.get(f"/v1/runs/{run_id}", headers=key)
         events = await g.client.get(f"/v1/runs/{run_id}/events", headers=key)
         response = await g.client.get(f"/v1/responses/resp_{run_id}", headers=key)

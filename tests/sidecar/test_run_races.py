@@ -195,18 +195,22 @@ async def test_a_run_that_is_about_to_stop_is_resumed_after_it_has(path, models)
 async def test_whether_the_store_answers_is_asked_once_at_a_time(path, models, monkeypatch):
     async with running_manager(path, models) as run_manager:
         away, asked = asyncio.Event(), []
-        ask = run_manager.store.cancel_requested
+        ask = run_manager.store.check_writable
 
-        async def silent(run_ids):
-            asked.append(run_ids)
+        async def silent():
+            asked.append(None)
             await away.wait()
-            return await ask(run_ids)
+            await ask()
 
-        monkeypatch.setattr(run_manager.store, "cancel_requested", silent)
+        monkeypatch.setattr(run_manager.store, "check_writable", silent)
         assert not any([await run_manager.reaches_store(0.01) for _ in range(3)])
         assert len(asked) == 1
         away.set()
         assert await run_manager.reaches_store(60)
+        monkeypatch.setattr("reason.sidecar.run_manager.PROBE_INTERVAL_S", 60.0)
+        assert await run_manager.reaches_store(60)
+        assert len(asked) == 1
+        monkeypatch.setattr("reason.sidecar.run_manager.PROBE_INTERVAL_S", 0.0)
         assert await run_manager.reaches_store(60)
         assert len(asked) == 2
 

@@ -79,8 +79,8 @@ def test_it_starts_lists_waits_for_and_reads_runs(client):
     assert answer.answer == "42"
     detail = client.get(run.id)
     assert (detail.status, detail.result) == ("finished", answer)
-    assert client.list(1).runs[0].id == run.id
-    assert run.id in {r.id for r in client.list(50, status="finished").runs}
+    assert client.list(1).data[0].id == run.id
+    assert run.id in {r.id for r in client.list(50, status="finished").data}
     events = list(client.events(run.id))
     assert isinstance(events[-1], RunFinished)
     assert events[-1].answer == answer
@@ -141,7 +141,7 @@ async def test_the_asynchronous_client_does_the_same(served):
         run = await client.start("?")
         assert (await client.wait(run.id, timeout_s=30)).answer == "42"
         assert (await client.get(run.id)).status == "finished"
-        assert (await client.list(1)).runs
+        assert (await client.list(1)).data
         events = [e async for e in client.stream("?", text=True)]
         assert events[-1].answer.answer == "42"
         assert (await client.verify("2 + 2 = 4.", programs_only=True)).verification.verdict == "supported"
@@ -183,7 +183,7 @@ async def test_cancelling_the_task_of_a_question_cancels_its_run(served):
                 await task
             while served.model.running:
                 await asyncio.sleep(0.005)
-            while (newest := (await client.list(1)).runs[0]).status == "running":
+            while (newest := (await client.list(1)).data[0]).status == "running":
                 await asyncio.sleep(0.01)
             assert newest.status == "interrupted"
             with pytest.raises(Cancelled) as caught:
@@ -296,7 +296,7 @@ def test_a_key_is_sent_as_a_bearer(monkeypatch):
 
     def answer(request):
         seen.append(request.headers.get("authorization"))
-        return httpx.Response(200, json={"runs": []})
+        return httpx.Response(200, json={"data": [], "has_more": False})
 
     for key in (None, "rk-1"):
         SidecarClient("http://x", api_key=key, transport=httpx.MockTransport(answer)).list()
@@ -313,11 +313,11 @@ def test_a_key_is_sent_as_a_bearer(monkeypatch):
         ModelNotFound("m"),
         NotVerified("no"),
         BudgetExceeded("tokens", 3, 2),
-        RateLimited("slow down", retry_after_s=2),
+        RateLimited("the rate limit of the model backend is reached", retry_after_s=2),
         ServerBusy("busy", retry_after_s=1),
         ShuttingDown(),
         Cancelled(),
-        ReasonError("odd"),
+        ReasonError("something went wrong inside the server"),
     ],
 )
 def test_errors_go_to_objects_and_back(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
@@ -20,6 +21,7 @@ from reason.core.events import (
     BudgetExhausted,
     CallFinished,
     CallStarted,
+    ClaimChecked,
     Degraded,
     EvidenceRetrieved,
     RunFailed,
@@ -30,7 +32,7 @@ from reason.core.events import (
     StageStarted,
     VerificationFinished,
 )
-from reason.core.messages import Completion, Failure, Usage
+from reason.core.messages import Completion, Failure, Thought, ToolCall, Usage
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, RunUsage, Verification
 from reason.reasoning.strategy import Models
@@ -139,12 +141,12 @@ def test_a_run_is_a_workflow_with_an_agent_its_chats_and_its_retrievals():
     run, chat = traced.spans["invoke_workflow reason"], traced.spans["chat openai/gpt"]
     assert dict(run.attributes) == {
         "gen_ai.operation.name": "invoke_workflow",
-        "gen_ai.workflow.name": "reason",
-        "gen_ai.request.model": "openai/gpt",
-        "gen_ai.request.seed": 5,
-        "gen_ai.usage.input_tokens": 7,
-        "gen_ai.usage.output_tokens": 4,
-        "gen_ai.usage.cache_read.input_tokens": 0,
+        "gen_ai.agent.name": "reason",
+        "reason.run.model": "openai/gpt",
+        "reason.run.seed": 5,
+        "reason.run.input_tokens": 7,
+        "reason.run.output_tokens": 4,
+        "reason.run.cached_tokens": 0,
         "reason.run.id": "r1",
         "reason.request.id": "req_1",
         "reason.strategy": "coat",
@@ -193,8 +195,50 @@ def test_content_is_there_where_it_is_wanted_and_nowhere_else(content):
     holding = {name for name, span in traced.spans.items() if SAID in span.to_json()}
     assert holding == ({"invoke_workflow reason", "chat openai/gpt"} if content else set())
     if content:
-        told = json.loads(traced.spans["chat openai/gpt"].attributes["gen_ai.output.messages"])
-        assert told == [{"role": "assistant", "parts": [{"type": "text", "content": SAID}]}]
+        told = {"role": "assistant", "parts": [{"type": "text", "content": SAID}], "finish_reason": "stop"}
+        for name in holding:
+            assert json.loads(traced.spans[name].attributes["gen_ai.output.messages"]) == [told]
+
+
+def test_thoughts_and_tool_calls_are_parts_of_a_message():
+    traced = Traced(content=True)
+    traced.start()
+    call = ToolCall(name="weather", arguments='{"city": "Paris"}', id="c1")
+    samples = (
+        Completion(text="7", finish_reason="stop", thought=Thought(text="six and one", tokens=3)),
+        Completion(text="", finish_reason="stop", tool_calls=(call,), sample_index=1),
+        Completion(text="", finish_reason="thinking", thought=Thought(text="hm", tokens=1), sample_index=2),
+    )
+    traced.call(None, *samples)
+    traced.end()
+    chat = traced.spans["chat openai/gpt"].attributes
+    assert chat["gen_ai.response.finish_reasons"] == ("stop", "tool_call", "length")
+    thought, answer = {"type": "reasoning", "content": "six and one"}, {"type": "text", "content": "7"}
+    called = {"type": "tool_call", "id": "c1", "name": "weather", "arguments": '{"city": "Paris"}'}
+    assert json.loads(chat["gen_ai.output.messages"]) == [
+        {"role": "assistant", "parts": [thought, answer], "finish_reason": "stop"},
+        {"role": "assistant", "parts": [called], "finish_reason": "tool_call"},
+        {"role": "assistant", "parts": [{"type": "reasoning", "content": "hm"}], "finish_reason": "length"},
+    ]
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_a_program_that_checks_a_claim_is_a_tool(content):
+    traced = Traced(content=content)
+    traced.start()
+    verify = traced.tell(StageStarted(stage="verify"))
+    traced.tell(ClaimChecked(index=0, report={"reason": "ok", "program": ""}), verify)
+    traced.tell(ClaimChecked(index=1, report={"reason": "program", "program": "2 + 2 = 4"}), verify)
+    traced.tell(StageFinished(stage="verify", seconds=1.0), verify)
+    traced.end()
+    assert traced.above("execute_tool claim_program") == "verify"
+    assert dict(traced.spans["execute_tool claim_program"].attributes) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "claim_program",
+        "gen_ai.tool.type": "function",
+        **({"gen_ai.tool.call.result": "2 + 2 = 4"} if content else {}),
+    }
+    assert len(traced.spans) == 3
 
 
 def test_a_run_belongs_to_the_trace_of_its_request():
@@ -280,6 +324,7 @@ async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
     ("environ", "named"),
     [
         ({}, []),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "x"}, []),
         ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, []),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, ["otlp_proto_http"]),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "x", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ["otlp_proto_grpc"]),
@@ -288,7 +333,10 @@ async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
     ],
 )
 def test_the_environment_says_where_spans_go(environ, named):
-    assert exporters_named(environ) == named
+    assert exporters_named(environ, "traces") == named
+    swapped = {"TRACES": "METRICS", "METRICS": "TRACES"}
+    turned = {re.sub("TRACES|METRICS", lambda found: swapped[found[0]], name): v for name, v in environ.items()}
+    assert exporters_named(turned, "metrics") == named
 
 
 def test_an_exporter_that_is_not_there_is_named():

@@ -311,7 +311,7 @@ class FaultServer:
                 "completion_tokens_details": {"reasoning_tokens": 1 if self.reasoning else 0},
             }
             await reply.event({**frame, "choices": [], "usage": usage})
-        self.answered.append(request.prompt.messages[-1].content if request.prompt.messages else "")
+        self.answered.append(_last_user_message(request.prompt))
         await reply.event("[DONE]")
         await reply.end()
 
@@ -410,6 +410,13 @@ class FaultServer:
         p = chances.get(text[i], 0.0)
         rank = 1 + sum(q > p for q in chances.values())
         return {str(ord(text[i])): {"logprob": math.log(p) if p else -1e9, "rank": rank, "decoded_token": text[i]}}
+
+
+def _last_user_message(prompt: Prompt) -> str:
+    """Also of a conversation that was sent as tokens, with the beginning of its response."""
+    if prompt.messages:
+        return prompt.messages[-1].content
+    return (prompt.text or "").rpartition("user: ")[2].partition("\nassistant: ")[0]
 
 
 def instance(schema: Any) -> Any:

@@ -59,9 +59,9 @@ def config_of(run_manager: Any, question: str = "What is six times seven?", **op
     return run_manager.reasoner.plan(question, **options)
 
 
-async def abandoned_run(path: Path, run_manager: Any, run_id: str = "left") -> str:
+async def abandoned_run(path: Path, run_manager: Any, run_id: str = "left", config: Any = None) -> str:
     """A background run in the store whose process was killed."""
-    config = config_of(run_manager).model_copy(update={"tenant": "anne"})
+    config = config or config_of(run_manager).model_copy(update={"tenant": "anne"})
     await run_manager.store.create_run(run_id, config.model_dump(mode="json"), tenant="anne", background=True)
     with sqlite3.connect(path) as db:
         (owner,) = db.execute("SELECT owner FROM runs WHERE id = ?", (run_id,)).fetchone()

@@ -1,4 +1,8 @@
-"""`reason serve` as a process of its own, with a scripted model whose samples are logged as they begin."""
+"""`reason serve` as a process of its own, with a scripted model whose samples are logged as they begin.
+
+A question with the word in the environment variable POISON ends the process. With INSTANT, the model writes steps at
+once, without end and all of them different.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +36,19 @@ class Logged(ScriptedModel):
         with open(os.environ["BEGUN"], "a") as log:
             for request in requests:
                 asked = request.prompt.messages[-1].content
+                poison = os.environ.get("POISON")
+                if poison and poison in asked:
+                    os._exit(9)
                 for index in request.indices:
                     log.write(json.dumps([os.getpid(), asked, index]) + "\\n")
         return await super().generate(requests, listener)
 
 texts = ["The answer is 42." + " Sure." * n for n in range(0, 24, 3)]
 model = Logged(replies(*texts), step=step)
+
+if "INSTANT" in os.environ:
+    from support.instant_model import InstantModel
+    model = InstantModel(lambda prompt, index: f"Consider case {{index}} of it.", stop_reason="\\n\\n")
 
 async def load_model(name, settings, *_):
     return model

@@ -10,9 +10,10 @@ import textwrap
 
 _PROGRAM = textwrap.dedent("""
     import asyncio, json, sys
+    from reason.core.budget import Budget
     from reason.core.errors import ReasonError
     from reason.core.store.location import open_store
-    from reason.core.store.protocol import StoredCall
+    from reason.core.store.protocol import KeyLimits, Spending, StoredCall
 
     def call(key):
         response = {"text": key, "usage": {"completion_tokens": 1, "cost_usd": 0.0}}
@@ -32,6 +33,11 @@ _PROGRAM = textwrap.dedent("""
                         await store.add_calls(given[0], [call(f"{number}-{i}") for i in range(given[1])])
                         number += 1
                         print(number, flush=True)
+                elif name == "reserve":
+                    budget, limits = Budget(tokens=given[1]), KeyLimits(tokens_per_day=given[1])
+                    await store.reserve_spending(given[0], "t", budget, limits, 0.0, held=Spending())
+                elif name == "adopt":
+                    await store.claim_run(given[0], adopting=True)
                 elif name == "create":
                     await store.create_run(given[0], {}, **given[1])
                 else:

@@ -560,6 +560,7 @@ class ThinkingServer(FaultServer):
 
     Attributes:
         generations: Requests for text since `reset`.
+        cuts: Tokens after which the next streams in OpenAI's format are cut, one for each.
     """
 
     def __init__(self, kind: Kind, *, thought_words: int = 40, pause_s: float = 0.0) -> None:
@@ -567,6 +568,7 @@ class ThinkingServer(FaultServer):
         self.kind = kind
         self.thought_words = thought_words
         self.generations: list[Generation] = []
+        self.cuts: list[int] = []
 
     def reset(self) -> None:
         """Forget the requests so far."""
@@ -785,8 +787,11 @@ class ThinkingServer(FaultServer):
         shape = "chat.completion.chunk" if chat else "text_completion"
         frame = {"id": f"r{self.count}", "object": shape, "created": 1, "model": self.served}
         await reply.start("text/event-stream")
+        cut = self.cuts.pop(0) if self.cuts else None
         for turn in range(max(len(tokens) for tokens, _, _ in samples)):
             await self._pause(reply)
+            if turn == cut:
+                raise ConnectionResetError
             for i, (tokens, finish, stopped) in enumerate(samples):
                 if turn >= len(tokens):
                     continue

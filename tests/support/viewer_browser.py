@@ -81,7 +81,7 @@ class Looking:
 
     def check(self) -> None:
         """Nothing was complained of, and the policy was never broken."""
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
         assert self.js("window.violations") == []
         assert self.js("window.pwned") is None
 

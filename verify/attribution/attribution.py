@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import JsonValue
 
+from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded, CapabilityMissing, UserError
 from ...reasoning.retrieval.words import split_words
 from ...serving.model import ExplainsTokens, LanguageModel, Relevance
@@ -284,7 +285,8 @@ async def attribute_claims(
     voters = samples_of(segments) if samples is None else samples
 
     async def provenance() -> Outcome:
-        return attribute_by_provenance(claims, segments), ""
+        is_long = sum(len(segment.text) for segment in segments) > LONG_CHARS
+        return await off_loop(lambda: attribute_by_provenance(claims, segments), is_long=is_long), ""
 
     async def agreement() -> Outcome:
         if entailment is None or not voters:

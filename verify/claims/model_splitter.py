@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import Cancelled, ReasonError, UserError
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_schema
 from ...core.messages import Frozen, Prompt, Request
@@ -197,7 +198,9 @@ async def split_claims_by_model(
     """
     if max_tokens < 1:
         raise UserError(f"max_tokens must be at least 1, got {max_tokens}")
-    rule_claims = split_claims(answer, question, max_claims + _EXTRA_CLAIMS if max_claims > 0 else max_claims)
+    num_claims = max_claims + _EXTRA_CLAIMS if max_claims > 0 else max_claims
+    is_long = len(answer) > LONG_CHARS
+    rule_claims = await off_loop(lambda: split_claims(answer, question, num_claims), is_long=is_long)
     if not rule_claims:
         return Split(claims=())
     capabilities = quick_capabilities(model)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...reasoning.limits import MAX_WEIGHT
 from ...reasoning.strategy import Parameters
 from ..fusion import Mode
 
@@ -35,7 +36,9 @@ class DavinciConfig(Parameters):
         Mode | Literal["concat"],
         Field(description="aggregation of several passages where no verdict model is used; only witness has one"),
     ] = "witness"
-    tau: Annotated[float, Field(gt=0, description="temperature of the displayed weights by retrieval score")] = 1.0
+    tau: Annotated[
+        float, Field(gt=0, le=MAX_WEIGHT, description="temperature of the displayed weights by retrieval score")
+    ] = 1.0
     verdicts: Annotated[
         str,
         Field(
@@ -48,7 +51,9 @@ class DavinciConfig(Parameters):
         Field(ge=0, le=1, description="minimum probability of a decisive verdict; null for the verdict model's own"),
     ] = None
     programs: Annotated[bool, Field(description="check of arithmetic, dates and units by program")] = True
-    internal: Annotated[tuple[InternalLevel, ...], Field(description="levels of attribution within the run")] = (
+    internal: Annotated[
+        tuple[InternalLevel, ...], Field(max_length=4, description="levels of attribution within the run")
+    ] = (
         "provenance",
         "agreement",
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
 from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification, least_support
@@ -103,7 +104,9 @@ class Davinci:
         if not text.strip():
             return []
         if config.claims == "rules":
-            return split_claims(text, question_text(question), config.max_claims)
+            return await off_loop(
+                lambda: split_claims(text, question_text(question), config.max_claims), is_long=len(text) > LONG_CHARS
+            )
         seed = context.run.derive_seed("davinci", "claims")
         split = await split_claims_by_model(
             text, question_text(question), context.models.judge, max_claims=config.max_claims, seed=seed
@@ -164,10 +167,13 @@ class Davinci:
         entailment = WindowedEntailment(context.entailment)
         rule = decision_rule_for(self.config, context.entailment.identity)
         examined = await self._judged(claims, passages, entailment)
-        decisions = [self._decide(evidence, rule) for evidence in examined]
+        decisions = await off_loop(
+            lambda: [self._decide(evidence, rule) for evidence in examined], is_long=_is_long(passages)
+        )
         spans = await self._spans(examined, decisions, entailment, context)
+        calibrator = "" if rule.model is None else rule.model.digest
         reports = [
-            self._report(evidence, decision, own, rule, entailment)
+            self._report(evidence, decision, own, calibrator, entailment)
             for evidence, decision, own in zip(examined, decisions, spans, strict=True)
         ]
 
@@ -206,7 +212,8 @@ class Davinci:
         """Passages for each claim, best first: of the question's documents and of the run's evidence."""
         texts, k = [claim.text for claim in claims], self.config.k
         results: list[list[Passage]] = [[] for _ in claims]
-        documents = document_passages(question.documents)
+        is_long = _num_chars(question) > LONG_CHARS
+        documents = await off_loop(lambda: document_passages(question.documents), is_long=is_long)
         retrievers: list[Retriever] = [] if context.retriever is None else [context.retriever]
         if documents:
             embedding = context.models.knowledge.embedding
@@ -224,7 +231,7 @@ class Davinci:
         context: VerifierContext,
         entailment: Entailment,
     ) -> list[tuple[InternalAttribution, ...]]:
-        segments = segments_of(question, solution)
+        segments = await off_loop(lambda: segments_of(question, solution), is_long=_num_chars(question) > LONG_CHARS)
         samples = samples_of(segments)
         # with a single sample, agreement would only compare it with itself
         levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
@@ -245,7 +252,7 @@ class Davinci:
     ) -> list[_ClaimEvidence]:
         """Claims with the verdict of each passage: all pairs in one call, or pair by pair where that fails."""
         examined = [_ClaimEvidence(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
-        pairs = [self._pairs(evidence) for evidence in examined]
+        pairs = await off_loop(lambda: [self._pairs(evidence) for evidence in examined], is_long=_is_long(passages))
         try:
             window_verdicts = await entailment.judge_windows([pair for own in pairs for pair in own])
         except BudgetExceeded:
@@ -332,7 +339,7 @@ class Davinci:
         evidence: _ClaimEvidence,
         decision: Decision | None,
         spans: dict[int, Span],
-        rule: DecisionRule,
+        calibrator: str,
         entailment: Entailment,
     ) -> ClaimReport:
         if decision is None:
@@ -383,9 +390,18 @@ class Davinci:
             reason=decision.reason,
             note=decision.note,
             features=decision.features,
-            calibrator="" if rule.model is None else rule.model.digest,
+            calibrator=calibrator,
             warnings=tuple(warnings),
         )
+
+
+def _is_long(passages: Sequence[Sequence[Passage]]) -> bool:
+    """Whether to read the quantities in the passages is long work; it takes ten times as long as to split them."""
+    return sum(len(passage.text) for own in passages for passage in own) > LONG_CHARS // 10
+
+
+def _num_chars(question: Question) -> int:
+    return sum(len(document.text) for document in question.documents)
 
 
 def _confidence(decision: Decision) -> float | None:

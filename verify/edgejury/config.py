@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ...core.errors import DataError
+from ...core.settings import Seconds
+from ...reasoning.limits import MAX_TOKENS
 from ...reasoning.strategy import Parameters
 from ..entailment.factory import AUTO, CHOICES
 from .jurors import load_reliability
@@ -20,7 +22,7 @@ ANSWER_TEMPERATURE = 0.7
 REVIEW_TEMPERATURE = 0.3
 CHAIR_TEMPERATURE = 0.5
 
-Tokens = Annotated[int, Field(ge=1)]
+Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 class PanelConfig(Parameters):
@@ -30,7 +32,7 @@ class PanelConfig(Parameters):
         int | None, Field(ge=1, le=26, description="number of jurors; null is one for each given model, at least 3")
     ] = None
     roles: Annotated[
-        bool | tuple[str, ...],
+        bool | Annotated[tuple[str, ...], Field(max_length=26)],
         Field(description="roles of the jurors, in turn: true for the four bundled ones, or names and .toml files"),
     ] = True
     anonymise: Annotated[bool, Field(description="hide the authors of the answers from the reviewers")] = True
@@ -56,13 +58,11 @@ class PanelConfig(Parameters):
         str, Field(min_length=1, description=f"what compares answers with claims, and claims with evidence: {CHOICES}")
     ] = AUTO
     deadline_s: Annotated[
-        float | None,
-        Field(
-            gt=0, allow_inf_nan=False, description="maximum time of a stage in seconds, after which calls are cancelled"
-        ),
+        Seconds | None,
+        Field(description="maximum time of a stage in seconds, after which calls are cancelled"),
     ] = None
     quorum: Annotated[
-        int | None, Field(ge=1, description="responses that complete a stage; the other calls are cancelled")
+        int | None, Field(ge=1, le=26, description="responses that complete a stage; the other calls are cancelled")
     ] = None
     answer_temperature: Annotated[
         float | None,

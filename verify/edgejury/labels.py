@@ -18,6 +18,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from pydantic import JsonValue
 
+from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded, UserError
 from ...core.events import ClaimLabelled
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
@@ -500,7 +501,9 @@ def answer_claim(answer: str, choice: str, question: Question) -> Claim:
 
 async def _split_claims(answer: str, question: Question, models: Models, config: JuryConfig, run: Run) -> list[Claim]:
     if config.claims == "rules":
-        return split_claims(answer, question_text(question), config.max_claims)
+        return await off_loop(
+            lambda: split_claims(answer, question_text(question), config.max_claims), is_long=len(answer) > LONG_CHARS
+        )
     seed = run.derive_seed("edgejury", "claims")
     split = await split_claims_by_model(
         answer, question_text(question), models.judge, max_claims=config.max_claims, seed=seed

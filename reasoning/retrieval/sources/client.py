@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from ....core.budget import CostBound, LimitKind
 from ....core.concurrency import gather
-from ....core.errors import BackendTimeout, BudgetExceeded, ReasonError, StoreError, UserError
+from ....core.errors import BackendError, BackendTimeout, BudgetExceeded, ReasonError, StoreError, UserError
 from ....core.events import StrategyNote
 from ....core.messages import Frozen
 from ....core.run import Run
@@ -262,10 +262,12 @@ class KnowledgeClient:
             return _response(task.result())
         if not isinstance(error, Exception) or (run_source.is_own and isinstance(error, BudgetExceeded | StoreError)):
             raise error
+        known = error if isinstance(error, ReasonError) else BackendError(str(error))
+        message = _one_line(str(self._run.shown_error(known, ROLE)))
         if isinstance(error, TimeoutError | BackendTimeout):
-            return self._timed_out(str(error))
+            return self._timed_out(message)
         code = error.code if isinstance(error, ReasonError) else type(error).__name__
-        return KnowledgeResponse(failed="error", code=code, message=_one_line(str(error)))
+        return KnowledgeResponse(failed="error", code=code, message=message)
 
     async def _abandon(self, task: asyncio.Task[list[Snippet]]) -> None:
         """Cancel a query; one that ignores the cancellation continues, and its result is dropped."""

@@ -42,7 +42,7 @@ class Scores:
 
 def both(scores, k, w, *, theirs=None, actions=("a",), expansions=30, priors=True):
     """The leaves that each of the two expands, as paths, up to the first difference; statistics are compared so far."""
-    ours = MonteCarloTreeSearch(MCTSOptions(k=k, w=w, expansions=expansions, max_depth=10**6, tau=None))
+    ours = MonteCarloTreeSearch(MCTSOptions(k=k, w=w, expansions=expansions, max_depth=1000, tau=None))
     library = treequest.StandardMCTS(
         samples_per_action=k // len(actions), exploration_weight=w if theirs is None else theirs
     )

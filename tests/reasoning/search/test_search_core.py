@@ -221,3 +221,21 @@ def test_a_log_probability_is_checked_and_fits_into_plain_json():
     for wrong in (math.nan, math.inf):
         with pytest.raises(UserError, match="log-probability"):
             Continuation("a", 1, logprob=wrong)
+
+
+@ALL
+def test_a_search_ends_before_it_has_more_samples_than_a_run_may_have(make, monkeypatch):
+    monkeypatch.setattr("reason.reasoning.search.core.MAX_RUN_SAMPLES", 20)
+    search = play(make(1, max_depth=30), RandomWorld(1, ending=0.0))
+    assert search.outcome().stopped == "samples"
+    assert search.cost.samples <= 20 + 1  # and one final answer
+
+
+@ALL
+@given(seed=seeds)
+@settings(max_examples=10)
+def test_the_tree_knows_its_complete_solutions_and_the_children_of_each_node(make, seed):
+    tree = play(make(seed, max_depth=6), world(seed)).tree
+    assert tree.terminals == [node for node in tree if node.terminal]
+    for node in tree:
+        assert tree.children(node) == [child for child in tree if child.parent == node.id]

@@ -332,7 +332,7 @@ def test_with_enough_expansions_the_complete_tree_is_visited(k, leaves, policy):
             Continuation(f"{i} ", 1, len(path) == 2, fixed.random(), reward=rewards.get((*path, i))) for i in range(k)
         ]
 
-    done = play(search(k=k, leaves=leaves, policy=policy, max_depth=3, expansions=10**6), world)
+    done = play(search(k=k, leaves=leaves, policy=policy, max_depth=3, expansions=10_000), world)
     assert done.outcome().stopped == "exhausted"
     assert len(done.selected) == 1 + k + k**2
     assert len(done.tree) == 1 + k + k**2 + k**3 == done.tree[0].visits + 1

@@ -11,6 +11,7 @@ import pytest
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import Settings
+from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import Prices, Target, find_target, split_usage
@@ -413,3 +414,30 @@ def test_reasoning_details_are_kept_as_they_are() -> None:
     )
     assert messages_of(prompt, profile, thinking=True)[1]["reasoning_details"] == [dict(thought.blocks[0])]
     assert "reasoning_details" not in messages_of(prompt, profile, thinking=False)[1]
+
+
+@pytest.mark.parametrize("part", ["thought", "answer"])
+@pytest.mark.parametrize("kind", VLLM, ids=ids)
+async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_answer(kind: Kind, part: str) -> None:
+    async with opened(kind) as (server, model):
+        model._retrying = RetryPolicy(initial_wait_s=0.01)
+        whole = await one(model, **thinks_in(kind))
+        assert whole.thought is not None
+        first = whole.answer_from + 3 if part == "answer" else whole.answer_from // 2
+        server.reset()
+        server.cuts = [first]
+        chunks: list[Chunk] = []
+        made = await one(model, chunks=chunks, **thinks_in(kind))
+        assert [len(g.choices) for g in server.generations] == [1, 1]
+        assert not any(chunk.restarts for chunk in chunks)
+        assert "".join(chunk.text for chunk in chunks) == made.text
+        assert made.text.endswith("The answer is 12.")
+        assert DECOY not in made.text
+        assert made.thought is not None
+        assert "".join(chunk.thought for chunk in chunks) == made.thought.text
+        assert made.thought.closed
+        assert made.token_ids[:first] == whole.token_ids[:first]
+        assert made.usage.completion_tokens == len(made.token_ids) == server.tokens
+        if part == "answer":
+            assert made.thought == whole.thought
+            assert made.usage.thinking_tokens == whole.usage.thinking_tokens

@@ -8,7 +8,7 @@ import openai
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.messages import Thought
-from reason.reasoning.cot import JSON_INSTRUCTION
+from reason.reasoning.json_answers import JSON_INSTRUCTION
 from support.openai_server import scripted_server
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.scripted_tools import ToolModel, calling
@@ -82,6 +82,14 @@ def formed(text):
     return replies('{"answer": 42}' if JSON_INSTRUCTION in text else SAID)(text)
 
 
+def correcting(text):
+    """Answers in text, then in JSON of another form than was asked for, and in the right form when it is told so."""
+    if JSON_INSTRUCTION not in text:
+        return replies(SAID)(text)
+    written = '```json\n{"answer": 42}\n```' if "That is not valid" in text else '{"answer": "42"}'
+    return replies(written)(text)
+
+
 @pytest.fixture(scope="module")
 def models():
     opened = THINKS.model_copy(update={"opened_by_template": True})
@@ -99,6 +107,7 @@ def models():
         "caller": ToolModel(replies(f"I look it up.\n{calling(city='Rome')}"), name="caller"),
         "signing": Signing(replies(f"Wait.\n{calling(city='Rome')}"), name="signing"),
         "formed": ScriptedModel(formed, name="formed", json_schema=True),
+        "correcting": ScriptedModel(correcting, name="correcting"),
         "silent": Held(replies(SAID), written=0, name="silent"),
     }
 
@@ -106,7 +115,7 @@ def models():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, models):
     aliases = {"careful": {"strategy": "self-consistency", "parameters": {"n": 3, "temperature": 0.5}}}
-    serve = {"aliases": aliases, "keepalive_s": 0.2, "max_samples": 4}
+    serve = {"aliases": aliases, "keepalive_s": 0.2, "max_samples": 1000}
     with scripted_server(tmp_path_factory.mktemp("openai"), models, serve=serve) as running:
         yield running
 

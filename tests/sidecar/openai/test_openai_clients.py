@@ -1,5 +1,6 @@
 """Other clients of the OpenAI API: LiteLLM, LangChain and curl."""
 
+import asyncio
 import json
 import subprocess
 
@@ -8,6 +9,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 CHAT = [{"role": "user", "content": "What is 6 * 7?"}]
@@ -33,8 +35,59 @@ def test_litellm_streaming(litellm_options):
 
 
 def test_litellm_is_told_what_is_refused(litellm_options):
-    with pytest.raises(litellm.BadRequestError, match="logprobs is not supported"):
-        litellm.completion(model="openai/reason/cot", logprobs=True, **litellm_options)
+    with pytest.raises(litellm.BadRequestError, match="logit_bias is not supported"):
+        litellm.completion(model="openai/reason/cot", logit_bias={"5": 1}, **litellm_options)
+
+
+def test_litellm_json_object(litellm_options):
+    fields = {"response_format": {"type": "json_object"}, **litellm_options}
+    for model in ("openai/reason/cot:formed", "openai/reason/self-consistency:correcting"):
+        (choice,) = litellm.completion(model=model, **fields).choices
+        assert isinstance(json.loads(choice.message.content), dict)
+    stream = litellm.completion(model="openai/reason/cot:formed", stream=True, **fields)
+    assert json.loads("".join(c.choices[0].delta.content or "" for c in stream if c.choices)) == {"answer": 42}
+
+
+async def cancelled(call, model):
+    """Cancel a call of a client while the model writes, which ends the run."""
+    model.left = 5
+    task = asyncio.ensure_future(call)
+    async with asyncio.timeout(60):
+        while not model.running:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while model.running:
+            await asyncio.sleep(0.005)
+
+
+async def test_litellm_cancellation(litellm_options, models):
+    await cancelled(litellm.acompletion(model="openai/reason/cot:held", **litellm_options), models["held"])
+
+
+async def test_langchain_cancellation(server, models):
+    model = ChatOpenAI(model="reason/cot:held", base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    await cancelled(model.ainvoke("?"), models["held"])
+
+    async def read():
+        async for _ in model.astream("?"):
+            pass
+
+    await cancelled(read(), models["held"])
+
+
+class Number(BaseModel):
+    """What is asked for."""
+
+    answer: int
+
+
+@pytest.mark.parametrize(("name", "method"), [("formed", "json_mode"), ("formed", "json_schema"), ("correcting", None)])
+def test_langchain_structured_output(server, name, method):
+    model = ChatOpenAI(model=f"reason/cot:{name}", base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    structured = model.with_structured_output(Number, **({"method": method} if method else {}))
+    assert structured.invoke("What is 6 * 7? Answer in JSON.") == Number(answer=42)
 
 
 @tool

@@ -96,7 +96,8 @@ def test_lm_eval(server, tmp_path):
     (log,) = (tmp_path / "out").rglob("samples_*.jsonl")
     samples = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(samples) == len(asked)
-    runs = server.call(server.run_manager.store.list_runs(limit=2))
+    store = server.run_manager.store
+    runs = [server.call(store.get_run(run.id)) for run in server.call(store.list_runs(limit=2))]
     texts = {run.config["question"]["text"]: run.answer["text"].strip() for run in runs}
     assert {s["doc"]["question"]: s["resps"][0][0] for s in samples} == texts
     right = [(re.findall(r"-?[0-9]+", texts[q]) or [""])[0] == a for q, a in asked]

@@ -112,19 +112,20 @@ def test_what_fails(respond, client):
     with pytest.raises(openai.InternalServerError):
         respond(model="reason/cot:gone", stream=True)
     *events, last = respond(model="reason/cot:breaking", stream=True)
-    assert (last.type, last.code, last.message) == ("error", "backend_unavailable", "the engine is gone")
+    assert (last.type, last.code) == ("error", "backend_unavailable")
+    assert last.message.startswith("the model backend is not available (run ")
     assert last.sequence_number == len(events)
 
 
 @pytest.mark.parametrize(
     ("param", "fields"),
     [
-        ("background", {"background": True}),
+        ("background", {"background": True, "stream": True}),
         ("conversation", {"conversation": "conv_1"}),
         ("truncation", {"truncation": "auto"}),
-        ("top_logprobs", {"top_logprobs": 2}),
+        ("logprobs", {"top_logprobs": 2, "model": "reason/self-consistency"}),
         ("prompt", {"prompt": {"id": "p"}}),
-        ("response_format", {"text": {"format": {"type": "json_object"}}}),
+        ("response_format", {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}),
         ("tools.0.type", {"tools": [{"type": "web_search"}]}),
         ("input.0.type", {"given": [{"type": "computer_call"}]}),
         ("input.0.content.0", {"given": [{"role": "user", "content": [{"type": "input_image"}]}]}),

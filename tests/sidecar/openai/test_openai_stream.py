@@ -155,7 +155,7 @@ def test_what_fails_before_the_first_word_is_an_error_status(ask):
 
 
 def test_what_fails_later_ends_without_an_end(server, ask):
-    with pytest.raises(openai.APIError, match="the engine is gone"):
+    with pytest.raises(openai.APIError, match="the model backend is not available"):
         list(ask(model="reason/cot:breaking", stream=True))
     found = [line for line in lines(server, model="reason/cot:breaking") if line.startswith("data: ")]
     told = json.loads(found[-1].removeprefix("data: "))

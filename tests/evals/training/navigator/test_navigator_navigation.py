@@ -120,7 +120,8 @@ async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monke
         await walk(harness, problems[2], [R, D, GA])  # the bare problem and the first block are known
         assert harness.usage.reused_completions == made + 4
     store = await SqliteStore.open(tmp_path / "harness.db")
-    (record,) = await store.list_runs()
+    (listed,) = await store.list_runs()
+    record = await store.get_run(listed.id)
     assert record.id == first._problem_run.run.id
     assert record.id.startswith(f"train-{harness.plan.digest}-")
     assert (record.status, record.answer["text"]) == ("finished", "Therefore, the answer (a number) is 5.")

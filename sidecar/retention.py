@@ -1,0 +1,64 @@
+"""`pruning` deletes old runs in the background, so that the run store does not fill its disk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from ..core.errors import ReasonError
+from ..core.settings import ServeSettings
+from ..core.store.protocol import RunStore
+from .logs import log_event, log_fault
+
+INTERVAL_S = 60.0
+"""Time between two searches for runs to delete, in seconds."""
+PAUSE_S = 1.0
+"""Pause between the transactions of one search, in which others write."""
+DAY_S = 86_400
+GB = 10**9
+
+
+@asynccontextmanager
+async def pruning(store: RunStore, serve: ServeSettings) -> AsyncIterator[None]:
+    """Delete runs in the background by the settings `retention_days` and `store_max_gb`; runs in flight are kept.
+
+    Raises:
+        UserError: `store_max_gb` is set, and the store is not a file.
+        StoreError: The store failed.
+    """
+    if serve.retention_days is None and serve.store_max_gb is None:
+        yield
+        return
+    await _prune(store, serve)
+    task = asyncio.create_task(_prune_for_ever(store, serve), name="retention")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _prune_for_ever(store: RunStore, serve: ServeSettings) -> None:
+    while True:
+        pruned = 0
+        try:
+            pruned = await _prune(store, serve)
+        except ReasonError as e:  # the store is unreachable for now
+            log_fault("store.not_pruned", e)
+        except Exception as e:  # noqa: BLE001 (the store must not fill for a fault here)
+            log_fault("retention.fault", e)
+        await asyncio.sleep(PAUSE_S if pruned else INTERVAL_S)
+
+
+async def _prune(store: RunStore, serve: ServeSettings) -> int:
+    """Delete some runs, in one short transaction; returns how many."""
+    pruned = await store.prune_runs(
+        before=None if serve.retention_days is None else time.time() - serve.retention_days * DAY_S,
+        max_bytes=None if serve.store_max_gb is None else round(serve.store_max_gb * GB),
+    )
+    if pruned:
+        log_event("store.pruned", runs=pruned)
+    return pruned

@@ -1,0 +1,208 @@
+"""Lists of runs, their deletion, and reservations of spending, in both stores."""
+
+import asyncio
+import time
+
+import pytest
+import reason.core.store.run_list as run_list
+from reason.core.budget import Budget
+from reason.core.errors import RunConflict, UnknownName, UserError
+from reason.core.store.protocol import KeyLimits, ListedRun, Spending, StoredCall
+from reason.core.store.sqlite import SqliteStore
+from support.store_process import StoreProcess
+
+NOTHING = Spending()
+
+
+def config(question, *, strategy="cot", model="m", metadata=None):
+    return {
+        "question": {"text": question, "metadata": metadata or {}},
+        "strategy": strategy,
+        "models": {"main": model, "judge": "j"},
+    }
+
+
+def answer(text, *, tokens=10, usd=0.5, seconds=1.0):
+    usage = {"completion_tokens": tokens, "thinking_tokens": 4, "cost_usd": usd, "wall_seconds": seconds}
+    return {"answer": text, "stopped": "done", "usage": usage}
+
+
+async def add(store, name, question="?", *, tenant="t", ended=None, **options):
+    await store.create_run(name, config(question, **options), tenant=tenant)
+    if ended is not None:
+        await store.end_run(name, "finished", ended)
+
+
+async def ids(store, *args, **filters):
+    return [run.id for run in await store.list_runs(*args, tenant="t", **filters)]
+
+
+async def test_a_list_has_the_short_values_of_a_run_and_not_its_configuration(any_store):
+    long = "What?" * 100
+    await add(any_store, "r", f"  {long} ", metadata={"team": "a", "deep": {"x": 1}}, ended=answer("4" * 300))
+    (run,) = await any_store.list_runs()
+    assert type(run) is ListedRun
+    assert (run.strategy, run.models, run.metadata) == ("cot", {"main": "m", "judge": "j"}, {"team": "a"})
+    assert (run.question, run.answer_text) == (long[:199] + "…", "4" * 199 + "…")
+    assert (run.stopped, run.tokens, run.thinking_tokens, run.cost_usd, run.seconds) == ("done", 10, 4, 0.5, 1.0)
+    record = await any_store.get_run("r")
+    assert record.question == run.question
+    assert record.config["question"]["text"] == f"  {long} "
+
+
+async def test_text_that_a_column_cannot_hold_is_replaced(any_store):
+    await add(any_store, "r", "a\0b\ud83dc", metadata={"k\0": "\ud83d"}, ended=answer("\0"))
+    (run,) = await any_store.list_runs(search="a b")
+    assert (run.question, run.metadata, run.answer_text) == ("a b?c", {"k ": "?"}, " ")
+    assert await ids(any_store, search="\0b\ud83d") == ["r"]
+
+
+async def test_the_pairs_of_a_translated_request_are_its_callers(any_store):
+    nested = {"metadata": {"team": "a"}, "user": "u", "instructions": "long"}
+    await add(any_store, "r", metadata=nested)
+    await add(any_store, "s", metadata={"metadata": "a", "long": "x" * 513})
+    assert [run.metadata for run in await any_store.list_runs()] == [{"metadata": "a"}, {"team": "a"}]
+
+
+async def test_filters_combine(any_store):
+    await add(any_store, "r1", "How high is the Äpfel tower?", metadata={"team": "a", "x": '1","y":"2'})
+    await add(any_store, "r2", "How wide is it? 100%_", strategy="beam", metadata={"team": "ab"})
+    await add(any_store, "r3", "How high is the hill?", model="n", ended=answer("4"))
+    await add(any_store, "other", "How high is the tower?", tenant="u")
+    assert await ids(any_store, search="HIGH") == ["r3", "r1"]
+    assert await ids(any_store, search="äPFEL") == ["r1"]
+    assert await ids(any_store, search="0%_") == ["r2"]
+    assert await ids(any_store, search="%high%") == []
+    assert await ids(any_store, search="r3") == ["r3"]
+    assert await ids(any_store, search="TEAM") == ["r2", "r1"]
+    assert await ids(any_store, search="high", model="m") == ["r1"]
+    assert await ids(any_store, strategy="beam") == ["r2"]
+    assert await ids(any_store, status="finished", search="high") == ["r3"]
+    assert await ids(any_store, tag=("team", "a")) == ["r1"]
+    assert await ids(any_store, tag=("team", "A")) == []
+    assert await ids(any_store, tag=("y", "2")) == []
+    assert await ids(any_store, tag=("x", '1","y":"2')) == ["r1"]
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+@pytest.mark.parametrize("sort", ["created", "cost", "tokens", "seconds"])
+async def test_every_order_has_pages_without_gaps(any_store, sort, ascending):
+    values = {f"r{i}": (i * 7) % 5 for i in range(9)}
+    for name, value in values.items():
+        await add(any_store, name, ended=answer("4", tokens=value, usd=value / 2, seconds=float(value)))
+    await add(any_store, "open")
+    pages, after = [], None
+    while page := await ids(any_store, 4, sort=sort, ascending=ascending, after=after):
+        pages += page
+        after = page[-1]
+    by_value = sorted(values, key=lambda name: (values[name], name), reverse=not ascending)
+    by_creation = [*values, "open"][:: 1 if ascending else -1]
+    assert pages == (by_creation if sort == "created" else [*by_value, "open"])
+    with pytest.raises(UnknownName):
+        await any_store.list_runs(sort=sort, after="no-such")
+
+
+async def test_a_filter_looks_at_a_bounded_number_of_runs(any_store, monkeypatch):
+    monkeypatch.setattr(run_list, "MAX_SEARCHED_RUNS", 3)
+    for i in range(6):
+        await add(any_store, f"r{i}", "odd" if i % 2 else "even", ended=answer("4", tokens=10 - i))
+    assert await ids(any_store, search="even") == ["r4"]
+    assert await ids(any_store, search="even", after="r4") == ["r2"]
+    assert await ids(any_store, sort="tokens") == ["r3", "r4", "r5"]
+    assert await ids(any_store) == [f"r{i}" for i in range(6)][::-1]
+
+
+async def test_only_runs_that_have_ended_are_deleted_on_request(stores):
+    store = await stores.open()
+    await add(store, "running")
+    await store.create_run("waiting", {}, background=True, status="queued")
+    for name in ("running", "waiting"):
+        with pytest.raises(RunConflict, match="has not ended"):
+            await store.delete_run(name, only_ended=True)
+    await store.end_run("running", "finished", answer("4"))
+    await store.delete_run("running", only_ended=True)
+    with pytest.raises(UnknownName):
+        await store.delete_run("running", only_ended=True)
+    async with StoreProcess(stores.place) as other:
+        assert await other.ask("create", "killed", {}) == "done"
+        with pytest.raises(RunConflict):
+            await store.delete_run("killed", only_ended=True)
+        await other.kill()
+    await stores.forget(store)
+    await store.delete_run("killed", only_ended=True)
+    assert [run.id for run in await store.list_runs()] == ["waiting"]
+
+
+async def test_old_runs_are_pruned_and_running_ones_are_not(any_store):
+    await add(any_store, "running")
+    await any_store.create_run("waiting", {}, background=True, status="queued")
+    for name in ("old", "resumed", "new"):
+        await add(any_store, name, ended=answer("4"))
+    await any_store.add_events("running", [])
+    at = time.time() + 0.01
+    await asyncio.sleep(0.02)
+    await any_store.claim_run("resumed")
+    await any_store.end_run("resumed", "finished", answer("5"))
+    assert await any_store.prune_runs(before=at) == 2
+    assert {run.id for run in await any_store.list_runs()} == {"running", "waiting", "resumed"}
+    assert await any_store.prune_runs(before=at) == 0
+    assert await any_store.prune_runs() == 0
+    assert (await any_store.get_spending("t", 0.0)).tokens == 40  # what a deleted run spent stays charged
+
+
+async def test_a_full_store_loses_its_oldest_runs(any_store):
+    if not isinstance(any_store, SqliteStore):
+        with pytest.raises(UserError, match="a run store in a file"):
+            await any_store.prune_runs(max_bytes=1)
+        return
+    await add(any_store, "active")
+    for i in range(20):
+        name = f"r{i:02}"
+        await add(any_store, name)
+        call = StoredCall(key="k", role="main", model="m", request={}, response={"text": "x" * 50_000})
+        await any_store.add_calls(name, [call])
+        await any_store.end_run(name, "finished", answer("4"))
+    assert await any_store.prune_runs(max_bytes=600_000) > 5
+    left = await ids(any_store)
+    assert left[-1] == "active"
+    assert left[:-1] == [f"r{i:02}" for i in range(20)][::-1][: len(left) - 1]
+    assert 5 < len(left) < 15
+    assert await any_store.prune_runs(max_bytes=600_000) == 0
+    assert await any_store.prune_runs(max_bytes=1) == len(left) - 1
+
+
+async def test_concurrent_reservations_of_several_processes_never_exceed_the_day(stores):
+    two = [await stores.open(), await stores.open()]
+    limits = KeyLimits(tokens_per_day=100, usd_per_day=2.0)
+    made = await asyncio.gather(
+        *(two[i % 2].reserve_spending(f"n{i}", "t", Budget(tokens=30), limits, 0.0, held=NOTHING) for i in range(8))
+    )
+    granted = [budget.tokens for budget, _ in made if budget is not None]
+    assert granted == [30]  # the first one reserves all dollars
+    spending = await two[0].get_spending("t", 0.0)
+    assert (spending.tokens, spending.reserved_tokens, spending.reserved_usd) == (0, 30, 2.0)
+    await two[1].release_spending("n0")
+    made = await asyncio.gather(
+        *(
+            two[i % 2].reserve_spending(f"m{i}", "t", Budget(tokens=30, usd=0.1), limits, 0.0, held=NOTHING)
+            for i in range(8)
+        )
+    )
+    assert sorted(budget.tokens for budget, _ in made if budget is not None) == [10, 30, 30, 30]
+    before = next(spending for budget, spending in made if budget is None)
+    assert before.reserved_tokens == 100
+    assert (await two[0].get_spending("u", 0.0)).reserved_tokens == 0
+
+
+async def test_reservations_end_with_their_process(stores):
+    store = await stores.open()
+    limits = KeyLimits(tokens_per_day=100)
+    async with StoreProcess(stores.place) as other:
+        assert await other.ask("reserve", "r", 70) == "done"
+        budget, _ = await store.reserve_spending("a", "t", Budget(), limits, 0.0, held=Spending(reserved_tokens=10))
+        assert budget == Budget(tokens=20)
+        await store.release_spending("a")
+        await other.kill()
+    await stores.forget(store)
+    budget, spent = await store.reserve_spending("b", "t", Budget(calls=2), limits, 0.0, held=NOTHING)
+    assert (budget, spent.reserved_tokens) == (Budget(tokens=100, calls=2), 0)

@@ -1,0 +1,64 @@
+"""The fuzz run of the server reports what blocks the event loop; its watchdog counts processor time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import pytest
+from server_run import Report, ServerFuzzer, fuzz
+from support.echo_model import PLANTED
+from support.fuzz_requests import Case, catalogue, random_case
+from support.loop_lag import MAX_BLOCK_S, LoopWatchdog
+from support.watched_server import WatchedServer
+
+PAUSE_S = 0.1
+
+
+async def test_the_watchdog_counts_processor_time_and_no_waiting() -> None:
+    with LoopWatchdog() as watchdog:
+        await asyncio.sleep(PAUSE_S)
+        time.sleep(3 * MAX_BLOCK_S)  # noqa: ASYNC251 (blocks the loop)
+        await asyncio.sleep(PAUSE_S)
+        assert watchdog.longest_s > 2 * MAX_BLOCK_S
+        assert watchdog.longest_cpu_s < MAX_BLOCK_S
+        end = time.thread_time() + 3 * MAX_BLOCK_S
+        while time.thread_time() < end:
+            pass
+        await asyncio.sleep(PAUSE_S)
+        assert watchdog.longest_cpu_s > 2 * MAX_BLOCK_S
+        assert "test_the_watchdog_counts" in watchdog.stack
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="it is not reliable among parallel tests")
+async def test_the_watchdog_counts_what_another_thread_does_with_the_interpreters_lock() -> None:
+    with LoopWatchdog() as watchdog:
+        await asyncio.sleep(PAUSE_S)
+        await asyncio.to_thread(re.match, "(a|a)*$", "a" * 24 + "!")
+        for _ in range(100):  # until the watchdog's thread has had its turn
+            await asyncio.sleep(PAUSE_S)
+            if watchdog.longest_cpu_s > MAX_BLOCK_S:
+                break
+        assert watchdog.longest_cpu_s > MAX_BLOCK_S
+
+
+def test_a_fuzz_run_finds_only_the_planted_block() -> None:
+    with WatchedServer() as server:
+        report = fuzz(server, seconds=60, seed=1, only="budget {", num_random=0)
+        assert report.faults == []
+        assert report.num_cases > 10
+        fuzzer = ServerFuzzer(server, report := Report())
+        body = {"question": PLANTED}
+        fuzzer.try_case(Case("planted", "POST", "/v1/reason", body, {"content-type": "application/json"}))
+        (fault,) = report.faults
+        assert "planted: POST /v1/reason" in fault
+        assert "the event loop was blocked for" in fault
+        assert "echo_model" in fault
+        assert len({case.name for case in catalogue(fuzzer.kinds, 1, complete=False)}) > 1000
+        assert random_case(fuzzer.kinds, 7, 1) == random_case(fuzzer.kinds, 7, 1)

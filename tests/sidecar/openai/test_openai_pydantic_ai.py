@@ -1,0 +1,61 @@
+"""pydantic-ai as a client, where it is installed: text, streams, structured output, cancellation, errors."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pydantic import BaseModel
+
+pydantic_ai = pytest.importorskip("pydantic_ai")
+models_openai = pytest.importorskip("pydantic_ai.models.openai")
+providers_openai = pytest.importorskip("pydantic_ai.providers.openai")
+
+SAID = "The answer is 42."
+
+
+class Number(BaseModel):
+    """What is asked for."""
+
+    answer: int
+
+
+@pytest.fixture
+def agent(server):
+    def make(name, **options):
+        provider = providers_openai.OpenAIProvider(base_url=f"{server.url}/v1", api_key="none")
+        return pydantic_ai.Agent(models_openai.OpenAIChatModel(name, provider=provider), **options)
+
+    return make
+
+
+async def test_text_and_streams(agent):
+    assert (await agent("reason/cot").run("What is 6 * 7?")).output == SAID
+    async with agent("reason/cot").run_stream("What is 6 * 7?") as stream:
+        assert await stream.get_output() == SAID
+
+
+@pytest.mark.parametrize("name", ["reason/cot:formed", "reason/self-consistency:formed"])
+@pytest.mark.parametrize("form", ["NativeOutput", "PromptedOutput"])
+async def test_structured_output(agent, name, form):
+    output = getattr(pydantic_ai, form)(Number)
+    assert (await agent(name, output_type=output).run("What is 6 * 7?")).output == Number(answer=42)
+
+
+async def test_errors(agent):
+    with pytest.raises(pydantic_ai.exceptions.ModelHTTPError) as failed:
+        await agent("reason/none").run("?")
+    assert failed.value.status_code == 404
+
+
+async def test_cancellation(agent, models):
+    models["silent"].left = 0
+    task = asyncio.ensure_future(agent("reason/cot:silent").run("?"))
+    async with asyncio.timeout(60):
+        while not models["silent"].running:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while models["silent"].running:
+            await asyncio.sleep(0.005)

@@ -1,0 +1,127 @@
+"""Responses in the store: cancelled, deleted, and their input items."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import openai
+import pytest
+
+SAID = "The answer is 42."
+
+
+@pytest.fixture
+def respond(client):
+    def call(given="What is 6 * 7?", model="reason/cot", **fields):
+        return client.responses.create(model=model, input=given, **fields)
+
+    return call
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_response_in_progress_is_cancelled_from_another_connection(client, respond, server, models, stream):
+    models["held"].left = 5
+    ended: list[object] = []
+
+    def ask():
+        try:
+            made = respond(model="reason/cot:held", stream=stream)
+            ended.extend(made if stream else [made])
+        except openai.APIError as e:
+            ended.append(e)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not (models["held"].running and server.run_manager._live):
+        threading.Event().wait(0.005)
+    (run_id,) = server.run_manager._live
+    cancelled = client.responses.cancel(f"resp_{run_id}")
+    assert (cancelled.id, cancelled.status) == (f"resp_{run_id}", "cancelled")
+    thread.join()
+    assert models["held"].running == 0
+    last = ended[-1]
+    assert last.code == "cancelled"
+    assert client.responses.retrieve(cancelled.id).status == "cancelled"
+    assert client.responses.cancel(cancelled.id).status == "cancelled"
+
+
+def test_a_background_response_is_fetched_by_its_id(client, respond):
+    made = respond(background=True)
+    assert (made.background, made.output) == (True, [])
+    assert made.status in ("queued", "in_progress")
+    while made.status in ("queued", "in_progress"):
+        threading.Event().wait(0.01)
+        made = client.responses.retrieve(made.id)
+    assert (made.status, made.output_text, made.background) == ("completed", SAID, True)
+
+
+def test_a_background_response_is_cancelled(client, respond, server, models):
+    models["held"].left = 5
+    made = respond(model="reason/cot:held", background=True)
+    while not models["held"].running:
+        threading.Event().wait(0.005)
+    with pytest.raises(openai.ConflictError):
+        client.responses.delete(made.id)
+    assert client.responses.cancel(made.id).status == "cancelled"
+    assert models["held"].running == 0
+    client.responses.delete(made.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(made.id)
+
+
+def test_a_finished_response_is_not_cancelled(client, respond):
+    made = respond()
+    assert client.responses.cancel(made.id).output_text == SAID
+
+
+def test_a_deleted_response_is_gone(client, respond, server):
+    made = respond()
+    told = httpx.delete(f"{server.url}/v1/responses/{made.id}")
+    assert told.json() == {"id": made.id, "object": "response", "deleted": True}
+    for call in (client.responses.retrieve, client.responses.delete, client.responses.cancel):
+        with pytest.raises(openai.NotFoundError):
+            call(made.id)
+    with pytest.raises(openai.NotFoundError):
+        respond(previous_response_id=made.id)
+
+
+def test_input_items(client, respond):
+    first = respond("What is 6 * 7?", instructions="Be brief.")
+    second = respond(
+        [
+            {"role": "user", "content": "And 7 * 7?"},
+            {"type": "function_call", "call_id": "c", "name": "multiply", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "49"},
+        ],
+        model="reason/cot:caller",
+        previous_response_id=first.id,
+    )
+    items = list(client.responses.input_items.list(second.id, order="asc"))
+    assert [item.type for item in items] == ["message", "message", "message", "function_call", "function_call_output"]
+    assert [item.content[0].text for item in items[:3]] == ["What is 6 * 7?", SAID, "And 7 * 7?"]
+    assert [(item.content[0].type, item.role) for item in items[:2]] == [
+        ("input_text", "user"),
+        ("output_text", "assistant"),
+    ]
+    assert (items[3].name, items[4].output) == ("multiply", "49")
+    assert len({item.id for item in items}) == 5
+    pages = client.responses.input_items.list(second.id, limit=2)
+    assert [item.id for item in pages.data] == [items[4].id, items[3].id]
+    assert pages.has_more
+    assert [item.id for item in pages] == [item.id for item in reversed(items)]  # the SDK requests the other pages
+    with pytest.raises(openai.BadRequestError, match="there is no input item"):
+        client.responses.input_items.list(second.id, after="item_none")
+    with pytest.raises(openai.NotFoundError):
+        client.responses.input_items.list("resp_none")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_repeated_request_says_so(server, path, stream):
+    body = {"model": "reason/cot", "stream": stream}
+    body |= {"input": "?"} if path == "responses" else {"messages": [{"role": "user", "content": "?"}]}
+    key = {"Idempotency-Key": f"{path}-{stream}"}
+    first, again = (httpx.post(f"{server.url}/v1/{path}", json=body, headers=key, timeout=60) for _ in range(2))
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"

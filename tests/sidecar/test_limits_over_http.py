@@ -1,0 +1,232 @@
+"""Limits of requests, keys and the store over a real socket: each test is a request that once got through."""
+
+import asyncio
+import threading
+import time
+
+import httpx
+import pytest
+import reason.sidecar.retention as retention
+from reason.core.errors import UserError
+from reason.core.settings import Settings
+from reason.core.store.protocol import ApiKey, KeyLimits
+from reason.sidecar.api_keys import new_key
+from reason.sidecar.app import create_app
+from support.injected_models import loaded_models
+from support.scripted_model import ScriptedModel, replies
+from support.sidecar_server import serving, settings_for
+
+CHAT = {"model": "reason/cot", "messages": [{"role": "user", "content": "What is 6 * 7?"}]}
+TEXT = "The answer is 42."  # 18 tokens with its end
+
+
+@pytest.fixture
+def model():
+    return ScriptedModel(replies(TEXT))
+
+
+@pytest.fixture
+def serve(tmp_path, model):
+    """Start a server with these settings."""
+    with loaded_models({"scripted": model}):
+        yield lambda **options: serving(settings_for(tmp_path, **options))
+
+
+def new_client(server, **limits):
+    text, key_id, digest = new_key()
+    scopes = frozenset({"ask", "read"})
+    key = ApiKey(
+        id=key_id, name="n", tenant="t", digest=digest, scopes=scopes, limits=KeyLimits(**limits), created=time.time()
+    )
+    server.call(server.run_manager.store.add_key(key))
+    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {text}"}, timeout=60)
+
+
+def together(call, count):
+    """The responses to concurrent requests."""
+    responses = [None] * count
+
+    def one(i):
+        responses[i] = call()
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return responses
+
+
+def error_of(response):
+    error = response.json()["error"]
+    return response.status_code, error["code"], error["param"]
+
+
+def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
+    with serve(auth=True) as server, new_client(server, tokens_per_day=100) as http:
+        responses = together(lambda: http.post("/v1/reason", json={"question": "?"}), 30)
+        assert {r.status_code for r in responses} <= {200, 429}
+        assert 1 <= [r.status_code for r in responses].count(200) <= 6
+        assert all("retry-after" in r.headers for r in responses if r.status_code == 429)
+        spending = server.call(server.run_manager.store.get_spending("t", time.time()))
+        assert 0 < spending.tokens <= 100
+        assert spending.reserved_tokens == 0
+        while http.post("/v1/reason", json={"question": "?"}).status_code == 200:
+            pass
+        spent = http.post("/v1/reason", json={"question": "?"})
+        assert "per day is spent" in spent.json()["error"]["message"]
+        assert server.call(server.run_manager.store.get_spending("t", time.time())).tokens == 100
+
+
+def test_answers_beyond_the_keys_concurrency_wait_for_each_other(serve, model):
+    with serve(auth=True) as server, new_client(server, concurrency=2, tokens_per_day=10_000) as http:
+        response = http.post("/v1/chat/completions", json={**CHAT, "n": 6})
+        assert [choice["message"]["content"] for choice in response.json()["choices"]] == [TEXT] * 6
+
+
+def test_a_run_without_a_budget_has_the_servers(serve):
+    with serve(max_tokens=40) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+        answer = http.post("/v1/reason", json={"question": "?", "strategy": "self-consistency"}).json()
+        assert answer["stopped"] == "budget"
+        assert answer["usage"]["completion_tokens"] <= 40
+        assert http.get(f"/v1/runs/{answer['run_id']}").json()["budget"]["tokens"] == 40
+
+
+def test_a_token_ceiling_is_there_by_default():
+    assert Settings().serve.max_tokens == 500_000
+
+
+def test_samples_are_bounded_at_every_entry(serve):
+    with serve(max_samples=50) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+        many = {"parameters": {"n": 51}}
+        native = {"question": "?", "strategy": "self-consistency", **many}
+        for path in ("/v1/reason", "/v1/runs"):
+            assert error_of(http.post(path, json=native)) == (400, "user_error", "parameters.n")
+        chat = {**CHAT, "model": "reason/self-consistency"}
+        for extra, param in (({"reason": many}, "reason.parameters.n"), ({"n": 7}, "reason.parameters.n")):
+            assert error_of(http.post("/v1/chat/completions", json={**chat, **extra})) == (400, "user_error", param)
+        responses = {"model": "reason/self-consistency", "input": "?", "reason": many}
+        assert error_of(http.post("/v1/responses", json=responses)) == (400, "user_error", "reason.parameters.n")
+        assert error_of(http.post("/v1/chat/completions", json={**CHAT, "n": 129})) == (400, "user_error", "n")
+
+
+def test_forty_thousand_tools_are_refused_at_once(serve):
+    with serve() as server, httpx.Client(base_url=server.url, timeout=20) as http:
+        for count, expected in ((2000, (400, "user_error", "tools")), (40_000, (413, "too_large", None))):
+            tools = [{"type": "function", "function": {"name": f"t{i}"}} for i in range(count)]
+            assert error_of(http.post("/v1/chat/completions", json={**CHAT, "tools": tools})) == expected
+            flat = [{"type": "function", "name": f"t{i}"} for i in range(count)]
+            body = {"model": "reason/cot", "input": "?", "tools": flat}
+            assert error_of(http.post("/v1/responses", json=body)) == expected
+
+
+def test_lists_stay_small_whatever_the_runs_hold(serve):
+    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+        long = "How high is the tower? " * 8000
+        for i in range(3):
+            http.post("/v1/reason", json={"question": long, "metadata": {"team": "ab"[i % 2]}})
+        tools = [{"type": "function", "function": {"name": f"t{i}", "description": "d" * 500}} for i in range(1000)]
+        chat = {**CHAT, "tools": tools, "tool_choice": "none", "metadata": {"team": "b"}, "user": "me"}
+        assert http.post("/v1/chat/completions", json=chat).status_code == 200
+        listed = http.get("/v1/runs")
+        assert len(listed.content) < 5000
+        page = listed.json()
+        assert (page["object"], page["has_more"], page["last_id"]) == ("list", False, page["data"][-1]["id"])
+        newest = page["data"][0]
+        assert (newest["question"], newest["answer"], newest["stopped"]) == ("What is 6 * 7?", "42", "done")
+        assert (newest["metadata"], newest["tokens"]) == ({"team": "b"}, 18)
+        assert newest["seconds"] > 0
+        assert len(page["data"][1]["question"]) == 200
+        assert http.get(f"/v1/runs/{page['data'][1]['id']}").json()["question"] == long.strip()
+
+
+def test_runs_are_filtered_and_sorted(serve):
+    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+
+        def ask(question, n, **metadata):
+            body = {"question": question, "strategy": "self-consistency", "parameters": {"n": n}, "metadata": metadata}
+            return http.post("/v1/reason", json=body).json()["run_id"]
+
+        def listed(**params):
+            response = http.get("/v1/runs", params=params)
+            assert response.status_code == 200, response.text
+            return [run["id"] for run in response.json()["data"]]
+
+        tower, hill = ask("How high is the Tower?", 3, team="a"), ask("How high is the hill?", 2, team="b", url="x:y")
+        single = http.post("/v1/reason", json={"question": "How wide?"}).json()["run_id"]
+        assert listed(sort="tokens") == [tower, hill, single]
+        assert listed(sort="tokens", order="asc", limit=2) == [single, hill]
+        assert listed(sort="tokens", order="asc", after=hill) == [tower]
+        assert listed(order="asc") == [tower, hill, single]
+        assert listed(strategy="self-consistency") == [hill, tower]
+        assert listed(strategy="cot") == [single]
+        assert listed(search="tower") == [tower]
+        assert listed(tag="team:b") == listed(tag="url:x:y") == [hill]
+        assert listed(model="other") == []
+        assert listed(status="failed") == []
+
+
+def test_unknown_parameters_are_refused_everywhere(serve):
+    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+        for path in ("/v1/runs", "/v1/runs/x", "/v1/runs/x/events", "/v1/strategies", "/v1/verifiers"):
+            assert error_of(http.get(path, params={"speed": 3})) == (422, "invalid_request", "speed"), path
+        assert error_of(http.get("/v1/runs", params={"before": "x"})) == (422, "invalid_request", "before")
+        for path, body in (("/v1/reason", {"question": "?"}), ("/v1/verify", {"text": "?"})):
+            assert error_of(http.post(f"{path}?speed=3", json=body)) == (422, "invalid_request", "speed")
+            assert error_of(http.post(path, json={**body, "speed": 3})) == (422, "invalid_request", "speed")
+        bad = {"text": "?", "verifiers": ["davinci"], "parameters": {"davinci": {"speed": 1}}}
+        assert error_of(http.post("/v1/verify", json=bad)) == (422, "unknown_name", "parameters.davinci.speed")
+        assert error_of(http.post("/v1/verify", json={"text": "?", "verifiers": ["x"]}))[2] == "verifiers"
+        assert error_of(http.post("/v1/chat/completions", json={**CHAT, "speed": 3})) == (400, "user_error", "speed")
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k"),
+        ({"metadata": {"k": 1}}, "metadata.k"),
+        ({"metadata": {str(i): "v" for i in range(17)}}, "metadata"),
+        ({"user": "u" * 513}, "user"),
+        ({"safety_identifier": "u" * 65}, "safety_identifier"),
+    ],
+)
+def test_metadata_and_user_are_bounded(serve, extra, param):
+    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+        for path, body in (("chat/completions", CHAT), ("responses", {"model": "reason/cot", "input": "?"})):
+            status, code, named = error_of(http.post(f"/v1/{path}", json={**body, **extra}))
+            assert (status, code) == (400, "user_error")
+            assert named.startswith(param)
+
+
+def test_a_run_that_has_ended_is_deleted_with_everything(serve):
+    with serve(auth=True) as server, new_client(server) as http:
+        run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
+        deleted = http.delete(f"/v1/runs/{run_id}")
+        assert (deleted.status_code, deleted.json()) == (200, {"id": run_id, "object": "run", "deleted": True})
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/events")):
+            assert error_of(http.request(method, f"/v1/runs/{run_id}{path}"))[:2] == (404, "unknown_name")
+        assert http.get("/v1/runs").json()["data"] == []
+        store = server.run_manager.store
+        assert server.call(store.list_calls(run_id)) == server.call(store.list_events(run_id)) == []
+        assert server.call(store.get_spending("t", time.time())).tokens == 18
+
+
+def test_old_runs_are_deleted_while_the_server_runs(serve, monkeypatch):
+    monkeypatch.setattr(retention, "INTERVAL_S", 0.02)
+    with (
+        serve(retention_days=1e-7, store_max_gb=100.0) as server,  # 9 ms
+        httpx.Client(base_url=server.url, timeout=60) as http,
+    ):
+        run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
+        while http.get(f"/v1/runs/{run_id}").status_code != 404:
+            time.sleep(0.01)
+
+
+async def test_a_size_limit_needs_a_file(postgres):
+    settings = Settings(model="scripted", store=postgres.new_database(), serve={"auth": False, "store_max_gb": 1.0})
+    with loaded_models({"scripted": ScriptedModel(replies(TEXT))}):
+        app = create_app(settings)
+        with pytest.raises(UserError, match="a run store in a file"):
+            async with asyncio.timeout(60), app.router.lifespan_context(app):
+                pass

@@ -1,0 +1,185 @@
+"""Requests that once froze every process of a store, and what a server does with such ones now."""
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+
+import httpx
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.core.budget import Budget
+from reason.core.errors import ReasonError, UserError
+from reason.core.run import RunConfig
+from reason.core.settings import ServeSettings
+from reason.core.types import Question
+from reason.sidecar.client import SidecarClient
+from reason.sidecar.policy import check_samples
+from reason.sidecar.server import frozen_heap
+from support.instant_model import InstantModel
+from support.loop_lag import LoopWatchdog
+from support.run_manager import ANNE, abandoned_run, config_of, running_manager
+from support.sidecar_process import Process, free_port
+from support.sidecar_server import serving, settings_for
+
+POISON = {"question": "x", "strategy": "beam", "parameters": {"k": 1000, "width": 1000}, "budget": {"seconds": 5}}
+MAX_BLOCK_S = 2.0
+"""Ten times what is allowed: the machine may be busy. What these tests repeat took ten seconds and more."""
+
+
+def step(prompt, index):
+    return f"Consider case {index} of it."
+
+
+def answer(prompt, index):
+    return f"The answer is {index}."
+
+
+@pytest.fixture
+def models(monkeypatch):
+    models = {}
+
+    async def load_model(name, settings, *_):
+        return models[name]
+
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+    return models
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.sqlite3"
+
+
+def config(strategy, **parameters):
+    return RunConfig(
+        question=Question(text="x"), strategy=strategy, parameters=parameters, models={"main": "m"}, seed=1
+    )
+
+
+def test_the_poison_request_is_refused_with_its_remedy(tmp_path, models):
+    models["scripted"] = InstantModel(step)
+    with serving(settings_for(tmp_path)) as server:
+        reply = httpx.post(f"{server.url}/v1/runs", json=POISON)
+        assert reply.status_code == 400
+        error = reply.json()["error"]
+        assert "width 1,000 * k 1,000 * max_depth 40 = 40,000,000 samples, more than 65,536" in error["message"]
+        assert httpx.get(f"{server.url}/v1/runs").json()["data"] == []
+
+
+def test_the_servers_own_maximum_counts_the_answers_of_a_request():
+    serve = ServeSettings(max_samples=1000)
+    beam = config("beam", width=5, k=5, max_depth=40, score="auto")
+    check_samples(beam, serve)
+    with pytest.raises(UserError) as caught:
+        check_samples(beam, serve, runs=2)
+    assert "answers 2 * width 5 * k 5 * max_depth 40 = 2,000 samples, more than 1,000" in caught.value.message
+    assert caught.value.hint == "lower answers, width, k or max_depth, or ask the operator to raise max_samples"
+    assert caught.value.param == "parameters.max_depth"
+    with pytest.raises(UserError) as caught:
+        check_samples(config("self-consistency", n=4096), serve, param="reason.parameters")
+    assert caught.value.param == "reason.parameters.n"
+    check_samples(config("given", answer="x"), serve)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "text", "stop"),
+    [
+        ("beam", {"width": 128, "k": 128, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
+        ("dvts", {"subtrees": 2048, "k": 4, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
+        ("beam", {"width": 64, "k": 64, "max_depth": 4, "score": "logprob", "select": "vote"}, answer, "\n\n"),
+        ("self-consistency", {"n": 4096}, answer, ""),
+    ],
+    ids=["beam", "dvts", "different-answers", "chains"],
+)
+async def test_a_long_run_leaves_the_event_loop_to_others(path, models, strategy, parameters, text, stop):
+    async with running_manager(path, models) as run_manager, asyncio.timeout(120):
+        models["scripted"] = InstantModel(text, stop_reason=stop, logprobs=True)
+        asked = config_of(run_manager, strategy=strategy, parameters=parameters)
+        with frozen_heap(), LoopWatchdog() as watchdog:
+            run = await run_manager.start(asked, ANNE)
+            await run.result()
+        assert models["scripted"].num_samples >= 4096
+        assert watchdog.longest_s < MAX_BLOCK_S, watchdog.stack
+
+
+async def test_the_time_of_a_budget_ends_a_search_whose_model_answers_at_once(path, models):
+    async with running_manager(path, models) as run_manager, asyncio.timeout(60):
+        models["scripted"] = InstantModel(step, stop_reason="\n\n", logprobs=True)
+        parameters = {"width": 16, "k": 16, "max_depth": 200, "score": "logprob"}
+        asked = config_of(run_manager, strategy="beam", parameters=parameters, budget=Budget(seconds=0.5))
+        run = await run_manager.start(asked, ANNE)
+        assert (await run.result()).stopped == "budget"
+
+
+async def test_a_long_run_is_cancelled_in_the_middle_of_its_work(path, models):
+    async with running_manager(path, models) as run_manager, asyncio.timeout(60):
+        models["scripted"] = InstantModel(step, stop_reason="\n\n", logprobs=True)
+        parameters = {"width": 128, "k": 128, "max_depth": 4, "score": "logprob"}
+        run = await run_manager.start(config_of(run_manager, strategy="beam", parameters=parameters), ANNE)
+        while models["scripted"].num_samples < 2000:
+            await asyncio.sleep(0.01)
+        record = await run_manager.cancel(run.id, ANNE)
+        assert record.status == "interrupted"
+        assert models["scripted"].num_samples < 65_536
+
+
+async def test_a_poison_run_that_is_stored_already_fails_where_it_is_adopted(path, models):
+    async with running_manager(path, models) as run_manager, asyncio.timeout(60):
+        run_manager.draining = True
+        plain = config_of(run_manager, strategy="beam")
+        poison = plain.model_copy(update={"parameters": plain.parameters | POISON["parameters"], "tenant": "anne"})
+        run_id = await abandoned_run(path, run_manager, config=poison)
+        run_manager.draining = False
+        assert await run_manager.adopt() == 1
+        while run_manager.in_flight:
+            await asyncio.sleep(0.01)
+        record = await run_manager.record(run_id, ANNE)
+        assert (record.status, record.error["code"]) == ("failed", "user_error")
+        assert await run_manager.adopt() == 0
+
+
+def test_health_checks_and_sigterm_go_on_beside_the_longest_searches(tmp_path):
+    process = Process(tmp_path, free_port(), INSTANT="1", REASON_SERVE__MAX_SAMPLES="65536")
+    try:
+        process.wait_until_ready()
+        search = {"strategy": "beam", "parameters": {"width": 128, "k": 128, "max_depth": 4, "score": "arithmetic"}}
+        for i in range(3):
+            httpx.post(f"{process.url}/v1/runs", json={"question": f"{i}?", **search}).raise_for_status()
+        for _ in range(20):
+            assert httpx.get(f"{process.url}/healthz", timeout=10).status_code == 200
+            time.sleep(0.05)
+        process.signal(signal.SIGTERM)
+        assert process.child.wait(60) == 0, process.said.read_text()
+    finally:
+        process.kill()
+
+
+def test_a_run_that_kills_every_process_is_quarantined_and_the_others_go_on(tmp_path):
+    port = free_port()
+    started = []
+
+    def start():
+        started.append(Process(tmp_path, port, POISON="deadly"))
+        return started[-1]
+
+    try:
+        first = start().wait_until_ready()
+        with SidecarClient(first.url) as client, suppress(ReasonError):  # it may die before it responds
+            client.start("A deadly question?")
+        for process in started:
+            assert process.child.wait(60) == 9
+            if len(started) < 4:  # it began with the first, and three adopt it
+                start()
+        last = start().wait_until_ready()
+        with SidecarClient(last.url) as client:
+            assert client.wait(client.start("A plain question?").id).answer == "42"
+            (poison,) = [run.id for run in client.list().data if "deadly" in run.question]
+            while (run := client.get(poison)).status != "failed":
+                time.sleep(0.05)
+            assert run.error.code == "run_quarantined"
+            assert "3 processes adopted it" in run.error.message
+        assert last.child.poll() is None
+    finally:
+        for process in started:
+            process.kill()
