@@ -31,6 +31,7 @@ class LoopWatchdog:
         self._loop = loop or asyncio.get_running_loop()
         self._thread_id = thread_id or threading.get_ident()
         self._stopped = threading.Event()
+        self._stops_loop = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.reset()
 
@@ -48,6 +49,7 @@ class LoopWatchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stops_loop = threading.get_ident() == self._thread_id
         self._stopped.set()
         self._thread.join()
 
@@ -72,6 +74,8 @@ class LoopWatchdog:
                 return
             stack = ""
             while not answered.wait(PROBE_S):
+                if self._stopped.is_set() and self._stops_loop:
+                    return  # the loop cannot answer: its thread waits for this one
                 waited, spent = time.monotonic() - sent, time.process_time() - sent_cpu
                 if not stack and spent > max(MAX_BLOCK_S / 4, self.longest_cpu_s / 2):
                     stack = self._stacks()
