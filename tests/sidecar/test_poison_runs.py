@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import httpx
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.budget import Budget
 from reason.core.errors import ReasonError, UserError
 from reason.core.run import RunConfig
@@ -33,22 +32,6 @@ def step(prompt, index):
 
 def answer(prompt, index):
     return f"The answer is {index}."
-
-
-@pytest.fixture
-def models(monkeypatch):
-    models = {}
-
-    async def load_model(name, settings, *_):
-        return models[name]
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return models
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.sqlite3"
 
 
 def config(strategy, **parameters):

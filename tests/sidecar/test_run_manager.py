@@ -6,7 +6,6 @@ import sqlite3
 import weakref
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.errors import (
     BackendUnavailable,
     Cancelled,
@@ -25,26 +24,6 @@ from reason.sidecar.auth import ANONYMOUS
 from reason.sidecar.runs import LiveRun
 from support.run_manager import ANNE, BEN, Gate, abandoned_run, config_of, running_manager
 from support.scripted_model import ScriptedModel, replies
-
-
-@pytest.fixture
-def models(monkeypatch):
-    """The models that reasoners load, by name; exceptions are raised."""
-    models = {}
-
-    async def load_model(name, settings, *_):
-        found = models[name]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return models
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.sqlite3"
 
 
 async def test_a_run_is_answered_followed_and_found_again(path, models):

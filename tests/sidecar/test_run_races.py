@@ -3,28 +3,11 @@
 import asyncio
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.errors import Cancelled, StoreError
 from reason.core.events import RunStarted
 from reason.core.store.protocol import RunRecord
 from reason.sidecar.native.schemas import summary_of
 from support.run_manager import ANNE, Gate, abandoned_run, config_of, running_manager
-
-
-@pytest.fixture
-def models(monkeypatch):
-    models = {}
-
-    async def load_model(name, settings, *_):
-        return models[name]
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return models
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "runs.sqlite3"
 
 
 async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store_and_for_whoever_waits(path, models):

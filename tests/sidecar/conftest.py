@@ -1,0 +1,25 @@
+"""Fixtures of the tests that run a `RunManager` without a server."""
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """The models that reasoners load, by name; exceptions are raised."""
+    models = {}
+
+    async def load_model(name, settings, *_):
+        found = models[name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+    return models
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The file of the run store."""
+    return tmp_path / "runs.sqlite3"
