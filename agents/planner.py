@@ -31,6 +31,14 @@ from ..verify.verifier import VERIFIERS, IncludesVerifier, make_verifier, make_v
 BUILT_IN_ENTAILMENTS = (MODEL, LEXICAL)
 """Judges that need not be loaded: the run's own judge model, and shared words."""
 MAX_CHOICES = 26
+MAX_ATTACHMENTS = 20
+"""Maximum number of images and files of a question and its conversation."""
+MAX_ATTACHMENT_BYTES = 40_000_000
+"""Maximum size of them in base64, together."""
+MAX_KNOWN = 256
+"""Configurations that a `Planner` keeps."""
+MAX_KEY_CHARS = 4096
+_ANY_QUESTION = Question(text="?")
 
 
 def check_question(
@@ -67,6 +75,14 @@ def check_question(
         raise UserError(
             f"the conversation and its tools have {size:,} characters, more than {MAX_CONVERSATION_CHARS:,}",
             hint="leave out the oldest messages",
+        )
+    attachments = checked.all_attachments
+    size = sum(len(attachment.data) for attachment in attachments)
+    if len(attachments) > MAX_ATTACHMENTS or size > MAX_ATTACHMENT_BYTES:
+        raise UserError(
+            f"{len(attachments)} attachments of {size:,} bytes in base64 are more than {MAX_ATTACHMENTS} or "
+            f"{MAX_ATTACHMENT_BYTES:,} bytes",
+            hint="send fewer or smaller images and files",
         )
     return checked
 
@@ -105,11 +121,44 @@ class Planner:
         self._verify_parameters = verify_parameters
         self._require_verified = require_verified
         self._maps: dict[str, CalibrationMap | None] = {settings.strategy: calibration}
+        self._known: dict[str, RunConfig] = {}
+        """Configurations by their options, of runs for which nothing but these decides."""
 
     def plan(
         self,
         question: Question,
         *,
+        budget: Budget | Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        tenant: str = "",
+        **options: Any,
+    ) -> RunConfig:
+        """The configuration of a checked question's run; see `Reasoner.plan`."""
+        key = repr(options)
+        known = self._known.get(key)
+        limits = self._settings.budget if budget is None else _validated_budget(budget)
+        seed = _first(seed, self._settings.seed, new_seed())
+        if known is None or not isinstance(seed, int):
+            config = self._checked(question, budget=limits, seed=seed, tenant=tenant, **options)
+            if not self._depends_on_more(config) and len(key) <= MAX_KEY_CHARS:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
+                self._known[key] = config.model_copy(update={"question": _ANY_QUESTION})
+            return config
+        require_tool_support(known.strategy, question)
+        return known.model_copy(update={"question": question, "budget": limits, "seed": seed, "tenant": tenant})
+
+    def _depends_on_more(self, config: RunConfig) -> bool:
+        """Whether a configuration depends on its question, or on which files there are."""
+        return bool(config.verify) or hasattr(STRATEGIES.load(config.strategy), "entailment_model")
+
+    def _checked(
+        self,
+        question: Question,
+        *,
+        budget: Budget,
+        seed: int,
+        tenant: str,
         strategy: str | None = None,
         model: str | None = None,
         small_model: str | None = None,
@@ -121,15 +170,12 @@ class Planner:
         verify_parameters: Mapping[str, Mapping[str, Any]] | None = None,
         evidence: Sequence[str] | None = None,
         repairs: int | None = None,
-        budget: Budget | Mapping[str, Any] | None = None,
-        seed: int | None = None,
         require_verified: bool | None = None,
         effort: RequestedEffort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
-        tenant: str = "",
+        shadow: bool | None = None,
     ) -> RunConfig:
-        """The configuration of a checked question's run; see `Reasoner.plan`."""
         check_thinking_options(effort, thinking_tokens)
         base = self._settings
         overrides: dict[str, Any] = {
@@ -162,8 +208,10 @@ class Planner:
             )
         refuse_unused_verify_thoughts(settings, verify_thoughts)
         uses_knowledge = uses_role(settings.strategy, "knowledge")
+        is_shadowed = (settings.shadow if shadow is None else shadow) and settings.strategy != "auto"
         uses_embedding = (
-            uses_role(settings.strategy, "embedding")
+            is_shadowed
+            or uses_role(settings.strategy, "embedding")
             or (uses_knowledge and bool(settings.memory))
             or bool(entailment_of_strategy(settings.strategy, complete, question))
         )
@@ -177,9 +225,9 @@ class Planner:
             evidence=(settings.evidence if evidence is None else tuple(evidence)) if settings.verify else (),
             repairs=(settings.repairs if repairs is None else repairs) if settings.verify else 0,
             require_verified=is_required,
-            budget=settings.budget if budget is None else _validated_budget(budget),
+            budget=budget,
             local=settings.local,
-            seed=_first(seed, settings.seed, new_seed()),
+            seed=seed,
             reuse=settings.reuse,
             calibration=self._calibration(settings) if model in (None, base.model) else None,
             context=settings.context if uses_knowledge else (),
@@ -189,6 +237,7 @@ class Planner:
             thinking_tokens=settings.thinking_tokens if thinking_tokens is None else thinking_tokens,
             verify_thoughts=bool(settings.verify)
             and (settings.verify_thoughts if verify_thoughts is None else verify_thoughts),
+            shadow=is_shadowed,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:
@@ -364,9 +413,10 @@ def uses_role(strategy: str, role: str) -> bool:
     return role in STRATEGIES.load(strategy).roles
 
 
-def verifier_uses_jury(name: str) -> bool:
-    """Whether a verifier uses a jury, and so needs no evidence."""
-    return JURY in make_verifier(name, {})[0].roles
+def verifier_needs_evidence(name: str) -> bool:
+    """Whether a verifier has nothing to say without evidence: one with a jury has, and one that says so of itself."""
+    verifier = make_verifier(name, {})[0]
+    return JURY not in verifier.roles and getattr(verifier, "needs_evidence", True)
 
 
 _ROLES = (

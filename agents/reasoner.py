@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
 from ..core.concurrency import shielded
 from ..core.errors import UserError
 from ..core.events import Event, LiveSink, Sink
-from ..core.messages import RequestedEffort
+from ..core.messages import Prompt, RequestedEffort
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store.location import open_store
-from ..core.store.protocol import RunRecord, RunStore
+from ..core.store.protocol import NewRun, RunRecord, RunStore
 from ..core.types import Answer, Document, Question
 from ..reasoning.strategy import Knowledge, create_strategy
 from ..serving.factory import load_model
@@ -43,7 +41,6 @@ from .planner import (
     refuse_unused_models,
     refuse_unused_verify_thoughts,
 )
-from .replay import recorded_knowledge, recorded_models, recorded_verifier_resources
 from .resources import (
     CrossLoopLock,
     KnowledgePool,
@@ -65,21 +62,18 @@ class SyncBridge:
     """Runs asynchronous work for synchronous callers, on the event loop of a thread of its own, started at first use.
 
     A notebook's cell runs inside an event loop, where `asyncio.run` is refused; here the work runs on another thread's
-    loop and the caller waits for it. Interrupting the caller cancels the work and waits for its clean-up.
+    loop and the caller waits for it. Interrupting the caller cancels the work and waits for its clean-up. The thread
+    does not keep the program from ending.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: AbstractContextManager[BlockingPortal] | None = None
-        self._portal: BlockingPortal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run the coroutine that `work` makes, and return its result or raise its error."""
-        with self._lock:
-            if self._portal is None:
-                self._running = start_blocking_portal("asyncio")
-                self._portal = self._running.__enter__()
-        portal = self._portal
+        loop = self._started()
         tasks: list[asyncio.Task[Any]] = []
         ended = threading.Event()
 
@@ -93,23 +87,42 @@ class SyncBridge:
                 ended.set()
 
         try:
-            result: T = portal.start_task_soon(tracked).result()
-            return result
+            return asyncio.run_coroutine_threadsafe(tracked(), loop).result()
         except BaseException:
             if not ended.is_set():  # the caller was interrupted, not the work
-                portal.call(_yield)  # after it, the work has started
+                asyncio.run_coroutine_threadsafe(_yield(), loop).result()  # after it, the work has started
                 if tasks:  # the interrupt did not come before the work was submitted
                     # not the future's `cancel()`, which would also cancel what the work awaits for its clean-up
-                    tasks[0].get_loop().call_soon_threadsafe(tasks[0].cancel)
+                    loop.call_soon_threadsafe(tasks[0].cancel)
                     ended.wait()
             raise
 
     def close(self) -> None:
         """End the loop and its thread; idempotent."""
         with self._lock:
-            if self._running is not None:
-                self._running.__exit__(None, None, None)
-            self._running = self._portal = None
+            if self._loop is not None and self._thread is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            self._loop = self._thread = None
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="reason-sync", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, and close it."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
 
 
 async def _yield() -> None:
@@ -145,6 +158,7 @@ class Reasoner:
             or "auto", which chooses one for each question.
         thinking_tokens: Maximum tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the answer's thought.
+        shadow: Whether each run records what `auto` would choose for its question, without following it.
         calibration: The strategy's calibration map, or its file; "none" is no map.
         context: Knowledge sources of the strategy: directories, addresses and the like by their descriptions, sources
             of your own, or functions from a text and a number to snippets. They are closed with the reasoner.
@@ -182,6 +196,7 @@ class Reasoner:
         effort: RequestedEffort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
+        shadow: bool | None = None,
         calibration: CalibrationMap | Path | str | None = None,
         context: Sequence[SourceLike] | None = None,
         memory: str | None = None,
@@ -206,6 +221,7 @@ class Reasoner:
             effort=effort,
             thinking_tokens=thinking_tokens,
             verify_thoughts=verify_thoughts,
+            shadow=shadow,
             memory=memory,
             context=None if context is None else tuple(map(source_name, context)),
         )
@@ -303,7 +319,7 @@ class Reasoner:
             overrides: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
                 settings' if the strategy differs), model, small_model, judge_model, jurors, chair_model, verify,
                 verify_parameters, evidence, repairs, budget, seed, effort, thinking_tokens, verify_thoughts,
-                require_verified; and tenant, the run's owner.
+                shadow, require_verified; and tenant, the run's owner.
 
         Raises:
             UserError: One of them is not allowed; names it.
@@ -318,6 +334,7 @@ class Reasoner:
         sinks: Sequence[Sink] = (),
         stream_text: bool = False,
         is_created: bool = False,
+        creation: NewRun | None = None,
         is_new: bool = True,
         on_start: Callable[[Run], None] = lambda _: None,
     ) -> Answer:
@@ -325,17 +342,23 @@ class Reasoner:
 
         Args:
             is_created: Whether the store has the run already, claimed by this process.
+            creation: How the run is created, if its name is a new one (`new_run_id`) and nobody was told of it: with
+                its first write, which is its end if it ends at once. None creates it before it starts.
             is_new: Whether the store has no calls of the run, since it never started.
             on_start: Called with the run before it starts.
         """
-        run_id = run_id or new_run_id()
+        if run_id is None:
+            run_id, creation = new_run_id(), NewRun(config, config.tenant)
         with self._running(run_id) as in_flight:
             models, reward, knowledge, verifying = await self._load_all(config)
             store = await self.open_store()
-            run = Run(run_id, config, store, sinks=sinks, stream_text=stream_text, is_new=is_new)
+            durability = self.settings.durability
+            run = Run(run_id, config, store, sinks=sinks, stream_text=stream_text, is_new=is_new, durability=durability)
             on_start(run)
-            if not is_created:
-                await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
+            if creation is not None:
+                run.writer.create(creation)
+            elif not is_created:
+                await store.create_run(run.id, config, tenant=config.tenant)
             in_flight.begin(run)
             return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
 
@@ -396,7 +419,6 @@ class Reasoner:
         Raises:
             ReasonError: As `aask`, after the events so far.
         """
-        live = LiveSink()
         config = self.plan(
             question,
             choices=choices,
@@ -406,6 +428,13 @@ class Reasoner:
             thinking_tokens=thinking_tokens,
             verify_thoughts=verify_thoughts,
         )
+        async with aclosing(self.astream_run(config, run_id=run_id)) as events:
+            async for event in events:
+                yield event
+
+    async def astream_run(self, config: RunConfig, *, run_id: str | None = None) -> AsyncGenerator[Event, None]:
+        """Run a complete configuration and yield its events; otherwise as `astream`."""
+        live = LiveSink()
         work = asyncio.ensure_future(self.arun(config, run_id=run_id, sinks=(live,), stream_text=True))
         work.add_done_callback(lambda _: live.close())
         try:
@@ -474,6 +503,8 @@ class Reasoner:
             UnknownName: There is no such run.
             StoreError: The run needs a response that is not in the store (it was interrupted).
         """
+        from .replay import recorded_knowledge, recorded_models, recorded_verifier_resources
+
         store = await self.open_store()
         record = await store.get_run(run_id)
         config = read_config(record)
@@ -555,9 +586,23 @@ class Reasoner:
         await self.open_store()
         await self._models.load(self.plan("?"))
 
+    def wrap_models(self, wrap: Callable[[LanguageModel], LanguageModel]) -> None:
+        """Replace every language model that is loaded from now on by what `wrap` makes of it."""
+        self._models.wrap = wrap
+
     def loaded_models(self) -> frozenset[str]:
         """Strings of the loaded models."""
         return self._models.names()
+
+    async def count_tokens(self, prompt: Prompt, model: str | None = None) -> int | None:
+        """Tokens of a prompt with the model's chat template; None if the model needs a call to count them.
+
+        Args:
+            model: The model, which is loaded if it is not; None is the setting.
+        """
+        async with CrossLoopLock(self._lock):
+            loaded = await self._models.language_model(model or self.settings.model, self.settings.local)
+        return await asyncio.to_thread(loaded.count_tokens, prompt)
 
     async def open_store(self) -> RunStore:
         """The run store, opened at first use and closed with the reasoner."""

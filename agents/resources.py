@@ -1,4 +1,7 @@
-"""What runs work with: models, knowledge and verifier resources, loaded at first use and shared by many runs."""
+"""What runs work with: models, knowledge and verifier resources, loaded at first use and shared by many runs.
+
+What reads documents, indexes and memories is imported by the first run that has any.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.budget import require_known_price
 from ..core.errors import BackendUnavailable, UserError
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.protocol import RunRecord
-from ..reasoning.memory.named_memory import NamedMemory, load_memory
-from ..reasoning.retrieval.index.manifest import read_manifest
-from ..reasoning.retrieval.index.saved_index import load_index
 from ..reasoning.retrieval.metered import MeteredRetriever
-from ..reasoning.retrieval.passages import read_passages
 from ..reasoning.retrieval.protocol import KnowledgeSource, Retriever, Snippet
-from ..reasoning.retrieval.readers import FileNote
-from ..reasoning.retrieval.retriever import CombinedRetriever, HybridRetriever
-from ..reasoning.retrieval.sources.client import source_description
-from ..reasoning.retrieval.sources.factory import create_knowledge_source
 from ..reasoning.strategy import STRATEGIES, Knowledge, Models
 from ..serving.encoders.factory import load_embedding_model
 from ..serving.encoders.protocols import EmbeddingModel
@@ -37,8 +32,12 @@ from ..verify.entailment.judge import JudgeEntailment
 from ..verify.entailment.lexical import LexicalEntailment
 from ..verify.entailment.metered import MeteredEntailment
 from ..verify.entailment.protocol import Entailment
-from ..verify.verifier import VerifierContext, make_verifiers
+from ..verify.verifier import PreparesItself, VerifierContext, make_verifiers
 from .planner import BUILT_IN_ENTAILMENTS, entailment_of_strategy, uses_role
+
+if TYPE_CHECKING:
+    from ..reasoning.memory.named_memory import NamedMemory
+    from ..reasoning.retrieval.readers import FileNote
 
 
 class CrossLoopLock:
@@ -88,6 +87,8 @@ class ModelPool:
         self._load_model, self._load_reward_model = load_model, load_reward_model
         self._settings, self._progress, self._lock = settings, progress, lock
         self._limiters = LimiterRegistry()
+        self.wrap: Callable[[LanguageModel], LanguageModel] = lambda model: model
+        """What a language model that is loaded is replaced by."""
         self._models: dict[_Key, LanguageModel] = {}
         self._rewards: dict[_Key, RewardModel] = {}
 
@@ -121,7 +122,7 @@ class ModelPool:
         key = name, local
         if key not in self._models:
             settings = self._settings.model_copy(update={"local": local})
-            self._models[key] = await self._load_model(name, settings, self._progress, self._limiters)
+            self._models[key] = self.wrap(await self._load_model(name, settings, self._progress, self._limiters))
         return self._models[key]
 
     async def aclose(self) -> None:
@@ -247,6 +248,8 @@ class KnowledgePool:
 
         for name in config.context:
             if name not in self.sources:
+                from ..reasoning.retrieval.sources.factory import create_knowledge_source
+
                 self.sources[name] = await create_knowledge_source(
                     given.get(name, name),
                     settings,
@@ -258,6 +261,8 @@ class KnowledgePool:
         memory = None
         if config.memory:
             if config.memory not in self.memories:
+                from ..reasoning.memory.named_memory import load_memory
+
                 self.memories[config.memory] = await load_memory(config.memory, settings, embedding)
             memory = self.memories[config.memory]
             identity = identities.get(f"knowledge:{len(config.context)}") or memory.identity
@@ -321,7 +326,11 @@ def changed_sources(knowledge: Knowledge, record: RunRecord) -> list[str]:
 
 def knowledge_identities(knowledge: Knowledge) -> dict[str, Any]:
     """What a replay needs to know of the knowledge, by role."""
-    identities: dict[str, Any] = {f"knowledge:{i}": source_description(one) for i, one in enumerate(knowledge.sources)}
+    identities: dict[str, Any] = {}
+    if knowledge.sources:
+        from ..reasoning.retrieval.sources.client import source_description
+
+        identities = {f"knowledge:{i}": source_description(one) for i, one in enumerate(knowledge.sources)}
     if knowledge.embedding is not None:
         embedding = knowledge.embedding
         identities["embedding"] = {
@@ -420,6 +429,8 @@ class VerifierPool:
         """
         used: dict[str, Entailment] = {}
         for verifier in make_verifiers(config.verify, config.verify_parameters):
+            if isinstance(verifier, PreparesItself):
+                await verifier.prepare()
             if verifier.entailment not in BUILT_IN_ENTAILMENTS:
                 used[verifier.entailment] = await self._entailment(verifier.entailment, settings, progress)
             elif verifier.entailment == MODEL and (config.evidence or config.question.documents):
@@ -436,7 +447,11 @@ class VerifierPool:
         retrievers = [await self._retriever(names, settings, progress) for names in groups]
         if not retrievers:
             return VerifierResources(used)
-        return VerifierResources(used, retrievers[0] if len(retrievers) == 1 else CombinedRetriever(retrievers))
+        if len(retrievers) == 1:
+            return VerifierResources(used, retrievers[0])
+        from ..reasoning.retrieval.retriever import CombinedRetriever
+
+        return VerifierResources(used, CombinedRetriever(retrievers))
 
     async def aclose(self) -> None:
         """Close everything; idempotent."""
@@ -474,6 +489,10 @@ async def load_retriever(names: Sequence[str], settings: Settings, progress: Pro
         DataError: There is nothing there, or it cannot be read.
         UserError: A library is not installed.
     """
+    from ..reasoning.retrieval.index.saved_index import load_index
+    from ..reasoning.retrieval.passages import read_passages
+    from ..reasoning.retrieval.retriever import HybridRetriever
+
     locations = [await asyncio.to_thread(_located, name) for name in names]
 
     async def embedding(model: str | None) -> EmbeddingModel:
@@ -528,5 +547,7 @@ def _shown_notes(notes: Sequence[FileNote]) -> tuple[str, ...]:
 
 def _located(name: str) -> tuple[Path, bool]:
     """The path of evidence, and whether it is a saved index."""
+    from ..reasoning.retrieval.index.manifest import read_manifest
+
     path = Path(name).expanduser()
     return path, path.is_dir() and read_manifest(path) is not None

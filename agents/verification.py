@@ -18,7 +18,7 @@ from ..core.events import ClaimChecked, Event, Sink
 from ..core.messages import Frozen
 from ..core.run import RunConfig, new_seed
 from ..core.settings import JURY, Settings, juror_role, load_settings
-from ..core.types import MAX_QUESTION_CHARS, Answer, Document, Question, RunUsage, Verification
+from ..core.types import MAX_QUESTION_CHARS, Answer, CodeTest, Document, Question, RunUsage, Verification
 from ..serving.model_files.downloads import Progress
 from ..serving.profiles.profile import ModelProfile
 from ..serving.thoughts import COMMON_TAGS, split_thought
@@ -32,7 +32,7 @@ from .planner import (
     given_parameters,
     given_text,
     resolve_judges,
-    verifier_uses_jury,
+    verifier_needs_evidence,
 )
 from .reasoner import Reasoner, SyncBridge
 
@@ -98,6 +98,7 @@ async def averify_text(
     jurors: Sequence[str] | None = None,
     budget: Budget | Mapping[str, Any] | None = None,
     programs_only: bool = False,
+    tests: Sequence[CodeTest] = (),
     progress: Progress | None = None,
     sinks: Sequence[Sink] = (),
 ) -> TextVerification:
@@ -120,6 +121,7 @@ async def averify_text(
         jurors: The models of the jury, for a verifier that uses one; None is the setting, or else the main model.
         budget: Limits of the run.
         programs_only: Verify without any document: claims that no program can check are "not enough evidence".
+        tests: Tests of a text that is Python code, for the verifier `execution`.
         progress: Receives the progress of documents and downloads; called from another thread.
         sinks: Receive every event.
 
@@ -153,6 +155,7 @@ async def averify_text(
             parameters=reasoner.verify_parameters,
             model=model,
             programs_only=programs_only,
+            tests=tests,
         )
         reports = ClaimReportSink()
         result = await reasoner.arun(config, sinks=(reports, *sinks))
@@ -169,6 +172,7 @@ def plan_verification(
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     model: str | None = None,
     programs_only: bool = False,
+    tests: Sequence[CodeTest] = (),
     tenant: str = "",
 ) -> tuple[RunConfig, tuple[str, ...]]:
     """The configuration of a run that verifies a text, for `Reasoner.arun`; nothing is opened.
@@ -185,7 +189,7 @@ def plan_verification(
     answer, has_thought = without_leading_thought(answer)
     given = {name: _own_defaults(name, (parameters or {}).get(name), settings) for name in verifiers}
     complete = complete_parameters(verifiers, settings.verifiers, {**(parameters or {}), **given})
-    has_no_evidence = not documents and not settings.evidence and not any(map(verifier_uses_jury, verifiers))
+    has_no_evidence = not documents and not settings.evidence and all(map(verifier_needs_evidence, verifiers))
     if has_no_evidence and not programs_only:
         raise UserError(
             "there is nothing to verify the answer against",
@@ -202,7 +206,7 @@ def plan_verification(
     for name, values in complete.items():
         models |= _models(make_verifier(name, values)[0], settings, model)
     config = RunConfig(
-        question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents)),
+        question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents), tests=tuple(tests)),
         strategy=GIVEN,
         parameters=given_parameters(answer),
         models=models,

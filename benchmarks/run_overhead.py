@@ -1,6 +1,7 @@
-"""Overhead of a run: `Reasoner.aask` with `cot` over a model that answers at once.
+"""Overhead of a run: `Reasoner.aask` with `cot`, or a vote of n samples, over a model that answers at once.
 
-    python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--store FILE|URL] [--profile] [--http]
+    python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--samples 8] [--durability response]
+        [--store FILE|URL] [--profile] [--http]
 
 Prints, for each number of concurrent runs, runs per second, CPU milliseconds a run (all threads of this process),
 transactions a run, and the median and 99th percentile of a run's latency. It measures the pipeline, the meters, the
@@ -90,15 +91,17 @@ class InstantModel:
         """See `LanguageModel`."""
 
 
-async def measure(store: Path | str, runs: int, at_once: int, profile: bool) -> str:
+async def measure(store: Path | str, at_once: int, args: argparse.Namespace) -> str:
     """One row of the table."""
+    runs, profile = args.runs, args.profile
 
     async def instant(*_: Any) -> InstantModel:
         return InstantModel()
 
     reasoner_module.load_model = instant  # type: ignore[assignment]  # no model string opens it
-    settings = load_settings(store=store, model=MODEL, strategy="cot")
-    async with Reasoner(settings=settings) as reasoner:
+    strategy = "self-consistency" if args.samples else "cot"
+    settings = load_settings(store=store, model=MODEL, strategy=strategy, durability=args.durability)
+    async with Reasoner(settings=settings, parameters={"n": args.samples} if args.samples else None) as reasoner:
         took: list[float] = []
 
         async def ask(i: int) -> None:
@@ -169,6 +172,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--samples", type=int, help="samples of a vote; by default one chain of thought")
+    parser.add_argument("--durability", choices=("full", "response"), default="full")
     parser.add_argument("--store", help="a database; else a new file")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--http", action="store_true", help="measure the path of a chat request as well")
@@ -177,7 +182,7 @@ def main() -> None:
     for at_once in args.at_once:
         with tempfile.TemporaryDirectory() as scratch:
             store = args.store or Path(scratch) / "runs.sqlite3"
-            print(asyncio.run(measure(store, args.runs, at_once, args.profile)), flush=True)
+            print(asyncio.run(measure(store, at_once, args)), flush=True)
     if args.http:
         print(
             f"\n{'at once':>8} {'reply':>7} {'requests/s':>11} {'cpu ms/request':>15} {'median ms':>10} {'p99 ms':>8}"

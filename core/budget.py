@@ -20,7 +20,7 @@ from .errors import BudgetExceeded, UserError
 from .messages import Frozen, Usage
 from .types import RoleUsage, RunUsage
 
-LimitKind = Literal["tokens", "thinking_tokens", "calls", "reward_calls", "seconds", "usd", "user"]
+LimitKind = Literal["tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "seconds", "usd", "user"]
 """What ended a run's spending: one of its limits, or the user, who wants the answer now."""
 
 
@@ -28,9 +28,10 @@ class Budget(Frozen):
     """Limits of one run; None is no limit.
 
     Attributes:
-        tokens: Generated tokens over all models, discarded samples and verifiers included. Prompt tokens do not count:
-            with prefix reuse most of them cost nothing, and where they cost money, `usd` bounds them.
+        tokens: Generated tokens over all models, discarded samples and verifiers included. Prompt tokens do not count.
         thinking_tokens: Part of them that are thoughts.
+        prompt_tokens: Tokens of the prompts over all models, read from a cache or not. Before a call, the bytes of a
+            prompt are reserved where a model cannot count its tokens, so that the last calls may be refused early.
         calls: Model calls; a request for n samples is one call.
         reward_calls: Forward passes of reward models.
         seconds: Wall-clock time, waiting included.
@@ -39,6 +40,7 @@ class Budget(Frozen):
 
     tokens: Annotated[int, Field(gt=0)] | None = None
     thinking_tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    prompt_tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
     calls: Annotated[int, Field(gt=0)] | None = None
     reward_calls: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -54,6 +56,7 @@ class CostBound:
     reward_calls: int = 0
     usd: float = 0.0
     thinking_tokens: int = 0
+    prompt_tokens: int = 0
 
     def __add__(self, other: CostBound) -> CostBound:
         return CostBound(
@@ -62,6 +65,7 @@ class CostBound:
             self.reward_calls + other.reward_calls,
             self.usd + other.usd,
             self.thinking_tokens + other.thinking_tokens,
+            self.prompt_tokens + other.prompt_tokens,
         )
 
     def __sub__(self, other: CostBound) -> CostBound:
@@ -71,6 +75,7 @@ class CostBound:
             self.reward_calls - other.reward_calls,
             self.usd - other.usd,
             self.thinking_tokens - other.thinking_tokens,
+            self.prompt_tokens - other.prompt_tokens,
         )
 
 
@@ -115,6 +120,8 @@ class Ledger:
             return sum(r.completion_tokens for r in rows) + self._reserved.tokens
         if kind == "thinking_tokens":
             return sum(r.thinking_tokens for r in rows) + self._reserved.thinking_tokens
+        if kind == "prompt_tokens":
+            return sum(r.prompt_tokens for r in rows) + self._reserved.prompt_tokens
         if kind == "user":
             return 0.0
         if kind == "calls":
@@ -208,6 +215,7 @@ class Ledger:
             model=model,
             prompt_tokens=row.prompt_tokens + usage.prompt_tokens,
             cached_tokens=row.cached_tokens + usage.cached_tokens,
+            cache_write_tokens=row.cache_write_tokens + usage.cache_write_tokens,
             completion_tokens=row.completion_tokens + usage.completion_tokens,
             thinking_tokens=row.thinking_tokens + usage.thinking_tokens,
             model_calls=row.model_calls + calls,
@@ -238,20 +246,28 @@ class Ledger:
 
     def usage(self) -> RunUsage:
         """Everything spent so far."""
-        rows = list(self._by_role.values())
+        rows = [row.__dict__ for row in self._by_role.values()]
+        amounts = rows[0] if len(rows) == 1 else {name: sum(row[name] for row in rows) for name in _AMOUNTS}
+        costs = [row["cost_usd"] for row in rows]
         return RunUsage(
-            prompt_tokens=sum(r.prompt_tokens for r in rows),
-            cached_tokens=sum(r.cached_tokens for r in rows),
-            completion_tokens=sum(r.completion_tokens for r in rows),
-            thinking_tokens=sum(r.thinking_tokens for r in rows),
-            model_calls=sum(r.model_calls for r in rows),
-            reward_calls=sum(r.reward_calls for r in rows),
-            replayed_calls=sum(r.replayed_calls for r in rows),
-            replayed_tokens=sum(r.replayed_tokens for r in rows),
-            cost_usd=None if any(r.cost_usd is None for r in rows) else math.fsum(r.cost_usd or 0.0 for r in rows),
+            **{name: amounts[name] for name in _AMOUNTS},
+            cost_usd=None if None in costs else math.fsum(costs),
             wall_seconds=self.elapsed_s,
             by_role=dict(self._by_role),
         )
+
+
+_AMOUNTS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "completion_tokens",
+    "thinking_tokens",
+    "model_calls",
+    "reward_calls",
+    "replayed_calls",
+    "replayed_tokens",
+)
 
 
 class BudgetView:
@@ -315,8 +331,7 @@ class BudgetView:
     def is_unlimited(self) -> bool:
         """Whether nothing but time limits the run: then concurrent steps cannot affect one another's share."""
         budget = self._ledger.budget
-        limits = (budget.tokens, budget.thinking_tokens, budget.calls, budget.usd, budget.reward_calls)
-        return all(limit is None for limit in limits)
+        return not budget.model_dump(exclude_none=True, exclude={"seconds"})
 
     # -- time
 
@@ -370,6 +385,7 @@ def _first_shortfall(cost: CostBound, remaining: Callable[[LimitKind], float]) -
     amounts: dict[LimitKind, float] = {
         "tokens": cost.tokens,
         "thinking_tokens": cost.thinking_tokens,
+        "prompt_tokens": cost.prompt_tokens,
         "calls": cost.calls,
         "reward_calls": cost.reward_calls,
         "usd": cost.usd,

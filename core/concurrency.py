@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -28,9 +28,12 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run short work, such as releasing a resource, to its end even if the caller is cancelled; then re-raise that."""
-    task = asyncio.ensure_future(coroutine)
+async def shielded(work: Awaitable[T]) -> T:
+    """Run short work, such as releasing a resource, to its end even if the caller is cancelled; then re-raise that.
+
+    A future needs no task of its own.
+    """
+    task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

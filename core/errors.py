@@ -11,6 +11,7 @@ The process exit code and the HTTP status belong to the class and are never gues
     │   └── RunConflict             exit 2   http 409   the state of a run does not allow the request
     ├── DataError                   exit 2   http 422   a file or record is invalid
     ├── CapabilityMissing           exit 2   http 400   the model cannot do what the strategy needs
+    ├── SandboxUnavailable          exit 2   http 501   code cannot be run in isolation on this machine
     ├── BackendError                exit 3   http 502   the model's side failed
     │   ├── BackendUnavailable      exit 3   http 503
     │   ├── BackendTimeout          exit 3   http 504
@@ -167,6 +168,14 @@ class CapabilityMissing(ReasonError):
         self.model = model
 
 
+class SandboxUnavailable(ReasonError):
+    """Code of an answer cannot be run in isolation on this machine, so it is not run."""
+
+    code = "sandbox_unavailable"
+    exit_code = 2
+    http_status = 501
+
+
 class BackendError(ReasonError):
     """The model's side failed: an engine, a server or a provider."""
 
@@ -231,8 +240,8 @@ class BudgetExceeded(ReasonError):
     """A budget would be exceeded by the next step, so the step was not taken.
 
     Args:
-        kind: Which limit: "tokens", "thinking_tokens", "calls", "reward_calls", "seconds" or "usd"; "user" if the user
-            wants the answer now.
+        kind: Which limit: "tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "seconds" or "usd";
+            "user" if the user wants the answer now.
         used: Amount spent so far, in the limit's unit.
         limit: The limit.
         partial: Best answer so far, if any.
@@ -342,6 +351,17 @@ class KeyLimitExceeded(ReasonError):
     def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class LimitsUnavailable(ReasonError):
+    """The limits of the key cannot be checked, because the server that counts for all replicas is unreachable."""
+
+    code = "limits_unavailable"
+    exit_code = 3
+    http_status = 503
+
+    def __init__(self, message: str = "the limits of the key cannot be checked now", *, hint: str = "") -> None:
+        super().__init__(message, hint=hint or "try again later")
 
 
 class ServerBusy(ReasonError):

@@ -9,11 +9,13 @@ with a message of the role "tool".
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
@@ -21,7 +23,56 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 class Frozen(BaseModel):
     """Base of all values: immutable, compared by content, no unknown fields. Infinities are strings in its JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", defer_build=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values of some fields, which are not validated.
+
+        Equal to pydantic's, in half of its time: a run does few things as often.
+        """
+        if deep or self.__pydantic_private__:
+            return super().model_copy(update=update, deep=deep)
+        copied = self.__class__.__new__(self.__class__)
+        changes = update or {}
+        _set(copied, "__dict__", {**self.__dict__, **changes})
+        _set(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__.union(changes))
+        _set(copied, "__pydantic_extra__", None)
+        _set(copied, "__pydantic_private__", None)
+        return copied
+
+
+_set = object.__setattr__
+
+
+class EncodedOnce(Frozen):
+    """A value whose JSON is needed in several places, such as the run store and the wire: it is made once and kept."""
+
+    __slots__ = ("_encoded",)  # no field: neither compared nor copied
+
+    def encoded(self) -> bytes:
+        """Its JSON."""
+        known = self.known_encoding
+        if known is None:
+            known = self._encode()
+            _set(self, "_encoded", known)
+        return known
+
+    @property
+    def known_encoding(self) -> bytes | None:
+        """Its JSON, if it was made."""
+        try:
+            return cast(bytes, _ENCODED.__get__(self))
+        except AttributeError:  # not by way of `__getattr__`, which pydantic has for private attributes
+            return None
+
+    def _encode(self) -> bytes:
+        try:
+            return self.__pydantic_serializer__.to_json(self)
+        except ValueError:  # a lone surrogate, which JSON can escape and UTF-8 cannot encode
+            return json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()
+
+
+_ENCODED: Any = EncodedOnce.__dict__["_encoded"]
 
 
 TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED = "auto", "none", "required"
@@ -196,11 +247,89 @@ class Thought(Frozen):
     blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
+AttachmentKind = Literal["image", "file"]
+
+_SIGNATURES: dict[str, tuple[bytes, ...]] = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+    "image/webp": (b"RIFF",),
+    "application/pdf": (b"%PDF-",),
+}
+"""Media types that are taken, with the first bytes of their content."""
+
+
+class Attachment(Frozen):
+    """An image or a PDF that comes with a message of the user, with its content or without (`reference`).
+
+    Attributes:
+        media_type: Media type; empty if only the address is known.
+        sha256: SHA-256 of the content, or of the address.
+        name: Name of the file; may be empty.
+        detail: How closely a model looks at an image ("low", "high", "auto"); empty is the model's default.
+        data: The content in base64; empty in a reference.
+        url: Address from which the provider reads it, instead of the content.
+    """
+
+    kind: AttachmentKind
+    media_type: str = ""
+    sha256: str
+    name: Annotated[str, StringConstraints(max_length=255)] = ""
+    detail: Annotated[str, StringConstraints(max_length=20)] = Field(default="", exclude_if=lambda value: not value)
+    data: str = Field(default="", exclude_if=lambda value: not value)
+    url: str = Field(default="", exclude_if=lambda value: not value)
+
+    @classmethod
+    def of(cls, content: bytes, *, name: str = "", media_type: str = "", detail: str = "") -> Attachment:
+        """An attachment with its content; its type is read from the first bytes.
+
+        Raises:
+            ValueError: It is no PNG, JPEG, GIF, WebP or PDF, or not of the media type that is given.
+        """
+        found = next((t for t, starts in _SIGNATURES.items() if content.startswith(starts)), None)
+        if found is None or (found == "image/webp" and content[8:12] != b"WEBP"):
+            raise ValueError("it is no PNG, JPEG, GIF, WebP or PDF")
+        if media_type and media_type.lower() not in (found, found.replace("jpeg", "jpg")):
+            raise ValueError(f"its media type is {found}, not {media_type[:100]}")
+        return cls(
+            kind="file" if found == "application/pdf" else "image",
+            media_type=found,
+            sha256=hashlib.sha256(content).hexdigest(),
+            name=name,
+            detail=detail,
+            data=base64.b64encode(content).decode(),
+        )
+
+    @classmethod
+    def at(cls, url: str, kind: AttachmentKind, *, detail: str = "") -> Attachment:
+        """An attachment that the provider reads from an address."""
+        return cls(kind=kind, sha256=hashlib.sha256(url.encode()).hexdigest(), detail=detail, url=url)
+
+    @property
+    def reference(self) -> Attachment:
+        """It without its content, as prompts, events and stored calls have it."""
+        return self.model_copy(update={"data": ""}) if self.data else self
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.kind} {self.name!r}" if self.name else self.media_type or self.kind
+
+    def as_openai(self) -> dict[str, Any]:
+        """The content part of a chat in OpenAI's format."""
+        address = self.url or f"data:{self.media_type};base64,{self.data}"
+        if self.kind == "image":
+            detail = {"detail": self.detail} if self.detail else {}
+            return {"type": "image_url", "image_url": {"url": address, **detail}}
+        return {"type": "file", "file": {"file_data": address, "filename": self.name or "document.pdf"}}
+
+
 class Message(Frozen):
     """One message of a conversation.
 
     Attributes:
         content: The text; may be empty if there are tool calls.
+        attachments: Images and PDFs of the user; within a run without their contents (`Run.attachments`).
         thought: Of the assistant, what it thought before; sent only to providers that require it
             (`ModelProfile.return_thoughts`).
         tool_calls: Tool calls of the assistant.
@@ -216,9 +345,12 @@ class Message(Frozen):
     tool_call_id: str = Field(default="", exclude_if=lambda value: not value)
     name: str = Field(default="", exclude_if=lambda value: not value)
     thought: Thought | None = Field(default=None, exclude_if=lambda value: value is None)
+    attachments: tuple[Attachment, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _only_the_assistant_calls_tools(self) -> Self:
+        if self.attachments and self.role != "user":
+            raise ValueError(f"a message of the role {self.role} cannot have attachments")
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"a message of the role {self.role} cannot have tool calls")
         if self.tool_call_id and self.role != "tool":
@@ -368,12 +500,15 @@ class Request(Frozen):
             gets the same samples, since the index selects the sample's generator.
         is_attempt: Whether its samples are attempts at the question, which an answer that is wanted now may continue;
             verdicts, scores and choices are not. It does not affect the samples.
+        priority: Of requests that wait in a server, those with a lower number come first, if the server takes
+            priorities. It does not affect the samples.
     """
 
     prompt: Prompt
     sampling: SamplingParams = SamplingParams()
     sample_indices: tuple[int, ...] | None = None
     is_attempt: bool = True
+    priority: int = 0
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -395,6 +530,7 @@ class Usage(Frozen):
     Attributes:
         prompt_tokens: Tokens of the prompt, cached or not. The samples of a call share them: a call counts them once.
         cached_tokens: Part of `prompt_tokens` whose keys and values were reused.
+        cache_write_tokens: Part of `prompt_tokens` that a provider wrote to its cache at a price of their own.
         completion_tokens: Generated tokens, those of thoughts included.
         thinking_tokens: Part of `completion_tokens` that are thoughts.
         waited_s: Seconds spent in queues and on rate limits.
@@ -403,33 +539,38 @@ class Usage(Frozen):
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = Field(default=0, exclude_if=lambda value: value == 0)
     completion_tokens: int = 0
     thinking_tokens: int = 0
     waited_s: float = 0.0
     cost_usd: float | None = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        known = self.cost_usd is not None and other.cost_usd is not None
-        return Usage(
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            thinking_tokens=self.thinking_tokens + other.thinking_tokens,
-            waited_s=self.waited_s + other.waited_s,
-            cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
-        )
+        return Usage.total((self, other))
 
     @classmethod
     def total(cls, usages: Iterable[Usage]) -> Usage:
         """The sum of many."""
-        parts = tuple(usages)
+        prompt = cached = written = completion = thinking = 0
+        waited, cost = 0.0, 0.0
+        is_priced = True
+        for usage in usages:
+            prompt += usage.prompt_tokens
+            cached += usage.cached_tokens
+            written += usage.cache_write_tokens
+            completion += usage.completion_tokens
+            thinking += usage.thinking_tokens
+            waited += usage.waited_s
+            is_priced = is_priced and usage.cost_usd is not None
+            cost += usage.cost_usd or 0.0
         return cls(
-            prompt_tokens=sum(u.prompt_tokens for u in parts),
-            cached_tokens=sum(u.cached_tokens for u in parts),
-            completion_tokens=sum(u.completion_tokens for u in parts),
-            thinking_tokens=sum(u.thinking_tokens for u in parts),
-            waited_s=sum(u.waited_s for u in parts),
-            cost_usd=None if any(u.cost_usd is None for u in parts) else sum(u.cost_usd or 0.0 for u in parts),
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            cache_write_tokens=written,
+            completion_tokens=completion,
+            thinking_tokens=thinking,
+            waited_s=waited,
+            cost_usd=cost if is_priced else None,
         )
 
 
@@ -440,7 +581,7 @@ class Failure(Frozen):
     message: str
 
 
-class Completion(Frozen):
+class Completion(EncodedOnce):
     """One sample.
 
     Attributes:

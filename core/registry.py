@@ -44,8 +44,8 @@ class Registry(Generic[T]):
     def __init__(self, group: str, kind: str) -> None:
         self.group = group
         self.kind = kind
-        self._loaded: dict[str, T] = {}
-        """By the entry point's value; a run loads its strategy again and again."""
+        self._loaded: dict[tuple[str, tuple[str, ...]], T] = {}
+        """By name and `sys.path`; a run loads its strategy again and again."""
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -58,6 +58,13 @@ class Registry(Generic[T]):
             UnknownName: There is none; similar names are suggested.
             UserError: It cannot be imported, or two packages claim the name.
         """
+        key = name, tuple(sys.path)
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            loaded = self._loaded[key] = self._find(name)
+        return loaded
+
+    def _find(self, name: str) -> T:
         by_value = {e.value: e for e in entry_points_in(self.group, name)}
         if not by_value:
             raise UnknownName(self.kind, name, nearest(name, self.names()))
@@ -65,11 +72,8 @@ class Registry(Generic[T]):
             raise UserError(
                 f"{self.kind} {name!r} is claimed by {' and '.join(sorted(by_value))}", hint="uninstall one"
             )
-        ((value, entry),) = by_value.items()
-        loaded = self._loaded.get(value)
-        if loaded is None:
-            loaded = self._loaded[value] = self._import(entry)
-        return loaded
+        (entry,) = by_value.values()
+        return self._import(entry)
 
     def load_errors(self) -> dict[str, str]:
         """Errors of the objects that cannot be loaded, by name."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, NamedTuple, Protocol
 
 from pydantic import Field, JsonValue, ValidationError
@@ -31,16 +31,17 @@ from .events import (
     StageStarted,
     TextDelta,
 )
-from .messages import AUTO_EFFORT, Completion, Effort, Failure, Frozen, Prompt, RequestedEffort
+from .messages import AUTO_EFFORT, Completion, Effort, EncodedOnce, Failure, Prompt, RequestedEffort
 from .settings import LocalSettings
-from .store.protocol import RunRecord, RunStore, StoredCall
+from .store.protocol import NewCall, RunRecord, RunStore, StoredCall
+from .store.run_writer import Durability, RunWriter
 from .types import Question, Solution
 
 MAX_UNSAVED_EVENTS = 100_000
 """More events than a run emits between two saves."""
 
 
-class RunConfig(Frozen):
+class RunConfig(EncodedOnce):
     """Everything that is decided before a run begins. Stored with it, so that it can be resumed or replayed.
 
     Attributes:
@@ -63,6 +64,7 @@ class RunConfig(Frozen):
             model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
+        shadow: Whether the run records what `auto` would choose, without following it.
     """
 
     question: Question
@@ -86,6 +88,7 @@ class RunConfig(Frozen):
     effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
+    shadow: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class ErrorFilter(Protocol):
@@ -109,22 +112,24 @@ class Run:
         stream_text: Whether a sink wants text deltas.
         recording: Whether the run is written to the store; a replay is not.
         is_new: Whether the store has no calls of it yet.
+        durability: What is stored of it.
         conclusion: Of a run that is replayed, when the user wanted its answer: it stops at the same call. That of a
             resumed run is read in `previous_events`.
         clock: Monotonic seconds; replaced in tests.
 
     Attributes:
-        rng: Generator seeded by the run's seed, for the strategy's own choices.
         effort: The effort of models that think; of a run with the effort "auto" the chosen one, None before that.
+        attachments: The question's attachments with their contents, by digest.
         answer_now: Set when the user wants the answer now (`conclude`): samples in flight are cut, no call begins.
         conclusion: When that happened before; None in a run that is no repetition of such a one.
+        finished_calls: Calls that have ended, answered by the store or not.
         partial_completions: Samples that were cut by the budget, by the user, or while the model thought, with their
             prompts.
         degraded: What could not be done as the method says.
         stream_text: Whether a sink wants text deltas; may change while it runs.
         resumed: Whether it has started before.
         last_stored_event: Number of the last event stored before it was resumed; 0 for a new run.
-        autosaves: Whether its events are written to the store periodically (see `agents.pipeline.autosave`).
+        writer: Writes it to the store.
         requeue: Whether a cancelled run becomes "queued", for another process to continue, instead of ending.
         error_filter: A server's, whose callers must not see the texts of a model's side; None changes nothing.
     """
@@ -141,6 +146,7 @@ class Run:
         stream_text: bool = False,
         recording: bool = True,
         is_new: bool = False,
+        durability: Durability = "full",
         conclusion: Conclusion | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -148,20 +154,19 @@ class Run:
         self.config = config
         self.store = store
         self.ledger = Ledger(config.budget, clock)
-        self.rng = random.Random(config.seed)  # noqa: S311 (reproducible choices, not secrets)
         self._best: Callable[[], Solution | None] = lambda: None
         self.effort: Effort | None = None if config.effort == AUTO_EFFORT else config.effort
         self.answer_now = asyncio.Event()
         self.conclusion = conclusion or find_conclusion(previous_events)
-        self._finished_calls = 0
+        self.finished_calls = 0
         self._on_conclude: set[Callable[[], object]] = set()
         self.partial_completions: list[tuple[Prompt, Completion]] = []
         self.degraded: list[str] = []
         self.stream_text = stream_text
-        self.autosaves = False
         self.requeue = False
         self.error_filter: ErrorFilter | None = None
         self.recording = recording
+        self.writer = RunWriter(store, run_id, is_recording=recording, durability=durability)
         self._is_new = is_new
         self._seen_keys: set[str] = set()
         self._dispatch = EventDispatcher(sinks)
@@ -172,12 +177,18 @@ class Run:
             # killed: readers may have seen events that were not stored yet, and no number is used twice
             self._next_event += MAX_UNSAVED_EVENTS
         self._parent: int | None = None
-        self._unsaved: list[Event] = []
+        self._question = config.question.with_references
+        self.attachments = {a.sha256: a for a in config.question.all_attachments}
 
     @property
     def question(self) -> Question:
-        """The question."""
-        return self.config.question
+        """The question, without the contents of its attachments."""
+        return self._question
+
+    @cached_property
+    def rng(self) -> random.Random:
+        """Generator seeded by the run's seed, for the strategy's own choices."""
+        return random.Random(self.config.seed)  # noqa: S311 (reproducible choices, not secrets)
 
     @property
     def seed(self) -> int:
@@ -210,9 +221,9 @@ class Run:
             run_id=self.id,
             at_s=self.ledger.elapsed_s,
         )
-        self._finished_calls += isinstance(event, CallFinished)
-        if self.recording and not isinstance(event, TextDelta):
-            self._unsaved.append(stamped)
+        self.finished_calls += isinstance(event, CallFinished)
+        if not isinstance(event, TextDelta):
+            self.writer.add_event(stamped)
         self._dispatch(stamped)
         return number
 
@@ -236,31 +247,25 @@ class Run:
             self._seen_keys.update(keys)
             if not is_known:
                 return {}
-        calls = await self.store.find_calls(self.id, keys, any_run=reuse == "store")
+        calls = await self.find_calls(keys, any_run=reuse == "store")
         if reuse == "store" and self.recording:
-            # this run's own copy, so that it can be replayed after the other run was deleted
-            await self.store.add_calls(self.id, list(calls.values()), paid=False)
+            self.writer.add_copies(list(calls.values()))
         return calls
 
-    async def save_events(self) -> None:
-        """Write the events emitted so far to the store, unless they are saved periodically."""
-        if not self.autosaves:
-            await self.flush_events()
+    async def find_calls(self, keys: Sequence[str], *, any_run: bool = False) -> dict[str, StoredCall]:
+        """The stored calls of this run among `keys`, and with `any_run` those of all others of its tenant."""
+        if self.writer.has_pending_calls or (any_run and not self.writer.is_created):
+            await self.writer.flush()
+        return await self.store.find_calls(self.id, keys, any_run=any_run)
 
-    async def flush_events(self) -> None:
-        """Write the events emitted so far to the store."""
-        while self._unsaved:
-            batch = self.drain_events()
-            try:
-                await self.store.add_events(self.id, batch)
-            except BaseException:  # also cancelled: an event written twice is stored once
-                self._unsaved[:0] = batch
-                raise
+    async def save_calls(self, calls: Sequence[NewCall]) -> None:
+        """Write calls to the store."""
+        self.writer.add_calls(calls)
+        await self.writer.flush()
 
-    def drain_events(self) -> list[Event]:
-        """Remove and return the events not written to the store yet; the caller writes them."""
-        events, self._unsaved = self._unsaved, []
-        return events
+    async def save(self) -> None:
+        """Write everything so far to the store, unless that is done in time anyway (`RunWriter.saving`)."""
+        await self.writer.save()
 
     @property
     def best(self) -> Solution | None:
@@ -314,7 +319,7 @@ class Run:
         Raises:
             BudgetExceeded: The user does.
         """
-        if self.conclusion is not None and self._finished_calls >= self.conclusion.calls:
+        if self.conclusion is not None and self.finished_calls >= self.conclusion.calls:
             self.conclude()
         if self.ledger.is_closed:
             raise self.ledger.exceeded("user")
@@ -366,12 +371,17 @@ def find_conclusion(events: Sequence[Event]) -> Conclusion | None:
 
 def new_run_id() -> str:
     """A run's name that sorts by time and can be typed: `20261124-163512-9f3a1c`."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{_random.getrandbits(24):06x}"
 
 
 def new_seed() -> int:
     """A random seed in [0, 2^31)."""
-    return secrets.randbelow(2**31)
+    return _random.getrandbits(31)
+
+
+_random = random.Random()  # noqa: S311 (names and seeds, not secrets: the system's generator may be slow)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def read_config(record: RunRecord) -> RunConfig:

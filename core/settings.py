@@ -25,7 +25,7 @@ from .budget import Budget
 from .errors import DataError, UnknownName, UserError
 from .messages import RequestedEffort
 from .registry import nearest
-from .store.location import parse_location, redacted_location
+from .store.location import parse_location, redacted_location, redacted_url
 
 DEFAULT_MODEL = "local/smollm2-135m"
 DEFAULT_EMBEDDING_MODEL = "local/all-minilm-l6-v2"
@@ -178,8 +178,10 @@ class ProviderSettings(BaseModel):
             `api_base`, and relies on the documentation of other endpoints.
         cache_salt: `hosted_vllm` only: requests share the server's prefix cache only with the same salt. One for each
             tenant.
+        session_header: Name of a header whose value is the same for requests that begin alike, for routers that send
+            them to the same server; None is `X-Session-ID` for `hosted_vllm` and none elsewhere, empty is none.
         priority: `hosted_vllm` only: lower numbers are served earlier, if the server's scheduling policy is
-            `priority`; with another policy it refuses any number but 0.
+            `priority`; with another policy it ignores or refuses any number but 0.
         usd_per_prompt_token: Price, if the price map does not have it.
         usd_per_completion_token: Price, if the price map does not have it.
     """
@@ -198,7 +200,8 @@ class ProviderSettings(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict)
     probe: bool | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    priority: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    session_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")] | None = None
+    priority: Annotated[int, Field(ge=-(1 << 62), lt=1 << 62)] | None = None
     usd_per_prompt_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     usd_per_completion_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
@@ -305,18 +308,26 @@ class ServeSettings(BaseModel):
         max_tokens: Maximum token limit of a run, and the limit of a run that names none.
         max_samples: Maximum number of samples that one request may lead to: its answers (`n`) times the product of the
             strategy's parameters, such as width, k and max_depth.
+        limits_url: `redis://HOST:PORT` of the Redis or Valkey that counts the requests per minute and the concurrent
+            runs of keys over all replicas and workers (package extra `redis`); None counts them in each process.
+        limits_fail: What happens while that server is unreachable: "open" counts in each process, "closed" refuses
+            requests of keys that have such limits.
         retention_days: Age at which runs that have ended are deleted from the store; None keeps them.
         store_max_gb: Size of the store's data, in 10^9 bytes, above which the oldest runs that have ended are deleted;
             None is no limit. For a store in a file.
         keepalive_s: Time without events after which a stream sends a comment.
         thoughts: Name of the field that has the reasoning text in OpenAI's format.
         cors_origins: Origins whose pages may call; empty is none.
+        drain_delay_s: Time between a signal to stop and the refusal of new runs; `/readyz` fails during it, so that
+            proxies send elsewhere.
         drain_timeout_s: Time that runs get to end when the process shuts down.
         log_content: Whether logs may contain texts of users and models.
         log_errors: Whether logs have the texts of errors that callers do not see; those of a model's server may repeat
             parts of a request.
         trace_content: Whether spans may contain texts of users and models.
+        code_execution: Whether requests may have the code of answers run in a sandbox.
         docs: Whether `/docs` and `/openapi.json` are served.
+        mcp: Whether the MCP server is at `/mcp` (package extra `mcp`).
         public_metrics: Whether `/metrics` needs no key with the scope "admin"; None is yes on a loopback address.
     """
 
@@ -335,17 +346,30 @@ class ServeSettings(BaseModel):
     max_seconds: Seconds = 600.0
     max_tokens: Annotated[int, Field(ge=1)] = 500_000
     max_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    limits_url: str | None = None
+    limits_fail: Literal["open", "closed"] = "open"
     retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     store_max_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     keepalive_s: Seconds = 15.0
     thoughts: Literal["reasoning", "reasoning_content", "both"] = "both"
     cors_origins: tuple[str, ...] = ()
+    drain_delay_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 0.0
     drain_timeout_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     log_content: bool = False
     log_errors: bool = True
     trace_content: bool = False
+    code_execution: bool = False
     docs: bool = True
+    mcp: bool = False
     public_metrics: bool | None = None
+
+    @field_validator("limits_url")
+    @classmethod
+    def _is_redis(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("redis://", "rediss://")):
+            # the URL may hold a password: it is not shown
+            raise UserError("serve.limits_url is not the URL of a Redis server", hint="give redis://HOST:PORT")
+        return url
 
     @model_validator(mode="after")
     def _origins_are_named(self) -> Self:
@@ -376,7 +400,10 @@ class Settings(BaseSettings):
             or "auto", which chooses one for the question; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
+        shadow: Whether each run records what `auto` would choose for its question, without following it.
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
+        durability: What is stored of a run: "full" is everything; "response" is, of a run that is done within a moment,
+            its responses and its answer, without the events before.
         cache_dir: Directory of the model files, and of saved prefixes (`prefixes` in it).
         prefix_bytes: Maximum size of saved prefixes on disk; the least recently used are removed first.
         reuse: Which stored calls may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
@@ -412,7 +439,9 @@ class Settings(BaseSettings):
     effort: RequestedEffort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     verify_thoughts: bool = False
+    shadow: bool = False
     store: Path | str = Field(default_factory=default_store)
+    durability: Literal["full", "response"] = "full"
     cache_dir: Path = Field(default_factory=default_cache_dir)
     prefix_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     reuse: Literal["run", "store", "none"] = "run"
@@ -489,7 +518,7 @@ def user_error_of(error: ValidationError, kind: str, known: Any) -> UserError:
 
 
 def setting_sources(settings: Settings, flags: dict[str, Any]) -> dict[str, tuple[Any, str]]:
-    """Each setting's value and its source, by dotted name; the run store without its password."""
+    """Each setting's value and its source, by dotted name; URLs of databases without their passwords."""
     layers: list[tuple[str, dict[str, Any]]] = [
         ("flag", {k: v for k, v in flags.items() if v is not None}),
         ("environment", dict(EnvSettingsSource(Settings)())),
@@ -498,7 +527,11 @@ def setting_sources(settings: Settings, flags: dict[str, Any]) -> dict[str, tupl
     sources: dict[str, tuple[Any, str]] = {}
     for name, value in _leaves(settings.model_dump(mode="json")):
         source = next((label for label, layer in layers if _has(layer, name)), "default")
-        sources[name] = (redacted_location(parse_location(value)) if name == "store" else value, source)
+        if name == "store":
+            value = redacted_location(parse_location(value))
+        elif name == "serve.limits_url" and value is not None:
+            value = redacted_url(value)
+        sources[name] = (value, source)
     return sources
 
 

@@ -13,6 +13,8 @@ from pydantic import Field, JsonValue, StringConstraints, computed_field, field_
 from .messages import (
     TOOL_CHOICE_AUTO,
     TOOL_CHOICE_NONE,
+    Attachment,
+    EncodedOnce,
     Frozen,
     Message,
     Tool,
@@ -27,7 +29,10 @@ MAX_QUESTION_CHARS = 200_000
 MAX_CONVERSATION_CHARS = 1_000_000
 """Maximum length of the conversation around a question, in characters, tools and tool calls included."""
 
-AnswerKind = Literal["auto", "choice", "number", "math", "yes_no", "text"]
+MAX_TESTS = 200
+"""Maximum number of tests of a question."""
+
+AnswerKind = Literal["auto", "choice", "number", "math", "yes_no", "code", "text"]
 Stopped = Literal["done", "budget", "user", "cancelled", "error"]
 """Why a run ended: it was done, a limit of its budget, the user wanted the answer now, cancelled, an error."""
 Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
@@ -39,6 +44,19 @@ class Document(Frozen):
 
     name: str
     text: str
+
+
+class CodeTest(Frozen):
+    """A test of an answer that is Python code.
+
+    Attributes:
+        name: What reports call it.
+        code: Source that is run after the answer's code and fails by an exception; or examples as in a docstring, if it
+            begins with `>>>`.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    code: Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)]
 
 
 class Question(Frozen):
@@ -59,6 +77,8 @@ class Question(Frozen):
         answer_schema: JSON Schema of the answer. After the strategy's own answer the main model writes it as JSON,
             under a grammar where it has them, otherwise by a prompt; it is validated and requested again if it is
             invalid.
+        attachments: Images and PDFs that belong to the question.
+        tests: Tests of an answer that is code; the kind is then "code". The model is not shown them.
     """
 
     text: Annotated[str, StringConstraints(min_length=1)]
@@ -72,6 +92,11 @@ class Question(Frozen):
     tools: tuple[Tool, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_choice: ToolChoice = Field(default=TOOL_CHOICE_AUTO, exclude_if=lambda value: value == TOOL_CHOICE_AUTO)
     answer_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=lambda value: value is None)
+    tests: Annotated[tuple[CodeTest, ...], Field(max_length=MAX_TESTS)] = Field(
+        default=(), exclude_if=lambda value: not value
+    )
+
+    attachments: tuple[Attachment, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _messages_and_tools_are_consistent(self) -> Self:
@@ -80,6 +105,29 @@ class Question(Frozen):
         if self.continuation and self.continuation[0].role != "assistant":
             raise ValueError("the continuation of a question must begin with a message of the assistant")
         return self
+
+    @property
+    def all_attachments(self) -> tuple[Attachment, ...]:
+        """Those of the question and of the messages around it."""
+        messages = (*self.conversation, *self.continuation)
+        return (*(a for message in messages for a in message.attachments), *self.attachments)
+
+    @property
+    def with_references(self) -> Question:
+        """It without the contents of its attachments."""
+        if not any(attachment.data for attachment in self.all_attachments):
+            return self
+
+        def without(message: Message) -> Message:
+            return message.model_copy(update={"attachments": tuple(a.reference for a in message.attachments)})
+
+        return self.model_copy(
+            update={
+                "attachments": tuple(a.reference for a in self.attachments),
+                "conversation": tuple(map(without, self.conversation)),
+                "continuation": tuple(map(without, self.continuation)),
+            }
+        )
 
     @property
     def offered_tools(self) -> tuple[Tool, ...]:
@@ -381,6 +429,8 @@ class RoleUsage(Frozen):
     """Usage of one model in one role.
 
     Attributes:
+        cached_tokens: Part of `prompt_tokens` that was read from a cache.
+        cache_write_tokens: Part of `prompt_tokens` that a provider wrote to its cache at a price of their own.
         thinking_tokens: Part of `completion_tokens` that are thoughts.
         replayed_calls: Part of `model_calls` answered by the run store, not paid again.
         replayed_tokens: Part of `completion_tokens` answered by the run store.
@@ -390,6 +440,7 @@ class RoleUsage(Frozen):
     model: str
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = Field(default=0, exclude_if=lambda value: value == 0)
     completion_tokens: int = 0
     thinking_tokens: int = 0
     model_calls: int = 0
@@ -413,6 +464,7 @@ class RunUsage(Frozen):
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = Field(default=0, exclude_if=lambda value: value == 0)
     completion_tokens: int = 0
     thinking_tokens: int = 0
     model_calls: int = 0
@@ -437,7 +489,7 @@ class AnswerCandidate(Frozen):
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
-class Answer(Frozen):
+class Answer(EncodedOnce):
     """The result of a run.
 
     Attributes:

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from ..errors import ReasonError, StoreError
 
@@ -91,8 +91,8 @@ class GroupCommit:
     """Executes operations on a database one after the other, writes in groups.
 
     An operation is a function of the connection. It may be executed again if its transaction was rolled back, and must
-    raise a `ReasonError` before its first write. An operation that was submitted is executed even if its caller is
-    cancelled: a cancelled caller leaves no half operation and loses none.
+    raise a `ReasonError` before its first write. It is submitted at once, and executed even if its result is not
+    awaited or its caller is cancelled: a cancelled caller leaves no half operation and loses none.
 
     Args:
         open_database: Called on the thread.
@@ -123,17 +123,17 @@ class GroupCommit:
             self._queue.put(None)
             raise
 
-    async def read(self, operation: Callable[[Connection], T]) -> T:
+    def read(self, operation: Callable[[Connection], T]) -> asyncio.Future[T]:
         """Execute an operation that writes nothing."""
-        return cast(T, await self._submit(operation, writes=False))
+        return self._submit(operation, writes=False)
 
-    async def write(self, operation: Callable[[Connection], T], run: str | None = None) -> T:
+    def write(self, operation: Callable[[Connection], T], run: str | None = None) -> asyncio.Future[T]:
         """Execute an operation completely or not at all, in one transaction with all others that wait.
 
         Args:
             run: The run whose owner it looks up: the owners of all are fetched at once.
         """
-        return cast(T, await self._submit(operation, writes=True, run=run))
+        return self._submit(operation, writes=True, run=run)
 
     async def aclose(self) -> None:
         """Close the database after all submitted operations; idempotent."""

@@ -71,17 +71,21 @@ def parse_location(location: Path | str) -> Path | str:
 
 def redacted_location(location: Path | str) -> str:
     """The location without its password, which is found in malformed URLs too."""
-    if not is_postgres_url(location):
-        return str(location)
+    return redacted_url(str(location)) if is_postgres_url(location) else str(location)
+
+
+def redacted_url(url: str) -> str:
+    """The URL of a database without its password, likewise."""
+    scheme, _, address = url.partition("://")
     # whatever an unquoted password contains, it ends at the last "@"
-    user, at, rest = str(location).removeprefix("postgresql://").rpartition("@")
+    user, at, rest = address.rpartition("@")
     name, colon, _ = user.partition(":")
     if not _NAME.fullmatch(name):  # not parsable: show nothing of it
-        return "postgresql://…"
+        return f"{scheme}://…"
     server, question, query = rest.partition("?")
     fields = ((k, "***" if k.lower() in _SECRET_FIELDS else quote(v, safe="/")) for k, v in parse_qsl(query))
     shown = "&".join(f"{quote(k)}={v}" for k, v in fields)
-    return f"postgresql://{name}{':***' if colon else ''}{at}{server}{question and '?'}{shown}"
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{server}{question and '?'}{shown}"
 
 
 def require_file(location: Path | str, users: str) -> Path:

@@ -27,7 +27,7 @@ from .group_commit import Connection, GroupCommit, Row
 from .location import redacted_location
 from .sql import Ownership, SqlStore
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -75,6 +75,7 @@ CREATE TABLE calls (
     role TEXT NOT NULL,
     model TEXT NOT NULL,
     request TEXT NOT NULL,
+    request_digest TEXT,
     response TEXT NOT NULL,
     truncated INTEGER NOT NULL DEFAULT 0,
     created DOUBLE PRECISION NOT NULL,
@@ -83,10 +84,16 @@ CREATE TABLE calls (
     PRIMARY KEY (run_id, key)
 );
 CREATE INDEX calls_key ON calls (key);
+CREATE TABLE requests (
+    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    digest TEXT COLLATE "C" NOT NULL,
+    request TEXT NOT NULL,
+    PRIMARY KEY (run_id, digest)
+);
 CREATE TABLE events (
     run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     number BIGINT NOT NULL,
-    event TEXT NOT NULL,
+    events TEXT NOT NULL,
     PRIMARY KEY (run_id, number)
 );
 CREATE TABLE checkpoints (
@@ -116,6 +123,15 @@ CREATE TABLE reservations (
     usd DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX reservations_of_tenant ON reservations (tenant);
+CREATE TABLE batches (
+    name TEXT PRIMARY KEY,
+    scope TEXT COLLATE "C" NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    provider_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    lines TEXT NOT NULL
+);
+CREATE INDEX batches_of_scope ON batches (scope);
 CREATE TABLE api_keys (
     id TEXT COLLATE "C" PRIMARY KEY,
     name TEXT NOT NULL,
@@ -166,6 +182,7 @@ class PostgresStore(SqlStore):
         super().__init__(commits, Ownership(owner, _IS_ALIVE, lambda _, is_alive: bool(is_alive), " FOR UPDATE"), None)
         self.owner = owner
         self._lease = lease
+        self._has_key_index = True
 
     @classmethod
     async def open(

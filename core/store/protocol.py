@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
-from pydantic import Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from ..budget import Budget
 from ..events import Event
-from ..messages import Frozen
+from ..messages import Completion, Frozen
+from ..types import Answer
 
 RunStatus = Literal["queued", "running", "finished", "interrupted", "failed"]
 RunSort = Literal["created", "cost", "tokens", "seconds"]
@@ -102,6 +104,76 @@ class StoredCall(Frozen):
     truncated: bool = False
 
 
+class JsonText(str):
+    """JSON of a value, in place of the value."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A `StoredCall` that is being written, and need not be JSON yet.
+
+    Attributes:
+        request: Its value "request", if it is long, is stored once for all calls of the run that have the same.
+    """
+
+    key: str
+    role: str
+    model: str
+    request: Mapping[str, JsonValue]
+    response: Completion | Mapping[str, JsonValue]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that is being created; see `RunStore.create_run` for the fields.
+
+    Attributes:
+        config: Its `RunConfig`, or the JSON of one.
+    """
+
+    config: BaseModel | Mapping[str, JsonValue]
+    tenant: str = ""
+    background: bool = False
+    status: Literal["queued", "running"] = "running"
+    idempotency: str | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended; see `RunStore.end_run` for the fields."""
+
+    status: RunStatus
+    answer: Answer | Mapping[str, JsonValue] | None = None
+    error: Mapping[str, JsonValue] | None = None
+
+
+@dataclass(slots=True)
+class RunWrites:
+    """What is written of a run in one transaction.
+
+    Attributes:
+        creation: The run, if it is not in the store yet; nothing else was written of it then.
+        identities: Which models it uses.
+        calls: Calls that it has paid for.
+        copies: Calls of other runs that answered it.
+        end: How it ended; nothing else is written of it then.
+    """
+
+    creation: NewRun | None = None
+    identities: JsonText | Mapping[str, JsonValue] | None = None
+    calls: list[NewCall | StoredCall] = field(default_factory=list)
+    copies: list[StoredCall] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    end: RunEnd | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.creation or self.identities or self.calls or self.copies or self.events or self.end)
+
+
 class StoredCheckpoint(Frozen):
     """The state of a run's pipeline after one stage, as LangGraph numbers and names it.
 
@@ -119,6 +191,42 @@ class StoredCheckpoint(Frozen):
     kind: str
     state: bytes
     metadata: bytes
+
+
+class StoredBatch(Frozen):
+    """A batch of requests that was submitted to a provider, or is about to be.
+
+    Attributes:
+        name: A name of ours, given before it is submitted.
+        scope: What it belongs to: an evaluation and a model.
+        created: When it was named, in seconds since the epoch.
+        provider_id: Its id at the provider; empty until that is known.
+        status: "submitting", "submitted", "ended", or "cancelled" by its user.
+        lines: Keys of the samples (`call_key`) of each request, by the request's id in the batch.
+    """
+
+    name: str
+    scope: str
+    created: float
+    provider_id: str = ""
+    status: Literal["submitting", "submitted", "ended", "cancelled"] = "submitting"
+    lines: dict[str, tuple[str, ...]]
+
+
+class BatchStore(Protocol):
+    """Where batches are remembered, so that a killed process submits none of them twice."""
+
+    async def add_batch(self, batch: StoredBatch) -> None:
+        """Store a batch before it is submitted."""
+
+    async def update_batch(self, batch: StoredBatch) -> None:
+        """Store a batch's id and status."""
+
+    async def delete_batch(self, name: str) -> None:
+        """Forget a batch that was never submitted."""
+
+    async def list_batches(self, scope: str) -> list[StoredBatch]:
+        """The batches of a scope and of those that begin with it, oldest first."""
 
 
 class Spending(Frozen):
@@ -201,26 +309,27 @@ class RunStore(Protocol):
     """What the rest of `reason` needs of a run store.
 
     All methods raise `StoreError` if the store fails. Methods that write to a run also raise it, and write nothing, if
-    another process has claimed the run meanwhile.
+    another process has claimed the run meanwhile. Those that are no coroutines begin to write when they are called, and
+    are done when their result is awaited; a write is completed even if its awaiter is cancelled.
     """
 
     # -- life cycle of runs
 
-    async def create_run(
+    def create_run(
         self,
         run_id: str,
-        config: dict[str, JsonValue],
+        config: BaseModel | Mapping[str, JsonValue],
         *,
         tenant: str = "",
         background: bool = False,
         status: Literal["queued", "running"] = "running",
         idempotency: str | None = None,
         digest: str = "",
-    ) -> None:
+    ) -> Awaitable[None]:
         """Create a run and claim it; a queued background run is left to the process that claims it first.
 
         Args:
-            config: JSON of its `RunConfig`.
+            config: Its `RunConfig`, or the JSON of one.
             background: Whether another process continues it when this one ends.
             idempotency: The caller's key of the request, unique within the tenant.
             digest: Hash of the request, which tells a repeated one from another with the same key.
@@ -285,23 +394,29 @@ class RunStore(Protocol):
     async def answer_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
         """Those of the runs whose answer was requested."""
 
-    async def set_identities(self, run_id: str, identities: dict[str, JsonValue]) -> None:
+    def set_identities(self, run_id: str, identities: Mapping[str, JsonValue]) -> Awaitable[None]:
         """Record which models a run uses."""
 
-    async def end_run(
+    def end_run(
         self,
         run_id: str,
         status: RunStatus,
-        answer: dict[str, JsonValue] | None = None,
-        error: dict[str, JsonValue] | None = None,
+        answer: Answer | Mapping[str, JsonValue] | None = None,
+        error: Mapping[str, JsonValue] | None = None,
         *,
         events: Sequence[Event] = (),
-    ) -> None:
+    ) -> Awaitable[None]:
         """Record how a run ended, with its last events, charge its tenant and release it, all at once.
 
         The tenant is charged for what was paid since the run was claimed: the answer's tokens and dollars without those
         that the store answered; and, if the run was resumed after its process was killed, for the stored calls that
         were never charged. A run that has ended already is not charged again.
+        """
+
+    def save(self, run_id: str, writes: RunWrites) -> Awaitable[None]:
+        """Write all of it in one transaction, as the methods for its parts do.
+
+        The writes belong to the store from then on.
         """
 
     async def delete_run(self, run_id: str, *, only_ended: bool = False) -> None:
@@ -378,12 +493,8 @@ class RunStore(Protocol):
     async def find_calls(self, run_id: str, keys: Sequence[str], *, any_run: bool = False) -> dict[str, StoredCall]:
         """The stored calls among `keys`: of this run, and with `any_run` of all others of its tenant."""
 
-    async def add_calls(self, run_id: str, calls: Sequence[StoredCall], *, paid: bool = True) -> None:
-        """Store calls; an existing key stays as it is.
-
-        Args:
-            paid: Whether the run has paid for them; else they are copies of another run's.
-        """
+    def add_calls(self, run_id: str, calls: Sequence[NewCall | StoredCall]) -> Awaitable[None]:
+        """Store calls that the run has paid for; an existing key stays as it is."""
 
     async def count_calls(self, run_id: str) -> int:
         """Number of stored calls of a run."""
@@ -394,8 +505,8 @@ class RunStore(Protocol):
     async def copied_call_keys(self, run_id: str) -> frozenset[str]:
         """Keys of the calls that another run had stored before: this run copied them and paid nothing."""
 
-    async def add_events(self, run_id: str, events: Sequence[Event]) -> None:
-        """Store events."""
+    def add_events(self, run_id: str, events: Sequence[Event]) -> Awaitable[None]:
+        """Store events; one that is stored already is not stored twice."""
 
     async def list_events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Stored events of a run with a number above `after`, in order."""
@@ -476,9 +587,16 @@ def call_key(identity: str, request: JsonValue, seed: int | None, index: int) ->
     return call_keys(identity, request, seed, (index,))[0]
 
 
-def call_keys(identity: str, request: JsonValue, seed: int | None, indices: Sequence[int]) -> list[str]:
-    """Keys of the samples of one request, which is hashed once."""
-    text = json.dumps([identity, request, seed], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def canonical_json(value: JsonText | JsonValue) -> JsonText:
+    """The JSON of a value that equal values have."""
+    if isinstance(value, JsonText):
+        return value
+    return JsonText(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def call_keys(identity: str, request: JsonText | JsonValue, seed: int | None, indices: Sequence[int]) -> list[str]:
+    """Keys of the samples of one request, which is hashed once; `request` may be its `canonical_json`."""
+    text = f"[{canonical_json(identity)},{canonical_json(request)},{canonical_json(seed)}]"
     shared = hashlib.sha256(text[:-1].encode("utf-8", "surrogatepass"))
     keys = []
     for index in indices:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
+from ..types import Answer
 from .group_commit import Row
 from .protocol import MAX_SEARCHED_RUNS, RunSort, RunStatus
 
@@ -24,7 +25,6 @@ QUESTION_COLUMNS = "strategy, model, models, question, metadata, search"
 """What a run's configuration gives, in the order of `question_columns`."""
 ANSWER_COLUMNS = "answer_text, stopped, tokens, thinking_tokens, cost_usd, seconds"
 """What its answer gives, in the order of `answer_columns`."""
-
 _SORT_COLUMNS: Mapping[RunSort, str] = {
     "created": "created",
     "cost": "cost_usd",
@@ -33,8 +33,10 @@ _SORT_COLUMNS: Mapping[RunSort, str] = {
 }
 
 
-def question_columns(run_id: str, config: Mapping[str, JsonValue]) -> Row:
-    """The values of `QUESTION_COLUMNS` of a configuration, as JSON has it."""
+def question_columns(run_id: str, config: BaseModel | Mapping[str, JsonValue]) -> Row:
+    """The values of `QUESTION_COLUMNS` of a run's configuration."""
+    if isinstance(config, BaseModel):
+        config = config.model_dump(include={"strategy": True, "models": True, "question": {"text", "metadata"}})
     question = _object(config.get("question"))
     text = _text(question.get("text")).strip()
     metadata = _object(question.get("metadata"))
@@ -52,10 +54,14 @@ def question_columns(run_id: str, config: Mapping[str, JsonValue]) -> Row:
     )
 
 
-def answer_columns(answer: Mapping[str, JsonValue] | None) -> Row:
-    """The values of `ANSWER_COLUMNS` of an answer, as JSON has it."""
+def answer_columns(answer: Answer | Mapping[str, JsonValue] | None) -> Row:
+    """The values of `ANSWER_COLUMNS` of an answer."""
     if answer is None:
         return (None,) * 6
+    if isinstance(answer, Answer):
+        used = answer.usage
+        shown = None if answer.answer is None else _shown(_text(answer.answer))
+        return shown, answer.stopped, used.completion_tokens, used.thinking_tokens, used.cost_usd, used.wall_seconds
     usage = _object(answer.get("usage"))
     text = answer.get("answer")
     return (

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from ..budget import Budget
 from ..errors import DuplicateRequest, RunConflict, StoreError, UnknownName, UserError
-from ..events import EVENT_ADAPTER, Event
+from ..events import EVENTS_ADAPTER, Event
+from ..messages import Completion, EncodedOnce
+from ..types import Answer
 from .group_commit import Connection, GroupCommit, Row
 from .protocol import (
     ApiKey,
+    JsonText,
     KeyLimits,
     ListedRun,
+    NewCall,
+    NewRun,
+    RunEnd,
     RunRecord,
     RunSort,
     RunStatus,
+    RunWrites,
     Spending,
+    StoredBatch,
     StoredCall,
     StoredCheckpoint,
 )
@@ -40,6 +50,12 @@ PRUNE_S = 0.1
 """Time of one call of it, in seconds, if no single run takes longer: other writers wait meanwhile."""
 MAX_RESERVATION_S = 86_400
 """Age at which a reservation no longer counts, whatever its process does, in seconds."""
+MAX_EVENTS = 64
+"""Maximum number of events in a row."""
+MAX_EVENT_ROWS = 16
+"""Rows that are read together."""
+MIN_SHARED_CHARS = 1000
+"""Length of a request's JSON from which on it is stored once for all of its samples."""
 _LIST_HINT = "`reason runs list` shows all runs"
 _PROBE_BYTES = 16 << 10
 """What `check_writable` writes: about as much as a small run."""
@@ -103,6 +119,7 @@ class SqlStore:
         self._commits = commits
         self._ownership = ownership
         self._size = size
+        self._has_key_index = False
 
     @property
     def transactions(self) -> int:
@@ -111,39 +128,19 @@ class SqlStore:
 
     # -- life cycle of runs
 
-    async def create_run(
+    def create_run(
         self,
         run_id: str,
-        config: dict[str, JsonValue],
+        config: BaseModel | Mapping[str, JsonValue],
         *,
         tenant: str = "",
         background: bool = False,
         status: Literal["queued", "running"] = "running",
         idempotency: str | None = None,
         digest: str = "",
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """Create a run and claim it; a queued background run is left unclaimed."""
-        text = to_json(config)
-        columns = question_columns(run_id, config)
-        owner = None if background and status == "queued" else self._ownership.owner
-
-        def create(db: Connection) -> None:
-            now = time.time()
-            created = db.execute(
-                "INSERT INTO runs (id, created, updated, status, config, owner, tenant, background, idempotency, "  # noqa: S608
-                f"digest, {QUESTION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING RETURNING id",
-                (run_id, now, now, status, text, owner, tenant, int(background), idempotency, digest, *columns),
-            )
-            if created:
-                db.forget_owner(run_id)
-                return
-            existing = None if idempotency is None else _find_request(db, tenant, idempotency)
-            if existing is not None:
-                raise DuplicateRequest(existing[0], existing[1] == digest)
-            raise UserError(f"there is a run {run_id} already", hint="choose another name")
-
-        await self._commits.write(create)
+        return self.save(run_id, RunWrites(NewRun(config, tenant, background, status, idempotency, digest)))
 
     async def find_request(self, tenant: str, idempotency: str) -> tuple[str, str] | None:
         """Name and digest of the run that a request has made."""
@@ -264,48 +261,85 @@ class SqlStore:
 
         return await self._commits.read(requested)
 
-    async def set_identities(self, run_id: str, identities: dict[str, JsonValue]) -> None:
+    def set_identities(self, run_id: str, identities: Mapping[str, JsonValue]) -> asyncio.Future[None]:
         """Record which models a run uses."""
-        text = to_json(identities)
+        return self.save(run_id, RunWrites(identities=identities))
 
-        def record(db: Connection) -> None:
-            self._ownership.check(db, run_id)
-            db.write("UPDATE runs SET identities = ? WHERE id = ?", (text, run_id))
-
-        await self._commits.write(record, run_id)
-
-    async def end_run(
+    def end_run(
         self,
         run_id: str,
         status: RunStatus,
-        answer: dict[str, JsonValue] | None = None,
-        error: dict[str, JsonValue] | None = None,
+        answer: Answer | Mapping[str, JsonValue] | None = None,
+        error: Mapping[str, JsonValue] | None = None,
         *,
         events: Sequence[Event] = (),
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """Record how a run ended, charge its tenant and release it."""
-        tokens, usd_if_first = _paid_now(answer)
-        paid = (tokens, tokens, usd_if_first, usd_if_first)
+        return self.save(run_id, RunWrites(events=list(events), end=RunEnd(status, answer, error)))
 
-        def end(db: Connection) -> None:
-            self._ownership.check(db, run_id)
-            # two statements that return nothing, since a database may be far away: it computes itself what they add
-            db.write(
-                f"INSERT INTO spending (tenant, day, tokens, usd, runs) SELECT tenant, CAST(? AS TEXT), "  # noqa: S608
-                f"{_TOKENS} - charged_tokens, {_USD} - charged_usd, 1 - counted FROM runs WHERE id = ? {_ADDED}",
-                (_day(time.time()), *paid, run_id),
-            )
-            db.write(
-                f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, "  # noqa: S608
-                f"answer = ?, error = ?, {_SET_ANSWER}, owner = NULL, cancel_requested = 0, answer_requested = 0, "
-                "updated = ? WHERE id = ?",
-                (*paid, status, to_json(answer), to_json(error), *answer_columns(answer), time.time(), run_id),
-            )
-            db.forget_owner(run_id)
-            if events:
-                _add_events(db, _event_rows(run_id, events))
+    def save(self, run_id: str, writes: RunWrites) -> asyncio.Future[None]:
+        """Write in one transaction."""
 
-        await self._commits.write(end, run_id)
+        def write(db: Connection) -> None:
+            now = time.time()
+            if writes.creation is None:
+                self._ownership.check(db, run_id)
+                if writes.identities is not None:
+                    db.write("UPDATE runs SET identities = ? WHERE id = ?", (to_json(writes.identities), run_id))
+            else:
+                self._create(db, run_id, writes, now)
+            if writes.calls or writes.copies:
+                _add_calls(db, run_id, writes.calls, writes.copies, now)
+            if writes.events:
+                db.write(_ADD_EVENTS, *_event_rows(run_id, writes.events))
+            if writes.end is not None and writes.creation is None:
+                _end(db, run_id, writes.end, now)
+
+        return self._commits.write(write, run_id if writes.creation is None else None)
+
+    def _create(self, db: Connection, run_id: str, writes: RunWrites, now: float) -> None:
+        """Add the row of a run, as it is after all writes."""
+        new, end = writes.creation, writes.end
+        assert new is not None
+        owner = None if end is not None or (new.background and new.status == "queued") else self._ownership.owner
+        status: RunStatus = new.status
+        tokens, usd, error, answer = 0, 0.0, None, None
+        if end is not None:
+            status, error, answer = end.status, to_json(end.error), to_json(end.answer)
+            tokens, usd = _paid_now(end.answer)
+            stored = [_cost_of(call.response) for call in writes.calls]
+            tokens, usd = max(tokens, sum(t for t, _ in stored)), max(usd, math.fsum(u for _, u in stored))
+        created = db.execute(
+            _CREATE,
+            (
+                run_id,
+                now,
+                now,
+                status,
+                owner,
+                new.tenant,
+                int(new.background),
+                new.idempotency,
+                new.digest,
+                int(end is not None),
+                tokens,
+                usd,
+                error,
+                *question_columns(run_id, new.config),
+                *answer_columns(None if end is None else end.answer),
+                to_json(new.config),
+                "{}" if writes.identities is None else to_json(writes.identities),
+                answer,
+            ),
+        )
+        if not created:
+            existing = None if new.idempotency is None else _find_request(db, new.tenant, new.idempotency)
+            if existing is not None:
+                raise DuplicateRequest(existing[0], existing[1] == new.digest)
+            raise UserError(f"there is a run {run_id} already", hint="choose another name")
+        db.forget_owner(run_id)
+        if end is not None:
+            db.write(_SPEND, (new.tenant, _day(now), tokens, usd, 1))
 
     async def delete_run(self, run_id: str, *, only_ended: bool = False) -> None:
         """Delete a run."""
@@ -424,6 +458,9 @@ class SqlStore:
         if not keys:
             return {}
 
+        if any_run:
+            await self._index_keys()
+
         def find(db: Connection) -> dict[str, StoredCall]:
             calls: dict[str, StoredCall] = {}
             condition, values = (_OF_TENANT, (run_id, run_id)) if any_run else ("calls.run_id = ?", (run_id,))
@@ -431,19 +468,18 @@ class SqlStore:
                 some = keys[start : start + MAX_PARAMETERS]
                 marks = ",".join("?" * len(some))
                 rows = db.execute(
-                    f"SELECT {_CALL}, run_id FROM calls WHERE key IN ({marks}) AND {condition}",  # noqa: S608
+                    f"SELECT {_CALL}, calls.run_id FROM {_CALLS} WHERE key IN ({marks}) AND {condition}",  # noqa: S608
                     (*some, *values),
                 )
-                rows.sort(key=lambda row: bool(row[6] == run_id))  # this run's own come last and win
-                calls |= {row[0]: _call(row[:6]) for row in rows}
+                rows.sort(key=lambda row: bool(row[-1] == run_id))  # this run's own come last and win
+                calls |= {row[0]: _call(row[:-1]) for row in rows}
             return calls
 
         return await self._commits.read(find)
 
-    async def add_calls(self, run_id: str, calls: Sequence[StoredCall], *, paid: bool = True) -> None:
+    def add_calls(self, run_id: str, calls: Sequence[NewCall | StoredCall]) -> asyncio.Future[None]:
         """Store calls."""
-        if calls:
-            await self._add(run_id, lambda: _call_rows(run_id, calls, paid=paid), _add_calls)
+        return self.save(run_id, RunWrites(calls=list(calls)))
 
     async def count_calls(self, run_id: str) -> int:
         """Number of stored calls of a run."""
@@ -453,7 +489,10 @@ class SqlStore:
     async def list_calls(self, run_id: str) -> list[StoredCall]:
         """All stored calls of a run, by key."""
         rows = await self._commits.read(
-            lambda db: db.execute(f"SELECT {_CALL} FROM calls WHERE run_id = ? ORDER BY key", (run_id,))  # noqa: S608
+            lambda db: db.execute(
+                f"SELECT {_CALL} FROM {_CALLS} WHERE calls.run_id = ? ORDER BY key",  # noqa: S608
+                (run_id,),
+            )
         )
         return [_call(row) for row in rows]
 
@@ -463,32 +502,26 @@ class SqlStore:
             "SELECT key FROM calls AS mine WHERE run_id = ? AND EXISTS (SELECT 1 FROM calls AS theirs "
             "WHERE theirs.key = mine.key AND theirs.run_id <> mine.run_id AND theirs.created < mine.created)"
         )
+        await self._index_keys()
         return frozenset(row[0] for row in await self._commits.read(lambda db: db.execute(sql, (run_id,))))
 
-    async def add_events(self, run_id: str, events: Sequence[Event]) -> None:
+    async def _index_keys(self) -> None:
+        """Index the calls of all runs by key before the first query across runs.
+
+        In a file, storing a call takes several times as long with the index, since keys are random; most need none.
+        """
+        if not self._has_key_index:
+            await self._commits.write(lambda db: db.write("CREATE INDEX IF NOT EXISTS calls_key ON calls (key)", ()))
+            self._has_key_index = True
+
+    def add_events(self, run_id: str, events: Sequence[Event]) -> asyncio.Future[None]:
         """Store events."""
-        if events:
-            await self._add(run_id, lambda: _event_rows(run_id, events), _add_events)
+        return self.save(run_id, RunWrites(events=list(events)))
 
     async def list_events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Stored events of a run, in order."""
-        sql = "SELECT event FROM events WHERE run_id = ? AND number > ? ORDER BY number"
-        values: tuple[Any, ...] = (run_id, after)
-        if limit is not None:
-            sql, values = f"{sql} LIMIT ?", (*values, limit)
         # parsed on the store's thread, so that a long trace does not block the event loop
-        return await self._commits.read(
-            lambda db: [EVENT_ADAPTER.validate_json(row[0]) for row in db.execute(sql, values)]
-        )
-
-    async def _add(
-        self, run_id: str, rows: Callable[[], list[Row]], add: Callable[[Connection, Sequence[Row]], None]
-    ) -> None:
-        def checked(db: Connection) -> None:
-            self._ownership.check(db, run_id)
-            add(db, rows())
-
-        await self._commits.write(checked, run_id)
+        return await self._commits.read(lambda db: _read_events(db, run_id, after, limit))
 
     # -- stage checkpoints
 
@@ -598,6 +631,35 @@ class SqlStore:
     async def release_spending(self, name: str) -> None:
         """Give back a reservation."""
         await self._commits.write(lambda db: db.write("DELETE FROM reservations WHERE name = ?", (name,)))
+
+    # -- batches
+
+    async def add_batch(self, batch: StoredBatch) -> None:
+        """Store a batch before it is submitted."""
+        row = batch.name, batch.scope, batch.created, batch.provider_id, batch.status, to_json(batch.lines)
+        await self._commits.write(lambda db: db.write("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", row))
+
+    async def update_batch(self, batch: StoredBatch) -> None:
+        """Store a batch's id and status."""
+        row = batch.provider_id, batch.status, batch.name
+        sql = "UPDATE batches SET provider_id = ?, status = ? WHERE name = ?"
+        await self._commits.write(lambda db: db.write(sql, row))
+
+    async def delete_batch(self, name: str) -> None:
+        """Forget a batch that was never submitted."""
+        await self._commits.write(lambda db: db.write("DELETE FROM batches WHERE name = ?", (name,)))
+
+    async def list_batches(self, scope: str) -> list[StoredBatch]:
+        """The batches of a scope and of those that begin with it, oldest first."""
+        rows = await self._commits.read(
+            lambda db: db.execute(
+                "SELECT name, scope, created, provider_id, status, lines FROM batches "
+                "WHERE scope >= ? AND scope < ? ORDER BY created, name",
+                (scope, scope + LAST),
+            )
+        )
+        names = ("name", "scope", "created", "provider_id", "status")
+        return [StoredBatch(**dict(zip(names, row, strict=False)), lines=json.loads(row[5])) for row in rows]
 
     async def add_key(self, key: ApiKey) -> None:
         """Store a new key."""
@@ -715,19 +777,34 @@ def to_json(value: Any) -> str | None:
     """JSON that every database takes; None stays None."""
     if value is None:
         return None
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if isinstance(value, EncodedOnce):
+        return value.encoded().decode()
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    text = value if isinstance(value, JsonText) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:  # a lone surrogate, which JSON can escape and UTF-8 cannot encode
-            return json.dumps(value, separators=(",", ":"))
+            return json.dumps(json.loads(text), separators=(",", ":"))
     return text
 
 
 _LIVENESS = len(ListedRun.model_fields)
 """Index of the owner's liveness in a row of `SqlStore._columns`."""
-_SET_ANSWER = ", ".join(f"{column} = ?" for column in ANSWER_COLUMNS.split(", "))
-_CALL = "key, role, model, request, response, truncated"
+_CALLS = "calls LEFT JOIN requests ON requests.run_id = calls.run_id AND requests.digest = calls.request_digest"
+_CALL = "calls.key, calls.role, calls.model, calls.request, calls.response, calls.truncated, requests.request AS shared"
+_ADD_REQUESTS = "INSERT INTO requests (run_id, digest, request) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_ADD_CALLS = (
+    "INSERT INTO calls (run_id, key, role, model, request, request_digest, response, truncated, created, tokens, usd) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+# a batch that is written again may have grown
+_ADD_EVENTS = (
+    "INSERT INTO events (run_id, number, events) VALUES (?, ?, ?) ON CONFLICT (run_id, number) "
+    "DO UPDATE SET events = excluded.events WHERE LENGTH(excluded.events) > LENGTH(events.events)"
+)
+_EVENTS = "SELECT events FROM events WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?"
 _KEY = "id, name, tenant, digest, scopes, limits, created, expires, revoked"
 _OF_TENANT = (
     "(calls.run_id = ? OR (truncated = 0 AND EXISTS (SELECT 1 FROM runs AS mine, runs AS theirs "
@@ -750,14 +827,35 @@ _USD = _larger(
     "(charged_usd + CASE counted WHEN 0 THEN CAST(? AS DOUBLE PRECISION) ELSE 0 END)",
     "(SELECT COALESCE(SUM(calls.usd), 0) FROM calls WHERE calls.run_id = runs.id)",
 )
-_ADDED = (
+_SPEND = (
+    "INSERT INTO spending (tenant, day, tokens, usd, runs) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (tenant, day) DO UPDATE SET tokens = spending.tokens + excluded.tokens, "
     "usd = spending.usd + excluded.usd, runs = spending.runs + excluded.runs"
 )
+# the database computes itself what is added
+_SPEND_MORE = _SPEND.replace(
+    "VALUES (?, ?, ?, ?, ?)",
+    f"SELECT tenant, CAST(? AS TEXT), {_TOKENS} - charged_tokens, {_USD} - charged_usd, 1 - counted FROM runs "  # noqa: S608
+    "WHERE id = ?",
+)
+_END = (
+    f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, answer = ?, "  # noqa: S608
+    f"error = ?, {', '.join(f'{column} = ?' for column in ANSWER_COLUMNS.split(', '))}, owner = NULL, "
+    "cancel_requested = 0, answer_requested = 0, updated = ? WHERE id = ?"
+)
+_CREATE = (
+    "INSERT INTO runs (id, created, updated, status, owner, tenant, background, idempotency, digest, counted, "  # noqa: S608
+    f"charged_tokens, charged_usd, error, {QUESTION_COLUMNS}, {ANSWER_COLUMNS}, config, identities, answer) "
+    f"VALUES ({', '.join('?' * 28)}) ON CONFLICT DO NOTHING RETURNING id"
+)
 
 
-def _paid_now(answer: dict[str, JsonValue] | None) -> tuple[int, float]:
+def _paid_now(answer: Answer | Mapping[str, JsonValue] | None) -> tuple[int, float]:
     """Tokens paid since the run was claimed, by its answer; and dollars, if nothing of it was replayed."""
+    if isinstance(answer, Answer):
+        used = answer.usage
+        is_replayed = used.replayed_tokens or used.replayed_calls
+        return max(0, used.completion_tokens - used.replayed_tokens), 0.0 if is_replayed else used.cost_usd or 0.0
     usage = (answer or {}).get("usage")
     if not isinstance(usage, dict):
         return 0, 0.0
@@ -790,26 +888,59 @@ def _find_request(db: Connection, tenant: str, idempotency: str) -> tuple[str, s
     return (rows[0][0], rows[0][1]) if rows else None
 
 
-def _call_rows(run_id: str, calls: Sequence[StoredCall], *, paid: bool) -> list[Row]:
-    now = time.time()
-    return [
-        (
-            run_id,
-            c.key,
-            c.role,
-            c.model,
-            to_json(c.request),
-            to_json(c.response),
-            int(c.truncated),
-            now,
-            *(_cost_of(c.response) if paid else (0, 0.0)),
-        )
-        for c in calls
-    ]
+def _add_calls(
+    db: Connection, run_id: str, calls: Sequence[NewCall | StoredCall], copies: Sequence[StoredCall], now: float
+) -> None:
+    requests: dict[int, tuple[str, str | None]] = {}
+    """JSON and digest of requests, by identity: the samples of a request have one object."""
+    rows, long = [], {}
+    for call, paid in (*((call, True) for call in calls), *((call, False) for call in copies)):
+        own, digest = dict(call.request), None
+        shared = own.pop("request", None)
+        if shared is None:
+            text = to_json(call.request)
+        else:
+            if id(shared) not in requests:
+                requests[id(shared)] = _shared_request(shared)
+            text, digest = requests[id(shared)]
+            if digest is None:
+                text = f'{{"request":{text}{"," if own else ""}{str(to_json(own))[1:]}'
+            else:
+                long[digest], text = text, to_json(own)
+        cost = _cost_of(call.response) if paid else (0, 0.0)
+        response = to_json(call.response)
+        rows.append((run_id, call.key, call.role, call.model, text, digest, response, int(call.truncated), now, *cost))
+    if long:
+        db.write(_ADD_REQUESTS, *((run_id, digest, text) for digest, text in long.items()))
+    db.write(_ADD_CALLS, *rows)
 
 
-def _cost_of(response: dict[str, JsonValue]) -> tuple[int, float]:
+def _shared_request(request: JsonText | JsonValue) -> tuple[str, str | None]:
+    """JSON of a request; and its digest if it is long, and so stored once."""
+    text = str(to_json(request))
+    is_long = len(text) >= MIN_SHARED_CHARS
+    return text, hashlib.sha256(text.encode()).hexdigest() if is_long else None
+
+
+def _call(row: Sequence[Any]) -> StoredCall:
+    key, role, model, request, response, truncated, shared = row
+    described = json.loads(request)
+    if shared is not None:
+        described = {"request": json.loads(shared), **described}
+    return StoredCall.model_construct(
+        key=key,
+        role=role,
+        model=model,
+        request=described,
+        response=json.loads(response),
+        truncated=bool(truncated),
+    )
+
+
+def _cost_of(response: Completion | Mapping[str, JsonValue]) -> tuple[int, float]:
     """Generated tokens and dollars of a response; 0 where it has none."""
+    if isinstance(response, Completion):
+        return response.usage.completion_tokens, response.usage.cost_usd or 0.0
     usage = response.get("usage")
     if not isinstance(usage, dict):
         return 0, 0.0
@@ -820,36 +951,42 @@ def _cost_of(response: dict[str, JsonValue]) -> tuple[int, float]:
     )
 
 
-def _add_calls(db: Connection, rows: Sequence[Row]) -> None:
-    db.write(
-        "INSERT INTO calls (run_id, key, role, model, request, response, truncated, created, tokens, usd) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        *rows,
-    )
-
-
-def _call(row: Sequence[Any]) -> StoredCall:
-    key, role, model, request, response, truncated = row
-    return StoredCall(
-        key=key,
-        role=role,
-        model=model,
-        request=json.loads(request),
-        response=json.loads(response),
-        truncated=bool(truncated),
-    )
-
-
 def _event_rows(run_id: str, events: Sequence[Event]) -> list[Row]:
-    return [(run_id, e.number, e.model_dump_json()) for e in events]
+    """Rows of several events each, which have the number of their last event."""
+    events = sorted(events, key=lambda event: event.number)
+    batches = [events[start : start + MAX_EVENTS] for start in range(0, len(events), MAX_EVENTS)]
+    return [(run_id, batch[-1].number, f"[{b','.join(e.encoded() for e in batch).decode()}]") for batch in batches]
 
 
-def _add_events(db: Connection, rows: Sequence[Row]) -> None:
-    db.write(
-        "INSERT INTO events (run_id, number, event) VALUES (?, ?, ?) "
-        "ON CONFLICT (run_id, number) DO UPDATE SET event = excluded.event",
-        *rows,
-    )
+def _read_events(db: Connection, run_id: str, after: int, limit: int | None) -> list[Event]:
+    events: list[Event] = []
+    while limit is None or len(events) < limit:
+        rows = db.execute(_EVENTS, (run_id, after, MAX_EVENT_ROWS))
+        for (text,) in rows:
+            for event in _parsed_events(text):
+                if event.number > after:  # a batch whose write was repeated may have events of the previous one
+                    after = event.number
+                    events.append(event)
+        if len(rows) < MAX_EVENT_ROWS:
+            break
+    return events[:limit]
+
+
+def _parsed_events(text: str) -> list[Event]:
+    try:
+        return EVENTS_ADAPTER.validate_json(text)
+    except ValueError:  # an escaped lone surrogate
+        return EVENTS_ADAPTER.validate_python(json.loads(text))
+
+
+def _end(db: Connection, run_id: str, end: RunEnd, now: float) -> None:
+    """Charge a run and set its end: two statements that return nothing, since a database may be far away."""
+    tokens, usd_if_first = _paid_now(end.answer)
+    paid = (tokens, tokens, usd_if_first, usd_if_first)
+    db.write(_SPEND_MORE, (_day(now), *paid, run_id))
+    error, answer = to_json(end.error), to_json(end.answer)
+    db.write(_END, (*paid, end.status, answer, error, *answer_columns(end.answer), now, run_id))
+    db.forget_owner(run_id)
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:

@@ -27,7 +27,7 @@ order: a process that writes without a pause, such as a replay, may starve other
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # the JSON is last: what precedes it is read without it
 _SCHEMA = """
@@ -75,6 +75,7 @@ CREATE TABLE calls (
     role TEXT NOT NULL,
     model TEXT NOT NULL,
     request TEXT NOT NULL,
+    request_digest TEXT,
     response TEXT NOT NULL,
     truncated INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
@@ -82,11 +83,16 @@ CREATE TABLE calls (
     usd REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (run_id, key)
 ) WITHOUT ROWID;
-CREATE INDEX calls_key ON calls (key);
+CREATE TABLE requests (
+    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    request TEXT NOT NULL,
+    PRIMARY KEY (run_id, digest)
+) WITHOUT ROWID;
 CREATE TABLE events (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
-    event TEXT NOT NULL,
+    events TEXT NOT NULL,
     PRIMARY KEY (run_id, number)
 ) WITHOUT ROWID;
 CREATE TABLE checkpoints (
@@ -116,6 +122,15 @@ CREATE TABLE reservations (
     usd REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX reservations_of_tenant ON reservations (tenant);
+CREATE TABLE batches (
+    name TEXT PRIMARY KEY,
+    scope TEXT NOT NULL,
+    created REAL NOT NULL,
+    provider_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    lines TEXT NOT NULL
+);
+CREATE INDEX batches_of_scope ON batches (scope);
 CREATE TABLE api_keys (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,

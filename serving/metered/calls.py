@@ -8,8 +8,8 @@
     charge     the ledger; emit `call.finished` and `budget.charged`
 
 `RecordedCalls.answer` does all of it for independent requests: scores, distributions, rewards, verdicts, passages.
-Sampling, embedding and worker steps have another shape and use its parts: `call` (start and charge), `time_limit`,
-`record`, and `CallWriter`, which stores responses while others are still being computed.
+Sampling, embedding and worker steps have another shape and use its parts: `call` (start and charge), `time_limit` and
+`record`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, JsonValue
@@ -28,9 +27,9 @@ from ...core.budget import CostBound
 from ...core.concurrency import paced
 from ...core.errors import BudgetExceeded, ReasonError
 from ...core.events import BudgetCharged, CallFinished, CallStarted
-from ...core.messages import Usage
+from ...core.messages import Completion, Usage
 from ...core.run import Run
-from ...core.store.protocol import RunStore, StoredCall, call_key
+from ...core.store.protocol import NewCall, call_key
 from .replay import NotRecorded
 
 ResponseT = TypeVar("ResponseT")
@@ -156,7 +155,7 @@ class RecordedCalls:
                         async for key, response in paced(computed.items())
                         if codec.is_ok(response)
                     ]
-                    await run.store.add_calls(run.id, records)
+                    await run.save_calls(records)
                     responses |= computed
                     results = [responses[key] for key in keys if key in responses]
                     good = [response for response in results if codec.is_ok(response)]
@@ -211,6 +210,8 @@ class RecordedCalls:
             max_tokens: Maximum tokens of a sample, in the trace.
             constrained: Whether every sample is held to a JSON Schema, in the trace.
         """
+        if self.run.writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
+            await self.run.writer.flush()
         call = self.start(
             operation,
             requests=requests,
@@ -233,7 +234,7 @@ class RecordedCalls:
             release()
             self.emit_finished(call, seconds)
             self.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
-            await self.run.save_events()
+            await self.run.save()
 
     def start(
         self,
@@ -296,6 +297,7 @@ class RecordedCalls:
             reward_calls=call.reward_calls,
             total_tokens=total.completion_tokens,
             total_thinking_tokens=total.thinking_tokens,
+            total_prompt_tokens=total.prompt_tokens,
             total_calls=total.model_calls,
             total_usd=total.cost_usd,
             total_reward_calls=total.reward_calls,
@@ -320,76 +322,8 @@ class RecordedCalls:
                 raise
             raise ledger.exceeded("user" if ledger.is_closed else "seconds") from None
 
-    def record(self, key: str, request: JsonObject, response: JsonObject, *, truncated: bool = False) -> StoredCall:
+    def record(
+        self, key: str, request: JsonObject, response: JsonObject | Completion, *, truncated: bool = False
+    ) -> NewCall:
         """A response as the run store keeps it (see `StoredCall`)."""
-        return StoredCall.model_construct(
-            key=key, role=self.role, model=self.model, request=request, response=response, truncated=truncated
-        )
-
-
-class CallWriter:
-    """Writes responses to the run store while others are still being computed, in batches if the store is slow.
-
-    An asynchronous context manager: when it is left, for whatever reason, everything that was added is written.
-
-    Raises:
-        StoreError: When it is left, if the store failed; the work inside is cancelled as soon as it does.
-    """
-
-    def __init__(self, store: RunStore, run_id: str) -> None:
-        self._store = store
-        self._run_id = run_id
-        self._pending: list[StoredCall] = []
-        self._scheduled: asyncio.Handle | None = None
-        self._writer: asyncio.Task[None] | None = None
-        self._closed = True
-
-    def add(self, call: StoredCall) -> None:
-        """Add a response, without waiting for the store."""
-        self._pending.append(call)
-        if self._writer is None and self._scheduled is None and not self._closed:
-            # not at once: most calls have one sample, which ends with the call, and need no task
-            self._scheduled = asyncio.get_running_loop().call_soon(self._start_writer)
-
-    async def __aenter__(self) -> CallWriter:
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
-        self._closed, self._writer = False, None
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed = True
-        if self._scheduled is not None:
-            self._scheduled.cancel()
-            self._scheduled = None
-        if self._writer is not None and kind is not None:
-            self._writer.cancel()
-        try:
-            await self._group.__aexit__(kind, error, trace)
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None  # the caller's own error or the store's
-        finally:
-            await self._write()
-
-    def _start_writer(self) -> None:
-        self._scheduled = None
-        self._writer = self._group.create_task(self._write_pending())
-
-    async def _write_pending(self) -> None:
-        try:
-            await self._write()
-        except BaseException:
-            self._closed = True  # the group takes no further task; the rest is written when it is left
-            raise
-        finally:
-            self._writer = None
-
-    async def _write(self) -> None:
-        while self._pending:
-            batch = list(self._pending)
-            await self._store.add_calls(self._run_id, batch)
-            del self._pending[
-                : len(batch)
-            ]  # only now: a batch that was written before a cancellation may be written twice
+        return NewCall(key, self.role, self.model, request, response, truncated)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from ...core.run import Run
-from ...core.store.protocol import StoredCall, call_key
+from ...core.store.protocol import NewCall, call_key
 from .model import MeteredModel
 
 
@@ -19,7 +19,7 @@ async def load_decision(run: Run, model: MeteredModel, key: dict[str, JsonValue]
         key: Everything that identifies the decision within the run.
     """
     digest = _digest(run, model, key)
-    call = (await run.store.find_calls(run.id, [digest])).get(digest)
+    call = (await run.find_calls([digest])).get(digest)
     return None if call is None else call.response
 
 
@@ -28,14 +28,8 @@ async def save_decision(
 ) -> None:
     """Save a decision; a replay writes nothing."""
     if run.recording:
-        call = StoredCall(
-            key=_digest(run, model, key),
-            role=model.role,
-            model=model.name,
-            request={"decision": key},
-            response=decision,
-        )
-        await run.store.add_calls(run.id, [call])
+        call = NewCall(_digest(run, model, key), model.role, model.name, {"decision": key}, decision)
+        await run.save_calls([call])
 
 
 def _digest(run: Run, model: MeteredModel, key: dict[str, JsonValue]) -> str:

@@ -35,13 +35,14 @@ from ...core.messages import (
     Usage,
 )
 from ...core.run import Run
-from ...core.store.protocol import StoredCall, call_keys
+from ...core.store.protocol import JsonText, StoredCall, call_keys, canonical_json
 from ..logits_processors.groups import lockstep_groups
-from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, ReplaysSamples
+from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..streaming import stream_of
 from ..worker_group import SupportsWorkers, WorkerGroupConfig
-from .calls import CallInFlight, CallWriter, JsonObject, RecordedCalls, ResponseCodec
+from .attachments import with_attachments, with_contents
+from .calls import CallInFlight, JsonObject, RecordedCalls, ResponseCodec
 from .workers import MeteredWorkers
 
 ResultT = TypeVar("ResultT")
@@ -50,8 +51,14 @@ MeasurementT = TypeVar("MeasurementT", ScoredContinuation, NextTokenDistribution
 MAX_TOOL_TEMPLATE_BYTES: Final = 2048
 """Maximum bytes of instructions that chat templates and providers are known to add to tools."""
 
+_ANY_PROMPT: Final = Prompt.user("")
+
 JUDGING_ROLES: Final = frozenset({"judge", "reward"})
 """Roles whose samples are no attempts at the question."""
+
+MAX_PRIORITY: Final = 32
+"""Priority of a run's first requests. A later call's is lower, and so comes first; none is below 0, the default of
+other clients of a server."""
 
 SampleKey = tuple[int, int]
 """Position of the request in the call, and sample index."""
@@ -180,7 +187,7 @@ class MeteredModel:
     @property
     def thinks(self) -> bool:
         """Whether it thinks in a call that names no effort."""
-        return self.profile.starts_thinking(Prompt.user(""), self._effort)
+        return self.profile.starts_thinking(_ANY_PROMPT, self._effort)
 
     @property
     def concluding(self) -> MeteredModel:
@@ -219,7 +226,8 @@ class MeteredModel:
         """
         if not self.capabilities.kv_sharing or not isinstance(self._model, SupportsWorkers):
             raise CapabilityMissing("kv_sharing", self.name)
-        return MeteredWorkers(self._model, config, self._calls)
+        prompt_tokens = self._prompt_tokens(config.prompt) if self._limits_prompts else 0
+        return MeteredWorkers(self._model, config, self._calls, prompt_tokens)
 
     def max_sample_tokens(self, prompt: Prompt, sampling: SamplingParams) -> int:
         """Maximum tokens of a sample, its thought included, as far as the budget does not bound it.
@@ -228,6 +236,16 @@ class MeteredModel:
             UserError: A parameter that the caller set is none that the model takes.
         """
         return self._resolved(Request(prompt=prompt, sampling=sampling)).sampling.total_tokens
+
+    def max_samples_of(self, prompt: Prompt, samples: int) -> int:
+        """Number of samples of a prompt whose prompt tokens fit the budget, between 1 and `samples`.
+
+        Where a request for several samples is charged for its prompt once, all of them or none fit.
+        """
+        if not self._limits_prompts or not self.capabilities.prompt_per_sample:
+            return samples
+        left = self._run.ledger.remaining("prompt_tokens")
+        return max(1, min(samples, int(left // max(1, self._prompt_tokens(prompt)))))
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt; None if unknown."""
@@ -242,11 +260,29 @@ class MeteredModel:
         For work on finished samples that decides whether the others are cancelled.
         """
         model = self._model
-        return model.hold_replay(requests) if isinstance(model, ReplaysSamples) else nullcontext()
+        return model.hold_replay(requests) if replays_samples(model) else nullcontext()
+
+    @property
+    def _priority(self) -> int:
+        """Priority of the next requests: the further a run is, the earlier they are served, and the last call first.
+
+        So a run that has begun ends, and its prefixes leave the server's cache, before another one begins.
+        """
+        return 0 if self._is_concluding else max(1, MAX_PRIORITY - self._run.finished_calls)
 
     def _salted(self, prompt: Prompt) -> Prompt:
-        """The prompt as the model gets it: keys and values are shared only within the run's tenant."""
+        """The prompt as the model gets it: keys and values are shared only within the run's tenant.
+
+        Attachments have their contents here only: neither keys nor stored calls repeat them.
+        """
+        if self._run.attachments:
+            prompt = with_contents(prompt, self._run.attachments)
         return prompt.with_cache_salt(self._run.config.tenant)
+
+    def _attached(self, prompt: Prompt) -> Prompt:
+        """The prompt with the question's attachments, whatever strategy or judge made it."""
+        question = self._run.question
+        return with_attachments(prompt, question) if question.attachments else prompt
 
     # -- sampling
 
@@ -265,8 +301,9 @@ class MeteredModel:
         even_closed = self._is_concluding or self._run.conclusion is not None
         reserved = self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed)
         with self.held(fitted), reserved as release:
-            described = [sampled_json(r) async for r in paced(fitted)]
-            hashed = _hashed_requests(described, groups)
+            sampled = [sampled_json(r) async for r in paced(fitted)]
+            described = [canonical_json(request) async for request in paced(sampled)]
+            hashed = _hashed_requests(sampled, groups) if groups else described
             keys: dict[SampleKey, str] = {}
             async for i, r in paced(enumerate(fitted)):
                 keys.update(
@@ -304,7 +341,7 @@ class MeteredModel:
                     if len(done) < len(keys):
                         await self._sample(fitted, described, keys, done, call, listener, enough)
                 finally:
-                    call.usage += Usage.total(c.usage for c in done.values())
+                    call.usage = Usage.total((call.usage, *(c.usage for c in done.values())))
                     call.calls = len(fitted)
                     call.replayed_calls = sum(all((i, x) in replayed for x in r.indices) for i, r in enumerate(fitted))
                     call.replayed_tokens = sum(done[slot].usage.completion_tokens for slot in replayed)
@@ -323,7 +360,7 @@ class MeteredModel:
     async def _sample(
         self,
         requests: Sequence[Request],
-        described: Sequence[JsonValue],
+        described: Sequence[JsonText],
         keys: dict[SampleKey, str],
         done: dict[SampleKey, Completion],
         call: CallInFlight,
@@ -332,15 +369,17 @@ class MeteredModel:
     ) -> None:
         """Generate the samples that are not `done` yet and add them there; time or the caller may cut them short."""
         run = self._run
-        missing = [
-            (i, r.model_copy(update={"sample_indices": tuple(x for x in r.indices if (i, x) not in done)}))
-            for i, r in enumerate(requests)
-        ]
-        missing = [(i, r) for i, r in missing if r.sample_indices]
+        missing = list(enumerate(requests))
+        if done:
+            missing = [
+                (i, r.model_copy(update={"sample_indices": tuple(x for x in r.indices if (i, x) not in done)}))
+                for i, r in missing
+            ]
+            missing = [(i, r) for i, r in missing if r.sample_indices]
         first = {(i, r.indices[0]) for i, r in missing}
         partial: dict[SampleKey, _PartialSample] = {}
         restarted: set[SampleKey] = set()
-        writer = CallWriter(run.store, run.id)
+        writer, now, loop = run.writer, run.answer_now, asyncio.get_running_loop()
 
         def new_sample(slot: SampleKey) -> _PartialSample:
             request = requests[slot[0]]
@@ -355,8 +394,7 @@ class MeteredModel:
                     "seed": requests[slot[0]].sampling.seed,
                     "index": completion.sample_index,
                 }
-                response = completion.model_dump(mode="json")
-                writer.add(self._calls.record(keys[slot], sample, response, truncated=truncated))
+                writer.add_calls([self._calls.record(keys[slot], sample, completion, truncated=truncated)])
 
         def on_chunk(chunk: Chunk) -> bool:
             i = missing[chunk.request][0]
@@ -368,17 +406,18 @@ class MeteredModel:
             if chunk.restarts:
                 restarted.add(slot)
                 partial.pop(slot, None)
-            if slot not in partial:
-                partial[slot] = new_sample(slot)
-            partial[slot].add(chunk)
             if chunk.completion is not None:
                 finish(slot, chunk.completion)
+            else:
+                if slot not in partial:
+                    partial[slot] = new_sample(slot)
+                partial[slot].add(chunk)
             if chunk.request != i:
                 chunk = chunk.model_copy(update={"request": i})
             return self._emit_chunk(call, chunk, listener, is_streamed=slot not in restarted)
 
         async def truncate_rest(reason: FinishReason) -> None:
-            async with writer:
+            async with writer.saving():
                 async for slot in paced([slot for slot in keys if slot not in done]):
                     # a backend reports the prompt's tokens on the first sample, which is not finished
                     counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
@@ -387,11 +426,17 @@ class MeteredModel:
                     self._emit_sample(call, slot, truncated, None)
 
         try:
-            async with writer, asyncio.timeout(self._seconds(requests)) as timeout:
-                salted = [r.model_copy(update={"prompt": self._salted(r.prompt)}) for _, r in missing]
-                now = None if self._is_concluding else run.answer_now
-                samples = await _unless(enough, now, self._model.generate(salted, on_chunk))
-                timeout.reschedule(None)  # what was generated counts
+            async with writer.saving(), asyncio.timeout(self._seconds(requests)) as timeout:
+                sent = [
+                    r.model_copy(update={"prompt": self._salted(r.prompt), "priority": self._priority})
+                    for _, r in missing
+                ]
+                samples: list[list[Completion]] | None = None
+                with nullcontext() if self._is_concluding else run.on_conclude(lambda: timeout.reschedule(loop.time())):
+                    if self._is_concluding or not now.is_set():
+                        samples = await _unless(enough, self._model.generate(sent, on_chunk))
+                if not timeout.expired():
+                    timeout.reschedule(None)  # what was generated counts
                 generated = (
                     ((i, index), completion)
                     for (i, request), completions in zip(missing, samples or [], strict=samples is not None)
@@ -407,7 +452,8 @@ class MeteredModel:
         except TimeoutError:
             if not timeout.expired():
                 raise
-            run.record_limit(run.ledger.exceeded("seconds"))
+            if self._is_concluding or not now.is_set():
+                run.record_limit(run.ledger.exceeded("seconds"))
             await truncate_rest("budget")
         except asyncio.CancelledError:
             for slot, sample in partial.items():
@@ -444,6 +490,7 @@ class MeteredModel:
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """See `LanguageModel.score`."""
+        prompt = self._attached(prompt)
         requests: list[JsonValue] = [
             {"score": prompt.model_dump(mode="json"), "continuation": c if isinstance(c, str) else list(c)}
             for c in continuations
@@ -452,10 +499,14 @@ class MeteredModel:
         async def compute(missing: list[int]) -> list[ScoredContinuation]:
             return await self._model.score(self._salted(prompt), [continuations[i] for i in missing])
 
-        return await self._measure("score", ScoredContinuation, requests, compute, calls=1)
+        sizes = [len(c.encode()) if isinstance(c, str) else len(c) for c in continuations]
+        prompt_tokens = sum(sizes) + len(sizes) * self._prompt_tokens(prompt) if self._limits_prompts else 0
+        cost = CostBound(calls=1, prompt_tokens=prompt_tokens)
+        return await self._measure("score", ScoredContinuation, requests, compute, cost)
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """See `LanguageModel.next_token`."""
+        prompts = [self._attached(prompt) for prompt in prompts]
         requests: list[JsonValue] = [
             {"next_token": p.model_dump(mode="json"), "top": top} async for p in paced(prompts)
         ]
@@ -463,8 +514,10 @@ class MeteredModel:
         async def compute(missing: list[int]) -> list[NextTokenDistribution]:
             return await self._model.next_token([self._salted(prompts[i]) for i in missing], top)
 
-        distinct = len({json.dumps(request, sort_keys=True) async for request in paced(requests)})
-        return await self._measure("next_token", NextTokenDistribution, requests, compute, calls=distinct)
+        distinct = {json.dumps(r, sort_keys=True): p async for r, p in paced(zip(requests, prompts, strict=True))}
+        prompt_tokens = sum(map(self._prompt_tokens, distinct.values())) if self._limits_prompts else 0
+        cost = CostBound(calls=len(distinct), prompt_tokens=prompt_tokens)
+        return await self._measure("next_token", NextTokenDistribution, requests, compute, cost)
 
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
         """See `ExplainsTokens.relevance`."""
@@ -477,7 +530,11 @@ class MeteredModel:
         async def compute(missing: list[int]) -> list[Relevance]:
             return [await model.relevance(self._salted(prompt), parts, continuation)]
 
-        return (await self._measure("relevance", Relevance, requests, compute, calls=1))[0]
+        cost = CostBound(
+            calls=1,
+            prompt_tokens=self._prompt_tokens(prompt) + len(continuation.encode()) if self._limits_prompts else 0,
+        )
+        return (await self._measure("relevance", Relevance, requests, compute, cost))[0]
 
     async def _measure(
         self,
@@ -485,8 +542,7 @@ class MeteredModel:
         result_type: type[MeasurementT],
         requests: list[JsonValue],
         compute: Callable[[list[int]], Awaitable[list[MeasurementT]]],
-        *,
-        calls: int,
+        cost: CostBound,
     ) -> list[MeasurementT]:
         codec: ResponseCodec[MeasurementT] = ResponseCodec(
             dump=lambda result: result.model_dump(mode="json"),
@@ -494,7 +550,7 @@ class MeteredModel:
             usage=lambda result: result.usage,
         )
         described: list[JsonObject] = [{"request": request} for request in requests]
-        return await self._calls.answer(operation, described, compute, codec, cost=CostBound(calls=calls))
+        return await self._calls.answer(operation, described, compute, codec, cost=cost)
 
     # -- budget
 
@@ -504,6 +560,8 @@ class MeteredModel:
         Raises:
             UserError: A parameter that the caller set is none that the model takes.
         """
+        if (prompt := self._attached(request.prompt)) is not request.prompt:
+            request = request.model_copy(update={"prompt": prompt})
         sampling, profile = request.sampling, self.profile
         changes: dict[str, object] = {}
         if sampling.seed is None:
@@ -615,11 +673,19 @@ class MeteredModel:
     def _max_cost(self, requests: Sequence[Request]) -> CostBound:
         tokens = sum(len(r.indices) * r.sampling.total_tokens for r in requests)
         thinking = sum(len(r.indices) * (r.sampling.thinking_tokens or 0) for r in requests)
-        usd = 0.0
+        prompt_tokens, usd = 0, 0.0
+        if self._limits_prompts:
+            prompt_tokens = sum(map(self._charged_prompt_tokens, requests))
         if self._run.ledger.budget.usd is not None:
             prompt_price, price = self._prices()
             usd = prompt_price * sum(map(self._charged_prompt_tokens, requests)) + price * tokens
-        return CostBound(tokens=tokens, calls=len(requests), usd=usd, thinking_tokens=thinking)
+        return CostBound(
+            tokens=tokens, calls=len(requests), usd=usd, thinking_tokens=thinking, prompt_tokens=prompt_tokens
+        )
+
+    @property
+    def _limits_prompts(self) -> bool:
+        return self._run.ledger.budget.prompt_tokens is not None
 
     def _prices(self) -> tuple[float, float]:
         capabilities = self.capabilities
@@ -761,26 +827,22 @@ def _hashed_requests(own: Sequence[JsonValue], groups: Sequence[tuple[int, ...]]
     return hashed
 
 
-async def _unless(
-    enough: asyncio.Event | None, now: asyncio.Event | None, work: Coroutine[Any, Any, ResultT]
-) -> ResultT | None:
-    """The result of the work; None if one of the events was set first, and the work was cancelled and has ended."""
-    events = [event for event in (enough, now) if event is not None]
-    if any(event.is_set() for event in events):
+async def _unless(enough: asyncio.Event | None, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """The result of the work; None if the event was set first, and the work was cancelled and has ended."""
+    if enough is None:
+        return await work
+    if enough.is_set():
         work.close()
         return None
-    if not events:
-        return await work
-    task = asyncio.ensure_future(work)
-    watches = [asyncio.ensure_future(event.wait()) for event in events]
+    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(enough.wait())
     try:
-        await asyncio.wait((task, *watches), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in (task, *watches):
-            one.cancel()
-        await shielded(_ended(task, *watches))
-    # cancelled without an event, the work cancelled itself: the result raises that
-    return None if task.cancelled() and any(event.is_set() for event in events) else task.result()
+        task.cancel()
+        watch.cancel()
+        await shielded(_ended(task, watch))
+    # cancelled without the event, the work cancelled itself: the result raises that
+    return None if task.cancelled() and enough.is_set() else task.result()
 
 
 async def _ended(*tasks: asyncio.Future[Any]) -> None:

@@ -83,6 +83,9 @@ class MeteredReward:
         run = self._run
         passes = count_passes(self.capabilities.one_pass, solutions, which)
         usd = 0.0 if run.config.budget.usd is None else self.max_usd(problem, solutions, which)
+        prompt_tokens = 0
+        if run.config.budget.prompt_tokens is not None:  # no pass reads more tokens than bytes
+            prompt_tokens = passes * max(_num_bytes([problem, *steps]) for steps in solutions)
         requests: list[JsonObject] = [
             {"reward": {"problem": problem, "steps": list(steps), "which": which}} for steps in solutions
         ]
@@ -107,7 +110,7 @@ class MeteredReward:
             requests,
             compute,
             _STEP_SCORES,
-            cost=CostBound(reward_calls=passes, usd=usd),
+            cost=CostBound(reward_calls=passes, usd=usd, prompt_tokens=prompt_tokens),
             samples=passes,
             on_responses=emit_scores,
         )
@@ -152,7 +155,8 @@ class MeteredEmbedding:
 
         run = self._run
         usd = 0.0 if run.config.budget.usd is None else self._model.max_usd(texts)
-        with run.ledger.reserve(CostBound(usd=usd)) as release:
+        prompt_tokens = 0 if run.config.budget.prompt_tokens is None else _num_bytes(texts)
+        with run.ledger.reserve(CostBound(usd=usd, prompt_tokens=prompt_tokens)) as release:
             async with self._calls.call("embed", release, requests=len(texts), samples=0) as call:
                 try:
                     async with self._calls.time_limit():
@@ -170,3 +174,7 @@ class MeteredEmbedding:
 
     async def aclose(self) -> None:
         """Do nothing: the model belongs to its owner."""
+
+
+def _num_bytes(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)

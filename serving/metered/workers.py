@@ -47,14 +47,18 @@ class MeteredWorkers:
         model: The model.
         config: How the workers start.
         calls: The model's calls in the run.
+        max_prompt_tokens: Upper bound on the tokens of the prompt, where the budget limits them; else 0.
 
     Raises:
         BudgetExceeded: By `advance`, if a step does not fit the budget, the time is over, or the user wants the answer
             now.
     """
 
-    def __init__(self, model: SupportsWorkers, config: WorkerGroupConfig, calls: RecordedCalls) -> None:
+    def __init__(
+        self, model: SupportsWorkers, config: WorkerGroupConfig, calls: RecordedCalls, max_prompt_tokens: int = 0
+    ) -> None:
         self._model, self._config, self._calls = model, config, calls
+        self._max_prompt_tokens = max_prompt_tokens
         self._run = calls.run
         self._group: WorkerGroup | None = None
         self._call: CallInFlight | None = None
@@ -89,7 +93,9 @@ class MeteredWorkers:
         run, reading = self._run, sum(fed is not None for fed in step.inputs)
         even_closed = run.conclusion is not None
         if self._call is None:
-            with run.ledger.reserve(self._max_cost(reading, calls=1), even_closed=even_closed):
+            with run.ledger.reserve(
+                self._max_cost(reading, calls=1, prompt_tokens=self._max_prompt_tokens), even_closed=even_closed
+            ):
                 self._call = self._calls.start("workers", requests=self.num_workers, samples=self.num_workers)
                 self._charge(Usage(), calls=1)
         with run.ledger.reserve(self._max_cost(reading), even_closed=even_closed):
@@ -158,10 +164,10 @@ class MeteredWorkers:
         first = len(self._past) - len(self._unsaved)
         request: dict[str, JsonValue] = {"workers": self._config.model_dump(mode="json"), "first": first}
         record = self._calls.record(self._unsaved_key, request, batch.model_dump(mode="json"))
-        await self._run.store.add_calls(self._run.id, [record])
+        await self._run.save_calls([record])
         self._unsaved = []
         self._emit_charged()
-        await self._run.save_events()
+        await self._run.save()
 
     # -- model
 
@@ -185,8 +191,9 @@ class MeteredWorkers:
 
     # -- budget and trace
 
-    def _max_cost(self, tokens: int, *, calls: int = 0) -> CostBound:
-        return CostBound(tokens=tokens, calls=calls, thinking_tokens=tokens if self._is_thought else 0)
+    def _max_cost(self, tokens: int, *, calls: int = 0, prompt_tokens: int = 0) -> CostBound:
+        thinking = tokens if self._is_thought else 0
+        return CostBound(tokens=tokens, calls=calls, thinking_tokens=thinking, prompt_tokens=prompt_tokens)
 
     def _charge_prompt(self, tokens: int) -> None:
         if tokens > 0:
@@ -218,4 +225,4 @@ class MeteredWorkers:
                 self._call.usage = self.usage
                 self._calls.emit_finished(self._call, self._working_s)
                 self._emit_charged()
-                await self._run.save_events()
+                await self._run.save()

@@ -12,7 +12,7 @@ from reason.core.run import RunConfig, read_config
 from reason.core.settings import Settings, load_settings
 from reason.core.store.protocol import RunRecord
 from reason.core.types import Question
-from reason.routers import auto_effort
+from reason.routers import auto
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
 
@@ -107,7 +107,7 @@ async def test_an_effort_that_is_chosen_is_kept_when_the_run_is_replayed(setting
         chosen.append(question.text)
         return "low"
 
-    monkeypatch.setattr(auto_effort, "choose_effort", choose_effort)
+    monkeypatch.setattr(auto, "choose_effort", choose_effort)
     model, sink = ScriptedModel(SCRIPT, profile=THINKS), MemorySink()
     with loaded_models({"scripted": model}):
         async with Reasoner(settings=settings, effort="auto") as reasoner:
@@ -117,7 +117,7 @@ async def test_an_effort_that_is_chosen_is_kept_when_the_run_is_replayed(setting
     assert (replay.answer, replay.thought) == (answer.answer, answer.thought) == ("4", "two and two")
     assert chosen == ["What is 2 + 2?"]
     (note,) = sink.of_type("strategy.note")
-    assert (note.name, note.data) == (auto_effort.NOTE, {"effort": "low"})
+    assert (note.name, note.data) == (auto.EFFORT_NOTE, {"effort": "low"})
 
 
 async def test_auto_without_training_is_an_error_with_a_remedy(settings):

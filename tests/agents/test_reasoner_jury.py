@@ -153,7 +153,7 @@ async def test_an_unused_jury_is_refused_and_that_of_the_settings_not_loaded(ope
     for verify in ((), ("edgejury",)):  # the verifier's jury has no chair
         with pytest.raises(UserError, match=r"cot has no chair, so it cannot use the chair model c/chair") as e:
             Reasoner(strategy="cot", chair_model="c/chair", verify=verify, settings=settings)
-        assert e.value.hint == "take the strategy edgejury"
+        assert e.value.hint == "take the strategy edgejury or fusion"
     named = settings.model_copy(update={"jurors": ("a/one", "b/two"), "chair_model": "c/chair"})
     async with Reasoner(settings=named) as reasoner:
         await reasoner.aask("What is it?")

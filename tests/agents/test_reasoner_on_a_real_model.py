@@ -1,6 +1,8 @@
 """The main job on real weights, as a user's script would run it."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from reason import Reasoner, Settings, aask, ask, astream
@@ -152,3 +154,17 @@ async def test_a_run_is_resumed_in_its_number_format(settings):
         record = await reasoner._store.get_run("r")
     assert len(answer.candidates) == 2
     assert record.identities["main"]["identity"].endswith("+fp32")
+
+
+def test_a_script_that_asks_ends_without_close(tmp_path):
+    script = (
+        "import sys\n"
+        "from reason import Reasoner\n"
+        "from reason.core.settings import load_settings\n"
+        "settings = load_settings(model='local/smollm2-135m', store=sys.argv[1], budget={'tokens': 8})\n"
+        "print(Reasoner(settings=settings).ask('What is 2 + 2?').usage.completion_tokens)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "runs.sqlite3")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) <= 8

@@ -75,7 +75,7 @@ async def test_a_refuted_answer_is_repaired_with_the_evidence_and_the_better_one
     answer, model, sink = await asking(corrected)
     assert answer.text == RIGHT
     assert answer.verification.verdict == "supported"
-    assert stages(sink) == ["route", "solve", "verify", "repair", "verify", "finish"]
+    assert stages(sink) == ["solve", "verify", "repair", "verify"]
     first, second = [prompt for prompt, _ in model.made]
     assert "<check>" not in first
     told = second[second.index("<check>") : second.index("</check>\n")]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
-from anyio.from_thread import BlockingPortal
 from reason.agents.reasoner import SyncBridge
 
 
@@ -86,18 +87,34 @@ def test_an_interrupt_while_submitting_leaves_nothing_running(portal, monkeypatc
         finally:
             seen.append("clean")
 
-    start_task_soon = BlockingPortal.start_task_soon
+    submit = asyncio.run_coroutine_threadsafe
 
-    def interrupted(self, called, *args, **named):
-        if called.__name__ != "tracked":
-            return start_task_soon(self, called, *args, **named)
+    def interrupted(work, loop):
+        if work.__name__ != "tracked":
+            return submit(work, loop)
         if is_submitted:
-            start_task_soon(self, called, *args, **named)
+            submit(work, loop)
+        else:
+            work.close()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(BlockingPortal, "start_task_soon", interrupted)
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
     with pytest.raises(KeyboardInterrupt):
         portal.call(work)
     assert seen == (["begun", "clean"] if is_submitted else [])
     monkeypatch.undo()
     assert portal.call(answer) == 42
+
+
+@pytest.mark.parametrize("end", ["", "bridge.close()", "bridge.close(); print(bridge.call(work))"])
+def test_a_script_ends_with_or_without_close(end):
+    """The thread of the loop kept the interpreter from ending after its last line."""
+    script = (
+        "import asyncio\n"
+        "from reason.agents.reasoner import SyncBridge\n"
+        "async def work():\n"
+        "    return await asyncio.to_thread(lambda: 42)\n"
+        f"bridge = SyncBridge()\nprint(bridge.call(work))\n{end}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr, set(done.stdout.split())) == (0, "", {"42"})

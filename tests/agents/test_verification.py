@@ -118,8 +118,9 @@ async def test_the_run_is_stored_and_replays_without_loading_anything(settings, 
     async def refuse(*_, **__):
         raise AssertionError("something was opened")
 
-    for name in ("load_entailment", "load_embedding_model", "load_index", "load_retriever"):
+    for name in ("load_entailment", "load_embedding_model", "load_retriever"):
         monkeypatch.setattr(verifying_module, name, refuse)
+    monkeypatch.setattr("reason.reasoning.retrieval.index.saved_index.load_index", refuse)
     asked = len(judging.calls)
     reports, sink = ClaimReportSink(), MemorySink()
     async with Reasoner(settings=settings) as reasoner:

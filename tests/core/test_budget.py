@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-AMOUNTS = ("tokens", "thinking_tokens", "calls", "reward_calls", "usd")
+AMOUNTS = ("tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "usd")
 """What is reserved and charged; seconds pass by themselves."""
 
 
@@ -29,13 +29,14 @@ def spend(ledger, kind, amount, role="main"):
     usages = {
         "tokens": Usage(completion_tokens=amount),
         "thinking_tokens": Usage(thinking_tokens=amount),
+        "prompt_tokens": Usage(prompt_tokens=amount),
         "usd": Usage(cost_usd=amount),
     }
     usage = usages.get(kind, Usage())
     return ledger.charge(role, "m", usage, **({kind: amount} if kind in ("calls", "reward_calls") else {}))
 
 
-@pytest.mark.parametrize("field", ["tokens", "thinking_tokens", "calls", "seconds", "usd"])
+@pytest.mark.parametrize("field", ["tokens", "thinking_tokens", "prompt_tokens", "calls", "seconds", "usd"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_limit_must_be_positive(field, value):
     with pytest.raises(ValidationError):
@@ -58,7 +59,7 @@ def test_seconds_and_usd_accept_fractions_and_refuse_infinity(field):
 
 @pytest.mark.parametrize("kind", AMOUNTS)
 def test_each_limit_counts_its_own_spent_and_reserved_amounts(kind):
-    ledger = Ledger(Budget(tokens=20, thinking_tokens=20, calls=20, reward_calls=20, usd=20))
+    ledger = Ledger(Budget(**dict.fromkeys(AMOUNTS, 20)))
     spend(ledger, kind, 3)
     spend(ledger, kind, 4, role="judge")
     with ledger.reserve(CostBound(**{kind: 6})), ledger.reserve(CostBound(**{kind: 5})):
@@ -77,7 +78,7 @@ def test_each_limit_counts_its_own_spent_and_reserved_amounts(kind):
 
 
 def test_a_cost_bound_defaults_to_zero_and_is_immutable():
-    assert [getattr(CostBound(), kind) for kind in AMOUNTS] == [0] * 5
+    assert [getattr(CostBound(), kind) for kind in AMOUNTS] == [0] * 6
     with pytest.raises(dataclasses.FrozenInstanceError):
         CostBound().tokens = 1
 

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import threading
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,10 +14,12 @@ from reason.core.events import (
     JsonlSink,
     LiveSink,
     MemorySink,
+    SampleFinished,
     StageStarted,
     TextDelta,
     read_events,
 )
+from reason.core.messages import Completion
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
@@ -38,7 +41,7 @@ async def test_events_are_numbered_and_have_parents(tmp_path):
         run.emit(delta(), parent=inner)
     run.emit(StageStarted(stage="after"))
     assert [(e.number, e.parent) for e in sink.events] == [(1, None), (2, 1), (3, 2), (4, None)]
-    await run.save_events()
+    await run.save()
     assert [e.number for e in await store.list_events("r")] == [1, 2, 4]  # text deltas are not stored
     await store.aclose()
 
@@ -170,12 +173,33 @@ async def test_a_waiting_reader_receives_events_as_they_are_emitted():
 
 def test_a_stamped_event_equals_a_copy_with_its_position():
     place = {"number": 7, "parent": 3, "run_id": "r", "at_s": 1.5}
-    for event in (StageStarted(stage="solve"), delta()):
+    for event in (StageStarted(stage="solve"), delta(), StageStarted(stage="solve", number=2)):
+        copied, was_emitted = event.model_copy(update=place), event.number
         stamped = event.stamped(**place)
-        copied = event.model_copy(update=place)
         assert stamped == copied
         assert stamped.model_fields_set == copied.model_fields_set
         assert stamped.model_dump_json() == copied.model_dump_json()
-        assert event.number == 0
+        assert (event.number == 2) if was_emitted else (stamped is event)  # an emitted one is not changed
         with pytest.raises(ValidationError, match="frozen"):
             stamped.number = 8
+
+
+def test_an_event_has_its_json_once():
+    completion = Completion(text="\U0001f600 né", finish_reason="stop", logprobs=(-0.5, float("-inf")))
+    for event in (
+        SampleFinished(number=3, request=0, sample=1, completion=completion),
+        StageStarted(number=4, stage="solve"),
+    ):
+        assert event.encoded() is event.encoded()
+        assert EVENT_ADAPTER.validate_json(event.encoded()) == event
+        assert event.model_copy(update={"number": 5}).encoded() != event.encoded()
+        moved = event.stamped(number=9, parent=None, run_id="r", at_s=0.0)
+        assert (json.loads(moved.encoded())["number"], json.loads(event.encoded())["number"]) == (9, event.number)
+
+
+def test_a_lone_surrogate_is_escaped():
+    completion = Completion(text="\ud83d", finish_reason="stop")
+    assert (
+        json.loads(SampleFinished(request=0, sample=0, completion=completion).encoded())["completion"]["text"]
+        == "\ud83d"
+    )

@@ -122,7 +122,10 @@ async def test_closing_waits_for_submitted_operations(tmp_path):
 
 async def test_a_store_serves_several_event_loops(store):
     def elsewhere():
-        asyncio.run(store.create_run("theirs", {}))
+        async def create():
+            await store.create_run("theirs", {})
+
+        asyncio.run(create())
 
     await asyncio.gather(asyncio.to_thread(elsewhere), store.create_run("ours", {}))
     assert {r.id for r in await store.list_runs()} == {"ours", "theirs"}

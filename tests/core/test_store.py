@@ -189,7 +189,7 @@ async def test_an_open_store_waits_longer_than_opening(tmp_path):
     store = await SqliteStore.open(path, busy_timeout_s=0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    writing = asyncio.create_task(store.create_run("r", {}))
+    writing = store.create_run("r", {})  # queued at once
     done, _ = await asyncio.wait([writing], timeout=0.5)
     assert not done
     other.execute("COMMIT")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from reason.core.errors import DuplicateRequest, StoreError, UnknownName, UserError
 from reason.core.events import StageStarted
-from reason.core.store.protocol import StoredCall, StoredCheckpoint
+from reason.core.store.protocol import NewCall, NewRun, RunEnd, RunWrites, StoredCall, StoredCheckpoint
 from support.store_process import StoreProcess
 
 
@@ -149,7 +149,7 @@ async def test_payments_of_a_killed_process_are_charged_when_the_run_ends(stores
         await other.kill()
     await stores.forget(store)
     await store.claim_run("r")
-    await store.add_calls("r", [reply("copy", 1000)], paid=False)
+    await store.save("r", RunWrites(copies=[reply("copy", 1000)]))
     await store.end_run("r", "finished", {"usage": {"completion_tokens": 1003, "replayed_tokens": 1003}})
     spent = await store.get_spending("t", 0.0)
     assert (spent.tokens, spent.runs) == (3, 1)
@@ -260,8 +260,81 @@ async def test_events_are_read_in_pages(any_store):
     assert [e.number for e in await any_store.list_events("r")] == [1, 2, 3, 5]
     assert [e.number for e in await any_store.list_events("r", after=2)] == [3, 5]
     assert [e.number for e in await any_store.list_events("r", after=1, limit=2)] == [2, 3]
-    await any_store.add_events("r", [stage(5).model_copy(update={"stage": "finish"})])
-    assert (await any_store.list_events("r", after=4))[0].stage == "finish"
+    many = [stage(n) for n in range(6, 200)]
+    await any_store.add_events("r", many)
+    assert [e.number for e in await any_store.list_events("r", after=60, limit=100)] == list(range(61, 161))
+    assert [e.number for e in await any_store.list_events("r", after=3)] == [5, *range(6, 200)]
+
+
+async def test_an_event_that_is_written_again_is_stored_once(any_store):
+    await any_store.create_run("r", {})
+    await any_store.add_events("r", [stage(n) for n in (1, 2)])
+    await any_store.add_events("r", [stage(n) for n in (1, 2, 3)])  # its first write was believed to have failed
+    await any_store.add_events("r", [stage(3)])
+    assert [e.number for e in await any_store.list_events("r")] == [1, 2, 3]
+    assert [e.number for e in await any_store.list_events("r", after=1, limit=1)] == [2]
+
+
+async def test_a_run_is_written_in_one_transaction(any_store):
+    before = any_store.transactions
+    answer = {"answer": "42", "usage": {"completion_tokens": 7, "cost_usd": 0.5}}
+    await any_store.save(
+        "r",
+        RunWrites(
+            creation=NewRun({"strategy": "cot"}, tenant="t"),
+            identities={"main": {"identity": "m@1"}},
+            calls=[
+                NewCall("k", "main", "m", {"request": {"prompt": "p"}, "seed": 1}, {"usage": {"completion_tokens": 9}})
+            ],
+            events=[stage(1), stage(2)],
+            end=RunEnd("finished", answer),
+        ),
+    )
+    assert any_store.transactions == before + 1
+    run = await any_store.get_run("r", exact=True)
+    assert (run.status, run.owner, run.tenant, run.strategy) == ("finished", None, "t", "cot")
+    assert (run.answer, run.answer_text, run.tokens, run.identities) == (answer, "42", 7, {"main": {"identity": "m@1"}})
+    (call,) = await any_store.list_calls("r")
+    assert call.request == {"request": {"prompt": "p"}, "seed": 1}
+    assert [e.number for e in await any_store.list_events("r")] == [1, 2]
+    spent = await any_store.get_spending("t", 0.0)
+    assert (spent.tokens, spent.usd, spent.runs) == (9, 0.5, 1)  # what was paid: the larger of answer and calls
+    with pytest.raises(StoreError, match="has no owner"):
+        await any_store.add_calls("r", [reply("late", 1)])
+    await any_store.claim_run("r")
+    await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 7, "replayed_tokens": 7}})
+    assert (await any_store.get_spending("t", 0.0)) == spent  # charged once
+
+
+async def test_nothing_is_written_of_a_run_whose_name_is_taken(any_store):
+    await any_store.create_run("r", {}, tenant="t")
+    writes = RunWrites(creation=NewRun({}, tenant="t"), calls=[reply("k", 5)], end=RunEnd("finished"))
+    with pytest.raises(UserError, match="there is a run r already"):
+        await any_store.save("r", writes)
+    assert (await any_store.get_run("r")).status == "running"
+    assert await any_store.count_calls("r") == 0
+    assert (await any_store.get_spending("t", 0.0)).runs == 0
+
+
+async def test_samples_of_a_long_prompt_store_it_once(any_store):
+    question = {"prompt": "q" * 200_000}
+    await any_store.create_run("r", {})
+    for start in (0, 50):
+        calls = [
+            NewCall(f"{i:03}", "main", "m", {"request": question, "seed": 1, "index": i}, {"text": "a"})
+            for i in range(start, start + 50)
+        ]
+        await any_store.add_calls("r", calls)
+    stored = await any_store.list_calls("r")
+    assert [c.request for c in stored] == [{"request": question, "seed": 1, "index": i} for i in range(100)]
+    found = await any_store.find_calls("r", ["007"])
+    assert found["007"].request == {"request": question, "seed": 1, "index": 7}
+    sizes = await any_store._commits.read(lambda db: db.execute("SELECT SUM(LENGTH(request)) FROM calls"))
+    assert sizes[0][0] < 100 * 50
+    prompts = await any_store._commits.read(lambda db: db.execute("SELECT LENGTH(request) FROM requests"))
+    assert len(prompts) == 1
+    await any_store.delete_run("r")
+    assert await any_store._commits.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(0,)]
 
 
 async def test_checkpoints_are_deleted_with_their_run(any_store):

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import ReasonError
 from reason.core.store.location import open_store
-from reason.core.store.protocol import StoredCall
+from reason.core.store.protocol import RunWrites, StoredCall
 
 NAMES = ("a", "b", "ab", "c")
 TENANTS = ("", "t")
@@ -59,7 +59,7 @@ async def do(store, operation, prefix):
         elif name == "add_calls":
             reply = {"usage": {"completion_tokens": 3, "cost_usd": 0.5}}
             calls = [StoredCall(key=prefix + k, role="r", model="m", request={}, response=reply) for k in given_[1]]
-            await store.add_calls(run, calls, paid=given_[2])
+            await store.save(run, RunWrites(calls=calls) if given_[2] else RunWrites(copies=calls))
         elif name == "list_runs":
             after = None if given_[1] is None else prefix + given_[1]
             listed = await store.list_runs(2, tenant=tenant(given_[0]), after=after, status=given_[2])

@@ -9,6 +9,7 @@ from reason.core.errors import BudgetExceeded, StoreError
 from reason.core.events import MemorySink
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
+from reason.core.store.run_writer import RunWriter
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
@@ -266,13 +267,13 @@ async def test_failed_sample_is_not_stored_and_others_are(harness):
 
 async def test_failing_store_stops_the_call(harness):
     class Full(SqliteStore):
-        async def add_calls(self, run_id, calls):
+        async def save(self, run_id, writes):
             raise StoreError("no space left")
 
     full = await Full.open(harness.store.path)
     model = ScriptedModel(MANY)
     run = await harness.run()
-    run.store = full
+    run.writer = RunWriter(full, run.id)
     with pytest.raises(StoreError, match="no space"):
         await MeteredModel(model, "main", run).generate([request(n=3)])
     assert model.running == 0
@@ -399,3 +400,70 @@ async def test_cost_is_reserved_for_every_charged_prompt(harness, monkeypatch, a
     poor = await harness.run("p", usd=0.01 * (prompts - 1))
     with pytest.raises(BudgetExceeded, match="usd"):
         await MeteredModel(model, "main", poor).generate([asked])
+
+
+async def test_a_prompt_token_budget_refuses_a_call_before_it_is_sent(harness):
+    model = ScriptedModel(MANY)
+    tokens = model.count_tokens(Prompt.user("q"))
+    run = await harness.run(prompt_tokens=2 * tokens + 1)
+    metered = MeteredModel(model, "main", run)
+    await metered.generate([request(n=3)])  # the samples of a request share its prompt
+    await metered.next_token([Prompt.user("q")])
+    with pytest.raises(BudgetExceeded, match=f"{2 * tokens + 1} prompt_tokens") as refused:
+        await metered.generate([request(text="q")])
+    assert (refused.value.kind, run.ledger.exhausted) == ("prompt_tokens", "prompt_tokens")
+    with pytest.raises(BudgetExceeded):
+        await metered.next_token([Prompt.user("r")])
+    with pytest.raises(BudgetExceeded):
+        await metered.score(Prompt.user("q"), ["a"])
+    assert len(model.generate_calls) == 1
+    assert run.ledger.usage().prompt_tokens == 2 * tokens
+    charged = harness.sink.of_type("budget.charged")
+    assert (charged[-1].total_prompt_tokens, charged[-1].limits) == (2 * tokens, {"prompt_tokens": 2 * tokens + 1})
+
+
+async def test_prompts_of_concurrent_calls_are_reserved(harness):
+    model = ScriptedModel(MANY)
+    run = await harness.run(prompt_tokens=2 * model.count_tokens(Prompt.user("q")))
+    metered = MeteredModel(model, "main", run)
+    results = await asyncio.gather(*(metered.generate([request(text=text)]) for text in "abc"), return_exceptions=True)
+    assert sum(isinstance(result, BudgetExceeded) for result in results) == 1
+    assert run.ledger.remaining("prompt_tokens") == 0
+
+
+class Uncounted:
+    """A model that cannot count a prompt's tokens."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def count_tokens(self, prompt):
+        return None
+
+
+async def test_a_prompt_without_a_count_is_reserved_by_its_bytes_and_charged_by_its_tokens(harness):
+    model = ScriptedModel(MANY)
+    prompt_tokens = model.count_tokens(Prompt.user("q"))
+    run = await harness.run(prompt_tokens=17)
+    metered = MeteredModel(Uncounted(model), "main", run)
+    with pytest.raises(BudgetExceeded):
+        await metered.generate([request(text="two")])  # 3 bytes and 16 for the frame of a message
+    await metered.generate([request()])
+    assert run.ledger.usage().prompt_tokens == prompt_tokens
+
+
+async def test_fewer_samples_are_made_where_each_pays_for_its_prompt(harness, monkeypatch):
+    model = ScriptedModel(MANY)
+    prompt = Prompt.user("q")
+    run = await harness.run(prompt_tokens=3 * model.count_tokens(prompt) + 1)
+    metered = MeteredModel(model, "main", run)
+    assert metered.max_samples_of(prompt, 8) == 8
+    paid_apart = model.capabilities.model_copy(update={"prompt_per_sample": True})
+    monkeypatch.setattr(type(model), "capabilities", paid_apart)
+    assert metered.max_samples_of(prompt, 8) == 3
+    with pytest.raises(BudgetExceeded):
+        await metered.generate([request(n=4)])
+    await metered.generate([request(n=3)])

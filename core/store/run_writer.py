@@ -1,0 +1,232 @@
+"""`RunWriter`: gathers what a run writes, so that it takes few transactions: one for a run of a single short call.
+
+A transaction costs a good part of the processor time of a short run. So its row, responses and events wait for one
+another, but never for long: a process that is killed loses at most what was added within the delays below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from pydantic import JsonValue
+
+from ..errors import StoreError
+from ..events import Event, RunFinished
+from ..types import Answer
+from .protocol import JsonText, NewCall, NewRun, RunEnd, RunStatus, RunStore, RunWrites, StoredCall
+
+CALL_DELAY_S = 0.02
+"""How long a finished response waits to be written, if the run goes on without another call, in seconds."""
+CREATION_DELAY_S = 0.25
+"""How long the row of a run waits that nobody was told of, in seconds."""
+EVENTS_DELAY_S = 1.0
+"""How long events wait, in seconds."""
+
+Durability = Literal["full", "response"]
+"""What is stored of a run: everything; or, of a run that ends before anything of it was written, its responses and its
+last event."""
+
+
+class RunWriter:
+    """Writes one run to the store. Used from one event loop.
+
+    Everything is gathered until `flush` or `end`, or inside `saving` until its delay is over.
+
+    Args:
+        is_recording: Whether anything is written; a replay writes nothing.
+
+    Attributes:
+        is_created: Whether the run is in the store.
+    """
+
+    def __init__(
+        self, store: RunStore, run_id: str, *, is_recording: bool = True, durability: Durability = "full"
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._is_recording = is_recording
+        self._durability = durability
+        self._pending = RunWrites()
+        self._write: asyncio.Future[None] | None = None
+        """The write in flight."""
+        self._written = RunWrites()
+        """What it writes."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._worker: asyncio.Task[object] | None = None
+        """The task inside `saving`."""
+        self._error: BaseException | None = None
+        self.is_created = True
+
+    # -- what is written
+
+    def create(self, new: NewRun) -> None:
+        """Create the run with its first write."""
+        self._pending.creation = new
+        self.is_created = False
+
+    def identify(self, identities: JsonText | Mapping[str, JsonValue]) -> None:
+        """Record which models the run uses."""
+        if self._is_recording:
+            self._pending.identities = identities
+
+    def add_calls(self, calls: Sequence[NewCall]) -> None:
+        """Store calls that the run has paid for."""
+        if self._is_recording:
+            self._pending.calls += calls
+            self._schedule(CALL_DELAY_S)
+
+    def add_copies(self, calls: Sequence[StoredCall]) -> None:
+        """Store calls of other runs that answered this one, so that it can be replayed after they were deleted."""
+        if self._is_recording and calls:
+            self._pending.copies += calls
+            self._schedule(CALL_DELAY_S)
+
+    def add_event(self, event: Event) -> None:
+        """Store an event."""
+        if self._is_recording:
+            self._pending.events.append(event)
+
+    @property
+    def has_pending_calls(self) -> bool:
+        """Whether a response is not in the store yet."""
+        return bool(self._pending.calls or self._written.calls)
+
+    def take(self) -> RunWrites:
+        """Remove and return what was not written; the caller writes it."""
+        writes, self._pending = self._pending, RunWrites()
+        return writes
+
+    # -- when it is written
+
+    async def save(self) -> None:
+        """Write everything, unless that is done in time (`saving`)."""
+        if self._worker is None:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything; what was added before is in the store then.
+
+        Raises:
+            StoreError: The store failed, or another process has claimed the run. Nothing is lost then.
+        """
+        while self._write is not None or self._pending:
+            write = self._write or self._begin_write()
+            await asyncio.shield(write)  # the store completes a write even if this is cancelled
+            if self._write is write:  # awaiting a future that is done does not let its callbacks run
+                await asyncio.sleep(0)
+
+    def end(
+        self, status: RunStatus, answer: Answer, error: Mapping[str, JsonValue] | None = None
+    ) -> asyncio.Future[None]:
+        """Write everything that was not written, and the run's end, at once.
+
+        Raises:
+            StoreError: As by `flush`.
+        """
+        if not self._is_recording:
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        end = RunEnd(status, answer, error)
+        return asyncio.ensure_future(self._end_later(end)) if self._write is not None else self._begin_end(end)
+
+    async def _end_later(self, end: RunEnd) -> None:
+        while self._write is not None:
+            await asyncio.wait([self._write])  # what it could not write comes back
+        await self._begin_end(end)
+
+    def _begin_end(self, end: RunEnd) -> asyncio.Future[None]:
+        pending, answer = self._pending, end.answer
+        pending.end = end
+        is_done = end.status == "finished" and isinstance(answer, Answer) and answer.stopped == "done"
+        if self._durability == "response" and is_done and pending.creation is not None:
+            pending.events = [event for event in pending.events if isinstance(event, RunFinished)]
+        return self._begin_write()
+
+    @asynccontextmanager
+    async def saving(self, *, then_flush: bool = True) -> AsyncIterator[None]:
+        """Write what is added while the block runs, each part before its delay is over.
+
+        Inside another block, this one has no effect.
+
+        Args:
+            then_flush: Whether to write what is left, however the block ends; else the caller does.
+
+        Raises:
+            StoreError: The store failed, or another process has claimed the run; the block is cancelled then.
+        """
+        if self._worker is not None or not self._is_recording:
+            yield
+            return
+        worker = self._worker = asyncio.current_task()
+        assert worker is not None
+        before = worker.cancelling()
+        self._error = None
+        self._schedule(EVENTS_DELAY_S if self.is_created else CREATION_DELAY_S)
+        try:
+            yield
+        except BaseException as e:
+            error = self._background_error()
+            if error is None or worker.uncancel() > before or not isinstance(e, asyncio.CancelledError):
+                raise
+            raise error from None
+        finally:
+            self._worker = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if then_flush and self._background_error() is None:
+                await self.flush()
+
+    def _background_error(self) -> BaseException | None:
+        """The error of a write that was not awaited."""
+        return self._error
+
+    def _schedule(self, delay_s: float) -> None:
+        """Write at this time at the latest."""
+        if self._worker is None or self._error is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + delay_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(delay_s, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        if self._write is None and self._pending:
+            self._begin_write().add_done_callback(self._on_background_write)
+        else:
+            self._schedule(CALL_DELAY_S if self.has_pending_calls else EVENTS_DELAY_S)
+
+    def _on_background_write(self, write: asyncio.Future[None]) -> None:
+        error = write.exception() if not write.cancelled() else StoreError("the write was cancelled")
+        if error is None:
+            self._schedule(CALL_DELAY_S if self.has_pending_calls else EVENTS_DELAY_S)
+        elif self._worker is not None:
+            self._error = error
+            self._worker.cancel()
+
+    def _begin_write(self) -> asyncio.Future[None]:
+        self._written = self.take()
+        self._write = asyncio.ensure_future(self._store.save(self._run_id, self._written))
+        self._write.add_done_callback(self._on_written)
+        return self._write
+
+    def _on_written(self, write: asyncio.Future[None]) -> None:
+        written, self._written, self._write = self._written, RunWrites(), None
+        if not write.cancelled() and write.exception() is None:
+            self.is_created = True
+            return
+        pending = self._pending
+        self._pending = RunWrites(
+            creation=written.creation,
+            identities=pending.identities or written.identities,
+            calls=written.calls + pending.calls,
+            copies=written.copies + pending.copies,
+            events=written.events + pending.events,
+        )
