@@ -176,6 +176,15 @@ class EvalRunOptions:
     source: DatasetOptions
     budget: BudgetOptions
     concurrency: Concurrency = None
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Requests in batches of OpenAI or Anthropic: half the price, answers within a day. Up to 4096 items "
+            "go on together, round by round, unless [b]--concurrency[/b] is set.",
+            rich_help_panel=SCALE,
+        ),
+    ] = False
     shard: Annotated[
         str | None,
         typer.Option(
@@ -239,6 +248,8 @@ def run(options: EvalRunOptions) -> None:
     settings = _settings(options)
     if options.executor not in ("local", "ray"):
         raise UserError(f"unknown executor {options.executor!r}", hint="use local or ray")
+    if options.executor == "ray" and options.batch:
+        raise UserError("--batch cannot be combined with --executor ray", hint="leave out --executor")
     if options.executor == "ray" and options.shard is not None:
         raise UserError("--shard cannot be combined with --executor ray", hint="leave out --shard")
     prepared = _prepare(options, settings)
@@ -251,6 +262,7 @@ def run(options: EvalRunOptions) -> None:
         ["reason", "eval", "--resume", "--out", str(prepared.out)]
         + (["--store", str(options.store)] if options.store is not None else [])
         + (["--executor", "ray", "--workers", str(options.workers)] if options.executor == "ray" else [])
+        + (["--batch"] if options.batch else [])
     )
     view = EvalView(prepared.label or f"{prepared.task.info.name} {prepared.plan.strategy}")
     try:
@@ -260,6 +272,9 @@ def run(options: EvalRunOptions) -> None:
             )
     except asyncio.CancelledError:
         say(f"interrupted; the finished items are saved: {resume}")
+        if options.batch:
+            cancel = shlex.join(["reason", "eval", "cancel-batches", str(prepared.out)])
+            say(f"batches in flight go on at the provider, and are paid: {cancel}", label="note", style="cyan")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
         if view.progress.total:  # an error before the first item leaves nothing to resume
@@ -358,7 +373,6 @@ async def _evaluate(
 ) -> list[ResultRow]:
     from ..evals.runner import DEFAULT_CONCURRENCY, evaluate
 
-    concurrency = options.concurrency or DEFAULT_CONCURRENCY
     if options.executor == "ray":
         from ..evals.ray_executor import evaluate_on_ray
 
@@ -372,7 +386,7 @@ async def _evaluate(
             resume=options.resume,
             workers=options.workers,
             endpoints=tuple(options.endpoints),
-            concurrency=concurrency,
+            concurrency=options.concurrency or DEFAULT_CONCURRENCY,
             observer=view,
         )
     return await evaluate(
@@ -384,7 +398,8 @@ async def _evaluate(
         label=prepared.label,
         resume=options.resume,
         shard=prepared.shard,
-        concurrency=concurrency,
+        concurrency=options.concurrency,
+        batch=options.batch,
         store=options.store,
         observer=view,
         progress=view.pulled,
@@ -775,6 +790,25 @@ def signal(options: SignalOptions) -> None:
     auroc = measured.pruning_auroc
     pruning = "" if auroc is None else f" --set auroc={math.floor(1000 * auroc) / 1000:g}"
     say(f"use it with --set alpha={measured.alpha:.4g} --set beta={measured.beta:.4g}{pruning}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelBatchesOptions:
+    """Options of `reason eval cancel-batches`."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run with batches in flight.")]
+    store: FileStore = None
+
+
+@eval_app.command()
+@option_model
+def cancel_batches(options: CancelBatchesOptions) -> None:
+    """Cancel the batches of a run at the provider. What they have done is paid, and used when the run is resumed."""
+    from ..core.settings import load_settings
+    from ..evals.batches import cancel_run_batches
+
+    number = asyncio.run(cancel_run_batches(options.run, load_settings(), options.store))
+    say(f"{number} {'batch' if number == 1 else 'batches'} cancelled")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from ..core.types import Answer
 from ..core.version import __version__
 from ..reasoning.strategy import create_strategy
 from ..serving.model_files.downloads import Progress
+from .batches import refuse_open_batches, use_batches
 from .datasets.items import Item
 from .plan import DatasetSource, EvalPlan, software_versions
 from .results import ResultRow, prompt_hash, row_ledger, row_timing, sampling_settings
@@ -57,6 +58,9 @@ class RunObserver:
 
     def event(self, event: Event) -> None:
         """An event of an item's run."""
+
+    def note(self, text: str) -> None:
+        """What happens to the run's batches, for the user."""
 
 
 class EvalRunner:
@@ -203,6 +207,10 @@ DEFAULT_CONCURRENCY = 16
 """Default number of items in flight: enough to fill the embedded engine's batch."""
 
 
+BATCH_CONCURRENCY = 4096
+"""Default number of items in flight where requests are sent in batches: each round of all of them is one batch."""
+
+
 DEFAULT_SEEDS = 3
 """Seeds of a strategy that samples, where none are named: one seed says nothing of what another would give."""
 _GREEDY = ("cot", "logprob", "rlot")
@@ -278,6 +286,7 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
             "thinking_tokens": plan.thinking_tokens,
             "verify_thoughts": plan.verify_thoughts,
             "memory": "",  # one item's memory must not answer another
+            "shadow": False,  # its choice would be charged to the item
             "seed": None,
             "store": store,
         }
@@ -313,6 +322,8 @@ def default_label(plan: EvalPlan) -> str:
         parts.append(f"≤{plan.budget.tokens} tokens")
     if plan.budget.thinking_tokens is not None:
         parts.append(f"≤{plan.budget.thinking_tokens} thinking tokens")
+    if plan.budget.prompt_tokens is not None:
+        parts.append(f"≤{plan.budget.prompt_tokens} prompt tokens")
     return " ".join(parts)
 
 
@@ -346,7 +357,8 @@ async def evaluate(
     label: str = "",
     resume: bool = False,
     shard: tuple[int, int] | None = None,
-    concurrency: int = DEFAULT_CONCURRENCY,
+    concurrency: int | None = None,
+    batch: bool = False,
     store: Path | None = None,
     shared: SharedResources | None = None,
     observer: RunObserver | None = None,
@@ -357,6 +369,9 @@ async def evaluate(
     Cancelling keeps the rows so far in the directory and every response in the run store.
 
     Args:
+        concurrency: Maximum number of items in flight; None is `DEFAULT_CONCURRENCY`, or `BATCH_CONCURRENCY` in batch
+            mode.
+        batch: Whether the requests of all items in flight are sent in batches, at half the price and within a day.
         store: The run store; None is one in the directory.
         shared: Opened models and store of a sweep.
         progress: Reports the download of model files.
@@ -365,7 +380,8 @@ async def evaluate(
         A row for every item and seed.
 
     Raises:
-        UserError: The directory holds another run, or the plan is invalid.
+        UserError: The directory holds another run, the plan is invalid, its model has no batch API, or batches of the
+            run are in flight and `batch` is not set.
         DataError: The directory is damaged, or the dataset is not the plan's.
         BackendError: The model failed; finished rows are saved.
     """
@@ -387,6 +403,8 @@ async def evaluate(
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(RunDirectory(out))
         rows = directory.begin(manifest, resume=resume)
+        reader = await SqliteStore.open(path)
+        stack.push_async_callback(reader.aclose)
         if shared is None:
             reasoner = Reasoner(
                 parameters=plan.parameters,
@@ -395,6 +413,10 @@ async def evaluate(
                 progress=progress,
             )
             await stack.enter_async_context(reasoner)
+            if batch:
+                use_batches(reasoner, plan, reader, (observer or RunObserver()).note)
+            else:
+                await refuse_open_batches(plan, reader)
         else:
             reasoner = await shared.reasoner.variant(
                 plan.strategy,
@@ -407,10 +429,9 @@ async def evaluate(
                 thinking_tokens=plan.thinking_tokens,
                 verify_thoughts=plan.verify_thoughts,
             )
-        reader = await SqliteStore.open(path)
-        stack.push_async_callback(reader.aclose)
         scorer = await stack.enter_async_context(task.open_scorer())
-        runner = EvalRunner(plan, task, scorer, reasoner, reader, concurrency=concurrency, observer=observer)
+        in_flight = concurrency or (BATCH_CONCURRENCY if batch else DEFAULT_CONCURRENCY)
+        runner = EvalRunner(plan, task, scorer, reasoner, reader, concurrency=in_flight, observer=observer)
         rows = await runner.run(keys, rows, directory.add)
         directory.finish(manifest, rows)
     return rows

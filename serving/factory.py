@@ -1,4 +1,7 @@
-"""`load_model`: from a model string to a `LanguageModel`, and the table of backends."""
+"""`load_model`: from a model string to a `LanguageModel`, and the table of backends.
+
+A backend is imported when the first of its models is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,7 @@ from ..core.registry import nearest
 from ..core.settings import Settings
 from .litellm.limiter import LimiterRegistry
 from .model import LanguageModel
-from .model_files.catalogue import KNOWN_MODELS, PREFIX
-from .model_files.conversion import missing_extra
 from .model_files.downloads import Progress, run_pull
-from .model_files.find import ModelFiles, find_model
-from .prefix_directory import PrefixStorage
-from .recorded.model import PREFIX as RECORDED_PREFIX
-from .recorded.model import load_recorded
 
 
 async def load_model(
@@ -44,14 +41,20 @@ async def load_model(
         return await _load_vllm(name, settings, progress)
     if name.startswith("gguf/"):
         return await run_pull(lambda cancel: _load_gguf(name, settings, progress, cancel), lambda model: model.aclose())
-    if name.startswith(RECORDED_PREFIX):
+    if name.startswith("recorded/"):
+        from .recorded.model import load_recorded
+
         return await asyncio.to_thread(load_recorded, name)
-    if not name.startswith(PREFIX):
-        if "/" not in name:
-            candidates = nearest(PREFIX + name, KNOWN_MODELS)
-            raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
-        return await _open_provider(name, settings, limiters)
-    return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
+    if name.startswith("local/"):
+        return await run_pull(
+            lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose()
+        )
+    if "/" not in name:
+        from .model_files.catalogue import KNOWN_MODELS
+
+        candidates = nearest(f"local/{name}", KNOWN_MODELS)
+        raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
+    return await _open_provider(name, settings, limiters)
 
 
 async def _open_provider(name: str, settings: Settings, limiters: LimiterRegistry | None) -> LanguageModel:
@@ -70,6 +73,8 @@ async def _load_vllm(name: str, settings: Settings, progress: Progress | None) -
 
 
 def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
+    from .model_files.conversion import missing_extra
+
     try:
         from .llama_cpp.factory import load_gguf
     except ModuleNotFoundError as e:
@@ -78,7 +83,11 @@ def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel:
 
 
 def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
-    files: ModelFiles = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    from .model_files.conversion import missing_extra
+    from .model_files.find import find_model
+    from .prefix_directory import PrefixStorage
+
+    files = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     try:
         from .local.engine import LocalModel
     except ModuleNotFoundError as e:
@@ -137,7 +146,7 @@ BACKENDS = (
     ),
     Backend(
         model_string="hosted_vllm/…",
-        what="a vLLM server, through LiteLLM",
+        what="a vLLM server",
         needs="the server's address in the settings",
         can="log-probabilities, scoring, response prefixes, seeds, logits processors where the server has the plug-in; "
         "measured when it is opened",

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeGuard, runtime_checkable
 
-from ..core.messages import Chunk, Completion, Frozen, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
+from pydantic import Field
+
+from ..core.messages import (
+    AttachmentKind,
+    Chunk,
+    Completion,
+    Frozen,
+    NextTokenDistribution,
+    Prompt,
+    Request,
+    ScoredContinuation,
+    Usage,
+)
 from .profiles.profile import ModelProfile
 
 Feature = Literal[
@@ -41,6 +53,7 @@ class Capabilities(Frozen):
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
         pins: Prefixes can be stored under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
             the same results and computes more.
+        inputs: What messages may have besides text.
         tools: A prompt's tools are rendered in the model's own form, and its calls are parsed.
         context_tokens: Maximum tokens of prompt and completion together; None if unknown.
         max_batch: Maximum requests of a batch; None if the backend decides.
@@ -61,6 +74,7 @@ class Capabilities(Frozen):
     forks: bool = False
     kv_sharing: bool = False
     pins: bool = False
+    inputs: frozenset[AttachmentKind] = Field(default=frozenset(), exclude_if=lambda value: not value)
     tools: bool = False
     context_tokens: int | None = None
     max_batch: int | None = None
@@ -165,7 +179,6 @@ class LanguageModel(Protocol):
         """Release everything; idempotent. Requests in flight are cancelled."""
 
 
-@runtime_checkable
 class ReplaysSamples(Protocol):
     """A model that replays recorded samples on a clock of its own, which counts tokens instead of seconds."""
 
@@ -174,6 +187,11 @@ class ReplaysSamples(Protocol):
 
         What a caller does with a sample takes no tokens: no other sample advances meanwhile.
         """
+
+
+def replays_samples(model: LanguageModel) -> TypeGuard[ReplaysSamples]:
+    """Whether a model is one; `isinstance` takes ten times as long."""
+    return hasattr(model, "hold_replay")
 
 
 class Relevance(Frozen):

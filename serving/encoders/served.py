@@ -1,7 +1,7 @@
 """Embedding models and rerankers of providers and vLLM servers, through LiteLLM.
 
-An endpoint in OpenAI's format is called by the `openai` client itself; all others by `litellm.aembedding`. Retries,
-limits, keys and errors are those of text requests.
+Endpoints in OpenAI's format are called without LiteLLM, all others by `litellm.aembedding`. Retries, limits, keys and
+errors are those of text requests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ...core.messages import Usage
 from ...core.settings import EncoderSettings, Settings
 from ..litellm.limiter import ConcurrencyLimiter
 from ..litellm.model import LiteLLMModel
+from ..litellm.model_map import map_entry
 from ..litellm.pooling_server import PoolingServer
 from ..litellm.providers import Prices, find_prices, find_target, load_litellm
 from ..litellm.requests import RequestTraits
@@ -76,7 +77,7 @@ class ServedEmbedding:
             name + suffix,
         )
         try:
-            known = load_litellm().model_cost.get(target.served, {}).get("output_vector_size")
+            known = map_entry(target.provider, target.served).get("output_vector_size")
             source = cls(client, encoder_settings, prices, context, known if isinstance(known, int) else 0)
             if not suffix and not target.vllm and source.dimension:
                 return source
@@ -95,7 +96,7 @@ class ServedEmbedding:
         sent = [prompt + text for text in texts]
         response, waited = await self._client.retried(lambda: self._send(sent))
         vectors = self._read(response, len(sent))
-        tokens = int(getattr(getattr(response, "usage", None), "prompt_tokens", None) or 0)
+        tokens = int((response.get("usage") or {}).get("prompt_tokens") or 0)
         cost = None if self._prices.prompt is None else tokens * self._prices.prompt
         return vectors, Usage(prompt_tokens=tokens, waited_s=waited, cost_usd=cost)
 
@@ -115,8 +116,9 @@ class ServedEmbedding:
     async def _send(self, texts: list[str]) -> Any:
         target, wire = self._client.target, self._client.wire
         if wire.client is not None:
-            return await wire.client.embeddings.create(model=target.served, input=texts, encoding_format="float")
-        return await load_litellm().aembedding(
+            body = {"model": target.served, "input": texts, "encoding_format": "float"}
+            return await wire.client.post_json("/embeddings", body)
+        response = await load_litellm().aembedding(
             model=target.name,
             input=texts,
             api_base=target.api_base,
@@ -128,19 +130,16 @@ class ServedEmbedding:
             caching=False,
             extra_headers=target.settings.headers,
         )
+        return response.model_dump()
 
     def _read(self, response: Any, texts: int) -> NDArray[np.float32]:
-        rows = sorted(response.data, key=lambda row: _field(row, "index"))
-        vectors: NDArray[np.float32] = np.array([_field(row, "embedding") for row in rows], dtype=np.float32)
+        rows = sorted(response["data"], key=lambda row: row["index"])
+        vectors: NDArray[np.float32] = np.array([row["embedding"] for row in rows], dtype=np.float32)
         if vectors.ndim != 2 or len(vectors) != texts or (self.dimension and vectors.shape[1] != self.dimension):
             raise InvalidResponse(f"{self.name} sent vectors of shape {vectors.shape} for {texts} texts")
         if not np.isfinite(vectors).all():
             raise InvalidResponse(f"{self.name} sent vectors that are no numbers")
         return vectors
-
-
-def _field(row: Any, name: str) -> Any:
-    return row[name] if isinstance(row, dict) else getattr(row, name)
 
 
 _PROBE = (("What is the capital of France?", "Paris is the capital of France."),)

@@ -28,6 +28,7 @@ from ..model import Capabilities, Listener
 from .errors import FailedAttempt, RetryPolicy
 from .limiter import ConcurrencyLimiter, LimiterRegistry
 from .model import AttemptResult, LiteLLMModel, SampleBatch
+from .prompt_cache import prompt_start_key
 from .requests import RequestTraits
 
 MAX_CONSECUTIVE_FAILURES = 3
@@ -106,8 +107,6 @@ class EndpointHealth:
 
 SLACK = 8
 """Requests that the endpoint of a prompt's beginning may have more than the minimum busy one and still be chosen."""
-BEGINNING = 2048
-"""Characters of a prompt's beginning that decide its endpoint, where that is requested."""
 
 
 @dataclass(eq=False)
@@ -193,17 +192,6 @@ class EndpointPool:
     def account(self) -> str:
         """Each endpoint with the reason why it is not used, for messages."""
         return "; ".join(f"{e.address}: {e.excluded or e.health.last_error or 'not tried'}" for e in self.all)
-
-
-def prompt_start_key(prompt: Prompt) -> str:
-    """A hash of a prompt's beginning: its salt, and its first turns up to the user's or the beginning of its text."""
-    texts: list[str] = [prompt.cache_salt] if prompt.cache_salt else []
-    texts += [] if prompt.text is None else [prompt.text]
-    for message in prompt.messages:
-        texts.append(f"{message.role}\n{message.content}")
-        if message.role == "user":
-            break
-    return hashlib.sha256("\n".join(texts)[:BEGINNING].encode(errors="surrogatepass")).hexdigest()
 
 
 def _rank(key: str, endpoint: Endpoint) -> float:

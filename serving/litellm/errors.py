@@ -1,12 +1,17 @@
-"""Errors of LiteLLM and its clients as our own errors, by class, status and provider code, and the retry policy."""
+"""Errors of endpoints, LiteLLM and its clients as our own, by class, status and provider code, and the retry policy.
+
+Neither LiteLLM nor the `openai` package is imported for this: their classes are known by their names.
+"""
 
 from __future__ import annotations
 
 import email.utils
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import (
     BackendError,
@@ -19,7 +24,9 @@ from ...core.errors import (
     ReasonError,
     UnknownName,
 )
-from .providers import Target, load_litellm
+
+if TYPE_CHECKING:
+    from .providers import Target
 
 
 @dataclass(frozen=True)
@@ -98,48 +105,71 @@ NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billi
 """OpenAI's codes of an account that waiting does not help."""
 
 
+_CONTEXT_WORDS = re.compile(
+    r"context (?:length|window|size|limit)|maximum model length|(?:prompt|input)[a-z ]* (?:is )?too long"
+    r"|exceeds? the (?:available|configured|maximum)[a-z ]* (?:context|tokens|limit)",
+    re.IGNORECASE,
+)
+"""How servers without a code say the same."""
+
+
 class ContextExceeded(Exception):
     """The provider reports that a request does not fit its context; the caller knows its length."""
+
+
+class ErrorResponse(Exception):
+    """An error that an endpoint in OpenAI's format reports, by a status or by an event of a stream.
+
+    Attributes:
+        message: The endpoint's message.
+        status_code: Status of the response, of 400 or more; None in a stream.
+        headers: Headers of the response.
+        body: The endpoint's error object; None if it sent none.
+    """
+
+    def __init__(
+        self, message: str, status_code: int | None = None, headers: Mapping[str, str] | None = None, body: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.message, self.status_code, self.headers, self.body = message, status_code, headers or {}, body
 
 
 def classify_error(error: Exception, target: Target) -> FailedAttempt:
     """The meaning of a failed attempt.
 
     Args:
-        error: Raised by LiteLLM, the `openai` client or the reading of the response.
+        error: Raised by LiteLLM, its clients, the sending of the request or the reading of the response.
         target: The target of the request.
     """
-    import openai
-
-    litellm = load_litellm()
     if isinstance(error, ReasonError):
         return FailedAttempt(error, retryable=isinstance(error, InvalidResponse))
     chain = _chain(error)
-    if any(isinstance(e, TimeoutError | openai.APITimeoutError) for e in chain):
+    if any(isinstance(e, TimeoutError) or _is(e, "openai.APITimeoutError") for e in chain):
         return FailedAttempt(
             BackendTimeout(
                 f"{target.endpoint} did not answer for {target.settings.timeout_s:g} s", hint="raise timeout_s"
             ),
             retryable=True,
         )
-    if isinstance(error, litellm.UnsupportedParamsError):
+    if _is(error, "litellm.UnsupportedParamsError"):
         return FailedAttempt(CapabilityMissing(_error_message(error), target.name, alternative=""), fatal=True)
     if (
-        isinstance(error, litellm.ContextWindowExceededError)
+        _is(error, "litellm.ContextWindowExceededError")
         or _error_field(error, "code") == NO_CONTEXT
         or (target.vllm and _error_field(error, "param") == VLLM_NO_CONTEXT)
+        or (_status(error) in (400, 413, 422) and _CONTEXT_WORDS.search(_error_message(error)))
     ):
         return FailedAttempt(ContextExceeded(_error_message(error)))
-    unconnected = any(isinstance(e, openai.APIConnectionError) for e in chain)
+    unconnected = any(_is(e, "openai.APIConnectionError") for e in chain)
     status = None if unconnected else _status(error)
     if status is not None:
         return _by_status(status, error, target)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | openai.APIResponseValidationError):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or _is(error, "openai.APIResponseValidationError"):
         return FailedAttempt(
             InvalidResponse(f"{target.endpoint} sent no valid response: {_error_message(error)}"),
             retryable=True,
         )
-    if unconnected or isinstance(error, OSError) or _is_transport(error):
+    if unconnected or isinstance(error, OSError) or _is(error, *TRANSPORT_ERRORS):
         return FailedAttempt(
             BackendUnavailable(
                 f"{target.endpoint} cannot be reached or broke off: {_error_message(error)}",
@@ -147,8 +177,9 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
             ),
             retryable=True,
         )
-    if isinstance(error, openai.APIError):  # an error that came inside a stream, whose status may stand in it
-        status = error.body.get("code") if isinstance(error.body, dict) else None
+    if isinstance(error, ErrorResponse) or _is(error, "openai.APIError"):  # in a stream; the status may stand in it
+        body = getattr(error, "body", None)
+        status = body.get("code") if isinstance(body, dict) else None
         if isinstance(status, int) and 400 <= status < 600:
             return _by_status(status, error, target)
         return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"), retryable=True)
@@ -227,15 +258,19 @@ def _status(error: Exception) -> int | None:
     return None
 
 
-def _is_transport(error: Exception) -> bool:
-    """Whether it comes from an HTTP client below the API clients."""
-    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
-    return bool(names & {"httpx.TransportError", "httpx2.TransportError", "aiohttp.ClientError"})
+TRANSPORT_ERRORS = ("httpx.TransportError", "httpx2.TransportError", "aiohttp.ClientError")
+"""Errors of HTTP clients below the API clients."""
+
+
+def _is(error: BaseException, *names: str) -> bool:
+    """Whether an error has one of these classes, named by package and class."""
+    return any(f"{c.__module__.partition('.')[0]}.{c.__name__}" in names for c in type(error).__mro__)
 
 
 def _headers(error: Exception) -> Mapping[str, str]:
     for holder in reversed(_chain(error)):
         for headers in (
+            getattr(holder, "headers", None),
             getattr(getattr(holder, "response", None), "headers", None),
             getattr(holder, "litellm_response_headers", None),
         ):

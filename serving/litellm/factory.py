@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -14,6 +15,7 @@ from ..profiles.profile import ModelProfile
 from .endpoints import endpoint_settings, load_endpoints
 from .limiter import LimiterRegistry
 from .model import LiteLLMModel
+from .model_map import map_entry
 from .probing import MOST_TOP, find_served_model, list_served_models, probe_capabilities
 from .profiles import provider_profile
 from .providers import Prices, Target, find_prices, find_target, load_litellm
@@ -110,9 +112,7 @@ async def _version(model: LiteLLMModel) -> str:
 
 def _declared(target: Target, context: int | None, profile: ModelProfile) -> tuple[Capabilities, RequestTraits]:
     """Capabilities that LiteLLM documents. A provider's seed is best effort, so it is not declared."""
-    known = load_litellm().model_cost.get(f"{target.provider}/{target.served}") or load_litellm().model_cost.get(
-        target.served, {}
-    )
+    known = map_entry(target.provider, target.served)
     prefill = bool(known.get("supports_assistant_prefill")) and not profile.refused(
         "prefix", thinking=not profile.can_skip_thinking
     )
@@ -124,10 +124,11 @@ def _declared(target: Target, context: int | None, profile: ModelProfile) -> tup
             logprobs=logprobs,
             top_logprobs=top if logprobs and "top_logprobs" in target.parameters else 0,
             prefix=prefill,
+            inputs=profile.inputs,
             tools="tools" in target.parameters,
             json_schema="response_format" in target.parameters
             and "json_schema" not in profile.refuses
-            and bool(load_litellm().supports_response_schema(target.served, target.provider)),
+            and _supports_schema(target, known),
             context_tokens=context,
             profile=profile,
         ),
@@ -139,5 +140,12 @@ def _declared(target: Target, context: int | None, profile: ModelProfile) -> tup
     )
 
 
+def _supports_schema(target: Target, known: Mapping[str, Any]) -> bool:
+    if target.openai_wire:
+        return bool(known.get("supports_response_schema"))
+    return bool(load_litellm().supports_response_schema(target.served, target.provider))
+
+
 def _priced(can: Capabilities, prices: Prices) -> Capabilities:
-    return can.model_copy(update={"usd_per_prompt_token": prices.prompt, "usd_per_completion_token": prices.completion})
+    prompt = prices.max_prompt if can.profile.prompt_cache == "marks" else prices.prompt
+    return can.model_copy(update={"usd_per_prompt_token": prompt, "usd_per_completion_token": prices.completion})

@@ -38,7 +38,8 @@ from ..streaming import stream_of
 from ..tool_calls import with_call_ids
 from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
-from .providers import Prices, Target, split_usage, with_received
+from .prompt_cache import CachedPrefix, SharedPrefixes
+from .providers import Prices, Target, estimate_tokens, split_usage, with_received
 from .requests import (
     RequestTraits,
     Thinking,
@@ -85,6 +86,8 @@ class SampleBatch:
         broken: Those whose response broke off, as far as they were received; the next attempt continues them.
         num_broken: How many responses to each broke off after its first token.
         inexact: Those whose tokens have another text than was received, so that they cannot be continued.
+        prefix: What the provider's prompt cache is told; None if it is told nothing.
+        waits: Whether the request is sent when another one has written the prefix to the cache.
     """
 
     position: int
@@ -94,6 +97,18 @@ class SampleBatch:
     broken: dict[int, StreamedSample] = field(default_factory=dict)
     num_broken: Counter[int] = field(default_factory=Counter)
     inexact: set[int] = field(default_factory=set)
+    prefix: CachedPrefix | None = None
+    waits: bool = False
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Numbers of leading messages after which the prompt is marked for the provider's cache."""
+        return () if self.prefix is None else self.prefix.marks
+
+    def begun(self) -> None:
+        """The response has begun or will not begin: the provider's cache has what others share, or never will."""
+        if self.prefix is not None and self.prefix.begun is not None and not self.waits:
+            self.prefix.begun.set()
 
     def left(self, done: Mapping[tuple[int, int], Completion]) -> tuple[int, ...]:
         """The samples that are not done."""
@@ -160,6 +175,8 @@ class LiteLLMModel:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._callers: dict[asyncio.Task[Any], asyncio.Event] = {}
         self._words: dict[int, str] = {}
+        profile = capabilities.profile
+        self._prefixes = SharedPrefixes(profile.min_cached_tokens) if profile.prompt_cache == "marks" else None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -180,7 +197,12 @@ class LiteLLMModel:
 
         async def work() -> None:
             for part in parts:
-                error = await self._make(part, done, listener)
+                if part.waits and part.prefix is not None and part.prefix.begun is not None:
+                    await part.prefix.begun.wait()
+                try:
+                    error = await self._make(part, done, listener)
+                finally:
+                    part.begun()
                 if error is not None:
                     errors.append(error)
 
@@ -195,12 +217,21 @@ class LiteLLMModel:
         return stream_of(self.generate, request)
 
     def _parts(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
-        for i, request in enumerate(requests):
-            # a logits processor's state belongs to one sample, and vLLM reports only one for all of a request
-            many = self.traits.multi_sample and not request.sampling.logits_processors
-            many = many and not self._can.profile.refused("n", thinking=thinking_of(request, self._can.profile).is_on)
-            runs = consecutive(request.indices) if many else [(x,) for x in request.indices]
-            yield from (SampleBatch(i, request, run) for run in runs)
+        split = [self._runs(request) for request in requests]
+        prefixes: Sequence[CachedPrefix | None] = [None] * len(requests)
+        if self._prefixes is not None:
+            prefixes = self._prefixes.of_call([r.prompt for r in requests], [len(runs) for runs in split])
+        for i, (request, runs, prefix) in enumerate(zip(requests, split, prefixes, strict=True)):
+            for number, run in enumerate(runs):
+                waits = prefix is not None and (prefix.waits or number > 0)
+                yield SampleBatch(i, request, run, prefix=prefix, waits=waits)
+
+    def _runs(self, request: Request) -> list[tuple[int, ...]]:
+        """The samples of each request that is sent for one of ours."""
+        # a logits processor's state belongs to one sample, and vLLM reports only one for all of a request
+        many = self.traits.multi_sample and not request.sampling.logits_processors
+        many = many and not self._can.profile.refused("n", thinking=thinking_of(request, self._can.profile).is_on)
+        return consecutive(request.indices) if many else [(x,) for x in request.indices]
 
     async def _make(
         self, part: SampleBatch, done: dict[tuple[int, int], Completion], listener: Listener | None
@@ -268,6 +299,7 @@ class LiteLLMModel:
         def emit(
             index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str, tokens: int
         ) -> None:
+            part.begun()
             if listener is not None and listener(
                 Chunk(
                     request=part.position,
@@ -291,7 +323,7 @@ class LiteLLMModel:
             request = await self._fitted(request)
             if resumed is None:
                 reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
-                sending = await self._send(request, run, report)
+                sending = await self._send(request, run, report, part.marks)
             else:
                 sending = await self._send_rest(part, request, resumed, reading, received)
             if sending is not None:
@@ -300,13 +332,14 @@ class LiteLLMModel:
                         reading.take(events)
                         if reading.is_complete:
                             break
+                waited += getattr(sending, "waited_s", 0.0)  # in a batch
             await self._locate_answers(reading.samples)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
             fault = classify_error(e, self.target)
         prompt_tokens = reading.prompt_tokens - received if reading.prompt_tokens else 0
         has_begun = any(sample.pieces > pieces for sample in reading.samples)
         if reading.usage is None and not prompt_tokens and (reading.is_complete or (fault is not None and has_begun)):
-            prompt_tokens = int(self.wire.count(_prompt_text(part.request.prompt)))
+            prompt_tokens = estimate_tokens(_prompt_text(part.request.prompt))
         reported = with_received(reading.usage, received)
         usages = split_usage(reported, reading.samples, self.prices, self.target, waited, prompt_tokens)
         finished: list[Completion] = []
@@ -348,7 +381,7 @@ class LiteLLMModel:
             part.broken.pop(index, None)
         else:  # its tokens are counted with the sample, whether it is continued or fails
             part.broken[index] = sample
-            cost = self.prices.cost(usage.prompt_tokens, usage.cached_tokens, 0)
+            cost = self.prices.cost(usage.prompt_tokens, usage.cached_tokens, 0, usage.cache_write_tokens)
             usage = usage.model_copy(update={"completion_tokens": 0, "thinking_tokens": 0, "cost_usd": cost})
         if listener is not None:
             lost = usage.model_copy(update={"waited_s": 0.0})
@@ -378,7 +411,7 @@ class LiteLLMModel:
         """Generated tokens of a sample that were received."""
         if sample.tokens is not None:
             return sample.tokens
-        return max(sample.pieces, int(self.wire.count(sample.text)))
+        return max(sample.pieces, estimate_tokens(sample.text))
 
     async def _send_rest(
         self, part: SampleBatch, request: Request, sample: StreamedSample, reading: SampleCollector, received: int
@@ -405,7 +438,7 @@ class LiteLLMModel:
         else:
             prompt = request.prompt.with_prefix(f"{request.prompt.prefix}{sample.text}")
             continued = request.model_copy(update={"prompt": prompt})
-            body = chat_body(continued, run, self.target, self._can, self.traits)
+            body = chat_body(continued, run, self.target, self._can, self.traits, marks=part.marks)
             send = self.wire.chat
         left = max_response_tokens(request, profile) - received
         if sample.finish is None and left <= 0:
@@ -464,7 +497,7 @@ class LiteLLMModel:
         sampling = request.sampling.model_copy(update={"thinking_tokens": max(1, room)})
         return request.model_copy(update={"sampling": sampling})
 
-    async def _send(self, request: Request, run: tuple[int, ...], report: str) -> Any:
+    async def _send(self, request: Request, run: tuple[int, ...], report: str, marks: Sequence[int] = ()) -> Any:
         profile = self._can.profile
         if by_tokens(request, profile, self.traits):
             ids = await self.ids_of(request.prompt, request.sampling)
@@ -472,7 +505,7 @@ class LiteLLMModel:
             return self.wire.complete(completion_body(request, run, ids, self.target, profile, self.traits, report))
         if may_not_fit(request, self._can, self.traits):
             self._check_length(request, len(await self.ids_of(request.prompt, request.sampling)))
-        body = chat_body(request, run, self.target, self._can, self.traits, report)
+        body = chat_body(request, run, self.target, self._can, self.traits, report, marks)
         return self.wire.chat(body)
 
     async def _locate_answers(self, samples: Sequence[StreamedSample]) -> None:
@@ -566,7 +599,7 @@ class LiteLLMModel:
         except Exception:  # noqa: BLE001 (the count is only for the message)
             tokens = None
         if tokens is None:
-            tokens = int(self.wire.count(_prompt_text(request.prompt)))
+            tokens = estimate_tokens(_prompt_text(request.prompt))
         return ContextTooLong(
             f"model {self.name!r}: {error}",
             tokens=tokens + max_response_tokens(request, self._can.profile),

@@ -5,7 +5,6 @@ Retries, limits and errors are those of all other requests (`LiteLLMModel.retrie
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..model import Capabilities
 from .limiter import ConcurrencyLimiter
 from .model import LiteLLMModel
 from .probing import list_served_models
-from .providers import Prices, Target, load_litellm
+from .providers import Prices, Target
 from .requests import RequestTraits
 from .transport import Transport
 from .vllm_server import call, tokenize_text, version
@@ -108,7 +107,6 @@ async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer
         BackendError: It cannot be reached.
     """
     served = name.removeprefix(POOLING_PREFIX)
-    await asyncio.to_thread(load_litellm)
     target = _target(name, served, settings)
     limiter = ConcurrencyLimiter(target.settings.concurrency)
     client = LiteLLMModel(target, Transport(target), Capabilities(), RequestTraits(vllm=True), Prices(), limiter, name)

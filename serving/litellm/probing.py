@@ -162,7 +162,8 @@ async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
     """
 
     async def call() -> Any:
-        return await model.wire.client.get("/models", cast_to=object)
+        assert model.wire.client is not None
+        return await model.wire.client.get_json("/models")
 
     try:
         response, _ = await model.retried(call)
@@ -208,6 +209,7 @@ async def probe_capabilities(
         prefix=bool(prompt.prefix),
         context_tokens=context_tokens,
         logits_processors=frozenset(),
+        inputs=profile.inputs,
         profile=profile,
     )
     refused = profile.refused("logprobs", thinking=not profile.can_skip_thinking)
@@ -240,7 +242,13 @@ async def probe_capabilities(
         many = many and seeded and _same(completions[1], second)
         counted = len(await single.ids_of(prompt)) if traits.tokenizer else None
         listed = await _listed(single)
-        traits = traits.model_copy(update={"reports": listed is not None, "frame_tokens": counted or 0})
+        traits = traits.model_copy(
+            update={
+                "reports": listed is not None,
+                "frame_tokens": counted or 0,
+                "priorities": await _takes_priorities(build, can, traits, prompt),
+            }
+        )
         able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
         working = await working_processors(able, prompt, listed) if traits.tokenizer else frozenset()
         exact = counted is not None and counted == first.usage.prompt_tokens
@@ -438,6 +446,17 @@ async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTrait
     except (BackendError, CapabilityMissing, UserError):  # refused
         return False
     return is_trial(completion.text)
+
+
+async def _takes_priorities(build: Build, can: Capabilities, traits: RequestTraits, prompt: Prompt) -> bool:
+    """Whether a request with a priority is served: servers with another scheduling policy ignore or refuse it."""
+    able = build(can, traits.model_copy(update={"priorities": True}))
+    request = Request(prompt=prompt, sampling=measuring_params(can.profile, max_tokens=1, seed=SEED), priority=1)
+    try:
+        [[completion]] = await able.generate([request])
+    except (BackendError, CapabilityMissing, UserError):
+        return False
+    return completion.ok
 
 
 async def _has_tokenizer(build: Build) -> bool:

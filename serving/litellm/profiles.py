@@ -2,7 +2,7 @@
 
 LiteLLM's part is asked for, not written down: the flags of its map of models, and its own check of the parameters of a
 request (`get_optional_params`, offline), with and without a thought. So a model that next month's LiteLLM knows needs
-no code here.
+no code here. For OpenAI's models the flags say it all, and LiteLLM is not imported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pydantic import JsonValue
 from ...core.messages import EFFORTS
 from ...core.settings import Settings
 from ..profiles.profile import ModelProfile, Parameter, ProfileLayer, merge_profile, shipped_layers, user_layer
-from .providers import Target, load_litellm
+from .model_map import map_entry
+from .providers import Target, load_litellm, reasoning_series
 
 MAP_SOURCE: Final = "LiteLLM's map"
 PROVIDERS_FILE: Final = "providers.toml"
@@ -98,7 +99,14 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
     fields: dict[str, JsonValue] = {}
     if target.vllm:  # LiteLLM checks nothing for a vLLM server
         return fields
-    known = map_entry(target)
+    known = map_entry(target.provider, target.served)
+    flags = {"image": "supports_vision", "file": "supports_pdf_input"}
+    if inputs := [kind for kind, flag in flags.items() if known.get(flag)]:
+        fields["inputs"] = list[JsonValue](inputs)
+    if target.openai_wire:
+        return fields | _openai_fields(target.served, known)
+    if isinstance(shortest := known.get("prompt_cache_min_tokens"), int):
+        fields["min_cached_tokens"] = shortest
     with _silent_litellm():
         base = _mapped(target)
         by_effort = {effort: _mapped(target, reasoning_effort=effort) for effort in ("none", *PROVIDER_EFFORTS)}
@@ -130,24 +138,46 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
                 fields["thinking_budget"] = {"thinking": {"type": "enabled", "budget_tokens": "$tokens"}}
             thinking = [on, *([{}] if thinks in ("default", "always") else [])]
             plain = [*([{}] if thinks == "opt-in" else []), *([{"reasoning_effort": "none"}] if skips else [])]
-            longest = known.get("max_output_tokens")
-            if isinstance(longest, int) and longest > 2 * _ANSWER_SHARE:
-                fields["max_thinking_tokens"] = longest - _ANSWER_SHARE
+            fields |= _longest_thought(known)
         else:
             plain = [{}]
         fields |= _refusals(target, known, thinking, plain)
     return fields
 
 
-def map_entry(target: Target) -> dict[str, Any]:
-    """A model's entry in LiteLLM's map; empty if there is none."""
-    models = load_litellm().model_cost
-    entry = models.get(f"{target.provider}/{target.served}")
-    if entry is None:
-        plain = models.get(target.served) or {}
-        # the plain name is its provider's, not that of another server with the same interface
-        entry = plain if plain.get("litellm_provider") == target.provider else {}
-    return dict(entry)
+def _openai_fields(served: str, known: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """The fields of a model in OpenAI's format, of which one that is in no map may be able to think.
+
+    OpenAI's models that reason take sampling parameters only in requests without a thought, and the later ones no stop
+    strings at all.
+    """
+    fields: dict[str, JsonValue] = {}
+    series = reasoning_series(served)
+    accepted = [e for e in PROVIDER_EFFORTS if _takes_effort(e, {"reasoning_effort": e}, known)]
+    skips = bool(series) and _takes_effort("none", {"reasoning_effort": "none"}, known)
+    if known and not series:
+        if known.get("supports_reasoning"):
+            fields["thinks"] = "always"  # and it cannot be told how much
+    elif not known or known.get("supports_reasoning"):
+        opt_in = not series or (skips and known.get("default_reasoning_effort") == "none")
+        fields["thinks"] = "opt-in" if opt_in else "default" if skips else "always"
+        fields["efforts"] = _efforts(accepted, has_budget=False, skips=skips, opt_in=opt_in)
+        fields["thought"] = "field"
+        fields |= _longest_thought(known)
+    if series:
+        sampling: list[JsonValue] = ["temperature", "top_p", "logprobs"]
+        stop: list[JsonValue] = ["stop"] if series == "gpt" else []
+        fields["refuses"] = stop if skips else [*sampling, *stop]
+        if skips:
+            fields["refuses_while_thinking"] = [*sampling, "temperature_with_top_p"]
+    return fields
+
+
+def _longest_thought(known: Mapping[str, Any]) -> dict[str, JsonValue]:
+    longest = known.get("max_output_tokens")
+    if isinstance(longest, int) and longest > 2 * _ANSWER_SHARE:
+        return {"max_thinking_tokens": longest - _ANSWER_SHARE}
+    return {}
 
 
 def _takes_effort(effort: str, mapped: dict[str, Any] | None, known: Mapping[str, Any]) -> bool:

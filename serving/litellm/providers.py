@@ -1,9 +1,13 @@
-"""`Target`: the provider, endpoint and model of a model string, and the prices of its tokens."""
+"""`Target`: the provider, endpoint and model of a model string, and the prices of its tokens.
+
+For endpoints in OpenAI's own format nothing of this needs LiteLLM, which takes seconds to import.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +15,18 @@ from typing import Any
 from ...core.errors import BackendMisconfigured, UnknownName, UserError
 from ...core.messages import Usage
 from ...core.settings import ProviderSettings, Settings
+from .model_map import map_entry
 from .responses import StreamedSample
 
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
-"""Providers that speak OpenAI's own format, whose stream is read as it comes."""
+"""Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
+OPENAI_PARAMETERS = frozenset(
+    {"logprobs", "n", "reasoning_effort", "response_format", "seed", "tool_choice", "tools", "top_logprobs"}
+)
+"""Parameters of OpenAI's format; a model's profile says which of them it refuses."""
 
+VLLM_SESSION_HEADER = "X-Session-ID"
+"""The header that vLLM itself and common routers know."""
 VLLM_ONLY = ("cache_salt", "priority")
 """Settings that no other provider's server understands."""
 
@@ -32,7 +43,7 @@ class Target:
         api_key: Key; None lets LiteLLM look where the provider's own client does.
         key_env: Variable that holds the key, for messages.
         settings: How to call it.
-        parameters: Request parameters that LiteLLM lists for the model.
+        parameters: Request parameters of the endpoint's format, or those that LiteLLM lists for the model.
     """
 
     name: str
@@ -60,9 +71,26 @@ class Target:
         return self.vllm or (self.openai_wire and self.settings.api_base is not None)
 
     @property
+    def session_header(self) -> str:
+        """Name of the header that is the same for requests that begin alike; empty if none is sent."""
+        name = self.settings.session_header
+        return name if name is not None else VLLM_SESSION_HEADER if self.vllm else ""
+
+    @property
     def endpoint(self) -> str:
         """The endpoint, for messages and limits."""
         return self.api_base or self.provider
+
+
+_SERIES = re.compile(r"(?:ft:)?(?:(?P<gpt>gpt-[5-9])|o[1-9])")
+
+
+def reasoning_series(served: str) -> str:
+    """The series of OpenAI's that reasons to which a model belongs by its name: "gpt" (from GPT-5 on), "o", or ""."""
+    named = _SERIES.match(served)
+    if named is None or served.startswith("gpt-5-chat"):
+        return ""
+    return "gpt" if named["gpt"] else "o"
 
 
 def load_litellm() -> Any:
@@ -88,17 +116,10 @@ def find_target(name: str, settings: Settings) -> Target:
         UnknownName: LiteLLM knows no such provider.
         UserError: The key or the address is missing.
     """
-    litellm = load_litellm()
-    try:
-        served, provider, key, base = litellm.get_llm_provider(name)
-    except litellm.BadRequestError as e:
-        raise UnknownName(
-            "model",
-            name,
-            hint="a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on",
-        ) from e
-    if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
-        raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
+    provider, _, served = name.partition("/")
+    key = base = None
+    if provider not in OPENAI_WIRE or not served:
+        served, provider, key, base = _find_provider(name)
     provider_settings = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
     key_env = provider_settings.api_key_env or f"{provider.upper()}_API_KEY"
     if provider_settings.api_key_env is not None:
@@ -117,7 +138,11 @@ def find_target(name: str, settings: Settings) -> Target:
             "as in http://127.0.0.1:8000/v1",
         )
     if key is None and provider_settings.api_key_env is None:
-        key = _usual_key(litellm, name, provider, base, key_env)
+        key = _usual_key(name, provider, base, key_env)
+    if provider in OPENAI_WIRE:
+        parameters = OPENAI_PARAMETERS
+    else:
+        parameters = frozenset(load_litellm().get_supported_openai_params(served, provider) or ())
     return Target(
         name=name,
         provider=provider,
@@ -126,11 +151,32 @@ def find_target(name: str, settings: Settings) -> Target:
         api_key=key,
         key_env=key_env,
         settings=provider_settings,
-        parameters=frozenset(litellm.get_supported_openai_params(served, provider) or ()),
+        parameters=parameters,
     )
 
 
-def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env: str) -> str | None:
+def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
+    """A model's name at its provider, the provider, its key and its address, as LiteLLM finds them.
+
+    Raises:
+        UnknownName: LiteLLM knows no such provider.
+        UserError: It is no API provider.
+    """
+    litellm = load_litellm()
+    try:
+        served, provider, key, base = litellm.get_llm_provider(name)
+    except litellm.BadRequestError as e:
+        raise UnknownName(
+            "model",
+            name,
+            hint="a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on",
+        ) from e
+    if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
+        raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
+    return served, provider, key, base
+
+
+def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str | None:
     """The key in the provider's usual environment variable; None leaves the search to LiteLLM.
 
     Raises:
@@ -141,7 +187,11 @@ def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env
         return key
     if base is not None and provider in OPENAI_WIRE:
         return "none"  # the client wants one, and a server of one's own seldom does
-    missing = [m for m in litellm.validate_environment(name)["missing_keys"] if m.endswith(("KEY", "TOKEN"))]
+    if provider in OPENAI_WIRE:
+        missing = [key_env]
+    else:
+        needed = load_litellm().validate_environment(name)["missing_keys"]
+        missing = [m for m in needed if m.endswith(("KEY", "TOKEN"))]
     if missing:
         raise BackendMisconfigured(
             f"model {name!r} needs {' and '.join(missing)}, which is not set", hint=f"export {missing[0]}=…"
@@ -149,6 +199,8 @@ def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env
     return None
 
 
+BATCH_DISCOUNT = 0.5
+"""Price of a token in a batch, relative to its usual one, where the map does not say."""
 MAX_COUNTED_TOKENS = 1 << 40
 """What states more of one response is no count."""
 
@@ -160,39 +212,61 @@ class Prices:
     Attributes:
         prompt: Price of a prompt token.
         completion: Price of a generated token.
-        cached: Price of a prompt token that the provider had cached.
+        cached: Price of a prompt token that was read from the provider's cache; None is that of a prompt token.
+        written: Price of a prompt token that was written to it; None is that of a prompt token.
     """
 
     prompt: float | None = None
     completion: float | None = None
     cached: float | None = None
+    written: float | None = None
 
-    def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float | None:
+    @property
+    def max_prompt(self) -> float | None:
+        """The highest price of a prompt token."""
+        return self.prompt if self.prompt is None else max(self.prompt, self.written or 0.0)
+
+    def cost(
+        self, prompt_tokens: int, cached_tokens: int, completion_tokens: int, written_tokens: int = 0
+    ) -> float | None:
         """Dollars; None if a price is unknown."""
         if self.prompt is None or self.completion is None:
             return None
         cached = self.prompt if self.cached is None else self.cached
-        fresh = prompt_tokens - cached_tokens
-        return fresh * self.prompt + cached_tokens * cached + completion_tokens * self.completion
+        written = self.prompt if self.written is None else self.written
+        fresh = prompt_tokens - cached_tokens - written_tokens
+        prompt = fresh * self.prompt + cached_tokens * cached + written_tokens * written
+        return prompt + completion_tokens * self.completion
 
 
-def find_prices(target: Target) -> tuple[Prices, int | None]:
-    """Prices and context length of a model in LiteLLM's map; prices in the settings take precedence."""
-    litellm = load_litellm()
-    known: dict[str, Any] = litellm.model_cost.get(f"{target.provider}/{target.served}") or {}
+def find_prices(target: Target, *, batch: bool = False) -> tuple[Prices, int | None]:
+    """Prices and context length of a model in LiteLLM's map; prices in the settings take precedence.
+
+    Args:
+        batch: Whether the prices are those of a batch: the map's, or else half of the others, which is what OpenAI and
+            Anthropic document.
+    """
     is_own_server = target.settings.api_base is not None or target.vllm
-    if not known and not is_own_server:
-        # the plain name means the provider's own service, not another server with its API
-        plain = litellm.model_cost.get(target.served) or {}
-        known = plain if plain.get("litellm_provider") == target.provider else {}
-    if is_own_server:
-        known = {}
+    known = {} if is_own_server else map_entry(target.provider, target.served)
     settings = target.settings
-    configured = settings.usd_per_prompt_token, settings.usd_per_completion_token
+    if settings.usd_per_prompt_token is not None:
+        known = {name: price for name, price in known.items() if not name.startswith(("input_", "cache_"))}
+        known["input_cost_per_token"] = settings.usd_per_prompt_token
+    if settings.usd_per_completion_token is not None:
+        known = {name: price for name, price in known.items() if not name.startswith("output_")}
+        known["output_cost_per_token"] = settings.usd_per_completion_token
+
+    def price(name: str) -> float | None:
+        value = known.get(name)
+        if batch and value is not None:
+            value = known.get(f"{name}_batches", value * BATCH_DISCOUNT)
+        return None if value is None else float(value)
+
     prices = Prices(
-        prompt=known.get("input_cost_per_token") if configured[0] is None else configured[0],
-        completion=known.get("output_cost_per_token") if configured[1] is None else configured[1],
-        cached=known.get("cache_read_input_token_cost") if configured[0] is None else None,
+        prompt=price("input_cost_per_token"),
+        completion=price("output_cost_per_token"),
+        cached=price("cache_read_input_token_cost"),
+        written=price("cache_creation_input_token_cost"),
     )
     context = known.get("max_input_tokens") or known.get("max_tokens")
     return prices, context if isinstance(context, int) else None
@@ -208,8 +282,8 @@ def split_usage(
 ) -> list[Usage]:
     """The usage of each sample of a response; the prompt belongs to the first.
 
-    Where the provider sends no valid usage, the tokens are those in the stream, or else LiteLLM's count of the text.
-    Thought tokens are the provider's; where it reports none, those in the stream, or else the count of the thought.
+    Where the provider sends no valid usage, the tokens are those in the stream, or else estimated from the text.
+    Thought tokens are the provider's; where it reports none, those in the stream, or else estimated from the thought.
 
     Args:
         usage: What the provider sent as `usage`; None if it sent none.
@@ -222,11 +296,11 @@ def split_usage(
     seen = [s.tokens for s in samples]
     thoughts = [s.thought_tokens if s.has_thought else 0 for s in samples]
     counts = _counts(usage)
-    prompt, cached, thinking, total = (prompt_tokens, 0, 0, 0) if counts is None else counts
+    prompt, cached, written, thinking, total = (prompt_tokens, 0, 0, 0, 0) if counts is None else counts
     if counts is None:
         # servers of one's own send a chunk for each token
         completions = [
-            t if t is not None else s.pieces if target.is_own_server else _count_tokens(s, target)
+            t if t is not None else s.pieces if target.is_own_server else _count_tokens(s)
             for t, s in zip(seen, samples, strict=True)
         ]
     elif len(samples) == 1:
@@ -234,7 +308,9 @@ def split_usage(
     elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
         completions = [t or 0 for t in seen]
     else:
-        weights = [t or s.pieces for t, s in zip(seen, samples, strict=True)]
+        # a response that came at once shows no tokens
+        is_whole = all(s.pieces <= 1 for s in samples)
+        weights = [t or (_count_tokens(s) if is_whole else s.pieces) for t, s in zip(seen, samples, strict=True)]
         completions = _split(total, weights)
         if thinking and any(thoughts):  # pieces of thoughts and of answers need not have equally many tokens
             answers = [max(0, w - t) for w, t in zip(weights, thoughts, strict=True)]
@@ -244,22 +320,25 @@ def split_usage(
         thoughts = _split_within(thinking, thoughts if any(thoughts) else completions, completions)
     else:
         shown = [
-            t if s.token_ids or target.is_own_server else _count(s.thought, target)
+            t if s.token_ids or target.is_own_server else max(t, estimate_tokens(s.thought))
             for t, s in zip(thoughts, samples, strict=True)
         ]
         thoughts = [min(t, c) for t, c in zip(shown, completions, strict=True)]
     shares = []
     for i, (tokens, thought) in enumerate(zip(completions, thoughts, strict=True)):
         first = i == 0
-        paid = (prompt, min(cached, prompt)) if first else (0, 0)
+        read = min(cached, prompt) if first else 0
+        paid = prompt if first else 0
+        stored = min(written, paid - read)
         shares.append(
             Usage(
-                prompt_tokens=paid[0],
-                cached_tokens=paid[1],
+                prompt_tokens=paid,
+                cached_tokens=read,
+                cache_write_tokens=stored,
                 completion_tokens=tokens,
                 thinking_tokens=thought,
                 waited_s=waited_s if first else 0.0,
-                cost_usd=prices.cost(*paid, tokens),
+                cost_usd=prices.cost(paid, read, tokens, stored),
             )
         )
     return shares
@@ -270,29 +349,33 @@ def with_received(usage: Any, received: int) -> Any:
     counts = _counts(usage)
     if not received or counts is None:
         return usage
-    prompt, _, _, rest = counts
+    prompt, _, _, _, rest = counts
     return {**usage, "prompt_tokens": max(0, prompt - received), "completion_tokens": rest + received}
 
 
-def _counts(usage: Any) -> tuple[int, int, int, int] | None:
-    """Tokens of the prompt, cached tokens, thought tokens and all generated tokens; None if they are invalid."""
+def _counts(usage: Any) -> tuple[int, int, int, int, int] | None:
+    """Tokens of the prompt, those read from a cache and written to it, of thoughts, and all generated ones.
+
+    None if they are invalid. Of tokens written to a cache, providers report a price of their own only in LiteLLM's form
+    of Anthropic's usage.
+    """
     if not isinstance(usage, Mapping):
         return None
     prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     counts_json = (
         usage.get("prompt_tokens"),
         prompt_details.get("cached_tokens") if isinstance(prompt_details, Mapping) else None,
+        prompt_details.get("cache_creation_tokens") if isinstance(prompt_details, Mapping) else None,
         completion_details.get("reasoning_tokens") if isinstance(completion_details, Mapping) else None,
         usage.get("completion_tokens"),
     )
-    prompt, cached, thinking, total = (0 if count is None else count for count in counts_json)
-    if not all(
-        isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in (prompt, cached, thinking, total)
-    ):
+    counts = [0 if count is None else count for count in counts_json]
+    if not all(isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in counts):
         return None
+    prompt, cached, written, thinking, total = counts
     # some providers (xAI) count thoughts only in the total
     is_separate = thinking > total or (thinking and usage.get("total_tokens") == prompt + total + thinking)
-    return prompt, cached, thinking, total + thinking if is_separate else total
+    return prompt, cached, written, thinking, total + thinking if is_separate else total
 
 
 def _split_within(total: int, weights: Sequence[int], bounds: Sequence[int]) -> list[int]:
@@ -312,10 +395,22 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
     return [b - a for a, b in zip([0, *bounds], bounds, strict=False)]
 
 
-def _count_tokens(sample: StreamedSample, target: Target) -> int:
+def _count_tokens(sample: StreamedSample) -> int:
     called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
-    return max(sample.pieces, _count(sample.thought + sample.text + called, target))
+    return max(sample.pieces, estimate_tokens(sample.thought + sample.text + called))
 
 
-def _count(text: str, target: Target) -> int:
-    return int(load_litellm().token_counter(model=target.served, text=text)) if text else 0
+BYTES_PER_TOKEN = 4
+"""Bytes of a token of English text, as OpenAI's documentation has it."""
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text has, for providers that report no count.
+
+    A word, a digit, a mark and a line break are a token each, or else `BYTES_PER_TOKEN` bytes, whichever are more.
+    """
+    num_bytes = len(text.encode("utf-8", "replace"))
+    return max(-(-num_bytes // BYTES_PER_TOKEN), sum(1 for _ in _PIECE.finditer(text)))
+
+
+_PIECE = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_|\n+")

@@ -1,4 +1,4 @@
-"""Request bodies: chat through LiteLLM's parameter map, tokens to a vLLM server's `/v1/completions`.
+"""Request bodies: chat in the form of `litellm.acompletion` or OpenAI's, tokens to a vLLM server's `/v1/completions`.
 
 A prompt with a prefix or a thought is sent as tokens where a vLLM server renders its template for us; so is a prompt
 whose thought only we can close. Everything else is chat, with the fields of the model's profile.
@@ -6,7 +6,6 @@ whose thought only we can close. Everything else is chat, with the fields of the
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,8 @@ from ..logits_processors import make_logits_processors
 from ..metered.model import conversation_bytes
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, check_sampling
-from .providers import VLLM_ONLY, Target, load_litellm
+from .prompt_cache import KEY_CHARS, prompt_start_key, with_marks
+from .providers import VLLM_ONLY, Target, reasoning_series
 from .vllm_server import messages_of
 
 
@@ -54,6 +54,7 @@ class RequestTraits(Frozen):
         tokenizer: Whether `/tokenize` works, so that prompts can be sent as tokens.
         prefill: Whether a last message of the assistant is continued (documented, for other providers).
         reports: Whether the server returns reports of logits processors (`serving/vllm/endpoint.py`).
+        priorities: Whether the server takes a priority of each request.
         frame_tokens: Maximum tokens that the chat template adds to one short message; a longer prompt may need the
             exact count to decide whether it fits. 0 if unknown.
         max_output_tokens: Maximum tokens of a response that the provider accepts as a limit; None if unknown.
@@ -64,6 +65,7 @@ class RequestTraits(Frozen):
     tokenizer: bool = False
     prefill: bool = False
     reports: bool = False
+    priorities: bool = False
     frame_tokens: int = 0
     max_output_tokens: int | None = None
 
@@ -152,6 +154,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
     thinking = thinking_of(request, profile)
     check_sampling(profile, target.name, sampling, thinking=thinking.is_on)
     tokens = by_tokens(request, profile, traits)
+    attachments = [attachment for message in prompt.messages for attachment in message.attachments]
     lacks = [
         *((f"logits processor {p.name}", p.name not in can.logits_processors) for p in sampling.logits_processors),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
@@ -162,6 +165,13 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         ("prefix", bool(prompt.prefix) and not can.prefix),
         ("prefix", bool(prompt.prefix) and thinking.is_on and profile.refused("prefix", thinking=True)),
         ("thought in the prompt", prompt.thought is not None and not (tokens and profile.prefix == "thought")),
+        *((f"{a.kind} input", a.kind not in can.inputs) for a in attachments),
+        # a server of one's own would open an address of the caller's choice, and so would LiteLLM in this process
+        (
+            "input by address",
+            (target.is_own_server or not target.openai_wire) and any(a.url for a in attachments),
+        ),
+        ("input with raw tokens", bool(attachments) and tokens),
         ("tools", bool(prompt.tools) and not can.tools),
         (
             f"tool_choice={prompt.tool_choice}",
@@ -225,6 +235,7 @@ def chat_body(
     can: Capabilities,
     traits: RequestTraits,
     report: str = "",
+    marks: Sequence[int] = (),
 ) -> Any:
     """Arguments of `litellm.acompletion` for some samples of a request, without those of the connection.
 
@@ -235,12 +246,16 @@ def chat_body(
         can: What the model can do.
         traits: How it takes requests.
         report: Name under which the report of the logits processors is fetched; empty if it is not.
+        marks: Numbers of leading messages after which the provider caches the prompt.
     """
     sampling, prompt, profile = request.sampling, request.prompt, can.profile
     thinking = thinking_of(request, profile)
     messages = messages_of(prompt, profile, thinking=thinking.is_on, own_server=target.is_own_server)
+    with_marks(messages, marks)
     body: dict[str, Any] = {"messages": messages, **_sampling(request, indices, target, profile, traits)}
     extra: dict[str, Any] = {}
+    if profile.prompt_cache == "key" and target.provider == "openai" and not target.is_own_server:
+        extra["prompt_cache_key"] = prompt_start_key(prompt)[:KEY_CHARS]
     if prompt.tools:
         body |= _tools(prompt, target)
     for name, value in profile.effort_fields(thinking.effort, thinking.max_tokens).items():
@@ -260,10 +275,10 @@ def chat_body(
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
     if traits.vllm:
-        extra |= vllm_extra(sampling, indices, target, report, prompt.cache_salt, own="temperature" not in body)
+        extra |= vllm_extra(request, indices, target, traits, report, own="temperature" not in body)
     if extra:
         body["extra_body"] = extra
-    return body
+    return body | session_headers(target, prompt)
 
 
 def _response_format(schema: dict[str, JsonValue]) -> dict[str, Any]:
@@ -287,13 +302,13 @@ def completion_body(
     sampling = request.sampling
     body: dict[str, Any] = {"prompt": ids, **_sampling(request, indices, target, profile, traits)}
     own = "temperature" not in body
-    extra = vllm_extra(sampling, indices, target, report, request.prompt.cache_salt, own=own)
+    extra = vllm_extra(request, indices, target, traits, report, own=own)
     if profile.can_think and request.prompt.text is None:
         extra["skip_special_tokens"] = False  # tags and channels may be special tokens, and are read here
     body["extra_body"] = extra
     if shows_logprobs(sampling):
         body["logprobs"] = sampling.top_logprobs
-    return body
+    return body | session_headers(target, request.prompt)
 
 
 def template_arguments(profile: ModelProfile, thinking: Thinking) -> dict[str, JsonValue]:
@@ -311,19 +326,22 @@ def shows_logprobs(sampling: SamplingParams) -> bool:
 
 
 def vllm_extra(
-    sampling: SamplingParams,
+    request: Request,
     indices: tuple[int, ...],
     target: Target,
+    traits: RequestTraits,
     report: str = "",
-    salt: str = "",
     *,
     own: bool = False,
 ) -> dict[str, Any]:
     """Fields of a request that only vLLM knows; `own` leaves `top_k` to the model, as its temperature."""
+    sampling = request.sampling
     extra: dict[str, Any] = {"return_token_ids": True, "ignore_eos": sampling.ignore_eos}
     if sampling.top_k or not own:
         extra["top_k"] = sampling.top_k
-    extra |= vllm_server_fields(target, salt)
+    extra |= vllm_server_fields(target, request.prompt.cache_salt)
+    if traits.priorities and request.priority:
+        extra["priority"] = extra.get("priority", 0) + request.priority
     if sampling.top_logprobs:
         extra["return_tokens_as_token_ids"] = True
     if sampling.json_schema is not None:
@@ -349,6 +367,12 @@ def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
         own = fields.get("cache_salt")
         fields["cache_salt"] = salt if own is None else _sum(own, salt)
     return fields
+
+
+def session_headers(target: Target, prompt: Prompt) -> dict[str, Any]:
+    """The header by which a router recognises requests that begin alike, as an argument of a request."""
+    name = target.session_header
+    return {"extra_headers": {name: prompt_start_key(prompt)[:KEY_CHARS]}} if name else {}
 
 
 def _sum(*texts: str) -> str:
@@ -394,87 +418,13 @@ def _sampling(
     return body
 
 
-MAX_CACHED_MAPPINGS = 256
-"""Sets of parameters that are remembered."""
-MAX_MAPPING_KEY_CHARS = 1 << 16
-"""Characters of the longest one: tools and schemas may be long, and belong to a caller."""
+def openai_body(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """The JSON of a chat request for an endpoint in OpenAI's format, from the arguments of `litellm.acompletion`.
 
-
-class ParameterMap:
-    """The JSON that LiteLLM would send to a provider in OpenAI's format, from the arguments of `litellm.acompletion`.
-
-    LiteLLM's decisions on the model and its parameters (`max_completion_tokens` instead of `max_tokens`, values that a
-    model refuses) are the same for every request with these parameters, whatever the seed, so they are computed once.
-    Its transformation of messages depends only on their roles and fields, since their contents are plain text: where it
-    leaves them unchanged, it is not called again for these.
+    OpenAI's own service, and its models that reason wherever they are, limit tokens by `max_completion_tokens`; servers
+    of one's own seldom know that name.
     """
-
-    def __init__(self, target: Target) -> None:
-        from litellm.types.utils import LlmProviders
-        from litellm.utils import ProviderConfigManager
-
-        self._litellm = load_litellm()
-        self._target = target
-        self._config: Any = ProviderConfigManager.get_provider_chat_config(
-            model=target.served, provider=LlmProviders(target.provider)
-        )
-        self._sets: dict[object, dict[str, Any]] = {}
-        self._plain: set[object] = set()
-
-    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON of a chat request.
-
-        Args:
-            body: Messages, parameters and `extra_body`, as `litellm.acompletion` takes them.
-
-        Raises:
-            litellm.UnsupportedParamsError: The model does not take one of the parameters.
-        """
-        named = {k: v for k, v in body.items() if k not in ("messages", "extra_body", "seed")}
-        seed = body.get("seed")
-        key = (seed is None, *((k, _hashable(v)) for k, v in named.items()))
-        mapped = self._sets.get(key)
-        if mapped is None:
-            mapped = self._ask(named if seed is None else {**named, "seed": seed})
-            if sum(len(str(part)) for part in key) <= MAX_MAPPING_KEY_CHARS:
-                if len(self._sets) >= MAX_CACHED_MAPPINGS:
-                    del self._sets[next(iter(self._sets))]
-                self._sets[key] = mapped
-        messages = body["messages"]
-        body_json = {"model": self._target.served, "messages": messages, **mapped}
-        if seed is not None:
-            body_json["seed"] = seed
-        form = None
-        if key in self._sets:
-            form = (key, *((m["role"], tuple(m), m.get("content") is None) for m in messages))
-        if form is None or form not in self._plain:
-            transformed = self._transform(
-                messages, {k: v for k, v in body_json.items() if k not in ("model", "messages")}
-            )
-            if form is not None and transformed == body_json:
-                self._plain = {*self._plain, form} if len(self._plain) < MAX_CACHED_MAPPINGS else {form}
-            body_json = transformed
-        body_json.update(body.get("extra_body") or {})
-        return body_json
-
-    def _transform(self, messages: Any, optional: dict[str, Any]) -> dict[str, Any]:
-        transformed: dict[str, Any] = self._config.transform_request(
-            model=self._target.served,
-            messages=copy.deepcopy(messages),
-            optional_params=optional,
-            litellm_params={},
-            headers={},
-        )
-        return transformed
-
-    def _ask(self, named: Mapping[str, Any]) -> dict[str, Any]:
-        mapped: dict[str, Any] = self._litellm.get_optional_params(
-            model=self._target.served, custom_llm_provider=self._target.provider, drop_params=False, **named
-        )
-        mapped.update(mapped.pop("extra_body", None) or {})
-        return mapped
-
-
-def _hashable(value: Any) -> object:
-    """A parameter's value as part of a key; the order of a schema's properties matters."""
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+    sent = {k: v for k, v in body.items() if k not in ("extra_body", "extra_headers")}
+    if "max_tokens" in sent and (target.api_base is None or reasoning_series(target.served)):
+        sent["max_completion_tokens"] = sent.pop("max_tokens")
+    return {"model": target.served, **sent, **(body.get("extra_body") or {})}

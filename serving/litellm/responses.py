@@ -19,6 +19,7 @@ from ...core.messages import Completion, Failure, FinishReason, Thought, ToolCal
 from ..local.tokenizer import StopStrings
 from ..profiles.profile import ModelProfile
 from ..thoughts import ThoughtSplitter
+from .errors import ErrorResponse
 
 MAX_REST_TOKENS = 8
 """Maximum tokens that the server may add to a sample that was ended here, for which the response is read to its end."""
@@ -329,7 +330,7 @@ class SampleCollector:
 
         Raises:
             InvalidResponse: A chunk is about a sample that was not requested.
-            openai.APIError: A chunk reports an error.
+            ErrorResponse: A chunk reports an error.
         """
         fresh: dict[int, list[_Piece]] = {}
         number = len(self.samples)
@@ -463,12 +464,8 @@ def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], end
 
 
 def _stream_error(error: Any) -> Exception:
-    import httpx
-    import openai
-
     message = error.get("message") if isinstance(error, dict) else error
-    request: Any = httpx.Request("POST", "stream:")
-    return openai.APIError(str(message), request, body=error)
+    return ErrorResponse(str(message), body=error)
 
 
 _Logprobs = tuple[list[float], list[list[tuple[str, float]]], list[str]]

@@ -75,18 +75,15 @@ def _scorer(model: LiteLLMModel, context_ids: list[int], scored: list[int], salt
         ids = [*context_ids, *scored]
 
         async def call() -> Any:
-            response = await model.wire.client.completions.create(
-                model=model.target.served,
-                prompt=ids,
-                max_tokens=1,
-                temperature=0,
-                extra_body={"prompt_logprobs": 0, **vllm_server_fields(model.target, salt)},
-            )
-            return _rows(response, ids, len(context_ids)), response.usage
+            body = {"model": model.target.served, "prompt": ids, "max_tokens": 1, "temperature": 0}
+            extra = {"prompt_logprobs": 0, **vllm_server_fields(model.target, salt)}
+            assert model.wire.client is not None
+            response = await model.wire.client.post_json("/completions", {**body, **extra})
+            return _rows(response, ids, len(context_ids)), response.get("usage") or {}
 
         (rows, usage), waited = await model.retried(call)
         cost = model.prices.cost(len(ids), 0, 1)
-        cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         return ScoredContinuation(
             token_ids=tuple(scored),
             logprobs=tuple(value for value, _ in rows),
@@ -105,7 +102,7 @@ def _rows(response: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
     Raises:
         InvalidResponse: The server sent no such rows.
     """
-    listed = getattr(response.choices[0], "prompt_logprobs", None) or getattr(response, "prompt_logprobs", None)
+    listed = response["choices"][0].get("prompt_logprobs") or response.get("prompt_logprobs")
     if not isinstance(listed, list) or len(listed) != len(ids):
         raise InvalidResponse("the server sent no log-probabilities of the prompt")
     rows = []

@@ -1,15 +1,17 @@
 """`Transport`: one request to a provider as a stream of chunks that is always closed.
 
 The `openai` client makes a typed object of every chunk and scans all its connections for every request, which at 256
-concurrent requests costs more than everything else together (`benchmarks/backend_overhead.py`). So streams in OpenAI's
-format are read here, with aiohttp, which LiteLLM itself uses for most requests. Address, key, headers and certificates
-are those that LiteLLM and the `openai` client derive from the settings.
+concurrent requests costs more than everything else together (`benchmarks/backend_overhead.py`). So requests in OpenAI's
+format are sent and their streams read here, with aiohttp, which LiteLLM itself uses for most requests. Address, key,
+headers, proxy and certificates are found as the `openai` client finds them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -19,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json, to_json
 
 from ...core.errors import InvalidResponse
+from .errors import ErrorResponse
 from .providers import Target, load_litellm
-from .requests import ParameterMap
+from .requests import openai_body
 
 if TYPE_CHECKING:
     import aiohttp
@@ -94,6 +97,7 @@ class ServerSentEvents:
             objects.append(value)
 
 
+OPENAI_API = "https://api.openai.com/v1"
 CONNECT_S = 10.0
 """Maximum time to wait for a connection, in seconds."""
 KEEP_S = 4.0
@@ -104,47 +108,77 @@ MAX_ERROR_BYTES = 1 << 20
 """Maximum bytes that are read of a response that reports an error."""
 
 
-class StreamingClient:
-    """Sends requests to one endpoint.
+class HttpClient:
+    """Sends requests to one endpoint in OpenAI's format.
 
     Args:
         target: The endpoint.
-        client: The `openai` client of the same endpoint.
+
+    Attributes:
+        base_url: Its address, to which the paths of requests are added.
     """
 
-    def __init__(self, target: Target, client: Any) -> None:
-        from aiohttp import BytesPayload
-        from yarl import URL
-
-        self._payload = BytesPayload
+    def __init__(self, target: Target) -> None:
         self._target = target
-        base = str(client.base_url).rstrip("/")
-        headers = {**client.default_headers, **client.auth_headers}
-        # all but what the `openai` client reports itself
-        self._headers = {
-            k: v
-            for k, v in headers.items()
-            if isinstance(v, str) and not k.lower().startswith(("x-stainless", "user-"))
-        }
-        self._urls = {path: URL(base + path) for path in ("/chat/completions", "/completions")}
-        self._proxy = _proxy_of(base)
+        self.base_url = (target.api_base or os.environ.get("OPENAI_BASE_URL") or OPENAI_API).rstrip("/")
+        self._headers = {"Accept": "application/json", "Authorization": f"Bearer {target.api_key or 'none'}"}
+        if target.provider == "openai":
+            named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+            self._headers |= {name: value for name, key in named.items() if (value := os.environ.get(key))}
+        self._headers |= target.settings.headers
+        self._proxy = proxy_of(self.base_url)
         self._session: aiohttp.ClientSession | None = None
+        self._payload: Any = None
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> EventStream:
+    def stream(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> EventStream:
         """A POST with a streamed response; it is sent when the stream is entered."""
-        return EventStream(self, path, to_json(body))
+        return EventStream(self, path, to_json(body), headers)
 
-    async def post(self, path: str, data: bytes) -> aiohttp.ClientResponse:
+    async def get_json(self, path: str) -> Any:
+        """The JSON of a page. Errors as `post`, and ValueError for a page that is no JSON."""
+        return await self._read(await self._send("GET", path))
+
+    async def get_bytes(self, path: str) -> bytes:
+        """A page. Errors as `post`."""
+        return await (await self._send("GET", path)).read()
+
+    async def post_json(
+        self, path: str, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """The JSON of the response to a POST of JSON, or of bytes of another kind that a header names.
+
+        Errors as `post`, and ValueError for a page that is no JSON.
+        """
+        data = body if isinstance(body, bytes) else to_json(body)
+        return await self._read(await self.post(path, data, headers))
+
+    async def post(self, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
         """The response to a POST of JSON, when its headers are received.
 
+        Args:
+            path: Path after the endpoint's address, or a complete address on the same server.
+            data: The JSON.
+            headers: Further headers.
+
         Raises:
-            openai.APIStatusError: The endpoint refused, or LiteLLM's own error for the response.
+            ErrorResponse: The endpoint refused.
             aiohttp.ClientError: It cannot be reached.
             TimeoutError: It did not respond in time.
         """
+        return await self._send("POST", path, data, headers)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send(
+        self, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
         session = self._session or self._opened()
-        payload = self._payload(data, content_type="application/json")
-        response = await session.post(self._urls[path], data=payload, proxy=self._proxy)
+        url = path if path.startswith(("http://", "https://")) else self.base_url + path
+        payload = None if data is None else self._payload(data, content_type="application/json")
+        response = await session.request(method, url, data=payload, headers=headers, proxy=self._proxy)
         if response.status >= 400:
             try:
                 raise await self._refusal(response)
@@ -153,56 +187,44 @@ class StreamingClient:
                     response.close()
         return response
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+    @staticmethod
+    async def _read(response: aiohttp.ClientResponse) -> Any:
+        return from_json(await response.read())
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             import aiohttp
-            from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
 
+            self._payload = aiohttp.BytesPayload
             seconds = self._target.settings.timeout_s
-            certificates: Any = get_ssl_configuration()
             self._session = aiohttp.ClientSession(
                 # the limiter bounds the requests, so the connections are not bounded once more
-                connector=aiohttp.TCPConnector(limit=0, ssl=certificates, keepalive_timeout=KEEP_S),
+                connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self.base_url), keepalive_timeout=KEEP_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, seconds), sock_read=seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,
             )
         return self._session
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        """The exception that LiteLLM raises for a response of status 400 or more."""
-        import httpx
-        import openai
-
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ErrorResponse:
+        """The error of a response of status 400 or more."""
         text = (await response.content.read(MAX_ERROR_BYTES)).decode(errors="replace")
         try:
-            headers = json.loads(text)
+            page = json.loads(text)
         except ValueError:
-            headers = None
-        body = headers.get("error", headers) if isinstance(headers, dict) else None
-        message = body.get("message") if isinstance(body, dict) else None
-        kinds = {400: openai.BadRequestError, 401: openai.AuthenticationError, 429: openai.RateLimitError}
-        reply: Any = httpx.Response(
-            response.status,
-            headers=[(k, v) for k, v in response.headers.items() if k.lower() != "content-encoding"],
-            text=text,
-            request=httpx.Request("POST", str(response.url)),
-        )
-        error = kinds.get(response.status, openai.APIStatusError)(str(message or text), response=reply, body=body)
-        try:
-            load_litellm().exception_type(
-                model=self._target.served,
-                original_exception=error,
-                custom_llm_provider=self._target.provider,
-            )
-        except Exception as e:  # noqa: BLE001 (it raises what it has error)
-            return e
-        return error
+            page = None
+        body = page.get("error", page) if isinstance(page, dict) else None
+        message = body.get("message") if isinstance(body, dict) else body
+        return ErrorResponse(str(message or text), response.status, response.headers, body)
+
+
+def _certificates(url: str) -> ssl.SSLContext | bool:
+    """The certificates that a server is verified with: `SSL_CERT_FILE`, or those of `certifi`, as httpx does."""
+    if not url.startswith("https"):
+        return True
+    import certifi
+
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
 class EventStream:
@@ -215,13 +237,13 @@ class EventStream:
         InvalidResponse: While iterated: an event is no JSON object.
     """
 
-    def __init__(self, poster: StreamingClient, path: str, data: bytes) -> None:
-        self._poster, self._path, self._data = poster, path, data
+    def __init__(self, client: HttpClient, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self._client, self._path, self._data, self._headers = client, path, data, headers
         self._reader = ServerSentEvents()
         self._response: Any = None
 
     async def __aenter__(self) -> EventStream:
-        self._response = await self._poster.post(self._path, self._data)
+        self._response = await self._client.post(self._path, self._data, self._headers)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -254,7 +276,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
             await response.content.read()
 
 
-def _proxy_of(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for an address."""
     parts = urllib.parse.urlsplit(url)
     if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
@@ -269,45 +291,31 @@ COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 class Transport:
     """The connection to one target.
 
-    For providers that use OpenAI's format, the request of LiteLLM's parameter map is sent and its stream is read here,
-    below LiteLLM's own: LiteLLM joins all samples of a response under one finish reason, invents a finish where the
-    stream broke off, drops fields, and takes milliseconds for each call. All other providers are called through
-    `litellm.acompletion`.
+    Providers in OpenAI's format are called without LiteLLM, which joins all samples of a response under one finish
+    reason, invents a finish where the stream broke off, drops fields, and takes milliseconds for each call and seconds
+    to import. All other providers are called through `litellm.acompletion`.
 
     Attributes:
-        client: The `openai` client, for the pages in addition to chat; None for a provider with another format.
+        client: Sends requests in OpenAI's format; None for a provider with another one.
     """
 
     def __init__(self, target: Target) -> None:
-        import litellm
-
-        self._litellm = litellm
         self._target = target
-        self.client: Any = None
-        if target.openai_wire:
-            import openai
-
-            self.client = openai.AsyncOpenAI(
-                api_key=target.api_key or "none",
-                base_url=target.api_base,
-                max_retries=0,
-                timeout=openai.Timeout(target.settings.timeout_s, connect=min(CONNECT_S, target.settings.timeout_s)),
-                default_headers=target.settings.headers,
-            )
-            self._poster = StreamingClient(target, self.client)
-            self._map = ParameterMap(target)
+        self.client = HttpClient(target) if target.openai_wire else None
 
     def chat(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A chat request; its chunks in OpenAI's JSON, in batches."""
         if self.client is None:
             return self._through_litellm({**body, **COUNTED})
-        return self._poster.stream("/chat/completions", self._map.chat({**body, **COUNTED}))
+        json_body = openai_body({**body, **COUNTED}, self._target)
+        return self.client.stream("/chat/completions", json_body, body.get("extra_headers"))
 
     def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A request to `/v1/completions`; its chunks in OpenAI's JSON, in batches."""
-        named = {k: v for k, v in body.items() if k != "extra_body"}
+        assert self.client is not None
+        named = {k: v for k, v in body.items() if k not in ("extra_body", "extra_headers")}
         event = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
-        return self._poster.stream("/completions", event)
+        return self.client.stream("/completions", event, body.get("extra_headers"))
 
     @asynccontextmanager
     async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Any]]]:
@@ -322,25 +330,20 @@ class Transport:
             "no-log": True,
             "api_base": target.api_base,
             "api_key": target.api_key,
-            "extra_headers": target.settings.headers,
+            "extra_headers": {**target.settings.headers, **body.get("extra_headers", {})},
         }
         async with self._deadline() as renew:
-            stream = await self._litellm.acompletion(**body, **how)
+            stream = await load_litellm().acompletion(**{**body, **how})
             async with aclosing(_whole(stream, renew)) as chunks:
                 try:
                     yield chunks
                 finally:
                     await _close(stream)
 
-    def count(self, text: str) -> int:
-        """LiteLLM's count of a text's tokens: exact for some models, approximate for most."""
-        return int(self._litellm.token_counter(model=self._target.served, text=text))
-
     async def aclose(self) -> None:
         """Close the connections."""
         if self.client is not None:
-            await self._poster.aclose()
-            await self.client.close()
+            await self.client.aclose()
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""Pages of a vLLM server in addition to chat, as functions over one `openai.AsyncOpenAI` client.
+"""Pages of a vLLM server in addition to chat, as functions over one `HttpClient`.
 
 The client's address ends in `/v1`; `/tokenize` and the others are outside it.
 """
@@ -53,6 +53,9 @@ def _is_tool_turn(messages: Sequence[Message], index: int) -> bool:
 
 def _message(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.attachments:
+        text = [{"type": "text", "text": message.content}] if message.content else []
+        fields["content"] = [*text, *(attachment.as_openai() for attachment in message.attachments)]
     if message.tool_calls:
         fields["content"] = message.content or None
         fields["tool_calls"] = [call.as_openai() for call in message.tool_calls]
@@ -69,7 +72,7 @@ async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any
     Raises:
         InvalidResponse: The response is no JSON object.
     """
-    response = await client.post(root(client) + path, body=dict(body), cast_to=object)
+    response = await client.post_json(root(client) + path, body)
     if not isinstance(response, dict):
         raise InvalidResponse(f"{path} answered with no JSON object")
     return response
@@ -82,7 +85,7 @@ def root(client: Any) -> str:
 
 async def version(client: Any) -> str:
     """The server's version."""
-    response = await client.get(root(client) + "/version", cast_to=object)
+    response = await client.get_json(root(client) + "/version")
     return str(response["version"])
 
 
@@ -92,7 +95,7 @@ async def list_server_processors(client: Any) -> frozenset[str]:
     vLLM's development mode has `/collective_rpc` instead, which is never tried: a method that the workers do not have
     ends vLLM's engine (seen with 0.32).
     """
-    response = await client.get(root(client) + PROCESSORS_PAGE, cast_to=object)
+    response = await client.get_json(root(client) + PROCESSORS_PAGE)
     return frozenset(str(name) for name in response["logits_processors"])
 
 
@@ -128,7 +131,7 @@ async def tokenize_messages(
     """Tokens of a conversation with its tools, up to the start of the assistant's turn.
 
     Args:
-        client: The `openai` client of the server.
+        client: The client of the server.
         model: The served name.
         messages: The conversation in OpenAI's form.
         tools: Tools in OpenAI's form.
@@ -161,7 +164,7 @@ async def prompt_ids(
     """Tokens of a prompt with its thought and its prefix, whose own tokens follow those of the rendered conversation.
 
     Args:
-        client: The `openai` client of the server.
+        client: The client of the server.
         model: The served name.
         prompt: The prompt.
         profile: The model's profile, which has the tags.

@@ -371,6 +371,8 @@ class Tokenizer:
             )
         from jinja2 import TemplateError
 
+        for attachment in (a for message in prompt.messages for a in message.attachments):
+            raise CapabilityMissing(f"{attachment.kind} input", self._model, alternative="")
         if prompt.tools and not self.tool_support.renders_tools:
             raise CapabilityMissing("tools", self._model, alternative="")
         has_calls = any(m.tool_calls or m.role == "tool" for m in prompt.messages)

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from filelock import FileLock, Timeout
-
 from ...core.errors import BackendUnavailable, Cancelled, UserError
 
 T = TypeVar("T")
@@ -148,6 +146,8 @@ def directory_lock(target: Path, pulling: PullTask, what: str = "model files") -
         UserError: The directory is not writable.
         BackendUnavailable: The disk is full.
     """
+    from filelock import FileLock, Timeout
+
     with disk_errors(target.parent, what):
         locks = target.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)

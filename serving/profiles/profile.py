@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, JsonValue, ValidationError
 
 from ...core.errors import UnknownName, UserError
-from ...core.messages import EFFORTS, Effort, Frozen, Prompt, Request, SamplingParams
+from ...core.messages import EFFORTS, AttachmentKind, Effort, Frozen, Prompt, Request, SamplingParams
 from ...core.registry import nearest
 
 Parameter = Literal[
@@ -75,6 +75,10 @@ class ModelProfile(Frozen):
         prefix: What can be given and is continued exactly: "none", the beginning of the "answer", or also that of the
             "thought".
         cap_includes_thoughts: Whether the request's maximum tokens include the thought.
+        prompt_cache: What the provider's prompt cache is told: "none"; a "key" that prompts with the same beginning
+            share (OpenAI's `prompt_cache_key`); "marks" after blocks that calls share (Anthropic's `cache_control`).
+        min_cached_tokens: Minimum tokens of a prefix that is marked.
+        inputs: What a message of the user may have besides text: an "image", a "file" (PDF).
         return_thoughts: When the thoughts of earlier turns are returned to the model: "never", in turns "with-tools",
             or "signed" blocks unchanged.
         sources: Where each field comes from, by its name.
@@ -93,6 +97,9 @@ class ModelProfile(Frozen):
     opened_by_template: bool = False
     prefix: Literal["none", "answer", "thought"] = "none"
     cap_includes_thoughts: bool = True
+    prompt_cache: Literal["none", "key", "marks"] = "none"
+    min_cached_tokens: Annotated[int, Field(ge=0)] = 1024
+    inputs: frozenset[AttachmentKind] = Field(default=frozenset(), exclude_if=lambda value: not value)
     return_thoughts: Literal["never", "with-tools", "signed"] = "never"
     sources: dict[str, str] = Field(default_factory=dict, exclude=True)
 

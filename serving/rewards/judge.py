@@ -18,13 +18,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse
 from ...core.messages import Message, NextTokenDistribution, Prompt, Usage
 from ...core.settings import RewardSettings
 from ..model import LanguageModel
 from ..quick_calls import first_tokens, quick_capabilities, without_thought
+from ..verdict_distribution import verdict_from_token
 from .inputs import check_length, failed_scores, settings_digest
 from .model import RewardCapabilities, StepScores, StepSelection, check_solutions
 
@@ -62,7 +63,7 @@ class JudgeReward:
             raise CapabilityMissing("top_logprobs", model.name)
         self.name = name
         question_digest = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
-        self.identity = f"judge-{question_digest}-{settings_digest(settings)}:{model.identity}"
+        self.identity = f"judge-verdict-{question_digest}-{settings_digest(settings)}:{model.identity}"
         self._model, self._owns = model, owns
         self._salt = ""
         self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
@@ -154,7 +155,7 @@ class JudgeReward:
         if not prompts:
             return []
         if not self._top:
-            return [await self._scored(prompt, None, None, Usage()) for prompt in prompts]
+            return [await self._scored(prompt, {}, Usage()) for prompt in prompts]
         distributions = await first_tokens(self._model, prompts, self._top)
         return [await self._odds(prompt, token) for prompt, token in zip(prompts, distributions, strict=True)]
 
@@ -163,44 +164,27 @@ class JudgeReward:
     ) -> tuple[float, Usage] | InvalidResponse:
         if distribution is None:
             return InvalidResponse(f"{self._model.name} gave no verdict")
-        yes, no = _chance(distribution, self._yes), _chance(distribution, self._no)
-        if yes is not None and no is not None:
-            return yes - no, distribution.usage
-        if self._can_score:
-            return await self._scored(prompt, yes, no, distribution.usage)
-        if yes is None and no is None:
+        verdict = verdict_from_token(distribution, (self._yes, self._no))
+        listed = {word: p for word, p in zip(verdict.labels, verdict.logprobs, strict=True) if p > -math.inf}
+        if self._can_score and len(listed) < len(verdict.labels):
+            return await self._scored(prompt, listed, distribution.usage)
+        if not listed:
             return InvalidResponse(
                 f"{self._model.name} begins its verdict neither with {self._yes!r} nor with {self._no!r}, "
                 f"among its {len(distribution.tokens)} most likely tokens",
                 hint=f"if it thinks first, describe that under [profiles.{self._model.name!r}], or use {_OTHER_JUDGE}",
             )
-        # a word that is not listed is at most as likely as the last one that is: a bound of the odds
-        floor = min(distribution.logprobs)
-        return (floor if yes is None else yes) - (floor if no is None else no), distribution.usage
+        return verdict.log_odds(self._yes, self._no), distribution.usage
 
     async def _scored(
-        self, prompt: Prompt, yes: float | None, no: float | None, usage: Usage
+        self, prompt: Prompt, listed: Mapping[str, float], usage: Usage
     ) -> tuple[float, Usage] | InvalidResponse:
         """The log-odds, with words that are not among the alternatives scored as continuations."""
-        words = [w for w, known in ((self._yes, yes), (self._no, no)) if known is None]
+        words = [word for word in (self._yes, self._no) if word not in listed]
         scored = await self._model.score(without_thought(prompt, self._model.capabilities.profile), words)
-        chances = dict(zip(words, (s.logprob for s in scored), strict=True))
+        logprobs = {**listed, **dict(zip(words, (s.logprob for s in scored), strict=True))}
         usage = sum((s.usage for s in scored), usage)
-        yes, no = chances[self._yes] if yes is None else yes, chances[self._no] if no is None else no
+        yes, no = logprobs[self._yes], logprobs[self._no]
         if yes == no == -math.inf:
             return InvalidResponse(f"{self._model.name} can say neither {self._yes!r} nor {self._no!r} as its verdict")
         return yes - no, usage
-
-
-def _chance(distribution: NextTokenDistribution, word: str) -> float | None:
-    """Log-probability of all listed spellings of a word (case, leading blank); None if none is listed."""
-    target = word.strip().casefold()
-    logprobs = [
-        p
-        for t, p in zip(distribution.tokens, distribution.logprobs, strict=True)
-        if t.strip(" \u2581\u0120\n").casefold() == target
-    ]
-    if not logprobs:
-        return None
-    top = max(logprobs)
-    return top + math.log(math.fsum(math.exp(p - top) for p in logprobs)) if top > -math.inf else top

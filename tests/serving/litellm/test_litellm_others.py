@@ -1,4 +1,4 @@
-"""A provider whose reply goes through LiteLLM's own stream, and what is kept of LiteLLM's ways."""
+"""A provider whose reply goes through LiteLLM's own stream, and what is read of LiteLLM's map without importing it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from reason.core.errors import BackendError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model_map import map_entry
 from reason.serving.litellm.providers import find_prices, find_target, load_litellm
 
 PROMPT = Prompt.user("colour?")
@@ -60,6 +61,25 @@ async def test_prices_come_from_the_map_or_are_unknown(monkeypatch):
     priced = {"api_base": "http://127.0.0.1:9/v1", "usd_per_prompt_token": 0.5, "usd_per_completion_token": 0.25}
     prices, _ = find_prices(find_target("openai/gpt-4o-mini", Settings(providers={"openai": priced})))
     assert prices.cost(2, 1, 4) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("provider", "served"),
+    [("openai", "gpt-5.6"), ("deepseek", "deepseek-chat"), ("openai", "gpt-astra-latest"), ("openai", "no-such-model")],
+)
+def test_an_entry_of_the_map_is_read_as_litellm_reads_it(monkeypatch, provider, served):
+    models = load_litellm().model_cost
+    expected = models.get(f"{provider}/{served}") or models.get(served) or {}
+    monkeypatch.delitem(sys.modules, "litellm")
+    entry = map_entry(provider, served)
+    assert entry == {k: v for k, v in expected.items() if k in entry}
+    assert entry.get("input_cost_per_token") == expected.get("input_cost_per_token")
+
+
+def test_a_model_that_the_program_registered_with_litellm_is_found(monkeypatch):
+    monkeypatch.setitem(load_litellm().model_cost, "mine", {"litellm_provider": "openai", "max_input_tokens": 99})
+    assert map_entry("openai", "mine")["max_input_tokens"] == 99
+    assert map_entry("azure", "mine") == {}
 
 
 def test_nothing_loads_litellm_before_a_model_is_opened():

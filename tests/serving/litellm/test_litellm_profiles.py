@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from reason.core.messages import Message, Prompt, Request, SamplingParams, Thoug
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.litellm.model_map import MAP_FILE
 from reason.serving.litellm.profiles import provider_profile
 from reason.serving.litellm.providers import find_target, load_litellm
 from reason.serving.profiles.profile import ModelProfile
@@ -110,6 +113,64 @@ def test_refused_parameters(name: str, always: set[str], while_thinking: set[str
     assert set(profile.refuses_while_thinking) - always == while_thinking
 
 
+def openai_models() -> list[str]:
+    """All chat models of OpenAI's own in LiteLLM's map, with what LiteLLM's code knows better than its map left out."""
+    path = Path(importlib.util.find_spec("litellm").origin).parent / MAP_FILE
+    models = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        name
+        for name, entry in models.items()
+        if entry.get("litellm_provider") == "openai"
+        and entry.get("mode") == "chat"
+        and "/" not in name
+        # LiteLLM does not recognise a fine-tuned model that reasons, nor the schemas of two retired models
+        and not name.startswith("ft:o")
+        and name not in ("gpt-4", "gpt-3.5-turbo-16k")
+    ]
+
+
+TRIALS: dict[str, dict[str, Any]] = {
+    "temperature": {"temperature": 0.7},
+    "top_p": {"top_p": 0.9},
+    "stop": {"stop": ["x"]},
+    "logprobs": {"logprobs": True},
+    "n": {"n": 2},
+    "json_schema": {"response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": {}}}},
+}
+
+
+def test_what_openais_models_refuse_is_what_litellm_refuses() -> None:
+    """The flags of the map are read without LiteLLM's code; its code, asked about every model, says the same."""
+    litellm = load_litellm()
+
+    def refuses(served: str, **parameters: Any) -> bool:
+        try:
+            litellm.get_optional_params(
+                model=served, custom_llm_provider="openai", drop_params=False, max_tokens=64, **parameters
+            )
+        except litellm.UnsupportedParamsError:
+            return True
+        return False
+
+    differing = []
+    for served in openai_models():
+        profile = profile_of(f"openai/{served}")
+        efforts = {e: fields for e, fields in profile.efforts.items() if fields}
+        differing += [(served, e) for e, fields in efforts.items() if refuses(served, **fields)]
+        shown = next((fields for effort, fields in efforts.items() if effort != "none"), {})
+        states = {True: shown} if profile.can_think else {False: {}}
+        if profile.can_think and profile.can_skip_thinking:
+            states[False] = profile.efforts["none"]
+        for thinking, fields in states.items():
+            differing += [
+                (served, name, thinking)
+                for name, trial in TRIALS.items()
+                if profile.refused(name, thinking=thinking) != refuses(served, **trial, **fields)
+                and not (name == "stop" and served.startswith(("o3", "o4")))  # LiteLLM sends it, and OpenAI refuses it
+            ]
+    assert differing == []
+
+
 def test_gemini_takes_no_sampling_parameters_and_shows_thoughts() -> None:
     profile = profile_of("gemini/gemini-3.8-flash")
     assert {"temperature", "top_p"} <= profile.refuses
@@ -154,7 +215,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The bodies of all requests, which are let through LiteLLM's own building and then end."""
     import httpx
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-    from reason.serving.litellm.transport import StreamingClient
+    from reason.serving.litellm.transport import HttpClient
 
     bodies: list[dict[str, Any]] = []
 
@@ -163,12 +224,12 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         bodies.append({"url": url, **_parsed(body)})
         raise _RecordedError
 
-    async def stream_post(self: Any, path: str, data: bytes) -> Any:
+    async def stream_post(self: Any, path: str, data: bytes, *_: Any) -> Any:
         bodies.append({"url": path, **_parsed(data)})
         raise _RecordedError
 
     monkeypatch.setattr(AsyncHTTPHandler, "post", post)
-    monkeypatch.setattr(StreamingClient, "post", stream_post)
+    monkeypatch.setattr(HttpClient, "post", stream_post)
     return bodies
 
 

@@ -14,7 +14,7 @@ from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import find_target
-from reason.serving.litellm.requests import ParameterMap, vllm_server_fields
+from reason.serving.litellm.requests import vllm_server_fields
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER
 from support.tool_server import SAID, ToolServer
@@ -117,17 +117,6 @@ async def test_requests_are_stateless() -> None:
         assert sent[0] == sent[4]
         assert [m["role"] for m in sent[2]["messages"]] == ["user", "assistant", "tool"]
         assert "tool_choice" not in sent[3]
-
-
-def test_turns_with_and_without_text_are_of_two_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    mapping, asked = ParameterMap(find_target("openai/gpt-4o-mini", Settings())), []
-    transform = mapping._transform
-    monkeypatch.setattr(mapping, "_transform", lambda m, o: asked.append(m[0]["content"]) or transform(m, o))
-    calls = [ToolCall(name="weather", id="c").as_openai()]
-    for content in ("Yes.", "No.", None, "Well.", None):
-        mapping.chat({"messages": [{"role": "assistant", "content": content, "tool_calls": calls}]})
-    assert asked == ["Yes.", None]
 
 
 async def test_calls_without_ids_get_stable_ids() -> None:

@@ -1,7 +1,8 @@
-"""The pieces between LiteLLM and the socket: events, parameters, replies that refuse."""
+"""The pieces between a request and the socket: events, parameters, responses that refuse."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.litellm.providers import find_target
-from reason.serving.litellm.requests import MAX_CACHED_MAPPINGS, ParameterMap
-from reason.serving.litellm.transport import ServerSentEvents
+from reason.serving.litellm.errors import ContextExceeded, ErrorResponse, classify_error
+from reason.serving.litellm.providers import Target, find_target
+from reason.serving.litellm.requests import openai_body
+from reason.serving.litellm.transport import HttpClient, ServerSentEvents
 
 VALUES = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.text(), st.integers(), st.none())), max_size=6)
 
@@ -52,43 +54,82 @@ def test_non_object_is_a_bad_response():
         ServerSentEvents().feed(b"data: {broken\n\n")
 
 
-def parameters(name: str) -> ParameterMap:
-    own = Settings(providers={name.partition("/")[0]: ProviderSettings(api_base="http://127.0.0.1:9/v1")})
-    return ParameterMap(find_target(name, own))
+def target_of(name: str, base: str | None = None) -> Target:
+    return find_target(name, Settings(providers={name.partition("/")[0]: ProviderSettings(api_base=base)}))
 
 
-def test_parameters_are_mapped_by_litellm_once_per_set(monkeypatch):
-    mapped = parameters("openai/gpt-5-mini")
-    asked: list[dict] = []
-    real = mapped._litellm.get_optional_params
-    monkeypatch.setattr(
-        mapped,
-        "_litellm",
-        type("L", (), {"get_optional_params": staticmethod(lambda **named: asked.append(named) or real(**named))}),
-    )
-    body = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 7, "stream": True, "seed": 1}
-    first = mapped.chat(body)
-    assert first["max_completion_tokens"] == 7
-    assert "max_tokens" not in first
-    assert mapped.chat({**body, "seed": 2, "messages": [{"role": "user", "content": "!"}]}) == {
-        **first,
-        "seed": 2,
-        "messages": [{"role": "user", "content": "!"}],
+@pytest.mark.parametrize(
+    ("name", "base", "limit"),
+    [
+        ("openai/gpt-5-mini", None, "max_completion_tokens"),
+        ("openai/gpt-5-mini", "http://127.0.0.1:9/v1", "max_completion_tokens"),
+        ("openai/o3", "http://127.0.0.1:9/v1", "max_completion_tokens"),
+        ("openai/gpt-4o", None, "max_completion_tokens"),
+        ("openai/gpt-4o", "http://127.0.0.1:9/v1", "max_tokens"),
+        ("openai/gpt-oss-20b", "http://127.0.0.1:9/v1", "max_tokens"),
+        ("hosted_vllm/qwen3-8b", "http://127.0.0.1:9/v1", "max_tokens"),
+    ],
+)
+def test_the_limit_of_tokens_has_the_name_that_the_server_knows(monkeypatch, name, base, limit):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    body = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 7, "seed": 1, "extra_body": {"top_k": 3}}
+    target = target_of(name, base)
+    assert openai_body(body, target) == {
+        "model": target.served,
+        "messages": body["messages"],
+        limit: 7,
+        "seed": 1,
+        "top_k": 3,
     }
-    assert len(asked) == 1
-    mapped.chat({**body, "max_tokens": 8})
-    assert len(asked) == 2
-    for n in range(2 * MAX_CACHED_MAPPINGS):
-        mapped.chat({**body, "max_tokens": 9 + n})
-    assert len(mapped._sets) <= MAX_CACHED_MAPPINGS
+    assert body["max_tokens"] == 7
 
 
-def test_unsupported_parameters_are_rejected():
-    mapped = parameters("openai/o3-mini")
-    import litellm
+async def test_pages_of_a_server_are_read_with_the_key_and_the_headers_of_its_settings(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org")
+    seen: list[bytes] = []
 
-    with pytest.raises(litellm.UnsupportedParamsError):
-        mapped.chat({"messages": [{"role": "user", "content": "?"}], "top_p": 0.5})
+    async def answer(reader, writer):
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        status = b"200 OK" if b"/models" in seen[-1] else b"404 Not Found"
+        page = b'{"data": []}' if b"/models" in seen[-1] else b'{"error": {"message": "no such page", "code": "gone"}}'
+        writer.write(b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (status, len(page), page))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    own = ProviderSettings(api_base=base, api_key_env="MY_KEY", headers={"X-Team": "a"})
+    client = HttpClient(find_target("openai/m", Settings(providers={"openai": own})))
+    try:
+        assert await client.get_json("/models") == {"data": []}
+        with pytest.raises(ErrorResponse, match="no such page") as caught:
+            await client.post_json("/other", {"a": 1})
+    finally:
+        await client.aclose()
+        server.close()
+    assert (caught.value.status_code, caught.value.body["code"]) == (404, "gone")
+    for head in seen:
+        assert b"Authorization: Bearer secret\r\n" in head
+        assert b"OpenAI-Organization: org\r\n" in head
+        assert b"X-Team: a\r\n" in head
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_context"),
+    [
+        (400, {"code": "context_length_exceeded", "message": "Too much."}, True),
+        (400, {"message": "This model's maximum context length is 8192 tokens."}, True),
+        (400, {"message": "the request exceeds the available context size, try increasing it"}, True),
+        (413, {"message": "Input is too long for this model."}, True),
+        (400, {"message": "temperature must be at most 2"}, False),
+        (500, {"message": "the context window could not be allocated"}, False),
+    ],
+)
+def test_servers_say_in_their_words_that_a_prompt_is_too_long(status, body, is_context):
+    error = ErrorResponse(body["message"], status, {}, body)
+    fault = classify_error(error, target_of("openai/m", "http://127.0.0.1:9/v1"))
+    assert isinstance(fault.error, ContextExceeded) == is_context
 
 
 async def test_connections_are_reused(opened):
@@ -96,7 +137,7 @@ async def test_connections_are_reused(opened):
         sampling = SamplingParams(max_tokens=20, seed=1)
 
         def kept() -> int:
-            return sum(map(len, model.wire._poster._session.connector._conns.values()))
+            return sum(map(len, model.wire.client._session.connector._conns.values()))
 
         await model.generate([Request(prompt=Prompt.user("colour?"), sampling=sampling)])
         before = kept()  # opening the model has left some

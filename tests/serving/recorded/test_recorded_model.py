@@ -22,12 +22,12 @@ from reason.core.messages import (
 )
 from reason.core.settings import Settings
 from reason.core.types import Question
+from reason.reasoning.anonymity import make_blinding
 from reason.reasoning.answers.extraction import extract_answer
 from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.serving.factory import load_model
 from reason.serving.recorded.model import RecordedModel, RecordedQuestion, load_recorded, parse_name
 from reason.serving.recorded.pool import NotInPool, PoolSample
-from reason.verify.edgejury.anonymity import make_blinding
 from reason.verify.edgejury.jurors import answer_prompt, bundled_roles
 from reason.verify.edgejury.review import review_request
 from support.recorded_pools import model_of, sample, samples, write

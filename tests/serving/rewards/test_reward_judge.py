@@ -95,13 +95,14 @@ async def test_two_impossible_words_are_no_verdict():
     assert "neither 'Y'" in scores.failure.message
 
 
-async def test_missing_word_is_bounded_by_the_least_listed_probability():
-    def after(text):
-        return {"Y": 0.8, "Z": 0.15, "N": 0.05}
-
-    model = JudgeReward("judge/scripted", Blind(after, top=2), WORDS)
+@pytest.mark.parametrize(("listed", "bound"), [({"Y": 0.8, "Z": 0.15}, 0.05), ({"Y": 0.8, "Z": 0.02}, 0.02)])
+async def test_missing_word_is_bounded_by_the_rest_and_the_least_listed_probability(listed, bound):
+    rest = 1 - sum(listed.values())
+    model = JudgeReward(
+        "judge/scripted", Blind(lambda text: {**listed, **dict.fromkeys("abcdefghij", rest / 10)}, top=2), WORDS
+    )
     [scores] = await model.score_steps("p", [["s"]])
-    assert scores.log_odds == pytest.approx((math.log(0.8 / 0.15),))
+    assert scores.log_odds == pytest.approx((math.log(0.8 / bound),))
 
 
 async def test_missing_verdict_fails_only_its_solution():
@@ -199,10 +200,14 @@ async def test_a_real_model_judges_on_the_engine(smollm2_files):
         for n, odds in enumerate(scores.log_odds, 1):
             told, *_ = await language_model.next_token([model.prompt("What is 2 + 3 * 4?", steps[:n])], 200)
             sums = {}
-            for word in ("yes", "no"):
-                shown = [p for t, p in zip(told.tokens, told.logprobs, strict=True) if t.strip().lower() == word]
+            for word in ("Yes", "No"):
+                shown = [
+                    p
+                    for t, p in zip(told.tokens, told.logprobs, strict=True)
+                    if t.strip().lower() in (word.lower(), word[:1].lower())
+                ]
                 sums[word] = math.log(math.fsum(map(math.exp, shown)))
-            assert odds == pytest.approx(sums["yes"] - sums["no"], abs=1e-3)
+            assert odds == pytest.approx(sums["Yes"] - sums["No"], abs=1e-3)
         assert scores.usage.cached_tokens > 0.3 * scores.usage.prompt_tokens  # most of it is the question in the end
         assert language_model.count_tokens(Prompt.user("x")) > 0
     finally:

@@ -225,3 +225,13 @@ async def test_litellm_refuses_prompts_of_tokens_for_this_provider(server: RealS
 async def test_what_the_server_refuses_is_no_success(hosted: Any, settings_for: Any) -> None:
     with pytest.raises(BackendError, match="vocabulary"):
         await hosted.generate([request(ASK.with_prefix((10_000_000,)))])
+
+
+async def test_the_server_takes_the_priorities_of_a_run(hosted: Any) -> None:
+    assert hosted.traits.priorities
+    assert hosted.target.session_header == "X-Session-ID"
+    asked = request(Prompt.user("Count to three."))
+    [[plain]] = await hosted.generate([asked])
+    [[urgent]] = await hosted.generate([asked.model_copy(update={"priority": 31})])
+    assert urgent.ok
+    assert urgent.text == plain.text

@@ -1,0 +1,152 @@
+"""Many tree searches at once on a vLLM server, with the priority of each run's requests and without.
+
+    vllm serve MODEL --served-model-name small --scheduling-policy priority --enable-prompt-tokens-details
+    python benchmarks/vllm_hints.py http://localhost:8000/v1 [--trees 6] [--width 4] [--depth 4] [--rounds 7]
+
+Every tree keeps one node a level and asks for `width` children of it, each a request of its own, through a metered
+model. All trees of a round begin at once; the arms take turns on the same server, with other seeds, so no tree is in
+the prefix cache before. Without priorities the server serves in the order of arrival. The sign test is exact and
+two-sided, over the rounds' mean times of a tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import math
+import os
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.core.run import Run, RunConfig
+from reason.core.settings import ProviderSettings, Settings
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.metered.model import MeteredModel
+
+QUESTION = (
+    "A farmer keeps hens and rabbits. Together they have 35 heads and 94 feet. Think step by step, one short step a "
+    "paragraph, and name the numbers. "
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What the trees of one round did.
+
+    Attributes:
+        ended: Seconds from the start of the round to the end of each tree.
+        tokens: Generated tokens.
+        cached: Share of prompt tokens that the server had in its cache.
+    """
+
+    ended: list[float]
+    tokens: int
+    cached: float
+
+
+async def search(model: LiteLLMModel, store: SqliteStore, name: str, seed: int, args: Any) -> tuple[int, int, int]:
+    """Search one tree; returns generated, prompt and cached tokens."""
+    config = RunConfig(
+        question=Question(text=QUESTION), strategy="beam", parameters={}, models={"main": model.name}, seed=seed
+    )
+    await store.create_run(name, config)
+    run = Run(name, config, store)
+    metered = MeteredModel(model, "main", run)
+    root = Prompt.user(f"Problem {seed}. " + QUESTION * 4)
+    kept: tuple[int, ...] = ()
+    for depth in range(args.depth):
+        sampling = SamplingParams(temperature=0.8, n=args.width, max_tokens=args.step, seed=depth, ignore_eos=True)
+        requests = [
+            Request(prompt=root.with_prefix(kept), sampling=sampling, sample_indices=(child,))
+            for child in range(args.width)
+        ]
+        made = [completions[0] for completions in await metered.generate(requests)]
+        kept += max(made, key=lambda completion: completion.logprob or 0.0).token_ids
+    usage = run.ledger.usage()
+    return usage.completion_tokens, usage.prompt_tokens, usage.cached_tokens
+
+
+async def measure(model: LiteLLMModel, store: SqliteStore, label: str, turn: int, args: Any) -> Arm:
+    """All trees of one round."""
+    model.traits = model.traits.model_copy(update={"priorities": label == "on"})
+    began = time.perf_counter()
+    ended: list[float] = []
+
+    async def one(tree: int) -> tuple[int, int, int]:
+        seed = 1000 * turn + 500 * (label == "on") + tree
+        counts = await search(model, store, f"{label}-{turn}-{tree}", seed, args)
+        ended.append(time.perf_counter() - began)
+        return counts
+
+    counts = await asyncio.gather(*(one(tree) for tree in range(args.trees)))
+    tokens, prompt, cached = (sum(column) for column in zip(*counts, strict=True))
+    return Arm(ended, tokens, cached / prompt)
+
+
+async def compare(args: Any) -> None:
+    """Measure the arms in turn, and print a row for each."""
+    provider = ProviderSettings(api_base=args.base, concurrency=1000)
+    model = await load_litellm_model(f"hosted_vllm/{args.served}", Settings(providers={"hosted_vllm": provider}))
+    if not model.traits.priorities:
+        raise SystemExit("the server takes no priorities: start it with --scheduling-policy priority")
+    load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
+    print(
+        f"{model.identity}, {os.cpu_count()} cores, {platform.machine()}; load before: {load}; {args.trees} trees, "
+        f"width {args.width}, depth {args.depth}, steps of {args.step} tokens, {args.rounds} rounds; "
+        f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}\n"
+    )
+    arms: dict[str, list[Arm]] = {"off": [], "on": []}
+    with tempfile.TemporaryDirectory() as directory:
+        store = await SqliteStore.open(Path(directory) / "runs.sqlite3")
+        await measure(model, store, "off", 99, args)  # the server's first requests are slow
+        for turn in range(args.rounds):
+            for label in ("off", "on") if turn % 2 == 0 else ("on", "off"):
+                arms[label].append(await measure(model, store, label, turn, args))
+        await store.aclose()
+    await model.aclose()
+    print("| priorities | mean time of a tree, by round | first tree | last tree | tokens | cached |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for label, rounds in arms.items():
+        means = ", ".join(f"{statistics.mean(arm.ended):.2f} s" for arm in rounds)
+        first, last = (statistics.median(edge(arm.ended) for arm in rounds) for edge in (min, max))
+        tokens = statistics.mean(arm.tokens for arm in rounds)
+        cached = statistics.mean(arm.cached for arm in rounds)
+        print(f"| {label} | {means} | {first:.2f} s | {last:.2f} s | {tokens:.0f} | {cached:.1%} |")
+    pairs = [tuple(statistics.mean(arm.ended) for arm in pair) for pair in zip(arms["off"], arms["on"], strict=True)]
+    faster = sum(on < off for off, on in pairs)
+    ratio = statistics.median(on / off for off, on in pairs)
+    print(f"\nfaster with priorities in {faster} of {len(pairs)} rounds, p = {sign_test(faster, len(pairs)):.4f}; ")
+    print(f"mean time of a tree, on to off, median of the rounds: {ratio:.2f}")
+
+
+def sign_test(successes: int, trials: int) -> float:
+    """Exact two-sided p-value of a sign test."""
+    tail = sum(math.comb(trials, k) for k in range(max(successes, trials - successes), trials + 1))
+    return min(1.0, 2.0 * tail / 2.0**trials)
+
+
+def main() -> None:
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", help="address ending in /v1")
+    parser.add_argument("--served", default="small")
+    parser.add_argument("--trees", default=6, type=int)
+    parser.add_argument("--width", default=4, type=int)
+    parser.add_argument("--depth", default=4, type=int)
+    parser.add_argument("--step", default=24, type=int)
+    parser.add_argument("--rounds", default=7, type=int)
+    asyncio.run(compare(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

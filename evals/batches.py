@@ -1,0 +1,84 @@
+"""Evaluations whose requests are sent in batches, at half the price (`serving/litellm/batches.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..agents.reasoner import Reasoner
+from ..core.errors import UserError
+from ..core.settings import Settings
+from ..core.store.protocol import BatchStore
+from ..core.store.sqlite import SqliteStore
+from ..serving.model import LanguageModel
+from .plan import EvalPlan
+from .run_directory import STORE, read_manifest
+
+
+def batch_scope(plan: EvalPlan) -> str:
+    """What the batches of an evaluation are found by, also by its other shards."""
+    return f"eval-{plan.digest}"
+
+
+def use_batches(reasoner: Reasoner, plan: EvalPlan, store: BatchStore, report: Callable[[str], None]) -> None:
+    """Send the requests of an evaluation in batches.
+
+    Models without a batch API are called as usual, except the main one.
+
+    Raises:
+        UserError: The plan limits seconds.
+    """
+    if plan.budget.seconds is not None:
+        raise UserError(
+            f"--budget-seconds {plan.budget.seconds:g} cannot be combined with --batch: a batch takes up to a day",
+            hint="limit tokens, calls or dollars",
+        )
+
+    def wrap(model: LanguageModel) -> LanguageModel:
+        from ..serving.litellm.batches import batched
+
+        wrapped = batched(model, store, batch_scope(plan), report)
+        if wrapped is None and model.name == plan.models["main"]:
+            raise UserError(
+                f"--batch: model {model.name!r} has no batch API",
+                hint="leave out --batch, or take a model of openai/… or anthropic/… at a single endpoint",
+            )
+        return wrapped or model
+
+    reasoner.wrap_models(wrap)
+
+
+async def refuse_open_batches(plan: EvalPlan, store: BatchStore) -> None:
+    """Refuse to go on without batches while some are in flight, whose requests would be paid twice.
+
+    Raises:
+        UserError: There are some.
+    """
+    running = sum(b.status in ("submitting", "submitted") for b in await store.list_batches(f"{batch_scope(plan)}/"))
+    if running:
+        raise UserError(
+            f"{running} batches of this run are in flight",
+            hint="resume it with --batch, which waits for them; or cancel them: reason eval cancel-batches DIR",
+        )
+
+
+async def cancel_run_batches(directory: Path, settings: Settings, store: Path | None) -> int:
+    """Cancel the batches of a run that are in flight; returns their number.
+
+    Args:
+        store: The run store; None is the one that the run names.
+
+    Raises:
+        DataError: The directory holds no run.
+        BackendError: A provider refused.
+    """
+    from ..serving.litellm.batches import cancel_batches
+    from ..serving.litellm.providers import find_target
+
+    manifest = read_manifest(directory)
+    named = Path(manifest.store)
+    opened = await SqliteStore.open(store or (directory / STORE if manifest.store == STORE else named))
+    try:
+        return await cancel_batches(opened, batch_scope(manifest.plan), lambda name: find_target(name, settings))
+    finally:
+        await opened.aclose()

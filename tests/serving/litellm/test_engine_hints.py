@@ -1,0 +1,101 @@
+"""What a vLLM server and a router in front of it are told of a run's requests."""
+
+import pytest
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.core.run import Run, RunConfig
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.litellm.prompt_cache import prompt_start_key
+from reason.serving.metered.model import MAX_PRIORITY, MeteredModel
+
+PROMPT = Prompt.user("colour?")
+
+
+def request(**changes):
+    return Request(prompt=PROMPT, sampling=SamplingParams(max_tokens=20, seed=3), **changes)
+
+
+async def new_run(store, name):
+    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
+    await store.create_run(name, {})
+    return Run(name, config, store)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield store
+    await store.aclose()
+
+
+async def test_requests_of_a_run_get_more_urgent_with_each_call_and_the_last_is_first(opened, store):
+    async with opened() as (server, model):
+        metered = MeteredModel(model, "main", await new_run(store, "r"))
+        for text in "abc":
+            await metered.generate([Request(prompt=Prompt.user(text)), Request(prompt=Prompt.user(text + text))])
+        other = MeteredModel(model, "main", await new_run(store, "other"))
+        await other.generate([request()])
+        await metered.concluding.generate([request()])
+        sent = [body.get("priority") for path, body in server.requests if path.endswith("completions")]
+        assert sent == [MAX_PRIORITY] * 2 + [MAX_PRIORITY - 1] * 2 + [MAX_PRIORITY - 2] * 2 + [MAX_PRIORITY, None]
+
+
+async def test_a_long_run_never_precedes_other_clients_of_the_server(opened, store):
+    async with opened() as (server, model):
+        run = await new_run(store, "r")
+        run.finished_calls = 10_000
+        await MeteredModel(model, "main", run).generate([request()])
+        assert server.requests[-1][1]["priority"] == 1
+
+
+async def test_the_settings_priority_is_added(opened):
+    async with opened(settings={"priority": -40}) as (server, model):
+        await model.generate([request(priority=5)])
+        await model.generate([request()])
+        assert [body["priority"] for _, body in server.requests] == [-35, -40]
+
+
+async def test_a_server_that_refuses_priorities_gets_none(opened):
+    async with opened(priorities=False) as (server, model):
+        assert not model.traits.priorities
+        [[completion]] = await model.generate([request(priority=5)])
+        assert completion.ok
+        assert all("priority" not in body for _, body in server.requests)
+
+
+async def test_other_servers_get_no_priority(opened):
+    async with opened(provider="openai") as (server, model):
+        await model.generate([request(priority=5)])
+        assert all("priority" not in body for _, body in server.requests)
+
+
+async def test_requests_that_begin_alike_have_the_same_session_header(opened):
+    async with opened() as (server, model):
+        grown = Request(prompt=PROMPT.with_prefix(" Because"), sampling=SamplingParams(max_tokens=5))
+        other = Request(prompt=Prompt.user("size?"))
+        salted = Request(prompt=PROMPT.with_cache_salt("tenant"))
+        server.headers.clear()
+        for one in (request(), grown, other, salted):
+            await model.generate([one])
+        first, second, third, fourth = (headers["x-session-id"] for headers in server.headers)
+        assert first == second == prompt_start_key(PROMPT)[:32]
+        assert len({first, third, fourth}) == 3
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "sent"),
+    [("hosted_vllm", "X-User-Id", "x-user-id"), ("openai", "X-Route", "x-route"), ("hosted_vllm", "", None)],
+)
+async def test_the_session_header_has_the_name_that_the_router_knows(opened, provider, name, sent):
+    async with opened(provider=provider, settings={"session_header": name}) as (server, model):
+        server.headers.clear()
+        await model.generate([request()])
+        [headers] = server.headers
+        assert headers.get(sent or "x-session-id") == (prompt_start_key(PROMPT)[:32] if sent else None)
+
+
+async def test_a_server_of_another_kind_gets_no_session_header(opened):
+    async with opened(provider="openai") as (server, model):
+        server.headers.clear()
+        await model.generate([request()])
+        assert "x-session-id" not in server.headers[0]

@@ -1,0 +1,149 @@
+"""Images and PDFs on the wire to a server in OpenAI's format, and which models take them."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import CapabilityMissing
+from reason.core.messages import Attachment, Message, Prompt, Request
+from reason.core.settings import ProviderSettings, Settings
+from reason.core.types import Question
+from reason.serving.litellm.profiles import provider_profile
+from reason.serving.litellm.prompt_cache import with_marks
+from reason.serving.litellm.providers import find_target
+from reason.serving.litellm.requests import RequestTraits, check_request
+from reason.serving.litellm.vllm_server import messages_of
+from reason.serving.metered.attachments import with_attachments, with_contents
+from reason.serving.model import Capabilities
+from support.fault_server import FaultServer
+from support.scripted_model import ScriptedModel, replies
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+IMAGE = Attachment.of(PNG, name="sign.png", detail="high")
+PDF = Attachment.of(b"%PDF-1.7\n%%EOF\n", name="bill.pdf")
+IMAGE_PART = {
+    "type": "image_url",
+    "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}", "detail": "high"},
+}
+
+
+async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_store(tmp_path) -> None:
+    server = FaultServer(ScriptedModel(replies("The answer is 42.")), vllm=False)
+    async with server.run() as base:
+        settings = Settings(
+            model="openai/small",
+            providers={"openai": ProviderSettings(api_base=base, timeout_s=5.0)},
+            profiles={"openai/small": {"inputs": ["image"]}},
+            store=tmp_path / "runs.sqlite3",
+            cache_dir=tmp_path / "cache",
+        )
+        async with Reasoner(settings=settings) as reasoner:
+            answer = await reasoner.aask(Question(text="What does it say?", attachments=(IMAGE,)))
+            contents = [body["messages"][-1]["content"] for _, body in server.requests if "messages" in body]
+            ((text, image),) = [content for content in contents if not isinstance(content, str)]
+            assert text["text"].startswith("What does it say?")
+            assert image == IMAGE_PART
+            again = await reasoner.areplay(answer.run_id)
+            assert again.text == answer.text
+            with pytest.raises(CapabilityMissing, match="file input"):
+                await reasoner.aask(Question(text="What does it say?", attachments=(PDF,)))
+            remote = Attachment.at("https://example.org/x.png", "image")
+            with pytest.raises(CapabilityMissing, match="input by address"):
+                await reasoner.aask(Question(text="What does it say?", attachments=(remote,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "is_taken"),
+    [
+        ("openai/gpt-4o-mini", None, True),
+        ("openai/gpt-4o-mini", "http://127.0.0.1:1/v1", False),
+        ("gemini/gemini-2.5-flash", None, False),
+        ("anthropic/claude-sonnet-4-5", None, False),
+    ],
+)
+def test_addresses_are_only_for_providers_that_open_them_themselves(
+    name: str, base: str | None, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+    settings = Settings(providers={name.partition("/")[0]: ProviderSettings(api_base=base)} if base else {})
+    target = find_target(name, settings)
+    remote = Attachment.at("https://example.org/x.png", "image")
+    request = Request(prompt=Prompt(messages=(Message(role="user", content="Look", attachments=(remote,)),)))
+    can = Capabilities(inputs=frozenset({"image"}))
+    if is_taken:
+        check_request(request, target, can, RequestTraits())
+    else:
+        with pytest.raises(CapabilityMissing, match="input by address"):
+            check_request(request, target, can, RequestTraits())
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("openai/gpt-4o-mini", {"image", "file"}),
+        ("openai/gpt-3.5-turbo", set()),
+        ("anthropic/claude-sonnet-4-5", {"image", "file"}),
+        ("gemini/gemini-2.5-flash", {"image", "file"}),
+        ("deepseek/deepseek-chat", set()),
+    ],
+)
+def test_what_a_providers_model_takes_is_in_its_profile(
+    name: str, inputs: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE", "DEEPSEEK"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+    settings = Settings()
+    assert provider_profile(find_target(name, settings), settings).inputs == inputs
+
+
+def test_parts_in_openais_form() -> None:
+    (message,) = messages_of(Prompt(messages=(Message(role="user", content="Look", attachments=(IMAGE, PDF)),)))
+    assert message["content"] == [
+        {"type": "text", "text": "Look"},
+        IMAGE_PART,
+        {
+            "type": "file",
+            "file": {"file_data": f"data:application/pdf;base64,{PDF.data}", "filename": "bill.pdf"},
+        },
+    ]
+
+
+def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
+    messages = messages_of(Prompt(messages=(Message(role="user", content="Look", attachments=(PDF,)),)))
+    with_marks(messages, [1])
+    text, file = messages[0]["content"]
+    assert "cache_control" not in text
+    assert file["cache_control"] == {"type": "ephemeral"}
+
+
+def test_references_are_put_where_the_question_is_and_contents_only_where_they_are_sent() -> None:
+    question = Question(text="What is it?", attachments=(IMAGE,)).with_references
+    assert question.attachments[0].data == ""
+    prompt = Prompt(
+        messages=(
+            Message(role="user", content="Hello"),
+            Message(role="assistant", content="Hi"),
+            Message(role="user", content="What is it? Think."),
+            Message(role="assistant", content="A sign."),
+            Message(role="user", content="Is that right?"),
+        )
+    )
+    attached = with_attachments(prompt, question)
+    assert [len(m.attachments) for m in attached.messages] == [0, 0, 1, 0, 0]
+    assert IMAGE.data not in attached.model_dump_json()
+    assert with_attachments(attached, question) is attached
+    assert with_contents(attached, {IMAGE.sha256: IMAGE}).messages[2].attachments == (IMAGE,)
+    assert [len(m.attachments) for m in with_attachments(Prompt.user("Rate it."), question).messages] == [1]
+    assert with_attachments(Prompt(text="raw"), question) == Prompt(text="raw")
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "said"),
+    [(b"text", "", "no PNG"), (PNG, "image/jpeg", "image/png, not"), (b"RIFF....WAVE", "", "no PNG")],
+)
+def test_other_contents_are_refused(content: bytes, media_type: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Attachment.of(content, media_type=media_type)

@@ -1,0 +1,196 @@
+"""What providers' prompt caches are told, and what cached tokens cost."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from reason.core.messages import Message, Prompt, Request, SamplingParams
+from reason.core.settings import ProviderSettings, Settings
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model_map import map_entry
+from reason.serving.litellm.prompt_cache import SharedPrefixes, prompt_start_key
+from support.messages_server import MessagesServer
+
+NAME = "anthropic/claude-sonnet-4-5"
+LONG = "Keep the following rules in mind. " + "A rule is a rule. " * 300
+"""More than 1024 tokens."""
+
+
+def chat(text, system=LONG):
+    return Prompt.user(text, system=system)
+
+
+def request(prompt, n=1):
+    return Request(prompt=prompt, sampling=SamplingParams(n=n, max_tokens=50, seed=5))
+
+
+@pytest.fixture
+async def opened(monkeypatch):
+    @asynccontextmanager
+    async def open_one(**server_options):
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+        server = MessagesServer(**server_options)
+        async with server.run() as base:
+            provider = ProviderSettings(api_base=base, timeout_s=5)
+            model = await load_litellm_model(NAME, Settings(providers={"anthropic": provider}))
+            try:
+                yield server, model
+            finally:
+                await model.aclose()
+
+    return open_one
+
+
+async def test_samples_of_a_prompt_read_what_the_first_of_them_has_written(opened):
+    async with opened() as (server, model):
+        [made] = await model.generate([request(chat("colour?"), n=4)])
+        assert [c.text for c in made] == ["blue sky"] * 4
+        assert server.marked == [1, 1, 1, 1]
+        written = [c.usage.cache_write_tokens for c in made]
+        read = [c.usage.cached_tokens for c in made]
+        assert written[0] > 1024
+        assert written[1:] == [0, 0, 0]
+        assert read == [0, *[written[0]] * 3]
+
+
+async def test_the_first_request_is_alone_until_its_response_begins(opened):
+    async with opened() as (server, model):
+        server.hold.clear()
+        work = asyncio.ensure_future(model.generate([request(chat("colour?"), n=4)]))
+        async with asyncio.timeout(5):
+            while server.open < 4:  # the others begin while the first is not finished
+                await asyncio.sleep(0.001)
+        server.hold.set()
+        await work
+        assert all("cache_control" in str(body) for body in server.requests)
+
+
+async def test_a_written_prefix_is_not_waited_for_again(opened):
+    async with opened() as (_server, model):
+        await model.generate([request(chat("colour?"), n=2)])
+        [made] = await model.generate([request(chat("colour?"), n=3)])
+        assert all(c.usage.cached_tokens > 1024 and not c.usage.cache_write_tokens for c in made)
+
+
+async def test_a_beginning_is_marked_once_a_second_call_begins_with_it(opened):
+    async with opened() as (server, model):
+        usages = []
+        for text in ("colour?", "size?", "weight?", "age?"):
+            [[completion]] = await model.generate([request(chat(text))])
+            usages.append((completion.usage.cache_write_tokens > 0, completion.usage.cached_tokens > 0))
+        assert server.marked == [0, 1, 1, 1]
+        assert usages == [(False, False), (True, False), (False, True), (False, True)]
+
+
+async def test_requests_of_one_call_share_the_messages_that_they_begin_with(opened):
+    async with opened() as (server, model):
+        requests = [request(chat(f"Judge answer {i}.")) for i in range(3)]
+        results = await model.generate(requests)
+        assert server.marked == [1, 1, 1]
+        assert sorted(c.usage.cache_write_tokens > 0 for [c] in results) == [False, False, True]
+
+
+async def test_a_short_prompt_and_a_single_one_are_not_marked(opened):
+    async with opened() as (server, model):
+        await model.generate([request(chat("colour?", system="Be brief."), n=3)])
+        await model.generate([request(Prompt.user(LONG))])
+        assert server.marked == [0, 0, 0, 0]
+
+
+async def test_a_failed_first_request_does_not_hold_up_the_others(opened, monkeypatch):
+    async with opened() as (_server, model):
+        attempt, failed = type(model).attempt, []
+
+        async def failing(self, part, run, waited, listener):
+            if not failed:
+                failed.append(run)
+                raise asyncio.CancelledError
+            return await attempt(self, part, run, waited, listener)
+
+        monkeypatch.setattr(type(model), "attempt", failing)
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError):
+                await model.generate([request(chat("colour?"), n=3)])
+
+
+async def test_reading_and_writing_have_prices_of_their_own(monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    known = map_entry("anthropic", "claude-sonnet-4-5")
+    model = await load_litellm_model(NAME, Settings())
+    try:
+        assert model.prices.written == known["cache_creation_input_token_cost"] > known["input_cost_per_token"]
+        expected = 100 * known["input_cost_per_token"] + 600 * known["cache_read_input_token_cost"]
+        expected += 300 * known["cache_creation_input_token_cost"] + 10 * known["output_cost_per_token"]
+        assert model.prices.cost(1000, 600, 10, 300) == pytest.approx(expected)
+        # a dollar budget reserves the highest price that a prompt's tokens may have
+        assert model.capabilities.usd_per_prompt_token == known["cache_creation_input_token_cost"]
+        assert model.capabilities.profile.min_cached_tokens == known["prompt_cache_min_tokens"]
+    finally:
+        await model.aclose()
+
+
+def test_tenants_share_no_beginning():
+    shared = SharedPrefixes(min_tokens=8)
+    first = shared.of_call([chat("a").with_cache_salt("one")], [1])
+    other = shared.of_call([chat("b").with_cache_salt("two")], [1])
+    same = shared.of_call([chat("b").with_cache_salt("one")], [1])
+    assert [one.marks for one in (*first, *other, *same)] == [(), (), (1,)]
+
+
+def test_a_turn_of_the_assistant_is_not_marked_and_what_follows_it_is():
+    turns = (Message(role="user", content="word " * 40), Message(role="assistant", content="yes"))
+    grown = Prompt(messages=(*turns, Message(role="user", content="why?")))
+    shared = SharedPrefixes(min_tokens=8)
+    [cached] = shared.of_call([Prompt(messages=turns)], [2])
+    assert cached.marks == (1,)
+    [cached] = shared.of_call([grown], [2])
+    assert cached.marks == (1, 3)
+
+
+def test_a_prefix_that_may_have_left_the_cache_is_written_again_by_one_request():
+    now = 0.0
+    shared = SharedPrefixes(min_tokens=8, clock=lambda: now)
+    [first] = shared.of_call([chat("a")], [2])
+    [warm] = shared.of_call([chat("a")], [2])
+    now = 1000.0
+    [late] = shared.of_call([chat("a")], [2])
+    assert (first.begun is None, warm.begun is None, late.begun is None) == (False, True, False)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    from reason.serving.litellm import prompt_cache
+
+    monkeypatch.setattr(prompt_cache, "MAX_KNOWN_PREFIXES", 10)
+    shared = SharedPrefixes(min_tokens=0)
+    for i in range(50):
+        shared.of_call([Prompt.user(f"question {i}")], [2])
+    assert (len(shared._known), len(shared._written)) == (10, 10)
+
+
+async def test_openai_gets_a_key_that_prompts_with_the_same_beginning_share(monkeypatch):
+    from reason.serving.litellm.requests import chat_body, openai_body
+
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    model = await load_litellm_model("openai/gpt-4o-mini", Settings())
+
+    def key(prompt):
+        body = chat_body(request(prompt), (0,), model.target, model.capabilities, model.traits)
+        return openai_body(body, model.target)["prompt_cache_key"]
+
+    try:
+        prompt = chat("colour?")
+        grown = Prompt(messages=(*prompt.messages, Message(role="assistant", content="?"), *prompt.messages[1:]))
+        assert key(prompt) == key(grown) == prompt_start_key(prompt)[:32]
+        assert len({key(prompt), key(chat("size?", system="short")), key(prompt.with_cache_salt("tenant"))}) == 3
+    finally:
+        await model.aclose()
+
+
+async def test_a_server_of_ones_own_gets_no_key():
+    from reason.serving.litellm.requests import chat_body
+
+    provider = ProviderSettings(api_base="http://127.0.0.1:9/v1", probe=False)
+    model = await load_litellm_model("openai/gpt-4o-mini", Settings(providers={"openai": provider}))
+    body = chat_body(request(chat("colour?")), (0,), model.target, model.capabilities, model.traits)
+    await model.aclose()
+    assert "prompt_cache_key" not in str(body)
