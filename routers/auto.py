@@ -1,35 +1,48 @@
-"""`auto`: the strategy that is worth most for the question, according to evaluation runs.
+"""`auto`: the arm that is worth most for the question, according to runs of similar ones.
 
     arm = argmax P(right | question) - price * expected tokens / 1000        over arms that are available and affordable
 
+An arm is an action (a model, how much it thinks, a strategy and its parameters, the samples among them), or a cheap
+action and an escalation: another one, taken if the expected gain from the first answer's confidence and length exceeds
+a threshold. The effort "auto" chooses among the actions of one strategy, and shadow mode records the choice of a run
+that does something else.
+
 Sources of the idea: Ding et al., "Hybrid LLM: Cost-Efficient and Quality-Aware Query Routing" (ICLR 2024,
-arXiv:2404.14618), and Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), which chooses
-the amount of computation by the question's difficulty for the model. The arms, features and fits are ours.
+arXiv:2404.14618); Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), which chooses
+the amount of computation by the question's difficulty for the model; Chen, Zaharia, Zou, "FrugalGPT" (2023,
+arXiv:2305.05176), for escalations. The arms, features and fits are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
+from ..core.errors import BudgetExceeded, CapabilityMissing, ReasonError, UserError
 from ..core.events import StrategyNote
+from ..core.messages import AUTO_EFFORT, Effort
 from ..core.run import Run
 from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy
+from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.model import Feature
-from .features import FeatureSpace, top_contributions, with_contributions
-from .nested_strategy import inner_strategy, require_suitable, solve_within
+from ..serving.profiles.profile import check_effort
+from .features import FeatureSpace, QuestionFeatures, observed, top_contributions, with_contributions
+from .nested_strategy import inner_strategy, prefers_second, require_suitable, solve_within
 from .router_files import (
+    Action,
     Arm,
     AutoRouterFile,
     file_of_digest,
     load_auto_router_file,
     probability_of,
-    question_row,
+    question_signals,
+    router_path,
     with_digest,
 )
 
@@ -38,34 +51,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FALLBACK = "cot"
-NOTE = "auto.chosen"
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """An arm that can run."""
-
-    estimate: ArmEstimate
-    strategy: Strategy
-    models: Models
+NOTE: Final = "auto.chosen"
+EFFORT_NOTE: Final = "effort.chosen"
+SHADOW_NOTE: Final = "auto.shadow"
 
 
 class Auto:
-    """`auto`: one of several strategies, chosen for the question.
+    """`auto`: one of several arms, chosen for the question.
 
-    Requests: one for the first token of a chain of thought, if the file uses it, and those of the chosen strategy.
+    Requests: one for the first token of a chain of thought, if the file uses it, and those of the chosen arm.
 
-    The chosen strategy's solution is returned unchanged, with notes on the choice. An arm is not available if a model,
-    a role or a file that it needs is missing, or if it was evaluated with another effort than the run's; and not
-    affordable if its mean cost exceeds the remaining tokens, calls or reward calls. Without a file, with the file of
-    another model, and if no arm is left, `cot` answers, and `degraded` states why.
+    The chosen strategy's solution is returned unchanged, with notes on the choice; after an escalation, both actions'
+    candidates, with the second answer unless there is none. An arm is not available if a model, a role or a file that
+    it needs is missing, if the model does not accept its effort, or if the run has another effort; and not affordable
+    if its mean cost exceeds the remaining tokens, calls or reward calls. Without a file, with the file of another
+    model, and if no arm is left, `cot` answers, and `degraded` states why.
 
-    Differs from Hybrid LLM: any number of strategies instead of two models, their cost is predicted and not fixed, and
-    the router is a regularised linear one, so that its choice can be explained.
+    Differs from Hybrid LLM: any number of arms instead of two models, their cost is predicted and not fixed, and the
+    router is a regularised linear one, so that its choice can be explained.
     """
 
     name: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "the strategy that is worth most for the question, by what evaluation runs have shown"
+    summary: ClassVar[str] = "the model, effort, strategy and samples that are worth most, by what runs have shown"
     paper: ClassVar[str] = "after Ding et al. 2024, arXiv:2404.14618"
     confidence: ClassVar[str] = "That of the strategy that it chose for the question."
     stability: ClassVar[Stability] = "experimental"
@@ -75,7 +82,10 @@ class Auto:
     class Config(Parameters):
         """Parameters of `auto`."""
 
-        router: Annotated[str, Field(description="file of `reason train auto-router`; without one, cot answers")] = ""
+        router: Annotated[
+            str,
+            Field(description="file of `reason train auto`; by default the main model's; without one, cot answers"),
+        ] = ""
         router_digest: Annotated[
             str, Field(description="digest of the file, set automatically: a run resumes with no other")
         ] = ""
@@ -103,59 +113,99 @@ class Auto:
             DataError: The file cannot be read.
             UserError: It is another file than the run started with.
         """
-        config = self.config
-        if not config.router:
+        file = await self._file(models, run)
+        run.effort = _fixed_effort(run)  # when the answer is repaired, it is that of the previous arm
+        if file is None:
             return await self._fall_back("no auto-router file", question, models, run)
-        file = file_of_digest(config.router, config.router_digest, load_auto_router_file)
         other = file.trained.difference(identities_of(models))
         if other:
             return await self._fall_back(f"the router {file} is for another model: {other}", question, models, run)
         try:
-            row = await question_row(question, models, run, file, models.main)
+            choice = await estimate_arms(question, models, run, file, self.config.price)
         except BudgetExceeded as e:
             run.record_limit(e)
             return Solution(chosen=None, stopped="budget")
-        price = file.price if config.price is None else config.price
-        estimates = rank_arms(file.arms, file.space, row, price)
+        for report in choice.reports:
+            run.degrade(report)
         refused: dict[str, str] = {}
-        for estimate in estimates:
-            ready = self._ready(estimate, file, models, run)
-            if isinstance(ready, str):
-                refused[estimate.arm.label] = ready
+        for estimate in choice.estimates:
+            why = unavailable(estimate, file, models, run, _fixed_effort(run))
+            if why:
+                refused[estimate.arm.label] = why
                 continue
-            notes = _choice_notes(estimate, estimates, refused, price)
+            notes = choice.notes(estimate, refused)
             run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
             try:
-                solution = await solve_within(ready.strategy, question, ready.models, run)
+                solution = await self._solve_arm(estimate.arm, choice.signals, question, models, run)
             except CapabilityMissing as e:  # some can only report while they run
                 refused[estimate.arm.label] = e.message
                 run.degrade(f"{estimate.arm.label} was chosen and could not run: {e.message}")
                 continue
             return _with_notes(solution, estimate.arm.label, notes)
+        run.effort = _fixed_effort(run)
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
 
-    def _ready(self, estimate: ArmEstimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
-        """An arm that can run, or the reason why it cannot."""
-        arm, identities = estimate.arm, identities_of(models)
-        if arm.effort != run.effort:
-            return f"it was evaluated with effort={arm.effort or 'default'}, and this run has {run.effort or 'default'}"
-        for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
-            if not models.has(role):
-                return f"there is no {role} model"
-            other = file.trained.difference(identities, role)
-            if other:
-                return other
-        exceeded = exceeded_limit(arm, estimate.tokens, run)
-        if exceeded:
-            return exceeded
-        led = models.with_main("small") if arm.role == "small" else models
+    async def _file(self, models: Models, run: Run) -> AutoRouterFile | None:
+        """The file, the same when the run is resumed; None without one."""
+        config = self.config
+        if config.router:
+            return file_of_digest(config.router, config.router_digest, load_auto_router_file)
+        path = router_path(models.main.name)
+        if not path.is_file():
+            return None
+        key: dict[str, JsonValue] = {"router": str(path)}
+        saved = await load_decision(run, models.main, key)
+        file = file_of_digest(str(path), "" if saved is None else str(saved["digest"]), load_auto_router_file)
+        if saved is None:
+            await save_decision(run, models.main, key, {"digest": file.digest})
+        return file
+
+    async def _solve_arm(
+        self, arm: Arm, signals: QuestionFeatures, question: Question, models: Models, run: Run
+    ) -> Solution:
+        """Run an arm: its action, and the second one where the first answer promises a gain.
+
+        Raises:
+            CapabilityMissing: The first action's strategy cannot run.
+        """
+        first = await self._act(arm, question, models, run)
+        escalation = arm.escalation
+        if escalation is None:
+            return first
+        gain = escalation.expected_gain(with_first_answer(signals, first))
+        answered = first.best is not None and first.best.answer is not None
+        taken = not answered or gain > escalation.threshold
+        notes: dict[str, JsonValue] = {
+            "first": arm.strategy,
+            "then": escalation.then.label,
+            "expected_gain": round(gain, 6),
+            "threshold": escalation.threshold,
+            "escalated": taken,
+        }
+        run.emit(StrategyNote(strategy=run.config.strategy, name="auto.escalation", data=notes))
+        first = first.model_copy(update={"notes": {**first.notes, "escalation": notes}})
+        if not taken:
+            return first
+        run.set_best(first)
         try:
-            strategy, _ = inner_strategy(arm.strategy, arm.parameters, self.name)
-            require_suitable(strategy, led, run)
-        except (CapabilityMissing, UserError) as e:
-            return e.message
-        return _Ready(estimate, strategy, led)
+            second = await self._act(escalation.then, question, models, run)
+        except CapabilityMissing as e:
+            run.degrade(f"{escalation.then.label} was to follow and could not run: {e.message}")
+            return first
+        answering, offset = (second, len(first.candidates)) if prefers_second(first, second) else (first, 0)
+        return Solution(
+            chosen=None if answering.chosen is None else answering.chosen + offset,
+            candidates=(*first.candidates, *second.candidates),
+            confidence=answering.confidence,
+            stopped=second.stopped,
+            notes={**second.notes, "first": first.notes, "escalation": notes},
+        )
+
+    async def _act(self, action: Action, question: Question, models: Models, run: Run) -> Solution:
+        strategy, acting = _prepared(action, models)
+        run.effort = action.effort
+        return await solve_within(strategy, question, acting, run)
 
     async def _fall_back(self, why: str, question: Question, models: Models, run: Run) -> Solution:
         run.degrade(f"{FALLBACK} was taken: {why}")
@@ -165,55 +215,23 @@ class Auto:
         return _with_notes(await strategy.solve(question, models, run), FALLBACK, notes)
 
 
-def identities_of(models: Models) -> dict[str, str]:
-    """Identity of each model by role."""
-    identities = {"main": models.main.identity}
-    for role in ("small", "judge", "reward"):
-        if models.has(role):
-            identities[role] = getattr(models, role).identity
-    return identities
+def _prepared(action: Action, models: Models) -> tuple[Strategy, Models]:
+    """An action's strategy, and the models as it sees them."""
+    strategy, _ = inner_strategy(action.strategy, action.parameters, Auto.name)
+    return strategy, models.with_main("small") if action.role == "small" else models
 
 
-def exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
-    """The limit that an arm is expected to exceed, as text; empty if it fits."""
-    left = run.ledger.remaining
-    for kind, expected in (("tokens", tokens), ("calls", arm.calls), ("reward_calls", arm.reward_calls)):
-        if expected > left(kind):  # type: ignore[arg-type]
-            return f"it needs about {expected:,.0f} {kind.replace('_', ' ')}, and {left(kind):,.0f} are left"  # type: ignore[arg-type]
-    return ""
+def with_first_answer(signals: QuestionFeatures, first: Solution) -> QuestionFeatures:
+    """A question's features with those of a first answer."""
+    seen = observed(
+        first.confidence,
+        sum(candidate.tokens for candidate in first.candidates),
+        answered=first.best is not None and first.best.answer is not None,
+    )
+    return replace(signals, named={**signals.named, **seen})
 
 
-def _choice_notes(
-    best: ArmEstimate, estimates: Sequence[ArmEstimate], refused: dict[str, str], price: float
-) -> dict[str, JsonValue]:
-    """The choice and its reasons, for trace and notes; `why` is one line."""
-    others = [estimate for estimate in estimates if estimate is not best and estimate.arm.label not in refused]
-    contributions = top_contributions(best.shares)
-    why = f"{best.right:.2f} right for {best.tokens:,.0f} tokens, worth {best.worth:.3f}"
-    if others:
-        why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
-    arms: list[JsonValue] = [
-        {
-            "arm": estimate.arm.label,
-            "right": round(estimate.right, 4),
-            "tokens": round(estimate.tokens, 1),
-            "worth": round(estimate.worth, 4),
-            "refused": refused.get(estimate.arm.label, ""),
-            "most_telling": dict(top_contributions(estimate.shares)),
-        }
-        for estimate in estimates
-    ]
-    return {
-        "selected_strategy": best.arm.label,
-        "why": with_contributions(why, contributions),
-        "chosen": best.arm.strategy,
-        "price": price,
-        "arms": arms,
-    }
-
-
-def _with_notes(solution: Solution, ran: str, notes: dict[str, JsonValue]) -> Solution:
-    return solution.model_copy(update={"notes": {**solution.notes, "selected_strategy": ran, "auto": dict(notes)}})
+# -- the choice
 
 
 @dataclass(frozen=True)
@@ -235,6 +253,78 @@ class ArmEstimate:
     shares: dict[str, float]
 
 
+@dataclass(frozen=True)
+class ArmChoice:
+    """The arms of a file for one question.
+
+    Attributes:
+        price: Of 1000 tokens.
+        signals: The question's features.
+        reports: What a reader should know of them.
+        estimates: The arms, the one worth most first.
+    """
+
+    price: float
+    signals: QuestionFeatures
+    reports: tuple[str, ...]
+    estimates: list[ArmEstimate]
+
+    def notes(self, best: ArmEstimate, refused: dict[str, str]) -> dict[str, JsonValue]:
+        """A choice and its reasons, for trace and notes; `why` is one line."""
+        others = [one for one in self.estimates if one is not best and one.arm.label not in refused]
+        contributions = top_contributions(best.shares)
+        why = f"{best.right:.2f} right for {best.tokens:,.0f} tokens, worth {best.worth:.3f}"
+        if others:
+            why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
+        arms: list[JsonValue] = [
+            {
+                "arm": one.arm.label,
+                "right": round(one.right, 4),
+                "tokens": round(one.tokens, 1),
+                "worth": round(one.worth, 4),
+                "refused": refused.get(one.arm.label, ""),
+                "most_telling": dict(top_contributions(one.shares)),
+            }
+            for one in self.estimates
+        ]
+        # of one action what the run store needs to learn from the run
+        action = best.arm.model_dump(mode="json", include=set(Action.model_fields))
+        return {
+            **({} if best.arm.escalation is not None else {"action": action}),
+            "selected_strategy": best.arm.label,
+            "why": with_contributions(why, contributions),
+            # an answer that another one may replace is shown as a cascade's is
+            "chosen": best.arm.strategy if best.arm.escalation is None else "cascade",
+            "price": self.price,
+            "arms": arms,
+        }
+
+
+async def estimate_arms(
+    question: Question,
+    models: Models,
+    run: Run,
+    file: AutoRouterFile,
+    price: float | None = None,
+    arms: Sequence[Arm] | None = None,
+) -> ArmChoice:
+    """Estimate arms for a question.
+
+    Args:
+        price: Of 1000 tokens; None is the file's.
+        arms: Some of the file's arms; None are all.
+
+    Raises:
+        BudgetExceeded: The budget is spent.
+        BackendError: The model failed.
+    """
+    signals, reports = await question_signals(question, models, run, file, models.main)
+    price = file.price if price is None else price
+    row = file.space.row(signals)
+    estimates = rank_arms(file.arms if arms is None else arms, file.space, row, price)
+    return ArmChoice(price, signals, reports, estimates)
+
+
 def estimate_arm(arm: Arm, space: FeatureSpace, row: NDArray[np.float64], price: float) -> ArmEstimate:
     """Estimate the worth of an arm.
 
@@ -251,5 +341,182 @@ def estimate_arm(arm: Arm, space: FeatureSpace, row: NDArray[np.float64], price:
 
 def rank_arms(arms: Sequence[Arm], space: FeatureSpace, row: NDArray[np.float64], price: float) -> list[ArmEstimate]:
     """All arms, the one worth most first; of equal ones that of fewer tokens, then the first one."""
-    identities = [estimate_arm(arm, space, row, price) for arm in arms]
-    return sorted(identities, key=lambda one: (-one.worth, one.arm.cost * one.tokens))
+    estimates = [estimate_arm(arm, space, row, price) for arm in arms]
+    return sorted(estimates, key=lambda one: (-one.worth, one.arm.cost * one.tokens))
+
+
+def unavailable(
+    estimate: ArmEstimate, file: AutoRouterFile, models: Models, run: Run, fixed_effort: Effort | None
+) -> str:
+    """Why an arm cannot be taken; empty if it can.
+
+    Args:
+        fixed_effort: The effort that the caller demands of the run; None leaves it to the arm.
+    """
+    arm, identities = estimate.arm, identities_of(models)
+    for action in arm.actions:
+        if fixed_effort is not None and action.effort != fixed_effort:
+            return f"it was evaluated with effort={action.effort or 'default'}, and this run has {fixed_effort}"
+        for role in dict.fromkeys([*(["small"] if action.role == "small" else []), *action.needs]):
+            if not models.has(role):
+                return f"there is no {role} model"
+            other = file.trained.difference(identities, role)
+            if other:
+                return other
+    exceeded = exceeded_limit(arm, estimate.tokens, run)
+    if exceeded:
+        return exceeded
+    for action in arm.actions:
+        try:
+            strategy, acting = _prepared(action, models)
+            check_effort(acting.main.profile, acting.main.name, action.effort, None)
+            with _effort(run, action.effort):
+                require_suitable(strategy, acting, run)
+        except (CapabilityMissing, UserError) as e:
+            return e.message
+    return ""
+
+
+def exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
+    """The limit that an arm is expected to exceed, as text; empty if it fits."""
+    left = run.ledger.remaining
+    for kind, expected in (("tokens", tokens), ("calls", arm.calls), ("reward_calls", arm.reward_calls)):
+        if expected > left(kind):  # type: ignore[arg-type]
+            return f"it needs about {expected:,.0f} {kind.replace('_', ' ')}, and {left(kind):,.0f} are left"  # type: ignore[arg-type]
+    return ""
+
+
+def identities_of(models: Models) -> dict[str, str]:
+    """Identity of each model by role."""
+    identities = {"main": models.main.identity}
+    for role in ("small", "judge", "reward"):
+        if models.has(role):
+            identities[role] = getattr(models, role).identity
+    return identities
+
+
+def _fixed_effort(run: Run) -> Effort | None:
+    """The effort that a run must have; None leaves it open."""
+    effort = run.config.effort
+    return None if effort == AUTO_EFFORT else effort
+
+
+@contextmanager
+def _effort(run: Run, effort: Effort | None) -> Iterator[None]:
+    before, run.effort = run.effort, effort
+    try:
+        yield
+    finally:
+        run.effort = before
+
+
+def _with_notes(solution: Solution, ran: str, notes: dict[str, JsonValue]) -> Solution:
+    return solution.model_copy(update={"notes": {**solution.notes, "selected_strategy": ran, "auto": dict(notes)}})
+
+
+# -- the effort "auto"
+
+
+async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
+    """The effort that is worth most for a question that a given strategy answers.
+
+    The arms are the file's actions of the main model; of several strategies, those of the run's count, if they differ
+    in their effort. An arm is not affordable if its mean cost exceeds the remaining tokens, calls or reward calls; if
+    none is, the cheapest counts.
+
+    Returns:
+        The effort; None is the model's default, if an arm was evaluated with it.
+
+    Raises:
+        UserError: The model does not think, nothing was trained for it, or its weights are others than those of the
+            training.
+        DataError: The file is damaged.
+    """
+    model = models.main
+    if not model.profile.can_think:
+        raise UserError(
+            f"effort auto: model {model.name!r} does not think before it answers",
+            hint="leave the effort unset, or choose a model that thinks",
+            param="effort",
+        )
+    path = router_path(model.name)
+    training = (
+        f"evaluate it with several efforts (reason eval DATASET -m {model.name} --effort low --out RUN_LOW, and so "
+        f"on), then: reason train auto RUN_LOW RUN_HIGH --out {path}"
+    )
+    if not path.is_file():
+        raise UserError(
+            f"effort auto: nothing was trained for model {model.name!r}, {path} does not exist",
+            hint=training,
+            param="effort",
+        )
+    file = load_auto_router_file(path)
+    other = file.trained.difference(identities_of(models))
+    if other:
+        raise UserError(f"effort auto: {path} was trained for another model: {other}", hint=training, param="effort")
+    arms = _effort_arms(file, run.config.strategy, models)
+    if len({arm.effort for arm in arms}) < 2:
+        raise UserError(
+            f"effort auto: the arms of {path} do not differ in an effort that model {model.name!r} accepts",
+            hint=training,
+            param="effort",
+        )
+    cheapest = min(arms, key=lambda arm: arm.cost * arm.mean_tokens)
+    try:
+        choice = await estimate_arms(question, models, run, file, arms=arms)
+    except BudgetExceeded as e:
+        run.record_limit(e)
+        return cheapest.effort
+    for report in choice.reports:
+        run.degrade(report)
+    refused = {e.arm.label: why for e in choice.estimates if (why := exceeded_limit(e.arm, e.tokens, run))}
+    chosen = next((e for e in choice.estimates if e.arm.label not in refused), None)
+    if chosen is None:
+        chosen = next(e for e in choice.estimates if e.arm is cheapest)
+        run.degrade(f"effort auto: the budget covers no arm of {path}; the cheapest, {cheapest.label}, was chosen")
+    data = {**choice.notes(chosen, refused), "effort": chosen.arm.effort, "arm": chosen.arm.label}
+    run.emit(StrategyNote(strategy=run.config.strategy, name=EFFORT_NOTE, data=data))
+    return chosen.arm.effort
+
+
+def _effort_arms(file: AutoRouterFile, strategy: str, models: Models) -> list[Arm]:
+    """The main model's actions whose effort it accepts: those of the run's strategy if they have several efforts."""
+    efforts = models.main.profile.efforts
+    arms = [
+        arm
+        for arm in file.arms
+        if arm.role == "main" and arm.escalation is None and (arm.effort is None or arm.effort in efforts)
+    ]
+    own = [arm for arm in arms if arm.strategy == strategy]
+    return own if len({arm.effort for arm in own}) > 1 else arms
+
+
+# -- shadow mode
+
+
+async def record_shadow(question: Question, models: Models, run: Run) -> None:
+    """Record what `auto` would choose for a question, from the main model's file; the run does not follow it.
+
+    One note in the trace has the choice, or why there is none. Only the run's cancellation is raised.
+    """
+    path = router_path(models.main.name)
+    try:
+        data = await _shadow_notes(path, question, models, run)
+    except ReasonError as e:
+        data = {"why_not": e.message}
+    run.emit(StrategyNote(strategy=run.config.strategy, name=SHADOW_NOTE, data=data))
+
+
+async def _shadow_notes(path: Path, question: Question, models: Models, run: Run) -> dict[str, JsonValue]:
+    file = load_auto_router_file(path)
+    other = file.trained.difference(identities_of(models))
+    if other:
+        return {"why_not": f"the router {file} is for another model: {other}"}
+    choice = await estimate_arms(question, models, run, file)
+    refused: dict[str, str] = {}
+    for estimate in choice.estimates:
+        why = unavailable(estimate, file, models, run, None)
+        if not why:
+            return {**choice.notes(estimate, refused), "router_digest": file.digest, "reports": list(choice.reports)}
+        refused[estimate.arm.label] = why
+    return {"why_not": "; ".join(f"{label}: {why}" for label, why in refused.items())}

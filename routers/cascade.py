@@ -24,7 +24,7 @@ from ..reasoning.best_of_n import mean_logprob
 from ..reasoning.sampling import SamplingConfig
 from ..reasoning.strategy import STRATEGIES, Models, Parameters, Stability, create_strategy
 from ..serving.model import Feature
-from .nested_strategy import inner_strategy, require_suitable, solve_within
+from .nested_strategy import inner_strategy, prefers_second, require_suitable, solve_within
 from .router_files import file_of_digest
 
 BeliefKind = Literal["stated", "calibrated", "likelihood", "unknown"]
@@ -204,7 +204,7 @@ class Cascade:
             run.degrade(f"the large model was called because {why}")
         run.set_best(small_only)
         large = await solve_within(then, question, models, run)
-        return self._solution(_answering_model(small, large), small, large, belief, why, run)
+        return self._solution("large" if prefers_second(small, large) else "small", small, large, belief, why, run)
 
     def _curve(self, models: Models, run: Run) -> CalibrationMap | None:
         config = self.config
@@ -291,15 +291,6 @@ def reason_for_large(small: Solution, belief: Belief, threshold: float) -> str:
     if belief.value < threshold:
         return f"the small model's answer has a confidence of {belief.value:.3f}, below {threshold:g}"
     return ""
-
-
-def _answering_model(small: Solution, large: Solution) -> Which:
-    """The model whose answer is returned: the large one, unless it has none or was truncated."""
-    answered = small.best is not None and small.best.answer is not None
-    best = large.best
-    if best is not None and best.answer is not None and (best.finish_reason != "budget" or not answered):
-        return "large"
-    return "small" if answered or best is None else "large"
 
 
 def with_logprobs(name: str, parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -17,7 +17,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from ..core.errors import BackendError, CapabilityMissing
 from ..core.messages import Frozen, Prompt, Thought
 from ..core.run import Run
-from ..core.store.protocol import StoredCall, call_key
+from ..core.store.protocol import NewCall, StoredCall, call_key
 from ..core.types import Question
 from ..reasoning.answers.kinds import ResolvedKind, answer_kind
 from ..reasoning.prompts import question_prompt, step_by_step_instruction
@@ -109,6 +109,25 @@ async def extract_features(
     return QuestionFeatures(named, support, vector)
 
 
+CONFIDENCE: Final = "first answer: confidence"
+LENGTH: Final = "first answer: tokens"
+MISSING: Final = "first answer: none"
+OBSERVED: Final = (CONFIDENCE, LENGTH, MISSING)
+"""Names of the features of a first answer."""
+
+
+def observed(confidence: float | None, tokens: float, *, answered: bool) -> dict[str, float]:
+    """The features of a first answer, by name.
+
+    Args:
+        confidence: The strategy's, such as the share of samples that agree; None is unknown.
+        tokens: Generated tokens of its candidates, thoughts included.
+        answered: Whether there is an answer.
+    """
+    known = {} if confidence is None else {CONFIDENCE: confidence}
+    return known | {LENGTH: math.log1p(tokens), MISSING: float(not answered)}
+
+
 def chain_prompt(question: Question) -> Prompt:
     """The prompt of `cot`; a chain that follows has it in the cache."""
     return question_prompt(question, step_by_step_instruction(question))
@@ -146,15 +165,7 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
     computed: NDArray[np.float32] = await embedding.embed([text])
     vector = tuple(round(float(number), 6) for number in computed[0])  # as stored, so that a replay sees the same
     # a decision by name: it is no response of a model, and is not counted as one
-    call = StoredCall(
-        key=key,
-        role="embedding",
-        model=embedding.name,
-        request={"decision": request},
-        response={"vector": list(vector)},
-    )
-    if run.recording:
-        await run.store.add_calls(run.id, [call])
+    await run.save_calls([NewCall(key, "embedding", embedding.name, {"decision": request}, {"vector": list(vector)})])
     return vector
 
 

@@ -53,3 +53,12 @@ def require_suitable(strategy: Strategy, models: Models, run: Run) -> None:
 async def solve_within(strategy: Strategy, question: Question, models: Models, run: Run) -> Solution:
     """Answer with a strategy, or with what replaces it (see `thinking.fit_to_thinking`)."""
     return await fit_to_thinking(strategy, models, run).solve(question, models, run)
+
+
+def prefers_second(first: Solution, second: Solution) -> bool:
+    """Whether the second solution's answer replaces the first: unless it has none or the budget truncated it."""
+    answered = first.best is not None and first.best.answer is not None
+    best = second.best
+    if best is not None and best.answer is not None and (best.finish_reason != "budget" or not answered):
+        return True
+    return not answered and best is not None

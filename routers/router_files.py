@@ -9,7 +9,8 @@ requested. `auto` chooses among arms by
 
 P is a logistic function and the logarithm of the tokens a linear function of the question's features
 (`features.FeatureSpace`), both fitted on evaluation runs. The price is the probability of being right that 1000
-generated tokens are worth.
+generated tokens are worth. An arm is one action, or two: a cheap one, and an `Escalation` to another where the first
+answer's confidence and length promise a gain.
 
 Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, which recommends to send 20 to 30 per cent of the steps to
 the large model. Taking the threshold as a quantile of other problems' entropies is ours.
@@ -18,6 +19,7 @@ the large model. Taking the threshold as a quantile of other problems' entropies
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -31,11 +33,12 @@ from ..core.errors import DataError, ReasonError, UserError
 from ..core.files import FittedFile, QuestionDigest, question_digest, read_fitted_file, write_fitted_file
 from ..core.messages import Effort, Frozen
 from ..core.run import Run
+from ..core.settings import default_store
 from ..core.types import Probability, Question
 from ..reasoning.strategy import Models, create_strategy
 from ..serving.entropy import EntropyKind
 from ..serving.metered.model import MeteredModel
-from .features import ENTROPY, FeatureSpace, LinearModel, extract_features
+from .features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -338,7 +341,7 @@ def load_glimprouter_file(path: Path) -> GlimpRouterFile:
 
 AUTO_KIND: Final = "reason auto router"
 AUTO_FORMAT: Final = 1
-AUTO_MADE_BY: Final = "reason train auto-router RUN RUN… --out FILE makes one"
+AUTO_MADE_BY: Final = "reason train auto RUN RUN… makes one"
 
 
 class TokenModel(Frozen):
@@ -367,16 +370,61 @@ class TokenModel(Frozen):
         return min(max(tokens, self.min_tokens), self.max_tokens)
 
 
-class Arm(Frozen):
-    """One way to answer.
+class Action(Frozen):
+    """What answers a question: a model, how much it thinks, a strategy and its parameters, the samples among them.
 
     Attributes:
-        label: The strategy with its parameters that are not defaults, and the model that plays it.
+        label: The strategy with its parameters that are not defaults, its effort, and the model that plays it.
         strategy: Name of the strategy.
         parameters: Its complete parameters.
         role: The model that plays the strategy's main role: the run's main model, or its small one.
         needs: Roles that need a model of their own: "small", "judge", "reward".
         effort: How much the models think; None is their default.
+    """
+
+    label: str
+    strategy: str
+    parameters: dict[str, JsonValue]
+    role: PlayedBy = "main"
+    needs: tuple[str, ...] = ()
+    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
+class Escalation(Frozen):
+    """A second action after the first, if what is seen of the first answer promises a gain.
+
+    Attributes:
+        then: The second action, whose answer replaces the first.
+        space: The named features of the question, and those of the first answer (`features.observed`).
+        gain: The expected score of the second answer less that of the first.
+        threshold: The gain above which the second action is taken.
+    """
+
+    then: Action
+    space: FeatureSpace
+    gain: LinearModel
+    threshold: FiniteFloat
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.gain.fits(self.space):
+            raise ValueError("the line of the gain is over other features than its space")
+        return self
+
+    def expected_gain(self, signals: QuestionFeatures) -> float:
+        """The expected gain.
+
+        Args:
+            signals: The question's features, with those of the first answer.
+        """
+        return self.gain.value(self.space, self.space.row(signals))
+
+
+class Arm(Action):
+    """One way to answer: an action, and what may follow it.
+
+    Attributes:
+        escalation: What may follow; None is nothing.
         right: Log-odds of a right answer.
         tokens: Generated tokens of all models.
         cost: Weight of a token of this arm; a token of the main model has 1.
@@ -386,12 +434,7 @@ class Arm(Frozen):
         mean_tokens: Mean tokens in training.
     """
 
-    label: str
-    strategy: str
-    parameters: dict[str, JsonValue]
-    role: PlayedBy = "main"
-    needs: tuple[str, ...] = ()
-    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
+    escalation: Escalation | None = Field(default=None, exclude_if=lambda value: value is None)
     right: LinearModel
     tokens: TokenModel
     cost: NonNegative = 1.0
@@ -399,6 +442,11 @@ class Arm(Frozen):
     reward_calls: NonNegative = 0.0
     share_right: Probability
     mean_tokens: NonNegative
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The action, and the one that may follow."""
+        return (self,) if self.escalation is None else (self, self.escalation.then)
 
 
 class AutoRouterFile(FittedFile):
@@ -572,11 +620,25 @@ def load_question_router_file(path: Path) -> QuestionRouterFile:
 
 
 async def question_row(
-    question: Question, models: Models, run: Run, file: AutoRouterFile | QuestionRouterFile, model: MeteredModel
+    question: Question, models: Models, run: Run, file: QuestionRouterFile, model: MeteredModel
 ) -> NDArray[np.float64]:
-    """A question's features in a router's space; unknown ones count as average, which is reported as a degradation.
+    """A question's features in a router's space; what is not known is reported as a degradation.
 
-    The model's first token is requested only if the budget has another call after it.
+    See `question_signals`.
+    """
+    signals, reports = await question_signals(question, models, run, file, model)
+    for report in reports:
+        run.degrade(report)
+    return file.space.row(signals)
+
+
+async def question_signals(
+    question: Question, models: Models, run: Run, file: AutoRouterFile | QuestionRouterFile, model: MeteredModel
+) -> tuple[QuestionFeatures, tuple[str, ...]]:
+    """A question's features as far as a router uses them, and what a reader of its choice should know of them.
+
+    The model's first token is requested only if the budget has another call after it. Unknown features count as
+    average.
 
     Args:
         models: Has the embedding model.
@@ -587,8 +649,9 @@ async def question_row(
         BackendError: The model failed.
     """
     space = file.space
+    reports = []
     if file.trained.contains(question.text):
-        run.degrade("the router was trained on this question: its answer shows nothing about others")
+        reports.append("the router was trained on this question: its answer shows nothing about others")
     has_call = ENTROPY in space.names and run.ledger.remaining("calls") >= 2
     embedding = models.knowledge.embedding
     is_same = space.axes and embedding is not None and embedding.identity == space.embedding_identity
@@ -597,5 +660,15 @@ async def question_row(
     )
     for name in space.unknown(signals):
         feature = f"the {name} of {space.embedding}" if name == "embedding" else f"the {name}"
-        run.degrade(f"{feature} is not available for this question, and counts as average")
-    return space.row(signals)
+        reports.append(f"{feature} is not available for this question, and counts as average")
+    return signals, tuple(reports)
+
+
+def router_path(model: str) -> Path:
+    """Where the router of a model is by default, in the directory of the default run store.
+
+    Args:
+        model: Model string of the main model.
+    """
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-.")
+    return default_store().parent / "routers" / f"{name}.json"

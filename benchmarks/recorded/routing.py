@@ -33,18 +33,18 @@ from reason.evals.calibration import assign_folds
 from reason.evals.statistics.outcomes import Outcomes, number_groups
 from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
 from reason.evals.training.routers.arm_table import ArmSpec, ArmTable
-from reason.evals.training.routers.auto import (
+from reason.evals.training.routers.auto import fit_arms as fit_auto
+from reason.evals.training.routers.auto import predict_arms
+from reason.evals.training.routers.fitting import QuestionSignals, feature_matrix, make_space
+from reason.evals.training.routers.logistic import fit_logistic, sigmoid
+from reason.evals.training.routers.policies import (
     Policy,
     PredictedArms,
     at_cost,
     best_random_mix,
     choose_arms,
-    predict_arms,
     prices_of,
 )
-from reason.evals.training.routers.auto import fit_arms as fit_auto
-from reason.evals.training.routers.fitting import QuestionSignals, feature_matrix, make_space
-from reason.evals.training.routers.logistic import fit_logistic, sigmoid
 from reason.evals.training.routers.question_router import fit_needed, needed_of
 from reason.reasoning.sampling import SampleSet
 from reason.reasoning.voting.self_consistency import majority_solution
@@ -304,9 +304,7 @@ def table_of(rows: Sequence[Row], right: Floats, cost: Floats, arms: Sequence[st
             ArmSpec("cot", {"recorded": name}, role_of.get(i, "main"), (), None, 1.0, 0.0)
             for i, name in enumerate(arms)
         ),
-        right=right,
-        tokens=cost,
-        cost=cost,
+        samples=np.stack([right, cost, cost, *[np.full(right.shape, np.nan)] * 2, right * 0 + 1], axis=-1)[:, :, None],
         models=dict.fromkeys(("main", "small"), "recorded"),
         engines=dict.fromkeys(("main", "small"), "recorded"),
         runs=(),

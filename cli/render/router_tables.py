@@ -8,24 +8,75 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from ...evals.training.routers.auto import PolicyValue, ScoreDifference, TrainedAuto
+from ...evals.training.routers.auto import TrainedAuto
+from ...evals.training.routers.policies import CurveArea, LoggedValue, PolicyValue, ScoreDifference
 from ...evals.training.routers.question_router import RateOutcome, TrainedQuestionRouter
+from ...evals.training.routers.stored_runs import ShadowReport
 from ...routers.features import EMBEDDING, FeatureSpace, LinearModel
 from ...routers.router_files import AutoRouterFile, QuestionRouterFile
 from .console import out, printable
 
 
 def print_auto(trained: TrainedAuto) -> None:
-    """Print an auto-router: its arms, and the value of routing."""
+    """Print an auto-router: its arms, what it would have given on the runs, and the value of routing."""
     file = trained.file
     out().print(arms_table(file))
+    out().print()
+    out().print(Text(logged_text(trained.logged, file.price)))
     for title, value in (("cross-validation", trained.crossed), ("held out", trained.held)):
         if value is not None:
             out().print()
             out().print(Text(f"{title}, {value.questions} questions"))
-            out().print(arm_comparison_table(file, value))
+            if value.area is not None:
+                out().print(Text(area_text(value.area)))
+            out().print(arm_comparison_table(file.price, value))
             out().print()
-            out().print(price_table(file, value))
+            out().print(price_table(file.price, value))
+
+
+def logged_text(value: LoggedValue, price: float) -> str:
+    """What choosing would have given, in a few lines."""
+    share = value.saved.value / value.cost if value.cost else 0.0
+    return (
+        f"at a price of {price:g}, on {value.questions:,} questions with {value.runs:,} runs: "
+        f"{100 * value.right:.1f}% right for {value.cost:,.0f} tokens as done; "
+        f"{100 * value.auto_right:.1f}% for {value.auto_cost:,.0f} as chosen\n"
+        f"saved {value.saved.value:,.0f} tokens a question ({100 * share:.0f}%){tokens_between(value.saved)}, "
+        f"right {points(value.difference)} points; {100 * value.known:.0f}% of the choices were run, the others' "
+        "outcomes are predicted without the question"
+    )
+
+
+def area_text(area: CurveArea) -> str:
+    """The areas under the curves of quality over cost."""
+    return (
+        f"area under the curve of quality over tokens: auto {area.auto:.3f}, best arm {area.fixed:.3f}, random mixes "
+        f"{area.mix:.3f}, oracle {area.oracle:.3f}; auto - best arm {points(area.over_fixed)} points, auto - random "
+        f"mixes {points(area.over_mix)}"
+    )
+
+
+def print_shadow(report: ShadowReport) -> None:
+    """Print the choices that shadow mode recorded, next to what was done."""
+    table = _table("arm", "done", "chosen")
+    for name in dict.fromkeys([*report.done, *report.choices]):
+        table.add_row(printable(name), str(report.done.get(name, 0)), str(report.choices.get(name, 0)))
+    out().print(table)
+    out().print()
+    share = report.saved.value / report.tokens if report.tokens else 0.0
+    text = (
+        f"{report.runs} runs, of which {100 * report.same:.0f}% did what auto would have chosen\n"
+        f"tokens a run: {report.tokens:,.0f} as done, {report.expected_tokens:,.0f} expected of the choice; saved "
+        f"{report.saved.value:,.0f} ({100 * share:.0f}%){tokens_between(report.saved)}"
+    )
+    if report.over_done is not None and report.right is not None and report.expected_right is not None:
+        text += (
+            f"\nright on {report.labelled} labelled runs: {100 * report.right:.1f}% as done, "
+            f"{100 * report.expected_right:.1f}% expected of the choice, {points(report.over_done)} points"
+        )
+    out().print(Text(printable(text)))
+    for why, count in report.failed.items():
+        out().print(Text(printable(f"{count} runs without a choice: {why}")))
 
 
 def print_question(trained: TrainedQuestionRouter) -> None:
@@ -67,7 +118,7 @@ def arms_table(file: AutoRouterFile) -> Table:
     return table
 
 
-def arm_comparison_table(file: AutoRouterFile, value: PolicyValue) -> Table:
+def arm_comparison_table(price: float, value: PolicyValue) -> Table:
     """`auto` compared with every arm at equal average tokens, and by value at the file's price."""
     table = _table(
         "arm",
@@ -77,11 +128,11 @@ def arm_comparison_table(file: AutoRouterFile, value: PolicyValue) -> Table:
         "tokens",
         "auto - arm [95%]",
         "auto - random [95%]",
-        f"value at {file.price:g} [95%]",
+        f"value at {price:g} [95%]",
     )
     for one, worth in zip(value.comparisons, value.worth, strict=True):
         table.add_row(
-            printable(file.arms[one.arm].label),
+            printable(value.labels[one.arm]),
             f"{100 * one.right:.1f}%",
             f"{one.cost:,.0f}",
             f"{100 * one.auto_right:.1f}%",
@@ -93,13 +144,13 @@ def arm_comparison_table(file: AutoRouterFile, value: PolicyValue) -> Table:
     return table
 
 
-def price_table(file: AutoRouterFile, value: PolicyValue) -> Table:
+def price_table(price: float, value: PolicyValue) -> Table:
     """`auto` by price: accuracy, cost, and the arms of the questions."""
     table = _table("price of 1000", "right", "tokens", "auto - random [95%]", "arms")
     for at in value.prices:
         order = sorted(range(len(at.shares)), key=lambda arm: -at.shares[arm])
-        got = [f"{file.arms[arm].label} {100 * at.shares[arm]:.0f}%" for arm in order if at.shares[arm] > 0]
-        mark = " (chosen)" if at.price == file.price else ""
+        got = [f"{value.labels[arm]} {100 * at.shares[arm]:.0f}%" for arm in order if at.shares[arm] > 0]
+        mark = " (chosen)" if at.price == price else ""
         table.add_row(
             f"{at.price:g}{mark}",
             f"{100 * at.right:.1f}%",
@@ -144,6 +195,12 @@ def signal_names(file: AutoRouterFile | QuestionRouterFile) -> str:
     space = file.space
     names = ", ".join(space.names)
     return names + (f"; {len(space.axes)} components of {space.embedding}" if space.axes else "")
+
+
+def tokens_between(difference: ScoreDifference) -> str:
+    """The interval of a difference in tokens."""
+    span = difference.interval
+    return "" if span is None else f" [{span.low:,.0f}, {span.high:,.0f}]"
 
 
 def points(difference: ScoreDifference) -> str:

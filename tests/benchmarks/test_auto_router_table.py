@@ -1,32 +1,89 @@
-"""The page of `benchmarks/auto_router.py`, from runs whose truth is known."""
+"""The page of `benchmarks/auto_router.py`, from recorded samples whose best policy is known."""
 
 from __future__ import annotations
 
 import auto_router
-from reason.evals.training.routers.arm_table import arm_table
-from reason.evals.training.routers.auto import train_auto
-from reason.evals.training.routers.fitting import QuestionSignals
-from reason.routers.features import QuestionFeatures, named_features
-from support.trained_routers import hard, sums_file, way
+import pytest
+
+N = 60
 
 
-def test_page_compares_auto_with_every_fixed_strategy_on_held_out_questions(tmp_path):
-    data = sums_file(tmp_path / "sums.jsonl", 90)
-    cheap = way(data, "cot", lambda i: float(not hard(i)), lambda i: 20)
-    dear = way(data, "self-consistency", lambda i: 1.0, lambda i: 60, parameters={"n": 3})
-    table = arm_table([cheap, dear])
-    gathered = QuestionSignals(
-        tuple(QuestionFeatures(named_features(q)) for q in table.questions), missing="there is none"
-    )
-    trained = train_auto(table, gathered, price=3.0, holdout=0.5)
-    page = auto_router.report(table, gathered, trained)
-    held = trained.held
-    assert held is not None
-    assert f"## Kept back, {held.questions} questions" in page
-    assert page.index("## Kept back") < page.index("## Cross-validation")
-    kept = page.partition("## Kept back")[2].partition("## Cross")[0]
-    (row,) = [line for line in kept.splitlines() if line.startswith("| self-consistency n=3 |")]
-    assert row.split(" | ")[1:3] == ["100.0", "60"]
-    (at,) = [line for line in kept.splitlines() if line.startswith("| 3 |")]
-    assert at.split(" | ")[1] == "100.0"
-    assert "No embedding: there is none." in page
+def row(model, i, answer, tokens):
+    return {
+        "model": model,
+        "dataset": "made",
+        "question_id": f"q{i}",
+        "answer": answer,
+        "correct": answer == "1",
+        "completion_tokens": tokens,
+    }
+
+
+def rows():
+    """A small model whose two samples agree where it is right, and a large one that is always right."""
+    found = []
+    for i in range(N):
+        answers = ("1", "1") if i % 2 else ("2", "3")
+        found += [row("x/small", i, answer, 10) for answer in answers]
+        found += [row("x/large", i, "1", 100) for _ in range(2)]
+    return found
+
+
+def problem():
+    return auto_router.sampled("made", "made answers", rows(), (1, 2))
+
+
+def test_votes_have_the_share_that_agrees_and_break_ties_by_order():
+    samples = [row("m", 0, answer, 5) for answer in ("2", "1", "1", None)]
+    found = auto_router.vote(samples)
+    assert (found.score, found.confidence, found.tokens, found.answered) == (1.0, 0.5, 20.0, 1.0)
+    assert auto_router.vote(samples[:2]).score == 0.0  # one each: the first
+    assert auto_router.vote(samples[3:]).answered == 0.0
+    assert auto_router.vote(samples[:1]).confidence != auto_router.vote(samples[:1]).confidence  # not known
+
+
+def test_actions_are_models_with_their_samples():
+    table = problem().table
+    assert [(arm.strategy, arm.parameters["n"]) for arm in table.arms] == [
+        ("small", 1),
+        ("small", 2),
+        ("small", "lead"),
+        ("large", 1),
+        ("large", 2),
+        ("large", "lead"),
+    ]
+    assert table.samples.shape[:3] == (N, 6, len(auto_router.SEEDS))
+    assert table.right.mean(axis=0).tolist() == [0.5, 0.5, 0.5, 1.0, 1.0, 1.0]
+    assert table.cost[0].tolist() == [10.0, 20.0, 20.0, 100.0, 200.0, 200.0]
+
+
+def test_the_stopping_rule_takes_samples_until_two_agree_at_first_or_one_leads_by_three():
+    samples = [row("m", 0, answer, 5) for answer in ("1", "2", "1", "1", "1", "3")]
+    assert len(auto_router.settled(samples)) == 5
+    assert len(auto_router.settled(samples[2:])) == 2
+    assert len(auto_router.settled(samples[:2])) == 2
+
+
+def test_the_page_has_areas_comparisons_and_curves():
+    result = auto_router.solve(problem())
+    # two samples that agree are right; else the large model follows: 20 or 120 tokens
+    assert result.curves.curves["auto"][-1].mean() == 1.0
+    assert result.curves.area("auto") > result.curves.area("mix") + 0.05
+    assert result.before.area("auto") == pytest.approx(result.means.area("auto"))  # there are no features
+    comparisons = auto_router.comparisons_of([result])
+    assert [c.id for c in comparisons] == [
+        "auto-router/made-vs-best-action",
+        "auto-router/made-vs-random-mix",
+        "auto-router/made-vs-learnt-mix",
+        "auto-router/made-vs-before",
+    ]
+    assert all(c.status == "shown" for c in comparisons)
+    page = auto_router.page([result], [], comparisons, "prints", "words")
+    assert "| made answers | 60 | 6 | 50.0 to 100.0 |" in page
+    assert "| made: auto minus random mixes | 60 |" in page
+    assert f"| `auto` | {100 * result.curves.curves['auto'][0].mean():.1f} |" in page
+
+
+def test_where_the_cheapest_action_is_as_good_there_is_nothing_to_choose():
+    flat = auto_router.sampled("flat", "flat", [row("x/one", i, "1", 10) for i in range(N) for _ in range(2)], (1, 2))
+    assert auto_router.gap(flat) == 0.0

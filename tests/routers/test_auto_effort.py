@@ -12,8 +12,8 @@ from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.strategy import Models
-from reason.routers.auto_effort import choose_effort, effort_router_path
-from reason.routers.router_files import save_router_file
+from reason.routers.auto import choose_effort
+from reason.routers.router_files import router_path, save_router_file
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.trained_routers import arm, auto_file, line, trained_on
@@ -40,7 +40,7 @@ async def store(tmp_path):
 
 
 def save(*arms, price=0.02, trained=TRAINED):
-    path = effort_router_path("scripted")
+    path = router_path("scripted")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_router_file(auto_file(*arms, price=price, trained=trained), path)
 
@@ -104,7 +104,7 @@ async def test_efforts_that_the_model_does_not_accept_are_left_out(store):
 async def test_it_is_off_until_it_is_trained(store):
     with pytest.raises(UserError, match="nothing was trained for model 'scripted'") as caught:
         await choose(store, SHORT)
-    assert f"reason train auto-router RUN_LOW RUN_HIGH --out {effort_router_path('scripted')}" in caught.value.hint
+    assert f"reason train auto RUN_LOW RUN_HIGH --out {router_path('scripted')}" in caught.value.hint
     assert caught.value.param == "effort"
 
 
@@ -115,7 +115,7 @@ async def test_files_that_cannot_decide_are_refused(store):
     save(LOW, HIGH, trained=trained_on(engines={"main": "other@2"}))
     with pytest.raises(UserError, match="was trained for another model: its main model is other@2"):
         await choose(store, SHORT, run_id="other")
-    effort_router_path("scripted").write_text("{")
+    router_path("scripted").write_text("{")
     with pytest.raises(DataError):
         await choose(store, SHORT, run_id="damaged")
 
@@ -127,5 +127,5 @@ async def test_a_model_that_cannot_think_is_refused(store):
 
 
 def test_a_models_file_has_its_name():
-    assert effort_router_path("openai/gpt-5.6").name == "openai-gpt-5.6.json"
-    assert effort_router_path("vllm/http://host:8000/v1?m=qwen").name == "vllm-http-host-8000-v1-m-qwen.json"
+    assert router_path("openai/gpt-5.6").name == "openai-gpt-5.6.json"
+    assert router_path("vllm/http://host:8000/v1?m=qwen").name == "vllm-http-host-8000-v1-m-qwen.json"

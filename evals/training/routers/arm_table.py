@@ -1,14 +1,17 @@
-"""`ArmTable`: evaluation runs of the same questions as a table, one column an arm.
+"""`ArmTable`: runs of the same questions as a table, one column an arm.
 
-An arm is a strategy with its parameters, the effort of its models, and the model that plays its main part. Runs of one
-arm on other datasets, or its shards, fill the same column; the rows are the questions that every column has.
+An arm is an action: a strategy with its parameters, the effort of its models, and the model that plays its main part.
+Evaluation runs of one arm on other datasets, or its shards, fill the same column; the rows are the questions that every
+column has. The table of a run store (`stored_runs`) has the questions that some column has.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -20,7 +23,7 @@ from ....core.settings import CHAIR, jurors_of
 from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
-from ...plan import DatasetSource, EvalPlan
+from ...plan import DatasetSource
 from ...results import ResultRow
 from ...run_directory import StoredRun
 from ...statistics.outcomes import Array, Index, number_groups
@@ -66,9 +69,8 @@ class ArmTable:
         digests: Digest of each question's text.
         groups: Group of each question: the dataset's own, else its text. Questions of one group are never in two folds.
         arms: The columns.
-        right: Mean score over seeds, `[questions, arms]`.
-        tokens: Mean generated tokens, all models together, `[questions, arms]`.
-        cost: The same in tokens of the main model, `[questions, arms]`.
+        samples: The fields of each `Sample`, `[questions, arms, seeds, fields]`; NaN where there is none. Every
+            question has one of some arm.
         models: Model string by role.
         engines: Identity of each by role.
         runs: Names of the runs.
@@ -81,15 +83,33 @@ class ArmTable:
     digests: tuple[str, ...]
     groups: tuple[str, ...]
     arms: tuple[ArmSpec, ...]
-    right: Array
-    tokens: Array
-    cost: Array
+    samples: Array
     models: dict[str, str]
     engines: dict[str, str]
     runs: tuple[str, ...]
     datasets: dict[str, str]
     seeds: tuple[int, ...]
     left_out: int = 0
+
+    def field(self, name: str) -> Array:
+        """A field of all samples, `[questions, arms, seeds]`."""
+        result: Array = self.samples[..., Sample._fields.index(name)]
+        return result
+
+    @cached_property
+    def right(self) -> Array:
+        """Mean score over seeds, `[questions, arms]`."""
+        return over_seeds(self.field("score"))
+
+    @cached_property
+    def tokens(self) -> Array:
+        """Mean generated tokens over seeds, `[questions, arms]`."""
+        return over_seeds(self.field("tokens"))
+
+    @cached_property
+    def cost(self) -> Array:
+        """Mean cost over seeds, `[questions, arms]`."""
+        return over_seeds(self.field("cost"))
 
     @property
     def clusters(self) -> Index:
@@ -99,21 +119,22 @@ class ArmTable:
     def only(self, kept: Sequence[int]) -> ArmTable:
         """The same with some of the questions, in this order."""
         rows = list(kept)
-        return ArmTable(
+        return replace(
+            self,
             questions=tuple(self.questions[i] for i in rows),
             digests=tuple(self.digests[i] for i in rows),
             groups=tuple(self.groups[i] for i in rows),
-            arms=self.arms,
-            right=self.right[rows],
-            tokens=self.tokens[rows],
-            cost=self.cost[rows],
-            models=self.models,
-            engines=self.engines,
-            runs=self.runs,
-            datasets=self.datasets,
-            seeds=self.seeds,
-            left_out=self.left_out,
+            samples=self.samples[rows],
         )
+
+
+def over_seeds(values: Array) -> Array:
+    """The mean over the last axis, without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    counts = known.sum(axis=-1)
+    sums = np.where(known, values, 0.0).sum(axis=-1)
+    result: Array = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return result
 
 
 def arm_table(
@@ -137,14 +158,15 @@ def arm_table(
         DataError: A dataset cannot be read, or has changed.
     """
     main, small = _models(runs, main, small)
-    columns: dict[str, _Column] = {}
+    columns: dict[str, Column] = {}
     for run in runs:
         plan = run.manifest.plan
         _refuse_unfit(run)
         role: PlayedBy = "main" if plan.models["main"] == main else "small"
         needs = tuple(r for r in ("small", "judge", "reward") if r in plan.models) if role == "main" else ()
-        name = json.dumps([plan.strategy, plan.parameters, role, needs, plan.effort], sort_keys=True)
-        columns.setdefault(name, _Column(plan, role, needs)).take(run, small_cost)
+        assert plan.effort != AUTO_EFFORT
+        action = ActionName(plan.strategy, plan.parameters, role, needs, plan.effort)
+        columns.setdefault(action.key, Column(action)).take(run, small_cost)
     if len(columns) < 2:
         raise UserError("a choice needs at least two arms to answer, and these runs have one", hint=AUTO_MADE_BY)
     several = list(columns.values())
@@ -155,18 +177,11 @@ def arm_table(
             hint="evaluate all of them on the same questions: reason eval sweep",
         )
     request = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
-    questions = tuple(request[key] for key in shared)
-    digests = tuple(question_digest(question.text) for question in questions)
     own = {(run.manifest.plan.dataset.fingerprint, row.id): row.group for run in runs for row in run.rows}
-    table = np.array([[column.cells[key] for column in several] for key in shared], dtype=float)
-    return ArmTable(
-        questions=questions,
-        digests=digests,
-        groups=tuple(f"{key[0]}:{own[key]}" if own[key] else d for key, d in zip(shared, digests, strict=True)),
-        arms=tuple(column.arm() for column in several),
-        right=table[:, :, 0],
-        tokens=table[:, :, 1],
-        cost=table[:, :, 2],
+    return make_table(
+        several,
+        {key: request[key] for key in shared},
+        groups={key: f"{key[0]}:{own[key]}" for key in shared if own[key]},
         models={"main": main, **({} if small is None else {"small": small})} | _others(runs),
         engines=_engines(runs, main),
         runs=tuple(run.label for run in runs),
@@ -176,48 +191,130 @@ def arm_table(
     )
 
 
-class _Column:
+Key = tuple[str, str]
+"""Identifies a question: its dataset's fingerprint and its id."""
+
+
+class Sample(NamedTuple):
+    """A run of one question.
+
+    Attributes:
+        score: In [0, 1].
+        tokens: Generated tokens, all models together.
+        cost: The same in tokens of the main model.
+        confidence: The strategy's; NaN if it has none.
+        length: Generated tokens of the candidates.
+        answered: 1 if there is an answer, else 0.
+    """
+
+    score: float
+    tokens: float
+    cost: float
+    confidence: float
+    length: float
+    answered: float
+
+
+class ActionName(NamedTuple):
+    """What makes runs those of one arm; the fields are those of `ArmSpec`."""
+
+    strategy: str
+    parameters: dict[str, JsonValue]
+    role: PlayedBy
+    needs: tuple[str, ...]
+    effort: Effort | None
+
+    @property
+    def key(self) -> str:
+        """The same for equal ones."""
+        return json.dumps(self, sort_keys=True)
+
+
+class Column:
     """The runs of one arm."""
 
-    def __init__(self, plan: EvalPlan, role: PlayedBy, needs: tuple[str, ...]) -> None:
-        self._plan, self._role, self._needs = plan, role, needs
+    def __init__(self, action: ActionName) -> None:
+        self.action = action
         self._calls: list[tuple[int, int]] = []
-        self.cells: dict[tuple[str, str], tuple[float, float, float]] = {}
+        self.cells: dict[Key, list[Sample]] = {}
 
     def take(self, run: StoredRun, small_cost: float) -> None:
-        """Add a run: mean score, tokens and cost over the seeds of each question."""
-        rows: dict[tuple[str, str], list[ResultRow]] = {}
+        """Add an evaluation run."""
+        mine: dict[Key, list[Sample]] = {}
         for row in run.rows:
-            rows.setdefault((run.manifest.plan.dataset.fingerprint, row.id), []).append(row)
+            sample = _sample(row, self.action.role, small_cost)
+            mine.setdefault((run.manifest.plan.dataset.fingerprint, row.id), []).append(sample)
             self._calls.append((row.ledger.model_calls, row.ledger.reward_calls))
-        for key, several in rows.items():
+        for key, several in mine.items():
             if key in self.cells:
                 raise UserError(
                     f"two runs of {self.arm().label} have the question {key[1]!r}",
                     hint="give one of them; or their seeds as one run",
                 )
-            self.cells[key] = (
-                float(np.mean([row.value for row in several])),
-                float(np.mean([row.ledger.completion_tokens for row in several])),
-                float(np.mean([_cost(row, self._role, small_cost) for row in several])),
-            )
+            self.cells[key] = several
+
+    def add(self, key: Key, sample: Sample, calls: int, reward_calls: int) -> None:
+        """Add a run of one question."""
+        self.cells.setdefault(key, []).append(sample)
+        self._calls.append((calls, reward_calls))
 
     def arm(self) -> ArmSpec:
         """The spec of its runs."""
         calls, reward_calls = np.mean(self._calls, axis=0)
-        plan = self._plan
-        effort = None if plan.effort == AUTO_EFFORT else plan.effort
-        return ArmSpec(
-            plan.strategy, plan.parameters, self._role, self._needs, effort, float(calls), float(reward_calls)
-        )
+        return ArmSpec(*self.action, float(calls), float(reward_calls))
+
+
+def make_table(
+    columns: Sequence[Column], questions: dict[Key, Question], *, groups: dict[Key, str], **provenance: object
+) -> ArmTable:
+    """The table of some questions.
+
+    Args:
+        groups: Group of each question that does not stand alone.
+        provenance: The other fields of the table.
+    """
+    digests = tuple(question_digest(question.text) for question in questions.values())
+    most = max(len(column.cells.get(key, ())) for column in columns for key in questions)
+    cells = np.full((len(questions), len(columns), most, len(Sample._fields)), np.nan)
+    for i, key in enumerate(questions):
+        for a, column in enumerate(columns):
+            for s, sample in enumerate(column.cells.get(key, ())):
+                cells[i, a, s] = sample
+    return ArmTable(
+        questions=tuple(questions.values()),
+        digests=digests,
+        groups=tuple(groups.get(key, digest) for key, digest in zip(questions, digests, strict=True)),
+        arms=tuple(column.arm() for column in columns),
+        samples=cells,
+        **provenance,  # type: ignore[arg-type]
+    )
+
+
+def _sample(row: ResultRow, role: PlayedBy, small_cost: float) -> Sample:
+    return Sample(
+        score=row.value,
+        tokens=row.ledger.completion_tokens,
+        cost=_cost(row, role, small_cost),
+        confidence=np.nan if row.confidence is None else row.confidence,
+        length=sum(candidate.tokens for candidate in row.candidates),
+        answered=float(row.answer is not None),
+    )
 
 
 def _cost(row: ResultRow, role: PlayedBy, small_cost: float) -> float:
-    """Generated tokens, those of the small model weighted."""
+    return weighted_cost(row.ledger.completion_tokens, row.ledger.tokens_by_role, role, small_cost)
+
+
+def weighted_cost(tokens: int, by_role: dict[str, int], role: PlayedBy, small_cost: float) -> float:
+    """Generated tokens, those of the small model weighted.
+
+    Args:
+        by_role: Generated tokens by "role:model".
+        role: The role of the model that plays the strategy's main part.
+    """
     if role == "small":
-        return small_cost * row.ledger.completion_tokens
-    by_small = sum(n for name, n in row.ledger.tokens_by_role.items() if name.startswith("small:"))
-    return row.ledger.completion_tokens - (1 - small_cost) * by_small
+        return small_cost * tokens
+    return tokens - (1 - small_cost) * sum(n for name, n in by_role.items() if name.startswith("small:"))
 
 
 def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> tuple[str, str | None]:

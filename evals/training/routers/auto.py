@@ -1,17 +1,14 @@
-"""Training `auto`: a model of each arm's accuracy and cost fitted to evaluation runs, and the value of choosing by it.
+"""Training `auto`: a model of each arm's accuracy and cost fitted to runs, and the value of choosing by it.
 
-At every price the choice is another policy, from the most likely answer at any cost to the cheapest. Between the two
-policies whose mean costs enclose that of an arm, each question is assigned at random, with the probability at which the
-mean costs are equal: so `auto` is compared with the arm at the same mean cost, question by question, as a policy that
-can be run. The baseline without signals is the best random mix of two arms at that cost, chosen with hindsight.
+The arms are the actions of the runs, and escalations between them. All fits, the choice of escalations and of their
+thresholds among them, are repeated without the questions that a value is measured on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
 
 import numpy as np
 
@@ -20,269 +17,14 @@ from ....core.errors import UserError
 from ....core.version import __version__
 from ....routers.auto import estimate_arm
 from ....routers.features import FeatureSpace, QuestionFeatures
-from ....routers.router_files import Arm, AutoRouterFile, TrainedOn
+from ....routers.router_files import Action, Arm, AutoRouterFile, Escalation, TrainedOn
 from ...calibration import assign_folds
 from ...datasets.items import is_held_out
-from ...statistics.intervals import RESAMPLES, Interval, bootstrap
-from ...statistics.outcomes import Array, Index
+from ...statistics.outcomes import Array
 from .arm_table import ArmTable
+from .escalations import SHARES, FittedEscalation, Outcome, fit_escalations
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
-
-MAX_PRICES: Final = 200
-Reach = Literal["equal", "auto costs less", "auto costs more"]
-
-
-@dataclass(frozen=True)
-class PredictedArms:
-    """Predictions for questions that a fit did not use.
-
-    Attributes:
-        right: Predicted probability of being right, `[questions, arms]`.
-        cost: Predicted cost in tokens, `[questions, arms]`.
-    """
-
-    right: Array
-    cost: Array
-
-
-@dataclass(frozen=True)
-class ScoreDifference:
-    """A mean difference with its interval over questions; None where nothing differs."""
-
-    value: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
-class ArmComparison:
-    """`auto` next to one arm.
-
-    Attributes:
-        arm: Position of the arm.
-        right: Its mean score.
-        cost: Its mean cost, in tokens.
-        reach: Whether `auto` can be had at that cost; else its cheapest or dearest policy represents it.
-        auto_right: Mean score of `auto` there.
-        auto_cost: Its mean cost there.
-        difference: Score of `auto` less that of the arm.
-        over_random: Score of `auto` less that of the best random mix of two arms at its cost.
-    """
-
-    arm: int
-    right: float
-    cost: float
-    reach: Reach
-    auto_right: float
-    auto_cost: float
-    difference: ScoreDifference
-    over_random: ScoreDifference
-
-
-@dataclass(frozen=True)
-class PriceOutcome:
-    """`auto` at one price.
-
-    Attributes:
-        price: Of 1000 tokens.
-        right: Its mean score.
-        cost: Its mean cost, in tokens.
-        shares: The share of the questions that each arm gets, `[arms]`.
-        over_random: Its score less that of the best random mix of two arms at its cost.
-    """
-
-    price: float
-    right: float
-    cost: float
-    shares: tuple[float, ...]
-    over_random: ScoreDifference
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Scores and costs of one way to choose, `[questions]` each."""
-
-    right: Array
-    cost: Array
-
-
-def choose_arms(predicted: PredictedArms, price: float) -> Index:
-    """The arm of the highest value for each question; of equal ones the cheaper, then the first, `[questions]`."""
-    worth = predicted.right - price * predicted.cost / 1000
-    order = np.lexsort((predicted.cost, -worth), axis=1)
-    result: Index = order[:, 0]
-    return result
-
-
-def at_price(
-    predicted: PredictedArms,
-    right: Array,
-    cost: Array,
-    clusters: Index,
-    price: float,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> PriceOutcome:
-    """`auto` at one price.
-
-    Args:
-        right: Score of each arm, `[questions, arms]`.
-        cost: Cost of each arm, `[questions, arms]`.
-        clusters: Group of each question, `[questions]`.
-        price: Of 1000 tokens.
-    """
-    picks = choose_arms(predicted, price)
-    policy = _policy(picks, right, cost)
-    mixes = best_random_mix(_singles(right, cost), float(policy.cost.mean()))
-    return PriceOutcome(
-        price=price,
-        right=float(policy.right.mean()),
-        cost=float(policy.cost.mean()),
-        shares=tuple(map(float, np.bincount(picks, minlength=right.shape[1]) / len(picks))),
-        over_random=_difference(policy.right - mixes, clusters, resamples, seed),
-    )
-
-
-def prices_of(predicted: PredictedArms, max_prices: int = MAX_PRICES) -> list[float]:
-    """Prices between which the choices change: 0, one above all, and quantiles of those at which a question's do."""
-    turning: list[Array] = []
-    arms = predicted.right.shape[1]
-    for a in range(arms):
-        for b in range(arms):
-            dearer = predicted.cost[:, a] - predicted.cost[:, b]
-            gain = predicted.right[:, a] - predicted.right[:, b]
-            counts = (dearer > 0) & (gain > 0)
-            turning.append(1000 * gain[counts] / dearer[counts])
-    every = np.unique(np.concatenate(turning)) if turning else np.zeros(0)
-    if not len(every):
-        return [0.0]
-    inner = np.unique(np.quantile(every, np.linspace(0, 1, min(max_prices, len(every)))))
-    # just above a turning point the choice is the cheaper one
-    return [0.0, *(float(p) * (1 + 1e-9) for p in inner)]
-
-
-def compare_with_arms(
-    predicted: PredictedArms, right: Array, cost: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[ArmComparison]:
-    """`auto` next to every arm, at the arm's mean cost.
-
-    Args:
-        right: Score of each arm, `[questions, arms]`.
-        cost: Cost of each arm, `[questions, arms]`.
-        clusters: Group of each question, `[questions]`.
-    """
-    policies = [_policy(choose_arms(predicted, price), right, cost) for price in prices_of(predicted)]
-    singles = _singles(right, cost)
-    results = []
-    for arm, single in enumerate(singles):
-        target = float(single.cost.mean())
-        auto, reach = at_cost(policies, target)
-        mixes = best_random_mix(singles, float(auto.cost.mean()))
-        results.append(
-            ArmComparison(
-                arm=arm,
-                right=float(single.right.mean()),
-                cost=target,
-                reach=reach,
-                auto_right=float(auto.right.mean()),
-                auto_cost=float(auto.cost.mean()),
-                difference=_difference(auto.right - single.right, clusters, resamples, seed),
-                over_random=_difference(auto.right - mixes, clusters, resamples, seed),
-            )
-        )
-    return results
-
-
-def best_random_mix(singles: Sequence[Policy], cost: float) -> Array:
-    """Scores of the best random mix of two arms at a mean cost, `[questions]`; where all cost more, the cheapest.
-
-    An arm that costs less may be taken as it is: tokens need not be spent.
-    """
-    costs = np.array([s.cost.mean() for s in singles])
-    means = np.array([s.right.mean() for s in singles])
-    best, scores = -np.inf, singles[int(np.lexsort((-means, costs))[0])].right
-    for a, left in enumerate(singles):
-        if costs[a] <= cost and means[a] > best:
-            best, scores = float(means[a]), left.right
-        for b, other in enumerate(singles):
-            if costs[a] <= cost < costs[b]:
-                part = (cost - costs[a]) / (costs[b] - costs[a])
-                value = (1 - part) * means[a] + part * means[b]
-                if value > best:
-                    best, scores = float(value), (1 - part) * left.right + part * other.right
-    return scores
-
-
-def value_over_arms(
-    predicted: PredictedArms,
-    right: Array,
-    cost: Array,
-    clusters: Index,
-    price: float,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> list[ScoreDifference]:
-    """Worth of `auto` at a price less that of every arm: score less price * cost / 1000, question by question."""
-    auto = _policy(choose_arms(predicted, price), right, cost)
-    own = auto.right - price * auto.cost / 1000
-    return [
-        _difference(own - (right[:, a] - price * cost[:, a] / 1000), clusters, resamples, seed)
-        for a in range(right.shape[1])
-    ]
-
-
-def _singles(right: Array, cost: Array) -> list[Policy]:
-    """Every arm for all questions."""
-    return [Policy(right[:, a], cost[:, a]) for a in range(right.shape[1])]
-
-
-def _policy(picks: Index, right: Array, cost: Array) -> Policy:
-    rows = np.arange(len(picks))
-    return Policy(right[rows, picks], cost[rows, picks])
-
-
-def at_cost(policies: Sequence[Policy], target: float) -> tuple[Policy, Reach]:
-    """The random mix of two policies, neighbours in mean cost, that costs the target; or the nearest policy."""
-    ordered = sorted(policies, key=lambda p: float(p.cost.mean()))
-    means = [float(p.cost.mean()) for p in ordered]
-    if target <= means[0]:
-        return ordered[0], "equal" if np.isclose(target, means[0]) else "auto costs more"
-    if target >= means[-1]:
-        return ordered[-1], "equal" if np.isclose(target, means[-1]) else "auto costs less"
-    above = int(np.searchsorted(means, target, side="right"))
-    low, high = ordered[above - 1], ordered[above]
-    part = (target - means[above - 1]) / (means[above] - means[above - 1])
-    return (
-        Policy((1 - part) * low.right + part * high.right, (1 - part) * low.cost + part * high.cost),
-        "equal",
-    )
-
-
-def _difference(d: Array, clusters: Index, resamples: int, seed: int) -> ScoreDifference:
-    spread = bool(np.ptp(d) > 1e-12)
-    return ScoreDifference(float(d.mean()), bootstrap(d, clusters, resamples=resamples, seed=seed) if spread else None)
-
-
-PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Prices of 1000 tokens that are reported next to the chosen one."""
-
-
-@dataclass(frozen=True)
-class PolicyValue:
-    """The value of choosing on questions that the fit did not use.
-
-    Attributes:
-        questions: How many there are.
-        comparisons: `auto` next to each arm at that arm's cost.
-        worth: Worth of `auto` at the file's price less that of each arm.
-        prices: `auto` at several prices, the file's among them.
-    """
-
-    questions: int
-    comparisons: tuple[ArmComparison, ...]
-    worth: tuple[ScoreDifference, ...]
-    prices: tuple[PriceOutcome, ...]
+from .policies import EXCLUDED, LoggedValue, MeasuredArms, PolicyValue, PredictedArms, logged_value, value_of
 
 
 @dataclass(frozen=True)
@@ -291,14 +33,16 @@ class TrainedAuto:
 
     Attributes:
         file: The router, fitted to all training questions.
-        crossed: Its value by cross-validation.
+        logged: What it would have given on the runs.
+        crossed: Its value by cross-validation, on the questions that every action answered; None if they are too few.
         held: Its value on the held-out questions; None if none were.
         entropy: Training questions whose first-token entropy is known.
         embedded: Those whose embedding is.
     """
 
     file: AutoRouterFile
-    crossed: PolicyValue
+    logged: LoggedValue
+    crossed: PolicyValue | None
     held: PolicyValue | None
     entropy: int
     embedded: int
@@ -320,15 +64,19 @@ def train_auto(
     own = table.only(training)
     signals = [gathered.signals[i] for i in training]
     with one_blas_thread():
-        file = fit_file(own, signals, gathered, price=price, holdout=holdout)
-        values = cross_validated_arms(own, signals, gathered, folds, seed)
-    crossed = value_of(values, own, price, seed)
+        fit = fit_auto(own, signals, gathered)
+        measured = cross_validated_arms(own, signals, gathered, folds, seed)
+    complete = np.flatnonzero(~np.isnan(own.right).any(axis=1)).tolist()
+    crossed = None
+    if len({own.groups[i] for i in complete}) >= 2 * folds:
+        crossed = value_of(measured.only(complete), own.only(complete).clusters, price, seed)
     kept = None
     if held:
-        other = table.only(held)
-        kept = value_of(predict_arms(file.arms, file.space, [gathered.signals[i] for i in held]), other, price, seed)
+        other, theirs = table.only(held), [gathered.signals[i] for i in held]
+        kept = value_of(fit.measure(other, theirs), other.clusters, price, seed)
     return TrainedAuto(
-        file=file,
+        file=fit.file(own, price=price, holdout=holdout),
+        logged=logged_value(measured, own, price, seed),
         crossed=crossed,
         held=kept,
         entropy=sum(s.support is not None for s in signals),
@@ -356,22 +104,67 @@ def split_questions(table: ArmTable, holdout: float, folds: int) -> tuple[list[i
     return training, held
 
 
-def fit_file(
-    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, *, price: float, holdout: float
-) -> AutoRouterFile:
-    """The router of all these questions.
+@dataclass(frozen=True)
+class FittedAuto:
+    """The arms of a table.
+
+    Attributes:
+        space: The features that their lines are over.
+        arms: The actions, then the escalations.
+        escalations: The latter.
+    """
+
+    space: FeatureSpace
+    arms: tuple[Arm, ...]
+    escalations: tuple[FittedEscalation, ...]
+
+    def file(self, table: ArmTable, *, price: float, holdout: float) -> AutoRouterFile:
+        """The router file.
+
+        Args:
+            table: The questions that it was fitted to.
+            price: Of 1000 tokens.
+            holdout: Share of all questions that were held out.
+        """
+        return AutoRouterFile(price=price, space=self.space, arms=self.arms, trained=trained_on(table, holdout))
+
+    def measure(self, table: ArmTable, signals: Sequence[QuestionFeatures]) -> MeasuredArms:
+        """Predictions and outcomes for other questions."""
+        outcomes = [escalation.apply(table, signals) for escalation in self.escalations]
+        return MeasuredArms(
+            labels=tuple(arm.label for arm in self.arms),
+            actions=len(table.arms),
+            predicted=predict_arms(self.arms, self.space, signals),
+            right=np.column_stack([table.right, *(outcome.right for outcome in outcomes)]),
+            cost=np.column_stack([table.cost, *(outcome.cost for outcome in outcomes)]),
+        )
+
+
+def fit_auto(table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals) -> FittedAuto:
+    """Fit the arms of a table, and the escalations that are worth having.
 
     Args:
-        price: Of 1000 tokens.
-        holdout: Share of all questions that were held out.
+        signals: The features of its questions.
+        gathered: Has the embedding model.
     """
     space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-    return AutoRouterFile(
-        price=price,
-        space=space,
-        arms=fit_arms(table, space, feature_matrix(space, signals)),
-        trained=trained_on(table, holdout),
-    )
+    x = feature_matrix(space, signals)
+    arms = list(fit_arms(table, space, x))
+    escalations = fit_escalations(table, signals)
+    for escalation in escalations:
+        first, then = arms[escalation.first], arms[escalation.then]
+        label = f"{first.label}; {then.label} at {100 * SHARES[escalation.level]:.0f}%"
+        decision = Escalation(
+            then=Action.model_validate(then.model_dump(include=set(Action.model_fields))),
+            space=escalation.space,
+            gain=escalation.gain,
+            threshold=escalation.threshold,
+        )
+        share = SHARES[escalation.level]
+        calls = {name: getattr(first, name) + share * getattr(then, name) for name in ("calls", "reward_calls")}
+        spec = {name: getattr(first, name) for name in Action.model_fields} | {"label": label} | calls
+        arms.append(_fit_arm(space, x, table.groups, escalation.outcome, {**spec, "escalation": decision}))
+    return FittedAuto(space, tuple(arms), tuple(escalations))
 
 
 def trained_on(table: ArmTable, holdout: float) -> TrainedOn:
@@ -396,28 +189,47 @@ def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
     Args:
         x: Their numbers, `[questions, size]`.
     """
-    arms = []
-    for a, arm in enumerate(table.arms):
-        right, tokens = table.right[:, a], table.tokens[:, a]
-        total = float(tokens.sum())
-        arms.append(
-            Arm(
-                label=arm.label,
-                strategy=arm.strategy,
-                parameters=arm.parameters,
-                role=arm.role,
-                needs=arm.needs,
-                effort=arm.effort,
-                right=fit_right(space, x, right, table.groups),
-                tokens=fit_tokens(space, x, tokens, table.groups),
-                cost=float(table.cost[:, a].sum()) / total if total else 1.0,
-                calls=arm.calls,
-                reward_calls=arm.reward_calls,
-                share_right=float(right.mean()),
-                mean_tokens=float(tokens.mean()),
-            )
+    return tuple(
+        _fit_arm(
+            space,
+            x,
+            table.groups,
+            Outcome(table.right[:, a], table.tokens[:, a], table.cost[:, a]),
+            {
+                "label": arm.label,
+                "strategy": arm.strategy,
+                "parameters": arm.parameters,
+                "role": arm.role,
+                "needs": arm.needs,
+                "effort": arm.effort,
+                "calls": arm.calls,
+                "reward_calls": arm.reward_calls,
+            },
         )
-    return tuple(arms)
+        for a, arm in enumerate(table.arms)
+    )
+
+
+def _fit_arm(
+    space: FeatureSpace,
+    x: Array,
+    groups: Sequence[str],
+    outcome: Outcome,
+    fields: Mapping[str, object],
+) -> Arm:
+    known = np.flatnonzero(~np.isnan(outcome.right))
+    right, tokens, own = outcome.right[known], outcome.tokens[known], [groups[i] for i in known.tolist()]
+    total = float(tokens.sum())
+    return Arm.model_validate(
+        {
+            **fields,
+            "right": fit_right(space, x[known], right, own),
+            "tokens": fit_tokens(space, x[known], tokens, own),
+            "cost": float(outcome.cost[known].sum()) / total if total else 1.0,
+            "share_right": float(right.mean()),
+            "mean_tokens": float(tokens.mean()),
+        }
+    )
 
 
 def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[QuestionFeatures]) -> PredictedArms:
@@ -431,28 +243,28 @@ def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[Que
 
 def cross_validated_arms(
     table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int, seed: int = 0
-) -> PredictedArms:
-    """Predictions for each question by a fit without its fold, the choice of complexity included."""
+) -> MeasuredArms:
+    """Predictions and outcomes for each question by a fit without its fold, the choice of complexity included.
+
+    A fit has its own escalations; those that it lacks are columns that no choice takes.
+    """
     fold = assign_folds(table.groups, folds, seed)
-    right, cost = np.empty(table.right.shape), np.empty(table.right.shape)
+    parts: list[tuple[list[int], FittedAuto, MeasuredArms]] = []
     for i in range(folds):
         held, rest = np.flatnonzero(fold == i).tolist(), np.flatnonzero(fold != i).tolist()
-        own = [signals[j] for j in rest]
-        space = make_space(own, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-        arms = fit_arms(table.only(rest), space, feature_matrix(space, own))
-        values = predict_arms(arms, space, [signals[j] for j in held])
-        right[held], cost[held] = values.right, values.cost
-    return PredictedArms(right, cost)
-
-
-def value_of(predicted: PredictedArms, table: ArmTable, price: float, seed: int = 0) -> PolicyValue:
-    """The value of choosing on questions that the fits did not use."""
-    clusters = table.clusters
-    return PolicyValue(
-        questions=len(table.questions),
-        comparisons=tuple(compare_with_arms(predicted, table.right, table.cost, clusters, seed=seed)),
-        worth=tuple(value_over_arms(predicted, table.right, table.cost, clusters, price, seed=seed)),
-        prices=tuple(
-            at_price(predicted, table.right, table.cost, clusters, p, seed=seed) for p in sorted({*PRICES, price})
-        ),
-    )
+        fit = fit_auto(table.only(rest), [signals[j] for j in rest], gathered)
+        parts.append((held, fit, fit.measure(table.only(held), [signals[j] for j in held])))
+    names = list(dict.fromkeys(escalation.name for _, fit, _ in parts for escalation in fit.escalations))
+    actions = len(table.arms)
+    shape = (len(table.questions), actions + len(names))
+    predicted = PredictedArms(np.full(shape, -EXCLUDED), np.full(shape, EXCLUDED))
+    right, cost = np.full(shape, np.nan), np.full(shape, np.nan)
+    labels = [arm.label for arm in table.arms] + [""] * len(names)
+    for held, fit, measured in parts:
+        columns = [*range(actions), *(actions + names.index(escalation.name) for escalation in fit.escalations)]
+        at = np.ix_(held, columns)
+        predicted.right[at], predicted.cost[at] = measured.predicted.right, measured.predicted.cost
+        right[at], cost[at] = measured.right, measured.cost
+        for column, label in zip(columns, measured.labels, strict=True):
+            labels[column] = label
+    return MeasuredArms(tuple(labels), actions, predicted, right, cost)

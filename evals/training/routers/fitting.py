@@ -142,6 +142,17 @@ def fit_tokens(space: FeatureSpace, x: Array, tokens: Array, groups: Sequence[st
     )
 
 
+def fit_gain(space: FeatureSpace, x: Array, gain: Array, groups: Sequence[str]) -> LinearModel:
+    """The expected difference of two scores, over named features.
+
+    Args:
+        x: `[rows, size]`.
+        gain: In [-1, 1], `[rows]`.
+    """
+    choice = choose_complexity(space, x, gain, groups, fit_linear, _mean, _squares)
+    return _line(space, x, gain, choice, fit_linear, _mean)
+
+
 def choose_complexity(
     space: FeatureSpace,
     x: Array,

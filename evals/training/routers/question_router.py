@@ -22,8 +22,9 @@ from ...calibration import assign_folds
 from ...statistics.intervals import bootstrap
 from ...statistics.outcomes import Array
 from .arm_table import ArmTable
-from .auto import ScoreDifference, split_questions, trained_on
+from .auto import split_questions, trained_on
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, make_space
+from .policies import ScoreDifference
 
 RATES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Rates that are reported next to the chosen one."""

@@ -17,9 +17,9 @@ from reason.evals.training.routers.auto import train_auto
 from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
 from reason.evals.training.routers.question_router import needed_of, train_question_router
 from reason.reasoning.strategy import Models
-from reason.routers.auto_effort import choose_effort, effort_router_path
+from reason.routers.auto import choose_effort
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
-from reason.routers.router_files import save_router_file
+from reason.routers.router_files import router_path, save_router_file
 from support.scripted_model import THINKS, ScriptedModel, replies
 from support.stored_runs import RunHarness
 from support.trained_routers import asked, hard, sums_file, way
@@ -259,7 +259,7 @@ async def test_efforts_are_arms_and_their_file_chooses_the_effort_of_a_question(
     file = train_auto(arm_table([low, high]), gathered, price=0.5).file
     assert [(a.label, a.effort) for a in file.arms] == [("cot effort=low", "low"), ("cot effort=high", "high")]
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    path = effort_router_path("scripted")
+    path = router_path("scripted")
     path.parent.mkdir(parents=True)
     save_router_file(file, path)
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")

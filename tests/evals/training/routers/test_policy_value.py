@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.evals.training.routers.auto import (
+from reason.evals.training.routers.policies import (
     Policy,
     PredictedArms,
     at_price,

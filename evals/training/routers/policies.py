@@ -1,0 +1,488 @@
+"""The value of choosing among arms: policies at every price, at equal cost, and the area under quality over cost.
+
+At every price the choice is another policy, from the most likely answer at any cost to the cheapest. Between the two
+policies whose mean costs enclose that of an arm, each question is assigned at random, with the probability at which the
+mean costs are equal: so `auto` is compared with the arm at the same mean cost, question by question, as a policy that
+can be run. The baseline without signals is the best random mix of two actions at that cost, chosen with hindsight: the
+convex hull of the actions. The area under a cost-quality curve is a mean over costs that rise by equal factors, from
+the cheapest action's to that of the most accurate one, as the part of the gap between the two that is recovered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from ...statistics.intervals import RESAMPLES, Interval, bootstrap
+from ...statistics.outcomes import Array, Index
+from .arm_table import ArmTable
+
+MAX_PRICES: Final = 200
+BUDGETS: Final = 41
+"""Costs that the area under a curve is a mean over."""
+EXCLUDED: Final = 1e9
+"""Predicted loss of an arm that a fit does not have."""
+Reach = Literal["equal", "auto costs less", "auto costs more"]
+
+
+@dataclass(frozen=True)
+class PredictedArms:
+    """Predictions for questions that a fit did not use.
+
+    Attributes:
+        right: Predicted probability of being right, `[questions, arms]`.
+        cost: Predicted cost in tokens, `[questions, arms]`.
+    """
+
+    right: Array
+    cost: Array
+
+
+@dataclass(frozen=True)
+class MeasuredArms:
+    """Predictions and outcomes of arms for questions that the fits did not use.
+
+    Attributes:
+        labels: Name of each arm. Actions come first, then escalations.
+        actions: How many actions there are.
+        predicted: Predictions.
+        right: Scores, `[questions, arms]`; NaN where unknown.
+        cost: Costs, likewise.
+    """
+
+    labels: tuple[str, ...]
+    actions: int
+    predicted: PredictedArms
+    right: Array
+    cost: Array
+
+    def only(self, kept: Sequence[int]) -> MeasuredArms:
+        """The same for some of the questions."""
+        rows = list(kept)
+        predicted = PredictedArms(self.predicted.right[rows], self.predicted.cost[rows])
+        return replace(self, predicted=predicted, right=self.right[rows], cost=self.cost[rows])
+
+
+@dataclass(frozen=True)
+class ScoreDifference:
+    """A mean difference with its interval over questions; None where nothing differs."""
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class ArmComparison:
+    """`auto` next to one arm.
+
+    Attributes:
+        arm: Position of the arm.
+        right: Its mean score.
+        cost: Its mean cost, in tokens.
+        reach: Whether `auto` can be had at that cost; else its cheapest or dearest policy represents it.
+        auto_right: Mean score of `auto` there.
+        auto_cost: Its mean cost there.
+        difference: Score of `auto` less that of the arm.
+        over_random: Score of `auto` less that of the best random mix of two arms at its cost.
+    """
+
+    arm: int
+    right: float
+    cost: float
+    reach: Reach
+    auto_right: float
+    auto_cost: float
+    difference: ScoreDifference
+    over_random: ScoreDifference
+
+
+@dataclass(frozen=True)
+class PriceOutcome:
+    """`auto` at one price.
+
+    Attributes:
+        price: Of 1000 tokens.
+        right: Its mean score.
+        cost: Its mean cost, in tokens.
+        shares: The share of the questions that each arm gets, `[arms]`.
+        over_random: Its score less that of the best random mix of two arms at its cost.
+    """
+
+    price: float
+    right: float
+    cost: float
+    shares: tuple[float, ...]
+    over_random: ScoreDifference
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Scores and costs of one way to choose, `[questions]` each."""
+
+    right: Array
+    cost: Array
+
+
+def choose_arms(predicted: PredictedArms, price: float) -> Index:
+    """The arm of the highest value for each question; of equal ones the cheaper, then the first, `[questions]`."""
+    worth = predicted.right - price * predicted.cost / 1000
+    order = np.lexsort((predicted.cost, -worth), axis=1)
+    result: Index = order[:, 0]
+    return result
+
+
+def at_price(
+    predicted: PredictedArms,
+    right: Array,
+    cost: Array,
+    clusters: Index,
+    price: float,
+    *,
+    actions: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PriceOutcome:
+    """`auto` at one price.
+
+    Args:
+        right: Score of each arm, `[questions, arms]`.
+        cost: Cost of each arm, `[questions, arms]`.
+        clusters: Group of each question, `[questions]`.
+        price: Of 1000 tokens.
+        actions: How many of the arms, from the first, are actions; None is all.
+    """
+    picks = choose_arms(predicted, price)
+    policy = _policy(picks, right, cost)
+    mixes = best_random_mix(_singles(right, cost, actions), float(policy.cost.mean()))
+    return PriceOutcome(
+        price=price,
+        right=float(policy.right.mean()),
+        cost=float(policy.cost.mean()),
+        shares=tuple(map(float, np.bincount(picks, minlength=right.shape[1]) / len(picks))),
+        over_random=score_difference(policy.right - mixes, clusters, resamples, seed),
+    )
+
+
+def prices_of(predicted: PredictedArms, max_prices: int = MAX_PRICES) -> list[float]:
+    """Prices between which the choices change: 0, one above all, and quantiles of those at which a question's do."""
+    turning: list[Array] = []
+    arms = predicted.right.shape[1]
+    for a in range(arms):
+        for b in range(arms):
+            dearer = predicted.cost[:, a] - predicted.cost[:, b]
+            gain = predicted.right[:, a] - predicted.right[:, b]
+            counts = (dearer > 0) & (gain > 0)
+            turning.append(1000 * gain[counts] / dearer[counts])
+    every = np.unique(np.concatenate(turning)) if turning else np.zeros(0)
+    if not len(every):
+        return [0.0]
+    inner = np.unique(np.quantile(every, np.linspace(0, 1, min(max_prices, len(every)))))
+    # just above a turning point the choice is the cheaper one
+    return [0.0, *(float(p) * (1 + 1e-9) for p in inner)]
+
+
+def compare_with_arms(
+    predicted: PredictedArms,
+    right: Array,
+    cost: Array,
+    clusters: Index,
+    *,
+    actions: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[ArmComparison]:
+    """`auto` next to every action, at the action's mean cost.
+
+    Args:
+        right: Score of each arm, `[questions, arms]`.
+        cost: Cost of each arm, `[questions, arms]`.
+        clusters: Group of each question, `[questions]`.
+        actions: How many of the arms, from the first, are actions; None is all.
+    """
+    policies = policies_of(predicted, right, cost)
+    singles = _singles(right, cost, actions)
+    results = []
+    for arm, single in enumerate(singles):
+        target = float(single.cost.mean())
+        auto, reach = at_cost(policies, target)
+        mixes = best_random_mix(singles, float(auto.cost.mean()))
+        results.append(
+            ArmComparison(
+                arm=arm,
+                right=float(single.right.mean()),
+                cost=target,
+                reach=reach,
+                auto_right=float(auto.right.mean()),
+                auto_cost=float(auto.cost.mean()),
+                difference=score_difference(auto.right - single.right, clusters, resamples, seed),
+                over_random=score_difference(auto.right - mixes, clusters, resamples, seed),
+            )
+        )
+    return results
+
+
+def best_random_mix(singles: Sequence[Policy], cost: float) -> Array:
+    """Scores of the best random mix of two arms at a mean cost, `[questions]`; where all cost more, the cheapest.
+
+    An arm that costs less may be taken as it is: tokens need not be spent.
+    """
+    costs = np.array([s.cost.mean() for s in singles])
+    means = np.array([s.right.mean() for s in singles])
+    best, scores = -np.inf, singles[int(np.lexsort((-means, costs))[0])].right
+    for a, left in enumerate(singles):
+        if costs[a] <= cost and means[a] > best:
+            best, scores = float(means[a]), left.right
+        for b, other in enumerate(singles):
+            if costs[a] <= cost < costs[b]:
+                part = (cost - costs[a]) / (costs[b] - costs[a])
+                value = (1 - part) * means[a] + part * means[b]
+                if value > best:
+                    best, scores = float(value), (1 - part) * left.right + part * other.right
+    return scores
+
+
+def value_over_arms(
+    predicted: PredictedArms,
+    right: Array,
+    cost: Array,
+    clusters: Index,
+    price: float,
+    *,
+    actions: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[ScoreDifference]:
+    """Worth of `auto` at a price less that of every action: score less price * cost / 1000, question by question."""
+    auto = _policy(choose_arms(predicted, price), right, cost)
+    own = auto.right - price * auto.cost / 1000
+    return [
+        score_difference(own - (right[:, a] - price * cost[:, a] / 1000), clusters, resamples, seed)
+        for a in range(right.shape[1] if actions is None else actions)
+    ]
+
+
+# -- the area under the curve of quality over cost
+
+
+@dataclass(frozen=True)
+class CostCurves:
+    """Quality over cost of four ways to choose.
+
+    Attributes:
+        budgets: Mean costs, `[costs]`.
+        floor: Mean score of the cheapest action.
+        gap: Mean score of the most accurate action less that.
+        curves: Scores at each cost by way, `[costs, questions]`: "auto"; "fixed", the most accurate action that costs
+            no more; "mix", the best random mix of two actions; "oracle", the choice with knowledge of each action's
+            score and cost for the question. The second and third know the mean scores of these questions, which favours
+            them.
+    """
+
+    budgets: Array
+    floor: float
+    gap: float
+    curves: dict[str, Array]
+
+    def scores(self, way: str) -> Array:
+        """The mean over costs, `[questions]`."""
+        result: Array = self.curves[way].mean(axis=0)
+        return result
+
+    def area(self, way: str) -> float:
+        """The part of the gap that is recovered."""
+        return (float(self.scores(way).mean()) - self.floor) / self.gap
+
+
+def cost_curves(measured: MeasuredArms) -> CostCurves | None:
+    """The curves; None where the cheapest action is the most accurate one, so that there is nothing to trade."""
+    right, cost, n = measured.right, measured.cost, measured.actions
+    singles = _singles(right, cost, n)
+    costs, means = np.array([s.cost.mean() for s in singles]), np.array([s.right.mean() for s in singles])
+    cheapest, top = int(np.lexsort((-means, costs))[0]), int(np.lexsort((costs, -means))[0])
+    if means[top] <= means[cheapest]:
+        return None
+    budgets = np.geomspace(max(float(costs[cheapest]), 1e-9), float(costs[top]), BUDGETS)
+    budgets[0], budgets[-1] = costs[cheapest], costs[top]  # exactly, so that both actions are affordable
+    known = PredictedArms(right[:, :n], cost[:, :n])
+    chosen, best = policies_of(measured.predicted, right, cost), policies_of(known, known.right, known.cost)
+    curves = {
+        "auto": [_within(chosen, singles[cheapest], b) for b in budgets],
+        "fixed": [singles[max(np.flatnonzero(costs <= b), key=lambda a: means[a])].right for b in budgets],
+        "mix": [best_random_mix(singles, b) for b in budgets],
+        "oracle": [_within(best, singles[cheapest], b) for b in budgets],
+    }
+    return CostCurves(
+        budgets,
+        float(means[cheapest]),
+        float(means[top] - means[cheapest]),
+        {way: np.array(scores) for way, scores in curves.items()},
+    )
+
+
+def _within(policies: Sequence[Policy], cheapest: Policy, budget: float) -> Array:
+    """Scores of the mix of two policies that costs no more than a budget; of the cheapest action if none does."""
+    policy, reach = at_cost([cheapest, *policies], budget)
+    return cheapest.right if reach == "auto costs more" else policy.right
+
+
+def policies_of(predicted: PredictedArms, right: Array, cost: Array) -> list[Policy]:
+    """The policy at every price at which choices change."""
+    return [_policy(choose_arms(predicted, price), right, cost) for price in prices_of(predicted)]
+
+
+def _singles(right: Array, cost: Array, actions: int | None = None) -> list[Policy]:
+    """Every action for all questions."""
+    return [Policy(right[:, a], cost[:, a]) for a in range(right.shape[1] if actions is None else actions)]
+
+
+def _policy(picks: Index, right: Array, cost: Array) -> Policy:
+    rows = np.arange(len(picks))
+    return Policy(right[rows, picks], cost[rows, picks])
+
+
+def at_cost(policies: Sequence[Policy], target: float) -> tuple[Policy, Reach]:
+    """The random mix of two policies, neighbours in mean cost, that costs the target; or the nearest policy."""
+    ordered = sorted(policies, key=lambda p: float(p.cost.mean()))
+    means = [float(p.cost.mean()) for p in ordered]
+    if target <= means[0]:
+        return ordered[0], "equal" if np.isclose(target, means[0]) else "auto costs more"
+    if target >= means[-1]:
+        return ordered[-1], "equal" if np.isclose(target, means[-1]) else "auto costs less"
+    above = int(np.searchsorted(means, target, side="right"))
+    low, high = ordered[above - 1], ordered[above]
+    part = (target - means[above - 1]) / (means[above] - means[above - 1])
+    return (
+        Policy((1 - part) * low.right + part * high.right, (1 - part) * low.cost + part * high.cost),
+        "equal",
+    )
+
+
+def score_difference(d: Array, clusters: Index, resamples: int, seed: int) -> ScoreDifference:
+    """The mean of paired differences, `[questions]`, with its interval by clusters."""
+    spread = bool(np.ptp(d) > 1e-12)
+    return ScoreDifference(float(d.mean()), bootstrap(d, clusters, resamples=resamples, seed=seed) if spread else None)
+
+
+PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Prices of 1000 tokens that are reported next to the chosen one."""
+
+
+@dataclass(frozen=True)
+class CurveArea:
+    """Areas under the curves of quality over cost (see `CostCurves`).
+
+    Attributes:
+        auto: Of `auto`.
+        fixed: Of the best action at each cost.
+        mix: Of the best random mix of two actions.
+        oracle: Of the choice with knowledge of the outcomes.
+        over_fixed: Mean score over costs of `auto` less that of the best action.
+        over_mix: Likewise the best random mix.
+    """
+
+    auto: float
+    fixed: float
+    mix: float
+    oracle: float
+    over_fixed: ScoreDifference
+    over_mix: ScoreDifference
+
+
+@dataclass(frozen=True)
+class PolicyValue:
+    """The value of choosing on questions that the fit did not use.
+
+    Attributes:
+        labels: Name of each arm that some price chooses among.
+        questions: How many there are.
+        comparisons: `auto` next to each action at that action's cost.
+        worth: Worth of `auto` at the file's price less that of each action.
+        prices: `auto` at several prices, the file's among them.
+        area: Areas under the curves; None where the cheapest action is the most accurate one.
+    """
+
+    labels: tuple[str, ...]
+    questions: int
+    comparisons: tuple[ArmComparison, ...]
+    worth: tuple[ScoreDifference, ...]
+    prices: tuple[PriceOutcome, ...]
+    area: CurveArea | None
+
+
+@dataclass(frozen=True)
+class LoggedValue:
+    """What choosing would have given on stored runs, next to what was done.
+
+    A question's outcome under a choice is known if the chosen action was run for it; else it is predicted by a fit
+    without the question. The intervals are over questions, and do not contain the error of the predictions.
+
+    Attributes:
+        questions: How many there are.
+        runs: Their runs.
+        known: Share of the questions whose chosen action was run.
+        right: Mean score of what was done.
+        cost: Its mean cost, in tokens.
+        auto_right: Mean score of the choice.
+        auto_cost: Its mean cost.
+        difference: Score of the choice less that of what was done.
+        saved: Cost of what was done less that of the choice, in tokens.
+    """
+
+    questions: int
+    runs: int
+    known: float
+    right: float
+    cost: float
+    auto_right: float
+    auto_cost: float
+    difference: ScoreDifference
+    saved: ScoreDifference
+
+
+def value_of(measured: MeasuredArms, clusters: Index, price: float, seed: int = 0) -> PolicyValue:
+    """The value of choosing on questions that the fits did not use, and that every action answered."""
+    outcomes = measured.predicted, measured.right, measured.cost, clusters
+    actions = measured.actions
+    curves = cost_curves(measured)
+    area = None
+    if curves is not None:
+        over = {way: curves.scores("auto") - curves.scores(way) for way in ("fixed", "mix")}
+        area = CurveArea(
+            **{way: curves.area(way) for way in ("auto", "fixed", "mix", "oracle")},
+            over_fixed=score_difference(over["fixed"], clusters, RESAMPLES, seed),
+            over_mix=score_difference(over["mix"], clusters, RESAMPLES, seed),
+        )
+    return PolicyValue(
+        labels=measured.labels,
+        questions=len(measured.right),
+        comparisons=tuple(compare_with_arms(*outcomes, actions=actions, seed=seed)),
+        worth=tuple(value_over_arms(*outcomes, price, actions=actions, seed=seed)),
+        prices=tuple(at_price(*outcomes, p, actions=actions, seed=seed) for p in sorted({*PRICES, price})),
+        area=area,
+    )
+
+
+def logged_value(measured: MeasuredArms, table: ArmTable, price: float, seed: int = 0) -> LoggedValue:
+    """What choosing would have given on the runs of a table, next to what was done."""
+    picks = choose_arms(measured.predicted, price)
+    rows = np.arange(len(picks))
+    right, cost = measured.right[rows, picks], measured.cost[rows, picks]
+    known = ~np.isnan(right)
+    right = np.where(known, right, measured.predicted.right[rows, picks])
+    cost = np.where(known, cost, measured.predicted.cost[rows, picks])
+    done_right, done_cost = (np.nanmean(values, axis=1) for values in (table.right, table.cost))
+    clusters = table.clusters
+    return LoggedValue(
+        questions=len(picks),
+        runs=int((~np.isnan(table.field("score"))).sum()),
+        known=float(known.mean()),
+        right=float(done_right.mean()),
+        cost=float(done_cost.mean()),
+        auto_right=float(right.mean()),
+        auto_cost=float(cost.mean()),
+        difference=score_difference(right - done_right, clusters, RESAMPLES, seed),
+        saved=score_difference(done_cost - cost, clusters, RESAMPLES, seed),
+    )
