@@ -8,6 +8,7 @@
 | text | exact match and word F1 after SQuAD's normalization |
 | truthful | word overlap with true and false references |
 | evidence | F1 of the cited texts |
+| code | whether the code passes the tests in a sandbox |
 
 Source: Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), section 3: MC1 asks whether the most likely choice is the right
 one; MC2 is the share of probability of the right choices, both under the summed log-probability of a choice; appendix B
@@ -31,9 +32,12 @@ from ..core.messages import Frozen
 from ..core.types import Answer, Question
 from ..reasoning.answers.equivalence import Comparison, Equivalence
 from ..reasoning.answers.extraction import find_option, option_letter
+from ..reasoning.execution.code import find_code, names_in, question_code
+from ..reasoning.execution.sandbox import require_sandbox, run_tests
 from ..reasoning.logprob import softmax
 from .datasets.items import (
     ChoiceGold,
+    CodeGold,
     EvidenceGold,
     EvidenceSets,
     Item,
@@ -217,6 +221,30 @@ def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Sc
         confidence=answer.confidence,
         metrics=metrics,
         notes={"evidence": list(named)},
+    )
+
+
+async def score_code(question: Question, gold: CodeGold, answer: Answer) -> Score:
+    """Whether the answer's code passes every test; `tests_passed` is the share of them.
+
+    Raises:
+        SandboxUnavailable: Code cannot be run in isolation here.
+    """
+    span = find_code(answer.text, names_in(gold.tests))
+    if span is None:
+        await require_sandbox()  # no score where code cannot be run, whatever the answer
+        return Score(value=0.0, correct=False, parsed=False, confidence=answer.confidence)
+    results = await run_tests([question_code(question), answer.text[slice(*span)]], gold.tests)
+    passed = sum(result.passed for result in results)
+    failed = next((result for result in results if not result.passed), None)
+    return Score(
+        value=float(failed is None),
+        correct=failed is None,
+        parsed=True,
+        prediction="passed" if failed is None else failed.outcome,
+        confidence=answer.confidence,
+        metrics={"tests_passed": passed / len(results)},
+        notes={} if failed is None else {"test": failed.name, "detail": failed.detail[:1000]},
     )
 
 
@@ -416,6 +444,8 @@ class Scorer:
                 return score_truthful(item.gold, answer)
             case EvidenceGold():
                 return score_evidence(item.question, item.gold, answer)
+            case CodeGold():
+                return await score_code(item.question, item.gold, answer)
 
     async def _score_math(self, gold: MathGold, answer: Answer) -> Score:
         values = answer.answer

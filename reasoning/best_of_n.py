@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
+from ..core.concurrency import paced
 from ..core.errors import BudgetExceeded
 from ..core.events import StrategyNote
 from ..core.messages import Frozen
@@ -24,15 +25,24 @@ from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
 from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, count_passes, score_solutions
+from ..serving.verdict_distribution import has_verdict_distribution
 from .candidates import text_with_calls
+from .execution.code import find_code, names_in, question_tests
+from .execution.metered import run_answer_tests
+from .execution.sandbox import require_sandbox
+from .judge import AnswerJudge
 from .limits import MAX_WEIGHT
 from .prompts import question_text
 from .sampling import SampleSet, SamplingConfig
-from .self_evaluation import EvaluationConfig, SelfEvaluator, has_verdict_distribution
+from .self_evaluation import EvaluationConfig, SelfEvaluator
 from .strategy import Models, Stability
+from .tournament import hold_tournament
 from .voting.answer_classes import answer_classes, majority_answer
 
-ScoreSource = Literal["auto", "reward", "self-evaluation", "logprob"]
+ScoreSource = Literal["auto", "reward", "self-evaluation", "logprob", "judge", "tournament", "tests"]
+
+UNCOMPARED = 0.5
+"""Score of an answer that was not compared with any other."""
 
 
 class BestOfN:
@@ -40,9 +50,12 @@ class BestOfN:
 
     `score` names the source: a reward model over each chain's steps, the model's own evaluation of the chain
     (`SelfEvaluator`), or the mean log-probability of its tokens without those of a thought; "auto" is a reward model if
-    there is one, else the model's own evaluation. With `select="best"` the chain of the highest score wins, of equals
-    the first; with "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest
-    score.
+    there is one, else the model's own evaluation. "judge" is the mean mark that the judge model gives a chain, under
+    the probabilities of its marks; "tournament" compares different answers in both orders (`PivotTournament`), first
+    with that of the majority, and scores by the mean probability of being the better one (`AnswerJudge`). "tests" is
+    the share of the question's tests (`question_tests`) that a chain's Python code passes in a sandbox. With
+    `select="best"` the chain of the highest score wins, of equals the first; with "weighted" the class of equal answers
+    with the largest sum of scores, in it the chain of the highest score.
 
     A reward model's scores of a chain's steps become one by `aggregate`; "auto" is their mean if one pass of a process
     reward model scores all of them, else the last one (see `default_aggregation`).
@@ -51,12 +64,13 @@ class BestOfN:
     scored, the answer of the majority is taken.
 
     Model calls: 1 for the samples (more under a token budget), and 2 for each distinct chain and 2 more for the model's
-    own evaluation. A reward model takes a pass for each distinct chain, or one for each of its steps.
+    own evaluation; with "judge" 1 for each distinct chain, with "tournament" up to 4 for each different answer, or
+    chain if they have no answers. A reward model takes a pass for each distinct chain, or one for each of its steps.
 
     Confidence is the score of the best as a probability, or the winning class's share of the sum of all scores. It is
     as calibrated as the scorer is.
 
-    Differs: the papers train verifiers; here any reward model scores, and without one the model itself.
+    Differs: the papers train verifiers; here any reward model scores, or a judge, and without one the model itself.
     """
 
     name: ClassVar[str] = "best-of-n"
@@ -67,14 +81,18 @@ class BestOfN:
     )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward")
     supports_tools: ClassVar[bool] = True
 
     class Config(SamplingConfig):
         """Parameters of `best-of-n`."""
 
         score: Annotated[
-            ScoreSource, Field(description="source of scores: auto, reward, self-evaluation or logprob")
+            ScoreSource,
+            Field(
+                description="source of scores: auto, reward, self-evaluation, logprob; judge and tournament, for "
+                "which the judge model rates chains, or compares answers in both orders; or tests of Python code"
+            ),
         ] = "auto"
         aggregate: Annotated[
             Literal["auto"] | Aggregation,
@@ -97,6 +115,7 @@ class BestOfN:
 
         Raises:
             UserError: The parameters name the reward model, and there is none.
+            SandboxUnavailable: Code is to be tested, and cannot be run in isolation here.
         """
         config = self.config
         source = config.score
@@ -104,6 +123,8 @@ class BestOfN:
             source = "reward" if models.has("reward") else "self-evaluation"
         if source == "reward":
             models.reward  # noqa: B018 (raises before anything is spent)
+        if source == "tests" and run.recording:  # a replay runs nothing
+            await require_sandbox()
         samples = await config.sample(question, models, run, logprobs=source == "logprob")
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped)
@@ -119,6 +140,12 @@ class BestOfN:
             return await score_by_reward(candidates, question, models.reward, aggregate, run)
         if source == "logprob":
             return score_by_logprob(candidates)
+        if source == "tests":
+            return await score_by_tests(candidates, question, run)
+        if source == "judge":
+            return await score_by_ratings(candidates, AnswerJudge(models.judge, question, run))
+        if source == "tournament":
+            return await score_by_tournament(candidates, question, AnswerJudge(models.judge, question, run), run)
         evaluation = EvaluationConfig(alpha=config.alpha, beta=config.beta, system=config.system)
         return await score_by_self_evaluation(candidates, question, models.main, evaluation, run)
 
@@ -129,10 +156,10 @@ class BestOfN:
         scores = scored.scores
         candidates = scored.apply_to(samples.candidates)
         num_unscored = sum(score is None for score in scores)
-        notes: dict[str, JsonValue] = {"score": source, "unscored": num_unscored}
+        notes: dict[str, JsonValue] = {"score": source, "unscored": num_unscored, **scored.notes}
         if num_unscored == len(candidates):
             run.degrade("no sample could be scored; the answer of the majority was taken")
-            chosen, confidence = await majority_answer(candidates, question) or (0, 0.0)
+            chosen, confidence = await majority_answer(candidates, question, run) or (0, 0.0)
         else:
             if num_unscored:
                 run.degrade(f"{num_unscored} of {len(candidates)} samples could not be scored and ranked last")
@@ -140,7 +167,7 @@ class BestOfN:
             best = scores[chosen]
             confidence = best.value if best is not None else 0.0
             if self.config.select == "weighted":
-                classes = await answer_classes([candidate.answer for candidate in candidates], question)
+                classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
                 weights = [math.fsum(s.value for i in c if (s := scores[i]) is not None) for c in classes]
                 total = math.fsum(s.value for s in scores if s is not None)
                 if classes and total > 0:
@@ -187,10 +214,12 @@ class CandidateScores:
     Attributes:
         scores: A score for each candidate, in order; None for one that has none.
         stopped: "budget" if the budget did not cover all of them.
+        notes: What the scorer reports besides.
     """
 
     scores: list[CandidateScore | None]
     stopped: Stopped = "done"
+    notes: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def apply_to(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The candidates with their scores, and their steps with those of a reward model."""
@@ -279,6 +308,48 @@ async def score_by_self_evaluation(
     return CandidateScores(scores)
 
 
+async def score_by_ratings(candidates: Sequence[Candidate], judge: AnswerJudge) -> CandidateScores:
+    """Score by a judge's mean mark of each candidate; equal ones once."""
+    texts = [text_with_calls(candidate) for candidate in candidates]
+    distinct = list(dict.fromkeys(texts))
+    by_text = dict(zip(distinct, await judge.rate(distinct), strict=True))
+    scores = [
+        None if (rating := by_text[text]) is None else CandidateScore(key=rating.value, value=rating.value)
+        for text in texts
+    ]
+    rated = [rating for rating in by_text.values() if rating is not None]
+    notes: dict[str, JsonValue] = {
+        "off_scale": max((rating.off_scale for rating in rated), default=0.0),
+        "standard_error": max((rating.standard_error for rating in rated), default=0.0),
+    }
+    return CandidateScores(scores, judge.stopped, notes)
+
+
+async def score_by_tournament(
+    candidates: Sequence[Candidate], question: Question, judge: AnswerJudge, run: Run
+) -> CandidateScores:
+    """Score by a judge's tournament of the different answers; candidates with equal answers have one score.
+
+    The first candidate of the largest class is the pivot. Without any answer, candidates are different if their texts
+    are. Candidates without an answer have no score if others have one.
+    """
+    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+    if not classes:
+        by_text: dict[str, list[int]] = {}
+        for i, candidate in enumerate(candidates):
+            by_text.setdefault(text_with_calls(candidate), []).append(i)
+        classes = list(by_text.values())
+    classes = sorted(classes, key=lambda members: -len(members))
+    tournament = await hold_tournament(judge, [text_with_calls(candidates[members[0]]) for members in classes])
+    scores: list[CandidateScore | None] = [None] * len(candidates)
+    if len(classes) == 1 or tournament.comparisons:
+        async for rank, number in paced(enumerate(tournament.ranking)):
+            win = tournament.win(number)
+            for i in classes[number]:
+                scores[i] = CandidateScore(key=-rank, value=UNCOMPARED if win is None else win)
+    return CandidateScores(scores, judge.stopped, judge.notes())
+
+
 def score_by_logprob(candidates: Sequence[Candidate]) -> CandidateScores:
     """Score by the mean log-probability of the tokens of a candidate's text, in nats.
 
@@ -286,6 +357,27 @@ def score_by_logprob(candidates: Sequence[Candidate]) -> CandidateScores:
     """
     means = [mean_logprob(candidate) for candidate in candidates]
     return CandidateScores([None if m is None else CandidateScore(key=m, value=min(1.0, math.exp(m))) for m in means])
+
+
+async def score_by_tests(candidates: Sequence[Candidate], question: Question, run: Run) -> CandidateScores:
+    """Score by the share of the question's tests that a candidate's code passes; without code it is 0.
+
+    Without tests nothing is scored.
+    """
+    tests = question_tests(question)
+    if not tests:
+        run.degrade("the question has no tests, and no examples (>>>) in its text")
+        return CandidateScores([None] * len(candidates))
+    names = names_in(tests)
+    spans = [find_code(candidate.text, names) for candidate in candidates]
+    codes = [c.text[slice(*span)] for c, span in zip(candidates, spans, strict=True) if span is not None]
+    try:
+        results = iter(await run_answer_tests(codes, question, tests, run))
+    except BudgetExceeded as e:
+        run.record_limit(e)
+        return CandidateScores([None] * len(candidates), "budget")
+    shares = [0.0 if span is None else sum(r.passed for r in next(results)) / len(tests) for span in spans]
+    return CandidateScores([CandidateScore(key=share, value=share) for share in shares], notes={"tests": len(tests)})
 
 
 def mean_logprob(candidate: Candidate) -> float | None:

@@ -64,6 +64,15 @@ class ChainOfThought:
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
         two_stage: Annotated[bool, Field(description="prompt for the answer if the chain states none")] = False
         # excluded from dumps if unset, so that keys of runs and evaluations without them stay short
+        top_k: Annotated[
+            int,
+            Field(
+                ge=0,
+                le=MAX_TOKENS,
+                description="most likely tokens kept; 0 keeps all",
+                exclude_if=lambda value: not value,
+            ),
+        ] = 0
         stopping: ThoughtStopping = NoStop()
         logprobs: Annotated[
             bool,
@@ -102,6 +111,7 @@ class ChainOfThought:
             temperature=config.temperature,
             default_temperature=0.0,
             top_p=config.top_p,
+            top_k=config.top_k,
             max_tokens=config.max_tokens,
             logprobs=(config.logprobs or config.top_logprobs > 0) and model.capabilities.logprobs,
             top_logprobs=config.top_logprobs,

@@ -22,6 +22,7 @@ ANSWER_TRIGGERS = {
     "number": "Therefore, the answer (a number) is",
     "math": "Therefore, the answer is \\boxed{",
     "yes_no": "Therefore, the answer (yes or no) is",
+    "code": "Therefore, the complete code is:\n\n```python\n",
 }
 """Second prompt of two-stage zero-shot chain of thought, by kind of answer (Kojima et al. 2022, Appendix A.5)."""
 
@@ -102,8 +103,10 @@ def _user_text(question: Question, instruction: str) -> str:
 
 
 def requested_kind(question: Question) -> AnswerKind:
-    """The kind of answer to prompt for: "choice" for a question with choices, else the question's own."""
-    return "choice" if question.choices else question.kind
+    """The kind of answer to prompt for: "choice" for a question with choices, "code" with tests, else its own."""
+    if question.choices:
+        return "choice"
+    return "code" if question.tests and question.kind == "auto" else question.kind
 
 
 def step_by_step_instruction(question: Question) -> str:
@@ -117,6 +120,7 @@ def step_by_step_instruction(question: Question) -> str:
         "number": 'and end with "The answer is" and the number.',
         "math": "and put the final answer within \\boxed{}.",
         "yes_no": 'and end with "The answer is" and yes or no.',
+        "code": "and end with the complete Python code in one fenced block.",
     }.get(kind, "and state the answer at the end.")
     if question.offered_tools:
         return f"Call the tools that this needs. If it needs none, let's work it out step by step {form}"
@@ -153,6 +157,7 @@ def last_step_form(question: Question) -> str:
         "number": '"The answer is" and the number',
         "math": "that puts the final answer within \\boxed{}",
         "yes_no": '"The answer is" and yes or no',
+        "code": "that has the complete Python code in one fenced block",
     }.get(kind, '"The answer is" and the answer')
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 
 from ..core.budget import LimitKind
 from ..core.concurrency import gather, paced
-from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
+from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
 from ..core.events import CandidateAdded, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
@@ -28,6 +28,7 @@ from .answers.equivalence import Equivalence
 from .candidates import read_candidate
 from .conclude import conclude
 from .early_exit import OpenChain, SegmentedSampler
+from .ensemble import Ensemble
 from .limits import MAX_CHAINS, MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import SelfEvaluator
@@ -191,7 +192,7 @@ class SamplingConfig(Parameters):
 
 
 async def sample_chains(
-    model: MeteredModel,
+    model: MeteredModel | Ensemble,
     prompt: Prompt,
     sampling: SamplingParams,
     question: Question,
@@ -200,6 +201,7 @@ async def sample_chains(
     rule: StoppingRule | None = None,
     mode: SamplingMode = "auto",
     width: int | None = None,
+    deadline_s: float | None = None,
     estimate_quality: QualityEstimator | None = None,
     on_candidate: Callable[[list[Candidate]], None] | None = None,
 ) -> SampleSet:
@@ -212,11 +214,14 @@ async def sample_chains(
     the rule "early-exit" the thoughts are generated in segments (`early_exit`).
 
     Args:
+        model: The model, or several that take the samples in turn.
         rule: Stopping rule; None takes all samples.
         width: Concurrent samples of a race: as one finishes the next starts, each as a call of its own. None starts
             all at once as one call: fastest, but most of what is cancelled has been paid for by then. Samples count in
             the order in which they were started, so the answer does not depend on it (except under a rule that
             `counts_by_completion`).
+        deadline_s: Seconds after which the samples that have finished suffice, or else the first that finishes: they
+            all count, and a race is ended. None is no such limit.
         estimate_quality: Evaluates finished samples for a rule that needs their quality.
         on_candidate: Called with the candidates so far, in order of completion, whenever one is added.
 
@@ -227,14 +232,18 @@ async def sample_chains(
     """
     rule = rule or NoStop()
     can_stop = not isinstance(rule, NoStop)
-    for feature in sorted(rule.required_features):
-        if not model.capabilities.has(feature):
-            raise CapabilityMissing(feature, model.name)
-    samples = SampleSet(mode=_resolve_mode(mode, model))
+    members = model.members if isinstance(model, Ensemble) else (model,)
+    for member in members:
+        for feature in sorted(rule.required_features):
+            if not member.capabilities.has(feature):
+                raise CapabilityMissing(feature, member.name)
+    samples = SampleSet(mode=_resolve_mode(mode, members))
     async with Equivalence() as equivalence:
         counter = _TallyCounter(question, equivalence, estimate_quality if rule.needs_quality else None, sampling.n)
         segmented = None
         if isinstance(rule, EarlyExit):
+            if isinstance(model, Ensemble):
+                raise UserError("the rule early-exit is for the samples of one model", hint="choose another rule")
             segmented = SegmentedSampler(model, prompt, sampling, rule, question, run, equivalence)
         while samples.num_requested < sampling.n and samples.stopped == "done" and not samples.stopped_early:
             tally = counter.tally
@@ -253,8 +262,8 @@ async def sample_chains(
                     samples.stopped_early = await batch.generate_in_segments(
                         segmented, counter, rule, width if is_race else None, is_race=is_race
                     )
-                elif can_stop and samples.mode == "race":
-                    samples.stopped_early = await _race(model, batch, counter, rule, width)
+                elif (can_stop or deadline_s is not None) and samples.mode == "race":
+                    samples.stopped_early = await _race(model, batch, counter, rule, width, deadline_s)
                 else:
                     await batch.generate(model)
             except BudgetExceeded as e:
@@ -283,12 +292,12 @@ async def sample_chains(
 
 
 def _affordable(
-    model: MeteredModel, prompt: Prompt, sampling: SamplingParams, count: int, run: Run
+    model: MeteredModel | Ensemble, prompt: Prompt, sampling: SamplingParams, count: int, run: Run
 ) -> tuple[int, LimitKind | None]:
     """How many samples the budget covers, one or more; and the limit that would cut a thought of a single one short."""
     tokens = model.max_sample_tokens(prompt, sampling)
     thinking = tokens - sampling.max_tokens
-    count = run.ledger.view().max_samples(count, tokens)
+    count = model.max_samples_of(prompt, run.ledger.view().max_samples(count, tokens))
     if not thinking:
         return count, None
     left = run.ledger.remaining("thinking_tokens")
@@ -299,7 +308,12 @@ def _affordable(
 
 
 async def _race(
-    model: MeteredModel, batch: _Batch, counter: _TallyCounter, rule: StoppingRule, width: int | None
+    model: MeteredModel | Ensemble,
+    batch: _Batch,
+    counter: _TallyCounter,
+    rule: StoppingRule,
+    width: int | None,
+    deadline_s: float | None,
 ) -> bool:
     """Run a batch and check the rule after each sample that counts; once it stops, cancel the rest.
 
@@ -308,14 +322,18 @@ async def _race(
     far they got does always, so the outcome of a race is recorded, and a replay follows the record.
 
     Returns:
-        Whether the rule stopped the race.
+        Whether the rule stopped the race, or the deadline did.
     """
     key: dict[str, JsonValue] = {"race": batch.identity, "rule": rule.model_dump(mode="json"), "width": width}
-    recorded = await load_decision(batch.run, model, key)
+    recorder = model.members[0] if isinstance(model, Ensemble) else model
+    if isinstance(model, Ensemble):
+        key["models"] = model.key
+    recorded = await load_decision(batch.run, recorder, key)
     if recorded is not None:
         return await batch.replay(model, recorded)
     enough = asyncio.Event()
     is_complete = False
+    timer = None if deadline_s is None else asyncio.get_running_loop().call_later(deadline_s, batch.expire, enough)
 
     async def watch() -> bool:
         while True:
@@ -337,12 +355,14 @@ async def _race(
         batch.sample_finished.set()
         stopped_early = await watcher
     finally:
+        if timer is not None:
+            timer.cancel()
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
     if stopped_early:
         batch.keep_counted()
-    await save_decision(batch.run, model, key, {**batch.outcome(), "stopped_early": stopped_early})
-    return stopped_early
+    await save_decision(batch.run, recorder, key, {**batch.outcome(), "stopped_early": stopped_early})
+    return stopped_early or batch.is_late
 
 
 class _Batch:
@@ -371,6 +391,9 @@ class _Batch:
         self._started: list[int] = []
         self.was_cut = False
         """Whether a sample was cut while the model thought."""
+        self.is_late = False
+        """Whether the deadline has passed."""
+        self._when_late: asyncio.Event | None = None
 
     @property
     def identity(self) -> JsonValue:
@@ -384,7 +407,14 @@ class _Batch:
             "finished": list(self._candidates),
             "counted": list(self._counted),
             "stopped": self._samples.stopped,
+            **({"late": True} if self.is_late else {}),
         }
+
+    def expire(self, enough: asyncio.Event) -> None:
+        """Let the samples that have finished suffice, or else the first that finishes."""
+        self.is_late, self._when_late = True, enough
+        if self._candidates:
+            enough.set()
 
     def next_uncounted(self, rule: StoppingRule) -> Sample | None:
         """The next finished sample that the rule counts; None while one that was started earlier is running."""
@@ -419,7 +449,11 @@ class _Batch:
         samples.cancelled[:] = sorted([*samples.cancelled, *unused], key=lambda completion: completion.sample_index)
 
     async def generate(
-        self, model: MeteredModel, enough: asyncio.Event | None = None, *, finished: Sequence[JsonValue] | None = None
+        self,
+        model: MeteredModel | Ensemble,
+        enough: asyncio.Event | None = None,
+        *,
+        finished: Sequence[JsonValue] | None = None,
     ) -> None:
         """Take all samples in one call.
 
@@ -431,7 +465,7 @@ class _Batch:
         self._samples.num_calls += 1
         await self._add(await self._concluded(model, completions, enough, finished), earlier)
 
-    async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
+    async def generate_in_lanes(self, model: MeteredModel | Ensemble, enough: asyncio.Event, width: int) -> None:
         """Take `width` samples at a time, each in a call of its own; none is started once there is enough.
 
         Raises:
@@ -463,7 +497,7 @@ class _Batch:
             self._samples.stopped = "budget"
         await self._add([completions[index] for index in sorted(completions)], earlier)
 
-    async def replay(self, model: MeteredModel, outcome: dict[str, JsonValue]) -> bool:
+    async def replay(self, model: MeteredModel | Ensemble, outcome: dict[str, JsonValue]) -> bool:
         """Take the samples of a recorded race from the run store; returns whether the rule had stopped it."""
         started, finished, counted = outcome["started"], outcome["finished"], outcome["counted"]
         assert isinstance(started, list)
@@ -474,8 +508,9 @@ class _Batch:
         self._finished = {index: self._finished[index] for index in finished if isinstance(index, int)} | self._finished
         if outcome["stopped"] == "budget":
             self._samples.stopped = "budget"
+        self.is_late = outcome.get("late") is True
         if outcome["stopped_early"] is not True:
-            return False
+            return self.is_late
         for index in counted:
             assert isinstance(index, int)
             self._counted.append(index)
@@ -537,7 +572,7 @@ class _Batch:
 
     async def _concluded(
         self,
-        model: MeteredModel,
+        model: MeteredModel | Ensemble,
         completions: Sequence[Completion],
         enough: asyncio.Event | None,
         finished: Sequence[JsonValue] | None = None,
@@ -554,8 +589,12 @@ class _Batch:
             return list(completions)
         indices = [c.sample_index for c in cut]
         samples = [c for c in completions if c.finish_reason != "thinking" or c.sample_index in indices]
-        prompt = self.request.prompt
-        concluded = await conclude(model, [(prompt, c) for c in samples], self._question, self.run)
+        pairs = [(self.request.prompt, c) for c in samples]
+        concluded = (
+            await model.conclude(pairs, self._question, self.run)
+            if isinstance(model, Ensemble)
+            else await conclude(model, pairs, self._question, self.run)
+        )
         by_index = {c.sample_index: c for c in concluded}
         for index in indices:
             self._take(by_index[index])
@@ -598,6 +637,8 @@ class _Batch:
         candidate = self._candidates[completion.sample_index] = read_candidate(completion, self._question)
         self._finished[completion.sample_index] = (completion, candidate)
         self.sample_finished.set()
+        if self._when_late is not None:
+            self._when_late.set()
         if _was_aborted(completion):
             return
         self._samples.candidates.append(candidate)
@@ -667,11 +708,11 @@ def leading_solution(candidates: Sequence[Candidate]) -> Solution:
     return Solution(chosen=chosen, candidates=tuple(candidates), confidence=votes[answer] / len(candidates))
 
 
-def _resolve_mode(mode: SamplingMode, model: MeteredModel) -> str:
+def _resolve_mode(mode: SamplingMode, members: Sequence[MeteredModel]) -> str:
     if mode != "auto":
         return mode
-    capabilities = model.capabilities
-    is_free = capabilities.usd_per_completion_token == 0 and not capabilities.prompt_per_sample
+    capabilities = [model.capabilities for model in members]
+    is_free = all(c.usd_per_completion_token == 0 and not c.prompt_per_sample for c in capabilities)
     return "race" if is_free else "rounds"
 
 

@@ -251,53 +251,76 @@ _MARK = re.compile(
 )
 
 
-def is_inside_block(text: str) -> bool:
-    """Whether a text ends inside fenced code or a displayed formula.
+class _Blocks:
+    """Which blocks are open after the marks so far, in the order of the text.
 
     Formula marks inside code are ignored, and a fence inside a formula means that the formula's mark was a stray one.
-    Linear in the text's length.
+    """
+
+    def __init__(self) -> None:
+        self._fence: str | None = None
+        self._dollars: int | None = None
+        self._bracket: int | None = None
+        self._environments: list[int] = []
+
+    def take(self, mark: re.Match[str]) -> None:
+        """Process the next mark."""
+        if mark["fence"]:
+            if self._fence is None:
+                self._fence = mark["fence"]
+                self._dollars = self._bracket = None
+                self._environments.clear()
+            elif mark["fence"].startswith(self._fence) and not mark["info"].strip():
+                self._fence = None
+        elif self._fence is not None:
+            return
+        elif mark["dollars"]:
+            stray = self._dollars is not None and mark.start() - self._dollars > FORMULA_CHARS
+            self._dollars = mark.start() if self._dollars is None or stray else None
+        elif mark["bracket"]:
+            self._bracket = mark.start() if mark["bracket"] == "[" else None
+        elif mark["environment"] == "begin":
+            self._environments.append(mark.start())
+        elif self._environments:
+            self._environments.pop()
+
+    def is_open(self, at: int) -> bool:
+        """Whether a position after the last mark is inside a block."""
+        begun = (self._dollars, self._bracket, self._environments[-1] if self._environments else None)
+        return self._fence is not None or any(start is not None and at - start <= FORMULA_CHARS for start in begun)
+
+
+def is_inside_block(text: str) -> bool:
+    """Whether a text ends inside fenced code or a displayed formula. Linear in the text's length.
 
     Args:
         text: The beginning of a solution, from its first character on.
     """
-    fence: str | None = None
-    dollars: int | None = None
-    bracket: int | None = None
-    environments: list[int] = []
+    blocks = _Blocks()
     for mark in _MARK.finditer(text):
-        if mark["fence"]:
-            if fence is None:
-                fence = mark["fence"]
-                dollars = bracket = None
-                environments.clear()
-            elif mark["fence"].startswith(fence) and not mark["info"].strip():
-                fence = None
-        elif fence is not None:
-            continue
-        elif mark["dollars"]:
-            stray = dollars is not None and mark.start() - dollars > FORMULA_CHARS
-            dollars = mark.start() if dollars is None or stray else None
-        elif mark["bracket"]:
-            bracket = mark.start() if mark["bracket"] == "[" else None
-        elif mark["environment"] == "begin":
-            environments.append(mark.start())
-        elif environments:
-            environments.pop()
-    begun = [at for at in (dollars, bracket, *environments) if at is not None]
-    return fence is not None or any(len(text) - at <= FORMULA_CHARS for at in begun)
+        blocks.take(mark)
+    return blocks.is_open(len(text))
 
 
 def find_boundary(text: str, delimiter: str, before: str = "") -> int | None:
     """Position of the first delimiter outside of fenced code and displayed formulas; None if there is none.
+
+    Linear in the length of both texts, whatever the delimiter.
 
     Args:
         text: The searched text; blanks at its beginning are no step, so a delimiter among them does not count.
         delimiter: End of a step.
         before: The text before it.
     """
+    blocks, marks = _Blocks(), _MARK.finditer(before + text)
+    mark = next(marks, None)
     at = text.find(delimiter, len(text) - len(text.lstrip()))
     while at >= 0:
-        if not is_inside_block(before + text[:at]):
+        end = len(before) + at
+        while mark is not None and (mark.start() < end if mark["fence"] else mark.end() <= end):
+            blocks.take(mark)
+            mark = next(marks, None)
+        if not blocks.is_open(end):
             return at
         at = text.find(delimiter, at + 1)
     return None

@@ -11,37 +11,26 @@ an empty response are ours.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from ..core.messages import Completion, Frozen, Message, NextTokenDistribution, Prompt, Request
+from ..core.messages import Frozen, Message, Prompt
 from ..core.run import Run
 from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
 from ..serving.profiles.profile import quick_sampling
-from ..serving.quick_calls import first_tokens, quick_params, report_cut
 from ..serving.rewards.model import sigmoid
+from ..serving.verdict_distribution import MIN_COVERAGE, VerdictDistribution, has_verdict_distribution, read_verdicts
 from .answers.normalization import visible_text
 from .candidates import text_with_calls
 from .prompts import fit_prompt, question_prompt
 
-TOP_LOGPROBS = 20
-"""Requested alternatives of the verdict's token."""
-MIN_TOP_LOGPROBS = 5
-"""With fewer alternatives available, verdicts are sampled instead."""
-MIN_COVERAGE = 0.5
-"""Minimum probability of yes and no together; below it, the model did not answer the question."""
 TAIL_CHARS = 2000
 """Shown part of the end of a response that consists only of a thought."""
 
 _VERDICT_TOKENS = 4
-_TINY = 1e-12
-_EDGES = " \t\n\r\u2581\u0120\u010a.,:;!?*_\"'`()[]"
-_WORD = re.compile(r"[^\W\d_]+")
 _ONE_WORD = "Say one word: {yes} or {no}."
 _SHOWN = "Consider your response above."
 _UNFINISHED = (
@@ -183,7 +172,9 @@ class SelfEvaluator:
         sampled = not has_verdict_distribution(self._model)
         empty = None if sampled or unfinished in self._priors else await self._prompts("", unfinished)
         flat = [prompt for pair in (*prompts.values(), *([] if empty is None else [empty])) for prompt in pair]
-        verdicts = await (self._sample(flat) if sampled else self._read(flat))
+        words = self._config.prompts.yes, self._config.prompts.no
+        read = await read_verdicts(self._model, flat, words, num_verdicts=self._config.num_verdicts)
+        verdicts = [_odds_and_coverage(verdict) for verdict in read]
         pairs = list(zip(verdicts[::2], verdicts[1::2], strict=True))
         if empty is not None:
             self._priors[unfinished] = _prior(*pairs.pop())
@@ -221,24 +212,6 @@ class SelfEvaluator:
             pair.append(prompt)
         return pair[0], pair[1]
 
-    async def _read(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
-        """Log-odds and coverage of each verdict, from the distribution of its first token."""
-        top = min(TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
-        words = self._config.prompts.yes, self._config.prompts.no
-        distributions = await first_tokens(self._model, prompts, top)
-        return [(0.0, 0.0) if d is None else verdict_from_distribution(d, *words) for d in distributions]
-
-    async def _sample(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
-        """The same, from sampled verdicts."""
-        sampling = quick_params(
-            self._model, max_tokens=_VERDICT_TOKENS, default_temperature=1.0, n=self._config.num_verdicts
-        )
-        requests = [Request(prompt=prompt, sampling=sampling, is_attempt=False) for prompt in prompts]
-        completions = await self._model.generate(requests)
-        report_cut(self._model, [sample for samples in completions for sample in samples], "verdicts")
-        words = self._config.prompts.yes, self._config.prompts.no
-        return [verdict_from_samples(samples, *words) for samples in completions]
-
     def _evaluation(
         self, restart: tuple[float, float], right: tuple[float, float], prior: float | None, sampled: bool
     ) -> SelfEvaluation | None:
@@ -259,69 +232,13 @@ class SelfEvaluator:
         )
 
 
-def has_verdict_distribution(model: MeteredModel) -> bool:
-    """Whether a model provides enough of the next token's distribution that no verdict has to be sampled."""
-    return model.quick_capabilities.top_logprobs >= MIN_TOP_LOGPROBS
-
-
-def verdict_from_distribution(
-    distribution: NextTokenDistribution, yes: str = "Yes", no: str = "No"
-) -> tuple[float, float]:
-    """Log-odds of yes against no in a distribution, and the probability of the two together.
-
-    All spellings of a word are summed: case, blanks and punctuation around it, and its beginning if it is not the
-    other's too, since a tokenizer may split the word. A word that is not among the listed tokens gets its upper bound:
-    the probability of the last listed one, and at most what all of those leave.
-
-    Args:
-        distribution: The distribution of the verdict's first token.
-        yes: The word of agreement.
-        no: The word of disagreement.
-
-    Returns:
-        The log-odds in nats, and the coverage in [0, 1].
-    """
-    by_word: dict[str, list[float]] = {yes: [], no: []}
-    listed = [(t, p) for t, p in zip(distribution.tokens, distribution.logprobs, strict=True) if p > -math.inf]
-    for token, logprob in listed:
-        word = _word_of(token, yes, no)
-        if word is not None:
-            by_word[word].append(logprob)
-    rest = 1.0 - math.fsum(math.exp(p) for _, p in listed)
-    unlisted = min([math.log(max(rest, _TINY)), *(p for _, p in listed)])
-    sums = {word: _logsumexp(logprobs) if logprobs else unlisted for word, logprobs in by_word.items()}
-    coverage = math.fsum(math.exp(p) for logprobs in by_word.values() for p in logprobs)
-    return sums[yes] - sums[no], coverage
-
-
-def verdict_from_samples(samples: Sequence[Completion], yes: str = "Yes", no: str = "No") -> tuple[float, float]:
-    """Log-odds `ln((yes + 1/2) / (no + 1/2))` of sampled verdicts, and the share of them that are yes or no.
-
-    Returns:
-        The log-odds in nats, and the share in [0, 1]; failed samples do not count.
-    """
-    matches = [_WORD.search(completion.text) for completion in samples if completion.ok]
-    words = [match[0].casefold() for match in matches if match is not None]
-    agree, disagree = words.count(yes.casefold()), words.count(no.casefold())
-    share = (agree + disagree) / len(matches) if matches else 0.0
-    return math.log((agree + 0.5) / (disagree + 0.5)), share
-
-
-def _word_of(token: str, yes: str, no: str) -> str | None:
-    """The word that a token is a spelling of, or an unmistakable beginning of."""
-    form = token.strip(_EDGES).casefold()
-    begins = [word for word in (yes, no) if form and word.casefold().startswith(form)]
-    equal = [word for word in begins if word.casefold() == form]
-    return (equal or begins)[0] if len(equal or begins) == 1 else None
+def _odds_and_coverage(verdict: VerdictDistribution | None) -> tuple[float, float]:
+    """Log-odds of yes in nats, and coverage."""
+    return (0.0, 0.0) if verdict is None else (verdict.log_odds(*verdict.labels), verdict.coverage)
 
 
 def _prior(restart: tuple[float, float], right: tuple[float, float]) -> float | None:
     return None if min(restart[1], right[1]) < MIN_COVERAGE else (right[0] - restart[0]) / 2
-
-
-def _logsumexp(logprobs: Sequence[float]) -> float:
-    top = max(logprobs)
-    return top + math.log(math.fsum(math.exp(p - top) for p in logprobs)) if top > -math.inf else top
 
 
 def _without_thoughts(response: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -55,6 +55,23 @@ class Knowledge:
     embedding: EmbeddingModel | None = None
 
 
+class AnswerChecker(Protocol):
+    """Checks the statements of an answer while the rest of it is generated."""
+
+    async def findings(self, text: str, start: int) -> tuple[str, ...]:
+        """What the checks found wrong with the statements that begin at `start` or after it.
+
+        Args:
+            text: The answer so far, up to the end of a sentence.
+
+        Returns:
+            Lines that quote each rejected statement and the evidence against it, for a prompt; empty if all pass.
+
+        Raises:
+            ReasonError: Nothing could be checked.
+        """
+
+
 class Parameters(BaseModel):
     """Parameters of a strategy: validated and frozen; unknown names are errors."""
 
@@ -84,6 +101,8 @@ class Models:
         main_role: The role under which the run knows the main model.
         entailment: Metered entailment model for a strategy that requests one (see `Strategy`): a
             `verify.entailment.protocol.Entailment`, a type above this layer. None if not requested or not available.
+        checker: Checks the answer of a strategy that `checks_answer` while it is generated, with the run's verifiers;
+            None if there are none, or if one of them cannot check parts of an answer.
     """
 
     def __init__(
@@ -94,9 +113,11 @@ class Models:
         knowledge: Knowledge | None = None,
         main_role: str = "main",
         entailment: object | None = None,
+        checker: AnswerChecker | None = None,
     ) -> None:
         self.knowledge = knowledge or Knowledge()
         self.entailment = entailment
+        self.checker = checker
         self._by_role = dict(by_role)
         self._reward = reward
         self._create_self_judge = create_self_judge
@@ -106,6 +127,11 @@ class Models:
     def main(self) -> MeteredModel:
         """The model that reasons."""
         return self._by_role["main"]
+
+    @property
+    def language_models(self) -> tuple[MeteredModel, ...]:
+        """All of them, in order of their roles."""
+        return tuple(self._by_role.values())
 
     @property
     def small(self) -> MeteredModel:
@@ -174,6 +200,19 @@ class Models:
             self.knowledge,
             main_role=role,
             entailment=self.entailment,
+            checker=self.checker,
+        )
+
+    def with_checker(self, checker: AnswerChecker) -> Models:
+        """The same models with a checker of the answer."""
+        return Models(
+            self._by_role,
+            self._reward,
+            self._create_self_judge,
+            self.knowledge,
+            main_role=self._main_role,
+            entailment=self.entailment,
+            checker=checker,
         )
 
     def has(self, role: str) -> bool:
@@ -189,6 +228,9 @@ class Models:
                 return bool(jurors_of(self._by_role))
         return role in self._by_role
 
+
+CHECKED_NOTE: Final = "checked_while_written"
+"""Name among a solution's notes: its answer was checked, and repaired, while it was generated."""
 
 Thinking = Literal["answers", "steps", "thought"]
 """What a strategy does with the thoughts of a model that thinks before it answers: it uses its answers alone; it works
@@ -215,6 +257,9 @@ class Strategy(Protocol):
 
     A strategy may have an attribute `supports_tools`; if true, it accepts questions with tools (`Question.tools`), and
     its candidates may be tool calls (`candidates.read_candidate`). Other strategies never get such a question.
+
+    A strategy may have an attribute `checks_answer`; if true, it checks its answer with `Models.checker` while it is
+    generated. A solution with `CHECKED_NOTE` among its notes was: it is not sent back, since clients may have its text.
 
     A strategy may have a method `entailment_model(question) -> str`: the string of the entailment model that it needs
     for a question, with parameters; empty if none. The run then provides it as `Models.entailment`, together with an
@@ -323,13 +368,17 @@ def require_features(strategy: Strategy | type[Strategy], models: Models, questi
 
     Args:
         strategy: The strategy.
-        question: The question; with tools, the main model must support them.
+        question: The question; with tools, the main model must support them, with attachments every model.
 
     Raises:
         CapabilityMissing: Names the feature and the model.
     """
     if question is not None and question.offered_tools and not models.main.capabilities.tools:
         raise CapabilityMissing("tools", models.main.name, alternative="")
+    for attachment in () if question is None else question.all_attachments:
+        for model in models.language_models:
+            if attachment.kind not in model.capabilities.inputs:
+                raise CapabilityMissing(f"{attachment.kind} input", model.name, alternative="")
     for role in strategy.roles:
         if role in NON_LANGUAGE_ROLES:  # a strategy that needs it raises its own error first
             continue

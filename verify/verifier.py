@@ -39,6 +39,9 @@ class VerifierContext:
 class Verifier(Protocol):
     """A method of verification. An instance is created for every answer and holds only its parameters.
 
+    A class with `needs_evidence = False` has something to say without evidence; one with `runs_code = True` runs code
+    of answers, which a server's operator has to allow.
+
     Attributes:
         name: Its name in the registry.
         summary: What it does, in one line.
@@ -85,6 +88,35 @@ class VerifiesThoughts(Protocol):
         self, question: Question, thought: str, context: VerifierContext
     ) -> tuple[CheckedClaim, ...]:
         """The claims of a thought, with `part` "thought" and their positions in it.
+
+        Raises:
+            ReasonError: Nothing could be verified.
+        """
+
+
+@runtime_checkable
+class PreparesItself(Protocol):
+    """A verifier that needs something of the machine, and says before a run spends anything if it is not there."""
+
+    async def prepare(self) -> None:
+        """Find what it needs.
+
+        Raises:
+            ReasonError: It is not there.
+        """
+
+
+@runtime_checkable
+class VerifiesParts(Protocol):
+    """A verifier that can check an answer while the rest of it is generated."""
+
+    async def verify_part(
+        self, question: Question, text: str, start: int, context: VerifierContext
+    ) -> tuple[CheckedClaim, ...]:
+        """The claims of an unfinished answer that begin at `start` or after it.
+
+        Args:
+            text: The answer so far, up to the end of a sentence; what comes before `start` gives it its sense.
 
         Raises:
             ReasonError: Nothing could be verified.

@@ -8,7 +8,8 @@ from typing import cast, get_args
 from ...core.errors import UserError
 from ...core.types import AnswerKind, Document, Question
 from ...reasoning.answers.kinds import answer_kind
-from .items import ChoiceGold, Item, MathGold, TextGold
+from ...reasoning.execution.code import parse_tests
+from .items import ChoiceGold, CodeGold, Item, MathGold, TextGold
 from .records import Record
 from .spec import DatasetSpec, ReadOptions
 
@@ -21,6 +22,7 @@ FIELDS = {
     "subject": "what breakdowns group by",
     "group": "what belongs to one source; standard errors are clustered by it",
     "documents": "texts to rest on: a text, or a list of texts or of {name, text}",
+    "tests": "tests of an answer that is Python code, in place of an answer: functions test_…, asserts or >>> examples",
     "answer_kind": "what this answer is, as --option kind says it for all: " + ", ".join(get_args(AnswerKind)),
 }
 """What a map may name."""
@@ -65,6 +67,11 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             yield Item(
                 id=name, question=request, gold=ChoiceGold(correct=(order.index(right),)), subject=subject, group=group
             )
+            continue
+        if row.has("tests"):
+            gold = CodeGold(tests=parse_tests(row.text("tests"), row.where))
+            request = Question(text=text, documents=documents, kind="code")
+            yield Item(id=name, question=request, gold=gold, subject=subject, group=group)
             continue
         request = Question(text=text, documents=documents, kind=cast(AnswerKind, kind))
         if kind == "choice":

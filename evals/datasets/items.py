@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from ...core.messages import Frozen
-from ...core.types import Probability, Question
+from ...core.types import MAX_TESTS, CodeTest, Probability, Question
 
 
 class MathGold(Frozen):
@@ -120,8 +120,15 @@ class EvidenceGold(Frozen):
     evidence: EvidenceSets
 
 
+class CodeGold(Frozen):
+    """Tests that the answer's Python code is to pass, which the question does not show."""
+
+    type: Literal["code"] = "code"
+    tests: Annotated[tuple[CodeTest, ...], Field(min_length=1, max_length=MAX_TESTS)]
+
+
 Gold = Annotated[
-    MathGold | ChoiceGold | LabelGold | TextGold | TruthfulGold | EvidenceGold, Field(discriminator="type")
+    MathGold | ChoiceGold | LabelGold | TextGold | TruthfulGold | EvidenceGold | CodeGold, Field(discriminator="type")
 ]
 """What is right, by `type`."""
 

@@ -11,7 +11,7 @@ from ...core.errors import DataError, UnknownName, UserError
 from ...core.registry import nearest
 from .custom import CUSTOM, FIELDS
 from .items import Dataset, Item, fingerprint
-from .records import Record, find_files, read_file, read_hub, rename_fields, sha256_of
+from .records import Record, find_files, package_file, read_file, read_hub, rename_fields, sha256_of
 from .spec import DATASETS, DatasetSpec, ReadOptions
 
 
@@ -107,6 +107,11 @@ def _rows(
             raise UserError("a local file has no revision and no split", hint="leave them away, or leave --data away")
         paths = find_files(reading.data, recipe.folders)
         return (row for p in paths for row in read_file(p)), ", ".join(map(str, paths)), "", sha256_of(paths)
+    if recipe.package is not None:
+        if revision or split:
+            raise UserError(f"{recipe.name} comes with a package, and has no revision and no split")
+        path, version = package_file(recipe.package)
+        return read_file(path), f"{recipe.package.install} {version}", "", sha256_of([path])
     sources = recipe.hub(reading.variant)
     if not sources:
         raise UserError(f"{recipe.name} is not on the hub", hint="give its file with --data FILE")

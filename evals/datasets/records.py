@@ -9,6 +9,8 @@ import csv
 import gzip
 import hashlib
 import importlib
+import importlib.metadata
+import importlib.util
 import io
 import os
 import zlib
@@ -221,6 +223,40 @@ def read_file(path: Path) -> Iterator[Record]:
     """
     read = _csv if path.suffix.lower() == ".csv" else _jsonl
     return read(path)
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """Rows in a file of an installed Python package.
+
+    Attributes:
+        package: The package, as it is imported.
+        path: The file in it.
+        install: The package, as it is installed.
+    """
+
+    package: str
+    path: str
+    install: str
+
+
+def package_file(source: PackageSource) -> tuple[Path, str]:
+    """The file of a package, which is not imported, and the package's version.
+
+    Raises:
+        UserError: The package is not installed.
+        DataError: It has no such file.
+    """
+    found = importlib.util.find_spec(source.package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            f"the package {source.install} is not installed, which brings these rows",
+            hint=f"pip install {source.install}, or give its file with --data",
+        )
+    path = Path(found.submodule_search_locations[0]) / source.path
+    if not path.is_file():
+        raise DataError(f"the package {source.install} has no file {source.path}", hint="give it with --data")
+    return path, importlib.metadata.version(source.install)
 
 
 def sha256_of(paths: Sequence[Path]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...core.errors import UserError
 from ...core.registry import Registry
 from .items import Item
-from .records import HubSource, Record
+from .records import HubSource, PackageSource, Record
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class DatasetSpec:
         warning: What a reader of a score should know, contamination above all.
         read: Turns records into items.
         hub: Where it is on the hub for a variant; empty if it does not.
+        package: The Python package that brings it, if one does.
         variants: What each variant is; the first is the default. Empty: there is one reading only.
         free_variant: What else a variant may be (a range of years); None if nothing.
         directories: Names of its directories under a local data directory.
@@ -84,6 +85,7 @@ class DatasetSpec:
     warning: str
     read: Reader
     hub: Callable[[str], tuple[HubSource, ...]] = lambda variant: ()
+    package: PackageSource | None = None
     variants: Mapping[str, str] = field(default_factory=dict)
     free_variant: str | None = None
     folders: tuple[str, ...] = ()

@@ -159,8 +159,8 @@ def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> 
 def shown(budget: Budget) -> str:
     """A budget as text."""
     limits = budget.model_dump(exclude_none=True)
-    units = {"usd": "US dollars", "reward_calls": "reward calls", "thinking_tokens": "thinking tokens"}
-    return " and ".join(f"{value:,g} {units.get(kind, kind)}" for kind, value in limits.items()) or "no limit"
+    units = {kind: kind.replace("_", " ") for kind in limits} | {"usd": "US dollars"}
+    return " and ".join(f"{value:,g} {units[kind]}" for kind, value in limits.items()) or "no limit"
 
 
 def _method(plan: EvalPlan, *, named: bool) -> str:

@@ -11,8 +11,8 @@ Most pairs are decided by their normal forms, in microseconds (`equal_without_al
 
 Pairs that need algebra go to `math-verify` in a process of its own that is killed at a deadline (`MathProcess`), except
 formulas that are too long, too deep or too large. "Undecided" counts as not the same, so a hostile answer can only lose
-a vote. So does a pair after `MAX_COMPARISONS`, or after `MAX_ALGEBRA` that needed a process: answers of which so many
-differ have no majority.
+a vote. So does a pair after `MAX_COMPARISONS`, or after `MAX_ALGEBRA` or `MAX_ALGEBRA_S` in a process: answers of which
+so many differ have no majority. In a run with a time budget, the time is what is left of it.
 
 `math-verify` is lenient: sets and unordered lists are the same in any order, ordered tuples are not, `x=5` is the same
 as `5` but not as `y=5`, a half-open interval is not a closed one, decimals agree to six places. The relation is
@@ -30,6 +30,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ from typing import Literal, Self
 from ...core.errors import UserError
 from ...core.types import AnswerKind
 from ...core.unicode_forms import normalize
+from ..execution.code import same_code
 from .normalization import MAX_ANSWER_CHARS, normalize_characters, unwrap
 from .numerals import Numeral, parse_numeral
 
@@ -51,6 +53,10 @@ MAX_COMPARISONS = 1_000_000
 """Maximum comparisons of different texts by one object: some seconds."""
 MAX_ALGEBRA = 2000
 """Maximum comparisons of one object in a process."""
+MAX_ALGEBRA_S = 20.0
+"""Maximum time of one object's comparisons in processes, in seconds."""
+MIN_ALGEBRA_S = 2.0
+"""The same for a run whose time is spent: enough to start a process and compare some formulas."""
 MAX_FAULTS = 20
 """Maximum comparisons of one object whose process timed out or died."""
 COMPARISONS_PER_SLICE = 500
@@ -81,13 +87,15 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
     """Whether two answers are the same, as far as that can be decided without algebra.
 
     Args:
-        kind: What the answers are; for "choice", "yes_no" and "text" the answer is always decided here.
+        kind: What the answers are; for "choice", "yes_no", "code" and "text" the answer is always decided here.
 
     Returns:
         Yes, no, or None if only algebra can decide.
     """
     if a == b:
         return True
+    if kind == "code":
+        return same_code(a, b)
     a, b = a[: 4 * MAX_ANSWER_CHARS], b[: 4 * MAX_ANSWER_CHARS]
     match kind:
         case "choice":
@@ -366,7 +374,7 @@ _HEAVY = re.compile(
 )
 
 ComparisonReason = Literal[
-    "plain", "algebra", "unreadable", "too_heavy", "too_many", "timeout", "crashed", "unavailable"
+    "plain", "algebra", "unreadable", "too_heavy", "too_many", "too_late", "timeout", "crashed", "unavailable"
 ]
 
 
@@ -377,8 +385,8 @@ class Comparison:
     Attributes:
         verdict: "same", "different", or "undecided", which counts as not the same.
         reason: How it was decided, "plain" or "algebra"; or why it was not: a formula was "unreadable" or "too_heavy",
-            there were "too_many" comparisons before, or the process met its "timeout", "crashed" (memory included) or
-            is "unavailable".
+            there were "too_many" comparisons before, or they took so long that this one is "too_late", or the process
+            met its "timeout", "crashed" (memory included) or is "unavailable".
     """
 
     verdict: Literal["same", "different", "undecided"]
@@ -388,6 +396,7 @@ class Comparison:
 _SAME = Comparison("same", "plain")
 _DIFFERENT = Comparison("different", "plain")
 _TOO_MANY = Comparison("undecided", "too_many")
+_TOO_LATE = Comparison("undecided", "too_late")
 
 
 class Equivalence:
@@ -401,15 +410,28 @@ class Equivalence:
         timeout_s: Timeout of one comparison in a process, in seconds.
         memory_bytes: Limit of each process's address space.
         cache_size: Number of cached results of algebra (LRU).
+        algebra_s: Maximum time of all comparisons in processes, in seconds; pairs after it are undecided.
 
     Raises:
         UserError: An argument is not positive.
     """
 
     def __init__(
-        self, *, workers: int = 1, timeout_s: float = 5.0, memory_bytes: int = 1 << 30, cache_size: int = 4096
+        self,
+        *,
+        workers: int = 1,
+        timeout_s: float = 5.0,
+        memory_bytes: int = 1 << 30,
+        cache_size: int = 4096,
+        algebra_s: float = MAX_ALGEBRA_S,
     ) -> None:
-        limits = {"workers": workers, "timeout_s": timeout_s, "memory_bytes": memory_bytes, "cache_size": cache_size}
+        limits = {
+            "workers": workers,
+            "timeout_s": timeout_s,
+            "memory_bytes": memory_bytes,
+            "cache_size": cache_size,
+            "algebra_s": algebra_s,
+        }
         for name, value in limits.items():
             if not value > 0:
                 raise UserError(f"Equivalence({name}=…) must be positive, got {value!r}")
@@ -417,6 +439,7 @@ class Equivalence:
         self._cache_size = cache_size
         self._outcomes: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
         self._num_compared = self._num_algebra = self._num_faults = 0
+        self._algebra_left_s = algebra_s
         self._lock = threading.Lock()
         self._processes = [MathProcess(timeout_s=timeout_s, memory_bytes=memory_bytes) for _ in range(workers)]
         self._idle: queue.SimpleQueue[MathProcess] = queue.SimpleQueue()
@@ -461,8 +484,17 @@ class Equivalence:
             return known
         if self._num_algebra >= MAX_ALGEBRA or self._num_faults >= MAX_FAULTS:
             return _TOO_MANY
+        if self._algebra_left_s <= 0:
+            return _TOO_LATE
         self._num_algebra += 1
-        outcome = _comparison(await self._by_algebra(left, right))
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self._algebra_left_s):
+                outcome = _comparison(await self._by_algebra(left, right))
+        except TimeoutError:  # its process was killed
+            return _TOO_LATE
+        finally:
+            self._algebra_left_s -= time.monotonic() - begun
         self._num_faults += outcome.reason in ("timeout", "crashed")
         if (
             self._threads is not None and outcome.reason != "unavailable"

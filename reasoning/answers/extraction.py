@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...core.types import Question
+from ..execution.code import find_code, names_in, question_tests
 from ..segmentation import sentence_end, sentence_spans
 from .kinds import ResolvedKind, answer_kind, asks_for_percentage
 from .normalization import MAX_ANSWER_CHARS, closing_brace, unwrap, visible_text
@@ -246,7 +247,8 @@ class ExtractedAnswer:
     Attributes:
         value: The answer: an option's letter, a plain number (`1000`, `3/4`, `50%`), "yes" or "no", or the text as
             written, without its wrappings.
-        method: How it was extracted: "boxed", "marker", "choice", "number", "yes_no", "math", "sentence" or "text".
+        method: How it was extracted: "boxed", "marker", "choice", "number", "yes_no", "math", "sentence", "code" or
+            "text".
         start: First character in the model's text.
         end: One past the last.
     """
@@ -275,10 +277,10 @@ def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
     visible = visible_text(text)
     body = visible.text
     kind = answer_kind(question)
-    if _cut_in_box(body):
+    if kind != "code" and _cut_in_box(body):
         return None
     answer = _find(body, question, kind)
-    if answer is None and question.kind == "auto" and kind not in ("choice", "text"):
+    if answer is None and question.kind == "auto" and kind not in ("choice", "code", "text"):
         answer = _find(body, question, "text")
     if answer is None:
         return None
@@ -287,6 +289,9 @@ def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
 
 
 def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer | None:
+    if kind == "code":
+        span = find_code(text, names_in(question_tests(question)))
+        return None if span is None else ExtractedAnswer(text[slice(*span)].strip("\n"), "code", *span)
     for method, spans in (("boxed", _boxes(text)), ("marker", _marked(text, kind))):
         for start, end in spans:
             answer = _as_kind(text, start, end, question, kind, method)
@@ -302,7 +307,7 @@ def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer 
             return _unmarked_yes_no(text, start)
         case "math":
             return _last_formula(text, start) or _last_number(text, start, question)
-        case "text":
+        case "text" | "code":
             return _unmarked_text(text, start, question)
 
 
@@ -395,7 +400,7 @@ def _as_kind(
             return _yes_no(word, method) if word else None
         case "math":
             return _formula_in(text, start, end, method)
-        case "text":
+        case "text" | "code":
             return _text_in(text, start, end, question, method)
 
 

@@ -11,7 +11,7 @@ from ...core.types import Question
 # ruff: noqa: RUF001 (typographic signs of numbers are meant)
 
 
-ResolvedKind = Literal["choice", "number", "math", "yes_no", "text"]
+ResolvedKind = Literal["choice", "number", "math", "yes_no", "code", "text"]
 
 _LATEX = re.compile(
     r"\\(?:[dt]?frac|sqrt|sum|int|left|begin|cdot|times|pi|theta|log|sin|cos|tan|mathbb|boxed)\b|\$[^$\n]{1,400}\$"
@@ -38,14 +38,16 @@ _PERCENT = re.compile(r"\b(?:what|how many) percent|\bpercentage\b|\b(?:as|in) (
 def answer_kind(question: Question) -> ResolvedKind:
     """The kind of answer: the question's own, or for "auto" the one that options and wording suggest.
 
-    Options make it "choice". Else the last sentence that asks decides: LaTeX or algebra makes it "math", an opening
-    auxiliary verb without an "or" makes it "yes_no", a quantity or plain arithmetic makes it "number", anything else is
-    "text".
+    Options make it "choice", tests "code". Else the last sentence that asks decides: LaTeX or algebra makes it "math",
+    an opening auxiliary verb without an "or" makes it "yes_no", a quantity or plain arithmetic makes it "number",
+    anything else is "text".
     """
     if question.kind != "auto":
         return question.kind
     if question.choices:
         return "choice"
+    if question.tests:
+        return "code"
     return _kind_asked_for(question.text[-4000:])
 
 

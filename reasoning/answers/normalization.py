@@ -125,6 +125,7 @@ _PAIRS = (
     ("'", "'"),
     ("‘", "’"),  # noqa: RUF001 (typographic quotes)
 )
+_OPENINGS = frozenset(opening[0] for opening, _ in _PAIRS)
 _COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|mbox|boxed|fbox|operatorname)\s?\{")
 _EDGE_LEFT = " \t\r\n:=>*#,;"
 _EDGE_RIGHT = " \t\r\n.,;:*。"
@@ -197,7 +198,7 @@ def _escaped(text: str, start: int, position: int) -> bool:
 
 
 def _pair(text: str, start: int, end: int) -> tuple[int, int]:
-    for opening, closing in _PAIRS:
+    for opening, closing in _PAIRS if text[start : start + 1] in _OPENINGS else ():
         inner_start, inner_end = start + len(opening), end - len(closing)
         if (
             inner_start < inner_end

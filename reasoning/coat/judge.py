@@ -6,7 +6,6 @@ the path as a conversation and the notes as quoted data, never the snippets that
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from ...core.messages import NextTokenDistribution, Prompt, Request
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import first_tokens, quick_params, report_cut
+from ...serving.verdict_distribution import TOP_LOGPROBS, verdict_from_token
 from . import prompts
 from .prompts import Conversation, PathStep
+
+DIGITS = "0123456789"
 
 ScoreForm = Literal["normalised", "additive"]
 
@@ -76,15 +78,8 @@ def read_scores(text: str, aspects: Sequence[str]) -> list[float | None]:
 
 def expected_digit(distribution: NextTokenDistribution) -> float | None:
     """The expected next digit divided by 9; None if digits have less than half of the probability mass."""
-    mass: dict[int, float] = {}
-    for token, logprob in zip(distribution.tokens, distribution.logprobs, strict=True):
-        digit = token.strip(" \t\n\u2581\u0120")
-        if len(digit) == 1 and digit in "0123456789":
-            mass[int(digit)] = mass.get(int(digit), 0.0) + math.exp(logprob)
-    total = math.fsum(mass.values())
-    if total < 0.5:
-        return None
-    return math.fsum(digit * p for digit, p in mass.items()) / total / 9
+    verdict = verdict_from_token(distribution, DIGITS)
+    return verdict.expected([int(digit) / 9 for digit in DIGITS]) if verdict.is_readable else None
 
 
 def _named(text: str, aspect: str) -> float | None:
@@ -107,7 +102,6 @@ def scores_schema(aspects: Sequence[str]) -> JsonSchema:
 UNREADABLE_SCORE = 0.5
 """Default for a score that could not be parsed."""
 _MIN_TOP_LOGPROBS = 10
-_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +208,7 @@ class ThoughtJudge:
         judged: list[Prompt] = [
             self._conversation.after(path, prompts.judge_digit(aspects[0]), prefix=prefix) for path, aspects in queries
         ]
-        top = min(_TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
+        top = min(TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
         first = await first_tokens(self._model, judged, top)
         return [[None if distribution is None else expected_digit(distribution)] for distribution in first]
 

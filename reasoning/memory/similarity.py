@@ -80,9 +80,7 @@ class RecordedSimilarity:
         # rounded as stored, so that a replay compares the same numbers
         cosines = [[round(value, 6) for value in row] for row in cosines]
         if run.recording:
-            await run.store.add_calls(
-                run.id, [self._calls.record(key, request, {"cosines": [list(row) for row in cosines]})]
-            )
+            await run.save_calls([self._calls.record(key, request, {"cosines": [list(row) for row in cosines]})])
         return cosines
 
 

@@ -45,7 +45,7 @@ class MeteredRetriever:
                 self._calls.record(keys[c], requests[c], {"passages": [p.model_dump(mode="json") for p in by_claim[c]]})
                 for c in missing
             ]
-            await self._run.store.add_calls(self._run.id, records)
+            await self._run.save_calls(records)
         self._run.emit(
             EvidenceRetrieved(
                 retriever=self.name,

@@ -10,16 +10,19 @@ from ...core.events import VoteUpdated
 from ...core.messages import is_canonical_calls
 from ...core.run import Run
 from ...core.types import Candidate, Question
-from ..answers.equivalence import Equivalence
+from ..answers.equivalence import MAX_ALGEBRA_S, MIN_ALGEBRA_S, Equivalence
 from ..answers.kinds import answer_kind
 
 
-async def answer_classes(answers: Sequence[str | None], question: Question) -> list[list[int]]:
+async def answer_classes(answers: Sequence[str | None], question: Question, run: Run) -> list[list[int]]:
     """Positions of equal answers, by first member; those without an answer are in no class.
 
-    With tools, an answer that is a tool call equals only the same call, character by character.
+    With tools, an answer that is a tool call equals only the same call, character by character. Algebra takes at most
+    the time that is left to the run (see `Equivalence`).
     """
-    async with Equivalence() as equivalence:
+    left_s = run.ledger.remaining_seconds()
+    algebra_s = MAX_ALGEBRA_S if left_s is None else min(MAX_ALGEBRA_S, max(MIN_ALGEBRA_S, left_s))
+    async with Equivalence(algebra_s=algebra_s) as equivalence:
         if not question.needs_tools:
             return await equivalence.group(answers, answer_kind(question))
         texts = [None if a is not None and is_canonical_calls(a) else a for a in answers]
@@ -65,13 +68,13 @@ class AnswerLabels:
         return len(self._firsts) - 1
 
 
-async def majority_answer(candidates: Sequence[Candidate], question: Question) -> tuple[int, float] | None:
+async def majority_answer(candidates: Sequence[Candidate], question: Question, run: Run) -> tuple[int, float] | None:
     """The first candidate of the largest class of answers, of equals the one reached first; and its share of all.
 
     Returns:
         Its position and share; None if no candidate has an answer.
     """
-    classes = await answer_classes([candidate.answer for candidate in candidates], question)
+    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
     if not classes:
         return None
     largest = max(classes, key=len)
@@ -105,7 +108,7 @@ async def weighted_vote(
     Returns:
         The result; None without any answer or any weight.
     """
-    classes = await answer_classes([candidate.answer for candidate in candidates], question)
+    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
     total = math.fsum(weights)
     if not classes or total <= 0:
         return None

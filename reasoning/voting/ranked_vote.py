@@ -1,4 +1,4 @@
-"""Ranked vote: many sampled chains, each ending with a ranking of possible answers; the rankings are counted.
+"""Ranked vote: many sampled chains rank possible answers, or a judge does; the rankings are counted.
 
 Source: Wang et al., "Ranked Voting based Self-Consistency of Large Language Models" (Findings of ACL 2025,
 arXiv:2505.10772).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -20,10 +20,12 @@ from ...core.types import Candidate, Question, Solution
 from ...serving.model import Feature
 from ..answers.extraction import extract_answer
 from ..answers.normalization import visible_text
-from ..candidates import complete_sentences
+from ..candidates import complete_sentences, text_with_calls
+from ..judge import AnswerJudge
 from ..prompts import requested_kind
 from ..sampling import SamplingConfig, leading_solution
 from ..strategy import Models, Stability
+from ..tournament import hold_tournament
 from .answer_classes import answer_classes
 from .ballots import CountingRule, count_ballots, first_choices
 
@@ -54,7 +56,12 @@ class RankedVote:
     A chain without a ranking votes with its single answer, one without an answer does not vote. Answers are compared by
     mathematical equivalence. Of equal answers the one reached first wins.
 
-    Model calls: 1 for all samples (more under a token budget).
+    With `rankings="judge"` chains give single answers, and the judge model ranks the different ones by a tournament
+    (`PivotTournament`) whose pivot is the majority's; a chain's ballot is its own answer and then the others in that
+    order. So the judge decides to whom the votes of an answer go that does not win.
+
+    Model calls: 1 for all samples (more under a token budget); with `rankings="judge"` up to 4 for each different
+    answer.
 
     Confidence is the winner's score as a share of what it would be if every chain, those without an answer included,
     had it first.
@@ -69,21 +76,27 @@ class RankedVote:
     confidence: ClassVar[str] = "The answer's score as a share of what it would be if every chain ranked it first."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main",)
+    roles: ClassVar[tuple[str, ...]] = ("main", "judge")
 
     class Config(SamplingConfig):
         """Parameters of `ranked-vote`."""
 
+        rankings: Annotated[
+            Literal["chains", "judge"],
+            Field(description="who ranks answers: each chain, or the judge model by comparisons in both orders"),
+        ] = "chains"
+
         rule: Annotated[
             CountingRule, Field(description="borda (points by rank), irv (instant runoff), mrr (mean reciprocal rank)")
         ] = "borda"
-        ranks: Annotated[int, Field(ge=1, le=20, description="maximum answers that a chain ranks")] = 3
+        ranks: Annotated[int, Field(ge=1, le=20, description="maximum answers on the ballot of a chain")] = 3
         instruction: Annotated[
             str | None, Field(description="text after the question; by default it requests a ranking")
         ] = None
 
         def default_instruction(self, question: Question) -> str:
-
+            if self.rankings == "judge":
+                return super().default_instruction(question)
             return ranking_instruction(question, self.ranks)
 
     def __init__(self, config: Config) -> None:
@@ -94,14 +107,19 @@ class RankedVote:
         samples = await config.sample(question, models, run)
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped)
-        rankings = [parse_ranking(c, question, config.ranks) async for c in paced(samples.candidates)]
+        if config.rankings == "judge":
+            judge = AnswerJudge(models.judge, question, run)
+            rankings = await judged_rankings(samples.candidates, question, judge, run, config.ranks)
+        else:
+            judge = None
+            rankings = [parse_ranking(c, question, config.ranks) async for c in paced(samples.candidates)]
         candidates = [
             candidate if not ranking else candidate.model_copy(update={"answer": ranking[0]})
             for candidate, ranking in zip(samples.candidates, rankings, strict=True)
         ]
         run.set_best(leading_solution(candidates))
         named = [answer for ranking in rankings for answer in ranking]
-        classes = await answer_classes(named, question)
+        classes = await answer_classes(named, question, run)
         class_of = {i: k for k, members in enumerate(classes) for i in members}
         ballots, at = [], 0
         for ranking in rankings:
@@ -119,6 +137,7 @@ class RankedVote:
             "scores": {answers[k]: float(score) for k, score in election.scores.items()},
             "first_choices": {answers[k]: count for k, count in firsts.items()},
             "ranked": sum(len(ballot) > 1 for ballot in voting),
+            **({} if judge is None else judge.notes()),
         }
         run.emit(StrategyNote(strategy=run.config.strategy, name="rankings.counted", data=notes))
         rank, chosen = min((b.index(election.winner), i) for i, b in enumerate(ballots) if election.winner in b)
@@ -134,9 +153,31 @@ class RankedVote:
                 for i, (candidate, ballot) in enumerate(zip(candidates, ballots, strict=True))
             ),
             confidence=float(election.share) * len(voting) / len(candidates),
-            stopped=samples.stopped,
+            stopped=samples.stopped if judge is None or judge.stopped == "done" else judge.stopped,
             notes=notes,
         )
+
+
+async def judged_rankings(
+    candidates: Sequence[Candidate], question: Question, judge: AnswerJudge, run: Run, max_answers: int
+) -> list[list[str]]:
+    """For each candidate its own answer, and then the others by a judge's tournament; empty without an answer.
+
+    Answers that were not compared, since the budget ended or the judge could not be read, are on no other's ballot.
+    """
+    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+    if not classes:
+        return [[] for _ in candidates]
+    classes = sorted(classes, key=lambda members: -len(members))
+    tournament = await hold_tournament(judge, [text_with_calls(candidates[members[0]]) for members in classes])
+    order = [number async for number in paced(tournament.ranking) if tournament.win(number) is not None]
+    answers = [str(candidates[members[0]].answer) for members in classes]
+    rankings: list[list[str]] = [[] for _ in candidates]
+    for number, members in enumerate(classes):
+        others = [answers[other] for other in order if other != number]
+        for i in members:
+            rankings[i] = [str(candidates[i].answer), *others][:max_answers]
+    return rankings
 
 
 def ranking_instruction(question: Question, ranks: int) -> str:

@@ -217,7 +217,7 @@ async def _sample_and_vote(
         Path(_path_text(c, i), c.answer, mean)
         for i, (c, mean) in enumerate(zip(samples.candidates, means, strict=True))
     ]
-    classes = await answer_classes([path.answer for path in paths], question)
+    classes = await answer_classes([path.answer for path in paths], question, run)
     result = vote(paths, classes, method, options)
     for reason in result.degraded:
         run.degrade(reason)
@@ -258,7 +258,7 @@ async def _vote_by_thoughts(
             without = "the log-probabilities of thoughts are hidden, or there is no thought"
             run.degrade(f"{method}: scope=thought: {without}, used self-consistency")
         notes["vote"] = {"method": "sc", "scope": "thought"}
-        classes = await answer_classes([candidate.answer for candidate in candidates], question)
+        classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
         return majority_solution(samples, classes, run, notes)
     kept = [voters[i] for i in most_confident(known, keep)]
     if method == "ppl":

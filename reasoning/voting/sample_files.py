@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from pydantic import JsonValue
 
@@ -177,6 +178,34 @@ def _number(value: JsonValue, name: str) -> float:
 def _shown(value: JsonValue) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def vote_record(pool: SamplePool, result: Vote) -> dict[str, Any]:
+    """A vote as a JSON object, whose `paths` are line numbers; numbers that are not finite are null."""
+    return {
+        **({} if pool.question is None else {"question": pool.question}),
+        "answer": result.answer,
+        "confidence": _finite(result.confidence),
+        "method": result.method_used,
+        "classes": [
+            {"answer": voted.answer, "confidence": _finite(voted.confidence), "paths": lines_of(pool, voted.members)}
+            for voted in result.classes
+        ],
+        "ties": len(result.ties),
+        "pruned": lines_of(pool, result.pruned),
+        "unparsed": result.unparsed,
+        "fit": None if result.fit is None else result.fit.diagnostics(),
+        "degraded": list(result.degraded),
+    }
+
+
+def lines_of(pool: SamplePool, positions: Sequence[int]) -> list[int]:
+    """Line numbers of paths."""
+    return [pool.lines[i] for i in positions]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 async def vote_on_pools(pools: Sequence[SamplePool], method: Method, options: VoteOptions) -> list[Vote]:

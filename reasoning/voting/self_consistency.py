@@ -57,7 +57,7 @@ class SelfConsistency:
         notes = sampling_notes(self.config, samples)
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped, notes=notes)
-        classes = await answer_classes([candidate.answer for candidate in samples.candidates], question)
+        classes = await answer_classes([candidate.answer for candidate in samples.candidates], question, run)
         return majority_solution(samples, classes, run, notes)
 
 

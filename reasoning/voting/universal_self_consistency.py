@@ -6,7 +6,6 @@ section 3.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ...core.types import Candidate, Question, Solution
 from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
 from ...serving.quick_calls import quick_params, report_cut
+from ...serving.verdict_distribution import TOP_LOGPROBS, VerdictDistribution
 from ..answers.normalization import visible_text
 from ..prompts import fit_prompt, question_prompt
 from ..sampling import SamplingConfig
@@ -32,7 +32,6 @@ CHOICE_PREFIX = "The most consistent response is Response"
 """Prefix of the completion, if the model can continue one."""
 NO_RESPONSE = "(no response)"
 """What stands for a sample that was cut while the model thought and has no answer."""
-TOP_LOGPROBS = 20
 
 _CHOICE_TOKENS = 8
 _CHOICE_TOKENS_WITHOUT_PREFIX = 64
@@ -94,7 +93,7 @@ class UniversalSelfConsistency:
                 stopped = "budget"
         notes: dict[str, JsonValue] = {"chosen_by": "model" if len(candidates) > 1 else "first"}
         if choice is None:
-            chosen, share = await majority_answer(candidates, question) or (0, None)
+            chosen, share = await majority_answer(candidates, question, run) or (0, None)
             taken = "the first response" if share is None else "the answer of the majority"
             run.degrade(f"the model named no most consistent response; {taken} was taken")
             choice, notes = ResponseChoice(chosen, share), {"chosen_by": "first" if share is None else "majority"}
@@ -197,11 +196,7 @@ def _probability(completion: Completion, number: int, responses: int, prefix: st
             return None
         token = token.replace("\u2581", " ").replace("\u0120", " ")
         if token.strip() == str(number) and re.search(r"(?:^|response)\W*$", text, re.IGNORECASE):
-            shares = {str(i): 0.0 for i in range(1, responses + 1)}
-            for t in tops:
-                digit = t.token.strip(" \u2581\u0120")
-                if digit in shares:
-                    shares[digit] += math.exp(t.logprob)
-            return shares[str(number)] / math.fsum(shares.values())
+            numbers = [str(i) for i in range(1, responses + 1)]
+            return VerdictDistribution.from_tokens([(t.token, t.logprob) for t in tops], numbers).shares[number - 1]
         text += token
     return None

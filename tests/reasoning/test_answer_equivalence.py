@@ -10,14 +10,29 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from reason.core.budget import Budget
 from reason.core.errors import UserError
+from reason.core.run import Run, RunConfig
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.reasoning.answers import equivalence as math_process
-from reason.reasoning.answers.equivalence import Comparison, Equivalence, MathProcess, is_heavy
+from reason.reasoning.answers.equivalence import (
+    MAX_ALGEBRA_S,
+    MIN_ALGEBRA_S,
+    Comparison,
+    Equivalence,
+    MathProcess,
+    is_heavy,
+)
+from reason.reasoning.voting import answer_classes as answer_classes_module
+from reason.reasoning.voting.answer_classes import answer_classes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -305,3 +320,42 @@ async def test_comparisons_leave_the_event_loop_to_others():
         await equivalence.group([str(i) for i in range(100)], "number")
     task.cancel()
     assert turns >= 99 * 100 // 2 // math_process.COMPARISONS_PER_SLICE
+
+
+async def test_algebra_ends_when_its_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs that take a second each do not hold a vote for longer than it may take, and lose votes only."""
+    begun = []
+
+    def slow(self, left, right):
+        begun.append((left, right))
+        time.sleep(0.2)
+        return "different"
+
+    monkeypatch.setattr(math_process.MathProcess, "compare", slow)
+    async with Equivalence(algebra_s=0.5) as equivalence:
+        classes = await equivalence.group([f"x^2+{i}y" for i in range(40)], "math")
+        assert classes == [[i] for i in range(40)]
+        assert (await equivalence.compare("x+z", "z+x", "math")).reason == "too_late"
+        assert await equivalence.same("0.5", "1/2", "math")  # numbers need no process
+    assert 1 <= len(begun) <= 3
+
+
+async def test_a_vote_has_the_time_that_is_left_to_the_run(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    class Noted(Equivalence):
+        def __init__(self, **options):
+            given.append(options["algebra_s"])
+            super().__init__(**options)
+
+    monkeypatch.setattr(answer_classes_module, "Equivalence", Noted)
+    question, now = Question(text="What is it?", kind="math"), [0.0]
+    async with aclosing(await SqliteStore.open(Path(tmp_path) / "runs.sqlite3")) as store:
+        for seconds in (None, 12.0, 0.5):
+            budget = Budget(seconds=seconds)
+            config = RunConfig(question=question, strategy="cot", parameters={}, models={}, seed=5, budget=budget)
+            run = Run("r", config, store, clock=lambda: now[0])
+            assert await answer_classes(["1", "1.0", "2"], question, run) == [[0, 1], [2]]
+    assert given == [MAX_ALGEBRA_S, 12.0, MIN_ALGEBRA_S]

@@ -15,6 +15,7 @@ from reason.core.settings import Settings
 from reason.core.types import Candidate, Question
 from reason.reasoning.voting.ballots import count_ballots, first_choices
 from reason.reasoning.voting.ranked_vote import parse_ranking, ranking_instruction
+from support.scripted_judge import judging
 from support.scripted_model import ScriptedModel, replies
 
 RULES = ("borda", "irv", "mrr")
@@ -279,3 +280,70 @@ async def test_a_spent_budget_gives_the_best_so_far(settings, scripted):
     answer, _ = await ask(settings, n=8, budget={"tokens": 130})
     assert (answer.answer, answer.stopped) == ("4", "budget")
     assert 0 < len(answer.candidates) < 8
+
+
+LIKES = "654"
+"""The judge's order of the answers."""
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """A model whose chains give an answer alone, and that judges answers by `LIKES`."""
+
+    def prefers(a, b):
+        return 0.9 if LIKES.index(a[-2]) < LIKES.index(b[-2]) else 0.1
+
+    def of(weights, **script):
+        chains = replies(*(f"The answer is {i}." for i in "456"), weights=weights)
+        model = ScriptedModel(judging(chains, prefers=prefers, **script))
+
+        async def load_model(name, settings, *_):
+            return model
+
+        monkeypatch.setattr(reasoner_module, "load_model", load_model)
+        return model
+
+    return of
+
+
+def answer_counts(answer):
+    return {a: sum(c.text.endswith(f"{a}.") for c in answer.candidates) for a in "456"}
+
+
+async def test_a_judge_decides_where_the_votes_of_losing_answers_go(settings, judged):
+    model = judged([4, 3, 3], bias=0.05)
+    answer, sink = await ask(settings, n=20, rankings="judge", rule="irv")
+    counts = answer_counts(answer)
+    assert counts["4"] == max(counts.values()) <= 10  # it has no majority, and the judge likes both others more
+    loser = min("456", key=lambda a: (counts[a], a))
+    heir = next(a for a in LIKES if a != loser)
+    assert answer.answer == heir != "4"
+    assert answer.confidence == pytest.approx((counts[heir] + counts[loser]) / 20)
+    assert answer.usage.model_calls == 1 + 2 * 3
+    (note,) = [e for e in sink.of_type("strategy.note") if e.name == "rankings.counted"]
+    assert (note.data["comparisons"], note.data["ranked"]) == (3, 20)
+    assert note.data["position_bias"] == pytest.approx(0.05)
+    chain = model.generate_calls[0][0].prompt.messages[-1].content
+    assert "Ranking" not in chain
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_an_answer_with_a_majority_and_the_judge_wins(settings, judged, rule):
+    judged([1, 1, 8])
+    answer, _ = await ask(settings, n=20, rankings="judge", rule=rule)
+    assert answer.answer == "6"
+
+
+async def test_one_rank_is_a_plain_vote(settings, judged):
+    judged([4, 3, 3])
+    answer, _ = await ask(settings, n=20, rankings="judge", ranks=1)
+    counts = answer_counts(answer)
+    assert (answer.answer, answer.confidence) == ("4", pytest.approx(counts["4"] / 20))
+
+
+@pytest.mark.parametrize("budget", [{"calls": 1}, None])
+async def test_without_a_judgement_each_chain_votes_for_its_own_answer(settings, judged, budget):
+    judged([4, 3, 3], off_scale=0.0 if budget else 0.8)
+    answer, _ = await ask(settings, n=20, rankings="judge", budget=budget)
+    assert (answer.answer, answer.confidence) == ("4", pytest.approx(answer_counts(answer)["4"] / 20))
+    assert answer.stopped == ("budget" if budget else "done")

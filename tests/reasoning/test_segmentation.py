@@ -110,6 +110,27 @@ def test_boundaries_agree_with_the_steps_of_the_complete_text(text):
     assert [s.strip() for s in (*steps, rest)] == [s.strip() for s in split_steps(text)]
 
 
+MARKS = st.sampled_from(["$$", "\\[", "\\begin{c}", "~~~", "\n", "h" * (FORMULA_CHARS + 1)])
+
+
+@given(
+    st.lists(REGIONS | MARKS, max_size=12),
+    st.sampled_from(["\n\n", "\n", "h", "b", "d"]),
+)
+def test_a_boundary_is_the_first_delimiter_outside_of_blocks(parts, delimiter):
+    text = "".join(parts)
+    first = len(text) - len(text.lstrip())
+    places = [at for at in range(first, len(text)) if text.startswith(delimiter, at)]
+    outside = [at for at in places if not is_inside_block(text[:at])]
+    assert find_boundary(text, delimiter) == (outside[0] if outside else None)
+
+
+@pytest.mark.parametrize("mark", ["x", "$$", "\\[x", "\\begin{x", "\n```"])
+def test_a_long_text_in_blocks_is_searched_in_linear_time(mark):
+    """10,000 delimiters inside a block took minutes, each with the text before it."""
+    find_boundary("```\n" + f"{mark}x " * 20_000, "x")
+
+
 @given(st.text(alphabet="`~$\\[]{}begin nd\n", max_size=300))
 def test_a_block_open_far_after_its_mark_is_code(text):
     far = text + "\n" + "x" * (FORMULA_CHARS + 1)

@@ -8,7 +8,6 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded
-from reason.core.messages import Completion, NextTokenDistribution
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
@@ -18,25 +17,11 @@ from reason.reasoning.self_evaluation import (
     EvaluationConfig,
     EvaluationPrompts,
     SelfEvaluator,
-    verdict_from_distribution,
-    verdict_from_samples,
 )
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import END, ScriptedModel
 
 RESTART, RIGHT = EvaluationPrompts().pair(unfinished=False)
-
-
-def distribution(**shares):
-    """A next-token distribution that shows these tokens, best first."""
-    ranked = sorted(shares.items(), key=lambda item: -item[1])
-    return NextTokenDistribution(
-        token_ids=tuple(range(len(ranked))),
-        tokens=tuple(t for t, _ in ranked),
-        logprobs=tuple(math.log(p) for _, p in ranked),
-        entropy=0.0,
-        support="top_k",
-    )
 
 
 def script_of(opinions, otherwise=(0.5, 0.5)):
@@ -249,37 +234,6 @@ async def test_verdicts_are_sampled_where_no_distribution_is_shown(harness, monk
     assert made.v == pytest.approx(expected)
     assert [len(r.indices) for (r1, r2) in model.generate_calls for r in (r1, r2)] == [6, 6]
     assert run.ledger.usage().model_calls == 2
-
-
-def test_spellings_are_summed_and_beginnings_count():
-    tokens = distribution(
-        **{"Yes": 0.3, " yes": 0.2, "\u2581YES": 0.1, "No": 0.1, "\u0120no": 0.1, "n": 0.05, "Maybe": 0.1}
-    )
-    log_odds, coverage = verdict_from_distribution(tokens)
-    assert log_odds == pytest.approx(math.log(0.6 / 0.25))
-    assert coverage == pytest.approx(0.85)
-
-
-def test_an_unlisted_word_is_bounded_by_the_last_listed_one_and_the_rest():
-    log_odds, coverage = verdict_from_distribution(distribution(Yes=0.9, Well=0.06))
-    assert log_odds == pytest.approx(math.log(0.9 / 0.04))  # 0.04 are left, less than the last one's 0.06
-    assert coverage == pytest.approx(0.9)
-    log_odds, _ = verdict_from_distribution(distribution(Yes=0.5, Well=0.01))
-    assert log_odds == pytest.approx(math.log(0.5 / 0.01))
-    neither, coverage = verdict_from_distribution(distribution(Well=0.5, So=0.2))
-    assert (neither, coverage) == (0.0, 0.0)
-
-
-def test_an_ambiguous_beginning_is_no_word():
-    log_odds, coverage = verdict_from_distribution(distribution(t=0.6, true=0.3, typo=0.1), "true", "typo")
-    assert (log_odds, coverage) == (pytest.approx(math.log(3)), pytest.approx(0.4))
-
-
-def test_sampled_verdicts_are_counted_with_a_half():
-    completions = [Completion(text=t, finish_reason="stop") for t in ("Yes", " no.", "**yes**", "Perhaps", "")]
-    log_odds, share = verdict_from_samples(completions)
-    assert (log_odds, share) == (math.log(2.5 / 1.5), 0.6)
-    assert verdict_from_samples([]) == (0.0, 0.0)
 
 
 @given(st.text(max_size=200), st.integers(len(GAP), 220))

@@ -168,11 +168,12 @@ async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
         require_features(strategy, models, QUESTION)
 
 
-async def test_calls_equal_only_the_same_call():
+async def test_calls_equal_only_the_same_call(store):
     one, two = '[{"arguments":{"x":1.0},"name":"f"}]', '[{"arguments":{"x":1},"name":"f"}]'
     answers = ["4", one, None, two, "4.0", one, "f"]
     numbers = QUESTION.model_copy(update={"kind": "number"})
-    assert await answer_classes(answers, numbers) == [[0, 4], [1, 5], [3], [6]]
+    run = Run("r", RunConfig(question=numbers, strategy="cot", parameters={}, models={}, seed=5), store)
+    assert await answer_classes(answers, numbers, run) == [[0, 4], [1, 5], [3], [6]]
     labels = AnswerLabels(numbers)
     async with Equivalence() as equivalence:
         class_labels = [await labels.label(answer, equivalence) for answer in answers]

@@ -10,7 +10,6 @@ implementation passes its error message on as an answer; the request for the ans
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -25,12 +24,12 @@ from ...reasoning.candidates import complete_sentences
 from ...reasoning.conclude import conclusion_request, with_conclusion
 from ...reasoning.prompts import LETTERS
 from ...reasoning.retrieval.quoting import remove_invisible
-from ...reasoning.self_evaluation import MIN_COVERAGE, MIN_TOP_LOGPROBS, TOP_LOGPROBS
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.quick_calls import quick_capabilities, quick_params
-from .anonymity import OptionOrder
+from ...serving.verdict_distribution import MIN_TOP_LOGPROBS, TOP_LOGPROBS, VerdictDistribution
 from .config import ANSWER_TEMPERATURE, PanelConfig
 from .jurors import Juror, answer_prompt
+from .option_orders import OptionOrder
 from .panel import JurorRequest, JurorResponse, Panel
 from .types import Opinion
 
@@ -64,7 +63,7 @@ async def collect_opinions(
     if closed_kind(question) is not None and not panel.is_over:
         await _conclude(answers, {call.juror: call for call in requests}, panel, run, distribution=distribution)
     parsed = [answer.opinion() for answer in answers.values()]
-    classes = await answer_classes([opinion.choice for opinion in parsed], question)
+    classes = await answer_classes([opinion.choice for opinion in parsed], question, run)
     choices = canonical([opinion.choice for opinion in parsed], classes)
     opinions = tuple(
         opinion if choice == opinion.choice else opinion.model_copy(update={"choice": choice})
@@ -280,14 +279,12 @@ def letter_shares(completion: Completion, question: Question) -> dict[str, float
     if not completion.answer_top_logprobs:
         return {}
     letters = LETTERS[: len(question.choices)]
-    masses: dict[str, list[float]] = {}
-    for top in completion.answer_top_logprobs[0]:
-        token = top.token.strip(" \u2581\u0120()[].*:")
-        if len(token) == 1 and token in letters:
-            masses.setdefault(token, []).append(math.exp(top.logprob))
-    sums = {letter: math.fsum(masses[letter]) for letter in letters if letter in masses}
-    total = math.fsum(sums.values())
-    return {letter: mass / total for letter, mass in sums.items()} if total >= MIN_COVERAGE else {}
+    verdict = VerdictDistribution.from_tokens(
+        [(top.token, top.logprob) for top in completion.answer_top_logprobs[0]], letters
+    )
+    if not verdict.is_readable:
+        return {}
+    return {letter: share for letter, share in zip(letters, verdict.shares, strict=True) if share}
 
 
 def closed_kind(question: Question) -> ResolvedKind | None:

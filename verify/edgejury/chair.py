@@ -21,6 +21,7 @@ from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_sc
 from ...core.messages import Completion, Message, Prompt, Request
 from ...core.run import Run
 from ...core.types import Question
+from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, make_blinding
 from ...reasoning.answers.extraction import extract_answer, find_option
 from ...reasoning.answers.kinds import ResolvedKind
 from ...reasoning.candidates import complete_sentences
@@ -28,11 +29,10 @@ from ...reasoning.prompts import LETTERS, fit_prompt, question_prompt
 from ...reasoning.retrieval.quoting import quote_line, remove_invisible
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_capabilities
-from .anonymity import Blinding, OptionOrder, identity_order, make_blinding, option_orders
 from .answering import closed_kind
 from .config import CHAIR_TEMPERATURE, JuryConfig
+from .option_orders import OptionOrder, identity_order, option_orders
 from .panel import (
-    MATERIAL_NOTICE,
     MAX_REPEATED_CHARS,
     Form,
     JurorRequest,

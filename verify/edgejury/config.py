@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,6 +40,10 @@ class PanelConfig(Parameters):
     shuffle: Annotated[bool, Field(description="each reader sees the answers in its own order")] = True
     permute_choices: Annotated[bool, Field(description="each juror sees the options in its own order")] = True
     aggregate: Annotated[Aggregate, Field(description="rule by which reviews become a ranking")] = "borda"
+    comparisons: Annotated[
+        bool,
+        Field(description="rank by the reviewers' comparisons of answers in both orders, instead of by their marks"),
+    ] = False
     concordance: Annotated[
         bool, Field(description="weight reviewers by their agreement with the others on pairs of answers")
     ] = True
@@ -70,6 +74,12 @@ class PanelConfig(Parameters):
     ] = None
     answer_tokens: Annotated[Tokens, Field(description="maximum tokens of an opinion")] = 400
     review_tokens: Annotated[Tokens, Field(description="maximum tokens of a review")] = 500
+
+    @model_validator(mode="after")
+    def _check_comparisons(self) -> Self:
+        if self.comparisons and self.aggregate == "points":
+            raise ValueError("aggregate=points adds up marks, so comparisons=true needs borda, copeland or schulze")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -35,11 +35,12 @@ from ...core.run import Run
 from ...core.settings import JURY
 from ...core.types import Question
 from ...core.version import __version__
+from ...reasoning.anonymity import Roster
 from ...reasoning.answers.kinds import answer_kind
 from ...reasoning.prompts import question_prompt
 from ...reasoning.strategy import Models
 from ...serving.metered.model import MeteredModel
-from .anonymity import OptionOrder, Roster, identity_order, option_orders
+from .option_orders import OptionOrder, identity_order, option_orders
 
 if TYPE_CHECKING:
     from .config import PanelConfig

@@ -30,13 +30,13 @@ from ...core.events import CandidateAdded, OpinionsMerged, VoteUpdated
 from ...core.messages import Frozen
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
+from ...reasoning.anonymity import Scrubber
 from ...reasoning.answers.extraction import extract_answer, option_letter
 from ...reasoning.strategy import Models, Stability
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.model import Feature
 from ..entailment.factory import LEXICAL, MODEL
 from ..types import Support
-from .anonymity import Scrubber
 from .answering import canonical, closed_kind, collect_opinions
 from .chair import Chair, fallback_synthesis, shown_issues, unaddressed_issues
 from .config import JuryConfig
@@ -218,6 +218,7 @@ async def decide_by_chair(
     ranking: Ranking,
     weights: Mapping[int, float],
     question: Question,
+    run: Run,
 ) -> Decision:
     """The decision after the chair.
 
@@ -233,7 +234,7 @@ async def decide_by_chair(
             with_stated_choice(synthesis.answer, synthesis.choice, question), synthesis.choice, juror, synthesis
         )
     canonical_synthesis = synthesis.model_copy(
-        update={"choice": await _canonical_choice(synthesis.choice, opinions, question)}
+        update={"choice": await _canonical_choice(synthesis.choice, opinions, question, run)}
     )
     settlement = settle(canonical_synthesis, opinions, ranking, weights)
     final = settlement.synthesis
@@ -272,10 +273,12 @@ def with_stated_choice(answer: str, choice: str | None, question: Question) -> s
     return f"{answer.rstrip()}\n\nAnswer: {choice}".lstrip()
 
 
-async def _canonical_choice(choice: str | None, opinions: Sequence[Opinion], question: Question) -> str | None:
+async def _canonical_choice(
+    choice: str | None, opinions: Sequence[Opinion], question: Question, run: Run
+) -> str | None:
     """The chair's choice in the opinions' form."""
     answers = [*(opinion.choice for opinion in opinions), choice]
-    return canonical(answers, await answer_classes(answers, question))[-1]
+    return canonical(answers, await answer_classes(answers, question, run))[-1]
 
 
 async def unanimous_decision(
@@ -507,7 +510,7 @@ class _Jury:
         if synthesis is not None and (missing := len(unaddressed_issues(synthesis, self.issues))):
             self.run.degrade(f"the chair did not address {missing} of the issues that several reviewers named")
         used = fallback_synthesis(ranking, complete) if synthesis is None else synthesis
-        decision = await decide_by_chair(used, complete, ranking, weights, self.question)
+        decision = await decide_by_chair(used, complete, ranking, weights, self.question, self.run)
         if synthesis is None:
             replacement = "the jurors' vote" if decision.overruled else "the best-ranked opinion"
             self.run.degrade(f"the chair gave no readable answer: {replacement} is used")
@@ -575,7 +578,7 @@ class _Jury:
             self.run.degrade("the chair did not revise its answer")
             return decision, labels
         complete = [opinion for opinion in opinions if opinion.ok]
-        revised = await decide_by_chair(synthesis, complete, self.ranking, weights, self.question)
+        revised = await decide_by_chair(synthesis, complete, self.ranking, weights, self.question, self.run)
         self._emit_synthesis(revised)
         return revised, await self._label(revised, opinions, allowance)
 
@@ -592,7 +595,8 @@ class EdgeJury:
     Model calls for n jurors: n opinions, n reviews and 1 for the chair, in three consecutive batches; n if all agree on
     one short answer. One more call each: an opinion that was cut in its thought or has no answer, an unreadable review
     or chair's answer, issues that the chair did not address, `claims=model`, `revise`; n more each with `distribution`
-    and `judge=model`. Stage 4 makes no call otherwise.
+    and `judge=model`; with `comparisons` up to 4 for each reviewer and answer that it reads. Stage 4 makes no call
+    otherwise.
 
     Confidence is the jurors' agreement on the answer's claims, or on a closed answer. Agreement is no evidence: jurors
     share misconceptions.
@@ -705,6 +709,9 @@ def _notes(deliberation: Deliberation, question: Question) -> dict[str, JsonValu
     }
     if decision.vote is not None:
         notes["support"] = {**decision.vote.support}
+    biases = [review.position_bias for review in result.reviews if review.position_bias is not None]
+    if biases:
+        notes["position_bias"] = math.fsum(biases) / len(biases)
     return notes
 
 

@@ -52,7 +52,8 @@ def rank(
     A review's mark of a candidate is s = w_a accuracy + w_i insight + w_c clarity, and its rank is that among the m
     candidates of the review; ties share their mean rank.
 
-    - "borda": B, the mean over the reviews of the candidate of (m - rank) / (m - 1), or 1/2 where m = 1.
+    - "borda": B, the mean over the reviews of the candidate of (m - rank) / (m - 1), or 1/2 where m = 1; of a review
+    by comparisons its `wins`, which are the expectation of that.
     - "copeland": the share of the others that it beats, a tie counting half; a beats b if the reviews that rank a above
     b weigh more than those that rank it below. - "schulze": the same, where a beats b if its strongest path to b is
     stronger than the reverse; the strength of a path is the weight of its weakest victory. - "points": the sum of
@@ -82,11 +83,14 @@ def rank(
         raise UserError("all criteria have weight 0", hint="give accuracy, insight or clarity a weight")
     counted = [review for review in reviews if review.ok]
     weighted_marks = []
+    shares = []
     for review in counted:
-        marks = marks_of(review, criteria, exclude_self=exclude_self)
+        marks = order_of(review, criteria, exclude_self=exclude_self)
         own_marks = {juror: mark for juror, mark in marks.items() if juror in candidates}
-        weighted_marks.append((reviewer_weights.get(review.reviewer, 1.0), own_marks))
-    borda = {juror: _borda(juror, weighted_marks) for juror in candidates}
+        weight = reviewer_weights.get(review.reviewer, 1.0)
+        weighted_marks.append((weight, own_marks))
+        shares.append((weight, own_marks if review.wins else borda_of(own_marks)))
+    borda = {juror: _borda(juror, shares) for juror in candidates}
     match aggregate:
         case "borda":
             scores = borda
@@ -104,7 +108,13 @@ def rank(
             juror=juror,
             score=scores[juror],
             borda=borda[juror],
-            mark=_mean([(weight, float(marks[juror])) for weight, marks in weighted_marks if juror in marks]),
+            mark=_mean(
+                [
+                    (reviewer_weights.get(review.reviewer, 1.0), float(marks[juror]))
+                    for review in counted
+                    if juror in (marks := marks_of(review, criteria, exclude_self=exclude_self))
+                ]
+            ),
             factual_risks=risks[juror],
         )
         for juror in candidates
@@ -159,6 +169,15 @@ def marks_of(
     }
 
 
+def order_of(
+    review: Review, criteria: tuple[float, float, float] = CRITERIA_WEIGHTS, *, exclude_self: bool = True
+) -> dict[int, Fraction]:
+    """What a review orders its candidates by: their wins if it compares them, else their marks."""
+    if review.wins:
+        return {juror: Fraction(win) for juror, win in review.wins.items()}
+    return marks_of(review, criteria, exclude_self=exclude_self)
+
+
 def borda_of(marks: Mapping[int, Fraction]) -> dict[int, Fraction]:
     """One review's (m - rank) / (m - 1) of each candidate: the share of the others it is above, ties counting half."""
     others = len(marks) - 1
@@ -174,8 +193,8 @@ def _mark_tuple(marks: Marks) -> tuple[int, int, int]:
     return marks.accuracy, marks.insight, marks.clarity
 
 
-def _borda(juror: int, weighted_marks: WeightedMarks) -> float:
-    mean = _mean([(weight, float(borda_of(marks)[juror])) for weight, marks in weighted_marks if juror in marks])
+def _borda(juror: int, shares: WeightedMarks) -> float:
+    mean = _mean([(weight, float(share[juror])) for weight, share in shares if juror in share])
     return UNRANKED_BORDA if mean is None else mean
 
 
@@ -267,7 +286,7 @@ def concordance(
     orders: dict[int, list[dict[tuple[int, int], int]]] = {}
     for review in reviews:
         if review.ok:
-            marks = marks_of(review, criteria, exclude_self=exclude_self)
+            marks = order_of(review, criteria, exclude_self=exclude_self)
             orders.setdefault(review.reviewer, []).append(_pair_winners(marks))
     weights: dict[int, float] = {}
     for reviewer, own in orders.items():

@@ -18,23 +18,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
-from ...core.errors import BudgetExceeded
+from ...core.concurrency import gather
+from ...core.errors import BackendError, BudgetExceeded, ContextTooLong, StoreError
 from ...core.events import ReviewAdded
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
 from ...core.messages import Request
 from ...core.run import Run
 from ...core.types import Question
+from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, Scrubber, make_blinding, show_answers
+from ...reasoning.judge import AnswerJudge
 from ...reasoning.prompts import fit_prompt, question_prompt
 from ...reasoning.retrieval.quoting import remove_invisible
 from ...reasoning.retrieval.words import split_words
+from ...reasoning.tournament import hold_tournament
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_capabilities
 from ..claims.model_splitter import locate_quote
-from .anonymity import Blinding, OptionOrder, Scrubber, make_blinding, show_answers
 from .config import REVIEW_TEMPERATURE, PanelConfig
 from .jurors import Juror, make_roster
+from .option_orders import OptionOrder
 from .panel import (
-    MATERIAL_NOTICE,
     Form,
     JurorRequest,
     JurorResponse,
@@ -332,6 +335,7 @@ def review_schema(letters: Sequence[str], max_items: int) -> JsonSchema:
 
 
 NO_SPACE = "the answers do not fit the context"
+NO_BLINDING: Final = Blinding((), ())
 
 
 @dataclass(frozen=True)
@@ -440,10 +444,54 @@ async def collect_reviews(
             review = _parse_response(response, task, question)
             tokens = unparsed[response.juror].tokens + response.tokens
             by_reviewer[response.juror] = review.model_copy(update={"tokens": tokens})
+    if config.comparisons and not panel.is_over:
+        blindings = {reviewer_id: task.blind for reviewer_id, task in tasks.items()}
+        by_reviewer |= await _with_comparisons(reviewers, by_reviewer, blindings, answers, question, run)
     reviews = tuple(by_reviewer[reviewer.id] for reviewer in reviewers)
     for review in reviews:
         run.emit(ReviewAdded(reviewer=review.reviewer, report=review.model_dump(mode="json")))
     return reviews
+
+
+async def _with_comparisons(
+    reviewers: Sequence[Reviewer],
+    reviews: Mapping[int, Review],
+    blindings: Mapping[int, Blinding],
+    answers: DisplayedAnswers,
+    question: Question,
+    run: Run,
+) -> dict[int, Review]:
+    """The reviews with each reviewer's comparisons; one whose comparisons fail keeps its marks.
+
+    Of a limit of calls, one is left for the chair, and the reviewers share the rest.
+    """
+    comparing = [reviewer for reviewer in reviewers if len(blindings.get(reviewer.id, NO_BLINDING).jurors) > 1]
+    max_calls = (run.ledger.remaining("calls") - 1) / max(1, len(comparing))
+
+    async def compared(reviewer: Reviewer) -> Review:
+        review, candidates, order = reviews[reviewer.id], blindings[reviewer.id].jurors, reviewer.order
+        texts = [answers.texts[candidate] for candidate in candidates]
+        if question.choices:
+            texts = [order.to_shown_letters(text, question) for text in texts]
+        shown = order.shown(question) if question.choices else question
+        judge = AnswerJudge(reviewer.model, shown, run, max_calls=max_calls)
+        try:
+            tournament = await hold_tournament(judge, texts)
+        except (BackendError, ContextTooLong) as e:
+            run.degrade(f"{reviewer.model.name} could not compare the answers: {e.message}")
+            return review
+        except StoreError as e:
+            if run.recording:
+                raise
+            run.degrade(f"{reviewer.model.name} could not compare the answers: {e.message}")
+            return review  # a replay of a run whose comparisons failed
+        wins = {candidate: win for i, candidate in enumerate(candidates) if (win := tournament.win(i)) is not None}
+        if len(wins) < len(candidates):
+            return review
+        bias = math.fsum(c.position_bias for c in judge.comparisons) / len(judge.comparisons)
+        return review.model_copy(update={"wins": wins, "position_bias": bias, "ok": True, "failure": ""})
+
+    return {review.reviewer: review for review in await gather([compared(reviewer) for reviewer in comparing])}
 
 
 async def _fit_request(

@@ -102,6 +102,9 @@ class Review(Frozen):
 
     Attributes:
         scores: Up to one entry per candidate.
+        wins: With `comparisons`, the mean probability that each candidate is better than each other one, which then
+            decides its rank; a review whose marks cannot be parsed may have these alone.
+        position_bias: The reviewer's preference for the answer shown first (see `Comparison`), as a mean.
         order: The candidates in the order shown, whether marked or not.
         ok: Whether it could be parsed; otherwise it is empty.
         tokens: Generated tokens, including a repair.
@@ -111,6 +114,8 @@ class Review(Frozen):
 
     reviewer: JurorId
     scores: tuple[Marks, ...] = ()
+    wins: dict[JurorId, Probability] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    position_bias: FiniteFloat | None = Field(default=None, exclude_if=lambda value: value is None)
     issues: tuple[Issue, ...] = ()
     keep: tuple[Quote, ...] = ()
     order: tuple[JurorId, ...] = ()
@@ -121,7 +126,7 @@ class Review(Frozen):
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
-        if not self.ok and (self.scores or self.issues or self.keep):
+        if not self.ok and (self.scores or self.wins or self.issues or self.keep):
             raise ValueError("a failed review must be empty")
         if len({marks.candidate for marks in self.scores}) < len(self.scores):
             raise ValueError("a review must not mark a candidate twice")

@@ -22,6 +22,7 @@ from ...core.events import ClaimChecked
 from ...core.messages import Request
 from ...core.run import Run
 from ...core.types import AgreementLabel, Candidate, CheckedClaim, Question, Solution, Verification
+from ...reasoning.anonymity import Scrubber
 from ...reasoning.strategy import Stability, validate_parameters
 from ...serving.quick_calls import quick_capabilities, report_cut
 from ..davinci.config import DavinciConfig
@@ -29,7 +30,6 @@ from ..davinci.davinci import Davinci, make_verification
 from ..entailment.factory import AUTO
 from ..types import Claim, ClaimReport
 from ..verifier import VerifierContext
-from .anonymity import Scrubber
 from .answering import closed_kind, collect_opinions
 from .config import REVIEW_TEMPERATURE, PanelConfig
 from .jurors import Juror, juror_weights, make_jurors, make_roster

@@ -28,9 +28,9 @@ from ...core.json_schema import JsonSchema, enum_schema, object_schema
 from ...core.messages import Completion, Failure, Frozen, NextTokenDistribution, Prompt, Request, SamplingParams
 from ...reasoning.retrieval.protocol import Snippet
 from ...reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
-from ...reasoning.self_evaluation import MIN_COVERAGE, MIN_TOP_LOGPROBS, TOP_LOGPROBS
 from ...serving.model import LanguageModel
 from ...serving.quick_calls import first_tokens, quick_capabilities, quick_params, report_cut
+from ...serving.verdict_distribution import MIN_COVERAGE, TOP_LOGPROBS, has_verdict_distribution, verdict_from_token
 from ..types import Label, Support, support
 from .protocol import Pair
 
@@ -94,9 +94,8 @@ _GROUP_VOTE = re.compile(
     r"(?![^\n\d]*\b(?:supports|refutes|silent)\b)",
     re.IGNORECASE,
 )
-_LEADING_WORDS = frozenset(["final", "verdict", "answer", "label", "is", "the"])
-_EDGES = " \t\n\r\u2581\u0120\u010a.,:;*_\"'`()[]"
 _TINY = 1e-12
+_LEADING_WORDS = frozenset(["final", "verdict", "answer", "label", "is", "the"])
 
 
 def letter_prompt(pair: Pair, order: tuple[Label, Label, Label], max_chars: int, *, prefix: bool) -> Prompt:
@@ -164,27 +163,18 @@ class LetterProbabilities(NamedTuple):
 
 
 def parse_letters(distribution: NextTokenDistribution, order: tuple[Label, Label, Label]) -> LetterProbabilities:
-    """The probabilities of the three letters, normalised.
+    """The probabilities of the three letters, normalised; see `VerdictDistribution` for their spellings.
 
-    All spellings of a letter are summed: with spaces and punctuation around it. Lower case does not count: "a" is a
-    word. A letter that is not among the returned tokens gets the maximum it can have: the probability of the last one
-    returned, and no more than what all of those leave.
+    A letter that is not among the returned tokens gets the maximum it can have.
 
     Args:
         distribution: The distribution of the first token.
         order: The label of each letter.
     """
-    tokens = [
-        (token.strip(_EDGES), p)
-        for token, p in zip(distribution.tokens, distribution.logprobs, strict=True)
-        if p > -math.inf
-    ]
-    masses = [math.fsum(math.exp(p) for token, p in tokens if token == letter) for letter in LETTERS]
-    rest = max(1.0 - math.fsum(math.exp(p) for _, p in tokens), _TINY)
-    unlisted_mass = min([rest, *(math.exp(p) for _, p in tokens)])
-    by_label = dict(zip(order, (mass or unlisted_mass or _TINY for mass in masses), strict=True))
+    verdict = verdict_from_token(distribution, LETTERS)
+    by_label = {label: math.exp(verdict.logprob(letter)) or _TINY for letter, label in zip(LETTERS, order, strict=True)}
     return LetterProbabilities(
-        support((by_label["supports"], by_label["refutes"], by_label["neutral"])), min(1.0, math.fsum(masses))
+        support((by_label["supports"], by_label["refutes"], by_label["neutral"])), verdict.coverage
     )
 
 
@@ -299,7 +289,7 @@ class JudgeEntailment:
     ) -> None:
         self._model, self._config, self._owned = model, config or JudgeConfig(), owned
         self._capabilities = quick_capabilities(model)
-        self._has_distribution = self._capabilities.top_logprobs >= MIN_TOP_LOGPROBS
+        self._has_distribution = has_verdict_distribution(model)
         self.max_words: int | None = self._config.max_words or self._context_words()
         self.name = name
         method = "letters" if self._has_distribution else "votes"

@@ -21,7 +21,7 @@ from ....core.events import StrategyNote
 from ....core.messages import Frozen
 from ....core.run import Run
 from ....core.store.protocol import call_key
-from ....serving.metered.calls import CallWriter, RecordedCalls
+from ....serving.metered.calls import RecordedCalls
 from ....serving.metered.replay import ReplayModel, ReplayStub
 from ....serving.model import Capabilities
 from ..protocol import KnowledgeSource, Snippet
@@ -207,9 +207,9 @@ class KnowledgeClient:
         sent: set[str] = set()
         calls = RecordedCalls(run, ROLE, "", "")
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
-            async with CallWriter(run.store, run.id) as writer, calls.time_limit():
+            async with run.writer.saving(), calls.time_limit():
                 pending_queries = {key: query for key, query in queries.items() if query.pending.response is None}
-                await self._send_all(pending_queries, sent, writer)
+                await self._send_all(pending_queries, sent)
         for key, query in queries.items():
             if key in sent or key not in self._counted:
                 self._counted.add(key)
@@ -218,9 +218,9 @@ class KnowledgeClient:
         num_snippets = sum(len(response.snippets) for response in responses if response is not None)
         data: dict[str, JsonValue] = {"queries": len(queries), "replayed": len(queries) - len(sent)}
         self._note("knowledge.queried", {**data, "snippets": num_snippets})
-        await run.save_events()
+        await run.save()
 
-    async def _send_all(self, queries: dict[str, _Query], sent: set[str], writer: CallWriter) -> None:
+    async def _send_all(self, queries: dict[str, _Query], sent: set[str]) -> None:
         async def send(key: str, query: _Query) -> None:
             async with query.pending.lock:
                 if query.pending.response is not None:
@@ -234,7 +234,9 @@ class KnowledgeClient:
                     calls = RecordedCalls(self._run, ROLE, source.name, source.identity)
                     # a failure belongs to this run: other runs query again
                     stored = response.model_dump(mode="json")
-                    writer.add(calls.record(key, query.request, stored, truncated=bool(response.failed)))
+                    self._run.writer.add_calls(
+                        [calls.record(key, query.request, stored, truncated=bool(response.failed))]
+                    )
 
         await gather([send(key, query) for key, query in queries.items()])
 

@@ -6,6 +6,7 @@ from reason.core.errors import BackendError, DataError, UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.verify.edgejury.jurors import fit_reliability, save_reliability
+from support.scripted_judge import judging, shown_answers
 from support.scripted_jury import (
     CAPITAL,
     OPEN,
@@ -19,7 +20,7 @@ from support.scripted_jury import (
     rules,
     says,
 )
-from support.scripted_model import END
+from support.scripted_model import END, ScriptedModel
 
 LEXICAL = {"judge": "lexical"}
 
@@ -443,3 +444,89 @@ async def test_reliability_file_weights_votes_and_must_not_change(store, tmp_pat
         await runs.solve("on", reliability=str(file), reliability_digest=digest, **given)
     with pytest.raises(DataError, match="no-such"):
         await runs.solve("none", reliability=str(tmp_path / "no-such.json"), **given)
+
+
+# -- comparisons
+
+LIKED = ("Canberra", "Melbourne", "Perth", "Sydney")
+
+
+def liking(option, *, marks=gold, bias=0.0, off_scale=0.0, sure=0.9, name="x/y"):
+    """A juror that answers with an option and compares by `LIKED`."""
+
+    def place(text):
+        return next(i for i, option in enumerate(LIKED) if option in text)
+
+    def prefers(a, b):
+        return sure if place(a) < place(b) else 1 - sure
+
+    juror = ScriptedJuror(lambda prompt: f"It is {option}.\nAnswer: {letter_of(prompt, option)}", marks)
+    return ScriptedModel(judging(juror.script, prefers=prefers, bias=bias, off_scale=off_scale), name=name)
+
+
+def comparing_jury(*options, **more):
+    jury = {f"juror-{i}": liking(o, name=f"{i}/x", **more) for i, o in enumerate(options, 1)}
+    return {"main": model(ScriptedJuror(chair=rules("Canberra it is.", "Canberra")), "m/chair"), **jury}
+
+
+def reversed_marks(text):
+    return (3, 3, 3) if "Canberra" in text else (9, 9, 9)
+
+
+async def test_comparisons_decide_the_ranking_instead_of_marks(store):
+    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", marks=reversed_marks, bias=0.05))
+    marked = await runs.solve()
+    assert marked.notes["ranking"][-1] == 2
+    compared = await runs.solve("compared", comparisons=True)
+    assert compared.notes["ranking"] == [2, 1, 0]
+    assert compared.notes["position_bias"] == pytest.approx(0.05)
+    assert runs.spent.model_calls == 2 * 3 + 1 + 3 * 2  # one pair for each reviewer, in both orders
+    reviews = {report["reviewer"]: report for report in runs.reports("jury.review")}
+    assert reviews[0]["wins"] == {"2": pytest.approx(0.9), "1": pytest.approx(0.1)}
+    (ranking,) = runs.reports("jury.ranked")
+    assert {s["juror"]: s["borda"] for s in ranking["standings"]} == pytest.approx({2: 0.9, 1: 0.5, 0: 0.1})
+    assert {s["juror"]: s["mark"] for s in ranking["standings"]} == pytest.approx({2: 3, 1: 9, 0: 9})
+    assert await runs.solve("compared", comparisons=True, replay=True) == compared
+
+
+async def test_more_answers_are_compared_by_a_tournament(store):
+    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", "Melbourne", "Sydney", marks=reversed_marks))
+    solution = await runs.solve(comparisons=True, n=5)
+    assert solution.notes["ranking"][:2] == [2, 3]
+
+
+async def test_comparisons_stand_in_for_an_unreadable_review(store):
+    jury = comparing_jury("Sydney", "Perth", "Canberra")
+    for role in ("juror-1", "juror-2", "juror-3"):
+        script = jury[role]._script
+        silent = ScriptedJuror(review=lambda prompt: "I would rather not.").script
+
+        def mute(text, script=script, silent=silent):
+            is_review = "Others have answered this question" in text and not shown_answers(text)
+            return silent(text) if is_review else script(text)
+
+        jury[role]._script = mute
+    runs = JuryRuns(store, jury)
+    assert (await runs.solve()).notes["path"] == "no_review"
+    compared = await runs.solve("compared", comparisons=True)
+    assert (compared.notes["path"], compared.notes["ranking"]) == ("full", [2, 1, 0])
+
+
+async def test_unreadable_comparisons_leave_the_marks(store):
+    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", off_scale=0.8))
+    solution = await runs.solve(comparisons=True)
+    assert solution.notes["ranking"][0] == 2
+    assert "position_bias" not in solution.notes
+
+
+async def test_comparisons_do_not_add_up_marks(store):
+    with pytest.raises(UserError, match="borda, copeland or schulze"):
+        await JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra")).solve(comparisons=True, aggregate="points")
+
+
+async def test_comparisons_leave_a_call_for_the_chair(store):
+    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", marks=reversed_marks))
+    solution = await runs.solve(comparisons=True, budget=Budget(calls=9))
+    assert runs.spent.model_calls == 7  # a call each is too few to compare
+    assert solution.notes["path"] == "full"
+    assert [stage["stage"] for stage in solution.notes["stages"]][:3] == ["answer", "review", "chair"]

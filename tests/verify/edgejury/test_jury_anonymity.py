@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Document, Question
-from reason.verify.edgejury.anonymity import REMOVED, Roster, Scrubber, make_blinding, show_answers
+from reason.reasoning.anonymity import REMOVED, Roster, Scrubber, make_blinding, show_answers
 from reason.verify.edgejury.chair import chair_request
 from reason.verify.edgejury.jurors import Role, bundled_roles
 from reason.verify.edgejury.ranking import rank

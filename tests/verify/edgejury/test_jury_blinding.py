@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
-from reason.verify.edgejury.anonymity import Blinding, make_blinding, show_answers
+from reason.reasoning.anonymity import Blinding, make_blinding, show_answers
 
 OPEN = Question(text="Why?")
 CHOICE = Question(text="Which?", choices=("one", "two", "three"))

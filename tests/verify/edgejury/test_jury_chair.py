@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
-from reason.verify.edgejury.anonymity import Blinding, OptionOrder, show_answers
+from reason.reasoning.anonymity import Blinding, show_answers
 from reason.verify.edgejury.chair import chair_repair, chair_request, fallback_synthesis, read_chair, unaddressed_issues
+from reason.verify.edgejury.option_orders import OptionOrder
 from reason.verify.edgejury.types import KeptQuote, Opinion, PooledIssue, Ranking, Standing, Synthesis
 
 OPEN = Question(text="Why is the sky blue?")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.evals.statistics.position_bias import position_bias
-from reason.verify.edgejury.anonymity import OptionOrder
 from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
 from reason.verify.edgejury.jury import Vote, are_equivalent, settle, unanimous_choice, weighted_vote
+from reason.verify.edgejury.option_orders import OptionOrder
 from reason.verify.edgejury.types import Opinion, Ranking, Standing, Synthesis
 from reason.verify.types import Support
 

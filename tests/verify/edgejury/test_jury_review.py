@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Question
-from reason.verify.edgejury.anonymity import Blinding, OptionOrder, make_blinding, show_answers
+from reason.reasoning.anonymity import Blinding, make_blinding, show_answers
+from reason.verify.edgejury.option_orders import OptionOrder
 from reason.verify.edgejury.panel import find_object, find_text
 from reason.verify.edgejury.ranking import rank
 from reason.verify.edgejury.review import read_review, repair_request, review_request

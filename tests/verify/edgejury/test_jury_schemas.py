@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.reasoning.anonymity import Blinding
 from reason.serving.model import Capabilities
-from reason.verify.edgejury.anonymity import Blinding
 from reason.verify.edgejury.chair import chair_request, chair_schema, read_chair
 from reason.verify.edgejury.labels import LINES_PREFIX, knowledge_request, read_stances, stance_request, stance_schema
 from reason.verify.edgejury.review import read_review, repair_request, review_request, review_schema

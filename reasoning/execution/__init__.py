@@ -1,0 +1,1 @@
+"""Execution of code answers: tests, the sandbox that runs them, and its worker process."""

@@ -1,0 +1,255 @@
+"""`run_tests`: runs code against tests in a process that can reach neither files, network, other processes nor secrets.
+
+The isolation is Linux namespaces, by `worker` itself or, where the kernel keeps them from it, by bubblewrap. Without
+either nothing is run: there is no mode without isolation. docs/code.md says what it defends and what not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import sysconfig
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from ...core.concurrency import shielded
+from ...core.errors import ReasonError, SandboxUnavailable
+from ...core.messages import Frozen
+from ...core.types import CodeTest
+
+Isolation = Literal["namespaces", "bubblewrap"]
+Outcome = Literal["passed", "failed", "code_error", "time", "memory", "output", "ended", "not_run"]
+
+MIN_KERNEL: Final = (5, 14)
+"""The first Linux that counts the processes of a user namespace by themselves."""
+MACHINES: Final = ("x86_64", "aarch64")
+"""Processors whose system calls `worker` knows by number."""
+_WORKER: Final = Path(__file__).with_name("worker.py")
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+_GRACE_S: Final = 10.0
+_MAX_LINE: Final = 1 << 20
+_SLOTS = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""Sandboxes at once: tests have little time, which others must not take from them."""
+_REMEDY: Final = (
+    "it needs Linux 5.14 with unprivileged user namespaces (sysctl user.max_user_namespaces, "
+    "kernel.apparmor_restrict_unprivileged_userns; in Docker a seccomp profile that allows unshare and mount), or "
+    "bubblewrap (bwrap) installed; see docs/code.md"
+)
+
+
+class SandboxLimits(Frozen):
+    """Limits of one test, and of all tests of an answer.
+
+    Attributes:
+        cpu_seconds: Processor time of a test.
+        wall_seconds: Time of a test.
+        total_seconds: Time of all tests together; those it does not reach are "not_run".
+        memory_bytes: Address space of a test's process.
+        directory_bytes: Files in the temporary directory, together.
+        output_bytes: What a test may print.
+        threads: Threads of a test's process, which can start no other process.
+    """
+
+    cpu_seconds: Annotated[int, Field(ge=1)] = 5
+    wall_seconds: Annotated[float, Field(gt=0)] = 10.0
+    total_seconds: Annotated[float, Field(gt=0)] = 60.0
+    memory_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 29
+    directory_bytes: Annotated[int, Field(ge=1 << 12)] = 1 << 26
+    output_bytes: Annotated[int, Field(ge=1)] = 1 << 20
+    threads: Annotated[int, Field(ge=1)] = 32
+
+
+class TestResult(Frozen):
+    """What one test showed.
+
+    Attributes:
+        name: The test.
+        outcome: "passed"; "failed" (an assertion, an exception, an example with another result); "code_error" (the
+            code failed before the test began); a limit: "time", "memory", "output"; "ended" (the process ended before
+            the test did); "not_run".
+        detail: Why it did not pass: the traceback, the values compared, the limit.
+        output: The end of what it printed.
+    """
+
+    __test__ = False  # pytest takes classes of this name for tests
+
+    name: str
+    outcome: Outcome
+    detail: str = ""
+    output: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ran to its end without a failure."""
+        return self.outcome == "passed"
+
+
+async def run_tests(
+    code: Sequence[str], tests: Sequence[CodeTest], limits: SandboxLimits | None = None
+) -> tuple[TestResult, ...]:
+    """Run Python code against tests, each in a process of its own that runs the code first.
+
+    Args:
+        code: Sources that are run one after the other in one namespace; the last is the answer's.
+        tests: A test is source that fails by an exception, or examples as in a docstring (`>>> …`).
+
+    Returns:
+        A result for each test, in order.
+
+    Raises:
+        SandboxUnavailable: No isolation can be had here.
+    """
+    isolation = await require_sandbox()
+    return await _run(isolation, code, tests, limits or SandboxLimits())
+
+
+_found: Isolation | None = None
+
+
+async def require_sandbox() -> Isolation:
+    """The isolation of this machine, tried once by running nothing in it.
+
+    Raises:
+        SandboxUnavailable: There is none.
+    """
+    global _found
+    if _found is None:
+        _refuse_other_systems()
+        refusals = []
+        for isolation in _candidates():
+            try:
+                await _run(isolation, ["pass"], [CodeTest(name="nothing", code="pass")], SandboxLimits())
+            except SandboxUnavailable as e:
+                refusals.append(e.message)
+            else:
+                _found = isolation
+                break
+        else:
+            raise SandboxUnavailable(f"code cannot be run in isolation here: {'; '.join(refusals)}", hint=_REMEDY)
+    return _found
+
+
+def _candidates() -> tuple[Isolation, ...]:
+    """The launcher first. Root gains nothing from bubblewrap, which the limit on processes would not bind."""
+    has_bubblewrap = shutil.which("bwrap") is not None and os.geteuid() != 0
+    return ("namespaces", "bubblewrap") if has_bubblewrap else ("namespaces",)
+
+
+def _refuse_other_systems() -> None:
+    system, machine, release = platform.system(), platform.machine(), platform.release()
+    version = tuple(int(part) for part in release.replace("-", ".").split(".")[:2] if part.isdigit())
+    if system != "Linux" or machine not in MACHINES or version < MIN_KERNEL:
+        raise SandboxUnavailable(f"code cannot be run in isolation on {system} {release} {machine}", hint=_REMEDY)
+
+
+async def _run(
+    isolation: Isolation, code: Sequence[str], tests: Sequence[CodeTest], limits: SandboxLimits
+) -> tuple[TestResult, ...]:
+    directories, links = _library_paths()
+    request = {
+        "isolation": isolation,
+        "code": list(code),
+        "tests": [test.model_dump() for test in tests],
+        "limits": limits.model_dump(),
+        "read_only": directories,
+        "links": links,
+    }
+    while not _SLOTS.acquire(blocking=False):  # noqa: ASYNC110 (the holder may be on another loop)
+        await asyncio.sleep(0.01)
+    try:
+        lines = await _communicate(_command(isolation, limits, directories, links), request, len(tests), limits)
+    finally:
+        _SLOTS.release()
+    return tuple(
+        TestResult(name=test.name, outcome=line["outcome"], detail=line["detail"], output=line.get("output", ""))
+        for test, line in zip(tests, lines, strict=True)
+    )
+
+
+async def _communicate(
+    command: Sequence[str], request: dict[str, Any], count: int, limits: SandboxLimits
+) -> list[dict[str, Any]]:
+    """Start a worker, send it the request, and read a line for each test; the worker has ended afterwards."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/", start_new_session=True, limit=_MAX_LINE
+        )  # fmt: skip
+    except OSError as e:
+        raise SandboxUnavailable(f"{command[0]} cannot be started: {e.strerror}", hint=_REMEDY) from e
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(limits.total_seconds + _GRACE_S):
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            with suppress(ConnectionError):  # it has ended: its last line says why
+                await process.stdin.drain()
+            while len(lines) < count and (line := await process.stdout.readline()):
+                lines.append(json.loads(line))
+                if "unavailable" in lines[-1]:
+                    raise SandboxUnavailable(str(lines[-1]["unavailable"]), hint=_REMEDY)
+            if len(lines) < count:
+                message = (await process.stderr.read(_MAX_LINE)).decode("utf-8", "replace").strip()
+                said = message.splitlines()[-1] if message else "it said nothing"
+                if not lines and "bwrap" in command[0]:
+                    raise SandboxUnavailable(f"bubblewrap: {said}", hint=_REMEDY)
+                raise ReasonError(f"the sandbox ended after {len(lines)} of {count} tests: {said}")
+    except TimeoutError:
+        raise ReasonError(f"the sandbox did not end within {limits.total_seconds + _GRACE_S:g} s") from None
+    finally:
+        await shielded(_end(process))
+    return lines
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill what is left of a worker: with its process 1 all processes of its namespace end."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
+    await process.wait()
+
+
+def _command(
+    isolation: Isolation, limits: SandboxLimits, directories: Sequence[str], links: dict[str, str]
+) -> list[str]:
+    python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    options = ["-I", "-S", "-X", "utf8"]
+    if isolation == "namespaces":
+        return [python, *options, str(_WORKER)]
+    bwrap = shutil.which("bwrap") or "bwrap"
+    command = [bwrap, "--unshare-all", "--as-pid-1", "--cap-drop", "ALL", "--clearenv", "--hostname", "sandbox"]
+    for path in (*directories, python):
+        command += ["--ro-bind", path, path]
+    for link, target in links.items():
+        command += ["--symlink", target, link]
+    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+        command += ["--dev-bind", device, device]
+    command += ["--ro-bind", str(_WORKER), "/worker.py", "--size", str(limits.directory_bytes), "--tmpfs", "/tmp"]  # noqa: S108
+    return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--", python, *options, "/worker.py"]  # noqa: S108
+
+
+def _library_paths() -> tuple[list[str], dict[str, str]]:
+    """Directories that Python needs, without those inside another; and symbolic links that lead to them."""
+    links = {path: os.readlink(path) for path in _LIBRARIES if os.path.islink(path)}
+    base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}  # without the packages of a virtual environment
+    wanted = {os.path.realpath(sysconfig.get_path(name, vars=base)) for name in ("stdlib", "platstdlib")}
+    wanted |= {os.path.realpath(path) for path in (*_LIBRARIES, os.path.join(sys.base_prefix, "lib"))}
+    kept: list[str] = []
+    for path in sorted(wanted):
+        if os.path.isdir(path) and not any(path.startswith(f"{other}/") for other in kept):
+            kept.append(path)
+    return kept, links

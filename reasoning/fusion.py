@@ -1,0 +1,446 @@
+"""`fusion`: drafts of one or several models, and a synthesis of them that is streamed.
+
+    1. drafts      all at once, until a stopping rule, the time or the budget says that they suffice   (sampling)
+                   the others are cancelled
+    2. differences where the drafts differ: their results, or statements about the same thing          (disagreements)
+    3. synthesis   from the drafts, anonymous and in random order; clients read it as it is generated  (checked_stream)
+                   with a verifier: after the check of each sentence, and a rejected one is replaced
+
+Source: Wang, Wang, Athiwaratkun, Zhang, Zou, "Mixture-of-Agents Enhances Large Language Model Capabilities" (2024,
+arXiv:2406.04692), section 2, in outline: models propose, one aggregates. The rule that ends the drafts, anonymity, the
+marked differences and the check are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from pydantic import BeforeValidator, Field, JsonValue
+
+from ..core.budget import CostBound
+from ..core.concurrency import off_loop
+from ..core.errors import BackendError, BudgetExceeded, StoreError
+from ..core.events import CandidateAdded, StageFinished, StageStarted, VoteUpdated
+from ..core.messages import Prompt, Request, SamplingParams
+from ..core.run import Run
+from ..core.settings import CHAIR, JURY, Seconds
+from ..core.types import Candidate, Question, Solution, Stopped
+from ..serving.metered.model import MeteredModel
+from ..serving.model import Feature
+from .anonymity import MATERIAL_NOTICE, Blinding, Roster, Scrubber, make_blinding, show_answers
+from .answers.kinds import answer_kind
+from .candidates import read_candidate
+from .checked_stream import GeneratedAnswer, ReleasedText, generate_answer
+from .disagreements import describe_results, find_disagreements
+from .ensemble import Ensemble
+from .limits import MAX_TOKENS
+from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction, truncate_middle
+from .retrieval.quoting import quote_line
+from .sampling import SampleSet, leading_solution, sample_chains
+from .stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, NoStop, rule_of_name
+from .strategy import CHECKED_NOTE, AnswerChecker, Models, Parameters, Stability
+from .voting.answer_classes import answer_classes
+
+MIN_DRAFTS: Final = 3
+"""Minimum number of drafts unless `n` is set."""
+DRAFT_TEMPERATURE, SYNTHESIS_TEMPERATURE = 0.7, 0.5
+DRAFT_TIME: Final = 2 / 3
+"""Share of the time that is left which the drafts may take."""
+MAX_DIFFERENCES: Final = 6
+"""Maximum pairs of sentences that are marked."""
+MAX_SENTENCE_CHARS: Final = 300
+MAX_THOUGHT_CHARS: Final = 4000
+"""Maximum characters of a thought that the synthesis is shown; of a longer one the middle is left out."""
+SYNTHESIS_STAGE: Final = "synthesis"
+"""Name of the stage whose call generates the answer's text."""
+
+DraftStopping = Annotated[
+    NoStop | Agreement | Beta | Dirichlet | Lead | FirstFinished,
+    Field(discriminator="rule", description="rule that ends the drafts: none, or a name or object of a stopping rule"),
+    BeforeValidator(rule_of_name),
+]
+
+
+class Fusion:
+    """Drafts of one or several models, fused into one answer that is streamed.
+
+    The drafts are of the jurors' models in turn, or of the main model; the synthesis is of the chair's model, or of the
+    main model. The rule that ends the drafts reads their short answers: of free texts, hardly two are equal, and all
+    drafts are used unless the rule is `first-finished`, or the deadline passes. A single draft is the answer.
+
+    Model calls: 1 for each model of the drafts (more where thoughts are cut), and 1 for the synthesis; 1 more for each
+    repair, besides those of the verifiers.
+
+    Confidence is the share of the drafts that reach the answer; free texts have none.
+
+    Differs: one layer of drafts, which need not all be finished; the aggregator does not know whose drafts it reads.
+    """
+
+    name: ClassVar[str] = "fusion"
+    summary: ClassVar[str] = "drafts of several models until they suffice, then one streamed answer made of them"
+    paper: ClassVar[str] = "Wang et al. 2024, arXiv:2406.04692"
+    confidence: ClassVar[str] = "The share of the drafts that reach the answer; none for free texts."
+    stability: ClassVar[Stability] = "experimental"
+    requires: ClassVar[frozenset[Feature]] = frozenset()
+    roles: ClassVar[tuple[str, ...]] = ("main", JURY, CHAIR)
+    checks_answer: ClassVar[bool] = True
+
+    class Config(Parameters):
+        """Parameters of `fusion`."""
+
+        n: Annotated[
+            int | None,
+            Field(ge=2, le=26, description="number of drafts; null is one for each given model, at least 3"),
+        ] = None
+        stopping: DraftStopping = Lead()
+        deadline_s: Annotated[
+            Seconds | None,
+            Field(description="seconds after which the drafts that have finished suffice; null is no such limit"),
+        ] = None
+        temperature: Annotated[
+            float | None,
+            Field(ge=0, le=100, description="sampling temperature of drafts; null for 0.7 where the model takes one"),
+        ] = None
+        max_tokens: Annotated[
+            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a draft, its thought apart")
+        ] = 512
+        synthesis_tokens: Annotated[
+            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the answer, its thought apart")
+        ] = 1000
+        thoughts: Annotated[bool, Field(description="show the synthesis the thoughts of the drafts too")] = False
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """Answer the question.
+
+        Raises:
+            BackendError: Every draft failed.
+        """
+        return await _Fusion(self.config, question, models, run).solve()
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A draft that the synthesis reads.
+
+    Attributes:
+        index: Its number among all drafts.
+        result: Its short answer; None for a free text, or without one.
+    """
+
+    index: int
+    candidate: Candidate
+    model: MeteredModel
+    result: str | None
+
+
+class _Fusion:
+    """One question being answered."""
+
+    def __init__(self, config: Fusion.Config, question: Question, models: Models, run: Run) -> None:
+        self._config, self._question, self._models, self._run = config, question, models, run
+        self._is_closed = answer_kind(question) != "text"
+        self._sampling = SamplingParams(default_temperature=SYNTHESIS_TEMPERATURE, max_tokens=config.synthesis_tokens)
+
+    async def solve(self) -> Solution:
+        with _stage(self._run, "drafts"):
+            samples, drafts = await self._sample_drafts()
+        if not samples.candidates:
+            return Solution(chosen=None, stopped=samples.stopped)
+        classes = await answer_classes([draft.result for draft in drafts], self._question, self._run)
+        notes = self._notes(samples, drafts)
+        fallback = self._of_drafts(samples, drafts, classes, notes)
+        self._run.set_best(fallback)
+        if len(drafts) < 2:
+            self._run.degrade("there is a single draft: it is the answer")
+            return fallback
+        with _stage(self._run, SYNTHESIS_STAGE):
+            return await self._synthesise(drafts, classes, fallback)
+
+    # -- drafts
+
+    async def _sample_drafts(self) -> tuple[SampleSet, list[_Draft]]:
+        config, run = self._config, self._run
+        prompt = question_prompt(self._question, step_by_step_instruction(self._question))
+        ensemble, n, is_bounded = self._ensemble(prompt)
+        sampling = SamplingParams(
+            temperature=config.temperature,
+            default_temperature=DRAFT_TEMPERATURE,
+            max_tokens=config.max_tokens,
+            n=n,
+        )
+        left = run.ledger.remaining_seconds()
+        limits = [config.deadline_s, None if left is None else DRAFT_TIME * left]
+        samples = await sample_chains(
+            ensemble,
+            prompt,
+            sampling,
+            self._question,
+            run,
+            rule=config.stopping,
+            mode="race",
+            deadline_s=min((limit for limit in limits if limit is not None), default=None),
+            on_candidate=lambda candidates: run.set_best(lambda: leading_solution(candidates)),
+        )
+        if is_bounded and any(one.finish_reason in ("length", "thinking") for one in samples.candidates):
+            run.degrade("the budget shortened the drafts, so that it covers the synthesis")
+        drafts = [
+            _Draft(i, candidate, ensemble.writer(i), candidate.answer if self._is_closed else None)
+            for i, candidate in zip((c.sample_index for c in samples.completions), samples.candidates, strict=False)
+            if candidate.text.strip()
+        ]
+        return samples, drafts
+
+    def _ensemble(self, prompt: Prompt) -> tuple[Ensemble, int, bool]:
+        """The models of the drafts, the number of drafts, and whether the budget bounds them.
+
+        What remains is shared equally by the drafts and the synthesis, but never more than these may need.
+        """
+        config, ledger = self._config, self._run.ledger
+        jury, chair = self._models.jury, self._models.chair
+        n = config.n or max(MIN_DRAFTS, len(jury))
+        covered = max(1.0, ledger.remaining("calls") - 1)
+        distinct = list({id(model): model for model in jury}.values())
+        if covered < len(distinct):
+            self._run.degrade(f"the call limit covers {int(covered)} of {len(distinct)} models of drafts")
+            jury = tuple(model for model in jury if model in distinct[: int(covered)])
+        turns = [jury[i % len(jury)] for i in range(n)]
+        reserve = min(chair.max_sample_tokens(prompt, self._sampling), ledger.remaining("tokens") / 2)
+        tokens = ledger.view(CostBound(tokens=int(reserve))).tokens_per_sample(n)
+        usd = ledger.remaining("usd") / (n + 1)
+        shares = [max(1.0, min(tokens, _affordable_tokens(model, prompt, usd))) for model in turns]
+        thinking = max(1.0, ledger.remaining("thinking_tokens") / (n + 1))
+        is_bounded = min(shares) < math.inf or thinking < math.inf
+        return Ensemble(turns, shares, thinking, self._run), n, is_bounded
+
+    def _of_drafts(
+        self,
+        samples: SampleSet,
+        drafts: Sequence[_Draft],
+        classes: Sequence[Sequence[int]],
+        notes: dict[str, JsonValue],
+    ) -> Solution:
+        """The most frequent answer of the drafts, else the first draft with a text."""
+        candidates = tuple(samples.candidates)
+        if not drafts:
+            return Solution(chosen=0, candidates=candidates, stopped=samples.stopped, notes=notes)
+        members = max(classes, key=len, default=())
+        first = drafts[members[0]] if members else drafts[0]
+        if classes:
+            ranked = sorted(classes, key=lambda own: -len(own))
+            votes = {str(drafts[own[0]].result): len(own) for own in ranked}
+            self._run.emit(VoteUpdated(votes=votes, total=len(drafts)))
+        return Solution(
+            chosen=candidates.index(first.candidate),
+            candidates=candidates,
+            confidence=len(members) / len(drafts) if members else None,
+            stopped=samples.stopped,
+            notes=notes,
+        )
+
+    def _notes(self, samples: SampleSet, drafts: Sequence[_Draft]) -> dict[str, JsonValue]:
+        return {
+            **samples.notes(self._config.stopping),
+            "drafts": [
+                {"model": draft.model.name, "answer": draft.candidate.answer, "tokens": draft.candidate.tokens}
+                for draft in drafts
+            ],
+        }
+
+    # -- synthesis
+
+    async def _synthesise(
+        self, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]], fallback: Solution
+    ) -> Solution:
+        """The answer made of the drafts; theirs, if it cannot be generated."""
+        run, model = self._run, self._models.chair
+        repairs = run.config.repairs if run.config.verify else 0
+        checker = self._models.checker if repairs else None  # without a repair the check after the answer suffices
+        if checker is not None and not model.capabilities.prefix:
+            run.degrade(f"{model.name} cannot continue a given text: the answer is checked, and repaired, at its end")
+            checker = None
+        released = ReleasedText(run, is_final=self._is_final(repairs, checker))
+        try:
+            prompt = await self._synthesis_prompt(model, drafts, classes)
+            if prompt is None:
+                run.degrade(f"the drafts do not fit the context of {model.name}: the answer is that of the drafts")
+                return fallback
+            request = Request(prompt=prompt, sampling=self._sampling)
+            generated = await generate_answer(
+                model, request, released, self._question, run, checker=checker, repairs=repairs
+            )
+        except (BackendError, BudgetExceeded, StoreError) as e:
+            # a replay has no response where the run itself got an error
+            if released.is_seen or (isinstance(e, StoreError) and run.recording):
+                raise
+            why = "the budget does not cover it"
+            if isinstance(e, BudgetExceeded):
+                run.record_limit(e)
+            else:
+                why = "the model failed"
+            run.degrade(f"there is no synthesis, {why}: the answer is that of the drafts")
+            stopped: Stopped = "budget" if isinstance(e, BudgetExceeded) else fallback.stopped
+            return fallback.model_copy(update={"stopped": stopped})
+        return await self._solution(generated, released, drafts, classes, fallback, is_checked=checker is not None)
+
+    def _is_final(self, repairs: int, checker: AnswerChecker | None) -> bool:
+        """Whether the answer's text is what clients get: nothing converts, refuses, repairs or replaces it afterwards.
+
+        Another strategy that calls this one may discard its answer, and so may the pipeline that of a second attempt.
+        """
+        config, question = self._run.config, self._question
+        if config.strategy != Fusion.name or question != self._run.question:
+            return False
+        if question.answer_schema is not None or config.require_verified:
+            return False
+        return not repairs or checker is not None
+
+    async def _synthesis_prompt(
+        self, model: MeteredModel, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]]
+    ) -> Prompt | None:
+        """The prompt with the drafts, anonymous and in random order; None if it does not fit the model's context."""
+        question, run = self._question, self._run
+        by_index = {draft.index: draft for draft in drafts}
+        names = tuple(dict.fromkeys([*(draft.model.name for draft in drafts), model.name]))
+        scrub = Scrubber(Roster(models=names), question).scrub
+        texts = {index: scrub(draft.candidate.text) for index, draft in by_index.items()}
+        blind = make_blinding(tuple(texts), question, run.derive_seed("fusion", "order"))
+        differences = await self._differences(drafts, classes, texts, blind)
+        if self._config.thoughts:
+            texts |= {
+                index: f"Notes: {truncate_middle(scrub(draft.candidate.thought), MAX_THOUGHT_CHARS)}\n\n{texts[index]}"
+                for index, draft in by_index.items()
+                if draft.candidate.thought
+            }
+
+        def make_prompt(shortened: Sequence[str]) -> Prompt:
+            shown = show_answers(
+                blind,
+                dict(zip(blind.jurors, shortened, strict=True)),
+                choices={index: draft.result for index, draft in by_index.items()},
+                max_chars=2 * max(map(len, shortened)),  # quoting makes texts a little longer
+            )
+            return question_prompt(question, "\n\n".join([_INTRODUCTION, shown, *differences, self._task()]))
+
+        own_texts = [texts[index] for index in blind.jurors]
+        prompt, max_chars = await fit_prompt(model, run, make_prompt, own_texts, self._sampling)
+        if prompt is not None and max_chars is not None:
+            run.degrade(f"the drafts do not fit the context of {model.name}: it saw {max_chars} characters of each")
+        return prompt
+
+    async def _differences(
+        self,
+        drafts: Sequence[_Draft],
+        classes: Sequence[Sequence[int]],
+        texts: Mapping[int, str],
+        blind: Blinding,
+    ) -> list[str]:
+        """Where the drafts differ, as paragraphs of the prompt."""
+        if self._is_closed:
+            by_class = [
+                (quote_line(str(drafts[own[0]].result)), sorted(_letter(blind, drafts[i].index) for i in own))
+                for own in classes
+            ]
+            by_class.sort(key=lambda result: result[1])
+            line = describe_results(by_class)
+            return [f"{line} Settle which is right by checking their reasons, not by counting them."] if line else []
+        pairs = await off_loop(
+            lambda: find_disagreements(texts, MAX_DIFFERENCES), is_long=sum(map(len, texts.values())) > _LONG_CHARS
+        )
+        lines = []
+        for pair in pairs:
+            quoted = [quote_line(sentence, MAX_SENTENCE_CHARS) for sentence in pair.sentences]
+            letters = [_letter(blind, author) for author in pair.authors]
+            lines.append(f"> Answer {letters[0]}: {quoted[0]}\n> Answer {letters[1]}: {quoted[1]}")
+        return ["\n\n".join(["They differ in these statements; settle each:", *lines])] if lines else []
+
+    def _task(self) -> str:
+        form = (
+            f"End with a last line {last_step_form(self._question)}."
+            if self._is_closed
+            else "Begin with the answer itself."
+        )
+        return (
+            "Write one answer to the question from them. Keep what is right in each, settle where they differ, and "
+            "leave out what is doubtful. Do not speak of the answers, their letters, or that there were several. "
+            f"{form}"
+        )
+
+    async def _solution(
+        self,
+        generated: GeneratedAnswer,
+        released: ReleasedText,
+        drafts: Sequence[_Draft],
+        classes: Sequence[Sequence[int]],
+        fallback: Solution,
+        *,
+        is_checked: bool,
+    ) -> Solution:
+        completion = generated.completion
+        if not completion.text.strip():
+            self._run.degrade("the synthesis has no text: the answer is that of the drafts")
+            return fallback
+        candidate = read_candidate(completion, self._question)
+        if candidate.answer is None and classes:
+            self._run.degrade("the synthesis states no short answer: that of most drafts follows it")
+            result = drafts[max(classes, key=len)[0]].result
+            released.add(f"\n\nAnswer: {result}")
+            candidate = candidate.model_copy(update={"text": released.text, "answer": result})
+        stopped: Stopped = "budget" if completion.finish_reason in ("budget", "thinking") else fallback.stopped
+        if candidate.answer is None:  # clients may have the text, which nothing that is shorter may replace
+            candidate = candidate.model_copy(update={"answer": candidate.text.strip()})
+        results = [draft.result for draft in drafts]
+        stated = candidate.answer if self._is_closed else None
+        own = await answer_classes([stated, *results], self._question, self._run)
+        confidence = next(((len(members) - 1) / len(drafts) for members in own if 0 in members), None)
+        candidates = (*fallback.candidates, candidate)
+        self._run.emit(CandidateAdded(index=len(candidates) - 1, answer=candidate.answer))
+        notes = {
+            **fallback.notes,
+            "results": len(classes),
+            "repairs": generated.repairs,
+            **({CHECKED_NOTE: True} if is_checked else {}),
+        }
+        solution = Solution(
+            chosen=len(candidates) - 1, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes
+        )
+        self._run.set_best(solution)
+        return solution
+
+
+_INTRODUCTION: Final = f"Several people have answered this question; their answers are quoted below. {MATERIAL_NOTICE}"
+_LONG_CHARS: Final = 20_000
+
+
+@contextmanager
+def _stage(run: Run, name: str) -> Iterator[None]:
+    """A stage of the strategy in the trace."""
+    began_s = run.ledger.elapsed_s
+    number = run.emit(StageStarted(stage=name))
+    try:
+        with run.event_scope(number):
+            yield
+    finally:
+        run.emit(StageFinished(stage=name, seconds=max(0.0, run.ledger.elapsed_s - began_s)), parent=number)
+
+
+def _letter(blind: Blinding, draft: int) -> str:
+    letter = blind.letter(draft)
+    assert letter is not None  # every draft is shown
+    return letter
+
+
+def _affordable_tokens(model: MeteredModel, prompt: Prompt, usd: float) -> float:
+    """Tokens of a draft that an amount of money covers; infinite without a limit, or of a model that costs nothing."""
+    capabilities = model.capabilities
+    price = capabilities.usd_per_completion_token
+    if usd == math.inf or not price:
+        return math.inf
+    prompt_tokens = model.count_tokens(prompt) or 0
+    return max(0.0, usd - (capabilities.usd_per_prompt_token or 0.0) * prompt_tokens) / price

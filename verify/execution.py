@@ -1,0 +1,158 @@
+"""`execution`: runs the code of an answer against the question's tests in a sandbox; each test is a claim."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from ..core.errors import BudgetExceeded
+from ..core.events import ClaimChecked
+from ..core.types import CodeTest, Evidence, Question, Solution, Verification
+from ..reasoning.execution.code import find_code, names_in, question_tests
+from ..reasoning.execution.metered import run_answer_tests
+from ..reasoning.execution.sandbox import SandboxLimits, TestResult, require_sandbox
+from ..reasoning.strategy import Parameters, Stability
+from .davinci.davinci import make_verification
+from .entailment.factory import LEXICAL
+from .types import Claim, ClaimReport
+from .verifier import VerifierContext
+
+NO_TESTS = "the question has no tests, and no examples (>>>) in its text; give tests with --tests FILE"
+_RUNS = "The code runs without an error."
+_HAS_CODE = "The answer has Python code."
+_MAX_EVIDENCE_CHARS = 4_000
+
+
+class Execution:
+    """Execution of an answer's Python code.
+
+    Tests are those given with the question, else the examples in its text. Each becomes a claim: supported if the code
+    passes it, refuted with its traceback and output if not. Code that fails before its tests is one refuted claim, and
+    so is an answer without code. Without any test the code is only run: that refutes it or shows nothing.
+
+    Model calls: none. The results are in the run store: a resumed or replayed run executes nothing again.
+    """
+
+    name: ClassVar[str] = "execution"
+    summary: ClassVar[str] = "tests of an answer's Python code, run in a sandbox"
+    paper: ClassVar[str] = ""
+    stability: ClassVar[Stability] = "experimental"
+    needs_evidence: ClassVar[bool] = False
+    runs_code: ClassVar[bool] = True
+
+    class Config(Parameters):
+        """Parameters of `execution`."""
+
+        seconds: Annotated[int, Field(ge=1, le=60, description="processor time of a test, in seconds")] = 5
+        memory_mb: Annotated[int, Field(ge=64, le=8192, description="memory of a test, in MiB")] = 512
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def entailment(self) -> str:
+        """None is used; this one needs no model."""
+        return LEXICAL
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """See `Verifier`."""
+        return ()
+
+    async def prepare(self) -> None:
+        """See `PreparesItself`."""
+        await require_sandbox()
+
+    async def verify(self, question: Question, solution: Solution, context: VerifierContext) -> Verification:
+        """See `Verifier.verify`."""
+        text = "" if solution.best is None else solution.best.text
+        reports = await self._reports(text, question, context) if text.strip() else []
+        for number, report in enumerate(reports):
+            context.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
+        return make_verification(self.name, reports)
+
+    async def _reports(self, text: str, question: Question, context: VerifierContext) -> list[ClaimReport]:
+        tests = question_tests(question)
+        span = find_code(text, names_in(tests))
+        if span is None:
+            return [_refuted(_HAS_CODE, (0, len(text)), "there is no fenced Python block, and no definition")]
+        limits = SandboxLimits(
+            cpu_seconds=self.config.seconds,
+            wall_seconds=2.0 * self.config.seconds,
+            memory_bytes=self.config.memory_mb << 20,
+        )
+        code = text[slice(*span)]
+        run = tests or (CodeTest(name=_RUNS, code="pass"),)
+        try:
+            (results,) = await run_answer_tests([code], question, run, context.run, limits)
+        except BudgetExceeded as e:
+            context.run.record_limit(e)
+            context.run.degrade(f"{self.name}: the budget was exhausted before the tests were run")
+            return [_unchecked(test.name, span, "the budget did not reach it") for test in run]
+        if not tests:
+            (result,) = results
+            return [_untested(span) if result.passed else _refuted(_RUNS, span, _shown(result))]
+        if all(result.outcome == "code_error" for result in results):
+            return [_refuted(_RUNS, span, _shown(results[0]))]
+        return [_report(test, result, span) for test, result in zip(tests, results, strict=True)]
+
+
+def _report(test: CodeTest, result: TestResult, span: tuple[int, int]) -> ClaimReport:
+    claim = f"The code passes the test: {test.name}"
+    if result.outcome == "not_run":
+        return _unchecked(claim, span, result.detail)
+    if not result.passed:
+        return _refuted(claim, span, _shown(result))
+    return ClaimReport(
+        claim=Claim(text=claim, start=span[0], end=span[1]),
+        verdict="supported",
+        label="supports",
+        probs=(1.0, 0.0, 0.0),
+        confidence=1.0,
+        evidence=(Evidence(source="execution", text=test.code.strip()[:_MAX_EVIDENCE_CHARS]),),
+        reason="program",
+        program="passed",
+        backend="execution",
+    )
+
+
+def _refuted(claim: str, span: tuple[int, int], shown: str) -> ClaimReport:
+    return ClaimReport(
+        claim=Claim(text=claim, start=span[0], end=span[1]),
+        verdict="refuted",
+        label="refutes",
+        probs=(0.0, 1.0, 0.0),
+        confidence=1.0,
+        evidence=(Evidence(source="execution", text=shown[:_MAX_EVIDENCE_CHARS]),),
+        reason="program",
+        program=shown.splitlines()[0],
+        backend="execution",
+    )
+
+
+def _unchecked(claim: str, span: tuple[int, int], note: str) -> ClaimReport:
+    return ClaimReport(
+        claim=Claim(text=claim, start=span[0], end=span[1]),
+        verdict="unchecked",
+        reason="unchecked",
+        note=note,
+        backend="execution",
+    )
+
+
+def _untested(span: tuple[int, int]) -> ClaimReport:
+    return ClaimReport(
+        claim=Claim(text=_RUNS, start=span[0], end=span[1]),
+        verdict="not_enough_evidence",
+        reason="no_evidence",
+        note=NO_TESTS,
+        backend="execution",
+        warnings=("no_evidence",),
+    )
+
+
+def _shown(result: TestResult) -> str:
+    """A failure as evidence: why it failed, then what it printed."""
+    printed = result.output.strip()
+    return f"{result.detail or result.outcome}\nIt printed: {printed}" if printed else result.detail or result.outcome
