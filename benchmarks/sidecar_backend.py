@@ -1,6 +1,6 @@
 """A model server that costs next to nothing: OpenAI's chat API over one fixed response, with counts of its requests.
 
-    python benchmarks/sidecar_backend.py [--port N] [--pace JSON] [--journal FILE]
+    python benchmarks/sidecar_backend.py [--host ADDRESS] [--port N] [--pace JSON] [--journal FILE]
 
 It writes `ready PORT` to its output. Without pauses the response is made beforehand and sent in one piece. With pauses
 every token is an event, and a client that leaves ends its request at once, as on model servers.
@@ -270,13 +270,13 @@ def _unchunked(data: bytes) -> bytes:
     return body
 
 
-async def serve(port: int, counter: RequestCounter) -> None:
+async def serve(host: str, port: int, counter: RequestCounter) -> None:
     """Serve until a signal to end."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    server = await loop.create_server(lambda: Connection(counter), "127.0.0.1", port, backlog=2048)
+    server = await loop.create_server(lambda: Connection(counter), host, port, backlog=2048)
     print(f"ready {server.sockets[0].getsockname()[1]}", flush=True)
     await ended.wait()
     server.close()
@@ -285,11 +285,12 @@ async def serve(port: int, counter: RequestCounter) -> None:
 def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--pace", type=json.loads, default={}, help="fields of a Pace")
     parser.add_argument("--journal", type=Path)
     args = parser.parse_args()
-    asyncio.run(serve(args.port, RequestCounter(Pace(**args.pace), args.journal)))
+    asyncio.run(serve(args.host, args.port, RequestCounter(Pace(**args.pace), args.journal)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Requests per second and latency of the sidecar next to OptiLLM, its-hub and LiteLLM's proxy, before the same model.
 
     benchmarks/peers/install /tmp/peers
-    python benchmarks/sidecar_load.py --peers /tmp/peers [--rounds 5] [--streams 1,16,64,256] [--out DIR]
+    python benchmarks/sidecar_load.py --peers /tmp/peers [--before DIR] [--rounds 5] [--streams 1,16,64] [--out DIR]
 
 The model is `sidecar_backend.py`: one fixed response, in a process of its own. One load generator in a process of its
 own (`sidecar_load_client.py`) sends all of them the same chat request, streamed and not:
@@ -46,7 +46,7 @@ from load_tables import (
 from reporting import made_here, table
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
-from sidecar_servers import PEERS, Backend, Server, direct, exit_on_sigterm, start_all
+from sidecar_servers import PEERS, Backend, Server, direct, exit_on_sigterm, reason_server, start_all
 
 AT_ONCE = Pace(tokens=8)
 
@@ -63,6 +63,14 @@ def main() -> int:
         backend = stack.enter_context(Backend(directory, AT_ONCE))
         expected = [name for name in PEERS if not args.only or name in args.only.split(",")]
         running, missing = start_all(directory, backend, args.peers, ["reason", *expected], stack)
+        variants = {"reason, durability response": {"options": ["--durability", "response"]}}
+        if args.before is not None:
+            variants["reason before"] = {"package": args.before}
+        for name, variant in variants.items():
+            place = directory / name.replace(" ", "-")
+            place.mkdir()
+            running[name] = reason_server(place, backend, name=name, **variant)
+            stack.callback(running[name].process.kill)
         servers = [direct(backend), *running.values()]
         before = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
         generator = LoadGenerator()
@@ -99,8 +107,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", type=Path, help="directory with their virtual environments (benchmarks/peers/install)"
     )
+    parser.add_argument(
+        "--before", type=Path, help="directory that holds an earlier version as the package `reason`, measured as well"
+    )
     parser.add_argument("--only", default="", help="names of peers, with commas; empty is all")
-    parser.add_argument("--streams", default="1,16,64,256", help="streams at once, for the model that answers at once")
+    parser.add_argument("--streams", default="1,16,64", help="streams at once, for the model that answers at once")
     parser.add_argument(
         "--paced-streams", default="64", help="the same for the model that takes its time; empty is none"
     )

@@ -161,10 +161,12 @@ class Process:
 class Backend(Process):
     """`sidecar_backend.py` as a process."""
 
-    def __init__(self, directory: Path, pace: Pace, port: int = 0, journal: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, pace: Pace, port: int = 0, journal: Path | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.port = port or free_port()
-        self.root = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, str(HERE / "sidecar_backend.py"), "--port", str(self.port)]
+        self.root = f"http://{host}:{self.port}"
+        command = [sys.executable, str(HERE / "sidecar_backend.py"), "--host", host, "--port", str(self.port)]
         command += ["--pace", json.dumps(vars(pace))]
         command += [] if journal is None else ["--journal", str(journal)]
         super().__init__(command, directory, "backend")
@@ -240,10 +242,24 @@ def direct(backend: Backend) -> Server:
     return Server("(direct)", "", backend, f"{backend.root}/v1/chat/completions", "fake")
 
 
-def reason_server(directory: Path, backend: Backend, *, keys: bool = True) -> Server:
-    """`reason serve` of this environment, with a key; `keys=False` lets everybody in."""
+def reason_server(
+    directory: Path,
+    backend: Backend,
+    *,
+    keys: bool = True,
+    name: str = "reason",
+    options: Sequence[str] = (),
+    package: Path | None = None,
+) -> Server:
+    """`reason serve` of this environment, with a key; `keys=False` lets everybody in.
+
+    Args:
+        name: What it is called in tables.
+        options: Further options of `reason serve`.
+        package: Directory that holds another version as the package `reason`.
+    """
     write_settings(directory, backend.root)
-    return started(directory, free_port(), keys=keys)
+    return started(directory, free_port(), keys=keys, name=name, options=options, package=package)
 
 
 def write_settings(
@@ -258,10 +274,19 @@ def write_settings(
     )
 
 
-def started(directory: Path, port: int, *, keys: bool = False) -> Server:
-    """`reason serve` over the settings that are in the directory, once it is ready."""
+def started(
+    directory: Path,
+    port: int,
+    *,
+    keys: bool = False,
+    name: str = "reason",
+    options: Sequence[str] = (),
+    package: Path | None = None,
+) -> Server:
+    """`reason serve` over the settings that are in the directory, once it is ready; see `reason_server`."""
     program = str(Path(sys.executable).with_name("reason"))
     environment = {"OPENAI_API_KEY": "none", "XDG_CONFIG_HOME": str(directory)}
+    environment |= {} if package is None else {"PYTHONPATH": str(package.resolve())}
     headers = {}
     if keys:
         values = subprocess.run(
@@ -273,12 +298,12 @@ def started(directory: Path, port: int, *, keys: bool = False) -> Server:
             check=True,
         )
         headers = {"Authorization": f"Bearer {json.loads(values.stdout)['key']}"}
-    command = [program, "serve", "--port", str(port), *([] if keys else ["--no-auth"])]
+    command = [program, "serve", "--port", str(port), *([] if keys else ["--no-auth"]), *options]
     process = Process(command, directory, "reason", environment)
     root = f"http://127.0.0.1:{port}"
     process.wait_for(f"{root}/readyz")
     version = _version(Path(sys.executable), "reason-orchestrator")
-    return Server("reason", version, process, f"{root}/v1/chat/completions", "reason/cot", headers)
+    return Server(name, version, process, f"{root}/v1/chat/completions", "reason/cot", headers)
 
 
 def optillm(directory: Path, backend: Backend, venv: Path) -> Server:

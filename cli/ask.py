@@ -12,6 +12,7 @@ from .command import option_model
 from .options import (
     ENGINE,
     REASONING,
+    TESTS_HELP,
     VERIFICATION,
     BudgetOptions,
     EngineOptions,
@@ -30,7 +31,9 @@ reason ask "What is the capital of France?"
 reason ask "What is 17 * 23?" -s self-consistency --set n=16
 reason ask "Which is a prime?" --choices "21|23|25" --json
 reason ask "Who wrote the install guide?" -s coat --context docs/
+reason ask "What does the sign say?" --image sign.jpg -m openai/gpt-4o-mini
 reason ask "Can you see the Great Wall from space?" -s edgejury --juror MODEL_A --juror MODEL_B
+reason ask "Write is_prime(n) in Python." --verify execution --tests tests.py
 cat report.txt | reason ask "What was decided?" --context -
 reason ask "When was it founded?" --context about.md --verify davinci --evidence archive/
 reason ask - --budget-tokens 2000 --trace trace.html < question.txt
@@ -72,6 +75,26 @@ class AskOptions:
             rich_help_panel=REASONING,
         ),
     ] = None
+    images: Annotated[
+        list[Path],
+        typer.Option(
+            "--image",
+            metavar="FILE",
+            help="Image (PNG, JPEG, GIF or WebP) for a model that takes images. Repeatable.",
+            show_default=False,
+            rich_help_panel=REASONING,
+        ),
+    ] = field(default_factory=list)
+    files: Annotated[
+        list[Path],
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="PDF for a model that takes files; texts belong to --context. Repeatable.",
+            show_default=False,
+            rich_help_panel=REASONING,
+        ),
+    ] = field(default_factory=list)
     choices: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +102,10 @@ class AskOptions:
             help="Choices of a multiple-choice question; the answer is a letter.",
             rich_help_panel=REASONING,
         ),
+    ] = None
+    tests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=TESTS_HELP, rich_help_panel=VERIFICATION),
     ] = None
     seed: Annotated[
         int | None,
@@ -146,6 +173,14 @@ class AskOptions:
             rich_help_panel=VERIFICATION,
         ),
     ] = False
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="Record of what auto would choose, without following it; see [b]reason train shadow[/b].",
+            rich_help_panel=REASONING,
+        ),
+    ] = False
     budget: BudgetOptions
     as_json: Json = False
     stream: Stream = None
@@ -167,14 +202,17 @@ def ask(options: AskOptions) -> None:
     """Answer a question."""
     from ..core.errors import UserError
     from ..core.settings import load_settings
+    from ..core.types import Question
     from .inputs import (
         STDIN,
         check_one_stdin,
         parse_choices,
         parse_parameters,
         parse_verifier_parameters,
+        read_attachments,
         read_contexts,
         read_question,
+        read_tests,
         split_contexts,
     )
 
@@ -186,6 +224,8 @@ def ask(options: AskOptions) -> None:
     parameters = parse_parameters(reasoning.parameters)
     verifier_parameters = parse_verifier_parameters(options.verifier_parameters)
     documents = read_contexts(files)
+    tests = read_tests(options.tests)
+    attachments = read_attachments(options.images, "image") + read_attachments(options.files, "file")
     for flag, is_set in (("--evidence", options.evidence), ("--verify-thoughts", options.verify_thoughts)):
         if is_set and not options.verifiers and not load_settings().verify:
             raise UserError(f"{flag} is used by verifiers, and no verifier is set", hint="add --verify davinci")
@@ -200,6 +240,7 @@ def ask(options: AskOptions) -> None:
         effort=reasoning.effort,
         thinking_tokens=reasoning.thinking_tokens,
         verify_thoughts=options.verify_thoughts or None,
+        shadow=options.shadow or None,
         store=options.store,
         reuse=options.reuse,
         local=options.engine.local,
@@ -225,7 +266,11 @@ def ask(options: AskOptions) -> None:
             progress=progress,
         ),
         lambda reasoner, sinks, stream_text: reasoner.aask(
-            question, choices=choices, documents=documents, sinks=sinks, stream_text=stream_text
+            Question(text=question, tests=tests, attachments=attachments),
+            choices=choices,
+            documents=documents,
+            sinks=sinks,
+            stream_text=stream_text,
         ),
         Output(options.as_json, options.stream, options.trace, resume_flags(options.store)),
         settings.budget,

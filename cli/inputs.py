@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from ..core.types import Document
+    from ..core.messages import Attachment, AttachmentKind
+    from ..core.types import CodeTest, Document
     from ..evals.plan import DatasetSource
 
+MAX_ATTACHMENT_FILE_BYTES = 20_000_000
+"""Maximum size of an image or PDF in bytes."""
 MAX_TEXT_BYTES = 5_000_000
 """Maximum size of a text file in bytes."""
 
@@ -127,6 +130,45 @@ def read_text(path: Path, kind: str, option: str) -> str:
     if "\0" in text:
         raise DataError(f"{kind} {name!r} is binary", hint="convert it to a text file")
     return text
+
+
+def read_attachments(paths: Sequence[Path], kind: AttachmentKind) -> tuple[Attachment, ...]:
+    """Images or PDFs with their contents.
+
+    Raises:
+        DataError: A file is missing, unreadable, too large, or not of that kind.
+    """
+    from ..core.messages import Attachment
+
+    read = []
+    for path in paths:
+        try:
+            with path.expanduser().open("rb") as file:
+                content = file.read(MAX_ATTACHMENT_FILE_BYTES + 1)
+            if len(content) > MAX_ATTACHMENT_FILE_BYTES:
+                raise ValueError(f"it is larger than {MAX_ATTACHMENT_FILE_BYTES // 1_000_000} MB")
+            attachment = Attachment.of(content, name=path.name[:255])
+            if attachment.kind != kind:
+                raise ValueError(f"it is of type {attachment.media_type}")
+        except (OSError, ValueError) as e:
+            said = e.strerror if isinstance(e, OSError) else str(e)
+            raise DataError(f"cannot take the {kind} {str(path)!r}: {said}", hint=f"check --{kind}") from e
+        read.append(attachment)
+    return tuple(read)
+
+
+def read_tests(path: Path | None) -> tuple[CodeTest, ...]:
+    """The tests in a file; none without one.
+
+    Raises:
+        DataError: The file is missing, unreadable, too large or not UTF-8 text.
+        UserError: It has no tests.
+    """
+    if path is None:
+        return ()
+    from ..reasoning.execution.code import parse_tests
+
+    return parse_tests(read_text(path, "test file", "--tests"), input_name(path))
 
 
 def parse_choices(value: str | None) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ..core.errors import ReasonError
-from ..core.version import __version__
 from .ask import EXAMPLES, ask
 from .calibrate import calibrate_app
 from .catalog import strategies_app, verifiers_app
@@ -25,6 +24,8 @@ from .eval import eval_app
 from .index import index_app
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Interrupted
 from .keys import keys_app
+from .mcp import EXAMPLES as MCP_EXAMPLES
+from .mcp import mcp
 from .memory import memory_app
 from .models import models_app
 from .pool import pool_app
@@ -53,6 +54,7 @@ app.command("ask", epilog=EXAMPLES)(ask)
 app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
 app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.command("serve", epilog=SERVE_EXAMPLES)(serve)
+app.command("mcp", epilog=MCP_EXAMPLES)(mcp)
 app.add_typer(eval_app, name="eval")
 app.add_typer(pool_app, name="pool")
 app.add_typer(train_app, name="train")
@@ -70,6 +72,8 @@ app.add_typer(config_app, name="config")
 
 def _print_version(requested: bool) -> None:
     if requested:
+        from ..core.version import __version__
+
         sys.stdout.write(f"reason {__version__}\n")
         raise typer.Exit
 

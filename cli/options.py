@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import UserError
-from ..core.messages import EFFORTS
 from ..core.store.location import parse_location, redacted_location, require_file
 
 REASONING = "Reasoning"
@@ -62,6 +61,8 @@ def positive(value: float | None) -> float | None:
 
 def known_effort(value: str | None) -> str | None:
     """Callback of an option whose value is an effort."""
+    from ..core.messages import EFFORTS  # pydantic, which no help needs
+
     if value is not None and value not in (*EFFORTS, "auto"):
         raise typer.BadParameter(f"must be one of {', '.join(EFFORTS)} and auto, got {value}")
     return value
@@ -110,7 +111,8 @@ Jurors = Annotated[
     typer.Option(
         "--juror",
         metavar="NAME",
-        help="Model of one juror of [b]edgejury[/b]. Repeatable. (default: the main model in several roles)",
+        help="Model of one juror of [b]edgejury[/b], or of drafts of [b]fusion[/b]. Repeatable. "
+        "(default: the main model, for all)",
         show_default=False,
         rich_help_panel=REASONING,
     ),
@@ -175,10 +177,19 @@ Trace = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+TESTS_HELP = (
+    "Tests of an answer that is Python code: functions test_…, asserts or >>> examples. The verifier execution and "
+    "best-of-n with score=tests run them in a sandbox. (default: the examples in the question)"
+)
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="ID of the run, or a unique prefix of it.")]
 Concurrency = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Maximum number of items in flight. (default: 16)", rich_help_panel="Scale"),
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Maximum number of items in flight. (default: 16)",
+        rich_help_panel="Scale",
+    ),
 ]
 
 
@@ -201,14 +212,16 @@ class ReasoningOptions:
     jurors: Jurors = field(default_factory=list)
     chair_model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Model that merges the jurors' answers into one.", rich_help_panel=REASONING),
+        typer.Option(
+            metavar="NAME", help="Model that merges the jurors' answers or drafts into one.", rich_help_panel=REASONING
+        ),
     ] = None
     parameters: Parameters = field(default_factory=list)
     effort: Annotated[
         str | None,
         typer.Option(
             "--effort",
-            metavar="|".join((*EFFORTS, "auto")),
+            metavar="none|minimal|low|medium|high|max|auto",
             help="Amount of thinking before each answer, for models that think; auto chooses it for the question. "
             "(default: the model's own)",
             callback=known_effort,
@@ -259,6 +272,15 @@ class BudgetOptions:
             rich_help_panel=BUDGET,
         ),
     ] = None
+    budget_prompt_tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Maximum number of prompt tokens, read from a cache or not, over all models.",
+            callback=positive,
+            rich_help_panel=BUDGET,
+        ),
+    ] = None
     budget_calls: Annotated[
         int | None,
         typer.Option(metavar="N", help="Maximum number of model calls.", callback=positive, rich_help_panel=BUDGET),
@@ -280,6 +302,7 @@ class BudgetOptions:
         return without_none(
             tokens=self.budget_tokens,
             thinking_tokens=self.budget_thinking_tokens,
+            prompt_tokens=self.budget_prompt_tokens,
             calls=self.budget_calls,
             seconds=self.budget_seconds,
             usd=self.budget_usd,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,8 @@ reason serve --model local/smollm2-135m --no-auth
 reason keys create me && reason serve --host 0.0.0.0
 curl http://127.0.0.1:8080/v1/reason -H 'Content-Type: application/json' -d '{"question": "What is 17 * 23?"}'
 
-OpenAI clients use http://127.0.0.1:8080/v1 as base URL and reason/STRATEGY as model.
+OpenAI clients use http://127.0.0.1:8080/v1 as base URL, Anthropic's use http://127.0.0.1:8080; the model is
+reason/STRATEGY.
 The table [b]serve[/b] of reason.toml has all settings: see [b]reason config show[/b].
 """
 
@@ -33,11 +34,9 @@ IN_PROCESS = ("local/", "gguf/", "vllm/")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """Options of `reason serve`."""
+class ServerOptions:
+    """Options of a server."""
 
-    model: MainModel = None
-    strategy: Strategy = None
     host: Annotated[
         str | None,
         typer.Option(
@@ -79,33 +78,75 @@ class ServeOptions:
             rich_help_panel=SERVER,
         ),
     ] = None
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """The settings of the server that the options name; None if there are none."""
+        return without_none(
+            host=self.host,
+            port=self.port,
+            workers=self.workers,
+            auth=False if self.no_auth else None,
+            max_runs=self.max_runs,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Options of `reason serve`."""
+
+    model: MainModel = None
+    strategy: Strategy = None
+    server: ServerOptions
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="Record of what auto would choose for each run, without following it; see [b]reason train shadow[/b].",
+            rich_help_panel=SERVER,
+        ),
+    ] = False
     store: Store = None
+    durability: Annotated[
+        Literal["full", "response"] | None,
+        typer.Option(
+            help="What is stored of a run: [b]full[/b] is everything; [b]response[/b] leaves out the events of a run "
+            "that is done within a moment. (default: full)",
+            rich_help_panel=SERVER,
+        ),
+    ] = None
     engine: EngineOptions
 
 
 @option_model
 def serve(options: ServeOptions) -> None:
-    """Serve reasoning and verification over HTTP: an OpenAI-compatible API and a native one.
+    """Serve reasoning and verification over HTTP: in the formats of OpenAI's and Anthropic's APIs, and a native one.
 
     The first Ctrl-C or SIGTERM refuses new runs and lets those in flight finish; the second stops them. Stopped runs
     are saved, and background runs resume when the server starts again.
     """
-    from ..core.errors import UserError
     from ..core.settings import load_settings
 
     settings = load_settings(
         model=options.model,
         strategy=options.strategy,
+        shadow=options.shadow or None,
         store=options.store,
+        durability=options.durability,
         local=options.engine.local,
-        serve=without_none(
-            host=options.host,
-            port=options.port,
-            workers=options.workers,
-            auth=False if options.no_auth else None,
-            max_runs=options.max_runs,
-        ),
+        serve=options.server.settings,
     )
+    start_server(settings)
+
+
+def start_server(settings: Settings) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        UserError: A library is missing, the address cannot be used, or a public one would have no keys.
+    """
+    from ..core.errors import UserError
+
     try:
         from ..sidecar.logs import configure_logging
         from ..sidecar.server import bind

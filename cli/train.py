@@ -28,7 +28,7 @@ from .options import (
 from .render.console import out, plain_table, say, write_json
 from .train_entailment import EXAMPLES as ENTAILMENT_EXAMPLES
 from .train_entailment import entailment
-from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, auto_router, question_router
+from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, SHADOW_EXAMPLES, auto, question_router, shadow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,8 @@ train_app = typer.Typer(
     help="Train navigators for rlot, routers for auto and question-router, and entailment models.",
     no_args_is_help=True,
 )
-train_app.command("auto-router", epilog=AUTO_EXAMPLES)(auto_router)
+train_app.command("auto", epilog=AUTO_EXAMPLES)(auto)
+train_app.command("shadow", epilog=SHADOW_EXAMPLES)(shadow)
 train_app.command("question-router", epilog=QUESTION_EXAMPLES)(question_router)
 train_app.command("entailment", epilog=ENTAILMENT_EXAMPLES)(entailment)
 

@@ -15,6 +15,7 @@ from .options import (
     BUDGET,
     OUTPUT,
     REASONING,
+    TESTS_HELP,
     BudgetOptions,
     EngineOptions,
     Json,
@@ -39,6 +40,7 @@ some-model "Who wrote it?" | reason verify --answer - --question "Who wrote it?"
 reason verify --answer answer.txt --index wiki-index -m openai/gpt-4o-mini
 reason verify --answer answer.txt --docs notes/ --html checked.html --require-verified
 reason verify --answer sums.txt --programs-only
+reason verify --answer answer.md --verifier execution --tests tests.py
 
 The verification is written to standard output, everything else to standard error.
 
@@ -91,6 +93,10 @@ class VerifyOptions:
             rich_help_panel=EVIDENCE,
         ),
     ] = False
+    tests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=TESTS_HELP, rich_help_panel=EVIDENCE),
+    ] = None
     verifier: Annotated[
         str,
         typer.Option(metavar="NAME", help="Verifier; [b]reason verifiers[/b] lists them.", rich_help_panel=REASONING),
@@ -156,13 +162,14 @@ class VerifyOptions:
 @option_model
 def verify(options: VerifyOptions) -> None:
     """Check an existing text against documents, claim by claim."""
-    from ..agents.planner import verifier_uses_jury
+    from ..agents.planner import verifier_needs_evidence
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
     from ..core.verdicts import failure_text
-    from .inputs import parse_parameters
+    from .inputs import parse_parameters, read_tests
 
     text = read_answer(options.answer)
+    tests = read_tests(options.tests)
     check_documents(options.answer, options.docs)
     check_indexes(options.index)
     evidence = [str(path.expanduser().absolute()) for path in (*options.docs, *options.index)]
@@ -177,7 +184,7 @@ def verify(options: VerifyOptions) -> None:
         not evidence
         and not settings.evidence
         and not options.programs_only
-        and not verifier_uses_jury(options.verifier)
+        and verifier_needs_evidence(options.verifier)
     ):
         raise UserError(
             "there is no evidence to check the answer against",
@@ -198,6 +205,7 @@ def verify(options: VerifyOptions) -> None:
                 model=options.model,
                 jurors=options.jurors or None,
                 programs_only=options.programs_only,
+                tests=tests,
                 progress=progress,
                 sinks=sinks,
             ),

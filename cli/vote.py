@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,7 +76,7 @@ def vote(options: VoteOptions) -> None:
     Prints the answers with their confidences. Notes on pruning go to standard error.
     """
     from ..reasoning.voting.path_votes import parse_method, parse_vote_options
-    from ..reasoning.voting.sample_files import parse_kind, read_bytes, read_pools, vote_on_pools
+    from ..reasoning.voting.sample_files import parse_kind, read_bytes, read_pools, vote_on_pools, vote_record
     from .inputs import STDIN, parse_parameters
     from .interrupts import run_interruptible
 
@@ -90,36 +88,15 @@ def vote(options: VoteOptions) -> None:
     votes = run_interruptible(vote_on_pools(pools, method, voting))
     for pool, result in zip(pools, votes, strict=True):
         if options.as_json:
-            write_line(json.dumps(_record(pool, result), ensure_ascii=False, allow_nan=False))
+            write_line(json.dumps(vote_record(pool, result), ensure_ascii=False, allow_nan=False))
         else:
             _print(pool, result)
 
 
-def _record(pool: SamplePool, result: Vote) -> dict[str, Any]:
-    classes = [
-        {
-            "answer": voted.answer,
-            "confidence": _finite(voted.confidence),
-            "paths": _lines(pool, voted.members),
-        }
-        for voted in result.classes
-    ]
-    return {
-        **({} if pool.question is None else {"question": pool.question}),
-        "answer": result.answer,
-        "confidence": _finite(result.confidence),
-        "method": result.method_used,
-        "classes": classes,
-        "ties": len(result.ties),
-        "pruned": _lines(pool, result.pruned),
-        "unparsed": result.unparsed,
-        "fit": None if result.fit is None else result.fit.diagnostics(),
-        "degraded": list(result.degraded),
-    }
-
-
 def _print(pool: SamplePool, result: Vote) -> None:
     from rich.text import Text
+
+    from ..reasoning.voting.sample_files import lines_of
 
     if pool.question is not None:
         out().print(Text(one_line(pool.question), "bold"))
@@ -134,7 +111,7 @@ def _print(pool: SamplePool, result: Vote) -> None:
     if len(result.ties) > 1:
         say(f"{len(result.ties)} answers tie for first place")
     if result.pruned:
-        lines = ", ".join(map(str, _lines(pool, result.pruned)))
+        lines = ", ".join(map(str, lines_of(pool, result.pruned)))
         say(f"pruned {len(result.pruned)} of {len(pool.paths)}: lines {lines}")
     if result.unparsed:
         say(f"samples without an answer: {result.unparsed} of {len(pool.paths)}")
@@ -147,11 +124,3 @@ def _print(pool: SamplePool, result: Vote) -> None:
         )
     for sentence in result.degraded:
         say(sentence, label="note", style="yellow")
-
-
-def _lines(pool: SamplePool, positions: Sequence[int]) -> list[int]:
-    return [pool.lines[i] for i in positions]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,54 +1,65 @@
 """`create_app`: the sidecar as an ASGI application, which opens its models and store at startup and drains at shutdown.
 
-Startup loads all strategies and verifiers and validates the aliases, so that no request waits for an import or fails on
-an invalid alias. Each operation in the OpenAPI schema carries its stability label as `x-stability`.
+Startup loads all strategies and verifiers and validates the aliases, so that requests wait for no import of theirs and
+do not fail on an invalid alias. Each operation in the OpenAPI schema carries its stability label as `x-stability`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from .. import agents
 from ..agents.reasoner import Reasoner
 from ..core.errors import ReasonError, UserError
-from ..core.settings import Settings
+from ..core.settings import ServeSettings, Settings
 from ..core.stability import Stability
+from ..core.store.location import redacted_url
 from ..core.version import __version__
 from ..reasoning.strategy import STRATEGIES
 from ..serving.model_files.downloads import Progress
 from ..verify.verifier import VERIFIERS
+from .anthropic import router as anthropic
 from .auth import is_loopback
 from .errors import install_error_handlers
 from .logs import log_event
 from .middleware import RequestGuard
 from .native.routes import health, lists, reasoning, runs
+from .openai import DIRECT_ROUTES
 from .openai import router as openai
+from .openai.direct_routes import DirectRoutes
 from .policy import apply_ceilings, offered_models
 from .retention import pruning
 from .run_manager import RunManager
 from .viewer.routes import root
 from .viewer.routes import router as pages
 
+if TYPE_CHECKING:
+    from .mcp import McpEndpoint
+    from .redis_counts import RedisCounts
 
-def load_registries() -> None:
-    """Import all strategies, verifiers and the graph.
+
+def load_registries(settings: Settings) -> None:
+    """Import all strategies and verifiers, and LangGraph if the settings name verifiers.
 
     No request waits for an import, and an upgrade on disk does not mix versions in a running process. A plug-in that
-    fails to load does not affect the others; requests that use it get the error.
+    fails to load does not affect the others; requests that use it get the error. LangGraph takes half a second and
+    45 MB, so where only requests name verifiers, the first of them imports it, in a thread.
     """
     for registry in (STRATEGIES, VERIFIERS):
         for name in registry.names():
             with suppress(ReasonError):
                 registry.load(name)
-    for module in ("graph", "checkpoints"):  # import LangGraph, or the first run with verification would
-        import_module(f"{agents.__name__}.{module}")
+    if settings.verify or any(alias.verify for alias in settings.serve.aliases.values()):
+        for module in ("graph", "checkpoints"):
+            import_module(f"{agents.__name__}.{module}")
 
 
 def validate_aliases(reasoner: Reasoner) -> None:
@@ -82,6 +93,8 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
         "/metrics": "beta",
         "/readyz": "stable",
         "/v1/chat/completions": "stable",
+        "/v1/messages": "beta",
+        "/v1/messages/count_tokens": "beta",
         "/v1/models": "stable",
         "/v1/models/{model}": "stable",
         "/v1/reason": "beta",
@@ -103,6 +116,33 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
 """Stability label by OpenAPI path; docs/stability.md defines the labels."""
 
 
+@asynccontextmanager
+async def shared_counts(serve: ServeSettings) -> AsyncIterator[RedisCounts | None]:
+    """The counts that replicas share; None if the settings name no server for them.
+
+    Raises:
+        UserError: The library is missing, or the URL is invalid.
+    """
+    if serve.limits_url is None:
+        yield None
+        return
+    try:
+        from .redis_counts import RedisCounts
+    except ModuleNotFoundError as e:
+        raise UserError(
+            f"the setting serve.limits_url needs the library {e.name}", hint="pip install 'reason-orchestrator[redis]'"
+        ) from e
+    try:
+        counts = RedisCounts(serve.limits_url, fail=serve.limits_fail)
+    except ValueError:  # its message may show the URL, and with it the password
+        raise UserError(
+            f"serve.limits_url = {redacted_url(serve.limits_url)} is not the URL of a Redis server",
+            hint="give redis://HOST:PORT",
+        ) from None
+    async with aclosing(counts):
+        yield counts
+
+
 class SidecarApp(FastAPI):
     """A FastAPI application whose OpenAPI schema carries stability labels."""
 
@@ -118,7 +158,8 @@ class SidecarApp(FastAPI):
 DESCRIPTION = """
 Reasoning strategies and answer verification over HTTP: one budget, one trace and one durable run store.
 
-Errors are `{"error": {"message", "type", "param", "code"}}` with the HTTP status of the code.
+Errors are `{"error": {"message", "type", "param", "code"}}` with the HTTP status of the code. Those of
+`/v1/messages` have Anthropic's format.
 """
 
 
@@ -133,26 +174,40 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         progress: Receives the progress of model downloads; called from another thread.
 
     Raises:
-        UserError: Raised within the lifespan: the settings are invalid for `Reasoner` or `validate_aliases`.
+        UserError: A library is missing. Raised within the lifespan: the settings are invalid for `Reasoner` or
+            `validate_aliases`.
     """
     serve = settings.serve
     gate = RequestGuard(serve)
+    mcp: McpEndpoint | None = None
+    if serve.mcp:
+        try:
+            from .mcp import McpEndpoint
+        except ModuleNotFoundError as e:
+            raise UserError(
+                f"the setting serve.mcp needs the library {e.name}", hint="pip install 'reason-orchestrator[mcp]'"
+            ) from e
+        mcp = McpEndpoint(stateless=serve.workers > 1)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         """Open the models and the store, adopt runs that other processes left, and drain at shutdown."""
         if not serve.auth and not is_loopback(serve.host):
             log_event("auth.off", logging.WARNING, host=serve.host, effect="everyone who reaches it may do everything")
-        async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
-            load_registries()
+        async with (
+            aclosing(gate),
+            Reasoner(settings=settings, progress=progress) as reasoner,
+            shared_counts(serve) as counts,
+        ):
+            load_registries(settings)
             validate_aliases(reasoner)
             await reasoner.load()
             store = await reasoner.open_store()
-            gate.open(store)
+            gate.open(store, counts)
             run_manager = RunManager(
                 reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,)
             )
-            async with pruning(store, serve), run_manager:
+            async with pruning(store, serve), run_manager, mcp.open(reasoner, run_manager) if mcp else nullcontext():
                 app.state.reasoner, app.state.run_manager = reasoner, run_manager
                 yield
 
@@ -167,7 +222,10 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     )
     app.state.settings, app.state.serve = settings, serve
     install_error_handlers(app)
+    app.add_middleware(DirectRoutes, routes=DIRECT_ROUTES)
     gate.guard(app)
-    for router in (health, openai, reasoning, runs, lists, pages, root):
+    for router in (health, openai, anthropic, reasoning, runs, lists, pages, root):
         app.include_router(router)
+    if mcp is not None:
+        app.router.routes.append(Route(mcp.path, mcp))
     return app

@@ -10,17 +10,16 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol, get_args
 from urllib.parse import urlsplit
 
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import Field
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from ..core.errors import AuthenticationError, PermissionDenied, ReasonError, UserError
-from ..core.messages import Frozen
 from ..core.settings import ServeSettings
 from ..core.store.protocol import ApiKey, KeyLimits
 from .api_keys import parse_key, verify_secret
@@ -32,7 +31,11 @@ Scope = Literal["ask", "read", "admin"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 
 
-class Caller(Frozen):
+NO_LIMITS = KeyLimits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
     """The authenticated sender of a request.
 
     Attributes:
@@ -47,8 +50,8 @@ class Caller(Frozen):
 
     key_id: str = ""
     tenant: str = ""
-    scopes: frozenset[str] = Field(default_factory=frozenset)
-    limits: KeyLimits = KeyLimits()
+    scopes: frozenset[str] = frozenset()
+    limits: KeyLimits = NO_LIMITS
     request_id: str = ""
     traceparent: str = ""
     tracestate: str = ""
@@ -67,7 +70,9 @@ ANONYMOUS = Caller(scopes=SCOPES)
 """The caller when authentication is off."""
 
 _BEARER = HTTPBearer(
-    scheme_name="key", description="API key from `reason keys create`, sent as a bearer token.", auto_error=False
+    scheme_name="key",
+    description="API key from `reason keys create`, sent as a bearer token or, by Anthropic's clients, in `x-api-key`.",
+    auto_error=False,
 )
 
 
@@ -84,17 +89,27 @@ def authorised(scope: Scope, *also: Scope) -> Callable[..., Awaitable[Caller]]:
     async def caller_of(
         request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Caller:
-        caller = await identify(request.scope)
-        if not any(map(caller.may, (scope, *also))):
-            raise PermissionDenied(scope)
-        if scope == "ask" and caller.key_id:
-            standing = await request.app.state.gate.use.count(caller)
-            request.state.rate_headers = standing.headers
-            if standing.refused is not None:
-                raise standing.refused
-        return caller
+        return await admit(request.scope, scope, *also)
 
     return caller_of
+
+
+async def admit(request: ASGIScope, scope: Scope = "ask", *also: Scope) -> Caller:
+    """The caller of a request if its key has one of the scopes; see `authorised`.
+
+    Raises:
+        PermissionDenied: The key lacks the scope.
+        KeyLimitExceeded: The key has reached its limit of requests per minute.
+    """
+    caller = await identify(request)
+    if not any(map(caller.may, (scope, *also))):
+        raise PermissionDenied(scope)
+    if scope == "ask" and caller.key_id:
+        standing = await request["app"].state.gate.use.count(caller)
+        request["state"]["rate_headers"] = standing.headers
+        if standing.refused is not None:
+            raise standing.refused
+    return caller
 
 
 async def identify(scope: ASGIScope) -> Caller:
@@ -111,30 +126,40 @@ async def identify(scope: ASGIScope) -> Caller:
     app_state = scope["app"].state
     caller = ANONYMOUS
     if app_state.serve.auth:
-        caller = await app_state.gate.keyring.caller(header_of(scope, "authorization"))
+        caller = await app_state.gate.keyring.caller(authorization_of(scope))
     connection = state.get("connection")
     if isinstance(connection, Connection):
         connection.authenticate(caller.key_id)
-    caller = caller.model_copy(
-        update={
-            "request_id": state.get("request_id", ""),
-            "traceparent": header_of(scope, "traceparent") or "",
-            "tracestate": header_of(scope, "tracestate") or "",
-        }
+    caller = replace(
+        caller,
+        request_id=state.get("request_id", ""),
+        traceparent=header_of(scope, "traceparent") or "",
+        tracestate=header_of(scope, "tracestate") or "",
     )
     state["caller"] = caller
     return caller
+
+
+def authorization_of(scope: ASGIScope) -> str | None:
+    """The `Authorization` header, or what it would be for the key in `x-api-key`; None if there is neither.
+
+    Raises:
+        AuthenticationError: The request has several of one of the two headers.
+    """
+    authorization = header_of(scope, "authorization")
+    key = header_of(scope, "x-api-key") if authorization is None else None
+    return authorization if key is None else f"Bearer {key}"
 
 
 def header_of(scope: ASGIScope, name: str) -> str | None:
     """The value of a header; None if it is absent.
 
     Raises:
-        AuthenticationError: The request has several `Authorization` headers.
+        AuthenticationError: The request has several headers with a key.
     """
     values = [value for key, value in scope["headers"] if key == name.encode()]
-    if len(values) > 1 and name == "authorization":
-        raise AuthenticationError("the request has several Authorization headers", hint="send one")
+    if len(values) > 1 and name in ("authorization", "x-api-key"):
+        raise AuthenticationError(f"the request has several {name.title()} headers", hint="send one")
     return values[0].decode("latin-1") if values else None
 
 
@@ -143,7 +168,7 @@ CACHE_TTL_S = 3.0
 CACHE_SIZE = 4096
 _NO_KEY = "this server asks for a key"
 _BAD_KEY = "the key is unknown, revoked or expired"
-_HOW = "send `Authorization: Bearer KEY`; `reason keys create` on the server makes one"
+_HOW = "send `Authorization: Bearer KEY` or `x-api-key: KEY`; `reason keys create` on the server makes one"
 
 
 class KeyStore(Protocol):
@@ -283,7 +308,7 @@ def _check_header_size(scope: ASGIScope) -> None:
 def _check_room(scope: ASGIScope) -> None:
     """Check the limits of the connection, unless the request has a key, which its route may check."""
     connection = scope.get("state", {}).get("connection")
-    if isinstance(connection, Connection) and header_of(scope, "authorization") is None:
+    if isinstance(connection, Connection) and authorization_of(scope) is None:
         connection.require_room()
 
 

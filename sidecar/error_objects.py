@@ -47,6 +47,18 @@ _TYPES = {
     429: "rate_limit_error",
     499: "cancelled_error",
 }
+MESSAGES_PATH = "/v1/messages"
+"""Path of Anthropic's interface, whose errors have Anthropic's format."""
+_MESSAGES_TYPES: dict[int | str, str] = {
+    402: "billing_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+    "insufficient_quota": "billing_error",
+    "cancelled_error": "api_error",
+    "server_error": "api_error",
+}
+"""Anthropic's error type by HTTP status, else by ours; those of other errors are equal."""
 MAX_MESSAGE_CHARS = 2000
 MAX_PARAM_CHARS = 500
 INTERNAL = "something went wrong inside the server"
@@ -198,6 +210,24 @@ def make_error_object(
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     param = None if param is None else _cut(param, MAX_PARAM_CHARS)
     return {"message": _cut(message, MAX_MESSAGE_CHARS), "type": kind, "param": param, "code": code}
+
+
+def error_body(
+    error: Mapping[str, Any], *, path: str, request_id: str = "", status: int | None = None
+) -> dict[str, Any]:
+    """The body of an error response, or the last event of a stream, in the format of the interface of a path.
+
+    Args:
+        error: The error object.
+        path: Path of the request.
+        request_id: Id of the request, which Anthropic's format repeats.
+        status: HTTP status of the response; None in a stream that has begun.
+    """
+    if not path.startswith(MESSAGES_PATH):
+        return {"error": error}
+    kind = _MESSAGES_TYPES.get(status or 0) or _MESSAGES_TYPES.get(error["type"], error["type"])
+    error = {**error, "type": kind, "details": {"error_code": error["code"]}}
+    return {"type": "error", "error": error, "request_id": request_id or None}
 
 
 def _cut(text: str, max_chars: int) -> str:

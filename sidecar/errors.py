@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from ..core.errors import ReasonError, StoreError
-from .error_objects import error_object, make_error_object, public_error
+from .error_objects import error_body, error_object, make_error_object, public_error
 from .logs import log_fault
 
 RETRY_AFTER_S = 1
@@ -27,8 +27,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
 
 
-def error_response(error: ReasonError, *, param: str | None = None) -> JSONResponse:
-    """The response for an error, with `Retry-After` for the statuses 429 and 503."""
+def error_response(error: ReasonError, scope: Scope) -> JSONResponse:
+    """The response for an error of a request, with `Retry-After` for the statuses 429 and 503."""
     status = error.http_status
     headers: dict[str, str] = {}
     if status in (429, 503):
@@ -36,7 +36,17 @@ def error_response(error: ReasonError, *, param: str | None = None) -> JSONRespo
         headers["Retry-After"] = str(RETRY_AFTER_S if wait is None else max(1, math.ceil(wait)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": error_object(error, param)}, status, headers)
+    return error_json(error_object(error), status, scope, headers)
+
+
+def error_json(
+    error: Mapping[str, Any], status: int, scope: Scope, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response for an error object, in the format of the interface that the request was sent to."""
+    request_id = scope.get("state", {}).get("request_id", "")
+    return JSONResponse(
+        error_body(error, path=scope.get("path", ""), request_id=request_id, status=status), status, headers
+    )
 
 
 async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
@@ -44,9 +54,7 @@ async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: S
 
     With `close`, the connection is closed after the response, so that the rest of the body need not be read.
     """
-    state = scope.setdefault("state", {})
-    state["error_code"] = error.code  # for the log and the metrics
-    response = error_response(public_error(error, request_id=state.get("request_id", "")))
+    response = _public_response(scope, error)
     if close:
         response.headers["Connection"] = "close"
     await response(scope, receive, send)
@@ -54,14 +62,20 @@ async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: S
 
 async def _reason_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ReasonError)
-    request.state.error_code = error.code  # for the log and the metrics
-    request_id = getattr(request.state, "request_id", "")
+    return _public_response(request.scope, error)
+
+
+def _public_response(scope: Scope, error: ReasonError) -> JSONResponse:
+    """The response for an error as callers see it; the request's state gets its code, for the log and the metrics."""
+    state = scope.setdefault("state", {})
+    state["error_code"] = error.code
+    request_id = state.get("request_id", "")
     if isinstance(error, StoreError):
         log_fault("store.failed", error, request_id=request_id or None)
-    return error_response(public_error(error, request_id=request_id))
+    return error_response(public_error(error, request_id=request_id), scope)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """Respond to an invalid body or parameter with the first validation error and its location."""
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(next(iter(error.errors()), {"loc": (), "msg": "the request is not valid"}))
@@ -70,7 +84,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     detail = fault_detail(first)
     message = f"{param}: {detail}" if param else detail
     status = 400 if first.get("type") == "json_invalid" else 422
-    return JSONResponse({"error": make_error_object(message, status, code="invalid_request", param=param)}, status)
+    return error_json(make_error_object(message, status, code="invalid_request", param=param), status, request.scope)
 
 
 def fault_detail(fault: Mapping[str, Any]) -> str:
@@ -79,9 +93,9 @@ def fault_detail(fault: Mapping[str, Any]) -> str:
     return f"{detail}, got {fault['input']!r}" if fault.get("type") == "literal_error" else detail
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     """Respond to an error of the framework, such as an unknown path or method."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
     error_object = make_error_object(str(error.detail), error.status_code, code=code)
-    return JSONResponse({"error": error_object}, error.status_code, error.headers)
+    return error_json(error_object, error.status_code, request.scope, error.headers)

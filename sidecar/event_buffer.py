@@ -53,7 +53,8 @@ class EventBuffer:
         """Number of the newest event evicted from the window."""
         self._texts: list[_TextQueue] = []
         self._expected: _TextQueue | None = None
-        self._changed: asyncio.Future[None] | None = None
+        self._readers: list[asyncio.Future[None]] = []
+        """Readers that wait for an event."""
         self.last = 0
         self.closed = False
 
@@ -115,7 +116,7 @@ class EventBuffer:
                 else:
                     batch = self._buffered_after(after)
                 deltas = [] if texts is None else texts.take(up_to)
-                for event in heapq.merge(batch, deltas, key=_order):
+                for event in heapq.merge(batch, deltas, key=_order) if batch and deltas else batch or deltas:
                     yield event
                     after = max(after, event.number)
                 if batch or deltas:
@@ -146,14 +147,16 @@ class EventBuffer:
             waited += 0.1
 
     async def _wait(self) -> None:
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+        changed = asyncio.get_running_loop().create_future()
+        self._readers.append(changed)
+        await changed
 
     def _notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set_result(None)
-            self._changed = None
+        if self._readers:
+            readers, self._readers = self._readers, []
+            for changed in readers:
+                if not changed.done():  # the reader was cancelled
+                    changed.set_result(None)
 
 
 class _TextQueue:

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.util import WindowStats
 
 from ..core.budget import Budget
 from ..core.concurrency import shielded
@@ -23,6 +24,9 @@ from ..core.events import BudgetCharged, Event
 from ..core.store.protocol import KeyLimits, Spending
 from .auth import Caller
 from .logs import log_fault
+
+if TYPE_CHECKING:
+    from .redis_counts import RedisCounts
 
 K = TypeVar("K")
 
@@ -82,18 +86,22 @@ class SpendingReservation:
 class KeyLimiter:
     """Counts requests, concurrent runs and spending against the limits of keys.
 
-    Requests and concurrent runs are counted per process: with n server processes a key gets up to n times its limits.
+    Requests and concurrent runs are counted in Redis over all processes (`RedisCounts`), or else per process: with n
+    server processes a key then gets up to n times its limits. A process never admits more than the limit by itself.
     Daily spending and its reservations are the store's: a run of a key with daily limits reserves its complete budget
     when it is admitted, and returns what is left at its end. Runs of keys without daily limits count for the other
     keys of their tenant only in their own process, until they have ended.
 
     Args:
         store: Spending and reservations of tenants.
+        shared: Counts of all processes; None counts per process.
         now: Wall clock in seconds since the epoch.
     """
 
-    def __init__(self, store: SpendingStore, *, now: Callable[[], float] = time.time) -> None:
-        self._store, self._now = store, now
+    def __init__(
+        self, store: SpendingStore, shared: RedisCounts | None = None, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._shared, self._now = store, shared, now
         self._requests = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._running: Counter[str] = Counter()
         self._admitted_runs: Counter[tuple[str, str]] = Counter()
@@ -108,13 +116,16 @@ class KeyLimiter:
         """Reservations that the store could not release yet."""
 
     async def count(self, caller: Caller) -> RateLimitState:
-        """Count a request and return the state of the key's rate limits."""
+        """Count a request and return the state of the key's rate limits.
+
+        Raises:
+            LimitsUnavailable: The shared counts are unreachable, and the setting refuses requests then.
+        """
         standing = RateLimitState()
         limits = caller.limits
         if limits.requests_per_minute is not None:
             per_minute = RateLimitItemPerMinute(limits.requests_per_minute)
-            taken = await self._requests.hit(per_minute, caller.key_id)
-            stats = await self._requests.get_window_stats(per_minute, caller.key_id)
+            taken, stats = await self._hit(per_minute, caller.key_id)
             reset = max(0.0, stats.reset_time - time.time())
             standing.headers |= _headers("requests", limits.requests_per_minute, stats.remaining, reset)
             if not taken:
@@ -143,6 +154,7 @@ class KeyLimiter:
 
         Raises:
             KeyLimitExceeded: The key has reached its limit of concurrent runs, or of tokens or dollars per day.
+            LimitsUnavailable: The shared counts are unreachable, and the setting refuses runs then.
         """
         request = (caller.key_id, caller.request_id)
         is_further = False
@@ -172,21 +184,28 @@ class KeyLimiter:
                 self._end.set()
                 self._end = asyncio.Event()
 
+    async def _hit(self, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
+        shared = None if self._shared is None else await self._shared.hit(limit, key_id)
+        if shared is not None:
+            return shared
+        is_within = await self._requests.hit(limit, key_id)
+        return is_within, await self._requests.get_window_stats(limit, key_id)
+
     @asynccontextmanager
     async def _admitted(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
         limits = caller.limits
         if limits.concurrency is not None and self._running[caller.key_id] >= limits.concurrency:
-            raise KeyLimitExceeded(
-                f"{limits.concurrency} runs of the key are in flight",
-                retry_after_s=BUSY_RETRY_S,
-                hint="wait until a run ends",
-            )
+            raise _too_many_runs(limits.concurrency)
         self._running[caller.key_id] += 1
         is_limited = limits.tokens_per_day is not None or limits.usd_per_day is not None
         holding = self._held_in_store(caller, budget) if is_limited else self._held_here(caller, budget)
         try:
-            async with holding as reservation:
-                yield reservation
+            async with AsyncExitStack() as stack:
+                if limits.concurrency is not None and self._shared is not None:
+                    lease = self._shared.lease(caller.key_id, limits.concurrency)
+                    if await stack.enter_async_context(lease) is False:
+                        raise _too_many_runs(limits.concurrency)
+                yield await stack.enter_async_context(holding)
         finally:
             _decrement(self._running, caller.key_id)
 
@@ -259,6 +278,12 @@ class KeyLimiter:
 
     def _rest_of_day(self) -> float:
         return DAY_S - self._now() % DAY_S
+
+
+def _too_many_runs(limit: int) -> KeyLimitExceeded:
+    return KeyLimitExceeded(
+        f"{limit} runs of the key are in flight", retry_after_s=BUSY_RETRY_S, hint="wait until a run ends"
+    )
 
 
 def _decrement(counter: Counter[K], key: K) -> None:

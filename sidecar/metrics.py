@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -65,6 +65,18 @@ _REFUSALS = frozenset(
     "headers_too_large",
 }
 _OTHER = "other"
+
+
+Labelled = TypeVar("Labelled", Counter, Histogram)
+
+
+def child(metric: Labelled, *labels: str) -> Labelled:
+    """The metric with these label values, as `labels` returns it, which takes a lock and checks them each time."""
+    known: dict[tuple[str, ...], Labelled] = metric.__dict__.setdefault("_known_children", {})
+    found = known.get(labels)
+    if found is None:
+        found = known[labels] = metric.labels(*labels)
+    return found
 
 
 class Metrics:
@@ -138,14 +150,14 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
         """Count an HTTP request, and its error code if it was rejected; a `RequestObserver`."""
-        self.http.labels(method, route, str(status)).inc()
-        self.http_duration.labels(method, route).observe(seconds)
+        child(self.http, method, route, str(status)).inc()
+        child(self.http_duration, method, route).observe(seconds)
         if code in _REFUSALS:
-            self.refused.labels(code).inc()
+            child(self.refused, code).inc()
 
     def observe_abandoned(self) -> None:
         """Count a run that was cancelled while it waited for a slot."""
-        self.cancelled.labels("waiting").inc()
+        child(self.cancelled, "waiting").inc()
 
     def run_sink(self, strategy: str, requested_at_s: float | None = None) -> Sink:
         """Create an event sink for one run.
@@ -181,32 +193,40 @@ class _RunMeter:
 
     def __call__(self, event: Event) -> None:
         """Count the event."""
-        metrics = self._metrics
         if not self._seen:
             self._seen = True
-            metrics.first_event.labels(self._strategy).observe(self._clock() - self._requested_at_s)
-        if isinstance(event, RunStarted):
-            self._usd = None if event.resumed else 0.0
-        elif isinstance(event, StageStarted):
-            self._phase = event.stage if event.stage in _STAGES else self._phase
-        elif isinstance(event, CallStarted):
-            self._calls[event.number] = _CallProgress(event)
-        elif isinstance(event, SampleFinished) and event.parent in self._calls:
-            self._calls[event.parent].add(event)
-        elif isinstance(event, CallFinished):
-            self._count_call(event)
-        elif isinstance(event, BudgetCharged):
-            self._count_dollars(event)
-        elif isinstance(event, BudgetExhausted):
-            metrics.exhausted.labels(_label_or_other(event.kind, _KINDS)).inc()
-        elif isinstance(event, VerificationFinished):
-            metrics.verdicts.labels(_label_or_other(event.verification.verdict, _VERDICTS)).inc()
-            for claim in event.verification.answer_claims:
-                metrics.claims.labels(_label_or_other(claim.verdict, _VERDICTS)).inc()
-        elif isinstance(event, RunFinished):
-            self._end(_label_or_other(event.answer.stopped, _OUTCOMES))
-        elif isinstance(event, RunFailed):
-            self._end("error")
+            child(self._metrics.first_event, self._strategy).observe(self._clock() - self._requested_at_s)
+        count = _COUNTED.get(type(event))
+        if count is not None:
+            count(self, event)
+
+    def _begin(self, event: RunStarted) -> None:
+        self._usd = None if event.resumed else 0.0
+
+    def _enter_stage(self, event: StageStarted) -> None:
+        self._phase = event.stage if event.stage in _STAGES else self._phase
+
+    def _begin_call(self, event: CallStarted) -> None:
+        self._calls[event.number] = _CallProgress(event)
+
+    def _count_sample(self, event: SampleFinished) -> None:
+        call = self._calls.get(event.parent or 0)
+        if call is not None:
+            call.add(event)
+
+    def _count_exhausted(self, event: BudgetExhausted) -> None:
+        child(self._metrics.exhausted, _label_or_other(event.kind, _KINDS)).inc()
+
+    def _count_verdicts(self, event: VerificationFinished) -> None:
+        child(self._metrics.verdicts, _label_or_other(event.verification.verdict, _VERDICTS)).inc()
+        for claim in event.verification.answer_claims:
+            child(self._metrics.claims, _label_or_other(claim.verdict, _VERDICTS)).inc()
+
+    def _finish(self, event: RunFinished) -> None:
+        self._end(_label_or_other(event.answer.stopped, _OUTCOMES))
+
+    def _fail(self, _: RunFailed) -> None:
+        self._end("error")
 
     def _count_call(self, event: CallFinished) -> None:
         call = self._calls.get(event.parent or 0)
@@ -214,10 +234,10 @@ class _RunMeter:
             return
         call.ended = True
         metrics, role = self._metrics, Metrics.role(event.role)
-        metrics.calls.labels(role).inc()
-        metrics.tokens.labels("input", role).inc(call.prompt_tokens if call.sampled else event.prompt_tokens)
-        metrics.tokens.labels("output", role).inc(call.tokens if call.sampled else event.tokens)
-        metrics.thinking_tokens.labels(role).inc(call.thinking_tokens if call.sampled else event.thinking_tokens)
+        child(metrics.calls, role).inc()
+        child(metrics.tokens, "input", role).inc(call.prompt_tokens if call.sampled else event.prompt_tokens)
+        child(metrics.tokens, "output", role).inc(call.tokens if call.sampled else event.tokens)
+        child(metrics.thinking_tokens, role).inc(call.thinking_tokens if call.sampled else event.thinking_tokens)
 
     def _count_dollars(self, event: BudgetCharged) -> None:
         """Count the cost that a call added to the run's total, without its replayed samples."""
@@ -240,9 +260,24 @@ class _RunMeter:
         self._calls.clear()
         metrics = self._metrics
         if outcome == "cancelled":
-            metrics.cancelled.labels(self._phase).inc()
-        metrics.requests.labels(self._strategy, outcome).inc()
-        metrics.duration.labels(self._strategy).observe(self._clock() - self._requested_at_s)
+            child(metrics.cancelled, self._phase).inc()
+        child(metrics.requests, self._strategy, outcome).inc()
+        child(metrics.duration, self._strategy).observe(self._clock() - self._requested_at_s)
+
+
+_COUNTED: dict[type[Event], Callable[[_RunMeter, Any], None]] = {
+    RunStarted: _RunMeter._begin,
+    StageStarted: _RunMeter._enter_stage,
+    CallStarted: _RunMeter._begin_call,
+    SampleFinished: _RunMeter._count_sample,
+    CallFinished: _RunMeter._count_call,
+    BudgetCharged: _RunMeter._count_dollars,
+    BudgetExhausted: _RunMeter._count_exhausted,
+    VerificationFinished: _RunMeter._count_verdicts,
+    RunFinished: _RunMeter._finish,
+    RunFailed: _RunMeter._fail,
+}
+"""How each type of event is counted; a run has a hundred events, and most are not."""
 
 
 class _CallProgress:

@@ -16,29 +16,30 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.errors import PermissionDenied, ReasonError, UserError
-from ..core.events import Event, Sink, TextDelta
+from ..core.events import Event, RunFailed, RunFinished, Sink, TextDelta
 from ..core.run import RunConfig
 from ..core.settings import ServeSettings
 from ..reasoning.strategy import STRATEGIES
 from .admission import AdmissionQueue
 from .auth import AuthMiddleware, Caller, KeyStore, KeyVerifier, identify, is_loopback
-from .error_objects import INTERNAL, make_error_object
-from .errors import send_error
+from .error_objects import INTERNAL, MESSAGES_PATH, make_error_object
+from .errors import error_json, send_error
 from .key_limits import KeyLimiter, SpendingStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
 from .otel_metrics import GenAiMetrics, close_metrics, open_metrics
 from .tracing import RunSpans, close_tracing, open_tracing
+
+if TYPE_CHECKING:
+    from .redis_counts import RedisCounts
 
 MAX_DEPTH = 100
 """Maximum nesting depth of JSON arrays and objects."""
@@ -234,19 +235,24 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_GONE = 499
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
-_API_CSP = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_API_HEADERS = (
+    *_HEADERS,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
 _SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/"
 _DOCS_CSP = (
     f"default-src 'none'; script-src {_SWAGGER} 'unsafe-inline'; style-src {_SWAGGER} 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Policy for HTML pages that set none, which is FastAPI's `/docs`; it shows no text of users or models."""
+_PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", _DOCS_CSP.encode()))
 
 
 class AccessLogMiddleware:
@@ -281,8 +287,12 @@ class AccessLogMiddleware:
             nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                replayed = {"idempotent-replayed": "true"} if state.get("is_replayed") else {}
-                _add_headers(message, name, {**(state.get("rate_headers") or {}), **replayed})
+                headers = state.get("rate_headers") or {}
+                if state.get("is_replayed"):
+                    headers = {**headers, "idempotent-replayed": "true"}
+                if scope["path"].startswith(MESSAGES_PATH):
+                    headers = {**headers, "request-id": name}  # where Anthropic's clients look for it
+                _add_headers(message, name, headers)
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 is_complete = True
             await send(message)
@@ -294,7 +304,7 @@ class AccessLogMiddleware:
                 log_fault("fault", e, request_id=name, route=_route(scope))
             if not status:
                 on_request = make_error_object(f"{INTERNAL} (request {name})", 500, code="internal")
-                await JSONResponse({"error": on_request}, 500)(scope, receive, send_and_record)
+                await error_json(on_request, 500, scope)(scope, receive, send_and_record)
         finally:
             self._note(scope, status if is_complete or not status else _CLIENT_GONE, self._clock() - begun)
 
@@ -337,16 +347,18 @@ def _route(scope: Scope) -> str:
 
 
 def _add_headers(message: Message, name: str, rate: Mapping[str, str]) -> None:
-    message.setdefault("headers", [])
-    headers = MutableHeaders(scope=message)
-    headers["x-request-id"] = name
-    for header, value in {**_HEADERS, **rate}.items():
-        headers.setdefault(header, value)
-    if headers.get("content-type", "").startswith("text/html"):  # other pages set their own policy
-        headers.setdefault("content-security-policy", _DOCS_CSP)
-    else:
-        headers.setdefault("content-security-policy", _API_CSP)
-        headers.setdefault("cache-control", "no-store")
+    given = {key: value for key, value in message.get("headers", ()) if key != b"x-request-id"}
+    is_page = given.get(b"content-type", b"").startswith(b"text/html")  # other pages set their own policy
+    own = [*_PAGE_HEADERS, *_in_bytes(rate)] if is_page else [*_API_HEADERS, *_in_bytes(rate)]
+    message["headers"] = [
+        (b"x-request-id", name.encode("latin-1")),
+        *(pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"),
+        *(pair for pair in own if pair[0] not in given),
+    ]
+
+
+def _in_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 _METHODS = ("GET", "POST", "DELETE")
@@ -394,9 +406,9 @@ class RequestGuard:
         self._tracer = None if self._tracing is None else self._tracing.get_tracer("reason")
         self._traced: set[RunSpans] = set()
 
-    def open(self, store: GuardStore) -> None:
-        """Attach the store; call it before the first request."""
-        self.keyring, self.use = KeyVerifier(store), KeyLimiter(store)
+    def open(self, store: GuardStore, counts: RedisCounts | None = None) -> None:
+        """Attach the store and the counts that replicas share; call it before the first request."""
+        self.keyring, self.use = KeyVerifier(store), KeyLimiter(store, counts)
 
     def admission(self) -> AdmissionQueue:
         """Create the admission queue, which reports to the metrics."""
@@ -412,10 +424,8 @@ class RequestGuard:
     def observe(self, run: ObservedRun) -> Sink:
         """Create the event sink of a run, which feeds metrics, log and spans."""
         caller, strategy, serve = run.caller, run.config.strategy, self._serve
-        sinks: list[Sink] = [
-            self.metrics.run_sink(strategy, run.requested_at_s),
-            RunLog(strategy, request_id=caller.request_id, key_id=caller.key_id, content=serve.log_content),
-        ]
+        log = RunLog(strategy, request_id=caller.request_id, key_id=caller.key_id, content=serve.log_content)
+        sinks: list[Sink] = [self.metrics.run_sink(strategy, run.requested_at_s)]
         if self._tracer is not None:
             sinks.append(
                 RunSpans(
@@ -436,6 +446,8 @@ class RequestGuard:
                 return  # no sink uses text deltas, and there is one for each token
             for sink in sinks:
                 sink(event)
+            if isinstance(event, RunFinished | RunFailed):
+                log(event)
 
         return all_of_them
 

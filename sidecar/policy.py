@@ -14,6 +14,7 @@ from ..core.run import RunConfig
 from ..core.settings import ServeSettings, Settings
 from ..reasoning.limits import require_samples_within
 from ..reasoning.strategy import STRATEGIES
+from ..verify.verifier import VERIFIERS
 
 
 def offered_models(settings: Settings) -> tuple[str, ...]:
@@ -34,6 +35,9 @@ def allowed_model(settings: Settings, name: str) -> str:
     return name
 
 
+LIMITS = tuple(Budget.model_fields)
+
+
 def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:
     """Return the minimum of each limit over the requested budget, the server's ceilings and further budgets.
 
@@ -43,11 +47,9 @@ def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budge
         also: Further budgets, such as those of the settings and of a model alias.
     """
     ceilings = Budget(seconds=serve.max_seconds, tokens=serve.max_tokens)
-    limits: dict[str, float] = {}
-    for one in (budget, ceilings, *also):
-        for name, limit in one.model_dump(exclude_none=True).items():
-            limits[name] = min(limit, limits.get(name, limit))
-    return Budget.model_validate(limits)
+    budgets = (budget, ceilings, *also)
+    limits = {name: [limit for one in budgets if (limit := getattr(one, name)) is not None] for name in LIMITS}
+    return Budget.model_validate({name: min(values) for name, values in limits.items() if values})
 
 
 def check_samples(config: RunConfig, serve: ServeSettings, *, runs: int = 1, param: str = "parameters") -> None:
@@ -72,6 +74,30 @@ def check_samples(config: RunConfig, serve: ServeSettings, *, runs: int = 1, par
     except UserError as e:
         name = "n" if e.param == "answers" else f"{param}.{e.param}"
         raise UserError(e.message, hint=e.hint, param=name) from None
+
+
+def check_code_execution(config: RunConfig, serve: ServeSettings) -> None:
+    """Reject a run that would execute code, where the operator has not allowed it.
+
+    Raises:
+        UserError: The run has a verifier or a score that runs the code of answers.
+    """
+    if serve.code_execution:
+        return
+    verifiers = [name for name in config.verify if getattr(VERIFIERS.load(name), "runs_code", False)]
+    if verifiers or _scores_by_tests(config.parameters):
+        what = f"the verifier {verifiers[0]}" if verifiers else "the score tests"
+        raise UserError(
+            f"{what} runs the code of answers, which this server does not allow",
+            hint="ask the operator to set serve.code_execution",
+            param="verify" if verifiers else "parameters.score",
+        )
+
+
+def _scores_by_tests(parameters: Mapping[str, JsonValue]) -> bool:
+    return parameters.get("score") == "tests" or any(
+        _scores_by_tests(value) for value in parameters.values() if isinstance(value, dict)
+    )
 
 
 OPERATOR_PARAMETERS: dict[str, frozenset[str]] = {

@@ -30,7 +30,7 @@ from ..core.errors import (
 )
 from ..core.events import Event, RunFailed, RunFinished, Sink
 from ..core.run import RunConfig
-from ..core.store.protocol import RunStatus, RunStore
+from ..core.store.protocol import NewRun, RunEnd, RunStatus, RunStore, RunWrites
 from ..core.types import Answer, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller
@@ -49,8 +49,7 @@ class _PendingEnd:
     """The end of a run that has not been written to the store yet."""
 
     run_id: str
-    status: RunStatus
-    event: RunFinished | RunFailed
+    writes: RunWrites
     tries: int = 0
 
 
@@ -79,7 +78,7 @@ class EndRecorder:
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
             event = live.closing or _final_event(live, live.buffer.last + 1, error, stopped)
             if live.is_owned and len(self._pending) < MAX_PENDING_ENDS:
-                self._pending[live.id] = _PendingEnd(live.id, status, event)
+                self._pending[live.id] = _PendingEnd(live.id, _ending(status, event, live.unwritten()))
             return status
 
     @contextmanager
@@ -98,9 +97,8 @@ class EndRecorder:
         for pending in list(self._pending.values()):
             pending.tries += 1
             try:
-                record = await self._store.get_run(pending.run_id, exact=True)
-                if record.status in ("queued", "running") and pending.run_id in self._pending:
-                    await self._write(pending.run_id, pending.status, pending.event)
+                if await self._is_open(pending) and pending.run_id in self._pending:
+                    await self._store.save(pending.run_id, pending.writes)
             except UnknownName:
                 pass  # deleted in the meantime
             except Exception as e:  # noqa: BLE001 (only a StoreError is worth a retry)
@@ -114,7 +112,7 @@ class EndRecorder:
         if live.closing is not None:
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
             if isinstance(error, StoreError):  # the pipeline emitted the event, but the write may have failed
-                await self._write(live.id, status, live.closing)
+                await self._write(live, status, live.closing)
             return status
         if not live.is_stored or isinstance(error, DuplicateRequest | RunConflict):
             return "failed"
@@ -129,22 +127,35 @@ class EndRecorder:
             return "failed"
         event = _final_event(live, await self._next_number(live), error, stopped)
         status = "interrupted" if stopped else "failed"
-        await self._write(live.id, status, event)
+        await self._write(live, status, event)
         live.emit(event)
         return status
 
-    async def _write(self, run_id: str, status: RunStatus, event: RunFinished | RunFailed) -> None:
-        if isinstance(event, RunFinished):
-            await self._store.end_run(run_id, status, event.answer.model_dump(mode="json"), events=[event])
-        else:
-            await self._store.end_run(
-                run_id, status, None, {"code": event.code, "message": event.message}, events=[event]
-            )
+    async def _write(self, live: LiveRun, status: RunStatus, event: RunFinished | RunFailed) -> None:
+        await live.saved()
+        await self._store.save(live.id, _ending(status, event, live.unwritten()))
+
+    async def _is_open(self, pending: _PendingEnd) -> bool:
+        """Whether the end has not been written: by the store, or by another process that has claimed the run."""
+        if pending.writes.creation is not None:
+            return True
+        record = await self._store.get_run(pending.run_id, exact=True)
+        return record.status in ("queued", "running")
 
     async def _next_number(self, live: LiveRun) -> int:
         """Number for the final event of a run that ended before the pipeline started."""
         stored = await self._store.list_events(live.id) if live.resumed else []
         return max(live.buffer.last, stored[-1].number if stored else 0) + 1
+
+
+def _ending(status: RunStatus, event: RunFinished | RunFailed, unwritten: RunWrites) -> RunWrites:
+    """The writes that end a run: what was not written of it, the event and the end."""
+    unwritten.events.append(event)
+    if isinstance(event, RunFinished):
+        unwritten.end = RunEnd(status, event.answer)
+    else:
+        unwritten.end = RunEnd(status, error={"code": event.code, "message": event.message})
+    return unwritten
 
 
 def _status_of(closing: RunFinished | RunFailed | None, error: ReasonError) -> RunStatus:
@@ -250,7 +261,7 @@ class RunLifecycle:
         async def create(status: Literal["queued", "running"]) -> None:
             await self._store.create_run(
                 live.id,
-                live.config.model_dump(mode="json"),
+                live.config,
                 tenant=live.config.tenant,
                 background=live.background,
                 status=status,
@@ -269,7 +280,8 @@ class RunLifecycle:
                 live.accept()
             async with self._admission.slot(live.config.tenant, unlimited=live.background):
                 if not early:
-                    await shielded(create("running"))
+                    live.creation = NewRun(live.config, live.config.tenant)
+                    live.is_stored = live.is_owned = True
                 elif not free and (other_owner := await self._claim(live, "adopted")) is not None:
                     return other_owner
                 sinks = self._sinks(live, hold)
@@ -280,6 +292,7 @@ class RunLifecycle:
                     run_id=live.id,
                     sinks=sinks,
                     is_created=True,
+                    creation=live.creation,
                     is_new=untouched,
                     on_start=live.attach_run,
                 )

@@ -48,10 +48,11 @@ CANCEL_GRACE_S = 10.0
 class RunManager:
     """Starts, finds, concludes, cancels and resumes runs; an asynchronous context manager.
 
-    A run waits for an admission slot (`AdmissionQueue`) and is then executed by the reasoner; it is in the store from
-    its acceptance. If this process ends before a background run does, another process continues the run: `adopt`
-    claims the background runs of processes that were killed or drained. A run that kills every process that adopts it
-    is quarantined: it ends as failed, with the error `RunQuarantined`.
+    A run waits for an admission slot (`AdmissionQueue`) and is then executed by the reasoner. A background run, and one
+    with an idempotency key, is in the store from its acceptance; any other from its first write, which is its end or a
+    quarter of a second after its start, whichever comes first. If this process ends before a background run does,
+    another process continues the run: `adopt` claims the background runs of processes that were killed or drained. A
+    run that kills every process that adopts it is quarantined: it ends as failed, with the error `RunQuarantined`.
 
     Args:
         reasoner: The reasoner that executes the runs.
@@ -81,7 +82,7 @@ class RunManager:
         self._probe: asyncio.Task[bool] | None = None
         self._probed_at = 0.0
         self._last_chance = ""
-        self.draining = False
+        self.leaving = self.draining = False
 
     async def __aenter__(self) -> RunManager:
         await self._stack.enter_async_context(self._tasks)
@@ -100,7 +101,7 @@ class RunManager:
     @property
     def in_flight(self) -> int:
         """Number of this process's runs, including those that wait for an admission slot."""
-        return len(self._live)
+        return sum(not live.ended for live in self._live.values())
 
     # -- requests of callers
 
@@ -178,6 +179,9 @@ class RunManager:
         Raises:
             UnknownName: There is no such run.
         """
+        live = self._live.get(run_id)
+        if live is not None and not live.ended:
+            await live.saved()
         return await self.store.get_run(run_id, tenant=caller.sees, exact=True)
 
     async def cancel(self, run_id: str, caller: Caller) -> RunRecord:
@@ -189,16 +193,16 @@ class RunManager:
         Raises:
             UnknownName: There is no such run.
         """
+        live = self._live.get(run_id)
+        if live is not None and caller.sees in (None, live.config.tenant) and not live.ended:
+            live.cancel()  # before the store is asked, since a short run would end meanwhile
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_GRACE_S):
+                    await live.wait_ended()
         record = await self.record(run_id, caller)
         if not is_active(record):
             return record
         await self.store.request_cancel(run_id)
-        live = self._live.get(run_id)
-        if live is not None:
-            live.cancel()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CANCEL_GRACE_S):
-                    await live.wait_ended()
         return await self.record(run_id, caller)
 
     async def delete(self, run_id: str, caller: Caller) -> None:
@@ -304,9 +308,16 @@ class RunManager:
                 adopted += 1
         return adopted
 
+    async def announce_drain(self, seconds: float) -> None:
+        """Fail readiness probes and accept new runs for this time; a call of `stop_now` ends it."""
+        self.leaving = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_now.wait()
+
     def begin_drain(self) -> None:
         """Accept no new runs and reject waiting ones; waiting background runs stay queued in the store. Idempotent."""
-        self.draining = True
+        self.leaving = self.draining = True
         self._admission.close()
 
     async def drain(self, seconds: float) -> None:
@@ -322,7 +333,7 @@ class RunManager:
         await self._wait_stopped(CANCEL_GRACE_S, stop_now=False)
 
     def stop_now(self) -> None:
-        """End the wait of `drain`; the remaining runs are stopped at once."""
+        """End the waits of `announce_drain` and `drain`; the remaining runs are stopped at once."""
         self._stop_now.set()
 
     async def _wait_stopped(self, seconds: float, *, stop_now: bool = True) -> None:

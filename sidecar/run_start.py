@@ -73,7 +73,7 @@ class RunStarter:
             self._caller,
             background=background,
             idempotency=self._idempotency,
-            digest=digest_of(self._request.url.path, body),
+            digest="" if self._idempotency is None else digest_of(self._request.url.path, body),
             text=text,
         )
         run = await while_connected(self._request.receive, starting)

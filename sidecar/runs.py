@@ -15,7 +15,7 @@ from typing import Literal
 from ..core.errors import Cancelled, NotVerified, ReasonError, ShuttingDown
 from ..core.events import Event, RunFailed, RunFinished
 from ..core.run import Run, RunConfig, read_config
-from ..core.store.protocol import RunRecord, RunStatus, RunStore
+from ..core.store.protocol import NewRun, RunRecord, RunStatus, RunStore, RunWrites
 from ..core.types import Answer
 from ..core.verdicts import failure_text
 from .auth import Caller
@@ -130,7 +130,8 @@ class LiveRun:
 
     Attributes:
         buffer: The run's events.
-        is_stored: Whether the run is in the store.
+        is_stored: Whether the run is in the store, or will be with its first write.
+        creation: How it is created with its first write; None if it was created before it began.
         is_owned: Whether the store has this process as the run's owner.
         replayed: Whether the run belongs to a repeated request.
         status: "queued" until the run is admitted, then "running"; at the end, the stored status.
@@ -152,6 +153,7 @@ class LiveRun:
     ) -> None:
         self.id, self.config, self.resumed = run_id, config, resumed
         self.is_stored, self.is_owned = resumed, False
+        self.creation: NewRun | None = None
         self.background, self.is_detached = background, is_detached or background
         self.caller = Caller()
         """The caller; the default caller if the process adopted the run."""
@@ -264,6 +266,21 @@ class LiveRun:
         self._update_run()
         if self.is_concluding:
             run.conclude()
+
+    async def saved(self) -> None:
+        """Wait until the run is in the store as it is now.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        if self._run is not None:
+            await self._run.writer.flush()
+
+    def unwritten(self) -> RunWrites:
+        """Remove and return what the store does not have of the run; the caller writes it."""
+        if self._run is None:  # it has not started
+            return RunWrites(creation=self.creation)
+        return self._run.writer.take()
 
     def emit(self, event: Event) -> None:
         """Event sink of the run."""

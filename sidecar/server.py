@@ -79,6 +79,41 @@ class MalformedRequest(ValueError):
     """A request that violates HTTP although the parser accepts it."""
 
 
+class GatheredWrites:
+    """A transport that sends together what is written in one turn of the event loop.
+
+    The head of a response and what is there of its body are one packet, and one system call.
+
+    Args:
+        transport: The transport of the connection, which has all other methods.
+        loop: The event loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send data at the end of this turn."""
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append(data)
+
+    def flush(self) -> None:
+        """Send what waits now."""
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._transport.is_closing():
+            self._transport.write(b"".join(waiting))
+
+    def close(self) -> None:
+        """Send what waits, and close the connection."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's httptools protocol with a limit on headers, trailers and chunk extensions, which llhttp does not limit.
 
@@ -89,6 +124,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _loose = 0
     """Bytes received since the last complete head, part of a body or end of a message."""
     _refused = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Gather what is written to the connection."""
+        super().connection_made(transport)
+        self.transport = GatheredWrites(transport, self.loop)  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Parse the data; ignore it after a malformed request."""
@@ -325,8 +365,9 @@ async def serve_here(
 ) -> None:
     """Serve on a socket until SIGTERM or SIGINT.
 
-    The first signal starts a drain: `/readyz` returns 503, new runs are rejected, and runs in flight get
-    `drain_timeout_s` seconds (a setting). The second signal ends the wait, the third kills the process.
+    The first signal starts a drain: `/readyz` returns 503, after `drain_delay_s` seconds (a setting) new runs are
+    rejected, and runs in flight get `drain_timeout_s` seconds. The second signal ends the waits, the third kills the
+    process.
 
     Args:
         settings: The settings.
@@ -343,7 +384,7 @@ async def serve_here(
         options = uvicorn_options(settings.serve)
         config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=CLOSE_TIMEOUT_S, **options)
         with frozen_heap():
-            await DrainingServer(config, app.state.run_manager, settings.serve.drain_timeout_s, ready).serve([sock])
+            await DrainingServer(config, app.state.run_manager, settings.serve, ready).serve([sock])
 
 
 class DrainingServer(uvicorn.Server):
@@ -352,15 +393,15 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's configuration.
         run_manager: The run manager to drain.
-        drain_timeout_s: Time for runs in flight to end, in seconds.
+        serve: The settings of the server.
         ready: Called when the server accepts requests.
     """
 
     def __init__(
-        self, config: uvicorn.Config, run_manager: RunManager, drain_timeout_s: float, ready: Callable[[], None]
+        self, config: uvicorn.Config, run_manager: RunManager, serve: ServeSettings, ready: Callable[[], None]
     ) -> None:
         super().__init__(config)
-        self._run_manager, self._drain_s, self._ready = run_manager, drain_timeout_s, ready
+        self._run_manager, self._settings, self._ready = run_manager, serve, ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
@@ -391,6 +432,7 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         try:
-            await self._run_manager.drain(self._drain_s)
+            await self._run_manager.announce_drain(self._settings.drain_delay_s)
+            await self._run_manager.drain(self._settings.drain_timeout_s)
         finally:
             self.should_exit = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import orjson
 from starlette.types import Receive
 
 from ..core.errors import Cancelled
@@ -23,17 +25,38 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         Cancelled: The client disconnected; `work` was cancelled and has ended.
     """
-    doing = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(disconnected(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    cancelling = task.cancelling()
+    is_gone = False
+
+    async def watch() -> None:
+        nonlocal is_gone
+        await disconnected(receive)
+        is_gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise Cancelled("the client disconnected")
-        return doing.result()
+        return await work
+    except asyncio.CancelledError:
+        if is_gone and task.uncancel() <= cancelling:  # else the server cancelled the request as well
+            raise Cancelled("the client disconnected") from None
+        raise
     finally:
-        for task in (doing, leaving):
-            task.cancel()
-        await asyncio.gather(doing, leaving, return_exceptions=True)
+        watcher.cancel()
+
+
+def encode_json(value: Any) -> bytes:
+    """Compact JSON in UTF-8.
+
+    Raises:
+        ValueError: The value has a lone surrogate.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer of more than 64 bits, in a JSON Schema or in metadata
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 async def disconnected(receive: Receive) -> None:

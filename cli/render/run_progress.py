@@ -293,6 +293,7 @@ class Progress:
                 self.spent = {
                     "tokens": event.total_tokens,
                     "thinking_tokens": event.total_thinking_tokens,
+                    "prompt_tokens": event.total_prompt_tokens,
                     "calls": event.total_calls,
                     "usd": event.total_usd or 0.0,
                 }

@@ -14,7 +14,8 @@ class TextStream:
     """A sink that prints the text of a run's first generation, if it is a single sample that may be the answer.
 
     The first generation of a search is a step of its tree, and that of a jury one of several opinions: neither is
-    printed, even if another strategy chose the search or the jury.
+    printed, even if another strategy chose the search or the jury. Text that a strategy releases as the run's answer
+    (`TextDelta.answer_start`) is printed in any case.
 
     Leading white space is dropped and trailing white space held back, so that the printed text equals the answer's.
 
@@ -43,7 +44,10 @@ class TextStream:
         elif isinstance(event, CallStarted) and event.operation == "generate":
             self._call = event.number if not self._seen_generation and event.samples == 1 else None
             self._seen_generation = True
-        elif isinstance(event, TextDelta) and event.parent == self._call:
+        elif isinstance(event, TextDelta) and event.answer_start is None and event.parent == self._call:
+            self._print(event.text)
+        elif isinstance(event, TextDelta) and event.answer_start is not None:
+            self._seen_generation = True
             self._print(event.text)
 
     def _print(self, text: str) -> None:

@@ -21,14 +21,14 @@ from ...core.run import RunConfig
 from ...core.settings import Settings
 from ...core.store.protocol import RunSort, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
-from ...core.types import Answer, Document, Question
+from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
 from ..auth import identify
 from ..error_objects import INTERNAL, error_object, event_json, make_error_object
 from ..logs import log_fault
 from ..openai.models import chosen_strategy, resolve_model
-from ..policy import allowed_model, apply_ceilings, check_samples, offered_models, reject_paths
+from ..policy import allowed_model, apply_ceilings, check_code_execution, check_samples, offered_models, reject_paths
 from ..run_manager import RunManager
 from ..run_start import (
     ERROR_RESPONSES,
@@ -42,6 +42,7 @@ from ..run_start import (
 from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 from .schemas import (
     AskBody,
+    CodeTestIn,
     DeletedRun,
     DocumentIn,
     HealthStatus,
@@ -147,8 +148,8 @@ async def ready(request: Request) -> Response:
     reachable = await run_manager.reaches_store(STORE_TIMEOUT_S)
     opened = request.app.state.reasoner.loaded_models()
     readiness = Readiness(
-        ready=reachable and not run_manager.draining,
-        draining=run_manager.draining,
+        ready=reachable and not run_manager.leaving,
+        draining=run_manager.leaving,
         store="ok" if reachable else "unreachable",
         models={
             name: "open" if name in opened else "at first use" for name in offered_models(request.app.state.settings)
@@ -201,6 +202,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
     except UnknownName as e:
         raise _in_body(e, "verify", "verify_parameters", body.verify_parameters) from e
     check_samples(config, reasoner.settings.serve)
+    check_code_execution(config, reasoner.settings.serve)
     return config
 
 
@@ -223,6 +225,7 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         choices=body.choices,
         documents=_documents(body.documents),
         kind=body.kind,
+        tests=_tests(body.tests),
         metadata=dict(body.metadata),
     )
     limits = (settings.budget,) if name is None else (settings.budget, name.budget)
@@ -259,11 +262,13 @@ def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[Ru
         UserError: A field is invalid or not permitted; `param` has its name.
     """
     try:
-        return _verify_config(body, reasoner.settings, tenant)
+        config, notes = _verify_config(body, reasoner.settings, tenant)
     except ModelNotFound:
         raise
     except UnknownName as e:
         raise _in_body(e, "verifiers", "parameters", body.parameters) from e
+    check_code_execution(config, reasoner.settings.serve)
+    return config, notes
 
 
 def _verify_config(body: VerifyBody, settings: Settings, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:
@@ -282,6 +287,7 @@ def _verify_config(body: VerifyBody, settings: Settings, tenant: str) -> tuple[R
         parameters=body.parameters,
         model=None if body.model is None else allowed_model(settings, body.model),
         programs_only=body.programs_only,
+        tests=_tests(body.tests),
         tenant=tenant,
     )
 
@@ -292,6 +298,10 @@ def _allowed_models(settings: Settings, field: str, model: str) -> str:
     except ModelNotFound as e:
         e.param = field
         raise
+
+
+def _tests(tests: tuple[CodeTestIn, ...]) -> tuple[CodeTest, ...]:
+    return tuple(CodeTest(name=one.name, code=one.code) for one in tests)
 
 
 def _documents(documents: tuple[DocumentIn, ...]) -> tuple[Document, ...]:

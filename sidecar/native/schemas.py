@@ -23,7 +23,7 @@ from ...core.messages import Effort, RequestedEffort
 from ...core.run import read_config
 from ...core.store.protocol import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
-from ...core.types import MAX_QUESTION_CHARS, Answer, AnswerKind
+from ...core.types import MAX_QUESTION_CHARS, MAX_TESTS, Answer, AnswerKind
 from ..error_objects import stored_error_object
 from ..policy import without_paths
 
@@ -89,6 +89,22 @@ class DocumentIn(RequestBody):
 Documents = Annotated[tuple[DocumentIn, ...], Field(max_length=MAX_DOCUMENTS)]
 
 
+class CodeTestIn(RequestBody):
+    """A test of an answer that is Python code.
+
+    Attributes:
+        name: What reports call it.
+        code: Source that is run after the answer's code and fails by an exception; or examples as in a docstring, if it
+            begins with `>>>`.
+    """
+
+    name: Name
+    code: Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)]
+
+
+CodeTests = Annotated[tuple[CodeTestIn, ...], Field(max_length=MAX_TESTS)]
+
+
 class AskBody(RequestBody):
     """A question and the configuration of its run. Omitted fields default to the server's settings.
 
@@ -97,6 +113,7 @@ class AskBody(RequestBody):
         choices: Options of a multiple-choice question; the answer is a letter.
         documents: Context for the answer.
         kind: Kind of the expected answer.
+        tests: Tests of an answer that is Python code; the model is not shown them.
         metadata: Up to 16 pairs of texts, of 64 and 512 characters; returned with the run.
         model: A model name listed by `GET /v1/models`.
         strategy: The strategy, unless the model name determines it.
@@ -139,6 +156,7 @@ class AskBody(RequestBody):
     ] = ()
     documents: Documents = ()
     kind: AnswerKind = "auto"
+    tests: CodeTests = ()
     metadata: Metadata = Field(default_factory=dict)
     model: Name | None = None
     strategy: Name | None = None
@@ -183,6 +201,7 @@ class VerifyBody(RequestBody):
         jurors: The models of the jury, for a verifier that uses one.
         budget: Limits of the run; the server's limits apply as well.
         programs_only: Verify without any document: claims that no program can check are "not enough evidence".
+        tests: Tests of a text that is Python code, for the verifier `execution`.
     """
 
     model_config = ConfigDict(
@@ -205,6 +224,7 @@ class VerifyBody(RequestBody):
     jurors: Names | None = None
     budget: Budget = Budget()
     programs_only: bool = False
+    tests: CodeTests = ()
 
 
 class ResponseBody(BaseModel):

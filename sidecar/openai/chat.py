@@ -223,9 +223,8 @@ async def chat_completions(
     await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop
     await check_format(body.response_format)
     run_request = chat_run_request(body, app.state.reasoner, caller.tenant)
-    runner = ChoiceRunner(
-        request, caller, run_request, idempotency=idempotency, digest=digest_of(request.url.path, body)
-    )
+    digest = "" if idempotency is None else digest_of(request.url.path, body)
+    runner = ChoiceRunner(request, caller, run_request, idempotency=idempotency, digest=digest)
     thoughts: ThoughtFormat = app.state.serve.thoughts
     if not body.stream:
         ended = await while_connected(request.receive, runner.all())

@@ -231,7 +231,8 @@ class ChoiceRunner:
         Raises:
             ReasonError: All runs failed; the error of the first run.
         """
-        ended = await gather([self._one(i, emit) for i in range(len(self.run_request.configs))])
+        runs = [self._one(i, emit) for i in range(len(self.run_request.configs))]
+        ended = [await runs[0]] if len(runs) == 1 else await gather(runs)
         if (error := ended[0].error) is not None and all(e.outcome is None for e in ended):
             raise error
         return ended
@@ -352,6 +353,7 @@ def total(usages: Iterable[RunUsage]) -> RunUsage:
     return RunUsage(
         prompt_tokens=sum(u.prompt_tokens for u in known),
         cached_tokens=sum(u.cached_tokens for u in known),
+        cache_write_tokens=sum(u.cache_write_tokens for u in known),
         completion_tokens=sum(u.completion_tokens for u in known),
         thinking_tokens=sum(u.thinking_tokens for u in known),
         model_calls=sum(u.model_calls for u in known),
@@ -411,6 +413,7 @@ def _plus(a: RoleUsage, b: RoleUsage) -> RoleUsage:
         model=a.model,
         prompt_tokens=a.prompt_tokens + b.prompt_tokens,
         cached_tokens=a.cached_tokens + b.cached_tokens,
+        cache_write_tokens=a.cache_write_tokens + b.cache_write_tokens,
         completion_tokens=a.completion_tokens + b.completion_tokens,
         thinking_tokens=a.thinking_tokens + b.thinking_tokens,
         model_calls=a.model_calls + b.model_calls,

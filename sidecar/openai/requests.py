@@ -77,12 +77,34 @@ class StrictModel(FewFaults):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ImageAddress(LenientModel):
+    """The address of an image; its content, as a data URL."""
+
+    url: str = ""
+    detail: str | None = None
+
+
+class FileContent(LenientModel):
+    """The content of a file in base64 or as a data URL, or its id."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
 class ContentPart(LenientModel):
-    """A content part of type `text`; assistant messages may also have type `refusal`."""
+    """A content part: a text, an image or a file of the user; assistant messages may also have type `refusal`."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: str | ImageAddress | None = None
+    detail: str | None = None
+    file: FileContent | None = None
+    file_data: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
 
 
 class CalledFunction(LenientModel):
@@ -347,6 +369,15 @@ def encrypted_thought(blocks: Sequence[Mapping[str, JsonValue]]) -> str:
     return base64.b64encode(json.dumps(blocks, separators=(",", ":")).encode()).decode()
 
 
+def decrypted_thought(text: str) -> tuple[dict[str, JsonValue], ...] | None:
+    """The blocks that `encrypted_thought` made a text of; None if it did not make it."""
+    try:
+        blocks = json.loads(base64.b64decode(text, validate=True))
+    except ValueError:
+        return None
+    return tuple(blocks) if isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks) else None
+
+
 def _thought_of(item: InputItem, location: str) -> ChatMessage:
     """An assistant message with the thoughts of an item, which the following items of the turn complete.
 
@@ -354,19 +385,13 @@ def _thought_of(item: InputItem, location: str) -> ChatMessage:
         UserError: The encrypted content is not one that this server has returned.
     """
     text = "\n".join(part.text for part in item.summary)
-    blocks: tuple[dict[str, JsonValue], ...] | None = None
-    if item.encrypted_content:
-        try:
-            decoded = json.loads(base64.b64decode(item.encrypted_content, validate=True))
-        except ValueError:
-            decoded = None
-        if not isinstance(decoded, list) or not all(isinstance(block, dict) for block in decoded):
-            raise UserError(
-                "encrypted_content is not that of a response of this server",
-                hint="return reasoning items unchanged, or leave them out",
-                param=f"{location}.encrypted_content",
-            )
-        blocks = tuple(decoded)
+    blocks = decrypted_thought(item.encrypted_content) if item.encrypted_content else None
+    if item.encrypted_content and blocks is None:
+        raise UserError(
+            "encrypted_content is not that of a response of this server",
+            hint="return reasoning items unchanged, or leave them out",
+            param=f"{location}.encrypted_content",
+        )
     return ChatMessage(role="assistant", reasoning_content=text or None, thinking_blocks=blocks)
 
 
@@ -509,7 +534,10 @@ SHARED: dict[str, FieldRule] = {
 """Fields of both endpoints."""
 
 CHAT: dict[str, FieldRule] = {
-    "messages": _supported("roles developer, system, user, assistant and tool; content as text or parts of type text"),
+    "messages": _supported(
+        "roles developer, system, user, assistant and tool; content as text or parts; images and PDFs of users where "
+        "the model takes them"
+    ),
     **SHARED,
     "n": _supported("up to 128 independent runs with different seeds, all counted in `usage`"),
     "stream_options": _supported("`include_usage`"),
@@ -535,7 +563,7 @@ CHAT: dict[str, FieldRule] = {
 """Fields of `POST /v1/chat/completions`."""
 
 RESPONSES: dict[str, FieldRule] = {
-    "input": _supported("a text, or messages, function calls and their outputs; content of type text only"),
+    "input": _supported("a text, or messages, function calls and their outputs; of users also images and PDFs"),
     "instructions": _supported("a system message"),
     "previous_response_id": _supported("the conversation continues from there, without that response's instructions"),
     **SHARED,

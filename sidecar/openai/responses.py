@@ -330,7 +330,7 @@ async def create_response(
     """
     app = request.app
     run_request = await _run_request(body, app, caller)
-    digest = digest_of(request.url.path, body)
+    digest = "" if idempotency is None else digest_of(request.url.path, body)
     if body.background:
         return JSONResponse(await _start_background(request, run_request.configs[0], caller, idempotency, digest))
     runner = ChoiceRunner(request, caller, run_request, idempotency=idempotency, digest=digest)
@@ -573,7 +573,8 @@ def _turns(question: Question) -> tuple[Message, ...]:
     turns = question.conversation
     if INSTRUCTIONS in question.metadata and turns and turns[0].content == question.metadata[INSTRUCTIONS]:
         turns = turns[1:]
-    return (*turns, Message(role="user", content=question.text), *question.continuation)
+    asked = Message(role="user", content=question.text, attachments=question.attachments)
+    return (*turns, asked, *question.continuation)
 
 
 async def _record(run_manager: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:

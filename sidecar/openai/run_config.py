@@ -14,11 +14,12 @@ from ...agents.reasoner import Reasoner
 from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
 from ...core.json_schema import OBJECT_SCHEMA, check_schema
-from ...core.messages import TOOL_CHOICE_AUTO, Effort, Message, RequestedEffort, Tool, ToolCall
+from ...core.messages import TOOL_CHOICE_AUTO, Attachment, Effort, Message, RequestedEffort, Tool, ToolCall
 from ...core.run import RunConfig
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
-from ..policy import apply_ceilings, check_samples, reject_paths
+from ..policy import apply_ceilings, check_code_execution, check_samples, reject_paths
+from .attachments import KINDS, read_attachment
 from .models import resolve_model, strategy_of
 from .requests import (
     CHAT,
@@ -76,6 +77,7 @@ def question_of(
     try:
         return Question(
             text=turns[last_user].content,
+            attachments=turns[last_user].attachments,
             conversation=tuple(turn for i, turn in enumerate(turns) if i < last_user or turn.role == "system"),
             continuation=tuple(turn for turn in turns[last_user + 1 :] if turn.role != "system"),
             tools=offered,
@@ -88,25 +90,48 @@ def question_of(
 
 
 def text_of(content: str | Sequence[object] | None, location: str) -> str:
-    """The text of a message. Content parts are joined with newlines.
+    """The text of a message. Content parts are joined with newlines, images and files left out.
 
     Raises:
-        UserError: A part is not text.
+        UserError: A part is of no type that is known.
     """
     if content is None or isinstance(content, str):
         return content or ""
     texts: list[str] = []
     for i, part in enumerate(content):
         kind = getattr(part, "type", "")
+        if kind in KINDS:
+            continue
         text = getattr(part, "refusal" if kind == "refusal" else "text", None)
         if kind not in ("text", "refusal", "input_text", "output_text") or text is None:
             raise UserError(
-                f"a content part of type {kind!r} is not supported: strategies read text only",
-                hint="send parts of type text",
+                f"a content part of type {kind!r} is not supported",
+                hint="send texts, images (image_url) or PDFs (file)",
                 param=f"{location}.content.{i}",
             )
         texts.append(text)
     return "\n".join(texts)
+
+
+def _attachments_of(message: ChatMessage, location: str) -> tuple[Attachment, ...]:
+    """Images and files of a message.
+
+    Raises:
+        UserError: They are not those of a user, or one cannot be read.
+    """
+    parts = () if message.content is None or isinstance(message.content, str) else message.content
+    read: list[Attachment] = []
+    for i, part in enumerate(parts):
+        if part.type not in KINDS:
+            continue
+        if message.role != "user":
+            raise UserError(
+                f"a message of the role {message.role} has a content part of type {part.type}",
+                hint="only messages of the role user can have images and files",
+                param=f"{location}.content.{i}",
+            )
+        read.append(read_attachment(part, f"{location}.content.{i}"))
+    return tuple(read)
 
 
 def _message(message: ChatMessage, location: str) -> Message:
@@ -125,6 +150,7 @@ def _message(message: ChatMessage, location: str) -> Message:
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=text_of(message.content, location),
+        attachments=_attachments_of(message, location),
         tool_calls=tuple(
             ToolCall(name=c.function.name, arguments=c.function.arguments, id=c.id) for c in calls if c.function
         ),
@@ -177,10 +203,11 @@ def _choice(choice: str | NamedTool | None) -> str:
     return choice.function.name
 
 
-SamplingField = Literal["temperature", "top_p", "max_tokens", "top_logprobs"]
+SamplingField = Literal["temperature", "top_p", "top_k", "max_tokens", "top_logprobs"]
 
 PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
     "edgejury": {"temperature": ("answer_temperature",), "max_tokens": ("answer_tokens", "chair_tokens")},
+    "fusion": {"max_tokens": ("max_tokens", "synthesis_tokens")},
 }
 """Strategy parameters that a field sets, by strategy, where their names differ from the field's name."""
 
@@ -433,6 +460,7 @@ def plan_run(
         # an unknown name in the body is a bad request (400); 404 is for unknown paths and models
         raise UserError(e.message, hint=e.hint, param=_param_of(e, options)) from e
     check_samples(config, settings.serve, runs=runs, param="reason.parameters")
+    check_code_execution(config, settings.serve)
     return config
 
 

@@ -7,7 +7,6 @@ response.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,12 +43,13 @@ from ...core.run import RunConfig
 from ...core.settings import CHAIR
 from ...core.types import Candidate
 from ...core.verdicts import counts_text, verdict_name
+from ...reasoning.fusion import SYNTHESIS_STAGE
 from ...reasoning.sampling import SamplingConfig
 from ...reasoning.strategy import STRATEGIES
 from ..error_objects import INTERNAL, error_object, make_error_object
 from ..errors import error_response
 from ..logs import log_fault
-from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
+from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, encode_json, while_connected
 
 PIECE_CHARS = 48
 """Approximate number of characters of a piece when a complete text is streamed."""
@@ -234,7 +234,8 @@ class EventTranslator:
     Concurrent samples are emitted one after another, labelled if there are several: the first sample is streamed,
     the others are buffered until it ends. Event summaries appear between samples.
 
-    Completions that certainly start the answer are streamed as content (`answer_call`).
+    Completions that certainly start the answer are streamed as content (`answer_call`), and so is text that a strategy
+    releases (`TextDelta.answer_start`). Of the calls that generate such text, only the thoughts are streamed besides.
 
     Args:
         config: Run configuration.
@@ -271,6 +272,11 @@ class EventTranslator:
         self._open: Key | None = None
         self._later: list[str] = []
         self._verifying = False
+        self._synthesising = False
+        self._synthesis: dict[int, bool] = {}
+        """Calls whose text a strategy releases, with whether some of their thoughts were emitted."""
+        self._released = 0
+        """Number of characters that the strategy released and that were taken."""
 
     def take(self, event: Event) -> list[TextPiece]:
         """Process an event and return the pieces to emit."""
@@ -292,6 +298,10 @@ class EventTranslator:
                 self._verifying = True
             case StageFinished(stage="verify"):
                 self._verifying = False
+            case StageStarted(stage=stage) if stage == SYNTHESIS_STAGE:
+                self._synthesising = True
+            case StageFinished(stage=stage) if stage == SYNTHESIS_STAGE:
+                self._synthesising = False
         if isinstance(event, StageStarted) and event.stage == "verify" and not self._verifies:
             return []
         line = line_of(event)
@@ -307,6 +317,9 @@ class EventTranslator:
         if self._verifying or not (event.role in WRITERS or event.role.startswith("juror")):
             return
         self._until_direct -= 1
+        if self._synthesising:
+            self._synthesis[event.number] = False
+            return
         is_answer = self._until_direct == 0 or (self._streams_json and event.constrained and self._direct is None)
         if is_answer and event.operation == "generate" and event.samples == 1:
             self._direct, self._heard = event.number, 0
@@ -315,6 +328,11 @@ class EventTranslator:
 
     def _write(self, event: TextDelta) -> list[TextPiece]:
         call = event.parent
+        if event.answer_start is not None:
+            return self._take_released(event)
+        if call in self._synthesis:
+            self._synthesis[call] |= bool(event.thought)
+            return self._thought(event.thought)
         if self._gap:  # calls before this event may miss text: their samples are emitted when they are complete
             self._gap, self._after = False, event.number
             self._writing = {key: text for key, text in self._writing.items() if key == self._open}
@@ -341,6 +359,13 @@ class EventTranslator:
         self._heard += len(new)
         return self._thought(new)
 
+    def _take_released(self, event: TextDelta) -> list[TextPiece]:
+        """Emit released text, unless text before it was missed: then the rest follows at the end."""
+        if event.answer_start != self._released:
+            return []
+        self._released += len(event.text)
+        return self._content("", event.text)
+
     def _end(self, event: SampleFinished) -> list[TextPiece]:
         call, done = event.parent, event.completion
         if call is None or not done.ok:
@@ -355,6 +380,8 @@ class EventTranslator:
                 self.late |= bool(thought) and not done.text.lstrip().startswith(self._answer_text.answer_text)
                 return []
             return self._content(thought, done.text)
+        if call in self._synthesis:
+            return [] if self._synthesis[call] else self._thought(thought)
         if call not in self._calls:
             return []
         key = (call, event.request, event.sample)
@@ -483,9 +510,10 @@ class ServerSentEvents(Response):
         make: Produces the events; the stream ends when it returns.
         admitted: Set when the request has its run, before which no comment is sent: a request that is refused after a
             wait gets the status of its error.
-        keepalive_s: Idle time in seconds after which a comment is sent.
+        keepalive_s: Idle time in seconds after which `ping` is sent.
         named: Send each event's `type` as its event name, as in the Responses API.
         done: Send `[DONE]` after the last event.
+        ping: What is sent in idle times.
         failure: Converts an error object to the last event.
     """
 
@@ -499,12 +527,13 @@ class ServerSentEvents(Response):
         keepalive_s: float,
         named: bool = False,
         done: bool = True,
+        ping: bytes = PING,
         failure: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda error: {"error": error},
     ) -> None:
         super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
         self._make, self._admitted, self._keepalive_s = make, admitted, keepalive_s
-        self._named, self._done, self._failure = named, done, failure
+        self._named, self._done, self._ping, self._failure = named, done, ping, failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
@@ -512,11 +541,15 @@ class ServerSentEvents(Response):
             await while_connected(receive, self._send(scope, receive, send))
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        waiting: asyncio.Queue[bytes] = asyncio.Queue(MAX_BUFFERED)
+        outbox = _Outbox()
         begun = False
 
         async def put(event: Mapping[str, Any]) -> None:
-            await waiting.put(self._encode(event))
+            await outbox.put(self._encode(event))
+
+        async def produce() -> None:
+            await self._make(put)
+            outbox.end(DONE if self._done else b"")
 
         async def out(data: bytes, *, more: bool = True) -> None:
             nonlocal begun
@@ -525,21 +558,19 @@ class ServerSentEvents(Response):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
-        making = asyncio.ensure_future(self._make(put))
-        # wakes the reader, which then checks whether the producer has ended
-        making.add_done_callback(lambda _: waiting.put_nowait(b"") if waiting.empty() else None)
+        making = asyncio.ensure_future(produce())
+        making.add_done_callback(outbox.close)  # wakes the sender if the producer failed
+        timer = _Keepalive(outbox, self._ping, self._admitted, self._keepalive_s)
         try:
-            while not (making.done() and waiting.empty()):
-                data = await self._next(waiting)
-                if data:
-                    await out(data)
-            making.result()
-            await out(DONE if self._done else b"", more=False)
+            while (data := await outbox.take()) is not None:
+                await out(data, more=not outbox.is_complete)
+                timer.restart()
+            await making
         except ReasonError as e:
             if begun:
                 await out(self._encode(self._failure(error_object(e))), more=False)
             else:
-                await error_response(e)(scope, receive, send)
+                await error_response(e, scope)(scope, receive, send)
         except Exception as e:
             if not begun:
                 raise  # `AccessLogMiddleware` sends the error response
@@ -547,24 +578,97 @@ class ServerSentEvents(Response):
             pieces_ = make_error_object(INTERNAL, 500, code="internal")
             await out(self._encode(self._failure(pieces_)), more=False)
         finally:
-            making.cancel()
-            await asyncio.gather(making, return_exceptions=True)
-
-    async def _next(self, waiting: asyncio.Queue[bytes]) -> bytes:
-        """All queued data, or a comment if none arrives within `keepalive_s`; empty before the request has its run."""
-        if waiting.empty():
-            try:
-                async with asyncio.timeout(self._keepalive_s):
-                    match = await waiting.get()
-            except TimeoutError:
-                return PING if self._admitted.is_set() else b""
-        else:
-            match = waiting.get_nowait()
-        while not waiting.empty():
-            match += waiting.get_nowait()
-        return match
+            timer.stop()
+            if not making.done():
+                making.cancel()
+                await asyncio.gather(making, return_exceptions=True)
 
     def _encode(self, event: Mapping[str, Any]) -> bytes:
-        data = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        name = f"event: {event['type']}\n" if self._named and "type" in event else ""
-        return f"{name}data: {data}\n\n".encode()
+        data = b"data: %b\n\n" % encode_json(event)
+        return b"event: %b\n%b" % (event["type"].encode(), data) if self._named and "type" in event else data
+
+
+class _Outbox:
+    """Encoded events between the producer and the sender of a stream, which sends all that wait at once."""
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+        self._is_ended = self._is_closed = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    async def put(self, data: bytes) -> None:
+        """Add an event; waits while `MAX_BUFFERED` wait."""
+        while len(self._waiting) >= MAX_BUFFERED:
+            if self._writer is None or self._writer.done():
+                self._writer = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._writer)
+        self.put_now(data)
+
+    def put_now(self, data: bytes) -> None:
+        """Add an event, however many wait."""
+        self._waiting.append(data)
+        self._wake()
+
+    def end(self, data: bytes) -> None:
+        """Add the last data, which may be empty."""
+        self._is_ended = True
+        self.put_now(data)
+
+    def close(self, _: object = None) -> None:
+        """Let `take` return None once it has returned everything."""
+        self._is_closed = True
+        self._wake()
+
+    async def take(self) -> bytes | None:
+        """All data that waits, as soon as there is some; None at the end."""
+        while not self._waiting:
+            if self._is_closed or self._is_ended:
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+        return data
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last data was taken."""
+        return self._is_ended and not self._waiting
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event waits."""
+        return not self._waiting
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class _Keepalive:
+    """Adds a ping to an outbox whenever nothing was sent for `interval_s`, once `admitted` is set."""
+
+    def __init__(self, outbox: _Outbox, ping: bytes, admitted: asyncio.Event, interval_s: float) -> None:
+        self._outbox, self._ping, self._admitted, self._interval_s = outbox, ping, admitted, interval_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._timer = self._loop.call_later(interval_s, self._check)
+
+    def restart(self) -> None:
+        """Note that something was sent; the timer finds it out when it is due, which is cheaper than a new timer."""
+        self._sent_at = self._loop.time()
+
+    def stop(self) -> None:
+        """Add no more pings."""
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        idle_s = self._loop.time() - self._sent_at
+        if idle_s >= self._interval_s:
+            if self._admitted.is_set() and self._outbox.is_empty:
+                self._outbox.put_now(self._ping)
+            idle_s = 0.0
+        self._timer = self._loop.call_later(self._interval_s - idle_s, self._check)

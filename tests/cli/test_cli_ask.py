@@ -200,3 +200,25 @@ def test_knowledge_source_is_refused_by_strategies_without_retrieval(
     assert "cot uses no knowledge sources" in err
     assert "coat" in err
     assert model.generate_calls == []
+
+
+def test_images_and_files_reach_the_model_and_other_contents_are_refused(
+    cli: Cli, scripted: Scripted, home: Path
+) -> None:
+    work = home / "work"
+    (work / "sign.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
+    (work / "bill.pdf").write_bytes(b"%PDF-1.7\n")
+    model = scripted(replies("A sign."))
+    model.profile = model.profile.model_copy(update={"inputs": frozenset({"image", "file"})})
+    status, _, err = cli("ask", "What is it?", "--image", "sign.png", "--file", "bill.pdf")
+    assert status == 0, err
+    (message,) = model.generate_calls[-1][0].prompt.messages
+    assert [(a.kind, a.name) for a in message.attachments] == [("image", "sign.png"), ("file", "bill.pdf")]
+    assert all(a.data for a in message.attachments)
+    status, _, err = cli("ask", "What is it?", "--image", "bill.pdf")
+    assert (status, "cannot take the image 'bill.pdf': it is of type application/pdf" in err) == (2, True)
+    status, _, err = cli("ask", "What is it?", "--file", "none.pdf")
+    assert (status, "No such file" in err) == (2, True)
+    model.profile = model.profile.model_copy(update={"inputs": frozenset()})
+    status, _, err = cli("ask", "What is it?", "--image", "sign.png")
+    assert (status, "cannot do 'image input'" in err) == (2, True)

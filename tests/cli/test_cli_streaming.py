@@ -114,3 +114,18 @@ def test_streamed_text_contains_no_control_characters(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     write(text)
     assert capsys.readouterr().out == "a[2Jbc\td\nef"
+
+
+def test_text_that_a_strategy_releases_is_printed_and_that_of_its_calls_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = TextStream(lambda: None, lambda: None)
+    question = Question(text="?")
+    stream(RunStarted(question=question, strategy="fusion", models={"main": "m"}, seed=1))
+    stream(call(1))
+    stream(delta("a draft"))
+    stream(call(2))
+    stream(delta("the synthesis", parent=2))
+    for start, text in ((0, "It is"), (5, " so.")):
+        stream(TextDelta(parent=3, request=0, sample=0, text=text, tokens=0, answer_start=start))
+    assert stream.printed == capsys.readouterr().out == "It is so."

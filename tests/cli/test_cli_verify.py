@@ -274,3 +274,19 @@ def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:
     assert (child.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
+
+
+def test_code_is_run_against_a_file_of_tests(cli: Cli, workspace: Path) -> None:
+    (workspace / "answer.md").write_text("```python\ndef f(x):\n    return x + 1\n```\n")
+    (workspace / "tests.py").write_text("assert f(1) == 2\nassert f(2) == 4\n")
+    given = ["verify", "--answer", "answer.md", "--verifier", "execution", "--tests"]
+    status, out, err = cli(*given, "tests.py")
+    if "cannot be run in isolation" in err:
+        pytest.skip(err)
+    assert status == 0
+    assert "The code passes the test: assert f(2) == 4" in out
+    assert "AssertionError: 3 == 4 is false" in out
+    assert cli(*given, "none.py")[0] == 2
+    (workspace / "empty.py").write_text("x = 1\n")
+    status, out, err = cli(*given, "empty.py")
+    assert (status, "there is no test in 'empty.py'" in err) == (2, True)

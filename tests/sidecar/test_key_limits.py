@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -247,8 +248,8 @@ async def test_a_days_dollars_likewise():
 
 async def test_further_runs_of_a_request_wait_for_the_key():
     use = use_of(KeyShelf())
-    mine = caller(concurrency=2, tokens_per_day=1000).model_copy(update={"request_id": "r"})
-    other = mine.model_copy(update={"request_id": "s"})
+    mine = replace(caller(concurrency=2, tokens_per_day=1000), request_id="r")
+    other = replace(mine, request_id="s")
     running, most = 0, 0
 
     async def run():
@@ -272,7 +273,7 @@ async def test_further_runs_of_a_request_wait_for_the_key():
 async def test_further_runs_wait_for_the_first_one_that_is_being_admitted():
     shelf = KeyShelf()
     use = use_of(shelf)
-    mine = caller(concurrency=2, tokens_per_day=1000).model_copy(update={"request_id": "r"})
+    mine = replace(caller(concurrency=2, tokens_per_day=1000), request_id="r")
     reserve, admitted = shelf.reserve_spending, 0
 
     async def slow(*args, **options):
@@ -292,7 +293,7 @@ async def test_further_runs_wait_for_the_first_one_that_is_being_admitted():
 async def test_a_request_does_not_wait_for_a_day_that_is_spent():
     shelf = KeyShelf()
     use = use_of(shelf)
-    mine = caller(tokens_per_day=1000).model_copy(update={"request_id": "r"})
+    mine = replace(caller(tokens_per_day=1000), request_id="r")
     async with use.hold(mine, Budget(tokens=10)):
         shelf.tokens = 1000
         with pytest.raises(KeyLimitExceeded, match="is spent"):

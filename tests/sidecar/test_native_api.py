@@ -186,6 +186,14 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
             "user_error",
             "parameters.roles",
         ),
+        ({"question": "?", "verify": ["execution"]}, 400, "user_error", "verify"),
+        (
+            {"question": "?", "strategy": "best-of-n", "parameters": {"score": "tests"}},
+            400,
+            "user_error",
+            "parameters.score",
+        ),
+        ({"question": "?", "tests": [{"name": "", "code": "f()"}]}, 422, "invalid_request", "tests.0.name"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_field_at_fault(http, body, status, code, param):
@@ -344,6 +352,21 @@ def test_a_run_answers_now(http, served):
     assert (ended.status_code, ended.json()["status"], ended.json()["concluding"]) == (200, "finished", False)
     assert ended.json()["result"]["based_on"] == last.answer.based_on
     refused(http.post("/v1/runs/none/answer"), 404, "unknown_name")
+
+
+def test_prompt_tokens_are_limited(http):
+    body = {"question": "Six times seven?", "budget": {"prompt_tokens": 100_000}}
+    answer = http.post("/v1/reason", json=body).json()
+    assert answer["usage"]["prompt_tokens"] > 3
+    assert http.get(f"/v1/runs/{answer['run_id']}").json()["budget"]["prompt_tokens"] == 100_000
+    stopped = http.post("/v1/reason", json={**body, "budget": {"prompt_tokens": 3}}).json()
+    assert (stopped["stopped"], stopped["answer"], stopped["usage"]["model_calls"]) == ("budget", None, 0)
+    refused(
+        http.post("/v1/reason", json={**body, "budget": {"prompt_tokens": 0}}),
+        422,
+        "invalid_request",
+        "budget.prompt_tokens",
+    )
 
 
 def test_thinking_is_set_limited_and_counted(http, served):

@@ -94,6 +94,7 @@ async def test_a_run_is_cancelled_with_whoever_holds_it(path, models):
                 await run.result()
 
         task = asyncio.ensure_future(request())
+        await asyncio.sleep(0)  # the request holds the run
         await gate.reached.wait()
         assert models["scripted"].running == 1
         task.cancel()
@@ -286,6 +287,7 @@ async def test_turns_are_waited_for_in_bounds(path, models):
             await run_manager.start(config_of(run_manager), ANNE)
         with pytest.raises(ServerBusy):
             await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
+        await first.saved()
         assert [r.id for r in await run_manager.store.list_runs()] == [first.id]  # a rejected run is not stored
         gate.open.set()
         await first.result()
@@ -497,14 +499,14 @@ async def test_a_drained_run_may_be_handed_over_any_number_of_times(path, models
 async def test_an_ending_that_the_store_could_not_take_is_stored_later(path, models, monkeypatch):
     async with running_manager(path, models) as run_manager:
         broken = True
-        end_run = run_manager.store.end_run
+        save = run_manager.store.save
 
-        async def full(*arguments, **options):
-            if broken:
+        async def full(run_id, writes):
+            if broken and writes.end is not None:
                 raise StoreError("no space left")
-            await end_run(*arguments, **options)
+            await save(run_id, writes)
 
-        monkeypatch.setattr(run_manager.store, "end_run", full)
+        monkeypatch.setattr(run_manager.store, "save", full)
         run = await run_manager.start(config_of(run_manager), ANNE)
         with pytest.raises(StoreError):
             await run.result()

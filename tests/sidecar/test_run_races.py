@@ -30,14 +30,15 @@ async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store
 
 async def test_a_run_whose_ending_is_being_stored_when_it_is_cancelled_has_ended(path, models, monkeypatch):
     async with running_manager(path, models) as run_manager:
-        end_run, writing, go_on = run_manager.store.end_run, asyncio.Event(), asyncio.Event()
+        save, writing, go_on = run_manager.store.save, asyncio.Event(), asyncio.Event()
 
-        async def slow(*arguments, **options):
-            writing.set()
-            await go_on.wait()
-            await end_run(*arguments, **options)
+        async def slow(run_id, writes):
+            if writes.end is not None:
+                writing.set()
+                await go_on.wait()
+            await save(run_id, writes)
 
-        monkeypatch.setattr(run_manager.store, "end_run", slow)
+        monkeypatch.setattr(run_manager.store, "save", slow)
         run = await run_manager.start(config_of(run_manager), ANNE)
         await writing.wait()
         run.cancel()
@@ -113,14 +114,14 @@ async def test_a_fault_of_the_keeper_ends_no_run(path, models, monkeypatch):
 
 async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goes_on(path, models, monkeypatch):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        end_run, broken = run_manager.store.end_run, True
+        save, broken = run_manager.store.save, True
 
-        async def full(*arguments, **options):
-            if broken:
+        async def full(run_id, writes):
+            if broken and writes.end is not None:
                 raise StoreError("no space left")
-            await end_run(*arguments, **options)
+            await save(run_id, writes)
 
-        monkeypatch.setattr(run_manager.store, "end_run", full)
+        monkeypatch.setattr(run_manager.store, "save", full)
         run = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
         await run_manager.cancel(run.id, ANNE)

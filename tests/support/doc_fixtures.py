@@ -46,6 +46,8 @@ def _sums(n: int) -> list[dict[str, object]]:
 
 FILES = {
     "answer.txt": "Paris is the capital of France. It has 9 million inhabitants.\n",
+    "answer.md": "```python\ndef is_leap(year):\n    return year % 4 == 0\n```\n",
+    "tests.py": "assert is_leap(2000)\nassert not is_leap(1900)\n",
     "report.txt": "It was decided to build the bridge.\n",
     "question.txt": "What is the capital of France?\n",
     "handbook.md": "# Handbook\n\nParis has 2.1 million inhabitants.\n",

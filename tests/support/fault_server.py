@@ -29,6 +29,11 @@ Fault = str
 "disconnect", "cut", "cut <pieces>", "slow", "no usage", "error event"."""
 
 
+def _text(content: Any) -> str:
+    """The text of a message, whose content may be parts; images and files are left out."""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 class FaultServer:
     """Serves a `ScriptedModel`.
 
@@ -44,6 +49,7 @@ class FaultServer:
         logprobs: Whether log-probabilities are shown.
         schemas: Whether texts are held to JSON schemas; else these are ignored, as servers do.
         many: Whether a request gets as many samples as it asks for; else `n` is ignored, as many servers do.
+        priorities: Whether a priority is taken; else any but 0 is refused, as vLLM did before it ignored them.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class FaultServer:
         logprobs: bool = True,
         schemas: bool = False,
         many: bool = True,
+        priorities: bool = True,
     ) -> None:
         self.model = model
         self.served = served
@@ -76,6 +83,9 @@ class FaultServer:
         self.logprobs = logprobs
         self.schemas = schemas
         self.many = many
+        self.priorities = priorities
+        self.headers: list[dict[str, str]] = []
+        """Headers of the requests for text."""
         self.open = 0
         """Requests for text under way."""
         self.most_open = 0
@@ -133,6 +143,10 @@ class FaultServer:
             await reply.json(200, {"object": "list", "data": [entry]})
             return
         if path in ("/v1/chat/completions", "/v1/completions"):
+            self.headers.append(headers)
+            if body.get("priority") and not self.priorities:
+                await reply.error(400, "Got priority 1 but Priority scheduling is not enabled.")
+                return
             await self._write(reply, path, body)
             return
         if self.vllm:
@@ -175,7 +189,7 @@ class FaultServer:
         return self.model.render(self._prompt(messages, body))
 
     def _prompt(self, messages: Any, body: Any) -> Prompt:
-        turns = [Message(role=m["role"], content=m["content"]) for m in messages]
+        turns = [Message(role=m["role"], content=_text(m["content"])) for m in messages]
         if self.vllm and body.get("continue_final_message"):
             # chat templates commonly strip what they are given
             return Prompt(messages=tuple(turns[:-1]), prefix=turns[-1].content.strip())

@@ -19,8 +19,7 @@ from typing import Any
 FORK_SERVER_CODE = """
 import json, os, sys
 import reason.cli.main, reason.cli.serve, reason.sidecar.server
-from reason.serving.litellm.providers import load_litellm
-load_litellm()
+import reason.serving.litellm.factory, aiohttp
 import threading
 assert threading.active_count() == 1, threading.enumerate()
 for line in sys.stdin:
@@ -54,11 +53,19 @@ for line in sys.stdin:
 
 
 class ForkServer:
-    """The process that servers are forked from."""
+    """The process that servers are forked from.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: A command that executes it, such as `ip netns exec NAME`.
+        prelude: Python that it executes first.
+    """
+
+    def __init__(self, *prefix: str, prelude: str = "") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", FORK_SERVER_CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*prefix, sys.executable, "-c", prelude + FORK_SERVER_CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def ask(self, **told: Any) -> Any:

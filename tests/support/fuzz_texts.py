@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from reason.core.messages import Completion, canonical_calls, is_canonical_calls, parse_json
 from reason.core.types import Candidate, Question
+from reason.reasoning.anonymity import Blinding
 from reason.reasoning.answers.equivalence import equal_without_algebra, is_heavy, normalize_formula, normalize_text
 from reason.reasoning.answers.extraction import extract_answer, restatement
 from reason.reasoning.answers.normalization import visible_text
@@ -24,10 +25,10 @@ from reason.reasoning.voting.universal_self_consistency import parse_choice
 from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
 from reason.verify.claims.model_splitter import parse_entries
 from reason.verify.claims.splitter import split_claims
-from reason.verify.edgejury.anonymity import Blinding, OptionOrder
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.chair import read_chair
 from reason.verify.edgejury.labels import read_stances
+from reason.verify.edgejury.option_orders import OptionOrder
 from reason.verify.edgejury.panel import find_object, find_text
 from reason.verify.edgejury.review import read_review
 from reason.verify.entailment.judge import parse_vote

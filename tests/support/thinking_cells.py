@@ -267,7 +267,10 @@ def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool) -> list[s
 def _count_problems(answer: Answer, completions: list[Completion], servers: tuple[ThinkingServer, ...]) -> list[str]:
     problems = []
     choices = [c for s in servers for g in s.generations for c in g.choices]
-    in_flight = IN_FLIGHT * sum(c.finish is None for c in choices)
+    unfinished = sum(c.finish is None for c in choices)
+    # a sample that was cancelled may have been sent to its end by then
+    sent = max(0, sum(c.finish_reason == "cancelled" for c in completions) - unfinished)
+    in_flight = IN_FLIGHT * unfinished + sent * max((c.tokens for c in choices), default=0)
     # an equal measurement of the same run is not made again, but charged again
     counted, booked = sum(s.tokens for s in servers), answer.usage.completion_tokens - answer.usage.replayed_tokens
     if not 0 <= counted - booked <= in_flight:

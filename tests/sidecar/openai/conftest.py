@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import openai
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.messages import Thought
 from reason.reasoning.json_answers import JSON_INSTRUCTION
+from support.held_model import Held
 from support.openai_server import scripted_server
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.scripted_tools import ToolModel, calling
@@ -45,18 +44,6 @@ class Flaky(ScriptedModel):
         if self.calls % 2 == 0:
             raise BackendUnavailable("the engine is gone")
         return await super().generate(requests, listener)
-
-
-class Held(ScriptedModel):
-    """A model that writes a few characters and then blocks until it is cancelled."""
-
-    def __init__(self, *args, written=5, **options):
-        self.left = written
-        super().__init__(*args, step=self.hold, **options)
-
-    def hold(self):
-        self.left -= 1
-        return None if self.left >= 0 else asyncio.get_running_loop().create_future()
 
 
 BLOCKS = ({"type": "thinking", "thinking": "I look it up.", "signature": "c2lnbmVk"},)

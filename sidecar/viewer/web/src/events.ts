@@ -208,7 +208,7 @@ export type CallFinished = Told<
 >;
 export type TextDelta = Told<
   "text.delta",
-  { request: number; sample: number; text: string; tokens: number; thought: string }
+  { request: number; sample: number; text: string; tokens: number; thought: string; answer_start?: number }
 >;
 export type SampleFinished = Told<
   "sample.finished",
@@ -231,6 +231,7 @@ export type BudgetCharged = Told<
     reward_calls: number;
     total_reward_calls: number;
     total_thinking_tokens: number;
+    total_prompt_tokens?: number;
     limits: Record<string, number>;
   }
 >;

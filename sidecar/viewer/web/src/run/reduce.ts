@@ -158,6 +158,7 @@ function finishCall(draft: Draft, event: CallFinished): void {
 }
 
 function takeText(draft: Draft, event: TextDelta): void {
+  if (event.answer_start !== undefined) return; // the answer's text is that of samples, which are shown
   const { state } = draft;
   const key = slot(event.parent, event.request, event.sample);
   const writing = draft.entry(draft.part("writings"), key, () => ({ text: "", thought: "", tokens: 0, pieces: [] }));

@@ -1,0 +1,475 @@
+"""Request bodies of `/v1/messages`, and their conversion to the chat messages and runs of OpenAI's interface.
+
+A table states whether a field is supported, ignored or refused, and why. The table in `docs/anthropic-api.md` is
+generated from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from ...agents.reasoner import Reasoner
+from ...core.errors import UserError
+from ...core.types import Question
+from ...reasoning.strategy import STRATEGIES
+from ..openai.models import resolve_model, strategy_of
+from ..openai.requests import (
+    MAX_TOOLS,
+    SHARED,
+    CalledFunction,
+    ChatMessage,
+    ChatTool,
+    ChatToolCall,
+    ContentPart,
+    FieldRule,
+    FileContent,
+    ImageAddress,
+    LenientModel,
+    NamedFunction,
+    NamedTool,
+    ReasoningEffort,
+    ReasonOptions,
+    ResponseFormat,
+    SchemaFormat,
+    Stop,
+    StrictModel,
+    ToolFunction,
+    User,
+    decrypted_thought,
+    encrypted_thought,
+    reject_fields,
+)
+from ..openai.run_config import RunRequest, effort_of, plan_run, question_of, targets
+from ..sse import encode_json
+
+MIN_THINKING_TOKENS = 1024
+"""Minimum of `thinking.budget_tokens`, as in Anthropic's API."""
+SIGNED = "reason:"
+"""Prefix of the signatures of this server; others are a provider's."""
+EFFORT_BUDGETS: dict[ReasoningEffort, int] = {"low": 4096, "medium": 8192}
+"""Maximum of `thinking.budget_tokens` for an effort; a larger one is "high"."""
+
+
+class Source(LenientModel):
+    """The source of an image or a document."""
+
+    type: str = ""
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
+class Block(LenientModel):
+    """A content block. Which fields it has depends on its type; `cache_control` and citations are ignored."""
+
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: dict[str, JsonValue] | None = None
+    tool_use_id: str | None = None
+    content: str | tuple[Block, ...] | None = None
+    source: Source | None = None
+    title: str | None = None
+
+
+class InputMessage(LenientModel):
+    """A message of the conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | tuple[Block, ...]
+
+
+class MessageTool(LenientModel):
+    """A tool of the client; Anthropic's own tools have other types."""
+
+    type: str | None = None
+    name: str = ""
+    description: str | None = None
+    input_schema: dict[str, JsonValue] | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(LenientModel):
+    """A tool choice."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+    @model_validator(mode="after")
+    def _names_its_tool(self) -> Self:
+        if (self.type == "tool") != (self.name is not None):
+            raise ValueError('a name is required for type "tool", and for no other')
+        return self
+
+
+class Thinking(StrictModel):
+    """How much the model thinks first, and whether the response has the thoughts."""
+
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: Annotated[int, Field(ge=MIN_THINKING_TOKENS)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> Self:
+        if (self.type == "enabled") != (self.budget_tokens is not None):
+            raise ValueError('budget_tokens is required for type "enabled", and for no other')
+        return self
+
+
+class JsonOutput(LenientModel):
+    """A JSON Schema of the answer."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+
+
+class OutputConfig(StrictModel):
+    """Effort and format of the answer."""
+
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: JsonOutput | None = None
+
+
+class RequestMetadata(StrictModel):
+    """Metadata of a request."""
+
+    user_id: User | None = None
+
+
+class Conversation(StrictModel):
+    """Body of `POST /v1/messages/count_tokens`, and the part of `POST /v1/messages` that the model reads."""
+
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    messages: Annotated[tuple[InputMessage, ...], Field(min_length=1, max_length=10_000)]
+    system: str | tuple[Block, ...] | None = None
+    tools: Annotated[tuple[MessageTool, ...], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    reason: ReasonOptions = Field(default_factory=ReasonOptions)
+
+    cache_control: JsonValue = None
+    context_management: JsonValue = None
+    mcp_servers: JsonValue = None
+    speed: JsonValue = None
+
+
+class MessagesRequest(Conversation):
+    """Body of `POST /v1/messages`. `MESSAGES` has the rule for each field."""
+
+    max_tokens: Annotated[int, Field(ge=1)]
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    stop_sequences: Annotated[tuple[Stop, ...], Field(max_length=16)] | None = None
+    metadata: RequestMetadata | None = None
+
+    service_tier: str | None = None
+    container: JsonValue = None
+    diagnostics: JsonValue = None
+    inference_geo: JsonValue = None
+
+
+MESSAGES: dict[str, FieldRule] = {
+    "model": SHARED["model"],
+    "messages": FieldRule(
+        "supported",
+        "blocks of type text, thinking, tool_use and tool_result; of users also images and documents (PDF or text), "
+        "where the model takes them",
+    ),
+    "system": FieldRule("supported", "a text or text blocks"),
+    "max_tokens": FieldRule("supported", "maximum tokens of thought and answer, or of the run (see below)"),
+    "stream": SHARED["stream"],
+    "temperature": SHARED["temperature"],
+    "top_p": SHARED["top_p"],
+    "top_k": SHARED["temperature"],
+    "stop_sequences": FieldRule("supported", "the text ends before the first of them"),
+    "thinking": FieldRule("supported", "`enabled`, `adaptive` or `disabled` (see below)"),
+    "output_config": FieldRule("supported", "`effort`, and `format`: validated JSON, written after the answer"),
+    "tools": FieldRule("supported", "up to 1,024 tools of type custom; strategies without tools reject them"),
+    "tool_choice": FieldRule("supported", "`auto`, `any`, `tool`, `none`, and `disable_parallel_tool_use`"),
+    "metadata": FieldRule("supported", "`user_id` is kept with the run"),
+    "reason": SHARED["reason"],
+    "cache_control": SHARED["prompt_cache_key"],
+    "context_management": FieldRule("ignored", "the model gets the conversation as it is sent"),
+    "service_tier": SHARED["service_tier"],
+    "container": FieldRule("refused", "tools are called by the client", instead="leave it out"),
+    "diagnostics": FieldRule("refused", "the server does not compare prompts", instead="leave it out"),
+    "inference_geo": FieldRule("refused", "the server has no regions", instead="leave it out"),
+    "mcp_servers": FieldRule("refused", "tools are called by the client", ([],), instead="send their tools as tools"),
+    "speed": FieldRule("refused", "there is one speed", ("standard",), instead="leave it out"),
+}
+"""Fields of `POST /v1/messages`."""
+
+
+def signature_of(blocks: Sequence[dict[str, JsonValue]]) -> str:
+    """The signature of a thinking block: the provider's form of the thought, perhaps none, as an opaque text."""
+    return SIGNED + encrypted_thought(blocks)
+
+
+def chat_messages(body: Conversation) -> tuple[list[ChatMessage], list[str]]:
+    """The conversation as chat messages, and the location of each of them in the request.
+
+    Adjacent messages of one role are one turn. A turn of the user is its tool results, then its text.
+
+    Raises:
+        UserError: A block is not supported, or incomplete; names it.
+    """
+    converted: list[tuple[ChatMessage, str]] = []
+    if body.system:
+        system = body.system if isinstance(body.system, str) else _text(body.system, "system", "the system prompt")
+        converted.append((ChatMessage(role="system", content=system), "system"))
+    turns: list[tuple[str, str, list[tuple[str, Block]]]] = []
+    for i, message in enumerate(body.messages):
+        location = f"messages.{i}"
+        content = message.content
+        blocks = (Block(type="text", text=content),) if isinstance(content, str) else content
+        located = [(f"{location}.content.{j}", block) for j, block in enumerate(blocks)]
+        if turns and turns[-1][0] == message.role:
+            turns[-1][2].extend(located)
+        else:
+            turns.append((message.role, location, located))
+    for role, location, parts in turns:
+        convert = {"assistant": _assistant, "system": _system, "user": _user}[role]
+        converted += [(made, location) for made in convert(parts)]
+    return [message for message, _ in converted], [location for _, location in converted]
+
+
+def _system(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
+    text = "\n".join(_text_of(block, at, "a system message") for at, block in blocks)
+    return [ChatMessage(role="system", content=text)]
+
+
+def _user(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
+    results = [(at, block) for at, block in blocks if block.type == "tool_result"]
+    rest = [(at, block) for at, block in blocks if block.type != "tool_result"]
+    made = [
+        ChatMessage(role="tool", content=_result(block, at), tool_call_id=block.tool_use_id) for at, block in results
+    ]
+    if rest or not results:
+        made.append(ChatMessage(role="user", content=tuple(_part(block, at) for at, block in rest)))
+    return made
+
+
+def _part(block: Block, location: str) -> ContentPart:
+    """A block of a user's message as a content part; images and documents as data URLs."""
+    source = block.source
+    if source is not None and source.type == "text":
+        return ContentPart(type="text", text=source.data)
+    if source is not None and source.type in ("base64", "url"):
+        address = source.url or f"data:{source.media_type};base64,{source.data}"
+        if block.type == "image":
+            return ContentPart(type="image_url", image_url=ImageAddress(url=address))
+        if block.type == "document" and source.type == "base64":
+            return ContentPart(type="file", file=FileContent(file_data=address, filename=block.title))
+    return ContentPart(type="text", text=_text_of(block, location, "a message of the user"))
+
+
+def _assistant(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
+    texts: list[str] = []
+    thoughts: list[str] = []
+    signed: list[dict[str, JsonValue]] = []
+    calls: list[ChatToolCall] = []
+    for at, block in blocks:
+        match block.type:
+            case "thinking":
+                thoughts.append(block.thinking or "")
+                signed += _signed_blocks(block, at)
+            case "redacted_thinking":
+                signed.append({"type": block.type, "data": block.data or ""})
+            case "tool_use":
+                if not block.id or not block.name:
+                    raise UserError("a tool_use block requires an id and a name", param=at)
+                arguments = encode_json(block.input or {}).decode()
+                calls.append(ChatToolCall(id=block.id, function=CalledFunction(name=block.name, arguments=arguments)))
+            case _:
+                texts.append(_text_of(block, at, "a message of the assistant"))
+    return [
+        ChatMessage(
+            role="assistant",
+            content="\n".join(texts),
+            tool_calls=tuple(calls) or None,
+            reasoning_content="\n".join(t for t in thoughts if t) or None,
+            thinking_blocks=tuple(signed) or None,
+        )
+    ]
+
+
+def _signed_blocks(block: Block, location: str) -> list[dict[str, JsonValue]]:
+    """The provider's form of a thinking block: what our signature has, or the block itself if a provider signed it."""
+    signature = block.signature or ""
+    if not signature:
+        return []
+    if not signature.startswith(SIGNED):
+        return [{"type": "thinking", "thinking": block.thinking or "", "signature": signature}]
+    blocks = decrypted_thought(signature.removeprefix(SIGNED))
+    if blocks is None:
+        raise UserError(
+            "the signature is not that of a response of this server",
+            hint="return thinking blocks unchanged, or leave them out",
+            param=f"{location}.signature",
+        )
+    return list(blocks)
+
+
+def _result(block: Block, location: str) -> str:
+    content = block.content or ""
+    return content if isinstance(content, str) else _text(content, f"{location}.content", "a tool_result")
+
+
+def _text(blocks: Sequence[Block], location: str, owner: str) -> str:
+    return "\n".join(_text_of(block, f"{location}.{i}", owner) for i, block in enumerate(blocks))
+
+
+def _text_of(block: Block, location: str, owner: str) -> str:
+    """The text of a block.
+
+    Raises:
+        UserError: It is no text block, or has no text.
+    """
+    if block.type != "text" or block.text is None:
+        source = "" if block.source is None else f" with a source of type {block.source.type!r}"
+        what = f"a block of type {block.type!r}{source}" if block.type != "text" else "a text block without text"
+        raise UserError(f"{what} is not supported in {owner}", hint="send blocks of type text", param=location)
+    return block.text
+
+
+def chat_tools(tools: Sequence[MessageTool]) -> list[ChatTool]:
+    """The tools as chat tools.
+
+    Raises:
+        UserError: A tool is one of Anthropic's own.
+    """
+    for i, tool in enumerate(tools):
+        if tool.type not in (None, "custom"):
+            raise UserError(
+                f"a tool of type {tool.type!r} is not supported: tools are called by the client",
+                hint="describe a tool of your own, with name, description and input_schema",
+                param=f"tools.{i}.type",
+            )
+    return [
+        ChatTool(
+            type="function",
+            function=ToolFunction(
+                name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
+            ),
+        )
+        for tool in tools
+    ]
+
+
+def _choice(choice: ToolChoice | None) -> str | NamedTool | None:
+    if choice is None or choice.name is None:
+        return None if choice is None else {"any": "required"}.get(choice.type, choice.type)
+    return NamedTool(type="function", function=NamedFunction(name=choice.name))
+
+
+def question_of_messages(body: Conversation, metadata: dict[str, JsonValue] | None = None) -> Question:
+    """The question of a request (see `question_of`).
+
+    Raises:
+        UserError: The conversation or a tool is invalid; names the field.
+    """
+    chat, locations = chat_messages(body)
+    try:
+        return question_of(
+            chat, tools=chat_tools(body.tools or ()), tool_choice=_choice(body.tool_choice), metadata=metadata
+        )
+    except UserError as e:
+        head, _, _ = (e.param or "").removeprefix("messages.").partition(".")
+        if e.param is not None and e.param.startswith("messages.") and head.isdigit():
+            e.param = locations[int(head)]
+        elif e.param is not None and ".function." in e.param:
+            e.param = e.param.replace(".function.parameters", ".input_schema").replace(".function.", ".")
+        raise
+
+
+def response_format(body: Conversation) -> ResponseFormat | None:
+    """The format of the answer as that of a chat request."""
+    form = None if body.output_config is None else body.output_config.format
+    return None if form is None else ResponseFormat(type=form.type, json_schema=SchemaFormat(schema=form.schema_))
+
+
+def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str) -> RunRequest:
+    """Convert a request to a run configuration.
+
+    Raises:
+        UserError: A field is invalid or not supported; names the field.
+        ModelNotFound: The model is not offered.
+    """
+    reject_fields(body, MESSAGES)
+    user_id = None if body.metadata is None else body.metadata.user_id
+    question = question_of_messages(body, None if user_id is None else {"user": user_id})
+    effort, effort_field = _effort(body)
+    options, budget = body.reason, None if body.thinking is None else body.thinking.budget_tokens
+    if budget is not None:
+        if options.thinking_tokens not in (None, budget):
+            raise UserError(
+                f"thinking.budget_tokens is {budget}, but reason.thinking_tokens is {options.thinking_tokens}",
+                hint="set only one of the two",
+                param="thinking.budget_tokens",
+            )
+        if budget >= body.max_tokens:
+            raise UserError(
+                f"thinking.budget_tokens must be less than max_tokens = {body.max_tokens}, got {budget}",
+                hint="raise max_tokens, which includes the thought, or lower the budget",
+                param="thinking.budget_tokens",
+            )
+        options = options.model_copy(update={"thinking_tokens": budget})
+    strategy = strategy_of(resolve_model(body.model, reasoner.settings), options.strategy, reasoner.settings)
+    # a strategy's own limit is that of the answer; Anthropic's includes the thought
+    has_limit = bool(targets(strategy, STRATEGIES.load(strategy).Config, "max_tokens"))
+    config = plan_run(
+        question,
+        model=body.model,
+        options=options,
+        given={
+            "temperature": body.temperature,
+            "top_p": body.top_p,
+            "top_k": body.top_k,
+            "max_tokens": body.max_tokens - (budget or 0) if has_limit else body.max_tokens,
+        },
+        form=response_format(body),
+        effort=effort_of(effort, options, effort_field),
+        seed=options.seed,
+        reasoner=reasoner,
+        tenant=tenant,
+    )
+    return RunRequest(
+        model=body.model,
+        configs=(config,),
+        stop=body.stop_sequences or (),
+        one_call=body.tool_choice is not None and body.tool_choice.disable_parallel_tool_use,
+        field_names={
+            "effort": effort_field if effort is not None else "reason.effort",
+            "thinking_tokens": "reason.thinking_tokens" if budget is None else "thinking.budget_tokens",
+        },
+        stream_events=options.stream_events,
+    )
+
+
+def _effort(body: Conversation) -> tuple[ReasoningEffort | None, str]:
+    """The effort of a request, and the field that sets it. "adaptive" leaves it to the model."""
+    if body.thinking is not None and body.thinking.type == "disabled":
+        return "none", "thinking"
+    if body.output_config is not None and body.output_config.effort is not None:
+        return body.output_config.effort, "output_config.effort"
+    budget = None if body.thinking is None else body.thinking.budget_tokens
+    if budget is None:
+        return None, "thinking"
+    return next((effort for effort, limit in EFFORT_BUDGETS.items() if budget <= limit), "high"), "thinking"
+
+
+def shows_thoughts(body: Conversation) -> bool:
+    """Whether the response has the thoughts: those of a request that asks for thinking, as in Anthropic's API."""
+    thinking = body.thinking
+    return thinking is not None and thinking.type != "disabled" and thinking.display != "omitted"

@@ -1,0 +1,216 @@
+"""Three replicas behind a proxy: each serves any run, a killed one loses nothing, a restart fails no request."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("psycopg")
+pytest.importorskip("redis")
+
+from cluster.cluster_drills import kill_drill, restart_drill
+from sidecar_backend import Pace
+from support.replicas import Cluster, read_events, run_body, wait_until
+
+pytestmark = pytest.mark.cluster
+
+SLOW = Pace(tokens=60, first_s=0.2, token_s=0.1, single=True)
+"""Six seconds for a response."""
+QUICK = Pace(tokens=6, first_s=0.1, token_s=0.05, single=True)
+WAVES = Pace(tokens=6, first_s=0.2, token_s=0.1, single=True)
+MANY = 100
+"""Samples of a run whose requests come in two waves, as a replica sends 64 at once."""
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def tag() -> str:
+    return f"tag-replicas-{next(_numbers)}"
+
+
+PAIRS = [(0, 1), (1, 2), (2, 0)]
+
+
+def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
+    """The record of a run once it has ended."""
+    record: dict[str, Any] = {}
+
+    def has_ended() -> bool:
+        record.update(client.get(f"/v1/runs/{run_id}").json())
+        return record["status"] not in ("queued", "running")
+
+    wait_until(has_ended, f"{run_id} ends")
+    return record
+
+
+def start(client: httpx.Client, tag: str, n: int = 4) -> str:
+    response = client.post("/v1/runs", json=run_body(tag, n))
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
+def in_flight(cluster: Cluster, tag: str, count: int = 1) -> Callable[[], bool]:
+    return lambda: cluster.backend.stats()["started"].get(tag, 0) >= count
+
+
+@pytest.mark.parametrize("accepting", [0, 1, 2])
+def test_background_run_is_followed_through_every_replica(replicas: Cluster, tag: str, accepting: int) -> None:
+    replicas.backend.set_pace(QUICK)
+    with replicas.client(replicas.replicas[accepting].url) as client:
+        run_id = start(client, tag)
+
+    def follow(url: str) -> list[dict[str, Any]]:
+        with replicas.client(url) as client:
+            return read_events(client, run_id)
+
+    with ThreadPoolExecutor(4) as threads:
+        streams = list(threads.map(follow, [*(r.url for r in replicas.replicas), replicas.proxy.url]))
+    for events in streams:
+        stored = [event for event in events if event["number"]]
+        assert [event["number"] for event in stored] == list(range(1, len(stored) + 1))
+        assert stored[-1]["type"] == "run.finished"
+        assert stored[-1]["answer"]["answer"] == "42"
+    numbers = {tuple(event["number"] for event in events if event["number"]) for events in streams}
+    assert len(numbers) == 1
+
+
+def test_run_of_a_request_is_followed_through_another_replica_after_its_first_write(
+    replicas: Cluster, tag: str
+) -> None:
+    """A run that no client was told of is written a quarter of a second after its start at the latest."""
+    replicas.backend.set_pace(QUICK)
+    with replicas.client(replicas.replicas[0].url) as one, replicas.client(replicas.replicas[1].url) as two:
+        with ThreadPoolExecutor(1) as thread:
+            answering = thread.submit(one.post, "/v1/reason", json=run_body(tag, 16))
+            runs: list[dict[str, Any]] = []
+
+            def is_listed() -> bool:
+                listed = two.get("/v1/runs", params={"limit": 100}).json()["data"]
+                runs[:] = [run for run in listed if tag in run["question"]]
+                return bool(runs)
+
+            wait_until(is_listed, "the run is listed by another replica")
+            events = read_events(two, runs[0]["id"])
+            answer = answering.result()
+        assert answer.status_code == 200
+        assert answer.headers["location"] == f"/v1/runs/{runs[0]['id']}"
+        assert events[-1]["type"] == "run.finished"
+        assert events[-1]["answer"]["answer"] == answer.json()["answer"] == "42"
+
+
+@pytest.mark.parametrize(("accepting", "other"), PAIRS)
+def test_run_is_cancelled_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
+    replicas.backend.set_pace(SLOW)
+    with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
+        run_id = start(one, tag)
+        wait_until(in_flight(replicas, tag), "the run is in flight")
+        assert two.post(f"/v1/runs/{run_id}/cancel").status_code in (200, 202)
+        assert ended(two, run_id)["status"] == "interrupted"
+        assert ended(one, run_id)["status"] == "interrupted"
+    wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
+
+
+@pytest.mark.parametrize(("accepting", "other"), PAIRS)
+def test_run_is_concluded_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
+    replicas.backend.set_pace(Pace(tokens=6, first_s=0.1, token_s=0.05, jitter=0.9, single=True))
+    with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
+        run_id = start(one, tag, n=400)  # several seconds, as a replica sends 64 requests at once
+        wait_until(lambda: replicas.backend.stats()["tags"].get(tag, 0) > 8, "some samples are there")
+        assert two.post(f"/v1/runs/{run_id}/answer").status_code in (200, 202)
+        record = ended(two, run_id)
+        assert (record["status"], record["answer"], record["stopped"]) == ("finished", "42", "user")
+    assert replicas.backend.stats()["tags"][tag] < 400
+
+
+@pytest.mark.parametrize(("accepting", "other"), PAIRS)
+def test_run_is_resumed_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
+    replicas.backend.set_pace(WAVES)
+    with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
+        run_id = start(one, tag, n=MANY)
+        wait_until(lambda: replicas.backend.stats()["tags"].get(tag, 0) > 0, "some samples are there")
+        one.post(f"/v1/runs/{run_id}/cancel")
+        assert ended(two, run_id)["status"] == "interrupted"
+        wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
+        before = replicas.backend.stats()["tags"][tag]
+        replicas.backend.set_pace(QUICK)
+        assert two.post(f"/v1/runs/{run_id}/resume").status_code in (200, 202)
+        record = ended(one, run_id)
+        assert (record["status"], record["answer"]) == ("finished", "42")
+    assert 0 < before < MANY
+    assert replicas.backend.stats()["tags"][tag] == MANY  # what was there was not paid again
+
+
+def test_repeated_request_gets_the_same_run_through_another_replica(replicas: Cluster, tag: str) -> None:
+    replicas.backend.set_pace(QUICK)
+    headers = {"Idempotency-Key": tag}
+    responses: list[httpx.Response] = []
+
+    def ask(url: str) -> None:
+        with replicas.client(url) as client:
+            responses.append(client.post("/v1/reason", json=run_body(tag), headers=headers))
+
+    threads = [threading.Thread(target=ask, args=(r.url,)) for r in replicas.replicas for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [response.status_code for response in responses] == [200] * 9
+    assert len({response.json()["run_id"] for response in responses}) == 1
+    assert replicas.backend.stats()["tags"][tag] == 4
+
+
+def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Cluster, tag: str) -> None:
+    """With an idempotency key, a client that lost its connection gets the same run, and nothing is paid again."""
+    replicas.backend.set_pace(WAVES)
+    victim = replicas.replicas[0]
+    headers = {"Idempotency-Key": tag}
+
+    def ask() -> None:
+        with replicas.client(victim.url) as client, pytest.raises(httpx.TransportError):
+            client.post("/v1/reason", json=run_body(tag, MANY), headers=headers)
+
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(ask)
+        wait_until(lambda: replicas.backend.stats()["tags"].get(tag, 0) > 0, "some samples are there")
+        time.sleep(0.1)  # samples are stored within a fiftieth of a second
+        kept = replicas.backend.stats()["tags"][tag]
+        victim.kill()
+        asked.result()
+    wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
+    finished = replicas.backend.stats()["tags"][tag]
+    replicas.backend.set_pace(QUICK)
+    with replicas.client() as client:
+        while (response := client.post("/v1/reason", json=run_body(tag, MANY), headers=headers)).status_code != 200:
+            assert response.status_code in (499, 502, 503), response.text
+            with suppress(ValueError):
+                time.sleep(float(response.headers.get("retry-after", 0.2)))
+        assert response.json()["answer"] == "42"
+        assert response.headers["idempotent-replayed"] == "true"
+    paid = replicas.backend.stats()["tags"][tag]
+    assert MANY <= paid <= MANY + finished - kept  # only samples that were on the way at the kill
+
+
+@pytest.mark.parametrize("share", [0.05, 0.4, 0.8])
+def test_killed_replica_loses_nothing(replicas: Cluster, share: float, tag: str) -> None:
+    outcome = kill_drill(replicas, tag, share)
+    assert outcome.faults == []
+    assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
+    sys.stdout.write(f"{outcome.notes}\n")
+
+
+def test_rolling_restart_under_load_fails_no_request(replicas: Cluster, tag: str) -> None:
+    outcome = restart_drill(replicas, tag)
+    assert outcome.faults == []
+    assert outcome.lost == []
+    sys.stdout.write(f"{outcome.notes}\n")

@@ -1,0 +1,104 @@
+"""Limits of keys hold over three replicas: a real Redis counts, which is killed and started again."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import httpx
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("psycopg")
+pytest.importorskip("redis")
+
+from sidecar_backend import Pace
+from support.replicas import Cluster, question, run_body, wait_until
+
+pytestmark = pytest.mark.cluster
+
+QUICK = Pace(single=True)
+SLOW = Pace(tokens=40, first_s=0.1, token_s=0.1, single=True)
+
+
+def ask(cluster: Cluster, key: str, count: int, urls: list[str]) -> list[httpx.Response]:
+    """Send requests at once, to each address in turn."""
+
+    def one(number: int) -> httpx.Response:
+        with cluster.client(urls[number % len(urls)], key) as client:
+            messages = [{"role": "user", "content": question(f"tag-limits-{number}")}]
+            return client.post("/v1/chat/completions", json={"model": "reason/cot", "messages": messages})
+
+    with ThreadPoolExecutor(12) as threads:
+        return list(threads.map(one, range(count)))
+
+
+def statuses(responses: list[httpx.Response]) -> dict[int, int]:
+    codes = [response.status_code for response in responses]
+    return {code: codes.count(code) for code in sorted(set(codes))}
+
+
+def test_requests_per_minute_hold_over_replicas(replicas: Cluster) -> None:
+    replicas.backend.set_pace(QUICK)
+    key = replicas.new_key(requests_per_minute=10)
+    responses = ask(replicas, key, 30, [replicas.proxy.url])
+    assert statuses(responses) == {200: 10, 429: 20}
+    assert all(int(r.headers["retry-after"]) <= 60 for r in responses if r.status_code == 429)
+    remaining = sorted(int(r.headers["x-ratelimit-remaining-requests"]) for r in responses if r.status_code == 200)
+    assert remaining[0] == 0
+
+
+def test_concurrent_runs_hold_over_replicas(replicas: Cluster) -> None:
+    replicas.backend.set_pace(SLOW)
+    key = replicas.new_key(tenant="busy", concurrency=4)
+    responses = ask(replicas, key, 12, [replica.url for replica in replicas.replicas])
+    assert statuses(responses) == {200: 4, 429: 8}
+    replicas.backend.set_pace(QUICK)
+    assert statuses(ask(replicas, key, 1, [replicas.proxy.url])) == {200: 1}
+
+
+def test_places_of_a_killed_replica_come_back(replicas: Cluster) -> None:
+    replicas.backend.set_pace(Pace(tokens=600, first_s=0.1, token_s=0.1, single=True))
+    key = replicas.new_key(tenant="killed", concurrency=2)
+    victim, other, _ = replicas.replicas
+
+    def cut_off(number: int) -> None:
+        with replicas.client(victim.url, key) as client, suppress(httpx.TransportError):
+            client.post("/v1/reason", json=run_body(f"tag-places-{number}", 1))
+
+    with ThreadPoolExecutor(2) as threads:
+        held = [threads.submit(cut_off, number) for number in range(2)]
+        wait_until(lambda: replicas.backend.stats()["open"] == 2, "both runs are in flight")
+        assert statuses(ask(replicas, key, 1, [other.url])) == {429: 1}
+        victim.kill()
+        for one in held:
+            one.result()
+    replicas.backend.set_pace(QUICK)
+    assert statuses(ask(replicas, key, 1, [other.url])) == {429: 1}
+    wait_until(lambda: statuses(ask(replicas, key, 1, [other.url])) == {200: 1}, "the places come back")
+
+
+def test_replicas_count_for_themselves_while_redis_is_gone(replicas: Cluster) -> None:
+    replicas.backend.set_pace(QUICK)
+    urls = [replica.url for replica in replicas.replicas]
+    before, during, after = (replicas.new_key(requests_per_minute=5) for _ in range(3))
+    assert statuses(ask(replicas, before, 18, urls)) == {200: 5, 429: 13}
+    replicas.redis.kill()
+    assert statuses(ask(replicas, during, 18, urls)) == {200: 15, 429: 3}
+    replicas.redis.start()
+    time.sleep(1.2)  # a replica tries each second
+    assert statuses(ask(replicas, after, 18, urls)) == {200: 5, 429: 13}
+
+
+def test_redis_that_is_killed_and_started_again_fails_no_request(replicas: Cluster) -> None:
+    replicas.backend.set_pace(Pace(tokens=4, first_s=0.02, token_s=0.02, single=True))
+    key = replicas.new_key(requests_per_minute=100_000, concurrency=1000)
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(ask, replicas, key, 300, [replicas.proxy.url])
+        for _ in range(3):
+            time.sleep(0.3)
+            replicas.redis.kill()
+            time.sleep(0.3)
+            replicas.redis.start()
+        assert statuses(asking.result()) == {200: 300}

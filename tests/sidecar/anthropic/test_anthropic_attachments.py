@@ -1,0 +1,62 @@
+"""Images and documents in messages: passed on to models that take them, else refused by name."""
+
+import base64
+
+import pytest
+from reason.serving.profiles.profile import ModelProfile
+from support.scripted_model import ScriptedModel, replies
+
+anthropic = pytest.importorskip("anthropic")
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+PDF = b"%PDF-1.7\n%%EOF\n"
+TEXT = {"type": "text", "text": "What is the sum?"}
+
+
+def source(content, media_type):
+    return {"type": "base64", "media_type": media_type, "data": base64.b64encode(content).decode()}
+
+
+IMAGE = {"type": "image", "source": source(PNG, "image/png")}
+DOCUMENT = {"type": "document", "source": source(PDF, "application/pdf"), "title": "bill.pdf"}
+NOTE = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "It is in euros."}}
+
+
+@pytest.fixture(scope="module")
+def models():
+    sees = ModelProfile(inputs=frozenset({"image", "file"}))
+    return {
+        "plain": ScriptedModel(replies("42"), name="plain"),
+        "seeing": ScriptedModel(replies("42"), name="seeing", profile=sees),
+    }
+
+
+@pytest.fixture
+def send(client):
+    def call(model, *blocks):
+        chat = [{"role": "user", "content": list(blocks)}]
+        return client.messages.create(model=model, max_tokens=100, messages=chat)
+
+    return call
+
+
+def test_images_and_documents_reach_the_model(send, models):
+    assert send("reason/cot:seeing", NOTE, TEXT, IMAGE, DOCUMENT).content[0].text == "42"
+    (message,) = models["seeing"].generate_calls[-1][0].prompt.messages
+    assert message.content.startswith("It is in euros.\nWhat is the sum?")
+    assert [(a.kind, a.name, base64.b64decode(a.data)) for a in message.attachments] == [
+        ("image", "", PNG),
+        ("file", "bill.pdf", PDF),
+    ]
+
+
+def test_a_model_that_takes_none_is_named(send):
+    with pytest.raises(anthropic.BadRequestError, match="plain"):
+        send("reason/cot", TEXT, IMAGE)
+
+
+def test_an_image_that_is_none_is_refused(send):
+    broken = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "no base64"}}
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        send("reason/cot:seeing", TEXT, broken)
+    assert refused.value.body["error"]["param"] == "messages.0"

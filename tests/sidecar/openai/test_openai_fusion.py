@@ -1,0 +1,124 @@
+"""`fusion` behind the chat API: the synthesis is streamed as content, and a client that leaves stops all drafts."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from contextlib import contextmanager
+
+import openai
+import pytest
+from support.held_model import Held
+from support.openai_server import scripted_server
+from support.scripted_model import END, THINKS, ScriptedModel, replies, thinking
+
+DRAFTS = {"one": "I add. The answer is 4.", "two": "I count. The answer is 5."}
+SYNTHESIS = "We add them. 2 + 2 = 4. The answer is 4."
+WRONG = SYNTHESIS.replace("2 + 2 = 4", "2 + 2 = 5")
+CHECK = {"verify": ["davinci"], "verify_parameters": {"davinci": {"judge": "lexical"}}}
+
+
+def synthesiser(text):
+    """Writes something wrong, and what is right once it is told."""
+    prompt, _, written = text.rpartition("assistant: ")
+    whole = (SYNTHESIS if "<check>" in prompt else WRONG) + END
+    return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
+
+
+@contextmanager
+def fusing(folder, chair, drafts=None):
+    """A server whose jurors write the drafts, and its client."""
+    drafts = drafts or {name: ScriptedModel(replies(text), name=name) for name, text in DRAFTS.items()}
+    models = {"main": chair, **drafts}
+    with (
+        scripted_server(folder, models, jurors=tuple(drafts)) as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield server, client
+
+
+def ask(client, **fields):
+    given = {"model": "reason/fusion", "messages": [{"role": "user", "content": "What is 2 + 2?"}], **fields}
+    return client.chat.completions.create(**given)
+
+
+def streamed(client, **options):
+    """The pieces of content and of thoughts, and the end."""
+    content, thoughts = [], []
+    for chunk in ask(client, stream=True, extra_body={"reason": options}):
+        delta = chunk.choices[0].delta
+        if delta.content:
+            content.append(delta.content)
+        if getattr(delta, "reasoning", None):
+            thoughts.append(delta.reasoning)
+        last = chunk
+    return content, "".join(thoughts), last
+
+
+def test_the_synthesis_is_streamed_as_content_and_the_drafts_as_thoughts(tmp_path):
+    with fusing(tmp_path, ScriptedModel(replies(SYNTHESIS), name="main")) as (_, client):
+        content, thoughts, last = streamed(client)
+        whole = ask(client).choices[0].message
+    assert "".join(content) == whole.content == SYNTHESIS
+    assert len(content) > 3  # as it is generated
+    assert all(text in thoughts for text in DRAFTS.values())
+    assert SYNTHESIS not in thoughts
+    assert "Stage: drafts." in thoughts
+    assert "Stage: synthesis." in thoughts
+    assert (last.choices[0].finish_reason, last.reason["answer"], last.reason["degraded"]) == ("stop", "4", [])
+
+
+def test_the_thought_of_the_synthesiser_is_streamed_as_a_thought(tmp_path):
+    chair = ScriptedModel(thinking("Four is right.", SYNTHESIS), name="main", profile=THINKS)
+    with fusing(tmp_path, chair) as (_, client):
+        content, thoughts, _ = streamed(client)
+        whole = ask(client).choices[0].message
+    assert "".join(content) == whole.content == SYNTHESIS
+    assert thoughts.count("Four is right.") == whole.reasoning.count("Four is right.") == 1
+
+
+def test_a_wrong_sentence_is_never_sent(tmp_path):
+    with fusing(tmp_path, ScriptedModel(synthesiser, name="main")) as (_, client):
+        content, thoughts, last = streamed(client, **CHECK)
+    assert "".join(content) == SYNTHESIS
+    assert content[:2] == ["We add them.", " 2 + 2 = 4."]  # sentence by sentence
+    assert "2 + 2 = 5" not in "".join(content)
+    assert "The answer did not pass" not in thoughts
+    assert last.reason["answer"] == "4"
+
+
+def test_stop_strings_end_the_content(tmp_path):
+    with fusing(tmp_path, ScriptedModel(replies(SYNTHESIS), name="main")) as (_, client):
+        stream = ask(client, stream=True, stop=[" 2 + 2"])
+        content = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert content == "We add them."
+
+
+def test_max_tokens_limits_drafts_and_synthesis(tmp_path):
+    chair = ScriptedModel(replies(SYNTHESIS), name="main")
+    with fusing(tmp_path, chair) as (_, client):
+        made = ask(client, max_tokens=12)
+    assert made.choices[0].message.content.startswith(SYNTHESIS[:12])
+    assert chair.generate_calls[0][0].sampling.max_tokens == 12
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_stops_all_drafts(tmp_path, stream):
+    drafts = {name: Held(replies("The answer is 4."), name=name) for name in ("one", "two", "three")}
+    body = {"model": "reason/fusion", "messages": [{"role": "user", "content": "What?"}], "stream": stream}
+    with fusing(tmp_path, ScriptedModel(replies(SYNTHESIS), name="main"), drafts) as (server, _):
+        data = json.dumps(body).encode()
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as sock:
+            head = f"Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+            sock.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{head}".encode() + data)
+            while not all(model.running for model in drafts.values()):
+                time.sleep(0.005)
+        begun = time.monotonic()
+        while any(model.running for model in drafts.values()):
+            time.sleep(0.005)
+            assert time.monotonic() - begun < 30, "a draft goes on"
+        assert all(len(model.generate_calls) == 1 for model in drafts.values())
+        while server.run_manager.in_flight:
+            time.sleep(0.005)
