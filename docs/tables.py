@@ -14,6 +14,7 @@ from pathlib import Path
 from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.factory import BACKENDS
+from reason.sidecar.anthropic.requests import MESSAGES
 from reason.sidecar.app import ROUTE_STABILITY
 from reason.sidecar.openai.requests import CHAT, RESPONSES, field_table
 from reason.sidecar.openai.run_config import parameter_table
@@ -88,6 +89,7 @@ PAGES = {
     "README.md": {"strategies": strategies, "backends": backends},
     "docs/claims.md": {"recorded-claims": recorded_claims},
     "docs/stability.md": {"stability": stability},
+    "docs/anthropic-api.md": {"messages-fields": lambda: field_table(MESSAGES)},
     "docs/openai-api.md": {
         "chat-fields": lambda: field_table(CHAT),
         "strategy-parameters": parameter_table,

@@ -19,10 +19,12 @@ HEAVY = {
     "transformers",
     "vllm",
     "litellm",
+    "openai",
     "langgraph",
     "langchain_core",
     "sentence_transformers",
     "faiss",
+    "scipy",
     "sympy",
 }
 NOT_PACKAGES = {"tests", "benchmarks", "examples", "docs"}
@@ -81,6 +83,7 @@ def loaded_after(statement: str) -> set[str]:
     "statement",
     [
         "import reason",
+        "import reason; reason.Reasoner(settings=reason.Settings())",
         "import reason.core",
         "import reason.reasoning.answers.extraction, reason.reasoning.answers.equivalence",
     ],
