@@ -19,7 +19,7 @@ from pydantic import (
 from ...agents.planner import GIVEN, given_text
 from ...agents.verification import MAX_ANSWER_CHARS
 from ...core.budget import Budget
-from ...core.messages import Effort, RequestedEffort
+from ...core.messages import RequestedEffort
 from ...core.run import read_config
 from ...core.store.protocol import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
@@ -313,7 +313,8 @@ class RunDetail(RunSummary):
         parameters: All parameters of the strategy.
         verify: The verifiers.
         budget: Limits of the run.
-        effort: How much the models think before they answer; None is each model's default.
+        effort: How much the models think before they answer; "auto" is chosen for the question, None is each model's
+            default.
         max_thinking_tokens: Maximum number of tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run.
@@ -325,7 +326,7 @@ class RunDetail(RunSummary):
     parameters: dict[str, JsonValue]
     verify: tuple[str, ...]
     budget: Budget
-    effort: Effort | None = None
+    effort: RequestedEffort | None = None
     max_thinking_tokens: int | None = None
     verify_thoughts: bool = False
     seed: int

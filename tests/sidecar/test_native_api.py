@@ -12,6 +12,7 @@ from reason.core.errors import InvalidResponse
 from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
 from reason.core.types import Answer
 from reason.sidecar.client import SSEParser
+from reason.sidecar.native.schemas import RunDetail
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.sidecar_server import serving, settings_for
 
@@ -367,6 +368,14 @@ def test_prompt_tokens_are_limited(http):
         "invalid_request",
         "budget.prompt_tokens",
     )
+
+
+@pytest.mark.parametrize("effort", ["low", "auto"])
+def test_a_run_shows_the_effort_that_was_requested(http, effort):
+    body = {"question": "Six times seven?", "model": "thinker", "effort": effort}
+    run = http.post("/v1/runs", json=body).json()
+    assert RunDetail.model_validate(run).effort == effort
+    assert RunDetail.model_validate(http.get(f"/v1/runs/{run['id']}").json()).effort == effort
 
 
 def test_thinking_is_set_limited_and_counted(http, served):
