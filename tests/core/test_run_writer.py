@@ -331,3 +331,25 @@ async def test_a_write_whose_awaiter_is_cancelled_is_completed_once(long):
     store.open.set()
     await writer.flush()
     assert store.written == [[1], [2]]
+
+
+async def test_a_flush_that_meets_a_write_that_is_done_leaves_the_event_loop_to_its_callback(long):
+    """It spun for ever: awaiting a future that is done gives no other callback a turn."""
+
+    class Instant:
+        """Its write is done as soon as it is requested; its callbacks run in the loop's next turn."""
+
+        written = 0
+
+        def save(self, run_id, writes):
+            self.written += 1
+            done = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+
+    store = Instant()
+    writer = RunWriter(store, "run")
+    writer.add_calls([call("a")])
+    async with asyncio.timeout(5):
+        await asyncio.gather(writer.flush(), writer.flush())
+    assert store.written == 1
