@@ -47,16 +47,33 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         watcher.cancel()
 
 
+_LINE_BREAKS = {
+    "\x85".encode(): b"\\u0085",
+    "\u2028".encode(): b"\\u2028",
+    "\u2029".encode(): b"\\u2029",
+}
+"""Characters that JSON need not escape, and at which many clients split lines, although server-sent events do not."""
+
+
 def encode_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8.
+    """Compact JSON in UTF-8, on one line for every client.
 
     Raises:
         ValueError: The value has a lone surrogate.
     """
     try:
-        return orjson.dumps(value)
+        data = orjson.dumps(value)
     except TypeError:  # an integer of more than 64 bits, in a JSON Schema or in metadata
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return on_one_line(data)
+
+
+def on_one_line(data: bytes) -> bytes:
+    """JSON in UTF-8 without unescaped characters that a client may take for line breaks."""
+    for character, escaped in _LINE_BREAKS.items():
+        if character in data:
+            data = data.replace(character, escaped)
+    return data
 
 
 async def disconnected(receive: Receive) -> None:

@@ -39,7 +39,7 @@ from ..run_start import (
     events_and_error,
     run_headers,
 )
-from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
+from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, on_one_line, while_connected
 from .schemas import (
     AskBody,
     CodeTestIn,
@@ -382,7 +382,8 @@ class EventStreamResponse(Response):
 def event_line(event: Event) -> bytes:
     """Encode an event as a server-sent event; its JSON has no line breaks."""
     name = f"id: {event.number}\n" if event.number else ""
-    return f"{name}data: {event.model_dump_json()}\n\n".encode("utf-8", "replace")
+    data = on_one_line(event.model_dump_json().encode("utf-8", "replace"))
+    return b"%bdata: %b\n\n" % (name.encode(), data)
 
 
 def error_line(error: dict[str, Any]) -> bytes:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
+from reason.core.events import TextDelta
+from reason.sidecar.native.routes import event_line
 from reason.sidecar.openai.streaming import MAX_BUFFERED, _Keepalive, _Outbox
 from reason.sidecar.server import GatheredWrites
+from reason.sidecar.sse import encode_json
 
 
 class Wire:
@@ -100,3 +104,20 @@ async def test_pings_fill_silence_once_the_request_has_its_run(is_admitted):
     assert outbox.is_empty is not is_admitted
     if is_admitted:
         assert await outbox.take() == b"ping"  # one waits at most
+
+
+BREAKS = "a\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029b"
+"""Everything at which Python's `splitlines`, and with it httpx, ends a line."""
+
+
+def test_json_is_one_line_for_every_client():
+    for value in ({"text": BREAKS}, {"text": BREAKS, "n": 1 << 70}):
+        data = encode_json(value)
+        assert data.decode().splitlines() == [data.decode()]
+        assert json.loads(data) == value
+
+
+def test_native_events_are_one_line_of_data():
+    line = event_line(TextDelta(number=3, request=0, sample=0, text=BREAKS, tokens=1)).decode()
+    (data,) = [one for one in line.splitlines() if one.startswith("data: ")]
+    assert json.loads(data.removeprefix("data: "))["text"] == BREAKS
