@@ -69,8 +69,11 @@ class RequestBody(FewFaults):
     @field_validator("*", mode="after")
     @classmethod
     def _whole_characters(cls, value: Any) -> Any:
-        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            raise ValueError("the text is not valid Unicode: it has unpaired surrogates")
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("the text is not valid Unicode: it has unpaired surrogates") from None
         return value
 
 
