@@ -242,24 +242,10 @@ def direct(backend: Backend) -> Server:
     return Server("(direct)", "", backend, f"{backend.root}/v1/chat/completions", "fake")
 
 
-def reason_server(
-    directory: Path,
-    backend: Backend,
-    *,
-    keys: bool = True,
-    name: str = "reason",
-    options: Sequence[str] = (),
-    package: Path | None = None,
-) -> Server:
-    """`reason serve` of this environment, with a key; `keys=False` lets everybody in.
-
-    Args:
-        name: What it is called in tables.
-        options: Further options of `reason serve`.
-        package: Directory that holds another version as the package `reason`.
-    """
+def reason_server(directory: Path, backend: Backend, *, keys: bool = True, **variant: Any) -> Server:
+    """`reason serve` of this environment, with a key; `keys=False` lets everybody in. See `started` for `variant`."""
     write_settings(directory, backend.root)
-    return started(directory, free_port(), keys=keys, name=name, options=options, package=package)
+    return started(directory, free_port(), keys=keys, **variant)
 
 
 def write_settings(
@@ -283,7 +269,13 @@ def started(
     options: Sequence[str] = (),
     package: Path | None = None,
 ) -> Server:
-    """`reason serve` over the settings that are in the directory, once it is ready; see `reason_server`."""
+    """`reason serve` over the settings that are in the directory, once it is ready.
+
+    Args:
+        name: What it is called in tables.
+        options: Further options of `reason serve`.
+        package: Directory that holds another version as the package `reason`.
+    """
     program = str(Path(sys.executable).with_name("reason"))
     environment = {"OPENAI_API_KEY": "none", "XDG_CONFIG_HOME": str(directory)}
     environment |= {} if package is None else {"PYTHONPATH": str(package.resolve())}

@@ -34,7 +34,7 @@ from starlette.types import Receive, Scope, Send
 from ..agents.reasoner import Reasoner
 from ..agents.verification import ClaimReportSink, TextVerification, text_verification_of
 from ..core.errors import ReasonError
-from ..core.events import Event, RunFinished, SampleFinished, StageStarted
+from ..core.events import Event, RunFinished, SampleFinished
 from ..core.run import RunConfig
 from ..core.settings import Settings, user_error_of
 from ..core.types import Answer, AnswerKind, Evidence, RunUsage, Verification
@@ -156,16 +156,14 @@ class ToolContext:
                 sink(event)
                 if isinstance(event, RunFinished):
                     answer = event.answer
-                elif line := progress_line(event, config):
+                elif line := progress_line(event):
                     await self.context.session.report_progress(event.number, message=line)
         assert answer is not None
         return answer
 
 
-def progress_line(event: Event, config: RunConfig) -> str:
+def progress_line(event: Event) -> str:
     """What a progress notification says of an event; empty for most events."""
-    if isinstance(event, StageStarted) and event.stage == "verify" and not config.verify:
-        return ""  # the stage has nothing to do
     return "A sample is finished." if isinstance(event, SampleFinished) else line_of(event)
 
 

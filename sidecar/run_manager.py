@@ -168,8 +168,8 @@ class RunManager:
         Raises:
             UnknownName: There is no such run.
         """
-        live = self._live.get(run_id)
-        if live is not None and caller.sees in (None, live.config.tenant):
+        live = self._live_run(run_id, caller)
+        if live is not None:
             return live
         return self._stored(await self.record(run_id, caller))
 
@@ -193,8 +193,8 @@ class RunManager:
         Raises:
             UnknownName: There is no such run.
         """
-        live = self._live.get(run_id)
-        if live is not None and caller.sees in (None, live.config.tenant) and not live.ended:
+        live = self._live_run(run_id, caller)
+        if live is not None and not live.ended:
             live.cancel()  # before the store is asked, since a short run would end meanwhile
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_GRACE_S):
@@ -426,6 +426,11 @@ class RunManager:
         task = self._tasks.create_task(work, name=f"run {live.id}")
         task.add_done_callback(forget)
         live.begin(task)
+
+    def _live_run(self, run_id: str, caller: Caller) -> LiveRun | None:
+        """The run of this process with that id, if the caller may see it."""
+        live = self._live.get(run_id)
+        return live if live is not None and caller.sees in (None, live.config.tenant) else None
 
     def _waiting(self) -> int:
         return sum(live.status == "queued" for live in self._live.values())

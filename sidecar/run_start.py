@@ -20,10 +20,12 @@ from .runs import AnyRun
 from .sse import while_connected
 
 
-def digest_of(path: str, body: BaseModel) -> str:
-    """Return a hash of the request; streaming options are excluded."""
+def request_digest(request: Request, body: BaseModel, idempotency: str | None) -> str:
+    """Return a hash of a request with an idempotency key, else an empty text; streaming options are excluded."""
+    if idempotency is None:
+        return ""
     content = body.model_dump_json(exclude_unset=True, exclude={"stream", "stream_options"})
-    return hashlib.sha256(f"{path}\n{content}".encode()).hexdigest()
+    return hashlib.sha256(f"{request.url.path}\n{content}".encode()).hexdigest()
 
 
 AskCaller = Annotated[Caller, Depends(authorised("ask"))]
@@ -73,7 +75,7 @@ class RunStarter:
             self._caller,
             background=background,
             idempotency=self._idempotency,
-            digest="" if self._idempotency is None else digest_of(self._request.url.path, body),
+            digest=request_digest(self._request, body, self._idempotency),
             text=text,
         )
         run = await while_connected(self._request.receive, starting)

@@ -18,12 +18,12 @@ from ..error_objects import error_body
 from ..native.schemas import ErrorObject, ResponseBody
 from ..openai.chat import reason_report
 from ..openai.models import resolve_model
-from ..openai.outcome import ChoiceRunner, EndedRun, Outcome, OutcomePiece, chat_usage
+from ..openai.outcome import ChoiceRunner, EndedRun, Outcome, chat_usage, write_events
 from ..openai.requests import StrictRoute
 from ..openai.run_config import check_format
-from ..openai.streaming import STREAMED, Kind, Put, ServerSentEvents, TextPiece, stop_at
-from ..run_start import ERROR_RESPONSES, IdempotencyKey, digest_of
-from ..sse import while_connected
+from ..openai.streaming import Kind, TextPiece, stop_at
+from ..run_start import ERROR_RESPONSES, IdempotencyKey
+from ..sse import STREAMED, Put, ServerSentEvents, named_event, while_connected
 from .requests import (
     Conversation,
     MessagesRequest,
@@ -141,11 +141,11 @@ class MessageEvents:
         self._has_text = False
         self._later = ""
 
-    def begin(self) -> Event:
+    def begin(self) -> list[Event]:
         """The first event; the usage is not known before the end."""
         none_yet = {"stop_reason": None, "stop_sequence": None}
         used = {"input_tokens": 0, "output_tokens": 0}
-        return {"type": "message_start", "message": message(self._run_id, self._model, [], none_yet, used)}
+        return [{"type": "message_start", "message": message(self._run_id, self._model, [], none_yet, used)}]
 
     def piece(self, piece: TextPiece) -> list[Event]:
         """Events for a piece of thoughts or text."""
@@ -273,42 +273,25 @@ async def create_message(
     await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop
     await check_format(response_format(body))
     run_request = messages_run_request(body, app.state.reasoner, caller.tenant)
-    digest = "" if idempotency is None else digest_of(request.url.path, body)
-    runner = ChoiceRunner(request, caller, run_request, idempotency=idempotency, digest=digest)
+    runner = ChoiceRunner(request, body, caller, run_request, idempotency)
     shows = shows_thoughts(body)
     if not body.stream:
         (ended,) = await while_connected(request.receive, runner.all())
         return JSONResponse(_message_body(ended, body, shows=shows))
-    made: list[MessageEvents] = []
 
     async def make(put: Put) -> None:
-        async def emit(piece: OutcomePiece) -> None:
-            if not made:
-                made.append(MessageEvents(piece.run_id, body.model, run_request.stop, shows=shows))
-                await put(made[0].begin())
-            (events,) = made
-            for part in piece.pieces:
-                for event in events.piece(part):
-                    await put(event)
-            if piece.event is not None:
-                await put(events.event(piece.event.model_dump(mode="json")))
-            if piece.ended is not None and piece.ended.outcome is not None:
-                for event in events.end(piece.ended.outcome):
-                    await put(event)
+        await write_events(runner, lambda name: MessageEvents(name, body.model, run_request.stop, shows=shows), put)
 
-        await runner.all(emit)
-
-    def failure(error: dict[str, Any]) -> Mapping[str, Any]:
-        return error_body(error, path=request.url.path, request_id=caller.request_id)
+    def failure(error: dict[str, Any]) -> bytes:
+        return named_event(error_body(error, path=request.url.path, request_id=caller.request_id))
 
     return ServerSentEvents(
         make,
         runner.admitted,
         keepalive_s=app.state.serve.keepalive_s,
-        named=True,
-        done=False,
-        ping=PING,
+        encode=named_event,
         failure=failure,
+        ping=PING,
     )
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.types import Receive, Scope, Send
 
 from ...agents.reasoner import Reasoner
 from ...agents.verification import ClaimReportSink, TextVerification, plan_verification, text_verification_of
-from ...core.errors import Cancelled, ModelNotFound, ReasonError, UnknownName, UserError
+from ...core.errors import ModelNotFound, ReasonError, UnknownName, UserError
 from ...core.events import Event
 from ...core.registry import Registry
 from ...core.run import RunConfig
@@ -25,8 +24,7 @@ from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
 from ..auth import identify
-from ..error_objects import INTERNAL, error_object, event_json, make_error_object
-from ..logs import log_fault
+from ..error_objects import event_json
 from ..openai.models import chosen_strategy, resolve_model
 from ..policy import allowed_model, apply_ceilings, check_code_execution, check_samples, offered_models, reject_paths
 from ..run_manager import RunManager
@@ -39,7 +37,7 @@ from ..run_start import (
     events_and_error,
     run_headers,
 )
-from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, on_one_line, while_connected
+from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, on_one_line
 from .schemas import (
     AskBody,
     CodeTestIn,
@@ -308,7 +306,7 @@ def _documents(documents: tuple[DocumentIn, ...]) -> tuple[Document, ...]:
     return tuple(Document(name=one.name, text=one.text) for one in documents)
 
 
-class EventStreamResponse(Response):
+class EventStreamResponse(ServerSentEvents):
     """Streams events as server-sent events, each with its number as `id`, with comments as keepalives.
 
     An error is sent as a final event of type "error" with the error object. When the client disconnects, the generator
@@ -318,11 +316,8 @@ class EventStreamResponse(Response):
         events: The events.
         keepalive_s: Idle time after which a comment is sent, in seconds.
         headers: Additional headers.
-        held: Context that is entered before the response starts and exited at its end, even if the client disconnects
-            before the first event; a generator that was never started would not run its cleanup.
+        held: See `ServerSentEvents`; a generator that was never started would not run its cleanup.
     """
-
-    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -331,52 +326,14 @@ class EventStreamResponse(Response):
         headers: Mapping[str, str] | None = None,
         held: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
-        super().__init__(headers={**STREAM_HEADERS, **(headers or {})})
-        del self.headers["content-length"]
-        self._events, self._keepalive_s, self._held = events, keepalive_s, held or nullcontext()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response; stop when the client disconnects."""
-        async with self._held:
-            with suppress(Cancelled, OSError):  # the client disconnected
-                await while_connected(receive, self._send(send))
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        loop = asyncio.get_running_loop()
-        sending = asyncio.Lock()
-        sent_at = loop.time()
-
-        async def push(chunk: bytes, *, more: bool = True) -> None:
-            nonlocal sent_at
-            async with sending:
-                await send({"type": "http.response.body", "body": chunk, "more_body": more})
-            sent_at = loop.time()
-
-        async def stay_awake() -> None:
-            while True:
-                quiet = loop.time() - sent_at
-                if quiet >= self._keepalive_s:
-                    await push(PING)
-                    quiet = 0.0
-                await asyncio.sleep(self._keepalive_s - quiet)
-
-        awake = asyncio.ensure_future(stay_awake())
-        try:
-            async with aclosing(self._events) as events:
+        async def make(put: Put) -> None:
+            async with aclosing(events):
                 async for event in events:
-                    await push(event_line(event_json(event)))
-        except ReasonError as e:
-            await push(error_line(error_object(e)))
-        except Exception as e:
-            if isinstance(e, OSError):
-                raise
-            log_fault("stream.fault", e)
-            await push(error_line(make_error_object(INTERNAL, 500, code="internal")))
-        finally:
-            awake.cancel()
-            await asyncio.gather(awake, return_exceptions=True)
-        await push(b"", more=False)
+                    await put(event_json(event))
+
+        super().__init__(
+            make, None, keepalive_s=keepalive_s, encode=event_line, failure=error_line, headers=headers, held=held
+        )
 
 
 def event_line(event: Event) -> bytes:

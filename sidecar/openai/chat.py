@@ -16,12 +16,12 @@ from ...core.types import Answer, RunUsage
 from ...core.version import __version__
 from ..auth import Caller, authorised
 from ..error_objects import error_object
-from ..run_start import IdempotencyKey, digest_of
-from ..sse import while_connected
+from ..run_start import IdempotencyKey
+from ..sse import DONE, STREAMED, Put, ServerSentEvents, data_event, while_connected
 from .outcome import LATE_NOTE, ChoiceRunner, EndedRun, Outcome, OutcomePiece, calls_json, chat_usage, total
 from .requests import ChatRequest, StrictRoute
 from .run_config import RunRequest, chat_run_request, check_format
-from .streaming import STREAMED, Put, ServerSentEvents, TextPiece
+from .streaming import TextPiece
 
 ThoughtFormat = Literal["reasoning", "reasoning_content", "both"]
 
@@ -223,8 +223,7 @@ async def chat_completions(
     await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop
     await check_format(body.response_format)
     run_request = chat_run_request(body, app.state.reasoner, caller.tenant)
-    digest = "" if idempotency is None else digest_of(request.url.path, body)
-    runner = ChoiceRunner(request, caller, run_request, idempotency=idempotency, digest=digest)
+    runner = ChoiceRunner(request, body, caller, run_request, idempotency)
     thoughts: ThoughtFormat = app.state.serve.thoughts
     if not body.stream:
         ended = await while_connected(request.receive, runner.all())
@@ -234,7 +233,14 @@ async def chat_completions(
     async def make(put: Put) -> None:
         await stream_chat(runner, thoughts, put, with_usage=with_usage)
 
-    return ServerSentEvents(make, runner.admitted, keepalive_s=app.state.serve.keepalive_s)
+    return ServerSentEvents(
+        make,
+        runner.admitted,
+        keepalive_s=app.state.serve.keepalive_s,
+        encode=data_event,
+        failure=lambda error: data_event({"error": error}),
+        done=DONE,
+    )
 
 
 async def stream_chat(runner: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:

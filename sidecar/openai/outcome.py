@@ -11,10 +11,10 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from fastapi import Request
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from ...core.concurrency import gather
 from ...core.errors import ReasonError, UserError
@@ -26,8 +26,9 @@ from ...core.types import Answer, RoleUsage, RunUsage
 from ..auth import Caller
 from ..error_objects import event_json
 from ..run_manager import RunManager
-from ..run_start import note_run
+from ..run_start import note_run, request_digest
 from ..runs import AnyRun, LiveRun
+from ..sse import Put
 from .run_config import RunRequest
 from .streaming import (
     AnswerText,
@@ -197,10 +198,10 @@ class ChoiceRunner:
 
     Args:
         request: HTTP request; the state of its application has the run manager.
+        body: Its body.
         caller: Authenticated caller.
         run_request: Request to execute.
         idempotency: Idempotency key of the request.
-        digest: Hash of the request, compared when the key is used again.
 
     Attributes:
         admitted: Set when the first of the runs is admitted.
@@ -209,17 +210,16 @@ class ChoiceRunner:
     def __init__(
         self,
         request: Request,
+        body: BaseModel,
         caller: Caller,
         run_request: RunRequest,
-        *,
-        idempotency: str | None = None,
-        digest: str = "",
+        idempotency: str | None,
     ) -> None:
         self.run_request = run_request
         self._request = request
         self._run_manager: RunManager = request.app.state.run_manager
         self._caller = caller
-        self._idempotency, self._digest = idempotency, digest
+        self._idempotency, self._digest = idempotency, request_digest(request, body, idempotency)
         self.admitted = asyncio.Event()
 
     async def all(self, emit: PieceSink | None = None) -> list[EndedRun]:
@@ -329,6 +329,51 @@ def charged(events: Iterable[Event]) -> RunUsage:
                     }
                 )
     return usage
+
+
+class EventWriter(Protocol):
+    """Writes what happens in one run as the events of an interface's stream."""
+
+    def begin(self) -> list[dict[str, Any]]:
+        """The first events."""
+
+    def piece(self, piece: TextPiece) -> list[dict[str, Any]]:
+        """Events for a piece of thoughts or text."""
+
+    def event(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """An event with a run event."""
+
+    def end(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """The last events."""
+
+
+async def write_events(runner: ChoiceRunner, create: Callable[[str], EventWriter], put: Put) -> None:
+    """Execute a request's only run and write it as events.
+
+    Args:
+        create: Creates the writer of a run, given its id.
+
+    Raises:
+        ReasonError: The run failed.
+    """
+    made: list[EventWriter] = []
+
+    async def emit(piece: OutcomePiece) -> None:
+        events: list[dict[str, Any]] = []
+        if not made:
+            made.append(create(piece.run_id))
+            events += made[0].begin()
+        (writer,) = made
+        for part in piece.pieces:
+            events += writer.piece(part)
+        if piece.event is not None:
+            events.append(writer.event(piece.event.model_dump(mode="json")))
+        if piece.ended is not None and piece.ended.outcome is not None:
+            events += writer.end(piece.ended.outcome)
+        for event in events:
+            await put(event)
+
+    await runner.all(emit)
 
 
 async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) -> EndedRun:

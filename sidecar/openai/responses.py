@@ -22,11 +22,11 @@ from ...core.types import Question
 from ..auth import Caller, authorised
 from ..error_objects import stored_error_object
 from ..run_manager import RunManager
-from ..run_start import IdempotencyKey, digest_of, note_run
-from ..sse import while_connected
+from ..run_start import IdempotencyKey, RunStarter
+from ..sse import STREAMED, Put, ServerSentEvents, named_event, while_connected
 from .chat import reason_report
 from .models import PREFIX
-from .outcome import ChoiceRunner, EndedRun, Outcome, OutcomePiece, response_usage, stored_outcome
+from .outcome import ChoiceRunner, EndedRun, Outcome, response_usage, stored_outcome, write_events
 from .requests import (
     RESPONSES,
     ResponsesRequest,
@@ -39,7 +39,7 @@ from .requests import (
     reject_fields,
 )
 from .run_config import RunRequest, check_format, effort_of, field_names, plan_run, question_of, sampled_logprobs
-from .streaming import STREAMED, Kind, Put, ServerSentEvents, TextPiece
+from .streaming import Kind, TextPiece
 
 Event = dict[str, Any]
 OutputItem = dict[str, Any]
@@ -330,44 +330,32 @@ async def create_response(
     """
     app = request.app
     run_request = await _run_request(body, app, caller)
-    digest = "" if idempotency is None else digest_of(request.url.path, body)
-    if body.background:
-        return JSONResponse(await _start_background(request, run_request.configs[0], caller, idempotency, digest))
-    runner = ChoiceRunner(request, caller, run_request, idempotency=idempotency, digest=digest)
+    if body.background:  # it is queued or in progress
+        starter = RunStarter(request, caller, idempotency)
+        run = await starter.start(run_request.configs[0], body, background=True)
+        run_manager: RunManager = app.state.run_manager
+        return JSONResponse(await _stored_response(run_manager, await run_manager.record(run.id, caller)))
+    runner = ChoiceRunner(request, body, caller, run_request, idempotency)
     echoed = echoed_fields(body)
     if not body.stream:
         (ended,) = await while_connected(request.receive, runner.all())
         return JSONResponse(_response_body(ended, echoed))
-    made: list[ResponseEvents] = []
+    writer = ResponseEvents("", echoed)  # of an error before there is a run
+
+    def create(run_id: str) -> ResponseEvents:
+        nonlocal writer
+        writer = ResponseEvents(run_id, echoed)
+        return writer
 
     async def make(put: Put) -> None:
-        async def emit(body: OutcomePiece) -> None:
-            if not made:
-                made.append(ResponseEvents(body.run_id, echoed))
-                for event in made[0].begin():
-                    await put(event)
-            (events,) = made
-            for piece in body.pieces:
-                for event in events.piece(piece):
-                    await put(event)
-            if body.event is not None:
-                await put(events.event(body.event.model_dump(mode="json")))
-            if body.ended is not None and body.ended.outcome is not None:
-                for event in events.end(body.ended.outcome):
-                    await put(event)
-
-        await runner.all(emit)
-
-    def failure(error: dict[str, Any]) -> Mapping[str, Any]:
-        return (made or [ResponseEvents("", echoed)])[0].failure(error)
+        await write_events(runner, create, put)
 
     return ServerSentEvents(
         make,
         runner.admitted,
         keepalive_s=app.state.serve.keepalive_s,
-        named=True,
-        done=False,
-        failure=failure,
+        encode=named_event,
+        failure=lambda error: named_event(writer.failure(error)),
     )
 
 
@@ -471,16 +459,6 @@ async def _stored_response(run_manager: RunManager, record: RunRecord) -> dict[s
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
     error = None if record.error is None else stored_error_object(record.error)
     return response(record.id, body, created=record.created, status=status, error=error)
-
-
-async def _start_background(
-    request: Request, config: RunConfig, caller: Caller, idempotency: str | None, digest: str
-) -> dict[str, Any]:
-    """Start a run in the background and return its response, which is queued or in progress."""
-    run_manager: RunManager = request.app.state.run_manager
-    run = await run_manager.start(config, caller, background=True, idempotency=idempotency, digest=digest)
-    note_run(request, run)
-    return await _stored_response(run_manager, await run_manager.record(run.id, caller))
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:

@@ -1,21 +1,15 @@
 """Streaming: converts a run's events to thoughts and answer text. Streamed answer text is never retracted.
 
-`EventTranslator` translates events, `AnswerText` buffers text that may still change, and `ServerSentEvents` is the HTTP
-response.
+`EventTranslator` translates events, and `AnswerText` buffers text that may still change.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
-from ...core.errors import Cancelled, InvalidResponse, ReasonError
+from ...core.errors import InvalidResponse
 from ...core.events import (
     BudgetExhausted,
     CallFinished,
@@ -46,10 +40,6 @@ from ...core.verdicts import counts_text, verdict_name
 from ...reasoning.fusion import SYNTHESIS_STAGE
 from ...reasoning.sampling import SamplingConfig
 from ...reasoning.strategy import STRATEGIES
-from ..error_objects import INTERNAL, error_object, make_error_object
-from ..errors import error_response
-from ..logs import log_fault
-from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, encode_json, while_connected
 
 PIECE_CHARS = 48
 """Approximate number of characters of a piece when a complete text is streamed."""
@@ -482,193 +472,3 @@ def _may_be_repaired(config: RunConfig) -> bool:
 def join_thoughts(pieces: Sequence[TextPiece]) -> str:
     """The thoughts among the pieces, as one text."""
     return "".join(piece.text for piece in pieces if piece.kind == "reasoning").strip()
-
-
-MEDIA_TYPE = "text/event-stream"
-STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The result; with `stream`, as server-sent events.",
-        "content": EVENT_STREAM_CONTENT,
-    }
-}
-"""OpenAPI description of a response that may be a stream."""
-DONE = b"data: [DONE]\n\n"
-MAX_BUFFERED = 64
-"""Maximum number of events buffered for a slow client. When it is reached, the producer waits; the run does not."""
-
-Put = Callable[[Mapping[str, Any]], Awaitable[None]]
-"""Queues an event for sending."""
-
-
-class ServerSentEvents(Response):
-    """A response that streams server-sent events.
-
-    The first event or comment determines the status. An error before it gives a normal error response. A later error is
-    sent as the last event, without `[DONE]`.
-
-    Args:
-        make: Produces the events; the stream ends when it returns.
-        admitted: Set when the request has its run, before which no comment is sent: a request that is refused after a
-            wait gets the status of its error.
-        keepalive_s: Idle time in seconds after which `ping` is sent.
-        named: Send each event's `type` as its event name, as in the Responses API.
-        done: Send `[DONE]` after the last event.
-        ping: What is sent in idle times.
-        failure: Converts an error object to the last event.
-    """
-
-    media_type = MEDIA_TYPE
-
-    def __init__(
-        self,
-        make: Callable[[Put], Awaitable[None]],
-        admitted: asyncio.Event,
-        *,
-        keepalive_s: float,
-        named: bool = False,
-        done: bool = True,
-        ping: bytes = PING,
-        failure: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda error: {"error": error},
-    ) -> None:
-        super().__init__(headers=STREAM_HEADERS)
-        del self.headers["content-length"]
-        self._make, self._admitted, self._keepalive_s = make, admitted, keepalive_s
-        self._named, self._done, self._ping, self._failure = named, done, ping, failure
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
-        with suppress(Cancelled, OSError):  # the client has disconnected, or the connection broke
-            await while_connected(receive, self._send(scope, receive, send))
-
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outbox = _Outbox()
-        begun = False
-
-        async def put(event: Mapping[str, Any]) -> None:
-            await outbox.put(self._encode(event))
-
-        async def produce() -> None:
-            await self._make(put)
-            outbox.end(DONE if self._done else b"")
-
-        async def out(data: bytes, *, more: bool = True) -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
-        making = asyncio.ensure_future(produce())
-        making.add_done_callback(outbox.close)  # wakes the sender if the producer failed
-        timer = _Keepalive(outbox, self._ping, self._admitted, self._keepalive_s)
-        try:
-            while (data := await outbox.take()) is not None:
-                await out(data, more=not outbox.is_complete)
-                timer.restart()
-            await making
-        except ReasonError as e:
-            if begun:
-                await out(self._encode(self._failure(error_object(e))), more=False)
-            else:
-                await error_response(e, scope)(scope, receive, send)
-        except Exception as e:
-            if not begun:
-                raise  # `AccessLogMiddleware` sends the error response
-            log_fault("stream.fault", e)
-            pieces_ = make_error_object(INTERNAL, 500, code="internal")
-            await out(self._encode(self._failure(pieces_)), more=False)
-        finally:
-            timer.stop()
-            if not making.done():
-                making.cancel()
-                await asyncio.gather(making, return_exceptions=True)
-
-    def _encode(self, event: Mapping[str, Any]) -> bytes:
-        data = b"data: %b\n\n" % encode_json(event)
-        return b"event: %b\n%b" % (event["type"].encode(), data) if self._named and "type" in event else data
-
-
-class _Outbox:
-    """Encoded events between the producer and the sender of a stream, which sends all that wait at once."""
-
-    def __init__(self) -> None:
-        self._waiting: list[bytes] = []
-        self._is_ended = self._is_closed = False
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
-
-    async def put(self, data: bytes) -> None:
-        """Add an event; waits while `MAX_BUFFERED` wait."""
-        while len(self._waiting) >= MAX_BUFFERED:
-            if self._writer is None or self._writer.done():
-                self._writer = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._writer)
-        self.put_now(data)
-
-    def put_now(self, data: bytes) -> None:
-        """Add an event, however many wait."""
-        self._waiting.append(data)
-        self._wake()
-
-    def end(self, data: bytes) -> None:
-        """Add the last data, which may be empty."""
-        self._is_ended = True
-        self.put_now(data)
-
-    def close(self, _: object = None) -> None:
-        """Let `take` return None once it has returned everything."""
-        self._is_closed = True
-        self._wake()
-
-    async def take(self) -> bytes | None:
-        """All data that waits, as soon as there is some; None at the end."""
-        while not self._waiting:
-            if self._is_closed or self._is_ended:
-                return None
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
-        return data
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the last data was taken."""
-        return self._is_ended and not self._waiting
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no event waits."""
-        return not self._waiting
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-
-class _Keepalive:
-    """Adds a ping to an outbox whenever nothing was sent for `interval_s`, once `admitted` is set."""
-
-    def __init__(self, outbox: _Outbox, ping: bytes, admitted: asyncio.Event, interval_s: float) -> None:
-        self._outbox, self._ping, self._admitted, self._interval_s = outbox, ping, admitted, interval_s
-        self._loop = asyncio.get_running_loop()
-        self._sent_at = self._loop.time()
-        self._timer = self._loop.call_later(interval_s, self._check)
-
-    def restart(self) -> None:
-        """Note that something was sent; the timer finds it out when it is due, which is cheaper than a new timer."""
-        self._sent_at = self._loop.time()
-
-    def stop(self) -> None:
-        """Add no more pings."""
-        self._timer.cancel()
-
-    def _check(self) -> None:
-        idle_s = self._loop.time() - self._sent_at
-        if idle_s >= self._interval_s:
-            if self._admitted.is_set() and self._outbox.is_empty:
-                self._outbox.put_now(self._ping)
-            idle_s = 0.0
-        self._timer = self._loop.call_later(self._interval_s - idle_s, self._check)

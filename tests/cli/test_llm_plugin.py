@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 from pydantic import BaseModel
 from reason.reasoning.json_answers import JSON_INSTRUCTION
-from support.held_model import Held
+from support.held_model import Held, cancel_while_it_writes
 from support.injected_models import loaded_models
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.scripted_tools import ToolModel, calling
@@ -139,12 +138,4 @@ async def test_cancelling_the_asynchronous_model_cancels_the_run(models):
     async def read():
         await llm.get_async_model("reason/cot").prompt("?", options={"model": "held"}).text()
 
-    task = asyncio.ensure_future(read())
-    async with asyncio.timeout(60):
-        while not models["held"].running:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while models["held"].running:
-            await asyncio.sleep(0.005)
+    await cancel_while_it_writes(read(), models["held"])

@@ -8,9 +8,8 @@ import json
 import pytest
 from reason.core.events import TextDelta
 from reason.sidecar.native.routes import event_line
-from reason.sidecar.openai.streaming import MAX_BUFFERED, _Keepalive, _Outbox
 from reason.sidecar.server import GatheredWrites
-from reason.sidecar.sse import encode_json
+from reason.sidecar.sse import MAX_BUFFERED, _Keepalive, _Outbox, encode_json
 
 
 class Wire:

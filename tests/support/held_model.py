@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+
+import pytest
 
 from support.scripted_model import ScriptedModel
 
@@ -11,9 +14,23 @@ class Held(ScriptedModel):
     """A model that writes a few characters and then blocks until it is cancelled."""
 
     def __init__(self, *args, written=5, **options):
-        self.left = written
+        self.left = self.written = written
         super().__init__(*args, step=self.hold, **options)
 
     def hold(self):
         self.left -= 1
         return None if self.left >= 0 else asyncio.get_running_loop().create_future()
+
+
+async def cancel_while_it_writes(call: Awaitable[object], model: Held) -> None:
+    """Cancel a client's call once the model writes, and wait until the model has stopped."""
+    model.left = model.written
+    task = asyncio.ensure_future(call)
+    async with asyncio.timeout(60):
+        while not model.running:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while model.running:
+            await asyncio.sleep(0.005)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import litellm
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
+from support.held_model import cancel_while_it_writes
 
 from ..openai.conftest import SAID, THOUGHTS
 
@@ -66,16 +65,7 @@ def test_langchain_structured_output(chat):
 
 
 async def test_langchain_cancellation(chat, models):
-    models["held"].left = 5
-    task = asyncio.ensure_future(chat("reason/cot:held").ainvoke("?"))
-    async with asyncio.timeout(60):
-        while not models["held"].running:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while models["held"].running:
-            await asyncio.sleep(0.005)
+    await cancel_while_it_writes(chat("reason/cot:held").ainvoke("?"), models["held"])
 
 
 @pytest.fixture

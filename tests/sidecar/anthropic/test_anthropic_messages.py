@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 from reason.core.messages import Thought
 from reason.sidecar.anthropic.requests import signature_of
+from support.held_model import cancel_while_it_writes
 
 from ..openai.conftest import BLOCKS, SAID, THOUGHTS
 
@@ -379,32 +379,17 @@ def test_pings_keep_an_idle_stream_open(server, models):
         assert [next(lines) for _ in range(3)] == ["event: ping", 'data: {"type":"ping"}', ""]
 
 
-async def cancelled(call, model):
-    """Cancel a call of the client while the model writes, which ends the run."""
-    task = asyncio.ensure_future(call)
-    async with asyncio.timeout(60):
-        while not model.running:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while model.running:
-            await asyncio.sleep(0.005)
-
-
 async def test_a_client_that_leaves_ends_its_run(server, models):
     fields = {"model": "reason/cot:held", "max_tokens": 300, "messages": [{"role": "user", "content": "?"}]}
     async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none", max_retries=0) as client:
-        models["held"].left = 5
-        await cancelled(client.messages.create(**fields), models["held"])
+        await cancel_while_it_writes(client.messages.create(**fields), models["held"])
 
         async def read():
             async with client.messages.stream(**fields) as stream:
                 async for _ in stream:
                     pass
 
-        models["held"].left = 5
-        await cancelled(read(), models["held"])
+        await cancel_while_it_writes(read(), models["held"])
 
 
 def test_a_request_that_is_sent_again_is_the_same_run(ask):

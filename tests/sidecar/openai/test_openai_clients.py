@@ -1,6 +1,5 @@
 """Other clients of the OpenAI API: LiteLLM, LangChain and curl."""
 
-import asyncio
 import json
 import subprocess
 
@@ -10,6 +9,7 @@ from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from support.held_model import cancel_while_it_writes
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 CHAT = [{"role": "user", "content": "What is 6 * 7?"}]
@@ -48,33 +48,19 @@ def test_litellm_json_object(litellm_options):
     assert json.loads("".join(c.choices[0].delta.content or "" for c in stream if c.choices)) == {"answer": 42}
 
 
-async def cancelled(call, model):
-    """Cancel a call of a client while the model writes, which ends the run."""
-    model.left = 5
-    task = asyncio.ensure_future(call)
-    async with asyncio.timeout(60):
-        while not model.running:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while model.running:
-            await asyncio.sleep(0.005)
-
-
 async def test_litellm_cancellation(litellm_options, models):
-    await cancelled(litellm.acompletion(model="openai/reason/cot:held", **litellm_options), models["held"])
+    await cancel_while_it_writes(litellm.acompletion(model="openai/reason/cot:held", **litellm_options), models["held"])
 
 
 async def test_langchain_cancellation(server, models):
     model = ChatOpenAI(model="reason/cot:held", base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    await cancelled(model.ainvoke("?"), models["held"])
+    await cancel_while_it_writes(model.ainvoke("?"), models["held"])
 
     async def read():
         async for _ in model.astream("?"):
             pass
 
-    await cancelled(read(), models["held"])
+    await cancel_while_it_writes(read(), models["held"])
 
 
 class Number(BaseModel):

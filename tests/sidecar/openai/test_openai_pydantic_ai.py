@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from pydantic import BaseModel
+from support.held_model import cancel_while_it_writes
 
 pydantic_ai = pytest.importorskip("pydantic_ai")
 models_openai = pytest.importorskip("pydantic_ai.models.openai")
@@ -49,13 +48,4 @@ async def test_errors(agent):
 
 
 async def test_cancellation(agent, models):
-    models["silent"].left = 0
-    task = asyncio.ensure_future(agent("reason/cot:silent").run("?"))
-    async with asyncio.timeout(60):
-        while not models["silent"].running:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while models["silent"].running:
-            await asyncio.sleep(0.005)
+    await cancel_while_it_writes(agent("reason/cot:silent").run("?"), models["silent"])
