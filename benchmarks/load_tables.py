@@ -149,10 +149,11 @@ def cell_table(cell: Cell, servers: dict[str, list[Round]]) -> str:
     return f"### {cell.label}, {pace} ({cell.requests} requests a round)\n\n{table(head, rows)}"
 
 
-def memory_table(memory: dict[str, tuple[int, int]]) -> str:
-    """Resident memory of each server."""
-    rows = [[name, f"{a / 2**20:.0f}", f"{b / 2**20:.0f}"] for name, (a, b) in memory.items()]
-    return table(["server", "MiB before the first request", "MiB after the last"], rows)
+def memory_table(memory: dict[str, tuple[float, int, int]]) -> str:
+    """Processor seconds until each server was ready, and its resident memory then and at the end."""
+    rows = [[name, f"{cpu:.1f}", f"{a / 2**20:.0f}", f"{b / 2**20:.0f}"] for name, (cpu, a, b) in memory.items()]
+    head = ["server", "CPU s until it is ready", "MiB before the first request", "MiB after the last"]
+    return table(head, rows)
 
 
 def median(values: Iterable[float]) -> float:

@@ -73,6 +73,7 @@ def main() -> int:
             stack.callback(running[name].process.kill)
         servers = [direct(backend), *running.values()]
         before = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
+        to_start = {s.name: s.process.cpu_seconds() for s in servers if s.name != DIRECT}
         generator = LoadGenerator()
         stack.callback(generator.close)
         measured: Rounds = {cell: {s.name: [] for s in servers} for cell in cells}
@@ -86,7 +87,7 @@ def main() -> int:
             order.append(order.pop(0))
             print(f"round {number + 1} of {args.rounds} done", file=sys.stderr, flush=True)
         after = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
-        memory = {name: (before[name], after[name]) for name in before}
+        memory = {name: (to_start[name], before[name], after[name]) for name in before}
     head = [
         f"{made_here()} {datetime.now(UTC):%H:%M} UTC, load {load:.1f} before; Python {platform.python_version()}; "
     ]
@@ -94,7 +95,7 @@ def main() -> int:
     head += [f"{args.rounds} rounds in turns, medians over them; a paced reply is {tokens} tokens in "]
     head += [f"{pace.seconds:.2f} s."]
     parts = ["".join(head), *(f"Not measured: {line}" for line in missing), ceiling(measured)]
-    parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Memory", memory_table(memory)]
+    parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Start and memory", memory_table(memory)]
     report = "\n\n".join(parts)
     results = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
     write_report(report, results, args.out, "sidecar_load")
