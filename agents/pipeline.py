@@ -7,6 +7,7 @@ checkpoints; `PipelineRun` takes one run through it, however it ends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import threading
@@ -119,9 +120,10 @@ class PipelineContext:
 
     def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
-        config = self.run.config
-        made = make_verifiers(config.verify, config.verify_parameters)
-        return self.checking or [(one, self.verifying.context(self.run, self.models, one.entailment)) for one in made]
+        if self.checking:
+            return self.checking
+        made = make_verifiers(self.run.config.verify, self.run.config.verify_parameters)
+        return [(one, self.verifying.context(self.run, self.models, one.entailment)) for one in made]
 
 
 # -- the stages
@@ -456,7 +458,7 @@ class PipelineRun:
     """One run through the pipeline, from its start or its last checkpoint to its end, however it ends.
 
     Args:
-        run: The run; the store has it already.
+        run: The run, which the store has already or its first write creates.
         models: Its language models by role.
         graph: Gives the graph; that of a replay keeps no checkpoints.
         reward: Its reward model, if any.
@@ -692,11 +694,28 @@ class LazyGraph:
         """The graph."""
         with self._lock:
             if self._graph is None:
-                from .checkpoints import RunStoreSaver
-                from .graph import build_graph
-
+                with without_collections():
+                    from .checkpoints import RunStoreSaver
+                    from .graph import build_graph
                 self._graph = build_graph(None if self._store is None else RunStoreSaver(self._store))
             return self._graph
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile: among all that an import makes, a collection holds up the event loop.
+
+    In a process whose heap is frozen, such as a server, what was made is frozen too.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if gc.get_freeze_count():
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

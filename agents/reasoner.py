@@ -15,6 +15,7 @@ from ..core.calibration import CalibrationMap
 from ..core.concurrency import shielded
 from ..core.errors import UserError
 from ..core.events import Event, LiveSink, Sink
+from ..core.json_schema import check_schema
 from ..core.messages import Prompt, RequestedEffort
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
@@ -123,6 +124,11 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
+
+
+async def _check_schema(question: str | Question) -> None:
+    if isinstance(question, Question) and question.answer_schema is not None:
+        await asyncio.to_thread(check_schema, question.answer_schema, "answer_schema")
 
 
 async def _yield() -> None:
@@ -287,11 +293,12 @@ class Reasoner:
             stream_text: Whether the sinks receive text as it is generated.
 
         Raises:
-            UserError: The question is empty or too long, the calibration map is for another model, or the main model
-                cannot have the effort or take the limit of thoughts.
+            UserError: The question is empty or too long, its schema is none, the calibration map is for another model,
+                or the main model cannot have the effort or take the limit of thoughts.
             BackendError: Every model call failed.
             NotVerified: A verified answer is required and this one is not.
         """
+        await _check_schema(question)
         config = self.plan(
             question,
             choices=choices,
@@ -419,6 +426,7 @@ class Reasoner:
         Raises:
             ReasonError: As `aask`, after the events so far.
         """
+        await _check_schema(question)
         config = self.plan(
             question,
             choices=choices,

@@ -26,12 +26,12 @@ from reason.core.files import question_digest
 from reason.core.types import AnswerKind, Question
 from reason.evals.calibration import assign_folds
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.evals.statistics.outcomes import Outcomes, number_groups
+from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.training.routers.arm_table import ArmSpec, ArmTable, Sample
 from reason.evals.training.routers.auto import cross_validated_arms
 from reason.evals.training.routers.fitting import FOLDS, QuestionSignals
-from reason.evals.training.routers.policies import EXCLUDED, CostCurves, MeasuredArms, PredictedArms, cost_curves
+from reason.evals.training.routers.policies import CostCurves, MeasuredArms, PredictedArms, cost_curves
 from reason.reasoning.stopping import Lead, Tally
 from reason.routers.features import QuestionFeatures, named_features
 from reporting import Comparison, compared, comparisons_table, table, write_results
@@ -39,7 +39,7 @@ from reporting import Comparison, compared, comparisons_table, table, write_resu
 sys.path.append(str(Path(__file__).resolve().parent / "recorded"))
 
 from data import Row, arguments, fingerprint, read
-from routing import COMPLETION_TOKENS, LARGE_PRICE, PROMPT_TOKENS, SMALL_PRICE, key_of, smallest, vectors_of
+from routing import COMPLETION_TOKENS, LARGE_PRICE, PROMPT_TOKENS, SMALL_PRICE, Embedded, key_of, smallest, vectors_of
 
 NAME = "auto_router"
 SEEDS = range(10)
@@ -69,15 +69,13 @@ class Problem:
         cost: Unit of the costs.
         table: The answers.
         signals: The features of the questions.
-        embedding: Name and identity of the embedding model; empty without one.
     """
 
     name: str
     title: str
     cost: str
     table: ArmTable
-    signals: list[QuestionFeatures]
-    embedding: tuple[str, str] = ("", "")
+    signals: QuestionSignals
 
 
 @dataclass(frozen=True)
@@ -200,8 +198,8 @@ def sampled(
     questions = [
         Question(text=(texts or {}).get(i, "?"), kind=cast(AnswerKind, kind_of(first[i][0], kind))) for i in ids
     ]
-    signals = [QuestionFeatures(named_features(question)) for question in questions]
-    return Problem(name, title, "tokens", table_of(questions, ids, arms, cells), signals)
+    signals = tuple(QuestionFeatures(named_features(question)) for question in questions)
+    return Problem(name, title, "tokens", table_of(questions, ids, arms, cells), QuestionSignals(signals))
 
 
 def kind_of(row: Row, kind: str) -> str:
@@ -222,7 +220,7 @@ def two_models(name: str, title: str, rows: Sequence[Row], embedded: Embedded) -
                 for m, price, length in zip((MIXTRAL, GPT4), prices, lengths, strict=True)
             ]
         )
-    return embedded.problem(name, title, "calls of GPT-4", rows, arms, cells)
+    return embedded_problem(name, title, "calls of GPT-4", rows, arms, cells, embedded)
 
 
 def eleven_models(rows: Sequence[Row], embedded: Embedded) -> Problem:
@@ -238,7 +236,7 @@ def eleven_models(rows: Sequence[Row], embedded: Embedded) -> Problem:
         for row in rows
     ]
     title = "eleven models; ARC, MBPP, Winogrande (RouterBench)"
-    return embedded.problem("routerbench", title, "millionths of a dollar", rows, arms, cells)
+    return embedded_problem("routerbench", title, "millionths of a dollar", rows, arms, cells, embedded)
 
 
 def date(rows: Sequence[Row], embedded: Embedded) -> Problem:
@@ -266,35 +264,24 @@ def date(rows: Sequence[Row], embedded: Embedded) -> Problem:
             row += [[priced(s, SMALL_PRICE, n) for s in cell] for n, cell in zip(counts, several, strict=True)]
         cells.append([*row, [priced(vote([large[name]]), LARGE_PRICE, 1)] * len(SEEDS)])
     shown = [large[name] for name in small]
-    return embedded.problem("date", "GPT-3.5 and GPT-4; DATE", "millionths of a dollar", shown, arms, cells)
+    title = "GPT-3.5 and GPT-4; DATE"
+    return embedded_problem("date", title, "millionths of a dollar", shown, arms, cells, embedded)
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """Vectors of questions by the digest of their text, and their model."""
-
-    vectors: Mapping[str, Any]
-    model: tuple[str, str]
-
-    def problem(
-        self,
-        name: str,
-        title: str,
-        cost: str,
-        rows: Sequence[Row],
-        arms: Sequence[ArmSpec],
-        cells: Sequence[Sequence[Cell]],
-    ) -> Problem:
-        """A problem whose questions have texts."""
-        questions = [Question(text=row["question"]) for row in rows]
-        groups = [row.get("split_group") or f"{row['dataset']}:{row['question_id']}" for row in rows]
-        signals = [
-            QuestionFeatures(
-                named_features(question), None, tuple(round(float(x), 6) for x in self.vectors[key_of(question.text)])
-            )
-            for question in questions
-        ]
-        return Problem(name, title, cost, table_of(questions, groups, arms, cells), signals, self.model)
+def embedded_problem(
+    name: str,
+    title: str,
+    cost: str,
+    rows: Sequence[Row],
+    arms: Sequence[ArmSpec],
+    cells: Sequence[Sequence[Cell]],
+    embedded: Embedded,
+) -> Problem:
+    """A problem whose questions have texts."""
+    questions = [Question(text=row["question"]) for row in rows]
+    groups = [row.get("split_group") or f"{row['dataset']}:{row['question_id']}" for row in rows]
+    signals = embedded.gathered(embedded.signals(rows))
+    return Problem(name, title, cost, table_of(questions, groups, arms, cells), signals)
 
 
 # -- results
@@ -302,14 +289,12 @@ class Embedded:
 
 def solve(problem: Problem) -> Result:
     """Route every question by a fit without its fold."""
-    gathered = QuestionSignals(tuple(problem.signals), *problem.embedding)
     with one_blas_thread():
-        measured = cross_validated_arms(problem.table, problem.signals, gathered, FOLDS)
-    predicted = PredictedArms(measured.predicted.right.copy(), measured.predicted.cost.copy())
-    predicted.right[:, measured.actions :], predicted.cost[:, measured.actions :] = -EXCLUDED, EXCLUDED
-    found = [cost_curves(replace(measured, predicted=p)) for p in (measured.predicted, predicted, fold_means(problem))]
-    curves, before, means = (cast(CostCurves, one) for one in found)
-    return Result(problem, measured, curves, before, means)
+        measured = cross_validated_arms(problem.table, problem.signals.signals, problem.signals, FOLDS)
+    predicted, n = measured.predicted, measured.actions
+    before = PredictedArms(predicted.right[:, :n], predicted.cost[:, :n])
+    found = [cost_curves(replace(measured, predicted=p)) for p in (predicted, before, fold_means(problem))]
+    return Result(problem, measured, *(cast(CostCurves, one) for one in found))
 
 
 def fold_means(problem: Problem) -> PredictedArms:
@@ -325,10 +310,9 @@ def fold_means(problem: Problem) -> PredictedArms:
 
 def area_interval(result: Result) -> tuple[float, float]:
     """95% interval of the area of `auto` over resamples of question groups, at the gap that was measured."""
-    curves, table_ = result.curves, result.problem.table
-    means, costs = table_.right.mean(axis=0), table_.cost.mean(axis=0)
-    over_cheapest = curves.scores("auto") - table_.right[:, int(np.lexsort((-means, costs))[0])]
-    low, high = percentiles(bootstrap_means(over_cheapest, table_.clusters, resamples=RESAMPLES))
+    curves = result.curves
+    over_cheapest = curves.scores("auto") - curves.cheapest
+    low, high = percentiles(bootstrap_means(over_cheapest, result.measured.clusters, resamples=RESAMPLES))
     return float(low) / curves.gap, float(high) / curves.gap
 
 
@@ -336,10 +320,10 @@ def comparisons_of(results: Sequence[Result]) -> list[Comparison]:
     """The comparisons of the table: `auto` with the best action, random mixes, and itself without escalations."""
     rows = []
     for result in results:
-        name, groups = result.problem.name, result.problem.table.groups
+        name, clusters = result.problem.name, result.measured.clusters
 
-        def scored(values: Any, groups: Sequence[str] = groups) -> Outcomes:
-            return Outcomes(tuple(map(str, range(len(values)))), number_groups(groups), values[:, None])
+        def scored(values: Any, clusters: Any = clusters) -> Outcomes:
+            return Outcomes(tuple(map(str, range(len(values)))), clusters, values[:, None])
 
         own = scored(result.curves.scores("auto"))
         against = {
@@ -499,7 +483,7 @@ def main() -> None:
     dates = read(*pools, "mot_date")
     needed = [row["question"] for rows in (gsm8k, mmlu, bench, dates) for row in rows]
     vectors, name, identity = asyncio.run(vectors_of(sorted(set(needed)), args.vectors))
-    embedded = Embedded(vectors, (name, identity))
+    embedded = Embedded(vectors, name, identity)
     efforts = {f"o3-mini-{effort}": effort for effort in ("low", "medium", "high")}
     models = read(*pools, "art_of_tts")
 

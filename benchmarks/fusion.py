@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from reporting import made_here, table
+from reporting import made_here, table, write_section
 from sidecar_servers import free_port, started
 
 TOKEN_S: Final = 0.005
@@ -36,7 +36,6 @@ MAX_STOP_S: Final = 1.0
 MAX_STOPPED_S: Final = 15.0
 """Time after which a draft that goes on is an error; the long draft takes longer."""
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "results" / "fusion.md"
-BEGIN, END = "<!-- benchmark:fusion -->\n", "<!-- end -->"
 BODY: Final = {"model": "reason/fusion", "messages": [{"role": "user", "content": "What is 6 times 7?"}]}
 
 Note = tuple[str, str, float]
@@ -199,13 +198,10 @@ def main() -> int:
         ("first token of the synthesis after the last byte of the deciding draft", *_row(firsts, MAX_FIRST_S)),
         ("end of all drafts after the client has left", *_row(stops, MAX_STOP_S)),
     ]
-    text = table(("milliseconds", "runs", "median", "95th percentile", "largest", "goal"), rows)
-    print(f"{text}\n\n{made_here()}")
+    text = f"{table(('milliseconds', 'runs', 'median', '95th percentile', 'largest', 'goal'), rows)}\n\n{made_here()}"
+    print(text)
     if options.write:
-        page = PAGE.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        tail = rest.partition(END)[2]
-        PAGE.write_text(f"{head}{BEGIN}{text}\n\n{made_here()}\n{END}{tail}", encoding="utf-8")
+        write_section(PAGE, "fusion", text)
     return int(statistics.median(firsts) > MAX_FIRST_S or stops[-1] > MAX_STOP_S)
 
 

@@ -90,6 +90,17 @@ def closeness(win: Floats, wanted: Floats) -> Floats:
     return 1 - (win - wanted) ** 2
 
 
+def position_bias(verdicts: Floats) -> Floats:
+    """How much more often than by its content the answer shown first wins, `[pairs, orders]` to `[pairs]`."""
+    return (verdicts[:, 0] + (1 - verdicts[:, 1])) / 2 - 0.5
+
+
+def is_reversed(verdicts: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether both orders prefer the same position, `[pairs, orders]` to `[pairs]`."""
+    first, second = verdicts[:, 0], verdicts[:, 1]
+    return (first != 0.5) & (second != 0.5) & (first != second)
+
+
 def plurality(values: Floats) -> Floats:
     """The most frequent of several verdicts, `[pairs, verdicts]` to `[pairs]`; an even one if two are as frequent."""
     counts = np.stack([(values == value).sum(axis=1) for value in (0.0, 0.5, 1.0)], axis=1)
@@ -98,6 +109,12 @@ def plurality(values: Floats) -> Floats:
 
 
 # -- recorded verdicts
+
+
+def preference(row: Row) -> float:
+    """1 where most people find the first answer of a pair better, 0 where they find the second, else 1/2."""
+    (most, count), *rest = Counter(row["votes"]).most_common()
+    return FIRST[most] if not rest or rest[0][1] < count else 0.5
 
 
 def reviews_of(pools: Path, side: str) -> tuple[Verdicts, dict[str, Floats], dict[str, Floats]]:
@@ -114,8 +131,7 @@ def reviews_of(pools: Path, side: str) -> tuple[Verdicts, dict[str, Floats], dic
     liked: dict[str, Floats] = defaultdict(lambda: np.zeros(5))
     values, wanted, groups = [], [], []
     for row in read(pools, side, "prd_human"):
-        (most, count), *rest = Counter(row["votes"]).most_common()
-        better = FIRST[most] if not rest or rest[0][1] < count else 0.5
+        better = preference(row)
         a, b, question = at[row["model_a"]], at[row["model_b"]], row["question_id"]
         liked[question][a] += better / 4
         liked[question][b] += (1 - better) / 4
@@ -164,16 +180,14 @@ def single_judges(sets: Sequence[tuple[str, Verdicts]]) -> str:
         for j, judge in enumerate(verdicts.judges):
             first, second = verdicts.values[:, j, 0], verdicts.values[:, j, 1]
             mean = (first + second) / 2
-            bias = (first + (1 - second)) / 2 - 0.5
             one = (agreement(first, verdicts.wanted) + agreement(second, verdicts.wanted)) / 2
             near = (closeness(first, verdicts.wanted) + closeness(second, verdicts.wanted)) / 2
-            flipped = (first != 0.5) & (second != 0.5) & (first != second)
             rows.append(
                 (
                     f"{judge}, {name}",
                     str(len(mean)),
-                    verdicts.interval(bias),
-                    f"{100 * flipped.mean():.1f}",
+                    verdicts.interval(position_bias(verdicts.values[:, j])),
+                    f"{100 * is_reversed(verdicts.values[:, j]).mean():.1f}",
                     f"{100 * (verdicts.values[:, j] == 0.5).mean():.1f}",
                     f"{100 * one.mean():.1f}",
                     verdicts.interval(agreement(mean, verdicts.wanted)),
@@ -451,12 +465,8 @@ def pair_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def decided_pairs(pools: Path, side: str) -> dict[tuple[str, str, str], float]:
     """By pair, 1 where most people find the first answer better, 0 where they find the second; ties are left out."""
-    decided = {}
-    for row in read(pools, side, "prd_human"):
-        (most, count), *rest = Counter(row["votes"]).most_common()
-        if most != "tie" and (not rest or rest[0][1] < count):
-            decided[pair_of(row)] = FIRST[most]
-    return decided
+    rows = read(pools, side, "prd_human")
+    return {pair_of(row): better for row in rows if (better := preference(row)) != 0.5}
 
 
 class RecordingJudge(AnswerJudge):
@@ -479,7 +489,6 @@ def small_model_rows(path: Path, decided: Mapping[tuple[str, str, str], float]) 
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for line in lines:
         line["wanted"] = decided[pair_of(line)]
-    wanted = np.array([line["wanted"] for line in lines])
     compared_lines = [line for line in lines if all(line["orders"])]
     first = np.array([[np.dot(FIRST_WINS, m) / sum(m) for m in line["orders"]] for line in compared_lines])
     of_pair = np.stack([first[:, 0], 1 - first[:, 1]], axis=1)
@@ -496,7 +505,7 @@ def small_model_rows(path: Path, decided: Mapping[tuple[str, str, str], float]) 
         return np.where(marks[:, 0] == marks[:, 1], 0.5, (marks[:, 0] > marks[:, 1]).astype(float))
 
     return (
-        ("readable comparisons, of pairs", f"{len(compared_lines)} of {len(wanted)}"),
+        ("readable comparisons, of pairs", f"{len(compared_lines)} of {len(lines)}"),
         ("mass off the two letters, mean", f"{off.mean():.3f}"),
         ("position bias, in points", f"{100 * (first.mean() - 0.5):+.1f}"),
         ("choice reversed by the order %", f"{100 * (choices[:, 0] != choices[:, 1]).mean():.0f}"),
@@ -506,7 +515,7 @@ def small_model_rows(path: Path, decided: Mapping[tuple[str, str, str], float]) 
         ("both orders, expected value: agrees %", f"{100 * agreement(of_pair.mean(axis=1), labels).mean():.0f}"),
         ("one order, its choice: Brier", f"{np.mean([(choices[:, k] - labels) ** 2 for k in (0, 1)]):.3f}"),
         ("both orders, expected value: Brier", f"{np.mean((of_pair.mean(axis=1) - labels) ** 2):.3f}"),
-        ("readable ratings, of pairs", f"{len(rated)} of {len(wanted)}"),
+        ("readable ratings, of pairs", f"{len(rated)} of {len(lines)}"),
         ("likeliest mark: both answers the same %", f"{100 * (likeliest[:, 0] == likeliest[:, 1]).mean():.0f}"),
         ("likeliest mark: agrees %", f"{100 * agreement(of_marks(likeliest), gold).mean():.0f}"),
         ("mean of the nine marks: both answers the same %", f"{100 * (means[:, 0] == means[:, 1]).mean():.0f}"),
@@ -675,11 +684,9 @@ def page(
     agreed = {name: 100 * from_reviews.score(name, agreement).mean() for name in from_reviews.methods}
     errors = {name: 1 - from_reviews.score(name, closeness).mean() for name in from_reviews.methods}
     rewarded = {name: 1 - from_rewards.score(name, closeness).mean() for name in from_rewards.methods}
-    reversals = [
-        100 * np.mean((v[:, 0] != 0.5) & (v[:, 1] != 0.5) & (v[:, 0] != v[:, 1]))
-        for v in np.moveaxis(reviews.values, 1, 0)
-    ]
-    biases = [50 * (v[:, 0] + 1 - v[:, 1]).mean() - 50 for v in np.moveaxis(reviews.values, 1, 0)]
+    by_reviewer = np.moveaxis(reviews.values, 1, 0)
+    reversals = [100 * is_reversed(verdicts).mean() for verdicts in by_reviewer]
+    biases = [100 * position_bias(verdicts).mean() for verdicts in by_reviewer]
     every = by_judge["all five reviewers"]
     singles = [found for name, found in by_judge.items() if "alone" in name]
 
@@ -783,7 +790,7 @@ mostly the same for both answers of a pair, so that it decides little; the mean 
 
 ## How it was measured
 
-<!-- not run: it reads recorded outputs that are not part of the project -->
+<!-- not run: it measures for hours -->
 ```bash
 python benchmarks/judges.py --pools POOLS --docs docs
 python benchmarks/judges.py --pools POOLS --read local/smollm2-135m

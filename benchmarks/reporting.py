@@ -235,6 +235,20 @@ def finding(comparison: Comparison) -> str:
     return f"{found} {claim_marker(comparison)}"
 
 
+def write_section(page: Path, name: str, text: str) -> None:
+    """Put a text between the marks `<!-- benchmark:NAME -->` and `<!-- end -->` of a page.
+
+    Raises:
+        ValueError: The page does not have them.
+    """
+    begin, end = f"<!-- benchmark:{name} -->\n", "<!-- end -->"
+    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page} has no part {begin.strip()} … {end}")
+    page.write_text(f"{head}{begin}{text}\n{end}{tail}", encoding="utf-8")
+
+
 def write_results(docs: Path, name: str, page: str, comparisons: Iterable[Comparison]) -> Path:
     """Write a details page and its comparisons; returns the path of the page."""
     path = docs / "results" / "details" / f"{name}.md"

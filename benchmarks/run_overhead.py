@@ -18,77 +18,24 @@ import asyncio
 import cProfile
 import pstats
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import reason.agents.reasoner as reasoner_module
 from reason import Reasoner
-from reason.core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
 from reason.core.settings import load_settings
-from reason.serving.model import Capabilities, Listener
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.instant_model import InstantModel  # noqa: E402
 
 MODEL = "instant/echo"
 TEXT = "Six times seven is forty-two.\nAnswer: 42"
-TOKENS = tuple(TEXT.split(" "))
-
-
-class InstantModel:
-    """A language model that gives one text, token by token, without waiting."""
-
-    name = MODEL
-    identity = "instant@1"
-    capabilities = Capabilities(
-        seed=True, context_tokens=1 << 20, usd_per_prompt_token=0.0, usd_per_completion_token=0.0
-    )
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        """See `LanguageModel`."""
-        return sum(len(m.content.split()) for m in prompt.messages)
-
-    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """See `LanguageModel`."""
-        await asyncio.sleep(0)
-        replies = []
-        for i, request in enumerate(requests):
-            row = []
-            for index in request.indices:
-                usage = Usage(
-                    prompt_tokens=self.count_tokens(request.prompt), completion_tokens=len(TOKENS), cost_usd=0.0
-                )
-                done = Completion(
-                    text=TEXT,
-                    token_ids=tuple(range(len(TOKENS))),
-                    logprobs=(-0.1,) * len(TOKENS),
-                    finish_reason="stop",
-                    usage=usage,
-                    sample_index=index,
-                )
-                if listener is not None:
-                    listener(Chunk(request=i, sample_index=index, text=TEXT, token_ids=done.token_ids, completion=done))
-                row.append(done)
-            replies.append(row)
-        return replies
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """See `LanguageModel`."""
-        chunks: list[Chunk] = []
-        await self.generate([request], chunks.append)
-        for chunk in chunks:
-            yield chunk
-
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """See `LanguageModel`; nothing here asks for it."""
-        raise NotImplementedError
-
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """See `LanguageModel`; nothing here asks for it."""
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        """See `LanguageModel`."""
 
 
 async def measure(store: Path | str, at_once: int, args: argparse.Namespace) -> str:
@@ -96,7 +43,7 @@ async def measure(store: Path | str, at_once: int, args: argparse.Namespace) -> 
     runs, profile = args.runs, args.profile
 
     async def instant(*_: Any) -> InstantModel:
-        return InstantModel()
+        return InstantModel(lambda prompt, index: TEXT, logprobs=True)
 
     reasoner_module.load_model = instant  # type: ignore[assignment]  # no model string opens it
     strategy = "self-consistency" if args.samples else "cot"

@@ -95,7 +95,8 @@ def main() -> int:
     head += [f"{args.rounds} rounds in turns, medians over them; a paced reply is {tokens} tokens in "]
     head += [f"{pace.seconds:.2f} s."]
     parts = ["".join(head), *(f"Not measured: {line}" for line in missing), ceiling(measured)]
-    parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Start and memory", memory_table(memory)]
+    parts += [cell_table(cell, rows) for cell, rows in measured.items()]
+    parts += ["### Start and memory", memory_table(memory)]
     report = "\n\n".join(parts)
     results = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
     write_report(report, results, args.out, "sidecar_load")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import math
 import os
 import platform
 import statistics
@@ -29,6 +28,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.settings import ProviderSettings, Settings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.evals.statistics.paired import exact_sign_test
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.metered.model import MeteredModel
@@ -125,14 +125,9 @@ async def compare(args: Any) -> None:
     pairs = [tuple(statistics.mean(arm.ended) for arm in pair) for pair in zip(arms["off"], arms["on"], strict=True)]
     faster = sum(on < off for off, on in pairs)
     ratio = statistics.median(on / off for off, on in pairs)
-    print(f"\nfaster with priorities in {faster} of {len(pairs)} rounds, p = {sign_test(faster, len(pairs)):.4f}; ")
+    p = exact_sign_test(faster, len(pairs) - faster)
+    print(f"\nfaster with priorities in {faster} of {len(pairs)} rounds, p = {p:.4f}; ")
     print(f"mean time of a tree, on to off, median of the rounds: {ratio:.2f}")
-
-
-def sign_test(successes: int, trials: int) -> float:
-    """Exact two-sided p-value of a sign test."""
-    tail = sum(math.comb(trials, k) for k in range(max(successes, trials - successes), trials + 1))
-    return min(1.0, 2.0 * tail / 2.0**trials)
 
 
 def main() -> None:

@@ -178,7 +178,6 @@ def auto(options: TrainAutoOptions) -> None:
     source = _stored(options) if options.from_store else _evaluated(options)
     table = source.table
     out = options.out or router_path(table.models["main"])
-    out.parent.mkdir(parents=True, exist_ok=True)
     _check_writable(out)
     gathered = _gather(training, source.local, table, "main")
     trained = train_auto(table, gathered, price=options.price, holdout=training.holdout, folds=training.folds)

@@ -19,12 +19,13 @@ The process exit code and the HTTP status belong to the class and are never gues
     │   ├── ContextTooLong          exit 3   http 400
     │   └── InvalidResponse         exit 3   http 502
     ├── BudgetExceeded              exit 4   http 402   a budget is spent; has the best answer so far
-    ├── RunQuarantined          exit 1   http 422   every process that worked on a run died with it
+    ├── RunQuarantined              exit 1   http 422   every process that worked on a run died with it
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
     ├── ShuttingDown                exit 1   http 503   the server takes no new runs
     ├── AuthenticationError         exit 2   http 401   no API key of the server, or an invalid one
     ├── PermissionDenied            exit 2   http 403   the key does not allow that
     ├── KeyLimitExceeded            exit 3   http 429   the key has reached one of its limits
+    ├── LimitsUnavailable           exit 3   http 503   the limits of the key cannot be checked now
     ├── ServerBusy                  exit 3   http 429   the server's run slots and its queue are full
     ├── Cancelled                   exit 130 http 499   the application stopped the run; has the best answer so far
     └── StoreError                  exit 1   http 500   the run store cannot be read or written

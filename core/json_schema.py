@@ -70,9 +70,11 @@ def check_schema(schema: JsonSchema, param: str | None = None) -> None:
     """
     from jsonschema import Draft202012Validator, SchemaError, validators
 
-    if sum(1 for _ in islice(_parts(schema), MAX_SCHEMA_PARTS + 1)) > MAX_SCHEMA_PARTS:
-        raise UserError(f"the JSON Schema has more than {MAX_SCHEMA_PARTS:,} values", hint="simplify it", param=param)
     try:
+        if sum(1 for _ in islice(_parts(schema), MAX_SCHEMA_PARTS + 1)) > MAX_SCHEMA_PARTS:
+            raise UserError(
+                f"the JSON Schema has more than {MAX_SCHEMA_PARTS:,} values", hint="simplify it", param=param
+            )
         validators.validator_for(schema, default=Draft202012Validator).check_schema(schema)
     except SchemaError as e:
         at = "".join(f"[{part!r}]" for part in e.absolute_path)

@@ -236,6 +236,17 @@ class Run:
         finally:
             self._parent = outer
 
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Make what is emitted inside a stage of the trace, however it ends."""
+        began_s = self.ledger.elapsed_s
+        number = self.emit(StageStarted(stage=name))
+        try:
+            with self.event_scope(number):
+                yield
+        finally:
+            self.emit(StageFinished(stage=name, seconds=max(0.0, self.ledger.elapsed_s - began_s)), parent=number)
+
     async def lookup_calls(self, keys: Sequence[str]) -> dict[str, StoredCall]:
         """The stored calls that may answer this run, by their keys (see `RunConfig.reuse`)."""
         reuse = self.config.reuse

@@ -95,7 +95,6 @@ class Question(Frozen):
     tests: Annotated[tuple[CodeTest, ...], Field(max_length=MAX_TESTS)] = Field(
         default=(), exclude_if=lambda value: not value
     )
-
     attachments: tuple[Attachment, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @model_validator(mode="after")

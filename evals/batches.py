@@ -9,10 +9,9 @@ from ..agents.reasoner import Reasoner
 from ..core.errors import UserError
 from ..core.settings import Settings
 from ..core.store.protocol import BatchStore
-from ..core.store.sqlite import SqliteStore
 from ..serving.model import LanguageModel
 from .plan import EvalPlan
-from .run_directory import STORE, read_manifest
+from .run_directory import StoredRun, open_run_store, read_manifest, run_store_path
 
 
 def batch_scope(plan: EvalPlan) -> str:
@@ -69,16 +68,15 @@ async def cancel_run_batches(directory: Path, settings: Settings, store: Path | 
         store: The run store; None is the one that the run names.
 
     Raises:
-        DataError: The directory holds no run.
+        DataError: The directory holds no run, or its store is not there.
         BackendError: A provider refused.
     """
     from ..serving.litellm.batches import cancel_batches
     from ..serving.litellm.providers import find_target
 
-    manifest = read_manifest(directory)
-    named = Path(manifest.store)
-    opened = await SqliteStore.open(store or (directory / STORE if manifest.store == STORE else named))
+    run = StoredRun(directory, read_manifest(directory), rows=[])  # which may have no rows yet
+    opened = await open_run_store(run_store_path(run, store))
     try:
-        return await cancel_batches(opened, batch_scope(manifest.plan), lambda name: find_target(name, settings))
+        return await cancel_batches(opened, batch_scope(run.manifest.plan), lambda name: find_target(name, settings))
     finally:
         await opened.aclose()

@@ -362,6 +362,18 @@ def run_store_path(run: StoredRun, store: Path | None = None) -> Path:
     return run.path / STORE if path == STORE else Path(path)
 
 
+async def open_run_store(path: Path) -> SqliteStore:
+    """Open the run store of an evaluation.
+
+    Raises:
+        DataError: There is no such store.
+        StoreError: It cannot be read.
+    """
+    if not path.exists():  # noqa: ASYNC240 - opening it would create one
+        raise DataError(f"there is no run store {path}", hint="name it with --store FILE")
+    return await SqliteStore.open(path)
+
+
 async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[SolutionNotes | None]:
     """The notes of each row's solution, in order; None for a row without a solution.
 
@@ -369,9 +381,7 @@ async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[So
         DataError: There is no such store.
         StoreError: It cannot be read.
     """
-    if not store.exists():  # noqa: ASYNC240 - opening it would create one
-        raise DataError(f"there is no run store {store}", hint="name it with --store FILE")
-    opened = await SqliteStore.open(store)
+    opened = await open_run_store(store)
     try:
         return [final_notes(await opened.list_events(row.run_id)) for row in rows]
     finally:

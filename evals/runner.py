@@ -385,6 +385,8 @@ async def evaluate(
         DataError: The directory is damaged, or the dataset is not the plan's.
         BackendError: The model failed; finished rows are saved.
     """
+    if batch and shared is not None:
+        raise UserError("batch mode cannot be combined with models that a sweep shares", hint="leave out one of both")
     if task.info.fingerprint != plan.dataset.fingerprint:
         raise DataError(
             f"the rows of {task.info.source} are not those that the run began with", hint="use the same data"
@@ -405,6 +407,8 @@ async def evaluate(
         rows = directory.begin(manifest, resume=resume)
         reader = await SqliteStore.open(path)
         stack.push_async_callback(reader.aclose)
+        if not batch:
+            await refuse_open_batches(plan, reader)
         if shared is None:
             reasoner = Reasoner(
                 parameters=plan.parameters,
@@ -415,8 +419,6 @@ async def evaluate(
             await stack.enter_async_context(reasoner)
             if batch:
                 use_batches(reasoner, plan, reader, (observer or RunObserver()).note)
-            else:
-                await refuse_open_batches(plan, reader)
         else:
             reasoner = await shared.reasoner.variant(
                 plan.strategy,

@@ -171,7 +171,7 @@ class Adaptive:
         instruction = step_by_step_instruction(question) if config.instruction is None else config.instruction
         prompt = question_prompt(question, instruction, system=config.system)
         evaluator = SelfEvaluator(models.main, question, run, config.evaluation)
-        async with Equivalence() as equivalence:
+        async with Equivalence.for_run(run) as equivalence:
             segmented = None
             if isinstance(config.stopping, EarlyExit):
                 segmented = SegmentedSampler(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from ..core.errors import BackendError, BudgetExceeded, InvalidResponse, StoreError
@@ -163,8 +164,7 @@ class _AnswerWriter:
     async def write(self, first: Request) -> GeneratedAnswer:
         request, rejection = first, None
         findings: list[str] = []
-        parts: list[tuple[Completion, float]] = []
-        """Each sample, with the share of its text that was released."""
+        parts: list[tuple[Completion, float]] = []  # each sample, with the share of its text that was released
         while True:
             before = self._released.text
             try:
@@ -230,7 +230,7 @@ class _AnswerWriter:
         """Check and release the sentences of a part in order; the first one that is rejected and may be repaired."""
         done = 0
         while True:
-            spans = list(sentence_spans(part.text, done))
+            spans = list(islice(sentence_spans(part.text, done), 2))
             if len(spans) > 1 or (spans and part.ended):
                 end = spans[0][1]
                 text = part.text[done:end]

@@ -120,7 +120,7 @@ class ChainOfThought:
         hit_limit = False
         try:
             if isinstance(config.stopping, EarlyExit):
-                async with Equivalence() as equivalence:
+                async with Equivalence.for_run(run) as equivalence:
                     sampler = SegmentedSampler(model, prompt, sampling, config.stopping, question, run, equivalence)
                     open_chain = sampler.start(0)
                     while open_chain.completion is None:

@@ -7,10 +7,10 @@ written differently, not what is wrong, and knows no synonyms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final, NamedTuple
 
 from .retrieval.words import content_words, is_negated, number_values
@@ -71,14 +71,7 @@ def find_disagreements(texts: Mapping[int, str], maximum: int) -> list[Disagreem
 
 
 def _sentences(text: str) -> list[_Sentence]:
-    return [_sentence(text[start:end]) for start, end in _first(text)]
-
-
-def _first(text: str) -> Iterator[tuple[int, int]]:
-    for number, span in enumerate(sentence_spans(text)):
-        if number == MAX_SENTENCES:
-            return
-        yield span
+    return [_sentence(text[start:end]) for start, end in islice(sentence_spans(text), MAX_SENTENCES)]
 
 
 def _sentence(text: str) -> _Sentence:
@@ -111,5 +104,4 @@ def describe_results(results: Sequence[tuple[str, Sequence[str]]]) -> str:
         f"{'come' if len(letters) > 1 else 'comes'} to {result}"
         for result, letters in results
     ]
-    line = "; ".join(parts)
-    return f"They come to different results: {line}."
+    return f"They come to different results: {'; '.join(parts)}."

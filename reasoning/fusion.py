@@ -14,8 +14,7 @@ marked differences and the check are ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
@@ -24,7 +23,7 @@ from pydantic import BeforeValidator, Field, JsonValue
 from ..core.budget import CostBound
 from ..core.concurrency import off_loop
 from ..core.errors import BackendError, BudgetExceeded, StoreError
-from ..core.events import CandidateAdded, StageFinished, StageStarted, VoteUpdated
+from ..core.events import CandidateAdded, VoteUpdated
 from ..core.messages import Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.settings import CHAIR, JURY, Seconds
@@ -149,7 +148,7 @@ class _Fusion:
         self._sampling = SamplingParams(default_temperature=SYNTHESIS_TEMPERATURE, max_tokens=config.synthesis_tokens)
 
     async def solve(self) -> Solution:
-        with _stage(self._run, "drafts"):
+        with self._run.stage("drafts"):
             samples, drafts = await self._sample_drafts()
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped)
@@ -160,7 +159,7 @@ class _Fusion:
         if len(drafts) < 2:
             self._run.degrade("there is a single draft: it is the answer")
             return fallback
-        with _stage(self._run, SYNTHESIS_STAGE):
+        with self._run.stage(SYNTHESIS_STAGE):
             return await self._synthesise(drafts, classes, fallback)
 
     # -- drafts
@@ -395,10 +394,10 @@ class _Fusion:
         stopped: Stopped = "budget" if completion.finish_reason in ("budget", "thinking") else fallback.stopped
         if candidate.answer is None:  # clients may have the text, which nothing that is shorter may replace
             candidate = candidate.model_copy(update={"answer": candidate.text.strip()})
-        results = [draft.result for draft in drafts]
         stated = candidate.answer if self._is_closed else None
-        own = await answer_classes([stated, *results], self._question, self._run)
-        confidence = next(((len(members) - 1) / len(drafts) for members in own if 0 in members), None)
+        results = [drafts[own[0]].result for own in classes]
+        equal = next((e for e in await answer_classes([stated, *results], self._question, self._run) if 0 in e), None)
+        confidence = None if equal is None else sum(len(classes[i - 1]) for i in equal if i) / len(drafts)
         candidates = (*fallback.candidates, candidate)
         self._run.emit(CandidateAdded(index=len(candidates) - 1, answer=candidate.answer))
         notes = {
@@ -416,18 +415,6 @@ class _Fusion:
 
 _INTRODUCTION: Final = f"Several people have answered this question; their answers are quoted below. {MATERIAL_NOTICE}"
 _LONG_CHARS: Final = 20_000
-
-
-@contextmanager
-def _stage(run: Run, name: str) -> Iterator[None]:
-    """A stage of the strategy in the trace."""
-    began_s = run.ledger.elapsed_s
-    number = run.emit(StageStarted(stage=name))
-    try:
-        with run.event_scope(number):
-            yield
-    finally:
-        run.emit(StageFinished(stage=name, seconds=max(0.0, run.ledger.elapsed_s - began_s)), parent=number)
 
 
 def _letter(blind: Blinding, draft: int) -> str:

@@ -24,7 +24,7 @@ from ..core.run import Run
 from ..core.types import Question, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.profiles.profile import quick_sampling
-from ..serving.verdict_distribution import VerdictDistribution, read_verdicts
+from ..serving.verdict_distribution import VERDICT_TOKENS, VerdictDistribution, read_verdicts
 from .anonymity import MATERIAL_NOTICE, Blinding, make_blinding, show_answers
 from .answers.normalization import visible_text
 from .prompts import fit_prompt, question_prompt
@@ -37,7 +37,6 @@ FIRST_WINS: Final = (1.0, 0.0)
 """Values of the two letters of a comparison: 1 for the answer that is shown first."""
 NO_ANSWER: Final = "(no answer)"
 
-_VERDICT_TOKENS = 4
 _TASK = (
     "Judge whether an answer is right before anything else, then whether it is complete and clear; its length counts "
     "for nothing."
@@ -166,13 +165,17 @@ class AnswerJudge:
             results.append(read)
         return results
 
+    @property
+    def position_bias(self) -> float:
+        """That of the comparisons so far, as a mean; 0 without any."""
+        return math.fsum(c.position_bias for c in self.comparisons) / max(1, len(self.comparisons))
+
     def notes(self) -> dict[str, JsonValue]:
         """The comparisons so far in figures, for the trace and the solution."""
-        count = len(self.comparisons)
         return {
-            "comparisons": count,
+            "comparisons": len(self.comparisons),
             "unreadable": self.unreadable,
-            "position_bias": math.fsum(c.position_bias for c in self.comparisons) / count if count else 0.0,
+            "position_bias": self.position_bias,
             "flipped": sum(c.is_flipped for c in self.comparisons),
             "off_scale": max((c.off_scale for c in self.comparisons), default=0.0),
             "standard_error": max((c.standard_error for c in self.comparisons), default=0.0),
@@ -204,7 +207,7 @@ class AnswerJudge:
     async def _prompt(self, texts: Sequence[str]) -> Prompt | None:
         """The prompt about one or two answers, which are truncated if they do not fit."""
         bare = [visible_text(text).text.strip() or NO_ANSWER for text in texts]
-        sampling = quick_sampling(self._model.profile, max_tokens=_VERDICT_TOKENS)
+        sampling = quick_sampling(self._model.profile, max_tokens=VERDICT_TOKENS)
         prompt, max_chars = await fit_prompt(self._model, self._run, self._make_prompt, bare, sampling)
         if max_chars is not None:
             self._run.degrade(

@@ -238,7 +238,7 @@ async def sample_chains(
             if not member.capabilities.has(feature):
                 raise CapabilityMissing(feature, member.name)
     samples = SampleSet(mode=_resolve_mode(mode, members))
-    async with Equivalence() as equivalence:
+    async with Equivalence.for_run(run) as equivalence:
         counter = _TallyCounter(question, equivalence, estimate_quality if rule.needs_quality else None, sampling.n)
         segmented = None
         if isinstance(rule, EarlyExit):
@@ -325,9 +325,10 @@ async def _race(
         Whether the rule stopped the race, or the deadline did.
     """
     key: dict[str, JsonValue] = {"race": batch.identity, "rule": rule.model_dump(mode="json"), "width": width}
-    recorder = model.members[0] if isinstance(model, Ensemble) else model
     if isinstance(model, Ensemble):
-        key["models"] = model.key
+        recorder, key["models"] = model.members[0], model.key
+    else:
+        recorder = model
     recorded = await load_decision(batch.run, recorder, key)
     if recorded is not None:
         return await batch.replay(model, recorded)

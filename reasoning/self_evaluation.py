@@ -22,7 +22,13 @@ from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
 from ..serving.profiles.profile import quick_sampling
 from ..serving.rewards.model import sigmoid
-from ..serving.verdict_distribution import MIN_COVERAGE, VerdictDistribution, has_verdict_distribution, read_verdicts
+from ..serving.verdict_distribution import (
+    MIN_COVERAGE,
+    VERDICT_TOKENS,
+    VerdictDistribution,
+    has_verdict_distribution,
+    read_verdicts,
+)
 from .answers.normalization import visible_text
 from .candidates import text_with_calls
 from .prompts import fit_prompt, question_prompt
@@ -30,7 +36,6 @@ from .prompts import fit_prompt, question_prompt
 TAIL_CHARS = 2000
 """Shown part of the end of a response that consists only of a thought."""
 
-_VERDICT_TOKENS = 4
 _ONE_WORD = "Say one word: {yes} or {no}."
 _SHOWN = "Consider your response above."
 _UNFINISHED = (
@@ -205,7 +210,7 @@ class SelfEvaluator:
                     tools=self._prompt.tools,  # part of the shared prefix, not to be called
                 )
 
-            sampling = quick_sampling(self._model.profile, max_tokens=_VERDICT_TOKENS)
+            sampling = quick_sampling(self._model.profile, max_tokens=VERDICT_TOKENS)
             prompt, _ = await fit_prompt(self._model, self._run, make, [response], sampling)
             if prompt is None:
                 return None

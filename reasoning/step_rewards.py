@@ -301,7 +301,7 @@ class RolloutStepReward(CachedStepReward):
             scorer = self._scorer
             scored = {i: [scorer(c) for c in r.candidates] for i, r in covered.items()}
             return {i: math.fsum(values) / len(values) if values else None for i, values in scored.items()}
-        async with Equivalence() as equivalence:
+        async with Equivalence.for_run(self._run) as equivalence:
             labels = {
                 i: [await self._labels.label(c.answer, equivalence) for c in r.candidates] for i, r in covered.items()
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
@@ -192,28 +193,16 @@ class Models:
         """
         if role not in self._by_role:
             return self
-        by_role = {**self._by_role, "main": self._by_role[role]}
-        return Models(
-            by_role,
-            self._reward,
-            self._create_self_judge,
-            self.knowledge,
-            main_role=role,
-            entailment=self.entailment,
-            checker=self.checker,
-        )
+        models = copy(self)
+        models._by_role = {**self._by_role, "main": self._by_role[role]}
+        models._main_role = role
+        return models
 
     def with_checker(self, checker: AnswerChecker) -> Models:
         """The same models with a checker of the answer."""
-        return Models(
-            self._by_role,
-            self._reward,
-            self._create_self_judge,
-            self.knowledge,
-            main_role=self._main_role,
-            entailment=self.entailment,
-            checker=checker,
-        )
+        models = copy(self)
+        models.checker = checker
+        return models
 
     def has(self, role: str) -> bool:
         """Whether a role has a model of its own."""

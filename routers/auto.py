@@ -288,9 +288,9 @@ class ArmChoice:
             for one in self.estimates
         ]
         # of one action what the run store needs to learn from the run
-        action = best.arm.model_dump(mode="json", include=set(Action.model_fields))
+        learnt = {} if best.arm.escalation is not None else {"action": best.arm.action.model_dump(mode="json")}
         return {
-            **({} if best.arm.escalation is not None else {"action": action}),
+            **learnt,
             "selected_strategy": best.arm.label,
             "why": with_contributions(why, contributions),
             # an answer that another one may replace is shown as a cascade's is

@@ -57,8 +57,6 @@ async def solve_within(strategy: Strategy, question: Question, models: Models, r
 
 def prefers_second(first: Solution, second: Solution) -> bool:
     """Whether the second solution's answer replaces the first: unless it has none or the budget truncated it."""
-    answered = first.best is not None and first.best.answer is not None
-    best = second.best
-    if best is not None and best.answer is not None and (best.finish_reason != "budget" or not answered):
-        return True
-    return not answered and best is not None
+    if first.best is None or first.best.answer is None:
+        return second.best is not None
+    return second.best is not None and second.best.answer is not None and second.best.finish_reason != "budget"

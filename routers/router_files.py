@@ -444,6 +444,11 @@ class Arm(Action):
     mean_tokens: NonNegative
 
     @property
+    def action(self) -> Action:
+        """The action by itself."""
+        return Action.model_validate(self.model_dump(include=set(Action.model_fields)))
+
+    @property
     def actions(self) -> tuple[Action, ...]:
         """The action, and the one that may follow."""
         return (self,) if self.escalation is None else (self, self.escalation.then)

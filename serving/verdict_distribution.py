@@ -30,8 +30,9 @@ MIN_COVERAGE: Final = 0.5
 """Minimum probability of all labels together; below it, the model did not answer the question."""
 NUM_VERDICTS: Final = 8
 """Verdicts that are sampled where no distribution is available."""
+VERDICT_TOKENS: Final = 4
+"""Maximum tokens of a sampled verdict."""
 
-_VERDICT_TOKENS = 4
 _TINY = 1e-12
 _BLANKS = " \t\n\r\u2581\u0120\u010a"
 _EDGES = _BLANKS + ".,:;!?*_\"'`()[]"
@@ -188,7 +189,7 @@ async def read_verdicts(
         top = min(TOP_LOGPROBS, quick_capabilities(model).top_logprobs)
         firsts = await first_tokens(model, prompts, top)
         return [None if first is None else verdict_from_token(first, labels) for first in firsts]
-    sampling = quick_params(model, max_tokens=_VERDICT_TOKENS, default_temperature=1.0, n=num_verdicts)
+    sampling = quick_params(model, max_tokens=VERDICT_TOKENS, default_temperature=1.0, n=num_verdicts)
     completions = await model.generate([Request(prompt=p, sampling=sampling, is_attempt=False) for p in prompts])
     report_cut(model, [sample for samples in completions for sample in samples], "verdicts")
     verdicts = [VerdictDistribution.from_samples(samples, labels) for samples in completions]

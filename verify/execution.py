@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..core.errors import BudgetExceeded
 from ..core.events import ClaimChecked
-from ..core.types import CodeTest, Evidence, Question, Solution, Verification
+from ..core.types import CodeTest, Question, Solution, Verification
 from ..reasoning.execution.code import find_code, names_in, question_tests
 from ..reasoning.execution.metered import run_answer_tests
 from ..reasoning.execution.sandbox import SandboxLimits, TestResult, require_sandbox
@@ -21,6 +21,7 @@ from .verifier import VerifierContext
 NO_TESTS = "the question has no tests, and no examples (>>>) in its text; give tests with --tests FILE"
 _RUNS = "The code runs without an error."
 _HAS_CODE = "The answer has Python code."
+_BACKEND = "execution"
 _MAX_EVIDENCE_CHARS = 4_000
 
 
@@ -104,52 +105,35 @@ def _report(test: CodeTest, result: TestResult, span: tuple[int, int]) -> ClaimR
         return _unchecked(claim, span, result.detail)
     if not result.passed:
         return _refuted(claim, span, _shown(result))
-    return ClaimReport(
-        claim=Claim(text=claim, start=span[0], end=span[1]),
-        verdict="supported",
-        label="supports",
-        probs=(1.0, 0.0, 0.0),
-        confidence=1.0,
-        evidence=(Evidence(source="execution", text=test.code.strip()[:_MAX_EVIDENCE_CHARS]),),
-        reason="program",
-        program="passed",
-        backend="execution",
-    )
+    return _decided(claim, span, holds=True, shown=test.code.strip(), result="passed")
 
 
 def _refuted(claim: str, span: tuple[int, int], shown: str) -> ClaimReport:
-    return ClaimReport(
-        claim=Claim(text=claim, start=span[0], end=span[1]),
-        verdict="refuted",
-        label="refutes",
-        probs=(0.0, 1.0, 0.0),
-        confidence=1.0,
-        evidence=(Evidence(source="execution", text=shown[:_MAX_EVIDENCE_CHARS]),),
-        reason="program",
-        program=shown.splitlines()[0],
-        backend="execution",
-    )
+    return _decided(claim, span, holds=False, shown=shown, result=shown.splitlines()[0])
+
+
+def _decided(claim: str, span: tuple[int, int], *, holds: bool, shown: str, result: str) -> ClaimReport:
+    shown = shown[:_MAX_EVIDENCE_CHARS]
+    return ClaimReport.by_program(_claim(claim, span), holds=holds, shown=shown, result=result, backend=_BACKEND)
 
 
 def _unchecked(claim: str, span: tuple[int, int], note: str) -> ClaimReport:
-    return ClaimReport(
-        claim=Claim(text=claim, start=span[0], end=span[1]),
-        verdict="unchecked",
-        reason="unchecked",
-        note=note,
-        backend="execution",
-    )
+    return ClaimReport(claim=_claim(claim, span), verdict="unchecked", reason="unchecked", note=note, backend=_BACKEND)
 
 
 def _untested(span: tuple[int, int]) -> ClaimReport:
     return ClaimReport(
-        claim=Claim(text=_RUNS, start=span[0], end=span[1]),
+        claim=_claim(_RUNS, span),
         verdict="not_enough_evidence",
         reason="no_evidence",
         note=NO_TESTS,
-        backend="execution",
+        backend=_BACKEND,
         warnings=("no_evidence",),
     )
+
+
+def _claim(text: str, span: tuple[int, int]) -> Claim:
+    return Claim(text=text, start=span[0], end=span[1])
 
 
 def _shown(result: TestResult) -> str:

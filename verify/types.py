@@ -209,3 +209,25 @@ class ClaimReport(Frozen):
     second_judge: SecondJudge | None = None
     agreement: Agreement | None = Field(default=None, exclude_if=lambda value: value is None)
     warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def by_program(cls, claim: Claim, *, holds: bool, shown: str, result: str, backend: str) -> Self:
+        """The report of a claim that a program decides.
+
+        Args:
+            shown: What the program shows, as evidence.
+            result: Its result in one line.
+            backend: The program.
+        """
+        probs = Support(1.0, 0.0, 0.0) if holds else Support(0.0, 1.0, 0.0)
+        return cls(
+            claim=claim,
+            verdict="supported" if holds else "refuted",
+            label=probs.label,
+            probs=probs,
+            confidence=1.0,
+            evidence=(Evidence(source=backend, text=shown),),
+            reason="program",
+            program=result,
+            backend=backend,
+        )

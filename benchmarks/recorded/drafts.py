@@ -19,12 +19,11 @@ from stopping import SETS, Orders, majority, orders_of, race
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from reason.reasoning.stopping import FirstFinished, Lead
-from reporting import table
+from reporting import table, write_section
 
 ORDERS: Final = 100
 SIZES: Final = (3, 8)
 PAGE: Final = Path("results") / "fusion.md"
-BEGIN, END = "<!-- benchmark:drafts -->\n", "<!-- end -->"
 POOLS: Final = ("consol",)
 HEAD: Final = (
     *("questions, model", "drafts", "rule", "vote right %", "drafts read"),
@@ -76,10 +75,7 @@ def main() -> int:
     names = ", ".join(fingerprint(options.pools, options.side, pool) for pool in POOLS)
     print(f"{text}\n\n{names}")
     if options.write:
-        page = options.docs / PAGE
-        head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        tail = rest.partition(END)[2]
-        page.write_text(f"{head}{BEGIN}{text}\n\nPools: {names}.\n{END}{tail}", encoding="utf-8")
+        write_section(options.docs / PAGE, "drafts", f"{text}\n\nPools: {names}.")
     return 0
 
 

@@ -38,12 +38,12 @@ from reason.evals.training.routers.auto import predict_arms
 from reason.evals.training.routers.fitting import QuestionSignals, feature_matrix, make_space
 from reason.evals.training.routers.logistic import fit_logistic, sigmoid
 from reason.evals.training.routers.policies import (
-    Policy,
     PredictedArms,
     at_cost,
     best_random_mix,
     choose_arms,
-    prices_of,
+    policies_of,
+    single_policies,
 )
 from reason.evals.training.routers.question_router import fit_needed, needed_of
 from reason.reasoning.sampling import SampleSet
@@ -596,8 +596,7 @@ def cost_curve(
     measured: ArmTable, predictions: Mapping[str, PredictedArms], scored: Any, prefix: str
 ) -> tuple[str, list[Result], dict[str, float]]:
     """Accuracy at equal cost: routers at every price, random mixes of two models, and the oracle."""
-    index = np.arange(len(measured.right))
-    singles = [Policy(measured.right[:, a], measured.cost[:, a]) for a in range(measured.right.shape[1])]
+    singles = single_policies(measured.right, measured.cost)
     costs = np.array([s.cost.mean() for s in singles])
     means = np.array([s.right.mean() for s in singles])
     top = int(means.argmax())
@@ -606,10 +605,7 @@ def cost_curve(
     budgets = np.exp(np.linspace(np.log(low), np.log(high), 41))
     exact = PredictedArms(measured.right, measured.cost)
     policies = {
-        name: [
-            Policy(measured.right[index, picks], measured.cost[index, picks])
-            for picks in (choose_arms(predicted, price) for price in prices_of(predicted))
-        ]
+        name: policies_of(predicted, measured.right, measured.cost)
         for name, predicted in {**predictions, "oracle": exact}.items()
     }
     at: dict[str, list[Floats]] = {"random mix of two models": [best_random_mix(singles, b) for b in budgets]}

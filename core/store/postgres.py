@@ -25,9 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ..errors import StoreError, UserError
 from .group_commit import Connection, GroupCommit, Row
 from .location import redacted_location
-from .sql import Ownership, SqlStore
-
-SCHEMA_VERSION = 4
+from .sql import SCHEMA_VERSION, Ownership, SqlStore
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

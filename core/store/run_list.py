@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue
 
 from ..types import Answer
 from .group_commit import Row
-from .protocol import MAX_SEARCHED_RUNS, RunSort, RunStatus
+from .protocol import MAX_SEARCHED_RUNS, ListedRun, RunSort, RunStatus
 
 MAX_SHOWN_CHARS = 200
 """Maximum length of a question or an answer in a list; a longer one ends with an ellipsis."""
@@ -151,10 +151,7 @@ class RunQuery:
         return conditions, values
 
 
-LISTED_COLUMNS = (
-    "id, created, updated, status, owner, tenant, background, cancel_requested, answer_requested, adoptions, error, "
-    f"strategy, models, question, metadata, {ANSWER_COLUMNS}"
-)
+LISTED_COLUMNS = ", ".join(ListedRun.model_fields)
 """The columns of a `ListedRun`, in the order of its fields."""
 _WINDOW_COLUMNS = f"{LISTED_COLUMNS}, model, search"
 

@@ -196,17 +196,20 @@ class RunWriter:
             self._timer.cancel()
         self._timer = loop.call_later(delay_s, self._on_time)
 
+    def _schedule_next(self) -> None:
+        self._schedule(CALL_DELAY_S if self.has_pending_calls else EVENTS_DELAY_S)
+
     def _on_time(self) -> None:
         self._timer = None
         if self._write is None and self._pending:
             self._begin_write().add_done_callback(self._on_background_write)
         else:
-            self._schedule(CALL_DELAY_S if self.has_pending_calls else EVENTS_DELAY_S)
+            self._schedule_next()
 
     def _on_background_write(self, write: asyncio.Future[None]) -> None:
         error = write.exception() if not write.cancelled() else StoreError("the write was cancelled")
         if error is None:
-            self._schedule(CALL_DELAY_S if self.has_pending_calls else EVENTS_DELAY_S)
+            self._schedule_next()
         elif self._worker is not None:
             self._error = error
             self._worker.cancel()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import ReasonError, StoreError
 from .group_commit import Connection, GroupCommit, Row
-from .sql import Ownership, SqlStore
+from .sql import SCHEMA_VERSION, Ownership, SqlStore
 
 BUSY_TIMEOUT_S = 10.0
 """Maximum wait for another process that locks the file, when opening it, in seconds."""
@@ -26,8 +26,6 @@ WRITE_TIMEOUT_S = 30.0
 order: a process that writes without a pause, such as a replay, may starve others for a long time."""
 
 T = TypeVar("T")
-
-SCHEMA_VERSION = 4
 
 # the JSON is last: what precedes it is read without it
 _SCHEMA = """

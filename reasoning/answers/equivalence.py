@@ -40,7 +40,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from ...core.errors import UserError
 from ...core.types import AnswerKind
@@ -48,6 +48,9 @@ from ...core.unicode_forms import normalize
 from ..execution.code import same_code
 from .normalization import MAX_ANSWER_CHARS, normalize_characters, unwrap
 from .numerals import Numeral, parse_numeral
+
+if TYPE_CHECKING:
+    from ...core.run import Run
 
 MAX_COMPARISONS = 1_000_000
 """Maximum comparisons of different texts by one object: some seconds."""
@@ -455,6 +458,12 @@ class Equivalence:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    @classmethod
+    def for_run(cls, run: Run) -> Self:
+        """For answers of a run: algebra takes at most the time that is left to it now, and at least `MIN_ALGEBRA_S`."""
+        left_s = run.ledger.remaining_seconds()
+        return cls(algebra_s=MAX_ALGEBRA_S if left_s is None else min(MAX_ALGEBRA_S, max(MIN_ALGEBRA_S, left_s)))
 
     async def same(self, a: str, b: str, kind: AnswerKind) -> bool:
         """Whether two answers are the same; "undecided" is no."""

@@ -307,7 +307,7 @@ def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer 
             return _unmarked_yes_no(text, start)
         case "math":
             return _last_formula(text, start) or _last_number(text, start, question)
-        case "text" | "code":
+        case "text":
             return _unmarked_text(text, start, question)
 
 

@@ -82,8 +82,6 @@ def example_tests(text: str) -> tuple[CodeTest, ...]:
     """
     if ">>>" not in text:
         return ()
-    if ">>>" not in text:
-        return ()
     import doctest  # which imports a debugger and a test framework
 
     tests: list[CodeTest] = []
@@ -121,27 +119,22 @@ def parse_tests(source: str, name: str) -> tuple[CodeTest, ...]:
     tree = _parsed(source)
     if tree is None and not examples:
         raise UserError(f"the tests in {name!r} are no Python", hint="write functions test_…, asserts, or >>> examples")
-    functions = [
-        node
-        for node in (() if tree is None else tree.body)
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    ]
+    statements = [] if tree is None else tree.body
+    functions = [node for node in statements if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     for function in functions:
         if function.args.args or function.args.kwonlyargs or function.args.posonlyargs:
             raise UserError(
                 f"{name}:{function.lineno}: {function.name} has parameters, and there are no fixtures",
                 hint="write it without parameters",
             )
-    asserts = [node for node in (() if tree is None else tree.body) if isinstance(node, ast.Assert)]
-    chosen: Sequence[ast.stmt] = functions or asserts
+    chosen: Sequence[ast.stmt] = functions or [node for node in statements if isinstance(node, ast.Assert)]
     if not chosen:
         if examples:
             return examples
         raise UserError(f"there is no test in {name!r}", hint="write functions test_…, asserts, or >>> examples")
     if len(chosen) > MAX_TESTS:
         raise UserError(f"{name!r} has {len(chosen)} tests, more than {MAX_TESTS}", hint="join some of them")
-    assert tree is not None
-    others = "\n".join(ast.unparse(node) for node in tree.body if node not in chosen)
+    others = "\n".join(ast.unparse(node) for node in statements if node not in chosen)
     tests = []
     for node in chosen:
         code = ast.unparse(node)

@@ -295,13 +295,13 @@ def _emit(value: dict[str, Any]) -> None:
 def _supervise(request: dict[str, Any]) -> None:
     """Run the tests one after the other; those that the total time does not reach are reported as such."""
     deadline = time.monotonic() + request["limits"]["total_seconds"]
-    for index, test in enumerate(request["tests"]):
+    for test in request["tests"]:
         left = deadline - time.monotonic()
         if left <= 0:
             result = {"outcome": "not_run", "detail": f"the time limit of all tests was reached before {test['name']}"}
         else:
             result = _run_child(request["code"], test, request["limits"], left)
-        _emit({"index": index, **result})
+        _emit(result)
         _empty_directory()
 
 

@@ -173,7 +173,7 @@ class Hogwild:
         in_thought = model.thinks and level != "blackboard"
         if in_thought:
             prompt = prompt.with_thought(Thought(text=PAST, closed=False))
-        async with Equivalence() as equivalence:
+        async with Equivalence.for_run(run) as equivalence:
             team = Team(names, question, config.answer, run, equivalence, in_thought=in_thought)
             team.begin()
             if level == "full":

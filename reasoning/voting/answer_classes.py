@@ -10,19 +10,16 @@ from ...core.events import VoteUpdated
 from ...core.messages import is_canonical_calls
 from ...core.run import Run
 from ...core.types import Candidate, Question
-from ..answers.equivalence import MAX_ALGEBRA_S, MIN_ALGEBRA_S, Equivalence
+from ..answers.equivalence import Equivalence
 from ..answers.kinds import answer_kind
 
 
 async def answer_classes(answers: Sequence[str | None], question: Question, run: Run) -> list[list[int]]:
     """Positions of equal answers, by first member; those without an answer are in no class.
 
-    With tools, an answer that is a tool call equals only the same call, character by character. Algebra takes at most
-    the time that is left to the run (see `Equivalence`).
+    With tools, an answer that is a tool call equals only the same call, character by character.
     """
-    left_s = run.ledger.remaining_seconds()
-    algebra_s = MAX_ALGEBRA_S if left_s is None else min(MAX_ALGEBRA_S, max(MIN_ALGEBRA_S, left_s))
-    async with Equivalence(algebra_s=algebra_s) as equivalence:
+    async with Equivalence.for_run(run) as equivalence:
         if not question.needs_tools:
             return await equivalence.group(answers, answer_kind(question))
         texts = [None if a is not None and is_canonical_calls(a) else a for a in answers]

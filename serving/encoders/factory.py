@@ -26,7 +26,7 @@ async def load_embedding_model(
     | --- | --- |
     | `local/all-minilm-l6-v2` | the default: 384 dimensions, its weights from the Python package index |
     | `local/<directory>`, `local/<hub id>` | any sentence-transformers model, in this process |
-    | `hosted_vllm/<served name>` | a vLLM server that embeds, through LiteLLM's provider settings |
+    | `hosted_vllm/<served name>` | a vLLM server that embeds, with the settings of providers |
     | `openai/text-embedding-3-small`, … | the provider that LiteLLM knows under this string |
 
     Args:

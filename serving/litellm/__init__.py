@@ -1,4 +1,4 @@
-"""Models of providers and vLLM servers, through LiteLLM.
+"""Models of providers and vLLM servers.
 
-`litellm` is imported when a model is loaded, not before.
+`litellm` is imported when a model of a provider without OpenAI's format is loaded, not before.
 """

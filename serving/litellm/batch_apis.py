@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
@@ -150,17 +150,10 @@ class OpenAIBatches:
         return _text(await self._client.post_json("/batches", order), "id")
 
     async def find(self, batch: StoredBatch, known: Collection[str]) -> str | None:
-        after = ""
-        for _ in range(MAX_PAGES):
-            page = await self._client.get_json(f"/batches?limit={PAGE}" + (f"&after={after}" if after else ""))
-            entries = page.get("data") or ()
-            for entry in entries:
-                if (entry.get("metadata") or {}).get("reason_batch") == batch.name:
-                    return _text(entry, "id")
-            if not page.get("has_more") or not entries or entries[-1]["created_at"] < batch.created - CLOCK_SKEW_S:
-                return None
-            after = _text(entries[-1], "id")
-        return None
+        since = batch.created - CLOCK_SKEW_S
+        entries = await _list_since(self._client, "/batches", "after", lambda entry: entry["created_at"] >= since)
+        named = (entry for entry in entries if (entry.get("metadata") or {}).get("reason_batch") == batch.name)
+        return next((_text(entry, "id") for entry in named), None)
 
     async def state(self, batch_id: str) -> BatchState:
         batch = await self._client.get_json(f"/batches/{batch_id}")
@@ -290,15 +283,11 @@ class AnthropicBatches:
 
     async def find(self, batch: StoredBatch, known: Collection[str]) -> str | None:
         # a batch has no name of ours: it is told by its time and size, and its results by the ids of the requests
-        after, found = "", []
-        for _ in range(MAX_PAGES):
-            page = await self._client.get_json(f"?limit={PAGE}" + (f"&after_id={after}" if after else ""))
-            entries = page.get("data") or ()
-            recent = [entry for entry in entries if _seconds(entry["created_at"]) >= batch.created - CLOCK_SKEW_S]
-            found += [entry for entry in recent if sum(entry["request_counts"].values()) == len(batch.lines)]
-            if not page.get("has_more") or len(recent) < len(entries) or not entries:
-                break
-            after = _text(entries[-1], "id")
+        def is_recent(entry: Json) -> bool:
+            return _seconds(entry["created_at"]) >= batch.created - CLOCK_SKEW_S
+
+        recent = filter(is_recent, await _list_since(self._client, "", "after_id", is_recent))
+        found = [entry for entry in recent if sum(entry["request_counts"].values()) == len(batch.lines)]
         ids = [_text(entry, "id") for entry in found if entry["id"] not in known]
         return ids[0] if len(ids) == 1 else None
 
@@ -364,6 +353,26 @@ def _chunk(response: Json, positions: Sequence[int]) -> Json:
     if len(shown) < len(choices):  # the others were stored before: they and the prompt are paid
         usage = None
     return {"choices": shown, "usage": usage}
+
+
+async def _list_since(client: HttpClient, path: str, cursor: str, is_recent: Callable[[Json], bool]) -> list[Json]:
+    """Batches in a provider's list, the newest first, up to a page whose last one is not recent.
+
+    Args:
+        path: Path of the list.
+        cursor: Parameter that names the batch before the next page.
+        is_recent: Whether a batch is recent.
+    """
+    listed: list[Json] = []
+    after = ""
+    for _ in range(MAX_PAGES):
+        page = await client.get_json(f"{path}?limit={PAGE}" + (f"&{cursor}={after}" if after else ""))
+        entries = page.get("data") or []
+        listed += entries
+        if not page.get("has_more") or not entries or not is_recent(entries[-1]):
+            break
+        after = _text(entries[-1], "id")
+    return listed
 
 
 def _json_lines(data: bytes) -> list[Json]:

@@ -48,7 +48,6 @@ MAX_FULL_RETRIES: Final = 100
 MAX_FULL_WAIT_S: Final = 900.0
 """Maximum seconds before a batch is submitted again for which the provider had no room: about a day with the above."""
 _QUEUE_IS_FULL: Final = LineResult(error=ErrorResponse("too many tokens are queued in batches", 429))
-_MISSING: Final = LineResult(error=ErrorResponse("the batch ended without a result for the request", 504))
 FRAME_BYTES: Final = 64
 """Upper bound on the bytes around the requests of a batch."""
 MAX_CONCURRENT_REQUESTS: Final = 1_000_000
@@ -169,7 +168,7 @@ class BatchQueue:
     async def _load(self) -> None:
         """Read the batches of the scope, once."""
         if self._loading is None:
-            self._loading = asyncio.ensure_future(self._read())
+            self._loading = self._start(self._read())
         await asyncio.shield(self._loading)
 
     async def _read(self) -> None:
@@ -241,8 +240,6 @@ class BatchQueue:
         """Submit a batch and resolve its lines."""
         try:
             await self._serve_once(lines)
-        except asyncio.CancelledError:
-            raise
         except Exception as e:  # noqa: BLE001 (every caller gets it, and classifies it)
             for line in lines:
                 if not line.result.done():
@@ -262,7 +259,8 @@ class BatchQueue:
                 unwanted += 1
                 continue
             self._delivered.add((batch.name, line.id))
-            line.result.set_result(results.get(line.id, _MISSING))
+            missing = ErrorResponse("the batch ended without a result for the request", 504)
+            line.result.set_result(results.get(line.id) or LineResult(error=missing))
         if unwanted:
             self._report(f"batch {batch.provider_id}: {unwanted:,} responses are paid, and no longer wanted")
 
@@ -279,8 +277,6 @@ class BatchQueue:
         while not batch.provider_id:
             try:
                 provider_id = await self.api.submit(batch.name, [line.data for line in lines])
-            except asyncio.CancelledError:
-                raise
             except Exception as e:
                 wait = self._retrying.wait(classify_error(e, self._target), retries, 0.0, self._draw)
                 if wait is None:
@@ -483,9 +479,8 @@ async def cancel_batches(store: BatchStore, scope: str, target_of: Callable[[str
             raise classify_error(e, target).error from e
         finally:
             await api.aclose()
-        changes = {"provider_id": batch_id or "", "status": "cancelled"}
         if batch_id is None:
             await store.delete_batch(batch.name)
         else:
-            await store.update_batch(batch.model_copy(update=changes))
+            await store.update_batch(batch.model_copy(update={"provider_id": batch_id, "status": "cancelled"}))
     return cancelled

@@ -39,7 +39,7 @@ from ..tool_calls import with_call_ids
 from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
 from .prompt_cache import CachedPrefix, SharedPrefixes
-from .providers import Prices, Target, estimate_tokens, split_usage, with_received
+from .providers import Prices, Target, count_tokens, estimate_tokens, split_usage, with_received
 from .requests import (
     RequestTraits,
     Thinking,
@@ -314,7 +314,7 @@ class LiteLLMModel:
                 part.seen.add(index)
 
         request, resumed = part.request, part.broken.get(run[0])
-        received = 0 if resumed is None else self._num_received(resumed)
+        received = 0 if resumed is None else resumed.tokens or count_tokens(resumed)
         pieces = 0 if resumed is None else resumed.pieces
         reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request), resumed=resumed)
         fault: FailedAttempt | None = None
@@ -322,7 +322,8 @@ class LiteLLMModel:
         try:
             request = await self._fitted(request)
             if resumed is None:
-                reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
+                if request is not part.request:
+                    reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
                 sending = await self._send(request, run, report, part.marks)
             else:
                 sending = await self._send_rest(part, request, resumed, reading, received)
@@ -406,12 +407,6 @@ class LiteLLMModel:
         has_thought = sample.has_thought or thinking_of(request, profile).is_on
         is_text = bool(sample.text) and not sample.text[-1].isspace()  # providers strip what a prefix ends with
         return self.traits.prefill and is_text and not has_thought and not sample.rules.stops
-
-    def _num_received(self, sample: StreamedSample) -> int:
-        """Generated tokens of a sample that were received."""
-        if sample.tokens is not None:
-            return sample.tokens
-        return max(sample.pieces, estimate_tokens(sample.text))
 
     async def _send_rest(
         self, part: SampleBatch, request: Request, sample: StreamedSample, reading: SampleCollector, received: int
@@ -593,7 +588,7 @@ class LiteLLMModel:
             )
 
     async def _too_long(self, request: Request, error: ContextExceeded) -> ContextTooLong:
-        """The error with its numbers: the prompt's tokens by the server's count, or else by LiteLLM's."""
+        """The error with its numbers: the prompt's tokens by the server's count, or else estimated."""
         try:
             tokens = len(await self.ids_of(request.prompt, request.sampling)) if self.traits.tokenizer else None
         except Exception:  # noqa: BLE001 (the count is only for the message)

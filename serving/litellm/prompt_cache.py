@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.messages import Prompt
+from .providers import BYTES_PER_TOKEN
 
 BEGINNING = 2048
 """Characters of a prompt's beginning that decide its key."""
 KEY_CHARS = 32
 """Characters of a key that are sent."""
-BYTES_PER_TOKEN = 4
-"""Bytes that are taken for a token, about those of English text: what is too short for a cache is not marked."""
 MAX_KNOWN_PREFIXES = 4096
 """Beginnings of earlier calls that are remembered."""
 WARM_S = 240.0

@@ -20,9 +20,7 @@ from .responses import StreamedSample
 
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
-OPENAI_PARAMETERS = frozenset(
-    {"logprobs", "n", "reasoning_effort", "response_format", "seed", "tool_choice", "tools", "top_logprobs"}
-)
+OPENAI_PARAMETERS = frozenset({"logprobs", "n", "response_format", "seed", "tool_choice", "tools", "top_logprobs"})
 """Parameters of OpenAI's format; a model's profile says which of them it refuses."""
 
 VLLM_SESSION_HEADER = "X-Session-ID"
@@ -300,7 +298,7 @@ def split_usage(
     if counts is None:
         # servers of one's own send a chunk for each token
         completions = [
-            t if t is not None else s.pieces if target.is_own_server else _count_tokens(s)
+            t if t is not None else s.pieces if target.is_own_server else count_tokens(s)
             for t, s in zip(seen, samples, strict=True)
         ]
     elif len(samples) == 1:
@@ -310,7 +308,7 @@ def split_usage(
     else:
         # a response that came at once shows no tokens
         is_whole = all(s.pieces <= 1 for s in samples)
-        weights = [t or (_count_tokens(s) if is_whole else s.pieces) for t, s in zip(seen, samples, strict=True)]
+        weights = [t or (count_tokens(s) if is_whole else s.pieces) for t, s in zip(seen, samples, strict=True)]
         completions = _split(total, weights)
         if thinking and any(thoughts):  # pieces of thoughts and of answers need not have equally many tokens
             answers = [max(0, w - t) for w, t in zip(weights, thoughts, strict=True)]
@@ -395,7 +393,8 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
     return [b - a for a, b in zip([0, *bounds], bounds, strict=False)]
 
 
-def _count_tokens(sample: StreamedSample) -> int:
+def count_tokens(sample: StreamedSample) -> int:
+    """About how many tokens a sample has whose provider shows none."""
     called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
     return max(sample.pieces, estimate_tokens(sample.thought + sample.text + called))
 

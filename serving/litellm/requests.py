@@ -239,6 +239,8 @@ def chat_body(
 ) -> Any:
     """Arguments of `litellm.acompletion` for some samples of a request, without those of the connection.
 
+    For an endpoint in OpenAI's format they may have fields that LiteLLM does not know (see `openai_body`).
+
     Args:
         request: The request.
         indices: The samples; a single one if the request has logits processors.
@@ -253,18 +255,16 @@ def chat_body(
     messages = messages_of(prompt, profile, thinking=thinking.is_on, own_server=target.is_own_server)
     with_marks(messages, marks)
     body: dict[str, Any] = {"messages": messages, **_sampling(request, indices, target, profile, traits)}
-    extra: dict[str, Any] = {}
+    own = "temperature" not in body
     if profile.prompt_cache == "key" and target.provider == "openai" and not target.is_own_server:
-        extra["prompt_cache_key"] = prompt_start_key(prompt)[:KEY_CHARS]
+        body["prompt_cache_key"] = prompt_start_key(prompt)[:KEY_CHARS]
     if prompt.tools:
         body |= _tools(prompt, target)
-    for name, value in profile.effort_fields(thinking.effort, thinking.max_tokens).items():
-        named = name in target.parameters or name == "thinking" or not target.openai_wire
-        (body if named else extra)[name] = value
+    body |= profile.effort_fields(thinking.effort, thinking.max_tokens)
     if prompt.prefix:
         last: dict[str, Any] = {"role": "assistant", "content": prompt.prefix}
         if traits.vllm:
-            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         else:
             last["prefix"] = True
         messages.append(last)
@@ -275,9 +275,7 @@ def chat_body(
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
     if traits.vllm:
-        extra |= vllm_extra(request, indices, target, traits, report, own="temperature" not in body)
-    if extra:
-        body["extra_body"] = extra
+        body |= vllm_extra(request, indices, target, traits, report, own=own)
     return body | session_headers(target, prompt)
 
 
@@ -298,14 +296,15 @@ def completion_body(
     traits: RequestTraits,
     report: str = "",
 ) -> Any:
-    """Arguments of the client's `completions.create` for some samples of a request. Arguments as `chat_body`."""
+    """The JSON of a request to `/v1/completions` for some samples of a request, without its model.
+
+    As in `chat_body`, `extra_headers` has the request's headers.
+    """
     sampling = request.sampling
     body: dict[str, Any] = {"prompt": ids, **_sampling(request, indices, target, profile, traits)}
-    own = "temperature" not in body
-    extra = vllm_extra(request, indices, target, traits, report, own=own)
+    body |= vllm_extra(request, indices, target, traits, report, own="temperature" not in body)
     if profile.can_think and request.prompt.text is None:
-        extra["skip_special_tokens"] = False  # tags and channels may be special tokens, and are read here
-    body["extra_body"] = extra
+        body["skip_special_tokens"] = False  # tags and channels may be special tokens, and are read here
     if shows_logprobs(sampling):
         body["logprobs"] = sampling.top_logprobs
     return body | session_headers(target, request.prompt)
@@ -424,7 +423,7 @@ def openai_body(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     OpenAI's own service, and its models that reason wherever they are, limit tokens by `max_completion_tokens`; servers
     of one's own seldom know that name.
     """
-    sent = {k: v for k, v in body.items() if k not in ("extra_body", "extra_headers")}
+    sent = {k: v for k, v in body.items() if k != "extra_headers"}
     if "max_tokens" in sent and (target.api_base is None or reasoning_series(target.served)):
         sent["max_completion_tokens"] = sent.pop("max_tokens")
-    return {"model": target.served, **sent, **(body.get("extra_body") or {})}
+    return {"model": target.served, **sent}

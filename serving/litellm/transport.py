@@ -175,7 +175,7 @@ class HttpClient:
     async def _send(
         self, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> aiohttp.ClientResponse:
-        session = self._session or self._opened()
+        session = self._opened()
         url = path if path.startswith(("http://", "https://")) else self.base_url + path
         payload = None if data is None else self._payload(data, content_type="application/json")
         response = await session.request(method, url, data=payload, headers=headers, proxy=self._proxy)
@@ -313,9 +313,9 @@ class Transport:
     def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A request to `/v1/completions`; its chunks in OpenAI's JSON, in batches."""
         assert self.client is not None
-        named = {k: v for k, v in body.items() if k not in ("extra_body", "extra_headers")}
-        event = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
-        return self.client.stream("/completions", event, body.get("extra_headers"))
+        sent = {k: v for k, v in body.items() if k != "extra_headers"}
+        json_body = {"model": self._target.served, **COUNTED, **sent}
+        return self.client.stream("/completions", json_body, body.get("extra_headers"))
 
     @asynccontextmanager
     async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Any]]]:

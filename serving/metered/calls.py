@@ -8,16 +8,16 @@
     charge     the ledger; emit `call.finished` and `budget.charged`
 
 `RecordedCalls.answer` does all of it for independent requests: scores, distributions, rewards, verdicts, passages.
-Sampling, embedding and worker steps have another shape and use its parts: `call` (start and charge), `time_limit` and
-`record`.
+Sampling, embedding and worker steps have another shape and use its parts: `call` (start and charge), `time_limit`,
+`shown_errors`, `shown` and `record`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -30,10 +30,12 @@ from ...core.events import BudgetCharged, CallFinished, CallStarted
 from ...core.messages import Completion, Usage
 from ...core.run import Run
 from ...core.store.protocol import NewCall, call_key
+from ..rewards.model import StepScores
 from .replay import NotRecorded
 
 ResponseT = TypeVar("ResponseT")
 ModelT = TypeVar("ModelT", bound=BaseModel)
+FallibleT = TypeVar("FallibleT", Completion, StepScores)
 
 JsonObject = dict[str, JsonValue]
 
@@ -222,12 +224,8 @@ class RecordedCalls:
         )
         started = time.monotonic()
         try:
-            yield call
-        except ReasonError as e:
-            shown = self.run.shown_error(e, self.role)
-            if shown is e:
-                raise
-            raise shown from e
+            with self.shown_errors():
+                yield call
         finally:
             seconds = time.monotonic() - started
             self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
@@ -321,6 +319,23 @@ class RecordedCalls:
             if not timeout.expired():
                 raise
             raise ledger.exceeded("user" if ledger.is_closed else "seconds") from None
+
+    @contextmanager
+    def shown_errors(self) -> Iterator[None]:
+        """Raise the block's errors as the run gets to know them (`Run.shown_error`)."""
+        try:
+            yield
+        except ReasonError as e:
+            shown = self.run.shown_error(e, self.role)
+            if shown is e:
+                raise
+            raise shown from e
+
+    def shown(self, response: FallibleT) -> FallibleT:
+        """The response, with its failure as the run gets to know it (`Run.shown_failure`)."""
+        if response.failure is None:
+            return response
+        return response.model_copy(update={"failure": self.run.shown_failure(response.failure, self.role)})
 
     def record(
         self, key: str, request: JsonObject, response: JsonObject | Completion, *, truncated: bool = False

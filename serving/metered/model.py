@@ -304,15 +304,13 @@ class MeteredModel:
             sampled = [sampled_json(r) async for r in paced(fitted)]
             described = [canonical_json(request) async for request in paced(sampled)]
             hashed = _hashed_requests(sampled, groups) if groups else described
-            keys: dict[SampleKey, str] = {}
-            async for i, r in paced(enumerate(fitted)):
-                keys.update(
-                    zip(
-                        ((i, index) for index in r.indices),
-                        call_keys(self.identity, hashed[i], r.sampling.seed, r.indices),
-                        strict=True,
-                    )
+            keys: dict[SampleKey, str] = {
+                (i, index): key
+                async for i, r in paced(enumerate(fitted))
+                for index, key in zip(
+                    r.indices, call_keys(self.identity, hashed[i], r.sampling.seed, r.indices), strict=True
                 )
+            }
             stored = await self._run.lookup_calls(list(keys.values()))
             done: dict[SampleKey, Completion] = {}
             async for slot, key in paced(keys.items() if stored else ()):
@@ -400,7 +398,7 @@ class MeteredModel:
             i = missing[chunk.request][0]
             slot = (i, chunk.sample_index)
             if chunk.completion is not None and not chunk.completion.ok:
-                chunk = chunk.model_copy(update={"completion": self._shown(chunk.completion)})
+                chunk = chunk.model_copy(update={"completion": self._calls.shown(chunk.completion)})
             if chunk.lost is not None:
                 call.usage += chunk.lost
             if chunk.restarts:
@@ -444,7 +442,7 @@ class MeteredModel:
                 )
                 async for slot, completion in paced(generated):
                     if slot not in done:  # the backend did not stream it
-                        shown = self._shown(completion)
+                        shown = self._calls.shown(completion)
                         finish(slot, shown)
                         self._emit_sample(call, slot, shown, listener)
             if samples is None:
@@ -464,14 +462,9 @@ class MeteredModel:
                 run.ledger.charge(self.role, self.name, cancelled.usage)
             raise
         except Exception:
-            call.usage += sum((sample.completion(slot[1], "error").usage for slot, sample in partial.items()), Usage())
+            lost = (sample.completion(slot[1], "error").usage for slot, sample in partial.items())
+            call.usage = Usage.total((call.usage, *lost))
             raise
-
-    def _shown(self, completion: Completion) -> Completion:
-        """The completion with the failure that the run gets to know."""
-        if completion.failure is None:
-            return completion
-        return completion.model_copy(update={"failure": self._run.shown_failure(completion.failure, self.role)})
 
     def _seconds(self, requests: Sequence[Request]) -> float | None:
         """Maximum time of a call; one that may think leaves some for the request of the answer."""

@@ -92,12 +92,7 @@ class MeteredReward:
 
         async def compute(missing: list[int]) -> list[StepScores]:
             scores = await self._model.score_steps(problem, [solutions[i] for i in missing], which)
-            return [
-                one
-                if one.failure is None
-                else one.model_copy(update={"failure": run.shown_failure(one.failure, self.role)})
-                for one in scores
-            ]
+            return [self._calls.shown(one) for one in scores]
 
         def emit_scores(call: CallInFlight, scores: list[StepScores], replayed: int) -> None:
             if scores:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from ...core.budget import CostBound
 from ...core.concurrency import shielded
-from ...core.errors import ReasonError, UserError
+from ...core.errors import UserError
 from ...core.events import TextDelta
 from ...core.messages import Frozen, Usage
 from ...core.store.protocol import call_key
@@ -175,17 +175,13 @@ class MeteredWorkers:
         """Run the step; before the first one, all steps that were taken from the store."""
         started = time.monotonic()
         try:
-            async with self._calls.time_limit():
-                if self._group is None:
-                    self._group = await self._model.start_workers(self._config)
-                    for past in self._past:
-                        await self._group.advance(past.step)
-                return await self._group.advance(step)
-        except ReasonError as e:
-            shown = self._run.shown_error(e, self._calls.role)
-            if shown is e:
-                raise
-            raise shown from e
+            with self._calls.shown_errors():
+                async with self._calls.time_limit():
+                    if self._group is None:
+                        self._group = await self._model.start_workers(self._config)
+                        for past in self._past:
+                            await self._group.advance(past.step)
+                    return await self._group.advance(step)
         finally:
             self._working_s += time.monotonic() - started
 

@@ -107,6 +107,18 @@ async def test_astream_ends_with_the_answer_and_shows_the_text(opened, settings)
     assert "".join(e.text for e in events if e.type == "text.delta") == events[-1].answer.text
 
 
+@pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"required": 3}])
+async def test_what_is_no_schema_is_refused_before_anything_is_paid(opened, settings, schema):
+    question = Question(text="Where?", answer_schema=schema)
+    async with Reasoner(settings=settings) as reasoner:
+        with pytest.raises(UserError, match="not a JSON Schema") as e:
+            await reasoner.aask(question)
+        with pytest.raises(UserError, match="not a JSON Schema"):
+            await anext(reasoner.astream(question))
+        assert await (await reasoner.open_store()).list_runs() == []
+    assert e.value.param == "answer_schema"
+
+
 async def test_a_stream_takes_a_seed_and_a_run_id(opened, settings):
     async with Reasoner(settings=settings) as reasoner:
         events = [e async for e in reasoner.astream("Where?", seed=77, run_id="named")]

@@ -10,11 +10,9 @@ from reason.agents.planner import used_roles
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendUnavailable, NotVerified, UserError
 from reason.core.events import MemorySink
-from reason.core.settings import Settings
 from reason.core.types import Question
-from support.scripted_model import ALWAYS_THINKS, CLOSE, END, ScriptedModel, thinking
+from support.scripted_model import ALWAYS_THINKS, ScriptedModel, answering, thinking
 
-FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 DRAFT = "Madrid is the capital of Spain."
 WRONG = "Paris is the capital of France. Barcelona is the capital of Spain. Berlin is the capital of Germany."
 RIGHT = WRONG.replace("Barcelona", "Madrid")
@@ -31,28 +29,9 @@ def author(prompt, before=WRONG, after=RIGHT):
     return after if "<check>" in prompt else before
 
 
-def script_of(reply):
-    def script(text):
-        prompt, _, written = text.rpartition("assistant: ")
-        written = written.rpartition(CLOSE)[2]
-        whole = reply(prompt) + END
-        return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
-
-    return script
-
-
 @pytest.fixture
-def settings(tmp_path):
-    return Settings(
-        model="m/main", embedding_model="none", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5
-    )
-
-
-@pytest.fixture
-def facts(tmp_path):
-    path = tmp_path / "facts.md"
-    path.write_text(FACTS)
-    return path
+def settings(settings):
+    return settings.model_copy(update={"model": "m/main"})
 
 
 @pytest.fixture
@@ -62,7 +41,7 @@ def asking(monkeypatch, settings, facts):
 
     async def load_model(name, *_):
         if name not in models:
-            models[name] = ScriptedModel(script_of(author), name=name)
+            models[name] = ScriptedModel(answering(author), name=name)
         return models[name]
 
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
@@ -140,7 +119,7 @@ async def test_what_was_checked_as_a_sentence_is_not_judged_again(asking, monkey
 
 
 async def test_a_sentence_that_stays_wrong_is_reported(asking):
-    answer, released, sink = await asking(ScriptedModel(script_of(lambda prompt: author(prompt, after=WRONG))))
+    answer, released, sink = await asking(ScriptedModel(answering(lambda prompt: author(prompt, after=WRONG))))
     assert answer.text == released == WRONG
     assert answer.verification.verdict == "refuted"
     assert "repair" not in stages(sink)
@@ -149,7 +128,7 @@ async def test_a_sentence_that_stays_wrong_is_reported(asking):
 
 async def test_a_model_that_continues_no_text_is_repaired_at_the_end(asking):
     main = ScriptedModel(
-        thinking("Let me see.", script_of(lambda prompt: author(prompt))), name="m/main", profile=ALWAYS_THINKS
+        thinking("Let me see.", answering(lambda prompt: author(prompt))), name="m/main", profile=ALWAYS_THINKS
     )
     answer, released, sink = await asking(main)
     assert (answer.text, released) == (RIGHT, "")
@@ -169,8 +148,8 @@ async def test_a_second_attempt_is_not_released_since_the_first_may_stay(asking)
                 raise BackendUnavailable("no such host")
             return await super().generate(requests, listener)
 
-    main = NoSynthesis(script_of(lambda prompt: author(prompt, after=WRONG)), name="m/main")
-    juror = ScriptedModel(script_of(lambda prompt: "Barcelona is the capital of Spain."), name="a/one")
+    main = NoSynthesis(answering(lambda prompt: author(prompt, after=WRONG)), name="m/main")
+    juror = ScriptedModel(answering(lambda prompt: "Barcelona is the capital of Spain."), name="a/one")
     answer, released, sink = await asking(main, others={"a/one": juror}, jurors=["a/one"])
     assert released == ""
     assert stages(sink).count("repair") == 1
@@ -206,7 +185,7 @@ async def test_a_verifier_that_checks_no_parts_verifies_the_end(asking):
 async def test_a_required_verification_is_waited_for(asking, settings, facts):
     answer, released, _ = await asking(require_verified=True)
     assert (answer.text, released, answer.verification.verdict) == (RIGHT, "", "supported")
-    wrong = ScriptedModel(script_of(lambda prompt: author(prompt, after=WRONG)))
+    wrong = ScriptedModel(answering(lambda prompt: author(prompt, after=WRONG)))
     with pytest.raises(NotVerified):
         await asking(wrong, require_verified=True)
 
@@ -234,7 +213,7 @@ async def test_a_user_who_wants_the_answer_now_gets_what_was_released_and_its_en
         if reached.is_set():
             await asyncio.sleep(0.001)
 
-    main = ScriptedModel(script_of(author), name="m/main", step=slow)
+    main = ScriptedModel(answering(author), name="m/main", step=slow)
     asking.models["m/main"] = main
     sink = MemorySink()
     async with Reasoner(settings=settings, strategy="fusion", jurors=["a/one", "b/two"]) as reasoner:
@@ -265,7 +244,7 @@ async def test_a_killed_run_resumes_without_paying_for_drafts_and_the_rejected_t
                 await asyncio.Event().wait()
             return await super().generate(requests, listener)
 
-    main = asking.models["m/main"] = Held(script_of(author), name="m/main")
+    main = asking.models["m/main"] = Held(answering(author), name="m/main")
     sink = MemorySink()
     checks = {"verify": ["davinci"], "verify_parameters": PARAMETERS, "evidence": [facts]}
     async with Reasoner(strategy="fusion", jurors=["a/one", "b/two"], settings=settings, **checks) as reasoner:

@@ -7,38 +7,11 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import BackendUnavailable, NotVerified
 from reason.core.events import MemorySink
-from reason.core.settings import Settings
-from support.scripted_model import END, ScriptedModel
+from support.scripted_model import ScriptedModel, answering
 
-FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 WRONG = "Barcelona is the capital of Spain."
 RIGHT = "Madrid is the capital of Spain."
 PARAMETERS = {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}}
-
-
-def answering(reply):
-    """A script that answers with a function of the prompt."""
-
-    def script(text):
-        prompt, _, written = text.rpartition("assistant: ")
-        whole = reply(prompt) + END
-        return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
-
-    return script
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(
-        model="scripted", embedding_model="none", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5
-    )
-
-
-@pytest.fixture
-def facts(tmp_path):
-    path = tmp_path / "facts.md"
-    path.write_text(FACTS)
-    return path
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from reason.agents.verification import (
 )
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.events import MemorySink
-from reason.core.settings import Settings
 from reason.core.types import Document
 from reason.verify.entailment.lexical import lexical_support
 from support.scripted_entailment import ScriptedEntailment
@@ -31,13 +30,6 @@ FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin 
 ANSWER = "Paris is the capital of France. Barcelona is the capital of Spain. Rabbits dream of snow. 17 * 23 = 391."
 VERDICTS = ["supported", "refuted", "not_enough_evidence", "supported"]
 LEXICAL = {"judge": "lexical", "verdicts": "none", "threshold": 0.5}
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(
-        model="scripted", embedding_model="none", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5
-    )
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import asyncio, sys
@@ -52,3 +54,21 @@ def test_a_run_without_verifiers_does_not_import_langgraph(tmp_path) -> None:
         "True []",
         "True ['langgraph', 'langchain_core']",
     ]
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_an_import_meanwhile_is_not_interrupted_by_collections(is_frozen):
+    """One of them held the event loop of a server for 240 ms, in its first run with a verifier."""
+    script = (
+        "import gc\n"
+        "from reason.agents.pipeline import without_collections\n"
+        f"gc.freeze() if {is_frozen} else None\n"
+        "frozen = gc.get_freeze_count()\n"
+        "with without_collections():\n"
+        "    assert not gc.isenabled()\n"
+        "    made = [[] for _ in range(1000)]\n"
+        "assert gc.isenabled()\n"
+        "print(gc.get_freeze_count() - frozen >= 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stderr, done.stdout.strip()) == ("", str(is_frozen))

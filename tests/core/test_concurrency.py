@@ -4,25 +4,17 @@ import time
 
 import pytest
 from reason.core.concurrency import MAX_SLICE_S, off_loop, paced
+from support.loop_lag import LoopTurns
 
 
 async def test_paced_work_leaves_the_event_loop_to_others():
-    turns = 0
-
-    async def other():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.ensure_future(other())
     seen = []
-    async for item in paced(range(20)):
-        seen.append(item)
-        time.sleep(MAX_SLICE_S)  # noqa: ASYNC251 (synchronous work)
-    task.cancel()
+    async with LoopTurns() as turns:
+        async for item in paced(range(20)):
+            seen.append(item)
+            time.sleep(MAX_SLICE_S)  # noqa: ASYNC251 (synchronous work)
     assert seen == list(range(20))
-    assert turns >= 10
+    assert turns.count >= 10
 
 
 async def test_paced_work_can_be_cancelled():

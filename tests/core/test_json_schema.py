@@ -46,6 +46,15 @@ def test_a_schema_that_doubles_at_every_reference_is_given_up():
         schema_fault("{}", {"allOf": [nested]} | {"$defs": schema["$defs"]})
 
 
+@pytest.mark.parametrize("depth", [300, 5000])
+def test_a_schema_that_is_nested_too_deep_is_refused(depth):
+    schema = {}
+    for _ in range(depth):
+        schema = {"not": schema}
+    with pytest.raises(UserError, match="nested too deep"):
+        check_schema(schema)
+
+
 def test_a_schema_that_refers_to_itself_is_given_up():
     with pytest.raises(UserError, match="takes too long to check"):
         schema_fault("{}", {"$ref": "#"})

@@ -12,7 +12,8 @@ from reason.core.store import run_writer
 from reason.core.store.protocol import NewCall, NewRun
 from reason.core.store.run_writer import RunWriter
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Answer, Question, RunUsage
+from reason.core.types import Question, RunUsage
+from support.answers import plain_answer
 
 
 @pytest.fixture
@@ -45,19 +46,7 @@ def stage(number=1):
 
 
 def answer(stopped="done"):
-    return Answer(
-        answer="42",
-        text="42",
-        strategy="cot",
-        model="m",
-        confidence=None,
-        stopped=stopped,
-        candidates=(),
-        verification=None,
-        usage=RunUsage(completion_tokens=3),
-        run_id="r",
-        seed=1,
-    )
+    return plain_answer(stopped=stopped, usage=RunUsage(completion_tokens=3))
 
 
 def run_of(store, **more):

@@ -1,10 +1,12 @@
 """What every run store keeps to, whatever it is made of."""
 
 import asyncio
+import re
 
 import pytest
 from reason.core.errors import DuplicateRequest, StoreError, UnknownName, UserError
 from reason.core.events import StageStarted
+from reason.core.store import postgres, sqlite
 from reason.core.store.protocol import NewCall, NewRun, RunEnd, RunWrites, StoredCall, StoredCheckpoint
 from support.store_process import StoreProcess
 
@@ -16,6 +18,18 @@ def reply(key, tokens=0, usd=0.0, truncated=False, text="x"):
 
 def stage(number):
     return StageStarted(number=number, stage="solve")
+
+
+def columns(schema):
+    """The columns of each table of several lines, in order; rows are inserted by position."""
+    tables = re.findall(r"CREATE TABLE (\w+) \(\n(.*?)\n\)", schema, re.DOTALL)
+    return {name: [line.split()[0] for line in body.splitlines()] for name, body in tables}
+
+
+def test_both_databases_have_the_same_columns():
+    assert columns(postgres._SCHEMA) == columns(sqlite._SCHEMA)
+    assert len(columns(sqlite._SCHEMA)) == 9
+    assert columns(sqlite._SCHEMA)["events"] == ["run_id", "number", "events", "PRIMARY"]
 
 
 async def test_a_run_is_read_as_it_was_written(any_store):

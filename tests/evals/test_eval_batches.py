@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 import reason.serving.litellm.batches as batches_module
-from reason.core.errors import UserError
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.batches import cancel_run_batches
 from reason.evals.run_directory import read_rows
-from reason.evals.runner import RunObserver, evaluate, make_plan
+from reason.evals.runner import RunObserver, SharedResources, evaluate, make_plan
 from support.batch_server import BatchServer, last_text
 from support.eval_tasks import SOURCE, sums_task
 
@@ -115,10 +116,7 @@ async def test_an_interrupted_run_needs_its_batches_and_submits_nothing_twice(
     settings, out = settings_of(provider), tmp_path / "run"
     decided = plan(settings)
     work = asyncio.ensure_future(evaluate(decided, sums_task(6), SOURCE, out, settings, batch=True))
-    while not server.batches or not server.batches[0].polls:
-        await asyncio.sleep(0.01)
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
+    await server.interrupt(work)
     with pytest.raises(UserError, match="1 batches of this run are in flight"):
         await evaluate(decided, sums_task(6), SOURCE, out, settings, resume=True)
     server.end_all()
@@ -134,10 +132,7 @@ async def test_batches_are_cancelled_on_request(served, settings_of, tmp_path) -
     settings, out = settings_of("anthropic"), tmp_path / "run"
     decided = plan(settings)
     work = asyncio.ensure_future(evaluate(decided, sums_task(6), SOURCE, out, settings, batch=True))
-    while not server.batches or not server.batches[0].polls:
-        await asyncio.sleep(0.01)
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
+    await server.interrupt(work)
     assert await cancel_run_batches(out, settings, None) == 1
     assert server.batches[0].is_cancelled
     assert await cancel_run_batches(out, settings, None) == 0
@@ -170,6 +165,18 @@ async def test_a_model_without_batches_and_a_time_limit_are_refused(served, sett
     other = Settings.model_validate({**other.model_dump(), "providers": vllm})
     with pytest.raises(UserError, match="model 'hosted_vllm/small' has no batch API"):
         await evaluate(plan(other), sums_task(6), SOURCE, tmp_path / "b", other, batch=True)
+
+
+async def test_shared_models_and_a_store_that_is_not_there_are_refused(served, settings_of, tmp_path) -> None:
+    settings = settings_of("openai")
+    async with Reasoner(settings=settings) as reasoner:
+        shared = SharedResources(reasoner, tmp_path / "shared.sqlite3")
+        with pytest.raises(UserError, match="batch mode cannot be combined with models that a sweep shares"):
+            await evaluate(plan(settings), sums_task(6), SOURCE, tmp_path / "a", settings, batch=True, shared=shared)
+    await evaluate(plan(settings), sums_task(6), SOURCE, tmp_path / "b", settings, batch=True)
+    with pytest.raises(DataError, match="there is no run store"):
+        await cancel_run_batches(tmp_path / "b", settings, tmp_path / "moved.sqlite3")
+    assert not (tmp_path / "moved.sqlite3").exists()
 
 
 SCRIPT = textwrap.dedent(

@@ -10,7 +10,6 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.adaptive import Adaptive, annealed_temperature, select_survivors
 from reason.reasoning.prompts import ANSWER_TRIGGERS
@@ -46,13 +45,6 @@ def judging(answers, believed, text_of=lambda answer: f"The answer is {answer}."
         return chances or {END: 1.0}
 
     return script
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 async def solve(store, model, *, name="r", seed=3, budget=None, new=True, begun=None, **parameters):

@@ -8,21 +8,13 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable
 from reason.core.messages import Prompt, Request, SamplingParams
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.checked_stream import ReleasedText, generate_answer
-from support.scripted_model import END, ScriptedModel, replies
+from support.scripted_model import ScriptedModel, answering, replies
 from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What are capitals?", kind="text")
 TEXT = "Paris is a capital. Barcelona is a capital. Rome is one too."
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class WordChecker:
@@ -39,11 +31,8 @@ class WordChecker:
         return tuple(f"- wrong: {word}" for word in self.words if word in text[start:])
 
 
-def corrected(text):
-    """Says something wrong first; told so, it continues with what is right."""
-    prompt, _, written = text.rpartition("assistant: ")
-    whole = (TEXT.replace("Barcelona", "Madrid") if "- wrong: Barcelona" in prompt else TEXT) + END
-    return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
+corrected = answering(lambda prompt: TEXT.replace("Barcelona", "Madrid") if "- wrong: Barcelona" in prompt else TEXT)
+"""Says something wrong first; told so, it continues with what is right."""
 
 
 class Writing(RunHarness):
@@ -134,11 +123,7 @@ async def test_a_repair_that_the_budget_does_not_cover_leaves_the_text_and_says_
 
 
 async def test_a_first_sentence_is_repaired_too(store):
-    def script(text):
-        prompt, _, written = text.rpartition("assistant: ")
-        whole = ("It is Madrid." if "- wrong" in prompt else "It is Barcelona.") + END
-        return {whole[len(written)] if whole.startswith(written) else END: 1.0}
-
+    script = answering(lambda prompt: "It is Madrid." if "- wrong" in prompt else "It is Barcelona.")
     writing = Writing(store, ScriptedModel(script))
     answer = await writing.write(checker=WordChecker("Barcelona"))
     assert answer.completion.text == joined(writing.pieces) == "It is Madrid."

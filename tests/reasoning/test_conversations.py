@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from reason.core.errors import InvalidResponse
 from reason.core.messages import Message, Prompt, Tool, ToolCall
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question, Solution
 from reason.reasoning.prompts import conversation_text, question_prompt, question_text
 from reason.reasoning.retrieval.sources.function import FunctionSource
@@ -54,13 +52,6 @@ class Recording(ScriptedModel):
     async def next_token(self, prompts, top=20):
         self.prompts += prompts
         return await super().next_token(prompts, top)
-
-
-@pytest.fixture
-async def store(tmp_path: Path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 async def solve(store, name, parameters, question=QUESTION, model=None):

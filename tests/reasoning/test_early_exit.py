@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.messages import Prompt, SamplingParams
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import ANSWER_TRIGGERS
 from reason.reasoning.sampling import sample_chains
@@ -51,13 +50,6 @@ def thinks(answers, *, length=1000, first=None, sure=1.0):
         return {END: 1.0} if stated else {" ": 1.0}
 
     return script
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness(RunHarness):

@@ -8,32 +8,19 @@ import re
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendUnavailable
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from support.scripted_jury import JuryRuns
-from support.scripted_model import ALWAYS_THINKS, END, THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, answering, replies, thinking
 
 SUM = Question(text="What is 2 + 2?", kind="number")
 OPEN = Question(text="How tall is the tower?", kind="text")
 SYNTHESIS = "Two and two make four. The answer is 4."
 
 
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
-
-
 def author(draft, synthesis=SYNTHESIS):
     """A script that writes a draft, or the synthesis where it is shown answers."""
 
-    def script(text):
-        prompt, _, written = text.rpartition("assistant: ")
-        whole = (synthesis if "<answers>" in prompt else draft) + END
-        return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
-
-    return script
+    return answering(lambda prompt: synthesis if "<answers>" in prompt else draft)
 
 
 def models(*drafts, chair=None, **options):

@@ -8,7 +8,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.messages import Prompt
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.json_answers import JSON_INSTRUCTION, with_json_answer
 from reason.reasoning.prompts import ANSWER_TRIGGERS, fit_prompt
@@ -23,13 +22,6 @@ from support.stored_runs import RunHarness
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 TRIGGER = ANSWER_TRIGGERS["number"]
 RESTART, RIGHT = EvaluationPrompts().pair(unfinished=False)
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness(RunHarness):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,13 +22,6 @@ from support.stored_runs import RunHarness
 QUESTION = Question(text="sums:q1", kind="number")
 PROMPT = question_prompt(QUESTION, step_by_step_instruction(QUESTION))
 RULES = (Beta(), Agreement(window=3), Lead(lead=2), Dirichlet())
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness(RunHarness):

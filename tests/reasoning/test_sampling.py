@@ -8,7 +8,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable, CapabilityMissing, InvalidResponse
 from reason.core.messages import Prompt, SamplingParams
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.sampling import sample_chains
 from reason.reasoning.stopping import Agreement, Beta, FirstFinished, Lead, OnlineConfidence, SelfEvaluated
@@ -20,13 +19,6 @@ QUICK_AND_SLOW = replies("The answer is 4.", "Let me think about it for very lon
 SCATTERED = replies(*(f"The answer is {i}." for i in range(10, 40)))
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness(RunHarness):

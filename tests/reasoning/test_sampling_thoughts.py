@@ -6,7 +6,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.messages import Prompt, SamplingParams
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import ANSWER_TRIGGERS
 from reason.reasoning.sampling import sample_chains
@@ -36,13 +35,6 @@ def after(answers):
 
 
 EITHER = thinking([SHORT, LONG], after({"a": 4, "b": 5}))
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness(RunHarness):

@@ -10,7 +10,6 @@ from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.messages import Prompt
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix, RolloutSampler
 from reason.reasoning.step_rewards import (
@@ -34,13 +33,6 @@ CHANCES = {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.2, "bad": None}
 
 def chance(step):
     return CHANCES[step]
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness:

@@ -15,14 +15,6 @@ from reason.reasoning.continuations import Prefix
 from support.scripted_model import END, THINKS, ScriptedModel, replies, thinking
 from support.step_sampling import CHAIN, ROOT, Harness, walk
 
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
-
-
 # -- boundaries
 
 

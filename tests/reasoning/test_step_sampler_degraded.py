@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from reason.core.messages import Prompt
-from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import CONTINUE_INSTRUCTION
 from support.scripted_model import END, ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Harness, walk
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Chat(ScriptedModel):

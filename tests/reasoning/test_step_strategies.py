@@ -6,7 +6,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import NodesSearched, SearchEnded
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix
 from reason.reasoning.step_sampler import StepOptions, StepSampler
@@ -33,13 +32,6 @@ SIZES = {
 def prefer_four(step):
     """Score fours high and fives low."""
     return 0.9 if "4" in step else 0.1
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 class Harness(RunHarness):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Message
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.answers.equivalence import Equivalence
 from reason.reasoning.strategy import Models, create_strategy, require_features, require_tool_support
@@ -23,13 +21,6 @@ from support.scripted_tools import WEATHER, ToolModel, calling
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
 TAKING = ("best-of-n", "cot", "pc", "ppl", "rag", "rpc", "self-consistency", "weighted-vote")
-
-
-@pytest.fixture
-async def store(tmp_path: Path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):

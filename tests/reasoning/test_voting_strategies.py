@@ -6,7 +6,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.self_evaluation import EvaluationPrompts
 from reason.reasoning.strategy import STRATEGIES, Models
@@ -41,13 +40,6 @@ class Hiding(ScriptedModel):
 
 class Scoring(Hiding):
     scoring = True
-
-
-@pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
 
 
 async def solve(store, name, model, *, run_id="r", budget=None, **parameters):

@@ -10,7 +10,7 @@ from reason.core.settings import Settings
 from reason.core.types import Candidate, Question, Solution
 from reason.routers.auto import with_first_answer
 from reason.routers.features import CONFIDENCE, LENGTH, MISSING, FeatureSpace, LinearModel, QuestionFeatures
-from reason.routers.router_files import Action, Escalation, router_path, save_router_file
+from reason.routers.router_files import Escalation, router_path, save_router_file
 from support.injected_models import loaded_models
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.trained_routers import arm, auto_file, line, trained_on
@@ -30,9 +30,8 @@ def votes(n, *, escalation=None, **changed):
 
 def follows(then, *, threshold=0.0):
     """Another action, if the confidence is below three quarters."""
-    action = Action.model_validate(then.model_dump(include=set(Action.model_fields)))
     gain = LinearModel(intercept=0.0, named=(-1.0,))
-    return Escalation(then=action, space=BY_CONFIDENCE, gain=gain, threshold=threshold)
+    return Escalation(then=then.action, space=BY_CONFIDENCE, gain=gain, threshold=threshold)
 
 
 @pytest.fixture

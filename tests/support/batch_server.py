@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -87,9 +88,9 @@ class BatchServer:
         app.router.add_post("/v1/messages", self._direct)
         app.router.add_post("/v1/messages/batches", self._add_message_batch)
         app.router.add_get("/v1/messages/batches", self._list_messages)
-        app.router.add_get("/v1/messages/batches/{id}", self._message_batch)
+        app.router.add_get("/v1/messages/batches/{id}", self._batch)
         app.router.add_get("/v1/messages/batches/{id}/results", self._message_results)
-        app.router.add_post("/v1/messages/batches/{id}/cancel", self._cancel_messages)
+        app.router.add_post("/v1/messages/batches/{id}/cancel", self._cancel)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -109,9 +110,16 @@ class BatchServer:
         """Let every batch end at the next poll."""
         self.num_polls = 0
 
+    async def interrupt(self, work: asyncio.Future[Any]) -> None:
+        """Cancel work that waits for the first batch, once that has been polled; the provider is told nothing."""
+        while not self.batches or not self.batches[0].polls:
+            await asyncio.sleep(0.001)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
     @web.middleware
     async def _admit(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        is_anthropic = request.path.startswith("/v1/messages")
+        is_anthropic = _is_anthropic(request)
         given = request.headers.get("x-api-key") if is_anthropic else request.headers.get("Authorization")
         if given != (self.key if is_anthropic else f"Bearer {self.key}"):
             return _error(401, "authentication_error", "no such key")
@@ -144,7 +152,7 @@ class BatchServer:
     async def _add_batch(self, request: web.Request) -> web.Response:
         outcome = self.submissions.pop(0) if self.submissions else ""
         if outcome.isdigit():
-            return _error(int(outcome), "server_error", "not now")
+            return _not_now(request, int(outcome))
         body = await request.json()
         assert (body["endpoint"], body["completion_window"]) == ("/v1/chat/completions", "24h")
         data = self._files[body["input_file_id"]]
@@ -156,23 +164,11 @@ class BatchServer:
         batch.end = {"full": "full", "invalid": "invalid"}.get(outcome, "completed")
         if outcome == "lost":
             request.transport.close()  # type: ignore[union-attr]
-        return web.json_response(self._openai(batch))
+        return self._shown(request, batch)
 
     async def _list(self, request: web.Request) -> web.Response:
         page, more = self._page(request, "after")
         return web.json_response({"object": "list", "data": [self._openai(batch) for batch in page], "has_more": more})
-
-    async def _batch(self, request: web.Request) -> web.Response:
-        batch = self._found(request)
-        if self.faulty_polls:
-            return _error(self.faulty_polls.pop(0), "server_error", "not now")
-        batch.polls += 1
-        return web.json_response(self._openai(batch))
-
-    async def _cancel(self, request: web.Request) -> web.Response:
-        batch = self._found(request)
-        batch.is_cancelled = True
-        return web.json_response(self._openai(batch))
 
     def _openai(self, batch: Batch) -> dict[str, Any]:
         is_done = self.num_polls is not None and batch.polls >= self.num_polls
@@ -231,7 +227,7 @@ class BatchServer:
     async def _add_message_batch(self, request: web.Request) -> web.Response:
         outcome = self.submissions.pop(0) if self.submissions else ""
         if outcome.isdigit():
-            return _error(int(outcome), "api_error", "not now")
+            return _not_now(request, int(outcome))
         data = await request.read()
         requests = [(one["custom_id"], one["params"]) for one in json.loads(data)["requests"]]
         assert all({"model", "max_tokens", "messages"} <= params.keys() for _, params in requests)
@@ -239,23 +235,11 @@ class BatchServer:
         batch.betas = request.headers.get("anthropic-beta", "")
         if outcome == "lost":
             request.transport.close()  # type: ignore[union-attr]
-        return web.json_response(self._anthropic(batch))
+        return self._shown(request, batch)
 
     async def _list_messages(self, request: web.Request) -> web.Response:
         page, more = self._page(request, "after_id")
         return web.json_response({"data": [self._anthropic(batch) for batch in page], "has_more": more})
-
-    async def _message_batch(self, request: web.Request) -> web.Response:
-        batch = self._found(request)
-        if self.faulty_polls:
-            return _error(self.faulty_polls.pop(0), "api_error", "not now")
-        batch.polls += 1
-        return web.json_response(self._anthropic(batch))
-
-    async def _cancel_messages(self, request: web.Request) -> web.Response:
-        batch = self._found(request)
-        batch.is_cancelled = True
-        return web.json_response(self._anthropic(batch))
 
     async def _message_results(self, request: web.Request) -> web.Response:
         batch = self._found(request)
@@ -306,6 +290,21 @@ class BatchServer:
 
     # -- both
 
+    async def _batch(self, request: web.Request) -> web.Response:
+        batch = self._found(request)
+        if self.faulty_polls:
+            return _not_now(request, self.faulty_polls.pop(0))
+        batch.polls += 1
+        return self._shown(request, batch)
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        batch = self._found(request)
+        batch.is_cancelled = True
+        return self._shown(request, batch)
+
+    def _shown(self, request: web.Request, batch: Batch) -> web.Response:
+        return web.json_response(self._anthropic(batch) if _is_anthropic(request) else self._openai(batch))
+
     def _added(self, kind: str, requests: Any, metadata: dict[str, str], *, size: int) -> Batch:
         ids = [line_id for line_id, _ in requests]
         assert len(set(ids)) == len(ids)
@@ -343,6 +342,14 @@ def last_text(params: dict[str, Any]) -> str:
     """Text of a request's last message in either format."""
     content = params["messages"][-1]["content"]
     return content if isinstance(content, str) else content[-1]["text"]
+
+
+def _is_anthropic(request: web.Request) -> bool:
+    return request.path.startswith("/v1/messages")
+
+
+def _not_now(request: web.Request, status: int) -> web.Response:
+    return _error(status, "api_error" if _is_anthropic(request) else "server_error", "not now")
 
 
 def _error(status: int, kind: str, message: str) -> web.Response:

@@ -15,6 +15,24 @@ WAITING = frozenset({"wait", "_worker", "get", "_next_operations", "respond", "_
 """Functions in which threads wait."""
 
 
+class LoopTurns:
+    """Counts how often others have the event loop during the block; an asynchronous context manager."""
+
+    count = 0
+
+    async def __aenter__(self) -> LoopTurns:
+        self._task = asyncio.ensure_future(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            self.count += 1
+            await asyncio.sleep(0)
+
+
 class LoopWatchdog:
     """Measures, from a thread of its own, the longest time for which a loop did not run what was scheduled.
 

@@ -94,6 +94,18 @@ def replies(*texts: str, weights: Sequence[float] | None = None) -> Script:
     return script
 
 
+def answering(reply: Callable[[str], str]) -> Script:
+    """A script that answers with a function of the prompt, after the thought if there is one."""
+
+    def script(text: str) -> Distribution:
+        prompt, _, written = text.rpartition("assistant: ")
+        written = written.rpartition(CLOSE)[2]
+        whole = reply(prompt) + END
+        return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
+
+    return script
+
+
 def thinking(thought: str | Sequence[str], answer: str | Script, weights: Sequence[float] | None = None) -> Script:
     """A script that thinks and then answers.
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
-from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification, least_support
+from ...core.types import CheckedClaim, Question, Solution, Verdict, Verification, least_support
 from ...reasoning.retrieval.passages import document_passages
 from ...reasoning.retrieval.protocol import Passage, Retriever
 from ...reasoning.retrieval.retriever import HybridRetriever
@@ -28,7 +28,7 @@ from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment, WindowVerdict
 from ..programs.checker import check_claim
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
-from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, Support, as_evidence
+from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, as_evidence
 from ..verifier import VerifierContext
 from .agreement import add_second_judge, agreement_note, second_judge_note
 from .config import DavinciConfig
@@ -198,17 +198,8 @@ class Davinci:
         result = check_claim(claim.text) if self.config.programs else None
         if result is None or (result.holds and not result.is_complete):
             return None
-        probs = Support(1.0, 0.0, 0.0) if result.holds else Support(0.0, 1.0, 0.0)
-        return ClaimReport(
-            claim=claim,
-            verdict="supported" if result.holds else "refuted",
-            label=probs.label,
-            probs=probs,
-            confidence=1.0,
-            evidence=(Evidence(source="program", text=result.detail),),
-            reason="program",
-            program=result.detail,
-            backend="program",
+        return ClaimReport.by_program(
+            claim, holds=result.holds, shown=result.detail, result=result.detail, backend="program"
         )
 
     # -- stage A: evidence and origin

@@ -32,7 +32,7 @@ from ...core.errors import (
     InvalidResponse,
     StoreError,
 )
-from ...core.events import JuryStageEnded, StageFinished, StageStarted
+from ...core.events import JuryStageEnded
 from ...core.json_schema import JsonSchema
 from ...core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Usage
 from ...core.run import Run
@@ -502,13 +502,11 @@ class Panel:
     @contextmanager
     def stage(self) -> Iterator[None]:
         """The context of the stage: its events and its deadline, which does not run in a replay."""
-        run, name = self._run, f"jury: {self._stage}"
-        number = run.emit(StageStarted(stage=name))
-        timer = None
+        run, timer = self._run, None
         if self._deadline_s is not None and run.recording:  # a replay reads from the store what was late
             timer = asyncio.get_running_loop().call_later(self._deadline_s, self._expire)
         try:
-            with run.event_scope(number):
+            with run.stage(f"jury: {self._stage}"):
                 yield
                 self.cost = self._cost()
                 cost = self.cost.model_dump(mode="json")
@@ -521,7 +519,6 @@ class Panel:
         finally:
             if timer is not None:
                 timer.cancel()
-            run.emit(StageFinished(stage=name, seconds=self._elapsed_s()), parent=number)
 
     @property
     def is_over(self) -> bool:

@@ -82,22 +82,22 @@ def rank(
     if not any(criteria):
         raise UserError("all criteria have weight 0", hint="give accuracy, insight or clarity a weight")
     counted = [review for review in reviews if review.ok]
-    weighted_marks = []
-    shares = []
+    weighted_orders, weighted_marks, shares = [], [], []
     for review in counted:
-        marks = order_of(review, criteria, exclude_self=exclude_self)
-        own_marks = {juror: mark for juror, mark in marks.items() if juror in candidates}
+        order = order_of(review, criteria, exclude_self=exclude_self)
+        own_order = {juror: mark for juror, mark in order.items() if juror in candidates}
         weight = reviewer_weights.get(review.reviewer, 1.0)
-        weighted_marks.append((weight, own_marks))
-        shares.append((weight, own_marks if review.wins else borda_of(own_marks)))
+        weighted_orders.append((weight, own_order))
+        weighted_marks.append((weight, marks_of(review, criteria, exclude_self=exclude_self)))
+        shares.append((weight, own_order if review.wins else borda_of(own_order)))
     borda = {juror: _borda(juror, shares) for juror in candidates}
     match aggregate:
         case "borda":
             scores = borda
         case "copeland":
-            scores = _shares(candidates, _preferred(candidates, weighted_marks))
+            scores = _shares(candidates, _preferred(candidates, weighted_orders))
         case "schulze":
-            scores = _shares(candidates, _strongest_paths(candidates, _preferred(candidates, weighted_marks)))
+            scores = _shares(candidates, _strongest_paths(candidates, _preferred(candidates, weighted_orders)))
         case "points":
             scores = {juror: _points(juror, counted, reviewer_weights, exclude_self) for juror in candidates}
         case _:
@@ -108,13 +108,7 @@ def rank(
             juror=juror,
             score=scores[juror],
             borda=borda[juror],
-            mark=_mean(
-                [
-                    (reviewer_weights.get(review.reviewer, 1.0), float(marks[juror]))
-                    for review in counted
-                    if juror in (marks := marks_of(review, criteria, exclude_self=exclude_self))
-                ]
-            ),
+            mark=_mean([(weight, float(marks[juror])) for weight, marks in weighted_marks if juror in marks]),
             factual_risks=risks[juror],
         )
         for juror in candidates

@@ -335,7 +335,6 @@ def review_schema(letters: Sequence[str], max_items: int) -> JsonSchema:
 
 
 NO_SPACE = "the answers do not fit the context"
-NO_BLINDING: Final = Blinding((), ())
 
 
 @dataclass(frozen=True)
@@ -465,7 +464,7 @@ async def _with_comparisons(
 
     Of a limit of calls, one is left for the chair, and the reviewers share the rest.
     """
-    comparing = [reviewer for reviewer in reviewers if len(blindings.get(reviewer.id, NO_BLINDING).jurors) > 1]
+    comparing = [one for one in reviewers if one.id in blindings and len(blindings[one.id].jurors) > 1]
     max_calls = (run.ledger.remaining("calls") - 1) / max(1, len(comparing))
 
     async def compared(reviewer: Reviewer) -> Review:
@@ -477,19 +476,17 @@ async def _with_comparisons(
         judge = AnswerJudge(reviewer.model, shown, run, max_calls=max_calls)
         try:
             tournament = await hold_tournament(judge, texts)
-        except (BackendError, ContextTooLong) as e:
-            run.degrade(f"{reviewer.model.name} could not compare the answers: {e.message}")
-            return review
-        except StoreError as e:
-            if run.recording:
+        except (BackendError, ContextTooLong, StoreError) as e:
+            # a replay has no response where the run itself got an error
+            if isinstance(e, StoreError) and run.recording:
                 raise
             run.degrade(f"{reviewer.model.name} could not compare the answers: {e.message}")
-            return review  # a replay of a run whose comparisons failed
+            return review
         wins = {candidate: win for i, candidate in enumerate(candidates) if (win := tournament.win(i)) is not None}
         if len(wins) < len(candidates):
             return review
-        bias = math.fsum(c.position_bias for c in judge.comparisons) / len(judge.comparisons)
-        return review.model_copy(update={"wins": wins, "position_bias": bias, "ok": True, "failure": ""})
+        decided = {"wins": wins, "position_bias": judge.position_bias, "ok": True, "failure": ""}
+        return review.model_copy(update=decided)
 
     return {review.reviewer: review for review in await gather([compared(reviewer) for reviewer in comparing])}
 

@@ -33,8 +33,8 @@ Open = Callable[[DatasetSource], Task]
 
 
 @dataclass(frozen=True)
-class ArmSpec:
-    """A column.
+class ActionSpec:
+    """What makes runs those of one arm.
 
     Attributes:
         strategy: Name of the strategy.
@@ -42,8 +42,6 @@ class ArmSpec:
         role: Role of the model of its main part.
         needs: Other roles with models of their own.
         effort: Effort of the models; None is their default.
-        calls: Mean model calls.
-        reward_calls: Mean passes of a reward model.
     """
 
     strategy: str
@@ -51,13 +49,29 @@ class ArmSpec:
     role: PlayedBy
     needs: tuple[str, ...]
     effort: Effort | None
-    calls: float
-    reward_calls: float
 
     @property
     def label(self) -> str:
         """The arm's name."""
         return arm_label(self.strategy, self.parameters, self.role, self.effort)
+
+    @property
+    def key(self) -> str:
+        """The same for equal ones."""
+        return json.dumps(vars(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class ArmSpec(ActionSpec):
+    """A column.
+
+    Attributes:
+        calls: Mean model calls.
+        reward_calls: Mean passes of a reward model.
+    """
+
+    calls: float
+    reward_calls: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ class ArmTable:
         """Mean cost over seeds, `[questions, arms]`."""
         return over_seeds(self.field("cost"))
 
-    @property
+    @cached_property
     def clusters(self) -> Index:
         """The groups, numbered from 0, `[questions]`."""
         return number_groups(self.groups)
@@ -165,7 +179,7 @@ def arm_table(
         role: PlayedBy = "main" if plan.models["main"] == main else "small"
         needs = tuple(r for r in ("small", "judge", "reward") if r in plan.models) if role == "main" else ()
         assert plan.effort != AUTO_EFFORT
-        action = ActionName(plan.strategy, plan.parameters, role, needs, plan.effort)
+        action = ActionSpec(plan.strategy, plan.parameters, role, needs, plan.effort)
         columns.setdefault(action.key, Column(action)).take(run, small_cost)
     if len(columns) < 2:
         raise UserError("a choice needs at least two arms to answer, and these runs have one", hint=AUTO_MADE_BY)
@@ -215,43 +229,25 @@ class Sample(NamedTuple):
     answered: float
 
 
-class ActionName(NamedTuple):
-    """What makes runs those of one arm; the fields are those of `ArmSpec`."""
-
-    strategy: str
-    parameters: dict[str, JsonValue]
-    role: PlayedBy
-    needs: tuple[str, ...]
-    effort: Effort | None
-
-    @property
-    def key(self) -> str:
-        """The same for equal ones."""
-        return json.dumps(self, sort_keys=True)
-
-
 class Column:
     """The runs of one arm."""
 
-    def __init__(self, action: ActionName) -> None:
+    def __init__(self, action: ActionSpec) -> None:
         self.action = action
         self._calls: list[tuple[int, int]] = []
         self.cells: dict[Key, list[Sample]] = {}
 
     def take(self, run: StoredRun, small_cost: float) -> None:
         """Add an evaluation run."""
-        mine: dict[Key, list[Sample]] = {}
+        others = set(self.cells)
         for row in run.rows:
-            sample = _sample(row, self.action.role, small_cost)
-            mine.setdefault((run.manifest.plan.dataset.fingerprint, row.id), []).append(sample)
-            self._calls.append((row.ledger.model_calls, row.ledger.reward_calls))
-        for key, several in mine.items():
-            if key in self.cells:
+            key = run.manifest.plan.dataset.fingerprint, row.id
+            if key in others:
                 raise UserError(
-                    f"two runs of {self.arm().label} have the question {key[1]!r}",
+                    f"two runs of {self.action.label} have the question {row.id!r}",
                     hint="give one of them; or their seeds as one run",
                 )
-            self.cells[key] = several
+            self.add(key, _sample(row, self.action.role, small_cost), row.ledger.model_calls, row.ledger.reward_calls)
 
     def add(self, key: Key, sample: Sample, calls: int, reward_calls: int) -> None:
         """Add a run of one question."""
@@ -261,7 +257,7 @@ class Column:
     def arm(self) -> ArmSpec:
         """The spec of its runs."""
         calls, reward_calls = np.mean(self._calls, axis=0)
-        return ArmSpec(*self.action, float(calls), float(reward_calls))
+        return ArmSpec(**vars(self.action), calls=float(calls), reward_calls=float(reward_calls))
 
 
 def make_table(
@@ -294,15 +290,11 @@ def _sample(row: ResultRow, role: PlayedBy, small_cost: float) -> Sample:
     return Sample(
         score=row.value,
         tokens=row.ledger.completion_tokens,
-        cost=_cost(row, role, small_cost),
+        cost=weighted_cost(row.ledger.completion_tokens, row.ledger.tokens_by_role, role, small_cost),
         confidence=np.nan if row.confidence is None else row.confidence,
         length=sum(candidate.tokens for candidate in row.candidates),
         answered=float(row.answer is not None),
     )
-
-
-def _cost(row: ResultRow, role: PlayedBy, small_cost: float) -> float:
-    return weighted_cost(row.ledger.completion_tokens, row.ledger.tokens_by_role, role, small_cost)
 
 
 def weighted_cost(tokens: int, by_role: dict[str, int], role: PlayedBy, small_cost: float) -> float:

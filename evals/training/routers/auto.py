@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import numpy as np
 
@@ -17,14 +18,17 @@ from ....core.errors import UserError
 from ....core.version import __version__
 from ....routers.auto import estimate_arm
 from ....routers.features import FeatureSpace, QuestionFeatures
-from ....routers.router_files import Action, Arm, AutoRouterFile, Escalation, TrainedOn
+from ....routers.router_files import Arm, AutoRouterFile, Escalation, TrainedOn
 from ...calibration import assign_folds
 from ...datasets.items import is_held_out
 from ...statistics.outcomes import Array
 from .arm_table import ArmTable
-from .escalations import SHARES, FittedEscalation, Outcome, fit_escalations
+from .escalations import FittedEscalation, Outcome, fit_escalations
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
-from .policies import EXCLUDED, LoggedValue, MeasuredArms, PolicyValue, PredictedArms, logged_value, value_of
+from .policies import LoggedValue, MeasuredArms, PolicyValue, PredictedArms, logged_value, value_of
+
+EXCLUDED: Final = 1e9
+"""Predicted loss of an arm that a fit does not have."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,16 @@ class TrainedAuto:
         logged: What it would have given on the runs.
         crossed: Its value by cross-validation, on the questions that every action answered; None if they are too few.
         held: Its value on the held-out questions; None if none were.
-        entropy: Training questions whose first-token entropy is known.
-        embedded: Those whose embedding is.
     """
 
     file: AutoRouterFile
     logged: LoggedValue
     crossed: PolicyValue | None
     held: PolicyValue | None
-    entropy: int
-    embedded: int
 
 
 def train_auto(
-    table: ArmTable, gathered: QuestionSignals, *, price: float, holdout: float = 0.0, folds: int = FOLDS, seed: int = 0
+    table: ArmTable, gathered: QuestionSignals, *, price: float, holdout: float = 0.0, folds: int = FOLDS
 ) -> TrainedAuto:
     """Train a router.
 
@@ -65,22 +65,14 @@ def train_auto(
     signals = [gathered.signals[i] for i in training]
     with one_blas_thread():
         fit = fit_auto(own, signals, gathered)
-        measured = cross_validated_arms(own, signals, gathered, folds, seed)
+        measured = cross_validated_arms(own, signals, gathered, folds)
     complete = np.flatnonzero(~np.isnan(own.right).any(axis=1)).tolist()
-    crossed = None
-    if len({own.groups[i] for i in complete}) >= 2 * folds:
-        crossed = value_of(measured.only(complete), own.only(complete).clusters, price, seed)
-    kept = None
-    if held:
-        other, theirs = table.only(held), [gathered.signals[i] for i in held]
-        kept = value_of(fit.measure(other, theirs), other.clusters, price, seed)
+    enough = len({own.groups[i] for i in complete}) >= 2 * folds
     return TrainedAuto(
-        file=fit.file(own, price=price, holdout=holdout),
-        logged=logged_value(measured, own, price, seed),
-        crossed=crossed,
-        held=kept,
-        entropy=sum(s.support is not None for s in signals),
-        embedded=sum(bool(s.vector) for s in signals),
+        file=AutoRouterFile(price=price, space=fit.space, arms=fit.arms, trained=trained_on(own, holdout)),
+        logged=logged_value(measured, own, price),
+        crossed=value_of(measured.only(complete), price) if enough else None,
+        held=value_of(fit.measure(table.only(held), [gathered.signals[i] for i in held]), price) if held else None,
     )
 
 
@@ -118,16 +110,6 @@ class FittedAuto:
     arms: tuple[Arm, ...]
     escalations: tuple[FittedEscalation, ...]
 
-    def file(self, table: ArmTable, *, price: float, holdout: float) -> AutoRouterFile:
-        """The router file.
-
-        Args:
-            table: The questions that it was fitted to.
-            price: Of 1000 tokens.
-            holdout: Share of all questions that were held out.
-        """
-        return AutoRouterFile(price=price, space=self.space, arms=self.arms, trained=trained_on(table, holdout))
-
     def measure(self, table: ArmTable, signals: Sequence[QuestionFeatures]) -> MeasuredArms:
         """Predictions and outcomes for other questions."""
         outcomes = [escalation.apply(table, signals) for escalation in self.escalations]
@@ -137,6 +119,7 @@ class FittedAuto:
             predicted=predict_arms(self.arms, self.space, signals),
             right=np.column_stack([table.right, *(outcome.right for outcome in outcomes)]),
             cost=np.column_stack([table.cost, *(outcome.cost for outcome in outcomes)]),
+            clusters=table.clusters,
         )
 
 
@@ -149,21 +132,19 @@ def fit_auto(table: ArmTable, signals: Sequence[QuestionFeatures], gathered: Que
     """
     space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
     x = feature_matrix(space, signals)
-    arms = list(fit_arms(table, space, x))
-    escalations = fit_escalations(table, signals)
-    for escalation in escalations:
-        first, then = arms[escalation.first], arms[escalation.then]
-        label = f"{first.label}; {then.label} at {100 * SHARES[escalation.level]:.0f}%"
-        decision = Escalation(
-            then=Action.model_validate(then.model_dump(include=set(Action.model_fields))),
-            space=escalation.space,
-            gain=escalation.gain,
-            threshold=escalation.threshold,
-        )
-        share = SHARES[escalation.level]
-        calls = {name: getattr(first, name) + share * getattr(then, name) for name in ("calls", "reward_calls")}
-        spec = {name: getattr(first, name) for name in Action.model_fields} | {"label": label} | calls
-        arms.append(_fit_arm(space, x, table.groups, escalation.outcome, {**spec, "escalation": decision}))
+    arms, escalations = list(fit_arms(table, space, x)), fit_escalations(table, signals)
+    for one in escalations:
+        first, then = table.arms[one.first], table.arms[one.then]
+        fields = {
+            **vars(first),
+            "label": f"{first.label}; {then.label} at {100 * one.share:.0f}%",
+            "calls": first.calls + one.share * then.calls,
+            "reward_calls": first.reward_calls + one.share * then.reward_calls,
+            "escalation": Escalation(
+                then=arms[one.then].action, space=one.space, gain=one.gain, threshold=one.threshold
+            ),
+        }
+        arms.append(_fit_arm(space, x, table.groups, one.outcome, fields))
     return FittedAuto(space, tuple(arms), tuple(escalations))
 
 
@@ -195,16 +176,7 @@ def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
             x,
             table.groups,
             Outcome(table.right[:, a], table.tokens[:, a], table.cost[:, a]),
-            {
-                "label": arm.label,
-                "strategy": arm.strategy,
-                "parameters": arm.parameters,
-                "role": arm.role,
-                "needs": arm.needs,
-                "effort": arm.effort,
-                "calls": arm.calls,
-                "reward_calls": arm.reward_calls,
-            },
+            {**vars(arm), "label": arm.label},
         )
         for a, arm in enumerate(table.arms)
     )
@@ -242,13 +214,13 @@ def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[Que
 
 
 def cross_validated_arms(
-    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int, seed: int = 0
+    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int
 ) -> MeasuredArms:
     """Predictions and outcomes for each question by a fit without its fold, the choice of complexity included.
 
     A fit has its own escalations; those that it lacks are columns that no choice takes.
     """
-    fold = assign_folds(table.groups, folds, seed)
+    fold = assign_folds(table.groups, folds)
     parts: list[tuple[list[int], FittedAuto, MeasuredArms]] = []
     for i in range(folds):
         held, rest = np.flatnonzero(fold == i).tolist(), np.flatnonzero(fold != i).tolist()
@@ -267,4 +239,4 @@ def cross_validated_arms(
         right[at], cost[at] = measured.right, measured.cost
         for column, label in zip(columns, measured.labels, strict=True):
             labels[column] = label
-    return MeasuredArms(tuple(labels), actions, predicted, right, cost)
+    return MeasuredArms(tuple(labels), actions, predicted, right, cost, table.clusters)

@@ -25,8 +25,8 @@ from ...calibration import assign_folds
 from ...statistics.intervals import standard_error
 from ...statistics.outcomes import Array, number_groups
 from .arm_table import ArmSpec, ArmTable, over_seeds
-from .fitting import FOLDS, feature_matrix, fit_gain, make_space
-from .policies import Policy, best_random_mix
+from .fitting import FOLDS, feature_matrix, fit_least_squares, make_space, varying
+from .policies import best_random_mix, single_policies
 
 SHARES: Final = (0.2, 0.4, 0.6, 0.8)
 """Shares of the first answers that are followed by the second action."""
@@ -50,7 +50,7 @@ class FittedEscalation:
     Attributes:
         first: Column of the first action.
         then: Column of the second.
-        level: Position of its share in `SHARES`.
+        share: Share of the first answers that it was to follow.
         space: The features that the gain is over.
         gain: The expected gain.
         threshold: The gain above which the second action is taken.
@@ -59,27 +59,25 @@ class FittedEscalation:
 
     first: int
     then: int
-    level: int
+    share: float
     space: FeatureSpace
     gain: LinearModel
     threshold: float
     outcome: Outcome
 
     @property
-    def name(self) -> tuple[int, int, int]:
+    def name(self) -> tuple[int, int, float]:
         """The same for fits to other questions."""
-        return self.first, self.then, self.level
+        return self.first, self.then, self.share
 
     def apply(self, table: ArmTable, signals: Sequence[QuestionFeatures]) -> Outcome:
         """Its outcomes on other questions."""
-        base = feature_matrix(_only_named(self.space), signals)
-        gains = _values(self.gain, _rows(self.space, base, _observations(table, self.first)))
+        x = _rows(self.space, feature_matrix(self.space, signals), _observations(table, self.first))
+        gains = _values(self.gain, x)
         return _decided(table, self.first, self.then, gains, self.threshold)
 
 
-def fit_escalations(
-    table: ArmTable, signals: Sequence[QuestionFeatures], folds: int = FOLDS, seed: int = 0
-) -> list[FittedEscalation]:
+def fit_escalations(table: ArmTable, signals: Sequence[QuestionFeatures]) -> list[FittedEscalation]:
     """The escalations of a table that are worth having.
 
     Args:
@@ -87,7 +85,7 @@ def fit_escalations(
     """
     base_space = make_space(signals)
     base = feature_matrix(base_space, signals)
-    fold = assign_folds(table.groups, min(folds, len(set(table.groups))), seed)
+    fold = assign_folds(table.groups, min(FOLDS, len(set(table.groups))))
     found: list[FittedEscalation] = []
     for first, then in _pairs(table):
         found += _fit_pair(table, first, then, base_space, base, fold)
@@ -128,7 +126,7 @@ def _fit_pair(
     groups = np.array(table.groups)
 
     def fit(kept: NDArray[np.bool_]) -> LinearModel:
-        return fit_gain(space, x[kept], d[kept], groups[owner[kept]].tolist())
+        return fit_least_squares(space, x[kept], d[kept], groups[owner[kept]].tolist())
 
     gain = fit(known)
     if gain.constant:
@@ -138,11 +136,11 @@ def _fit_pair(
         held = fold == number
         crossed[held] = _values(fit(known & ~held[:, None]), x[held])
     found = []
-    for level, share in enumerate(SHARES):
+    for share in SHARES:
         threshold = float(np.quantile(crossed[known], 1 - share))
         outcome = _decided(table, first, then, crossed, threshold)
         if _is_worth_having(table, outcome):
-            found.append(FittedEscalation(first, then, level, space, gain, threshold, outcome))
+            found.append(FittedEscalation(first, then, share, space, gain, threshold, outcome))
     return found
 
 
@@ -170,7 +168,7 @@ def _is_worth_having(table: ArmTable, outcome: Outcome) -> bool:
     known = ~np.isnan(table.right).any(axis=1) & ~np.isnan(outcome.right)
     if not known.any():
         return True
-    actions = [Policy(table.right[known, a], table.cost[known, a]) for a in range(len(table.arms))]
+    actions = single_policies(table.right[known], table.cost[known])
     gain = outcome.right[known] - best_random_mix(actions, float(outcome.cost[known].mean()))
     error = standard_error(gain, number_groups([table.groups[i] for i in np.flatnonzero(known)]))
     return error is not None and float(gain.mean()) > error
@@ -214,21 +212,9 @@ def _observations(table: ArmTable, first: int) -> Array:
 
 def _with_observed(base: FeatureSpace, rows: Array) -> FeatureSpace:
     """A space of named features with those of a first answer that vary over its rows, `[rows, 3]`."""
-    names, means, scales = list(base.names), list(base.means), list(base.scales)
-    for name, column in zip(OBSERVED, rows.T, strict=True):
-        known = column[~np.isnan(column)]
-        if len(known) > 1 and known.std() > 1e-9:
-            names.append(name)
-            means.append(float(known.mean()))
-            scales.append(float(known.std()))
-    return FeatureSpace(names=tuple(names), means=tuple(means), scales=tuple(scales), support=base.support)
-
-
-def _only_named(space: FeatureSpace) -> FeatureSpace:
-    """A space without the features of a first answer, which are its last."""
-    count = sum(name not in OBSERVED for name in space.names)
+    names, means, scales = varying({n: c[~np.isnan(c)] for n, c in zip(OBSERVED, rows.T, strict=True)})
     return FeatureSpace(
-        names=space.names[:count], means=space.means[:count], scales=space.scales[:count], support=space.support
+        names=(*base.names, *names), means=(*base.means, *means), scales=(*base.scales, *scales), support=base.support
     )
 
 
@@ -236,15 +222,14 @@ def _rows(space: FeatureSpace, base: Array, seen: Array) -> Array:
     """Rows of a space, `[questions, seeds, size]`; the same as `space.row`, without a loop over questions.
 
     Args:
-        base: The question's features, `[questions, named]`.
-        seen: Those of the first answers, `[questions, seeds, 3]`.
+        base: The questions' rows of the space, or of its named features, which are its first.
+        seen: What is seen of the first answers, `[questions, seeds, 3]`.
     """
-    questions, seeds = seen.shape[:2]
-    columns = [np.broadcast_to(base[:, None, :], (questions, seeds, base.shape[1]))]
-    for name, mean, scale in zip(space.names, space.means, space.scales, strict=True):
-        if name in OBSERVED:
-            column = (seen[..., OBSERVED.index(name)] - mean) / scale
-            columns.append(np.nan_to_num(np.clip(column, -FARTHEST, FARTHEST), nan=0.0)[..., None])
+    named = sum(name not in OBSERVED for name in space.names)
+    columns = [np.broadcast_to(base[:, None, :named], (*seen.shape[:2], named))]
+    for name, mean, scale in zip(space.names[named:], space.means[named:], space.scales[named:], strict=True):
+        column = (seen[..., OBSERVED.index(name)] - mean) / scale
+        columns.append(np.nan_to_num(np.clip(column, -FARTHEST, FARTHEST), nan=0.0)[..., None])
     result: Array = np.concatenate(columns, axis=-1)
     return result
 

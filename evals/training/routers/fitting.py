@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -83,21 +83,16 @@ def make_space(
     supports = {s.support for s in signals if s.support is not None}
     # two scales of one name cannot be averaged: then there is no entropy
     support = supports.pop() if len(supports) == 1 else None
-    names, means, scales = [], [], []
-    for name in dict.fromkeys(name for s in signals for name in s.named):
-        if name == ENTROPY and support is None:
-            continue
-        known = np.array([s.named[name] for s in signals if name in s.named])
-        if len(known) > 1 and known.std() > 1e-9:
-            names.append(name)
-            means.append(float(known.mean()))
-            scales.append(float(known.std()))
+    every = dict.fromkeys(name for s in signals for name in s.named if name != ENTROPY or support is not None)
+    names, means, scales = varying(
+        {name: np.array([s.named[name] for s in signals if name in s.named]) for name in every}
+    )
     centre, axes, spreads = _components([s.vector for s in signals if s.vector], components)
     with_axes = bool(axes) and bool(embedding_identity)
     return FeatureSpace(
-        names=tuple(names),
-        means=tuple(means),
-        scales=tuple(scales),
+        names=names,
+        means=means,
+        scales=scales,
         support=support if support is not None and ENTROPY in names else "none",
         embedding=embedding if with_axes else "",
         embedding_identity=embedding_identity if with_axes else "",
@@ -105,6 +100,17 @@ def make_space(
         axes=axes if with_axes else (),
         spreads=spreads if with_axes else (),
     )
+
+
+def varying(values: Mapping[str, Array]) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
+    """Names, means and deviations of the features that vary.
+
+    Args:
+        values: The known values of each feature.
+    """
+    kept = [name for name, known in values.items() if len(known) > 1 and known.std() > 1e-9]
+    means, scales = ([float(of(values[name])) for name in kept] for of in (np.mean, np.std))
+    return tuple(kept), tuple(means), tuple(scales)
 
 
 def feature_matrix(space: FeatureSpace, signals: Sequence[QuestionFeatures]) -> Array:
@@ -131,8 +137,7 @@ def fit_tokens(space: FeatureSpace, x: Array, tokens: Array, groups: Sequence[st
         tokens: `[questions]`, at least 0.
     """
     logs = np.log1p(tokens)
-    choice = choose_complexity(space, x, logs, groups, fit_linear, _mean, _squares)
-    line = _line(space, x, logs, choice, fit_linear, _mean)
+    line = fit_least_squares(space, x, logs, groups)
     values = np.array([line.value(space, row) for row in x])
     return TokenModel(
         line=line,
@@ -142,15 +147,15 @@ def fit_tokens(space: FeatureSpace, x: Array, tokens: Array, groups: Sequence[st
     )
 
 
-def fit_gain(space: FeatureSpace, x: Array, gain: Array, groups: Sequence[str]) -> LinearModel:
-    """The expected difference of two scores, over named features.
+def fit_least_squares(space: FeatureSpace, x: Array, y: Array, groups: Sequence[str]) -> LinearModel:
+    """The expected value.
 
     Args:
         x: `[rows, size]`.
-        gain: In [-1, 1], `[rows]`.
+        y: `[rows]`.
     """
-    choice = choose_complexity(space, x, gain, groups, fit_linear, _mean, _squares)
-    return _line(space, x, gain, choice, fit_linear, _mean)
+    choice = choose_complexity(space, x, y, groups, fit_linear, _mean, _squares)
+    return _line(space, x, y, choice, fit_linear, _mean)
 
 
 def choose_complexity(

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
 
-from ...statistics.intervals import RESAMPLES, Interval, bootstrap
-from ...statistics.outcomes import Array, Index
+from ...statistics.intervals import Interval, bootstrap
+from ...statistics.outcomes import Array, Index, number_groups
 from .arm_table import ArmTable
 
 MAX_PRICES: Final = 200
 BUDGETS: Final = 41
 """Costs that the area under a curve is a mean over."""
-EXCLUDED: Final = 1e9
-"""Predicted loss of an arm that a fit does not have."""
 Reach = Literal["equal", "auto costs less", "auto costs more"]
 
 
@@ -42,6 +41,14 @@ class PredictedArms:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """Scores and costs of one way to choose, `[questions]` each."""
+
+    right: Array
+    cost: Array
+
+
+@dataclass(frozen=True)
 class MeasuredArms:
     """Predictions and outcomes of arms for questions that the fits did not use.
 
@@ -51,6 +58,7 @@ class MeasuredArms:
         predicted: Predictions.
         right: Scores, `[questions, arms]`; NaN where unknown.
         cost: Costs, likewise.
+        clusters: Group of each question, numbered from 0, `[questions]`.
     """
 
     labels: tuple[str, ...]
@@ -58,12 +66,28 @@ class MeasuredArms:
     predicted: PredictedArms
     right: Array
     cost: Array
+    clusters: Index
+
+    @property
+    def singles(self) -> list[Policy]:
+        """Every action for all questions."""
+        return single_policies(self.right[:, : self.actions], self.cost[:, : self.actions])
+
+    @cached_property
+    def policies(self) -> list[Policy]:
+        """`auto` at every price at which choices change."""
+        return policies_of(self.predicted, self.right, self.cost)
 
     def only(self, kept: Sequence[int]) -> MeasuredArms:
         """The same for some of the questions."""
         rows = list(kept)
-        predicted = PredictedArms(self.predicted.right[rows], self.predicted.cost[rows])
-        return replace(self, predicted=predicted, right=self.right[rows], cost=self.cost[rows])
+        return replace(
+            self,
+            predicted=PredictedArms(self.predicted.right[rows], self.predicted.cost[rows]),
+            right=self.right[rows],
+            cost=self.cost[rows],
+            clusters=number_groups(self.clusters[rows].tolist()),
+        )
 
 
 @dataclass(frozen=True)
@@ -118,14 +142,6 @@ class PriceOutcome:
     over_random: ScoreDifference
 
 
-@dataclass(frozen=True)
-class Policy:
-    """Scores and costs of one way to choose, `[questions]` each."""
-
-    right: Array
-    cost: Array
-
-
 def choose_arms(predicted: PredictedArms, price: float) -> Index:
     """The arm of the highest value for each question; of equal ones the cheaper, then the first, `[questions]`."""
     worth = predicted.right - price * predicted.cost / 1000
@@ -134,35 +150,17 @@ def choose_arms(predicted: PredictedArms, price: float) -> Index:
     return result
 
 
-def at_price(
-    predicted: PredictedArms,
-    right: Array,
-    cost: Array,
-    clusters: Index,
-    price: float,
-    *,
-    actions: int | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> PriceOutcome:
-    """`auto` at one price.
-
-    Args:
-        right: Score of each arm, `[questions, arms]`.
-        cost: Cost of each arm, `[questions, arms]`.
-        clusters: Group of each question, `[questions]`.
-        price: Of 1000 tokens.
-        actions: How many of the arms, from the first, are actions; None is all.
-    """
-    picks = choose_arms(predicted, price)
-    policy = _policy(picks, right, cost)
-    mixes = best_random_mix(_singles(right, cost, actions), float(policy.cost.mean()))
+def at_price(measured: MeasuredArms, price: float) -> PriceOutcome:
+    """`auto` at one price of 1000 tokens."""
+    picks = choose_arms(measured.predicted, price)
+    policy = policy_of(picks, measured.right, measured.cost)
+    mixes = best_random_mix(measured.singles, float(policy.cost.mean()))
     return PriceOutcome(
         price=price,
         right=float(policy.right.mean()),
         cost=float(policy.cost.mean()),
-        shares=tuple(map(float, np.bincount(picks, minlength=right.shape[1]) / len(picks))),
-        over_random=score_difference(policy.right - mixes, clusters, resamples, seed),
+        shares=tuple(map(float, np.bincount(picks, minlength=len(measured.labels)) / len(picks))),
+        over_random=score_difference(policy.right - mixes, measured.clusters),
     )
 
 
@@ -184,30 +182,13 @@ def prices_of(predicted: PredictedArms, max_prices: int = MAX_PRICES) -> list[fl
     return [0.0, *(float(p) * (1 + 1e-9) for p in inner)]
 
 
-def compare_with_arms(
-    predicted: PredictedArms,
-    right: Array,
-    cost: Array,
-    clusters: Index,
-    *,
-    actions: int | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> list[ArmComparison]:
-    """`auto` next to every action, at the action's mean cost.
-
-    Args:
-        right: Score of each arm, `[questions, arms]`.
-        cost: Cost of each arm, `[questions, arms]`.
-        clusters: Group of each question, `[questions]`.
-        actions: How many of the arms, from the first, are actions; None is all.
-    """
-    policies = policies_of(predicted, right, cost)
-    singles = _singles(right, cost, actions)
+def compare_with_arms(measured: MeasuredArms) -> list[ArmComparison]:
+    """`auto` next to every action, at the action's mean cost."""
+    singles = measured.singles
     results = []
     for arm, single in enumerate(singles):
         target = float(single.cost.mean())
-        auto, reach = at_cost(policies, target)
+        auto, reach = at_cost(measured.policies, target)
         mixes = best_random_mix(singles, float(auto.cost.mean()))
         results.append(
             ArmComparison(
@@ -217,8 +198,8 @@ def compare_with_arms(
                 reach=reach,
                 auto_right=float(auto.right.mean()),
                 auto_cost=float(auto.cost.mean()),
-                difference=score_difference(auto.right - single.right, clusters, resamples, seed),
-                over_random=score_difference(auto.right - mixes, clusters, resamples, seed),
+                difference=score_difference(auto.right - single.right, measured.clusters),
+                over_random=score_difference(auto.right - mixes, measured.clusters),
             )
         )
     return results
@@ -244,24 +225,11 @@ def best_random_mix(singles: Sequence[Policy], cost: float) -> Array:
     return scores
 
 
-def value_over_arms(
-    predicted: PredictedArms,
-    right: Array,
-    cost: Array,
-    clusters: Index,
-    price: float,
-    *,
-    actions: int | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> list[ScoreDifference]:
+def value_over_arms(measured: MeasuredArms, price: float) -> list[ScoreDifference]:
     """Worth of `auto` at a price less that of every action: score less price * cost / 1000, question by question."""
-    auto = _policy(choose_arms(predicted, price), right, cost)
-    own = auto.right - price * auto.cost / 1000
-    return [
-        score_difference(own - (right[:, a] - price * cost[:, a] / 1000), clusters, resamples, seed)
-        for a in range(right.shape[1] if actions is None else actions)
-    ]
+    chosen = policy_of(choose_arms(measured.predicted, price), measured.right, measured.cost)
+    auto, *others = (policy.right - price * policy.cost / 1000 for policy in (chosen, *measured.singles))
+    return [score_difference(auto - other, measured.clusters) for other in others]
 
 
 # -- the area under the curve of quality over cost
@@ -273,8 +241,8 @@ class CostCurves:
 
     Attributes:
         budgets: Mean costs, `[costs]`.
-        floor: Mean score of the cheapest action.
-        gap: Mean score of the most accurate action less that.
+        cheapest: Scores of the cheapest action, `[questions]`.
+        gap: Mean score of the most accurate action less the mean of these.
         curves: Scores at each cost by way, `[costs, questions]`: "auto"; "fixed", the most accurate action that costs
             no more; "mix", the best random mix of two actions; "oracle", the choice with knowledge of each action's
             score and cost for the question. The second and third know the mean scores of these questions, which favours
@@ -282,9 +250,14 @@ class CostCurves:
     """
 
     budgets: Array
-    floor: float
+    cheapest: Array
     gap: float
     curves: dict[str, Array]
+
+    @property
+    def floor(self) -> float:
+        """Mean score of the cheapest action."""
+        return float(self.cheapest.mean())
 
     def scores(self, way: str) -> Array:
         """The mean over costs, `[questions]`."""
@@ -298,28 +271,23 @@ class CostCurves:
 
 def cost_curves(measured: MeasuredArms) -> CostCurves | None:
     """The curves; None where the cheapest action is the most accurate one, so that there is nothing to trade."""
-    right, cost, n = measured.right, measured.cost, measured.actions
-    singles = _singles(right, cost, n)
+    singles, n = measured.singles, measured.actions
     costs, means = np.array([s.cost.mean() for s in singles]), np.array([s.right.mean() for s in singles])
     cheapest, top = int(np.lexsort((-means, costs))[0]), int(np.lexsort((costs, -means))[0])
     if means[top] <= means[cheapest]:
         return None
     budgets = np.geomspace(max(float(costs[cheapest]), 1e-9), float(costs[top]), BUDGETS)
     budgets[0], budgets[-1] = costs[cheapest], costs[top]  # exactly, so that both actions are affordable
-    known = PredictedArms(right[:, :n], cost[:, :n])
-    chosen, best = policies_of(measured.predicted, right, cost), policies_of(known, known.right, known.cost)
+    known = PredictedArms(measured.right[:, :n], measured.cost[:, :n])
+    best = policies_of(known, known.right, known.cost)
     curves = {
-        "auto": [_within(chosen, singles[cheapest], b) for b in budgets],
+        "auto": [_within(measured.policies, singles[cheapest], b) for b in budgets],
         "fixed": [singles[max(np.flatnonzero(costs <= b), key=lambda a: means[a])].right for b in budgets],
         "mix": [best_random_mix(singles, b) for b in budgets],
         "oracle": [_within(best, singles[cheapest], b) for b in budgets],
     }
-    return CostCurves(
-        budgets,
-        float(means[cheapest]),
-        float(means[top] - means[cheapest]),
-        {way: np.array(scores) for way, scores in curves.items()},
-    )
+    gap = float(means[top] - means[cheapest])
+    return CostCurves(budgets, singles[cheapest].right, gap, {way: np.array(s) for way, s in curves.items()})
 
 
 def _within(policies: Sequence[Policy], cheapest: Policy, budget: float) -> Array:
@@ -329,16 +297,33 @@ def _within(policies: Sequence[Policy], cheapest: Policy, budget: float) -> Arra
 
 
 def policies_of(predicted: PredictedArms, right: Array, cost: Array) -> list[Policy]:
-    """The policy at every price at which choices change."""
-    return [_policy(choose_arms(predicted, price), right, cost) for price in prices_of(predicted)]
+    """The policy at every price at which choices change.
+
+    Args:
+        right: Scores, `[questions, arms]`.
+        cost: Costs, likewise.
+    """
+    return [policy_of(choose_arms(predicted, price), right, cost) for price in prices_of(predicted)]
 
 
-def _singles(right: Array, cost: Array, actions: int | None = None) -> list[Policy]:
-    """Every action for all questions."""
-    return [Policy(right[:, a], cost[:, a]) for a in range(right.shape[1] if actions is None else actions)]
+def single_policies(right: Array, cost: Array) -> list[Policy]:
+    """Every arm for all questions.
+
+    Args:
+        right: Scores, `[questions, arms]`.
+        cost: Costs, likewise.
+    """
+    return [Policy(right[:, a], cost[:, a]) for a in range(right.shape[1])]
 
 
-def _policy(picks: Index, right: Array, cost: Array) -> Policy:
+def policy_of(picks: Index, right: Array, cost: Array) -> Policy:
+    """The policy of an arm for each question.
+
+    Args:
+        picks: The arms, `[questions]`.
+        right: Scores, `[questions, arms]`.
+        cost: Costs, likewise.
+    """
     rows = np.arange(len(picks))
     return Policy(right[rows, picks], cost[rows, picks])
 
@@ -360,10 +345,9 @@ def at_cost(policies: Sequence[Policy], target: float) -> tuple[Policy, Reach]:
     )
 
 
-def score_difference(d: Array, clusters: Index, resamples: int, seed: int) -> ScoreDifference:
+def score_difference(d: Array, clusters: Index) -> ScoreDifference:
     """The mean of paired differences, `[questions]`, with its interval by clusters."""
-    spread = bool(np.ptp(d) > 1e-12)
-    return ScoreDifference(float(d.mean()), bootstrap(d, clusters, resamples=resamples, seed=seed) if spread else None)
+    return ScoreDifference(float(d.mean()), bootstrap(d, clusters) if np.ptp(d) > 1e-12 else None)
 
 
 PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -442,39 +426,35 @@ class LoggedValue:
     saved: ScoreDifference
 
 
-def value_of(measured: MeasuredArms, clusters: Index, price: float, seed: int = 0) -> PolicyValue:
+def value_of(measured: MeasuredArms, price: float) -> PolicyValue:
     """The value of choosing on questions that the fits did not use, and that every action answered."""
-    outcomes = measured.predicted, measured.right, measured.cost, clusters
-    actions = measured.actions
     curves = cost_curves(measured)
     area = None
     if curves is not None:
-        over = {way: curves.scores("auto") - curves.scores(way) for way in ("fixed", "mix")}
+        auto, clusters = curves.scores("auto"), measured.clusters
         area = CurveArea(
-            **{way: curves.area(way) for way in ("auto", "fixed", "mix", "oracle")},
-            over_fixed=score_difference(over["fixed"], clusters, RESAMPLES, seed),
-            over_mix=score_difference(over["mix"], clusters, RESAMPLES, seed),
+            **{way: curves.area(way) for way in curves.curves},
+            over_fixed=score_difference(auto - curves.scores("fixed"), clusters),
+            over_mix=score_difference(auto - curves.scores("mix"), clusters),
         )
     return PolicyValue(
         labels=measured.labels,
         questions=len(measured.right),
-        comparisons=tuple(compare_with_arms(*outcomes, actions=actions, seed=seed)),
-        worth=tuple(value_over_arms(*outcomes, price, actions=actions, seed=seed)),
-        prices=tuple(at_price(*outcomes, p, actions=actions, seed=seed) for p in sorted({*PRICES, price})),
+        comparisons=tuple(compare_with_arms(measured)),
+        worth=tuple(value_over_arms(measured, price)),
+        prices=tuple(at_price(measured, p) for p in sorted({*PRICES, price})),
         area=area,
     )
 
 
-def logged_value(measured: MeasuredArms, table: ArmTable, price: float, seed: int = 0) -> LoggedValue:
+def logged_value(measured: MeasuredArms, table: ArmTable, price: float) -> LoggedValue:
     """What choosing would have given on the runs of a table, next to what was done."""
     picks = choose_arms(measured.predicted, price)
-    rows = np.arange(len(picks))
-    right, cost = measured.right[rows, picks], measured.cost[rows, picks]
-    known = ~np.isnan(right)
-    right = np.where(known, right, measured.predicted.right[rows, picks])
-    cost = np.where(known, cost, measured.predicted.cost[rows, picks])
+    outcome = policy_of(picks, measured.right, measured.cost)
+    expected = policy_of(picks, measured.predicted.right, measured.predicted.cost)
+    known = ~np.isnan(outcome.right)
+    right, cost = np.where(known, outcome.right, expected.right), np.where(known, outcome.cost, expected.cost)
     done_right, done_cost = (np.nanmean(values, axis=1) for values in (table.right, table.cost))
-    clusters = table.clusters
     return LoggedValue(
         questions=len(picks),
         runs=int((~np.isnan(table.field("score"))).sum()),
@@ -483,6 +463,6 @@ def logged_value(measured: MeasuredArms, table: ArmTable, price: float, seed: in
         cost=float(done_cost.mean()),
         auto_right=float(right.mean()),
         auto_cost=float(cost.mean()),
-        difference=score_difference(right - done_right, clusters, RESAMPLES, seed),
-        saved=score_difference(done_cost - cost, clusters, RESAMPLES, seed),
+        difference=score_difference(right - done_right, measured.clusters),
+        saved=score_difference(done_cost - cost, measured.clusters),
     )

@@ -19,12 +19,11 @@ from ....routers.router_files import (
     threshold_for_rate,
 )
 from ...calibration import assign_folds
-from ...statistics.intervals import bootstrap
 from ...statistics.outcomes import Array
 from .arm_table import ArmTable
 from .auto import split_questions, trained_on
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, make_space
-from .policies import ScoreDifference
+from .policies import ScoreDifference, score_difference
 
 RATES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Rates that are reported next to the chosen one."""
@@ -122,8 +121,8 @@ def train_question_router(
     return TrainedQuestionRouter(
         file=file,
         needed=float(needed_of(own).mean()),
-        crossed=tuple(at_rate(chances, own, r, threshold_for_rate(quantiles, r), seed) for r in rates),
-        held=tuple(at_rate(values, other, r, threshold_for_rate(quantiles, r), seed) for r in rates) if held else (),
+        crossed=tuple(at_rate(chances, own, r, threshold_for_rate(quantiles, r)) for r in rates),
+        held=tuple(at_rate(values, other, r, threshold_for_rate(quantiles, r)) for r in rates) if held else (),
         held_questions=len(held),
         right_small=float(own.right[:, 0].mean()),
         right_large=float(own.right[:, 1].mean()),
@@ -168,7 +167,7 @@ def cross_chances(
     return result
 
 
-def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed: int = 0) -> RateOutcome:
+def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float) -> RateOutcome:
     """Routing next to random routing of as many questions to the large model.
 
     Args:
@@ -178,15 +177,12 @@ def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed
     share = float(large.mean())
     routed = np.where(large > 0, table.right[:, 1], table.right[:, 0])
     by_random = share * table.right[:, 1] + (1 - share) * table.right[:, 0]
-    d = routed - by_random
     return RateOutcome(
         rate=rate,
         measured_rate=share,
         right=float(routed.mean()),
         by_random=float(by_random.mean()),
-        over_random=ScoreDifference(
-            float(d.mean()), bootstrap(d, table.clusters, seed=seed) if float(np.ptp(d)) > 1e-12 else None
-        ),
+        over_random=score_difference(routed - by_random, table.clusters),
         tokens_large=float((large * table.tokens[:, 1]).mean()),
         tokens_small=float(((1 - large) * table.tokens[:, 0]).mean()),
     )

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from typing import Final, Literal, TypeVar
 
@@ -33,11 +34,10 @@ from ....core.types import Answer, Solution
 from ....reasoning.strategy import STRATEGIES
 from ....routers.auto import EFFORT_NOTE, NOTE, SHADOW_NOTE, Auto
 from ....routers.nested_strategy import ROUTING
-from ....routers.router_files import Action, PlayedBy, arm_label
-from ...statistics.intervals import RESAMPLES
+from ....routers.router_files import Action, PlayedBy
 from ...statistics.outcomes import number_groups
 from ...task import AnswerScorer, Task
-from .arm_table import ActionName, ArmTable, Column, Key, Sample, make_table, weighted_cost
+from .arm_table import ActionSpec, ArmTable, Column, Key, Sample, make_table, weighted_cost
 from .policies import ScoreDifference, score_difference
 
 Label = Literal["graded", "verified"]
@@ -82,10 +82,10 @@ class LoggedRun:
     reward_calls: int
     solution: Solution
     shadow: dict[str, JsonValue] | None
-    action: ActionName | None
+    action: ActionSpec | None
     unfit: str
 
-    @property
+    @cached_property
     def question_key(self) -> Key:
         """Equal for equal questions."""
         question = self.config.question
@@ -215,7 +215,7 @@ def _as_answer(answer: Answer, solution: Solution) -> Answer:
     return answer.model_copy(update={"text": text, "answer": value, "confidence": solution.confidence})
 
 
-def _action(config: RunConfig, notes: dict[str, dict[str, JsonValue]]) -> ActionName | None:
+def _action(config: RunConfig, notes: dict[str, dict[str, JsonValue]]) -> ActionSpec | None:
     """The action of the main model that answered.
 
     Args:
@@ -223,17 +223,17 @@ def _action(config: RunConfig, notes: dict[str, dict[str, JsonValue]]) -> Action
     """
     if config.strategy == Auto.name and "action" in notes.get(NOTE, {}):
         chosen = Action.model_validate(notes[NOTE]["action"])
-        named = ActionName(chosen.strategy, chosen.parameters, chosen.role, chosen.needs, chosen.effort)
-        return named if chosen.role == "main" else None
+        spec = ActionSpec(chosen.strategy, chosen.parameters, chosen.role, chosen.needs, chosen.effort)
+        return spec if spec.role == "main" else None
     if config.strategy in ROUTING or (config.effort == AUTO_EFFORT and EFFORT_NOTE not in notes):
         return None
     recorded = notes[EFFORT_NOTE]["effort"] if config.effort == AUTO_EFFORT else config.effort
     effort = next((one for one in EFFORTS if one == recorded), None)
     needs = tuple(name for name in _ROLES[1:] if name in config.models)
-    return ActionName(config.strategy, config.parameters, "main", needs, effort)
+    return ActionSpec(config.strategy, config.parameters, "main", needs, effort)
 
 
-def _unfit(config: RunConfig, answer: Answer, action: ActionName | None) -> str:
+def _unfit(config: RunConfig, answer: Answer, action: ActionSpec | None) -> str:
     """Why a run says nothing of an arm; empty if it does."""
     if action is None:
         return f"{config.strategy} handed the question on" if config.strategy in ROUTING else "its effort is not known"
@@ -291,7 +291,7 @@ def stored_table(
             left_out["a model had other weights, or another engine"] += 1
             continue
         assert run.action is not None
-        action = run.action._replace(role=role, needs=run.action.needs if role == "main" else ())
+        action = replace(run.action, role=role, needs=run.action.needs if role == "main" else ())
         column = columns.setdefault(action.key, Column(action))
         assert run.value is not None
         sample = Sample(
@@ -370,11 +370,11 @@ class ShadowReport:
     right: float | None
     expected_right: float | None
     over_done: ScoreDifference | None
-    choices: dict[str, int] = field(default_factory=dict)
-    done: dict[str, int] = field(default_factory=dict)
+    choices: dict[str, int]
+    done: dict[str, int]
 
 
-def shadow_report(runs: Sequence[LoggedRun], seed: int = 0) -> ShadowReport:
+def shadow_report(runs: Sequence[LoggedRun]) -> ShadowReport:
     """Compare the recorded choices with what was done.
 
     Expectations are the router's own; where the choice is what was done, tokens and label are those of the run.
@@ -383,9 +383,10 @@ def shadow_report(runs: Sequence[LoggedRun], seed: int = 0) -> ShadowReport:
         UserError: No run has a recorded choice.
     """
     failed: Counter[str] = Counter()
-    chosen: Counter[str] = Counter()
-    done: Counter[str] = Counter()
-    rows: list[tuple[str, float, float, float, float, bool]] = []
+    chosen: list[str] = []
+    done: list[str] = []
+    kept: list[LoggedRun] = []
+    expected: list[tuple[float, float]] = []
     for run in runs:
         if run.shadow is None:
             continue
@@ -395,52 +396,39 @@ def shadow_report(runs: Sequence[LoggedRun], seed: int = 0) -> ShadowReport:
         name = str(run.shadow["selected_strategy"])
         arms = run.shadow["arms"]
         assert isinstance(arms, list)
-        expected = next(arm for arm in arms if isinstance(arm, dict) and arm["arm"] == name)
-        action = run.action
-        own = (
-            run.config.strategy
-            if action is None
-            else arm_label(action.strategy, action.parameters, action.role, action.effort)
-        )
-        same, value = own == name, np.nan if run.value is None else run.value
-        tokens, right = float(expected["tokens"]), float(expected["right"])  # type: ignore[arg-type]
-        rows.append(
-            (
-                question_digest(run.config.question.text),
-                float(run.tokens),
-                run.tokens if same else tokens,
-                value,
-                value if same else right,
-                same,
-            )
-        )
-        chosen[name] += 1
-        done[own] += 1
-    if not rows:
+        arm = next(arm for arm in arms if isinstance(arm, dict) and arm["arm"] == name)
+        kept.append(run)
+        chosen.append(name)
+        done.append(run.config.strategy if run.action is None else run.action.label)
+        expected.append((float(arm["tokens"]), float(arm["right"])))  # type: ignore[arg-type]
+    if not kept:
         raise UserError(
             "no run of the store has a choice that shadow mode recorded"
             + (f" ({'; '.join(failed)})" if failed else ""),
             hint="train a router (reason train auto) and ask with --shadow",
         )
-    table = np.array([row[1:] for row in rows], dtype=float)
-    clusters = number_groups([row[0] for row in rows])
-    known = ~np.isnan(table[:, 2])
-    labelled = int(known.sum())
+    same = np.array(chosen) == np.array(done)
+    tokens = np.array([run.tokens for run in kept], dtype=float)
+    right = np.array([np.nan if run.value is None else run.value for run in kept])
+    of_choice = np.array(expected)
+    expected_tokens, expected_right = np.where(same, tokens, of_choice[:, 0]), np.where(same, right, of_choice[:, 1])
+    digests = [question_digest(run.config.question.text) for run in kept]
+    known = np.flatnonzero(~np.isnan(right))
     return ShadowReport(
-        runs=len(rows),
+        runs=len(kept),
         failed=dict(failed),
-        same=float(table[:, 4].mean()),
-        tokens=float(table[:, 0].mean()),
-        expected_tokens=float(table[:, 1].mean()),
-        saved=score_difference(table[:, 0] - table[:, 1], clusters, RESAMPLES, seed),
-        labelled=labelled,
-        right=float(table[known, 2].mean()) if labelled else None,
-        expected_right=float(table[known, 3].mean()) if labelled else None,
+        same=float(same.mean()),
+        tokens=float(tokens.mean()),
+        expected_tokens=float(expected_tokens.mean()),
+        saved=score_difference(tokens - expected_tokens, number_groups(digests)),
+        labelled=len(known),
+        right=float(right[known].mean()) if len(known) else None,
+        expected_right=float(expected_right[known].mean()) if len(known) else None,
         over_done=score_difference(
-            table[known, 3] - table[known, 2], number_groups(clusters[known].tolist()), RESAMPLES, seed
+            expected_right[known] - right[known], number_groups([digests[i] for i in known.tolist()])
         )
-        if labelled
+        if len(known)
         else None,
-        choices=dict(chosen.most_common()),
-        done=dict(done.most_common()),
+        choices=dict(Counter(chosen).most_common()),
+        done=dict(Counter(done).most_common()),
     )

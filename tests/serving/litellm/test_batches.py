@@ -103,10 +103,7 @@ async def test_a_killed_process_finds_its_batch_again_and_submits_nothing_twice(
     bench.server.num_polls = None
     first = await bench.load()
     work = asyncio.ensure_future(first.generate([request("a"), request("b")]))
-    while not bench.server.batches or not bench.server.batches[0].polls:
-        await asyncio.sleep(0.001)
-    work.cancel()  # as if killed: nothing is told to the provider
-    await asyncio.gather(work, return_exceptions=True)
+    await bench.server.interrupt(work)  # as if killed
     await first.aclose()
     bench.server.end_all()
     async with bench.model() as model:
@@ -208,10 +205,7 @@ async def test_cancelled_batches_are_cancelled_at_the_provider_and_a_resumed_run
     bench.server.num_polls = None
     first = await bench.load()
     work = asyncio.ensure_future(first.generate([request("a"), request("b")]))
-    while not bench.server.batches or not bench.server.batches[0].polls:
-        await asyncio.sleep(0.001)
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
+    await bench.server.interrupt(work)
     await first.aclose()
     assert await cancel_batches(bench.store, "plan", lambda name: find_target(name, bench.settings)) == 1
     assert bench.server.batches[0].is_cancelled
@@ -322,66 +316,55 @@ async def test_only_openai_and_anthropic_have_batches(bench):
 # -- one provider's own
 
 
-@pytest.fixture
-async def openai(tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "key")
-    server = BatchServer()
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    async with server.run() as base:
-        yield Bench(server, base, store, MODELS[0])
-    await store.aclose()
+AT_OPENAI = pytest.mark.parametrize("bench", MODELS[:1], indirect=True)
+AT_ANTHROPIC = pytest.mark.parametrize("bench", MODELS[1:], indirect=True)
 
 
-@pytest.fixture
-async def anthropic(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
-    server = BatchServer()
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    async with server.run() as base:
-        yield Bench(server, base, store, MODELS[1])
-    await store.aclose()
-
-
-async def test_a_full_queue_is_waited_for(openai):
-    openai.server.submissions = ["full", "full"]
-    async with openai.model() as model:
+@AT_OPENAI
+async def test_a_full_queue_is_waited_for(bench):
+    bench.server.submissions = ["full", "full"]
+    async with bench.model() as model:
         [[completion]] = await model.generate([request("a")])
     assert completion.text == "a 0"
-    assert openai.sent() == [["a"]] * 3
+    assert bench.sent() == [["a"]] * 3
 
 
-async def test_a_queue_that_stays_full_stops_the_evaluation(openai, monkeypatch):
+@AT_OPENAI
+async def test_a_queue_that_stays_full_stops_the_evaluation(bench, monkeypatch):
     monkeypatch.setattr(batches_module, "MAX_FULL_RETRIES", 1)
-    openai.server.submissions = ["full"] * 100
-    async with openai.model() as model:
+    bench.server.submissions = ["full"] * 100
+    async with bench.model() as model:
         with pytest.raises(RateLimited):
             await model.generate([request("a")])
 
 
-async def test_a_batch_that_is_refused_fails_its_requests_with_the_reason(openai):
-    openai.server.submissions = ["invalid"]
-    async with openai.model() as model:
+@AT_OPENAI
+async def test_a_batch_that_is_refused_fails_its_requests_with_the_reason(bench):
+    bench.server.submissions = ["invalid"]
+    async with bench.model() as model:
         with pytest.raises(BackendError, match="refused the batch batch_0: the batch is invalid"):
             await model.generate([request("a")])
-    async with openai.model() as model:
+    async with bench.model() as model:
         [[completion]] = await model.generate([request("a")])
     assert completion.ok
 
 
-async def test_a_prompt_that_is_too_long_is_told_as_such(openai):
-    openai.server.fault = lambda params, before: "too long"
-    async with openai.model() as model:
+@AT_OPENAI
+async def test_a_prompt_that_is_too_long_is_told_as_such(bench):
+    bench.server.fault = lambda params, before: "too long"
+    async with bench.model() as model:
         with pytest.raises(ContextTooLong):
             await model.generate([request("a")])
 
 
-async def test_a_thought_is_read_from_a_batch(anthropic):
-    async with anthropic.model() as model:
+@AT_ANTHROPIC
+async def test_a_thought_is_read_from_a_batch(bench):
+    async with bench.model() as model:
         thinking = {"effort": "medium", "thinking_tokens": 2000}
         [[completion]] = await model.generate([request("a", **thinking)])
     assert (completion.text, completion.thought.text, completion.finish_reason) == ("a 0", "let me see", "stop")
     assert completion.thought.blocks[0]["signature"] == "signed"
-    [[(_, params)]] = [batch.requests for batch in anthropic.server.batches]
+    [[(_, params)]] = [batch.requests for batch in bench.server.batches]
     assert params["thinking"]["budget_tokens"] == 2000
 
 

@@ -72,7 +72,7 @@ def target_of(name: str, base: str | None = None) -> Target:
 )
 def test_the_limit_of_tokens_has_the_name_that_the_server_knows(monkeypatch, name, base, limit):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    body = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 7, "seed": 1, "extra_body": {"top_k": 3}}
+    body = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 7, "seed": 1, "top_k": 3}
     target = target_of(name, base)
     assert openai_body(body, target) == {
         "model": target.served,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.evals.training.routers.policies import (
+    MeasuredArms,
     Policy,
     PredictedArms,
     at_price,
@@ -22,21 +23,28 @@ from reason.evals.training.routers.policies import (
 # four questions; the dear arm gets all right, the cheap one the first two
 RIGHT = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
 COST = np.array([[10.0, 100.0]] * 4)
-ALONE = np.arange(4)
-KNOWING = PredictedArms(np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.9], [0.1, 0.9]]), COST)
+PREDICTED = PredictedArms(np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.9], [0.1, 0.9]]), COST)
+
+
+def measured(predicted, right, cost):
+    arms = right.shape[1]
+    return MeasuredArms(tuple("abc"[:arms]), arms, predicted, right, cost, np.arange(len(right)))
+
+
+KNOWING = measured(PREDICTED, RIGHT, COST)
 
 
 def test_the_choice_by_hand():
-    assert choose_arms(KNOWING, 0.0).tolist() == [0, 0, 1, 1]  # of equal chances the cheaper
-    assert choose_arms(KNOWING, 8.8).tolist() == [0, 0, 1, 1]  # 0.8 more right for 90 tokens more: worth up to 8.89
-    assert choose_arms(KNOWING, 9.0).tolist() == [0, 0, 0, 0]
-    result = at_price(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=100)
+    assert choose_arms(PREDICTED, 0.0).tolist() == [0, 0, 1, 1]  # of equal chances the cheaper
+    assert choose_arms(PREDICTED, 8.8).tolist() == [0, 0, 1, 1]  # 0.8 more right for 90 tokens more: worth up to 8.89
+    assert choose_arms(PREDICTED, 9.0).tolist() == [0, 0, 0, 0]
+    result = at_price(KNOWING, 1.0)
     assert (result.right, result.cost, result.shares) == (1.0, 55.0, (0.5, 0.5))
     assert result.over_random.value == pytest.approx(0.25)
 
 
 def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
-    cheap, dear = compare_with_arms(KNOWING, RIGHT, COST, ALONE, resamples=200)
+    cheap, dear = compare_with_arms(KNOWING)
     assert (cheap.right, cheap.cost, cheap.reach) == (0.5, 10.0, "equal")
     assert (cheap.auto_right, cheap.difference.value) == (0.5, 0.0)
     assert cheap.difference.interval is None  # it is the same policy: nothing differs
@@ -44,15 +52,15 @@ def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
     assert (dear.reach, dear.auto_right, dear.auto_cost) == ("auto costs less", 1.0, 55.0)
     assert dear.difference.value == 0.0
     assert dear.over_random.value == pytest.approx(0.25)  # half of each arm at 55 tokens: 0.75 right
-    worth = value_over_arms(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=200)
+    worth = value_over_arms(KNOWING, 1.0)
     assert [w.value for w in worth] == pytest.approx([0.5 - 0.045, 0.045])
 
 
 def test_between_two_policies_the_cost_is_met_exactly():
     right = np.hstack([RIGHT, [[1.0], [0.0], [1.0], [0.0]]])
     cost = np.hstack([COST, [[40.0]] * 4])
-    predicted = PredictedArms(np.hstack([KNOWING.right, [[0.3]] * 4]), cost)
-    middle = compare_with_arms(predicted, right, cost, ALONE, resamples=200)[2]
+    predicted = PredictedArms(np.hstack([PREDICTED.right, [[0.3]] * 4]), cost)
+    middle = compare_with_arms(measured(predicted, right, cost))[2]
     assert middle.reach == "equal"
     assert middle.auto_cost == pytest.approx(40.0)
     # a third of the way from 55 tokens (all right) to 10 (half right)
@@ -66,7 +74,7 @@ def test_a_router_without_information_equals_a_random_mix():
     right = (rng.random((n, 3)) < [0.4, 0.6, 0.7]).astype(float)
     cost = rng.uniform(0.8, 1.2, (n, 3)) * [20, 100, 400]
     flat = PredictedArms(np.tile(right.mean(axis=0), (n, 1)), np.tile(cost.mean(axis=0), (n, 1)))
-    for result in compare_with_arms(flat, right, cost, np.arange(n), resamples=500):
+    for result in compare_with_arms(measured(flat, right, cost)):
         assert result.difference.value == pytest.approx(0, abs=1e-9)
         assert result.over_random.value <= 1e-9
 
@@ -76,7 +84,7 @@ def test_intervals_hold_what_chance_would_give():
     noise = PredictedArms(rng.random((300, 2)), np.tile([10.0, 11.0], (300, 1)))
     right = (rng.random((300, 2)) < 0.5).astype(float)
     cost = np.tile([10.0, 11.0], (300, 1))
-    for result in compare_with_arms(noise, right, cost, np.arange(300), resamples=1000):
+    for result in compare_with_arms(measured(noise, right, cost)):
         if result.over_random.interval is not None:
             assert result.over_random.interval.low < 0.1
             assert result.over_random.interval.high > -0.1
