@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
 from ..errors import UserError
+from ..extras import install_command
 
 if TYPE_CHECKING:
     from .sql import SqlStore
@@ -38,7 +39,7 @@ async def open_store(location: Path | str) -> SqlStore:
     except ImportError as e:
         raise UserError(
             f"a run store in Postgres needs a package that is not installed ({e.name or e})",
-            hint="pip install 'reason-orchestrator[postgres]'",
+            hint=install_command("postgres"),
         ) from e
     return await PostgresStore.open(str(parsed))
 

@@ -30,6 +30,7 @@ from .sql import SCHEMA_VERSION, Ownership, SqlStore
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE owners (id TEXT PRIMARY KEY, lease_until DOUBLE PRECISION NOT NULL);
+CREATE TABLE commits (owner TEXT PRIMARY KEY, number BIGINT NOT NULL);
 CREATE TABLE runs (
     id TEXT COLLATE "C" PRIMARY KEY,
     created DOUBLE PRECISION NOT NULL,
@@ -66,7 +67,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_created ON runs (created, id);
 CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
 CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
-CREATE INDEX runs_claimable ON runs (created, id) WHERE background = 1 AND status IN ('queued', 'running');
+CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
 CREATE TABLE calls (
     run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     key TEXT COLLATE "C" NOT NULL,
@@ -120,7 +121,7 @@ CREATE TABLE reservations (
     tokens BIGINT NOT NULL,
     usd DOUBLE PRECISION NOT NULL
 );
-CREATE INDEX reservations_of_tenant ON reservations (tenant);
+CREATE INDEX reservations_of_tenant ON reservations (tenant, owner);
 CREATE TABLE batches (
     name TEXT PRIMARY KEY,
     scope TEXT COLLATE "C" NOT NULL,
@@ -150,12 +151,16 @@ LEASE_S = 30.0
 """How long a process counts as alive after it last renewed its lease, in seconds."""
 RENEW_S = 5.0
 """Interval of renewals, in seconds."""
-RETRY_S = 30.0
-"""How long an operation on an open store retries an unreachable server, or waits for a lock, in seconds."""
-CONNECT_S = 10
-"""Timeout of one attempt to connect, in seconds."""
-KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
-"""A connection to a machine or network that is gone is given up after 20 seconds. By default the system would wait for
+RECONNECT_S = 1.0
+"""Interval of renewals that failed, in seconds."""
+RETRY_S = 120.0
+"""How long an operation on an open store retries an unreachable server, in seconds: what a failover may take."""
+LOCK_S = 30.0
+"""How long an operation waits for a lock, in seconds."""
+CONNECT_S = 5
+"""Timeout of one attempt to connect to one host, in seconds."""
+KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 10_000}
+"""A connection to a machine or network that is gone is given up after 10 seconds. By default the system would wait for
 a quarter of an hour, and the lease would expire meanwhile."""
 MAX_ATTEMPTS = 5
 """How often a transaction is attempted that conflicts with others."""
@@ -164,6 +169,7 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _NOW = "EXTRACT(EPOCH FROM clock_timestamp())"
+_NUMBER = "INSERT INTO commits VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET number = excluded.number"
 _IS_ALIVE = f"EXISTS (SELECT 1 FROM owners WHERE owners.id = owner AND owners.lease_until > {_NOW})"  # noqa: S608
 
 
@@ -189,7 +195,8 @@ class PostgresStore(SqlStore):
         """Open the database, and create the tables if there are none.
 
         Args:
-            url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; parts may be missing.
+            url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; parts may be missing. Of several hosts
+                (`HOST:PORT,HOST:PORT`), the one that accepts writes is used: after a failover, the new primary.
 
         Raises:
             UserError: The URL is invalid.
@@ -204,11 +211,18 @@ class PostgresStore(SqlStore):
         def prepare(db: Connection) -> None:
             _create_tables(db)
             db.write(f"DELETE FROM owners WHERE lease_until < {_NOW} - 86400", ())  # noqa: S608
+            db.write("DELETE FROM commits WHERE owner NOT IN (SELECT id FROM owners)", ())
             db.write(renew, (owner, lease_s))
 
-        commits = GroupCommit(lambda: _Server(url, retry_s, prepare), redacted_location(url))
+        def connect_lease() -> _PostgresConnection:
+            connection = _PostgresConnection(_connect(url))
+            # a lease does not wait for a synchronous standby that is gone, as writes do
+            connection.write("SET synchronous_commit = local", ())
+            return connection
+
+        commits = GroupCommit(lambda: _Server(url, owner, retry_s, prepare), redacted_location(url))
         await commits.open()
-        lease = Lease(lambda: _PostgresConnection(_connect(url)), lambda db: db.write(renew, (owner, lease_s)), renew_s)
+        lease = Lease(connect_lease, lambda db: db.write(renew, (owner, lease_s)), renew_s)
         lease.start()
         return cls(owner, commits, lease)
 
@@ -217,8 +231,9 @@ class PostgresStore(SqlStore):
         if self._lease.stop():
             try:
                 await asyncio.to_thread(self._lease.join)
-                with suppress(StoreError):  # the lease expires by itself
-                    await self._commits.write(lambda db: db.write("DELETE FROM owners WHERE id = ?", (self.owner,)))
+                if self._lease.is_renewed:  # else the server is not waited for: the lease expires by itself
+                    with suppress(StoreError):
+                        await self._commits.write(lambda db: db.write("DELETE FROM owners WHERE id = ?", (self.owner,)))
             finally:
                 await super().aclose()
 
@@ -233,8 +248,11 @@ class ClosableConnection(Connection, Protocol):
 class Lease(threading.Thread):
     """Renews this process' lease, whatever its event loop is doing: from a thread, over a connection of its own.
 
-    While the server cannot be reached, renewal is retried at the same interval. A lease that expires meanwhile does no
-    harm: writes of this process are refused from the moment that another one has claimed the run.
+    While the server cannot be reached, renewal is retried each second. A lease that expires meanwhile does no harm:
+    writes of this process are refused from the moment that another one has claimed the run.
+
+    Attributes:
+        is_renewed: Whether the last renewal succeeded.
     """
 
     def __init__(
@@ -243,6 +261,7 @@ class Lease(threading.Thread):
         super().__init__(name="reason-lease", daemon=True)
         self._connect, self._renew, self._interval_s = connect, renew, interval_s
         self._stopped = threading.Event()
+        self.is_renewed = True
 
     def stop(self) -> bool:
         """Stop renewing; returns whether this is the first call."""
@@ -253,12 +272,14 @@ class Lease(threading.Thread):
     def run(self) -> None:
         """Renew until `stop`."""
         connection: ClosableConnection | None = None
-        while not self._stopped.wait(self._interval_s):
+        while not self._stopped.wait(self._interval_s if self.is_renewed else min(self._interval_s, RECONNECT_S)):
             try:
                 if connection is None:
                     connection = self._connect()
                 self._renew(connection)
+                self.is_renewed = True
             except Exception as e:  # noqa: BLE001 (whatever it is: the next attempt is a new one)
+                self.is_renewed = False
                 _LOG.warning("the lease of this process could not be renewed: %s", type(e).__name__)
                 if connection is not None:
                     with suppress(Exception):  # only `stop` may end this thread
@@ -307,10 +328,16 @@ class _PostgresConnection:
 
 
 class _Server:
-    """A connection that is restored when it is lost, as `GroupCommit` uses one (`Database`)."""
+    """A connection that is restored when it is lost, as `GroupCommit` uses one (`Database`).
 
-    def __init__(self, url: str, retry_s: float, prepare: Callable[[Connection], object]) -> None:
-        self._url, self._retry_s = url, retry_s
+    Each transaction writes its number into its process' row of the table `commits`, by which a new connection learns
+    whether a COMMIT without an answer succeeded. Postgres' own transaction ids cannot tell: a server that crashed, or a
+    standby that was promoted, gives the id of a transaction that it does not know to another one.
+    """
+
+    def __init__(self, url: str, owner: str, retry_s: float, prepare: Callable[[Connection], object]) -> None:
+        self._url, self._owner, self._retry_s = url, owner, retry_s
+        self._number = 0
         try:
             self._connection = _PostgresConnection(_connect(url))
             version = _schema_version(self._connection)
@@ -334,18 +361,20 @@ class _Server:
         committing, the status of the transaction is looked up afterwards: nothing is written twice.
         """
         for attempt in range(MAX_ATTEMPTS):
-            transaction: str | None = None
+            self._number += 1
+            is_committing = False
             try:
                 db = self._connected()
                 with db.db.pipeline():
                     db.write("BEGIN", ())
                     db.lock_runs(runs)
                     results = [operation(db) for operation in operations]
-                    transaction = db.execute("SELECT pg_current_xact_id_if_assigned()::text")[0][0]
+                    db.write(_NUMBER, (self._owner, self._number))
+                is_committing = True
                 db.write("COMMIT", ())
             except psycopg.OperationalError as e:
                 if self._is_lost():
-                    if transaction is not None and self._is_committed(transaction):
+                    if is_committing and self._is_committed():
                         return results
                 elif not isinstance(e, errors.DeadlockDetected | errors.SerializationFailure):
                     self._roll_back()
@@ -393,22 +422,19 @@ class _Server:
             except psycopg.Error:  # the first error is raised; this connection is unusable
                 self._connection.close()
 
-    def _is_committed(self, transaction: str) -> bool:
-        """Whether a transaction was committed whose COMMIT got no answer."""
+    def _is_committed(self) -> bool:
+        """Whether the last transaction was committed, whose COMMIT got no answer."""
         end = time.monotonic() + self._retry_s
-        status: str | None = "in progress"
-        while status == "in progress" and time.monotonic() < end:
-            try:
-                status = self._connected().execute("SELECT pg_xact_status(?::xid8)", (transaction,))[0][0]
-            except errors.InvalidParameterValue:  # "in the future": the server crashed and lost the transaction
-                return False
-            except psycopg.OperationalError as e:
+        while time.monotonic() < end:
+            try:  # waits while the transaction is still being committed
+                rows = self._connected().execute(
+                    "SELECT number FROM commits WHERE owner = ? FOR UPDATE", (self._owner,)
+                )
+            except psycopg.OperationalError:
                 if not self._is_lost():
-                    raise self.translated(e) from e
-            if status == "in progress":
-                time.sleep(0.1)
-        if status in ("committed", "aborted"):
-            return status == "committed"
+                    break
+            else:
+                return bool(rows) and rows[0][0] == self._number
         raise StoreError(
             f"the run store {redacted_location(self._url)} was lost, and whether the last write succeeded is unknown",
             hint="resume the runs that were running",
@@ -456,10 +482,15 @@ def _connect(url: str) -> psycopg.Connection[Row]:
         raise UserError(
             f"{redacted_location(url)} is not the URL of a database", hint="postgresql://USER@HOST:PORT/DATABASE"
         ) from None
-    defaults: dict[str, Any] = {"connect_timeout": CONNECT_S, "application_name": "reason", **KEEPALIVE}
+    defaults: dict[str, Any] = {
+        "connect_timeout": CONNECT_S,
+        "application_name": "reason",
+        "target_session_attrs": "read-write",  # a standby is none
+        **KEEPALIVE,
+    }
     db = psycopg.connect(autocommit=True, **{**defaults, **parameters})
     try:
-        db.execute(f"SET lock_timeout = {round(1000 * RETRY_S)}".encode())
+        db.execute(f"SET lock_timeout = {round(1000 * LOCK_S)}".encode())
         # a process suspended inside a transaction must not block others for ever
         db.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * LEASE_S)}".encode())
     except BaseException:

@@ -353,7 +353,8 @@ class RunStore(Protocol):
 
         Raises:
             UnknownName: There is no such run.
-            UserError: Another living process works on it, or it has another status.
+            RunConflict: Another living process works on it.
+            UserError: It has another status.
         """
 
     async def release_run(self, run_id: str, status: Literal["queued", "interrupted", "failed"] = "queued") -> None:

@@ -7,8 +7,7 @@ another, but never for long: a process that is killed loses at most what was add
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import JsonValue
@@ -57,6 +56,8 @@ class RunWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[object] | None = None
         """The task inside `saving`."""
+        self._cancelling = 0
+        """How often it was to be cancelled before."""
         self._error: BaseException | None = None
         self.is_created = True
 
@@ -146,11 +147,10 @@ class RunWriter:
             pending.events = [event for event in pending.events if isinstance(event, RunFinished)]
         return self._begin_write()
 
-    @asynccontextmanager
-    async def saving(self, *, then_flush: bool = True) -> AsyncIterator[None]:
-        """Write what is added while the block runs, each part before its delay is over.
+    def saving(self, *, then_flush: bool = True) -> Saving:
+        """Write what is added while an `async with` runs, each part before its delay is over.
 
-        Inside another block, this one has no effect.
+        Inside another one, this one has no effect.
 
         Args:
             then_flush: Whether to write what is left, however the block ends; else the caller does.
@@ -158,28 +158,37 @@ class RunWriter:
         Raises:
             StoreError: The store failed, or another process has claimed the run; the block is cancelled then.
         """
+        return Saving(self, then_flush)
+
+    def begin_saving(self) -> bool:
+        """Begin to write what is added in time, unless that was begun before or nothing is written."""
         if self._worker is not None or not self._is_recording:
-            yield
-            return
-        worker = self._worker = asyncio.current_task()
-        assert worker is not None
-        before = worker.cancelling()
+            return False
+        self._worker = asyncio.current_task()
+        assert self._worker is not None
+        self._cancelling = self._worker.cancelling()
         self._error = None
         self._schedule(EVENTS_DELAY_S if self.is_created else CREATION_DELAY_S)
-        try:
-            yield
-        except BaseException as e:
-            error = self._background_error()
-            if error is None or worker.uncancel() > before or not isinstance(e, asyncio.CancelledError):
-                raise
-            raise error from None
-        finally:
-            self._worker = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if then_flush and self._background_error() is None:
-                await self.flush()
+        return True
+
+    async def end_saving(self, raised: BaseException | None, *, then_flush: bool) -> None:
+        """End what `begin_saving` has begun, after a block that may have raised an exception.
+
+        Raises:
+            StoreError: A write that was not awaited failed, and has cancelled the block; or one of what is left does.
+        """
+        worker, error = self._worker, self._background_error()
+        assert worker is not None
+        self._worker = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if raised is not None and error is not None:
+            is_own = worker.uncancel() <= self._cancelling
+            if is_own and isinstance(raised, asyncio.CancelledError):
+                raise error from None
+        if then_flush and error is None:
+            await self.flush()
 
     def _background_error(self) -> BaseException | None:
         """The error of a write that was not awaited."""
@@ -233,3 +242,17 @@ class RunWriter:
             copies=written.copies + pending.copies,
             events=written.events + pending.events,
         )
+
+
+class Saving:
+    """What a `RunWriter` does inside an `async with` (see `RunWriter.saving`)."""
+
+    def __init__(self, writer: RunWriter, then_flush: bool) -> None:
+        self._writer, self._then_flush = writer, then_flush
+
+    async def __aenter__(self) -> None:
+        self._has_begun = self._writer.begin_saving()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._has_begun:
+            await self._writer.end_saving(error, then_flush=self._then_flush)

@@ -69,7 +69,7 @@ class Ownership:
 
     Attributes:
         owner: This store's name as an owner: host, process and a distinguishing part, separated by colons.
-        liveness: SQL expression on a row of `runs`: what the database knows of its owner being alive.
+        liveness: SQL condition on a row of `runs`: whether the database knows that its owner is alive.
         is_alive: Whether an owner is alive, from its name and the value of `liveness`.
         lock: End of a SELECT that locks the row until the transaction ends.
     """
@@ -156,7 +156,7 @@ class SqlStore:
             if allowed and status not in allowed:
                 raise UserError(f"run {run_id} is {status}", hint="look at it again: it has changed meanwhile")
             if owner is not None and self._ownership.is_held(owner, liveness):
-                raise UserError(
+                raise RunConflict(
                     f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
                 )
             has_died = owner not in (None, self._ownership.owner)
@@ -199,12 +199,11 @@ class SqlStore:
                     sql + "AND (adoptions, created, id) > (?, ?, ?) ORDER BY adoptions, created, id LIMIT ?",
                     (*after, page),
                 )
-                records = [(self._record(row), row) for row in rows]
-                claimable += [r for r, row in records if self._ownership.is_free(r.owner, row[_LIVENESS])]
+                claimable += [self._record(row) for row in rows if self._ownership.is_free(row[_OWNER], row[_LIVENESS])]
                 if len(rows) < page:
                     break
-                last = records[-1][0]
-                after = last.adoptions, last.created, last.id
+                last = dict(zip(ListedRun.model_fields, rows[-1], strict=False))
+                after = last["adoptions"], last["created"], last["id"]
             return claimable[:limit]
 
         return await self._commits.read(listed)
@@ -364,24 +363,28 @@ class SqlStore:
         def prune(db: Connection) -> int:
             end = time.monotonic() + PRUNE_S
             pruned = 0
-            position: tuple[float, str] = (-1.0, "")
+            position: Row = (-1.0, "")
             while time.monotonic() < end:
                 is_full = max_bytes is not None and db.execute(f"SELECT {self._size}")[0][0] > max_bytes
                 if not is_full and before is None:
                     break
+                # a run that was created later was written later, too
+                old = "" if is_full else "AND created < ? AND updated < ? "
+                values = () if is_full else (before, before)
                 rows = db.execute(
-                    "SELECT created, id, updated FROM runs WHERE (created, id) > (?, ?) ORDER BY created, id LIMIT ?",
-                    (*position, 1 if is_full else PRUNE_PAGE),
+                    f"SELECT created, id FROM runs WHERE (created, id) > (?, ?) {old}"  # noqa: S608
+                    "AND (status NOT IN ('queued', 'running') "
+                    f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
+                    "ORDER BY created, id LIMIT ?",
+                    (*position, *values, self._ownership.owner, 1 if is_full else PRUNE_PAGE),
                 )
-                for created, run_id, updated in rows:
-                    position = created, run_id
-                    is_old = before is not None and updated < before
-                    if (is_full or is_old) and self._has_ended(db, run_id):
-                        _delete_run(db, run_id)
+                for position in rows:
+                    if self._has_ended(db, position[1]):
+                        _delete_run(db, position[1])
                         pruned += 1
                     if time.monotonic() > end:
                         break
-                if not rows or (not is_full and before is not None and rows[-1][0] >= before):
+                if not rows:
                     break
             return pruned
 
@@ -585,8 +588,8 @@ class SqlStore:
         reservations = [
             (tokens, usd)
             for tokens, usd, owner, liveness in db.execute(
-                f"SELECT tokens, usd, owner, {self._ownership.liveness} FROM reservations "  # noqa: S608
-                "WHERE tenant = ? AND created > ?",
+                f"SELECT SUM(tokens), SUM(usd), owner, {self._ownership.liveness} FROM reservations "  # noqa: S608
+                "WHERE tenant = ? AND created > ? GROUP BY owner",
                 (tenant, since - MAX_RESERVATION_S),
             )
             if not self._ownership.is_free(owner, liveness)
@@ -595,7 +598,7 @@ class SqlStore:
             tokens=int(tokens or 0),
             usd=float(usd or 0.0),
             runs=int(runs or 0),
-            reserved_tokens=sum(tokens for tokens, _ in reservations),
+            reserved_tokens=int(sum(tokens for tokens, _ in reservations)),
             reserved_usd=math.fsum(usd for _, usd in reservations),
         )
 
@@ -621,7 +624,7 @@ class SqlStore:
             )
             reserved = limits.left_for(budget, before)
             if reserved is not None:
-                db.write("DELETE FROM reservations WHERE created <= ?", (at - MAX_RESERVATION_S,))
+                db.write("DELETE FROM reservations WHERE tenant = ? AND created <= ?", (tenant, at - MAX_RESERVATION_S))
                 db.write(
                     "INSERT INTO reservations (name, tenant, owner, created, tokens, usd) VALUES (?, ?, ?, ?, ?, ?)",
                     (name, tenant, self._ownership.owner, at, reserved.tokens or 0, reserved.usd or 0.0),
@@ -792,6 +795,7 @@ def to_json(value: Any) -> str | None:
     return text
 
 
+_OWNER = list(ListedRun.model_fields).index("owner")
 _LIVENESS = len(ListedRun.model_fields)
 """Index of the owner's liveness in a row of `SqlStore._columns`."""
 _CALLS = "calls LEFT JOIN requests ON requests.run_id = calls.run_id AND requests.digest = calls.request_digest"

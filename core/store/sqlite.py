@@ -63,10 +63,10 @@ CREATE TABLE runs (
     identities TEXT NOT NULL DEFAULT '{}',
     answer TEXT
 );
-CREATE INDEX runs_created ON runs (created);
+CREATE INDEX runs_created ON runs (created, id);
 CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
-CREATE INDEX runs_of_tenant ON runs (tenant, created);
-CREATE INDEX runs_claimable ON runs (created) WHERE background = 1 AND status IN ('queued', 'running');
+CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
+CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
 CREATE TABLE calls (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     key TEXT NOT NULL,
@@ -119,7 +119,7 @@ CREATE TABLE reservations (
     tokens INTEGER NOT NULL,
     usd REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX reservations_of_tenant ON reservations (tenant);
+CREATE INDEX reservations_of_tenant ON reservations (tenant, owner);
 CREATE TABLE batches (
     name TEXT PRIMARY KEY,
     scope TEXT NOT NULL,
@@ -175,6 +175,13 @@ class SqliteStore(SqlStore):
         commits = GroupCommit(lambda: _File(path, busy_timeout_s, write_timeout_s), str(path))
         await commits.open()
         return cls(path, commits)
+
+    async def disown_runs(self) -> None:
+        """Take all runs from their owners, because the caller knows that none of them works on the file any more.
+
+        An owner on another host counts as alive otherwise, also when that host is gone.
+        """
+        await self._commits.write(lambda db: db.write("UPDATE runs SET owner = NULL WHERE owner IS NOT NULL", ()))
 
 
 class _File:

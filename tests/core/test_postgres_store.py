@@ -9,6 +9,7 @@ from reason.core.events import StageStarted
 from reason.core.store.location import open_store
 from reason.core.store.postgres import KEEPALIVE, Lease, PostgresStore
 from reason.core.store.protocol import StoredCall, StoredCheckpoint
+from support.postgres_server import PostgresServer
 from support.store_process import StoreProcess
 
 
@@ -162,9 +163,86 @@ async def test_a_commit_without_acknowledgement_is_not_repeated(place):
         await spend(store, 100)
     assert lost == [True, False]
     assert (await store.get_spending("t", 0)).tokens == 200
-    last = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
-    unknown = await store._commits.read(lambda db: str(int(db.execute(last)[0][0]) + 1000))
-    assert not await store._commits.read(lambda _: database._is_committed(unknown))  # a server that crashed forgot it
+    await store.aclose()
+
+
+@pytest.fixture
+def replicated(postgres):
+    """A primary with a standby that is no synchronous one."""
+    primary = PostgresServer()
+    try:
+        standby = PostgresServer(primary=primary)
+        yield primary, standby
+        standby.remove()
+    finally:
+        primary.remove()
+
+
+async def test_a_transaction_that_a_promoted_standby_does_not_know_is_repeated(replicated):
+    """Also if the new primary has given the id of the lost transaction to another one."""
+    primary, standby = replicated
+    place = f"postgresql://reason@{primary.host}:{primary.port},{standby.host}:{standby.port}/postgres"
+    store = await PostgresStore.open(place)
+    await store.create_run("r", {}, tenant="t")
+    lsn = primary.execute("SELECT pg_current_wal_lsn()")[0][0]
+    while not standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'")[0][0]:
+        await asyncio.sleep(0.02)
+    standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
+    standby.execute("SELECT pg_reload_conf()")
+    while standby.execute("SELECT 1 FROM pg_stat_wal_receiver"):
+        await asyncio.sleep(0.02)
+
+    class Lost:
+        """A connection to a primary that is killed before it has got the COMMIT; then its standby is promoted."""
+
+        def __init__(self, connection):
+            self._connection = connection
+
+        def __getattr__(self, name):
+            return getattr(self._connection, name)
+
+        def write(self, sql, *rows):
+            if sql != "COMMIT":
+                return self._connection.write(sql, *rows)
+            [[mine]] = self._connection.execute("SELECT pg_current_xact_id()::text::bigint")
+            primary.kill()
+            standby.promote()
+            while standby.execute("SELECT pg_current_xact_id()::text::bigint") < [(mine,)]:
+                pass
+            assert standby.execute(f"SELECT pg_xact_status('{mine}')") == [("committed",)]
+            return self._connection.write(sql, *rows)
+
+    database = store._commits._database
+    database._connection = Lost(database._connection)
+    await spend(store, 100)
+    assert not isinstance(database._connection, Lost)
+    assert (await store.get_spending("t", 0)).tokens == 100
+    await store.aclose()
+
+
+async def test_a_lease_is_renewed_while_writes_wait_for_a_lost_standby(replicated):
+    primary, standby = replicated
+    primary.wait_for_standby()
+    store = await PostgresStore.open(primary.url, renew_s=0.05)
+    await store.create_run("r", {})
+    standby.crash()
+    writing = asyncio.ensure_future(store.add_calls("r", [reply("k")]))
+    before = primary.execute("SELECT lease_until FROM owners")
+    while primary.execute("SELECT lease_until FROM owners") == before:
+        await asyncio.sleep(0.05)
+    assert not writing.done()
+    standby.start()
+    await writing
+    await store.aclose()
+
+
+async def test_of_several_hosts_the_one_that_accepts_writes_is_used(replicated):
+    primary, standby = replicated
+    place = f"postgresql://reason@{standby.host}:{standby.port},{primary.host}:{primary.port}/postgres"
+    store = await PostgresStore.open(place)
+    assert await store._commits.read(lambda db: db.db.info.port) == primary.port
+    with pytest.raises(StoreError, match="read-only"):
+        await PostgresStore.open(standby.url)
     await store.aclose()
 
 
@@ -182,6 +260,17 @@ async def test_an_unreachable_server_is_an_error_after_a_while(postgres, place):
         postgres.start()
     await store.add_calls("r", [reply("k")])
     await store.aclose()
+
+
+async def test_closing_does_not_wait_for_an_unreachable_server(postgres, place):
+    store = await PostgresStore.open(place, renew_s=0.05, retry_s=3600)
+    postgres.stop()
+    try:
+        while store._lease.is_renewed:
+            await asyncio.sleep(0.02)
+        await store.aclose()
+    finally:
+        postgres.start()
 
 
 async def test_a_killed_process_loses_its_runs_when_its_lease_expires(place):
@@ -215,7 +304,9 @@ async def test_a_database_of_another_version_is_refused(place, schema, age):
         await PostgresStore.open(place)
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:geheim@h:1/db?nonsense=1", "postgresql://u:geheim@127.0.0.1:1/db"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:geheim@h:1/db?nonsense=1", "postgresql://u:geheim@127.0.0.1:1,127.0.0.1:2/db"]
+)
 async def test_errors_do_not_show_the_password(url):
     with pytest.raises((UserError, StoreError)) as e:
         await open_store(url)

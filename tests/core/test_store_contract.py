@@ -184,7 +184,7 @@ async def test_background_runs_are_claimed_oldest_first_by_one_process(stores):
         for other in (one, two):
             other.tell("claim_run", "q2")
         said = sorted([await one.line(), await two.line()])
-        assert said[0].startswith('"UserError: run q2 is in use by process')
+        assert said[0].startswith('"RunConflict: run q2 is in use by process')
         assert said[1] == '"done"'
     with pytest.raises(StoreError, match="has no owner"):
         await store.add_calls("r1", [reply("k")])

@@ -1,0 +1,127 @@
+"""What an operation reads does not grow with the number of runs: no statement reads a whole table or sorts it."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+import reason.core.store.postgres as postgres
+import reason.core.store.sqlite as sqlite
+from reason.core.budget import Budget
+from reason.core.messages import Completion, Usage
+from reason.core.store.protocol import KeyLimits, NewCall, Spending, StoredCheckpoint
+
+NOW = 1e9
+OPERATIONS = {
+    "list": lambda s: s.list_runs(),
+    "list, oldest first": lambda s: s.list_runs(ascending=True),
+    "next page": lambda s: s.list_runs(after="r1"),
+    "list of a tenant": lambda s: s.list_runs(tenant="t"),
+    "next page of a tenant": lambda s: s.list_runs(tenant="t", after="r1"),
+    "read": lambda s: s.get_run("r1", tenant="t", exact=True),
+    "read by prefix": lambda s: s.get_run("r1"),
+    "read by request": lambda s: s.find_request("t", "key"),
+    "claim": lambda s: s.claim_run("r2"),
+    "claimable": lambda s: s.list_claimable_runs(8),
+    "prune": lambda s: s.prune_runs(before=0.0),
+    "requested cancellations": lambda s: s.cancel_requested(["r1", "r2"]),
+    "calls": lambda s: s.list_calls("r1"),
+    "number of calls": lambda s: s.count_calls("r1"),
+    "calls by key": lambda s: s.find_calls("r1", ["a", "b"]),
+    "calls of all runs by key": lambda s: s.find_calls("r1", ["a", "b"], any_run=True),
+    "copied calls": lambda s: s.copied_call_keys("r1"),
+    "events": lambda s: s.list_events("r1", after=3),
+    "checkpoint": lambda s: s.get_checkpoint("r1"),
+    "spending": lambda s: s.get_spending("t", NOW),
+    "reservation": lambda s: s.reserve_spending("n", "t", Budget(tokens=5), KeyLimits(), NOW, held=Spending()),
+    "add a call": lambda s: s.add_calls("r2", [call("c")]),
+    "add a checkpoint": lambda s: s.put_checkpoint("r2", StoredCheckpoint(
+        namespace="", id="1", parent=None, kind="json", state=b"", metadata=b"")),
+    "end": lambda s: s.end_run("r2", "finished"),
+    "delete": lambda s: s.delete_run("r1", only_ended=True),
+}  # fmt: skip
+
+
+def call(key: str) -> NewCall:
+    response = Completion(text="x", finish_reason="stop", usage=Usage(completion_tokens=1))
+    return NewCall(key=key, role="main", model="m", request={"request": "x" * 2000}, response=response)
+
+
+@pytest.fixture
+async def plans(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Statement and plan of everything that the store executes; planners are to use an index wherever they can."""
+    await any_store.create_run("r1", {}, tenant="t", idempotency="key")
+    await any_store.add_calls("r1", [call("a"), call("b")])
+    await any_store.end_run("r1", "finished")
+    await any_store.create_run("r2", {}, tenant="t")
+    await any_store.find_calls("r1", ["a"], any_run=True)  # a file gets an index with the first such query
+    recorded: list[tuple[str, str]] = []
+    explained = re.compile("SELECT|INSERT|UPDATE|DELETE")
+
+    def sqlite_plan(db: Any, sql: str, values: Any) -> str:
+        return "\n".join(row[3] for row in db._db.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+
+    def postgres_plan(db: Any, sql: str, values: Any) -> str:
+        for planner in ("seqscan", "sort", "incremental_sort", "bitmapscan", "hashagg"):
+            db.db.execute(f"SET enable_{planner} = off".encode())
+        statement = f"EXPLAIN {sql}".replace("?", "%s").encode()
+        return "\n".join(row[0] for row in db.db.execute(statement, values or None))
+
+    for kind, plan_of in ((sqlite._SqliteConnection, sqlite_plan), (postgres._PostgresConnection, postgres_plan)):
+
+        def execute(db: Any, sql: str, values: Any = (), *, run: Any = kind.execute, plan_of: Any = plan_of) -> Any:
+            if explained.match(sql):
+                recorded.append((sql, plan_of(db, sql, values)))
+            return run(db, sql, values)
+
+        def write(db: Any, sql: str, *rows: Any, run: Any = kind.write, plan_of: Any = plan_of) -> None:
+            if explained.match(sql) and rows:
+                recorded.append((sql, plan_of(db, sql, rows[0])))
+            run(db, sql, *rows)
+
+        monkeypatch.setattr(kind, "execute", execute)
+        monkeypatch.setattr(kind, "write", write)
+    return recorded
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_an_operation_reads_by_an_index(operation: str, any_store: Any, plans: list[tuple[str, str]]) -> None:
+    await OPERATIONS[operation](any_store)
+    assert plans
+    for sql, plan in plans:
+        # a scan of an index in its order ends with the LIMIT
+        assert not re.search(r"SCAN \w+$|TEMP B-TREE|Seq Scan|Sort", plan, re.MULTILINE), f"{sql}\n{plan}"
+
+
+async def test_pruning_looks_at_no_run_that_it_must_keep(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        await any_store.create_run(f"waiting{i}", {}, background=True, status="queued")
+        await any_store.create_run(f"running{i}", {})
+    for i in range(2):
+        await any_store.create_run(f"ended{i}", {})
+        await any_store.end_run(f"ended{i}", "finished")
+    looked_at = []
+    has_ended = any_store._has_ended
+    monkeypatch.setattr(any_store, "_has_ended", lambda db, run: looked_at.append(run) or has_ended(db, run))
+    assert await any_store.prune_runs(before=time.time() + 60) == 2
+    assert looked_at == ["ended0", "ended1"]
+
+
+async def test_reservations_are_summed_by_the_database(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        budget = Budget(tokens=10, usd=0.5)
+        await any_store.reserve_spending(f"n{i}", "t", budget, KeyLimits(), time.time(), held=Spending())
+    fetched = []
+    for kind in (sqlite._SqliteConnection, postgres._PostgresConnection):
+
+        def execute(db: Any, sql: str, values: Any = (), *, run: Any = kind.execute) -> Any:
+            rows = run(db, sql, values)
+            fetched.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(kind, "execute", execute)
+    spending = await any_store.get_spending("t", time.time())
+    assert (spending.reserved_tokens, spending.reserved_usd) == (50, 2.5)
+    assert fetched == [1, 1]  # what was spent, and one row for the process that reserved
