@@ -1,8 +1,12 @@
-"""Load balancing: one model over several endpoints, each request to the minimum busy healthy one.
+"""Load balancing: one model over several endpoints, each request to the healthy one with the least outstanding tokens.
 
 A request that fails for a reason that another endpoint may not have (a rate limit, a time-out, a broken stream, a
 refused key) goes to another one at once, without its finished samples; a broken one only as `RetryPolicy` allows. When
 all have been tried, it waits as a request to a single endpoint would.
+
+While requests are made, each vLLM server's health page is read in the background, and a server that could not be
+reached is opened there, so that no request waits for one that is down, starts or is taken out of service. A server that
+comes back is used once it still serves the same model.
 
 LiteLLM's Router was tried first (1.110) and does not fit what `transport` reads: it returns its own wrapper of
 LiteLLM's stream, which joins samples and invents finishes; an endpoint whose stream breaks off in the middle is not
@@ -18,23 +22,35 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
+from pydantic_core import from_json
+
+from ...core.concurrency import PerLoop
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, RateLimited, ReasonError, UserError
-from ...core.messages import Completion, Prompt, ScoredContinuation
+from ...core.messages import Chunk, Completion, Prompt, ScoredContinuation
 from ...core.settings import EndpointSettings, ProviderSettings, Settings
 from ..model import Capabilities, Listener
-from .errors import FailedAttempt, RetryPolicy
-from .limiter import ConcurrencyLimiter, LimiterRegistry
+from .errors import ErrorResponse, FailedAttempt, RetryPolicy, classify_error
+from .limiter import ConcurrencyLimiter, LimiterRegistry, OutstandingTokens
 from .model import AttemptResult, LiteLLMModel, SampleBatch
+from .probing import find_served_model
 from .prompt_cache import prompt_start_key
-from .requests import RequestTraits
+from .providers import BYTES_PER_TOKEN
+from .requests import RequestTraits, max_response_tokens
+from .vllm_server import root
 
 MAX_CONSECUTIVE_FAILURES = 3
 """Consecutive failures after which an endpoint is cooled down; fewer may be chance."""
 MAX_COOLDOWN_S = 60.0
 """Maximum cool-down in seconds that the endpoint did not request."""
+CHECK_TIMEOUT_S = 5.0
+"""Maximum wait for a health page in seconds."""
+MAX_MISSED_CHECKS = 3
+"""Checks that a ready endpoint may have missed, as when there were no requests, before its model is looked at again."""
 
 
 @dataclass
@@ -106,7 +122,12 @@ class EndpointHealth:
 
 
 SLACK = 8
-"""Requests that the endpoint of a prompt's beginning may have more than the minimum busy one and still be chosen."""
+"""How many times a request's own tokens the endpoint of its prompt's beginning may have outstanding beyond the least
+loaded one and still be chosen: elsewhere, its prompt may have to be computed again."""
+
+
+MAX_PLACED = 4096
+"""Prompt beginnings whose endpoints are remembered."""
 
 
 @dataclass(eq=False)
@@ -115,11 +136,15 @@ class Endpoint:
 
     Attributes:
         address: Its address.
-        limiter: Limit of its concurrent requests.
-        weight: Its share of the requests relative to the others'.
-        health: Its health.
+        limiter: Limit of its concurrent requests, with their outstanding tokens.
+        weight: Its share of the tokens relative to the others'.
+        health: Its health by the results of requests.
         model: The model there; None until it was reached.
-        excluded: Why it is never used: it serves another model.
+        unready: Why it takes no requests, by its last check; empty if it does.
+        silent: Whether its last check got no answer in time, so that it is used only if no other can be.
+        excluded: Why it is not used: it serves another model.
+        checked_at: When its last check ended.
+        check: Its last check.
     """
 
     address: str
@@ -127,13 +152,28 @@ class Endpoint:
     weight: float = 1.0
     health: EndpointHealth = field(default_factory=EndpointHealth)
     model: LiteLLMModel | None = None
+    unready: str = ""
+    silent: bool = False
     excluded: str = ""
+    checked_at: float = -math.inf
+    check: asyncio.Task[None] | None = None
     _last: int = 0
 
+    def load(self, tokens: int) -> float:
+        """Its outstanding tokens with those of one more request, divided by its weight."""
+        return (self.limiter.tokens + tokens) / self.weight
+
     @property
-    def load(self) -> float:
-        """Its requests with one more, divided by its weight."""
-        return (self.limiter.busy + 1) / self.weight
+    def is_ready(self) -> bool:
+        """Whether it takes requests by its last check."""
+        return not self.unready and not self.excluded
+
+    def needs_check(self, now: float) -> bool:
+        """Whether it is time for a check, and there is something to check."""
+        if self.check is not None and not self.check.done() and not self.check.get_loop().is_closed():
+            return False
+        pause = MAX_COOLDOWN_S if self.excluded else self.health.cooldown_s
+        return now >= self.checked_at + pause and (self.model is None or self.model.target.vllm)
 
 
 class EndpointPool:
@@ -148,50 +188,70 @@ class EndpointPool:
         self.all = tuple(endpoints)
         self.clock = clock
         self._turn = 0
-        self._news = asyncio.Event()
+        self._placed: dict[str, Endpoint] = {}
+        self._news = PerLoop(asyncio.Event)
 
-    def choose(self, key: str | None, without: Collection[Endpoint]) -> Endpoint | None:
-        """The minimum busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
+    def choose(self, key: str | None, tokens: int, without: Collection[Endpoint]) -> Endpoint | None:
+        """The least loaded usable endpoint, or that of the key if it has not much more; None if none is usable.
+
+        A key is placed by its rank if that endpoint has no more than one such request beyond the least loaded one, else
+        at that one, so that few keys are spread too; it then stays where it is.
 
         Args:
             key: Prompts with the same key go to the same endpoint where possible; None for no preference.
+            tokens: The request's tokens: its prompt and the maximum of its samples.
             without: Endpoints to skip.
         """
         now = self.clock()
-        usable = [e for e in self.all if e not in without and not e.excluded and e.health.usable(now)]
+        usable = [e for e in self.all if e not in without and e.is_ready and e.health.usable(now)]
+        usable = [e for e in usable if not e.silent] or usable
         if not usable:
             return None
-        provider_settings = min(usable, key=lambda e: (e.limiter.full, e.load, e._last))
+        chosen = min(usable, key=lambda e: (e.limiter.full, e.load(tokens), e._last))
         if key is not None:
-            own = min(usable, key=lambda e: _rank(key, e))
-            if own.limiter.busy <= provider_settings.limiter.busy + SLACK and not own.limiter.full:
-                provider_settings = own
+            own = self._placed.pop(key, None)
+            is_new = own is None or own not in usable
+            if own is None or is_new:
+                own = min(usable, key=lambda e: _rank(key, e))
+            slack = (1 if is_new else SLACK) * tokens / own.weight
+            if not own.limiter.full and own.load(tokens) <= chosen.load(tokens) + slack:
+                chosen = own
+            self._placed[key] = chosen if is_new else own
+            if len(self._placed) > MAX_PLACED:
+                del self._placed[next(iter(self._placed))]
         self._turn += 1
-        provider_settings._last = self._turn
-        return provider_settings
+        chosen._last = self._turn
+        return chosen
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no endpoint takes requests by its last check."""
+        return not any(e.is_ready for e in self.all)
 
     def due_s(self) -> float | None:
         """Seconds until the first endpoint may be tried; None if that depends on a request in flight."""
         now = self.clock()
-        due = [s for e in self.all if not e.excluded and (s := e.health.due_s(now)) is not None]
+        due = [s for e in self.all if e.is_ready and (s := e.health.due_s(now)) is not None]
         return min(due, default=None)
 
     def changed(self) -> None:
-        """Wake the requests that wait for a change of an endpoint's health."""
-        self._news.set()
-        self._news = asyncio.Event()
+        """Wake the requests of this event loop that wait for a change of an endpoint's health."""
+        self._news.get().set()
+        self._news.get().clear()
 
     async def news(self, seconds: float) -> None:
         """Wait for such a change, for a limited number of seconds."""
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._news.get().wait()
         except TimeoutError:
             return
 
     def account(self) -> str:
         """Each endpoint with the reason why it is not used, for messages."""
-        return "; ".join(f"{e.address}: {e.excluded or e.health.last_error or 'not tried'}" for e in self.all)
+        return "; ".join(
+            f"{e.address}: {e.excluded or e.unready or e.health.last_error or 'not tried'}" for e in self.all
+        )
 
 
 def _rank(key: str, endpoint: Endpoint) -> float:
@@ -206,6 +266,21 @@ def _rank(key: str, endpoint: Endpoint) -> float:
 
 Join = Callable[[Endpoint], Awaitable[None]]
 """Opens the model of an endpoint that could not be reached before; raises if it is not the one it should be."""
+
+
+@dataclass
+class _Attempts:
+    """The attempts of one request.
+
+    Attributes:
+        began: When the first began.
+        tried: The failures since the last wait, by endpoint.
+        retries: How many waits there were after all had failed.
+    """
+
+    began: float
+    tried: dict[Endpoint, FailedAttempt] = field(default_factory=dict)
+    retries: int = 0
 
 
 class LoadBalancedModel(LiteLLMModel):
@@ -238,152 +313,269 @@ class LoadBalancedModel(LiteLLMModel):
         self._join = join
 
     async def _make(
-        self, part: SampleBatch, done: dict[tuple[int, int], Completion], listener: Listener | None
+        self,
+        part: SampleBatch,
+        done: dict[tuple[int, int], Completion],
+        listener: Listener | None,
+        tried: Mapping[Endpoint, FailedAttempt] | None = None,
     ) -> ReasonError | None:
-        clock, began = self.endpoints.clock, self.endpoints.clock()
-        key = prompt_start_key(part.request.prompt) if self.target.settings.affinity else None
-        waited, retries = 0.0, 0
+        attempts = _Attempts(self.endpoints.clock(), dict(tried or {}))
+        waited = 0.0
         error: ReasonError | None = None
-        tried: dict[Endpoint, FailedAttempt] = {}
         while left := part.left(done):
-            endpoint = self.endpoints.choose(key, tried)
+            if part.has_several_broken(left):
+                make = partial(self._make, tried=attempts.tried)
+                return await self._one_by_one(part, left, done, listener, make) or error
+            run = part.next_run(left)
+            prompt, samples = self._tokens_of(part, run)
+            endpoint = self._choose(part.request.prompt, prompt + samples, attempts)
             if endpoint is None:
-                wait = await self._rest(tried, retries, clock() - began)
+                wait = await self._rest(attempts)
                 if wait is None:
-                    return await self._give_up(part, left, self._verdict(tried), done, listener)
+                    return await self._give_up(part, left, self._verdict(attempts.tried), done, listener)
                 waited += wait
-                retries += bool(tried)
-                tried.clear()
                 continue
-            outcome, queued = await self._at(endpoint, part, part.next_run(left), waited, listener)
+            with endpoint.limiter.outstanding(prompt, samples) as outstanding:
+                counting = partial(_count, outstanding, listener)
+                outcome, queued = await self._at(endpoint, part, run, waited, counting)
             waited = 0.0 if outcome.finished else waited + queued
             error = await self._record(part, outcome, done, listener) or error
             left = part.left(done)
             if not left:
                 break
             if outcome.short:
+                self._never_several()
                 return await self._one_by_one(part, left, done, listener) or error
             if outcome.fault is None:
                 continue
             if not outcome.fault.retryable and not outcome.fault.fatal:
                 return await self._give_up(part, left, outcome.fault, done, listener)
-            tried[endpoint] = outcome.fault
+            attempts.tried[endpoint] = outcome.fault
         return error
 
+    def _tokens_of(self, part: SampleBatch, run: Sequence[int]) -> tuple[int, int]:
+        """About how many tokens a request has: those of its prompt, and the maximum of its samples."""
+        received = sum(part.broken[i].received for i in run if i in part.broken)
+        samples = len(run) * max_response_tokens(part.request, self.capabilities.profile) - received
+        return prompt_tokens(part.request.prompt) + received, max(samples, 0)
+
     async def _at(
-        self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
+        self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener
     ) -> tuple[AttemptResult, float]:
         """One attempt at one endpoint, and the seconds waited for its limiter."""
-        health = endpoint.health
+        assert endpoint.model is not None
+        with self._in_flight(endpoint) as settle:
+            async with endpoint.limiter.slot() as queued:
+                outcome = await endpoint.model.attempt(part, run, waited + queued, listener)
+            fault = outcome.fault
+            settle(fault if fault is not None and (fault.retryable or fault.fatal) else None)
+            return outcome, queued
+
+    @contextmanager
+    def _in_flight(self, endpoint: Endpoint) -> Iterator[Callable[[FailedAttempt | None], None]]:
+        """Account for a request to an endpoint; gives the function that takes its failure, or None for a success."""
+        health, clock = endpoint.health, self.endpoints.clock
         health.begin()
         settled = False
-        try:
-            async with endpoint.limiter.slot() as queued:
-                outcome = AttemptResult((), await self._joined(endpoint) if endpoint.model is None else None)
-                if endpoint.model is not None:
-                    outcome = await endpoint.model.attempt(part, run, waited + queued, listener)
-            fault = outcome.fault
-            if fault is not None and (fault.retryable or fault.fatal):
-                requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
-                health.failed(self.endpoints.clock(), fault.error, rest_s=requested, hard=fault.fatal)
-            else:
-                health.succeeded()
+
+        def settle(fault: FailedAttempt | None) -> None:
+            nonlocal settled
             settled = True
-            return outcome, queued
+            if fault is None:
+                health.succeeded()
+                return
+            requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
+            health.failed(clock(), fault.error, rest_s=requested, hard=fault.fatal)
+            if requested is None:
+                endpoint.checked_at = -math.inf  # at once
+
+        try:
+            yield settle
         finally:
             if not settled:
                 health.abandoned()
             self.endpoints.changed()
 
-    async def _joined(self, endpoint: Endpoint) -> FailedAttempt | None:
-        """Load the model of an endpoint that could not be reached before; the failure if it still cannot."""
-        try:
-            await self._join(endpoint)
-        except BackendError as e:
-            return FailedAttempt(e, retryable=True)
-        except ReasonError as e:
-            endpoint.excluded = str(e)
-            return FailedAttempt(e, fatal=True)
-        return None
+    # -- choice and health
 
-    async def _rest(self, tried: dict[Endpoint, FailedAttempt], retries: int, elapsed_s: float) -> float | None:
+    def _choose(self, prompt: Prompt, tokens: int, attempts: _Attempts) -> Endpoint | None:
+        """The endpoint of the next attempt; None if none can be used now."""
+        self._start_checks()
+        key = prompt_start_key(prompt) if self.target.settings.affinity else None
+        return self.endpoints.choose(key, tokens, attempts.tried)
+
+    def _start_checks(self) -> None:
+        """Check, in the background, each endpoint whose last check is old."""
+        now = self.endpoints.clock()
+        for endpoint in self.endpoints.all:
+            if endpoint.needs_check(now):
+                endpoint.check = asyncio.create_task(self._check(endpoint))
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        """Find out whether an endpoint takes requests, and still serves the model after it may have restarted."""
+        was_ready = endpoint.is_ready
+        unready = excluded = ""
+        silent = False
+        try:
+            if endpoint.model is None:
+                await self._join(endpoint)
+            else:
+                await _require_ready(endpoint.model)
+                pause = self.endpoints.clock() - endpoint.checked_at
+                if not was_ready or pause > MAX_MISSED_CHECKS * endpoint.health.cooldown_s:
+                    await _require_same(endpoint.model)
+        except TimeoutError:
+            silent, unready = True, endpoint.unready
+        except (BackendError, ValueError) as e:  # or its page of models is no JSON
+            unready = str(e)
+        except ReasonError as e:
+            excluded = str(e)
+        finally:
+            endpoint.checked_at = self.endpoints.clock()
+        endpoint.unready, endpoint.silent, endpoint.excluded = unready, silent, excluded
+        if endpoint.is_ready and not was_ready:
+            endpoint.health.succeeded()
+        self.endpoints.changed()
+
+    async def _rest(self, attempts: _Attempts) -> float | None:
         """Wait until the next attempt; returns the seconds waited, or None if no attempt makes sense."""
         if all(e.excluded for e in self.endpoints.all):
             return None
-        clock, patience = self.endpoints.clock, self.target.settings.retry_s - elapsed_s
+        clock = self.endpoints.clock
         began = clock()
-        if tried:
-            waits = [self._retrying.wait(f, retries, elapsed_s, self._draw) for f in tried.values()]
-            waits = [w for w in waits if w is not None]
-            if not waits:
+        if attempts.tried or self.endpoints.is_down:
+            down = FailedAttempt(BackendUnavailable(f"model {self.name!r}: no endpoint takes requests"), retryable=True)
+            faults = attempts.tried.values() or [down]
+            elapsed = began - attempts.began
+            waits = [self._retrying.wait(f, attempts.retries, elapsed, self._draw) for f in faults]
+            wait = min((w for w in waits if w is not None), default=None)
+            if wait is None:
                 return None
-            await asyncio.sleep(min(w for w in waits if w is not None))
+            if attempts.tried:
+                await asyncio.sleep(wait)
+            while self.endpoints.is_down and (left := began + wait - clock()) > 0:
+                self._start_checks()
+                await self.endpoints.news(min(left, self.target.settings.cooldown_s))
+            attempts.retries += 1
+            attempts.tried.clear()
             return clock() - began
+        patience = self.target.settings.retry_s - (began - attempts.began)
         due = self.endpoints.due_s()
         if patience <= 0 or (due is not None and due > patience):
             return None
-        await self.endpoints.news(patience if due is None else due)
+        unchecked = math.inf if all(e.is_ready for e in self.endpoints.all) else self.target.settings.cooldown_s
+        await self.endpoints.news(min(patience if due is None else due, unchecked))
         return clock() - began
 
-    def _verdict(self, tried: dict[Endpoint, FailedAttempt]) -> FailedAttempt:
+    def _verdict(self, tried: Mapping[Endpoint, FailedAttempt]) -> FailedAttempt:
         """The error for the caller from the failures at all endpoints."""
         faults = list(tried.values())
         if faults and all(f.fatal for f in faults) and len(tried) == len(self.endpoints.all):
             return faults[0]
-        streamed = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
+        message = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
         limits = [f.error for f in faults if isinstance(f.error, RateLimited)]
         if limits and len(limits) == len(self.endpoints.all):
             requested = [e.retry_after_s for e in limits if e.retry_after_s is not None]
-            return FailedAttempt(RateLimited(streamed, retry_after_s=min(requested, default=None)))
-        return FailedAttempt(BackendUnavailable(streamed, hint="is a server running at one of them?"))
+            return FailedAttempt(RateLimited(message, retry_after_s=min(requested, default=None)))
+        return FailedAttempt(BackendUnavailable(message, hint="is a server running at one of them?"))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         if not self.capabilities.scoring:
             raise CapabilityMissing("scoring", self.name)
-        key = prompt_start_key(prompt) if self.target.settings.affinity else None
-        tried: dict[Endpoint, FailedAttempt] = {}
-        began, retries = self.endpoints.clock(), 0
+        attempts = _Attempts(self.endpoints.clock())
+        tokens = len(continuations) * prompt_tokens(prompt)
         while True:
-            endpoint = self.endpoints.choose(key, tried)
-            if endpoint is not None:
-                try:
-                    return await self._scored(endpoint, prompt, continuations)
-                except BackendError as e:
-                    tried[endpoint] = FailedAttempt(e, retryable=True)
+            endpoint = self._choose(prompt, tokens, attempts)
+            if endpoint is None:
+                if await self._rest(attempts) is None:
+                    raise self._verdict(attempts.tried).error
                 continue
-            if await self._rest(tried, retries, self.endpoints.clock() - began) is None:
-                raise self._verdict(tried).error
-            retries += bool(tried)
-            tried.clear()
-
-    async def _scored(
-        self, endpoint: Endpoint, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]
-    ) -> list[ScoredContinuation]:
-        health = endpoint.health
-        health.begin()
-        try:
-            if endpoint.model is None:
-                await self._join(endpoint)
             assert endpoint.model is not None
-            scored = await endpoint.model.score(prompt, continuations)
-        except BackendError as e:
-            requested = e.retry_after_s if isinstance(e, RateLimited) else None
-            health.failed(self.endpoints.clock(), e, rest_s=requested)
-            raise
-        except BaseException:
-            health.abandoned()
-            raise
-        finally:
-            self.endpoints.changed()
-        health.succeeded()
-        return scored
+            with endpoint.limiter.outstanding(tokens, 0), self._in_flight(endpoint) as settle:
+                try:
+                    scored = await endpoint.model.score(prompt, continuations)
+                except BackendError as e:
+                    attempts.tried[endpoint] = FailedAttempt(e, retryable=True)
+                    settle(attempts.tried[endpoint])
+                else:
+                    settle(None)
+                    return scored
 
     async def aclose(self) -> None:
         """Cancel requests in flight and close all connections; idempotent."""
+        self._tasks.update(e.check for e in self.endpoints.all if e.check is not None and not e.check.done())
         await super().aclose()
         for endpoint in self.endpoints.all:
             if endpoint.model is not None:
                 await endpoint.model.aclose()
+
+
+def prompt_tokens(prompt: Prompt) -> int:
+    """About how many tokens a prompt has, without a look at its characters."""
+    size = len(prompt.text or "") + sum(len(message.content) for message in prompt.messages)
+    if isinstance(prompt.prefix, str):
+        return 1 + (size + len(prompt.prefix)) // BYTES_PER_TOKEN
+    return 1 + size // BYTES_PER_TOKEN + len(prompt.prefix)
+
+
+def _count(outstanding: OutstandingTokens, listener: Listener | None, chunk: Chunk) -> bool | None:
+    """Take what a chunk has from the outstanding tokens, and tell the listener."""
+    if chunk.completion is None and chunk.lost is None:
+        outstanding.received(chunk.tokens or len(chunk.token_ids) or 1)
+    return None if listener is None else listener(chunk)
+
+
+async def _read_page(model: LiteLLMModel, path: str) -> bytes:
+    """A page of a vLLM server; empty if it has none, as where a proxy does not pass it on or wants another key for it.
+
+    Raises:
+        BackendError: The server cannot be reached, or the page has a status of 500 or more.
+        TimeoutError: It did not come in time.
+    """
+    client = model.wire.client
+    assert client is not None
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            return await client.get_bytes(path)
+    except TimeoutError:
+        raise
+    except Exception as e:
+        if not isinstance(e, ErrorResponse) or e.status_code is None:
+            raise classify_error(e, model.target).error from e
+        if e.status_code >= 500:
+            message = f"{model.target.endpoint} takes no requests: {path} has status {e.status_code}"
+            raise BackendUnavailable(message) from e
+        return b""
+
+
+async def _require_ready(model: LiteLLMModel) -> None:
+    """Check that a vLLM server takes requests. Errors as `_read_page`."""
+    assert model.wire.client is not None
+    await _read_page(model, root(model.wire.client) + "/health")
+
+
+async def _require_same(model: LiteLLMModel) -> None:
+    """Check that a vLLM server still lists the model that was opened there.
+
+    Raises:
+        BackendError: As `_read_page`.
+        TimeoutError: As `_read_page`.
+        UnknownName: It lists other names.
+        UserError: It has other weights or another context under the name.
+    """
+    page = await _read_page(model, "/models")
+    listed = from_json(page).get("data") if page else None
+    if not listed:
+        return
+    entry = find_served_model(listed, model.target)
+    known, served = _weights(model), entry.get("root")
+    if known is not None and served and str(served) != known:
+        raise UserError(f"model {model.name!r}: {model.target.endpoint} served {known!r}, and now serves {served!r}")
+    length, now = model.capabilities.context_tokens, entry.get("max_model_len")
+    if length is not None and isinstance(now, int) and now != length:
+        raise UserError(
+            f"model {model.name!r}: {model.target.endpoint} had a context of {length} tokens, and now has {now}"
+        )
 
 
 def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
@@ -429,7 +621,7 @@ async def load_endpoints(
 ) -> LoadBalancedModel:
     """Load a model at each of its endpoints.
 
-    An endpoint that cannot be reached is tried again later, and joins if it then serves the same model.
+    An endpoint that cannot be reached is tried again while requests are made, and joins if it serves the same model.
 
     Args:
         name: The model string.
@@ -443,13 +635,13 @@ async def load_endpoints(
         BackendUnavailable: None can be reached.
     """
 
-    async def open_at(endpoint_settings_by_endpoint: EndpointSettings) -> LiteLLMModel:
+    async def open_at(one: EndpointSettings) -> LiteLLMModel:
         single = provider_settings.model_copy(
             update={
                 "endpoints": (),
-                "api_base": endpoint_settings_by_endpoint.api_base,
-                "api_key_env": endpoint_settings_by_endpoint.api_key_env or provider_settings.api_key_env,
-                "concurrency": endpoint_settings_by_endpoint.concurrency or provider_settings.concurrency,
+                "api_base": one.api_base,
+                "api_key_env": one.api_key_env or provider_settings.api_key_env,
+                "concurrency": one.concurrency or provider_settings.concurrency,
                 "max_retries": 0,  # another endpoint is tried instead
             }
         )
@@ -466,10 +658,8 @@ async def load_endpoints(
         if failed is not None:
             raise failed
         if not models:
-            streamed = "; ".join(
-                f"{e.api_base}: {fault}" for e, fault in zip(provider_settings.endpoints, opened, strict=True)
-            )
-            raise BackendUnavailable(f"model {name!r}: no endpoint answers: {streamed}", hint="is a server running?")
+            faults = "; ".join(f"{e.api_base}: {f}" for e, f in zip(provider_settings.endpoints, opened, strict=True))
+            raise BackendUnavailable(f"model {name!r}: no endpoint answers: {faults}", hint="is a server running?")
         for model in models[1:]:
             _same(models[0], model)
         return _behind_one_name(name, provider_settings, opened, models, limiters, open_at)
@@ -500,7 +690,8 @@ def _behind_one_name(
         if isinstance(model, LiteLLMModel):
             endpoint.model, endpoint.limiter = model, model.limiter
         elif isinstance(model, BackendError):
-            endpoint.health.failed(members.clock(), model, hard=True)
+            endpoint.unready = str(model)
+        endpoint.checked_at = members.clock()
         endpoint_settings_by_endpoint[endpoint] = one
     members.all = tuple(endpoint_settings_by_endpoint)
 
@@ -529,8 +720,8 @@ def _identity(name: str, provider_settings: ProviderSettings, models: list[LiteL
 
 def _weights(model: LiteLLMModel) -> str | None:
     """The weights that a server reports under the name; None if it reports none."""
-    _, streamed, rest = model.identity.partition("=")
-    return rest.partition("+vllm")[0] if streamed else None
+    _, has_weights, rest = model.identity.partition("=")
+    return rest.partition("+vllm")[0].partition("+thinks")[0] if has_weights else None
 
 
 def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:

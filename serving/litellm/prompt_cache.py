@@ -20,7 +20,7 @@ from ...core.messages import Prompt
 from .providers import BYTES_PER_TOKEN
 
 BEGINNING = 2048
-"""Characters of a prompt's beginning that decide its key."""
+"""Characters of the user's first turn, or of a raw text, that decide a prompt's key."""
 KEY_CHARS = 32
 """Characters of a key that are sent."""
 MAX_KNOWN_PREFIXES = 4096
@@ -30,14 +30,18 @@ WARM_S = 240.0
 
 
 def prompt_start_key(prompt: Prompt) -> str:
-    """A hash of a prompt's beginning: its salt, and its first turns up to the user's or the beginning of its text."""
+    """A hash of a prompt's beginning: its salt, the turns before the user's first, and the beginning of that one.
+
+    A system prompt counts in full, so that questions under a long one have keys of their own.
+    """
     texts: list[str] = [prompt.cache_salt] if prompt.cache_salt else []
-    texts += [] if prompt.text is None else [prompt.text]
+    texts += [] if prompt.text is None else [prompt.text[:BEGINNING]]
     for message in prompt.messages:
-        texts.append(f"{message.role}\n{message.content}")
-        if message.role == "user":
+        is_user = message.role == "user"
+        texts.append(f"{message.role}\n{message.content[:BEGINNING] if is_user else message.content}")
+        if is_user:
             break
-    return hashlib.sha256("\n".join(texts)[:BEGINNING].encode(errors="surrogatepass")).hexdigest()
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass

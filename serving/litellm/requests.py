@@ -276,7 +276,7 @@ def chat_body(
             body["top_logprobs"] = sampling.top_logprobs
     if traits.vllm:
         body |= vllm_extra(request, indices, target, traits, report, own=own)
-    return body | session_headers(target, prompt)
+    return _with_headers(body, session_headers(target, prompt))
 
 
 def _response_format(schema: dict[str, JsonValue]) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def completion_body(
         body["skip_special_tokens"] = False  # tags and channels may be special tokens, and are read here
     if shows_logprobs(sampling):
         body["logprobs"] = sampling.top_logprobs
-    return body | session_headers(target, request.prompt)
+    return _with_headers(body, session_headers(target, request.prompt))
 
 
 def template_arguments(profile: ModelProfile, thinking: Thinking) -> dict[str, JsonValue]:
@@ -368,10 +368,14 @@ def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
     return fields
 
 
-def session_headers(target: Target, prompt: Prompt) -> dict[str, Any]:
-    """The header by which a router recognises requests that begin alike, as an argument of a request."""
+def session_headers(target: Target, prompt: Prompt) -> dict[str, str]:
+    """The header by which a router recognises requests that begin alike; empty if none is sent."""
     name = target.session_header
-    return {"extra_headers": {name: prompt_start_key(prompt)[:KEY_CHARS]}} if name else {}
+    return {name: prompt_start_key(prompt)[:KEY_CHARS]} if name else {}
+
+
+def _with_headers(body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    return body | {"extra_headers": headers} if headers else body
 
 
 def _sum(*texts: str) -> str:

@@ -66,13 +66,15 @@ def _message(message: Message) -> dict[str, Any]:
     return fields
 
 
-async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+async def call(
+    client: Any, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """POST to a path outside `/v1` and return the JSON object of the response.
 
     Raises:
         InvalidResponse: The response is no JSON object.
     """
-    response = await client.post_json(root(client) + path, body)
+    response = await client.post_json(root(client) + path, body, headers)
     if not isinstance(response, dict):
         raise InvalidResponse(f"{path} answered with no JSON object")
     return response
@@ -99,18 +101,23 @@ async def list_server_processors(client: Any) -> frozenset[str]:
     return frozenset(str(name) for name in response["logits_processors"])
 
 
-async def take_processor_report(client: Any, name: str) -> dict[str, Any]:
+async def take_processor_report(client: Any, name: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Report of the logits processors of one sample; it can be taken once.
+
+    Args:
+        client: The client of the server.
+        name: The report's name.
+        headers: Those of the sample's request, by which a router finds the server that generated it.
 
     Raises:
         BackendError: There is none: the server ran without them, or has dropped it.
     """
-    response = await call(client, REPORTS_PAGE, {"ids": [name]})
+    response = await call(client, REPORTS_PAGE, {"ids": [name]}, headers)
     report = response["reports"].get(name)
     if report is None:
         raise BackendError(
             "the vLLM server has no report of a sample's logits processors",
-            hint="with data parallelism, or after a restart, reports are lost",
+            hint="with data parallelism, after a restart, or where a router asks another server, reports are lost",
         )
     return dict(report)
 

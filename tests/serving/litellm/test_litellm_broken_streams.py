@@ -126,6 +126,13 @@ async def test_siblings_of_a_sample_that_fails_are_kept(opened):
         assert server.count == before + 1
 
 
+async def test_samples_of_a_broken_response_are_continued_at_the_same_time(opened):
+    async with opened(TEXT, fault=first("cut 9"), pause_s=0.002) as (server, model):
+        [made] = await model.generate([ask(n=4)])
+        assert [c.text for c in made] == [TEXT] * 4
+        assert (server.count, server.most_open) == (5, 4)
+
+
 async def test_a_stream_is_not_taken_back(opened):
     async with opened(TEXT, provider="openai", fault=first("cut 5")) as (server, model):
         received = ""

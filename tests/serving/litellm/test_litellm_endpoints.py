@@ -7,15 +7,16 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from reason.core.errors import BackendUnavailable, RateLimited, UnknownName, UserError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm.endpoints import LoadBalancedModel
+from reason.serving.litellm import endpoints
+from reason.serving.litellm.endpoints import Endpoint, LoadBalancedModel
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.limiter import LimiterRegistry
@@ -316,3 +317,201 @@ async def test_endpoints_that_ignore_n_get_one_request_per_sample():
         assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(6)]
         assert sum(s.count for s in servers) - before == 6
         assert not model.traits.multi_sample
+
+
+async def ask_until(model: LoadBalancedModel, happened: Callable[[], object]) -> None:
+    """Make requests until something has happened."""
+    async with asyncio.timeout(20):
+        while not happened():
+            await ask(model, echoes(2))
+
+
+async def test_a_draining_endpoint_gets_no_new_requests_and_ends_those_in_flight():
+    drains, other = FaultServer(script(), pause_s=0.02), FaultServer(script(), pause_s=0.001)
+    async with spread(drains, other) as (model, _):
+        long = asyncio.create_task(ask(model, echoes(8)))
+        async with asyncio.timeout(10):
+            while not drains.open:
+                await asyncio.sleep(0.001)
+        drains.health = 503
+        await ask_until(model, lambda: "503" in model.endpoints.all[0].unready)
+        assert await long == [f"{i:04}" for i in range(8)]
+        before, answered = drains.count, len(drains.answered)
+        assert answered == before, "what was in flight was not given up"
+        await ask(model, echoes(30))
+        assert drains.count == before
+        drains.health = 200
+        await ask_until(model, lambda: drains.count > before)
+
+
+async def test_no_request_tries_an_endpoint_that_is_gone():
+    gone, other = FaultServer(script()), FaultServer(script())
+    async with spread(gone, other) as (model, _):
+        gone.health = 0
+        await ask_until(model, lambda: model.endpoints.all[0].unready)
+        begins: list[Endpoint] = []
+        model._at = _recorded(model._at, begins)  # type: ignore[method-assign]
+        for _ in range(10):
+            await ask(model, echoes(4))
+            await asyncio.sleep(0.01)
+        assert set(begins) == {model.endpoints.all[1]}
+        gone.health = 200
+        await ask_until(model, lambda: gone.answered and gone.answered[-1].startswith("echo"))
+
+
+def _recorded(call: Callable[..., Any], endpoints_used: list[Endpoint]) -> Callable[..., Any]:
+    def record(endpoint: Endpoint, *arguments: Any) -> Any:
+        endpoints_used.append(endpoint)
+        return call(endpoint, *arguments)
+
+    return record
+
+
+async def test_an_endpoint_with_a_silent_health_page_is_the_last_choice(monkeypatch):
+    monkeypatch.setattr(endpoints, "CHECK_TIMEOUT_S", 0.02)
+    silent, other = FaultServer(script()), FaultServer(script())
+    async with spread(silent, other) as (model, _):
+        silent.health = None
+        await ask_until(model, lambda: model.endpoints.all[0].silent)
+        before = silent.count
+        await ask(model, echoes(20))
+        assert silent.count == before
+        other.fault, other.health = (lambda n: "disconnect"), 0
+        assert await ask(model, echoes(4)) == [f"{i:04}" for i in range(4)]
+
+
+async def test_a_server_without_a_health_page_is_used():
+    servers = [FaultServer(script()) for _ in range(2)]
+    async with spread(*servers) as (model, _):
+        servers[0].health = 404
+        for _ in range(5):
+            await ask(model, echoes(8))
+            await asyncio.sleep(0.02)
+        assert any(path == "/health" for path, _ in servers[0].requests)
+        assert len(servers[0].answered) == 20
+
+
+async def test_a_restarted_endpoint_is_used_only_if_it_serves_the_same_model(monkeypatch):
+    restarts, other = FaultServer(script()), FaultServer(script())
+    async with spread(restarts, other) as (model, _):
+        restarts.health = 0
+        await ask_until(model, lambda: model.endpoints.all[0].unready)
+        restarts.health, restarts.root = 200, "scripts/retrained"
+        await ask_until(model, lambda: model.endpoints.all[0].excluded)
+        assert "served 'scripts/small', and now serves 'scripts/retrained'" in model.endpoints.all[0].excluded
+        before = restarts.count
+        await ask(model, echoes(20))
+        assert restarts.count == before
+        restarts.root = "scripts/small"
+        monkeypatch.setattr(endpoints, "MAX_COOLDOWN_S", 0.05)
+        await ask_until(model, lambda: restarts.count > before)
+
+
+async def test_a_restart_between_two_calls_is_noticed():
+    restarts, other = FaultServer(script()), FaultServer(script())
+    async with spread(restarts, other) as (model, _):
+        restarts.root = "scripts/retrained"
+        await asyncio.sleep(0.2)  # no requests, so no checks
+        await ask_until(model, lambda: model.endpoints.all[0].excluded)
+
+
+async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_each_text_once():
+    text = "one two three four"
+    servers = [FaultServer(ScriptedModel(replies(text), context_tokens=1000)) for _ in range(2)]
+    async with spread(*servers) as (model, _):
+        for server in servers:
+            server.requests.clear()
+            server.fault = lambda n: "cut 5" if sum(s.count for s in servers) == 1 else None
+        heard: list[Chunk] = []
+
+        def client(chunk: Chunk) -> bool:
+            heard.append(chunk)
+            return bool(chunk.text)
+
+        prompt = Prompt.user("Count.")
+        [[made]] = await model.generate(
+            [Request(prompt=prompt, sampling=SamplingParams(max_tokens=60, seed=3))], client
+        )
+        assert (made.text, "".join(c.text for c in heard)) == (text, text)
+        assert [s.count for s in servers] == [1, 1]
+        assert not any(c.restarts for c in heard)
+        [body] = [b for s in servers for path, b in s.requests if path == "/v1/completions"]
+        assert "".join(map(chr, body["prompt"])).endswith(f"Count.\nassistant: {text[:5]}")
+        assert body["max_tokens"] == 55
+        # each generated token is paid once
+        assert made.usage.completion_tokens == len(text) + 1
+        assert sum(c.lost.completion_tokens for c in heard if c.lost) == 0
+
+
+async def test_samples_of_a_broken_response_go_on_at_the_same_time_and_finished_ones_are_kept():
+    text = "one two three four"
+    servers = [FaultServer(ScriptedModel(replies(text), context_tokens=1000), pause_s=0.002) for _ in range(3)]
+    async with spread(*servers) as (model, _):
+        for server in servers:
+            server.fault = lambda n: "cut 20" if sum(s.count for s in servers) == 1 else None
+        request = Request(prompt=Prompt.user("Count."), sampling=SamplingParams(n=6, max_tokens=60))
+        heard: list[Chunk] = []
+        [made] = await model.generate([request], heard.append)
+        assert [c.text for c in made] == [text] * 6
+        assert ["".join(c.text for c in heard if c.sample_index == i) for i in range(6)] == [text] * 6
+        assert sum(s.count for s in servers) == 7
+        assert max(s.most_open for s in servers) > 1, "not one after the other"
+        assert sum(c.usage.completion_tokens for c in made) == 6 * (len(text) + 1)
+
+
+async def test_an_endpoint_that_computes_a_long_response_gets_fewer_requests():
+    servers = [FaultServer(script(), pause_s=0.01) for _ in range(2)]
+    async with spread(*servers) as (model, _):
+        long = Request(prompt=Prompt.user("echo " + "z" * 300), sampling=SamplingParams(max_tokens=600))
+        task = asyncio.create_task(model.generate([long]))
+        async with asyncio.timeout(10):
+            while not any(s.open for s in servers):
+                await asyncio.sleep(0.001)
+        [busy] = [s for s in servers if s.open]
+        await asyncio.gather(*(ask(model, echoes(1, i)) for i in range(8)))
+        assert busy.count == 1
+        await task
+        assert all(e.limiter.tokens == 0 for e in model.endpoints.all)
+
+
+async def test_all_endpoints_gone_is_an_error_that_names_each():
+    servers = [FaultServer(script()) for _ in range(2)]
+    async with spread(*servers, max_retries=2) as (model, bases):
+        await ask(model, echoes(2))
+        for server in servers:
+            server.health = 0
+        for _ in range(3):  # by its own attempts, and then by the checks alone
+            with pytest.raises(BackendUnavailable, match="no endpoint answers") as caught:
+                await model.generate(echoes(1))
+            assert all(base in str(caught.value) for base in bases)
+        for server in servers:
+            server.health = 200
+        async with asyncio.timeout(20):
+            while model.endpoints.is_down:
+                with suppress(BackendUnavailable):
+                    await ask(model, echoes(1))
+        assert await ask(model, echoes(2)) == ["0000", "0001"]
+
+
+async def test_a_request_waits_for_an_endpoint_that_comes_back():
+    servers = [FaultServer(script()) for _ in range(2)]
+    async with spread(*servers, max_retries=8) as (model, _):
+        for server in servers:
+            server.health = 0
+        waiting = asyncio.create_task(ask(model, echoes(3)))
+        async with asyncio.timeout(10):
+            while not model.endpoints.is_down:
+                await asyncio.sleep(0.001)
+        servers[1].health = 200
+        assert await waiting == ["0000", "0001", "0002"]
+
+
+async def test_closing_ends_a_check():
+    server, other = FaultServer(script()), FaultServer(script())
+    async with spread(server, other) as (model, _):
+        server.health = None
+        await asyncio.sleep(0.06)
+        await ask(model, echoes(1))
+        [check] = [e.check for e in model.endpoints.all if e.check and not e.check.done()]
+        await model.aclose()
+        assert check.cancelled()

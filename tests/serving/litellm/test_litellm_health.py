@@ -103,8 +103,8 @@ def test_requests_are_spread_by_weight(weights, number):
     chosen = endpoints(*weights, most=10_000)
     counts: Counter[str] = Counter()
     for _ in range(number):
-        endpoint = chosen.choose(None, ())
-        endpoint.limiter.busy += 1
+        endpoint = chosen.choose(None, 10, ())
+        endpoint.limiter.tokens += 10
         counts[endpoint.address] += 1
     for endpoint in chosen.all:
         assert counts[endpoint.address] == pytest.approx(number * endpoint.weight / sum(weights), abs=len(weights) + 1)
@@ -114,8 +114,9 @@ def test_full_endpoint_is_skipped():
     chosen = endpoints(100.0, 1.0, most=2)
     places = []
     for _ in range(4):
-        endpoint = chosen.choose(None, ())
+        endpoint = chosen.choose(None, 10, ())
         endpoint.limiter.busy += 1
+        endpoint.limiter.tokens += 10
         places.append(endpoint.address)
     assert places == ["http://0/v1", "http://0/v1", "http://1/v1", "http://1/v1"]
 
@@ -124,9 +125,72 @@ def test_what_is_down_tried_or_excluded_is_not_chosen():
     chosen = endpoints(1, 1, 1)
     down(chosen.all[0].health)
     chosen.all[1].excluded = "another model"
-    assert chosen.choose(None, ()) is chosen.all[2]
-    assert chosen.choose("key", {chosen.all[2]: None}) is None
+    assert chosen.choose(None, 10, ()) is chosen.all[2]
+    assert chosen.choose("key", 10, {chosen.all[2]: None}) is None
     assert "another model" in chosen.account()
+    chosen.all[2].unready = "status 503"
+    assert chosen.choose(None, 10, ()) is None
+    assert "status 503" in chosen.account()
+
+
+def test_an_endpoint_whose_health_page_is_silent_is_used_if_no_other_can_be():
+    chosen = endpoints(1, 1)
+    chosen.all[0].silent = True
+    for _ in range(3):
+        endpoint = chosen.choose(None, 10, ())
+        endpoint.limiter.tokens += 10
+        assert endpoint is chosen.all[1]
+    assert chosen.choose(None, 10, {chosen.all[1]: None}) is chosen.all[0]
+
+
+def test_few_trees_are_spread_and_stay_where_they_are():
+    chosen = endpoints(1, 1, 1)
+    places = {}
+    for key in "abcdefghi":  # all begin at once, and then go on
+        endpoint = chosen.choose(key, 100, ())
+        endpoint.limiter.tokens += 100
+        places[key] = endpoint
+    assert max(Counter(e.address for e in places.values()).values()) <= 4
+    for endpoint in chosen.all:
+        endpoint.limiter.tokens = 0
+    for key, endpoint in places.items():
+        assert chosen.choose(key, 100, ()) is endpoint
+
+
+def test_a_tree_whose_endpoint_is_lost_is_placed_again_and_stays_there():
+    chosen = endpoints(1, 1, 1)
+    before = chosen.choose("key", 100, ())
+    before.unready = "status 503"
+    after = chosen.choose("key", 100, ())
+    assert after is not before
+    before.unready = ""
+    assert chosen.choose("key", 100, ()) is after
+
+
+def test_outstanding_tokens_decide_and_not_requests():
+    chosen = endpoints(1, 1)
+    with chosen.all[0].limiter.outstanding(100, 4000) as long:
+        for _ in range(40):  # forty short requests are less than a long one
+            endpoint = chosen.choose(None, 100, ())
+            assert endpoint is chosen.all[1]
+            endpoint.limiter.busy += 1
+            endpoint.limiter.tokens += 100
+        long.received(1)  # with the first token, the prompt has been computed
+        assert chosen.all[0].limiter.tokens == 3999
+        assert chosen.choose(None, 100, ()) is chosen.all[0]
+        long.received(3990)
+        assert chosen.all[0].limiter.tokens == 9
+        long.received(50)
+        assert chosen.all[0].limiter.tokens == 0
+    assert chosen.all[0].limiter.tokens == 0
+
+
+def test_outstanding_tokens_end_with_their_request():
+    limiter = ConcurrencyLimiter(4)
+    with pytest.raises(RuntimeError), limiter.outstanding(100, 400) as outstanding:
+        outstanding.received(3)
+        raise ERROR
+    assert limiter.tokens == 0
 
 
 @given(st.sets(st.text(max_size=5), min_size=1, max_size=30), st.integers(0, 3))
@@ -134,25 +198,37 @@ def test_losing_an_endpoint_moves_only_its_keys(keys, lost):
     before, after = endpoints(1, 1, 1, 1), endpoints(1, 1, 1, 1)
     down(after.all[lost].health)
     for key in keys:
-        place = before.choose(key, ()).address
-        assert before.choose(key, ()).address == place
+        place = before.choose(key, 10, ()).address
+        assert before.choose(key, 10, ()).address == place
         if place != before.all[lost].address:
-            assert after.choose(key, ()).address == place
+            assert after.choose(key, 10, ()).address == place
 
 
 def test_keys_are_distributed_by_weight():
     chosen = endpoints(3, 1)
-    counts = Counter(chosen.choose(str(i), ()).address for i in range(4000))
+    counts = Counter(chosen.choose(str(i), 10, ()).address for i in range(4000))
     assert counts["http://0/v1"] == pytest.approx(3000, abs=120)
 
 
 def test_affinity_yields_to_load():
     chosen = endpoints(1, 1)
-    own = chosen.choose("key", ())
-    own.limiter.busy = SLACK
-    assert chosen.choose("key", ()) is own
-    own.limiter.busy = SLACK + 1
-    assert chosen.choose("key", ()) is not own
+    own = chosen.choose("key", 10, ())
+    own.limiter.tokens = SLACK * 10
+    assert chosen.choose("key", 10, ()) is own
+    own.limiter.tokens = SLACK * 10 + 1
+    assert chosen.choose("key", 10, ()) is not own
+    assert chosen.choose("key", 11, ()) is own, "the more a request has to compute, the more it may wait for"
+    own.limiter.busy = own.limiter.max_in_flight
+    assert chosen.choose("key", 11, ()) is not own
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=200), st.integers(2, 4))
+def test_a_single_prompt_unbalances_endpoints_by_no_more_than_the_slack(sizes, number):
+    chosen = endpoints(*[1] * number, most=10_000)
+    for tokens in sizes:
+        chosen.choose("key", tokens, ()).limiter.tokens += tokens
+    loads = [endpoint.limiter.tokens for endpoint in chosen.all]
+    assert max(loads) - min(loads) <= (SLACK + 1) * max(sizes)
 
 
 def test_prompts_of_one_question_share_a_key():
@@ -160,3 +236,10 @@ def test_prompts_of_one_question_share_a_key():
     assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
     assert prompt_start_key(one) != prompt_start_key(Prompt.user("how?", system="be brief"))
     assert prompt_start_key(Prompt(text="a" * 5000)) == prompt_start_key(Prompt(text="a" * 6000))
+
+
+def test_questions_under_a_long_system_prompt_have_keys_of_their_own():
+    system = "Rules. " * 1000
+    one, other = Prompt.user("why?", system=system), Prompt.user("how?", system=system)
+    assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
+    assert prompt_start_key(one) != prompt_start_key(other)

@@ -137,7 +137,7 @@ async def test_connections_are_reused(opened):
         sampling = SamplingParams(max_tokens=20, seed=1)
 
         def kept() -> int:
-            return sum(map(len, model.wire.client._session.connector._conns.values()))
+            return sum(map(len, model.wire.client._sessions.get().connector._conns.values()))
 
         await model.generate([Request(prompt=Prompt.user("colour?"), sampling=sampling)])
         before = kept()  # opening the model has left some

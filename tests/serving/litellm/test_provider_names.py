@@ -1,0 +1,143 @@
+"""Providers' names and keys are checked before LiteLLM is imported, and what is similar is suggested."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from reason.core.errors import UnknownName, UserError
+from reason.core.settings import ProviderSettings, Settings
+from reason.serving.factory import load_model
+from reason.serving.litellm import providers
+from reason.serving.litellm.model_map import map_entry
+from reason.serving.litellm.provider_names import (
+    EXAMPLE_MODELS,
+    KEY_VARIABLES,
+    key_in_environment,
+    litellm_providers,
+    provider_of_family,
+)
+from reason.serving.litellm.providers import find_target, load_litellm
+
+
+@pytest.fixture
+def without_keys(monkeypatch):
+    for name in [n for n in os.environ if n.endswith(("_API_KEY", "_TOKEN", "_API_BASE"))]:
+        monkeypatch.delenv(name)
+
+
+def test_the_providers_read_from_litellms_files_are_those_it_has():
+    listed = {str(getattr(p, "value", p)) for p in load_litellm().provider_list}
+    assert listed <= litellm_providers()
+    assert KEY_VARIABLES.keys() <= litellm_providers()
+
+
+def test_the_keys_are_those_that_litellm_looks_for(without_keys, monkeypatch):
+    for provider, variables in KEY_VARIABLES.items():
+        missing = load_litellm().validate_environment(f"{provider}/any")["missing_keys"]
+        assert set(missing) == set(variables), provider
+        assert key_in_environment(provider) is None
+        for variable in variables:
+            with monkeypatch.context() as one:
+                one.setenv(variable, "key")
+                assert key_in_environment(provider) == variable
+
+
+def test_example_models_are_in_the_map():
+    for provider, name in EXAMPLE_MODELS.items():
+        assert provider in KEY_VARIABLES
+        assert map_entry(*name.split("/")), name
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("opnai/gpt-4o", "openai/gpt-4o"),
+        ("antropic/claude-haiku-4-5", "anthropic/claude-haiku-4-5"),
+        ("locl/smollm2-135m", "local/smollm2-135m"),
+        ("hosted-vllm/small", "hosted_vllm/small"),
+    ],
+)
+def test_a_misspelt_provider_is_told_with_a_similar_one(name, similar):
+    with pytest.raises(UnknownName) as caught:
+        find_target(name, Settings())
+    assert caught.value.nearest[0] == similar
+    assert f"did you mean {similar!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("gpt-5.6", "openai/gpt-5.6"),
+        ("o3-mini", "openai/o3-mini"),
+        ("claude-opus-4-1", "anthropic/claude-opus-4-1"),
+        ("gemini-2.5-pro", "gemini/gemini-2.5-pro"),
+        ("mistral-small-latest", "mistral/mistral-small-latest"),
+    ],
+)
+async def test_a_model_without_its_provider_is_told_with_it(name, full):
+    with pytest.raises(UnknownName) as caught:
+        await load_model(name, Settings())
+    assert caught.value.nearest == (full,)
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "gpt4all", "oracle", "geminid"])
+def test_other_names_are_of_no_provider(name):
+    assert provider_of_family(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("anthropic/claude-haiku-4-5", "needs a key in ANTHROPIC_API_KEY, which is not set"),
+        ("gemini/gemini-2.5-flash", "needs a key in GEMINI_API_KEY or GOOGLE_API_KEY, which is not set"),
+        ("antropic/claude-haiku-4-5", "did you mean 'anthropic/claude-haiku-4-5'?"),
+        ("gpt-5.6", "did you mean 'openai/gpt-5.6'?"),
+        ("openai/gpt-5.6", "needs a key in OPENAI_API_KEY, which is not set"),
+    ],
+)
+def test_the_command_tells_it_without_importing_litellm_or_torch(name, says, tmp_path):
+    program = (
+        "import sys\nfrom reason.cli.main import main\n"
+        f"status = main(['ask', 'What is 6 times 7?', '-m', {name!r}])\n"
+        "heavy = {'litellm', 'openai', 'torch', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else status)"
+    )
+    environment = {n: v for n, v in os.environ.items() if not n.endswith(("_API_KEY", "_API_BASE"))}
+    environment |= {"XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert says in done.stderr
+
+
+def test_a_key_in_another_variable_or_an_address_of_its_own_is_enough(without_keys, monkeypatch):
+    monkeypatch.setenv("GOOGLE_API_KEY", "key")
+    assert find_target("gemini/gemini-2.5-flash", Settings()).provider == "gemini"
+    monkeypatch.setenv("MINE", "key")
+    named = Settings(providers={"mistral": ProviderSettings(api_key_env="MINE")})
+    assert find_target("mistral/mistral-small-latest", named).api_key == "key"
+
+
+def test_without_litellm_only_servers_of_ones_own_are_called(without_keys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    monkeypatch.setattr(providers, "is_litellm_installed", lambda: False)
+    monkeypatch.setattr(providers, "litellm_providers", frozenset)
+    for name in ("openai/gpt-5.6", "anthropic/claude-haiku-4-5"):
+        with pytest.raises(UserError, match="needs the package 'litellm', which is not installed") as caught:
+            find_target(name, Settings())
+        assert "install" in caught.value.hint
+        assert "providers" in caught.value.hint
+    with pytest.raises(UnknownName, match="did you mean 'anthropic/x'"):
+        find_target("anthropc/x", Settings())
+    own = Settings(providers={"openai": ProviderSettings(api_base="http://127.0.0.1:9/v1")})
+    assert find_target("openai/mine", own).is_own_server
+    monkeypatch.setenv("OPENAI_API_BASE", "http://127.0.0.1:9/v1")
+    assert find_target("openai/mine", Settings()).api_base == "http://127.0.0.1:9/v1"
+
+
+def test_a_provider_that_the_program_registered_is_known(without_keys, monkeypatch):
+    monkeypatch.setattr(load_litellm(), "custom_provider_map", [{"provider": "mine", "custom_handler": object()}])
+    assert find_target("mine/x", Settings()).provider == "mine"
