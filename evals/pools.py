@@ -24,10 +24,10 @@ from pydantic import JsonValue, ValidationError
 from ..core.errors import DataError, UserError
 from ..core.files import question_digest
 from ..core.messages import Completion
-from ..core.store.sqlite import SqliteStore
+from ..core.store.location import open_store
 from ..core.types import AnswerKind, Question
 from ..reasoning.answers.equivalence import equal_without_algebra
-from ..reasoning.answers.extraction import extract_answer
+from ..reasoning.candidates import read_answer
 from ..reasoning.prompts import LETTERS
 from ..serving.recorded.pool import Pool, PoolSample, first_error
 from .datasets.custom import parse_map
@@ -195,7 +195,9 @@ def _completed(fields: Fields, options: ImportOptions, counts: dict[tuple[str, s
         fields["sample"] = number
     question = Question(text=fields.get("question") or ":".join(key[1:]))
     if "answer" not in fields and isinstance(fields.get("text"), str):
-        read = extract_answer(fields["text"], question)
+        read = read_answer(
+            fields["text"], question, is_cut=fields.get("finish_reason") == "length" or fields.get("truncated") is True
+        )
         fields["answer"] = None if read is None else read.value
     answer, gold = fields.get("answer"), fields.get("gold")
     if fields.get("correct") is None and isinstance(gold, str):
@@ -486,9 +488,9 @@ async def _read_run(source: Path) -> list[Fields]:
     """The main model's samples of an evaluation: those of the most frequent prompt of each item and seed."""
     run = load_run(source)
     path = run_store_path(run)
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         raise DataError(f"there is no run store {path}", hint="it was moved or removed; the rows have no samples")
-    store = await SqliteStore.open(path)
+    store = await open_store(path)
     records: list[Fields] = []
     try:
         for row in run.rows:
@@ -513,7 +515,8 @@ def _run_sample(run: StoredRun, row: ResultRow, completion: Completion) -> Field
     gold = row.gold if isinstance(row.gold, dict) else {}
     kind = cast(AnswerKind, "choice" if row.choices else gold.get("kind") or "auto")
     usage = completion.usage
-    answer = extract_answer(completion.text, Question(text=row.question, choices=row.choices, kind=kind))
+    question = Question(text=row.question, choices=row.choices, kind=kind)
+    answer = read_answer(completion.text, question, is_cut=completion.finish_reason != "stop")
     correct = None
     if row.label is not None:
         correct = False if answer is None else equal_without_algebra(answer.value, row.label, kind)
@@ -623,7 +626,8 @@ def reads_differently(sample: PoolSample) -> bool:
     """Whether the project reads another answer from a sample's recorded text than the source did."""
     if sample.text is None:
         return False
-    read = extract_answer(sample.text, Question(text=sample.question_text))
+    question = Question(text=sample.question_text)
+    read = read_answer(sample.text, question, is_cut=sample.finish_reason == "length")
     if read is None or sample.answer is None:
         return (read is None) != (sample.answer is None)
     return equal_without_algebra(read.value, sample.answer, "auto") is False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,18 @@ from ..core.errors import DataError, StoreError, UserError
 from ..core.events import Event, SolutionFinished
 from ..core.files import write_file
 from ..core.messages import Frozen
-from ..core.store.sqlite import SqliteStore
+from ..core.store.location import open_store, parse_location
+from ..core.store.sql import SqlStore
 from .plan import DatasetSource, EvalPlan, flatten
 from .results import ResultRow
 
 
 class LockedDirectory:
     """A directory that one process at a time uses: a context manager, which creates and locks it.
+
+    Args:
+        path: The directory.
+        wait_s: Seconds for which it waits for another process to end.
 
     Attributes:
         option: The CLI option that names it, for messages.
@@ -40,9 +46,9 @@ class LockedDirectory:
 
     option: ClassVar[str]
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
         self.path = path
-        self._lock = FileLock(path / ".lock", timeout=0)
+        self._lock = FileLock(path / ".lock", timeout=wait_s)
 
     def __enter__(self) -> Self:
         another = f"choose another {self.option}"
@@ -64,6 +70,7 @@ class LockedDirectory:
 MANIFEST = "run.json"
 ITEMS = "items.jsonl"
 STORE = "store.sqlite3"
+SHARDS = "shards"
 
 
 class RunManifest(Frozen):
@@ -77,7 +84,7 @@ class RunManifest(Frozen):
         shard: Index and number of shards; None for an undivided run.
         merged: Number of shards it was merged from; 0 if it was not.
         environment: Versions of `reason`, the engines and the machine's software.
-        store: The run store; relative if it is in the directory.
+        store: The run store: a file, relative if it is in the directory, or the URL of a database without a password.
         complete: Whether every row is there.
     """
 
@@ -101,8 +108,8 @@ class RunDirectory(LockedDirectory):
 
     option = "--out"
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
+        super().__init__(path, wait_s=wait_s)
         self._file: int | None = None
 
     def __exit__(
@@ -120,7 +127,7 @@ class RunDirectory(LockedDirectory):
             The finished rows; those that ended with an error are to be repeated.
 
         Raises:
-            UserError: There is a run already and `resume` is false, or it has another plan.
+            UserError: There is a run already and `resume` is false, or it has another plan or executor.
             DataError: The directory's files are damaged.
         """
         rows: list[ResultRow] = []
@@ -135,6 +142,9 @@ class RunDirectory(LockedDirectory):
                     f"{self.path} holds another run: {plan_differences(before.plan, manifest.plan) or 'another shard'}",
                     hint="--resume --out alone continues it; or choose another --out",
                 )
+            if not before.complete and bool(before.merged) != bool(manifest.merged):
+                begun, hint = ("", "add --ray ADDRESS") if before.merged else ("not ", "leave out --ray")
+                raise UserError(f"the run in {self.path} was {begun}begun on Ray, so its work is not found", hint=hint)
             rows = read_rows(self.path, torn_end=True)
             self._cut_torn_end()
         self._write_manifest(manifest)
@@ -283,10 +293,10 @@ def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
     runs = [load_run(path) for path in paths]
     if len({r.path.resolve() for r in runs}) < len(runs):
         raise UserError("a run is named twice")
-    labels = [r.label for r in runs]
+    labels = Counter(r.label for r in runs)
     return [
         r
-        if labels.count(r.label) == 1
+        if labels[r.label] == 1
         else StoredRun(r.path, r.manifest.model_copy(update={"label": f"{r.label} ({r.path.name})"}), r.rows)
         for r in runs
     ]
@@ -354,27 +364,40 @@ SolutionNotes = Mapping[str, JsonValue]
 """What a strategy noted of its solution; only the run store has it."""
 
 
-def run_store_path(run: StoredRun, store: Path | None = None) -> Path:
-    """The run store of an evaluation; `store` if it was moved there."""
+def run_store_path(run: StoredRun, store: Path | None = None) -> Path | str:
+    """The run store of an evaluation, a file or the URL of a database; `store` if it was moved there."""
     if store is not None:
         return store
     path = run.manifest.store
-    return run.path / STORE if path == STORE else Path(path)
+    return run.path / STORE if path == STORE else parse_location(path)
 
 
-async def open_run_store(path: Path) -> SqliteStore:
+def begun_store(out: Path) -> Path | str | None:
+    """The run store that the run in a directory began with; None if there is no run, or its store is in the directory.
+
+    Raises:
+        DataError: The directory's manifest is damaged.
+    """
+    if not (out / MANIFEST).exists():
+        return None
+    store = read_manifest(out).store
+    location = parse_location(store) if store != STORE and not store.startswith(f"{SHARDS}/") else None
+    return None if isinstance(location, Path) and not location.exists() else location
+
+
+async def open_run_store(path: Path | str) -> SqlStore:
     """Open the run store of an evaluation.
 
     Raises:
         DataError: There is no such store.
         StoreError: It cannot be read.
     """
-    if not path.exists():  # noqa: ASYNC240 - opening it would create one
+    if isinstance(path, Path) and not path.exists():  # noqa: ASYNC240 - opening it would create one
         raise DataError(f"there is no run store {path}", hint="name it with --store FILE")
-    return await SqliteStore.open(path)
+    return await open_store(path)
 
 
-async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[SolutionNotes | None]:
+async def read_solution_notes(rows: Sequence[ResultRow], store: Path | str) -> list[SolutionNotes | None]:
     """The notes of each row's solution, in order; None for a row without a solution.
 
     Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ..core.errors import (
     DataError,
     RateLimited,
     ReasonError,
+    RunConflict,
     StoreError,
     UnknownName,
     UserError,
@@ -30,21 +32,26 @@ from ..core.errors import (
 from ..core.events import Event
 from ..core.messages import Failure
 from ..core.settings import Settings, settings_for_models
+from ..core.store.location import open_store, redacted_location
 from ..core.store.protocol import RunRecord
+from ..core.store.sql import SqlStore
 from ..core.store.sqlite import SqliteStore
 from ..core.types import Answer
 from ..core.version import __version__
 from ..reasoning.strategy import create_strategy
 from ..serving.model_files.downloads import Progress
-from .batches import refuse_open_batches, use_batches
+from .batches import check_batches, refuse_open_batches, use_batches
 from .datasets.items import Item
 from .plan import DatasetSource, EvalPlan, software_versions
 from .results import ResultRow, prompt_hash, row_ledger, row_timing, sampling_settings
-from .run_directory import STORE, RunDirectory, RunManifest
+from .run_directory import STORE, RunDirectory, RunManifest, begun_store
 from .task import AnswerScorer, Task
 
 FATAL_ERRORS = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
 """Errors that the next item would have as well: the evaluation stops, to be resumed with --resume."""
+MAX_OWNED_S = 45.0
+"""Maximum time for which an item waits for the owner of its run, in seconds: a lease in Postgres, and half of one."""
+OWNED_POLL_S = 0.5
 
 
 class RunObserver:
@@ -59,7 +66,7 @@ class RunObserver:
     def event(self, event: Event) -> None:
         """An event of an item's run."""
 
-    def note(self, text: str) -> None:
+    def batch(self, text: str) -> None:
         """What happens to the run's batches, for the user."""
 
 
@@ -72,7 +79,7 @@ class EvalRunner:
         task: Task,
         scorer: AnswerScorer,
         reasoner: Reasoner,
-        store: SqliteStore,
+        store: SqlStore,
         *,
         concurrency: int,
         observer: RunObserver | None = None,
@@ -137,7 +144,7 @@ class EvalRunner:
                         sinks=(self._observer.event,),
                     )
                 else:
-                    await self._reasoner.aresume(run_id, sinks=(self._observer.event,))
+                    await self._resume(run_id)
             except FATAL_ERRORS:
                 raise
             except ReasonError as e:
@@ -147,6 +154,19 @@ class EvalRunner:
             # an error before the run is recorded is not the item's, and the next item would have it as well
             raise error or StoreError(f"the run {run_id} of item {name!r} is not in the store")
         return await self._row(item, seed, record, error, attempts)
+
+    async def _resume(self, run_id: str) -> None:
+        """Resume a run; if it has an owner, wait until the lease of a killed process must have expired."""
+        end = time.monotonic() + MAX_OWNED_S
+        while True:
+            try:
+                await self._reasoner.aresume(run_id, sinks=(self._observer.event,))
+            except RunConflict:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(OWNED_POLL_S)
+            else:
+                return
 
     async def _find(self, run_id: str) -> RunRecord | None:
         try:
@@ -270,7 +290,7 @@ def make_plan(
     )
 
 
-def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
+def settings_for(plan: EvalPlan, settings: Settings, store: Path | str) -> Settings:
     """The settings under which a plan's items run: those of the plan, and otherwise `settings`."""
     return settings.model_copy(
         update={
@@ -347,6 +367,11 @@ class SharedResources:
     store: Path
 
 
+def stored_location(store: Path | str) -> str:
+    """The run store as a manifest names it: without a password, which then comes from PGPASSWORD."""
+    return redacted_location(store).replace(":***@", "@")
+
+
 async def evaluate(
     plan: EvalPlan,
     task: Task,
@@ -359,7 +384,7 @@ async def evaluate(
     shard: tuple[int, int] | None = None,
     concurrency: int | None = None,
     batch: bool = False,
-    store: Path | None = None,
+    store: Path | str | None = None,
     shared: SharedResources | None = None,
     observer: RunObserver | None = None,
     progress: Progress | None = None,
@@ -372,7 +397,8 @@ async def evaluate(
         concurrency: Maximum number of items in flight; None is `DEFAULT_CONCURRENCY`, or `BATCH_CONCURRENCY` in batch
             mode.
         batch: Whether the requests of all items in flight are sent in batches, at half the price and within a day.
-        store: The run store; None is one in the directory.
+        store: The run store, a file or the URL of a Postgres database; None is that of a resumed run, or a file in the
+            directory.
         shared: Opened models and store of a sweep.
         progress: Reports the download of model files.
 
@@ -387,11 +413,15 @@ async def evaluate(
     """
     if batch and shared is not None:
         raise UserError("batch mode cannot be combined with models that a sweep shares", hint="leave out one of both")
+    if batch:
+        check_batches(plan, settings)
     if task.info.fingerprint != plan.dataset.fingerprint:
         raise DataError(
             f"the rows of {task.info.source} are not those that the run began with", hint="use the same data"
         )
-    path = shared.store if shared is not None else store or out / STORE
+    if store is None and resume:
+        store = begun_store(out)
+    path: Path | str = shared.store if shared is not None else store or out / STORE
     keys = run_keys(plan, task, shard)
     manifest = RunManifest(
         plan=plan,
@@ -400,13 +430,15 @@ async def evaluate(
         keys=keys,
         shard=shard,
         environment=software_versions(),
-        store=STORE if path == out / STORE else str(path),
+        store=STORE if path == out / STORE else stored_location(path),
     )
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(RunDirectory(out))
         rows = directory.begin(manifest, resume=resume)
-        reader = await SqliteStore.open(path)
+        reader = await open_store(path)
         stack.push_async_callback(reader.aclose)
+        if isinstance(reader, SqliteStore) and path == out / STORE:
+            await reader.disown_runs()  # whoever locks the directory is alone in it, also after the end of its host
         if not batch:
             await refuse_open_batches(plan, reader)
         if shared is None:
@@ -418,7 +450,7 @@ async def evaluate(
             )
             await stack.enter_async_context(reasoner)
             if batch:
-                use_batches(reasoner, plan, reader, (observer or RunObserver()).note)
+                use_batches(reasoner, plan, reader, (observer or RunObserver()).batch)
         else:
             reasoner = await shared.reasoner.variant(
                 plan.strategy,

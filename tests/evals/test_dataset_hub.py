@@ -1,11 +1,13 @@
 """The hub through stand-ins for the packages: what is asked of them, and what becomes of their errors."""
 
 import importlib
+import re
 import sys
 import types
 
 import pytest
 from reason.core.errors import BackendUnavailable, DataError, UserError
+from reason.core.extras import install_command
 from reason.evals.datasets.loading import load_dataset
 
 SHA = "a" * 40
@@ -157,5 +159,5 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", import_module)
-    with pytest.raises(UserError, match=r"reason-orchestrator\[eval\]"):
+    with pytest.raises(UserError, match=re.escape(install_command("eval"))):
         load_dataset("gsm8k")

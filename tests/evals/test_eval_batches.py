@@ -43,7 +43,7 @@ class Notes(RunObserver):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def batch(self, text: str) -> None:
         self.notes.append(text)
 
 
@@ -165,6 +165,8 @@ async def test_a_model_without_batches_and_a_time_limit_are_refused(served, sett
     other = Settings.model_validate({**other.model_dump(), "providers": vllm})
     with pytest.raises(UserError, match="model 'hosted_vllm/small' has no batch API"):
         await evaluate(plan(other), sums_task(6), SOURCE, tmp_path / "b", other, batch=True)
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
 
 
 async def test_shared_models_and_a_store_that_is_not_there_are_refused(served, settings_of, tmp_path) -> None:

@@ -79,6 +79,7 @@ async def make(settings: Settings, out: Path, items: int = 10, **parameters: obj
         ({"strategy": "cot", "seeds": [0]}, {"strategy": "sc", "seeds": [0, 1, 2]}, ["strategy", "seeds"], []),
         ({"strategy": "cot", "seeds": [0, 1]}, {"strategy": "sc", "seeds": [2, 3]}, ["strategy"], ["seeds"]),
         ({"seeds": [0]}, {"seeds": [0, 1]}, ["seeds"], []),
+        ({"strategy": "cot"}, {"strategy": "sc", "effort": "low"}, ["strategy"], ["effort"]),
     ],
 )  # fmt: skip
 def test_one_difference_is_allowed(left, right, compared, besides) -> None:
@@ -86,23 +87,39 @@ def test_one_difference_is_allowed(left, right, compared, besides) -> None:
     assert [[d.name for d in part] for part in result] == [compared, besides]
 
 
-async def test_different_settings_are_refused_by_name_and_allowed_by_name(model, settings, tmp_path) -> None:
+async def test_what_differs_besides_the_strategy_is_listed(model, settings, tmp_path) -> None:
     cot = await make(settings, tmp_path / "cot")
     voting = settings.model_copy(update={"strategy": "self-consistency"})
     votes = await make(voting, tmp_path / "votes", n=4, temperature=0.5)
     a, b = load_runs([votes, cot])
-    with pytest.raises(UserError, match=r"parameters\.temperature: 0\.5 and 1\.0") as refused:
-        compare_runs(a, b)
-    assert "--allow-different parameters.temperature" in refused.value.hint
-    for result in (compare_runs(a, b, ["temperature"]), compare_runs(a, b, force=True)):
-        assert [d.name for d in result.allowed] == ["parameters.temperature"]
-        assert result.score.items == 10
-        assert result.by_metric["exact"].difference == result.score.difference
+    result = compare_runs(a, b)
+    assert [str(d) for d in result.besides] == ["parameters.temperature: 0.5 and 1.0"]
+    assert result.score.items == 10
+    assert result.by_metric["exact"].difference == result.score.difference
     same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
     result = compare_runs(load_run(same), b)
     own = {"n", "top_k", "two_stage", "stopping.rule", "mode", "width"}
     assert {d.name for d in result.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
-    assert result.allowed == ()
+    assert result.besides == ()
+
+
+async def test_default_temperatures_that_differ_are_listed(model, settings, tmp_path) -> None:
+    runs = []
+    for strategy, parameters in (("cot", {}), ("self-consistency", {"n": 2})):
+        task = sums_task(3)
+        plan = make_plan(task, settings.model_copy(update={"strategy": strategy}), parameters=parameters, seeds=[0])
+        assert plan.parameters["temperature"] is None
+        await evaluate(plan, task, SOURCE, tmp_path / strategy, settings)
+        runs.append(load_run(tmp_path / strategy))
+    assert [str(d) for d in compare_runs(runs[1], runs[0]).besides] == ["parameters.temperature: 0.7 and 0.0"]
+
+
+async def test_runs_of_another_scorer_are_refused(model, settings, tmp_path) -> None:
+    a, b = [load_run(await make(settings, tmp_path / str(t), temperature=t)) for t in (0.5, 1.0)]
+    plan = b.manifest.plan
+    other = plan.model_copy(update={"dataset": plan.dataset.model_copy(update={"scorer": "f1"})})
+    with pytest.raises(UserError, match="scored in different ways, math and f1"):
+        compare_runs(a, replace(b, manifest=b.manifest.model_copy(update={"plan": other})))
 
 
 async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -> None:

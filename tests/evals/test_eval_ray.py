@@ -14,8 +14,8 @@ import pytest
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings, Settings
 from reason.evals.plan import DatasetSource
-from reason.evals.ray_executor import SHARDS, evaluate_on_ray
-from reason.evals.run_directory import STORE, read_manifest
+from reason.evals.ray_executor import evaluate_on_ray
+from reason.evals.run_directory import SHARDS, STORE, read_manifest
 from reason.evals.runner import evaluate, make_plan
 from reason.evals.task import open_task, with_absolute_path
 from support.tiny_llama import write_tiny_llama

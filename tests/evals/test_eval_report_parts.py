@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from reason.evals import comparison
 from reason.evals.comparison import compare_greedy_with_sampled
 from reason.evals.plan import DatasetInfo, DatasetSource, EvalPlan
+from reason.evals.report import content
 from reason.evals.report.content import build_content, method_families
 from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
@@ -162,3 +164,42 @@ def test_labels_are_shown_with_their_confusions() -> None:
     assert re.findall(r">([^<]+)</td>", line[1]) == ["2", "2", "50.0", "50.0", "50.0", "–", "1", "1"]
     assert "| REFUTES | 2 | 2 | 50.0 | 50.0 | 50.0 | REFUTES 1, unread 1 |" in markdown
     assert "| NOT ENOUGH INFO | 0 | 0 | - | - | - | - |" in markdown
+
+
+def test_runs_are_not_compared_with_all_others_to_be_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost of a report is proportional to its runs, but for a bounded number of comparisons."""
+    looks = 0
+
+    class CountedSettings(dict[str, object]):
+        def get(self, *given: object) -> object:
+            nonlocal looks
+            looks += 1
+            return super().get(*given)  # type: ignore[call-overload]
+
+    settings_of = comparison.run_settings
+    for module in (comparison, content):
+        monkeypatch.setattr(module, "run_settings", lambda run: CountedSettings(settings_of(run)))
+
+    def looks_at(number: int) -> int:
+        nonlocal looks
+        looks = 0
+        runs = [stored(f"r{i}", [[1, 0]], temperature=i / 10, n=i) for i in range(number)]
+        assert len(set(method_families(runs))) == number
+        assert compare_greedy_with_sampled(runs) == []
+        return looks
+
+    assert looks_at(40) <= 2 * looks_at(20)
+
+
+def test_only_the_shown_disagreements_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "MAX_DISAGREEMENTS", 2)
+    monkeypatch.setattr(content, "MAX_SIDES", 3)
+    built = []
+    side = content._side
+    monkeypatch.setattr(content, "_side", lambda run, row: built.append(run.label) or side(run, row))
+    # the last run alone is right; of the items on which all are wrong none is a disagreement
+    runs = [stored(f"r{i}", [[0]] * 5 + [[0]]) for i in range(6)] + [stored("right", [[1]] * 5 + [[0]])]
+    found = build_content(runs, "")
+    assert (found.disagreeing, len(found.disagreements)) == (5, 2)
+    assert [[s.run for s in d.sides] for d in found.disagreements] == [["r0", "r1", "right"]] * 2
+    assert len(built) == 6

@@ -140,7 +140,7 @@ async def test_repeats_of_lm_evaluation_harness_are_samples(tmp_path: Path) -> N
     row["resps"] = [["The answer is 4.", "The answer is 5.", "Well"]]
     path = lines(tmp_path / "samples_sums.jsonl", row)
     made = await imported(path, model="m")
-    assert [(s.sample, s.answer, s.correct) for s in made] == [(0, "4", True), (1, "5", False), (2, "Well", False)]
+    assert [(s.sample, s.answer, s.correct) for s in made] == [(0, "4", True), (1, "5", False), (2, None, False)]
     row["filtered_resps"] = [["4", "5", "[invalid]"]]
     made = await imported(lines(path, row), model="m")
     assert [s.answer for s in made] == ["4", "5", None]

@@ -10,7 +10,7 @@ from reason.cli.render.eval_view import SweepView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.datasets.items import fingerprint
-from reason.evals.plan import DatasetSource
+from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.report.content import build_content
 from reason.evals.report.html import grid_tables, render_html
 from reason.evals.report.markdown import render_markdown
@@ -22,6 +22,7 @@ from reason.evals.sweep import (
     PlannedRun,
     Sweep,
     SweepDataset,
+    SweepModels,
     SweepStrategy,
     expand_sweep,
     plan_sweep,
@@ -214,7 +215,7 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
 async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     view = SweepView(len(jobs))
-    assert not view.has_started
+    assert not view.has_stored
     lines: list[str] = []
 
     def watch(title: str) -> object:
@@ -239,7 +240,7 @@ async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path)
     )
     assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
     assert view.line() == "7 of 7 runs, 0 tokens/s"
-    assert view.has_started
+    assert view.has_stored
 
 
 async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, tmp_path, monkeypatch) -> None:
@@ -283,3 +284,23 @@ name = "cot"
 """
     with pytest.raises(UserError, match="'hard'.*'none', 'minimal', 'low', 'medium', 'high', 'max'.*'auto'"):
         read_sweep(write(tmp_path / "sweep.toml", text))
+
+
+def test_a_plan_is_not_compared_with_all_others(settings, tmp_path, monkeypatch) -> None:
+    def equal(plan: EvalPlan, other: object) -> bool:
+        raise AssertionError("two plans were compared")
+
+    sweep = Sweep(
+        dataset=[SweepDataset(name="sums-4")],
+        models=[SweepModels(main="scripted/adder"), SweepModels(main="scripted/adder", small="scripted/small")],
+        strategy=[
+            SweepStrategy(name="cot", parameters=CHAINS),
+            SweepStrategy(name="self-consistency", vary={"n": [2, 3]}),
+        ],
+    )
+    monkeypatch.setattr(EvalPlan, "__eq__", equal)
+    jobs = plan_sweep(sweep, settings, tmp_path, open_sums)
+    assert [job.plan.strategy for job in jobs] == ["self-consistency", "self-consistency", "cot"]
+    twice = sweep.model_copy(update={"strategy": [SweepStrategy(name="cot", parameters=CHAINS)] * 2})
+    with pytest.raises(UserError, match="twice"):
+        plan_sweep(twice, settings, tmp_path, open_sums)

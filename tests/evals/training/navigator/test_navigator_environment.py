@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from reason.core.errors import UserError
+from reason.core.extras import install_command
 from reason.evals.training.navigator import episodes
 from reason.evals.training.navigator.environment import NavigationEnv
 from reason.evals.training.navigator.episodes import TrainingEpisode
@@ -201,9 +202,9 @@ def test_an_interrupted_call_ends_what_the_model_does(make, interruptible):
 def test_without_gymnasium(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     monkeypatch.delitem(sys.modules, "reason.evals.training.navigator.environment")
-    with pytest.raises(UserError, match="needs gymnasium") as e:
+    with pytest.raises(UserError, match="the environment needs the package 'gymnasium'") as e:
         import reason.evals.training.navigator.environment  # noqa: F401
-    assert e.value.hint == "pip install 'reason-orchestrator[train]'"
+    assert e.value.hint == install_command("train")
 
 
 def test_no_problem():

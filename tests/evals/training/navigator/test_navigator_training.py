@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from reason.core.errors import BackendUnavailable, BudgetExceeded, DataError, StoreError, UserError
+from reason.core.extras import install_command
 from reason.core.files import question_digest
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.datasets.loading import load_dataset
@@ -296,9 +297,9 @@ async def test_missing_packages_are_named(tmp_path, monkeypatch):
     for package in ("tensorboardX", "matplotlib"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)
-            with pytest.raises(UserError, match=f"training needs {package}") as e:
+            with pytest.raises(UserError, match=f"training needs the package {package!r}") as e:
                 await shop.train()
-            assert e.value.hint == "pip install 'reason-orchestrator[train]'"
+            assert e.value.hint == install_command("train")
     assert not (tmp_path / "work").exists()
 
 
