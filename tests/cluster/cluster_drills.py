@@ -1,20 +1,26 @@
-"""Drills on a cluster of three replicas: a replica is killed, or all are restarted one after the other.
+"""Drills on a cluster of three replicas: a server is killed under load, or all replicas are restarted, one by one.
 
-    python tests/cluster/cluster_drills.py [--kills 20] [--restarts 3] [--runs 24] [--lease S]
+    python tests/cluster/cluster_drills.py [--kill replica|redis|postgres|cut] [--kills 20] [--restarts 3] [--runs 24]
+        [--lease S]
 
-Prints the counts. `benchmarks/sidecar_ledger.py` defines "lost", "doubled" and "paid twice". The lease is that of a
-replica in the store (6 s, or 0 for production's 30 s). The exit code is 1 if a drill failed.
+"postgres" kills the primary and promotes its synchronous standby; "cut" takes the primary's host off the network
+instead, and needs the lease of production. Prints the counts. `benchmarks/sidecar_ledger.py` defines "lost", "doubled"
+and "paid twice". The lease is that of a replica in the store (6 s, or 0 for production's 30 s). The exit code is 1 if a
+drill failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +30,9 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS.parent / "benchmarks")]
 
 from sidecar_backend import Pace  # noqa: E402 (found by the path above)
-from sidecar_ledger import Outcome, all_finished, settle, snapshot  # noqa: E402
+from sidecar_ledger import Outcome, Snapshot, all_finished, settle, snapshot  # noqa: E402
 from support.replicas import (  # noqa: E402
+    DATABASES,
     LEASE_S,
     Cluster,
     cluster,
@@ -43,11 +50,11 @@ LOAD_PACE = Pace(tokens=4, first_s=0.05, token_s=0.05, jitter=0.5, single=True)
 CLIENTS = 6
 
 
-def send(cluster: Cluster, tags: list[str], accepted: dict[str, str]) -> None:
+def send(cluster: Cluster, key: str, tags: list[str], accepted: dict[str, str]) -> None:
     """Start a background run for each tag through the proxy; a client without an answer sends again, as clients do."""
 
     def one(tag: str) -> None:
-        with cluster.client() as client:
+        with cluster.client(key=key) as client:
             while tag not in accepted:
                 with suppress(httpx.TransportError):
                     response = client.post("/v1/runs", json=run_body(tag, SAMPLES), headers={"Idempotency-Key": tag})
@@ -61,45 +68,78 @@ def send(cluster: Cluster, tags: list[str], accepted: dict[str, str]) -> None:
         list(threads.map(one, tags))
 
 
-def kill_drill(cluster: Cluster, name: str, share: float, runs: int = RUNS, victim: int = 0) -> Outcome:
-    """Kill a replica while runs are accepted and executed; the others must adopt its runs and end all.
-
-    Args:
-        cluster: The cluster; the replica is started again at the end.
-        name: Beginning of the tags.
-        share: When the kill comes: the share of all responses that are finished then.
-        runs: Background runs.
-        victim: Index of the replica.
-    """
-    outcome = Outcome()
-    tags = [f"{name}-{i}" for i in range(runs)]
-    cluster.backend.set_pace(KILL_PACE)
-    before = cluster.backend.stats()["completed"]
-    accepted: dict[str, str] = {}
-    sending = threading.Thread(target=send, args=(cluster, tags, accepted))
-    sending.start()
-    wait_until(
-        lambda: cluster.backend.stats()["completed"] - before >= share * runs * SAMPLES, "responses are finished", 60
-    )
+def kill_replica(cluster: Cluster, victim: int) -> Snapshot:
+    """Kill a replica; returns what the store and the model server had then."""
     replica = cluster.replicas[victim]
     resume = hold_processes([other for other in cluster.replicas if other is not replica])
     replica.kill()
     killed = time.monotonic()
     try:  # nothing is written meanwhile, so that both counts are of one moment
         wait_until(lambda: cluster.backend.stats()["open"] == 0 or time.monotonic() - killed > 2.0, "a moment")
-        broken = snapshot(cluster.store, cluster.backend.stats()["tags"])
+        return snapshot(cluster.store, cluster.backend.stats()["tags"])
     finally:
         resume()
-    open_runs = {tag for tag, found in broken.runs.items() if any(run.status != "finished" for run in found)}
+
+
+def kill_redis(cluster: Cluster) -> Snapshot:
+    """Kill Redis and start it again; all replicas live on, so that no response is lost on the way."""
+    cluster.redis.kill()
+    time.sleep(0.3)
+    cluster.redis.start()
+    return Snapshot({}, {})
+
+
+def kill_primary(cluster: Cluster) -> Snapshot:
+    """Kill the primary of Postgres and promote its standby; all replicas live on, likewise."""
+    cluster.postgres.fail_over()
+    return Snapshot({}, {})
+
+
+def cut_off_primary(cluster: Cluster) -> Snapshot:
+    """Take the primary's host off the network and promote the standby; the old primary lives on, unheard."""
+    cluster.hosts[DATABASES[cluster.postgres.index]].cut_off()
+    cluster.postgres.fail_over(kill=False)
+    return Snapshot({}, {})
+
+
+def kill_drill(
+    cluster: Cluster, name: str, share: float, kill: Callable[[Cluster], Snapshot], runs: int = RUNS
+) -> Outcome:
+    """Kill something while runs are accepted and executed; all must end, and no stored response is requested again.
+
+    Args:
+        cluster: The cluster; what was killed is replaced at the end.
+        name: Beginning of the tags.
+        share: When the kill comes: the share of all responses that are finished then.
+        kill: What kills; returns both counts at the kill.
+        runs: Background runs.
+    """
+    outcome = Outcome()
+    tags = [f"{name}-{i}" for i in range(runs)]
+    cluster.backend.set_pace(KILL_PACE)
+    before = cluster.backend.stats()["completed"]
+    accepted: dict[str, str] = {}
+    key = cluster.new_key(requests_per_minute=100_000, concurrency=1000)  # which Redis counts
+    sending = threading.Thread(target=send, args=(cluster, key, tags, accepted))
+    sending.start()
+    wait_until(
+        lambda: cluster.backend.stats()["completed"] - before >= share * runs * SAMPLES, "responses are finished", 60
+    )
     outcome.notes["accepted before the kill"] = len(accepted)
-    outcome.notes["unfinished at the kill"] = len(open_runs & set(tags))
+    killed = time.monotonic()
+    broken = kill(cluster)
+    outcome.notes["seconds of the kill"] = round(time.monotonic() - killed, 2)
+    found = snapshot(cluster.store, {}).runs
+    outcome.notes["unfinished after the kill"] = sum(
+        any(run.status != "finished" for run in found.get(tag, [])) for tag in tags
+    )
     sending.join()
     wait_until(lambda: all_finished(cluster.store, tags), "all runs end", 120)
     outcome.notes["seconds to the end"] = round(time.monotonic() - killed, 2)
     settle(outcome, tags, SAMPLES, broken, snapshot(cluster.store, cluster.backend.stats()["tags"]))
     for tag in tags:
         outcome.demand(tag in accepted, f"{tag} was never accepted")
-    cluster.wait_ready()
+    cluster.repair()
     return outcome
 
 
@@ -183,36 +223,49 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+KINDS: dict[str, Sequence[Callable[[Cluster], Snapshot]]] = {
+    "replica": [partial(kill_replica, victim=victim) for victim in range(3)],
+    "redis": [kill_redis],
+    "postgres": [kill_primary],
+    "cut": [cut_off_primary],
+}
+
+
 def main() -> int:
     """Run drills and print their counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kill", choices=KINDS, default="replica")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--restarts", type=int, default=3)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--lease", type=float, default=LEASE_S)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is removed
     outcomes: list[Outcome] = []
     with cluster(lease_s=args.lease) as replicas:
         for number in range(args.kills):
             share = (number + 0.5) / args.kills
-            outcome = kill_drill(replicas, f"tag-kill-{number}", share, args.runs, number % 3)
+            kill = KINDS[args.kill][number % len(KINDS[args.kill])]
+            outcome = kill_drill(replicas, f"tag-{args.kill}-{number}", share, kill, args.runs)
             outcomes.append(outcome)
             say(f"kill {number + 1} at {share:.0%}: {outcome.faults or 'passed'} {outcome.notes}")
         kills = outcomes[:]
         for number in range(args.restarts):
             outcomes.append(restart_drill(replicas, f"tag-restart-{number}"))
             say(f"restart {number + 1}: {outcomes[-1].faults or 'passed'} {outcomes[-1].notes}")
-    say(
-        f"{len(kills)} kills of a replica, {sum(o.runs for o in kills)} runs: {sum(len(o.lost) for o in kills)} lost, "
-        f"{sum(len(o.doubled) for o in kills)} doubled, {sum(o.paid_twice for o in kills)} responses paid twice, "
-        f"{sum(o.lost_on_the_way for o in kills)} on the way at a kill; seconds to the end of all runs: "
-        f"{sorted(o.notes['seconds to the end'] for o in kills)}"
-    )
+    if kills:
+        say(
+            f"{len(kills)} kills ({args.kill}), {sum(o.runs for o in kills)} runs: {sum(len(o.lost) for o in kills)} "
+            f"lost, {sum(len(o.doubled) for o in kills)} doubled, {sum(o.paid_twice for o in kills)} responses paid "
+            f"twice, {sum(o.lost_on_the_way for o in kills)} on the way at a kill; seconds to the end of all runs: "
+            f"{sorted(o.notes['seconds to the end'] for o in kills)}"
+        )
     restarts = outcomes[len(kills) :]
-    say(
-        f"{len(restarts)} rolling restarts under load, {sum(o.runs for o in restarts)} requests: "
-        f"{sum(len(o.faults) for o in restarts)} failed, {sum(len(o.lost) for o in restarts)} runs lost"
-    )
+    if restarts:
+        say(
+            f"{len(restarts)} rolling restarts under load, {sum(o.runs for o in restarts)} requests: "
+            f"{sum(len(o.faults) for o in restarts)} failed, {sum(len(o.lost) for o in restarts)} runs lost"
+        )
     return int(any(outcome.faults or outcome.lost for outcome in outcomes))
 
 

@@ -37,7 +37,6 @@ def three_replicas() -> Iterator[Cluster]:
 
 @pytest.fixture
 def replicas(three_replicas: Cluster) -> Cluster:
-    """The cluster with all replicas and Redis running, whatever an earlier test has ended."""
-    three_replicas.redis.start()
-    three_replicas.wait_ready()
+    """The cluster with all servers running, whatever an earlier test has ended."""
+    three_replicas.repair()
     return three_replicas

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("psycopg")
 pytest.importorskip("redis")
 
-from cluster.cluster_drills import kill_drill, restart_drill
+from cluster.cluster_drills import kill_drill, kill_primary, kill_replica, restart_drill
 from sidecar_backend import Pace
 from support.replicas import Cluster, read_events, run_body, wait_until
 
@@ -203,9 +204,17 @@ def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Clust
 
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.8])
 def test_killed_replica_loses_nothing(replicas: Cluster, share: float, tag: str) -> None:
-    outcome = kill_drill(replicas, tag, share)
+    outcome = kill_drill(replicas, tag, share, partial(kill_replica, victim=0))
     assert outcome.faults == []
     assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
+    sys.stdout.write(f"{outcome.notes}\n")
+
+
+def test_killed_primary_of_postgres_loses_nothing_when_its_standby_is_promoted(replicas: Cluster, tag: str) -> None:
+    outcome = kill_drill(replicas, tag, 0.4, kill_primary)
+    assert outcome.faults == []
+    assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
+    assert outcome.notes["unfinished after the kill"] > 0
     sys.stdout.write(f"{outcome.notes}\n")
 
 

@@ -18,7 +18,6 @@ from reason.sidecar.metrics import Metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-NOT_RUN = re.compile(r"not run|run on no cluster|not yet run|built nowhere", re.IGNORECASE)
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -37,19 +36,18 @@ def paths(tmp_path: Path) -> set[str]:
     return set(create_app(Settings(store=tmp_path / "runs.sqlite3")).openapi()["paths"])
 
 
+MARGIN_S = 15
+"""Above the time of a drain: what is saved then, and the end of the process."""
+
+
+def drain_s(settings: Settings) -> float:
+    """The longest time from SIGTERM until the runs of a server have ended."""
+    return settings.serve.drain_delay_s + settings.serve.drain_timeout_s
+
+
 def seconds(text: str) -> float:
     number, unit = re.fullmatch(r"(\d+)([sm])", text).groups()  # type: ignore[union-attr]
     return float(number) * {"s": 1, "m": 60}[unit]
-
-
-FILES = sorted(
-    p.relative_to(DEPLOY).as_posix() for p in DEPLOY.rglob("*") if p.suffix in (".yaml", ".full") or not p.suffix
-)
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if (DEPLOY / name).is_file()])
-def test_every_file_says_that_it_was_not_run(name: str) -> None:
-    assert NOT_RUN.search((DEPLOY / name).read_text(encoding="utf-8"))
 
 
 # -- compose
@@ -99,7 +97,7 @@ def test_compose_gives_settings_that_fit_its_services(services: dict[str, Any]) 
         redacted_location(Settings(store=ours["environment"]["REASON_STORE"]).store)
         == ours["environment"]["REASON_STORE"]
     )
-    assert seconds(ours["stop_grace_period"]) > given.serve.drain_timeout_s
+    assert seconds(ours["stop_grace_period"]) >= drain_s(given) + MARGIN_S
     assert set(re.findall(r"^(\w+)=$", (DEPLOY / "compose.env.example").read_text(), re.MULTILINE)) == {
         "POSTGRES_PASSWORD"
     }
@@ -111,6 +109,11 @@ def test_compose_publishes_on_the_loopback_alone(services: dict[str, Any]) -> No
 
 
 # -- Kubernetes
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in KUBERNETES.glob("*.yaml")))
+def test_every_manifest_says_that_it_was_not_run_on_a_cluster(name: str) -> None:
+    assert re.search(r"not run|run on no cluster", (KUBERNETES / name).read_text(encoding="utf-8"), re.IGNORECASE)
 
 
 def test_all_manifests_are_applied_or_named_elsewhere() -> None:
@@ -133,6 +136,9 @@ def test_selectors_find_the_pods() -> None:
     assert manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"] == labels
     target = manifest("horizontalpodautoscaler")["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", manifest("deployment")["metadata"]["name"])
+
+
+MANIFESTS = ["configmap", "deployment", "horizontalpodautoscaler", "poddisruptionbudget", "secret.example", "service"]
 
 
 def container() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -162,8 +168,41 @@ def test_probes_and_ports_are_those_of_the_app(paths: set[str]) -> None:
 def test_a_pod_has_the_time_to_drain() -> None:
     pod, ours = container()
     [wait] = [int(word) for word in ours["lifecycle"]["preStop"]["exec"]["command"] if word.isdigit()]
-    drain = settings_of(manifest("configmap")["data"]["reason.toml"]).serve.drain_timeout_s
-    assert pod["terminationGracePeriodSeconds"] >= wait + drain + 10
+    drain = drain_s(settings_of(manifest("configmap")["data"]["reason.toml"]))
+    assert pod["terminationGracePeriodSeconds"] >= wait + drain + MARGIN_S
+
+
+def test_a_pod_that_ends_gets_no_new_runs_and_is_not_restarted() -> None:
+    """It accepts runs while `preStop` waits for the service; a liveness probe sees an alive process until its end."""
+    _, ours = container()
+    assert ours["lifecycle"]["preStop"]["exec"]["command"][0] == "sleep"
+    serve = settings_of(manifest("configmap")["data"]["reason.toml"]).serve
+    assert serve.drain_delay_s == 0  # `preStop` is that delay here
+    assert ours["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert manifest("deployment")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    startup = ours["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 60
+
+
+def test_the_proxy_notices_before_a_replica_refuses() -> None:
+    """`drain_delay_s` of the documented settings is above the time in which the proxy's checks fail."""
+    proxy = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
+    interval_ms, fall = map(int, re.search(r"check inter (\d+)ms fall (\d+)", proxy).groups())  # type: ignore[union-attr]
+    page = (DEPLOY.parent / "docs" / "deploying.md").read_text(encoding="utf-8")
+    [delay_s] = map(float, re.findall(r"^drain_delay_s = ([\d.]+)", page, re.MULTILINE))
+    assert delay_s >= 2 * fall * interval_ms / 1000
+
+
+@pytest.mark.parametrize("version", ["1.30", "latest"])
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_are_valid_by_the_published_schemas(name: str, version: str) -> None:
+    """Of the oldest version that the package `kubernetes-validate` and we support, and of its newest."""
+    schemas = pytest.importorskip("kubernetes_validate")
+    used = schemas.latest_version() if version == "latest" else version
+    schemas.validate(manifest(name), used, strict=True)
+    broken = {**manifest(name), "specification": {}}
+    with pytest.raises(schemas.ValidationError, match="specification"):
+        schemas.validate(broken, used, strict=True)
 
 
 def test_a_pod_has_no_rights_and_writes_where_it_may() -> None:
@@ -202,3 +241,8 @@ def test_the_autoscaler_reads_a_metric_that_there_is() -> None:
     runs = settings_of(manifest("configmap")["data"]["reason.toml"]).serve.max_runs
     assert int(metric["target"]["averageValue"]) == runs // 2 == ServeSettings().max_runs // 2
     assert spec["minReplicas"] >= 2 > manifest("poddisruptionbudget")["spec"]["maxUnavailable"]
+
+
+def test_the_proxy_sends_text_on_as_it_comes() -> None:
+    defaults = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8").partition("defaults\n")[2].partition("\n\n")[0]
+    assert "option http-no-delay" in [line.strip() for line in defaults.splitlines()]

@@ -33,6 +33,14 @@ class Host:
         self.namespace, self.address = namespace, address
         self.prefix = ("ip", "netns", "exec", namespace)
 
+    def cut_off(self) -> None:
+        """Take it off the network: what is sent to it gets no answer."""
+        _ip("-n", self.namespace, "link", "set", "eth0", "down")
+
+    def rejoin(self) -> None:
+        """Be reachable again."""
+        _ip("-n", self.namespace, "link", "set", "eth0", "up")
+
 
 class Network:
     """Hosts by name, and this process' own address in their network; `remove` it.

@@ -1,4 +1,4 @@
-"""Three replicas of `reason serve` on hosts of their own: one HAProxy, one Postgres, one Redis, one model server."""
+"""Three replicas of `reason serve` on hosts of their own: HAProxy, Postgres with a standby, Redis, one model server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reason.sidecar.api_keys import new_key
 from .forked_server import ForkedChild, ForkServer
 from .haproxy import HAProxy
 from .network import Host, Network
-from .postgres_server import PostgresServer
+from .postgres_server import PostgresPair
 from .redis_server import RedisServer
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -34,6 +34,7 @@ from sidecar_servers import Backend  # noqa: E402
 LEASE_S = 6.0
 """Lease of a replica in the store, and of its runs' places in Redis, in seconds; 30 in production."""
 NAMES = ("r1", "r2", "r3")
+DATABASES = ("pg1", "pg2")
 PRELUDE = """
 import reason.core.store.postgres as postgres, reason.sidecar.redis_counts as redis_counts
 if {lease_s}:
@@ -108,16 +109,18 @@ class Cluster:
     Attributes:
         replicas: The replicas.
         proxy: The proxy before them.
-        postgres: The server of the run store `store`.
+        hosts: All hosts by name.
+        postgres: The servers of the run store `store`.
         redis: The server that counts for all replicas.
         backend: The model server, which counts requests and responses.
         key: An API key without limits.
     """
 
     def __init__(self, folder: Path, stack: ExitStack, lease_s: float, limits_fail: str) -> None:
-        network = Network(*NAMES, "lb")
+        network = Network(*NAMES, *DATABASES, "lb")
         stack.callback(network.remove)
-        self.postgres = PostgresServer(network.address)
+        self.hosts = network.hosts
+        self.postgres = PostgresPair([(network.hosts[name].address, network.hosts[name].prefix) for name in DATABASES])
         stack.callback(self.postgres.remove)
         self.redis = RedisServer(network.address)
         stack.callback(self.redis.kill)
@@ -156,6 +159,14 @@ class Cluster:
         for replica in self.replicas:
             replica.wait_ready()
         wait_until(lambda: self.proxy.up() == set(NAMES), "the proxy sends to all replicas")
+
+    def repair(self) -> None:
+        """Have everything run again that was killed."""
+        if self.postgres.has_failed_over:
+            self.hosts[DATABASES[1 - self.postgres.index]].rejoin()
+            self.postgres.repair()
+        self.redis.start()
+        self.wait_ready()
 
     def new_key(self, tenant: str = "me", **limits: Any) -> str:
         """Create an API key."""
