@@ -19,30 +19,35 @@ def batch_scope(plan: EvalPlan) -> str:
     return f"eval-{plan.digest}"
 
 
-def use_batches(reasoner: Reasoner, plan: EvalPlan, store: BatchStore, report: Callable[[str], None]) -> None:
-    """Send the requests of an evaluation in batches.
-
-    Models without a batch API are called as usual, except the main one.
+def check_batches(plan: EvalPlan, settings: Settings) -> None:
+    """Refuse what cannot be combined with batches, before anything is loaded or written.
 
     Raises:
-        UserError: The plan limits seconds.
+        UserError: The plan limits seconds, or its main model has no batch API.
     """
+    from ..serving.litellm.batch_apis import BATCH_PROVIDERS
+    from ..serving.litellm.endpoints import endpoint_settings
+
     if plan.budget.seconds is not None:
         raise UserError(
             f"--budget-seconds {plan.budget.seconds:g} cannot be combined with --batch: a batch takes up to a day",
             hint="limit tokens, calls or dollars",
         )
+    name = plan.models["main"]
+    if name.partition("/")[0] not in BATCH_PROVIDERS or endpoint_settings(name, settings) is not None:
+        raise UserError(
+            f"--batch: model {name!r} has no batch API",
+            hint="leave out --batch, or take a model of openai/… or anthropic/… at a single endpoint",
+        )
+
+
+def use_batches(reasoner: Reasoner, plan: EvalPlan, store: BatchStore, report: Callable[[str], None]) -> None:
+    """Send the requests of an evaluation in batches; models without a batch API are called as usual."""
 
     def wrap(model: LanguageModel) -> LanguageModel:
         from ..serving.litellm.batches import batched
 
-        wrapped = batched(model, store, batch_scope(plan), report)
-        if wrapped is None and model.name == plan.models["main"]:
-            raise UserError(
-                f"--batch: model {model.name!r} has no batch API",
-                hint="leave out --batch, or take a model of openai/… or anthropic/… at a single endpoint",
-            )
-        return wrapped or model
+        return batched(model, store, batch_scope(plan), report) or model
 
     reasoner.wrap_models(wrap)
 

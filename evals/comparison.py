@@ -1,9 +1,9 @@
-"""Comparison of runs: whether two runs can be compared, what differs, and by how much their scores differ.
+"""Comparison of runs: by how much the scores of two runs on the same items differ, and in what the runs differ.
 
-A difference in accuracy is evidence about a method only if nothing else differs. By default two runs may differ in one
-thing: the strategy, with the parameters that only one of the two has, and with the seeds if one of the two has a single
-one; or a single setting (a parameter, a model with its identity, a budget, the seeds). Further differences are refused
-unless they are allowed by name.
+A difference in accuracy is evidence about a method only if nothing else differs. One thing is compared: the strategy,
+with the parameters that only one of the two has, and with the seeds if one of the two has a single one; or a single
+setting (a parameter, a model with its identity, a budget, the seeds). What differs besides is listed: the difference in
+score is then that of all these settings together.
 
 A greedy run next to sampled runs of the same method shows what sampling could add, and how certain the greedy answer
 is.
@@ -13,7 +13,8 @@ CHAOS", arXiv:2601.07239): one deterministic run hides both what a model can do 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -32,16 +33,21 @@ NOT_SETTINGS = frozenset(
 """What a plan notes that cannot move a score."""
 
 
-@dataclass(frozen=True)
-class SettingDifference:
-    """A setting in which two runs differ."""
+class SettingDifference(Frozen):
+    """A setting in which two runs differ.
+
+    Attributes:
+        name: Its dotted name, `parameters.temperature`.
+        a: The first run's value; None also if it does not have the setting.
+        b: The second run's value, likewise.
+    """
 
     name: str
-    left: JsonValue
-    right: JsonValue
+    a: JsonValue
+    b: JsonValue
 
     def __str__(self) -> str:
-        return f"{self.name}: {_shown(self.left)} and {_shown(self.right)}"
+        return f"{self.name}: {_shown(self.a)} and {_shown(self.b)}"
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class RunComparison:
     """Two runs on the same items; differences in score are the first's less the second's.
 
     Attributes:
-        compared: What the comparison is of: the one thing in which they differ.
-        allowed: What differs besides, because it was allowed to.
+        compared: What the comparison is of, if it is of one thing.
+        besides: What differs besides; if anything does, the difference in score is not that of `compared` alone.
         missing: Rows that one of the two has and the other has not; they do not count.
         score: The paired comparison.
         by_metric: The same for the other scores that both have.
@@ -59,43 +65,53 @@ class RunComparison:
     a: StoredRun
     b: StoredRun
     compared: tuple[SettingDifference, ...]
-    allowed: tuple[SettingDifference, ...]
+    besides: tuple[SettingDifference, ...]
     missing: int
     score: PairedComparison
     by_metric: dict[str, PairedComparison]
 
 
-def compare_runs(a: StoredRun, b: StoredRun, allow: Collection[str] = (), *, force: bool = False) -> RunComparison:
+def compare_runs(a: StoredRun, b: StoredRun) -> RunComparison:
     """Compare two runs on the rows that both have.
 
     Raises:
-        UserError: They differ in more than one thing; names all of it. Or they have no row in common.
+        UserError: They are of other data or other scorers, or have no item in common: they cannot be paired.
     """
-    compared, besides = split_differences(run_settings(a), run_settings(b))
-    refused = [d for d in besides if not force and not _is_allowed(d.name, allow)]
-    if refused:
-        flags = " ".join(f"--allow-different {d.name}" for d in refused)
+    pair = f"{a.label} and {b.label} cannot be compared item by item"
+    data, other_data = a.manifest.plan.dataset, b.manifest.plan.dataset
+    if data.fingerprint != other_data.fingerprint:
         raise UserError(
-            f"{a.label} and {b.label} cannot be compared: they differ in " + "; ".join(map(str, refused)),
-            hint=f"make them alike, or say {flags} (or --force)",
+            f"{pair}: they are of different data, {data.full_name} (fingerprint {data.fingerprint[:8]}) and "
+            f"{other_data.full_name} ({other_data.fingerprint[:8]})",
+            hint="run one of them again on the data of the other; `reason eval report` shows both without a test",
         )
+    if data.scorer != other_data.scorer:
+        raise UserError(
+            f"{pair}: they are scored in different ways, {data.scorer or 'unnamed'} and "
+            f"{other_data.scorer or 'unnamed'}",
+            hint="run one of them again with the scorer of the other",
+        )
+    names = {r.id for r in a.rows} & {r.id for r in b.rows}
     keys = {r.key for r in a.rows} & {r.key for r in b.rows}
     same_seeds = a.manifest.plan.seeds == b.manifest.plan.seeds
-    names = {r.id for r in a.rows} & {r.id for r in b.rows}
 
     def of(run: StoredRun) -> list[ResultRow]:
         return [r for r in run.rows if (r.key in keys if same_seeds else r.id in names)]
 
     left, right = of(a), of(b)
     if not left or not right:
-        raise UserError(f"{a.label} and {b.label} have no item in common")
+        raise UserError(
+            f"{pair}: they have no item in common",
+            hint="parts of one run are joined by `reason eval merge`; `--limit` takes the first items",
+        )
+    compared, besides = split_differences(run_settings(a), run_settings(b))
     # not every row has every metric: those count that some item has in both runs
     metrics = sorted({m for m, _ in _measured(left) & _measured(right)})
     return RunComparison(
         a=a,
         b=b,
         compared=tuple(compared),
-        allowed=tuple(besides),
+        besides=tuple(besides),
         missing=len(a.rows) + len(b.rows) - len(left) - len(right),
         score=compare_paired(outcomes_of(left), outcomes_of(right)),
         by_metric={m: compare_paired(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
@@ -108,14 +124,24 @@ def _measured(rows: Sequence[ResultRow]) -> set[tuple[str, str]]:
 
 
 def run_settings(run: StoredRun) -> dict[str, JsonValue]:
-    """What can move a run's score, by dotted name: the plan, the identity of each model, the version of `reason`."""
+    """What can move a run's score, by dotted name: the plan, the identity of each model, the version of `reason`.
+
+    Sampling parameters that the plan leaves to the strategy and the model are those that the calls were sent with;
+    several values of one are a list.
+    """
     plan = {n: v for n, v in flat_settings(run.manifest.plan).items() if n not in NOT_SETTINGS}
     engines: dict[str, set[str]] = {}
     versions: set[str] = set()
+    defaults = {f: set[str]() for f in ("temperature", "top_p", "top_k") if plan.get(f"parameters.{f}", 0) is None}
     for row in run.rows:
         versions.add(row.version)
+        for field, used in defaults.items():
+            used.update(json.dumps(sampling[field]) for sampling in row.sampling if field in sampling)
         for role, identity in row.engines.items():
             engines.setdefault(role, set()).add(identity)
+    for field, used in defaults.items():
+        values: list[JsonValue] = [json.loads(value) for value in sorted(used)]
+        plan[f"parameters.{field}"] = values if len(values) > 1 else next(iter(values), None)
     # identities and versions of all rows: a run that was resumed on another version shows it here
     plan |= {f"engine.{role}": ", ".join(sorted(result)) for role, result in engines.items()}
     return plan | {"version": ", ".join(sorted(versions))}
@@ -126,7 +152,7 @@ def split_differences(
 ) -> tuple[list[SettingDifference], list[SettingDifference]]:
     """What a comparison of two runs is of, and in what they differ besides."""
     differences = [
-        SettingDifference(n, left.get(n), right.get(n))
+        SettingDifference(name=n, a=left.get(n), b=right.get(n))
         for n in dict.fromkeys([*left, *right])
         if left.get(n) != right.get(n)
     ]
@@ -155,12 +181,8 @@ def _may_be_compared(name: str) -> bool:
     return name.split(".")[0] in ("parameters", "budget", "seeds", "verify", "local")
 
 
-def _is_allowed(name: str, allow: Collection[str]) -> bool:
-    return any(name == a or name.endswith(f".{a}") or name.startswith(f"{a}.") for a in allow)
-
-
 def _shown(value: JsonValue) -> str:
-    text = str(value)
+    text = "not set" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
@@ -198,17 +220,20 @@ def compare_greedy_with_sampled(runs: Sequence[StoredRun]) -> list[GreedyCompari
 
     A run is greedy if its temperature is 0. Sampled runs of one seed are left out: they say nothing of a spread.
     """
-    settings = [run_settings(run) for run in runs]
-    results = []
-    for run, mine in zip(runs, settings, strict=True):
-        if mine.get(TEMPERATURE) != 0:
-            continue
-        for other, theirs in zip(runs, settings, strict=True):
-            differs = {n for n in {*mine, *theirs} if mine.get(n) != theirs.get(n)}
-            if TEMPERATURE in differs and differs <= {TEMPERATURE, "seeds"} and len(other.manifest.plan.seeds) > 1:
-                pair = _beside(run, other)
-                results += [pair] if pair is not None else []
-    return results
+    alike: dict[str, tuple[list[StoredRun], list[StoredRun]]] = {}
+    for run in runs:
+        settings = run_settings(run)
+        settings.pop("seeds", None)
+        temperature = settings.pop(TEMPERATURE, None)
+        # a setting without a value is as good as none
+        key = json.dumps({n: v for n, v in settings.items() if v is not None}, sort_keys=True)
+        greedy, sampled = alike.setdefault(key, ([], []))
+        if temperature == 0:
+            greedy.append(run)
+        elif len(run.manifest.plan.seeds) > 1:
+            sampled.append(run)
+    pairs = (_beside(run, other) for greedy, sampled in alike.values() for run in greedy for other in sampled)
+    return [pair for pair in pairs if pair is not None]
 
 
 def _beside(run: StoredRun, other: StoredRun) -> GreedyComparison | None:

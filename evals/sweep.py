@@ -293,7 +293,7 @@ def plan_sweep(
     """
     tasks: dict[str, Task] = {}
     jobs: list[PlannedRun] = []
-    planned: list[SweepModels | None] = []
+    planned: dict[str, SweepModels | None] = {}
     many = len(sweep.dataset) > 1
     if sweep.context:
         settings = settings.model_copy(update={"context": tuple(sweep.context)})
@@ -303,16 +303,17 @@ def plan_sweep(
         if key not in tasks:
             tasks[key] = open_task(source)
         plan = plan_run(run, tasks[key], settings, sweep.seeds)
-        if any(job.plan == plan and models != run.models for job, models in zip(jobs, planned, strict=True)):
+        digest = plan.model_dump_json()
+        if digest in planned and planned[digest] != run.models:
             continue
-        planned.append(run.models)
+        is_duplicate = digest in planned
+        planned[digest] = run.models
         label = f"{plan.dataset.full_name} {default_label(plan)}" if many else default_label(plan)
         if len(sweep.models) > 1:
             label += f" {plan.models['main']}"
+        if is_duplicate:
+            raise UserError(f"the sweep has the run {label!r} twice")
         jobs.append(PlannedRun(plan, tasks[key], source, out / run_directory_name(plan), label))
-    duplicates = [j for j in jobs if sum(j.plan == other.plan for other in jobs) > 1]
-    if duplicates:
-        raise UserError(f"the sweep has the run {duplicates[0].label!r} twice")
     return jobs
 
 
@@ -341,6 +342,7 @@ async def run_sweep(
         ReasonError: As `evaluate`.
     """
     rows: dict[Path, list[ResultRow]] = {}
+    numbers = {job.out: number for number, job in enumerate(jobs, 1)}
     for group in _groups(jobs, settings.verifiers):
         models = {role: name for job in group for role, name in job.plan.models.items()}
         async with Reasoner(
@@ -354,7 +356,7 @@ async def run_sweep(
             shared, free = SharedResources(reasoner, store), asyncio.Semaphore(concurrent_datasets)
 
             async def run_job(job: PlannedRun, shared: SharedResources = shared) -> None:
-                observer = watch(f"{job.label} ({jobs.index(job) + 1} of {len(jobs)})")
+                observer = watch(f"{job.label} ({numbers[job.out]} of {len(jobs)})")
                 if resume and (finished := _finished(job)) is not None:
                     observer.begin(len(finished), finished)
                     rows[job.out] = finished

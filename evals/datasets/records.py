@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from ...core.errors import BackendUnavailable, DataError, UserError
+from ...core.extras import install_command
 from ...core.files import decoded, json_lines
 
 
@@ -371,7 +372,7 @@ def _packages() -> tuple[Any, Any]:
     except ImportError as e:
         raise UserError(
             f"reading from the Hugging Face hub needs the package {e.name!r}",
-            hint="pip install 'reason-orchestrator[eval]'; or give a local file with --data",
+            hint=f"{install_command('eval')}; or give a local file with --data",
         ) from e
 
 

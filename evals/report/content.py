@@ -6,6 +6,7 @@ Its JSON is the JSON report.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
 
@@ -16,7 +17,14 @@ from ...core.budget import Budget
 from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.version import __version__
-from ..comparison import GreedyComparison, RunComparison, compare_greedy_with_sampled, compare_runs, run_settings
+from ..comparison import (
+    GreedyComparison,
+    RunComparison,
+    SettingDifference,
+    compare_greedy_with_sampled,
+    compare_runs,
+    run_settings,
+)
 from ..plan import IN_SAMPLE_WARNING, DatasetInfo, EvalPlan
 from ..results import ResultRow
 from ..run_directory import STORE, StoredRun
@@ -40,18 +48,19 @@ def method_families(runs: Sequence[StoredRun]) -> list[str]:
     tokens, thresholds): what an effort is made of. Runs that differ in how they sample, in a word, a switch or their
     seeds are different methods, and their names say in what.
     """
-    named = [_family_name(run) for run in runs]
+    groups = [(_family_name(run), run.manifest.plan.dataset.fingerprint) for run in runs]
     settings = [{n: v for n, v in run_settings(run).items() if not _may_differ(n, v)} for run in runs]
-    results = []
-    for run, (method, mine) in zip(runs, zip(named, settings, strict=True), strict=True):
-        alike = [
-            s
-            for r, m, s in zip(runs, named, settings, strict=True)
-            if m == method and r.manifest.plan.dataset.fingerprint == run.manifest.plan.dataset.fingerprint
-        ]
-        own = [n for n in mine if any(s.get(n) != mine[n] for s in alike)]
-        results.append(", ".join([method, *(f"{n.rpartition('.')[2]} {_shown(mine[n])}" for n in own)]))
-    return results
+    firsts: dict[tuple[str, str], dict[str, JsonValue]] = {}
+    differing: dict[tuple[str, str], set[str]] = {}
+    for group, mine in zip(groups, settings, strict=True):
+        first = firsts.setdefault(group, mine)
+        differing.setdefault(group, set()).update(n for n in {*first, *mine} if first.get(n) != mine.get(n))
+    return [
+        ", ".join(
+            [group[0], *(f"{n.rpartition('.')[2]} {_shown(v)}" for n, v in mine.items() if n in differing[group])]
+        )
+        for group, mine in zip(groups, settings, strict=True)
+    ]
 
 
 def _family_name(run: StoredRun) -> str:
@@ -135,14 +144,13 @@ def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> 
         return ()
     many = len({plan.models.get("main") for plan in plans}) > 1
     results: dict[str, dict[str, dict[str, GridCell]]] = {}
+    seen: Counter[tuple[str, str, str]] = Counter()
     for plan, summary in zip(plans, summaries, strict=True):
-        methods = results.setdefault(shown(plan.budget), {})
-        first, number = _method(plan, named=many), 1
-        name = first
-        while plan.dataset.full_name in methods.setdefault(name, {}):
-            number += 1
-            name = f"{first} ({number})"
-        methods[name][plan.dataset.full_name] = _cell(summary)
+        budget, name, data = shown(plan.budget), _method(plan, named=many), plan.dataset.full_name
+        seen[budget, name, data] += 1
+        number = seen[budget, name, data]
+        row = name if number == 1 else f"{name} ({number})"
+        results.setdefault(budget, {}).setdefault(row, {})[data] = _cell(summary)
     return tuple(
         Grid(
             budget=budget,
@@ -205,6 +213,8 @@ VOTES = frozenset({"pc", "ranked-vote", "rpc", "self-consistency", "universal-se
 """Strategies whose samples vote."""
 MAX_DISAGREEMENTS = 200
 """Maximum number of items on which runs disagree whose traces a report carries."""
+MAX_SIDES = 32
+"""Maximum number of runs whose answers to such an item are shown."""
 MAX_PAIRS = 28
 """Maximum number of comparisons of the runs on one dataset: eight runs with one another."""
 SPELLED = 3
@@ -245,8 +255,9 @@ class PairSection(Frozen):
     """Two runs compared.
 
     Attributes:
-        compared: The one thing in which they differ.
-        besides: What differs besides; a reader must know.
+        compared: The one thing in which they differ; empty if they differ in several, or in none.
+        besides: What differs besides; if anything does, the difference is not that of `compared` alone.
+        missing: Rows that only one of them has; they do not count.
         score: The difference, the first's less the second's.
         p_adjusted: The p-value of `score`, corrected for the other comparisons of the table by Holm's method.
         status: Whether "the first is better" is shown.
@@ -255,8 +266,9 @@ class PairSection(Frozen):
 
     a: str
     b: str
-    compared: tuple[str, ...]
-    besides: tuple[str, ...]
+    compared: tuple[SettingDifference, ...]
+    besides: tuple[SettingDifference, ...]
+    missing: int
     score: PairedComparison
     p_adjusted: float
     status: Status
@@ -270,8 +282,9 @@ def pair_sections(comparisons: Sequence[RunComparison]) -> list[PairSection]:
         PairSection(
             a=c.a.label,
             b=c.b.label,
-            compared=tuple(map(str, c.compared)),
-            besides=tuple(map(str, c.allowed)),
+            compared=c.compared,
+            besides=c.besides,
+            missing=c.missing,
             score=c.score,
             p_adjusted=p,
             status=c.score.status(p),
@@ -308,7 +321,7 @@ class RunAnswer(Frozen):
 
 
 class Disagreement(Frozen):
-    """An item that some runs got right and others wrong."""
+    """An item that some runs got right and others wrong; `sides` are the answers of `MAX_SIDES` of them."""
 
     id: str
     subject: str
@@ -356,19 +369,29 @@ def build_content(runs: Sequence[StoredRun], title: str) -> ReportContent:
         raise UserError("there is no run to report")
     families = method_families(runs)
     contents = tuple(_run(run, family) for run, family in zip(runs, families, strict=True))
-    by_data: dict[str, list[tuple[StoredRun, str]]] = {}
+    by_data: dict[tuple[str, str], list[tuple[StoredRun, str]]] = {}
     for run, family in zip(runs, families, strict=True):
-        by_data.setdefault(run.manifest.plan.dataset.fingerprint, []).append((run, family))
+        data = run.manifest.plan.dataset
+        by_data.setdefault((data.fingerprint, data.scorer), []).append((run, family))
     pairs: list[PairSection] = []
     curves: list[EqualTokensRow] = []
     greedy: list[GreedyComparison] = []
     disagreements: list[Disagreement] = []
+    disagreeing = 0
     for members in by_data.values():
         same = [run for run, _ in members]
-        pairs += pair_sections([compare_runs(b, a, force=True) for a, b in islice(combinations(same, 2), MAX_PAIRS)])
+        pairs += pair_sections(
+            [
+                compare_runs(b, a)
+                for a, b in islice(combinations(same, 2), MAX_PAIRS)
+                if not {r.id for r in a.rows}.isdisjoint(r.id for r in b.rows)  # shards of one run
+            ]
+        )
         curves += _equal_tokens(same, [family for _, family in members])
         greedy += compare_greedy_with_sampled(same)
-        disagreements += _disagreements(same)
+        number, shown_items = _disagreements(same, MAX_DISAGREEMENTS - len(disagreements))
+        disagreements += shown_items
+        disagreeing += number
     return ReportContent(
         title=title,
         made_with=__version__,
@@ -377,8 +400,8 @@ def build_content(runs: Sequence[StoredRun], title: str) -> ReportContent:
         pairs=tuple(pairs),
         equal_tokens=tuple(curves),
         greedy=tuple(greedy),
-        disagreements=tuple(disagreements[:MAX_DISAGREEMENTS]),
-        disagreeing=len(disagreements),
+        disagreements=tuple(disagreements),
+        disagreeing=disagreeing,
         warnings=tuple(_warnings(contents)),
     )
 
@@ -482,20 +505,29 @@ def _mean_tokens(rows: Sequence[ResultRow], ids: Sequence[str]) -> np.ndarray[tu
     return np.array([sum(by_item[i]) / len(by_item[i]) for i in ids], dtype=np.float64)
 
 
-def _disagreements(runs: Sequence[StoredRun]) -> list[Disagreement]:
-    """Items whose rows of the runs' first common seed do not all have the same score."""
+def _disagreements(runs: Sequence[StoredRun], room: int) -> tuple[int, list[Disagreement]]:
+    """Items whose rows of the runs' first common seed do not all have the same score: their number, and the first ones.
+
+    Args:
+        room: Maximum number of items whose traces are wanted.
+    """
     if len(runs) < 2:
-        return []
+        return 0, []
     by_run = [{r.key: r for r in run.rows} for run in runs]
-    seeds = [s for s in runs[0].manifest.plan.seeds if all(any(k[1] == s for k in rows) for rows in by_run)]
-    if not seeds:
-        return []
-    results = []
+    common = set.intersection(*({seed for _, seed in rows} for rows in by_run))
+    seed = next((s for s in runs[0].manifest.plan.seeds if s in common), None)
+    number, results = 0, []
     for key, row in by_run[0].items():
-        if key[1] != seeds[0] or not all(key in rows for rows in by_run):
+        if key[1] != seed or not all(key in rows for rows in by_run):
             continue
         sides = [rows[key] for rows in by_run]
-        if len({s.value for s in sides}) > 1:
+        values = {s.value: i for i, s in reversed(list(enumerate(sides)))}
+        if len(values) == 1:
+            continue
+        number += 1
+        if number <= room:
+            # a run for each score that there is comes first where not all runs can be shown
+            shown = sorted([*values.values(), *(i for i in range(len(sides)) if i not in values.values())][:MAX_SIDES])
             results.append(
                 Disagreement(
                     id=row.id,
@@ -503,10 +535,10 @@ def _disagreements(runs: Sequence[StoredRun]) -> list[Disagreement]:
                     question=_cut(row.question),
                     choices=row.choices,
                     gold=row.label or "",
-                    sides=tuple(_side(run, s) for run, s in zip(runs, sides, strict=True)),
+                    sides=tuple(_side(runs[i], sides[i]) for i in shown),
                 )
             )
-    return results
+    return number, results
 
 
 def _side(run: StoredRun, row: ResultRow) -> RunAnswer:

@@ -13,6 +13,7 @@ from ..statistics.intervals import Interval
 from ..summary import MeanScore, tokens_text
 from .content import (
     COSTS,
+    MAX_SIDES,
     Disagreement,
     EqualTokensRow,
     Grid,
@@ -440,7 +441,11 @@ def _pairs(pairs: Sequence[PairSection]) -> str:
     rows = []
     for p in pairs:
         s = p.score
-        besides = f'<br><span class="small besides">besides {text("; ".join(p.besides))}</span>' if p.besides else ""
+        besides = (
+            f'<br><span class="small besides">besides {text("; ".join(map(str, p.besides)))}</span>'
+            if p.besides
+            else ""
+        )
         detectable = percent(s.detectable, NOT_ESTIMABLE)
         rows.append(
             f"<tr><td>{text(p.a)} <span class='soft'>less</span> {text(p.b)}{besides}</td>"
@@ -529,6 +534,8 @@ def _disagreements(content: ReportContent) -> str:
         return ""
     shown = len(content.disagreements)
     more = "" if shown == content.disagreeing else f" The first {shown} are here."
+    if any(len(d.sides) == MAX_SIDES for d in content.disagreements):
+        more += f" At most {MAX_SIDES} runs of an item are shown."
     rows = "".join(_disagreement(d) for d in content.disagreements)
     return (
         f"<h2>Where the runs disagree</h2><p class='soft'>{content.disagreeing} items on which some runs are right and "

@@ -50,7 +50,7 @@ def render_markdown(content: ReportContent) -> str:
                         p.status,
                         NOT_ESTIMABLE if p.score.detectable is None else f"{100 * p.score.detectable:.1f}",
                         "-" if p.score.items_needed is None else f"{p.score.items_needed:,}",
-                        "; ".join(p.besides) or "-",
+                        "; ".join(map(str, p.besides)) or "-",
                     )
                     for p in pairs
                 ],

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...core.errors import UserError
+from ...core.extras import missing_package
 from .content import ReportContent, RunSection
 
 COLOURS = ("#4269d0", "#d9822b", "#3a9d5d", "#b5487a", "#8250c4", "#1f9ea3", "#9c6b4e", "#7a7f87")
@@ -145,9 +145,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as e:
-        raise UserError(
-            "the figures of a report need matplotlib", hint="pip install 'reason-orchestrator[eval]'"
-        ) from e
+        raise missing_package("a report with figures", e.name, "eval") from e
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()

@@ -2,9 +2,9 @@
 
 A saved index has one FAISS index for each block of positions. Up to 50,000 passages search is exact. Beyond that an
 inverted file (IVF; Sivic, Zisserman 2003; Jégou, Douze, Schmid 2011) probes the lists of the centroids nearest to a
-query. It was chosen over a graph (HNSW) since its lists can be memory-mapped and are read sequentially, it is trained
-on a sample and then filled by streaming, and a block without new or removed passages stays as it is. Vectors in lists
-are fp16: half of the pages to read, and cosines differ by less than 0.001.
+query, which all blocks share. It was chosen over a graph (HNSW) since its lists can be memory-mapped and are read
+sequentially, it is trained on a sample and then filled by streaming, and a block without new or removed passages stays
+as it is. Vectors in lists are fp16: half of the pages to read, and cosines differ by less than 0.001.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ...core.errors import DataError, InvalidResponse, UserError
+from ...core.errors import DataError, InvalidResponse
+from ...core.extras import missing_package
 from ...core.messages import Frozen
 from .index.shards import PARTIAL_PREFIX, ArrayShards, fsync_file, write_durably
 
@@ -48,10 +49,7 @@ def load_faiss() -> Any:
     try:
         import faiss
     except ModuleNotFoundError as e:
-        raise UserError(
-            f"a vector index needs the package {e.name!r}, which is not installed",
-            hint="pip install 'reason-orchestrator[local]'",
-        ) from e
+        raise missing_package("a vector index", e.name, "local") from e
     return faiss
 
 
@@ -255,10 +253,10 @@ def build_vector_index(
     directory.mkdir(parents=True, exist_ok=True)
     progress(0, len(live))
     files = VectorIndexFiles(kind="exact")
-    empty: Any = None
+    trained: Any = None
     if len(live) > max_exact:
         files = _train_centroids(directory, shards, live, dimension, previous)
-        empty = _read_index(faiss, directory / files.centroids, 0)
+        trained = _read_index(faiss, directory / files.centroids, 0)
     names: list[str] = []
     done = 0
     for number in range(int(live[-1]) // BLOCK_SIZE + 1):
@@ -270,11 +268,18 @@ def build_vector_index(
         name = f"{files.kind}-{number:05d}-{digest}"
         names.append(name)
         if not ((directory / f"{name}.faiss").is_file() and (directory / f"{name}.npy").is_file()):
-            index = faiss.IndexFlatIP(dimension) if empty is None else faiss.clone_index(empty)
+            if trained is None:
+                index = faiss.IndexFlatIP(dimension)
+            else:
+                index = _new_ivf(faiss, trained.quantizer, dimension, files.num_lists)
+                index.is_trained = True
             for at in range(0, len(positions), _BATCH):
                 progress(done + at, len(live))
                 index.add(read_vectors(shards, positions[at : at + _BATCH], dimension))
             write_durably(directory / f"{name}.npy", lambda file, p=positions: np.save(file, p, allow_pickle=False))  # type: ignore[misc]
+            none = faiss.IndexFlatIP(dimension)
+            if trained is not None:  # searches read the centroids once, from their own file
+                index.quantizer = none
             _write_index(faiss, index, directory / f"{name}.faiss")
         done += len(positions)
         progress(done, len(live))
@@ -299,7 +304,10 @@ class BlockVectorIndex:
 
         faiss = load_faiss()
         self._blocks: list[tuple[Any, NDArray[np.int64]]] = []
-        flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if files.kind == "ivf" else faiss.IO_FLAG_MMAP_IFC
+        is_ivf = files.kind == "ivf"
+        self._trained: Any = _read_index(faiss, directory / files.centroids, 0) if is_ivf else None
+        self._num_probes = min(num_probes, files.num_lists)
+        flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if is_ivf else faiss.IO_FLAG_MMAP_IFC
         for name in files.blocks:
             index = _read_index(faiss, directory / f"{name}.faiss", flags)
             try:
@@ -308,9 +316,9 @@ class BlockVectorIndex:
                 raise DataError(f"{directory / name}.npy is missing or damaged", hint="rebuild the index") from e
             if index.ntotal != len(positions):
                 raise DataError(f"{directory / name}.faiss and .npy do not match", hint="rebuild the index")
+            if is_ivf:
+                index.nprobe = self._num_probes
             self._blocks.append((index, positions))
-        is_ivf = files.kind == "ivf"
-        self._parameters = faiss.SearchParametersIVF(nprobe=min(num_probes, files.num_lists)) if is_ivf else None
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[list[int]]:
         """Positions of the `k` largest inner products for each row of `[queries, dimension]`, best first."""
@@ -318,8 +326,14 @@ class BlockVectorIndex:
 
         scores: list[NDArray[np.float32]] = []
         positions: list[NDArray[np.int64]] = []
+        # all blocks have the same lists
+        probed = None if self._trained is None else self._trained.quantizer.search(queries, self._num_probes)
         for index, block_positions in self._blocks:
-            batch_scores, rows = index.search(queries, min(k, index.ntotal), params=self._parameters)
+            if probed is None:
+                batch_scores, rows = index.search(queries, min(k, index.ntotal))
+            else:
+                proximities, lists = probed
+                batch_scores, rows = index.search_preassigned(queries, min(k, index.ntotal), lists, proximities)
             positions.append(np.where(rows >= 0, block_positions[rows], -1))
             scores.append(np.where(rows >= 0, batch_scores, -np.inf))
         if not positions:
@@ -352,14 +366,17 @@ def _train_centroids(
     sample_size = min(count, num_lists * _SAMPLES_PER_LIST)
     chosen = np.random.default_rng(_SEED).choice(count, size=sample_size, replace=False)
     sample = read_vectors(shards, live[np.sort(chosen)], dimension)
-    coarse = faiss.IndexFlatIP(dimension)
-    index = faiss.IndexIVFScalarQuantizer(
-        coarse, dimension, num_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
-    )
+    index = _new_ivf(faiss, faiss.IndexFlatIP(dimension), dimension, num_lists)
     index.cp.seed, index.cp.niter = _SEED, 10
     index.train(sample)
     _write_index(faiss, index, directory / files.centroids)
     return files
+
+
+def _new_ivf(faiss: Any, centroids: Any, dimension: int, num_lists: int) -> Any:
+    return faiss.IndexIVFScalarQuantizer(
+        centroids, dimension, num_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
+    )
 
 
 def _write_index(faiss: Any, index: Any, path: Path) -> None:

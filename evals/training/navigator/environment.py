@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ....agents.reasoner import SyncBridge
 from ....core.errors import UserError
+from ....core.extras import missing_package
 from ....core.settings import Settings
 from ....reasoning.rlot.assessment import ASPECTS
 from ....reasoning.rlot.blocks import NAMES, Legal
@@ -30,7 +31,7 @@ from .plan import NavigatorPlan, Problem, split_problems
 try:
     import gymnasium
 except ModuleNotFoundError as e:
-    raise UserError("the environment needs gymnasium", hint="pip install 'reason-orchestrator[train]'") from e
+    raise missing_package("the environment", e.name, "train") from e
 
 Scores: TypeAlias = NDArray[np.int64]
 T = TypeVar("T")

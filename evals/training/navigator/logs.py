@@ -11,7 +11,8 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from ....core.errors import StoreError, UserError
+from ....core.errors import StoreError
+from ....core.extras import missing_package
 from ...statistics.outcomes import Array
 from ..run_directory import JsonLinesWriter, read_json_lines
 from .episodes import EpisodeRecord, TrainingUsage, ValidationResult
@@ -130,7 +131,7 @@ def require_extra() -> None:
         try:
             __import__(package)
         except ModuleNotFoundError as e:
-            raise UserError(f"training needs {package}", hint="pip install 'reason-orchestrator[train]'") from e
+            raise missing_package("training", package, "train") from e
 
 
 def read_records(path: Path) -> list[EpisodeRecord]:

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS documents (
     passages INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_path ON documents (path);
+CREATE INDEX IF NOT EXISTS by_source ON documents (source);
 CREATE TABLE IF NOT EXISTS passages (
     position INTEGER PRIMARY KEY,
     document INTEGER NOT NULL,
@@ -190,16 +191,10 @@ class PassageDatabase:
 
     def earlier_positions(self, hashes: Sequence[bytes], before: int) -> dict[bytes, int]:
         """By content hash, the first position before another of a passage with the same text and title."""
-        positions: dict[bytes, int] = {}
-        remaining = iter(dict.fromkeys(hashes))
-        while batch := list(islice(remaining, _MAX_PARAMETERS)):
-            marks = ",".join("?" * len(batch))
-            sql = (
-                f"SELECT content_hash, MIN(position) FROM passages "  # noqa: S608
-                f"WHERE content_hash IN ({marks}) AND position < ? GROUP BY content_hash"
-            )
-            positions.update(self._db.execute(sql, (*batch, before)))
-        return positions
+        # one look-up each: a statement for several reads all passages of a text, however often it is repeated
+        sql = "SELECT MIN(position) FROM passages WHERE content_hash = ? AND position < ?"
+        found = ((one, self._db.execute(sql, (one, before)).fetchone()[0]) for one in dict.fromkeys(hashes))
+        return {one: position for one, position in found if position is not None}
 
     def passages_at(self, positions: Sequence[int]) -> dict[int, Passage]:
         """The passages at positions, as far as they exist."""

@@ -1,0 +1,66 @@
+"""The growth benchmark: its exponents are slopes, its pieces add up over several calls, its table is made of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import growth
+import pytest
+from growth import Piece, exponent
+from reason.agents import reasoner as reasoner_module
+
+SIZES = [10, 40, 160, 640]
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+def test_the_exponent_of_a_power_is_that_power(power: float) -> None:
+    found = exponent({size: 3.0 * size**power for size in reversed(SIZES)})
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((power, power, power), abs=1e-9)
+
+
+def test_the_interval_is_that_of_a_regression() -> None:
+    # logarithms to base 4 of the values are 0, 2, 1, 3: slope 0.8, residual variance 1.8 / 2, and 5 the sum of squares
+    found = exponent({1: 1.0, 4: 16.0, 16: 4.0, 64: 64.0})
+    assert found is not None
+    half = 4.302653 * math.sqrt(0.9 / 5)
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.8 - half, 0.8 + half), abs=1e-5)
+    assert exponent({1: 1.0, 4: 2.0}) is None
+
+
+def test_a_piece_may_be_measured_in_several_calls_and_makes_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "pools.json"
+    for size in (10, 40, 160):
+        piece = Piece.read(path, "pools")
+        piece.add(size, {"open": (size / 10, "s"), "failed": (0.0, "requests")}, 1.23)
+        piece.stopped = f"after {size}"
+        piece.write(path)
+    before = Piece("pools", values={"open": {10: 1.0, 40: 16.0, 160: 256.0}}, units={"open": "s"})
+    before.write(tmp_path / "pools-before.json")
+    (section,) = growth.sections(tmp_path)
+    lines = section.splitlines()
+    assert lines[0] == "### Samples in a recorded pool"
+    assert lines[2] == "| samples | 10 | 40 | 160 | exponent | exponent before |"
+    assert lines[4] == "| open, s | 1.00 | 4.00 | 16.0 | 1.00 [1.00, 1.00] | 2.00 [2.00, 2.00] |"
+    assert lines[5] == "| failed, requests | 0 | 0 | 0 |  |  |"
+    assert "Load before each size 1.2 to 1.2." in section
+    assert section.endswith("It ended there: after 160.")
+
+
+async def test_operations_on_a_grown_store_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reasoner_module, "load_model", None)  # restored at the end: the piece replaces it
+    piece, path = Piece("runs-sqlite"), tmp_path / "runs.json"
+    runs = growth.RunPiece(tmp_path / "runs.sqlite3", tmp_path)
+    await runs.measure([900, 1000], piece, path, time.perf_counter() + 100)
+    assert set(piece.load) == {900, 1000}
+    assert set(piece.values["replay a run"]) == {900, 1000}
+    assert len(runs.interrupted) == 8 * growth.RESUMED - 2 * growth.RESUMED
+    assert Piece.read(path, "") == piece
+
+
+def test_pools_and_vectors_are_measured(tmp_path: Path) -> None:
+    assert growth.measure_pool(64, tmp_path)["answer a request of 8 samples"][0] > 0
+    pytest.importorskip("faiss")
+    assert set(growth.measure_vectors(100, tmp_path)) >= {"build", "open", "search", "files"}
