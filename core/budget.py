@@ -195,6 +195,7 @@ class Ledger:
         reward_calls: int = 0,
         replayed_calls: int = 0,
         replayed_tokens: int = 0,
+        lost_tokens: int = 0,
         working_s: float = 0.0,
     ) -> RoleUsage:
         """Charge the actual cost of a step.
@@ -203,6 +204,7 @@ class Ledger:
             role: Role of the model: "main", "small", "judge", …
             replayed_calls: Part of `calls` that the run store answered completely.
             replayed_tokens: Part of the completion tokens that the run store answered.
+            lost_tokens: Tokens of samples that an interruption discards.
             working_s: Seconds the model worked, queues excluded.
 
         Returns:
@@ -222,6 +224,7 @@ class Ledger:
             reward_calls=row.reward_calls + reward_calls,
             replayed_calls=row.replayed_calls + replayed_calls,
             replayed_tokens=row.replayed_tokens + replayed_tokens,
+            lost_tokens=row.lost_tokens + lost_tokens,
             cost_usd=(row.cost_usd or 0.0) + (usage.cost_usd or 0.0) if is_priced else None,
             working_s=row.working_s + working_s,
             waited_s=row.waited_s + usage.waited_s,
@@ -231,13 +234,22 @@ class Ledger:
 
     def restore(self, usage: RunUsage) -> None:
         """Take over what an interrupted run had spent up to its last checkpoint; none of it is paid again."""
+        carried = self.usage()
         self._by_role = {
             key: row.model_copy(
                 update={"replayed_calls": row.model_calls, "replayed_tokens": row.completion_tokens, "working_s": 0.0}
             )
             for key, row in usage.by_role.items()
         }
+        self.carry_lost(carried)
         self._started = self._clock() - usage.wall_seconds
+
+    def carry_lost(self, usage: RunUsage) -> None:
+        """Take over lost tokens of an interrupted run. They count in no limit, so that it makes the same requests."""
+        for key, row in usage.by_role.items():
+            known = self._by_role.get(key, RoleUsage(model=row.model))
+            if row.lost_tokens > known.lost_tokens:
+                self._by_role[key] = known.model_copy(update={"lost_tokens": row.lost_tokens})
 
     def stop(self) -> None:
         """Stop the wall clock; later charges still count."""
@@ -267,6 +279,7 @@ _AMOUNTS = (
     "reward_calls",
     "replayed_calls",
     "replayed_tokens",
+    "lost_tokens",
 )
 
 

@@ -128,6 +128,11 @@ class Question(Frozen):
             }
         )
 
+    def option(self, letter: str | None) -> str | None:
+        """The text of the choice that has a letter; None if none has it."""
+        index = ord(letter) - ord("A") if letter is not None and len(letter) == 1 else -1
+        return self.choices[index] if 0 <= index < len(self.choices) else None
+
     @property
     def offered_tools(self) -> tuple[Tool, ...]:
         """The tools that a model is shown."""
@@ -433,6 +438,8 @@ class RoleUsage(Frozen):
         thinking_tokens: Part of `completion_tokens` that are thoughts.
         replayed_calls: Part of `model_calls` answered by the run store, not paid again.
         replayed_tokens: Part of `completion_tokens` answered by the run store.
+        lost_tokens: Generated tokens of samples that an interruption discarded. Those of earlier processes of a resumed
+            run are no part of `completion_tokens`.
         working_s: Seconds the model worked; queues and rate limits are in `waited_s`.
     """
 
@@ -446,6 +453,7 @@ class RoleUsage(Frozen):
     reward_calls: int = 0
     replayed_calls: int = 0
     replayed_tokens: int = 0
+    lost_tokens: int = Field(default=0, exclude_if=lambda value: value == 0)
     cost_usd: float | None = 0.0
     working_s: float = 0.0
     waited_s: float = 0.0
@@ -456,6 +464,7 @@ class RunUsage(Frozen):
 
     Attributes:
         model_calls: Requests sent to a model; a request for n samples is one call.
+        lost_tokens: Generated tokens of samples that interruptions discarded, where the backend streams them.
         cost_usd: US dollars; None if a price is unknown. Models that run locally cost 0.
         wall_seconds: Seconds from start to end, waiting included.
         by_role: Usage by "role:model".
@@ -470,13 +479,14 @@ class RunUsage(Frozen):
     reward_calls: int = 0
     replayed_calls: int = 0
     replayed_tokens: int = 0
+    lost_tokens: int = Field(default=0, exclude_if=lambda value: value == 0)
     cost_usd: float | None = 0.0
     wall_seconds: float = 0.0
     by_role: dict[str, RoleUsage] = Field(default_factory=dict)
 
 
 class AnswerCandidate(Frozen):
-    """A candidate as part of an `Answer`."""
+    """A candidate as part of an `Answer`; its fields are those of `Candidate`."""
 
     text: str
     answer: str | None
@@ -485,6 +495,7 @@ class AnswerCandidate(Frozen):
     tokens: int
     thinking_tokens: int = 0
     thought: str = ""
+    finish_reason: str = "stop"
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
@@ -492,7 +503,8 @@ class Answer(EncodedOnce):
     """The result of a run.
 
     Attributes:
-        answer: The extracted answer; None if there is none.
+        answer: The extracted answer; None if there is none. Of a multiple-choice question the letter of an option.
+        option: Text of that option; None if the question has no choices or the answer names none.
         text: The chosen candidate's complete text, without its thought.
         thought: What the model thought before the text; empty if it did not, or if the provider hides it.
         strategy: Name of the strategy.
@@ -500,6 +512,7 @@ class Answer(EncodedOnce):
         confidence: The strategy's own, whose meaning `reason strategies show NAME` states; None if it has none. Neither
             calibrated nor changed by a verification, whose number is `verification.support`.
         stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "cancelled" or "error".
+        stopped_by: The limit of the budget that ended a run of `stopped` "budget": "tokens", "calls", …; else None.
         based_on: Of an answer that the user wanted before the run was done, what it rests on; else empty.
         candidates: All attempts.
         verification: None if no verifier ran.
@@ -531,6 +544,8 @@ class Answer(EncodedOnce):
     calibration: str = ""
     citations: tuple[Evidence, ...] = ()
     selected_strategy: str = ""
+    option: str | None = None
+    stopped_by: str | None = None
     thought: str = Field(default="", exclude_if=lambda value: not value)
     based_on: str = Field(default="", exclude_if=lambda value: not value)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)

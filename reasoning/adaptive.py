@@ -25,7 +25,7 @@ from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
 from .answers.equivalence import Equivalence
 from .answers.kinds import answer_kind
-from .candidates import read_candidate
+from .candidates import is_unfinished, read_candidate
 from .conclude import conclude
 from .early_exit import SegmentedSampler
 from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
@@ -438,8 +438,10 @@ class _EvaluatedSamples:
             self.run.set_best(Solution(chosen=self._best(), candidates=tuple(self.candidates)))
 
     def _best(self) -> int:
-        """The best sample; of equals the earlier one, which is cheaper and was sampled at a lower temperature."""
-        return max(range(len(self.quality)), key=lambda i: (-math.inf if (q := self.quality[i]) is None else q, -i))
+        """The best finished sample; of equals the earlier one, cheaper and sampled at a lower temperature."""
+        finished = [i for i, candidate in enumerate(self.candidates) if not is_unfinished(candidate)]
+        among = finished or range(len(self.quality))
+        return max(among, key=lambda i: (-math.inf if (q := self.quality[i]) is None else q, -i))
 
     def check_failures(self) -> None:
         """Raise `InvalidResponse` if all samples failed; report those that did."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..core.messages import Completion, canonical_calls
 from ..core.types import Candidate, Question, Step
-from .answers.extraction import extract_answer
+from .answers.extraction import ExtractedAnswer, extract_answer
 from .segmentation import split_steps
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n|\}|(?<!\d)[.!?]\Z")
@@ -16,9 +16,7 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n|\}|(?<!\d)[.!?]\Z")
 def read_candidate(completion: Completion, question: Question, score: float | None = None) -> Candidate:
     """Parse a completion.
 
-    The answer is read from the completion's text, never from its thought. A truncated completion is parsed up to its
-    last complete sentence: it may have stated its answer before the cut, but the text right at the cut may be half a
-    word or half a number.
+    The answer is read from the completion's text (`read_answer`), never from its thought.
 
     If a completion calls tools, its answer is the canonical text of the calls, which is appended as a last step.
 
@@ -27,14 +25,26 @@ def read_candidate(completion: Completion, question: Question, score: float | No
     """
     if completion.tool_calls:
         return _read_tool_calls(completion, score)
-    text = completion.text if completion.finish_reason == "stop" else complete_sentences(completion.text)
-    answer = extract_answer(text, question)
+    answer = read_answer(completion.text, question, is_cut=completion.finish_reason != "stop")
     return _candidate(
         completion,
         None if answer is None else answer.value,
         [Step(text=s) for s in split_steps(completion.text)],
         score,
     )
+
+
+def read_answer(text: str, question: Question, *, is_cut: bool) -> ExtractedAnswer | None:
+    """The answer of a text.
+
+    A text that was cut has one only if a box or a marker ("the answer is …") states it, or complete code is it, within
+    its complete sentences: what else comes before a cut is a step on the way, and the text right at the cut may be half
+    a word or half a number.
+    """
+    if not is_cut:
+        return extract_answer(text, question)
+    answer = extract_answer(complete_sentences(text), question)
+    return answer if answer is not None and (answer.is_explicit or answer.method == "code") else None
 
 
 def _candidate(completion: Completion, answer: str | None, steps: Sequence[Step], score: float | None) -> Candidate:
@@ -51,6 +61,11 @@ def _candidate(completion: Completion, answer: str | None, steps: Sequence[Step]
         finish_reason=completion.finish_reason,
         tool_calls=completion.tool_calls,
     )
+
+
+def is_unfinished(candidate: Candidate) -> bool:
+    """Whether a candidate was cut before it stated an answer: it takes part in no vote and no choice."""
+    return candidate.answer is None and candidate.finish_reason != "stop"
 
 
 def text_with_calls(candidate: Candidate) -> str:

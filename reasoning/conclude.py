@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..core.errors import BackendError, BudgetExceeded, StoreError, UserError
-from ..core.messages import Completion, Message, Prompt, Request, Thought, Usage
+from ..core.messages import Completion, Message, Prompt, Request, SamplingParams, Thought, Usage
 from ..core.run import Run
 from ..core.types import Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
@@ -34,6 +34,35 @@ _NOTES = (
     "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
 )
 _NO_NOTES = "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
+
+
+def with_room_to_conclude(sampling: SamplingParams, tokens: int, run: Run) -> SamplingParams | None:
+    """Parameters of a run's first chain that leave room in the budget for the request of its answer.
+
+    Args:
+        sampling: Its parameters.
+        tokens: Its maximum tokens, those of a thought included.
+
+    Returns:
+        None if the budget covers the chain, if it thinks (then its thought is cut, and the answer requested anyway), or
+        if the answer is written as JSON.
+    """
+    left, thinks = run.ledger.remaining("tokens"), tokens > sampling.max_tokens
+    is_first = not run.ledger.used("tokens")
+    if not is_first or thinks or run.question.answer_schema is not None or not 2 <= left < tokens:
+        return None
+    return sampling.model_copy(update={"max_tokens": int(left) - min(CONCLUSION_TOKENS, max(1, int(left) // 4))})
+
+
+def as_cut_by_budget(completion: Completion, prompt: Prompt, run: Run) -> Completion:
+    """A chain that was shortened by `with_room_to_conclude`; one that met its limit was cut by the budget."""
+    if completion.finish_reason != "length":
+        return completion
+    if run.ledger.exhausted is None:
+        run.record_limit(run.ledger.exceeded("tokens"))
+    cut = completion.model_copy(update={"finish_reason": "budget"})
+    run.partial_completions.append((prompt, cut))
+    return cut
 
 
 def conclusion_request(model: MeteredModel, prompt: Prompt, partial: Completion, question: Question) -> Request:
@@ -184,9 +213,11 @@ async def conclude_run(solution: Solution | None, question: Question, model: Met
     based_on = f"an unfinished sample of {tokens[0]} tokens of an answer and {tokens[1]} of a thought"
     if not sum(tokens):
         based_on = "no sample: the question was answered at once"
-    run.degrade(f"the answer was requested before the strategy had one; it rests on {based_on}")
     whole = partial.model_copy(update={"thought": _joined_thought(prompt, partial)})
     concluded = read_candidate(with_conclusion(whole, end, question), question)
+    if concluded.answer is None:  # cut too, or no answer
+        return solution.model_copy(update={"stopped": stopped})
+    run.degrade(f"the answer was requested before the strategy had one; it rests on {based_on}")
     if isinstance(prompt.prefix, str) and prompt.prefix:
         concluded = concluded.model_copy(update={"text": prompt.prefix + concluded.text})
     candidates = (*solution.candidates, concluded)

@@ -48,6 +48,7 @@ class Prefix(Sequence[str]):
         lengths: Generated tokens of each step; 0 if unknown.
         terminal: Whether the solution has ended or stated its answer, so that there is nothing to continue.
         answer: Of a closed thought, the answer after it; None for steps of an answer and for an open thought.
+        is_cut: Whether its last step was cut at its maximum tokens or by the budget.
     """
 
     steps: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class Prefix(Sequence[str]):
     lengths: tuple[int, ...] = ()
     terminal: bool = False
     answer: str | None = None
+    is_cut: bool = False
 
     @property
     def solution(self) -> str:
@@ -432,7 +434,7 @@ def completion_of(prefix: Prefix, *, in_thought: bool = False) -> Completion:
     Args:
         in_thought: Whether an open prefix is the beginning of a thought.
     """
-    reason: FinishReason = "stop" if prefix.terminal else "budget"
+    reason: FinishReason = "budget" if not prefix.terminal else "length" if prefix.is_cut else "stop"
     if prefix.answer is None and not in_thought:
         return Completion(text=prefix.text, finish_reason=reason)
     tokens = sum(prefix.lengths)

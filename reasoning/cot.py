@@ -18,7 +18,7 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
 from .answers.equivalence import Equivalence
 from .candidates import read_candidate
-from .conclude import conclude, conclusion_request, with_conclusion
+from .conclude import as_cut_by_budget, conclude, conclusion_request, with_conclusion, with_room_to_conclude
 from .early_exit import SegmentedSampler
 from .limits import MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
@@ -127,7 +127,10 @@ class ChainOfThought:
                         await sampler.advance([open_chain])
                 chain, hit_limit, notes = open_chain.completion, sampler.hit_limit, {"early_exit": sampler.notes()}
             else:
-                ((chain,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
+                shorter = with_room_to_conclude(sampling, model.max_sample_tokens(prompt, sampling), run)
+                ((chain,),) = await model.generate([Request(prompt=prompt, sampling=shorter or sampling)])
+                if shorter is not None:
+                    chain = as_cut_by_budget(chain, prompt, run)
         except BudgetExceeded as e:
             run.record_limit(e)
             return Solution(chosen=None, stopped="budget")

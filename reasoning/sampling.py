@@ -26,7 +26,7 @@ from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel, sampled_json
 from .answers.equivalence import Equivalence
 from .candidates import read_candidate
-from .conclude import conclude
+from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
 from .early_exit import OpenChain, SegmentedSampler
 from .ensemble import Ensemble
 from .limits import MAX_CHAINS, MAX_TOKENS
@@ -250,12 +250,15 @@ async def sample_chains(
             remaining = sampling.n - samples.num_requested
             size = rule.race_size(tally, remaining) if samples.mode == "race" else rule.round_size(tally, remaining)
             size, cut_by = _affordable(model, prompt, sampling, size, run)
-            params = sampling.model_copy(
+            shorter = None
+            if segmented is None and not isinstance(model, Ensemble):
+                shorter = with_room_to_conclude(sampling, model.max_sample_tokens(prompt, sampling), run)
+            params = (shorter or sampling).model_copy(
                 update={"logits_processors": (*sampling.logits_processors, *rule.logits_processors(tally))}
             )
             indices = tuple(range(samples.num_requested, samples.num_requested + size))
             request = Request(prompt=prompt, sampling=params, sample_indices=indices)
-            batch = _Batch(request, question, run, samples, on_candidate)
+            batch = _Batch(request, question, run, samples, on_candidate, is_shortened=shorter is not None)
             try:
                 if segmented is not None:
                     is_race = samples.mode == "race"
@@ -376,8 +379,11 @@ class _Batch:
         run: Run,
         samples: SampleSet,
         on_candidate: Callable[[list[Candidate]], None] | None,
+        *,
+        is_shortened: bool,
     ) -> None:
         self.run = run
+        self._is_shortened = is_shortened
         self.sample_finished = asyncio.Event()
         self._finished: dict[int, Sample] = {}
         """Finished samples that are not in the tally yet, by index, in order of completion."""
@@ -603,6 +609,8 @@ class _Batch:
 
     async def _add(self, completions: Sequence[Completion], earlier: list[Candidate]) -> None:
         samples = self._samples
+        if self._is_shortened:
+            completions = [as_cut_by_budget(one, self.request.prompt, self.run) for one in completions]
         self._started = [completion.sample_index for completion in completions]
         samples.num_requested += len(completions)
         # by sample index, not in order of completion, so that the same seed gives the same list
@@ -618,8 +626,10 @@ class _Batch:
                 samples.cancelled.append(completion)  # there was enough before its answer was requested
             else:
                 samples.completions.append(completion)
-                candidate = self._candidates.get(completion.sample_index)
-                samples.candidates.append(candidate or read_candidate(completion, self._question))
+                candidate = self._candidates.get(completion.sample_index) or read_candidate(completion, self._question)
+                # while it was generated it was not known whether the budget had set its limit
+                ended = {"finish_reason": completion.finish_reason}
+                samples.candidates.append(candidate.model_copy(update=ended))
         if any(completion.finish_reason == "budget" for completion in completions):
             samples.stopped = "budget"
 

@@ -6,16 +6,16 @@ occurrence:
 1. "boxed": `\boxed{…}`. If the text ends inside a box, the answer itself was cut off: nothing is extracted.
 2. "marker": "the answer is …", "Answer: …", "**Final answer** …", "#### …", also in a few other languages.
 3. By kind, without any marker: "choice" (an option by itself on the last or first line, or the only one mentioned),
-   "number" (the last one), "yes_no", "math" (the last formula), "sentence" (what a sentence adds to the question),
-   "text" (a short text, else its last sentence).
+   "number" (the last one that does not repeat a term of the question), "yes_no", "math" (the last formula), "sentence"
+   (what a sentence adds to the question), "text" (a short text, else its last sentence).
 
 An option of a multiple-choice question is recognised by its letter, by its text, or by being the only one mentioned. A
 letter counts only if the question has that many options. The article "A" and the pronoun "I" are no letters: without
 context, they need a bracket, a full stop or the end after them.
 
 Thoughts are ignored (`normalization.visible_text`). The methods of number 3 search only the last `TAIL_CHARS`
-characters. Extraction is linear in the text's length: every pattern is bounded, and each method tries only its last
-occurrences.
+characters. A statement that the answer is unknown ("I do not know") is no answer. Extraction is linear in the text's
+length: every pattern is bounded, and each method tries only its last occurrences.
 """
 
 from __future__ import annotations
@@ -226,6 +226,15 @@ _UNITS = re.compile(
     r"|\^\s?\{?\s?\\circ\s?\}?|\\degree"
 )
 _LONE_SIDE = re.compile(r"\s*(?:[A-Za-z]|\\[a-z]+|[A-Za-z](?:_\{?\w{1,4}\}?|\([A-Za-z]\)))\s*")
+_TERM = re.compile(r"[0-9](?:[0-9.,]|[\s$]{0,3}(?:[*×·+/^÷−-]|\\times|\\cdot|\\div)[\s$]{0,3}(?=[0-9]))+")  # noqa: RUF001
+_LABEL = re.compile(r"\s*\(?[0-9]{1,3}[.):]\s*")
+_NO_ANSWER = re.compile(
+    r"(?:(?:sorry|unfortunately),?\s(?:but\s)?)?i(?:'m|’m|\sam)?\s(?:(?:really|honestly|just)\s)?"  # noqa: RUF001
+    r"(?:(?:do\snot|don['’]t)\sknow|not\s(?:sure|certain)|unable\sto\s(?:answer|say|tell|determine|know)"  # noqa: RUF001
+    r"|can(?:\s?not|['’]t)\s(?:answer|say|tell|determine|know))\b",  # noqa: RUF001
+    re.IGNORECASE,
+)
+"""An answer that says there is none."""
 _YES_NO = re.compile(r"(?<![^\W_])(yes|no|true|false|correct|incorrect)(?![^\W_])", re.IGNORECASE)
 _YES = frozenset({"yes", "true", "correct"})
 _CONNECTIVE = re.compile(
@@ -282,7 +291,9 @@ def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
     answer = _find(body, question, kind)
     if answer is None and question.kind == "auto" and kind not in ("choice", "code", "text"):
         answer = _find(body, question, "text")
-    if answer is None:
+        if answer is not None and not answer.is_explicit and _CHATTER.match(body, answer.start):
+            answer = None  # the beginning of a solution
+    if answer is None or (kind != "code" and _NO_ANSWER.match(body, answer.start)):
         return None
     start, end = visible.span(answer.start, answer.end)
     return ExtractedAnswer(answer.value, answer.method, start, end)
@@ -478,9 +489,23 @@ def _last_number(text: str, start: int, question: Question) -> ExtractedAnswer |
         if label and text[line_start + label.end() : line_end].strip():
             line_start += label.end()
         for numeral in reversed(list(find_numerals(text, line_start, line_end))):
-            if not _LABEL_BEFORE.search(text, max(line_start, numeral.start - 12), numeral.start):
-                return _numeral(numeral, question, "number")
+            if _LABEL_BEFORE.search(text, max(line_start, numeral.start - 12), numeral.start):
+                continue
+            if _repeats_term(text, numeral, line_start, line_end, question):
+                continue
+            return _numeral(numeral, question, "number")
     return None
+
+
+def _repeats_term(text: str, numeral: Numeral, start: int, end: int, question: Question) -> bool:
+    """Whether a number is an operand of a term of the question, which the text repeats without its value."""
+    terms = (m[0] for m in _TERM.finditer(text, start, end) if m.start() < numeral.end and numeral.start < m.end())
+    term = "".join(next(terms, "").split()).rstrip(".,")
+    return (
+        term != ""
+        and not term.replace(".", "").replace(",", "").isdecimal()
+        and term in "".join(question.text[:4000].split())
+    )
 
 
 def _unmarked_yes_no(text: str, start: int) -> ExtractedAnswer | None:
@@ -521,6 +546,7 @@ def _unmarked_text(text: str, start: int, question: Question) -> ExtractedAnswer
         answer = _text_in(text, *spans[-400:][i], question, "sentence")
         if answer:
             return answer
+    spans = [span for span in spans if not _LABEL.fullmatch(text, *span)]
     if not spans:
         return None
     first, last = spans[0], spans[-1]

@@ -32,6 +32,11 @@ _COUNT = re.compile(
 )
 _ARITHMETIC = re.compile(r"[0-9)]\s{0,3}(?:[-+*/×÷^]|plus|minus|times|divided by|mod)\s{0,3}[-(]{0,3}[0-9]", re.I)
 _WORDY = re.compile(r"\b(?:who|whom|whose|where|why|explain|describe|name|list|translate|summari[sz]e|which)\b", re.I)
+_EXPLAINED = re.compile(
+    r"\b(?:why|explain|describe|discuss|show|prove|derive|justify|compare|summari[sz]e|write|tell|reason|steps?"
+    r"|how (?:do|does|did|to|can|could|would|should|is|are|was|were))\b",
+    re.I,
+)
 _PERCENT = re.compile(r"\b(?:what|how many) percent|\bpercentage\b|\b(?:as|in) (?:a )?percent", re.I)
 
 
@@ -49,6 +54,17 @@ def answer_kind(question: Question) -> ResolvedKind:
     if question.tests:
         return "code"
     return _kind_asked_for(question.text[-4000:])
+
+
+def has_value_answer(question: Question) -> bool:
+    """Whether the answer is a value that says everything by itself: an option, a number, a formula or tested code.
+
+    A question that also asks for an explanation has no such answer.
+    """
+    kind = answer_kind(question)
+    if kind in ("number", "math"):
+        return not _EXPLAINED.search(question.text[-4000:])
+    return kind in ("choice", "code")
 
 
 @lru_cache(256)

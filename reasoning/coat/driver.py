@@ -37,7 +37,7 @@ from ..memory.working_memory import MemoryItem
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
 from ..search.core import ExpandRequest, SearchLimits
-from ..search.driver import MAX_EVENT_NODES, MAX_INLINE_NODES
+from ..search.driver import MAX_EVENT_NODES, MAX_INLINE_NODES, narrowed
 from ..search.mcts import MCTSNode, MCTSOptions, MonteCarloTreeSearch
 from ..search.tree import Continuation, search_node_event
 from ..strategy import Parameters
@@ -162,7 +162,9 @@ def _numbers(match: re.Match[str]) -> list[int]:
 
 
 _TEMPERATURE = 0.8
-_MIN_STEP_TOKENS = 24
+MIN_EXPANSIONS = 2
+"""Expansions that a budget should cover; the search is narrowed to that."""
+MIN_STEP_TOKENS = 24
 """Below this many tokens a step the search ends for lack of budget."""
 
 
@@ -241,6 +243,7 @@ class ThoughtSearchDriver:
     async def search(self) -> None:
         """Search to the end; the best solution so far is the run's best meanwhile."""
         search = self._search
+        self._narrow()
         await self._associate_question()
         before = self._run.best
         self._run.set_best(lambda: self._best_so_far() or before)
@@ -265,15 +268,43 @@ class ThoughtSearchDriver:
 
     # -- the budget
 
+    def _narrow(self) -> None:
+        """Make the search smaller if the budget does not cover several expansions, and report that."""
+        left, options = self._budget.remaining("tokens"), self._search.options
+        if left == math.inf:
+            return
+        free = left - options.limits.finish_tokens
+        needed = MIN_STEP_TOKENS + self._side_tokens_per_thought(self._associator)
+        if self._associator is not None and free < needed:
+            self._run.degrade(
+                f"no knowledge was brought to the thoughts: one takes up to {needed} tokens with its notes and scores, "
+                f"and the budget has {left:g} tokens left"
+            )
+            self._associator = None
+            needed = MIN_STEP_TOKENS + self._side_tokens_per_thought(None)
+        if free < needed:
+            self._run.degrade(
+                f"the answer was requested without a search: a thought takes up to {needed} tokens with its scores, "
+                f"and the budget has {left:g} tokens left"
+            )
+            return
+        smaller = narrowed(
+            options.model_dump(), options.round_size, int(free // (MIN_EXPANSIONS * needed)), int(left), self._run
+        )
+        self._search.options = options.model_copy(update=dict(smaller))
+
+    def _side_tokens_per_thought(self, associator: Associator | None) -> int:
+        """Maximum tokens for associating with and judging a thought."""
+        associates = associator is not None
+        notes = 0 if associator is None else associator.max_tokens_per_thought()
+        judges = self._config.score == "judge" or associates
+        return notes + (self._judge.max_tokens_per_thought(notes=associates) if judges else 0)
+
     def _side_tokens(self, request: ExpandRequest) -> int:
         """Maximum tokens for associating with and judging the samples of a leaf."""
         if request.score == "none":
             return 0
-        associator = None if request.finish else self._associator
-        associates = associator is not None
-        notes = 0 if associator is None else associator.max_tokens_per_thought()
-        judges = self._config.score == "judge" or associates
-        return request.n * (notes + (self._judge.max_tokens_per_thought(notes=associates) if judges else 0))
+        return request.n * self._side_tokens_per_thought(None if request.finish else self._associator)
 
     def _tokens_per_sample(self, batch: Sequence[ExpandRequest]) -> float:
         """Tokens for each sample of a batch, after those for association, judging and the final answer."""
@@ -287,7 +318,7 @@ class ThoughtSearchDriver:
     def _fits_budget(self, batch: Sequence[ExpandRequest]) -> bool:
         if self._run.ledger.remaining("seconds") <= 0:
             return False
-        min_tokens = min(_MIN_STEP_TOKENS, *(request.max_tokens for request in batch))
+        min_tokens = min(MIN_STEP_TOKENS, *(request.max_tokens for request in batch))
         return self._tokens_per_sample(batch) >= (1 if batch[0].score == "none" else min_tokens)
 
     def _end_for_budget(self) -> None:
@@ -315,7 +346,7 @@ class ThoughtSearchDriver:
             self._run.emit(LeafSelected(search=self._name, path=ids, attractions=attractions))
         pending = [(expansion, expansion.request.n) for expansion in expansions]
         for attempt in range(1 + self._search.options.resamples):
-            if attempt and self._tokens_per_sample([expansion.request for expansion, _ in pending]) < _MIN_STEP_TOKENS:
+            if attempt and self._tokens_per_sample([expansion.request for expansion, _ in pending]) < MIN_STEP_TOKENS:
                 break
             try:
                 await self._sample(pending)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from ...core.errors import UserError
+from ...core.extras import missing_package
 from .index.shards import ArrayShards, Shard, fsync_file
 from .words import split_words
 
@@ -41,10 +41,7 @@ def load_bm25s() -> Any:
     try:
         import bm25s
     except ModuleNotFoundError as e:
-        raise UserError(
-            f"keyword search needs the package {e.name!r}, which is not installed",
-            hint="pip install 'reason-orchestrator[local]'",
-        ) from e
+        raise missing_package("keyword search", e.name, "local") from e
     return bm25s
 
 

@@ -1,4 +1,7 @@
-"""`EmbeddingCache`: document vectors in SQLite, so that a directory is not embedded again when it is opened again.
+"""`EmbeddingCache`: document vectors in SQLite, so that documents are not embedded again when they are opened again.
+
+A vector is found by its embedding model and its text: of a file that has changed, only the passages that are new are
+embedded, wherever the file is and whatever it is called.
 
 It is only a cache: vectors that cannot be read or written are embedded again, and a damaged file is replaced.
 """
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FILE = "vectors.sqlite3"
+"""Name of the file in the cache directory (`Settings.cache_dir`)."""
 MAX_BYTES = 1 << 30
 """Maximum bytes of vectors; LRU eviction."""
 

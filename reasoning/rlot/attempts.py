@@ -1,11 +1,13 @@
 """One episode under a policy up to its answer (`AttemptResult`), and the vote of several (`AttemptVote`).
 
 A block is begun only if its maximum cost and that of the answer fit the budget, so that the answer can always be
-requested. Everything but the time is a function of the completions, so that a replay decides as the run did.
+requested; its steps are shorter if that makes it fit. Everything but the time is a function of the completions, so
+that a replay decides as the run did.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -22,10 +24,10 @@ from ..candidates import read_candidate
 from ..sampling import leading_solution
 from ..voting.answer_classes import weighted_vote
 from .assessment import State
-from .block_runner import BlockRunner, run_concurrently
+from .block_runner import MIN_BLOCK_TOKENS, BlockRunner, run_concurrently
 from .blocks import LETTERS, NAMES, Block, Trajectory
 from .episode import Episode
-from .policies import BlockChoice, Policy
+from .policies import BlockChoice, FixedPolicy, Policy
 
 _FIXED_BYTES = 1_000
 """Upper bound on the fixed text of a prompt."""
@@ -141,6 +143,8 @@ class Attempt:
                     raise
                 self._fail(e)  # in a replay a failed call has no stored response
             if not episode.is_done:
+                if self.ended == "budget" and not episode.blocks:
+                    self._run.degrade("the answer was requested without a block: the budget covers none")
                 try:
                     await episode.finish()
                 except BudgetExceeded as e:
@@ -156,8 +160,9 @@ class Attempt:
 
     async def _advance(self) -> None:
         """Run blocks until there is an answer or it has to be forced."""
-        episode, policy = self.episode, self._policy
-        limits = episode.runner.limits
+        episode = self.episode
+        self._fit_limits()
+        policy, limits = self._policy, episode.runner.limits
         if self._exceeds_budget(
             (), tokens=limits.assess_tokens if policy.needs_assessment else 0, calls=int(policy.needs_assessment)
         ):
@@ -176,6 +181,7 @@ class Attempt:
                 self.states.append(episode.state)
             blocks = [episode.effective_block(action) for action in choice.actions]
             running = [block for block in blocks if block is not Block.TERMINATE]
+            self._shorten(running)
             if running and self._exceeds_budget(running):
                 return
             await self._take(choice)
@@ -206,6 +212,34 @@ class Attempt:
         )
 
     # -- limits and failures
+
+    def _fit_limits(self) -> None:
+        """Give the answer a part of a small budget; without room for assessments only reason, which is reported."""
+        episode, left = self.episode, self._run.ledger.remaining("tokens")
+        if left == math.inf:
+            return
+        limits = episode.runner.limits = episode.runner.limits.with_answer(max(1, int(left) // 4))
+        assessed = limits.assess_tokens + episode.runner.check_tokens(with_assessment=True)
+        needed = assessed + min(MIN_BLOCK_TOKENS, limits.step_tokens) + limits.answer_tokens
+        if self._policy.needs_assessment and left < needed:
+            self._run.degrade(
+                "all blocks were steps of reasoning, not chosen by the navigator: one with its assessments and the "
+                f"answer takes up to {needed} tokens, and the budget has {left:g} tokens left"
+            )
+            episode.with_assessment = False
+            self._policy = FixedPolicy([Block.REASON] * episode.max_blocks)
+
+    def _shorten(self, blocks: Sequence[Block]) -> None:
+        """Shorten the steps, plans and results of blocks that the budget does not cover at their full lengths."""
+        runner, has_assessment = self.episode.runner, self._policy.needs_assessment
+        left = self._run.ledger.remaining("tokens")
+        full = sum(runner.max_tokens(block, with_assessment=has_assessment) for block in blocks)
+        checks = len(blocks) * runner.check_tokens(with_assessment=has_assessment)
+        if not blocks or left >= full + runner.limits.answer_tokens:
+            return
+        shorter = runner.limits.shortened((left - runner.limits.answer_tokens - checks) / (full - checks))
+        if shorter is not None:
+            runner.limits = shorter
 
     def _exceeds_budget(self, blocks: Sequence[Block], *, tokens: int = 0, calls: int = 0) -> bool:
         episode = self.episode

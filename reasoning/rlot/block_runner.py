@@ -243,6 +243,10 @@ def read_step(completion: Completion) -> str:
     return text.strip().rstrip(_DECORATION).rstrip()
 
 
+MIN_BLOCK_TOKENS = 24
+"""Length below which a budget does not shorten steps, plans and results."""
+
+
 class BlockLimits(Frozen):
     """Maximum lengths, in tokens unless stated otherwise."""
 
@@ -269,6 +273,21 @@ class BlockLimits(Frozen):
             description="maximum characters of a subtask's result in later prompts, counted from its end",
         ),
     ] = 800
+
+    def with_answer(self, max_tokens: int) -> BlockLimits:
+        """The limits with an answer of at most `max_tokens` tokens."""
+        return self.model_copy(update={"answer_tokens": min(self.answer_tokens, max_tokens)})
+
+    def shortened(self, share: float) -> BlockLimits | None:
+        """The limits with shorter steps, plans and results; None if one would be shorter than `MIN_BLOCK_TOKENS`.
+
+        Args:
+            share: Part of their lengths, below 1.
+        """
+        names = ("step_tokens", "plan_tokens", "pick_tokens", "subtask_tokens", "summary_tokens")
+        lengths = {name: int(getattr(self, name) * share) for name in names}
+        least = {name: 1 if name == "pick_tokens" else min(MIN_BLOCK_TOKENS, getattr(self, name)) for name in names}
+        return None if any(lengths[name] < least[name] for name in names) else self.model_copy(update=lengths)
 
 
 class BlockRunner:
@@ -486,11 +505,13 @@ class BlockRunner:
             Block.DEBATE: limits.plan_tokens + limits.pick_tokens + limits.step_tokens,
             Block.REFINE: limits.step_tokens,
         }
+        return block_tokens[block] + self.check_tokens(with_assessment=with_assessment)
+
+    def check_tokens(self, *, with_assessment: bool) -> int:
+        """Maximum tokens of the finish check after a block, with or without an assessment."""
+        limits = self.limits
         # the budget is shared equally among the requests of one call
-        check_tokens = limits.finished_tokens
-        if with_assessment:
-            check_tokens = 2 * max(limits.assess_tokens, limits.finished_tokens)
-        return block_tokens[block] + check_tokens
+        return 2 * max(limits.assess_tokens, limits.finished_tokens) if with_assessment else limits.finished_tokens
 
     def max_calls(self, block: Block, *, with_assessment: bool = True) -> int:
         """Maximum requests of a block and the finish check after it."""

@@ -56,6 +56,8 @@ class AStarNode(Node):
 class AStarOptions(SearchOptions):
     """Parameters of A*-decoding."""
 
+    round_size: ClassVar[Mapping[str, int]] = {"k": 1}
+
     k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations of an expansion")] = 4
     edge_cost: Annotated[EdgeCost, Field(description="cost of a step, by the change of h")] = "rise"
     weight: Annotated[float, Field(ge=1, le=MAX_WEIGHT, description="w of the order g + w·h; above 1 is greedier")] = (

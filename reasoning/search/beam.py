@@ -30,6 +30,8 @@ from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_
 class BeamOptions(SearchOptions):
     """Parameters of beam search."""
 
+    round_size: ClassVar[Mapping[str, int]] = {"width": 1, "k": 1}
+
     width: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="prefixes kept")] = 4
     k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations of each")] = 4
     distinct: Annotated[bool, Field(description="drop continuations that equal a sibling")] = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -169,9 +169,16 @@ class SearchLimits(BaseModel):
 
 
 class SearchOptions(BaseModel):
-    """Options of every search."""
+    """Options of every search.
+
+    Attributes:
+        round_size: Options whose product is the number of samples in a round, each with its minimum: those that are
+            smaller where a budget does not cover several rounds.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round_size: ClassVar[Mapping[str, int]] = {}
 
     max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH, description="maximum steps of a solution")] = 40
     max_step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a step")] = 512
@@ -352,7 +359,9 @@ class StepSearch(ABC, Generic[N, O]):
         self.stopped = reason
         node = self._unfinished() if complete else None
         left = self.options.limits.tokens_left(self.cost)
-        max_tokens = self.options.limits.finish_tokens if left is None else min(left, self.options.limits.finish_tokens)
+        finish_tokens = self.options.limits.finish_tokens
+        # where the tokens ran out, nothing else can use those that are left
+        max_tokens = finish_tokens if left is None else left if reason == "tokens" else min(left, finish_tokens)
         if node is None or max_tokens <= 0:
             return []
         return [self._expansion(node, 1, max_tokens, finish=True, score="none")]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -48,6 +48,12 @@ O = TypeVar("O", bound=SearchOptions)  # noqa: E741
 
 ANSWER_TOKENS = 32
 """Part of the tokens of a forced answer that is reserved for stating it if the completed solution does not."""
+
+MIN_COMPLETION_TOKENS = 8
+"""Tokens below which a solution is not completed, but the answer requested at once."""
+
+MIN_ROUNDS = 4
+"""Rounds of a search that a budget should cover; with fewer there is little to search."""
 
 MAX_INLINE_NODES = 1000
 """Size of a tree, or of a batch, from which the search works in a thread: some 20 milliseconds of work."""
@@ -241,21 +247,29 @@ class SearchDriver(Generic[N, O]):
     async def _final_answer(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
         """The solution completed greedily; if that states no answer, the answer trigger is appended.
 
-        An open thought is closed, and the answer requested after it.
+        With fewer than `MIN_COMPLETION_TOKENS` for the former it is appended at once. An open thought is closed, and
+        the answer requested after it.
         """
         if self._in_thought:
             return await self._concluded(prefix, max_tokens)
-        first = max(1, max_tokens - ANSWER_TOKENS)
-        completed = await self._complete(prefix, first)
-        if (completed is None or not self._states_answer(completed.text)) and prefix.text and max_tokens > first:
+        first = max_tokens - ANSWER_TOKENS
+        completed = await self._complete(prefix, first) if first >= MIN_COMPLETION_TOKENS else None
+        if completed is None or not self._states_answer(completed.text):
             reopened = prefix if completed is None else _reopened(prefix, completed)
-            trigger = f"\n\n{answer_trigger(self._question)}"
-            end = await self._complete(reopened, max_tokens - first, opener=trigger)
+            trigger = answer_trigger(self._question)
+            left = max_tokens - (0 if completed is None else completed.tokens)
+            gap = "" if not reopened.text or reopened.text.endswith("\n\n") else "\n\n"
+            end = await self._complete(reopened, left, opener=gap + trigger)
             if end is not None:
+                # as after any request for an answer, one that fills the room for it is taken as it is
+                has_room = end.finish_reason == "length" and left >= ANSWER_TOKENS
                 completed = end.model_copy(
-                    update={"tokens": end.tokens + (0 if completed is None else completed.tokens)}
+                    update={
+                        "tokens": end.tokens + (0 if completed is None else completed.tokens),
+                        "finish_reason": "stop" if has_room else end.finish_reason,
+                    }
                 )
-        if completed is None:
+        if completed is None or not completed.text:
             return Continuation("", 0, terminal=True), prefix.append("", prefix.text, None, None, 0, terminal=True)
         text = completed.text[len(prefix.text) :]
         return Continuation(text, completed.tokens, terminal=True), _with_completion(prefix, completed)
@@ -429,7 +443,8 @@ def _reopened(prefix: Prefix, completed: Candidate) -> Prefix:
 def _with_completion(prefix: Prefix, completed: Candidate) -> Prefix:
     """A prefix with the rest of a completion appended as its last step."""
     step = completed.text[len(prefix.text) :].strip()
-    return prefix.append(step, completed.text, None, None, completed.tokens, terminal=True)
+    is_cut = completed.finish_reason != "stop"
+    return replace(prefix.append(step, completed.text, None, None, completed.tokens, terminal=True), is_cut=is_cut)
 
 
 def _with_copied_step(parent: Prefix, copied: Prefix, text: str) -> Prefix:
@@ -449,6 +464,31 @@ def _with_copied_step(parent: Prefix, copied: Prefix, text: str) -> Prefix:
     return parent.append(
         copied.steps[-1], parent.text + text, token_ids, None, length, terminal=copied.terminal, answer=copied.answer
     )
+
+
+def narrowed(
+    values: Mapping[str, Any], round_size: Mapping[str, int], samples: int, tokens: int, run: Run
+) -> dict[str, int]:
+    """The options that decide the samples of a round, reduced in turn, the largest first, until they are few enough.
+
+    Args:
+        values: All options.
+        round_size: The names of these, with their minima.
+        samples: Maximum number of samples in a round; the minima may be more.
+        tokens: The budget, for the report.
+    """
+    own = {name: int(values[name]) for name in round_size}
+    while math.prod(own.values()) > samples:
+        reducible = [name for name, least in round_size.items() if own[name] > least]
+        if not reducible:
+            break
+        own[max(reducible, key=own.__getitem__)] -= 1
+    changed = [name for name in own if own[name] != values[name]]
+    if changed:
+        asked = ", ".join(f"{name}={values[name]}" for name in changed)
+        taken = ", ".join(f"{name}={own[name]}" for name in changed)
+        run.degrade(f"the search was narrowed to {taken} instead of {asked}: the budget has {tokens} tokens left")
+    return own
 
 
 class StepSearchConfig(StepRewardConfig, SearchOptions):
@@ -486,8 +526,15 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
     def _instruction(self, question: Question) -> str:
         return steps_instruction(question) if self.instruction is None else self.instruction
 
-    def options(self, kind: type[O], run: Run) -> O:
-        """The search's own part of the parameters, within the run's budget."""
+    def options(self, kind: type[O], run: Run, *, chains: int = 1) -> O:
+        """The search's own part of the parameters, within the run's budget.
+
+        If the tokens do not cover `MIN_ROUNDS` rounds of the shortest steps, the rounds are smaller, and the run
+        says so.
+
+        Args:
+            chains: Searches that share the budget and have their rounds together.
+        """
         values: dict[str, Any] = {name: getattr(self, name) for name in kind.model_fields}
         left, thinking_left = run.ledger.remaining("tokens"), run.ledger.remaining("thinking_tokens")
         tokens, finish = self.limits.gen_tokens, self.limits.finish_tokens
@@ -497,6 +544,9 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
         if self.in_thought and thinking_left < math.inf:  # the answer after the thought is none of its tokens
             bound = int(thinking_left) + finish
             tokens = bound if tokens is None else min(tokens, bound)
+        if left < math.inf and tokens is not None:
+            per_round = MIN_ROUNDS * min(self.limits.min_step_tokens, self.max_step_tokens) * chains
+            values |= narrowed(values, kind.round_size, (tokens - finish) // per_round, int(left), run)
         if (tokens, finish) != (self.limits.gen_tokens, self.limits.finish_tokens):
             limits = self.limits.model_dump() | {"gen_tokens": tokens, "finish_tokens": finish}
             values["limits"] = SearchLimits.model_validate(limits)

@@ -27,6 +27,8 @@ from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_
 class DVTSOptions(SearchOptions):
     """Parameters of diverse verifier tree search; a round samples `subtrees * k` steps."""
 
+    round_size: ClassVar[Mapping[str, int]] = {"subtrees": 1, "k": 1}
+
     subtrees: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="independent subtrees")] = 4
     k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations among which each subtree chooses")] = 4
     distinct: Annotated[bool, Field(description="drop continuations that equal a sibling")] = True

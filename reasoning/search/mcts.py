@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,6 +57,8 @@ class MCTSNode(Node):
 
 class MCTSOptions(SearchOptions):
     """Parameters of Monte Carlo tree search."""
+
+    round_size: ClassVar[Mapping[str, int]] = {"k": 1}
 
     k: Annotated[int, Field(ge=1, le=256, description="continuations of an expansion")] = 3
     max_depth: Annotated[

@@ -34,7 +34,7 @@ from ..limits import MAX_CHAINS, MAX_ROUNDS
 from ..strategy import Models, Stability, Thinking
 from .core import SearchLimits
 from .driver import StepSearchConfig
-from .particles import Factor, FilterPass, ParticleFilter, ParticleOptions, ParticlePick, pass_notes
+from .particles import Factor, FilterPass, ParticleFilter, ParticleOptions, ParticlePick, pass_notes, vote_of_particles
 from .resampling import multinomial, swap_probability
 from .tree import Continuation
 
@@ -43,6 +43,8 @@ MAX_TEMPERATURES: Final = 64
 
 class GibbsOptions(ParticleOptions):
     """Parameters of particle Gibbs; N particles in each of J passes, N·J in all."""
+
+    round_size: ClassVar[Mapping[str, int]] = {"n": 2}
 
     n: Annotated[int, Field(ge=2, le=MAX_CHAINS, description="particles of a pass, the reference included")] = 16
     iterations: Annotated[int, Field(ge=1, le=MAX_ROUNDS, description="passes")] = 4
@@ -240,7 +242,7 @@ class ParticleGibbsStrategy:
         @model_validator(mode="after")
         def _taus_are_valid(self) -> Self:
             if self.taus:
-                self.tempered_options(SearchLimits())
+                self.tempered_options(self.n, SearchLimits())
             return self
 
         @classmethod
@@ -249,10 +251,10 @@ class ParticleGibbsStrategy:
             factors = {"n": values["n"], "iterations": values["iterations"], **chains, "max_depth": values["max_depth"]}
             return factors | super().sample_factors(values)
 
-        def tempered_options(self, limits: SearchLimits) -> TemperedOptions:
-            """The options of the tempered chains."""
+        def tempered_options(self, n: int, limits: SearchLimits) -> TemperedOptions:
+            """The options of the tempered chains, with `n` particles each."""
             values = {name: getattr(self, name) for name in TemperedOptions.model_fields}
-            return TemperedOptions.model_validate({**values, "limits": limits})
+            return TemperedOptions.model_validate({**values, "n": n, "limits": limits})
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -270,9 +272,9 @@ class ParticleGibbsStrategy:
                 "ancestor_sampling weights steps by the model's own probabilities, not by those of this sampling; "
                 "it is exact at temperature=1, top_p=1, top_k=0"
             )
-        options = config.options(GibbsOptions, run)
+        options = config.options(GibbsOptions, run, chains=max(1, len(config.taus)))
         search = (
-            TemperedGibbs(config.tempered_options(options.limits), run.rng)
+            TemperedGibbs(config.tempered_options(options.n, options.limits), run.rng)
             if config.taus
             else ParticleGibbs(options, run.rng)
         )
@@ -281,4 +283,4 @@ class ParticleGibbsStrategy:
             return await config.without_search(self.num_chains, question, models, run)
         if config.pick == "particle":
             return config.chosen(result, run, **pass_notes(search))
-        return await config.vote(result, question, run, result.weights, **pass_notes(search))
+        return await vote_of_particles(config, search, result, question, run)

@@ -40,7 +40,7 @@ from ...serving.model import Feature
 from ..limits import MAX_CHAINS, MAX_DEPTH, MAX_WEIGHT
 from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
-from .driver import StepSearchConfig
+from .driver import SearchResult, StepSearchConfig
 from .resampling import (
     CLIP,
     EntropicForm,
@@ -116,6 +116,8 @@ class ParticleOptions(SearchOptions):
 
     Differs: the authors allow 1,024 or 2,048 tokens a step; the maximum here is that of all searches.
     """
+
+    round_size: ClassVar[Mapping[str, int]] = {"n": 1}
 
     n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="particles")] = 16
     weight_mode: Annotated[WeightMode, Field(description="form of a score's potential")] = "odds"
@@ -595,11 +597,22 @@ class ParticleFilter(StepSearch[Particle, ParticleOptions]):
     def _unfinished(self) -> Particle | None:
         return None if any(self.tree[node_id].terminal for node_id in self._final()[0]) else self._heaviest()
 
+    @property
+    def answered(self) -> float:
+        """Weight of the particles with a complete solution; of a forced answer, of those whose prefix it completes."""
+        nodes, theta = self._final()
+        forced = None if self._chosen is None or self._chosen in nodes else self.tree[self._chosen].parent
+        return math.fsum(
+            weight
+            for node_id, weight in zip(nodes, theta, strict=True)
+            if (self.tree[node_id].terminal if forced is None else node_id == forced)
+        )
+
     def outcome(self) -> SearchOutcome[Particle]:
         """The result so far; a solution weighs the sum of theta over the particles that hold it.
 
         The particles are those of the last completed pass, else the current ones. The weights sum to 1 less that of the
-        incomplete ones.
+        incomplete ones; that of a forced answer is 1.
         """
         nodes, theta = self._final()
         weights: dict[int, float] = {}
@@ -666,7 +679,21 @@ class ParticleFilterStrategy:
         notes = pass_notes(search)
         if config.pick == "particle":
             return config.chosen(result, run, **notes)
-        return await config.vote(result, question, run, result.weights, **notes)
+        return await vote_of_particles(config, search, result, question, run)
+
+
+async def vote_of_particles(
+    config: StepSearchConfig,
+    search: ParticleFilter,
+    result: SearchResult[Particle],
+    question: Question,
+    run: Run,
+) -> Solution:
+    """The answer with the largest weight; its confidence is its share of the weight of all particles, cut ones too."""
+    solution = await config.vote(result, question, run, result.weights, **pass_notes(search))
+    if solution.confidence is None or "weights" not in solution.notes or math.isclose(search.answered, 1.0):
+        return solution
+    return solution.model_copy(update={"confidence": solution.confidence * search.answered})
 
 
 def pass_notes(search: ParticleFilter) -> dict[str, JsonValue]:

@@ -26,7 +26,7 @@ from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
 from ...serving.profiles.profile import ModelProfile
 from ...serving.quick_calls import without_thought
-from ..candidates import text_with_calls
+from ..candidates import is_unfinished, text_with_calls
 from ..limits import MAX_CHAINS, MAX_TOKENS
 from ..sampling import SampleSet, SamplingConfig
 from ..strategy import Models, Stability
@@ -82,7 +82,8 @@ class RPC:
     """Sample up to `n` chains, prune improbable ones, weight the votes of the rest by their probability.
 
     A mixture of two Weibull distributions over the chains' probabilities decides which are pruned; an answer's
-    confidence is its share of the probability of the distinct chains that are left.
+    confidence is its share of the probability of the distinct chains that are left, times the share of all chains that
+    were not cut before they stated an answer.
 
     A chain's probability is that of its answer, without the thought before it, which is nearly all of the tokens and
     says little about the answer. With `scope="thought"` the vote is DeepConf's instead (Fu et al. 2025,
@@ -104,7 +105,8 @@ class RPC:
     summary: ClassVar[str] = "many sampled chains, votes weighted by their probability, improbable chains pruned"
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
     confidence: ClassVar[str] = (
-        "The answer's share of the probability of the distinct chains that are left after pruning."
+        "The answer's share of the probability of the distinct chains that are left after pruning, times the share of "
+        "finished chains."
     )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
@@ -141,14 +143,17 @@ class RPC:
 class PerplexityConsistency:
     """Sample up to `n` chains; each answer's confidence is its share of the probability of all distinct chains.
 
-    The paper's method without its pruning. Model calls, `scope`, and what happens without log-probabilities: as `rpc`;
-    with `scope="thought"` all chains vote, weighted by their confidence.
+    It is multiplied by the share of all chains that were not cut before they stated an answer. The paper's method
+    without its pruning. Model calls, `scope`, and what happens without log-probabilities: as `rpc`; with
+    `scope="thought"` all chains vote, weighted by their confidence.
     """
 
     name: ClassVar[str] = "pc"
     summary: ClassVar[str] = "many sampled chains, votes weighted by their probability"
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
-    confidence: ClassVar[str] = "The answer's share of the probability of all distinct chains."
+    confidence: ClassVar[str] = (
+        "The answer's share of the probability of all distinct chains, times the share of finished chains."
+    )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -278,7 +283,7 @@ async def _vote_by_thoughts(
     return Solution(
         chosen=result.chosen,
         candidates=tuple(c.model_copy(update={"score": v}) for c, v in zip(candidates, confidences, strict=True)),
-        confidence=result.share,
+        confidence=result.share if method == "ppl" else result.share * _share_finished(candidates),
         stopped=samples.stopped,
         notes=notes,
     )
@@ -347,16 +352,25 @@ def _before_answer(prompt: Prompt, completion: Completion, profile: ModelProfile
     return None if profile.starts_thinking(before, None) else before
 
 
+def _share_finished(candidates: Sequence[Candidate]) -> float:
+    return 1 - sum(map(is_unfinished, candidates)) / len(candidates)
+
+
 def _solution(result: Vote, samples: SampleSet, run: Run, notes: dict[str, JsonValue]) -> Solution:
-    """The vote as a solution: every chain scored by its class's confidence."""
+    """The vote as a solution: every chain scored by its class's confidence.
+
+    That confidence is the paper's, over the chains that vote; the solution's (except under "ppl", which is
+    about a single chain) is smaller by the share of the chains that were cut before they stated an answer.
+    """
     votes = {str(c.answer): len(c.members) for c in result.classes}
     run.emit(VoteUpdated(votes=votes, total=len(samples.candidates)))
     chosen = result.classes[0].representative if result.classes else 0
     score_of = {i: c.confidence for c in result.classes for i in c.members}
+    share = 1.0 if result.method_used == "ppl" else _share_finished(samples.candidates)
     return Solution(
         chosen=chosen,
         candidates=tuple(c.model_copy(update={"score": score_of.get(i)}) for i, c in enumerate(samples.candidates)),
-        confidence=score_of.get(chosen, 0.0),
+        confidence=score_of.get(chosen, 0.0) * share,
         stopped=samples.stopped,
         notes={"votes": dict(votes), **notes},
     )

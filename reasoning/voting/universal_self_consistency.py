@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
@@ -23,6 +23,7 @@ from ...serving.model import Feature
 from ...serving.quick_calls import quick_params, report_cut
 from ...serving.verdict_distribution import TOP_LOGPROBS, VerdictDistribution
 from ..answers.normalization import visible_text
+from ..candidates import is_unfinished
 from ..prompts import fit_prompt, question_prompt
 from ..sampling import SamplingConfig
 from ..strategy import Models, Stability
@@ -55,7 +56,7 @@ class UniversalSelfConsistency:
 
     Differs: the wording of the prompt is ours; the completion has a given prefix if the model can continue one.
     Thoughts are removed, and responses that do not fit the context together lose their middle, all down to the same
-    length.
+    length. Responses that were cut before they stated an answer are not among those to choose from, if others were not.
     """
 
     name: ClassVar[str] = "universal-self-consistency"
@@ -83,16 +84,20 @@ class UniversalSelfConsistency:
         if not candidates:
             return Solution(chosen=None, stopped=samples.stopped)
         stopped = samples.stopped
-        choice = ResponseChoice(0) if len(candidates) == 1 else None
+        finished = [i for i, candidate in enumerate(candidates) if not is_unfinished(candidate)]
+        among = finished or list(range(len(candidates)))
+        choice = ResponseChoice(0) if len(among) == 1 else None
         if choice is None:
             try:
-                choice, cut = await self._choose(candidates, question, models.main, run)
+                choice, cut = await self._choose([candidates[i] for i in among], question, models.main, run)
                 stopped = "budget" if cut else stopped
             except BudgetExceeded as e:
                 run.record_limit(e)
                 stopped = "budget"
-        notes: dict[str, JsonValue] = {"chosen_by": "model" if len(candidates) > 1 else "first"}
-        if choice is None:
+        notes: dict[str, JsonValue] = {"chosen_by": "model" if len(among) > 1 else "first"}
+        if choice is not None:
+            choice = replace(choice, index=among[choice.index])
+        else:
             chosen, share = await majority_answer(candidates, question, run) or (0, None)
             taken = "the first response" if share is None else "the answer of the majority"
             run.degrade(f"the model named no most consistent response; {taken} was taken")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.types import Question
+from reason.core.types import CodeTest, Question
 from reason.reasoning.answers.extraction import ExtractedAnswer, extract_answer
-from reason.reasoning.answers.kinds import answer_kind
+from reason.reasoning.answers.kinds import answer_kind, has_value_answer
 from reason.reasoning.answers.normalization import visible_text
 from reason.reasoning.answers.numerals import parse_numeral
 
@@ -44,6 +44,26 @@ def test_the_corpus_is_large_and_its_rows_are_distinct() -> None:
     assert len({row["id"] for row in ROWS}) == len(ROWS)
     assert {row["kind"] for row in ROWS} == set(KINDS)
     assert sum(row["expected"] is None for row in ROWS) >= 20
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "value"),
+    [
+        ("What is 17 * 23?", "To find 17 * 23", None),
+        ("What is 17 * 23?", "To find 17 * 23, we multiply", None),
+        ("What is 17 * 23?", "391 = 17 * 23", "391"),
+        ("What is 17 * 23?", "17 * 23 = 391", "391"),
+        ("What is 17 * 23?", "I do not know.", None),
+        ("What is 17 * 23?", "1. First, multiply", None),
+        ("What is the capital of Spain?", "1. Madrid...", "Madrid"),
+        ("What is the capital of Spain?", "I do not know.", None),
+        ("What is the capital of Spain?", "The answer is I don't know.", None),
+        ("What is the capital of Spain?", "I'm not sure", None),
+    ],
+)
+def test_fragments_are_no_answers(asked: str, text: str, value: str | None) -> None:
+    extracted = extract_answer(text, Question(text=asked))
+    assert (extracted.value if extracted else None) == value
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
@@ -211,3 +231,22 @@ def test_blanks_of_any_kind_are_no_part_of_an_answer(blank: str) -> None:
         extracted = extract_answer(text, question("text"))
         assert extracted is not None
         assert extracted.value == ("0" if text[0] == "0" else "Rome")
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (Question(text="What is 17 * 23?"), True),
+        (Question(text="Ann has 3 apples and eats one. How many apples does she have?"), True),
+        (Question(text="Simplify $x^2 / x$."), True),
+        (Question(text="Why is that one prime?", choices=("21", "23")), True),
+        (Question(text="Write f.", tests=(CodeTest(name="t", code="assert f(1) == 1"),)), True),
+        (Question(text="What is 17 * 23? Explain each step."), False),
+        (Question(text="How do you simplify $x^2 / x$?"), False),
+        (Question(text="What is the capital of France?"), False),
+        (Question(text="Is the earth flat?"), False),  # "no" alone would leave out why
+        (Question(text="Can you explain TCP?"), False),
+    ],
+)
+def test_a_value_is_the_complete_answer_unless_an_explanation_is_asked_for(question: Question, expected: bool) -> None:
+    assert has_value_answer(question) is expected

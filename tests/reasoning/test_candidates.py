@@ -24,6 +24,8 @@ def test_a_sample_becomes_a_candidate():
         ("The answer is 4.", None),  # of 4.2?
         ("The answer is 42. So we", "42"),
         ("So \\boxed{42} and", "42"),
+        ("Six times seven is 42. So we", None),  # a step on the way
+        ("It is 40.\n\nThen add", None),
         ("So \\boxed{\\frac{1}{2", None),
         ("It", None),
     ],

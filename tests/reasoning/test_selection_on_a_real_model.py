@@ -31,15 +31,22 @@ async def ask(settings, strategy, reward=None, **parameters):
     return answer, engines
 
 
+def about_the_answer(answer):
+    """What was degraded, but for the attempts that were cut: how many are differs from processor to processor."""
+    return [note for note in answer.degraded if " cut at max_tokens=24" not in note]
+
+
 async def test_a_judge_scores_and_loads_no_weights_of_its_own(settings):
     answer, engines = await ask(settings, "best-of-n", JUDGE)
     assert engines == 1
     scores = [c.score for c in answer.candidates]
     assert all(0 < score < 1 for score in scores)
-    assert answer.text == answer.candidates[scores.index(max(scores))].text
-    assert answer.confidence == max(scores)
+    finished = [i for i, c in enumerate(answer.candidates) if c.finish_reason == "stop" or c.answer is not None]
+    best = max(finished or range(3), key=lambda i: (scores[i], -i))
+    assert answer.text == answer.candidates[best].text
+    assert answer.confidence == scores[best]
     assert answer.usage.reward_calls == len({c.text for c in answer.candidates})
-    assert answer.degraded == ()
+    assert about_the_answer(answer) == ([] if answer.answer is not None else ["no answer could be read from 3 samples"])
 
 
 async def test_the_model_evaluates_itself(settings):
@@ -48,7 +55,7 @@ async def test_the_model_evaluates_itself(settings):
     assert answer.usage.model_calls == 1 + 2 * different + 2
     assert [c.score is None for c in answer.candidates] == [False] * 3
     # what the samples say differs from processor to processor
-    assert answer.degraded == (("no answer could be read from 3 samples",) if answer.answer is None else ())
+    assert about_the_answer(answer) == ([] if answer.answer is not None else ["no answer could be read from 3 samples"])
     one_method, _ = await ask(settings, "self-consistency")
     assert [c.text for c in one_method.candidates] == [c.text for c in answer.candidates]
 

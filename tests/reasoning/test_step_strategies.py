@@ -196,6 +196,48 @@ async def test_no_token_budget_is_exceeded_and_an_answer_is_returned(store, name
     assert solution.chosen is not None
 
 
+DEFAULT_SIZES = {
+    "astar": {"k": 4},
+    "beam": {"width": 4, "k": 4},
+    "dvts": {"subtrees": 4, "k": 4},
+    "particle-filter": {"n": 16},
+    "particle-gibbs": {"n": 16, "iterations": 4},
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("tokens", [100, 400])
+async def test_a_budget_that_covers_no_full_round_narrows_the_search(store, name, tokens):
+    harness = Harness(store)
+    solution = await harness.solve(name, budget=Budget(tokens=tokens), **DEFAULT_SIZES[name])
+    assert solution.notes["search"]["expansions"] >= (2 if tokens == 400 else name != "particle-gibbs")
+    assert harness.run.ledger.usage().completion_tokens <= tokens
+    assert solution.best.answer in ("4", "5")
+    assert any(note.startswith("the search was narrowed to ") for note in harness.run.degraded)
+    made = len(harness.model.made)
+    assert await harness.solve(name, budget=Budget(tokens=tokens), **DEFAULT_SIZES[name]) == solution
+    assert len(harness.model.made) == made
+
+
+@pytest.mark.parametrize("name", SIZES)
+async def test_a_budget_without_room_for_a_step_is_spent_on_the_answer(store, name):
+    harness = Harness(store, ScriptedModel(replies("Therefore, the answer (a number) is 4. ")))
+    solution = await harness.solve(name, budget=Budget(tokens=8), **DEFAULT_SIZES[name])
+    assert solution.best.answer == "4"
+    harness = Harness(store)
+    solution = await harness.solve(name, "one", budget=Budget(tokens=1), **DEFAULT_SIZES[name])
+    assert (solution.stopped, harness.run.ledger.usage().completion_tokens) == ("budget", 1)
+    assert solution.best is None or solution.best.answer is None
+
+
+async def test_the_confidence_of_a_forced_answer_is_the_weight_of_its_particle(store):
+    harness = Harness(store, ScriptedModel(replies("Hm.\n\nTherefore, the answer (a number) is 4. ")))
+    parameters = {"max_depth": 1, "n": 4, "limits": {"gen_tokens": 60, "finish_tokens": 30, "min_step_tokens": 4}}
+    solution = await harness.solve("particle-filter", max_step_tokens=5, **parameters)
+    assert solution.best.answer == "4"
+    assert solution.confidence == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize("name", SIZES)
 async def test_a_budget_of_passes_ends_the_search_and_not_the_answer(store, name):
     harness = Harness(store)

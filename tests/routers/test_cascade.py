@@ -329,7 +329,9 @@ async def test_budget_holds_and_the_small_answer_is_kept(tmp_path):
         again, _ = await solve(store, name, *(gone(m) for m in (small, large)), budget=budget, **chains)
         assert again == solution
     await store.aclose()
-    assert stood == {("small", False, "budget"), ("small", True, "budget"), ("large", True, "done")}
+    # a chain that the budget cuts leaves a part of it, which the large model gets
+    without_answer = {("small", False, "budget"), ("large", False, "budget")}
+    assert stood == {*without_answer, ("small", True, "budget"), ("large", True, "done")}
 
 
 def gone(model):

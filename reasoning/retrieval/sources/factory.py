@@ -18,7 +18,7 @@ from ....serving.encoders.factory import load_embedding_model
 from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
 from ....serving.factory import load_model
 from ....serving.model import LanguageModel
-from ..embedding_cache import EmbeddingCache
+from ..embedding_cache import FILE, EmbeddingCache
 from ..protocol import KnowledgeSource
 from ..readers import FileNote
 from .directory import DirectoryOptions, DirectoryProgress, DirectorySource
@@ -65,7 +65,7 @@ async def create_knowledge_source(
 
     Args:
         spec: One of these strings or a path; a callable of a text and a number; or a source, which is returned.
-        settings: Models and directories; vectors of directories are cached next to the run store.
+        settings: Models and directories; vectors of directories are cached in the cache directory.
         load_embedding: Loads embedding models, which its owner closes; None loads them by the settings, and they are
             closed with the source.
         load_language_model: Loads language models, likewise.
@@ -167,7 +167,7 @@ class _SourceFactory:
                 embedding=embedding,
                 owned=self.owns_embedding,
                 reranker=self.reranker,
-                cache=EmbeddingCache(self.settings.data_dir / "vectors.sqlite3"),
+                cache=EmbeddingCache(self.settings.cache_dir / FILE),
                 options=self.options,
                 progress=self.progress,
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ....core.concurrency import PerLoop
 from ....core.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidResponse, RateLimited, UserError
 from ..protocol import Snippet
 from .snippets import parse_snippets
@@ -50,7 +51,7 @@ class HttpSource:
         self.identity = f"http:{self._url}"
         self._headers = dict(headers or {})
         self._timeout_s = timeout_s
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = PerLoop(self._open_session, lambda session: session.close())
         self._closed = False
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
@@ -67,7 +68,7 @@ class HttpSource:
 
         body = {"query": text, "k": k, "context": context}
         try:
-            async with self._open_session().post(self._url, json=body, allow_redirects=False) as response:
+            async with self._sessions.get().post(self._url, json=body, allow_redirects=False) as response:
                 self._check_status(response)
                 content = await self._read(response)
         except TimeoutError as e:
@@ -84,24 +85,21 @@ class HttpSource:
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
-        session, self._session, self._closed = self._session, None, True
-        if session is not None:
-            await session.close()
+        self._closed = True
+        await self._sessions.aclose()
 
     def _open_session(self) -> aiohttp.ClientSession:
         import aiohttp
 
         if self._closed:
             raise BackendUnavailable(f"{self.name} is closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-                # cookies must not link one query to another
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
-            )
-        return self._session
+        return aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            # cookies must not link one query to another
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=True,
+        )
 
     def _check_status(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 429:

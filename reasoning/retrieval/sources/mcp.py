@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from ....core.concurrency import OneLoop
 from ....core.errors import (
     BackendError,
     BackendTimeout,
@@ -21,6 +22,7 @@ from ....core.errors import (
     UnknownName,
     UserError,
 )
+from ....core.extras import missing_package
 from ....core.registry import nearest
 from ..protocol import Snippet
 from .snippets import parse_snippets, valid_snippets
@@ -86,6 +88,8 @@ class McpSource:
         self._server, self._env, self._connect_timeout_s = server, env, connect_timeout_s
         self._connection: McpConnection | None = connection
         self._connect_lock = asyncio.Lock()
+        self._loop = OneLoop(f"the connection to {name}")
+        self._loop.check()
         self._closed = False
 
     @classmethod
@@ -164,6 +168,7 @@ class McpSource:
             await connection.aclose()
 
     async def _connect(self) -> McpConnection:
+        self._loop.check()
         async with self._connect_lock:
             if self._closed:
                 raise BackendUnavailable(f"{self.name} is closed")
@@ -321,10 +326,7 @@ class McpConnection:
         try:
             import mcp  # noqa: F401
         except ModuleNotFoundError as e:
-            raise UserError(
-                f"an MCP server needs the package {e.name!r}, which is not installed",
-                hint="pip install 'reason-orchestrator[mcp]'",
-            ) from e
+            raise missing_package("an MCP server", e.name, "mcp") from e
         connection = cls(name)
         stderr = _StderrTail() if not isinstance(server, str) else None
         connection._task = asyncio.create_task(connection._run(server, env, stderr))

@@ -326,9 +326,22 @@ async def test_budget_is_kept_and_best_solution_returned(store, method, tokens):
         method, QUESTION, name=f"{tokens}", budget=Budget(tokens=tokens), expansions=50, max_depth=9
     )
     assert runs.run.ledger.used("tokens") <= tokens
-    assert made.stopped == "budget"
+    assert made.stopped == "budget" or made.notes["ended"] == "exhausted"
     if tokens >= 200:
         assert made.best.answer == "Rome"
+
+
+@METHODS
+async def test_a_budget_that_covers_no_full_expansion_narrows_the_search(store, method):
+    runs = ThoughtSearchRuns(store, World())
+    made = await runs.solve(method, QUESTION, budget=Budget(tokens=300), k=20)
+    assert runs.run.ledger.used("tokens") <= 300
+    assert made.notes["search"]["expansions"] >= 1
+    assert any(note.startswith("the search was narrowed to k=") for note in runs.run.degraded)
+    tiny = ThoughtSearchRuns(store, World())
+    made = await tiny.solve(method, QUESTION, name="tiny", budget=Budget(tokens=30))
+    assert made.notes["search"]["expansions"] == 0
+    assert any(note.startswith("the answer was requested without a search: ") for note in tiny.run.degraded)
 
 
 @METHODS

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from reason.core.errors import StoreError, UserError
+from reason.core.extras import install_command
 from reason.core.settings import Settings
 from reason.reasoning.memory import named_memory
 from reason.reasoning.memory.named_memory import NamedMemory, load_memory, store_index
@@ -265,7 +266,7 @@ async def test_without_faiss_the_remedy_is_told(
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(UserError, match="'faiss'") as told:
         await load_memory("facts", settings, WordVectors())
-    assert "reason-orchestrator[local]" in told.value.hint
+    assert told.value.hint == install_command("local")
     memory = await load_memory("facts", settings)  # words need none
     assert len(await memory.items()) == 3
     await memory.aclose()

@@ -1,10 +1,12 @@
 """What importing the sources loads, and what they say where an optional package is missing."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 from reason.core.errors import UserError
+from reason.core.extras import install_command
 from reason.reasoning.retrieval.bm25 import BM25Index
 from reason.reasoning.retrieval.sources.faiss import save_faiss_source
 from reason.reasoning.retrieval.sources.mcp import McpSource
@@ -45,9 +47,9 @@ def test_importing_all_of_it_loads_nothing_heavy():
 async def test_missing_packages_name_the_extra(monkeypatch, tmp_path):
     for package in ("bm25s", "faiss", "mcp"):
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=r"bm25s.*reason-orchestrator\[local\]"):
+    with pytest.raises(UserError, match=rf"bm25s.*{re.escape(install_command('local'))}"):
         BM25Index(["a"])
-    with pytest.raises(UserError, match=r"faiss.*reason-orchestrator\[local\]"):
+    with pytest.raises(UserError, match=rf"faiss.*{re.escape(install_command('local'))}"):
         await save_faiss_source(tmp_path, ["x"], None)
-    with pytest.raises(UserError, match=r"mcp.*reason-orchestrator\[mcp\]"):
+    with pytest.raises(UserError, match=rf"mcp.*{re.escape(install_command('mcp'))}"):
         await McpSource.connect(["x"])

@@ -16,6 +16,7 @@ from reason.core.errors import BackendError, DataError, ReasonError, StoreError,
 from reason.reasoning.retrieval import bm25, vector_index
 from reason.reasoning.retrieval.index import builder, shards
 from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
+from reason.reasoning.retrieval.index.database import PassageDatabase
 from reason.reasoning.retrieval.index.saved_index import load_index, summarize_index
 from reason.reasoning.retrieval.passages import ChunkOptions, read_passages
 from reason.reasoning.retrieval.protocol import Passage, Retriever
@@ -139,6 +140,9 @@ async def test_the_approximate_index_finds_the_nearest(
     assert near is not None
     assert (near.kind, len(near.blocks), near.num_lists) == ("ivf", 3, 25)
     searched = vector_index.BlockVectorIndex(tmp_path / "i" / "faiss", near, num_probes=25)
+    # the centroids are stored, loaded and compared with a query once, and not once for each block
+    assert [index.quantizer.ntotal for index, _ in searched._blocks] == [0, 0, 0]
+    assert searched._trained.quantizer.ntotal == 25
     passages = read_passages([documents]).passages
     vectors = await model.embed([f"{p.title}\n{p.text}" for p in passages])
     queries = await model.embed(CLAIMS[:3])
@@ -380,3 +384,22 @@ async def test_texts_without_words(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text": "!!!"}\n{"text": "…"}\n')
     await build_index(tmp_path / "i", [tmp_path / "d.jsonl"], None)
     assert await asked(tmp_path / "i") == [[] for _ in CLAIMS]
+
+
+def test_adding_a_document_reads_no_other_documents(tmp_path: Path) -> None:
+    database = PassageDatabase(tmp_path / "passages.sqlite3", write=True)
+    passages = [Passage(id=f"p{i}", source="s", title="", text="the same text") for i in range(3)]
+    database.add_document("/a", "s", "0", passages)
+    statements: list[str] = []
+    database._db.set_trace_callback(statements.append)
+    assert database.document("/b") is None
+    assert database.unique_source("/b", "s") == "/b"
+    database.add_document("/b", "/b", "1", passages[:1])
+    hashes = [row.content_hash for row in database.rows(3, 4)]
+    assert database.earlier_positions(hashes, 3) == {hashes[0]: 0}
+    assert database.earlier_positions(hashes, 0) == {}
+    database._db.set_trace_callback(None)
+    for sql in (s for s in statements if s.startswith(("SELECT", "UPDATE", "DELETE"))):
+        plan = [row[3] for row in database._db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        assert not [line for line in plan if line.startswith("SCAN") or "TEMP B-TREE" in line], (sql, plan)
+    database.close()

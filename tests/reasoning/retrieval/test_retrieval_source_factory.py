@@ -22,7 +22,7 @@ faiss = pytest.importorskip("faiss")
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(store=tmp_path / "home" / "runs.sqlite3")
+    return Settings(store=tmp_path / "home" / "runs.sqlite3", cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_directorys(docs, settings, models, asked):
     ((text, source),) = [(s.text, s.source_id) for s in await knowledge.query("moon", 3)]
     assert (text, source) == ("The Moon is far.", "docs/a.txt:0-16")
     assert told == [("reading", 1, 1), ("embedding", 1, 1)]
-    assert (settings.store.parent / "vectors.sqlite3").is_file()
+    assert (settings.cache_dir / "vectors.sqlite3").is_file()
     await knowledge.aclose()
     assert [m.closed for m in models] == [True]
     again = await create_knowledge_source(

@@ -146,6 +146,17 @@ async def test_token_limit_is_never_exceeded(store, navigator, policy, votes):
     assert sum(answered) > len(answered) // 2
 
 
+async def test_a_budget_without_room_for_assessments_is_spent_on_steps(store, navigator):
+    runs = BlockRuns(store, Wide())
+    made = await runs.solve(budget=Budget(tokens=200), navigator=navigator)
+    assert set(made.notes["chain"][:-1]) == {"R"}
+    assert made.best.answer is not None
+    (note,) = runs.run.degraded
+    assert note.startswith("all blocks were steps of reasoning, not chosen by the navigator")
+    again, run = await runs.replay(navigator=navigator)
+    assert (again, run.degraded) == (made, [note])
+
+
 @POLICIES
 async def test_call_limit_is_never_exceeded(store, navigator, policy):
     config, reward = settings_of(policy, navigator)
