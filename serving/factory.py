@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from ..core.errors import UnknownName
+from ..core.errors import Cancelled, UnknownName
 from ..core.messages import Frozen
 from ..core.registry import nearest
 from ..core.settings import Settings
@@ -50,9 +50,11 @@ async def load_model(
             lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose()
         )
     if "/" not in name:
+        from .litellm.provider_names import provider_of_family
         from .model_files.catalogue import KNOWN_MODELS
 
-        candidates = nearest(f"local/{name}", KNOWN_MODELS)
+        provider = provider_of_family(name)
+        candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", KNOWN_MODELS)
         raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
     return await _open_provider(name, settings, limiters)
 
@@ -92,6 +94,8 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         from .local.engine import LocalModel
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
+    if cancel.is_set():  # torch takes seconds to import
+        raise Cancelled("loading was cancelled")
     local = settings.local
     return LocalModel.load(
         files,
@@ -160,7 +164,8 @@ BACKENDS = (
     Backend(
         model_string="anything else",
         what="the provider that LiteLLM knows under this string: `openai/…`, `anthropic/…`, …",
-        needs="the provider's key in the environment",
+        needs="the extra `[providers]` and the provider's key in the environment; a server of one's own in OpenAI's "
+        "format (`openai/…` with an `api_base`) needs neither",
         can="what the provider documents; a missing capability is refused by name",
     ),
 )

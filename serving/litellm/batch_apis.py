@@ -106,10 +106,14 @@ class BatchApi(Protocol):
 
 
 def batch_api(target: Target) -> BatchApi | None:
-    """The batch API of a model's provider; None if it has none that is known here."""
+    """The batch API of a model's provider; None unless it is one of `BATCH_PROVIDERS`."""
     if target.provider == "openai":
         return OpenAIBatches(target)
     return AnthropicBatches(target) if target.provider == "anthropic" else None
+
+
+BATCH_PROVIDERS = ("openai", "anthropic")
+"""Providers whose batch APIs are known here."""
 
 
 def _expired() -> LineResult:

@@ -15,7 +15,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -54,6 +54,7 @@ from .requests import (
     measuring_params,
     rendering_of,
     sample_seed,
+    session_headers,
     shows_logprobs,
     template_arguments,
     thinking_of,
@@ -113,6 +114,10 @@ class SampleBatch:
     def left(self, done: Mapping[tuple[int, int], Completion]) -> tuple[int, ...]:
         """The samples that are not done."""
         return tuple(i for i in self.indices if (self.position, i) not in done)
+
+    def has_several_broken(self, left: Sequence[int]) -> bool:
+        """Whether more than one of these samples is to be continued, which takes a request for each."""
+        return sum(i in self.broken for i in left) > 1
 
     def next_run(self, left: Sequence[int]) -> tuple[int, ...]:
         """The samples of the next request: one that is continued, or neighbours that begin."""
@@ -245,6 +250,8 @@ class LiteLLMModel:
         waited, retries = 0.0, 0
         error: ReasonError | None = None
         while left := part.left(done):
+            if part.has_several_broken(left):
+                return await self._one_by_one(part, left, done, listener) or error
             async with self.limiter.slot() as queued:
                 outcome = await self.attempt(part, part.next_run(left), waited + queued, listener)
             waited = 0.0 if outcome.finished else waited + queued  # it was reported with them
@@ -253,6 +260,7 @@ class LiteLLMModel:
             if not left:
                 break
             if outcome.short:
+                self._never_several()
                 return await self._one_by_one(part, left, done, listener) or error
             if outcome.fault is None:
                 continue
@@ -277,18 +285,22 @@ class LiteLLMModel:
             return None
         return await self._give_up(part, outcome.failed, outcome.fault, done, listener)
 
+    def _never_several(self) -> None:
+        """Request no several samples at once any more: the server ignores `n`."""
+        self.traits = self.traits.model_copy(update={"multi_sample": False})
+        self._can = self._can.model_copy(update={"prompt_per_sample": True})
+
     async def _one_by_one(
         self,
         part: SampleBatch,
         left: tuple[int, ...],
         done: dict[tuple[int, int], Completion],
         listener: Listener | None,
+        make: Callable[..., Awaitable[ReasonError | None]] | None = None,
     ) -> ReasonError | None:
-        """Request the missing samples one by one, and all later ones, from a server that ignores `n`."""
-        self.traits = self.traits.model_copy(update={"multi_sample": False})
-        self._can = self._can.model_copy(update={"prompt_per_sample": True})
+        """Request each of the missing samples by itself, at the same time."""
         alone = [replace(part, indices=(index,)) for index in left]
-        errors = await self.gather([partial(self._make, one, done, listener) for one in alone])
+        errors = await self.gather([partial(make or self._make, one, done, listener) for one in alone])
         return next((error for error in errors if error is not None), None)
 
     async def attempt(
@@ -535,11 +547,10 @@ class LiteLLMModel:
             completion = completion.model_copy(
                 update={"extras": {**completion.extras, "endpoint": self.endpoint_label}}
             )
-        return (
-            with_processor_report(completion, await take_processor_report(self.wire.client, report))
-            if report
-            else completion
-        )
+        if not report:
+            return completion
+        headers = session_headers(self.target, request.prompt)
+        return with_processor_report(completion, await take_processor_report(self.wire.client, report, headers))
 
     async def _give_up(
         self,
@@ -752,14 +763,19 @@ class LiteLLMModel:
             left.set()
 
     async def aclose(self) -> None:
-        """Cancel requests in flight and close the connections; idempotent."""
+        """Cancel requests in flight, wait for those of this event loop, and close the connections; idempotent."""
         tasks, callers = tuple(self._tasks), dict(self._callers)
         self._callers.clear()
+        here = asyncio.get_running_loop()
         for task in (*tasks, *callers):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for left in callers.values():
-            await left.wait()
+            if task.get_loop() is here:
+                task.cancel()
+            elif task.get_loop().is_running():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        await asyncio.gather(*(task for task in tasks if task.get_loop() is here), return_exceptions=True)
+        for task, left in callers.items():
+            if task.get_loop() is here:
+                await left.wait()
         await self.wire.aclose()
 
 

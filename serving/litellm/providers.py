@@ -8,20 +8,35 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import BackendMisconfigured, UnknownName, UserError
+from ...core.extras import missing_package
 from ...core.messages import Usage
+from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
 from .model_map import map_entry
+from .provider_names import (
+    KEY_VARIABLES,
+    is_litellm_installed,
+    key_in_environment,
+    litellm_providers,
+    provider_of_family,
+)
 from .responses import StreamedSample
 
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
 OPENAI_PARAMETERS = frozenset({"logprobs", "n", "response_format", "seed", "tool_choice", "tools", "top_logprobs"})
 """Parameters of OpenAI's format; a model's profile says which of them it refuses."""
+
+PROVIDERS_EXTRA = "providers"
+"""The extra that has LiteLLM."""
+OUR_BACKENDS = ("local", "gguf", "vllm", "recorded")
+NAME_HINT = "a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on"
 
 VLLM_SESSION_HEADER = "X-Session-ID"
 """The header that vLLM itself and common routers know."""
@@ -108,24 +123,26 @@ def load_litellm() -> Any:
 
 
 def find_target(name: str, settings: Settings) -> Target:
-    """The target of a model string.
+    """The target of a model string. A misspelt provider and a missing key are found without LiteLLM.
 
     Raises:
         UnknownName: LiteLLM knows no such provider.
-        UserError: The key or the address is missing.
+        UserError: The key, the address or LiteLLM is missing.
     """
     provider, _, served = name.partition("/")
     key = base = None
-    if provider not in OPENAI_WIRE or not served:
-        served, provider, key, base = _find_provider(name)
     provider_settings = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
+    if provider not in OPENAI_WIRE or not served:
+        if not os.environ.get("USE_LITELLM_PROXY"):  # which serves any name
+            _check_provider(name)
+            _check_usual_key(name, provider, provider_settings)
+        served, provider, key, base = _find_provider(name)
+        provider_settings = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
     key_env = provider_settings.api_key_env or f"{provider.upper()}_API_KEY"
     if provider_settings.api_key_env is not None:
         key = os.environ.get(provider_settings.api_key_env)
         if not key:
-            raise BackendMisconfigured(
-                f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…"
-            )
+            raise _missing_key(name, key_env)
     base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
     if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(provider_settings, n) is not None]):
         raise UserError(f"setting {foreign[0]} of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
@@ -141,7 +158,7 @@ def find_target(name: str, settings: Settings) -> Target:
         parameters = OPENAI_PARAMETERS
     else:
         parameters = frozenset(load_litellm().get_supported_openai_params(served, provider) or ())
-    return Target(
+    target = Target(
         name=name,
         provider=provider,
         served=served,
@@ -150,6 +167,46 @@ def find_target(name: str, settings: Settings) -> Target:
         key_env=key_env,
         settings=provider_settings,
         parameters=parameters,
+    )
+    has_address = base is not None or (provider == "openai" and os.environ.get("OPENAI_BASE_URL"))
+    if not has_address and not is_litellm_installed():  # its map has a service's limits, efforts and prices
+        raise missing_package(f"model {name!r}", "litellm", PROVIDERS_EXTRA)
+    return target
+
+
+def _check_provider(name: str) -> None:
+    """Refuse a model whose provider LiteLLM does not have.
+
+    Raises:
+        UnknownName: There is no such provider; names what is similar.
+        UserError: LiteLLM is not installed.
+    """
+    provider, slash, served = name.partition("/")
+    if not slash:
+        known = provider_of_family(name)
+        raise UnknownName("model", name, (f"{known}/{name}",) if known else (), hint=NAME_HINT)
+    names = litellm_providers() | OPENAI_WIRE | KEY_VARIABLES.keys()
+    imported = sys.modules.get("litellm")
+    own = {str(one["provider"]) for one in getattr(imported, "custom_provider_map", ())}  # of the program
+    if provider not in names | own:
+        similar = nearest(provider, [*names, *OUR_BACKENDS], max_matches=1)
+        if similar or is_litellm_installed():
+            raise UnknownName("model", name, tuple(f"{one}/{served}" for one in similar), hint=NAME_HINT)
+    if not is_litellm_installed():
+        raise missing_package(f"model {name!r}", "litellm", PROVIDERS_EXTRA)
+
+
+def _check_usual_key(name: str, provider: str, provider_settings: ProviderSettings) -> None:
+    """Refuse a provider's own service without a key, where its variables are known."""
+    variables = KEY_VARIABLES.get(provider, ())
+    has_own_address = provider_settings.api_base or os.environ.get(f"{provider.upper()}_API_BASE")
+    if variables and provider_settings.api_key_env is None and not has_own_address and not key_in_environment(provider):
+        raise _missing_key(name, *variables)
+
+
+def _missing_key(name: str, *variables: str) -> BackendMisconfigured:
+    return BackendMisconfigured(
+        f"model {name!r} needs a key in {' or '.join(variables)}, which is not set", hint=f"export {variables[0]}=…"
     )
 
 
@@ -164,11 +221,7 @@ def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
     try:
         served, provider, key, base = litellm.get_llm_provider(name)
     except litellm.BadRequestError as e:
-        raise UnknownName(
-            "model",
-            name,
-            hint="a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on",
-        ) from e
+        raise UnknownName("model", name, hint=NAME_HINT) from e
     if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
         raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
     return served, provider, key, base
@@ -186,10 +239,10 @@ def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str 
     if base is not None and provider in OPENAI_WIRE:
         return "none"  # the client wants one, and a server of one's own seldom does
     if provider in OPENAI_WIRE:
-        missing = [key_env]
-    else:
-        needed = load_litellm().validate_environment(name)["missing_keys"]
-        missing = [m for m in needed if m.endswith(("KEY", "TOKEN"))]
+        raise _missing_key(name, key_env)
+    if key_in_environment(provider):
+        return None
+    missing = [m for m in load_litellm().validate_environment(name)["missing_keys"] if m.endswith(("KEY", "TOKEN"))]
     if missing:
         raise BackendMisconfigured(
             f"model {name!r} needs {' and '.join(missing)}, which is not set", hint=f"export {missing[0]}=…"
@@ -344,8 +397,8 @@ def split_usage(
 
 def with_received(usage: Any, received: int) -> Any:
     """The usage of a complete sample, given what the provider sent for its rest after some received tokens."""
-    counts = _counts(usage)
-    if not received or counts is None:
+    counts = _counts(usage) if received else None
+    if counts is None:
         return usage
     prompt, _, _, _, rest = counts
     return {**usage, "prompt_tokens": max(0, prompt - received), "completion_tokens": rest + received}

@@ -36,6 +36,8 @@ _REASONS: dict[str, FinishReason] = {
     "thinking": "thinking",
 }
 _ID = "token_id:"
+_PLAIN_DELTA = frozenset({"role", "content"})
+"""Fields of a delta that has neither thoughts nor tool calls."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class StreamedSample:
         if rules.profile.can_think:
             self._splitter = ThoughtSplitter(rules.profile, opened=rules.opened, is_known=rules.is_exact)
         self._stops = StopStrings(rules.stops) if rules.stops else None
+        self._is_plain = self._splitter is None and not rules.stops and not rules.thinks
+        """Whether all text is the answer, unless a field has a thought."""
         self._by_field = False
         self._field_thought = ""
 
@@ -185,6 +189,12 @@ class StreamedSample:
         before = self.received
         self.token_ids += ids
         self.logprobs += logprobs
+        chars, shown = self.rules.chars_per_token, len(ids) or len(logprobs)
+        count = 0 if final else shown or max(1, (len(text) + len(thought)) // chars if chars else 1)
+        if self._is_plain and not (thought or self._by_field or self.blocks):
+            self.received_text += text
+            self.text += text
+            return self._pieces(text, "", ids, logprobs, count)
         answer = ""
         if thought and not self._by_field:
             self._by_field = True
@@ -218,13 +228,10 @@ class StreamedSample:
         self.text += answer
         self.thought_pieces += bool(thought) or (self.has_thought and self.start is None and not final)
         limit = self.rules.max_thinking_tokens
-        chars = self.rules.chars_per_token
         size = max(self.thought_tokens, len(self.thought) // chars) if chars else self.thought_tokens
         if limit and self.finish is None and not final and self.is_thinking and size >= limit:
             self._cut("thinking")
-        shown = len(ids) or len(logprobs)
-        count = shown or max(1, (len(text) + len(thought)) // chars if chars else 1)
-        return self._pieces(answer, thought, ids, logprobs, 0 if final else count)
+        return self._pieces(answer, thought, ids, logprobs, count)
 
     def _cut(self, reason: str) -> None:
         self.finish, self.is_cut = reason, True
@@ -273,6 +280,7 @@ class StreamedSample:
             self._splitter = ThoughtSplitter(self.rules.profile, opened=True, is_known=True)
         if stops and self._stops is None:
             self.rules, self._stops = replace(self.rules, stops=stops), StopStrings(stops)
+        self._is_plain = False
         return self.add(held, "", [], []) if held else []
 
 
@@ -361,13 +369,11 @@ class SampleCollector:
             if last is None or bool(last.thought) != bool(piece.thought):
                 joined.append(piece)
             else:
-                joined[-1] = _Piece(
-                    last.text + piece.text,
-                    last.thought + piece.thought,
-                    last.ids + piece.ids,
-                    last.logprobs + piece.logprobs,
-                    last.tokens + piece.tokens,
-                )
+                last.text += piece.text
+                last.thought += piece.thought
+                last.ids += piece.ids
+                last.logprobs += piece.logprobs
+                last.tokens += piece.tokens
         for piece in joined:
             self._emit(sample.index, piece.text, tuple(piece.ids), tuple(piece.logprobs), piece.thought, piece.tokens)
 
@@ -379,12 +385,13 @@ class SampleCollector:
         top: list[list[tuple[str, float]]] = []
         names: list[str] = []
         if delta is not None:
-            text = delta.get("content") or ""
-            # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
-            thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
-            if (called := delta.get("tool_calls")) and not sample.is_cut:
-                _take_calls(sample, called, self._endpoint)
-            _take_blocks(sample, delta)
+            text, thought = delta.get("content") or "", ""
+            if not delta.keys() <= _PLAIN_DELTA:
+                # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
+                thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
+                if (called := delta.get("tool_calls")) and not sample.is_cut:
+                    _take_calls(sample, called, self._endpoint)
+                _take_blocks(sample, delta)
             if shown:
                 logprobs, top, names = _chat_logprobs(shown)
         else:

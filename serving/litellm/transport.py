@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
+from ...core.concurrency import PerLoop
 from ...core.errors import InvalidResponse
 from .errors import ErrorResponse
 from .providers import Target, load_litellm
@@ -73,9 +74,15 @@ class ServerSentEvents:
             if line.startswith(b"data:"):
                 data.append(line[5:])
             elif data and line in _EMPTY:
-                event = data[0] if len(data) == 1 else b"\n".join(data)
+                event = (data[0] if len(data) == 1 else b"\n".join(data)).strip()
                 data.clear()
-                self._take(event.strip(), objects)
+                if event == DONE:
+                    self.done = True
+                elif event and not self.done:
+                    value = from_json(event)
+                    if not isinstance(value, dict):
+                        raise InvalidResponse("an event of the stream is no JSON object")
+                    objects.append(value)
         return objects
 
     def end(self) -> list[dict[str, Any]]:
@@ -86,15 +93,6 @@ class ServerSentEvents:
             ValueError: It is no JSON.
         """
         return self.feed(b"\n\n") if self._tail or self._data else []
-
-    def _take(self, data: bytes, objects: list[dict[str, Any]]) -> None:
-        if data == DONE:
-            self.done = True
-        elif data and not self.done:
-            value = from_json(data)
-            if not isinstance(value, dict):
-                raise InvalidResponse("an event of the stream is no JSON object")
-            objects.append(value)
 
 
 OPENAI_API = "https://api.openai.com/v1"
@@ -127,8 +125,7 @@ class HttpClient:
             self._headers |= {name: value for name, key in named.items() if (value := os.environ.get(key))}
         self._headers |= target.settings.headers
         self._proxy = proxy_of(self.base_url)
-        self._session: aiohttp.ClientSession | None = None
-        self._payload: Any = None
+        self._sessions = PerLoop(self._open_session, lambda session: session.close())
 
     def stream(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> EventStream:
         """A POST with a streamed response; it is sent when the stream is entered."""
@@ -169,15 +166,16 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.aclose()
 
     async def _send(
         self, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> aiohttp.ClientResponse:
-        session = self._opened()
+        from aiohttp import BytesPayload
+
+        session = self._sessions.get()
         url = path if path.startswith(("http://", "https://")) else self.base_url + path
-        payload = None if data is None else self._payload(data, content_type="application/json")
+        payload = None if data is None else BytesPayload(data, content_type="application/json")
         response = await session.request(method, url, data=payload, headers=headers, proxy=self._proxy)
         if response.status >= 400:
             try:
@@ -191,20 +189,17 @@ class HttpClient:
     async def _read(response: aiohttp.ClientResponse) -> Any:
         return from_json(await response.read())
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            import aiohttp
+    def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp
 
-            self._payload = aiohttp.BytesPayload
-            seconds = self._target.settings.timeout_s
-            self._session = aiohttp.ClientSession(
-                # the limiter bounds the requests, so the connections are not bounded once more
-                connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self.base_url), keepalive_timeout=KEEP_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, seconds), sock_read=seconds),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
-            )
-        return self._session
+        seconds = self._target.settings.timeout_s
+        return aiohttp.ClientSession(
+            # the limiter bounds the requests, so the connections are not bounded once more
+            connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self.base_url), keepalive_timeout=KEEP_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_S, seconds), sock_read=seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+        )
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ErrorResponse:
         """The error of a response of status 400 or more."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import BackendUnavailable, CapabilityMissing, DataError, UserError
+from ...core.extras import install_command
 from ..local.attention import TokenChunk
 from ..local.config import ModelConfig
 from ..local.hardware import default_kv_bytes
@@ -261,7 +262,7 @@ def load_library() -> Any:
     except ModuleNotFoundError as e:
         raise UserError(
             f"GGUF files on llama.cpp need the package {e.name!r}, which is not installed",
-            hint="pip install 'reason-orchestrator[gguf]' (it compiles llama.cpp: a C++ compiler, some minutes)",
+            hint=f"{install_command('gguf')} (it compiles llama.cpp: a C++ compiler, some minutes)",
         ) from e
     except (OSError, RuntimeError) as e:
         raise BackendUnavailable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
 from collections import deque
@@ -37,6 +38,7 @@ class EngineThread:
         self._threads_before = torch.get_num_threads()
         self._thread = threading.Thread(target=self._main, name="reason-local-engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # a daemon thread that ends within torch aborts the process
 
     def submit(self, tasks: list[Work]) -> None:
         """Hand over work.
@@ -62,6 +64,7 @@ class EngineThread:
             self._changed.notify()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        atexit.unregister(self.close)
 
     def _main(self) -> None:
         # Every thread has its own count once it is set, but new threads inherit the last one set anywhere.

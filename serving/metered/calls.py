@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, JsonValue
@@ -189,8 +190,7 @@ class RecordedCalls:
 
     # -- parts
 
-    @asynccontextmanager
-    async def call(
+    def call(
         self,
         operation: str,
         release: Callable[[], None],
@@ -200,8 +200,8 @@ class RecordedCalls:
         replayed: int = 0,
         max_tokens: int = 0,
         constrained: bool = False,
-    ) -> AsyncIterator[CallInFlight]:
-        """Emit the start of a call, and charge it when the block is left, for whatever reason.
+    ) -> MeteredCall:
+        """A call that is started when an `async with` is entered, and charged when it is left, for whatever reason.
 
         Args:
             operation: Name of the call in the trace.
@@ -212,9 +212,8 @@ class RecordedCalls:
             max_tokens: Maximum tokens of a sample, in the trace.
             constrained: Whether every sample is held to a JSON Schema, in the trace.
         """
-        if self.run.writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
-            await self.run.writer.flush()
-        call = self.start(
+        start = partial(
+            self.start,
             operation,
             requests=requests,
             samples=samples,
@@ -222,17 +221,7 @@ class RecordedCalls:
             max_tokens=max_tokens,
             constrained=constrained,
         )
-        started = time.monotonic()
-        try:
-            with self.shown_errors():
-                yield call
-        finally:
-            seconds = time.monotonic() - started
-            self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
-            release()
-            self.emit_finished(call, seconds)
-            self.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
-            await self.run.save()
+        return MeteredCall(self, start, release)
 
     def start(
         self,
@@ -342,3 +331,29 @@ class RecordedCalls:
     ) -> NewCall:
         """A response as the run store keeps it (see `StoredCall`)."""
         return NewCall(key, self.role, self.model, request, response, truncated)
+
+
+class MeteredCall:
+    """A call inside an `async with` (see `RecordedCalls.call`)."""
+
+    def __init__(self, calls: RecordedCalls, start: Callable[[], CallInFlight], release: Callable[[], None]) -> None:
+        self._calls, self._start, self._release = calls, start, release
+
+    async def __aenter__(self) -> CallInFlight:
+        writer = self._calls.run.writer
+        if writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
+            await writer.flush()
+        self._call = self._start()
+        self._began = time.monotonic()
+        return self._call
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        calls, call, seconds = self._calls, self._call, time.monotonic() - self._began
+        calls.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
+        self._release()
+        calls.emit_finished(call, seconds)
+        calls.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
+        await calls.run.save()
+        if isinstance(error, ReasonError):
+            with calls.shown_errors():
+                raise error

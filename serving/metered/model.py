@@ -159,7 +159,8 @@ class MeteredModel:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do in a call with the run's effort, in which it may think first."""
-        return self._model.capabilities.accepted(thinking=self.thinks)
+        capabilities = self._model.capabilities
+        return capabilities.accepted(thinking=capabilities.profile.can_think and self.thinks)
 
     @property
     def quick_capabilities(self) -> Capabilities:
@@ -301,21 +302,23 @@ class MeteredModel:
         even_closed = self._is_concluding or self._run.conclusion is not None
         reserved = self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed)
         with self.held(fitted), reserved as release:
-            sampled = [sampled_json(r) async for r in paced(fitted)]
-            described = [canonical_json(request) async for request in paced(sampled)]
+            sampled: list[JsonValue] = []
+            described: list[JsonText] = []
+            async for request in paced(fitted):
+                sampled.append(sampled_json(request))
+                described.append(canonical_json(sampled[-1]))
             hashed = _hashed_requests(sampled, groups) if groups else described
-            keys: dict[SampleKey, str] = {
-                (i, index): key
-                async for i, r in paced(enumerate(fitted))
-                for index, key in zip(
-                    r.indices, call_keys(self.identity, hashed[i], r.sampling.seed, r.indices), strict=True
-                )
-            }
+            keys: dict[SampleKey, str] = {}
+            async for i, request in paced(enumerate(fitted)):
+                indices = request.indices
+                own_keys = call_keys(self.identity, hashed[i], request.sampling.seed, indices)
+                keys.update(zip([(i, index) for index in indices], own_keys, strict=True))
             stored = await self._run.lookup_calls(list(keys.values()))
             done: dict[SampleKey, Completion] = {}
-            async for slot, key in paced(keys.items() if stored else ()):
-                if key in stored:
-                    done[slot] = Completion.model_validate(stored[key].response)
+            if stored:
+                async for slot, key in paced(keys.items()):
+                    if key in stored:
+                        done[slot] = Completion.model_validate(stored[key].response)
             for group in groups:  # samples in lockstep are generated together or not at all
                 for index in fitted[group[0]].indices:
                     if not all((i, index) in done for i in group):
@@ -334,8 +337,9 @@ class MeteredModel:
                 constrained=all(r.sampling.json_schema is not None for r in fitted),
             ) as call:
                 try:
-                    async for slot in paced(sorted(replayed)):
-                        self._emit_sample(call, slot, done[slot], listener, replayed=True)
+                    if replayed:
+                        async for slot in paced(sorted(replayed)):
+                            self._emit_sample(call, slot, done[slot], listener, replayed=True)
                     if len(done) < len(keys):
                         await self._sample(fitted, described, keys, done, call, listener, enough)
                 finally:
@@ -344,7 +348,8 @@ class MeteredModel:
                     call.replayed_calls = sum(all((i, x) in replayed for x in r.indices) for i, r in enumerate(fitted))
                     call.replayed_tokens = sum(done[slot].usage.completion_tokens for slot in replayed)
                     call.failed = sum(not c.ok for c in done.values())
-        self._note_truncated([stored[keys[slot]] for slot in replayed])
+        if replayed:
+            self._note_truncated([stored[keys[slot]] for slot in replayed])
         return [
             [self._ended(one, done[i, x]) for x in one.request.indices] async for i, one in paced(enumerate(bounded))
         ]
@@ -459,7 +464,8 @@ class MeteredModel:
                 if self._is_attempt(requests[slot[0]]):
                     run.partial_completions.append((requests[slot[0]].prompt, cancelled))
                 self._emit_sample(call, slot, cancelled, None)
-                run.ledger.charge(self.role, self.name, cancelled.usage)
+                usage = cancelled.usage
+                run.ledger.charge(self.role, self.name, usage, lost_tokens=usage.completion_tokens)
             raise
         except Exception:
             lost = (sample.completion(slot[1], "error").usage for slot, sample in partial.items())

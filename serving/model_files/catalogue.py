@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
@@ -92,6 +92,31 @@ KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class HubModel:
+    """A model of the Hugging Face hub that is worth a try.
+
+    Attributes:
+        about: What it is, in a few words.
+        download_bytes: About how much is downloaded.
+    """
+
+    about: str
+    download_bytes: int
+
+
+RECOMMENDED: Final = "recommended"
+"""The name that stands for all of them."""
+
+RECOMMENDED_MODELS: Mapping[str, HubModel] = MappingProxyType(
+    {
+        "local/Qwen/Qwen3-0.6B": HubModel("recommended: thinks before it answers", 1_500_000_000),
+        "local/Qwen/Qwen2.5-1.5B-Instruct": HubModel("recommended: follows instructions", 3_100_000_000),
+    }
+)
+"""Models that show what strategies do, where the hub can be reached; the default one is too small for that."""
+
+
+@dataclass(frozen=True)
 class KnownEncoder:
     """An embedding model with a short name.
 
@@ -130,7 +155,7 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
                 file_bytes=91_567_913,
                 wheel_bytes=83_506_384,
             ),
-            about="all-MiniLM-L6-v2, sentence embeddings of 384 numbers",
+            about="embeddings (default), judge small",
         ),
         "local/all-mpnet-base-v2": KnownEncoder(
             files=SplitArchive(
@@ -195,7 +220,7 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
                 ),
                 file_bytes=438_671_310,
             ),
-            about="all-mpnet-base-v2, sentence embeddings of 768 numbers",
+            about="embeddings, judge base",
         ),
     }
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...core.errors import DataError, UserError
+from ...core.extras import missing_package
 from .checkpoint import check_hashes, digest, file_hash
 from .downloads import PullTask, atomic_directory
 
@@ -110,7 +111,4 @@ def make_conversion(
 
 def missing_extra(error: ModuleNotFoundError) -> UserError:
     """The error of an installation without what local models need."""
-    return UserError(
-        f"models that run here need the package {error.name!r}, which is not installed",
-        hint="pip install 'reason-orchestrator[local]'",
-    )
+    return missing_package("a model that runs here", error.name, "local")

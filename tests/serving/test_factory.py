@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.extras import install_command
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import LocalSettings, Settings
 from reason.serving import factory as opener
@@ -73,7 +74,7 @@ async def test_a_missing_extra_is_named_with_the_command_that_installs_it(packag
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert f"{package!r}" in done.stdout, done.stderr
-    assert "pip install 'reason-orchestrator[local]'" in done.stdout
+    assert install_command("local") in done.stdout
 
 
 async def test_cancelling_stops_the_conversion_and_waits_for_it(tiny_gguf, settings):

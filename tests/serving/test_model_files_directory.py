@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -15,7 +14,8 @@ from reason.core.errors import BackendUnavailable, Cancelled, DataError, Unknown
 from reason.serving.model_files.catalogue import KNOWN_MODELS, locate
 from reason.serving.model_files.find import find_model, list_models, remove_model
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.hub_server import HubServer
 
 
 @pytest.mark.parametrize(
@@ -149,71 +149,13 @@ def test_missing_directory(tmp_path):
         find_model(f"local/{tmp_path / 'none'}", cache_dir=tmp_path)
 
 
-class Hub:
-    """A hub on the loopback that has one model."""
-
-    def __init__(self, folder: Path) -> None:
-        self.asked: list[str] = []
-        self.folder = folder
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self._answer(body=False)
-
-            def do_GET(self) -> None:
-                self._answer(body=True)
-
-            def _answer(self, *, body: bool) -> None:
-                hub.asked.append(self.path)
-                path = self.path.split("?")[0]
-                known = "/org/tiny/" in path
-                name = path.rsplit("/", 1)[-1]
-                if known and path.startswith("/api/models/") and "/tree/" in path:
-                    files = [
-                        {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": f"{p.name:0<40}"}
-                        for p in hub.folder.iterdir()
-                    ]
-                    self._send(json.dumps(files).encode(), {"Content-Type": "application/json"}, body=body)
-                elif known and path.startswith("/api/models/"):
-                    listing = {
-                        "id": "org/tiny",
-                        "sha": COMMIT,
-                        "siblings": [{"rfilename": p.name} for p in hub.folder.iterdir()],
-                    }
-                    self._send(json.dumps(listing).encode(), {"Content-Type": "application/json"}, body=body)
-                elif known and "/resolve/" in path and (hub.folder / name).is_file():
-                    headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{name}-etag"'}
-                    self._send((hub.folder / name).read_bytes(), headers, body=body)
-                else:
-                    self._send(b"{}", {"X-Error-Code": "RepoNotFound"}, body=body, status=404)
-
-            def _send(self, content: bytes, headers: dict[str, str], *, body: bool, status: int = 200) -> None:
-                self.send_response(status)
-                for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                if body:
-                    self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
 @pytest.fixture
 def hub(folder, tmp_path, monkeypatch):
     (folder / "pytorch_model.bin").write_bytes(b"not wanted")
-    hub = Hub(folder)
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-    yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
+    with HubServer(folder) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
 
 
 def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, monkeypatch):

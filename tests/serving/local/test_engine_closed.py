@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -41,3 +44,33 @@ async def test_the_weights_are_freed_at_once(
     await model.aclose()
     assert held() - before < opened / 20
     await model.aclose()
+
+
+def test_a_program_may_end_while_the_engine_computes() -> None:
+    """A daemon thread that the interpreter ended within torch aborted the process, with exit status 134."""
+    script = textwrap.dedent(
+        """
+        import threading, torch
+        from reason.serving.local.engine_thread import EngineThread
+
+        started = threading.Event()
+
+        class Idle:
+            has_work = False
+
+            def fail_all(self, error):
+                pass
+
+        def computing():
+            started.set()
+            x = torch.rand(600, 600)
+            for _ in range(50):
+                x = (x @ x) / 600
+            return 1
+
+        EngineThread(Idle(), computing, lambda: None)
+        started.wait()
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

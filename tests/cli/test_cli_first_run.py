@@ -1,0 +1,43 @@
+"""A new user is told once which models are better than the default one."""
+
+from __future__ import annotations
+
+import pytest
+from reason.serving.litellm.provider_names import KEY_VARIABLES
+
+TIP = "reason models pull recommended"
+
+
+@pytest.fixture
+def terminal(monkeypatch, scripted):
+    """Standard error is a terminal, no provider has a key, and the default model is scripted."""
+    for variables in KEY_VARIABLES.values():
+        for name in variables:
+            monkeypatch.delenv(name, raising=False)
+    scripted()
+    monkeypatch.setattr("reason.cli.first_run.is_terminal", lambda: True)
+
+
+def test_the_first_answer_tells_it_once(cli, terminal, home):
+    status, out, err = cli("ask", "What is 6 times 7?")
+    assert status == 0
+    assert TIP in err
+    assert TIP not in out
+    assert "is set" not in err
+    assert (home / "data" / "reason" / "first-answer").exists()
+    assert TIP not in cli("ask", "What is 6 times 8?")[2]
+
+
+def test_a_providers_key_in_the_environment_is_told(cli, terminal, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    monkeypatch.setattr("reason.serving.litellm.provider_names.is_litellm_installed", lambda: False)
+    err = cli("ask", "What is 6 times 7?")[2]
+    assert "ANTHROPIC_API_KEY is set: -m anthropic/claude-haiku-4-5 asks that provider, after: " in err
+    assert "[providers]" in err
+
+
+def test_another_model_or_a_pipe_is_told_nothing(cli, terminal, monkeypatch, home):
+    assert TIP not in cli("ask", "What is 6 times 7?", "-m", "local/mine")[2]
+    monkeypatch.setattr("reason.cli.first_run.is_terminal", lambda: False)
+    assert TIP not in cli("ask", "What is 6 times 8?")[2]
+    assert not (home / "data" / "reason" / "first-answer").exists()
