@@ -67,6 +67,14 @@ def data_of_packages() -> set[PurePosixPath]:
     } | {PurePosixPath("py.typed")}
 
 
+def copy_of_checkout(folder: Path) -> Path:
+    """The committed files in a folder: setuptools writes beside what it builds."""
+    for path in committed_files():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, folder / path)
+    return folder
+
+
 @dataclass(frozen=True)
 class Released:
     """The two distributions, and what is in them."""
@@ -81,10 +89,7 @@ class Released:
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     """Both built by `build`, the wheel from the source distribution; out of a copy, as setuptools writes beside it."""
-    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("dist")
-    for path in committed_files():
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / path, copy / path)
+    copy, out = copy_of_checkout(tmp_path_factory.mktemp("checkout")), tmp_path_factory.mktemp("dist")
     private = [copy / "runs" / "store.sqlite3", copy / ".issues" / "1.md", copy / "reason.toml", copy / ".env"]
     for path in private:  # what work in a checkout leaves
         path.parent.mkdir(exist_ok=True)
@@ -231,14 +236,33 @@ def test_it_answers_a_question(installed: Installed, smollm2_files: ModelFiles) 
     assert (done.returncode, answer["answer"]) in ((0, "Paris"), (4, "Paris")), done.stderr
 
 
+def test_an_editable_installation_is_found_by_its_path_which_type_checkers_read(tmp_path: Path) -> None:
+    copy, out = copy_of_checkout(tmp_path / "checkout"), tmp_path / "out"
+    (copy / ".package").mkdir()
+    (copy / ".package" / "reason").symlink_to("..")
+    out.mkdir()
+    run([sys.executable, "-c", f"from setuptools import build_meta; build_meta.build_editable({str(out)!r})"], cwd=copy)
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as zipped:
+        (pth,) = (name for name in zipped.namelist() if "/" not in name)  # and no import hook
+        directory = Path(zipped.read(pth).decode().strip())
+    assert pth.endswith(".pth")
+    assert directory == copy / ".package"
+    assert (directory / "reason" / "py.typed").is_file()
+
+
 def test_a_callers_program_is_checked_by_the_types_of_the_wheel(installed: Installed, tmp_path: Path) -> None:
     unread = [f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in UNREAD]
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nplugins = pydantic.mypy\n" + "".join(unread))
     for caller in CALLERS:  # beside the checkout, mypy would take that for a package
         shutil.copy(caller, tmp_path)
+    page = (ROOT / "docs" / "writing-a-strategy.md").read_text(encoding="utf-8")
+    documented = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert documented is not None
+    (tmp_path / "documented_strategy.py").write_text(documented[1])
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--python-executable", installed.python, "--cache-dir", tmp_path / "cache",
-         "--no-error-summary", "--hide-error-context", *(caller.name for caller in CALLERS)],
+         "--no-error-summary", "--hide-error-context", *(caller.name for caller in CALLERS), "documented_strategy.py"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, assert_type
 
@@ -10,6 +11,7 @@ from reason import (
     Budget,
     Candidate,
     Document,
+    Event,
     Message,
     Models,
     Parameters,
@@ -18,15 +20,18 @@ from reason import (
     Reasoner,
     ReasonError,
     Request,
+    RunFinished,
     SamplingParams,
     Settings,
     Solution,
     Strategy,
+    TextDelta,
     TextVerification,
     __version__,
     aask,
     ask,
     astream,
+    interrupted_run,
     verify_text,
 )
 from reason.core.run import Run
@@ -63,7 +68,22 @@ async def asked_one_after_another(question: Question) -> int:
 
 async def followed(text: str) -> AsyncIterator[str]:
     async for event in astream(text):
-        yield event.model_dump_json()
+        assert_type(event, Event)
+        match event:
+            case TextDelta():
+                yield event.text
+            case RunFinished():
+                assert_type(event.answer, Answer)
+                yield event.answer.text
+
+
+async def continued(reasoner: Reasoner, text: str) -> Answer:
+    try:
+        return await reasoner.aask(text)
+    except asyncio.CancelledError as error:
+        name = interrupted_run(error)
+        assert_type(name, str | None)
+        return await reasoner.aresume(name or "")
 
 
 def checked(text: str) -> bool:
