@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .agents.reasoner import Reasoner, aask, ask, astream
     from .agents.verification import TextVerification, averify_text, verify_text
     from .core.budget import Budget
-    from .core.errors import ReasonError
+    from .core.errors import ReasonError, interrupted_run
+    from .core.events import CandidateAdded, Event, RunFinished, RunStarted, TextDelta
     from .core.messages import Completion, Message, NextTokenDistribution, Prompt, Request, SamplingParams
     from .core.settings import Settings
     from .core.types import Answer, Candidate, Document, Question, Solution, Verification
@@ -31,7 +32,8 @@ _MODULES = {
     ".agents.reasoner": ("Reasoner", "aask", "ask", "astream"),
     ".agents.verification": ("TextVerification", "averify_text", "verify_text"),
     ".core.budget": ("Budget",),
-    ".core.errors": ("ReasonError",),
+    ".core.errors": ("ReasonError", "interrupted_run"),
+    ".core.events": ("CandidateAdded", "Event", "RunFinished", "RunStarted", "TextDelta"),
     ".core.messages": ("Completion", "Message", "NextTokenDistribution", "Prompt", "Request", "SamplingParams"),
     ".core.settings": ("Settings",),
     ".core.types": ("Answer", "Candidate", "Document", "Question", "Solution", "Verification"),
@@ -44,9 +46,11 @@ __all__ = [
     "Answer",
     "Budget",
     "Candidate",
+    "CandidateAdded",
     "Capabilities",
     "Completion",
     "Document",
+    "Event",
     "LanguageModel",
     "Message",
     "Models",
@@ -57,10 +61,13 @@ __all__ = [
     "ReasonError",
     "Reasoner",
     "Request",
+    "RunFinished",
+    "RunStarted",
     "SamplingParams",
     "Settings",
     "Solution",
     "Strategy",
+    "TextDelta",
     "TextVerification",
     "Verification",
     "__version__",
@@ -68,6 +75,7 @@ __all__ = [
     "ask",
     "astream",
     "averify_text",
+    "interrupted_run",
     "verify_text",
 ]
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -152,6 +152,7 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
         solution = run.best or Solution(chosen=None, stopped="user")
     if run.conclusion is not None and run.conclusion.stage == "solve":  # no call came after it
         run.conclude()
+    report_cut_candidates(solution, context.parameters, run)
     has_answer = solution.best is not None and solution.best.answer is not None
     if run.ledger.is_closed or (not has_answer and (run.ledger.exhausted or run.partial_completions)):
         solution = await conclude_run(solution, state.question, context.models.main, run)
@@ -160,6 +161,25 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
     run.set_best(solution)
     run.emit(SolutionFinished(solution=solution))
     return {"solution": solution}
+
+
+def report_cut_candidates(solution: Solution, parameters: Mapping[str, Any], run: Run) -> None:
+    """Report the attempts that were cut, of which those without an answer did not count."""
+    total, limit = len(solution.candidates), parameters.get("max_tokens")
+    attempts = "1 attempt" if total == 1 else f"{total} attempts"
+    at_limit = "at their maximum tokens" if limit is None else f"at max_tokens={limit}"
+    for reason, cause, remedy in (
+        ("length", at_limit, "raise it with --set max_tokens=N (parameters= in Python)"),
+        ("budget", "by the budget", "raise the budget"),
+    ):
+        cut = [candidate for candidate in solution.candidates if candidate.finish_reason == reason]
+        silent = sum(candidate.answer is None for candidate in cut)
+        if not silent and (not cut or reason == "budget"):
+            continue
+        outcome = f"; {silent} of them without an answer, which did not count"
+        if silent in (0, len(cut)):
+            outcome = " after an answer" if not silent else " before an answer, and did not count"
+        run.degrade(f"{len(cut)} of {attempts} {'was' if len(cut) == 1 else 'were'} cut {cause}{outcome}: {remedy}")
 
 
 def _with_checker(strategy: Strategy, question: Question, context: PipelineContext) -> Models:
@@ -243,6 +263,7 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
     try:
         strategy = fit_to_thinking(strategy, context.models, run)
         solution = await strategy.solve(question, _with_checker(strategy, state.question, context), run)
+        report_cut_candidates(solution, context.parameters, run)
         solution = await _in_requested_form(solution, question, context)
     except (BackendError, StoreError) as e:
         # a replay has no response where the run itself got an error
@@ -369,6 +390,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
                 tokens=c.tokens,
                 thinking_tokens=c.thinking_tokens,
                 thought=c.thought,
+                finish_reason=c.finish_reason,
                 tool_calls=c.tool_calls,
             )
             for c in solution.candidates
@@ -382,6 +404,8 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         calibration="" if calibration is None else str(calibration),
         citations=() if best is None else best.citations,
         selected_strategy=str(solution.notes.get("selected_strategy", "")),
+        option=None if best is None else run.question.option(best.answer),
+        stopped_by=run.ledger.exhausted if stopped == "budget" else None,
         thought="" if best is None else best.thought,
         based_on=_based_on(solution) if stopped == "user" else "",
         tool_calls=() if best is None else best.tool_calls,
@@ -718,8 +742,7 @@ def without_collections() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def outside_other_graphs() -> Iterator[None]:
+def outside_other_graphs() -> AbstractContextManager[None]:
     """Make the pipeline independent of a LangGraph graph in one of whose nodes a question is asked.
 
     LangGraph takes a graph that is called inside a node for a part of the node's graph: the outer checkpointer would
@@ -727,9 +750,11 @@ def outside_other_graphs() -> Iterator[None]:
     run's state. A run is durable by itself; the outer graph needs no more than its answer. Where LangGraph was not
     imported there is no outer graph, and it is not imported to find that out.
     """
-    if "langchain_core.runnables.config" not in sys.modules:
-        yield
-        return
+    return _outside_graphs() if "langchain_core.runnables.config" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _outside_graphs() -> Iterator[None]:
     from langchain_core.runnables.config import var_child_runnable_config
 
     token = var_child_runnable_config.set(None)

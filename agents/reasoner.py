@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from concurrent.futures import Future, wait
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
+from weakref import WeakSet
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
 from ..core.concurrency import shielded
-from ..core.errors import UserError
+from ..core.errors import UserError, names_run
 from ..core.events import Event, LiveSink, Sink
 from ..core.json_schema import check_schema
 from ..core.messages import Prompt, RequestedEffort
@@ -52,11 +55,17 @@ from .resources import (
     changed_sources,
     refuse_changed_models,
     refuse_duplicate_sources,
+    refuse_missing_evidence,
     refuse_unused_knowledge,
     source_name,
 )
 
 T = TypeVar("T")
+
+CANCELLED_POLL_S = 0.1
+"""Seconds after which a synchronous call on an event loop sees that its task is cancelled."""
+MAX_EXIT_S = 2.0
+"""Maximum seconds that a program without `close` waits at its end for its connections to be closed."""
 
 
 class SyncBridge:
@@ -88,7 +97,7 @@ class SyncBridge:
                 ended.set()
 
         try:
-            return asyncio.run_coroutine_threadsafe(tracked(), loop).result()
+            return _wait(asyncio.run_coroutine_threadsafe(tracked(), loop))
         except BaseException:
             if not ended.is_set():  # the caller was interrupted, not the work
                 asyncio.run_coroutine_threadsafe(_yield(), loop).result()  # after it, the work has started
@@ -98,12 +107,12 @@ class SyncBridge:
                     ended.wait()
             raise
 
-    def close(self) -> None:
-        """End the loop and its thread; idempotent."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """End the loop and its thread, and close its connections; idempotent."""
         with self._lock:
             if self._loop is not None and self._thread is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
+                self._thread.join(timeout_s)
             self._loop = self._thread = None
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -112,7 +121,37 @@ class SyncBridge:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="reason-sync", daemon=True)
                 self._thread.start()
+                _bridges.add(self)
             return self._loop
+
+
+def _wait(future: Future[T]) -> T:
+    """The result of work on another thread.
+
+    Raises:
+        asyncio.CancelledError: The caller is a task that was cancelled meanwhile, as `asyncio.run` does at Ctrl-C.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        task = None
+    if task is None:
+        return future.result()
+    cancelling = task.cancelling()
+    while not wait([future], CANCELLED_POLL_S).done:
+        if task.cancelling() > cancelling:
+            raise asyncio.CancelledError
+    return future.result()
+
+
+_bridges: WeakSet[SyncBridge] = WeakSet()
+
+
+@atexit.register
+def _close_bridges() -> None:
+    """Close the connections of programs that end without `close`."""
+    for bridge in tuple(_bridges):
+        bridge.close(MAX_EXIT_S)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -121,7 +160,8 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
+        with suppress(RuntimeError):  # at the end of the program no thread can be started, and none is left to end
+            loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
 
@@ -138,8 +178,8 @@ async def _yield() -> None:
 class Reasoner:
     """Answers questions with one choice of models, strategy and limits.
 
-    Models and store are opened at the first question and kept until `aclose`. Use it from one event loop, or through
-    the synchronous methods from any thread; questions may run concurrently.
+    Models and store are opened at the first question and kept until `aclose`. The synchronous methods may be called
+    from any thread, also where an event loop runs, and next to the asynchronous ones; questions may run concurrently.
 
         async with Reasoner(strategy="self-consistency", budget={"tokens": 2000}) as reasoner:
             answer = await reasoner.aask("What is the capital of France?")
@@ -279,7 +319,8 @@ class Reasoner:
         """Answer a question.
 
         A spent budget is no error: the best answer so far comes back with `stopped="budget"`, and after `conclude` with
-        `stopped="user"`. Cancelling the task saves the run with its best answer so far, and `aresume` continues it.
+        `stopped="user"`. Cancelling the task saves the run with its best answer so far, and `aresume` continues it;
+        `interrupted_run` reads the run's name from the exception.
 
         Args:
             choices: Options of a multiple-choice question.
@@ -367,7 +408,8 @@ class Reasoner:
             elif not is_created:
                 await store.create_run(run.id, config, tenant=config.tenant)
             in_flight.begin(run)
-            return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
+            with names_run(run_id):
+                return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
 
     def conclude(self, run_id: str) -> bool:
         """Ask a run of this reasoner for its answer now; the call that waits for the run returns it.
@@ -462,7 +504,9 @@ class Reasoner:
         is_claimed: bool = False,
         on_start: Callable[[Run], None] = lambda _: None,
     ) -> Answer:
-        """Resume a run that was interrupted, killed or failed; nothing that it has paid for is paid again.
+        """Resume a run that was interrupted, killed or failed; no sample that it has paid for is paid again.
+
+        Only the tokens of samples that were unfinished then are generated again (`RunUsage.lost_tokens`).
 
         Args:
             sinks: Receive every event from now on.
@@ -481,7 +525,7 @@ class Reasoner:
         config = read_config(record)
         if not is_claimed:
             await store.claim_run(record.id, allowed=("queued", "running", "interrupted", "failed"))
-        with self._running(record.id) as in_flight:
+        with names_run(record.id), self._running(record.id) as in_flight:
             try:
                 models, reward, knowledge, verifying = await self._load_all(config, record)
             except BaseException:
@@ -499,6 +543,8 @@ class Reasoner:
                 has_started=bool(record.identities),  # they are recorded before the first event
                 stream_text=stream_text,
             )
+            if record.answer is not None:
+                run.ledger.carry_lost(Answer.model_validate(record.answer).usage)
             on_start(run)
             in_flight.begin(run)
             pipeline = PipelineRun(run, models, self._graph, reward, knowledge, verifying)
@@ -626,11 +672,12 @@ class Reasoner:
         if self._is_variant:
             return
         store, self._store, self._graph = self._store, None, LazyGraph(None)
-        await self._knowledge.aclose()
-        await self._verifying.aclose()
-        await self._models.aclose()
-        if store is not None:
-            await store.aclose()
+        async with AsyncExitStack() as stack:  # which closes the rest too if a part of it fails
+            if store is not None:
+                stack.push_async_callback(store.aclose)
+            stack.push_async_callback(self._models.aclose)
+            stack.push_async_callback(self._verifying.aclose)
+            stack.push_async_callback(self._knowledge.aclose)
 
     async def __aenter__(self) -> Reasoner:
         return self
@@ -652,6 +699,8 @@ class Reasoner:
         self, config: RunConfig, record: RunRecord | None = None
     ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, VerifierResources]:
         """What a run works with; refused if a model differs from the stored run's, or from the calibration map's."""
+        if config.evidence:
+            await asyncio.to_thread(refuse_missing_evidence, config.evidence)
         models, reward = await self._models.load(config)
         knowledge = await self._load_knowledge(config, record)
         verifying = await self._load_verifiers(config)

@@ -6,15 +6,16 @@ What reads documents, indexes and memories is imported by the first run that has
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.budget import require_known_price
-from ..core.errors import BackendUnavailable, UserError
+from ..core.errors import BackendUnavailable, DataError, UserError
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.protocol import RunRecord
@@ -64,6 +65,8 @@ LoadRewardModel = Callable[
     [str, Settings, Progress | None, Callable[[str], Awaitable[LanguageModel]]], Awaitable[RewardModel]
 ]
 _Key = tuple[str, LocalSettings]
+IN_PROCESS = ("local/", "gguf/", "vllm/", "vllm-pooling/", "judge/local/", "judge/gguf/", "judge/vllm/")
+"""Beginnings of the strings of models whose weights are loaded into this process."""
 
 
 class ModelPool:
@@ -107,7 +110,8 @@ class ModelPool:
         keys = {role: (name, config.local) for role, name in config.models.items() if role != "embedding"}
         if not all(key in (self._rewards if role == "reward" else self._models) for role, key in keys.items()):
             async with CrossLoopLock(self._lock):
-                for role, key in keys.items():
+                # first what takes no time, so that a wrong name or a missing key is told before weights are loaded
+                for role, key in sorted(keys.items(), key=lambda item: item[1][0].startswith(IN_PROCESS)):
                     await (self._reward_model(key) if role == "reward" else self.language_model(*key))
         models = {role: self._models[key] for role, key in keys.items() if role != "reward"}
         reward = self._rewards[keys["reward"]] if "reward" in keys else None
@@ -130,8 +134,9 @@ class ModelPool:
         loaded: list[RewardModel | LanguageModel] = [*self._rewards.values(), *self._models.values()]
         self._rewards.clear()
         self._models.clear()
-        for model in loaded:
-            await model.aclose()
+        async with AsyncExitStack() as stack:  # which closes the others too if one of them fails
+            for model in reversed(loaded):
+                stack.push_async_callback(model.aclose)
 
     async def _reward_model(self, key: _Key) -> None:
         name, local = key
@@ -354,6 +359,18 @@ def _recorded_identities(record: RunRecord | None) -> dict[str, str]:
 
 # -- verifiers
 
+
+def refuse_missing_evidence(names: Sequence[str]) -> None:
+    """Refuse files, directories and indexes that do not exist, before anything is loaded.
+
+    Raises:
+        DataError: One does not exist.
+    """
+    for name in names:
+        if not os.path.exists(os.path.expanduser(name)):
+            raise DataError(f"{name} does not exist", hint="name existing files or directories")
+
+
 MAX_NOTES = 5
 """Notes on documents that a run reports."""
 
@@ -479,7 +496,8 @@ def _strategy_entailment(config: RunConfig) -> str:
 async def load_retriever(names: Sequence[str], settings: Settings, progress: Progress | None) -> Retriever:
     """A retriever over a saved index, or over files and directories that are read now.
 
-    Passages are retrieved by words and embeddings, or by words only if no embedding model is available.
+    Passages are retrieved by words and embeddings, or by words only if no embedding model is available. Vectors of
+    documents are cached: only texts that were not embedded before are embedded.
 
     Args:
         names: One saved index, or files and directories, which are searched together.
@@ -489,6 +507,7 @@ async def load_retriever(names: Sequence[str], settings: Settings, progress: Pro
         DataError: There is nothing there, or it cannot be read.
         UserError: A library is not installed.
     """
+    from ..reasoning.retrieval.embedding_cache import FILE, EmbeddingCache
     from ..reasoning.retrieval.index.saved_index import load_index
     from ..reasoning.retrieval.passages import read_passages
     from ..reasoning.retrieval.retriever import HybridRetriever
@@ -517,7 +536,12 @@ async def load_retriever(names: Sequence[str], settings: Settings, progress: Pro
 
     try:
         retriever = await HybridRetriever.build(
-            documents.passages, model, name=", ".join(names), owned=True, progress=report
+            documents.passages,
+            model,
+            name=", ".join(names),
+            owned=True,
+            cache=EmbeddingCache(settings.cache_dir / FILE),
+            progress=report,
         )
     except BaseException:
         if model is not None:

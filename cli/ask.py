@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .command import option_model
+from .completion import complete_verifier
 from .options import (
     ENGINE,
     REASONING,
@@ -18,6 +19,7 @@ from .options import (
     EngineOptions,
     Json,
     ReasoningOptions,
+    ShowReasoning,
     Store,
     Stream,
     Trace,
@@ -42,7 +44,7 @@ The answer is written to standard output, everything else to standard error.
 
 [b]Exit status[/b]
 
-0 answered   1 internal error   2 usage error   3 model failure
+0 answered   1 internal error   2 usage error   3 failure of a model or store
 4 budget exhausted, the answer is partial   5 not verified   6 no answer   130 interrupted
 
 [b]Keys[/b]
@@ -122,6 +124,7 @@ class AskOptions:
             "--verify",
             metavar="NAME",
             help="Verifier of the answer; [b]reason verifiers[/b] lists them. Repeatable.",
+            autocompletion=complete_verifier,
             show_default=False,
             rich_help_panel=VERIFICATION,
         ),
@@ -183,6 +186,7 @@ class AskOptions:
     ] = False
     budget: BudgetOptions
     as_json: Json = False
+    show_reasoning: ShowReasoning = False
     stream: Stream = None
     trace: Trace = None
     store: Store = None
@@ -272,6 +276,12 @@ def ask(options: AskOptions) -> None:
             sinks=sinks,
             stream_text=stream_text,
         ),
-        Output(options.as_json, options.stream, options.trace, resume_flags(options.store)),
+        Output(
+            as_json=options.as_json,
+            show_reasoning=options.show_reasoning,
+            stream=options.stream,
+            trace=options.trace,
+            resume_flags=resume_flags(options.store),
+        ),
         settings.budget,
     )

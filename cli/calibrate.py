@@ -54,7 +54,7 @@ reason ask "…" -s glimprouter --set router=pair.json -m LARGE --small-model SM
 
 [b]Exit status[/b]
 
-0 finished   1 internal error   2 usage error   3 model failure
+0 finished   1 internal error   2 usage error   3 failure of a model or store
 130 interrupted; finished items are saved, and the same command continues
 """
 
@@ -235,10 +235,11 @@ def _run_small_model(options: CalibrateRouterOptions) -> _Steps:
         with view:
             rows, notes = run_interruptible(run(), on_first=lambda: view.note("stopping"))
     except asyncio.CancelledError:
-        say(f"interrupted; the finished items are saved in {directory}, and the same command continues")
+        saved = f"; the finished items are saved in {directory}" if view.progress.has_stored else ""
+        say(f"interrupted{saved}; the same command continues")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
-        if view.progress.total:  # an error before the first item leaves nothing to resume
+        if view.progress.has_stored:
             say(f"the work so far is saved in {directory}; the same command continues", label="note", style="cyan")
         raise
     return _Steps(plan, rows, notes, directory)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from .command import option_model
-from .options import Json, complete_strategy, complete_verifier
+from .completion import complete_strategy, complete_verifier
+from .options import Json
 from .render.console import out, plain_table, say, write_line
 
 if TYPE_CHECKING:

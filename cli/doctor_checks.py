@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..core.errors import BackendUnavailable, ReasonError, UserError
+from ..core.extras import install_command
 from ..core.settings import DEFAULT_MODEL, ProviderSettings, Settings, config_files
 from ..core.version import __version__
 
@@ -150,7 +151,7 @@ def _check_plugins() -> Check:
 
 def _check_torch(needed: bool) -> Check:
     if importlib.util.find_spec("torch") is None:
-        hint = "pip install 'reason-orchestrator[local]'"
+        hint = install_command("local")
         return Check("torch", "fail" if needed else "note", "not installed: no local models", hint)
     import torch
 
@@ -212,7 +213,7 @@ async def check_vllm(settings: Settings, *, pull: bool, quick: bool, report: Cal
     from ..serving.vllm.installation import require_vllm
 
     if importlib.util.find_spec("vllm") is None:
-        return Check("vllm", "note", "not installed: no vllm/… models", "pip install 'reason-orchestrator[vllm]'")
+        return Check("vllm", "note", "not installed: no vllm/… models", install_command("vllm"))
     try:
         installed = require_vllm()
     except UserError as e:
@@ -303,9 +304,7 @@ async def check_embedding(settings: Settings, pull: bool) -> Check:
     if not name.startswith(LOCAL):
         return Check("embedding", "note", f"{name}: not called, since that could cost money")
     if importlib.util.find_spec("sentence_transformers") is None:
-        return Check(
-            "embedding", "note", "not installed: no local embeddings", "pip install 'reason-orchestrator[local]'"
-        )
+        return Check("embedding", "note", "not installed: no local embeddings", install_command("local"))
     from ..serving.encoders.factory import load_embedding_model
     from ..serving.encoders.files import find_encoder
 

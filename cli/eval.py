@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_args
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from .command import is_default, option_model
+from .completion import complete_dataset
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
 from .options import (
     DATA,
@@ -30,7 +32,7 @@ from .options import (
     Json,
     Limit,
     ReasoningOptions,
-    complete_dataset,
+    RunStore,
 )
 from .render.console import out, plural, say, write_line
 
@@ -52,18 +54,18 @@ MIN_USEFUL_AUROC = 0.6
 EXAMPLES = """
 [b]Examples[/b]
 
-reason eval gsm8k --limit 50
-reason eval math500 -s self-consistency --set n=8 --seeds 4 --out runs/sc8
+reason eval gsm8k --limit 50 --out runs/cot
+reason eval gsm8k --limit 50 -s self-consistency --set n=8 --out runs/sc8
+reason eval compare runs/cot runs/sc8
+reason eval report runs/cot runs/sc8 --out report.html
 reason eval my.jsonl --map question=q,answer=a
 reason eval --resume --out runs/sc8
 reason eval sweep sweep.toml --out runs/sweep
-reason eval compare runs/sc8 runs/cot
-reason eval report runs/sc8 runs/cot --out report.html
 reason eval calibrate runs/sc8 --method platt --out sc8.json
 
 [b]Exit status[/b]
 
-0 finished   1 internal error   2 usage error   3 model failure
+0 finished   1 internal error   2 usage error   3 failure of a model or store
 130 interrupted; finished items are saved, and the command that resumes is printed
 """
 
@@ -76,6 +78,11 @@ class RunByDefault(TyperGroup):
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete the dataset of `run` too."""
+        (dataset,) = (p for p in self.commands["run"].params if p.name == "dataset")
+        return [*dataset.shell_complete(ctx, incomplete), *super().shell_complete(ctx, incomplete)]
 
 
 eval_app = typer.Typer(cls=RunByDefault, help="Measure strategies on datasets; compare and report runs.")
@@ -196,10 +203,19 @@ class EvalRunOptions:
     executor: Annotated[
         str, typer.Option(metavar="local|ray", help="Executor of the items.", rich_help_panel=SCALE)
     ] = "local"
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster of the ray executor: HOST:PORT of its head, or [b]auto[/b] for that of this machine. "
+            "(default: RAY_ADDRESS, or a new one on this machine)",
+            rich_help_panel=SCALE,
+        ),
+    ] = None
     workers: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Workers of the ray executor, each with its own engine.", rich_help_panel=SCALE
+            min=1, metavar="N", help="Shards of the ray executor, each with its own engine.", rich_help_panel=SCALE
         ),
     ] = 2
     endpoints: Annotated[
@@ -207,7 +223,7 @@ class EvalRunOptions:
         typer.Option(
             "--endpoint",
             metavar="URL",
-            help="Model server of one ray worker. Repeatable.",
+            help="Model server of one shard of the ray executor. Repeatable.",
             show_default=False,
             rich_help_panel=SCALE,
         ),
@@ -226,9 +242,14 @@ class EvalRunOptions:
         typer.Option(metavar="TEXT", help="Name of the run in reports.", show_default=False, rich_help_panel=OUTPUT),
     ] = ""
     as_json: Json = False
-    store: FileStore = None
+    store: RunStore = None
     reuse: Reuse = None
     engine: EngineOptions
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether Ray executes the run."""
+        return self.executor == "ray" or self.ray is not None
 
     @property
     def decides_run(self) -> bool:
@@ -242,16 +263,24 @@ class EvalRunOptions:
 def run(options: EvalRunOptions) -> None:
     """Run every item of a dataset and score the answers. Budget limits apply to each item."""
     from ..core.errors import ReasonError, UserError
+    from ..core.store.location import is_postgres_url, parse_location
+    from ..evals.runner import stored_location
     from .render.eval_tables import say_data, say_default_seeds
     from .render.eval_view import EvalView
 
     settings = _settings(options)
     if options.executor not in ("local", "ray"):
         raise UserError(f"unknown executor {options.executor!r}", hint="use local or ray")
-    if options.executor == "ray" and options.batch:
+    if options.on_ray and options.batch:
         raise UserError("--batch cannot be combined with --executor ray", hint="leave out --executor")
-    if options.executor == "ray" and options.shard is not None:
+    if options.on_ray and options.shard is not None:
         raise UserError("--shard cannot be combined with --executor ray", hint="leave out --shard")
+    store = None if options.store is None else parse_location(options.store)
+    if options.on_ray and store is not None and not is_postgres_url(store):
+        raise UserError(
+            f"the shards of a run on Ray cannot share the file --store {store}",
+            hint="give postgresql://HOST/DATABASE, or leave it out: each shard has a file of its own",
+        )
     prepared = _prepare(options, settings)
     say_data(prepared.task.info)
     if options.dataset is not None and options.seeds is None and len(prepared.plan.seeds) > 1:
@@ -260,27 +289,33 @@ def run(options: EvalRunOptions) -> None:
         say("temperature is 0, so every seed gives the same answer", label="note", style="cyan")
     resume = shlex.join(
         ["reason", "eval", "--resume", "--out", str(prepared.out)]
-        + (["--store", str(options.store)] if options.store is not None else [])
-        + (["--executor", "ray", "--workers", str(options.workers)] if options.executor == "ray" else [])
+        + (["--store", stored_location(store)] if store is not None else [])
+        + (["--ray", options.ray] if options.ray is not None else [])
+        + (["--executor", "ray"] if options.on_ray and options.ray is None else [])
+        + [part for url in options.endpoints for part in ("--endpoint", url)]
         + (["--batch"] if options.batch else [])
     )
     view = EvalView(prepared.label or f"{prepared.task.info.name} {prepared.plan.strategy}")
     try:
         with view:
             rows = run_interruptible(
-                _evaluate(options, settings, prepared, view), on_first=lambda: view.note("stopping")
+                _evaluate(options, settings, prepared, store, view), on_first=lambda: view.note("stopping")
             )
     except asyncio.CancelledError:
-        say(f"interrupted; the finished items are saved: {resume}")
-        if options.batch:
+        say(_interruption(resume, has_stored=view.progress.has_stored))
+        if options.batch and view.progress.has_stored:
             cancel = shlex.join(["reason", "eval", "cancel-batches", str(prepared.out)])
             say(f"batches in flight go on at the provider, and are paid: {cancel}", label="note", style="cyan")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
-        if view.progress.total:  # an error before the first item leaves nothing to resume
+        if view.progress.has_stored:
             say(f"the work so far is saved: {resume}", label="note", style="cyan")
         raise
     _print_result(prepared, rows, as_json=options.as_json)
+
+
+def _interruption(resume: str, *, has_stored: bool) -> str:
+    return f"interrupted; {'the finished items are saved' if has_stored else 'nothing is finished yet'}: {resume}"
 
 
 class _Prepared(NamedTuple):
@@ -369,11 +404,11 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
 
 
 async def _evaluate(
-    options: EvalRunOptions, settings: Settings, prepared: _Prepared, view: EvalView
+    options: EvalRunOptions, settings: Settings, prepared: _Prepared, store: Path | str | None, view: EvalView
 ) -> list[ResultRow]:
     from ..evals.runner import DEFAULT_CONCURRENCY, evaluate
 
-    if options.executor == "ray":
+    if options.on_ray:
         from ..evals.ray_executor import evaluate_on_ray
 
         return await evaluate_on_ray(
@@ -382,11 +417,13 @@ async def _evaluate(
             prepared.source,
             prepared.out,
             settings,
+            address=options.ray,
             label=prepared.label,
             resume=options.resume,
             workers=options.workers,
             endpoints=tuple(options.endpoints),
             concurrency=options.concurrency or DEFAULT_CONCURRENCY,
+            store=store,
             observer=view,
         )
     return await evaluate(
@@ -400,7 +437,7 @@ async def _evaluate(
         shard=prepared.shard,
         concurrency=options.concurrency,
         batch=options.batch,
-        store=options.store,
+        store=store,
         observer=view,
         progress=view.pulled,
     )
@@ -415,7 +452,21 @@ def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bo
     summary, directory = summarize(rows), prepared.out
     label = prepared.label or read_manifest(directory).label
     if as_json:
-        write_line(summary.model_dump_json(indent=2))
+        plan, tokens = prepared.plan, Counter[str]()
+        for row in rows:
+            tokens.update(row.ledger.tokens_by_role)
+        record = {
+            "run": str(directory),
+            "label": label,
+            "dataset": plan.dataset.full_name,
+            "strategy": plan.strategy,
+            "parameters": plan.parameters,
+            "models": plan.models,
+            "limits": plan.budget.model_dump(exclude_none=True),
+            "tokens_by_role": tokens,
+            **json.loads(summary.model_dump_json()),
+        }
+        write_line(json.dumps(record, indent=2, ensure_ascii=False))
     else:
         print_runs([(label, summary)])
         print_details(summary)
@@ -528,10 +579,10 @@ def sweep(options: SweepOptions) -> None:
         with view:
             rows = run_interruptible(work, on_first=lambda: view.note("stopping"))
     except asyncio.CancelledError:
-        say(f"interrupted; the finished items are saved: {resume}")
+        say(_interruption(resume, has_stored=view.has_stored))
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
-        if view.has_started:  # an error before the first item leaves nothing to resume
+        if view.has_stored:
             say(f"the work so far is saved: {resume}", label="note", style="cyan")
         raise
     summaries = [(job, summarize(job_rows)) for job, job_rows in zip(jobs, rows, strict=True)]
@@ -552,17 +603,6 @@ class CompareOptions:
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN RUN...", help="Directories of runs; the first is the baseline.")
     ]
-    allow_different: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME",
-            help="Setting that may differ in addition to the compared one. Repeatable.",
-            show_default=False,
-        ),
-    ] = field(default_factory=list)
-    force: Annotated[bool, typer.Option("--force", help="Comparison despite any differences, which are listed.")] = (
-        False
-    )
     as_json: Json = False
 
 
@@ -571,8 +611,8 @@ class CompareOptions:
 def compare(options: CompareOptions) -> None:
     """Compare runs item by item: difference with confidence interval, exact test, detectable difference.
 
-    The p-values of several comparisons are adjusted by Holm's method. Runs that differ in more than one setting are
-    refused, with a list of the differences.
+    The p-values of several comparisons are adjusted by Holm's method. The settings in which two runs differ are listed.
+    Runs on other data, or without a common item, are refused.
     """
     from pydantic import TypeAdapter
 
@@ -586,7 +626,7 @@ def compare(options: CompareOptions) -> None:
     runs = load_runs(run_folders(options.runs))
     if len(runs) < 2:
         raise UserError("a comparison needs two runs, got one", hint="reason eval compare RUN RUN")
-    comparisons = [compare_runs(run, runs[0], options.allow_different, force=options.force) for run in runs[1:]]
+    comparisons = [compare_runs(run, runs[0]) for run in runs[1:]]
     pairs = pair_sections(comparisons)
     if not options.as_json:
         for comparison, pair in zip(comparisons, pairs, strict=True):

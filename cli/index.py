@@ -167,7 +167,7 @@ def _run(
     from ..reasoning.retrieval.index.builder import index_progress
 
     async def run() -> IndexBuild:
-        with stage_bar(_plain_reporter()) as report:
+        with stage_bar(_plain_reporter(), "reading the index") as report:
             model = None
             if vectors:
                 from ..serving.encoders.factory import load_embedding_model

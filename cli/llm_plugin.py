@@ -104,7 +104,9 @@ async def answer_prompt(model_id: str, prompt: llm.Prompt, response: Any) -> Asy
         from ..sidecar.openai.run_config import chat_run_request
         from ..sidecar.openai.streaming import AnswerText, EventTranslator, TextPiece
     except ModuleNotFoundError as e:
-        raise llm.ModelError(f"{e.name} is missing: llm install 'reason-orchestrator[llm]'") from e
+        from ..core.extras import missing_package
+
+        raise llm.ModelError(str(missing_package("the model", e.name, "llm"))) from e
 
     def chunk(piece: TextPiece) -> StreamEvent:
         return StreamEvent(type="text" if piece.kind == "content" else "reasoning", chunk=piece.text)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ..core.errors import ReasonError
+from ..core.errors import Cancelled, ReasonError, UserError
 from .ask import EXAMPLES, ask
 from .calibrate import calibrate_app
 from .catalog import strategies_app, verifiers_app
@@ -29,7 +29,7 @@ from .mcp import mcp
 from .memory import memory_app
 from .models import models_app
 from .pool import pool_app
-from .render.console import is_debug, say
+from .render.console import Written, is_debug, say, write_json
 from .runs import runs_app
 from .serve import EXAMPLES as SERVE_EXAMPLES
 from .serve import serve
@@ -39,12 +39,19 @@ from .verify import verify
 from .vote import EXAMPLES as VOTE_EXAMPLES
 from .vote import vote
 
-# The parser's exceptions, reached through a public name of typer: some versions of typer bundle their own click.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+# The parser's exception, reached through a public name of typer: some versions of typer bundle their own click.
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
+EXIT_STATUSES = """
+[b]Exit status[/b]
+
+0 done   1 internal error   2 usage error   3 failure of a model, a provider or a store
+4 budget exhausted   5 not verified   6 no answer   130 interrupted   141 pipe closed
+"""
 
 app = typer.Typer(
     name="reason",
+    epilog=EXIT_STATUSES,
     help="Reasoning strategies and answer verification for language models: one budget, one trace, one run store.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -92,7 +99,7 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command. An error is a line on standard error, and with `--json` an object on standard output as well.
 
     Args:
         arguments: The command line without the program's name; None is `sys.argv`.
@@ -101,12 +108,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status; `core/errors.py` has that of each error.
     """
     _prepare_streams()
+    command = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in (command[: command.index("--")] if "--" in command else command)
+    Written.any = False
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        status = app(args=None if arguments is None else list(arguments), prog_name="reason", standalone_mode=False)
+        status = app(args=command, prog_name="reason", standalone_mode=False)
         sys.stdout.flush()
+        if status == EXIT_INTERRUPTED and as_json:  # the command has said so
+            _write_error(Cancelled("interrupted"), status)
     except ReasonError as e:
-        return _fail(e, str(e), e.exit_code)
+        return _fail(e, str(e), e.exit_code, as_json=as_json)
     except BrokenPipeError:
         return _leave_broken_pipe()
     except SystemExit as e:
@@ -115,30 +127,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _leave_broken_pipe()
         status = e.code
     except (Interrupted, asyncio.CancelledError, typer.Abort):
-        say("interrupted")
-        return EXIT_INTERRUPTED
+        return _fail(Cancelled("interrupted"), "interrupted", EXIT_INTERRUPTED, as_json=as_json, label="")
     except Exception as e:  # noqa: BLE001 (outermost caller: one line for the user, the traceback on request)
         if isinstance(e, ParserError):
-            return _fail(e, _usage(e), 2 if isinstance(e, UsageError) else 1)
-        return _fail(e, f"{type(e).__name__}: {e} (REASON_DEBUG=1 prints the traceback)", 1, label="internal error")
+            usage = _usage_error(e)
+            return _fail(usage, str(usage), usage.exit_code, as_json=as_json)
+        message = f"{type(e).__name__}: {e} (REASON_DEBUG=1 prints the traceback)"
+        return _fail(e, message, ReasonError.exit_code, label="internal error", as_json=as_json)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return status if isinstance(status, int) else 0
 
 
-def _fail(error: Exception, message: str, status: int, label: str = "error") -> int:
+def _fail(error: Exception, message: str, status: int, *, as_json: bool, label: str = "error") -> int:
     if is_debug():
         traceback.print_exception(error)
     say(message, label=label, style="bold red")
+    try:
+        if as_json:
+            _write_error(error, status)
+    except BrokenPipeError:
+        return _leave_broken_pipe()
     return status
 
 
-def _usage(error: Any) -> str:
-    """The parser's message, with a reference to the help."""
-    message = error.format_message().rstrip(".")
+def _write_error(error: Exception, status: int) -> None:
+    """Write the JSON object of an error, unless the object of a partial result is there."""
+    if Written.any:
+        return
+    known = error if isinstance(error, ReasonError) else ReasonError(f"{type(error).__name__}: {error}")
+    write_json(
+        {
+            "error": {
+                "code": known.code,
+                "message": known.message,
+                "hint": known.hint or None,
+                "param": getattr(known, "param", None),
+                "exit_status": status,
+            }
+        }
+    )
+
+
+def _usage_error(error: Any) -> UserError:
+    """An error of the parser, with a reference to the help."""
     context = getattr(error, "ctx", None)
-    return f"{message} (see {context.command_path} --help)" if context is not None else message
+    param = getattr(error, "option_name", None) or getattr(getattr(error, "param", None), "name", None)
+    hint = f"see {context.command_path} --help" if context is not None else ""
+    return UserError(error.format_message().rstrip("."), hint=hint, param=param)
 
 
 def _leave_broken_pipe() -> int:

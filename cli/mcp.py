@@ -44,6 +44,7 @@ def mcp(options: McpOptions) -> None:
     Progress notifications tell what a run does; a cancelled request cancels its run.
     """
     from ..core.errors import UserError
+    from ..core.extras import missing_package
     from ..core.settings import load_settings
 
     settings = load_settings(
@@ -58,9 +59,7 @@ def mcp(options: McpOptions) -> None:
     try:
         from ..sidecar.mcp import serve_stdio
     except ModuleNotFoundError as e:
-        raise UserError(
-            f"the MCP server needs the library {e.name}", hint="pip install 'reason-orchestrator[mcp]'"
-        ) from e
+        raise missing_package("the MCP server", e.name, "mcp") from e
     if options.http:
         start_server(settings)
         return

@@ -12,6 +12,7 @@ import typer
 
 from ..core.errors import UserError
 from ..core.store.location import parse_location, redacted_location, require_file
+from .completion import complete_model, complete_run, complete_strategy
 
 REASONING = "Reasoning"
 VERIFICATION = "Verification"
@@ -19,23 +20,6 @@ DATA = "Data"
 BUDGET = "Budget"
 OUTPUT = "Output"
 ENGINE = "Store and engine"
-
-
-def complete_from(group: str) -> Any:
-    """Shell completion by the names of an entry-point group; loads none of the plugins."""
-
-    def complete(prefix: str) -> list[str]:
-        from importlib.metadata import entry_points
-
-        return sorted({e.name for e in entry_points(group=group) if e.name.startswith(prefix)})
-
-    return complete
-
-
-complete_strategy = complete_from("reason.strategies")
-complete_verifier = complete_from("reason.verifiers")
-complete_dataset = complete_from("reason.datasets")
-
 
 _UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -70,7 +54,7 @@ def known_effort(value: str | None) -> str | None:
 
 def sqlite_file(value: str) -> Path:
     """Parser of a run store that must be an SQLite file."""
-    return require_file(parse_location(value), "evaluations and trainings")
+    return require_file(parse_location(value), "sweeps and trainings")
 
 
 Strategy = Annotated[
@@ -91,12 +75,18 @@ MainModel = Annotated[
         "-m",
         metavar="NAME",
         help="Main model: local/…, vllm/…, or any LiteLLM model string.",
+        autocompletion=complete_model,
         rich_help_panel=REASONING,
     ),
 ]
 SmallModel = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Small model of strategies that use two models.", rich_help_panel=REASONING),
+    typer.Option(
+        metavar="NAME",
+        help="Small model of strategies that use two models.",
+        autocompletion=complete_model,
+        rich_help_panel=REASONING,
+    ),
 ]
 RewardModel = Annotated[
     str | None,
@@ -113,6 +103,7 @@ Jurors = Annotated[
         metavar="NAME",
         help="Model of one juror of [b]edgejury[/b], or of drafts of [b]fusion[/b]. Repeatable. "
         "(default: the main model, for all)",
+        autocompletion=complete_model,
         show_default=False,
         rich_help_panel=REASONING,
     ),
@@ -150,6 +141,15 @@ Store = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+RunStore = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="FILE|URL",
+        help="Run store: an SQLite file or postgresql://HOST/DATABASE. (default: one in the run directory)",
+        rich_help_panel=ENGINE,
+    ),
+]
 FileStore = Annotated[
     Path | None,
     typer.Option(
@@ -164,7 +164,16 @@ Stream = Annotated[
     bool | None,
     typer.Option(
         "--stream/--no-stream",
-        help="Text output during generation, if the answer is a single sample. (default: on a terminal)",
+        help="Text output during generation, if the answer is a single sample. (default: on a terminal, where the text "
+        "is the answer)",
+        rich_help_panel=OUTPUT,
+    ),
+]
+ShowReasoning = Annotated[
+    bool,
+    typer.Option(
+        "--show-reasoning",
+        help="The reasoning on standard output, too, before an answer that is an option, a number, a formula or code.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -181,7 +190,10 @@ TESTS_HELP = (
     "Tests of an answer that is Python code: functions test_…, asserts or >>> examples. The verifier execution and "
     "best-of-n with score=tests run them in a sandbox. (default: the examples in the question)"
 )
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="ID of the run, or a unique prefix of it.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="ID of the run, or a unique prefix of it.", autocompletion=complete_run),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option(
@@ -205,6 +217,7 @@ class ReasoningOptions:
         typer.Option(
             metavar="NAME",
             help="Model that judges candidates, and claims by their evidence.",
+            autocompletion=complete_model,
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -213,7 +226,10 @@ class ReasoningOptions:
     chair_model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Model that merges the jurors' answers or drafts into one.", rich_help_panel=REASONING
+            metavar="NAME",
+            help="Model that merges the jurors' answers or drafts into one.",
+            autocompletion=complete_model,
+            rich_help_panel=REASONING,
         ),
     ] = None
     parameters: Parameters = field(default_factory=list)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from .command import option_model
-from .options import DATA, OUTPUT, Json, complete_dataset
+from .completion import complete_dataset
+from .options import DATA, OUTPUT, Json
 from .render.console import out, plain_table, plural, printable, say, write_json, write_line
 
 if TYPE_CHECKING:

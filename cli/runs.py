@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .command import option_model
-from .options import Json, RunName, Store, Stream, Trace, parse_seconds, resume_flags
+from .completion import complete_run
+from .options import Json, RunName, ShowReasoning, Store, Stream, Trace, parse_seconds, resume_flags
 from .render.console import out, say, write_line
 from .run_store import with_store
 
@@ -106,6 +107,7 @@ class RerunOptions:
 
     run: RunName
     as_json: Json = False
+    show_reasoning: ShowReasoning = False
     stream: Stream = None
     trace: Trace = None
     store: Store = None
@@ -143,7 +145,13 @@ def _rerun(options: RerunOptions, work: Answering) -> None:
     answer_in_terminal(
         lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
         work,
-        Output(options.as_json, options.stream, options.trace, resume_flags(options.store)),
+        Output(
+            as_json=options.as_json,
+            show_reasoning=options.show_reasoning,
+            stream=options.stream,
+            trace=options.trace,
+            resume_flags=resume_flags(options.store),
+        ),
     )
 
 
@@ -151,7 +159,10 @@ def _rerun(options: RerunOptions, work: Answering) -> None:
 class RemoveRunsOptions:
     """Options of `reason runs rm`."""
 
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="IDs of runs, or unique prefixes of them.")]
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="IDs of runs, or unique prefixes of them.", autocompletion=complete_run),
+    ]
     store: Store = None
 
 

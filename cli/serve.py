@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -145,15 +146,13 @@ def start_server(settings: Settings) -> None:
     Raises:
         UserError: A library is missing, the address cannot be used, or a public one would have no keys.
     """
-    from ..core.errors import UserError
+    from ..core.extras import missing_package
 
     try:
         from ..sidecar.logs import configure_logging
         from ..sidecar.server import bind
     except ModuleNotFoundError as e:
-        raise UserError(
-            f"the server needs the library {e.name}", hint="pip install 'reason-orchestrator[sidecar]'"
-        ) from e
+        raise missing_package("the server", e.name, "sidecar") from e
 
     asyncio.run(_check_auth(settings))
     sock = bind(settings.serve.host, settings.serve.port)
@@ -173,8 +172,14 @@ def _serve_process(settings: Settings, sock: Any, address: str) -> None:
     from ..sidecar.server import new_event_loop, serve_here
     from .interrupts import run_interruptible
 
-    with stage_bar(lambda *_: None, of_bytes=True) as progress:
-        serving = serve_here(settings, sock, progress=progress, ready=lambda: _say_ready(settings, address))
+    with ExitStack() as loading:
+        progress = loading.enter_context(stage_bar(lambda *_: None, f"loading {settings.model}"))
+
+        def ready() -> None:
+            loading.close()
+            _say_ready(settings, address)
+
+        serving = serve_here(settings, sock, progress=progress, ready=ready)
         run_interruptible(serving, loop_factory=new_event_loop)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,16 +16,18 @@ import typer
 from ..agents.reasoner import Reasoner
 from ..agents.verification import TextVerification
 from ..core.budget import Budget
-from ..core.errors import BudgetExceeded, NotVerified, ReasonError
-from ..core.events import Event, RunFinished, RunStarted, Sink
+from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError
+from ..core.events import BudgetCharged, Event, RunFinished, RunStarted, Sink
 from ..core.types import Answer
 from ..serving.model_files.downloads import Progress
+from .first_run import advise_new_user
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, run_interruptible
 from .key_reader import keys
-from .render.answer import print_answer, print_json, print_notes
+from .render.answer import print_answer, print_json, print_notes, set_limits
 from .render.claims import print_verification
 from .render.console import can_animate, say, write_line
 from .render.live import LiveView
+from .render.run_progress import Progress as RunProgress
 from .render.text_stream import TextStream
 from .trace_file import open_trace
 
@@ -47,12 +50,14 @@ class Output:
 
     Attributes:
         as_json: One JSON object instead of text.
+        show_reasoning: Whether the reasoning is printed before an answer that is a value.
         stream: Whether text is printed while it is generated; None: if standard output is a terminal.
         trace: File for all events; None writes none.
         resume_flags: Flags that `reason runs resume` needs again.
     """
 
     as_json: bool = False
+    show_reasoning: bool = False
     stream: bool | None = None
     trace: Path | None = None
     resume_flags: tuple[str, ...] = ()
@@ -63,20 +68,23 @@ class Output:
 
     @property
     def streams(self) -> bool:
-        """Whether text is printed while it is generated."""
-        return not self.as_json and (sys.stdout.isatty() if self.stream is None else self.stream)
+        """Whether text is printed while it is generated; reasoning is printed at the end, with the thought."""
+        default = sys.stdout.isatty() and not self.show_reasoning
+        return not self.as_json and (default if self.stream is None else self.stream)
 
 
 class RunRecorder:
     """A sink that keeps the ID and the answer of a run, for messages about a run that ends early.
 
     Attributes:
+        has_stored: Whether anything that was paid is stored.
         on_start: Called with the run's ID after its first event; None calls nothing.
     """
 
     def __init__(self) -> None:
         self.run_id: str | None = None
         self.answer: Answer | None = None
+        self.has_stored = False
         self.on_start: Callable[[str], object] | None = None
 
     def __call__(self, event: Event) -> None:
@@ -85,6 +93,8 @@ class RunRecorder:
             self.run_id = event.run_id
             if self.on_start is not None:  # later, since other sinks are still to get this event
                 asyncio.get_running_loop().call_soon(self.on_start, event.run_id)
+        elif isinstance(event, BudgetCharged):
+            self.has_stored |= event.total_tokens + event.total_reward_calls > 0
         elif isinstance(event, RunFinished):
             self.answer = event.answer
 
@@ -107,6 +117,7 @@ def answer_in_terminal(
     recorder = RunRecorder()
     view = LiveView({} if budget is None else budget.model_dump(exclude_none=True))
     reasoner = create_reasoner(view.pulled)
+    view.note("reading the run" if budget is None else f"loading {reasoner.settings.model}")
     stream: TextStream | None = None
 
     async def run() -> Answer:
@@ -115,7 +126,9 @@ def answer_in_terminal(
         sinks: list[Sink] = [recorder, view, *traces]
         if output.streams and task is not None:
             # the live view and growing text cannot share a terminal
-            stream = TextStream(view.close if sys.stdout.isatty() else lambda: None, task.cancel)
+            stream = TextStream(
+                view.close if sys.stdout.isatty() else lambda: None, task.cancel, show_reasoning=bool(output.stream)
+            )
             sinks.append(stream)
 
         def on_key(key: str) -> None:
@@ -139,18 +152,19 @@ def answer_in_terminal(
         except asyncio.CancelledError:
             if stream is not None and stream.pipe_closed:
                 raise typer.Exit(EXIT_BROKEN_PIPE) from None
-            _print(recorder.answer, output, stream)
+            _print(recorder.answer, output, view.progress, stream)
             _say_interrupted(recorder, output, "the partial run is saved")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (BudgetExceeded, NotVerified) as e:
-            _print(e.partial, output, stream)
+            _print(e.partial, output, view.progress, stream)
             raise
-        except ReasonError:
-            _print(None, output, stream)
-            _say_saved(recorder, output)
+        except ReasonError as e:
+            _print(None, output, view.progress, stream)
+            _say_saved(recorder, output, e)
             raise
-        _print(answer, output, stream)
-        print_notes(answer, view.progress.exhausted, with_summary=not output.as_json)
+        value = _print(answer, output, view.progress, stream)
+        print_notes(answer, view.progress.exhausted, value=value, with_summary=not output.as_json)
+        advise_new_user(reasoner.settings)
     status = EXIT_BY_STOPPED[answer.stopped] or (EXIT_NO_ANSWER if answer.answer is None else 0)
     if status:
         raise typer.Exit(status)
@@ -182,11 +196,14 @@ def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextV
         except asyncio.CancelledError:
             _say_interrupted(recorder, output, "the run is saved")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except ReasonError:
-            _say_saved(recorder, output)
+        except ReasonError as e:
+            _say_saved(recorder, output, e)
             raise
     if output.as_json:
-        write_line(verified.model_dump_json(indent=2))
+        record = {"limits": set_limits(view.progress), "stopped_by": view.progress.exhausted}
+        record |= json.loads(verified.model_dump_json())
+        record["question"] = record["question"] or None
+        write_line(json.dumps(record, indent=2, ensure_ascii=False))
     else:
         print_verification(verified)
     for sentence in verified.degraded:
@@ -197,17 +214,27 @@ def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextV
 def _say_interrupted(recorder: RunRecorder, output: Output, saved: str) -> None:
     resume = "" if recorder.run_id is None else f"; {saved}: {output.resume_command(recorder.run_id)}"
     say(f"interrupted{resume}")
+    if recorder.answer is not None and (lost := recorder.answer.usage.lost_tokens):
+        say(f"{lost:,} generated tokens of unfinished calls are lost", label="note", style="cyan")
 
 
-def _say_saved(recorder: RunRecorder, output: Output) -> None:
-    if recorder.run_id is not None:
-        say(f"the work so far is saved: {output.resume_command(recorder.run_id)}", label="note", style="cyan")
+def _say_saved(recorder: RunRecorder, output: Output, error: ReasonError) -> None:
+    """Say how a failed run continues, if anything of it is stored or the model's side may do better next time."""
+    if recorder.run_id is not None and (recorder.has_stored or isinstance(error, BackendError)):
+        what = "the work so far is saved" if recorder.has_stored else "to try again"
+        say(f"{what}: {output.resume_command(recorder.run_id)}", label="note", style="cyan")
 
 
-def _print(answer: Answer | None, output: Output, stream: TextStream | None) -> None:
-    """Print an answer or the partial one; text that was already streamed is not repeated."""
+def _print(answer: Answer | None, output: Output, progress: RunProgress, stream: TextStream | None) -> str | None:
+    """Print an answer or the partial one; text that was already streamed is not repeated. As `print_answer`."""
     if output.as_json:
         if answer is not None:
-            print_json(answer)
-    else:
-        print_answer(answer, "" if stream is None else stream.printed)
+            print_json(answer, progress)
+        return None
+    return print_answer(
+        answer,
+        progress.question,
+        show_reasoning=output.show_reasoning,
+        printed="" if stream is None else stream.printed,
+        writer=None if stream is None else stream.writer,
+    )

@@ -55,7 +55,7 @@ reason eval runs/nav/held_out.jsonl -s rlot --set navigator=nav.safetensors
 
 [b]Exit status[/b]
 
-0 finished, or ended by --max-tokens   1 internal error   2 usage error   3 model failure
+0 finished, or ended by --max-tokens   1 internal error   2 usage error   3 failure of a model or store
 4 --max-tokens was exhausted before the first episode
 130 interrupted; the training so far is saved, and the command that resumes is printed
 """

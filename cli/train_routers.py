@@ -37,7 +37,7 @@ reason ask "…" -s auto
 
 [b]Exit status[/b]
 
-0 finished   1 internal error   2 usage error, or the runs allow no router   3 model failure
+0 finished   1 internal error   2 usage error, or the runs allow no router   3 failure of a model or store
 130 interrupted; the signals so far are in the run store, and the same command continues
 """
 
@@ -59,7 +59,7 @@ reason ask "…" -s question-router --set router=router.json -m LARGE --small-mo
 
 [b]Exit status[/b]
 
-0 finished   1 internal error   2 usage error, or the runs allow no router   3 model failure
+0 finished   1 internal error   2 usage error, or the runs allow no router   3 failure of a model or store
 130 interrupted; the signals so far are in the run store, and the same command continues
 """
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .command import option_model
+from .completion import complete_model, complete_verifier
 from .options import (
     BUDGET,
     OUTPUT,
@@ -99,7 +100,12 @@ class VerifyOptions:
     ] = None
     verifier: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Verifier; [b]reason verifiers[/b] lists them.", rich_help_panel=REASONING),
+        typer.Option(
+            metavar="NAME",
+            help="Verifier; [b]reason verifiers[/b] lists them.",
+            autocompletion=complete_verifier,
+            rich_help_panel=REASONING,
+        ),
     ] = "davinci"
     judge: Annotated[
         str | None,
@@ -127,6 +133,7 @@ class VerifyOptions:
             "-m",
             metavar="NAME",
             help="Language model that judges the evidence, and splits claims where asked to.",
+            autocompletion=complete_model,
             rich_help_panel=REASONING,
         ),
     ] = None

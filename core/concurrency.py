@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
+
+from .errors import UserError
 
 T = TypeVar("T")
 
@@ -37,13 +40,88 @@ async def shielded(work: Awaitable[T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.wait([task])
+            await asyncio.shield(task)
         except asyncio.CancelledError as e:
-            cancelled = e
+            if not task.cancelled():
+                cancelled = e
+        except Exception:  # noqa: BLE001 (its result raises it)
+            break
     result = task.result()
     if cancelled is not None:
         raise cancelled
     return result
+
+
+class PerLoop(Generic[T]):
+    """A value for each event loop, made at its first use: connections and semaphores belong to one loop.
+
+    A `Reasoner` may work on several: those of its asynchronous callers, and that of its synchronous methods. A value is
+    closed with `aclose`, and else when its loop ends (`shutdown_asyncgens`, as `asyncio.run` does) or it is garbage.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[object]] | None = None) -> None:
+        self._make, self._close = make, close
+        self._values: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
+
+    def get(self) -> T:
+        """The running loop's value."""
+        loop = asyncio.get_running_loop()
+        held = self._values.get(loop)
+        if held is None:
+            for ended in [other for other in self._values if other.is_closed()]:
+                del self._values[ended]
+            value = self._make()
+            holder = _hold(value, self._close)
+            with suppress(StopIteration):  # up to its `yield`: from now on the loop closes it
+                holder.__anext__().send(None)
+            held = self._values[loop] = value, holder
+        return held[0]
+
+    async def aclose(self) -> None:
+        """Drop the values and close them: the running loop's now; others' on their own loops, which is not awaited.
+
+        The caller may be holding one of them up, as a synchronous method does in a notebook.
+        """
+        values, self._values = self._values, {}
+        for loop, (_, holder) in values.items():
+            if loop is asyncio.get_running_loop():
+                await holder.aclose()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(holder.aclose(), loop)
+
+
+async def _hold(value: T, close: Callable[[T], Awaitable[object]] | None) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        if close is not None:
+            await close(value)
+
+
+class OneLoop:
+    """The event loop of what works on one only, the first that uses it.
+
+    Args:
+        name: What it is the loop of, for the error.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self) -> None:
+        """Refuse another loop, on which the work would never end.
+
+        Raises:
+            UserError: The running loop is not the first one.
+        """
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise UserError(
+                f"{self._name} works on the event loop that used it first, and this is another one",
+                hint="use the synchronous methods only, or the asynchronous ones within one asyncio.run",
+            )
 
 
 class paced(Generic[T]):  # noqa: N801 (used as a function)

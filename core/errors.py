@@ -2,7 +2,7 @@
 
 The process exit code and the HTTP status belong to the class and are never guessed from a message:
 
-    ReasonError                     exit 1   http 500
+    ReasonError                     exit 1   http 500   only errors of `reason` itself
     ├── UserError                   exit 2   http 400   the caller requested something impossible
     │   ├── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
     │   │   └── ModelNotFound       exit 2   http 404   a server does not offer that model
@@ -19,16 +19,16 @@ The process exit code and the HTTP status belong to the class and are never gues
     │   ├── ContextTooLong          exit 3   http 400
     │   └── InvalidResponse         exit 3   http 502
     ├── BudgetExceeded              exit 4   http 402   a budget is spent; has the best answer so far
-    ├── RunQuarantined              exit 1   http 422   every process that worked on a run died with it
+    ├── RunQuarantined              exit 3   http 422   every process that worked on a run died with it
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
-    ├── ShuttingDown                exit 1   http 503   the server takes no new runs
+    ├── ShuttingDown                exit 3   http 503   the server takes no new runs
     ├── AuthenticationError         exit 2   http 401   no API key of the server, or an invalid one
     ├── PermissionDenied            exit 2   http 403   the key does not allow that
     ├── KeyLimitExceeded            exit 3   http 429   the key has reached one of its limits
     ├── LimitsUnavailable           exit 3   http 503   the limits of the key cannot be checked now
     ├── ServerBusy                  exit 3   http 429   the server's run slots and its queue are full
     ├── Cancelled                   exit 130 http 499   the application stopped the run; has the best answer so far
-    └── StoreError                  exit 1   http 500   the run store cannot be read or written
+    └── StoreError                  exit 3   http 500   the run store cannot be read or written
 
 `Cancelled` is the application's decision. `asyncio.CancelledError` belongs to the event loop: it is never swallowed,
 and never turned into one of these below the outermost caller.
@@ -36,7 +36,11 @@ and never turned into one of these below the outermost caller.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final
+
+_RUN: Final = "interrupted_run"
 
 
 class ReasonError(Exception):
@@ -269,6 +273,7 @@ class RunQuarantined(ReasonError):
     """
 
     code = "run_quarantined"
+    exit_code = 3
     http_status = 422
 
     def __init__(self, run_id: str, adoptions: int) -> None:
@@ -305,6 +310,7 @@ class ShuttingDown(ReasonError):
     """
 
     code = "shutting_down"
+    exit_code = 3
     http_status = 503
 
     def __init__(
@@ -401,3 +407,29 @@ class StoreError(ReasonError):
     """The run store cannot be opened, read or written."""
 
     code = "store_error"
+    exit_code = 3
+
+
+@contextmanager
+def names_run(run_id: str) -> Iterator[None]:
+    """Let exceptions that leave the block, also a cancellation, name the run for `interrupted_run`."""
+    try:
+        yield
+    except BaseException as e:
+        vars(e).setdefault(_RUN, run_id)
+        raise
+
+
+def interrupted_run(error: BaseException) -> str | None:
+    """Name of the run that an exception ended, which `Reasoner.aresume` continues; None if it ended none.
+
+    Args:
+        error: What `Reasoner.aask` raised, `asyncio.CancelledError` included, or what was raised because of that, such
+            as the `TimeoutError` of `asyncio.timeout`.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if _RUN in vars(chain):
+            return str(vars(chain)[_RUN])
+        chain = chain.__cause__ or chain.__context__
+    return None

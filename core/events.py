@@ -509,6 +509,10 @@ class RunFinished(Event):
         return self._with("answer", self.answer)
 
 
+RUN_ENDS = (RunFinished, RunFailed)
+"""The last events of runs."""
+
+
 class EventsDropped(Event):
     """A reader was too slow and missed this many events; the run store has them."""
 

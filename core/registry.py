@@ -33,6 +33,11 @@ def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, .
     return tuple(entry_points(group=group))
 
 
+@cache
+def _read_names(group: str, path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({e.name for e in _read_entry_points(group, path)}))
+
+
 class Registry(Generic[T]):
     """The objects of one entry-point group, imported at first use.
 
@@ -49,7 +54,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted({e.name for e in entry_points_in(self.group)})
+        return list(_read_names(self.group, tuple(sys.path)))
 
     def load(self, name: str) -> T:
         """The object of that name.

@@ -164,11 +164,12 @@ class ProviderSettings(BaseModel):
     Attributes:
         api_base: Address of the endpoint, for example `http://127.0.0.1:8000/v1`; None is the provider's own.
         api_key_env: Environment variable that holds the key; None is the provider's usual one.
-        endpoints: Several endpoints that serve the same model, instead of `api_base`: the least busy one takes a
-            request, and one that fails is not used for a while.
+        endpoints: Several endpoints that serve the same model, instead of `api_base`: the one with the least
+            outstanding tokens takes a request, and one that fails is not used for a while.
         affinity: Of several endpoints, prefer the one that served prompts with the same prefix, whose prefix cache may
             have it.
-        cooldown_s: Seconds that one of several endpoints is not used at first after it failed.
+        cooldown_s: Seconds that one of several endpoints is not used at first after it failed, and between looks at
+            the health page of one that is a vLLM server.
         timeout_s: Maximum time without data of a request.
         max_retries: Retries of one request after a rate limit or a server error.
         retry_s: Maximum time from the first attempt of a request to the start of its last.
@@ -404,7 +405,7 @@ class Settings(BaseSettings):
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
         durability: What is stored of a run: "full" is everything; "response" is, of a run that is done within a moment,
             its responses and its answer, without the events before.
-        cache_dir: Directory of the model files, and of saved prefixes (`prefixes` in it).
+        cache_dir: Directory of the model files, of saved prefixes (`prefixes` in it) and of documents' vectors.
         prefix_bytes: Maximum size of saved prefixes on disk; the least recently used are removed first.
         reuse: Which stored calls may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
         providers: API providers by name, or single models of theirs by model string, for example
@@ -462,7 +463,7 @@ class Settings(BaseSettings):
 
     @property
     def data_dir(self) -> Path:
-        """Directory of memories and stored embeddings: that of the run store's file, or of the default file."""
+        """Directory of memories: that of the run store's file, or of the default file."""
         return (self.store if isinstance(self.store, Path) else default_store()).absolute().parent
 
     @classmethod

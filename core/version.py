@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+DISTRIBUTION = "reason-orchestrator"
+"""Name of the distribution."""
+
 
 def _installed() -> str:
     try:
-        return version("reason-orchestrator")
+        return version(DISTRIBUTION)
     except PackageNotFoundError:  # a checkout on the path that was never installed
         return "0+unknown"
 

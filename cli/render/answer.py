@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
 from rich.text import Text
 
-from ...core.types import Answer, Evidence, RoleUsage, RunUsage
+from ...agents.planner import GIVEN
+from ...core.types import Answer, Evidence, Question, RoleUsage, RunUsage
 from ...core.verdicts import verdict_name
+from ...reasoning.answers.kinds import has_value_answer
 from .claims import print_checked
-from .console import err, one_line, out, say, truncate, write_line
+from .console import TextWriter, err, one_line, out, say, truncate, write_line
+from .run_progress import Progress
 
 MAX_ANSWER_CHARS = 200
 """Maximum length of the extracted answer in the summary."""
@@ -18,33 +22,78 @@ MIN_PASSAGE_WIDTH = 20
 """Minimum width of a citation's passage."""
 
 
-def print_json(answer: Answer) -> None:
-    """Print the answer as one JSON object."""
-    write_line(answer.model_dump_json(indent=2))
+def print_json(answer: Answer, progress: Progress) -> None:
+    """Print the answer as one JSON object, with the question and the limits."""
+    question = progress.question
+    record = {
+        "question": None if question is None else question.text,
+        "choices": [] if question is None else list(question.choices),
+        "limits": set_limits(progress),
+    }
+    fields = json.loads(answer.model_dump_json())
+    absent = {name: None for name in ("calibration", "selected_strategy") if not fields[name]}
+    write_line(json.dumps({**record, **fields, **absent}, indent=2, ensure_ascii=False))
 
 
-def print_answer(answer: Answer | None, printed: str = "") -> None:
-    """Print the answer's text, its citations and its verified claims.
+def set_limits(progress: Progress) -> dict[str, float]:
+    """The limits of a run that are set, by kind."""
+    return {kind: limit for kind, limit in progress.limits.items() if limit}
+
+
+def answer_value(answer: Answer, question: Question | None) -> str | None:
+    """The answer without the text around it, where it says everything by itself: `391`, `21 (A)`; else None."""
+    if question is None or answer.answer is None or answer.tool_calls or not has_value_answer(question):
+        return None
+    return answer.answer.strip() if answer.option is None else f"{answer.option} ({answer.answer})"
+
+
+def print_answer(
+    answer: Answer | None,
+    question: Question | None = None,
+    *,
+    show_reasoning: bool = False,
+    printed: str = "",
+    writer: TextWriter | None = None,
+) -> str | None:
+    """Print the answer and its citations on standard output, and its verified claims on standard error.
 
     Args:
         answer: The answer; None if there is none.
+        question: Its question, which decides whether a value is the complete answer; None prints the text.
+        show_reasoning: Whether thought and text are printed, too, before the value.
         printed: Text that was already streamed.
+        writer: The writer of that text.
+
+    Returns:
+        The value, if it was printed alone; else None.
     """
+    writer = writer or TextWriter()
     text = "" if answer is None else answer.text.strip()
-    if printed and text.startswith(printed):
-        write_line(text.removeprefix(printed))
-    else:
-        if printed:
-            write_line("")
-        if text:
-            if printed:
-                write_line("")  # the streamed text is not the final one
-            write_line(text)
+    has_text = bool(printed) and not show_reasoning
+    value = None if answer is None or has_text else answer_value(answer, question)
+    parts = [text]
+    if answer is not None and show_reasoning:
+        parts.insert(0, answer.thought.strip())
+    if value is not None:
+        parts = [*(parts if show_reasoning else []), value]
+    elif answer is not None and answer.answer and one_line(answer.answer).lower() not in one_line(text).lower():
+        parts.append(answer.answer.strip())  # the text alone would not have the answer
+    left = parts
+    if printed and text.startswith(printed) and text in parts:
+        writer.write_line(text.removeprefix(printed))
+        left = parts[parts.index(text) + 1 :]
+    elif printed:
+        writer.write_line("")  # the streamed text is not the final one
+    is_first = not printed
+    for part in filter(None, left):
+        writer.write_line(part if is_first else "\n" + part)
+        is_first = False
     if answer is not None and answer.citations:
         write_line("\n".join(["", "Sources", *source_lines(answer.citations, out().width)]))
     if answer is not None and answer.verification is not None and answer.verification.claims:
-        write_line("\nClaims")
-        print_checked(out(), answer.verification)
+        is_result = answer.strategy == GIVEN  # of a run that verified a text
+        print_checked(out() if is_result else err(), answer.verification)
+    return parts[0] if parts == [value] else None
 
 
 def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:
@@ -63,33 +112,51 @@ def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:
     return lines
 
 
-def print_notes(answer: Answer, exhausted: str | None, *, with_summary: bool = True) -> None:
+def print_notes(answer: Answer, exhausted: str | None, *, value: str | None = None, with_summary: bool = True) -> None:
     """Print degradations, why the run ended early or without an answer, and the summary, on standard error.
 
     Args:
         answer: The answer.
         exhausted: The kind of the limit that stopped the run; None if it is unknown.
+        value: The value that was printed instead of the text.
         with_summary: Whether a last line summarizes the answer.
     """
     for sentence in answer.degraded:
         say(sentence, label="note", style="cyan")
+    if answer.usage.lost_tokens:
+        say(
+            f"{answer.usage.lost_tokens:,} tokens that were generated before an interruption are lost with their "
+            "unfinished calls",
+            label="note",
+            style="cyan",
+        )
     if answer.stopped == "budget":
-        limit = f"the limit of {exhausted.replace('_', ' ')}" if exhausted else "a limit"
-        result = "the answer is the best one so far" if answer.text else "there is no answer yet"
+        kind = answer.stopped_by or exhausted
+        limit = f"the limit of {kind.replace('_', ' ')}" if kind else "a limit"
+        has_answer = answer.answer is not None
+        result = "the answer is the best one so far" if has_answer else f"there is no answer yet (run {answer.run_id})"
         say(f"{limit} stopped the run; {result}", label="budget exhausted", style="yellow")
     elif answer.answer is None and answer.stopped in ("done", "user"):
         say("the run ended without an answer", label="no answer", style="yellow")
     elif answer.based_on and not any(answer.based_on in sentence for sentence in answer.degraded):
         say(f"it rests on {answer.based_on}", label="answered early", style="cyan")
-    differs = answer.answer is not None and answer.answer.strip() != answer.text.strip()
-    if with_summary and (differs or sys.stderr.isatty()):
-        err().print(summary(answer), soft_wrap=True)
+    if with_summary and (_differs(answer) or sys.stderr.isatty()):
+        err().print(summary(answer, value), soft_wrap=True)
 
 
-def summary(answer: Answer) -> Text:
-    """The last line: the extracted answer if it differs from the text, strategy, confidence, usage, run ID."""
+def _differs(answer: Answer) -> bool:
+    """Whether the extracted answer is not the text itself."""
+    return answer.answer is not None and one_line(answer.answer).rstrip(".!?") != one_line(answer.text).rstrip(".!?")
+
+
+def summary(answer: Answer, value: str | None = None) -> Text:
+    """The last line: the extracted answer if a longer text was printed, strategy, confidence, usage, run ID.
+
+    Args:
+        value: The value that was printed instead of the text.
+    """
     line = Text()
-    if answer.answer is not None and answer.answer.strip() != answer.text.strip():
+    if answer.answer is not None and value is None and _differs(answer):
         shown = truncate(one_line(answer.answer), MAX_ANSWER_CHARS)
         line.append("answer: ", "green")
         line.append(f"{shown}  ", "bold")
@@ -107,7 +174,8 @@ def summary(answer: Answer) -> Text:
     if usage.cost_usd:
         facts.append(f"{usage.cost_usd:.4f} USD")
     facts.append(f"{usage.wall_seconds:.1f} s")
-    facts.append(f"run {answer.run_id}")
+    has_more = value is not None and answer.text.strip() != value
+    facts.append(f"reasoning: reason runs show {answer.run_id}" if has_more else f"run {answer.run_id}")
     line.append("  ".join(facts), "dim")
     return line
 

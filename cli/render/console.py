@@ -10,16 +10,18 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
     from rich.table import Table
 
-PIPE_WIDTH = 160
-"""Columns of a table in a pipe or file."""
+PIPE_WIDTH = 20_000
+"""Columns in a pipe or file, where next to nothing is wrapped or truncated."""
 
+_WORDS = re.compile(r"\n|[^\S\n]+|\S+")
+_PADDING = re.compile(r" +(?=\n)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -37,8 +39,24 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(stderr=stderr, highlight=False, width=width)
+    if stream.isatty():
+        return Console(stderr=stderr, highlight=False)
+    plain: Any = _Unpadded(stream)
+    width = None if "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(file=plain, highlight=False, width=width)
+
+
+class _Unpadded:
+    """A pipe or file, whose lines get no spaces at their ends: those that fill a table's last column."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_PADDING.sub("", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def can_animate() -> bool:
@@ -68,10 +86,74 @@ def is_debug() -> bool:
     return os.environ.get("REASON_DEBUG", "0") not in ("", "0")
 
 
+class Written:
+    """What this process has written to standard output.
+
+    Attributes:
+        any: Whether a result, or a part of it, is there.
+    """
+
+    any = False
+
+
 def write(text: str) -> None:
     """Write text to standard output unchanged, except that a terminal gets no control characters."""
+    Written.any = True
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+class TextWriter:
+    """Writes growing text to standard output; on a terminal, lines break between words at its width.
+
+    Lines of code blocks are not broken. The last word is held back until it is complete.
+    """
+
+    def __init__(self) -> None:
+        self._width = out().width if sys.stdout.isatty() else None
+        self._column = 0
+        self._spaces = self._word = self._line = ""
+        self._is_code = False
+
+    def write(self, text: str) -> None:
+        """Write a piece of the text."""
+        if self._width is None:
+            write(text)
+            return
+        from rich.cells import cell_len
+
+        written: list[str] = []
+        for part in _WORDS.findall(printable(text)):
+            if part != "\n" and not part.isspace():
+                self._word += part
+                continue
+            written.append(self._complete_word(cell_len))
+            if part == "\n":
+                if self._line.lstrip().startswith("```"):
+                    self._is_code = not self._is_code
+                written.append("\n")
+                self._column, self._spaces, self._line = 0, "", ""
+            else:
+                self._spaces += part
+        write("".join(written))
+
+    def write_line(self, text: str) -> None:
+        """Write the end of the text, and a line break after it."""
+        self.write(text if text.endswith("\n") else text + "\n")
+
+    def _complete_word(self, cell_len: Callable[[str], int]) -> str:
+        """The word that has ended, after its spaces or a line break."""
+        word, self._word = self._word, ""
+        if not word:
+            return ""
+        assert self._width is not None
+        spaces, self._spaces = self._spaces, ""
+        size = cell_len(spaces) + cell_len(word)
+        if self._column and not self._is_code and self._column + size > self._width:
+            self._column, self._line = cell_len(word), word
+            return "\n" + word
+        self._column, self._line = self._column + size, self._line + spaces + word
+        return spaces + word
 
 
 def write_line(text: str) -> None:
@@ -157,9 +239,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def megabytes(size_bytes: int) -> str:
-    """A size in decimal megabytes or gigabytes."""
-    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
+def megabytes(size_bytes: int, scale: int | None = None) -> str:
+    """A size in decimal gigabytes, megabytes or kilobytes.
+
+    Args:
+        scale: The size whose unit is used; None is the size itself.
+    """
+    scale = size_bytes if scale is None else scale
+    if scale >= 1e9:
+        return f"{size_bytes / 1e9:.2f} GB"
+    return f"{size_bytes / 1e6:.1f} MB" if scale >= 1e6 else f"{size_bytes / 1e3:.0f} kB"
 
 
 def age(seconds: float) -> str:

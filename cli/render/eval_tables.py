@@ -148,9 +148,12 @@ def print_comparison(comparison: RunComparison, p_adjusted: float | None = None)
     console = out()
     a, b, p = comparison.a.label, comparison.b.label, comparison.score
     console.print(Text.assemble((a, "bold"), " minus ", (b, "bold"), f", on {p.items} items"))
-    for title, differences in (("compared", comparison.compared), ("also differs", comparison.allowed)):
-        for d in differences:
-            console.print(Text(f"  {title}: {d}", "yellow" if title != "compared" else ""))
+    for d in comparison.compared:
+        console.print(Text(f"  compared: {d}"))
+    for d in comparison.besides:
+        console.print(Text(f"  {'also differs' if comparison.compared else 'differs'}: {d}", "yellow"))
+    if comparison.besides:
+        console.print(Text("  the difference below is that of all these settings together", "yellow"))
     if comparison.missing:
         console.print(Text(f"  {comparison.missing} rows are in only one of the runs and are ignored", "yellow"))
     table = Table.grid(padding=(0, 2))

@@ -17,7 +17,7 @@ from ...core.events import Event, RunStarted, TextDelta
 from .console import one_line, plural, printable, say, start_live, truncate
 from .live_tree import LiveTree
 from .run_progress import Progress, WorkersProgress
-from .status import bar, bar_rows
+from .status import STAGE_UNITS, bar, bar_rows, stage_text
 
 MIN_WORKER_WIDTH = 24
 """Minimum width of a worker's text; on a narrow terminal the last workers are left out."""
@@ -69,8 +69,6 @@ MAX_SEARCHES = 3
 MAX_CHAINS = 4
 MAX_WRITERS = 32
 """Number of last steps whose models are shown."""
-STAGE_UNITS = {"reading": "files", "embedding": "passages"}
-"""Units of the stages of reading documents; other stages count bytes."""
 
 
 class LiveView:
@@ -78,15 +76,21 @@ class LiveView:
 
     Args:
         limits: Limits of the budget by kind, if they are known before the run starts.
+        loading: What happens before the run starts: "loading local/smollm2-135m".
         clock: Monotonic seconds; replaced in tests.
     """
 
-    def __init__(self, limits: Mapping[str, float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, float] | None = None,
+        loading: str = "loading the model",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.progress = Progress(limits=dict(limits or {}))
         self._clock = clock
         self._started = clock()
         self._run_started: float | None = None
-        self._note = "loading the model"
+        self._note = loading
         self.hint = ""
         """What keys do, in the last line; empty is no line."""
         self._pull: tuple[str, int, int | None] | None = None
@@ -124,12 +128,15 @@ class LiveView:
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
         """Show the progress of model files or documents; called from any thread."""
+        if total and done >= total:  # the next one is not this one with a full bar
+            self._pull = None
+            return
         if self._pull is None or self._pull[0] != stage:
             self._stage_started, self._stage_reported = self._clock(), False
         self._pull = (stage, done, total)
         if self._live is None and not self._stage_reported and self._clock() - self._stage_started > PLAIN_PULL_AFTER_S:
             self._stage_reported = True
-            say(f"{stage} {_extent(stage, total)}" if total else stage, label=_label(stage))
+            say(stage_text(stage, total or 0, None), label=_label(stage))
 
     def close(self) -> None:
         """Remove the view; idempotent."""
@@ -153,14 +160,15 @@ class LiveView:
         rows = bar_rows()
         if self._pull is not None:
             stage, done, total = self._pull
-            amount = f"{_extent(stage, done)} of {_extent(stage, total)}" if total else _extent(stage, done)
-            rows.add_row(_label(stage), bar(done, total, "blue") if total else "", Text(f"{stage} {amount}"))
-        if p.samples_requested:
+            rows.add_row(_label(stage), bar(done, total, "blue") if total else "", Text(stage_text(stage, done, total)))
+        if p.samples_requested > 1 and p.num_generations == 1:  # more calls would be a total that grows
             rows.add_row(
-                "samples",
+                "chains",
                 bar(p.samples_done, p.samples_requested, "green"),
                 Text.assemble(f"{p.samples_done}/{p.samples_requested}", (f"  {self._speed()}", "dim")),
             )
+        elif p.samples_requested:
+            rows.add_row("so far", Text(_samples(p)), Text(self._speed(), "dim"))
         if p.workers is not None:
             rows.add_row("workers", "", self._speed())
         for kind, limit in p.limits.items():
@@ -211,14 +219,15 @@ class LiveView:
         self._plain_lines += 1
         self._next_plain = elapsed + PLAIN_INTERVAL_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
-        done = f"samples {p.samples_done}/{p.samples_requested}, {p.tokens:,} tokens"
-        thinking = f", {now}" if (now := _thinking(p)) else ""
+        done = ", ".join(filter(None, (_samples(p), f"{p.tokens:,} tokens")))
+        thinking = f", {shown}" if (shown := _thinking(p)) else ""
         workers = f"; {_workers(p.workers)}" if p.workers else ""
         steps = f"; steps {': '.join(_writers(p.writers))}" if p.writers else ""
         blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
         jury = f"; jury: {printable(p.jury.line())}" if p.jury is not None else ""
         searches = "".join(f"; {line}" for line in _searches(p))
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{thinking}{workers}{steps}{blocks}{jury}{searches}")
+        now = p.stage or self._note or "running"
+        say(f"{elapsed:.0f} s: {now}, {done}{thinking}{workers}{steps}{blocks}{jury}{searches}")
 
 
 def _thinking(progress: Progress) -> str:
@@ -227,10 +236,11 @@ def _thinking(progress: Progress) -> str:
     return "" if tokens is None else f"thinking… {tokens:,} tokens" if tokens else "thinking…"
 
 
-def _extent(stage: str, size: int) -> str:
-    """An amount with its unit: megabytes of model files, or files and passages of documents."""
-    unit = STAGE_UNITS.get(stage)
-    return f"{size / 1e6:,.0f} MB" if unit is None else f"{size:,} {unit}"
+def _samples(progress: Progress) -> str:
+    """The samples so far: of one call `3/8 chains`, of several `12 samples`, since more may follow; of one nothing."""
+    if progress.num_generations > 1:
+        return plural(progress.samples_done, "sample")
+    return f"{progress.samples_done}/{progress.samples_requested} chains" if progress.samples_requested > 1 else ""
 
 
 def _label(stage: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +46,7 @@ def run_row(run: ListedRun) -> dict[str, Any]:
 
 def runs_table(runs: Sequence[ListedRun]) -> Table:
     """The list of runs."""
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=sys.stdout.isatty())
     table.add_column("run", no_wrap=True)
     table.add_column("age", justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
@@ -139,11 +140,10 @@ def _print_answer(answer: Answer) -> None:
         _heading("claims")
         print_checked(console, answer.verification)
     if len(answer.candidates) > 1:
-        table = Table(
-            box=None, pad_edge=False, header_style="bold", expand=True
-        )  # the text column takes the remaining width
+        is_terminal = sys.stdout.isatty()  # where the text column takes the remaining width
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=is_terminal)
         table.add_column("#", justify="right", no_wrap=True)
-        table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=24)
+        table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=24 if is_terminal else None)
         for head in ("score", "logprob", "tokens", "thinking"):
             table.add_column(head, justify="right", no_wrap=True)
         table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)

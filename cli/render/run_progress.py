@@ -208,6 +208,7 @@ class Progress:
         calls: Calls in flight, by the number of their first event.
         samples_done: Number of finished samples of all calls.
         samples_requested: Number of requested samples of all calls.
+        num_generations: Number of calls that generate.
         votes: Votes by answer, the most voted first.
         writers: Model of each step of a routed chain: "L" for the large one, "S" for the small one.
         jury: Progress of the jury; None without one.
@@ -228,6 +229,7 @@ class Progress:
     calls: dict[int, CallProgress] = field(default_factory=dict)
     samples_done: int = 0
     samples_requested: int = 0
+    num_generations: int = 0
     votes: dict[str, int] = field(default_factory=dict)
     writers: list[str] = field(default_factory=list)
     jury: JuryProgress | None = None
@@ -285,6 +287,7 @@ class Progress:
                 self.calls[event.number] = CallProgress(event.role, event.model, event.operation, event.samples)
                 if event.operation == "generate":  # other operations produce no samples
                     self.samples_requested += event.samples
+                    self.num_generations += 1
             case TextDelta():
                 self._grow(event)
             case SampleFinished():

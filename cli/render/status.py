@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .console import can_animate, err, say, start_live
+from .console import can_animate, err, megabytes, say, start_live
 
 if TYPE_CHECKING:
     from rich.bar import Bar
@@ -21,6 +21,11 @@ FRAMES_PER_S = 4
 PLAIN_INTERVAL_S = 30.0
 """Seconds between two plain lines without a terminal; the interval doubles up to half an hour."""
 BAR_WIDTH = 28
+
+STAGE_UNITS = {"reading": "files", "embedding": "passages"}
+"""Units of the stages of reading documents."""
+BYTE_STAGES = frozenset({"downloading", "checking", "unpacking", "converting"})
+"""Stages of model files, which count bytes; all others count items."""
 
 StageReporter = Callable[[str, int, int | None], None]
 """Called with the stage, the amount done, and the total if it is known."""
@@ -69,33 +74,51 @@ def status_line(*, quiet: bool = False) -> Iterator[StatusLine]:
         yield StatusLine(None, quiet=quiet)
 
 
+def stage_text(stage: str, done: int, total: int | None) -> str:
+    """What happens, and how far it is: `downloading 12 MB of 88 MB`, `embedding 300 of 1,547 passages`."""
+    if stage in BYTE_STAGES:
+        scale = max(done, total or 0)
+        amount = megabytes(done, scale) + (f" of {megabytes(total, scale)}" if total else "")
+    else:
+        unit = STAGE_UNITS.get(stage)
+        amount = (f"{done:,} of {total:,}" if total else f"{done:,}") + (f" {unit}" if unit else "")
+    return f"{stage} {amount}" if done or total else stage
+
+
 @contextmanager
-def stage_bar(plain: StageReporter, *, of_bytes: bool = False) -> Iterator[StageReporter]:
-    """A progress bar that restarts with each stage.
+def stage_bar(plain: StageReporter, first: str) -> Iterator[StageReporter]:
+    """A progress bar that restarts with each stage; a stage of unknown length, or at its end, has no bar.
 
     Args:
         plain: Used instead if standard error cannot be redrawn.
-        of_bytes: Whether bytes are counted.
+        first: What happens before the first stage, and after the last.
     """
     if not can_animate():
         yield plain
         return
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.console import Group
+    from rich.spinner import Spinner
+    from rich.table import Table
 
-    count = DownloadColumn() if of_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        last = ""
+    state: tuple[str, int, int | None] = (first, 0, None)
+    spinner = Spinner("dots")
 
-        def report(stage: str, done: int, total: int | None) -> None:
-            nonlocal last
-            if stage != last:
-                last = stage
-                progress.reset(task, description=stage, total=total)
-            progress.update(task, completed=done, total=total)
+    def render() -> RenderableType:
+        stage, done, total = state
+        head = Table.grid(padding=(0, 1))
+        head.add_row(spinner, stage_text(stage, done, total))
+        return Group(head, bar(done, total, "blue")) if total else head
 
+    def report(stage: str, done: int, total: int | None) -> None:
+        nonlocal state
+        state = (first, 0, None) if total and done >= total else (stage, done, total)
+
+    live = start_live(render, FRAMES_PER_S)
+    try:
         yield report
+    finally:
+        if live is not None:
+            live.stop()
 
 
 class ProgressView(ABC):
@@ -131,8 +154,8 @@ class ProgressView(ABC):
         self._note = text
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show the progress of a model's files in bytes; called from another thread."""
-        self._note = f"{stage} {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else "")
+        """Show the progress of model files or documents; called from another thread."""
+        self._note = "loading the model" if total and done >= total else stage_text(stage, done, total)
 
     @abstractmethod
     def render(self) -> RenderableType:

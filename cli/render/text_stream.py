@@ -7,7 +7,8 @@ from collections.abc import Callable
 from ...core.errors import ReasonError
 from ...core.events import CallStarted, Event, RunStarted, StrategyNote, TextDelta
 from ...core.settings import JURY
-from .console import write
+from ...reasoning.answers.kinds import has_value_answer
+from .console import TextWriter
 
 
 class TextStream:
@@ -22,14 +23,20 @@ class TextStream:
     Args:
         on_first: Called before the first text is printed, to remove the live view.
         on_closed: Called once when the reader of standard output has closed the pipe.
+        show_reasoning: Whether text is printed whose only answer is a value (`has_value_answer`).
     """
 
-    def __init__(self, on_first: Callable[[], None], on_closed: Callable[[], object]) -> None:
+    def __init__(
+        self, on_first: Callable[[], None], on_closed: Callable[[], object], *, show_reasoning: bool = True
+    ) -> None:
+        self._show_reasoning = show_reasoning
+        self._is_silent = False
         self._on_first = on_first
         self._on_closed = on_closed
         self._call: int | None = None
         self._seen_generation = False
         self._held = ""
+        self.writer = TextWriter()
         self.printed = ""
         self.pipe_closed = False
 
@@ -37,6 +44,7 @@ class TextStream:
         """Print a text delta of the sample."""
         if isinstance(event, RunStarted):
             self._seen_generation = starts_with_draft(event.strategy)
+            self._is_silent = not self._show_reasoning and has_value_answer(event.question)
         elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
             self._seen_generation |= starts_with_draft(str(event.data.get("chosen", "")))
         elif isinstance(event, CallStarted) and event.operation == "workers":
@@ -51,6 +59,8 @@ class TextStream:
             self._print(event.text)
 
     def _print(self, text: str) -> None:
+        if self._is_silent:
+            return
         text = self._held + text
         if not self.printed:
             text = text.lstrip()
@@ -62,7 +72,7 @@ class TextStream:
             self._on_first()
         self.printed += shown
         try:
-            write(shown)
+            self.writer.write(shown)
         except BrokenPipeError:
             self._call = None
             self.pipe_closed = True

@@ -14,6 +14,7 @@ from reason.core.errors import (
     StoreError,
     UnknownName,
     UserError,
+    interrupted_run,
 )
 from reason.core.events import MemorySink, RunFinished
 from reason.core.settings import Settings
@@ -171,6 +172,47 @@ async def test_a_budget_that_covers_some_chains_gives_them_their_full_length(ope
     assert answer.usage.completion_tokens <= 130
 
 
+async def test_chains_that_were_cut_do_not_vote_and_are_reported(opened, settings):
+    opened["scripted"] = ScriptedModel(
+        replies("The answer is Paris.", "Lyon is a city. It is " + "old " * 20, weights=[1, 3])
+    )
+    async with voting(settings, n=8) as reasoner:
+        answer = await reasoner.aask("Where?")
+        again = await reasoner.areplay(answer.run_id)
+    finished = [c for c in answer.candidates if c.finish_reason == "stop"]
+    cut = len(answer.candidates) - len(finished)
+    assert 0 < len(finished) < 8
+    assert answer.answer == "Paris"
+    assert answer.confidence == len(finished) / 8
+    assert [c.answer for c in answer.candidates if c.finish_reason == "length"] == [None] * cut
+    assert cut > 1
+    assert answer.degraded == (
+        f"{cut} of 8 attempts were cut at max_tokens=60 before an answer, and did not count: raise it with --set "
+        "max_tokens=N (parameters= in Python)",
+    )
+    assert again.degraded == answer.degraded
+
+
+async def test_the_first_chain_leaves_room_in_the_budget_for_its_answer(opened, settings):
+    opened["scripted"] = ScriptedModel(replies("It is in France, on the Seine. " * 9))
+    for strategy in ("cot", "self-consistency"):
+        async with Reasoner(strategy=strategy, settings=settings, budget={"tokens": 40}) as reasoner:
+            answer = await reasoner.aask("Where?")
+            again = await reasoner.areplay(answer.run_id)
+        assert [r.sampling.max_tokens for (r,) in opened["scripted"].generate_calls][-2:] == [30, 10]
+        assert (answer.stopped, answer.stopped_by) == ("budget", "tokens")
+        assert answer.usage.completion_tokens <= 40
+        assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
+
+
+async def test_a_choice_has_its_letter_and_its_text(opened, settings):
+    opened["scripted"] = ScriptedModel(replies("The answer is B."))
+    async with Reasoner(settings=settings) as reasoner:
+        answer = await reasoner.aask("Where?", choices=["Lyon", "Paris"])
+        assert (answer.answer, answer.option, answer.stopped_by) == ("B", "Paris", None)
+        assert (await reasoner.aask("Where?")).option is None
+
+
 async def test_failed_samples_do_not_vote_and_are_reported(opened, settings):
     opened["scripted"]._failing = frozenset({0, 3})
     async with voting(settings, n=4) as reasoner:
@@ -208,11 +250,14 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, 
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await task
+        assert interrupted_run(caught.value) == "cancelled"
         run = await reasoner._store.get_run("cancelled")
         assert run.status == "interrupted"
         assert run.answer["stopped"] == "cancelled"
+        lost = run.answer["usage"]["lost_tokens"]
+        assert lost > 0
         assert len(run.answer["candidates"]) >= 2
         stored = await reasoner._store.count_calls("cancelled")
         assert 2 <= stored < 8
@@ -222,10 +267,31 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, 
         assert len(model.made) - begun == 8 - stored
         assert (answer.stopped, len(answer.candidates)) == ("done", 8)
         assert answer.usage.replayed_tokens > 0
+        assert answer.usage.lost_tokens == lost
         whole = await reasoner.aask("Where?")
+        assert (whole.usage.lost_tokens, whole.usage.completion_tokens) == (0, answer.usage.completion_tokens)
         assert [c.text for c in whole.candidates] == [c.text for c in answer.candidates]
         with pytest.raises(UserError, match="is finished"):
             await reasoner.aresume("cancelled")
+
+
+async def test_a_timeout_names_the_run_that_it_interrupted(opened, settings):
+    async def hold():
+        await asyncio.Event().wait()
+
+    held = ScriptedModel(replies("The answer is Paris"), step=lambda: asyncio.ensure_future(hold()))
+    opened["scripted"] = held
+    async with voting(settings, n=2) as reasoner:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.5):
+                await reasoner.aask("Where?")
+        name = interrupted_run(caught.value)
+        assert name is not None
+        held._step = None
+        assert (await reasoner.aresume(name)).answer == "Paris"
+    with pytest.raises(UserError) as refused:
+        await Reasoner(settings=settings).aask("")
+    assert interrupted_run(refused.value) is None
 
 
 async def test_a_run_that_died_after_solving_does_not_call_the_model_again(opened, settings, monkeypatch):

@@ -24,6 +24,7 @@ from reason.cli.render.answer import (
     usage_cells,
 )
 from reason.cli.render.claims import split_at_claims
+from reason.cli.render.run_progress import Progress
 from reason.core.budget import Budget, Ledger
 from reason.core.events import RunStarted
 from reason.core.messages import Usage
@@ -32,6 +33,7 @@ from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Answer, CheckedClaim, Evidence, RoleUsage, Verdict, Verification
 from rich.console import Console
+from support.cli_json import printed_answer
 from support.mcts_events import SOURCES, noted_answer, noted_run
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
@@ -59,7 +61,7 @@ def test_answer_without_sources_is_only_its_text(capsys: pytest.CaptureFixture[s
 
 def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys: pytest.CaptureFixture[str]) -> None:
     answer = noted_answer()
-    print_answer(answer, answer.text)
+    print_answer(answer, printed=answer.text)
     assert capsys.readouterr().out == "\n\nSources\n[1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.\n"
 
 
@@ -81,7 +83,7 @@ def test_sources_contain_no_control_characters(
 
 
 def test_sources_are_in_the_json_output(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json(noted_answer(TWO))
+    print_json(noted_answer(TWO), Progress())
     cited = json.loads(capsys.readouterr().out)["citations"]
     assert [Evidence.model_validate(each) for each in cited] == list(TWO)
 
@@ -201,7 +203,7 @@ def test_early_and_missing_answers_are_noted(answer: Answer, capsys: pytest.Capt
     missing = {"answer": None, "text": "", "degraded": ("it was cut",)}
     assert noted(answer, capsys, **missing) == "note: it was cut\nno answer: the run ended without an answer\n"
     budget = noted(answer, capsys, **missing, stopped="budget")
-    assert budget.splitlines()[1:] == ["budget exhausted: a limit stopped the run; there is no answer yet"]
+    assert budget.splitlines()[1:] == ["budget exhausted: a limit stopped the run; there is no answer yet (run r)"]
 
 
 def test_summary_has_the_tokens_of_thoughts(answer: Answer) -> None:
@@ -209,17 +211,19 @@ def test_summary_has_the_tokens_of_thoughts(answer: Answer) -> None:
 
 
 def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = noted_answer(()).model_copy(update={"text": "Half an answer\n\nTherefore, the answer is 4."})
-    print_answer(answer, "Half an answer")
+    answer = noted_answer(()).model_copy(
+        update={"answer": "4", "text": "Half an answer\n\nTherefore, the answer is 4."}
+    )
+    print_answer(answer, printed="Half an answer")
     assert capsys.readouterr().out == "\n\nTherefore, the answer is 4.\n"
-    print_answer(answer, "Another")
+    print_answer(answer, printed="Another")
     assert capsys.readouterr().out == f"\n\n{answer.text}\n"
 
 
 def test_stored_run_shows_effort_and_thought(cli: Cli, scripted: Scripted) -> None:
     scripted(thinking("Six sevens.", "The answer is 42."), profile=THINKS)
     status, out, _ = cli("ask", "What is 6 * 7?", "--effort", "low", "--thinking-tokens", "50", "--json")
-    asked = Answer.model_validate_json(out)
+    asked = printed_answer(out)
     assert (status, asked.text, asked.thought) == (0, "The answer is 42.", "Six sevens.")
     lines = [line.strip() for line in cli("runs", "show", asked.run_id)[1].splitlines()]
     assert "effort    low" in lines
@@ -251,7 +255,7 @@ def test_thinking_options_that_are_refused(cli: Cli, scripted: Scripted, flags: 
 def test_budget_of_thinking_tokens_is_kept(cli: Cli, scripted: Scripted) -> None:
     scripted(thinking("Six sevens. " * 20, "Therefore, the answer is 42."), profile=THINKS)
     status, out, err = cli("ask", "What is 6 * 7?", "--budget-thinking-tokens", "25", "--json")
-    asked = Answer.model_validate_json(out)
+    asked = printed_answer(out)
     assert (status, asked.answer, asked.usage.thinking_tokens) == (0, "42", 25)
     assert "were cut while the model thought" in err
 
@@ -264,7 +268,7 @@ def test_budget_of_prompt_tokens_refuses_the_first_call_that_does_not_fit(cli: C
     assert "the limit of prompt tokens stopped the run" in err
     assert not model.generate_calls
     status, out, err = cli(*asked, "5000")
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert (status, answer.answer) == (0, "42")
     assert 0 < answer.usage.prompt_tokens <= 5000
 

@@ -12,23 +12,35 @@ from types import SimpleNamespace
 
 import pytest
 from reason.core.events import read_events
-from reason.core.types import Answer
+from support.cli_json import printed_answer
 from support.html_page import carried
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]
 VOTING = ["-s", "self-consistency", "--set", "n=4", "--seed", "3"]
 
 
-def test_text_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, scripted: Scripted) -> None:
+def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("6 times 7.\nThe answer is 42."))
     status, out, err = cli("ask", "What is 6 * 7?", "--seed", "1")
-    assert status == 0
-    assert out == "6 times 7.\nThe answer is 42.\n"
+    assert (status, out) == (0, "42\n")
     (line,) = err.splitlines()
-    assert line.startswith("answer: 42  tokens 29")
-    assert "run 20" in line
+    assert line.startswith("tokens 29")
+    assert "reasoning: reason runs show 20" in line
+    status, out, err = cli("ask", "What is 6 * 7?", "--seed", "1", "--show-reasoning")
+    assert (status, out) == (0, "6 times 7.\nThe answer is 42.\n\n42\n")
+    assert "run 20" in err
+    explained = cli("ask", "What is 6 * 7? Explain.", "--seed", "1")
+    assert explained[:2] == (0, "6 times 7.\nThe answer is 42.\n")
+    assert "answer: 42  tokens 29" in explained[2]
+
+
+def test_a_thought_is_reasoning(cli: Cli, scripted: Scripted) -> None:
+    scripted(thinking("Six sevens.", "It is 42."), profile=THINKS)
+    assert cli("ask", "What is 6 * 7?")[1] == "42\n"
+    assert cli("ask", "What is 6 * 7?", "--show-reasoning")[1] == "Six sevens.\n\nIt is 42.\n\n42\n"
+    assert cli("ask", "Tell me of sevens.", "--show-reasoning")[1] == "Six sevens.\n\nIt is 42.\n"
 
 
 def test_stderr_is_silent_where_the_text_is_the_answer(cli: Cli, scripted: Scripted) -> None:
@@ -40,7 +52,7 @@ def test_json_output_is_only_the_answer(cli: Cli, scripted: Scripted) -> None:
     model = scripted(replies("The answer is 42.", "The answer is 41.", weights=[3, 1]))
     status, out, _ = cli("ask", "What is 6 * 7?", *VOTING, "--json")
     assert status == 0
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert answer.answer == "42"
     assert len(answer.candidates) == 4
     assert answer.usage.model_calls == 1
@@ -63,10 +75,9 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     (home / "facts.txt").write_text("Blue is best.")
     arguments = ["ask", "Which?", "--choices", "red|blue", "--context", str(home / "facts.txt"), "--seed", "9"]
     arguments += ["--budget-tokens", "90", "--budget-calls", "3", "--budget-seconds", "60", "--set", "max_tokens=50"]
-    status, out, err = cli(*arguments, "--store", str(home / "here.sqlite3"), "--reuse", "store")
+    status, out, _ = cli(*arguments, "--store", str(home / "here.sqlite3"), "--reuse", "store")
     assert status == 0
-    assert out == "The answer is B.\n"
-    assert "answer: B" in err
+    assert out == "blue (B)\n"
     ((request,),) = model.generate_calls
     prompt = model.render(request.prompt)
     assert "Blue is best." in prompt
@@ -106,13 +117,23 @@ def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
 
 def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
-    status, out, err = cli("ask", "?", "--budget-tokens", "17")
+    status, out, err = cli("ask", "?", "--budget-tokens", "22")
     assert status == 4
     assert out == "The answer is 42,\n"
     assert "budget exhausted: " in err
-    status, out, _ = cli("ask", "?", "--budget-tokens", "17", "--json")
+    status, out, _ = cli("ask", "?", "--budget-tokens", "22", "--json")
     assert status == 4
-    assert json.loads(out)["stopped"] == "budget"
+    printed = json.loads(out)
+    assert (printed["stopped"], printed["stopped_by"], printed["limits"]) == ("budget", "tokens", {"tokens": 22})
+    assert printed["candidates"][0]["finish_reason"] == "budget"
+    assert (printed["question"], printed["choices"], printed["option"]) == ("?", [], None)
+    assert printed["selected_strategy"] is None
+
+
+def test_an_option_has_its_text(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("The answer is B."))
+    printed = json.loads(cli("ask", "Which?", "--choices", "red|blue", "--json")[1])
+    assert (printed["answer"], printed["option"], printed["choices"]) == ("B", "blue", ["red", "blue"])
 
 
 def test_budget_names_its_limit(cli: Cli, scripted: Scripted) -> None:
@@ -146,7 +167,7 @@ def test_degradations_and_failures_are_reported(cli: Cli, scripted: Scripted) ->
     status, out, err = cli("ask", "?")
     assert (status, out) == (3, "")
     assert "scripted to fail" in err
-    assert "reason runs resume 20" in err
+    assert "note: to try again: reason runs resume 20" in err  # nothing is saved
 
 
 def test_trace_jsonl(cli: Cli, scripted: Scripted, home: Path) -> None:
@@ -179,7 +200,7 @@ def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
     model = scripted()
     for name in ("no/such/folder/t.html", "no/such/folder/t.jsonl"):
         status, out, err = cli("ask", "?", "--trace", name)
-        assert (status, out) == (1, "")
+        assert (status, out) == (3, "")
         assert name in err
     assert model.made == []
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from reason.cli import doctor_checks
+from reason.core.extras import install_command
 from reason.core.settings import ProviderSettings, Settings, load_settings
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import Support
@@ -107,7 +108,7 @@ def test_gguf_file_is_loaded_and_not_taken_for_a_provider(cli: Cli, monkeypatch:
     answering = {c["name"]: c for c in json.loads(out)["checks"]}["answering"]
     assert (status, answering["state"]) == (3, "fail")
     assert "llama_cpp" in answering["detail"]
-    assert "reason-orchestrator[gguf]" in answering["hint"]
+    assert install_command("gguf") in answering["hint"]
 
 
 @pytest.mark.parametrize(

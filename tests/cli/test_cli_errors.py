@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +110,7 @@ def test_corrupt_and_locked_store(
     corrupt.write_bytes(b"this is no database, whatever its name says" * 100)
     for command in (["ask", "?"], ["runs", "list"], ["runs", "show", "x"], ["runs", "resume", "x"]):
         status, out, err = cli(*command, "--store", str(corrupt))
-        assert (status, out) == (1, "")
+        assert (status, out) == (3, "")
         assert "corrupt" in err
         assert len(err.splitlines()) == 1
 
@@ -122,7 +124,7 @@ def test_corrupt_and_locked_store(
         status, out, err = cli("ask", "?", "--store", str(locked))
     finally:
         holder.close()
-    assert (status, out) == (1, "")
+    assert (status, out) == (3, "")
     assert "locked by another process" in err
 
 
@@ -135,7 +137,7 @@ def test_corrupt_and_locked_store(
         (CapabilityMissing("scoring", "m"), 2),
         (BudgetExceeded("tokens", 50, 50), 4),
         (NotVerified("not verified: refuted"), 5),
-        (StoreError("disk\nfull"), 1),
+        (StoreError("disk\nfull"), 3),
         (RuntimeError("a bug"), 1),
         (Interrupted(), 130),
     ],
@@ -147,6 +149,11 @@ def test_errors_have_their_exit_status(
         raise error
 
     monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
+    got, out, err = cli("ask", "?", "--json")
+    assert got == status
+    described = json.loads(out)["error"]
+    assert described["exit_status"] == status
+    assert described["code"] == getattr(error, "code", "cancelled" if status == 130 else "internal")
     got, out, err = cli("ask", "?")
     assert (got, out) == (status, "")
     assert len(err.splitlines()) == 1
@@ -156,6 +163,53 @@ def test_errors_have_their_exit_status(
         assert error.hint in err
     if isinstance(error, RuntimeError):
         assert err == "internal error: RuntimeError: a bug (REASON_DEBUG=1 prints the traceback)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "param"),
+    [
+        (["ask", "?", "--jsno", "--json"], "user_error", "--jsno"),
+        (["ask", "?", "--json", "--seed", "-1"], "user_error", "seed"),
+        (["ask", "--json"], "user_error", "question"),
+        (["asks", "--json"], "user_error", None),
+        (["ask", "?", "--json", "-s", "cott"], "unknown_name", None),
+        (["verify", "--answer", "nowhere.txt", "--json"], "data_error", None),
+        (["runs", "show", "20990101", "--json"], "unknown_name", None),
+    ],
+)
+def test_usage_errors_are_json_too(arguments: list[str], code: str, param: str | None, cli: Cli) -> None:
+    status, out, err = cli(*arguments)
+    described = json.loads(out)["error"]
+    assert (status, described["exit_status"], described["code"], described["param"]) == (2, 2, code, param)
+    assert err.startswith(f"error: {described['message']}")
+    if described["hint"] is not None:
+        assert f"({described['hint']})" in err
+
+
+def test_json_as_a_value_is_no_option(cli: Cli) -> None:
+    status, out, _ = cli("strategies", "show", "--", "--json")
+    assert (status, out) == (2, "")
+
+
+def test_a_partial_result_is_the_only_object(cli: Cli, scripted: Scripted) -> None:
+    scripted()
+    flags = ["--verify", "davinci", "--require-verified", "--verify-set", "davinci.judge=lexical", "--json"]
+    status, out, err = cli("ask", "?", *flags)
+    assert status == 5, err
+    assert json.loads(out)["answer"] == "42"
+
+
+def test_every_exit_status_is_documented(cli: Cli) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    table = page.partition("## Exit status")[2].partition("\n## ")[0]
+    documented = set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE)))
+    listed = cli("--help")[1].partition("Exit status")[2]
+    assert documented == set(map(int, re.findall(r"\b(\d+) [a-z]", listed)))
+    classes = [ReasonError]
+    for known in classes:
+        classes += (one for one in known.__subclasses__() if one.__module__.startswith("reason."))
+    assert {known.exit_code for known in classes} <= documented
+    assert [known for known in classes if known.exit_code == 1] == [ReasonError]
 
 
 def test_traceback_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
+from reason.cli.eval import EXAMPLES
 from reason.cli.inputs import parse_shard, parse_texts
 from reason.cli.render.console import duration
 from reason.cli.render.eval_view import EvalProgress
 from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
+from reason.evals.datasets import loading
+from reason.evals.datasets.records import Record
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import read_rows
 from support.eval_tasks import adder
@@ -99,17 +102,73 @@ def test_f1_is_reported_next_to_exact_match(cli, scripted, tmp_path) -> None:
     assert json.loads(out)[0]["metrics"]["f1"]["difference"] == 0
 
 
-def test_runs_with_several_differences_are_refused(cli, scripted, sums) -> None:
+def test_runs_with_several_differences_are_compared_and_the_differences_listed(cli, scripted, sums) -> None:
     scripted(adder)
-    common = ("eval", str(sums), "--map", "question=q", "-s", "self-consistency")
-    assert cli(*common, *SET, "--out", "a")[0] == 0
-    assert cli(*common, *SET, "--set", "n=2", "--set", "top_p=0.9", "--out", "b")[0] == 0
-    status, _, err = cli("eval", "compare", "a", "b")
-    assert status == 2
-    assert "parameters.n: 2 and 3" in err
-    assert "--allow-different" in err
-    status, out, _ = cli("eval", "compare", "a", "b", "--force")
-    assert (status, "also differs: parameters.top_p" in out) == (0, True)
+    common = ("eval", str(sums), "--map", "question=q")
+    budget = ("--budget-tokens", "4000")
+    assert cli(*common, "-s", "cot", *SET[2:], "--out", "a")[0] == 0
+    assert cli(*common, "-s", "self-consistency", *SET, "--set", "top_p=0.9", *budget, "--out", "b")[0] == 0
+    status, out, err = cli("eval", "compare", "a", "b")
+    assert status == 0, err
+    assert "compared: strategy: self-consistency and cot" in out
+    assert "compared: parameters.n: 3 and not set" in out
+    for difference in ("parameters.top_p: 0.9 and not set", "budget.tokens: 4000 and not set"):
+        assert f"also differs: {difference}" in out
+    assert "of all these settings together" in out
+    (pair,) = json.loads(cli("eval", "compare", "a", "b", "--json")[1])
+    assert {"name": "parameters.top_p", "a": 0.9, "b": None} in pair["besides"]
+    assert {"name": "strategy", "a": "self-consistency", "b": "cot"} in pair["compared"]
+    assert (pair["score"]["items"], pair["missing"]) == (8, 0)
+    assert cli(*common, "-s", "self-consistency", *SET, "--set", "n=2", "--set", "top_p=0.9", "--out", "c")[0] == 0
+    _, out, _ = cli("eval", "compare", "c", "b")
+    assert "  differs: parameters.n: 3 and 2" in out
+    assert "compared:" not in out
+
+
+def test_runs_on_other_data_or_other_items_are_refused(cli, scripted, sums, home) -> None:
+    scripted(adder)
+    lines = sums.read_text().splitlines(keepends=True)
+    fewer = home / "fewer.jsonl"
+    fewer.write_text("".join(lines[:4]))
+    for name, data, more in (
+        ("all", sums, ()),
+        ("fewer", fewer, ()),
+        ("part1", sums, ("--shard", "1/2")),
+        ("part2", sums, ("--shard", "2/2")),
+    ):
+        common = ("eval", str(data), "--map", "question=q", "-s", "cot", *SET[2:])
+        assert cli(*common, *more, "--out", name)[0] == 0
+    for pair, message in (
+        (("all", "fewer"), "different data, fewer (fingerprint "),
+        (("part1", "part2"), "no item in"),
+    ):
+        status, out, err = cli("eval", "compare", *pair)
+        assert (status, out) == (2, "")
+        assert message in " ".join(err.split())
+    assert cli("eval", "compare", "all", "part1")[0] == 0
+    # a report shows what it can pair
+    assert cli("eval", "report", "all", "fewer", "part1", "part2", "--out", "report.json")[0] == 0
+    assert len(json.loads(Path("report.json").read_text())["pairs"]) == 2
+
+
+def test_every_example_of_the_help_works(cli, scripted, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    records = [{"question": f"What is {i} + {i + 1}?", "answer": f"So\n#### {2 * i + 1}"} for i in range(24)]
+
+    def read_hub(source, *, revision="", split=""):
+        return (Record(r, f"row {i}", i, source.repo) for i, r in enumerate(records, 1)), "0" * 40
+
+    monkeypatch.setattr(loading, "read_hub", read_hub)
+    scripted(adder)
+    Path("my.jsonl").write_text(json.dumps({"q": "What is 1 + 2?", "a": "3"}) + "\n")
+    Path("sweep.toml").write_text('[[dataset]]\nname = "gsm8k"\n[[strategy]]\nname = "cot"\n')
+    examples = [line for line in EXAMPLES.splitlines() if line.startswith("reason ")]
+    assert len(examples) == 8
+    for line in examples:
+        status, out, err = cli(*shlex.split(line)[1:])
+        assert status == 0, f"{line}: {err}"
+        if "compare" in line:  # the strategies sample at different temperatures by default
+            assert "also differs: parameters.temperature: 0.7 and 0.0" in out
 
 
 def test_shards_are_merged(cli, scripted, sums) -> None:

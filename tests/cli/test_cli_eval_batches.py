@@ -94,11 +94,13 @@ def test_an_evaluation_in_batches_and_the_cancelling_of_one(cli, served: BatchSe
     [
         (["--budget-seconds", "5"], "--budget-seconds 5 cannot be combined with --batch"),
         (["--executor", "ray"], "--batch cannot be combined with --executor ray"),
-        (["-m", "gguf/none"], "gguf/none"),
+        (["-m", "local/smollm2-135m"], "model 'local/smollm2-135m' has no batch API"),
     ],
 )
 def test_what_batches_exclude_is_refused(cli, served: BatchServer, sums: Path, flags: list[str], message: str) -> None:
     status, _, err = cli("eval", str(sums), *ASKED, "--batch", "--out", "votes", *flags)
     assert status == 2
     assert message in err
+    assert "saved" not in err  # nothing was
     assert not served.batches
+    assert not Path("votes").exists()

@@ -99,7 +99,7 @@ def test_invalid_calibration_is_refused(cli) -> None:
     assert not Path("m.json").exists()
     Path("file").write_text("")
     status, _, err = cli("eval", "calibrate", str(complete), "--out", "file/m.json")
-    assert status == 1
+    assert status == 3
     assert "file/m.json" in err
 
 
@@ -158,7 +158,7 @@ def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> No
     answer = json.loads(out)
     assert answer["calibration"] == "map (temperature, sums)"
     status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "none", "--json")
-    assert json.loads(out)["calibration"] == ""
+    assert json.loads(out)["calibration"] is None
     Path("map.json").unlink()
     status, _, err = cli("ask", "What is 3 + 4?", *VOTES)
     assert status == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
-from reason.core.types import Answer
+from support.cli_json import printed_answer
 from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -36,7 +36,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
 
 def test_drafts_of_three_models_are_fused(cli: Cli, models: dict[str, ScriptedModel]) -> None:
     status, out, _ = cli(*ASK, *JURORS, "--set", "stopping=none", "--json")
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert (status, answer.text, answer.answer) == (0, TEXTS["m/main"], "4")
     assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "juror-3:c/three", "main:m/main"}
 
@@ -49,7 +49,7 @@ def test_the_answer_is_printed_as_it_is_released(cli: Cli, models: dict[str, Scr
 def test_drafts_of_one_model_under_a_rule(cli: Cli, models: dict[str, ScriptedModel]) -> None:
     rule = '{"rule": "first-finished", "finished": 2}'
     status, out, _ = cli(*ASK, "--set", "n=4", "--set", f"stopping={rule}", "--json")
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert (status, answer.confidence) == (0, 1.0)
     assert len(models["m/main"].generate_calls) == 2
 

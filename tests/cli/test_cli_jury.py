@@ -13,8 +13,8 @@ from reason.cli.render.run_progress import JuryProgress
 from reason.core.errors import BackendUnavailable
 from reason.core.events import ClaimLabelled, OpinionAdded, OpinionsMerged, OpinionsRanked, ReviewAdded
 from reason.core.settings import Settings
-from reason.core.types import Answer
 from rich.console import Console
+from support.cli_json import printed_answer
 from support.html_page import carried
 from support.scripted_jury import ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel
@@ -54,7 +54,7 @@ THREE = ["--juror", "a/one", "--juror", "b/two", "--juror", "c/three", "--chair-
 
 def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
     status, out, _ = cli(*ASK, *THREE, "--json")
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert (status, answer.answer) == (0, "B")
     assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "juror-3:c/three", "chair:d/chair"}
     assert answer.degraded == ()
@@ -62,13 +62,13 @@ def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, Scripted
     for line in ("juror-1 model  a/one", "chair model    d/chair", "strategy"):
         assert line in shown
     status, out, _ = cli("runs", "replay", answer.run_id, "--json")
-    assert (status, Answer.model_validate_json(out).answer) == (0, "B")
+    assert (status, printed_answer(out).answer) == (0, "B")
 
 
 def test_two_jurors_and_the_text_of_the_answer(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
     status, out, err = cli(*ASK, "--juror", "a/one", "--juror", "b/two", "--chair-model", "d/chair", "--set", "n=2")
-    assert (status, out) == (0, "Canberra it is.\n")
-    assert "answer: B" in err
+    assert (status, out) == (0, "Canberra (B)\n")
+    assert "reasoning: reason runs show 20" in err
     assert [len(call) for call in jurors["a/one"].generate_calls] == [1, 1]
     assert cli(*ASK, *THREE, "--stream")[1] == out  # no opinion is printed as if it were the answer
 
@@ -96,7 +96,7 @@ def test_unused_jury_is_a_usage_error(cli: Cli, jurors: dict[str, ScriptedModel]
 
 def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
     Path("reason.toml").write_text('jurors = ["a/one", "b/two", "c/three"]\nchair_model = "d/chair"\n')
-    answer = Answer.model_validate_json(cli(*ASK, "--json")[1])
+    answer = printed_answer(cli(*ASK, "--json")[1])
     assert answer.answer == "B"
     assert "juror-3:c/three" in answer.usage.by_role
 

@@ -208,6 +208,7 @@ sys.path[:0] = [{tests!r}]
 from support.mcts_events import noted_answer, noted_run
 from reason.cli.terminal_run import Output, answer_in_terminal
 from reason.core.events import CallStarted, RunFinished, TextDelta
+from reason.core.settings import load_settings
 
 async def work(reasoner, sinks, stream_text):
     for event in noted_run():
@@ -222,7 +223,10 @@ async def work(reasoner, sinks, stream_text):
                 sink(TextDelta(parent=90, request=0, sample=0, text="a thought", tokens=2))
     return noted_answer()
 
-answer_in_terminal(lambda progress: contextlib.AsyncExitStack(), work, Output())
+class Idle(contextlib.AsyncExitStack):
+    settings = load_settings(model="local/tiny")
+
+answer_in_terminal(lambda progress: Idle(), work, Output())
 """
 
 

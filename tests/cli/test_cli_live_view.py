@@ -198,7 +198,7 @@ def test_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
             now[0] = float(second)
             view(delta(0, 10))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "15 s: starting, samples 0/8, 160 tokens"
+    assert lines[0] == "15 s: running, 0/8 chains, 160 tokens"
     assert len(lines) < 12
 
 
@@ -225,7 +225,7 @@ def test_scored_requests_are_not_samples() -> None:
 
 @pytest.mark.parametrize(
     ("stage", "shown"),
-    [("downloading", "model 2 MB of 8 MB"), ("reading", "context 2,000,000 files of 8,000,000 files")],
+    [("downloading", "model 2.0 MB of 8.0 MB"), ("reading", "context 2,000,000 of 8,000,000 files")],
 )
 def test_units_of_loading_progress(stage: str, shown: str) -> None:
     view = LiveView()
@@ -282,7 +282,7 @@ def test_view_has_one_line_per_search(monkeypatch: pytest.MonkeyPatch, capsys: p
     ]
     assert shown[4].startswith("   score  ")  # the tree of the last one
     message = capsys.readouterr().err.splitlines()
-    assert message == ["20 s: solve, samples 0/0, 0 tokens; [b]a[2J: 1 expanded, 5 nodes, best 0.93"]
+    assert message == ["20 s: solve, 0 tokens; [b]a[2J: 1 expanded, 5 nodes, best 0.93"]
     view.close()
 
 
@@ -337,7 +337,7 @@ def test_plain_lines_show_routed_steps(capsys: pytest.CaptureFixture[str]) -> No
         now[0] = 20.0
         view(routed_step(1))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "20 s: starting, samples 0/0, 0 tokens; steps 2, 1 by the large model: LS"
+    assert line == "20 s: running, 0 tokens; steps 2, 1 by the large model: LS"
 
 
 def test_step_event_round_trips_through_json() -> None:
@@ -384,7 +384,7 @@ def test_plain_lines_show_blocks(capsys: pytest.CaptureFixture[str]) -> None:
         now[0] = 20.0
         view(block_run("\x1b[31mGa"))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("20 s: starting, samples 0/0, 0 tokens; blocks R ")
+    assert line.startswith("20 s: running, 0 tokens; blocks R ")
     assert "\x1b" not in line
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import reason.cli.mcp as mcp_command
+from reason.core.extras import install_command
 
 
 def test_options_of_the_server_are_used_over_http(cli):
@@ -26,4 +27,4 @@ def test_a_missing_library_is_named(cli, monkeypatch, flags):
     monkeypatch.setitem(sys.modules, "reason.sidecar.mcp", None)
     monkeypatch.setitem(sys.modules, "mcp.server", None)
     status, _, err = cli("mcp", *flags)
-    assert (status, "pip install 'reason-orchestrator[mcp]'" in err) == (2, True)
+    assert (status, install_command("mcp") in err) == (2, True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.types import Answer
+from support.cli_json import printed_answer
 
 Process = Callable[..., subprocess.Popen[str]]
 TIMEOUT_S = 120.0
@@ -75,7 +76,7 @@ def test_quick_commands_load_no_heavy_modules() -> None:
 def test_a_tiny_model_answers(process: Process, tiny_model: Path) -> None:
     flags = ["-s", "self-consistency", "--set", "n=4", "--set", "max_tokens=12", "--json"]
     status, out, err = finish(process(*ask(tiny_model, *flags)))
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     # random weights write nothing that could be read as an answer, unless by chance
     assert (status, "no answer: " in err) == ((6, True) if answer.answer is None else (0, False))
     assert len(answer.candidates) == 4
@@ -102,9 +103,14 @@ def test_interruption_saves_the_partial_run(
     status, out, err = finish(child)
     ((run_id, run_status, answer),) = query(home, "SELECT id, status, answer FROM runs")
     assert status == 130
-    assert err == f"interrupted; the partial run is saved: reason runs resume {run_id} {' '.join(store)}\n"
+    stored = Answer.model_validate_json(str(answer))
+    assert stored.usage.lost_tokens == stored.usage.completion_tokens > 0
+    assert err.splitlines() == [
+        f"interrupted; the partial run is saved: reason runs resume {run_id} {' '.join(store)}",
+        f"note: {stored.usage.lost_tokens:,} generated tokens of unfinished calls are lost",
+    ]
     assert run_status == "interrupted"
-    assert (first + out).strip() == Answer.model_validate_json(str(answer)).text.strip() != ""
+    assert (first + out).strip() == stored.text.strip() != ""
 
 
 def test_interruption_as_json(process: Process, tiny_model: Path, home: Path) -> None:
@@ -114,7 +120,7 @@ def test_interruption_as_json(process: Process, tiny_model: Path, home: Path) ->
     child.send_signal(signal.SIGINT)
     status, out, err = finish(child)
     assert status == 130
-    assert Answer.model_validate_json(out).stopped == "cancelled"
+    assert printed_answer(out).stopped == "cancelled"
     assert "reason runs resume" in err
     assert "cancelled" in Path("trace.html").read_text()
 
@@ -143,7 +149,7 @@ def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, 
 
 def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model: Path, home: Path) -> None:
     flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150", "--weight-format", "fp32"]
-    complete = Answer.model_validate_json(finish(process(*ask(tiny_model, *flags, "--json")))[1])
+    complete = printed_answer(finish(process(*ask(tiny_model, *flags, "--json")))[1])
 
     child = process(*ask(tiny_model, *flags))
     wait_for(
@@ -160,7 +166,7 @@ def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model
 
     code, out, err = finish(process("runs", "resume", str(run_id), "--json"))
     assert (code, err) == (0, "")
-    resumed = Answer.model_validate_json(out)
+    resumed = printed_answer(out)
     # other samples share its batches now, which moves a log-probability in its last digits
     assert [(c.text, c.tokens) for c in resumed.candidates] == [(c.text, c.tokens) for c in complete.candidates]
     logprobs = [c.logprob for c in resumed.candidates]
@@ -184,7 +190,7 @@ def test_replay_with_the_model_moved_away(process: Process, tiny_model: Path, ho
     assert (status, out) == (first, text)
     status, out, err = finish(process("runs", "replay", str(run_id), "--json"))
     assert status == first
-    assert Answer.model_validate_json(out).candidates == Answer.model_validate_json(str(stored)).candidates
+    assert printed_answer(out).candidates == Answer.model_validate_json(str(stored)).candidates
     status, out, err = finish(process(*ask(here)))
     assert (status, out) == (2, "")
     assert str(here) in err

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.core.types import Answer
+from support.cli_json import printed_answer
 
 Process = Callable[..., subprocess.Popen[str]]
 pytestmark = pytest.mark.real
@@ -31,7 +31,7 @@ def test_the_capital_of_france(real: Process) -> None:
     out, err = child.communicate(timeout=300)
     payload = [line for line in err.splitlines() if not re.match(r"\d+ s: ", line)]  # a slow machine tells its progress
     assert (child.returncode, payload) == (0, [])
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert answer.answer == "Paris"
     assert answer.model == "local/smollm2-135m"
 
@@ -41,7 +41,7 @@ def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> No
     answers = []
     for _ in range(2):
         out, _ = real("ask", "What is the capital of France?", *flags).communicate(timeout=300)
-        answers.append(Answer.model_validate_json(out))
+        answers.append(printed_answer(out))
     first, second = answers
     assert first.usage.model_calls == 1
     assert len(first.candidates) == 8
@@ -55,7 +55,7 @@ def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> No
 def test_token_budget_is_exact(real: Process) -> None:
     child = real("ask", "Tell me a long story about a cat.", "--budget-tokens", "50", "--json")
     out, _ = child.communicate(timeout=300)
-    answer = Answer.model_validate_json(out)
+    answer = printed_answer(out)
     assert (child.returncode, answer.stopped) == (4, "budget")
     assert answer.usage.completion_tokens == 50
     assert answer.text

@@ -2,14 +2,14 @@
 
 import json
 
-from reason.core.types import Answer
+from support.cli_json import printed_answer
 
 
 def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted, postgres, monkeypatch):
     scripted()
     place = postgres.new_database()
     monkeypatch.setenv("REASON_STORE", place)
-    answer = Answer.model_validate_json(cli("ask", "What is 6 * 7?", "--json")[1])
+    answer = printed_answer(cli("ask", "What is 6 * 7?", "--json")[1])
     (listed,) = json.loads(cli("runs", "list", "--json", "--store", place)[1])
     assert (listed["id"], listed["status"]) == (answer.run_id, "finished")
     assert "42" in cli("runs", "show", answer.run_id)[1]
@@ -40,9 +40,9 @@ def test_passwords_are_shown_nowhere(cli, monkeypatch):
         assert "***" in out + err, command
 
 
-def test_evaluations_refuse_a_database_store(cli):
-    status, out, err = cli("eval", "cot", "file:x.jsonl", "--store", "postgresql://h/db")
+def test_sweeps_refuse_a_database_store(cli):
+    status, out, err = cli("eval", "sweep", "sweep.toml", "--store", "postgresql://h/db")
     assert (status, out) == (2, "")
-    assert "evaluations and trainings keep their runs in an SQLite file" in err
+    assert "sweeps and trainings keep their runs in an SQLite file" in err
     status, _, err = cli("runs", "list", "--store", "mysql://u:geheim@h/db")
     assert (status, "geheim" in err) == (2, False)

@@ -6,10 +6,14 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import reason.cli.serve as serve_module
+from reason.core.settings import Settings, load_settings
 from reason.core.store.location import open_store
 from reason.core.store.protocol import ApiKey
 
@@ -120,3 +124,25 @@ def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
     assert until_answered(url).status_code == 200
     child.terminate()
     assert child.wait(60) == 0
+
+
+def test_the_start_line_ends_the_progress(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def progress(plain: object, first: str) -> Iterator[Callable[..., None]]:
+        events.append(first)
+        yield lambda *_: None
+        events.append("ended")
+
+    async def serve_here(settings: Settings, sock: object, *, progress: object, ready: Callable[[], None]) -> None:
+        ready()
+        events.append("served")
+
+    monkeypatch.setattr(serve_module, "stage_bar", progress)
+    monkeypatch.setattr("reason.sidecar.server.serve_here", serve_here)
+    serve_module._serve_process(load_settings(model="local/tiny"), None, "http://here")
+    assert events == ["loading local/tiny", "ended", "served"]
+    assert "serving local/tiny at http://here, in the browser at http://here/ui" in capsys.readouterr().err

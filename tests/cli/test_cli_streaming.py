@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli.render import text_stream as streaming
+from reason.cli.render import console
 from reason.cli.render.text_stream import TextStream, starts_with_draft
 from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.types import Question
@@ -27,7 +27,7 @@ def delta(text: str, parent: int = 1) -> TextDelta:
 def test_printed_text_is_stripped(pieces: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         written: list[str] = []
-        patch.setattr(streaming, "write", written.append)
+        patch.setattr(console, "write", written.append)
         stream = TextStream(lambda: None, lambda: None)
         stream(call(1))
         for piece in pieces:
@@ -93,7 +93,7 @@ def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(_text: str) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(streaming, "write", broken)
+    monkeypatch.setattr(console, "write", broken)
     stopped: list[int] = []
     stream = TextStream(lambda: None, lambda: stopped.append(1))
     stream(call(1))

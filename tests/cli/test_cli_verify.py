@@ -15,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from reason.agents.verification import TextVerification
 from reason.verify.entailment.lexical import lexical_support
+from support.cli_json import printed_verification
 from support.html_page import carried
 from support.scripted_entailment import ScriptedEntailment
 
@@ -76,7 +76,7 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> N
 def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> None:
     arguments = ["--docs", "facts.md", "--question", "Capitals?", *LEXICAL, "--json"]
     status, out, _ = cli("verify", "--answer", "answer.txt", *arguments)
-    results = TextVerification.model_validate_json(out)
+    results = printed_verification(out)
     assert status == 0
     assert (results.answer, results.question) == (ANSWER, "Capitals?")
     assert [claim.verdict for claim in results.verification.claims] == [report.verdict for report in results.reports]
@@ -121,7 +121,7 @@ def test_other_scripts_keep_offsets_and_widths(cli: Cli, workspace: Path, monkey
     )
     (workspace / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
     status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json")
-    results = TextVerification.model_validate_json(out)
+    results = printed_verification(out)
     assert status == 0
     assert results.verification.claims[0].verdict == "supported"
     assert all(results.answer[c.start : c.end] in results.answer for c in results.verification.claims)
@@ -169,9 +169,7 @@ def test_programs_only(cli: Cli, workspace: Path) -> None:
 
 def test_parameters_reach_the_verifier(cli: Cli, workspace: Path) -> None:
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json"]
-    results = TextVerification.model_validate_json(
-        cli(*arguments, "--set", "max_claims=2", "--set", "threshold=0.99")[1]
-    )
+    results = printed_verification(cli(*arguments, "--set", "max_claims=2", "--set", "threshold=0.99")[1])
     assert [r.verdict for r in results.reports] == ["not_enough_evidence"] * 2
     assert [r.downgraded for r in results.reports] == [True, True]
 
@@ -209,7 +207,7 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     one_line(refused(*inputs, "--docs", "facts.md", "--set", "judge=model"), "exclude each other")
     one_line(refused(*inputs, "--docs", "facts.md", "--set", "k=0"), "davinci parameter k = 0")
     one_line(refused(*inputs, "--docs", "facts.md", "--verifier", "davincy"), "did you mean 'davinci'")
-    assert cli("verify", *inputs, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 1
+    assert cli("verify", *inputs, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 3
 
 
 def test_legacy_encoding_is_read_with_a_note(cli: Cli, workspace: Path) -> None:

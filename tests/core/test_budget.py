@@ -36,6 +36,23 @@ def spend(ledger, kind, amount, role="main"):
     return ledger.charge(role, "m", usage, **({kind: amount} if kind in ("calls", "reward_calls") else {}))
 
 
+def test_lost_tokens_of_an_interrupted_run_are_carried_and_count_in_no_limit():
+    interrupted = Ledger(Budget(tokens=10))
+    interrupted.charge("main", "m", Usage(completion_tokens=4))
+    interrupted.charge("main", "m", Usage(completion_tokens=3), lost_tokens=3)
+    assert interrupted.usage().lost_tokens == 3
+    resumed = Ledger(Budget(tokens=10))
+    resumed.carry_lost(interrupted.usage())
+    resumed.carry_lost(interrupted.usage())
+    assert (resumed.usage().lost_tokens, resumed.usage().completion_tokens) == (3, 0)
+    assert resumed.remaining("tokens") == 10
+    checkpoint = Ledger(Budget(tokens=10))
+    checkpoint.charge("main", "m", Usage(completion_tokens=4))
+    resumed.restore(checkpoint.usage())
+    resumed.charge("main", "m", Usage(completion_tokens=2), lost_tokens=2)
+    assert (resumed.usage().lost_tokens, resumed.usage().completion_tokens) == (5, 6)
+
+
 @pytest.mark.parametrize("field", ["tokens", "thinking_tokens", "prompt_tokens", "calls", "seconds", "usd"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_limit_must_be_positive(field, value):

@@ -1,9 +1,11 @@
 import asyncio
+import gc
 import threading
 import time
 
 import pytest
-from reason.core.concurrency import MAX_SLICE_S, off_loop, paced
+from reason.core.concurrency import MAX_SLICE_S, OneLoop, PerLoop, off_loop, paced
+from reason.core.errors import UserError
 from support.loop_lag import LoopTurns
 
 
@@ -52,3 +54,77 @@ async def test_a_cancellation_waits_for_the_end_of_work_in_a_thread():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+
+
+class Connection:
+    """Something that belongs to a loop."""
+
+    def __init__(self):
+        self.loop = asyncio.get_running_loop()
+        self.closed_on = None
+
+    async def close(self):
+        await asyncio.sleep(0)
+        self.closed_on = asyncio.get_running_loop()
+
+
+def test_each_loop_has_its_own_value_which_ends_with_it():
+    connections = PerLoop(Connection, Connection.close)
+
+    async def first():
+        assert connections.get() is connections.get()
+        return connections.get()
+
+    one, other = asyncio.run(first()), asyncio.run(first())
+    assert one is not other
+    assert (one.closed_on, other.closed_on) == (one.loop, other.loop)
+
+
+async def test_values_are_closed_on_their_own_loops():
+    connections = PerLoop(Connection, Connection.close)
+    here, elsewhere, ended = connections.get(), [], threading.Event()
+
+    def run():
+        async def work():
+            elsewhere.append(connections.get())
+            started.set()
+            while elsewhere[0].closed_on is None:
+                await asyncio.sleep(0.01)
+
+        asyncio.run(work())
+        ended.set()
+
+    started = threading.Event()
+    thread = threading.Thread(target=run)
+    thread.start()
+    await asyncio.to_thread(started.wait)
+    await connections.aclose()
+    await asyncio.to_thread(ended.wait)
+    thread.join()
+    assert here.closed_on is here.loop
+    assert elsewhere[0].closed_on is elsewhere[0].loop is not here.loop
+    assert connections.get() is not here
+
+
+async def test_a_value_that_is_garbage_is_closed():
+    connections = PerLoop(Connection, Connection.close)
+    value = connections.get()
+    del connections
+    gc.collect()
+    for _ in range(100):
+        if value.closed_on is not None:
+            break
+        await asyncio.sleep(0.01)
+    assert value.closed_on is value.loop
+
+
+def test_what_works_on_one_loop_refuses_another():
+    owner = OneLoop("the engine of vllm/m")
+
+    async def use():
+        owner.check()
+        owner.check()
+
+    asyncio.run(use())
+    with pytest.raises(UserError, match="the engine of vllm/m works on the event loop that used it first"):
+        asyncio.run(use())

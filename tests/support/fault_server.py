@@ -50,6 +50,10 @@ class FaultServer:
         schemas: Whether texts are held to JSON schemas; else these are ignored, as servers do.
         many: Whether a request gets as many samples as it asks for; else `n` is ignored, as many servers do.
         priorities: Whether a priority is taken; else any but 0 is refused, as vLLM did before it ignored them.
+
+    Attributes:
+        health: Status of the health page; None lets it hang, and 0 is a server that is gone: each connection is reset.
+        root: The weights that it lists under the served name.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class FaultServer:
         self.schemas = schemas
         self.many = many
         self.priorities = priorities
+        self.health: int | None = 200
+        self.root = f"scripts/{served}"
         self.headers: list[dict[str, str]] = []
         """Headers of the requests for text."""
         self.open = 0
@@ -132,14 +138,22 @@ class FaultServer:
             writer.transport.abort()
 
     async def _answer(self, reply: _Reply, method: str, path: str, headers: dict[str, str], body: Any) -> None:
+        if self.health == 0:
+            raise ConnectionResetError
         self.requests.append((path, body))
+        if path == "/health" and self.vllm:
+            if self.health is None:
+                await reply.gone()
+                raise ConnectionResetError
+            await reply.raw(self.health, "text/plain", b"")
+            return
         if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
             await reply.error(401, "no such key", code="invalid_api_key")
             return
         if path == "/v1/models":
             entry = {"id": self.served, "object": "model"}
             if self.vllm:
-                entry |= {"max_model_len": self.model.capabilities.context_tokens, "root": f"scripts/{self.served}"}
+                entry |= {"max_model_len": self.model.capabilities.context_tokens, "root": self.root}
             await reply.json(200, {"object": "list", "data": [entry]})
             return
         if path in ("/v1/chat/completions", "/v1/completions"):

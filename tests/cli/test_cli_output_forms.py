@@ -1,0 +1,114 @@
+"""Forms of output: text that wraps at words on a terminal, plain tables in pipes, progress that does not mislead."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+from reason.cli.render.console import TextWriter, megabytes
+from reason.cli.render.live import LiveView
+from reason.cli.render.status import stage_text
+from reason.core.events import CallStarted
+from reason.reasoning.strategy import STRATEGIES
+from rich.console import Console
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The quick brown fox jumps over it.", "The quick brown fox\njumps over it.\n"),
+        ("one\n\n  two  three", "one\n\n  two  three\n"),
+        ("a " + 30 * "x" + " b", "a\n" + 30 * "x" + "\nb\n"),
+        ("漢字漢字 漢字漢字 漢字漢字", "漢字漢字 漢字漢字\n漢字漢字\n"),
+        ("```\nx = 1 + 2 + 3 + 4 + 5 + 6\n```\nThe quick brown fox jumps",
+         "```\nx = 1 + 2 + 3 + 4 + 5 + 6\n```\nThe quick brown fox\njumps\n"),
+    ],
+)  # fmt: skip
+def test_text_wraps_at_words_however_it_grows(
+    text: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for size in (1, 3, len(text)):
+        writer = TextWriter()
+        for start in range(0, len(text), size):
+            writer.write(text[start : start + size])
+        writer.write_line("")
+        assert capsys.readouterr().out == expected
+
+
+def test_text_in_a_pipe_is_unchanged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    writer = TextWriter()
+    writer.write_line("The quick brown fox jumps over it. ")
+    assert capsys.readouterr().out == "The quick brown fox jumps over it. \n"
+
+
+def test_tables_in_pipes_are_plain(cli: Cli) -> None:
+    status, out, _ = cli("strategies", "list")
+    head, *rows = out.splitlines()
+    assert (status, head.split()) == (0, ["name", "stability", "summary", "source"])
+    assert [row.split()[0] for row in rows] == sorted(STRATEGIES.names())  # one line each
+    column = head.index("summary")
+    assert all(row[column] != " " == row[column - 1] for row in rows)
+    assert not [line for line in out.splitlines() if line != line.rstrip()]
+    assert not set("\x1b…│─┃━") & set(out)
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"),
+    [
+        (("downloading", 200_000, 400_000), "downloading 200 kB of 400 kB"),
+        (("downloading", 200_000, 88_000_000), "downloading 0.2 MB of 88.0 MB"),
+        (("downloading", 0, 0), "downloading"),
+        (("converting", 5_000_000, None), "converting 5.0 MB"),
+        (("embedding", 300, 1547), "embedding 300 of 1,547 passages"),
+        (("indexing words", 3, 7), "indexing words 3 of 7"),
+        (("waiting for another process", 0, None), "waiting for another process"),
+    ],
+)
+def test_a_stage_has_its_unit(stage: tuple[str, int, int | None], shown: str) -> None:
+    assert stage_text(*stage) == shown
+
+
+def test_sizes_have_their_unit() -> None:
+    assert [megabytes(size) for size in (900, 5_000_000, 2_500_000_000)] == ["1 kB", "5.0 MB", "2.50 GB"]
+
+
+def screen(view: LiveView) -> str:
+    console = Console(width=100, file=io.StringIO())
+    console.print(view.render())
+    return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
+
+def test_what_happens_before_the_run_is_named_and_never_a_full_bar() -> None:
+    view = LiveView(loading="loading local/smollm2-135m")
+    assert "loading local/smollm2-135m" in screen(view)
+    view.pulled("downloading", 400_000, 400_000)
+    assert "downloading" not in screen(view)
+    view.pulled("embedding", 300, 1547)
+    assert "embedding 300 of 1,547 passages" in screen(view)
+
+
+def call(number: int, samples: int) -> CallStarted:
+    return CallStarted(
+        number=number, role="main", model="m", operation="generate", requests=1, samples=samples, replayed=0
+    )
+
+
+def test_a_total_that_grows_is_not_shown() -> None:
+    view = LiveView()
+    view(call(3, 8))
+    assert "chains 0/8" in screen(view)
+    view(call(7, 4))
+    shown = screen(view)
+    assert "so far 0 samples" in shown
+    assert "/" not in shown.partition("so far")[2]
+    one = LiveView()
+    one(call(3, 1))
+    assert "so far 0 tokens" in screen(one)
