@@ -86,7 +86,8 @@ def recorded_claims() -> str:
 
 
 PAGES = {
-    "README.md": {"strategies": strategies, "backends": backends},
+    "docs/strategies.md": {"strategies": strategies},
+    "docs/backends.md": {"backends": backends},
     "docs/claims.md": {"recorded-claims": recorded_claims},
     "docs/stability.md": {"stability": stability},
     "docs/anthropic-api.md": {"messages-fields": lambda: field_table(MESSAGES)},
