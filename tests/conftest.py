@@ -21,6 +21,11 @@ settings.register_profile("patient", parent=settings(), deadline=None)
 settings.load_profile("patient")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Distribute files over workers in their order: by their numbers of tests, slow files of few tests come last."""
+    config.option.loadscopereorder = False
+
+
 @pytest.fixture(scope="session")
 def smollm2_files() -> ModelFiles:
     """The default model in the user's own cache, pulled at the first use; tests are skipped where it cannot be had."""
