@@ -1,6 +1,6 @@
 """TruthfulQA MC1 and MC2 by log-probability: `reason` and lm-evaluation-harness on the same weights, prompt and rows.
 
-    pip install 'reason-orchestrator[local,eval]' 'lm_eval[hf]'
+    pip install '.[local,eval]' 'lm_eval[hf]'
     python benchmarks/truthfulqa_against_lm_eval.py --model DIRECTORY --data truthfulqa/dev.jsonl --threads 1
 
 Both run in this process one after the other, in the same number format and with the same threads. lm-evaluation-harness

@@ -4,7 +4,7 @@
 #
 #     bash examples/command_line.sh [DIRECTORY]
 #
-# Needs the command `reason` (pip install 'reason-orchestrator[local]'). All files are written to DIRECTORY, or to a
+# Needs the command `reason` (pip install '.[local]' in the checkout). All files are written to DIRECTORY, or to a
 # temporary directory that is removed at the end: a run store, an HTML trace, an answer and a note.
 set -euo pipefail
 

@@ -11,8 +11,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..core.errors import ReasonError, ServerBusy, ShuttingDown
@@ -68,9 +67,8 @@ class AdmissionQueue:
         """Number of waiting callers."""
         return sum(map(len, self._queues.values()))
 
-    @asynccontextmanager
-    async def slot(self, tenant: str, *, unlimited: bool = False) -> AsyncIterator[None]:
-        """Hold a slot, waiting for one if all are in use.
+    def slot(self, tenant: str, *, unlimited: bool = False) -> AdmissionSlot:
+        """Hold a slot inside an `async with`, waiting for one if all are in use.
 
         Args:
             tenant: The tenant that the run belongs to.
@@ -80,14 +78,7 @@ class AdmissionQueue:
             ServerBusy: The queue is full, or no slot became free in time.
             ShuttingDown: The queue is closed.
         """
-        await self._enter(tenant, unlimited)
-        begun = self._clock()
-        try:
-            yield
-        finally:
-            # exponential moving average of the run time; `_busy` estimates the wait from it
-            self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
-            self._leave()
+        return AdmissionSlot(self, tenant, unlimited)
 
     def close(self) -> None:
         """Accept no new runs and reject all waiting callers; idempotent."""
@@ -98,7 +89,18 @@ class AdmissionQueue:
                 _reject(one, ShuttingDown())
         self._notify()
 
-    async def _enter(self, tenant: str, unlimited: bool) -> None:
+    async def enter(self, tenant: str, unlimited: bool) -> float:
+        """Take a slot; returns the time on the queue's clock."""
+        await self._wait_for_slot(tenant, unlimited)
+        return self._clock()
+
+    def leave(self, begun: float) -> None:
+        """Release a slot that was taken at a time."""
+        # exponential moving average of the run time; `_busy` estimates the wait from it
+        self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
+        self._leave()
+
+    async def _wait_for_slot(self, tenant: str, unlimited: bool) -> None:
         if self._closed:
             raise ShuttingDown
         if self.in_flight < self._max_runs:  # then the queue is empty: released slots go to waiting callers first
@@ -169,6 +171,19 @@ class AdmissionQueue:
     def _notify(self) -> None:
         if self._on_change is not None:
             self._on_change(self.in_flight, self.waiting)
+
+
+class AdmissionSlot:
+    """A slot of an `AdmissionQueue`, held inside an `async with`."""
+
+    def __init__(self, queue: AdmissionQueue, tenant: str, unlimited: bool) -> None:
+        self._queue, self._tenant, self._unlimited = queue, tenant, unlimited
+
+    async def __aenter__(self) -> None:
+        self._begun = await self._queue.enter(self._tenant, self._unlimited)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._queue.leave(self._begun)
 
 
 def _count_limited(queue: Iterable[_Waiter]) -> int:

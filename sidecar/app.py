@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import agents
 from ..agents.reasoner import Reasoner
 from ..core.errors import ReasonError, UserError
+from ..core.extras import missing_package
 from ..core.settings import ServeSettings, Settings
 from ..core.stability import Stability
 from ..core.store.location import redacted_url
@@ -129,9 +131,7 @@ async def shared_counts(serve: ServeSettings) -> AsyncIterator[RedisCounts | Non
     try:
         from .redis_counts import RedisCounts
     except ModuleNotFoundError as e:
-        raise UserError(
-            f"the setting serve.limits_url needs the library {e.name}", hint="pip install 'reason-orchestrator[redis]'"
-        ) from e
+        raise missing_package("the setting serve.limits_url", e.name, "redis") from e
     try:
         counts = RedisCounts(serve.limits_url, fail=serve.limits_fail)
     except ValueError:  # its message may show the URL, and with it the password
@@ -144,7 +144,22 @@ async def shared_counts(serve: ServeSettings) -> AsyncIterator[RedisCounts | Non
 
 
 class SidecarApp(FastAPI):
-    """A FastAPI application whose OpenAPI schema carries stability labels."""
+    """A FastAPI application whose OpenAPI schema carries stability labels.
+
+    Attributes:
+        layers: The middleware, which precedes FastAPI's own and ends with `serve_routes`.
+    """
+
+    layers: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        scope["app"] = self
+        await self.layers(scope, receive, send)
+
+    async def serve_routes(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that passed the layers."""
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI schema with `x-stability` in every operation; FastAPI caches it."""
@@ -184,9 +199,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         try:
             from .mcp import McpEndpoint
         except ModuleNotFoundError as e:
-            raise UserError(
-                f"the setting serve.mcp needs the library {e.name}", hint="pip install 'reason-orchestrator[mcp]'"
-            ) from e
+            raise missing_package("the setting serve.mcp", e.name, "mcp") from e
         mcp = McpEndpoint(stateless=serve.workers > 1)
 
     @asynccontextmanager
@@ -222,8 +235,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     )
     app.state.settings, app.state.serve = settings, serve
     install_error_handlers(app)
-    app.add_middleware(DirectRoutes, routes=DIRECT_ROUTES)
-    gate.guard(app)
+    app.layers = gate.guard(app, DirectRoutes(app.serve_routes, routes=DIRECT_ROUTES))
     for router in (health, openai, anthropic, reasoning, runs, lists, pages, root):
         app.include_router(router)
     if mcp is not None:

@@ -10,7 +10,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, get_args
 from urllib.parse import urlsplit
 
@@ -130,8 +130,11 @@ async def identify(scope: ASGIScope) -> Caller:
     connection = state.get("connection")
     if isinstance(connection, Connection):
         connection.authenticate(caller.key_id)
-    caller = replace(
-        caller,
+    caller = Caller(
+        key_id=caller.key_id,
+        tenant=caller.tenant,
+        scopes=caller.scopes,
+        limits=caller.limits,
         request_id=state.get("request_id", ""),
         traceparent=header_of(scope, "traceparent") or "",
         tracestate=header_of(scope, "tracestate") or "",
@@ -157,7 +160,8 @@ def header_of(scope: ASGIScope, name: str) -> str | None:
     Raises:
         AuthenticationError: The request has several headers with a key.
     """
-    values = [value for key, value in scope["headers"] if key == name.encode()]
+    wanted = name.encode()
+    values = [value for key, value in scope["headers"] if key == wanted]
     if len(values) > 1 and name in ("authorization", "x-api-key"):
         raise AuthenticationError(f"the request has several {name.title()} headers", hint="send one")
     return values[0].decode("latin-1") if values else None

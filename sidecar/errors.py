@@ -25,6 +25,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ReasonError, _reason_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def error_response(error: ReasonError, scope: Scope) -> JSONResponse:
@@ -99,3 +100,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
     error_object = make_error_object(str(error.detail), error.status_code, code=code)
     return error_json(error_object, error.status_code, request.scope, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Leave an unexpected error to `AccessLogMiddleware`."""
+    raise error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
@@ -73,7 +72,8 @@ class EventBuffer:
                 self._last_dropped = self._window.popleft().number
             self._window.append(event)
             self.last = event.number
-        self._notify()
+        if self._readers:
+            self._notify()
 
     def close(self) -> None:
         """Mark the end of the events; idempotent."""
@@ -91,8 +91,8 @@ class EventBuffer:
         self._texts.append(self._expected)
         self._on_text_wanted(True)
 
-    async def read(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """Yield the events after a number, in order and each once, until `close`.
+    async def read(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield the events after a number, in order and each once, all that are there together, until `close`.
 
         Args:
             after: Number of the last event that the reader has.
@@ -116,10 +116,10 @@ class EventBuffer:
                 else:
                     batch = self._buffered_after(after)
                 deltas = [] if texts is None else texts.take(up_to)
-                for event in heapq.merge(batch, deltas, key=_order) if batch and deltas else batch or deltas:
-                    yield event
-                    after = max(after, event.number)
-                if batch or deltas:
+                events = [*heapq.merge(batch, deltas, key=_order)] if batch and deltas else batch or deltas
+                if events:
+                    yield events
+                    after = max(after, events[-1].number)
                     continue
                 if closed:
                     return
@@ -130,7 +130,11 @@ class EventBuffer:
                 self._on_text_wanted(self.wants_text)
 
     def _buffered_after(self, number: int) -> list[Event]:
-        newer = list(itertools.takewhile(lambda event: event.number > number, reversed(self._window)))
+        newer: list[Event] = []
+        for event in reversed(self._window):
+            if event.number <= number:
+                break
+            newer.append(event)
         newer.reverse()
         return newer
 
@@ -152,11 +156,10 @@ class EventBuffer:
         await changed
 
     def _notify(self) -> None:
-        if self._readers:
-            readers, self._readers = self._readers, []
-            for changed in readers:
-                if not changed.done():  # the reader was cancelled
-                    changed.set_result(None)
+        readers, self._readers = self._readers, []
+        for changed in readers:
+            if not changed.done():  # the reader was cancelled
+                changed.set_result(None)
 
 
 class _TextQueue:

@@ -141,9 +141,8 @@ class KeyLimiter:
             standing.headers |= _headers("tokens", limits.tokens_per_day, max(0, left), self._rest_of_day())
         return standing
 
-    @asynccontextmanager
-    async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
-        """Reserve a run's spending while it is in flight.
+    def hold(self, caller: Caller, budget: Budget) -> RunHold:
+        """Reserve a run's spending while it is in flight, inside an `async with`.
 
         Of the runs of one request (`n` answers), those after the first wait for what the key has not left now, so that
         the request is not answered in part.
@@ -156,33 +155,38 @@ class KeyLimiter:
             KeyLimitExceeded: The key has reached its limit of concurrent runs, or of tokens or dollars per day.
             LimitsUnavailable: The shared counts are unreachable, and the setting refuses runs then.
         """
+        return RunHold(self, caller, budget)
+
+    async def admit(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> SpendingReservation:
+        """Hold a run's place and reservation until the end of a stack (see `hold`)."""
         request = (caller.key_id, caller.request_id)
         is_further = False
-        async with AsyncExitStack() as stack:
-            while True:
-                end = self._end
-                self._attempts[request] += 1
-                try:
-                    reservation = await stack.enter_async_context(self._admitted(caller, budget))
-                    break
-                except KeyLimitExceeded as e:
-                    is_further = is_further or self._admitted_runs[request] > 0
-                    waits = caller.request_id != "" and (is_further or self._attempts[request] > 1)
-                    if not waits or e.retry_after_s > BUSY_RETRY_S:
-                        raise
-                finally:
-                    _decrement(self._attempts, request)
-                with suppress(TimeoutError):  # what another process reserves ends unseen
-                    async with asyncio.timeout(BUSY_RETRY_S):
-                        await end.wait()
-            self._admitted_runs[request] += 1
+        while True:
+            end = self._end
+            self._attempts[request] += 1
             try:
-                yield reservation
-            finally:
-                _decrement(self._admitted_runs, request)
+                reservation = await self._admitted(caller, budget, stack)
+                break
+            except KeyLimitExceeded as e:
                 await stack.aclose()
-                self._end.set()
-                self._end = asyncio.Event()
+                is_further = is_further or self._admitted_runs[request] > 0
+                waits = caller.request_id != "" and (is_further or self._attempts[request] > 1)
+                if not waits or e.retry_after_s > BUSY_RETRY_S:
+                    raise
+            finally:
+                _decrement(self._attempts, request)
+            with suppress(TimeoutError):  # what another process reserves ends unseen
+                async with asyncio.timeout(BUSY_RETRY_S):
+                    await end.wait()
+        self._admitted_runs[request] += 1
+        return reservation
+
+    async def leave(self, caller: Caller, stack: AsyncExitStack) -> None:
+        """Release what an admitted run holds."""
+        _decrement(self._admitted_runs, (caller.key_id, caller.request_id))
+        await stack.aclose()
+        self._end.set()
+        self._end = asyncio.Event()
 
     async def _hit(self, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
         shared = None if self._shared is None else await self._shared.hit(limit, key_id)
@@ -191,23 +195,27 @@ class KeyLimiter:
         is_within = await self._requests.hit(limit, key_id)
         return is_within, await self._requests.get_window_stats(limit, key_id)
 
-    @asynccontextmanager
-    async def _admitted(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
+    async def _admitted(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> SpendingReservation:
         limits = caller.limits
         if limits.concurrency is not None and self._running[caller.key_id] >= limits.concurrency:
             raise _too_many_runs(limits.concurrency)
         self._running[caller.key_id] += 1
-        is_limited = limits.tokens_per_day is not None or limits.usd_per_day is not None
-        holding = self._held_in_store(caller, budget) if is_limited else self._held_here(caller, budget)
-        try:
-            async with AsyncExitStack() as stack:
-                if limits.concurrency is not None and self._shared is not None:
-                    lease = self._shared.lease(caller.key_id, limits.concurrency)
-                    if await stack.enter_async_context(lease) is False:
-                        raise _too_many_runs(limits.concurrency)
-                yield await stack.enter_async_context(holding)
-        finally:
-            _decrement(self._running, caller.key_id)
+        stack.callback(_decrement, self._running, caller.key_id)
+        if limits.concurrency is not None and self._shared is not None:
+            lease = self._shared.lease(caller.key_id, limits.concurrency)
+            if await stack.enter_async_context(lease) is False:
+                raise _too_many_runs(limits.concurrency)
+        if limits.tokens_per_day is not None or limits.usd_per_day is not None:
+            return await stack.enter_async_context(self._held_in_store(caller, budget))
+        reservation = SpendingReservation(budget)
+        self._holdings.setdefault(caller.tenant, []).append(reservation)
+        stack.callback(self._drop, caller.tenant, reservation)
+        return reservation
+
+    def _drop(self, tenant: str, reservation: SpendingReservation) -> None:
+        self._holdings[tenant].remove(reservation)
+        if not self._holdings[tenant]:
+            del self._holdings[tenant]
 
     @asynccontextmanager
     async def _held_in_store(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
@@ -225,17 +233,6 @@ class KeyLimiter:
             if is_reserved:
                 self._unreleased.add(name)
                 await shielded(self._release())
-
-    @asynccontextmanager
-    async def _held_here(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
-        reservation = SpendingReservation(budget)
-        self._holdings.setdefault(caller.tenant, []).append(reservation)
-        try:
-            yield reservation
-        finally:
-            self._holdings[caller.tenant].remove(reservation)
-            if not self._holdings[caller.tenant]:
-                del self._holdings[caller.tenant]
 
     async def _release(self) -> None:
         """Release what is no longer used; what the store cannot release now is released with the next one."""
@@ -278,6 +275,24 @@ class KeyLimiter:
 
     def _rest_of_day(self) -> float:
         return DAY_S - self._now() % DAY_S
+
+
+class RunHold:
+    """The place of a run in flight among those of its key, and its reservation, held inside an `async with`."""
+
+    def __init__(self, limiter: KeyLimiter, caller: Caller, budget: Budget) -> None:
+        self._limiter, self._caller, self._budget = limiter, caller, budget
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> SpendingReservation:
+        try:
+            return await self._limiter.admit(self._caller, self._budget, self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._limiter.leave(self._caller, self._stack)
 
 
 def _too_many_runs(limit: int) -> KeyLimitExceeded:

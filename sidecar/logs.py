@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import orjson
+
 from ..core.events import Event, RunFailed, RunFinished
 from .api_keys import KEY_PATTERN, PREFIX
 
@@ -40,9 +42,17 @@ _MARKS = (
 )
 """Each credential contains one of them, in lower case."""
 REDACTED = "[hidden]"
-_encode = json.JSONEncoder(ensure_ascii=True, default=str).encode
 _FRAMES = 12
 _MAX_CHARS = 2000
+
+
+def _encode(fields: Mapping[str, Any]) -> str:
+    """JSON in ASCII."""
+    try:
+        data = orjson.dumps(fields, default=str)
+    except TypeError:  # an integer of more than 64 bits, or a lone surrogate
+        data = b""
+    return data.decode() if data and data.isascii() else json.dumps(fields, default=str)
 
 
 @lru_cache(maxsize=2)
@@ -138,6 +148,7 @@ def configure_logging(
         level: Minimum level of the server's own records; other libraries log from WARNING on.
         stream: Output stream; None writes to standard error.
     """
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no record shows them
     handler = StderrHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(content=content, errors=errors))
     root = logging.getLogger()
@@ -181,9 +192,10 @@ def log_fault(event: str, error: BaseException, /, **fields: Any) -> None:
 def redact_secrets(text: str) -> str:
     """Replace everything in the text that looks like a credential."""
     lower = text.lower()
-    if not any(mark in lower for mark in _MARKS):  # much faster than the expression
-        return text
-    return _CREDENTIALS.sub(REDACTED, text)
+    for mark in _MARKS:  # much faster than the expression
+        if mark in lower:
+            return _CREDENTIALS.sub(REDACTED, text)
+    return text
 
 
 def _fault(

@@ -24,7 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.errors import PermissionDenied, ReasonError, UserError
-from ..core.events import Event, RunFailed, RunFinished, Sink, TextDelta
+from ..core.events import RUN_ENDS, Event, Sink, TextDelta
 from ..core.run import RunConfig
 from ..core.settings import ServeSettings
 from ..reasoning.strategy import STRATEGIES
@@ -347,14 +347,12 @@ def _route(scope: Scope) -> str:
 
 
 def _add_headers(message: Message, name: str, rate: Mapping[str, str]) -> None:
-    given = {key: value for key, value in message.get("headers", ()) if key != b"x-request-id"}
+    headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
+    given = dict(headers)
     is_page = given.get(b"content-type", b"").startswith(b"text/html")  # other pages set their own policy
-    own = [*_PAGE_HEADERS, *_in_bytes(rate)] if is_page else [*_API_HEADERS, *_in_bytes(rate)]
-    message["headers"] = [
-        (b"x-request-id", name.encode("latin-1")),
-        *(pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"),
-        *(pair for pair in own if pair[0] not in given),
-    ]
+    own = _PAGE_HEADERS if is_page else _API_HEADERS
+    headers += [pair for pair in (own if not rate else (*own, *_in_bytes(rate))) if pair[0] not in given]
+    message["headers"] = [(b"x-request-id", name.encode("latin-1")), *headers]
 
 
 def _in_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -442,11 +440,11 @@ class RequestGuard:
             sinks.append(self._genai.run_sink(strategy))
 
         def all_of_them(event: Event) -> None:
-            if isinstance(event, TextDelta):
+            if type(event) is TextDelta:
                 return  # no sink uses text deltas, and there is one for each token
             for sink in sinks:
                 sink(event)
-            if isinstance(event, RunFinished | RunFailed):
+            if isinstance(event, RUN_ENDS):
                 log(event)
 
         return all_of_them
@@ -461,25 +459,25 @@ class RequestGuard:
         if self._metering is not None:
             await close_metrics(self._metering)
 
-    def guard(self, app: FastAPI) -> None:
-        """Install the middleware and the route `/metrics`; call it before the app starts.
+    def guard(self, app: FastAPI, inner: ASGIApp) -> ASGIApp:
+        """The middleware around `inner`; adds the route `/metrics` to the app. Call it before the app starts.
 
         The order from the outside: access log, CORS, authentication, body limits.
         """
         serve = self._serve
         app.state.gate = self
         app.include_router(metrics_router)
-        app.add_middleware(BodyLimitMiddleware, max_bytes=serve.max_body_bytes, read_s=BODY_TIMEOUT_S)
-        app.add_middleware(AuthMiddleware, serve=serve)
+        inner = BodyLimitMiddleware(inner, max_bytes=serve.max_body_bytes, read_s=BODY_TIMEOUT_S)
+        inner = AuthMiddleware(inner, serve=serve)
         if serve.cors_origins:
-            app.add_middleware(
-                CORSMiddleware,
+            inner = CORSMiddleware(
+                inner,
                 allow_origins=serve.cors_origins,
                 allow_methods=_METHODS,
                 allow_headers=("*",),  # clients send their own, as the OpenAI SDK does; cookies are never allowed
                 expose_headers=_TOLD,
             )
-        app.add_middleware(AccessLogMiddleware, on_request=self.metrics.observe_request)
+        return AccessLogMiddleware(inner, on_request=self.metrics.observe_request)
 
 
 metrics_router = APIRouter(tags=["operation"])

@@ -35,9 +35,6 @@ def allowed_model(settings: Settings, name: str) -> str:
     return name
 
 
-LIMITS = tuple(Budget.model_fields)
-
-
 def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:
     """Return the minimum of each limit over the requested budget, the server's ceilings and further budgets.
 
@@ -46,10 +43,13 @@ def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budge
         serve: Settings with the ceilings `max_seconds` and `max_tokens`.
         also: Further budgets, such as those of the settings and of a model alias.
     """
-    ceilings = Budget(seconds=serve.max_seconds, tokens=serve.max_tokens)
-    budgets = (budget, ceilings, *also)
-    limits = {name: [limit for one in budgets if (limit := getattr(one, name)) is not None] for name in LIMITS}
-    return Budget.model_validate({name: min(values) for name, values in limits.items() if values})
+    limits: dict[str, float] = {}
+    ceilings = (("seconds", serve.max_seconds), ("tokens", serve.max_tokens))
+    given = ((name, getattr(one, name)) for one in (budget, *also) for name in one.model_fields_set)
+    for name, limit in (*ceilings, *given):
+        if limit is not None:
+            limits[name] = min(limit, limits.get(name, limit))
+    return Budget.model_validate(limits)
 
 
 def check_samples(config: RunConfig, serve: ServeSettings, *, runs: int = 1, param: str = "parameters") -> None:

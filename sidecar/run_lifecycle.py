@@ -7,9 +7,10 @@ writes are kept in memory and retried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from ..agents.reasoner import Reasoner
@@ -237,7 +238,8 @@ class RunLifecycle:
         stopping: Callable[[], bool],
     ) -> None:
         self._reasoner, self._store, self._admission = reasoner, store, admission
-        self._allowance, self._observers, self._stopping = allowance, tuple(observers), stopping
+        self._observers, self._stopping = tuple(observers), stopping
+        self.allowance = allowance
         self.endings = EndRecorder(store)
 
     async def begin(self, live: LiveRun, idempotency: str | None, digest: str, *, free: bool) -> None:
@@ -271,7 +273,7 @@ class RunLifecycle:
             live.is_stored = True
             live.is_owned = status == "running" or not live.background
 
-        async with self._hold(live, live.caller, idempotency, digest) as hold:
+        async with _Holding(self, live.config, live.caller, idempotency, digest) as hold:
             if hold is not None:
                 live.config = live.config.model_copy(update={"budget": hold.budget})
             if early:
@@ -302,32 +304,12 @@ class RunLifecycle:
         # an adopted run was admitted before: it counts against its tenant's daily limit, but against no key
         caller = Caller(tenant=live.config.tenant) if reason == "adopted" else live.caller
         slot = self._admission.slot(live.config.tenant, unlimited=reason == "adopted")
-        async with self._hold(live, caller) as hold, slot:
+        async with _Holding(self, live.config, caller) as hold, slot:
             other_owner = await self._claim(live, reason)
             if other_owner is not None:
                 return other_owner
             sinks = self._sinks(live, hold)
             return await self._reasoner.aresume(live.id, sinks=sinks, is_claimed=True, on_start=live.attach_run)
-
-    @asynccontextmanager
-    async def _hold(
-        self, live: LiveRun, caller: Caller, idempotency: str | None = None, digest: str = ""
-    ) -> AsyncIterator[SpendingHold | None]:
-        """Reserve the run's budget, if there are spending limits.
-
-        Raises:
-            KeyLimitExceeded: The caller has reached a limit.
-            DuplicateRequest: The caller has reached a limit, and the request repeats an earlier one.
-        """
-        async with AsyncExitStack() as stack:
-            hold: SpendingHold | None = None
-            if self._allowance is not None:
-                try:
-                    hold = await stack.enter_async_context(self._allowance.hold(caller, live.config.budget))
-                except KeyLimitExceeded:
-                    await self.refuse_repeated(live.config, idempotency, digest)
-                    raise
-            yield hold
 
     async def refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
         """Raise if the request's idempotency key is in use; checked before a request is rejected for another reason.
@@ -398,6 +380,39 @@ class RunLifecycle:
                 return
         error = _stop_error(live)
         live.end(await self.endings.record(live, error, stopped=True), error=error)
+
+
+class _Holding:
+    """A run's budget as it is reserved inside an `async with`; None if there are no spending limits.
+
+    Raises:
+        KeyLimitExceeded: The caller has reached a limit.
+        DuplicateRequest: The caller has reached a limit, and the request repeats an earlier one.
+    """
+
+    def __init__(
+        self,
+        lifecycle: RunLifecycle,
+        config: RunConfig,
+        caller: Caller,
+        idempotency: str | None = None,
+        digest: str = "",
+    ) -> None:
+        allowance = lifecycle.allowance
+        self._hold = nullcontext() if allowance is None else allowance.hold(caller, config.budget)
+        self._lifecycle, self._config, self._idempotency, self._digest = lifecycle, config, idempotency, digest
+
+    async def __aenter__(self) -> SpendingHold | None:
+        try:
+            return await self._hold.__aenter__()
+        except KeyLimitExceeded:
+            await self._lifecycle.refuse_repeated(self._config, self._idempotency, self._digest)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._hold.__aexit__(kind, error, trace)
 
 
 def _stop_error(live: LiveRun) -> ReasonError:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Literal
 
 from ..core.errors import Cancelled, NotVerified, ReasonError, ShuttingDown
-from ..core.events import Event, RunFailed, RunFinished
+from ..core.events import RUN_ENDS, Event, RunFailed, RunFinished
 from ..core.run import Run, RunConfig, read_config
 from ..core.store.protocol import NewRun, RunRecord, RunStatus, RunStore, RunWrites
 from ..core.types import Answer
@@ -27,7 +27,50 @@ POLL_INTERVAL_S = 0.5
 """Interval between reads of a run that another process executes, in seconds."""
 
 
-class StoredRun:
+class FollowedRun:
+    """A run whose events can be read."""
+
+    def batches(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield the events with a higher number than `after` until the last, each once and in order.
+
+        Args:
+            after: Number of the last event that the reader has; 0 if none.
+            text: Whether to include text deltas generated from now on, if the run is live. They are not stored.
+
+        Yields:
+            The events that are there at once.
+        """
+        raise NotImplementedError
+
+    async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
+        """Yield the events of `batches` one by one."""
+        async with aclosing(self.batches(after, text=text)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    def held(self) -> HeldRun:
+        """Hold the run for a request inside an `async with`."""
+        return HeldRun(self)
+
+    async def release(self) -> None:
+        """End the hold of a request; a run that another process or request has started goes on."""
+
+
+class HeldRun:
+    """A run that a request holds inside an `async with`."""
+
+    def __init__(self, run: FollowedRun) -> None:
+        self._run = run
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._run.release()
+
+
+class StoredRun(FollowedRun):
     """A run read from the store: it has ended, is queued, or another process executes it.
 
     Args:
@@ -56,20 +99,14 @@ class StoredRun:
         """The status at the last read of the store."""
         return self.record.status
 
-    async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """Yield the stored events with a higher number than `after`, and new ones until the run has ended.
-
-        Args:
-            after: Number of the last event that the reader has.
-            text: Ignored; text deltas are not stored.
-        """
+    async def batches(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield the stored events, and new ones until the run has ended."""
         while True:
             ended = not is_active(self.record)  # read before the events, so that none of an ended run is missed
             page = await self._store.list_events(self.id, after=after, limit=PAGE_SIZE)
-            for event in page:
-                yield event
-                after = event.number
             if page:
+                yield page
+                after = page[-1].number
                 continue
             if ended or self._stopping():
                 return
@@ -87,11 +124,6 @@ class StoredRun:
                 raise ShuttingDown
             await self._refresh()
         return stored_answer(self.record)
-
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[StoredRun]:
-        """Hold the run for a request; leaving the context does not cancel it."""
-        yield self
 
     async def _refresh(self) -> None:
         await asyncio.sleep(POLL_INTERVAL_S)
@@ -117,7 +149,7 @@ def stored_answer(record: RunRecord) -> Answer:
     return answer
 
 
-class LiveRun:
+class LiveRun(FollowedRun):
     """A run that this process executes or has queued for an admission slot.
 
     Args:
@@ -176,24 +208,17 @@ class LiveRun:
 
     # -- for requests
 
-    async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """Yield the events with a higher number than `after` until the last, each once and in order.
-
-        Supports any number of concurrent readers; a slow reader does not delay the run.
-
-        Args:
-            after: Number of the last event that the reader has; 0 if none.
-            text: Whether to include text deltas generated from now on. Text deltas are not stored.
-        """
-        async with aclosing(self.buffer.read(after, text=text)) as events:
-            async for event in events:
-                yield event
-                after = max(after, event.number)
+    async def batches(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield the events; there may be any number of concurrent readers, and a slow one does not delay the run."""
+        async with aclosing(self.buffer.read(after, text=text)) as batches:
+            async for batch in batches:
+                yield batch
+                after = max(after, batch[-1].number)
         await self._ended.wait()
         if self._other_owner is not None:
-            async with aclosing(self._other_owner.events(after)) as events:
-                async for event in events:
-                    yield event
+            async with aclosing(self._other_owner.batches(after)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def result(self) -> Answer:
         """Wait for the run's end and return its answer; cancelling the wait does not cancel the run (see `held`).
@@ -229,15 +254,11 @@ class LiveRun:
         if self._run is not None:
             self._run.conclude()
 
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[LiveRun]:
-        """Hold the run for a request; on exit, a run that has not ended is cancelled unless it `is_detached`."""
-        try:
-            yield self
-        finally:
-            if not self.is_detached and not self.ended:
-                self.cancel()
-                await self._ended.wait()
+    async def release(self) -> None:
+        """End the hold of a request: a run that has not ended is cancelled unless it `is_detached`."""
+        if not self.is_detached and not self.ended:
+            self.cancel()
+            await self._ended.wait()
 
     # -- for the run manager
 
@@ -284,7 +305,7 @@ class LiveRun:
 
     def emit(self, event: Event) -> None:
         """Event sink of the run."""
-        if isinstance(event, RunFinished | RunFailed):
+        if isinstance(event, RUN_ENDS):
             self.closing = event
         self.buffer(event)
 
@@ -336,7 +357,7 @@ def _text_switch(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
     return update
 
 
-class AttachedRun:
+class AttachedRun(FollowedRun):
     """A live run that a repeated request is attached to; the request's disconnect does not cancel it."""
 
     replayed = True
@@ -349,16 +370,11 @@ class AttachedRun:
     def status(self) -> RunStatus:
         return self._run.status
 
-    def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        return self._run.events(after, text=text)
+    def batches(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+        return self._run.batches(after, text=text)
 
     async def result(self) -> Answer:
         return await self._run.result()
-
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[AttachedRun]:
-        """Hold the run for a request; leaving the context does not cancel it."""
-        yield self
 
 
 AnyRun = LiveRun | StoredRun | AttachedRun

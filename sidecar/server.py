@@ -34,8 +34,8 @@ from .run_manager import RunManager
 if sys.platform != "win32":
     import resource
 
-GC_THRESHOLDS = 10_000
-"""Threshold of the youngest generation: above the objects of one request, most of which are freed earlier."""
+GC_THRESHOLDS = 100_000
+"""Threshold of the youngest generation: above the objects of the requests in flight, which are freed without it."""
 
 
 @contextmanager

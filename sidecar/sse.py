@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..core.errors import Cancelled, ReasonError
 from .error_objects import INTERNAL, error_object, make_error_object
@@ -89,8 +89,12 @@ async def disconnected(receive: Receive) -> None:
 
 PING = b": ping\n\n"
 """A comment, ignored by clients; keeps an idle connection open."""
-STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-"""Prevent proxies from caching or buffering a stream."""
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+"""The last two prevent proxies from caching or buffering a stream."""
 
 EVENT_STREAM_CONTENT: dict[str, Any] = {
     "text/event-stream": {
@@ -111,8 +115,6 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 }
 """OpenAPI description of a response that may be a stream."""
 DONE = b"data: [DONE]\n\n"
-MAX_BUFFERED = 64
-"""Maximum number of events buffered for a slow client. When it is reached, the producer waits; the run does not."""
 
 
 def data_event(event: Mapping[str, Any]) -> bytes:
@@ -126,7 +128,7 @@ def named_event(event: Mapping[str, Any]) -> bytes:
 
 
 Put = Callable[[Any], Awaitable[None]]
-"""Queues an event for sending."""
+"""Sends an event; waits for a client that does not read, for which the run does not wait."""
 
 
 class ServerSentEvents(Response):
@@ -149,8 +151,6 @@ class ServerSentEvents(Response):
             before the first event.
     """
 
-    media_type = "text/event-stream"
-
     def __init__(
         self,
         make: Callable[[Put], Awaitable[None]],
@@ -164,150 +164,112 @@ class ServerSentEvents(Response):
         headers: Mapping[str, str] | None = None,
         held: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
-        super().__init__(headers={**STREAM_HEADERS, **(headers or {})})
-        del self.headers["content-length"]
+        self.status_code, self.background = 200, None
+        self.raw_headers = list(_STREAM_HEADERS)
+        if headers:
+            self.headers.update(headers)
         self._make, self._admitted, self._keepalive_s = make, admitted, keepalive_s
         self._encode, self._failure, self._done, self._ping = encode, failure, done, ping
-        self._held = held or nullcontext()
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        async with self._held:
+        async with nullcontext() if self._held is None else self._held:
             with suppress(Cancelled, OSError):  # the client has disconnected, or the connection broke
                 await while_connected(receive, self._send(scope, receive, send))
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outbox = _Outbox()
-        begun = False
-
-        async def begin() -> None:
-            nonlocal begun
-            begun = True
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-
-        async def out(data: bytes, *, more: bool = True) -> None:
-            if not begun:
-                await begin()
-            await send({"type": "http.response.body", "body": data, "more_body": more})
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        body = _Body(send, start)
 
         async def put(event: Any) -> None:
-            await outbox.put(self._encode(event))
-
-        async def produce() -> None:
-            await self._make(put)
-            outbox.end(self._done)
+            await body.send(self._encode(event))
 
         if self._admitted is None:
-            await begin()
-        making = asyncio.ensure_future(produce())
-        making.add_done_callback(outbox.close)  # wakes the sender if the producer failed
-        timer = _Keepalive(outbox, self._ping, self._admitted, self._keepalive_s)
+            await body.begin()
+        keepalive = _Keepalive(body, self._ping, self._admitted, self._keepalive_s)
         try:
-            while (data := await outbox.take()) is not None:
-                await out(data, more=not outbox.is_complete)
-                timer.restart()
-            await making
+            await self._make(put)
+            await body.send(self._done, more=False)
         except ReasonError as e:
-            if begun:
-                await out(self._failure(error_object(e)), more=False)
+            if body.has_begun:
+                await body.send(self._failure(error_object(e)), more=False)
             else:
                 await error_response(e, scope)(scope, receive, send)
         except OSError:  # the connection broke
             raise
         except Exception as e:
-            if not begun:
+            if not body.has_begun:
                 raise  # `AccessLogMiddleware` sends the error response
             log_fault("stream.fault", e)
-            await out(self._failure(make_error_object(INTERNAL, 500, code="internal")), more=False)
+            await body.send(self._failure(make_error_object(INTERNAL, 500, code="internal")), more=False)
         finally:
-            timer.stop()
-            if not making.done():
-                making.cancel()
-                await asyncio.gather(making, return_exceptions=True)
+            keepalive.stop()
 
 
-class _Outbox:
-    """Encoded events between the producer and the sender of a stream, which sends all that wait at once."""
+class _Body:
+    """The body of a streamed response, whose parts are sent one after the other; a slow client delays who sends them.
 
-    def __init__(self) -> None:
-        self._waiting: list[bytes] = []
-        self._is_ended = self._is_closed = False
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+    Args:
+        send: The ASGI send channel.
+        start: The start of the response, which precedes the first part.
+    """
 
-    async def put(self, data: bytes) -> None:
-        """Add an event; waits while `MAX_BUFFERED` wait."""
-        while len(self._waiting) >= MAX_BUFFERED:
-            if self._writer is None or self._writer.done():
-                self._writer = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._writer)
-        self.put_now(data)
-
-    def put_now(self, data: bytes) -> None:
-        """Add an event, however many wait."""
-        self._waiting.append(data)
-        self._wake()
-
-    def end(self, data: bytes) -> None:
-        """Add the last data, which may be empty."""
-        self._is_ended = True
-        self.put_now(data)
-
-    def close(self, _: object = None) -> None:
-        """Let `take` return None once it has returned everything."""
-        self._is_closed = True
-        self._wake()
-
-    async def take(self) -> bytes | None:
-        """All data that waits, as soon as there is some; None at the end."""
-        while not self._waiting:
-            if self._is_closed or self._is_ended:
-                return None
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
-        return data
+    def __init__(self, send: Send, start: Message) -> None:
+        self._send, self._start = send, start
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.has_begun = False
+        self.sent_at_s = self._loop.time()
+        """When a part was last sent."""
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the last data was taken."""
-        return self._is_ended and not self._waiting
+    def is_sending(self) -> bool:
+        """Whether a part is being sent, for which the client may have to read what was sent before."""
+        return self._lock.locked()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no event waits."""
-        return not self._waiting
+    async def begin(self) -> None:
+        """Send the start of the response."""
+        async with self._lock:
+            await self._begin()
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+    async def send(self, data: bytes, *, more: bool = True) -> None:
+        """Send a part."""
+        async with self._lock:
+            if not self.has_begun:
+                await self._begin()
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            self.sent_at_s = self._loop.time()
+
+    async def _begin(self) -> None:
+        self.has_begun = True
+        await self._send(self._start)
 
 
 class _Keepalive:
-    """Adds a ping to an outbox whenever nothing was sent for `interval_s`, once `admitted` is set."""
+    """Sends a ping whenever nothing was sent for `interval_s`, once `admitted` is set; none while a part is sent."""
 
-    def __init__(self, outbox: _Outbox, ping: bytes, admitted: asyncio.Event | None, interval_s: float) -> None:
-        self._outbox, self._ping, self._admitted, self._interval_s = outbox, ping, admitted, interval_s
+    def __init__(self, body: _Body, ping: bytes, admitted: asyncio.Event | None, interval_s: float) -> None:
+        self._body, self._ping, self._admitted, self._interval_s = body, ping, admitted, interval_s
         self._loop = asyncio.get_running_loop()
-        self._sent_at = self._loop.time()
+        self._sending: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(interval_s, self._check)
 
-    def restart(self) -> None:
-        """Note that something was sent; the timer finds it out when it is due, which is cheaper than a new timer."""
-        self._sent_at = self._loop.time()
-
     def stop(self) -> None:
-        """Add no more pings."""
+        """Send no more pings."""
         self._timer.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
 
     def _check(self) -> None:
-        idle_s = self._loop.time() - self._sent_at
+        # it is due in any case, which is cheaper than a new timer for each part
+        idle_s = self._loop.time() - self._body.sent_at_s
         if idle_s >= self._interval_s:
-            is_admitted = self._admitted is None or self._admitted.is_set()
-            if is_admitted and self._outbox.is_empty:
-                self._outbox.put_now(self._ping)
+            if (self._admitted is None or self._admitted.is_set()) and not self._body.is_sending:
+                self._sending = self._loop.create_task(self._send_ping())
             idle_s = 0.0
         self._timer = self._loop.call_later(self._interval_s - idle_s, self._check)
+
+    async def _send_ping(self) -> None:
+        with suppress(OSError):  # the connection broke, which ends the stream
+            await self._body.send(self._ping)

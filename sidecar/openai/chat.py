@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.openapi.models import Example
-from fastapi.responses import JSONResponse
 
 from ...core.errors import ReasonError
 from ...core.types import Answer, RunUsage
@@ -17,7 +16,7 @@ from ...core.version import __version__
 from ..auth import Caller, authorised
 from ..error_objects import error_object
 from ..run_start import IdempotencyKey
-from ..sse import DONE, STREAMED, Put, ServerSentEvents, data_event, while_connected
+from ..sse import DONE, STREAMED, Put, ServerSentEvents, data_event, encode_json, while_connected
 from .outcome import LATE_NOTE, ChoiceRunner, EndedRun, Outcome, OutcomePiece, calls_json, chat_usage, total
 from .requests import ChatRequest, StrictRoute
 from .run_config import RunRequest, chat_run_request, check_format
@@ -96,12 +95,14 @@ def reason_report(answer: Answer) -> dict[str, Any]:
         "model": answer.model,
         "seed": answer.seed,
         "answer": answer.answer,
+        **({} if answer.option is None else {"option": answer.option}),
         "confidence": answer.confidence,
         "calibrated_confidence": answer.calibrated_confidence,
         "calibration": answer.calibration,
         "verification": None if verification is None else verification.model_dump(mode="json"),
         "citations": [c.model_dump(mode="json") for c in answer.citations],
         "stopped": answer.stopped,
+        **({} if answer.stopped_by is None else {"stopped_by": answer.stopped_by}),
         **({"based_on": answer.based_on} if answer.based_on else {}),
         "degraded": list(answer.degraded),
         **cost_report(answer.usage),
@@ -227,7 +228,7 @@ async def chat_completions(
     thoughts: ThoughtFormat = app.state.serve.thoughts
     if not body.stream:
         ended = await while_connected(request.receive, runner.all())
-        return JSONResponse(completion(run_request, ended, thoughts))
+        return Response(encode_json(completion(run_request, ended, thoughts)), media_type="application/json")
     with_usage = body.stream_options is not None and body.stream_options.include_usage
 
     async def make(put: Put) -> None:

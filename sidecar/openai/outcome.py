@@ -272,17 +272,18 @@ class ChoiceRunner:
         after = 0 if isinstance(run, LiveRun) else math.inf
         translator = EventTranslator(config, answer_text, after=after)
         piece: list[TextPiece] = []
-        async with aclosing(run.events(text=emit is not None)) as events:
-            async for event in events:
-                pieces = translator.take(event)
-                if emit is None:
-                    piece += pieces
-                    continue
-                # text deltas are sent as pieces, not as events
-                is_streamed = self.run_request.stream_events and not isinstance(event, TextDelta)
-                shown = event_json(event) if is_streamed else None
-                if pieces or shown is not None:
-                    await emit(OutcomePiece(index, run.id, tuple(pieces), shown))
+        async with aclosing(run.batches(text=emit is not None)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    pieces = translator.take(event)
+                    if emit is None:
+                        piece += pieces
+                        continue
+                    # text deltas are sent as pieces, not as events
+                    is_streamed = self.run_request.stream_events and not isinstance(event, TextDelta)
+                    shown = event_json(event) if is_streamed else None
+                    if pieces or shown is not None:
+                        await emit(OutcomePiece(index, run.id, tuple(pieces), shown))
         answer = await run.result()
         last = translator.finish()
         outcome = outcome_of(answer, self.run_request, translator)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import JsonValue, ValidationError
@@ -212,6 +213,7 @@ PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
 """Strategy parameters that a field sets, by strategy, where their names differ from the field's name."""
 
 
+@lru_cache
 def targets(strategy: str, config: type[Parameters], knob: SamplingField) -> tuple[str, ...]:
     """The strategy parameters that a field sets; empty if the strategy does not support the field."""
     names = PARAMETER_NAMES.get(strategy, {}).get(knob, (knob,))

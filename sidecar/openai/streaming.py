@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 
 from ...core.errors import InvalidResponse
 from ...core.events import (
+    BudgetCharged,
     BudgetExhausted,
     CallFinished,
     CallStarted,
+    CandidateAdded,
     ClaimChecked,
     Degraded,
     Event,
@@ -23,6 +25,9 @@ from ...core.events import (
     OpinionAdded,
     OpinionsRanked,
     ReviewAdded,
+    RunFailed,
+    RunFinished,
+    RunStarted,
     SampleFinished,
     SolutionFinished,
     StageFinished,
@@ -212,6 +217,10 @@ WRITERS = frozenset({"main", "small", CHAIR})
 """Roles whose completions are streamed as thoughts, in addition to jurors. Judges appear only as summary lines."""
 
 
+_SHOWN_NOWHERE = frozenset({RunStarted, BudgetCharged, CandidateAdded, RunFinished, RunFailed})
+"""Types of events that most runs have and that give no pieces."""
+
+
 @dataclass(frozen=True)
 class _CallSamples:
     requests: int
@@ -270,11 +279,13 @@ class EventTranslator:
 
     def take(self, event: Event) -> list[TextPiece]:
         """Process an event and return the pieces to emit."""
+        if type(event) in _SHOWN_NOWHERE:
+            return []
         match event:
-            case CallStarted(operation="generate" | "workers"):
-                self._begin(event)
             case TextDelta():
                 return self._write(event)
+            case CallStarted(operation="generate" | "workers"):
+                self._begin(event)
             case SampleFinished():
                 return self._end(event)
             case CallFinished():

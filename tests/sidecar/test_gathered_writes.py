@@ -9,7 +9,7 @@ import pytest
 from reason.core.events import TextDelta
 from reason.sidecar.native.routes import event_line
 from reason.sidecar.server import GatheredWrites
-from reason.sidecar.sse import MAX_BUFFERED, _Keepalive, _Outbox, encode_json
+from reason.sidecar.sse import _Body, _Keepalive, encode_json
 
 
 class Wire:
@@ -53,56 +53,64 @@ async def test_closing_sends_what_waits_first_and_a_closed_connection_gets_nothi
     assert writes.is_closing()  # everything else is the transport's
 
 
-async def test_an_outbox_gives_everything_in_order_and_then_ends():
-    outbox = _Outbox()
-    await outbox.put(b"1")
-    await outbox.put(b"2")
-    assert (await outbox.take(), outbox.is_complete) == (b"12", False)
-    taking = asyncio.ensure_future(outbox.take())
-    await asyncio.sleep(0)
-    outbox.end(b"3")
-    assert (await taking, outbox.is_complete) == (b"3", True)
-    assert await outbox.take() is None
+class SlowClient:
+    """An ASGI send channel that waits for its client to read before each part."""
+
+    def __init__(self):
+        self.parts, self.reads = [], asyncio.Semaphore(0)
+
+    async def __call__(self, message):
+        await self.reads.acquire()
+        self.parts.append(message.get("body", message["type"]))
+
+    async def read(self, number):
+        for _ in range(number):
+            self.reads.release()
+        for _ in range(3 * number):
+            await asyncio.sleep(0)
 
 
-async def test_an_outbox_whose_producer_failed_gives_what_it_had():
-    outbox = _Outbox()
-    outbox.put_now(b"1")
-    outbox.close()
-    assert (await outbox.take(), await outbox.take(), outbox.is_complete) == (b"1", None, False)
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+async def test_the_start_of_a_response_precedes_its_first_part_whoever_sends_it():
+    client = SlowClient()
+    body = _Body(client, START)
+    sending = [asyncio.ensure_future(body.send(data)) for data in (b"1", b"2")]
+    await client.read(3)
+    assert client.parts == [START["type"], b"1", b"2"]
+    assert all(one.done() for one in sending)
 
 
 async def test_producers_wait_for_a_slow_client():
-    outbox, added = _Outbox(), []
+    client = SlowClient()
+    body, added = _Body(client, START), []
 
     async def produce(name):
-        for _ in range(MAX_BUFFERED):
-            await outbox.put(b".")
+        for _ in range(3):
+            await body.send(name)
             added.append(name)
 
-    producers = [asyncio.ensure_future(produce(name)) for name in "ab"]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert len(added) == MAX_BUFFERED
-    total = 0
-    while total < 2 * MAX_BUFFERED:
-        total += len(await outbox.take())
-        await asyncio.sleep(0)
+    producers = [asyncio.ensure_future(produce(name)) for name in (b"a", b"b")]
+    await client.read(3)
+    assert len(added) == 2
+    await client.read(4)
     await asyncio.gather(*producers)
-    assert len(added) == total == 2 * MAX_BUFFERED
+    assert client.parts[1:] == added
 
 
 @pytest.mark.parametrize("is_admitted", [True, False])
 async def test_pings_fill_silence_once_the_request_has_its_run(is_admitted):
-    outbox, admitted = _Outbox(), asyncio.Event()
+    client, admitted = SlowClient(), asyncio.Event()
     if is_admitted:
         admitted.set()
-    timer = _Keepalive(outbox, b"ping", admitted, 0.01)
+    body = _Body(client, START)
+    keepalive = _Keepalive(body, b"ping", admitted, 0.01)
     await asyncio.sleep(0.1)
-    timer.stop()
-    assert outbox.is_empty is not is_admitted
-    if is_admitted:
-        assert await outbox.take() == b"ping"  # one waits at most
+    assert body.is_sending is is_admitted
+    await client.read(2)
+    keepalive.stop()
+    assert client.parts == ([START["type"], b"ping"] if is_admitted else [])  # one waits at most
 
 
 BREAKS = "a\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029b"
