@@ -167,11 +167,11 @@ def report_cut_candidates(solution: Solution, parameters: Mapping[str, Any], run
     """Report the attempts that were cut, of which those without an answer did not count."""
     total, limit = len(solution.candidates), parameters.get("max_tokens")
     attempts = "1 attempt" if total == 1 else f"{total} attempts"
-    at_limit = "at their maximum tokens" if limit is None else f"at max_tokens={limit}"
-    for reason, cause, remedy in (
-        ("length", at_limit, "raise it with --set max_tokens=N (parameters= in Python)"),
-        ("budget", "by the budget", "raise the budget"),
-    ):
+    at_limit = "at the maximum of tokens" if limit is None else f"at max_tokens={limit}"
+    causes = [("length", at_limit, "raise it with --set max_tokens=N (parameters= in Python)")]
+    if not run.ledger.is_closed and solution.stopped != "user":  # else they were cut since the answer was requested
+        causes.append(("budget", "by the budget", "raise the budget"))
+    for reason, cause, remedy in causes:
         cut = [candidate for candidate in solution.candidates if candidate.finish_reason == reason]
         silent = sum(candidate.answer is None for candidate in cut)
         if not silent and (not cut or reason == "budget"):

@@ -30,6 +30,7 @@ class ServerOverloaded(ReasonError):
     """Callers with a key use all connections of the process."""
 
     code = "server_overloaded"
+    exit_code = 3
     http_status = 503
 
 

@@ -40,7 +40,7 @@ from .protocol import (
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, RunQuery, answer_columns, question_columns
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the tables, which each kind of database has with the same columns."""
 MAX_PARAMETERS = 500
 """Parameters of one statement; databases bound their number."""

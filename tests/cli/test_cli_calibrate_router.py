@@ -154,7 +154,7 @@ def test_invalid_calibrations_are_refused(models, cli, arguments, why):
 def test_unwritable_output_is_refused_before_the_run(models, cli):
     Path("folder").mkdir()
     status, _, err = calibrate(cli, out="folder")
-    assert (status, "it is a directory" in err, models[SMALL].made) == (1, True, [])
+    assert (status, "it is a directory" in err, models[SMALL].made) == (3, True, [])
     assert calibrate(cli, "--limit", "2", "--run-dir", "w")[0] == 0
     made = len(models[SMALL].made)
     status, _, err = calibrate(cli, "--limit", "2", "--run-dir", "w", "--seed", "1")

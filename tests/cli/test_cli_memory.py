@@ -63,7 +63,7 @@ def test_the_list(cli: Cli, home: Path) -> None:
     assert (status, err) == (0, "")
     head, *rows = [line.split() for line in out.splitlines()]
     assert head == ["name", "state", "items", "changed", "size"]
-    assert [row[:3] for row in rows] == [["broken", "damaged", "0.0"], ["empty", "ready", "0"], ["facts", "ready", "2"]]
+    assert [row[:3] for row in rows] == [["broken", "damaged", "6"], ["empty", "ready", "0"], ["facts", "ready", "2"]]
     listed = json.loads(cli("memory", "list", "--json")[1])["memories"]
     assert [(m["name"], m["state"], m["items"]) for m in listed] == [
         ("broken", "damaged", 0),
@@ -153,7 +153,7 @@ def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
     fill("facts", "red one")
     (home / "data" / "reason" / "memory" / "facts" / "items.sqlite3").write_bytes(b"no database" * 500)
     status, out, err = cli("memory", "show", "facts")
-    assert (status, out) == (1, "")
+    assert (status, out) == (3, "")
     assert "memory 'facts' is damaged" in err
     assert "`reason memory rm facts`" in err
     assert cli("memory", "rm", "facts", "--yes")[0] == 0

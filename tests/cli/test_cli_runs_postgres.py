@@ -13,7 +13,7 @@ def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted,
     (listed,) = json.loads(cli("runs", "list", "--json", "--store", place)[1])
     assert (listed["id"], listed["status"]) == (answer.run_id, "finished")
     assert "42" in cli("runs", "show", answer.run_id)[1]
-    assert cli("runs", "replay", answer.run_id)[1].strip() == answer.text
+    assert cli("runs", "replay", answer.run_id)[1].strip() == answer.answer
     assert cli("runs", "rm", answer.run_id)[0] == 0
     assert json.loads(cli("runs", "list", "--json")[1]) == []
 

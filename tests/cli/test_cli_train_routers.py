@@ -194,7 +194,7 @@ def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home,
     status, _, err = cli("train", "auto", ways[0], ways[0], "--out", "a.json")
     assert (status, "twice" in err) == (2, True)
     status, _, err = cli("train", "auto", *ways, "--out", str(home))
-    assert (status, "it is a directory" in err) == (1, True)
+    assert (status, "it is a directory" in err) == (3, True)
     status, _, err = cli("train", "auto", "nowhere", "--out", "a.json")
     assert (status, "holds no evaluation" in err) == (2, True)
     status, _, err = cli("train", "question-router", *ways, "--out", "a.json")

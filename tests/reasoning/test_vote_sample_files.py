@@ -38,12 +38,14 @@ def test_a_missing_answer_is_read_from_the_text() -> None:
         {"text": "So x = 4.\nThe answer is \\frac{1}{2}."},
         {"text": "Hence \\boxed{Paris}", "answer": None},
         {"text": "2 + 2 = 4"},
+        {"text": "It may rain there."},
         {"text": "I do not know."},
     )
     (pool,) = read_pools(content, "x.jsonl")
-    assert [p.answer for p in pool.paths] == ["\\frac{1}{2}", "Paris", "4", None]
+    assert [p.answer for p in pool.paths] == ["\\frac{1}{2}", "Paris", "4", None, None]
     (pool,) = read_pools(content, "x.jsonl", "text")
     assert pool.paths[3].answer is not None
+    assert pool.paths[4].answer is None
 
 
 def test_questions_have_pools_of_their_own_in_the_order_of_their_first_rows() -> None:
