@@ -62,8 +62,10 @@ PICTURES: Final[dict[str, tuple[str, ...]]] = {
         "reason runs list",
     ),
     "verify": ("reason verify --answer answer.txt --docs notes/",),
-    "search": ('reason ask "What is 17 * 23?" -s mcts --set max_step_tokens=40 --set expansions=6 --seed 3',),
-    "eval": ("reason eval sums.jsonl --map question=q -s cot --set max_tokens=80 --seeds 2 --out one",),
+    "search": (
+        'reason ask "What is 17 * 23?" -s mcts --set max_step_tokens=40 --set expansions=6 --seed 3 --show-reasoning',
+    ),
+    "eval": ("reason eval sums.jsonl --map question=q -s cot --set max_tokens=200 --seeds 2 --out one",),
 }
 
 
@@ -209,7 +211,9 @@ def main() -> None:
             rows = (f'{{"id": "s{i}", "q": "What is {i} + {i + 1}?", "answer": "{2 * i + 1}"}}\n' for i in range(1, 7))
             (directory / "sums.jsonl").write_text("".join(rows))
             environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")}
-            environment |= {"TERM": "xterm-256color", "REASON_STORE": str(directory / "runs.sqlite3")}
+            environment |= {"TERM": "xterm-256color", "XDG_DATA_HOME": str(directory / "data")}
+            (directory / "data" / "reason").mkdir(parents=True)
+            (directory / "data" / "reason" / "first-answer").touch()  # no tip for new users
             environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
             recording = Recording()
             for command in PICTURES[name]:
