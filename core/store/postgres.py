@@ -485,6 +485,7 @@ def _connect(url: str) -> psycopg.Connection[Row]:
     defaults: dict[str, Any] = {
         "connect_timeout": CONNECT_S,
         "application_name": "reason",
+        "client_encoding": "utf8",  # texts of a database in SQL_ASCII would be bytes
         "target_session_attrs": "read-write",  # a standby is none
         **KEEPALIVE,
     }

@@ -304,6 +304,15 @@ async def test_a_database_of_another_version_is_refused(place, schema, age):
         await PostgresStore.open(place)
 
 
+async def test_a_database_without_an_encoding_is_read_as_utf8(postgres):
+    postgres.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    store = await open_store(postgres.url.removesuffix("postgres") + "plain")
+    await store.create_run("é", {"strategy": "cot"})
+    await store.end_run("é", "finished")
+    assert (await store.get_run("é")).status == "finished"
+    await store.aclose()
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://u:geheim@h:1/db?nonsense=1", "postgresql://u:geheim@127.0.0.1:1,127.0.0.1:2/db"]
 )
