@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
 from reason.core.settings import ProviderSettings, Settings
 from reason.core.store.sqlite import SqliteStore
@@ -32,11 +31,7 @@ from reason.evals.statistics.paired import exact_sign_test
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.metered.model import MeteredModel
-
-QUESTION = (
-    "A farmer keeps hens and rabbits. Together they have 35 heads and 94 feet. Think step by step, one short step a "
-    "paragraph, and name the numbers. "
-)
+from tree_searches import QUESTION, add_options, describe, search_tree, turns
 
 
 @dataclass(frozen=True)
@@ -62,16 +57,7 @@ async def search(model: LiteLLMModel, store: SqliteStore, name: str, seed: int, 
     await store.create_run(name, config)
     run = Run(name, config, store)
     metered = MeteredModel(model, "main", run)
-    root = Prompt.user(f"Problem {seed}. " + QUESTION * 4)
-    kept: tuple[int, ...] = ()
-    for depth in range(args.depth):
-        sampling = SamplingParams(temperature=0.8, n=args.width, max_tokens=args.step, seed=depth, ignore_eos=True)
-        requests = [
-            Request(prompt=root.with_prefix(kept), sampling=sampling, sample_indices=(child,))
-            for child in range(args.width)
-        ]
-        made = [completions[0] for completions in await metered.generate(requests)]
-        kept += max(made, key=lambda completion: completion.logprob or 0.0).token_ids
+    await search_tree(metered.generate, seed, args)
     usage = run.ledger.usage()
     return usage.completion_tokens, usage.prompt_tokens, usage.cached_tokens
 
@@ -101,17 +87,15 @@ async def compare(args: Any) -> None:
         raise SystemExit("the server takes no priorities: start it with --scheduling-policy priority")
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
     print(
-        f"{model.identity}, {os.cpu_count()} cores, {platform.machine()}; load before: {load}; {args.trees} trees, "
-        f"width {args.width}, depth {args.depth}, steps of {args.step} tokens, {args.rounds} rounds; "
+        f"{model.identity}, {os.cpu_count()} cores, {platform.machine()}; load before: {load}; {describe(args)}; "
         f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}\n"
     )
     arms: dict[str, list[Arm]] = {"off": [], "on": []}
     with tempfile.TemporaryDirectory() as directory:
         store = await SqliteStore.open(Path(directory) / "runs.sqlite3")
         await measure(model, store, "off", 99, args)  # the server's first requests are slow
-        for turn in range(args.rounds):
-            for label in ("off", "on") if turn % 2 == 0 else ("on", "off"):
-                arms[label].append(await measure(model, store, label, turn, args))
+        for turn, label in turns(args.rounds):
+            arms[label].append(await measure(model, store, label, turn, args))
         await store.aclose()
     await model.aclose()
     print("| priorities | mean time of a tree, by round | first tree | last tree | tokens | cached |")
@@ -134,12 +118,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", help="address ending in /v1")
-    parser.add_argument("--served", default="small")
-    parser.add_argument("--trees", default=6, type=int)
-    parser.add_argument("--width", default=4, type=int)
-    parser.add_argument("--depth", default=4, type=int)
-    parser.add_argument("--step", default=24, type=int)
-    parser.add_argument("--rounds", default=7, type=int)
+    add_options(parser, rounds=7)
     asyncio.run(compare(parser.parse_args()))
 
 

@@ -24,16 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
 from reason.evals.statistics.paired import exact_sign_test
 from reason.serving.litellm.endpoints import LoadBalancedModel
 from reason.serving.litellm.factory import load_litellm_model
-
-QUESTION = (
-    "A farmer keeps hens and rabbits. Together they have 35 heads and 94 feet. Think step by step, one short step a "
-    "paragraph, and name the numbers. "
-)
+from tree_searches import add_options, describe, search_tree, turns
 
 
 @dataclass(frozen=True)
@@ -80,23 +75,6 @@ def cache_tokens(bases: Sequence[str]) -> tuple[float, float]:
     return total("prefix_cache_hits"), total("prefix_cache_queries")
 
 
-async def search(model: LoadBalancedModel, number: int, args: Any) -> list[Completion]:
-    """Search one tree; returns all its nodes."""
-    root = Prompt.user(f"Problem {number}. " + QUESTION * 4)
-    kept: tuple[int, ...] = ()
-    nodes: list[Completion] = []
-    for depth in range(args.depth):
-        sampling = SamplingParams(temperature=0.8, n=args.width, max_tokens=args.step, seed=depth, ignore_eos=True)
-        requests = [
-            Request(prompt=root.with_prefix(kept), sampling=sampling, sample_indices=(child,))
-            for child in range(args.width)
-        ]
-        made = [completions[0] for completions in await model.generate(requests)]
-        kept += max(made, key=lambda completion: completion.logprob or 0.0).token_ids
-        nodes += made
-    return nodes
-
-
 async def measure(model: LoadBalancedModel, bases: Sequence[str], first: int, args: Any) -> Arm:
     """All trees of one round.
 
@@ -108,7 +86,7 @@ async def measure(model: LoadBalancedModel, bases: Sequence[str], first: int, ar
     """
     before = cache_tokens(bases)
     began = time.perf_counter()
-    trees = await asyncio.gather(*(search(model, first + tree, args) for tree in range(args.trees)))
+    trees = await asyncio.gather(*(search_tree(model.generate, first + tree, args) for tree in range(args.trees)))
     seconds = time.perf_counter() - began
     hits, queries = (now - then for now, then in zip(cache_tokens(bases), before, strict=True))
     used = [[str(node.extras["endpoint"]) for node in tree] for tree in trees]
@@ -122,14 +100,12 @@ async def compare(args: Any) -> None:
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
     print(
         f"{models['on'].identity}, {len(args.bases)} servers, {os.cpu_count()} cores, {platform.machine()}; "
-        f"load before: {load}; {args.trees} trees, width {args.width}, depth {args.depth}, steps of {args.step} "
-        f"tokens, {args.rounds} rounds; {datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}\n"
+        f"load before: {load}; {describe(args)}; {datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}\n"
     )
     arms: dict[str, list[Arm]] = {"off": [], "on": []}
-    for turn in range(args.rounds):
-        for label in ("off", "on") if turn % 2 == 0 else ("on", "off"):
-            first = args.first + (2 * turn + (label == "on")) * args.trees
-            arms[label].append(await measure(models[label], args.bases, first, args))
+    for turn, label in turns(args.rounds):
+        first = args.first + (2 * turn + (label == "on")) * args.trees
+        arms[label].append(await measure(models[label], args.bases, first, args))
     for model in models.values():
         await model.aclose()
     print(
@@ -160,12 +136,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bases", nargs="+", help="addresses ending in /v1")
-    parser.add_argument("--served", default="small")
-    parser.add_argument("--trees", default=6, type=int)
-    parser.add_argument("--width", default=4, type=int)
-    parser.add_argument("--depth", default=4, type=int)
-    parser.add_argument("--step", default=24, type=int)
-    parser.add_argument("--rounds", default=6, type=int)
+    add_options(parser, rounds=6)
     parser.add_argument("--first", default=0, type=int, help="number of the first question; another one for each call")
     asyncio.run(compare(parser.parse_args()))
 

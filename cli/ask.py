@@ -15,15 +15,10 @@ from .options import (
     REASONING,
     TESTS_HELP,
     VERIFICATION,
+    AnswerOptions,
     BudgetOptions,
     EngineOptions,
-    Json,
     ReasoningOptions,
-    ShowReasoning,
-    Store,
-    Stream,
-    Trace,
-    resume_flags,
 )
 
 EXAMPLES = """
@@ -185,11 +180,7 @@ class AskOptions:
         ),
     ] = False
     budget: BudgetOptions
-    as_json: Json = False
-    show_reasoning: ShowReasoning = False
-    stream: Stream = None
-    trace: Trace = None
-    store: Store = None
+    answer: AnswerOptions
     reuse: Annotated[
         str | None,
         typer.Option(
@@ -245,7 +236,7 @@ def ask(options: AskOptions) -> None:
         thinking_tokens=reasoning.thinking_tokens,
         verify_thoughts=options.verify_thoughts or None,
         shadow=options.shadow or None,
-        store=options.store,
+        store=options.answer.store,
         reuse=options.reuse,
         local=options.engine.local,
     )
@@ -276,12 +267,6 @@ def ask(options: AskOptions) -> None:
             sinks=sinks,
             stream_text=stream_text,
         ),
-        Output(
-            as_json=options.as_json,
-            show_reasoning=options.show_reasoning,
-            stream=options.stream,
-            trace=options.trace,
-            resume_flags=resume_flags(options.store),
-        ),
+        Output.of(options.answer),
         settings.budget,
     )

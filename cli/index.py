@@ -14,7 +14,7 @@ import typer
 from .command import option_model
 from .interrupts import run_interruptible
 from .options import ENGINE, Json
-from .render.console import age, megabytes, out, plain_table, plural, printable, say, write_json
+from .render.console import age, byte_size, out, plain_table, plural, printable, say, write_json
 from .render.status import StageReporter, stage_bar
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def show(options: ShowIndexOptions) -> None:
     table.add_row("embedding model", summary.embedding or "none: lexical search only")
     table.add_row("vectors", summary.vectors)
     table.add_row("chunking", f"up to {summary.words} words, {summary.overlap} words of overlap")
-    table.add_row("size", megabytes(summary.size_bytes))
+    table.add_row("size", byte_size(summary.size_bytes))
     table.add_row("digest", summary.digest[:16])
     out().print(table)
     if summary.unpublished:

@@ -16,8 +16,8 @@ from .command import option_model
 from .options import OUTPUT, Json, Store
 from .render.console import (
     age,
+    byte_size,
     confirm_removal,
-    megabytes,
     one_line,
     out,
     plain_table,
@@ -80,7 +80,7 @@ def list_(options: ListMemoriesOptions) -> None:
     for summary in summaries:
         ready = summary.state == "ready"
         changed, items = (age(now - summary.changed) + " ago", str(summary.items)) if ready else ("", "")
-        table.add_row(summary.name, summary.state, items, changed, megabytes(summary.size_bytes))
+        table.add_row(summary.name, summary.state, items, changed, byte_size(summary.size_bytes))
     out().print(table)
 
 

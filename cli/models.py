@@ -16,7 +16,7 @@ from .command import option_model
 from .completion import complete_model, complete_pullable, complete_removable
 from .interrupts import run_interruptible
 from .options import Json
-from .render.console import confirm_removal, megabytes, out, plain_table, say, write_json
+from .render.console import byte_size, confirm_removal, out, plain_table, say, write_json
 from .render.status import StageReporter, StatusLine, stage_bar, status_line
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def list_(options: ListModelsOptions) -> None:
         return
     table = plain_table("name", "state", "size", "what")
     for m in listed:
-        size = "" if m.size_bytes is None else megabytes(m.size_bytes)
+        size = "" if m.size_bytes is None else byte_size(m.size_bytes)
         table.add_row(m.name, m.state, size, m.about or m.source)
     out().print(table)
 
@@ -135,7 +135,7 @@ def pull(options: PullModelOptions) -> None:
         return
     results = []
     for name, model in RECOMMENDED_MODELS.items():
-        what = f"{name} ({model.about.removeprefix('recommended: ')}; about {megabytes(model.download_bytes)})"
+        what = f"{name} ({model.about.removeprefix('recommended: ')}; about {byte_size(model.download_bytes)})"
         if not options.yes and sys.stdin.isatty() and not typer.confirm(f"Download {what}?", default=True, err=True):
             continue
         say(f"downloading {what}")
@@ -167,7 +167,7 @@ def _pull(name: str, settings: Settings) -> dict[str, Any]:
     except asyncio.CancelledError:
         raise Cancelled("the download was cancelled, its partial files are removed") from None
     size = directory_bytes(files.directory)
-    say(f"{files.name} is ready ({megabytes(size)}, {files.directory})")
+    say(f"{files.name} is ready ({byte_size(size)}, {files.directory})")
     return {
         "name": files.name,
         "directory": str(files.directory),
@@ -312,7 +312,7 @@ def rm(options: RemoveModelOptions) -> None:
     if options.as_json:
         write_json({"name": options.name, "freed_bytes": freed})
     else:
-        say(f"removed {options.name}, freed {megabytes(freed)}")
+        say(f"removed {options.name}, freed {byte_size(freed)}")
 
 
 async def _inspect(options: ShowModelOptions, settings: Settings, report: StatusLine) -> dict[str, Any]:
@@ -413,7 +413,7 @@ def _print(facts: dict[str, Any], findings: list[CapabilityResult]) -> None:
         if name in ("capabilities", "profile", "speed", "measured", "not_measured"):
             continue
         if name.endswith("_bytes"):
-            table.add_row(name.removesuffix("_bytes"), "unknown" if value is None else megabytes(value))
+            table.add_row(name.removesuffix("_bytes"), "unknown" if value is None else byte_size(value))
         else:
             table.add_row(name, f"{value:,}" if isinstance(value, int) else escape(str(value)))
     console = out()
@@ -477,6 +477,6 @@ def _plain_reporter() -> StageReporter:
         nonlocal last
         if stage != last:
             last = stage
-            say(f"{stage} {megabytes(total)}" if total else stage)
+            say(f"{stage} {byte_size(total)}" if total else stage)
 
     return report

@@ -326,6 +326,17 @@ class BudgetOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How the answer of a run is shown, and the store that has the run."""
+
+    as_json: Json = False
+    show_reasoning: ShowReasoning = False
+    stream: Stream = None
+    trace: Trace = None
+    store: Store = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """Settings of a local model's engine."""
 

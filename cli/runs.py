@@ -11,7 +11,7 @@ import typer
 
 from .command import option_model
 from .completion import complete_run
-from .options import Json, RunName, ShowReasoning, Store, Stream, Trace, parse_seconds, resume_flags
+from .options import AnswerOptions, Json, RunName, Store, Trace, parse_seconds
 from .render.console import out, say, write_line
 from .run_store import with_store
 
@@ -106,11 +106,7 @@ class RerunOptions:
     """Options of `reason runs replay` and `reason runs resume`."""
 
     run: RunName
-    as_json: Json = False
-    show_reasoning: ShowReasoning = False
-    stream: Stream = None
-    trace: Trace = None
-    store: Store = None
+    answer: AnswerOptions
 
 
 @runs_app.command()
@@ -141,17 +137,11 @@ def _rerun(options: RerunOptions, work: Answering) -> None:
     from ..core.settings import load_settings
     from .terminal_run import Output, answer_in_terminal
 
-    settings = load_settings(store=options.store)
+    settings = load_settings(store=options.answer.store)
     answer_in_terminal(
         lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
         work,
-        Output(
-            as_json=options.as_json,
-            show_reasoning=options.show_reasoning,
-            stream=options.stream,
-            trace=options.trace,
-            resume_flags=resume_flags(options.store),
-        ),
+        Output.of(options.answer),
     )
 
 

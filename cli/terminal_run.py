@@ -23,6 +23,7 @@ from ..serving.model_files.downloads import Progress
 from .first_run import advise_new_user
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, run_interruptible
 from .key_reader import keys
+from .options import AnswerOptions, resume_flags
 from .render.answer import print_answer, print_json, print_notes, set_limits
 from .render.claims import print_verification
 from .render.console import can_animate, say, write_line
@@ -61,6 +62,11 @@ class Output:
     stream: bool | None = None
     trace: Path | None = None
     resume_flags: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: AnswerOptions) -> Output:
+        """The output of a command's options."""
+        return cls(options.as_json, options.show_reasoning, options.stream, options.trace, resume_flags(options.store))
 
     def resume_command(self, run_id: str) -> str:
         """The command that resumes a run."""

@@ -25,7 +25,7 @@ from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
 from .answers.equivalence import Equivalence
 from .answers.kinds import answer_kind
-from .candidates import is_unfinished, read_candidate
+from .candidates import finished_or_all, read_candidate
 from .conclude import conclude
 from .early_exit import SegmentedSampler
 from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
@@ -439,8 +439,7 @@ class _EvaluatedSamples:
 
     def _best(self) -> int:
         """The best finished sample; of equals the earlier one, cheaper and sampled at a lower temperature."""
-        finished = [i for i, candidate in enumerate(self.candidates) if not is_unfinished(candidate)]
-        among = finished or range(len(self.quality))
+        among = finished_or_all(self.candidates)
         return max(among, key=lambda i: (-math.inf if (q := self.quality[i]) is None else q, -i))
 
     def check_failures(self) -> None:

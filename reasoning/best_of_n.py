@@ -26,7 +26,7 @@ from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
 from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, count_passes, score_solutions
 from ..serving.verdict_distribution import has_verdict_distribution
-from .candidates import is_unfinished, text_with_calls
+from .candidates import finished_or_all, text_with_calls
 from .execution.code import find_code, names_in, question_tests
 from .execution.metered import run_answer_tests
 from .execution.sandbox import require_sandbox
@@ -163,8 +163,7 @@ class BestOfN:
         else:
             if num_unscored:
                 run.degrade(f"{num_unscored} of {len(candidates)} samples could not be scored and ranked last")
-            finished = [i for i, candidate in enumerate(candidates) if not is_unfinished(candidate)]
-            chosen = highest_scored(scores, finished or range(len(scores)))
+            chosen = highest_scored(scores, finished_or_all(candidates))
             best = scores[chosen]
             confidence = best.value if best is not None else 0.0
             if self.config.select == "weighted":

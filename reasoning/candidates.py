@@ -68,6 +68,12 @@ def is_unfinished(candidate: Candidate) -> bool:
     return candidate.answer is None and candidate.finish_reason != "stop"
 
 
+def finished_or_all(candidates: Sequence[Candidate]) -> list[int]:
+    """Positions of the candidates among which one is chosen: the finished ones, or all if none is."""
+    finished = [i for i, candidate in enumerate(candidates) if not is_unfinished(candidate)]
+    return finished or list(range(len(candidates)))
+
+
 def text_with_calls(candidate: Candidate) -> str:
     """A candidate's text with its tool calls appended: what a judge of it reads."""
     if not candidate.tool_calls:

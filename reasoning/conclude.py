@@ -36,20 +36,20 @@ _NOTES = (
 _NO_NOTES = "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
 
 
-def with_room_to_conclude(sampling: SamplingParams, tokens: int, run: Run) -> SamplingParams | None:
+def with_room_to_conclude(
+    model: MeteredModel, prompt: Prompt, sampling: SamplingParams, run: Run
+) -> SamplingParams | None:
     """Parameters of a run's first chain that leave room in the budget for the request of its answer.
-
-    Args:
-        sampling: Its parameters.
-        tokens: Its maximum tokens, those of a thought included.
 
     Returns:
         None if the budget covers the chain, if it thinks (then its thought is cut, and the answer requested anyway), or
         if the answer is written as JSON.
     """
-    left, thinks = run.ledger.remaining("tokens"), tokens > sampling.max_tokens
+    left = run.ledger.remaining("tokens")
     is_first = not run.ledger.used("tokens")
-    if not is_first or thinks or run.question.answer_schema is not None or not 2 <= left < tokens:
+    if not is_first or run.question.answer_schema is not None or not 2 <= left < sampling.max_tokens:
+        return None
+    if not left < model.max_sample_tokens(prompt, sampling) <= sampling.max_tokens:  # it is shorter, or thinks
         return None
     return sampling.model_copy(update={"max_tokens": int(left) - min(CONCLUSION_TOKENS, max(1, int(left) // 4))})
 

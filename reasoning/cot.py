@@ -127,7 +127,7 @@ class ChainOfThought:
                         await sampler.advance([open_chain])
                 chain, hit_limit, notes = open_chain.completion, sampler.hit_limit, {"early_exit": sampler.notes()}
             else:
-                shorter = with_room_to_conclude(sampling, model.max_sample_tokens(prompt, sampling), run)
+                shorter = with_room_to_conclude(model, prompt, sampling, run)
                 ((chain,),) = await model.generate([Request(prompt=prompt, sampling=shorter or sampling)])
                 if shorter is not None:
                     chain = as_cut_by_budget(chain, prompt, run)

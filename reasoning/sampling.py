@@ -252,7 +252,7 @@ async def sample_chains(
             size, cut_by = _affordable(model, prompt, sampling, size, run)
             shorter = None
             if segmented is None and not isinstance(model, Ensemble):
-                shorter = with_room_to_conclude(sampling, model.max_sample_tokens(prompt, sampling), run)
+                shorter = with_room_to_conclude(model, prompt, sampling, run)
             params = (shorter or sampling).model_copy(
                 update={"logits_processors": (*sampling.logits_processors, *rule.logits_processors(tally))}
             )
@@ -627,9 +627,9 @@ class _Batch:
             else:
                 samples.completions.append(completion)
                 candidate = self._candidates.get(completion.sample_index) or read_candidate(completion, self._question)
-                # while it was generated it was not known whether the budget had set its limit
-                ended = {"finish_reason": completion.finish_reason}
-                samples.candidates.append(candidate.model_copy(update=ended))
+                if self._is_shortened:  # while it was generated it was not known whether the budget had set its limit
+                    candidate = candidate.model_copy(update={"finish_reason": completion.finish_reason})
+                samples.candidates.append(candidate)
         if any(completion.finish_reason == "budget" for completion in completions):
             samples.stopped = "budget"
 

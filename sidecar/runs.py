@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal
@@ -27,9 +28,10 @@ POLL_INTERVAL_S = 0.5
 """Interval between reads of a run that another process executes, in seconds."""
 
 
-class FollowedRun:
+class FollowedRun(ABC):
     """A run whose events can be read."""
 
+    @abstractmethod
     def batches(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
         """Yield the events with a higher number than `after` until the last, each once and in order.
 
@@ -40,7 +42,6 @@ class FollowedRun:
         Yields:
             The events that are there at once.
         """
-        raise NotImplementedError
 
     async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
         """Yield the events of `batches` one by one."""
@@ -53,7 +54,7 @@ class FollowedRun:
         """Hold the run for a request inside an `async with`."""
         return HeldRun(self)
 
-    async def release(self) -> None:
+    async def release(self) -> None:  # noqa: B027 (nothing ends, unless the run is this request's)
         """End the hold of a request; a run that another process or request has started goes on."""
 
 

@@ -239,7 +239,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def megabytes(size_bytes: int, scale: int | None = None) -> str:
+def byte_size(size_bytes: int, scale: int | None = None) -> str:
     """A size in decimal gigabytes, megabytes or kilobytes.
 
     Args:

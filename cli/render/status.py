@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .console import can_animate, err, megabytes, say, start_live
+from .console import byte_size, can_animate, err, say, start_live
 
 if TYPE_CHECKING:
     from rich.bar import Bar
@@ -78,7 +78,7 @@ def stage_text(stage: str, done: int, total: int | None) -> str:
     """What happens, and how far it is: `downloading 12 MB of 88 MB`, `embedding 300 of 1,547 passages`."""
     if stage in BYTE_STAGES:
         scale = max(done, total or 0)
-        amount = megabytes(done, scale) + (f" of {megabytes(total, scale)}" if total else "")
+        amount = byte_size(done, scale) + (f" of {byte_size(total, scale)}" if total else "")
     else:
         unit = STAGE_UNITS.get(stage)
         amount = (f"{done:,} of {total:,}" if total else f"{done:,}") + (f" {unit}" if unit else "")

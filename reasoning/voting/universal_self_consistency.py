@@ -23,7 +23,7 @@ from ...serving.model import Feature
 from ...serving.quick_calls import quick_params, report_cut
 from ...serving.verdict_distribution import TOP_LOGPROBS, VerdictDistribution
 from ..answers.normalization import visible_text
-from ..candidates import is_unfinished
+from ..candidates import finished_or_all
 from ..prompts import fit_prompt, question_prompt
 from ..sampling import SamplingConfig
 from ..strategy import Models, Stability
@@ -84,8 +84,7 @@ class UniversalSelfConsistency:
         if not candidates:
             return Solution(chosen=None, stopped=samples.stopped)
         stopped = samples.stopped
-        finished = [i for i, candidate in enumerate(candidates) if not is_unfinished(candidate)]
-        among = finished or list(range(len(candidates)))
+        among = finished_or_all(candidates)
         choice = ResponseChoice(0) if len(among) == 1 else None
         if choice is None:
             try:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from reason.cli.render.console import TextWriter, megabytes
+from reason.cli.render.console import TextWriter, byte_size
 from reason.cli.render.live import LiveView
 from reason.cli.render.status import stage_text
 from reason.core.events import CallStarted
@@ -77,7 +77,7 @@ def test_a_stage_has_its_unit(stage: tuple[str, int, int | None], shown: str) ->
 
 
 def test_sizes_have_their_unit() -> None:
-    assert [megabytes(size) for size in (900, 5_000_000, 2_500_000_000)] == ["1 kB", "5.0 MB", "2.50 GB"]
+    assert [byte_size(size) for size in (900, 5_000_000, 2_500_000_000)] == ["1 kB", "5.0 MB", "2.50 GB"]
 
 
 def screen(view: LiveView) -> str:
