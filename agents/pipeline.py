@@ -167,14 +167,18 @@ def report_cut_candidates(solution: Solution, parameters: Mapping[str, Any], run
     """Report the attempts that were cut, of which those without an answer did not count."""
     total, limit = len(solution.candidates), parameters.get("max_tokens")
     attempts = "1 attempt" if total == 1 else f"{total} attempts"
+    by_limit = [c for c in solution.candidates if c.finish_reason == "length"]
+    by_budget = [c for c in solution.candidates if c.finish_reason == "budget"]
+    if solution.stopped == "budget":  # samples and steps are shortened to what it leaves
+        by_budget += [c for c in by_limit if limit is None or c.tokens < limit]
+        by_limit = [c for c in by_limit if limit is not None and c.tokens >= limit]
     at_limit = "at the maximum of tokens" if limit is None else f"at max_tokens={limit}"
-    causes = [("length", at_limit, "raise it with --set max_tokens=N (parameters= in Python)")]
+    causes = [(by_limit, at_limit, "raise it with --set max_tokens=N (parameters= in Python)")]
     if not run.ledger.is_closed and solution.stopped != "user":  # else they were cut since the answer was requested
-        causes.append(("budget", "by the budget", "raise the budget"))
-    for reason, cause, remedy in causes:
-        cut = [candidate for candidate in solution.candidates if candidate.finish_reason == reason]
+        causes.append((by_budget, "by the budget", "raise the budget"))
+    for cut, cause, remedy in causes:
         silent = sum(candidate.answer is None for candidate in cut)
-        if not silent and (not cut or reason == "budget"):
+        if not silent and (not cut or cut is by_budget):
             continue
         outcome = f"; {silent} of them without an answer, which did not count"
         if silent in (0, len(cut)):

@@ -13,7 +13,7 @@ from ...core.types import Answer, Evidence, Question, RoleUsage, RunUsage
 from ...core.verdicts import verdict_name
 from ...reasoning.answers.kinds import has_value_answer
 from .claims import print_checked
-from .console import TextWriter, err, one_line, out, say, truncate, write_line
+from .console import TextWriter, err, one_line, out, print_line, say, truncate, write_line
 from .run_progress import Progress
 
 MAX_ANSWER_CHARS = 200
@@ -141,7 +141,7 @@ def print_notes(answer: Answer, exhausted: str | None, *, value: str | None = No
     elif answer.based_on and not any(answer.based_on in sentence for sentence in answer.degraded):
         say(f"it rests on {answer.based_on}", label="answered early", style="cyan")
     if with_summary and (_differs(answer) or sys.stderr.isatty()):
-        err().print(summary(answer, value), soft_wrap=True)
+        print_line(err(), summary(answer, value))
 
 
 def _differs(answer: Answer) -> bool:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ...core.types import CheckedClaim, Evidence, Verdict, Verification, count_claims
 from ...core.verdicts import counts_text, is_computed, verdict_name, verdict_text
-from .console import one_line, out, printable, truncate
+from .console import one_line, out, print_line, printable, truncate
 
 if TYPE_CHECKING:
     from ...agents.verification import TextVerification
@@ -114,7 +114,7 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
         if number == first_of_thought:
             of_thought = count_claims([claim for claim in claims if claim.part == "thought"])
             heading = f"in the thought, which does not count for the verdict: {counts_text(of_thought)}"
-            console.print(Text(heading, "dim"), soft_wrap=True)
+            print_line(console, Text(heading, "dim"))
         head = Text.assemble((verdict_text(claim), STYLES[claim.verdict]), f"  {one_line(claim.text)}")
         first = f"{f'[{number}]':>{width - 1}} "
         if not indent:
@@ -129,7 +129,7 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
 def print_verification(verified: TextVerification) -> None:
     """Print a verified text with its claims marked, the claims, and the verdict."""
     console, claims = out(), verified.verification.claims
-    console.print(answer_with_marks(verified.answer, claims), soft_wrap=True)
+    print_line(console, answer_with_marks(verified.answer, claims))
     console.print()
     if claims:
         print_claims(console, claims)
@@ -140,12 +140,12 @@ def print_verification(verified: TextVerification) -> None:
     if verified.usage.completion_tokens:
         line.append(f"; {verified.usage.completion_tokens:,} tokens", "dim")
     line.append(f"; run {verified.run_id}", "dim")
-    console.print(line, soft_wrap=True)
+    print_line(console, line)
 
 
 def print_checked(console: Console, verification: Verification) -> None:
     """Print the verdict and the claims, each with one quotation, below an answer."""
-    console.print(summary_line(verification), soft_wrap=True)
+    print_line(console, summary_line(verification))
     print_claims(console, verification.claims, all_evidence=False)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
 PIPE_WIDTH = 20_000
 """Columns in a pipe or file, where next to nothing is wrapped or truncated."""
@@ -180,7 +181,12 @@ def say(message: str, *, label: str = "", style: str = "") -> None:
     if label:
         line.append(f"{label}: ", style=style)
     line.append(one_line(message))
-    err().print(line, soft_wrap=True)
+    print_line(err(), line)
+
+
+def print_line(console: Console, line: Text) -> None:
+    """Print one line; on a terminal, a long one breaks between words."""
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
 def confirm_removal(what: str, *, yes: bool) -> bool:

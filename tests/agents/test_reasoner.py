@@ -205,6 +205,17 @@ async def test_the_first_chain_leaves_room_in_the_budget_for_its_answer(opened, 
         assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
 
 
+async def test_a_chain_that_was_shortened_to_the_budget_was_cut_by_it(opened, settings):
+    opened["scripted"] = ScriptedModel(replies("It is in France, on the Seine. " * 9))
+    for strategy in ("cot", "self-consistency"):
+        async with Reasoner(strategy=strategy, settings=settings, budget={"tokens": 1}) as reasoner:
+            answer = await reasoner.aask("Where?")
+        assert (answer.stopped, answer.usage.completion_tokens) == ("budget", 1)
+        assert [note for note in answer.degraded if " cut " in note] == [
+            "1 of 1 attempt was cut by the budget before an answer, and did not count: raise the budget"
+        ]
+
+
 async def test_a_choice_has_its_letter_and_its_text(opened, settings):
     opened["scripted"] = ScriptedModel(replies("The answer is B."))
     async with Reasoner(settings=settings) as reasoner:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from reason.cli.render.console import TextWriter, byte_size
+from reason.cli.render.console import TextWriter, byte_size, say
 from reason.cli.render.live import LiveView
 from reason.cli.render.status import stage_text
 from reason.core.events import CallStarted
@@ -47,6 +47,17 @@ def test_text_in_a_pipe_is_unchanged(monkeypatch: pytest.MonkeyPatch, capsys: py
     writer = TextWriter()
     writer.write_line("The quick brown fox jumps over it. ")
     assert capsys.readouterr().out == "The quick brown fox jumps over it. \n"
+
+
+def test_notes_wrap_at_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    say("the quick brown fox jumps", label="note")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    say("the quick brown fox jumps", label="note")
+    assert capsys.readouterr().err == "note: the quick brown fox jumps\nnote: the quick \nbrown fox jumps\n"
 
 
 def test_tables_in_pipes_are_plain(cli: Cli) -> None:
