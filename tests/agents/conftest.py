@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
+from support.encoder_cache import cache_with_encoders
 
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin is the capital of Germany."
 
@@ -14,7 +15,11 @@ FACTS = "Paris is the capital of France. Madrid is the capital of Spain. Berlin 
 def settings(tmp_path: Path) -> Settings:
     """Settings of a scripted model, and of none for embeddings: passages are retrieved by their words."""
     return Settings(
-        model="scripted", embedding_model="none", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5
+        model="scripted",
+        embedding_model="none",
+        store=tmp_path / "runs.sqlite3",
+        cache_dir=cache_with_encoders(tmp_path / "cache"),
+        seed=5,
     )
 
 

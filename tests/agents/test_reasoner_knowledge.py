@@ -9,6 +9,7 @@ from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
 from reason.reasoning.memory.named_memory import load_memory
+from support.encoder_cache import cache_with_encoders
 from support.scripted_model import ScriptedModel
 from support.thought_model import World
 
@@ -43,7 +44,9 @@ def world(monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+    return Settings(
+        model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=cache_with_encoders(tmp_path / "cache"), seed=5
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from reason.core.messages import Message, Tool
 from reason.core.settings import Settings
 from reason.core.types import MAX_CONVERSATION_CHARS, Question, Verification
 from reason.verify.davinci.davinci import Davinci
+from support.encoder_cache import cache_with_encoders
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER, ToolModel, calling
 
@@ -51,7 +52,9 @@ def opened(monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+    return Settings(
+        model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=cache_with_encoders(tmp_path / "cache"), seed=5
+    )
 
 
 async def test_an_answer_has_the_tool_calls_of_its_candidate(opened, settings):

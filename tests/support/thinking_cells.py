@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from reason.agents import resources
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import CapabilityMissing, ReasonError, UserError
 from reason.core.events import Event, SampleFinished
@@ -25,6 +26,7 @@ from reason.core.settings import Settings
 from reason.core.types import Answer, Document, Question
 from reason.reasoning.strategy import STRATEGIES
 
+from support.encoder_cache import cache_with_encoders
 from support.thinking_server import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, Kind, ThinkingServer
 
 MAX_REQUESTS = 400
@@ -126,7 +128,10 @@ class KindSession:
             base = address.removesuffix("/v1") if server.kind.anthropic else address
             providers[name] = {"api_base": base, "max_retries": 0}
         settings = Settings(
-            model=self.kind.model, providers=providers, store=directory / "runs.sqlite3", cache_dir=directory / "cache"
+            model=self.kind.model,
+            providers=providers,
+            store=directory / "runs.sqlite3",
+            cache_dir=cache_with_encoders(directory / "cache"),
         )
         self._reasoner = await self._stack.enter_async_context(Reasoner(settings=settings))
         await self._reasoner.load()
@@ -304,7 +309,10 @@ def _sample_problems(completions: list[Completion], choices: list[Any]) -> list[
 
 
 class KindSessions:
-    """The sessions of all kinds, each opened at its first use, on one event loop of a thread of its own."""
+    """The sessions of all kinds, each opened at its first use, on one event loop of a thread of its own.
+
+    They share what is loaded beside the models: encoders and judges, of half a gigabyte.
+    """
 
     def __init__(self, directory: Path, portal: BlockingPortal) -> None:
         self._directory, self._portal = directory, portal
@@ -348,11 +356,25 @@ def kind_sessions() -> Iterator[KindSessions]:
     ):
         for provider in ("OPENAI", "DEEPSEEK", "ANTHROPIC"):
             patch.setenv(f"{provider}_API_KEY", "none")
+        for loader in ("load_embedding_model", "load_entailment"):
+            patch.setattr(resources, loader, _loading_once(getattr(resources, loader)))
         sessions = KindSessions(Path(directory), portal)
         try:
             yield sessions
         finally:
             sessions.close()
+
+
+def _loading_once(load: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A loader of models that returns one again, whatever the settings."""
+    loaded: dict[str, Any] = {}
+
+    async def load_once(name: str, *settings: Any, **options: Any) -> Any:
+        if name not in loaded:
+            loaded[name] = await load(name, *settings, **options)
+        return loaded[name]
+
+    return load_once
 
 
 def cell_names() -> list[str]:

@@ -31,7 +31,7 @@ TASKS = (
 )
 ROUND = Prompt(text=" a b c d e f a b c d e f a b c d e f a b c d e f a b c d")
 """Starts with tokens so common that what follows is drafted from the second token on."""
-SAMPLES = 400
+SAMPLES = 160
 SETTINGS = VllmSettings(
     dtype="float32",
     max_model_len=1024,
