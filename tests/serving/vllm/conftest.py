@@ -76,9 +76,9 @@ def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[A
         yield LLM(**arguments)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def vllm_model(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> AsyncIterator[Any]:
-    """`VllmModel` on vLLM's asynchronous engine, in processes of its own."""
+    """`VllmModel` on vLLM's asynchronous engine, in processes of its own: they take 20 s to start."""
     import asyncio
 
     from reason.serving.prefix_directory import PrefixStorage

@@ -9,7 +9,7 @@ from reason.core.messages import Prompt
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
 
 
 @pytest.fixture

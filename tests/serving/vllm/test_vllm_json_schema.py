@@ -12,7 +12,7 @@ from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingP
 from reason.serving.capability_checks import ModelUnderTest, json_schema
 from reason.serving.model_files.find import ModelFiles
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
 ASK = Prompt.user("Tell me of an animal.")
 ANIMAL: dict[str, Any] = {
     "type": "object",

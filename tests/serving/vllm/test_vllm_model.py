@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from reason.core.errors import BackendUnavailable, CapabilityMissing, UserError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.settings import VllmSettings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.model_files.find import ModelFiles
 from support.two_models import TwoModels, booked
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")
+SETTINGS = VllmSettings(dtype="float32", max_model_len=1024, max_num_seqs=16, kv_cache_bytes=64 << 20)
 
 
 def request(**sampling: Any) -> Request:
@@ -217,20 +219,21 @@ async def test_a_step_started_with_its_probe_is_kept_or_aborted(
     assert [step.text for step in apart.best.steps] == [step.text for step in made.best.steps]
 
 
-async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
-    # The last test of the module: it closes the engine while it works.
+async def test_the_end_leaves_no_process(tiny_vllm_files: ModelFiles) -> None:
     import psutil
     from reason.serving.vllm.engine import engine_processes
+    from reason.serving.vllm.model import VllmModel
 
-    processes = engine_processes(vllm_model.engine)
+    model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", tiny_vllm_files, SETTINGS)
+    processes = engine_processes(model.engine)
     assert processes
-    running = asyncio.ensure_future(vllm_model.generate([request(max_tokens=500, ignore_eos=True)]))
-    while not vllm_model.num_running:
+    running = asyncio.ensure_future(model.generate([request(max_tokens=500, ignore_eos=True)]))
+    while not model.num_running:
         await asyncio.sleep(0.01)
-    await vllm_model.aclose()
+    await model.aclose()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not [p for p in processes if psutil.pid_exists(p.pid) and p.status() != psutil.STATUS_ZOMBIE]
     with pytest.raises(BackendUnavailable, match="closed"):
-        await vllm_model.generate([request()])
-    await vllm_model.aclose()
+        await model.generate([request()])
+    await model.aclose()

@@ -154,7 +154,7 @@ def test_a_save_of_a_single_step_is_published_too(llm: Any, ids: list[int], pref
     assert not list(prefix_root.glob("*/.partial*"))
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_another_engine_restores_it(vllm_model: Any, ids: list[int], reference: Any) -> None:
     """Saved by name in one engine, restored in a fresh one in processes of its own, through `KVStore`."""
     before = vllm_model.cache
