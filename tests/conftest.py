@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from support.postgres_server import CannotStart, PostgresServer
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for one another at every operation
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs ignore Ctrl-C, and so would all programs that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure: no example has a deadline.
 settings.register_profile("patient", parent=settings(), deadline=None)

@@ -115,12 +115,27 @@ class Node:
         return [int(pid) for pid in found.stdout.split()]
 
     def kill(self) -> None:
-        """End all processes of the node with SIGKILL, as the loss of its host does."""
+        """End all processes of the node with SIGKILL, as the loss of its host does, and wait until they have ended."""
+        killed = set[int]()
         while pids := self.pids():
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            killed.update(pids)
             time.sleep(0.02)
+        # a process leaves its network namespace before it closes its connections
+        while any(map(_is_running, killed)):
+            time.sleep(0.02)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process has a thread that has not ended."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return len(threads) > 1 or state not in "ZX"
 
 
 class RayCluster:
