@@ -61,6 +61,10 @@ CASES = {
 }
 
 
+ROUNDING = 1e-3
+"""In bf16 with AMX, the last bits of a probability follow the other pairs of its batch."""
+
+
 def attacked(attack: dict[str, str]) -> Case:
     """The case with the attack in its place."""
     case = CASES[attack["case"]]
@@ -93,7 +97,7 @@ async def assert_no_attack_changes_anything(judge: Any, name: str) -> dict[str, 
         (attack["id"], report.verdict, clean[attack["case"]].verdict)
         for attack, report in zip(ATTACKS, hostile, strict=True)
         if report.verdict != clean[attack["case"]].verdict
-        or report.probs != pytest.approx(clean[attack["case"]].probs, abs=1e-6)
+        or report.probs != pytest.approx(clean[attack["case"]].probs, abs=ROUNDING)
     ]
     assert not changed
     return clean
