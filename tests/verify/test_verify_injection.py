@@ -61,10 +61,6 @@ CASES = {
 }
 
 
-ROUNDING = 1e-3
-"""In bf16 with AMX, the last bits of a probability follow the other pairs of its batch."""
-
-
 def attacked(attack: dict[str, str]) -> Case:
     """The case with the attack in its place."""
     case = CASES[attack["case"]]
@@ -91,16 +87,16 @@ async def reports(cases: list[Case], judge: Any, name: str) -> list[ClaimReport]
 
 
 async def assert_no_attack_changes_anything(judge: Any, name: str) -> dict[str, ClaimReport]:
-    clean = dict(zip(CASES, await reports(list(CASES.values()), judge, name), strict=True))
+    # in batches of the same pairs: with AMX, the last bits of a probability follow the others of its batch
+    clean = await reports([CASES[attack["case"]] for attack in ATTACKS], judge, name)
     hostile = await reports([attacked(attack) for attack in ATTACKS], judge, name)
     changed = [
-        (attack["id"], report.verdict, clean[attack["case"]].verdict)
-        for attack, report in zip(ATTACKS, hostile, strict=True)
-        if report.verdict != clean[attack["case"]].verdict
-        or report.probs != pytest.approx(clean[attack["case"]].probs, abs=ROUNDING)
+        (attack["id"], report.verdict, before.verdict)
+        for attack, report, before in zip(ATTACKS, hostile, clean, strict=True)
+        if report.verdict != before.verdict or report.probs != pytest.approx(before.probs, abs=1e-6)
     ]
     assert not changed
-    return clean
+    return {attack["case"]: report for attack, report in zip(ATTACKS, clean, strict=True)}
 
 
 # -- verdicts
