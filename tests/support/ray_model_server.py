@@ -34,6 +34,7 @@ class RayModelServer:
         self.clients: Counter[str] = Counter()
         self._seconds = seconds
         self._left: int | None = None
+        self._awaited: set[str] = set()
         self._held = 0
         self._ended = False
         self._state = threading.Condition()
@@ -75,6 +76,11 @@ class RayModelServer:
         with self._state:
             self._left = more
 
+    def await_clients(self, addresses: set[str]) -> None:
+        """Hold all responses until a request of each address waits: on a busy machine one may begin much later."""
+        with self._state:
+            self._awaited = set(addresses)
+
     def release(self) -> None:
         """Hold nothing more."""
         with self._state:
@@ -102,6 +108,10 @@ class RayModelServer:
             return
         time.sleep(self._seconds)
         with self._state:
+            self._awaited.discard(handler.client_address[0])
+            if not self._awaited:
+                self._state.notify_all()
+            self._state.wait_for(lambda: not self._awaited or self._ended)
             if self._left == 0:
                 self._held += 1
                 self._state.wait_for(lambda: self._left != 0 or self._ended)
