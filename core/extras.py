@@ -51,10 +51,12 @@ def missing_package(user: str, package: str | None, extra: str) -> UserError:
 
 def _origin() -> tuple[Path, bool] | None:
     """The checkout or wheel that the package was installed from, and whether editable; None if it is not there now."""
-    try:
-        recorded = json.loads(importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
-    except importlib.metadata.PackageNotFoundError:  # a checkout on the path that was never installed
+    installed = list(importlib.metadata.distributions(name=DISTRIBUTION))
+    if not installed:  # a checkout on the path that was never installed
         return Path(__file__).parents[1], True
+    # A checkout that is the current directory has metadata of its building, which say nothing about an installation.
+    texts = (distribution.read_text("direct_url.json") for distribution in installed)
+    recorded = json.loads(next((text for text in texts if text), "{}"))
     url = urlsplit(recorded.get("url", ""))
     path = Path(url2pathname(url.path))
     if url.scheme != "file" or not path.exists():

@@ -40,6 +40,7 @@ def installed(tmp_path, monkeypatch):
     distribution = PathDistribution(information)
     real = metadata.distribution
     monkeypatch.setattr(metadata, "distribution", lambda name: distribution if name == DISTRIBUTION else real(name))
+    monkeypatch.setattr(metadata, "distributions", lambda name: iter([distribution]))
     monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
 
     def come_from(origin):
@@ -53,6 +54,21 @@ def test_a_checkout_is_named(installed, tmp_path):
     assert install_command("gguf") == f"pip install -e '{tmp_path}[gguf]'"
     installed({"url": tmp_path.as_uri(), "dir_info": {}})
     assert install_command("gguf") == f"pip install '{tmp_path}[gguf]'"
+
+
+def test_metadata_of_building_in_the_current_directory_hide_no_checkout(tmp_path, monkeypatch):
+    for directory, information in (
+        ("building", "reason_orchestrator.egg-info"),
+        ("site", "reason_orchestrator-0.1.0.dist-info"),
+    ):
+        (tmp_path / directory / information).mkdir(parents=True)
+        (tmp_path / directory / information / "METADATA").write_text(METADATA)
+        (tmp_path / directory / information / "PKG-INFO").write_text(METADATA)
+    origin = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+    (tmp_path / "site" / "reason_orchestrator-0.1.0.dist-info" / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "building"), str(tmp_path / "site"), *sys.path])
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    assert install_command("gguf") == f"pip install -e '{tmp_path}[gguf]'"
 
 
 def test_a_wheel_that_is_still_there_is_named(installed, tmp_path):

@@ -37,9 +37,10 @@ async def only_run(home: Path) -> RunRecord:
     store = await SqliteStore.open(home / "runs.sqlite3")
     try:
         while True:
-            (listed,) = await store.list_runs()
-            if listed.status != "running":
-                return await store.get_run(listed.id)
+            listed = await store.list_runs()
+            if listed and listed[0].status != "running":
+                (run,) = listed
+                return await store.get_run(run.id)
             await asyncio.sleep(0.02)
     finally:
         await store.aclose()
