@@ -1,9 +1,10 @@
 """Weights: reading a checkpoint, and matrices in one of three formats with the elementwise step that follows them.
 
-A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
-oneDNN give a row the same bits for any number of other rows (measured for 2 to 256 rows; a single row is computed
-twice where it would use another kernel). On processors with AMX they do so up to `MAX_INVARIANT_ROWS` rows only, by
-computing some products in batches; a step of more rows is computed as it is fastest.
+A format is chosen once, at load: results must not depend on how many rows share a step. Which kernel oneDNN uses for a
+number of rows depends on its version, the processor, the shape and the threads, so it is measured (`PackedLinear`): a
+single row is computed twice where it would have other bits than beside a second one. On processors with AMX, products
+of up to `MAX_INVARIANT_ROWS` rows are computed in batches of as many as keep their bits, and larger ones as is fastest;
+on others a row keeps its bits beside any number of rows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -75,6 +76,20 @@ class PlainLinear:
         return self(x).mul_(other)
 
 
+class _InvarianceLimits(NamedTuple):
+    """In which batches a row of a product has the same bits."""
+
+    doubles_single: bool
+    """Whether a row alone has other bits than beside a second one: it is computed twice then."""
+    batch_rows: int
+    """Rows up to which each has the bits that it has beside a second one."""
+
+
+_TRIED_ROWS = {16: (2, 9, 15), 32: (17, 24, 31, 32), MAX_INVARIANT_ROWS: (33, 48, 65, 80, 100, 127, MAX_INVARIANT_ROWS)}
+"""Sizes of a batch on processors with AMX, and the numbers of rows that must have the same bits for each."""
+_LIMITS: dict[tuple[object, ...], _InvarianceLimits] = {}
+
+
 class PackedLinear:
     """oneDNN's prepacked product with the elementwise step fused.
 
@@ -82,18 +97,19 @@ class PackedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        pack: Any = torch.ops.mkldnn._reorder_linear_weight
-        # The hint is the row count the blocked layout is chosen for: fp32 gains much from 16 with several rows.
-        self.weight: Tensor = pack(weight.contiguous(), 16 if weight.dtype is torch.float32 else 1)
         self._bias = bias
-        # A single row uses other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
-        # twice costs almost nothing and uses the kernel of several rows.
-        narrows = weight.shape[1] > weight.shape[0]
-        self._doubles_single = weight.dtype is torch.float32 or narrows
-        # With AMX, oneDNN splits the sum over the inputs by the number of rows; up to this many, in one way.
-        self._batch_rows = 16 if narrows and weight.dtype is torch.bfloat16 and has_amx() else MAX_INVARIANT_ROWS
         self._op: Any = torch.ops.mkldnn._linear_pointwise.default
         self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
+        self._shape, self._has_tiles = weight.shape, weight.dtype is torch.bfloat16 and has_amx()
+        self._pack(weight, 16 if weight.dtype is torch.float32 else 1)  # in fp32, 16 gains much with several rows
+        if self._has_tiles and self._limits(2).batch_rows < 32:
+            self._pack(weight, 16)
+
+    def _pack(self, weight: Tensor, layout: int) -> None:
+        """Pack into the blocked layout that oneDNN chooses for a number of rows."""
+        pack: Any = torch.ops.mkldnn._reorder_linear_weight
+        self.weight: Tensor = pack(weight.contiguous(), layout)
+        self._layout = layout
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""
@@ -122,12 +138,44 @@ class PackedLinear:
     def _batch_invariant(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
         """A product that gives each row the same bits in any batch; with AMX, in any of up to `MAX_INVARIANT_ROWS`."""
         rows = operands[0].shape[0]
-        if self._doubles_single and rows == 1:
-            return product(*(torch.cat([x, x]) for x in operands))[:1]
-        if not self._batch_rows < rows <= MAX_INVARIANT_ROWS:
+        if rows > MAX_INVARIANT_ROWS:
             return product(*operands)
-        splits = zip(*(torch.split(x, self._batch_rows) for x in operands), strict=True)
+        limits = self._limits(rows)
+        if rows == 1 and limits.doubles_single:
+            return product(*(torch.cat([x, x]) for x in operands))[:1]
+        if rows <= limits.batch_rows:
+            return product(*operands)
+        splits = zip(*(torch.split(x, limits.batch_rows) for x in operands), strict=True)
         return torch.cat([self._batch_invariant(product, *part) for part in splits])
+
+    def _limits(self, rows: int) -> _InvarianceLimits:
+        """The limits for so many rows, measured once for each shape, format, layout and number of threads."""
+        most = 32 if rows <= 32 or not self._has_tiles else MAX_INVARIANT_ROWS  # what many rows need, when they occur
+        key = (*self._shape, self.weight.dtype, self._layout, torch.get_num_threads(), most)
+        return _LIMITS.get(key) or _LIMITS.setdefault(key, self._measure_limits(most))
+
+    def _measure_limits(self, most: int) -> _InvarianceLimits:
+        x = torch.randn(most, self._shape[1], generator=torch.Generator().manual_seed(0)).to(self.weight.dtype)
+        other = torch.zeros(most, self._shape[0], dtype=x.dtype)
+
+        def sums(rows: int, start: int = 0) -> Tensor:
+            part = slice(start, start + rows)
+            result: Tensor = self._binary(x[part], other[part], self.weight, self._bias, "add")
+            return result
+
+        if x.dtype is torch.bfloat16:
+            # Sums of other orders round to the same bf16 mostly. What was rounded off, in fp32 until then, shows them.
+            other = torch.cat([-sums(16, i) for i in range(0, most, 16)])
+        doubles_single = not torch.equal(sums(1), sums(2)[:1])
+        if not self._has_tiles:
+            return _InvarianceLimits(doubles_single, MAX_INVARIANT_ROWS)
+        expected = torch.cat([sums(16, i) for i in range(0, most, 16)])
+        batch_rows = 2
+        for size, tried in _TRIED_ROWS.items():
+            if size > most or not all(torch.equal(sums(rows), expected[:rows]) for rows in tried):
+                break
+            batch_rows = size
+        return _InvarianceLimits(doubles_single, batch_rows)
 
 
 class Int4Linear:

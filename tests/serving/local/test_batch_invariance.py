@@ -78,7 +78,8 @@ def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, ro
     weight = torch.randn(32, 64, generator=generator).bfloat16()
     x, other = (torch.randn(rows, n, generator=generator).bfloat16() for n in (64, 32))
     plain = PackedLinear(weight)
-    monkeypatch.setattr(weights, "processor_flags", lambda: frozenset({"amx_bf16"}))
+    limits = weights._InvarianceLimits(doubles_single=False, batch_rows=16)
+    monkeypatch.setattr(PackedLinear, "_limits", lambda self, rows: limits)
     batched = PackedLinear(weight)
     calls: list[int] = []
     op = batched._binary
@@ -86,3 +87,48 @@ def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, ro
     assert torch.allclose(batched.plus(x, other).float(), plain.plus(x, other).float(), rtol=2e-2, atol=2e-2)
     expected_batches = -(-rows // 16) if 16 < rows <= MAX_INVARIANT_ROWS else 1
     assert len(calls) == expected_batches
+
+
+@pytest.mark.parametrize(
+    ("first_of_another_kernel", "expected"),
+    [(1, (True, 128)), (3, (False, 2)), (16, (False, 2)), (17, (False, 16)), (33, (False, 32)), (90, (False, 32))],
+)
+def test_the_rows_of_a_batch_are_measured(
+    monkeypatch: pytest.MonkeyPatch, first_of_another_kernel: int, expected: tuple[bool, int]
+) -> None:
+    monkeypatch.setattr(weights, "processor_flags", lambda: frozenset({"amx_bf16"}))
+    monkeypatch.setattr(weights, "_LIMITS", {})
+    linear = PackedLinear(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).bfloat16())
+    monkeypatch.setattr(weights, "_LIMITS", {})
+
+    def binary(x: torch.Tensor, other: torch.Tensor, *rest: object) -> torch.Tensor:
+        """Sums in fp32, with another order of the inputs from this number of rows on, or of one row only."""
+        rows = x.shape[0]
+        is_other = rows == 1 if first_of_another_kernel == 1 else rows >= first_of_another_kernel
+        terms = plain.float() * x.float()[:, None]
+        total = torch.zeros(rows, 32)
+        for i in reversed(range(64)) if is_other else range(64):
+            total = total + terms[..., i]
+        return (total + other.float()).bfloat16()
+
+    plain = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    linear._binary = binary
+    assert linear._limits(MAX_INVARIANT_ROWS) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (1536, 576), (896, 4864), (4864, 896), (2048, 512)])
+def test_a_row_of_a_product_has_the_same_bits_beside_any_others(dtype: torch.dtype, inputs: int, outputs: int) -> None:
+    if not can_prepack(dtype):
+        pytest.skip(f"this torch has no prepacked product in {dtype}")
+    generator = torch.Generator().manual_seed(inputs)
+    linear = PackedLinear(torch.randn(outputs, inputs, generator=generator).to(dtype))
+    x = torch.randn(MAX_INVARIANT_ROWS, inputs, generator=generator).to(dtype)
+    rounded = -torch.cat([linear(x[i : i + 2]) for i in range(0, MAX_INVARIANT_ROWS, 2)])
+    # What bf16 rounds off shows sums of another order far more often than the rounded product does.
+    for other in [torch.zeros_like(rounded), *([rounded] if dtype is torch.bfloat16 else [])]:
+        expected = torch.cat([linear.plus(x[i : i + 2], other[i : i + 2]) for i in range(0, MAX_INVARIANT_ROWS, 2)])
+        for rows in (1, 2, 3, 7, 16, 17, 18, 31, 33, 50, 64, 66, 97, 127, MAX_INVARIANT_ROWS):
+            for start in (0, MAX_INVARIANT_ROWS - rows):
+                part = slice(start, start + rows)
+                assert torch.equal(linear.plus(x[part], other[part]), expected[part]), (rows, start)
