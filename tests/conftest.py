@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -29,6 +30,15 @@ settings.load_profile("patient")
 def pytest_configure(config: pytest.Config) -> None:
     """Distribute files over workers in their order: by their numbers of tests, slow files of few tests come last."""
     config.option.loadscopereorder = False
+
+
+@pytest.fixture
+def inspect_logging() -> Iterator[None]:
+    """Take back the logging that Inspect sets up for the process: its file goes with the directory of the test."""
+    yield
+    for logger in (logging.getLogger(), logging.getLogger("inspect_ai")):
+        for handler in [one for one in logger.handlers if type(one).__module__.startswith("inspect_ai.")]:
+            logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

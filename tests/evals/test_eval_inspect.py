@@ -10,6 +10,7 @@ from reason.core.settings import Settings
 from support.scripted_model import ScriptedModel, replies
 
 inspect_ai = pytest.importorskip("inspect_ai")
+pytestmark = pytest.mark.usefixtures("inspect_logging")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from reason.core.store.sqlite import SqliteStore
 
 inspect_ai = pytest.importorskip("inspect_ai")
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("inspect_logging")]
 
 
 async def finished_runs(path: Path) -> set[str]:

@@ -124,11 +124,11 @@ class Node:
             killed.update(pids)
             time.sleep(0.02)
         # a process leaves its network namespace before it closes its connections
-        while any(map(_is_running, killed)):
+        while any(map(is_running, killed)):
             time.sleep(0.02)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether a process has a thread that has not ended."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
