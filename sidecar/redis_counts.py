@@ -19,10 +19,10 @@ from limits import RateLimitItem
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.util import WindowStats
+from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from ..core.concurrency import shielded
 from ..core.errors import LimitsUnavailable
@@ -38,6 +38,8 @@ TIMEOUT_S = 0.5
 RETRY_S = 1.0
 """Interval of attempts to reach Redis while it is unreachable, in seconds."""
 MAX_CONNECTIONS = 64
+_BROKEN: Any = (exceptions.ConnectionError, exceptions.TimeoutError, OSError, RuntimeError)
+"""Errors of a connection: uvloop's is a RuntimeError if its transport was closed at this moment."""
 
 _NOW = """
 local time = redis.call('TIME')
@@ -80,7 +82,7 @@ class RedisCounts:
             timeout=TIMEOUT_S,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # a connection that the server has closed
+            retry=Retry(NoBackoff(), 1, _BROKEN),  # a connection that the server has closed
         )
         self._fail, self._lease_s = fail, lease_s
         self._redis: Redis = Redis.from_pool(pool)
@@ -168,7 +170,7 @@ class RedisCounts:
             self._retry_at = time.monotonic() + RETRY_S
             try:
                 answer = await request()
-            except (RedisError, OSError) as e:
+            except (exceptions.RedisError, *_BROKEN) as e:
                 if self._is_reached:
                     log_event("limits.unreachable", logging.WARNING, error=type(e).__name__, fail=self._fail)
                 self._is_reached, self._retry_at = False, time.monotonic() + RETRY_S

@@ -205,6 +205,19 @@ async def test_run_admitted_without_redis_counts_once_it_is_back(server):
             server.start()
 
 
+def test_a_connection_that_uvloop_has_closed_is_made_again(server):
+    async def count_twice() -> None:
+        mine = caller(requests_per_minute=10)
+        async with replica(server, "closed") as limiter:
+            assert (await limiter.count(mine)).refused is None
+            for connection in limiter._shared._redis.connection_pool._available_connections:
+                connection._writer.transport.abort()  # as a server that is killed at this moment
+            assert (await limiter.count(mine)).refused is None
+
+    uvloop = pytest.importorskip("uvloop")
+    uvloop.run(count_twice())
+
+
 async def test_closed_limits_refuse_while_redis_is_gone(server):
     mine = caller(concurrency=1, requests_per_minute=10)
     async with replica(server, "closed") as limiter:
