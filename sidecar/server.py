@@ -34,7 +34,7 @@ from .run_manager import RunManager
 if sys.platform != "win32":
     import resource
 
-GC_THRESHOLDS = 500_000
+GC_THRESHOLDS = 100_000
 """Threshold of the youngest generation: above the objects of the requests in flight, which are freed without it."""
 
 
