@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from reason.serving.local.hardware import native_format
+from reason.serving.local.weights import has_amx
 from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
@@ -72,6 +74,13 @@ def test_a_restored_prefix_changes_no_text(tmp_path: Path, smollm2_files: ModelF
     assert (restored["cached"], restored["pin"]) == (count - 1, count)
     width = 2 if native_format() == "bf16" else 4
     assert restored["bytes"] == pytest.approx(count * 30 * 2 * 3 * 64 * width, rel=0.01)
-    for actual in (saved, restored):
-        for what in ("ids", "logprobs", "scored"):
-            assert actual[what] == plain[what], what
+    # With AMX, the last token of a long prompt has other last bits in a step with the others than in its own.
+    is_exact = width == 4 or not has_amx()
+    assert saved["ids"] == plain["ids"]
+    for what in ("ids", "logprobs", "scored"):
+        assert restored[what] == saved[what], what
+        if is_exact:
+            assert saved[what] == plain[what], what
+        elif what != "ids":
+            numbers, expected = (np.concatenate([np.ravel(row) for row in one[what]]) for one in (saved, plain))
+            assert numbers == pytest.approx(expected, abs=0.3), what
