@@ -140,13 +140,15 @@ def prune(
     import numpy as np
 
     points = np.asarray(p, dtype=float)
+    if not len(p):
+        raise UserError("there is no probability of a path to prune")
     if guards == "reference":
         fit = fit_mixture(points, init, "reference")
         mean = float(points.mean())
         r = _posterior_as_written(points, fit)
         low = (r < 1 - r) & (points < mean)
     else:
-        mean = math.fsum(p) / max(len(p), 1)
+        mean = math.fsum(p) / len(p)
         if len(set(p)) < MIN_DISTINCT:
             return Pruning((), (), mean, None, f"fewer than {MIN_DISTINCT} distinct probabilities")
         fit = fit_mixture(np.sort(points), init)

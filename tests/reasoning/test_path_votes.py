@@ -14,6 +14,7 @@ from reason.core.errors import DataError, UnknownName, UserError
 from reason.reasoning.voting.path_votes import (
     METHODS,
     REFERENCE_OPTIONS,
+    ROUNDING,
     Path,
     Vote,
     VoteOptions,
@@ -243,6 +244,25 @@ def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, guards: st
     assert prune(p, guards=guards).pruned == (0,)
 
 
+@pytest.mark.parametrize("guards", ["full", "reference"])
+def test_the_posterior_is_that_of_the_mixture(monkeypatch: pytest.MonkeyPatch, guards: str) -> None:
+    def density(x: float, k: float, lam: float) -> float:
+        return k / lam * (x / lam) ** (k - 1) * math.exp(-((x / lam) ** k))
+
+    p = [0.2, 0.4, 0.7]
+    give_fit(monkeypatch, 0.8, 2.0, 0.5, 3.0, 0.3)
+    high = [0.8 * density(x, 2.0, 0.5) for x in p]
+    expected = [one / (one + 0.2 * density(x, 3.0, 0.3)) for one, x in zip(high, p, strict=True)]
+    assert prune(p, guards=guards).posterior == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("guards", ["full", "reference"])
+def test_one_path_is_enough_and_none_is_refused(guards: str) -> None:
+    assert prune([0.3], guards=guards).mean == 0.3
+    with pytest.raises(UserError, match="no probability"):
+        prune([], guards=guards)
+
+
 def test_the_most_probable_path_is_kept_if_the_mean_rounds_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
     top = 0.6062280159478368
     p = [top] * 219 + [math.nextafter(top, 0), math.nextafter(math.nextafter(top, 0), 0)]
@@ -407,6 +427,9 @@ def test_paths() -> None:
         (-0.2, math.exp(-0.2), math.exp(0.2))
     )
     assert Path("a", "1", 5e-5).probability == 1.0  # a sure token, summed in 32 bits
+    assert Path("a", "1", ROUNDING).probability == 1.0
+    assert Path("a", "1", -699.9).perplexity == pytest.approx(math.exp(699.9))
+    assert [Path("a", "1", s).perplexity for s in (-700.0, -700.5, -800.0)] == [math.inf] * 3
     assert (Path("a", "1").probability, Path("a", "1").perplexity) == (None, None)
     assert (Path("a", "1", -math.inf).probability, Path("a", "1", -math.inf).perplexity) == (0.0, math.inf)
     with pytest.raises(DataError, match="empty"):
