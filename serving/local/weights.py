@@ -87,7 +87,8 @@ class _InvarianceLimits(NamedTuple):
 
 _TRIED_ROWS = {16: (2, 9, 15), 32: (17, 24, 31, 32), MAX_INVARIANT_ROWS: (33, 48, 65, 80, 100, 127, MAX_INVARIANT_ROWS)}
 """Sizes of a batch on processors with AMX, and the numbers of rows that must have the same bits for each."""
-_LIMITS: dict[tuple[object, ...], _InvarianceLimits] = {}
+_LIMITS: dict[tuple[object, ...], dict[tuple[int, int], _InvarianceLimits]] = {}
+"""For each shape, format and layout: the limits by number of threads and most rows."""
 
 
 class PackedLinear:
@@ -109,7 +110,7 @@ class PackedLinear:
         """Pack into the blocked layout that oneDNN chooses for a number of rows."""
         pack: Any = torch.ops.mkldnn._reorder_linear_weight
         self.weight: Tensor = pack(weight.contiguous(), layout)
-        self._layout = layout
+        self._known = _LIMITS.setdefault((self._shape, weight.dtype, layout), {})
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""
@@ -151,8 +152,8 @@ class PackedLinear:
     def _limits(self, rows: int) -> _InvarianceLimits:
         """The limits for so many rows, measured once for each shape, format, layout and number of threads."""
         most = 32 if rows <= 32 or not self._has_tiles else MAX_INVARIANT_ROWS  # what many rows need, when they occur
-        key = (*self._shape, self.weight.dtype, self._layout, torch.get_num_threads(), most)
-        return _LIMITS.get(key) or _LIMITS.setdefault(key, self._measure_limits(most))
+        key = (torch.get_num_threads(), most)
+        return self._known.get(key) or self._known.setdefault(key, self._measure_limits(most))
 
     def _measure_limits(self, most: int) -> _InvarianceLimits:
         x = torch.randn(most, self._shape[1], generator=torch.Generator().manual_seed(0)).to(self.weight.dtype)

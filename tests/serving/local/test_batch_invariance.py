@@ -99,7 +99,7 @@ def test_the_rows_of_a_batch_are_measured(
     monkeypatch.setattr(weights, "processor_flags", lambda: frozenset({"amx_bf16"}))
     monkeypatch.setattr(weights, "_LIMITS", {})
     linear = PackedLinear(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).bfloat16())
-    monkeypatch.setattr(weights, "_LIMITS", {})
+    linear._known.clear()
 
     def binary(x: torch.Tensor, other: torch.Tensor, *rest: object) -> torch.Tensor:
         """Sums in fp32, with another order of the inputs from this number of rows on, or of one row only."""
