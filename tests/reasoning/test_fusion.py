@@ -9,6 +9,7 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendUnavailable
 from reason.core.types import Question
+from support.held_model import Held
 from support.scripted_jury import JuryRuns
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, answering, replies, thinking
 
@@ -81,7 +82,8 @@ async def test_models_take_the_drafts_in_turn(store):
 
 async def test_the_synthesis_starts_when_the_rule_is_satisfied_and_the_rest_is_cancelled(store):
     slow = "Let me think about it for very long indeed, and then for longer. The answer is 5."
-    by_role = models("The answer is 4.", "The answer is 4, I say.", slow * 5)
+    by_role = models("The answer is 4.", "The answer is 4, I say.")
+    by_role["juror-3"] = Held(author(slow), name="j/3", written=40)
     runs = fusion(store, by_role)
     solution = await runs.solve(question=SUM)  # by default two equal first answers suffice
     assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/1", "j/2"]
@@ -93,7 +95,8 @@ async def test_the_synthesis_starts_when_the_rule_is_satisfied_and_the_rest_is_c
 
 async def test_a_quorum_counts_the_drafts_that_finish_first(store):
     slow = "On and on and on. " * 20
-    by_role = models(slow, "The tower is tall.", "It is a tall tower.")
+    by_role = models("", "The tower is tall.", "It is a tall tower.")
+    by_role["juror-1"] = Held(author(slow), name="j/1", written=40)
     runs = fusion(store, by_role)
     solution = await runs.solve(question=OPEN, stopping={"rule": "first-finished", "finished": 2})
     assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/2", "j/3"]
@@ -110,10 +113,10 @@ async def test_at_the_deadline_the_finished_drafts_suffice(store):
     by_role = models("The tower is tall.", "It is a tall tower.")
     by_role["juror-3"] = Stuck(author(""), name="j/3")
     runs = fusion(store, by_role)
-    solution = await runs.solve(question=OPEN, stopping="none", deadline_s=0.05)
+    solution = await runs.solve(question=OPEN, stopping="none", deadline_s=0.5)
     assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/1", "j/2"]
     assert solution.notes["stopped_early"] is True
-    again = await runs.solve(question=OPEN, stopping="none", deadline_s=0.05, replay=True)
+    again = await runs.solve(question=OPEN, stopping="none", deadline_s=0.5, replay=True)
     assert again == solution
 
 
@@ -304,7 +307,9 @@ async def test_a_killed_run_does_not_pay_twice(store):
 
 async def test_a_race_replays_as_it_went(store):
     slow = "Let me think about it for very long indeed. " * 5 + "The answer is 5."
-    runs = fusion(store, models("The answer is 4.", slow, "Well, the answer is 4."))
+    by_role = models("The answer is 4.", "", "Well, the answer is 4.")
+    by_role["juror-2"] = Held(author(slow), name="j/2", written=40)
+    runs = fusion(store, by_role)
     first = await runs.solve(question=SUM, stopping={"rule": "first-finished", "finished": 2})
     spent = runs.spent
     again = await runs.solve(question=SUM, stopping={"rule": "first-finished", "finished": 2}, replay=True)
