@@ -142,6 +142,15 @@ def test_a_run_that_thinks_is_asked_for_its_answer_now(look: Look, server: Any, 
     tab.check()
 
 
+def _wait_for(tab: Any, seen: Callable[[], object]) -> None:
+    """Let the page go on until something has come."""
+    for _ in range(400):
+        if seen():
+            return
+        tab.page.wait_for_timeout(25)
+    raise AssertionError("it did not come in ten seconds")
+
+
 def _write_until(tab: Any, model: Tap, seen: Callable[[], bool]) -> None:
     """Let the model generate until the page shows the expected content, then pause it."""
     for _ in range(400):
@@ -217,6 +226,46 @@ def test_a_stream_that_breaks_is_taken_up_after_its_last_event(look: Look, serve
     assert asked[:3] == ["0", "0", "3"]
     tab.page.unroute("**/events?*")
     assert tab.js("window.violations") == []
+
+
+def test_an_ended_run_is_not_shown_before_its_events_are_there(look: Look, server: Any) -> None:
+    run, same = (run_of(server, "Capitals?", model="says", strategy="cot", seed=1) for _ in range(2))
+    held: list[Route] = []
+    tab = look()
+    page = tab.page
+    page.route("**/events?*", lambda route: held.append(route))
+    page.goto(f"{server.url}/ui/runs/{run}")
+    _wait_for(tab, lambda: held)
+    assert tab.text("main") == "Looking …"
+    held.pop().abort()
+    expect(page.get_by_role("alert")).to_have_text("the connection is lost; trying again …")
+    _wait_for(tab, lambda: held)
+    page.unroute("**/events?*")  # and what is held goes on
+    expect(page.locator(".chip").first).to_have_text("done")
+    page.goto("about:blank")
+    held.clear()
+    page.route("**/v1/runs/*", lambda route: held.append(route))
+    page.goto(f"{server.url}/ui/compare?a={run}&b={same}")
+    _wait_for(tab, lambda: len(held) == 2)
+    expect(page.locator("main > .soft")).to_have_text("Looking …")
+    page.unroute("**/v1/runs/*")
+    expect(page.locator(".differences")).to_contain_text("time")
+
+
+def test_a_queued_run_shows_what_was_asked(look: Look, tmp_path: Any) -> None:
+    held = Tap(replies("Well."), name="held")
+    with scripted_server(tmp_path, {"held": held}, serve={"max_runs": 1}, embedding_model="none") as server:
+        names = [httpx.post(f"{server.url}/v1/runs", json={"question": f"Why {i}?"}).json()["id"] for i in range(2)]
+        page = look().page
+        page.goto(f"{server.url}/ui/runs/{names[1]}")
+        expect(page.locator(".chip").first).to_have_text("queued")
+        expect(page.locator("h1")).to_have_text("Why 1?")
+        expect(page.locator("#answer .answer")).to_have_text("The run has not begun.")
+        held.left = 8  # six end the first run
+        expect(page.locator(".chip").first).to_have_text("running")
+        held.left = 1000
+        expect(page.locator(".chip").first).to_have_text("done")
+        page.goto("about:blank")
 
 
 def test_what_is_refused_is_told(look: Look, server: Any) -> None:

@@ -35,7 +35,7 @@ export function ComparePage({ a, b }: { a: string; b: string }) {
         </button>
       </div>
       {shown.length === 0 ? (
-        <p class="soft">Nothing differs.</p>
+        <p class="soft">{runs.every(({ loaded }) => loaded) ? "Nothing differs." : "Looking …"}</p>
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label="Differences">
           <table class="differences">

@@ -7,12 +7,14 @@ import { ask, lineOf, type RunDetail } from "./api";
 import { DeleteButton } from "./delete_button";
 import { ACTIVE, useRun } from "./use_run";
 
+const LOST = "the connection is lost; trying again …";
+
 type Action = "answer" | "cancel" | "resume";
 
 export function RunPage({ id }: { id: string }) {
   const [asked, setAsked] = useState<Action | null>(null);
   const [round, setRound] = useState(0);
-  const { detail, state, error, up, setDetail, setError, stop } = useRun(id, round, () => setAsked(null));
+  const { detail, state, loaded, error, up, setDetail, setError, stop } = useRun(id, round, () => setAsked(null));
   const path = `/v1/runs/${encodeURIComponent(id)}`;
   const title = detail?.question.slice(0, 80);
   useEffect(() => {
@@ -41,11 +43,12 @@ export function RunPage({ id }: { id: string }) {
     }
   };
 
-  if (detail === null) {
+  if (detail === null || !loaded) {
+    const problem = error === "" && !up ? LOST : error;
     return (
       <main>
-        <p role={error === "" ? undefined : "alert"} class={error === "" ? "soft" : "note bad"}>
-          {error === "" ? "Looking …" : error}
+        <p role={problem === "" ? undefined : "alert"} class={problem === "" ? "soft" : "note bad"}>
+          {problem === "" ? "Looking …" : problem}
         </p>
       </main>
     );
@@ -58,6 +61,7 @@ export function RunPage({ id }: { id: string }) {
       <RunView
         state={state}
         status={status}
+        question={detail.question}
         actions={
           <>
             {active && (
@@ -83,7 +87,7 @@ export function RunPage({ id }: { id: string }) {
             ))}
             {!up && (
               <span class="warn" role="status">
-                the connection is lost; trying again …
+                {LOST}
               </span>
             )}
             {error !== "" && (

@@ -11,6 +11,8 @@ export const ACTIVE = new Set(["queued", "running"]);
 export interface LiveRun {
   detail: RunDetail | null;
   state: State;
+  /** Whether `state` can be shown: the events of a run that has ended have come, or could not be read. */
+  loaded: boolean;
   /** What the server refused; empty if nothing. */
   error: string;
   /** Whether the connection stands. */
@@ -25,6 +27,7 @@ export interface LiveRun {
 export function useRun(id: string, round: number, onEnd: () => void): LiveRun {
   const [detail, setDetail] = useState<RunDetail | null>(null);
   const [state, setState] = useState<State>(nothing);
+  const [read, setRead] = useState(false);
   const [error, setError] = useState("");
   const [up, setUp] = useState(true);
   const last = useRef(0);
@@ -42,15 +45,20 @@ export function useRun(id: string, round: number, onEnd: () => void): LiveRun {
       try {
         let found = await look();
         let before = -1;
+        let looking: Promise<void> | null = null; // whether a queued run has begun, which its events do not say
         while (ACTIVE.has(found.status) || last.current > before) {
           before = last.current; // a stream may end before its run does: it is over when nothing more comes
           await follow(found.id, last.current, {
             onEvents: (events) => {
               for (const event of events) last.current = Math.max(last.current, event.number);
               setState((before) => reduceAll(before, events));
+              setRead(true);
+              if (found.status === "queued") looking ??= look().then((now) => void (found = now), () => undefined).finally(() => (looking = null));
             },
             onLink: setUp,
           }, stop.signal);
+          await looking;
+          setRead(true); // also where there are none
           found = await look();
         }
         setUp(true);
@@ -58,6 +66,7 @@ export function useRun(id: string, round: number, onEnd: () => void): LiveRun {
       } catch (failed) {
         if (stop.signal.aborted) return;
         setError(lineOf(failed));
+        setRead(true);
         void look().catch(() => undefined);
       }
     };
@@ -65,5 +74,6 @@ export function useRun(id: string, round: number, onEnd: () => void): LiveRun {
     return () => stop.abort();
   }, [id, round]);
 
-  return { detail, state, error, up, setDetail, setError, stop: () => following.current?.abort() };
+  const loaded = read || (detail !== null && ACTIVE.has(detail.status));
+  return { detail, state, loaded, error, up, setDetail, setError, stop: () => following.current?.abort() };
 }

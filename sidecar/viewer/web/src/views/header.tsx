@@ -14,9 +14,9 @@ export function standing(state: State, status: string | null): Standing {
   return status === null ? { word: "not finished", tone: "warn" } : standingOf(status, null);
 }
 
-export function Header({ state, status }: { state: State; status: string | null }) {
+export function Header({ state, status, question }: { state: State; status: string | null; question?: string | undefined }) {
   const { started } = state;
-  const asked = started?.question.text ?? "A run that did not begin";
+  const asked = started?.question.text ?? question ?? "A run that did not begin";
   return (
     <header class="question">
       <h1 dir="auto">{asked.trim() === "" ? "An answer that was given" : <Formatted text={asked} />}</h1>

@@ -22,11 +22,13 @@ interface Props {
   state: State;
   /** As the store has it; null where only events are known. */
   status: string | null;
+  /** What was asked, as the store has it, for a run that has told nothing yet. */
+  question?: string;
   /** What else can be done with the run. */
   actions?: ComponentChildren;
 }
 
-export function RunView({ state, status, actions }: Props) {
+export function RunView({ state, status, question, actions }: Props) {
   const trees = useTrees(state.searches);
   const running = standing(state, status).tone === "busy";
   const parts: [id: string, name: string, count: number][] = [
@@ -45,7 +47,7 @@ export function RunView({ state, status, actions }: Props) {
   const has = (id: string) => there.some(([each]) => each === id);
   return (
     <main class="run">
-      <Header state={state} status={status} />
+      <Header state={state} status={status} question={question} />
       <div class="actions">
         <DownloadButton state={state} />
         {actions}
