@@ -120,7 +120,7 @@ def test_an_interrupt_ends_a_script(call: str, server: tuple[FaultServer, str], 
                 break
             threading.Event().wait(0.05)
         script.send_signal(signal.SIGINT)
-        _, err = script.communicate(timeout=20)
+        _, err = script.communicate(timeout=60)
     finally:
         fake.pause_s = 0.0
     assert script.returncode == -signal.SIGINT

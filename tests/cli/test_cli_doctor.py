@@ -263,7 +263,7 @@ def test_checks_go_to_stdout_below_an_animated_status_line(home: Path) -> None:
         )
         drained = threading.Thread(target=_drain, args=(ours,), daemon=True)
         drained.start()
-        out, _ = child.communicate(timeout=120)
+        out, _ = child.communicate(timeout=280)
     finally:
         os.close(theirs)
     assert child.returncode == 3  # the default model is not in this empty home
