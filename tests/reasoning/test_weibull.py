@@ -197,7 +197,7 @@ def test_multistart_is_the_best_of_its_starts() -> None:
 def test_a_fit_reports_whether_it_is_on_a_slope() -> None:
     """Slopes that lead out of the bounds do not count; swapped components have their own weight."""
     bounded = stuck = swapped = 0
-    for seed in range(60):
+    for seed in (*range(60), 1220, 1358):  # of the last two, the slope out of the bounds is gentle
         rng = np.random.default_rng(seed)
         size = int(rng.integers(4, 30))
         ln_x = np.log(np.maximum(rng.beta(*rng.uniform(0.3, 5, 2), size=size), 1e-12))
