@@ -499,6 +499,11 @@ class AnswerCandidate(Frozen):
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
+def shown_answer(answer: str | None, option: str | None) -> str | None:
+    """An answer as people read it, from the fields of an `Answer`."""
+    return answer if answer is None or option is None else f"{option} ({answer})"
+
+
 class Answer(EncodedOnce):
     """The result of a run.
 
@@ -549,3 +554,8 @@ class Answer(EncodedOnce):
     thought: str = Field(default="", exclude_if=lambda value: not value)
     based_on: str = Field(default="", exclude_if=lambda value: not value)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+
+    @property
+    def shown_answer(self) -> str | None:
+        """The answer as people read it: of a multiple-choice question the option and its letter, `21 (A)`."""
+        return shown_answer(self.answer, self.option)

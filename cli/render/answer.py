@@ -42,9 +42,10 @@ def set_limits(progress: Progress) -> dict[str, float]:
 
 def answer_value(answer: Answer, question: Question | None) -> str | None:
     """The answer without the text around it, where it says everything by itself: `391`, `21 (A)`; else None."""
-    if question is None or answer.answer is None or answer.tool_calls or not has_value_answer(question):
+    shown = answer.shown_answer
+    if question is None or shown is None or answer.tool_calls or not has_value_answer(question):
         return None
-    return answer.answer.strip() if answer.option is None else f"{answer.option} ({answer.answer})"
+    return shown.strip()
 
 
 def print_answer(

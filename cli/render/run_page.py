@@ -127,7 +127,7 @@ def _print_answer(answer: Answer) -> None:
     calibrated = answer.calibrated_confidence
     suffix = "" if calibrated is None else f", calibrated {calibrated:.2f} by {answer.calibration}"
     confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f}{suffix})"
-    _section("answer", (answer.answer or "none") + confidence)
+    _section("answer", (answer.shown_answer or "none") + confidence)
     if answer.based_on:
         console.print(Padding(Text(f"answered early; it rests on {answer.based_on}", "yellow"), (0, 0, 0, 2)))
     for sentence in answer.degraded:

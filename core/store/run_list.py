@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
-from ..types import Answer
+from ..types import Answer, shown_answer
 from .group_commit import Row
 from .protocol import MAX_SEARCHED_RUNS, ListedRun, RunSort, RunStatus
 
@@ -60,12 +60,14 @@ def answer_columns(answer: Answer | Mapping[str, JsonValue] | None) -> Row:
         return (None,) * 6
     if isinstance(answer, Answer):
         used = answer.usage
-        shown = None if answer.answer is None else _shown(_text(answer.answer))
-        return shown, answer.stopped, used.completion_tokens, used.thinking_tokens, used.cost_usd, used.wall_seconds
+        shown = answer.shown_answer
+        text = None if shown is None else _shown(_text(shown))
+        return text, answer.stopped, used.completion_tokens, used.thinking_tokens, used.cost_usd, used.wall_seconds
     usage = _object(answer.get("usage"))
-    text = answer.get("answer")
+    letter, option = answer.get("answer"), answer.get("option")
+    shown = shown_answer(None if letter is None else _text(letter), None if option is None else _text(option))
     return (
-        None if text is None else _shown(_text(text)),
+        None if shown is None else _shown(shown),
         _text(answer.get("stopped")) or None,
         *(_number(usage.get(name)) for name in ("completion_tokens", "thinking_tokens", "cost_usd", "wall_seconds")),
     )

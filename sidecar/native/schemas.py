@@ -274,7 +274,8 @@ class RunSummary(ResponseBody):
         strategy: The strategy; "given" for a verification.
         models: Models by role.
         metadata: The pairs of the request; in a list, only texts.
-        answer: The extracted answer; None until the run has one. In a list, its first 200 characters.
+        answer: The extracted answer, of a multiple-choice question the option's text and letter, `21 (A)`; None until
+            there is one. In a list, its first 200 characters.
         stopped: Why the answer was final: "done", "budget", "user", "cancelled" or "error"; None until the run has
             ended.
         tokens: Number of generated tokens, those of thoughts included; None until the run has ended.
@@ -426,7 +427,7 @@ def detail_of(record: RunRecord) -> RunDetail:
     whole = {
         "question": config.question.text.strip(),
         "metadata": config.question.metadata,
-        "answer": None if answer is None else answer.answer,
+        "answer": None if answer is None else answer.shown_answer,
         "parameters": {} if is_given else without_paths(config.parameters),
         "verify": config.verify,
         "budget": config.budget,

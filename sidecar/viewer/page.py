@@ -97,7 +97,7 @@ def _outcome_of(events: Sequence[Event]) -> str:
     """The outcome of the run in one line, shown if scripts are disabled."""
     for event in reversed(events):
         if isinstance(event, RunFinished):
-            answer = event.answer.answer
+            answer = event.answer.shown_answer
             return "No answer was found in the text." if answer is None else answer
         if isinstance(event, RunFailed):
             return f"The run failed: {event.message}"

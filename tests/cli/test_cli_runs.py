@@ -52,6 +52,13 @@ def test_old_runs_are_pruned(cli: Cli, scripted: Scripted) -> None:
     assert cli("runs") == (0, "", "no runs yet\n")
 
 
+def test_an_option_is_shown_by_its_text_and_letter(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("The answer is B."))
+    answer = ask(cli, "--choices", "21|23|25")
+    assert "23 (B)" in cli("runs", "show", answer.run_id)[1]
+    assert "23 (B)" in cli("runs", "list")[1]
+
+
 def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42.", "The answer is [b]41[/b]."))
     answer = ask(cli, "-s", "self-consistency", "--set", "n=6", "--seed", "5", "--budget-tokens", "4000")

@@ -50,6 +50,13 @@ async def test_a_list_has_the_short_values_of_a_run_and_not_its_configuration(an
     assert record.config["question"]["text"] == f"  {long} "
 
 
+async def test_an_option_is_listed_by_its_text_and_letter(any_store):
+    await add(any_store, "r", ended={**answer("A"), "option": "21"})
+    await add(any_store, "s", ended=answer("A"))
+    await add(any_store, "t", ended={**answer(None), "option": None})
+    assert {run.id: run.answer_text for run in await any_store.list_runs()} == {"r": "21 (A)", "s": "A", "t": None}
+
+
 async def test_text_that_a_column_cannot_hold_is_replaced(any_store):
     await add(any_store, "r", "a\0b\ud83dc", metadata={"k\0": "\ud83d"}, ended=answer("\0"))
     (run,) = await any_store.list_runs(search="a b")

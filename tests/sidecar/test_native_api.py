@@ -106,6 +106,8 @@ def test_what_a_request_says_reaches_the_run(http):
     assert (detail["budget"]["tokens"], detail["budget"]["seconds"]) == (400, 50)
     assert detail["metadata"] == {"who": "me"}
     assert len(answer["candidates"]) == 5
+    assert (answer["answer"], answer["option"], detail["answer"]) == ("B", "42", "42 (B)")
+    assert http.get("/v1/runs").json()["data"][0]["answer"] == "42 (B)"
 
 
 def test_an_alias_stands_for_strategy_parameters_and_limits(http):

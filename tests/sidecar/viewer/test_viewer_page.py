@@ -12,13 +12,13 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.events import Degraded, NodesSearched, RunFailed, RunStarted, SearchEnded, SearchNode
+from reason.core.events import Degraded, NodesSearched, RunFailed, RunFinished, RunStarted, SearchEnded, SearchNode
 from reason.core.types import Question
 from reason.sidecar.viewer.page import asset, json_in_html, trace_html, verification_html
 from support.html_page import Read, carried
 from support.step_search_events import ferry_run
 from support.verified_text import verified
-from support.viewer_runs import EVIL, evil_run
+from support.viewer_runs import EVIL, answer_of, evil_run
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "div", "noscript", "main", "h1", "p", "script"}
 
@@ -104,6 +104,7 @@ def test_without_scripts_question_and_outcome_are_there() -> None:
         (ferry_run(), "1272"),
         ([asked], "The run was not finished."),
         ([asked, failed], "The run failed: it <i>broke"),
+        ([asked, RunFinished(number=2, answer=answer_of("The first.", "A", option="<b>one"))], "<b>one (A)"),
         ([], "The run was not finished."),
     ):
         texts = Read(trace_html(events)).texts

@@ -99,6 +99,8 @@ def test_how_a_run_stands(seen: Any) -> None:
     assert tab.text("#answer .answer") == "yes"
     assert tab.text("#answer .text") == "So it is."
     assert tab.text("#answer .note") == "Note: less"
+    chosen = answer_of("It is the first.", "A", option="twenty-one")
+    assert seen(STARTED, RunFinished(answer=chosen)).text("#answer .answer") == "twenty-one (A)"
 
 
 def test_a_run_that_ended_without_an_answer_says_why(seen: Any) -> None:

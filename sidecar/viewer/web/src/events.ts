@@ -138,6 +138,8 @@ export interface AnswerCandidate {
 
 export interface Answer {
   answer: string | null;
+  /** Text of the option whose letter `answer` is. */
+  option?: string | null;
   text: string;
   strategy: string;
   model: string;

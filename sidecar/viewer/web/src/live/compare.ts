@@ -1,7 +1,7 @@
 // Facts of a run that can be compared with another's, in words.
 
 import { type Json, number } from "../events";
-import { standingOf } from "../run/standing";
+import { shownAnswer, standingOf } from "../run/standing";
 import type { State } from "../run/state";
 import { figure, fixed, seconds, whole } from "../text/figures";
 import { countsText } from "../text/verdicts";
@@ -31,7 +31,7 @@ export function factsOf(detail: RunDetail, state: State): Fact[] {
   add("seed", detail.seed);
   for (const [name, value] of Object.entries(detail.metadata)) add(`tag ${name}`, jsonText(value));
   add("status", standingOf(detail.status, detail.stopped).word);
-  add("answer", answer?.answer);
+  add("answer", answer === null || answer.answer === null ? null : shownAnswer(answer));
   add("verdict", verification === null || verification.verifiers.length === 0 ? null : spaced(verification.verdict));
   add("claims", verification === null ? null : countsText(verification.claims.filter(({ part }) => part !== "thought")));
   add("confidence", shortFigure(answer?.confidence));

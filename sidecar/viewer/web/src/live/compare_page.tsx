@@ -3,7 +3,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { countsText } from "../text/verdicts";
 import { Formatted } from "../views/formatted";
-import { withoutAnswer } from "../run/standing";
+import { shownAnswer } from "../run/standing";
 import { type Fact, factsOf } from "./compare";
 import { type LiveRun, useRun } from "./use_run";
 
@@ -75,7 +75,7 @@ function find(facts: Fact[], name: string): string | null {
 function Side({ id, run: { detail, state } }: { id: string; run: LiveRun }) {
   const answer = state.answer ?? detail?.result ?? null;
   const text = answer?.text ?? "";
-  const shown = answer === null ? "There is no answer yet." : (answer.answer ?? withoutAnswer(text.trim() === "" ? answer.stopped : "done"));
+  const shown = answer === null ? "There is no answer yet." : shownAnswer(answer);
   const verification = answer?.verification ?? state.verification;
   return (
     <article class="card">

@@ -1,5 +1,7 @@
 // How a run stands, in a word and a colour: one that a limit stopped or a user cancelled never reads as if it were done.
 
+import type { Answer } from "../events";
+
 export interface Standing {
   word: string;
   tone: "good" | "warn" | "bad" | "busy";
@@ -21,8 +23,13 @@ export function standingOf(status: string, stopped: string | null): Standing {
   return ended ?? { word: status, tone: STATUS[status] ?? "warn" };
 }
 
-/** What stands in the place of an answer that has no text. */
-export function withoutAnswer(stopped: string): string {
+/** What stands in the answer's place: the option and its letter of a multiple-choice question, or why there is none. */
+export function shownAnswer(answer: Answer): string {
+  if (answer.answer === null) return withoutAnswer(answer.text.trim() === "" ? answer.stopped : "done");
+  return answer.option == null ? answer.answer : `${answer.option} (${answer.answer})`;
+}
+
+function withoutAnswer(stopped: string): string {
   switch (stopped) {
     case "budget":
       return "The budget was spent before there was an answer.";

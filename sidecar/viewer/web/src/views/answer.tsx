@@ -2,7 +2,7 @@
 
 import type { Answer } from "../events";
 import { checkedOf, isOfThought } from "../run/checked";
-import { withoutAnswer } from "../run/standing";
+import { shownAnswer } from "../run/standing";
 import type { State } from "../run/state";
 import { countsText } from "../text/verdicts";
 import { Claims } from "./claims";
@@ -16,7 +16,7 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
   const checked = all.filter((each) => !isOfThought(each));
   const ofThought = all.filter(isOfThought);
   const text = answer?.text ?? textSoFar(state);
-  const shown = answer === null ? soFar(state, running) : (answer.answer ?? withoutAnswer(answer.text.trim() === "" ? answer.stopped : "done"));
+  const shown = answer === null ? soFar(state, running) : shownAnswer(answer);
   const same = text.trim() === shown.trim();
   const notes = [...new Set([...state.degraded, ...(answer?.degraded ?? [])])];
   return (
