@@ -40,7 +40,8 @@ class ListedRun(Frozen):
         models: Model string by role.
         question: The question, cut to 200 characters.
         metadata: The pairs of text of the question's metadata.
-        answer_text: The extracted answer, cut likewise; None before its end, and if there is none.
+        answer_text: The extracted answer, of a multiple-choice question the option and its letter, cut likewise; None
+            before its end, and if there is none.
         stopped: Why its answer was final; None before its end.
         tokens: Generated tokens, those of thoughts included; None before its end.
         thinking_tokens: Part of them that are thoughts.
