@@ -17,7 +17,7 @@ ASK = [{"role": "user", "content": QUESTION}]
 async def post(name: str, path: str = "/chat/completions", **body: Any) -> tuple[int, Any, ThinkingServer]:
     """Status, and the joined stream by field, or the JSON."""
     server = ThinkingServer(BY_NAME[name])
-    async with server.run() as base, httpx.AsyncClient() as client:
+    async with server.run() as base, httpx.AsyncClient(timeout=60) as client:
         fields = {"model": server.served, "stream": True, "stream_options": {"include_usage": True}, **body}
         response = await client.post(base + path, json=fields)
         if response.headers["content-type"] == "application/json":
@@ -127,7 +127,7 @@ async def test_a_stop_string_ends_the_thought_as_on_vllm() -> None:
 
 async def test_token_prompts_continue_an_open_thought() -> None:
     server = ThinkingServer(BY_NAME["Qwen3, parser"])
-    async with server.run() as base, httpx.AsyncClient() as client:
+    async with server.run() as base, httpx.AsyncClient(timeout=60) as client:
         root = base.removesuffix("/v1")
         page = await client.post(f"{root}/tokenize", json={"messages": ASK, "add_generation_prompt": True})
         given = await client.post(f"{root}/tokenize", json={"prompt": "<think>\nFirst.\n\n"})

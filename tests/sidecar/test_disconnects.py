@@ -81,7 +81,7 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
     written = model.written
     time.sleep(0.05)
     assert model.written == written  # an idle engine generates nothing
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=60) as http:
         while (run := http.get("/v1/runs").json()["data"][0])["status"] == "running":
             time.sleep(0.01)
         assert run["status"] == "interrupted"

@@ -128,7 +128,8 @@ def test_health_checks_and_sigterm_go_on_beside_the_longest_searches(tmp_path):
         process.wait_until_ready()
         search = {"strategy": "beam", "parameters": {"width": 128, "k": 128, "max_depth": 4, "score": "arithmetic"}}
         for i in range(3):
-            httpx.post(f"{process.url}/v1/runs", json={"question": f"{i}?", **search}).raise_for_status()
+            started = httpx.post(f"{process.url}/v1/runs", json={"question": f"{i}?", **search}, timeout=60)
+            started.raise_for_status()
         for _ in range(20):
             assert httpx.get(f"{process.url}/healthz", timeout=10).status_code == 200
             time.sleep(0.05)

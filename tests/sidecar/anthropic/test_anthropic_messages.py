@@ -68,7 +68,7 @@ def test_a_stream_has_the_events_of_the_api(client):
 
 def test_events_are_named_and_data_has_no_end_mark(server):
     body = {"model": "reason/cot", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "?"}]}
-    made = httpx.post(f"{server.url}/v1/messages", json=body)
+    made = httpx.post(f"{server.url}/v1/messages", json=body, timeout=60)
     assert made.headers["content-type"].startswith("text/event-stream")
     assert made.headers["request-id"] == made.headers["x-request-id"]
     for event in made.text.strip().split("\n\n"):

@@ -15,7 +15,7 @@ DIRECT, FRAMEWORK = "application/json", "application/json; charset=utf-8"
 
 def post(server, path, body, kind=DIRECT, **headers):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(f"{server.url}{path}", content=content, headers={"content-type": kind, **headers})
+    return httpx.post(f"{server.url}{path}", content=content, headers={"content-type": kind, **headers}, timeout=60)
 
 
 def without_changing(response):
