@@ -157,10 +157,10 @@ def summary(answer: Answer, value: str | None = None) -> Text:
         value: The value that was printed instead of the text.
     """
     line = Text()
-    if answer.answer is not None and value is None and _differs(answer):
-        shown = truncate(one_line(answer.answer), MAX_ANSWER_CHARS)
+    shown = answer.shown_answer
+    if shown is not None and value is None and _differs(answer):
         line.append("answer: ", "green")
-        line.append(f"{shown}  ", "bold")
+        line.append(f"{truncate(one_line(shown), MAX_ANSWER_CHARS)}  ", "bold")
     facts = [f"by {one_line(answer.selected_strategy)}"] if answer.selected_strategy else []
     if answer.confidence is not None:
         calibrated = answer.calibrated_confidence

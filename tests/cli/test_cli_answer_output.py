@@ -206,6 +206,11 @@ def test_early_and_missing_answers_are_noted(answer: Answer, capsys: pytest.Capt
     assert budget.splitlines()[1:] == ["budget exhausted: a limit stopped the run; there is no answer yet (run r)"]
 
 
+def test_summary_names_an_option_by_its_text_and_letter(answer: Answer) -> None:
+    chosen = answer.model_copy(update={"answer": "A", "option": "21"})
+    assert summary(chosen).plain.startswith("answer: 21 (A)  ")
+
+
 def test_summary_has_the_tokens_of_thoughts(answer: Answer) -> None:
     assert "tokens 80, 30 of them thinking (20 from the store)" in summary(answer).plain
 
