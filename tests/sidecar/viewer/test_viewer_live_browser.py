@@ -142,23 +142,23 @@ def test_a_run_that_thinks_is_asked_for_its_answer_now(look: Look, server: Any, 
     tab.check()
 
 
-def _wait_for(tab: Any, seen: Callable[[], object]) -> None:
+def _wait_for(tab: Any, seen: Callable[[], object], meanwhile: Callable[[], object] = lambda: None) -> None:
     """Let the page go on until something has come."""
     for _ in range(400):
         if seen():
-            return
+            break
+        meanwhile()
         tab.page.wait_for_timeout(25)
-    raise AssertionError("it did not come in ten seconds")
+    assert seen()
 
 
 def _write_until(tab: Any, model: Tap, seen: Callable[[], bool]) -> None:
     """Let the model generate until the page shows the expected content, then pause it."""
-    for _ in range(400):
-        if seen():
-            break
+
+    def go_on() -> None:
         model.left = 4
-        tab.page.wait_for_timeout(25)
-    assert seen()
+
+    _wait_for(tab, seen, go_on)
     model.left = 0
 
 

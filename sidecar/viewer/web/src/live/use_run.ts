@@ -45,7 +45,12 @@ export function useRun(id: string, round: number, onEnd: () => void): LiveRun {
       try {
         let found = await look();
         let before = -1;
-        let looking: Promise<void> | null = null; // whether a queued run has begun, which its events do not say
+        let looking: Promise<void> | null = null;
+        const lookAgain = async () => {
+          // whether a queued run has begun, which its events do not say
+          found = await look().catch(() => found);
+          looking = null;
+        };
         while (ACTIVE.has(found.status) || last.current > before) {
           before = last.current; // a stream may end before its run does: it is over when nothing more comes
           await follow(found.id, last.current, {
@@ -53,7 +58,7 @@ export function useRun(id: string, round: number, onEnd: () => void): LiveRun {
               for (const event of events) last.current = Math.max(last.current, event.number);
               setState((before) => reduceAll(before, events));
               setRead(true);
-              if (found.status === "queued") looking ??= look().then((now) => void (found = now), () => undefined).finally(() => (looking = null));
+              if (found.status === "queued") looking ??= lookAgain();
             },
             onLink: setUp,
           }, stop.signal);
