@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
     def _complete(self, body: bytes) -> None:
         counter, counts = self._counter, self._counter.counts
         named = _MODEL.search(body)
-        if named is None or named[1] != b"fake":  # a peer that lost the model's name in transitasured
+        if named is None or named[1] != b"fake":  # a peer that lost the model's name in transit
             self._transport.write(answered({"error": {"message": "no such model", "code": 404}}, "404 Not Found"))
             return
         counts.received += 1

@@ -21,6 +21,7 @@ pytest.importorskip("redis")
 
 from cluster.cluster_drills import kill_drill, kill_primary, kill_replica, restart_drill
 from sidecar_backend import Pace
+from sidecar_ledger import snapshot
 from support.replicas import Cluster, read_events, run_body, wait_until
 
 pytestmark = pytest.mark.cluster
@@ -28,9 +29,11 @@ pytestmark = pytest.mark.cluster
 SLOW = Pace(tokens=60, first_s=0.2, token_s=0.1, single=True)
 """Six seconds for a response."""
 QUICK = Pace(tokens=6, first_s=0.1, token_s=0.05, single=True)
-WAVES = Pace(tokens=6, first_s=0.2, token_s=0.1, single=True)
+WAVE = Pace(tokens=6, first_s=1.0, token_s=0.2, single=True)
+AT_ONCE = 64
+"""Requests that a replica sends at once."""
 MANY = 100
-"""Samples of a run whose requests come in two waves, as a replica sends 64 at once."""
+"""Samples of a run whose requests come in two waves."""
 
 _numbers = itertools.count()
 
@@ -63,6 +66,13 @@ def start(client: httpx.Client, tag: str, n: int = 4) -> str:
 
 def in_flight(cluster: Cluster, tag: str, count: int = 1) -> Callable[[], bool]:
     return lambda: cluster.backend.stats()["started"].get(tag, 0) >= count
+
+
+def wait_for_second_wave(cluster: Cluster, tag: str) -> None:
+    """Wait until the responses of the first wave are stored; those of the second take six seconds."""
+    wait_until(in_flight(cluster, tag, AT_ONCE), "the first wave is in flight")
+    cluster.backend.set_pace(SLOW)
+    wait_until(lambda: snapshot(cluster.store, {}).stored(tag) >= AT_ONCE, "the first wave is stored")
 
 
 @pytest.mark.parametrize("accepting", [0, 1, 2])
@@ -136,10 +146,10 @@ def test_run_is_concluded_through_another_replica(replicas: Cluster, tag: str, a
 
 @pytest.mark.parametrize(("accepting", "other"), PAIRS)
 def test_run_is_resumed_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
-    replicas.backend.set_pace(WAVES)
+    replicas.backend.set_pace(WAVE)
     with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
         run_id = start(one, tag, n=MANY)
-        wait_until(lambda: replicas.backend.stats()["tags"].get(tag, 0) > 0, "some samples are there")
+        wait_for_second_wave(replicas, tag)
         one.post(f"/v1/runs/{run_id}/cancel")
         assert ended(two, run_id)["status"] == "interrupted"
         wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
@@ -173,7 +183,7 @@ def test_repeated_request_gets_the_same_run_through_another_replica(replicas: Cl
 
 def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Cluster, tag: str) -> None:
     """With an idempotency key, a client that lost its connection gets the same run, and nothing is paid again."""
-    replicas.backend.set_pace(WAVES)
+    replicas.backend.set_pace(WAVE)
     victim = replicas.replicas[0]
     headers = {"Idempotency-Key": tag}
 
@@ -183,13 +193,10 @@ def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Clust
 
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(ask)
-        wait_until(lambda: replicas.backend.stats()["tags"].get(tag, 0) > 0, "some samples are there")
-        time.sleep(0.1)  # samples are stored within a fiftieth of a second
-        kept = replicas.backend.stats()["tags"][tag]
-        victim.kill()
+        wait_for_second_wave(replicas, tag)
+        killed = kill_replica(replicas, victim=0)
         asked.result()
     wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
-    finished = replicas.backend.stats()["tags"][tag]
     replicas.backend.set_pace(QUICK)
     with replicas.client() as client:
         while (response := client.post("/v1/reason", json=run_body(tag, MANY), headers=headers)).status_code != 200:
@@ -199,7 +206,7 @@ def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Clust
         assert response.json()["answer"] == "42"
         assert response.headers["idempotent-replayed"] == "true"
     paid = replicas.backend.stats()["tags"][tag]
-    assert MANY <= paid <= MANY + finished - kept  # only samples that were on the way at the kill
+    assert MANY <= paid <= MANY + killed.on_the_way(tag)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.8])
