@@ -81,7 +81,7 @@ async def concluded(settings, tokens, *, strategy="cot", profile=THINKS, sink=No
                 return await task, None
             calls = len(model.generate_calls) + len(small.generate_calls)
             assert reasoner.conclude("r")
-            answer = await asyncio.wait_for(task, 5)
+            answer = await asyncio.wait_for(task, 60)
             assert len(model.generate_calls) + len(small.generate_calls) <= calls + 1
             assert not reasoner.conclude("r")
             return answer, await reasoner.areplay("r")
@@ -197,9 +197,9 @@ def test_a_synchronous_run_is_concluded_from_another_thread(settings):
     ):
         caller = threading.Thread(target=lambda: answers.append(reasoner.ask(QUESTION, run_id="r")))
         caller.start()
-        assert begun.wait(5)
+        assert begun.wait(60)
         assert reasoner.conclude("r")
-        caller.join(5)
+        caller.join(60)
     assert [(a.answer, a.stopped) for a in answers] == [("4", "user")]
 
 
@@ -218,7 +218,7 @@ async def test_a_wish_while_the_models_load_is_remembered(settings, monkeypatch)
         await loading.wait()
         assert reasoner.conclude("r")
         is_loaded.set()
-        answer = await asyncio.wait_for(task, 5)
+        answer = await asyncio.wait_for(task, 60)
         replay = await reasoner.areplay("r")
         assert not reasoner.conclude("r")
     assert (answer.answer, answer.stopped) == ("4", "user")

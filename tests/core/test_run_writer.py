@@ -339,6 +339,6 @@ async def test_a_flush_that_meets_a_write_that_is_done_leaves_the_event_loop_to_
     store = Instant()
     writer = RunWriter(store, "run")
     writer.add_calls([call("a")])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.gather(writer.flush(), writer.flush())
     assert store.written == 1

@@ -151,14 +151,14 @@ async def test_samples_are_stored_while_others_are_generated(harness):
     script = replies("short", "a much longer answer", weights=[1, 1])
     model = ScriptedModel(script, step=lambda: asyncio.ensure_future(hold()))
     task = asyncio.create_task(MeteredModel(model, "main", await harness.run()).generate([request(n=12)]))
-    while steps < 12:
+    while not await harness.store.count_calls("r"):
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.2)
-    stored = await harness.store.count_calls("r")
-    assert 0 < stored < 12
+    assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    stored = await harness.store.count_calls("r")
+    assert 0 < stored < 12
     assert model.running == 0
     gate.set()
     again = await harness.run(new=False)
@@ -170,7 +170,10 @@ async def test_samples_are_stored_while_others_are_generated(harness):
 
 
 async def test_cancelled_call_is_charged_for_its_tokens(harness):
+    held = asyncio.Event()
+
     async def forever():
+        held.set()
         await asyncio.Event().wait()
 
     steps = iter(range(100))
@@ -178,9 +181,7 @@ async def test_cancelled_call_is_charged_for_its_tokens(harness):
     model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(forever()) if next(steps) == 3 else None)
     run = await harness.run()
     task = asyncio.create_task(MeteredModel(model, "main", run).generate([request(n=2)]))
-    while run.ledger.remaining("calls") == math.inf and not model.running:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await held.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -81,7 +81,7 @@ async def served(tmp_path, **settings):
     upstream = SecretServer(ScriptedModel(replies("The answer is 4.")))
     async with upstream.run() as base:
         root = base.removesuffix("/v1").removeprefix("http://")
-        provider = ProviderSettings(api_base=f"http://{root}/{PATH_KEY}/v1", max_retries=0, timeout_s=5.0)
+        provider = ProviderSettings(api_base=f"http://{root}/{PATH_KEY}/v1", max_retries=0, timeout_s=60.0)
         chosen = Settings(
             model="hosted_vllm/small", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache",
             serve={"auth": False, "drain_timeout_s": 0.0}, providers={"hosted_vllm": provider}, **settings,

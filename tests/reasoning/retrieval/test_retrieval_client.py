@@ -310,9 +310,9 @@ async def test_queries_under_way_are_bounded_and_waiting_is_no_part_of_the_deadl
     queries = [f"q{i}" for i in range(20)]
     assert texts(await client.query(queries, 1)) == [[q] for q in queries]
     assert source.most_running == 4
-    one_by_one = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.03), name="slow")
-    client = KnowledgeClient([one_by_one], await runs.run(), max_concurrent=1, timeout_s=1.0)
-    assert texts(await client.query([f"w{i}" for i in range(40)], 1))[-1] == ["w39"]  # 1.2 s in all
+    one_by_one = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.08), name="slow")
+    client = KnowledgeClient([one_by_one], await runs.run(), max_concurrent=1, timeout_s=3.0)
+    assert texts(await client.query([f"w{i}" for i in range(40)], 1))[-1] == ["w39"]  # 3.2 s in all
     assert client.timeouts == 0
 
 

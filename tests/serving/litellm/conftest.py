@@ -58,7 +58,7 @@ def opened() -> Open:
         server = FaultServer(script, vllm=provider == "hosted_vllm", **server_options)
         async with server.run() as base:
             model = await load_litellm_model(f"{provider}/small", settings_for(base, provider, **(settings or {})))
-            async with asyncio.timeout(10):  # the last reply may be here before the server is done with it
+            async with asyncio.timeout(60):  # the last reply may be here before the server is done with it
                 while server.open:
                     await asyncio.sleep(0.001)
             # faults begin when the model is open

@@ -32,7 +32,7 @@ class Bench:
         self.notes = []
         address = f"{base}/v1" if self.provider == "openai" else base
         prices = {"usd_per_prompt_token": 2e-6, "usd_per_completion_token": 4e-6}
-        provider = ProviderSettings(api_base=address, probe=False, timeout_s=5, **prices)
+        provider = ProviderSettings(api_base=address, probe=False, timeout_s=60, **prices)
         self.settings = Settings(providers={self.provider: provider})
 
     async def load(self):

@@ -34,7 +34,7 @@ async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_
     async with server.run() as base:
         settings = Settings(
             model="openai/small",
-            providers={"openai": ProviderSettings(api_base=base, timeout_s=5.0)},
+            providers={"openai": ProviderSettings(api_base=base, timeout_s=60.0)},
             profiles={"openai/small": {"inputs": ["image"]}},
             store=tmp_path / "runs.sqlite3",
             cache_dir=tmp_path / "cache",

@@ -245,13 +245,13 @@ async def test_cancelling_closes_all_connections():
         for server in servers:
             server.fault = lambda n: "hang"
         task = asyncio.create_task(model.generate(echoes(9)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(s.open for s in servers) < 9:
                 await asyncio.sleep(0.005)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while any(s.open for s in servers):
                 await asyncio.sleep(0.005)
         assert all(e.limiter.busy == 0 for e in model.endpoints.all)
@@ -330,7 +330,7 @@ async def test_a_draining_endpoint_gets_no_new_requests_and_ends_those_in_flight
     drains, other = FaultServer(script(), pause_s=0.02), FaultServer(script(), pause_s=0.001)
     async with spread(drains, other) as (model, _):
         long = asyncio.create_task(ask(model, echoes(8)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not drains.open:
                 await asyncio.sleep(0.001)
         drains.health = 503
@@ -464,7 +464,7 @@ async def test_an_endpoint_that_computes_a_long_response_gets_fewer_requests():
     async with spread(*servers) as (model, _):
         long = Request(prompt=Prompt.user("echo " + "z" * 300), sampling=SamplingParams(max_tokens=600))
         task = asyncio.create_task(model.generate([long]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(s.open for s in servers):
                 await asyncio.sleep(0.001)
         [busy] = [s for s in servers if s.open]
@@ -499,7 +499,7 @@ async def test_a_request_waits_for_an_endpoint_that_comes_back():
         for server in servers:
             server.health = 0
         waiting = asyncio.create_task(ask(model, echoes(3)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not model.endpoints.is_down:
                 await asyncio.sleep(0.001)
         servers[1].health = 200

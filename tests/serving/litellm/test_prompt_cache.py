@@ -31,7 +31,7 @@ async def opened(monkeypatch):
         monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
         server = MessagesServer(**server_options)
         async with server.run() as base:
-            provider = ProviderSettings(api_base=base, timeout_s=5)
+            provider = ProviderSettings(api_base=base, timeout_s=60)
             model = await load_litellm_model(NAME, Settings(providers={"anthropic": provider}))
             try:
                 yield server, model
@@ -57,7 +57,7 @@ async def test_the_first_request_is_alone_until_its_response_begins(opened):
     async with opened() as (server, model):
         server.hold.clear()
         work = asyncio.ensure_future(model.generate([request(chat("colour?"), n=4)]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while server.open < 4:  # the others begin while the first is not finished
                 await asyncio.sleep(0.001)
         server.hold.set()
@@ -108,7 +108,7 @@ async def test_a_failed_first_request_does_not_hold_up_the_others(opened, monkey
             return await attempt(self, part, run, waited, listener)
 
         monkeypatch.setattr(type(model), "attempt", failing)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(asyncio.CancelledError):
                 await model.generate([request(chat("colour?"), n=3)])
 

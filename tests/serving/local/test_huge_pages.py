@@ -94,12 +94,12 @@ def test_closing_stops_the_mover(monkeypatch: pytest.MonkeyPatch) -> None:
         if advice == MADV_COLLAPSE:
             moved.append(start)
             started.set()
-            may_continue.wait(10)
+            may_continue.wait(60)
         return 0
 
     monkeypatch.setattr(huge_pages, "_madvise_function", lambda: madvise)
     mover = HugePageMover([(0, 50 * MAX_COLLAPSED)])
-    assert started.wait(10)
+    assert started.wait(60)
     mover._stopped.set()
     may_continue.set()
     mover.close()

@@ -162,7 +162,7 @@ async def test_memory_comes_back_where_closing_is_broken_off(how: str) -> None:
         await closing
     assert budget.nbytes == 0
     assert [name for name, _ in forgotten] == ["reason_close_workers"]
-    await asyncio.wait_for(slots.acquire(2), 5)
+    await asyncio.wait_for(slots.acquire(2), 60)
 
 
 def test_the_bound_is_a_setting() -> None:

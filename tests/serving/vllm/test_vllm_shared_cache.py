@@ -324,17 +324,17 @@ async def test_groups_take_all_their_batch_slots_or_wait() -> None:
     waiting = asyncio.ensure_future(slots.acquire(4))
     await asyncio.sleep(0)
     assert not waiting.done()
-    await asyncio.wait_for(slots.acquire(3), 1)
+    await asyncio.wait_for(slots.acquire(3), 60)
     await slots.release(3)
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await slots.release(5)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)
     gone = asyncio.ensure_future(slots.acquire(5))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.wait([gone])
-    await asyncio.wait_for(slots.acquire(4), 1)
+    await asyncio.wait_for(slots.acquire(4), 60)
 
 
 # --- What is refused at the start
