@@ -109,7 +109,7 @@ def test_every_node_answers_requests_and_streams(service) -> None:
             deltas = [choice["delta"].get("content") or "" for line in lines for choice in json.loads(line)["choices"]]
             assert "".join(deltas) == text
             answers.add(text)
-            assert httpx.get(client.base_url.join("/v1/runs")).status_code == 401
+            assert httpx.get(client.base_url.join("/v1/runs"), timeout=60).status_code == 401
     assert len(answers) == 1
 
 

@@ -88,7 +88,7 @@ def test_a_browser_may_send_what_the_openai_sdk_sends(server, path, method):
 
 
 def test_a_browser_shows_scripts_the_headers_that_clients_read(server):
-    reply = httpx.get(f"{server.url}/v1/models", headers={"Origin": ORIGIN})
+    reply = httpx.get(f"{server.url}/v1/models", headers={"Origin": ORIGIN}, timeout=60)
     shown = {name.strip().lower() for name in reply.headers["access-control-expose-headers"].split(",")}
     assert shown >= {"x-request-id", "retry-after", "location", "idempotent-replayed"}
 
@@ -127,7 +127,7 @@ def test_a_client_of_http_1_0_sends_no_host(server):
 
 
 def test_the_root_leads_to_the_viewer(server):
-    reply = httpx.get(server.url, follow_redirects=True)
+    reply = httpx.get(server.url, follow_redirects=True, timeout=60)
     assert [step.headers["location"] for step in reply.history] == ["/ui"]
     assert reply.headers["content-type"].startswith("text/html")
 

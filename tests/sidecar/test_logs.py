@@ -255,7 +255,7 @@ async def test_litellm_and_httpx_leak_no_key_while_a_model_is_asked(lines, tmp_p
             model="openai/gpt-x", api_base="http://127.0.0.1:9/v1", api_key=SECRET, max_retries=0,
             messages=[{"role": "user", "content": SAID}],
         )  # fmt: skip
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         with pytest.raises(httpx.HTTPError):
             await client.get(f"http://127.0.0.1:9/?key={SECRET}&q={SAID}")
     told = lines.text + "".join(capfd.readouterr())

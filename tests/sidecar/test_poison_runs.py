@@ -43,11 +43,11 @@ def config(strategy, **parameters):
 def test_the_poison_request_is_refused_with_its_remedy(tmp_path, models):
     models["scripted"] = InstantModel(step)
     with serving(settings_for(tmp_path)) as server:
-        reply = httpx.post(f"{server.url}/v1/runs", json=POISON)
+        reply = httpx.post(f"{server.url}/v1/runs", json=POISON, timeout=60)
         assert reply.status_code == 400
         error = reply.json()["error"]
         assert "width 1,000 * k 1,000 * max_depth 40 = 40,000,000 samples, more than 65,536" in error["message"]
-        assert httpx.get(f"{server.url}/v1/runs").json()["data"] == []
+        assert httpx.get(f"{server.url}/v1/runs", timeout=60).json()["data"] == []
 
 
 def test_the_servers_own_maximum_counts_the_answers_of_a_request():

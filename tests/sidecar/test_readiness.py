@@ -55,7 +55,7 @@ def test_readyz_fails_while_the_disk_is_full(disk, monkeypatch):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(size))
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
         assert ready(server) == (503, "unreachable")
         assert asked(server) == 500
         ballast.unlink()
@@ -70,7 +70,7 @@ def test_readyz_fails_while_the_files_are_read_only(tmp_path, monkeypatch):
             made = subprocess.run(["chattr", "+i", *files], capture_output=True).returncode == 0
             if not made or is_writable(files[0]):
                 pytest.skip("files that are open cannot be made read-only here")
-            assert httpx.get(f"{server.url}/healthz").status_code == 200
+            assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
             assert ready(server) == (503, "unreachable")
             assert asked(server) == 500
         finally:

@@ -107,7 +107,7 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
         while (told := client.ready()).ready:
             time.sleep(0.01)
         assert told.draining
-        refused = httpx.post(f"{first.url}/v1/reason", json={"question": "Late?"})
+        refused = httpx.post(f"{first.url}/v1/reason", json={"question": "Late?"}, timeout=60)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" in refused.headers
         asking.join(60)

@@ -94,7 +94,7 @@ class Process:
         while True:
             assert self.child.poll() is None, self.said.read_text()
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                if httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200:
                     return self
             except httpx.TransportError:
                 pass

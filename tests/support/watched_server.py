@@ -117,7 +117,7 @@ class WatchedServer:
             if self.child.poll() is not None:
                 raise RuntimeError(self.log.read_text())
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                if httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200:
                     break
             except httpx.TransportError:
                 time.sleep(0.05)

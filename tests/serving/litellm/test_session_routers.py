@@ -58,7 +58,7 @@ async def vllm_router(bases: list[str]) -> AsyncIterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        async with httpx.AsyncClient() as client, asyncio.timeout(30):
+        async with httpx.AsyncClient(timeout=60) as client, asyncio.timeout(30):
             while True:
                 with suppress(httpx.TransportError):
                     if (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200:

@@ -57,8 +57,8 @@ def test_one_key_a_request(locked, key):
     text = key("ask")
     for name in ("x-api-key", "authorization"):
         value = text if name == "x-api-key" else f"Bearer {text}"
-        made = httpx.post(f"{locked.url}/v1/messages", json=FIELDS, headers=[(name, value), (name, value)])
+        made = httpx.post(f"{locked.url}/v1/messages", json=FIELDS, headers=[(name, value), (name, value)], timeout=60)
         assert (made.status_code, made.json()["error"]["type"]) == (401, "authentication_error")
     both = {"authorization": f"Bearer {text}", "x-api-key": "sk-ant-of-another-service"}
-    assert httpx.post(f"{locked.url}/v1/messages", json=FIELDS, headers=both).status_code == 200
-    assert httpx.get(f"{locked.url}/v1/strategies", headers={"x-api-key": key("read")}).status_code == 200
+    assert httpx.post(f"{locked.url}/v1/messages", json=FIELDS, headers=both, timeout=60).status_code == 200
+    assert httpx.get(f"{locked.url}/v1/strategies", headers={"x-api-key": key("read")}, timeout=60).status_code == 200

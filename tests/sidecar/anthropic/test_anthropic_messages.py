@@ -346,15 +346,15 @@ def test_errors_have_the_format_of_the_api(server, client, ask):
     assert unknown.value.body["type"] == "error"
     assert (unknown.value.type, unknown.value.error_code) == ("not_found_error", "model_not_found")
     for answer, status, kind in (
-        (httpx.post(f"{server.url}/v1/messages", content=b"{"), 400, "invalid_request_error"),
-        (httpx.post(f"{server.url}/v1/messages", content=b"[" * 200), 400, "invalid_request_error"),
-        (httpx.post(f"{server.url}/v1/messages", content=b" " * (5 << 20)), 413, "request_too_large"),
-        (httpx.get(f"{server.url}/v1/messages"), 405, "invalid_request_error"),
+        (httpx.post(f"{server.url}/v1/messages", content=b"{", timeout=60), 400, "invalid_request_error"),
+        (httpx.post(f"{server.url}/v1/messages", content=b"[" * 200, timeout=60), 400, "invalid_request_error"),
+        (httpx.post(f"{server.url}/v1/messages", content=b" " * (5 << 20), timeout=60), 413, "request_too_large"),
+        (httpx.get(f"{server.url}/v1/messages", timeout=60), 405, "invalid_request_error"),
     ):
         body = answer.json()
         assert (answer.status_code, body["type"], body["error"]["type"]) == (status, "error", kind)
         assert body["request_id"] == answer.headers["request-id"]
-    assert "type" not in httpx.post(f"{server.url}/v1/chat/completions", content=b"{").json()
+    assert "type" not in httpx.post(f"{server.url}/v1/chat/completions", content=b"{", timeout=60).json()
 
 
 def test_a_failure_of_the_model(client, ask, server):

@@ -88,4 +88,4 @@ def test_a_repeated_request_gets_the_same_run(server):
 
 def test_metrics_have_the_route(server):
     post(server, "/v1/chat/completions", CHAT)
-    assert 'route="/v1/chat/completions",status="200"' in httpx.get(f"{server.url}/metrics").text
+    assert 'route="/v1/chat/completions",status="200"' in httpx.get(f"{server.url}/metrics", timeout=60).text

@@ -77,7 +77,7 @@ def test_a_finished_response_is_not_cancelled(client, respond):
 
 def test_a_deleted_response_is_gone(client, respond, server):
     made = respond()
-    told = httpx.delete(f"{server.url}/v1/responses/{made.id}")
+    told = httpx.delete(f"{server.url}/v1/responses/{made.id}", timeout=60)
     assert told.json() == {"id": made.id, "object": "response", "deleted": True}
     for call in (client.responses.retrieve, client.responses.delete, client.responses.cancel):
         with pytest.raises(openai.NotFoundError):

@@ -171,7 +171,7 @@ def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
     asked = {"model": f"reason/self-consistency:{model}", "messages": [{"role": "user", "content": "?"}]}
 
     async def leave():
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             post = client.post(f"{server.url}/v1/chat/completions", json={**asked, "stream": stream, "n": 2})
             task = asyncio.ensure_future(post)
             while len(models[model].made) < begun + 16 or models[model].running < 2:

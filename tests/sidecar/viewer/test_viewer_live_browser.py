@@ -255,7 +255,10 @@ def test_an_ended_run_is_not_shown_before_its_events_are_there(look: Look, serve
 def test_a_queued_run_shows_what_was_asked(look: Look, tmp_path: Any) -> None:
     held = Tap(replies("Well."), name="held")
     with scripted_server(tmp_path, {"held": held}, serve={"max_runs": 1}, embedding_model="none") as server:
-        names = [httpx.post(f"{server.url}/v1/runs", json={"question": f"Why {i}?"}).json()["id"] for i in range(2)]
+        names = [
+            httpx.post(f"{server.url}/v1/runs", json={"question": f"Why {i}?"}, timeout=60).json()["id"]
+            for i in range(2)
+        ]
         page = look().page
         page.goto(f"{server.url}/ui/runs/{names[1]}")
         expect(page.locator(".chip").first).to_have_text("queued")
@@ -373,7 +376,7 @@ def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, serv
     expect(page.locator("button[value=delete]")).to_have_text("delete this run for good?")
     page.click("button[value=delete]")
     page.wait_for_url(f"{server.url}/ui")
-    assert httpx.get(f"{server.url}/v1/runs/{one}").status_code == 404
+    assert httpx.get(f"{server.url}/v1/runs/{one}", timeout=60).status_code == 404
     page.goto(f"{server.url}/ui?tag=set:capitals")
     expect(rows).to_have_count(1)
     page.locator(".choose input").check()
