@@ -174,11 +174,11 @@ class Backend(Process):
 
     def stats(self) -> dict[str, Any]:
         """What it counted so far."""
-        return dict(fetch(f"{self.root}/stats"))
+        return dict(fetch(f"{self.root}/stats", timeout=60.0))
 
     def set_pace(self, pace: Pace) -> None:
         """Change how responses come, from the next request on."""
-        fetch(f"{self.root}/pace", vars(pace))
+        fetch(f"{self.root}/pace", vars(pace), timeout=60.0)
 
 
 def family(pid: int) -> list[int]:
