@@ -66,7 +66,8 @@ def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
     with serve(auth=True) as server, new_client(server, tokens_per_day=100) as http:
         responses = together(lambda: http.post("/v1/reason", json={"question": "?"}), 30)
         assert {r.status_code for r in responses} <= {200, 429}
-        assert 1 <= [r.status_code for r in responses].count(200) <= 6
+        # at most five of 18 tokens, one of nine of the last ten, and one of the last token, if the others came first
+        assert 1 <= [r.status_code for r in responses].count(200) <= 7
         assert all("retry-after" in r.headers for r in responses if r.status_code == 429)
         spending = server.call(server.run_manager.store.get_spending("t", time.time()))
         assert 0 < spending.tokens <= 100
