@@ -13,11 +13,11 @@ from ..model_files.checkpoint import read_config
 from ..model_files.find import ModelFiles
 from ..prefix_directory import PrefixStorage
 from ..transformers_loading import first_line
-from .engine_process import OWNER_PID
 from .installation import quiet_environment, require_main_guard, require_vllm
 from .metrics import CacheEventSubscriber, CacheStatsLogger, SpecDecodeStatsLogger
 from .options import engine_arguments, uses_connector
 from .shared_cache import shared_cache_arguments
+from .watchdog import OWNER_PID
 
 SHUTDOWN_S = 10.0
 """Seconds that an engine's processes have to end by themselves."""

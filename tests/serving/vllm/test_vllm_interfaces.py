@@ -120,11 +120,6 @@ CALLS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("vllm.v1.core.kv_cache_manager:KVCacheBlocks.get_block_ids", 0, ()),
     ("vllm.v1.engine:EngineCoreOutput", 2, ("finish_reason", "stop_reason")),
     ("vllm.v1.engine:EngineCoreOutputs", 0, ("outputs",)),
-    (
-        "vllm.distributed.device_communicators.shm_broadcast:SpinCondition",
-        0,
-        ("is_reader", "context", "notify_address", "busy_loop_s"),
-    ),
     ("vllm.utils.import_utils:resolve_obj_by_qualname", 1, ()),
     ("vllm.config.model:ModelConfig.get_vocab_size", 0, ()),
     ("vllm.config.model:ModelConfig.get_total_num_hidden_layers", 0, ()),

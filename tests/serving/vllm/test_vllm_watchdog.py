@@ -1,4 +1,4 @@
-"""An engine ends with the program that started it, even if that is killed; on a CPU, its processes wait asleep."""
+"""An engine ends with the program that started it, even if that program is killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.vllm.engine_process import BUSY_S, OWNER_PID, SHUTDOWN_S, prepare_process
+from reason.serving.vllm.watchdog import OWNER_PID, SHUTDOWN_S, start_watchdog
 
 PROGRAM = """
 import pathlib, sys, time
@@ -66,31 +66,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
 @pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])
 def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    monkeypatch.setattr("reason.serving.vllm.engine_process.threading.Thread", lambda **k: started.append(k))
+    monkeypatch.setattr("reason.serving.vllm.watchdog.threading.Thread", lambda **k: started.append(k))
     monkeypatch.setenv(OWNER_PID, owner)
-    prepare_process()
+    start_watchdog()
     assert started == []
-
-
-WAITS = """
-import zmq
-from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
-from reason.serving.vllm.engine_process import prepare_process
-
-def busy_s():
-    return SpinCondition(is_reader=True, context=zmq.Context.instance(), notify_address="inproc://x").busy_loop_s
-
-before = busy_s()
-prepare_process()
-print(before, busy_s())
-"""
-
-
-@pytest.mark.usefixtures("_vllm")
-@pytest.mark.parametrize("is_ours", [True, False])
-def test_processes_of_our_engines_look_for_messages_for_a_moment_only(is_ours: bool) -> None:
-    environment = {**os.environ, OWNER_PID: str(os.getpid()) if is_ours else ""}
-    run = subprocess.run([sys.executable, "-c", WAITS], env=environment, capture_output=True, text=True, check=True)
-    before, after = map(float, run.stdout.splitlines()[-1].split())
-    assert before >= 1
-    assert after == (BUSY_S if is_ours else before)
