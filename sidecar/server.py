@@ -69,6 +69,8 @@ HEADER_TIMEOUT_S = 10.0
 """Maximum time for the headers of a request to arrive, in seconds."""
 KEEPALIVE_TIMEOUT_S = 30
 """Timeout of an idle connection, in seconds."""
+LINGER_S = 5.0
+"""Maximum time for which the rest of a request is dropped after a response that did not wait for it, in seconds."""
 WRITE_TIMEOUT_S = 60.0
 """Maximum time for which a client reads nothing of a response, in seconds."""
 SPARE_CONNECTIONS = 2048
@@ -114,6 +116,47 @@ class GatheredWrites:
         return getattr(self._transport, name)
 
 
+class LingeringTransport(GatheredWrites):
+    """A transport that is closed in two steps while the client is still sending a request.
+
+    A connection that is closed with data unread is reset, and the client may lose the response. So the first step ends
+    the sending side alone, and what comes is dropped until the client closes its side (RFC 9112, section 9.6).
+
+    Args:
+        transport: The transport of the connection.
+        loop: The event loop.
+        linger_s: Maximum time between the two steps, in seconds.
+    """
+
+    is_request_incomplete = False
+    """Whether more data of a request is expected; set by the protocol."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, linger_s: float) -> None:
+        super().__init__(transport, loop)
+        self._linger_s = linger_s
+        self._lingering: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Send what waits, and close the connection, or begin to; a second call closes it in any case."""
+        if not self.is_request_incomplete or self.is_closing() or not self._transport.can_write_eof():
+            self.close_now()
+            return
+        self.flush()
+        self._lingering = self._loop.call_later(self._linger_s, self._transport.close)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def close_now(self) -> None:
+        """Send what waits, and close the connection."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        super().close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or being closed; data that still comes is to be dropped."""
+        return self._lingering is not None or self._transport.is_closing()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's httptools protocol with a limit on headers, trailers and chunk extensions, which llhttp does not limit.
 
@@ -121,18 +164,19 @@ class BoundedProtocol(HttpToolsProtocol):
     responses to the requests before it.
     """
 
+    linger_s: float = LINGER_S
     _loose = 0
     """Bytes received since the last complete head, part of a body or end of a message."""
     _refused = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Gather what is written to the connection."""
+        """Gather what is written to the connection, and close it so that the client gets its response."""
         super().connection_made(transport)
-        self.transport = GatheredWrites(transport, self.loop)  # type: ignore[assignment]
+        self.transport: LingeringTransport = LingeringTransport(transport, self.loop, self.linger_s)  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data; ignore it after a malformed request."""
-        if self._refused:
+        """Parse the data; drop it after a malformed request and while the connection closes."""
+        if self._refused or self.transport.is_closing():
             return
         self._loose += len(data)
         super().data_received(data)
@@ -140,11 +184,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Headers or trailers too long.")
 
     def on_headers_complete(self) -> None:
-        """Reset the byte count and check the Host header."""
+        """Reset the byte count, and check the Host header."""
         self._loose = 0
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise MalformedRequest("a request must have exactly one Host header")
+        self.transport.is_request_incomplete = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -153,18 +198,23 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Reset the byte count."""
+        """Reset the byte count; nothing more is expected."""
         self._loose = 0
+        self.transport.is_request_incomplete = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Respond with 400 and close the connection, after the responses to earlier requests."""
         self._refused = msg
+        self.transport.is_request_incomplete = True  # what follows is not parsed
         cycle = self.cycle
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
+            if cycle is not None and not cycle.response_complete:  # for the application, the client is gone
+                cycle.disconnected = True
+                cycle.message_event.set()
             self.send_error_response(400, make_error_object(msg, 400, code="invalid_http"))
         elif cycle.more_body:  # the response has started, and the request's body cannot be completed
-            self.transport.close()
+            self.transport.close_now()
 
     def on_response_complete(self) -> None:
         """Continue with the next request, or reject the malformed one that follows."""
@@ -208,12 +258,10 @@ class ServerProtocol(BoundedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Stop the deadline once the headers are complete; else make sure that it runs."""
-        if self.transport.is_closing():
-            return
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
-        elif self._deadline is None:
+        elif self._deadline is None and not self.transport.is_closing():
             self._wait()
 
     def on_headers_complete(self) -> None:
@@ -262,7 +310,7 @@ class ServerProtocol(BoundedProtocol):
     def drop(self) -> None:
         """Close the connection; data that the client does not read is discarded."""
         if self._stalled is None:
-            self.transport.close()
+            self.transport.close_now()
         else:
             self.transport.abort()
 
@@ -280,11 +328,12 @@ class ServerProtocol(BoundedProtocol):
             self.transport.close()
 
 
-def server_protocol(table: ConnectionTable, *, headers_s: float = HEADER_TIMEOUT_S) -> type[ServerProtocol]:
-    """The protocol of a server with these connections, and with a time limit for headers, in seconds."""
-    return cast(
-        type[ServerProtocol], type("ServerProtocol", (ServerProtocol,), {"table": table, "headers_s": headers_s})
-    )
+def server_protocol(
+    table: ConnectionTable, *, headers_s: float = HEADER_TIMEOUT_S, linger_s: float = LINGER_S
+) -> type[ServerProtocol]:
+    """The protocol of a server with these connections, and with these limits (`HEADER_TIMEOUT_S`, `LINGER_S`)."""
+    options = {"table": table, "headers_s": headers_s, "linger_s": linger_s}
+    return cast(type[ServerProtocol], type("ServerProtocol", (ServerProtocol,), options))
 
 
 def max_connections(serve: ServeSettings) -> int:
