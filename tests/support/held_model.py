@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-import pytest
-
 from support.scripted_model import ScriptedModel
 
 
@@ -29,8 +27,9 @@ async def cancel_while_it_writes(call: Awaitable[object], model: Held) -> None:
     async with asyncio.timeout(60):
         while not model.running:
             await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        while not task.done():
+            task.cancel()  # again: `asyncio.wait_for` of Python 3.11, by which LangChain reads, loses one at a chunk
+            await asyncio.wait([task], timeout=1)
+        assert task.cancelled()
         while model.running:
             await asyncio.sleep(0.005)
