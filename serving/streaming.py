@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from ..core.concurrency import shielded
 from ..core.errors import ReasonError
 from ..core.messages import Chunk, Completion, Request, Usage
 from .model import Listener
@@ -58,7 +59,7 @@ Generate = Callable[[Sequence[Request], Listener | None], Awaitable[list[list[Co
 
 
 async def stream_of(generate: Generate, request: Request) -> AsyncGenerator[Chunk, None]:
-    """`LanguageModel.stream` from `LanguageModel.generate`: leaving the stream early cancels the work."""
+    """`LanguageModel.stream` from `LanguageModel.generate`: leaving it early cancels the work and waits for its end."""
     pieces = ChunkQueue()
     work = asyncio.ensure_future(generate([request], pieces.put))
     work.add_done_callback(lambda _: pieces.close())
@@ -68,5 +69,6 @@ async def stream_of(generate: Generate, request: Request) -> AsyncGenerator[Chun
         await work
     finally:
         work.cancel()
+        await shielded(asyncio.wait([work]))  # not the work itself: a cancellation of the caller would be lost
         with suppress(asyncio.CancelledError, ReasonError):
-            await work
+            work.result()
