@@ -408,6 +408,10 @@ def test_options_are_checked():
         {"tau": 0.0},
         {"policy": "ucb"},
         {"max_depth": 0},
+        {"k": 257},
+        {"leaves": 257},
+        {"resamples": 101},
     ):
         with pytest.raises(ValidationError):
             MCTSOptions(**wrong)
+    MCTSOptions(k=256, leaves=256, resamples=100)

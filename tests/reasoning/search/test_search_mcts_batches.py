@@ -265,6 +265,12 @@ def test_resampling_does_not_depend_on_results_of_other_requests():
     assert (done.num_missing(one, [Continuation("x", 10)] * 3), done.num_missing(one, same * 2)) == (1, 0)
 
 
+def test_without_a_token_left_nothing_is_sampled_again():
+    done = search(k=2, max_step_tokens=1, limits=SearchLimits(gen_tokens=3, finish_tokens=1, min_step_tokens=1))
+    (one,) = done.ask()
+    assert (one.max_tokens, done.num_missing(one, [Continuation("x", 1)] * 2)) == (1, 0)
+
+
 def test_spent_tokens_are_not_allotted_again():
     limits = SearchLimits(gen_tokens=70, finish_tokens=10, min_step_tokens=1)
     done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
