@@ -7,6 +7,7 @@ and no other is allowed. Those of callers, and the texts of models, are validate
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
@@ -75,7 +76,8 @@ def check_schema(schema: JsonSchema, param: str | None = None) -> None:
             raise UserError(
                 f"the JSON Schema has more than {MAX_SCHEMA_PARTS:,} values", hint="simplify it", param=param
             )
-        validators.validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        with _recursion_errors():
+            validators.validator_for(schema, default=Draft202012Validator).check_schema(schema)
     except SchemaError as e:
         at = "".join(f"[{part!r}]" for part in e.absolute_path)
         raise UserError(f"not a JSON Schema: {_line(e.message)}", hint=at and f"see {at}", param=param) from e
@@ -125,7 +127,8 @@ def schema_fault(text: str, schema: JsonSchema) -> str:
     rules = {name: bounded(rule) for name, rule in {**kind.VALIDATORS, "pattern": _pattern}.items()}
     validator: Any = validators.extend(kind, rules)(_checkable(schema), registry=Registry())
     try:
-        error = best_match(validator.iter_errors(value))
+        with _recursion_errors():
+            error = best_match(validator.iter_errors(value))
     except Unresolvable as e:
         raise UserError(f"the JSON Schema refers to {e.ref!r}, which it does not contain", hint="inline it") from e
     except (TimeoutError, RecursionError) as e:
@@ -134,6 +137,21 @@ def schema_fault(text: str, schema: JsonSchema) -> str:
         return ""
     at = "".join(f"[{part!r}]" for part in error.absolute_path)
     return f"{at}: {_line(error.message)}" if at else _line(error.message)
+
+
+@contextmanager
+def _recursion_errors() -> Iterator[None]:
+    """Raise a `RecursionError` also where rpds meets it, with which jsonschema looks references up.
+
+    It is written in Rust and panics then, which is no `Exception` and would end more than this check. That happens
+    where the interpreter traces calls, as coverage and debuggers do.
+    """
+    try:
+        yield
+    except BaseException as e:
+        if type(e).__name__ != "PanicException":  # pyo3 has no module to import it from
+            raise
+        raise RecursionError from e
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:

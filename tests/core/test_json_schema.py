@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from reason.core.errors import UserError
 from reason.core.json_schema import OBJECT_SCHEMA, check_schema, enum_schema, is_strict, object_schema, schema_fault
@@ -58,6 +60,22 @@ def test_a_schema_that_is_nested_too_deep_is_refused(depth):
 def test_a_schema_that_refers_to_itself_is_given_up():
     with pytest.raises(UserError, match="takes too long to check"):
         schema_fault("{}", {"$ref": "#"})
+
+
+@pytest.mark.parametrize("depth", range(3))
+def test_a_schema_that_refers_to_itself_is_given_up_while_calls_are_traced(depth):
+    """As under coverage or a debugger: the end of the stack may be met in compiled code, which depends on the depth."""
+
+    def below(levels):
+        return schema_fault("{}", {"$ref": "#"}) if levels == 0 else below(levels - 1)
+
+    before = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        with pytest.raises(UserError, match="takes too long to check"):
+            below(depth)
+    finally:
+        sys.settrace(before)
 
 
 def test_an_expression_that_backtracks_is_given_up():
