@@ -25,9 +25,20 @@ from reason.core.run import RunConfig, new_run_id
 from reason.core.settings import Settings
 from reason.core.types import Answer, Document, Question
 from reason.reasoning.strategy import STRATEGIES
+from reason.serving.litellm.model import CHARS_PER_TOKEN
 
 from support.encoder_cache import cache_with_encoders
-from support.thinking_server import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, Kind, ThinkingServer
+from support.thinking_server import (
+    CHOICES,
+    DECOY,
+    QUESTION,
+    RIGHT,
+    RIGHT_CHOICE,
+    Kind,
+    ThinkingServer,
+    batched,
+    tokens_of,
+)
 
 MAX_REQUESTS = 400
 """Maximum requests of one run."""
@@ -278,7 +289,7 @@ def _count_problems(answer: Answer, completions: list[Completion], servers: tupl
     in_flight = IN_FLIGHT * unfinished + sent * max((c.tokens for c in choices), default=0)
     # an equal measurement of the same run is not made again, but charged again
     counted, booked = sum(s.tokens for s in servers), answer.usage.completion_tokens - answer.usage.replayed_tokens
-    if not 0 <= counted - booked <= in_flight:
+    if not -_estimated_excess(completions, servers) <= counted - booked <= in_flight:
         problems.append(f"{booked} tokens were charged, {counted} were generated")
     thought, booked_thought = sum(s.thinking_tokens for s in servers), answer.usage.thinking_tokens
     tags = TAG_TOKENS * sum(c.thinking > 0 for c in choices)
@@ -290,6 +301,18 @@ def _count_problems(answer: Answer, completions: list[Completion], servers: tupl
     if all(s.kind.is_visible for s in servers) and not in_flight:
         problems += _sample_problems(completions, choices)
     return problems
+
+
+def _estimated_excess(completions: list[Completion], servers: tuple[ThinkingServer, ...]) -> int:
+    """Tokens that cancelled samples may be charged beyond those generated: their usage never came, and where a provider
+    shows no tokens, those of a chunk are estimated by its length."""
+    if all(s.kind.vllm for s in servers):
+        return 0
+    size = 4 if any(s.kind.anthropic for s in servers) else 1
+    cut = [c for c in completions if c.finish_reason == "cancelled"]
+    texts = [text for c in cut for text in (c.text, c.thought.text if c.thought is not None else "")]
+    chunks = [chunk for text in texts for chunk in batched(tokens_of(text), size)]
+    return sum(max(0, len("".join(chunk)) // CHARS_PER_TOKEN - len(chunk)) for chunk in chunks)
 
 
 def _sample_problems(completions: list[Completion], choices: list[Any]) -> list[str]:

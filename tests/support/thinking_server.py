@@ -14,7 +14,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from support.fault_server import FaultServer, _Reply
 from support.scripted_model import ScriptedModel, replies
@@ -41,6 +41,7 @@ _THOUGHT = (
 )
 
 Body = dict[str, Any]
+T = TypeVar("T")
 Part = Literal["thought", "mark", "answer"]
 
 _TOKEN = re.compile(r"<\|[a-z_]+\|>|</?think>|\[/?THINK\]|\n\n|\n| ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\s")
@@ -544,7 +545,7 @@ class Generation:
     prompt_tokens: int = 0
 
 
-def batched(tokens: Sequence[Token], size: int = 4) -> list[Sequence[Token]]:
+def batched(tokens: Sequence[T], size: int = 4) -> list[Sequence[T]]:
     """Tokens in pieces, as Anthropic streams them."""
     return [tokens[i : i + size] for i in range(0, len(tokens), size)]
 
