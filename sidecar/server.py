@@ -208,13 +208,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = msg
         self.transport.is_request_incomplete = True  # what follows is not parsed
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
-            if cycle is not None and not cycle.response_complete:  # for the application, the client is gone
-                cycle.disconnected = True
-                cycle.message_event.set()
-            self.send_error_response(400, make_error_object(msg, 400, code="invalid_http"))
-        elif cycle.more_body:  # the response has started, and the request's body cannot be completed
-            self.transport.close_now()
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                return  # its response comes first
+            if cycle.response_started:  # and the request's body cannot be completed
+                self.transport.close_now()
+                return
+            cycle.disconnected = True  # for the application, the client is gone
+            cycle.message_event.set()
+        self.send_error_response(400, make_error_object(msg, 400, code="invalid_http"))
 
     def on_response_complete(self) -> None:
         """Continue with the next request, or reject the malformed one that follows."""
