@@ -1,4 +1,4 @@
-"""Coroutines run together, work that a cancellation must not interrupt, and long work that leaves the event loop."""
+"""Coroutines run together, tasks ended, work that no cancellation may interrupt, and long work that leaves the loop."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ async def shielded(work: Awaitable[T]) -> T:
     if cancelled is not None:
         raise cancelled
     return result
+
+
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait until they have ended; a cancellation of the caller meanwhile is raised after that.
+
+    To await the tasks themselves would take that cancellation for theirs. Their results and errors are left in them.
+    """
+    for task in tasks:
+        task.cancel()
+    await shielded(asyncio.wait(tasks))
 
 
 class PerLoop(Generic[T]):

@@ -13,7 +13,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +21,7 @@ from typing import Any, get_args
 from pydantic import JsonValue
 
 from ..core.budget import Budget
+from ..core.concurrency import cancel_and_wait
 from ..core.errors import BackendUnavailable, CapabilityMissing
 from ..core.events import (
     CallFinished,
@@ -450,9 +451,7 @@ class TrialRunner:
         if hold_after is not None:
             held = asyncio.create_task(model.holding.wait())
             await asyncio.wait({task, held}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-            held.cancel()
-            with suppress(asyncio.CancelledError):
-                await held
+            await cancel_and_wait(held)
             task.cancel()
         await asyncio.wait({task}, timeout=TIMEOUT_S)
         trial.late = not task.done()
@@ -462,8 +461,7 @@ class TrialRunner:
         trial.left = sorted(_name(t) for t in asyncio.all_tasks() - before - {task})
         for left in asyncio.all_tasks() - before:
             left.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await asyncio.wait({left}, timeout=1.0)
+            await asyncio.wait({left}, timeout=1.0)
         return trial
 
 

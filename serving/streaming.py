@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from ..core.concurrency import shielded
+from ..core.concurrency import cancel_and_wait
 from ..core.errors import ReasonError
 from ..core.messages import Chunk, Completion, Request, Usage
 from .model import Listener
@@ -68,7 +68,6 @@ async def stream_of(generate: Generate, request: Request) -> AsyncGenerator[Chun
             yield piece
         await work
     finally:
-        work.cancel()
-        await shielded(asyncio.wait([work]))  # not the work itself: a cancellation of the caller would be lost
+        await cancel_and_wait(work)
         with suppress(asyncio.CancelledError, ReasonError):
             work.result()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from ..core.concurrency import cancel_and_wait
 from ..core.errors import ReasonError
 from ..core.settings import ServeSettings
 from ..core.store.protocol import RunStore
@@ -36,9 +37,7 @@ async def pruning(store: RunStore, serve: ServeSettings) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancel_and_wait(task)
 
 
 async def _prune_for_ever(store: RunStore, serve: ServeSettings) -> None:

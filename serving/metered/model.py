@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from pydantic import JsonValue
 
 from ...core.budget import CostBound, LimitKind
-from ...core.concurrency import paced, shielded
+from ...core.concurrency import cancel_and_wait, paced
 from ...core.errors import CapabilityMissing, UserError
 from ...core.events import SampleFinished, TextDelta
 from ...core.messages import (
@@ -837,12 +837,6 @@ async def _unless(enough: asyncio.Event | None, work: Coroutine[Any, Any, Result
     try:
         await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        task.cancel()
-        watch.cancel()
-        await shielded(_ended(task, watch))
+        await cancel_and_wait(task, watch)
     # cancelled without the event, the work cancelled itself: the result raises that
     return None if task.cancelled() and enough.is_set() else task.result()
-
-
-async def _ended(*tasks: asyncio.Future[Any]) -> None:
-    await asyncio.wait(tasks)

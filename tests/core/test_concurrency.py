@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from reason.core.concurrency import MAX_SLICE_S, OneLoop, PerLoop, off_loop, paced
+from reason.core.concurrency import MAX_SLICE_S, OneLoop, PerLoop, cancel_and_wait, off_loop, paced
 from reason.core.errors import UserError
 from support.loop_lag import LoopTurns
 
@@ -128,3 +128,30 @@ def test_what_works_on_one_loop_refuses_another():
     asyncio.run(use())
     with pytest.raises(UserError, match="the engine of vllm/m works on the event loop that used it first"):
         asyncio.run(use())
+
+
+async def test_cancelled_tasks_are_waited_for_and_a_cancellation_of_the_caller_is_kept():
+    cancelled, may_end, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def slow():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            await may_end.wait()
+            ended.append("slow")
+
+    async def failing():
+        raise ValueError("its own")
+
+    tasks = [asyncio.ensure_future(slow()), asyncio.ensure_future(failing())]
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(cancel_and_wait(*tasks))
+    await cancelled.wait()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    may_end.set()
+    await asyncio.wait([waiting])
+    assert (waiting.cancelled(), tasks[0].cancelled(), ended) == (True, True, ["slow"])
+    assert str(tasks[1].exception()) == "its own"
