@@ -287,14 +287,18 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, 
 
 
 async def test_a_timeout_names_the_run_that_it_interrupted(opened, settings):
+    limit = asyncio.timeout(None)
+
     async def hold():
+        if limit.when() is None:  # time is up once the model is called
+            limit.reschedule(asyncio.get_running_loop().time())
         await asyncio.Event().wait()
 
     held = ScriptedModel(replies("The answer is Paris"), step=lambda: asyncio.ensure_future(hold()))
     opened["scripted"] = held
     async with voting(settings, n=2) as reasoner:
         with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.5):
+            async with limit:
                 await reasoner.aask("Where?")
         name = interrupted_run(caught.value)
         assert name is not None
