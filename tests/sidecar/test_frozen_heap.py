@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 from reason.sidecar.server import GC_THRESHOLDS, frozen_heap
+
+
+@pytest.fixture(autouse=True)
+def _thawed():
+    """What the tests have imported is frozen (tests/conftest.py)."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 def test_what_is_there_is_out_of_sight_as_long_as_the_server_runs():
