@@ -19,7 +19,7 @@ from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
 from reason.serving.model_files.find import ModelFiles
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 SETTINGS = VllmSettings(
     dtype="bfloat16", max_model_len=1024, max_num_seqs=16, kv_cache_bytes=128 << 20, engine={"max_logprobs": -1}
 )

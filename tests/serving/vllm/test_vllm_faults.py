@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.usefixtures("_vllm")
 @pytest.mark.xfail(strict=True, reason="on a CPU a seed and a prompt in chunks end the engine (vLLM to 0.33)")
 def test_a_seed_and_a_prompt_in_chunks_go_together_on_a_cpu(smollm2_files: ModelFiles, tmp_path: Path) -> None:

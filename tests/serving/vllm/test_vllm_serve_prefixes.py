@@ -11,7 +11,7 @@ import pytest
 from reason.serving.model_files.find import ModelFiles
 from support.vllm_server import SERVED, RealServer, real_server
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 IDS = [100 + i % 90 for i in range(150)]
 
 

@@ -18,7 +18,7 @@ from reason.serving.prefix_directory import PrefixDirectory, PrefixStorage
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real, pytest.mark.slow]
 COPY = Prompt.user(
     "Copy these lines, word for word.\nThe fox went down to the river and drank.\n"
     "The owl sat up in the oak and slept.\nThe bee flew round the meadow and hummed."

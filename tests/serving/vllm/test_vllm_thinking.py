@@ -16,7 +16,7 @@ from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInpu
 from support.thinking_templates import R1, with_template
 
 pytest.importorskip("vllm")
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 ASK = Prompt.user("What is 2 + 2?")
 SETTINGS = VllmSettings(

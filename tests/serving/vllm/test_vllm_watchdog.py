@@ -36,6 +36,7 @@ def lives(pid: int) -> bool:
     return state != "Z"  # its new parent may not have reaped it yet
 
 
+@pytest.mark.slow
 def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)

@@ -13,7 +13,7 @@ from reason.serving.model_files.find import ModelFiles
 from reason.serving.worker_group import Layout
 from support.split_facts import FACTS, quotes
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -7,7 +7,7 @@ from reason.core.errors import BackendUnavailable, UserError
 from reason.serving.rewards.factory import load_reward_model
 from reason.serving.rewards.model import RewardModel
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 PROBLEM = "What is 2 + 3 * 4?"
 SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb " * 30, "c", "d"]]

@@ -8,6 +8,7 @@ from reason.core.settings import ProviderSettings, Settings
 from reason.serving.encoders.factory import load_cross_encoder
 from reason.serving.rewards.factory import load_reward_model
 
+pytestmark = pytest.mark.slow
 PROBLEM = "What is 2 + 3 * 4?"
 SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb " * 30, "c", "d"]]
 NAME = "hosted_vllm_pooling/tiny"

@@ -27,7 +27,7 @@ from reason.serving.factory import load_model
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 CONTEXT = 1024
 ASK = Prompt.user("colour?")
 

@@ -12,7 +12,7 @@ import pytest
 from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from support.vllm_server import RealServer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 IDLE_S = 1.0
 TIMES = 10
 """Of each kind; there are five."""

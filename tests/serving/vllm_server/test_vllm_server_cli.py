@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from support.vllm_server import SERVED, RealServer
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 WAIT_S = 90.0
 
 

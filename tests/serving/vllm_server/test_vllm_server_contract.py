@@ -11,7 +11,7 @@ from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
 from support.vllm_server import CONTEXT, RealServer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingP
 from reason.serving.model_files.find import ModelFiles
 from support.vllm_server import SERVED, RealServer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 ASK = Prompt.user("What is the capital of France?")
 
 

@@ -14,7 +14,7 @@ from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.vllm_server import detokenize, version
 from support.vllm_server import SERVED, RealServer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 QUESTION = "What is the capital of France?"
 MESSAGES = [{"role": "user", "content": QUESTION}]
 ASK = Prompt.user(QUESTION)

@@ -21,7 +21,7 @@ from reason.serving.structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_tria
 from support.thinking_templates import QWEN
 from support.vllm_server import SERVED, RealServer, real_server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 
 OPEN_ID, CLOSE_ID = 8, 9
 """SmolLM2's tokens `<issue_start>` and `<issue_comment>`, which are the tags here."""
