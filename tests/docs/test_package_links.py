@@ -1,0 +1,24 @@
+"""mkdocstrings reads the package's parts and no more: neither `.package` again, nor a `.venv` beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from support.doc_blocks import ROOT
+
+
+def test_the_documented_package_has_its_own_modules_only(tmp_path):
+    spec = importlib.util.spec_from_file_location("package_links", ROOT / "docs" / "package_links.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    hook.link_package(tmp_path)
+    found = {
+        os.path.relpath(os.path.join(directory, name), tmp_path / "reason")
+        for directory, _, names in os.walk(tmp_path, followlinks=True)
+        for name in names
+        if name.endswith(".py")
+    }
+    parts = [p.parent for p in ROOT.glob("*/__init__.py")]
+    assert len(parts) >= 9
+    assert found == {"__init__.py"} | {str(p.relative_to(ROOT)) for part in parts for p in part.rglob("*.py")}
