@@ -113,10 +113,10 @@ async def test_at_the_deadline_the_finished_drafts_suffice(store):
     by_role = models("The tower is tall.", "It is a tall tower.")
     by_role["juror-3"] = Stuck(author(""), name="j/3")
     runs = fusion(store, by_role)
-    solution = await runs.solve(question=OPEN, stopping="none", deadline_s=0.5)
+    solution = await runs.solve(question=OPEN, stopping="none", deadline_s=2)
     assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/1", "j/2"]
     assert solution.notes["stopped_early"] is True
-    again = await runs.solve(question=OPEN, stopping="none", deadline_s=0.5, replay=True)
+    again = await runs.solve(question=OPEN, stopping="none", deadline_s=2, replay=True)
     assert again == solution
 
 
