@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.thinking_cells import KindSessions, kind_sessions, tested_cells
+from support.thinking_cells import KindSessions, contract_cells, kind_sessions
 from support.thinking_server import KINDS, RIGHT, Kind
 
 
@@ -20,7 +20,7 @@ def sessions() -> Iterator[KindSessions]:
         yield opened
 
 
-@pytest.mark.parametrize(("name", "setting"), tested_cells())
+@pytest.mark.parametrize(("name", "setting"), contract_cells())
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
 def test_invariants_of_thinking_models(sessions: KindSessions, kind: Kind, name: str, setting: str) -> None:
     result = sessions.run(kind, name, setting)

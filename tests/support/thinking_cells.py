@@ -412,6 +412,6 @@ CUT_NAMES = (
 """Cells that are tested under `cut`: one of each way of sampling. The benchmark runs all."""
 
 
-def tested_cells() -> list[tuple[str, str]]:
+def contract_cells() -> list[tuple[str, str]]:
     """The cells that the contract tests run on each kind: name and setting."""
     return [(name, at) for name in cell_names() for at in SETTINGS if at != "cut" or name in CUT_NAMES]
