@@ -46,6 +46,8 @@ from support.replicas import (  # noqa: E402
 SAMPLES = 4
 RUNS = 24
 KILL_PACE = Pace(tokens=8, first_s=0.1, token_s=0.1, jitter=0.5, single=True)
+SLOW_KILL_PACE = Pace(tokens=8, first_s=0.5, token_s=0.5, jitter=0.5, single=True)
+"""Seconds lie between two fifths of the responses and the last: time to count what is unfinished, on a busy machine."""
 LOAD_PACE = Pace(tokens=4, first_s=0.05, token_s=0.05, jitter=0.5, single=True)
 CLIENTS = 6
 
@@ -103,7 +105,12 @@ def cut_off_primary(cluster: Cluster) -> Snapshot:
 
 
 def kill_drill(
-    cluster: Cluster, name: str, share: float, kill: Callable[[Cluster], Snapshot], runs: int = RUNS
+    cluster: Cluster,
+    name: str,
+    share: float,
+    kill: Callable[[Cluster], Snapshot],
+    runs: int = RUNS,
+    pace: Pace = KILL_PACE,
 ) -> Outcome:
     """Kill something while runs are accepted and executed; all must end, and no stored response is requested again.
 
@@ -113,10 +120,11 @@ def kill_drill(
         share: When the kill comes: the share of all responses that are finished then.
         kill: What kills; returns both counts at the kill.
         runs: Background runs.
+        pace: The pace of the model server.
     """
     outcome = Outcome()
     tags = [f"{name}-{i}" for i in range(runs)]
-    cluster.backend.set_pace(KILL_PACE)
+    cluster.backend.set_pace(pace)
     before = cluster.backend.stats()["completed"]
     accepted: dict[str, str] = {}
     key = cluster.new_key(requests_per_minute=100_000, concurrency=1000)  # which Redis counts

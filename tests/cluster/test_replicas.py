@@ -19,7 +19,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("psycopg")
 pytest.importorskip("redis")
 
-from cluster.cluster_drills import kill_drill, kill_primary, kill_replica, restart_drill
+from cluster.cluster_drills import SLOW_KILL_PACE, kill_drill, kill_primary, kill_replica, restart_drill
 from sidecar_backend import Pace
 from sidecar_ledger import snapshot
 from support.replicas import Cluster, read_events, run_body, wait_until
@@ -218,7 +218,7 @@ def test_killed_replica_loses_nothing(replicas: Cluster, share: float, tag: str)
 
 
 def test_killed_primary_of_postgres_loses_nothing_when_its_standby_is_promoted(replicas: Cluster, tag: str) -> None:
-    outcome = kill_drill(replicas, tag, 0.4, kill_primary)
+    outcome = kill_drill(replicas, tag, 0.4, kill_primary, pace=SLOW_KILL_PACE)
     assert outcome.faults == []
     assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
     assert outcome.notes["unfinished after the kill"] > 0
