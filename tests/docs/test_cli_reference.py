@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from support.doc_blocks import ROOT
+from support.script_modules import load_script
 
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "docs" / "cli_reference.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+SCRIPT = ROOT / "docs" / "cli_reference.py"
 
 
 def test_the_reference_is_up_to_date():
-    script = load_script()
+    script = load_script(SCRIPT)
     assert script.PAGE.read_text(encoding="utf-8") == script.reference(), "run python docs/cli_reference.py"
 
 
 def test_the_reference_has_every_command_and_option():
-    text = load_script().reference()
+    text = load_script(SCRIPT).reference()
     for heading in ("reason ask", "reason eval run", "reason eval compare", "reason runs resume", "reason doctor"):
         assert f"\n## {heading}\n" in text
     assert "| `-s`, `--strategy` `NAME` | Reasoning strategy" in text

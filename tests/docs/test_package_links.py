@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 
 from support.doc_blocks import ROOT
+from support.script_modules import load_script
 
 
 def test_the_documented_package_has_its_own_modules_only(tmp_path):
-    spec = importlib.util.spec_from_file_location("package_links", ROOT / "docs" / "package_links.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    hook.link_package(tmp_path)
+    load_script(ROOT / "docs" / "package_links.py").link_package(tmp_path)
     found = {
         os.path.relpath(os.path.join(directory, name), tmp_path / "reason")
         for directory, _, names in os.walk(tmp_path, followlinks=True)

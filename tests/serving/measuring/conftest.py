@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.script_modules import load_script
 
 
 @pytest.fixture(scope="session")
 def measured_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama with a byte-level tokenizer and a long context."""
-    import importlib.util
-
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    path = Path(__file__).parents[1] / "local" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("local_models_for_measuring", path)
-    assert spec is not None
-    assert spec.loader is not None
-    local = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(local)
+    local = load_script(Path(__file__).parents[1] / "local" / "conftest.py")
     folder = tmp_path_factory.mktemp("measured")
     torch.manual_seed(7)
     config = transformers.AutoConfig.for_model(**(local.SIZES | local.VARIANTS["llama"]))
