@@ -29,7 +29,7 @@ TOLERANCE = 0.02
 """Maximum difference of the check at load, relative to the largest logit; fp32 stays below 1e-4, bf16 below 1e-2."""
 
 
-class TransformersCache(DynamicCache):
+class TransformersCache(DynamicCache):  # type: ignore[misc]
     """transformers' view of a KV cache during one forward pass that writes the given, allocated slots."""
 
     def __init__(self, cache: KVCache, slots: range) -> None:

@@ -49,7 +49,7 @@ LABELS = {"Qwen2ForProcessRewardModel": 2, "Qwen2ForRewardModel": 1}
 """Architectures, with the size of their head's output."""
 
 
-class Qwen2Reward(Qwen2PreTrainedModel):
+class Qwen2Reward(Qwen2PreTrainedModel):  # type: ignore[misc]
     """A Qwen2 body with a head of two layers on every token.
 
     Args:
