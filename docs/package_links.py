@@ -7,9 +7,12 @@ the package's parts alone.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from mkdocs.plugins import event_priority
 
 ROOT = Path(__file__).resolve().parents[1]
 _directory: TemporaryDirectory[str] | None = None
@@ -19,8 +22,9 @@ def link_package(directory: Path) -> None:
     """Create `directory/reason` with a link to each part of the package: directories that have an `__init__.py`."""
     package = directory / "reason"
     package.mkdir()
-    for part in [ROOT / "__init__.py", *(init.parent for init in ROOT.glob("[a-z]*/__init__.py"))]:
-        (package / part.name).symlink_to(part)
+    shutil.copy(ROOT / "__init__.py", package)  # a link would lead to the root, which is then walked after all
+    for init in ROOT.glob("[a-z]*/__init__.py"):
+        (package / init.parent.name).symlink_to(init.parent)
 
 
 def on_startup(**_: Any) -> None:
@@ -30,8 +34,9 @@ def on_startup(**_: Any) -> None:
     link_package(Path(_directory.name))
 
 
+@event_priority(100)
 def on_config(config: Any) -> None:
-    """Name it to mkdocstrings, which reads its settings when it meets the first object."""
+    """Name it to mkdocstrings before that reads its settings, at the same event."""
     assert _directory is not None
     config.plugins["mkdocstrings"].config["handlers"]["python"]["paths"] = [_directory.name]
 

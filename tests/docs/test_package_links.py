@@ -10,6 +10,7 @@ from support.script_modules import load_script
 
 def test_the_documented_package_has_its_own_modules_only(tmp_path):
     load_script(ROOT / "docs" / "package_links.py").link_package(tmp_path)
+    assert (tmp_path / "reason" / "__init__.py").resolve().parent != ROOT  # which mkdocstrings would walk
     found = {
         os.path.relpath(os.path.join(directory, name), tmp_path / "reason")
         for directory, _, names in os.walk(tmp_path, followlinks=True)
