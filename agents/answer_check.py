@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.types import CheckedClaim, Question
-from ..verify.entailment.protocol import Entailment, Pair
-from ..verify.types import Support
+from ..verify.types import Entailment, Pair, Support
 from ..verify.verifier import Verifier, VerifierContext, VerifiesParts
 from .findings import finding_lines, rejected_claims
 

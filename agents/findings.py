@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..core.types import Candidate, CheckedClaim, Question, Solution, Verdict, Verification
 from ..reasoning.answers.kinds import answer_kind
-from ..reasoning.retrieval.quoting import quote_line, remove_invisible
+from ..reasoning.quoting import quote_line, remove_invisible
 
 MAX_FINDINGS = 8
 """Claims that the strategy is shown."""

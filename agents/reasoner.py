@@ -18,6 +18,7 @@ from ..core.calibration import CalibrationMap
 from ..core.concurrency import shielded
 from ..core.errors import UserError, names_run
 from ..core.events import Event, LiveSink, Sink
+from ..core.files import Progress
 from ..core.json_schema import check_schema
 from ..core.messages import Prompt, RequestedEffort
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
@@ -28,7 +29,6 @@ from ..core.types import Answer, Document, Question
 from ..reasoning.strategy import Knowledge, create_strategy
 from ..serving.factory import load_model
 from ..serving.model import LanguageModel
-from ..serving.model_files.downloads import Progress
 from ..serving.rewards.factory import load_reward_model
 from ..serving.rewards.model import RewardModel
 from .pipeline import LazyGraph, PipelineRun

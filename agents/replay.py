@@ -10,8 +10,8 @@ from ..core.errors import DataError
 from ..core.run import RunConfig
 from ..core.store.protocol import RunRecord
 from ..core.types import Answer
+from ..reasoning.knowledge import KnowledgeSource
 from ..reasoning.retrieval.metered import RecordedRetriever
-from ..reasoning.retrieval.protocol import KnowledgeSource
 from ..reasoning.retrieval.sources.client import recorded_source
 from ..reasoning.strategy import Knowledge
 from ..serving.metered.replay import ReplayEmbedding, ReplayModel, ReplayReward

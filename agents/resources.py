@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.budget import require_known_price
 from ..core.errors import BackendUnavailable, DataError, UserError
+from ..core.files import Progress
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.protocol import RunRecord
+from ..reasoning.knowledge import KnowledgeSource, Retriever, Snippet
 from ..reasoning.retrieval.metered import MeteredRetriever
-from ..reasoning.retrieval.protocol import KnowledgeSource, Retriever, Snippet
 from ..reasoning.strategy import STRATEGIES, Knowledge, Models
 from ..serving.encoders.factory import load_embedding_model
 from ..serving.encoders.protocols import EmbeddingModel
 from ..serving.litellm.limiter import LimiterRegistry
 from ..serving.model import LanguageModel
-from ..serving.model_files.downloads import Progress
 from ..serving.rewards.model import RewardModel
 from ..verify.entailment.factory import EMBEDDED, LEXICAL, MODEL, find_embedded, load_entailment
 from ..verify.entailment.judge import JudgeEntailment
 from ..verify.entailment.lexical import LexicalEntailment
 from ..verify.entailment.metered import MeteredEntailment
-from ..verify.entailment.protocol import Entailment
+from ..verify.types import Entailment
 from ..verify.verifier import PreparesItself, VerifierContext, make_verifiers
 from .planner import BUILT_IN_ENTAILMENTS, entailment_of_strategy, uses_role
 

@@ -15,11 +15,11 @@ from pydantic import JsonValue
 from ..core.budget import Budget
 from ..core.errors import UserError
 from ..core.events import ClaimChecked, Event, Sink
+from ..core.files import Progress
 from ..core.messages import Frozen
 from ..core.run import RunConfig, new_seed
 from ..core.settings import JURY, Settings, juror_role, load_settings
 from ..core.types import MAX_QUESTION_CHARS, Answer, CodeTest, Document, Question, RunUsage, Verification
-from ..serving.model_files.downloads import Progress
 from ..serving.profiles.profile import ModelProfile
 from ..serving.thoughts import COMMON_TAGS, split_thought
 from ..verify.entailment.factory import LEXICAL, MODEL

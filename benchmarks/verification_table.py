@@ -49,9 +49,9 @@ from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.decision import DecisionRule, decision_rule_for
 from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.factory import load_entailment
-from reason.verify.entailment.protocol import Entailment
 from reason.verify.fusion import Mode
 from reason.verify.metrics import evidence_recall, evidence_scores, mean_evidence_scores, top_label_hits
+from reason.verify.types import Entailment
 from reporting import p_value, processor, table
 
 LEXICAL = "lexical"

@@ -27,7 +27,7 @@ from typing import Any
 from reason.core.settings import load_settings
 from reason.core.version import __version__
 from reason.evals.verification.claims import LabelledClaim, first_passages, read_claims, read_passages
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
 from reason.verify.entailment.factory import load_entailment

@@ -18,8 +18,8 @@ from ..agents.verification import TextVerification
 from ..core.budget import Budget
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError
 from ..core.events import BudgetCharged, Event, RunFinished, RunStarted, Sink
+from ..core.files import Progress
 from ..core.types import Answer
-from ..serving.model_files.downloads import Progress
 from .first_run import advise_new_user
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, run_interruptible
 from .key_reader import keys

@@ -1,4 +1,4 @@
-"""Files: atomic writes, JSON Lines, and versioned JSON files of fitted parameters."""
+"""Files: progress of work on them, atomic writes, JSON Lines, and versioned JSON files of fitted parameters."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from .errors import DataError, StoreError
 from .messages import Frozen
+
+
+class Progress(Protocol):
+    """Receives the progress of a pull. Called from the pulling thread; it must be quick and must not raise."""
+
+    def __call__(self, stage: str, done: int, total: int | None, /) -> None:
+        """Receive the progress.
+
+        Args:
+            stage: Name of the stage, for display: "downloading", "converting", …
+            done: Bytes done in this stage.
+            total: Bytes of this stage; None if unknown.
+        """
 
 
 def atomic_write(path: Path, content: bytes, prefix: str = ".") -> None:

@@ -30,6 +30,7 @@ from ..core.errors import (
     UserError,
 )
 from ..core.events import Event
+from ..core.files import Progress
 from ..core.messages import Failure
 from ..core.settings import Settings, settings_for_models
 from ..core.store.location import open_store, redacted_location
@@ -39,7 +40,6 @@ from ..core.store.sqlite import SqliteStore
 from ..core.types import Answer
 from ..core.version import __version__
 from ..reasoning.strategy import create_strategy
-from ..serving.model_files.downloads import Progress
 from .batches import check_batches, refuse_open_batches, use_batches
 from .datasets.items import Item
 from .plan import DatasetSource, EvalPlan, software_versions

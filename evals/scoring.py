@@ -30,9 +30,9 @@ from pydantic import Field
 from ..core.errors import UserError
 from ..core.messages import Frozen
 from ..core.types import Answer, Question
+from ..reasoning.answers.code import find_code, names_in, question_code
 from ..reasoning.answers.equivalence import Comparison, Equivalence
 from ..reasoning.answers.extraction import find_option, option_letter
-from ..reasoning.execution.code import find_code, names_in, question_code
 from ..reasoning.execution.sandbox import require_sandbox, run_tests
 from ..reasoning.logprob import softmax
 from .datasets.items import (

@@ -21,9 +21,9 @@ from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
 from ..core.concurrency import gather
 from ..core.errors import DataError, UserError
+from ..core.files import Progress
 from ..core.messages import Frozen, RequestedEffort
 from ..core.settings import JURY, Settings, jurors_of, settings_for_models, user_error_of
-from ..serving.model_files.downloads import Progress
 from .plan import DatasetSource, EvalPlan
 from .results import ResultRow
 from .run_directory import MANIFEST, read_manifest, read_rows

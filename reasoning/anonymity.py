@@ -24,9 +24,9 @@ from typing import Final, Protocol
 
 from ..core.errors import UserError
 from ..core.types import Question
+from . import quoting
 from .prompts import LETTERS
-from .retrieval import quoting
-from .retrieval.quoting import quote_line, quote_lines
+from .quoting import quote_line, quote_lines
 
 REMOVED: Final = "[removed]"
 """Replaces a removed name."""

@@ -26,8 +26,8 @@ from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
 from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, count_passes, score_solutions
 from ..serving.verdict_distribution import has_verdict_distribution
+from .answers.code import find_code, names_in, question_tests
 from .candidates import finished_or_all, text_with_calls
-from .execution.code import find_code, names_in, question_tests
 from .execution.metered import run_answer_tests
 from .execution.sandbox import require_sandbox
 from .judge import AnswerJudge

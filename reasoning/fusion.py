@@ -38,7 +38,7 @@ from .disagreements import describe_results, find_disagreements
 from .ensemble import Ensemble
 from .limits import MAX_TOKENS
 from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction, truncate_middle
-from .retrieval.quoting import quote_line
+from .quoting import quote_line
 from .sampling import SampleSet, leading_solution, sample_chains
 from .stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, NoStop, rule_of_name
 from .strategy import CHECKED_NOTE, AnswerChecker, Models, Parameters, Stability

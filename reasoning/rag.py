@@ -17,7 +17,7 @@ from ..core.types import Document, Evidence, Question, Solution
 from ..serving.model import Feature
 from .limits import MAX_CHAINS, MAX_ITEMS
 from .prompts import conversation_text
-from .retrieval.quoting import quote_snippets
+from .quoting import quote_snippets
 from .retrieval.sources.client import TIMEOUT_S, KnowledgeClient
 from .sampling import SamplingConfig
 from .strategy import Models, Stability

@@ -22,8 +22,8 @@ from .limits import MAX_RUN_SAMPLES, require_samples_within
 
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
+    from .knowledge import KnowledgeSource
     from .memory.working_memory import MemoryItem
-    from .retrieval.protocol import KnowledgeSource
 
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A small reward model for hints."""
@@ -101,7 +101,7 @@ class Models:
         knowledge: Knowledge besides the models.
         main_role: The role under which the run knows the main model.
         entailment: Metered entailment model for a strategy that requests one (see `Strategy`): a
-            `verify.entailment.protocol.Entailment`, a type above this layer. None if not requested or not available.
+            `verify.types.Entailment`, a type above this layer. None if not requested or not available.
         checker: Checks the answer of a strategy that `checks_answer` while it is generated, with the run's verifiers;
             None if there are none, or if one of them cannot check parts of an answer.
     """

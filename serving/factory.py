@@ -9,12 +9,13 @@ import asyncio
 import threading
 
 from ..core.errors import Cancelled, UnknownName
+from ..core.files import Progress
 from ..core.messages import Frozen
 from ..core.registry import nearest
 from ..core.settings import Settings
 from .litellm.limiter import LimiterRegistry
 from .model import LanguageModel
-from .model_files.downloads import Progress, run_pull
+from .model_files.downloads import run_pull
 
 
 async def load_model(

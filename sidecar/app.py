@@ -21,12 +21,12 @@ from .. import agents
 from ..agents.reasoner import Reasoner
 from ..core.errors import ReasonError, UserError
 from ..core.extras import missing_package
+from ..core.files import Progress
 from ..core.settings import ServeSettings, Settings
 from ..core.stability import Stability
 from ..core.store.location import redacted_url
 from ..core.version import __version__
 from ..reasoning.strategy import STRATEGIES
-from ..serving.model_files.downloads import Progress
 from ..verify.verifier import VERIFIERS
 from .anthropic import router as anthropic
 from .auth import is_loopback

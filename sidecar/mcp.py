@@ -35,6 +35,7 @@ from ..agents.reasoner import Reasoner
 from ..agents.verification import ClaimReportSink, TextVerification, text_verification_of
 from ..core.errors import ReasonError
 from ..core.events import Event, RunFinished, SampleFinished
+from ..core.files import Progress
 from ..core.run import RunConfig
 from ..core.settings import Settings, user_error_of
 from ..core.types import Answer, AnswerKind, Evidence, RunUsage, Verification
@@ -42,7 +43,6 @@ from ..core.verdicts import counts_text, verdict_name
 from ..core.version import __version__
 from ..reasoning.voting.path_votes import Method, parse_vote_options
 from ..reasoning.voting.sample_files import read_pools, vote_on_pools, vote_record
-from ..serving.model_files.downloads import Progress
 from .auth import ANONYMOUS, Caller, admit, identify
 from .error_objects import INTERNAL, public_error
 from .logs import log_fault

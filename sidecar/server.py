@@ -22,8 +22,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..core.errors import UserError
+from ..core.files import Progress
 from ..core.settings import ServeSettings, Settings
-from ..serving.model_files.downloads import Progress
 from .app import create_app
 from .auth import MAX_HEADER_BYTES
 from .connections import RESERVED, Connection, ConnectionTable, ServerOverloaded

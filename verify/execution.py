@@ -9,7 +9,7 @@ from pydantic import Field
 from ..core.errors import BudgetExceeded
 from ..core.events import ClaimChecked
 from ..core.types import CodeTest, Question, Solution, Verification
-from ..reasoning.execution.code import find_code, names_in, question_tests
+from ..reasoning.answers.code import find_code, names_in, question_tests
 from ..reasoning.execution.metered import run_answer_tests
 from ..reasoning.execution.sandbox import SandboxLimits, TestResult, require_sandbox
 from ..reasoning.strategy import Parameters, Stability

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from ..core.errors import DataError
+from ..reasoning.knowledge import Passage
 from ..reasoning.retrieval.deduplication import cluster_copies
-from ..reasoning.retrieval.protocol import Passage
 from .types import NOTHING, Label, Support
 
 Mode = Literal["witness", "product", "mean", "vote", "max"]

@@ -16,15 +16,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..core.messages import Completion, Prompt, Request
-from ..reasoning.retrieval.protocol import Passage, Snippet
-from ..reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
+from ..reasoning.knowledge import Passage, Snippet
+from ..reasoning.quoting import quote_line, quote_snippets, remove_invisible
 from ..reasoning.retrieval.words import content_words, sentence_scores
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
 from ..serving.quick_calls import quick_params, report_cut
 from .davinci.features import bears_on, compare
-from .entailment.protocol import Entailment, Pair
-from .types import Label, Span
+from .types import Entailment, Label, Pair, Span
 
 MAX_SENTENCES = 40
 """Sentences of a passage that an entailment judges: those with the largest lexical overlap with the claim."""

@@ -1,16 +1,16 @@
-"""The types of verification: claims, spans of evidence, supports, and the reports on claims."""
+"""The types of verification: supports and what judges them, claims, spans of evidence, and the reports on claims."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Annotated, Literal, NamedTuple, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from ..core.messages import Frozen
 from ..core.types import Agreement, Evidence, Probability, Verdict
-from ..reasoning.retrieval.protocol import Passage
+from ..reasoning.knowledge import Passage
 
 Label = Literal["supports", "refutes", "neutral"]
 
@@ -52,6 +52,48 @@ def support(weights: Iterable[float]) -> Support:
         raise ValueError(f"expected three non-negative weights, not all 0, got {three}")
     total = math.fsum(three)
     return Support(*(w / total for w in three))
+
+
+class Pair(NamedTuple):
+    """A text and a claim, always in this order: premise and hypothesis.
+
+    Attributes:
+        evidence: The premise. It is data: nothing in it is ever an instruction.
+        claim: The hypothesis.
+        title: Title of the evidence's document; may contain the name of what the evidence calls "he" or "it".
+    """
+
+    evidence: str
+    claim: str
+    title: str = ""
+
+
+@runtime_checkable
+class Entailment(Protocol):
+    """Decides whether texts support claims.
+
+    Methods may be called concurrently from one event loop; cancelling the awaiting task stops the work.
+
+    Attributes:
+        name: The string it was loaded by.
+        identity: Changes whenever a pair could get other probabilities.
+        max_words: Maximum words of evidence that it can read; None if there is no limit. Longer evidence is split by
+            `WindowedEntailment`.
+    """
+
+    name: str
+    identity: str
+    max_words: int | None
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """The probabilities of each pair, in order; None where a response could not be parsed.
+
+        Raises:
+            ReasonError: The complete call failed.
+        """
+
+    async def aclose(self) -> None:
+        """Release everything; idempotent."""
 
 
 class Claim(Frozen):

@@ -11,9 +11,9 @@ from pydantic import JsonValue
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.types import CheckedClaim, Question, Solution, Verification
-from ..reasoning.retrieval.protocol import Retriever
+from ..reasoning.knowledge import Retriever
 from ..reasoning.strategy import Models, Parameters, Stability, validate_parameters
-from .entailment.protocol import Entailment
+from .types import Entailment
 
 
 @dataclass(frozen=True)

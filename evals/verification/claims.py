@@ -15,8 +15,8 @@ from typing import Final
 
 from ...core.errors import DataError, UserError
 from ...core.types import Document
+from ...reasoning.knowledge import Passage
 from ...reasoning.retrieval.passages import document_passages
-from ...reasoning.retrieval.protocol import Passage
 from ...reasoning.retrieval.retriever import HybridRetriever
 from ...verify.davinci.passages import fill_up
 from ...verify.metrics import GoldLabel, parse_gold_label

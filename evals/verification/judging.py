@@ -12,9 +12,8 @@ from typing import Final, NamedTuple, Self
 
 from ...core.errors import DataError, StoreError
 from ...verify.davinci.pairs import judged_pair
-from ...verify.entailment.protocol import Entailment, Pair
 from ...verify.entailment.windows import WindowedEntailment
-from ...verify.types import Support
+from ...verify.types import Entailment, Pair, Support
 from .claims import LabelledClaim
 
 KIND: Final = "reason verdicts 1"

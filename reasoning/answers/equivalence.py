@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from ...core.errors import UserError
 from ...core.types import AnswerKind
 from ...core.unicode_forms import normalize
-from ..execution.code import same_code
+from .code import same_code
 from .normalization import MAX_ANSWER_CHARS, normalize_characters, unwrap
 from .numerals import Numeral, parse_numeral
 

@@ -26,8 +26,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...core.types import Question
-from ..execution.code import find_code, names_in, question_tests
 from ..segmentation import sentence_end, sentence_spans
+from .code import find_code, names_in, question_tests
 from .kinds import ResolvedKind, answer_kind, asks_for_percentage
 from .normalization import MAX_ANSWER_CHARS, closing_brace, unwrap, visible_text
 from .numerals import Numeral, find_numerals, parse_numeral

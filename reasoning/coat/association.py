@@ -29,7 +29,7 @@ from ...serving.quick_calls import quick_params
 from ..memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal
 from ..memory.working_memory import SELF_SOURCE, MemoryItem, WorkingMemory
 from ..prompts import conversation_text
-from ..retrieval.quoting import quote_line
+from ..quoting import quote_line
 from ..retrieval.sources.client import KnowledgeClient, SourcedSnippet
 from ..retrieval.words import content_terms
 from ..segmentation import sentence_spans

@@ -13,7 +13,7 @@ from ...core.store.protocol import StoredCall, call_key
 from ...core.types import CodeTest, Question
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import NotRecorded
-from .code import question_code
+from ..answers.code import question_code
 from .sandbox import SandboxLimits, TestResult, run_tests
 
 ROLE = "sandbox"

@@ -26,8 +26,8 @@ from ...core.files import atomic_write
 from ...core.messages import Frozen
 from ...core.settings import Settings
 from ...serving.encoders.protocols import EmbeddingModel
+from ..knowledge import Snippet
 from ..retrieval.deduplication import DuplicateLevel, FingerprintIndex, TextFingerprint
-from ..retrieval.protocol import Snippet
 from ..retrieval.vector_index import FlatVectorIndex
 from ..retrieval.words import content_terms
 from .admission import AdmissionRules, DropReason

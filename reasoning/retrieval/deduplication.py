@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
 from ...core.unicode_forms import normalize
-from .protocol import Passage
+from ..knowledge import Passage
 from .words import split_words
 
 K = TypeVar("K")

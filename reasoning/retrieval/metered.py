@@ -13,7 +13,7 @@ from ...core.run import Run
 from ...core.store.protocol import StoredCall, call_key
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import ReplayStub
-from .protocol import Passage, Retriever
+from ..knowledge import Passage, Retriever
 
 ROLE = "retriever"
 

@@ -15,8 +15,8 @@ from ...core.errors import DataError, UserError
 from ...core.files import decoded
 from ...core.messages import Frozen
 from ...core.types import Document
+from ..knowledge import Passage
 from .chunking import split_chunks
-from .protocol import Passage
 from .readers import FileNote, TextPart, UnreadableFile, extract_text, read_regular_file, walk_files
 
 MAX_FILE_BYTES = 64 << 20

@@ -21,11 +21,11 @@ from pydantic import Field
 from ...core.errors import InvalidResponse, UserError
 from ...core.messages import Frozen
 from ...serving.encoders.protocols import CrossEncoder, EmbeddingModel
+from ..knowledge import Passage, Retriever, searchable_text
 from .bm25 import BM25Index
 from .deduplication import PassageDeduplicator
 from .embedding_cache import EmbeddingCache, embed_documents
 from .passages import replace_surrogates
-from .protocol import Passage, Retriever, searchable_text
 from .rank_fusion import fuse_rankings
 from .vector_index import InMemoryVectorIndex
 from .words import STOP_WORDS, split_words

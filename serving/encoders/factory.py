@@ -6,11 +6,12 @@ import threading
 from typing import Literal
 
 from ...core.errors import UnknownName, UserError
+from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import EncoderSettings, Settings
 from ..model_files.catalogue import KNOWN_ENCODERS, PREFIX
 from ..model_files.conversion import missing_extra
-from ..model_files.downloads import Progress, run_pull
+from ..model_files.downloads import run_pull
 from .files import find_encoder
 from .protocols import CrossEncoder, EmbeddingModel
 

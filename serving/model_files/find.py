@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from ...core.errors import BackendUnavailable, DataError, UserError
+from ...core.files import Progress
 from .catalogue import KNOWN_MODELS, PREFIX, KnownModel, ModelLocation, locate
 from .checkpoint import check_model_directory, directory_fingerprint, file_hash
 from .conversion import Conversion, check_conversion, make_conversion, read_conversion
-from .downloads import Progress, PullTask, clear_leftovers, directory_lock, disk_errors, disk_full, is_leftover
+from .downloads import PullTask, clear_leftovers, directory_lock, disk_errors, disk_full, is_leftover
 from .packages import fetch_weights
 
 

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ...core.errors import UnknownName, UserError
+from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import RewardSettings, Settings
 from ..factory import load_model
 from ..model import LanguageModel
 from ..model_files.catalogue import PREFIX
 from ..model_files.conversion import missing_extra
-from ..model_files.downloads import Progress, run_pull
+from ..model_files.downloads import run_pull
 from ..model_files.find import find_model
 from .model import RewardModel
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ...core.concurrency import OneLoop
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UserError
+from ...core.files import Progress
 from ...core.messages import (
     Chunk,
     Completion,
@@ -37,7 +38,7 @@ from ..local.tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
 from ..logits_processors import LockstepLost, lockstep_groups, logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener
 from ..model_files.catalogue import PREFIX
-from ..model_files.downloads import Progress, run_pull
+from ..model_files.downloads import run_pull
 from ..model_files.find import ModelFiles, find_model
 from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
 from ..spec_decode import SpecDecodeCounters

@@ -13,8 +13,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
 from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.metered import MeteredEntailment
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Support
+from reason.verify.types import Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel, replies
 

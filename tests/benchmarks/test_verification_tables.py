@@ -17,7 +17,7 @@ from reason.evals.verification.claims import LabelledClaim
 from reason.evals.verification.judging import JudgedClaim, VerdictStore
 from reason.evals.verification.methods import ClaimVerdict
 from reason.evals.verification.metrics import verdict_metrics
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.types import Support
 from support.labelled_claims import write_fever, write_lines
 

@@ -18,8 +18,7 @@ import pytest
 from reason.cli import doctor_checks
 from reason.core.extras import install_command
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Support
+from reason.verify.types import Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from reason.verify.entailment.lexical import lexical_support
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Support
+from reason.verify.types import Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 from support.tiny_encoder import SIZE, write_tiny_encoder
 

@@ -12,8 +12,7 @@ from reason.evals.verification.claims import LabelledClaim, ranked
 from reason.evals.verification.judging import StoredEntailment, VerdictStore, judge_claims, key_of, pairs_of
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Support
+from reason.verify.types import Pair, Support
 from support.labelled_claims import SAYS, passage, row, said
 from support.scripted_entailment import ScriptedEntailment
 

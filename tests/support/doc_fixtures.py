@@ -106,7 +106,7 @@ parameters = { n = 2 }
 INDEX = """
 from pathlib import Path
 from reason.core.settings import load_settings
-from reason.reasoning.retrieval.protocol import Snippet
+from reason.reasoning.knowledge import Snippet
 from reason.reasoning.retrieval.sources.faiss import save_faiss_source
 from reason.serving.encoders.factory import load_embedding_model
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reason.verify.entailment.protocol import Pair
+from reason.verify.types import Pair
 
 REFUTED = [
     Pair(

@@ -12,7 +12,7 @@ from reason.core.events import MemorySink
 from reason.core.messages import Usage
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
-from reason.reasoning.retrieval.protocol import Snippet
+from reason.reasoning.knowledge import Snippet
 
 
 class ScriptedKnowledgeSource:

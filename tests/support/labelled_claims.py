@@ -8,10 +8,9 @@ from typing import Any
 
 from reason.evals.verification.claims import LabelledClaim, ranked
 from reason.evals.verification.judging import JudgedClaim
-from reason.reasoning.retrieval.protocol import Passage
-from reason.verify.entailment.protocol import Pair
+from reason.reasoning.knowledge import Passage
 from reason.verify.metrics import GoldLabel
-from reason.verify.types import Support
+from reason.verify.types import Pair, Support
 
 SAYS = {"yes": Support(0.8, 0.1, 0.1), "no": Support(0.1, 0.8, 0.1), "hm": Support(0.1, 0.1, 0.8)}
 

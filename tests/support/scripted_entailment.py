@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from reason.core.errors import BackendError
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Support
+from reason.verify.types import Pair, Support
 
 
 class ScriptedEntailment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reason.agents.verification import TextVerification
 from reason.core.types import Evidence, RunUsage, Verdict
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.davinci import make_verification
 from reason.verify.types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, as_evidence
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.verify.attribution.attribution import attribute_by_agreement, attribute_by_provenance, containment
 from reason.verify.attribution.segments import Segment
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Claim, Support
+from reason.verify.types import Claim, Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
 

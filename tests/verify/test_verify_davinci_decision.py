@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from reason.core.errors import DataError, UserError
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.decision import _SHIPPED, Decision, DecisionRule, decision_rule_for
 from reason.verify.davinci.features import FEATURE_NAMES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.pairs import in_notation_of, judged_pair
 from reason.verify.davinci.passages import fill_up, judged_claim, judged_passage
 

@@ -13,7 +13,7 @@ from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Candidate, CheckedClaim, Document, Evidence, Question, Solution
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
 from reason.verify.davinci.config import DavinciConfig
@@ -21,8 +21,7 @@ from reason.verify.davinci.davinci import Davinci, make_verification, overall_ve
 from reason.verify.davinci.decision import _SHIPPED, DecisionRule, decision_rule_for
 from reason.verify.davinci.verdict_model import load_verdict_model, save_verdict_model
 from reason.verify.entailment.metered import MeteredEntailment
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Claim, ClaimReport, Support, support
+from reason.verify.types import Claim, ClaimReport, Pair, Support, support
 from reason.verify.verifier import VerifierContext, make_verifier
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel

@@ -14,7 +14,7 @@ from reason.verify.entailment import embedded
 from reason.verify.entailment.embedded import EmbeddedEntailment, load_delta, load_embedded
 from reason.verify.entailment.embedded_network import PairTokenizer, init_head, read_encoder
 from reason.verify.entailment.embedded_weights import compute_delta, serialize_delta
-from reason.verify.entailment.protocol import Entailment, Pair
+from reason.verify.types import Entailment, Pair
 from support.entailment_pairs import REFUTED, SUPPORTED, SWAPPED
 from support.tiny_encoder import write_tiny_encoder
 

@@ -21,7 +21,7 @@ from reason.verify.entailment.embedded_network import (
     merge_lora,
     read_encoder,
 )
-from reason.verify.entailment.protocol import Pair
+from reason.verify.types import Pair
 from support.tiny_encoder import SIZE, write_tiny_encoder, write_tiny_mpnet
 
 BERT = EncoderConfig("bert", 2, 2, SIZE, 1e-12)

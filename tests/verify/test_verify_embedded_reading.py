@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.verify.entailment.embedded_features import FEATURES, MARKS, feature_words, pair_features, stem
-from reason.verify.entailment.protocol import Pair
+from reason.verify.types import Pair
 
 TEXTS = st.text(alphabet="aB c1,.%5'9n’tΔ$-", max_size=60)
 

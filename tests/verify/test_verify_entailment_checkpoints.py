@@ -14,8 +14,8 @@ pytest.importorskip("sentence_transformers")
 from reason.core.errors import DataError
 from reason.core.settings import Settings
 from reason.verify.entailment.factory import load_entailment
-from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.entailment.windows import DocumentSupport
+from reason.verify.types import Entailment, Pair
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSeq2SeqLM,

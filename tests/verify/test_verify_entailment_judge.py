@@ -25,7 +25,7 @@ from reason.verify.entailment.judge import (
     parse_vote,
     vote_prompt,
 )
-from reason.verify.entailment.protocol import Entailment, Pair
+from reason.verify.types import Entailment, Pair
 from support.scripted_model import ALWAYS_THINKS, END, THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 

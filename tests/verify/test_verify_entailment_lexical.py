@@ -11,8 +11,7 @@ from reason.reasoning.retrieval.words import (
     sentence_scores,
 )
 from reason.verify.entailment.lexical import LexicalEntailment, lexical_support
-from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.types import Support
+from reason.verify.types import Entailment, Pair, Support
 
 CAPITAL = "The capital of France is Paris."
 

@@ -10,8 +10,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.verify.entailment.metered import MeteredEntailment, RecordedEntailment
-from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.types import Support
+from reason.verify.types import Entailment, Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
 A, B, C, BAD = Pair("a", "x"), Pair("bb", "x"), Pair("ccc", "x"), Pair("bad", "x")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from reason.core.errors import DataError, InvalidResponse
 from reason.verify.entailment.nli import NliEntailment, premise
-from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.types import Support
+from reason.verify.types import Entailment, Pair, Support
 from support.scripted_entailment import ScriptedEncoder
 
 MNLI = ("contradiction", "entailment", "neutral")

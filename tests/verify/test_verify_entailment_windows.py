@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.entailment.windows import MAX_CHUNK_WORDS, DocumentSupport, WindowedEntailment, window_spans
-from reason.verify.types import NOTHING, Support
+from reason.verify.types import NOTHING, Entailment, Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
 YES, NO = Support(0.8, 0.1, 0.1), Support(0.05, 0.9, 0.05)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from reason.core.errors import DataError
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.fusion import EvidenceItem, clip_probabilities, evidence_item, fuse_evidence, weigh_items
 from reason.verify.types import Support
 from support.evidence_items import MODES, A, B, Z, close, of

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendUnavailable, DataError
 from reason.core.settings import load_settings
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import Davinci
 from reason.verify.davinci.pairs import judged_pair

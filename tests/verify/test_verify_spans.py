@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
-from reason.reasoning.retrieval.protocol import Passage
+from reason.reasoning.knowledge import Passage
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.spans import (
     MAX_SENTENCES,

@@ -21,9 +21,8 @@ from ...core.errors import BackendError, BudgetExceeded, CapabilityMissing, User
 from ...reasoning.retrieval.words import split_words
 from ...serving.model import ExplainsTokens, LanguageModel, Relevance
 from ...serving.quick_calls import without_thought
-from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment
-from ..types import AttributionKind, Claim, InternalAttribution, Label, Support
+from ..types import AttributionKind, Claim, Entailment, InternalAttribution, Label, Pair, Support
 from .context import ABLATIONS, DELTA, ContextPrompt, attribute_by_context
 from .segments import Segment, context_segments, samples_of
 

@@ -17,8 +17,8 @@ from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import Cancelled, ReasonError, UserError
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_schema
 from ...core.messages import Frozen, Prompt, Request
-from ...reasoning.retrieval.protocol import Snippet
-from ...reasoning.retrieval.quoting import quote_line, quote_snippets
+from ...reasoning.knowledge import Snippet
+from ...reasoning.quoting import quote_line, quote_snippets
 from ...reasoning.retrieval.words import content_words, is_negated, number_values, split_words
 from ...serving.model import LanguageModel
 from ...serving.quick_calls import JUDGE_REMEDY, quick_capabilities, quick_params

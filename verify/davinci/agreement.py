@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.run import Run
 from ...core.types import Verdict
-from ..entailment.protocol import Entailment
-from ..types import ClaimReport, Label, SecondJudge
+from ..types import ClaimReport, Entailment, Label, SecondJudge
 from .decision import Decision
 
 _LABEL_OF: dict[Verdict, Label] = {"supported": "supports", "refuted": "refutes"}

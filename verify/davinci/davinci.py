@@ -14,8 +14,8 @@ from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
 from ...core.types import CheckedClaim, Question, Solution, Verdict, Verification, least_support
+from ...reasoning.knowledge import Passage, Retriever
 from ...reasoning.retrieval.passages import document_passages
-from ...reasoning.retrieval.protocol import Passage, Retriever
 from ...reasoning.retrieval.retriever import HybridRetriever
 from ...reasoning.strategy import Stability
 from ..attribution.attribution import attribute_claims
@@ -24,11 +24,10 @@ from ..claims.model_splitter import split_claims_by_model
 from ..claims.questions import question_text
 from ..claims.splitter import split_claims
 from ..entailment.factory import AUTO, MODEL
-from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment, WindowVerdict
 from ..programs.checker import check_claim
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
-from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, as_evidence
+from ..types import Claim, ClaimReport, Entailment, InternalAttribution, Label, Pair, PairVerdict, Span, as_evidence
 from ..verifier import VerifierContext
 from .agreement import add_second_judge, agreement_note, second_judge_note
 from .config import DavinciConfig

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from ...core.errors import DataError, UserError
 from ...core.types import Verdict
-from ...reasoning.retrieval.protocol import Passage
+from ...reasoning.knowledge import Passage
 from ..fusion import Mode, evidence_item, fuse_evidence
 from ..types import NOTHING, Label, Support
 from .config import DavinciConfig

@@ -15,8 +15,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
+from ...reasoning.knowledge import Passage
 from ...reasoning.retrieval.deduplication import normalized_text
-from ...reasoning.retrieval.protocol import Passage
 from ...reasoning.segmentation import sentence_spans
 from ..entailment.embedded_features import ABSOLUTES, MAX_CHARS, FeatureWord, feature_words
 from ..programs.quantities import Quantity, comparable, equal, quantities

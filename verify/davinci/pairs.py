@@ -6,8 +6,8 @@ supported than settled.
 
 from __future__ import annotations
 
-from ...reasoning.retrieval.protocol import Passage
-from ..entailment.protocol import Pair
+from ...reasoning.knowledge import Passage
+from ..types import Pair
 from .features import same_quantity, text_terms
 from .passages import judged_claim, judged_passage
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ...reasoning.retrieval.protocol import Passage
+from ...reasoning.knowledge import Passage
 from ..injection import without_instructions
 
 _FILE_NAME = re.compile(

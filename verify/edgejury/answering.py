@@ -23,7 +23,7 @@ from ...reasoning.answers.kinds import ResolvedKind, answer_kind
 from ...reasoning.candidates import complete_sentences
 from ...reasoning.conclude import conclusion_request, with_conclusion
 from ...reasoning.prompts import LETTERS
-from ...reasoning.retrieval.quoting import remove_invisible
+from ...reasoning.quoting import remove_invisible
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.quick_calls import quick_capabilities, quick_params
 from ...serving.verdict_distribution import MIN_TOP_LOGPROBS, TOP_LOGPROBS, VerdictDistribution

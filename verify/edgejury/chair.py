@@ -26,7 +26,7 @@ from ...reasoning.answers.extraction import extract_answer, find_option
 from ...reasoning.answers.kinds import ResolvedKind
 from ...reasoning.candidates import complete_sentences
 from ...reasoning.prompts import LETTERS, fit_prompt, question_prompt
-from ...reasoning.retrieval.quoting import quote_line, remove_invisible
+from ...reasoning.quoting import quote_line, remove_invisible
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_capabilities
 from .answering import closed_kind

@@ -26,9 +26,9 @@ from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import AgreementLabel, Question
 from ...reasoning.answers.extraction import extract_answer
+from ...reasoning.knowledge import Snippet
 from ...reasoning.prompts import LETTERS
-from ...reasoning.retrieval.protocol import Snippet
-from ...reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
+from ...reasoning.quoting import quote_line, quote_snippets, remove_invisible
 from ...reasoning.retrieval.words import sentence_scores
 from ...reasoning.segmentation import sentence_spans
 from ...reasoning.strategy import Models
@@ -43,9 +43,8 @@ from ..claims.splitter import split_claims
 from ..entailment.factory import LEXICAL, MODEL
 from ..entailment.judge import JudgeEntailment
 from ..entailment.lexical import LexicalEntailment
-from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment
-from ..types import Claim, Label, Support
+from ..types import Claim, Entailment, Label, Pair, Support
 from .answering import closed_kind
 from .config import JuryConfig, PanelConfig
 from .panel import JurorRequest, Panel, find_object

@@ -37,7 +37,7 @@ from ...core.json_schema import JsonSchema
 from ...core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Usage
 from ...core.run import Run
 from ...core.types import RunUsage
-from ...reasoning.retrieval.quoting import quote_line
+from ...reasoning.quoting import quote_line
 from ...serving.metered.decisions import load_decision, save_decision
 from ...serving.metered.model import MeteredModel, sampled_json
 from ...serving.model import LanguageModel

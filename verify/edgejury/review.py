@@ -28,7 +28,7 @@ from ...core.types import Question
 from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, Scrubber, make_blinding, show_answers
 from ...reasoning.judge import AnswerJudge
 from ...reasoning.prompts import fit_prompt, question_prompt
-from ...reasoning.retrieval.quoting import remove_invisible
+from ...reasoning.quoting import remove_invisible
 from ...reasoning.retrieval.words import split_words
 from ...reasoning.tournament import hold_tournament
 from ...serving.metered.model import MeteredModel

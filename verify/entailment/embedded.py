@@ -17,15 +17,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from ...core.errors import BackendError, DataError, UserError
+from ...core.files import Progress
 from ...core.settings import EncoderSettings, Settings
 from ...serving.encoders.files import has_encoder
 from ...serving.model_files.conversion import missing_extra
-from ...serving.model_files.downloads import Progress, run_pull
+from ...serving.model_files.downloads import run_pull
 from ...serving.model_thread import ModelThread, length_batches
-from ..types import Support, support
+from ..types import Pair, Support, support
 from .embedded_network import PairTokenizer, TokenRow, make_batch
 from .embedded_weights import MAX_BYTES, WeightDelta, apply_delta, parse_delta
-from .protocol import Pair
 
 if TYPE_CHECKING:
     import torch

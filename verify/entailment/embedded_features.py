@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from ...reasoning.answers.numerals import find_numerals
-from .protocol import Pair
+from ..types import Pair
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
 _ORDINAL = frozenset({"st", "nd", "rd", "th", "s"})

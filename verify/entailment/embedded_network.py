@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ...core.errors import DataError
+from ..types import Pair
 from .embedded_features import FEATURES, MARKS, MAX_CHARS, MarkedSpan, pair_features
-from .protocol import Pair
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from typing import Final
 
 from ...core.errors import UnknownName, UserError
+from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import Settings
 from ...serving.encoders.factory import SERVED_PREFIX, load_cross_encoder, load_minicheck
 from ...serving.encoders.protocols import CrossEncoder
 from ...serving.model import LanguageModel
 from ...serving.model_files.catalogue import PREFIX as LOCAL_PREFIX
-from ...serving.model_files.downloads import Progress
+from ..types import Entailment
 from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
 from .nli import NliEntailment, ScoreEntailment
-from .protocol import Entailment
 from .windows import DocumentSupport
 
 AUTO: Final = "auto"

@@ -3,7 +3,7 @@
 Where the model returns the distribution of a token, the verdict is a letter and is read from it, once for each of two
 orders of the labels. Elsewhere verdicts are sampled and counted; claims about the same evidence are judged together, up
 to eight in one call, half of the votes in the reverse order of claims and labels. Evidence and claims are quoted
-(`retrieval.quoting`), so that none can close its fence or look like a turn of the conversation. The prompts are part of
+(`reasoning.quoting`), so that none can close its fence or look like a turn of the conversation. The prompts are part of
 a run's requests, and so of its store keys.
 
 Source: the two readings are our own. That a model's letter is a usable probability: Kadavath et al., "Language Models
@@ -26,13 +26,12 @@ from pydantic import Field
 from ...core.errors import BackendError
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
 from ...core.messages import Completion, Failure, Frozen, NextTokenDistribution, Prompt, Request, SamplingParams
-from ...reasoning.retrieval.protocol import Snippet
-from ...reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
+from ...reasoning.knowledge import Snippet
+from ...reasoning.quoting import quote_line, quote_snippets, remove_invisible
 from ...serving.model import LanguageModel
 from ...serving.quick_calls import first_tokens, quick_capabilities, quick_params, report_cut
 from ...serving.verdict_distribution import MIN_COVERAGE, TOP_LOGPROBS, has_verdict_distribution, verdict_from_token
-from ..types import Label, Support, support
-from .protocol import Pair
+from ..types import Label, Pair, Support, support
 
 LETTERS = "ABC"
 ORDERS: tuple[tuple[Label, Label, Label], ...] = (

@@ -18,8 +18,7 @@ from ...reasoning.retrieval.words import (
     sentence_scores,
 )
 from ...reasoning.segmentation import sentence_spans
-from ..types import Label, Support
-from .protocol import Pair
+from ..types import Label, Pair, Support
 
 MIN_SUPPORTED_RECALL = 0.8
 """Minimum share of the claim's words in a text that supports it."""

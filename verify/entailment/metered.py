@@ -14,8 +14,7 @@ from ...core.errors import StoreError
 from ...core.run import Run
 from ...serving.metered.calls import RecordedCalls, ResponseCodec
 from ...serving.metered.replay import ReplayStub
-from ..types import Support
-from .protocol import Entailment, Pair
+from ..types import Entailment, Pair, Support
 
 
 class MeteredEntailment:

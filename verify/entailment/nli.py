@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from ...core.errors import DataError, InvalidResponse
 from ...serving.encoders.protocols import CrossEncoder
-from ..types import Support, support
-from .protocol import Pair
+from ..types import Pair, Support, support
 
 # fmt: off
 _SUPPORTS = frozenset([

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from ...core.errors import UserError
 from ...reasoning.retrieval.chunking import split_chunks
-from ..types import Support
-from .protocol import Entailment, Pair
+from ..types import Entailment, Pair, Support
 
 MAX_CHUNK_WORDS = 350
 """Words of a chunk of `DocumentSupport` where the model has no limit of its own."""

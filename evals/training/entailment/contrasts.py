@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ....verify.entailment.protocol import Pair
-from ....verify.types import Label
+from ....verify.types import Label, Pair
 from .document_facts import MONTHS, number_words
 from .pairs import LabelledPair
 

@@ -24,8 +24,7 @@ from ....core.errors import DataError
 from ....core.messages import Frozen
 from ....verify.entailment.embedded_features import FeatureWord, feature_words
 from ....verify.entailment.embedded_network import TokenRow
-from ....verify.entailment.protocol import Pair
-from ....verify.types import Label
+from ....verify.types import Label, Pair
 from ...datasets.items import is_held_out
 from ...datasets.records import Record, find_files, read_file, sha256_of
 from .contrasts import changed_claims

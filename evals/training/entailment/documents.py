@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from zlib import crc32
 
-from ....verify.entailment.protocol import Pair
-from ....verify.types import Label
+from ....verify.types import Label, Pair
 from .document_facts import Choice, Clock, Date, Document, Fact, Measure, Money, Value, alternatives, toggled
 from .document_kinds import KINDS
 from .pairs import LabelledPair

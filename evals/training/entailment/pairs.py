@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ....verify.entailment.protocol import Pair
-from ....verify.types import Label
+from ....verify.types import Label, Pair
 
 
 class LabelledPair(NamedTuple):

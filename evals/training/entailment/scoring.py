@@ -12,8 +12,7 @@ import numpy as np
 from ....core.calibration_fit import ece
 from ....core.errors import UserError
 from ....core.messages import Frozen
-from ....verify.entailment.protocol import Pair
-from ....verify.types import NOTHING, Label, Support
+from ....verify.types import NOTHING, Label, Pair, Support
 from ...scoring import label_report
 from ...statistics.intervals import t_interval, wilson
 from .data import ClaimCase, EvidenceText, Splits, as_pair

@@ -24,8 +24,7 @@ from ....verify.entailment.embedded_network import (
     compute_logits,
     make_batch,
 )
-from ....verify.entailment.protocol import Pair
-from ....verify.types import Support, support
+from ....verify.types import Pair, Support, support
 from ..run_directory import Checkpoint, save_checkpoint
 from .data import EpochSource, make_batches, sample_epoch
 

@@ -20,17 +20,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field, JsonValue
 
 from ....core.errors import DataError, UserError
-from ....core.files import write_file
+from ....core.files import Progress, write_file
 from ....core.messages import Frozen
 from ....core.settings import Settings
 from ....core.version import __version__
 from ....serving.model_files.conversion import missing_extra
-from ....serving.model_files.downloads import Progress
 from ....verify.entailment.embedded import MODELS, Size
 from ....verify.entailment.embedded_features import FEATURES
 from ....verify.entailment.embedded_weights import WeightDelta, apply_delta, compute_delta, serialize_delta
-from ....verify.entailment.protocol import Pair
-from ....verify.types import Support
+from ....verify.types import Pair, Support
 from ...plan import flatten
 from ..loop import TrainerConfig, run_training
 from ..run_directory import CHECKPOINT, TrainingDirectory, TrainingManifest, check_writable, load_checkpoint

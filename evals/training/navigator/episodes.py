@@ -32,6 +32,7 @@ from ....agents.pipeline import assemble
 from ....core.concurrency import gather
 from ....core.errors import BudgetExceeded, ContextTooLong, DataError, InvalidResponse, UnknownName, UserError
 from ....core.events import Event, SampleFinished, Sink, StepsScored
+from ....core.files import Progress
 from ....core.messages import Frozen
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
@@ -51,7 +52,6 @@ from ....serving.litellm.limiter import LimiterRegistry
 from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredReward
 from ....serving.model import LanguageModel
-from ....serving.model_files.downloads import Progress
 from ....serving.rewards.factory import load_reward_model
 from ....serving.rewards.model import RewardModel
 from ...datasets.items import Score

@@ -28,7 +28,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from ....core.errors import BudgetExceeded, DataError, UserError
 from ....core.events import Event
-from ....core.files import write_file
+from ....core.files import Progress, write_file
 from ....core.settings import Settings
 from ....core.types import Answer
 from ....core.version import __version__
@@ -36,7 +36,6 @@ from ....reasoning.rlot.assessment import State
 from ....reasoning.rlot.learner import Learner
 from ....reasoning.rlot.navigator import Navigator, NavigatorCard, save_navigator
 from ....reasoning.strategy import Models, create_strategy
-from ....serving.model_files.downloads import Progress
 from ...plan import DatasetSource, software_versions
 from ...task import Task
 from ..loop import StopReason, run_training

@@ -23,6 +23,7 @@ import numpy as np
 
 from ....core.concurrency import gather, shielded
 from ....core.errors import BackendUnavailable, UnknownName, UserError
+from ....core.files import Progress
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
 from ....core.store.location import open_store
@@ -37,7 +38,6 @@ from ....serving.litellm.limiter import LimiterRegistry
 from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ....serving.model import LanguageModel
-from ....serving.model_files.downloads import Progress
 from ...calibration import assign_folds
 from ...statistics.intervals import standard_error
 from ...statistics.outcomes import Array, number_groups

@@ -27,9 +27,9 @@ from ....core.errors import Cancelled, DataError, InvalidResponse, UserError
 from ....core.files import atomic_write
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.model_files.downloads import run_pull
+from ...knowledge import Passage
 from ..bm25 import SHARD_PASSAGES, append_word_counts, write_bm25_index
 from ..passages import ChunkOptions, SourceFile, file_passages, list_source_files, no_text_error, path_text
-from ..protocol import Passage
 from ..readers import FileNote
 from ..vector_index import append_vectors, build_vector_index, load_faiss, read_vectors
 from .database import PassageDatabase

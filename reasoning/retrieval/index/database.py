@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...knowledge import Passage
 from ..passages import position_id
-from ..protocol import Passage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from pathlib import Path
 from ....core.errors import DataError
 from ....core.messages import Frozen
 from ....serving.encoders.protocols import EmbeddingModel
+from ...knowledge import Passage
 from ..bm25 import SavedBM25Index, load_bm25s
-from ..protocol import Passage
 from ..retriever import HybridRetriever, Reranker, RetrieverOptions, SearchIndex
 from ..vector_index import BlockVectorIndex
 from .database import PassageDatabase

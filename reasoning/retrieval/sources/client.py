@@ -24,7 +24,7 @@ from ....core.store.protocol import call_key
 from ....serving.metered.calls import RecordedCalls
 from ....serving.metered.replay import ReplayModel, ReplayStub
 from ....serving.model import Capabilities
-from ..protocol import KnowledgeSource, Snippet
+from ...knowledge import KnowledgeSource, Snippet
 from ..rank_fusion import fuse_rankings
 from .model import ModelSource
 from .snippets import valid_snippets, valid_text

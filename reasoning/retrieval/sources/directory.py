@@ -15,10 +15,10 @@ from ....core.messages import Frozen
 from ....core.run import Run
 from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
+from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text
 from ..chunking import MAX_WORDS, OVERLAP
 from ..embedding_cache import EmbeddingCache
 from ..passages import ChunkOptions, chunk_passages
-from ..protocol import KnowledgeSource, Passage, Snippet, searchable_text
 from ..readers import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, DirectoryContents, FileNote, read_directory
 from ..retriever import HybridRetriever, RetrieverOptions, cross_encoder_reranker
 

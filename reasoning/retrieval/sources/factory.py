@@ -18,8 +18,8 @@ from ....serving.encoders.factory import load_embedding_model
 from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
 from ....serving.factory import load_model
 from ....serving.model import LanguageModel
+from ...knowledge import KnowledgeSource
 from ..embedding_cache import FILE, EmbeddingCache
-from ..protocol import KnowledgeSource
 from ..readers import FileNote
 from .directory import DirectoryOptions, DirectoryProgress, DirectorySource
 from .faiss import INDEX_FILE, TEXTS_FILE, FaissSource

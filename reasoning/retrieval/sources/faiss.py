@@ -15,7 +15,7 @@ from ....core.files import atomic_write, json_lines
 from ....core.run import Run
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
-from ..protocol import KnowledgeSource, Snippet
+from ...knowledge import KnowledgeSource, Snippet
 from ..vector_index import deserialize_index, load_faiss
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....core.errors import UserError
-from ..protocol import Snippet
+from ...knowledge import Snippet
 from .snippets import parse_snippets
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ....core.concurrency import PerLoop
 from ....core.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidResponse, RateLimited, UserError
-from ..protocol import Snippet
+from ...knowledge import Snippet
 from .snippets import parse_snippets
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from ....core.errors import (
 )
 from ....core.extras import missing_package
 from ....core.registry import nearest
-from ..protocol import Snippet
+from ...knowledge import Snippet
 from .snippets import parse_snippets, valid_snippets
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from ....core.run import Run
 from ....serving.metered.model import MeteredModel
 from ....serving.model import LanguageModel
 from ....serving.quick_calls import quick_params
-from ..protocol import KnowledgeSource, Snippet
-from ..quoting import quote_line
+from ...knowledge import KnowledgeSource, Snippet
+from ...quoting import quote_line
 
 ROLE = "knowledge"
 """Role of the model in budget, run store and trace."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....core.errors import InvalidResponse
-from ..protocol import Snippet
+from ...knowledge import Snippet
 
 MAX_SNIPPETS = 100
 """Snippets of one response that are read."""

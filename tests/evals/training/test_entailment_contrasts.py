@@ -7,8 +7,7 @@ import random
 import pytest
 from reason.evals.training.entailment import contrasts
 from reason.evals.training.entailment.contrasts import changed_claims
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import Label
+from reason.verify.types import Label, Pair
 
 
 def _made(pair: Pair, label: Label) -> dict[str, set[tuple[str, str]]]:

@@ -39,8 +39,7 @@ from reason.evals.training.loop import TrainerConfig
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment.embedded import load_delta
 from reason.verify.entailment.embedded_network import TokenRow
-from reason.verify.entailment.protocol import Pair
-from reason.verify.types import NOTHING, Support
+from reason.verify.types import NOTHING, Pair, Support
 from support.entailment_files import TOWNS, write_claims
 from support.tiny_encoder import write_tiny_encoder
 

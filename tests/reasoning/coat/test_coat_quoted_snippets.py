@@ -6,7 +6,7 @@ import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat.coat import CoAT
-from reason.reasoning.retrieval.protocol import Snippet
+from reason.reasoning.knowledge import Snippet
 from support.thought_model import ThoughtSearchRuns, World
 
 QUESTION = Question(text="Which city is it?", kind="text")

@@ -12,7 +12,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.coat.mcts import MonteCarloThoughts
-from reason.reasoning.retrieval.protocol import Snippet
+from reason.reasoning.knowledge import Snippet
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.model import StepScores
 from support.scripted_reward import ScriptedReward

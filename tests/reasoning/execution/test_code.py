@@ -3,16 +3,16 @@
 import pytest
 from reason.core.errors import UserError
 from reason.core.types import CodeTest, Question
-from reason.reasoning.answers.equivalence import equal_without_algebra
-from reason.reasoning.answers.extraction import extract_answer
-from reason.reasoning.answers.kinds import answer_kind
-from reason.reasoning.execution.code import (
+from reason.reasoning.answers.code import (
     example_tests,
     find_code,
     parse_tests,
     question_code,
     question_tests,
 )
+from reason.reasoning.answers.equivalence import equal_without_algebra
+from reason.reasoning.answers.extraction import extract_answer
+from reason.reasoning.answers.kinds import answer_kind
 
 
 def code_in(text, wanted=()):

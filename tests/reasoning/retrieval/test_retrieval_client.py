@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, BudgetExceeded, StoreError, UserError
 from reason.core.store.sqlite import SqliteStore
-from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
+from reason.reasoning.knowledge import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources import client as consulting
 from reason.reasoning.retrieval.sources.client import KnowledgeClient, RecordedSource
 from reason.serving.metered.replay import NotRecorded

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import BackendError, DataError, UserError
+from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.embedding_cache import EmbeddingCache
-from reason.reasoning.retrieval.protocol import KnowledgeSource
 from reason.reasoning.retrieval.readers import read_directory
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource

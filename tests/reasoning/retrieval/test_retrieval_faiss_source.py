@@ -4,7 +4,7 @@ import json
 
 import pytest
 from reason.core.errors import DataError, UserError
-from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
+from reason.reasoning.knowledge import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_source
 from support.knowledge_sources import WordEmbedding

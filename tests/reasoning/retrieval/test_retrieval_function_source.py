@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from reason.core.errors import InvalidResponse, UserError
-from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
+from reason.reasoning.knowledge import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.function import FunctionSource
 

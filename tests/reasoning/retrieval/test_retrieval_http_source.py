@@ -6,7 +6,7 @@ import json
 
 import pytest
 from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidResponse, RateLimited, UserError
-from reason.reasoning.retrieval.protocol import KnowledgeSource
+from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.http import MAX_RESPONSE_BYTES, HttpSource
 

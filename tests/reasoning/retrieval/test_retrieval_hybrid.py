@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse, UserError
+from reason.reasoning.knowledge import Passage, Retriever
 from reason.reasoning.retrieval.bm25 import BM25Index
 from reason.reasoning.retrieval.deduplication import PassageDeduplicator
-from reason.reasoning.retrieval.protocol import Passage, Retriever
 from reason.reasoning.retrieval.retriever import (
     ClaimWords,
     HybridRetriever,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.retrieval.protocol import KnowledgeSource
+from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
 from reason.reasoning.retrieval.sources.mcp import McpSource, QueryTool, select_tool

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from reason.core.errors import BackendError, BudgetExceeded, InvalidResponse, StoreError
 from reason.core.messages import Completion
-from reason.reasoning.retrieval.protocol import KnowledgeSource
+from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import (
     KnowledgeClient,
     MeteredSource,

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.retrieval.protocol import Snippet
-from reason.reasoning.retrieval.quoting import CLOSING, OPENING, quote_line, quote_snippets
+from reason.reasoning.knowledge import Snippet
+from reason.reasoning.quoting import CLOSING, OPENING, quote_line, quote_snippets
 
 # What tokenizers of many families read as control tokens.
 CONTROL = [

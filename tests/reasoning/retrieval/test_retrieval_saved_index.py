@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from reason.core.errors import BackendError, DataError, ReasonError, StoreError, UserError
+from reason.reasoning.knowledge import Passage, Retriever
 from reason.reasoning.retrieval import bm25, vector_index
 from reason.reasoning.retrieval.index import builder, shards
 from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
 from reason.reasoning.retrieval.index.database import PassageDatabase
 from reason.reasoning.retrieval.index.saved_index import load_index, summarize_index
 from reason.reasoning.retrieval.passages import ChunkOptions, read_passages
-from reason.reasoning.retrieval.protocol import Passage, Retriever
 from reason.reasoning.retrieval.retriever import HybridRetriever
 from support.word_vectors import WordVectors
 

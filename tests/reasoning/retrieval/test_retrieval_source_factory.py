@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
+from reason.reasoning.knowledge import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources import factory as opening
 from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source

@@ -7,8 +7,8 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from ...core.messages import Frozen
-from ...core.types import Probability
+from ..core.messages import Frozen
+from ..core.types import Probability
 
 
 class Snippet(Frozen):

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from .protocol import Snippet
+from .knowledge import Snippet
 
 MAX_CHARS = 1200
 """Characters of a text that are shown by default."""
