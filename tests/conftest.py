@@ -23,9 +23,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine is no failure: no example has a deadline.
-settings.register_profile("patient", parent=settings(), deadline=None)
-settings.load_profile("patient")
+# No example has a deadline: a busy machine is not a failure. `.ci/nightly` selects the second profile.
+settings.register_profile("ci", deadline=None, max_examples=25)
+settings.register_profile("nightly", deadline=None, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

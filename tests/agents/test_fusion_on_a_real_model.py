@@ -12,6 +12,7 @@ pytestmark = pytest.mark.real
 QUESTION = "Why do leaves fall in autumn?"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("check", [False, True])
 async def test_the_released_text_is_the_answer(smollm2_files, tmp_path, check):
     settings = load_settings(model="local/smollm2-135m", store=tmp_path / "runs.sqlite3", seed=7)

@@ -62,6 +62,7 @@ def coat(settings, **more):
     return Reasoner(strategy="coat", parameters=SMALL, settings=settings, **more)
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 async def test_a_directory_is_searched_and_cited(world, settings, folder):
     async with coat(settings, context=[str(folder)]) as reasoner:

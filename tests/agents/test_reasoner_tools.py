@@ -77,6 +77,7 @@ async def test_an_answer_has_the_tool_calls_of_its_candidate(opened, settings):
         assert request.prompt.messages[-2:] == turns
 
 
+@pytest.mark.nightly
 async def test_tool_calls_are_not_verified(opened, settings, monkeypatch):
     async def verify(*_):
         raise AssertionError("no verifier may be asked")

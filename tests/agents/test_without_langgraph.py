@@ -45,6 +45,7 @@ with Reasoner(strategy="cot", verify=["davinci"], settings=settings) as reasoner
 """
 
 
+@pytest.mark.nightly
 def test_a_run_without_verifiers_does_not_import_langgraph(tmp_path) -> None:
     script = SCRIPT.format(tests=str(TESTS), store=str(tmp_path / "runs.sqlite3"), cache=str(tmp_path / "cache"))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)

@@ -127,6 +127,7 @@ def swept(tmp_path, monkeypatch, capsys):
     return opened
 
 
+@pytest.mark.nightly
 def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     folders = [Path("runs") / name for name in SWEEPS[:-1]]
     arguments = ("table", *folders, "--timed", "runs/timed", "--plans", "plans")

@@ -49,6 +49,7 @@ def test_names_of_plugins(home, words, expected):
     assert complete(*words) == expected
 
 
+@pytest.mark.nightly
 def test_models_are_those_here_those_known_and_those_of_providers_with_a_key(home):
     kept = home / "cache" / "reason" / "encoders" / "all-minilm-l6-v2"
     kept.mkdir(parents=True)
@@ -64,6 +65,7 @@ def test_models_are_those_here_those_known_and_those_of_providers_with_a_key(hom
     assert complete("ask", "q", "--model", "local/") == []
 
 
+@pytest.mark.nightly
 def test_runs_are_those_of_the_store(home):
     assert complete("runs", "show", "") == []
     assert not load_settings().store.exists()  # completing makes no store

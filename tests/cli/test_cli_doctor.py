@@ -52,6 +52,7 @@ def settings_of(port: int, **provider: Any) -> Settings:
     return load_settings().model_copy(update={"providers": {"hosted_vllm": chosen}})
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("response", "state", "expected_text"),
     [
@@ -87,6 +88,7 @@ async def test_unreachable_endpoint_is_a_failure(home: Path) -> None:
     assert "127.0.0.1:9" in results.detail
 
 
+@pytest.mark.nightly
 def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASON_MODEL", "openai/gpt-4o-mini")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
@@ -100,6 +102,7 @@ def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert cli("doctor", "--quick", "--json")[0] == 3
 
 
+@pytest.mark.nightly
 def test_gguf_file_is_loaded_and_not_taken_for_a_provider(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)  # not installed
     monkeypatch.setenv("REASON_MODEL", "gguf/model.gguf")
@@ -143,6 +146,7 @@ async def test_trial_whose_process_dies_is_a_failure(home: Path) -> None:
     assert "no-such-model" in result["error"]
 
 
+@pytest.mark.nightly
 async def test_trial_runs_a_model_and_leaves_no_process(home: Path, tiny_model: Path) -> None:
     result = await doctor_checks._run_trial(f"local/{tiny_model}", load_settings())
     assert (result["logits_processors"], result["left"], result["tokens"]) == (True, False, 4)

@@ -100,6 +100,7 @@ def until_answered(url):
             time.sleep(0.1)
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
     flags = ("-m", f"local/{tiny_model}", "--threads", "1", "--weight-format", "fp32")

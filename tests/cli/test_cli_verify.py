@@ -253,6 +253,7 @@ def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:
     assert [claim["text"] for claim in claims if madrid in claim["evidence"]] == ["Barcelona is the capital of Spain."]
 
 
+@pytest.mark.nightly
 def test_the_command_as_a_process(process: Process, workspace: Path) -> None:
     child = process(
         "verify", "--answer", "-", "--docs", "facts.md", *LEXICAL, "--json", stdin="Paris is the capital of France.\n"
@@ -263,6 +264,7 @@ def test_the_command_as_a_process(process: Process, workspace: Path) -> None:
     assert "by their words only" in err
 
 
+@pytest.mark.nightly
 def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:
     os.mkfifo(workspace / "slow.txt")  # nobody writes
     child = process("verify", "--answer", "slow.txt", "--docs", "facts.md", *LEXICAL)

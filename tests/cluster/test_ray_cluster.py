@@ -33,6 +33,7 @@ from support.replicas import wait_until
 ITEMS, SAMPLES = 18, 4
 MODEL = "openai/sums"
 STORE_URL = "postgresql://db.internal/reason"
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 CANNOT = (network.CannotCreate, postgres_server.CannotStart, ray_cluster.CannotStart)
 
 

@@ -21,6 +21,7 @@ from support.ray_cluster import RayCluster, documented, is_running
 from support.ray_model_server import RayModelServer
 from support.replicas import read_events, wait_until
 
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 CANNOT = (network.CannotCreate, postgres_server.CannotStart, ray_cluster.CannotStart)
 
 

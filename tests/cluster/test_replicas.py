@@ -24,7 +24,7 @@ from sidecar_backend import Pace
 from sidecar_ledger import snapshot
 from support.replicas import Cluster, read_events, run_body, wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 SLOW = Pace(tokens=60, first_s=0.2, token_s=0.1, single=True)
 """Six seconds for a response."""

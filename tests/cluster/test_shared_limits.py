@@ -16,7 +16,7 @@ pytest.importorskip("redis")
 from sidecar_backend import Pace
 from support.replicas import Cluster, question, run_body, wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 QUICK = Pace(single=True)
 SLOW = Pace(tokens=40, first_s=0.1, token_s=0.1, single=True)

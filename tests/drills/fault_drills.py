@@ -13,7 +13,7 @@ Only the model is fake: `benchmarks/sidecar_backend.py`, which counts. `benchmar
 falls into every phase. The exit code is 1 if a drill failed.
 
 `test_fault_drills.py` runs one short drill of each kind. They start real servers and kill them, take a minute and
-depend on timing, so pytest skips them unless `-m drill` selects them.
+depend on timing, so pytest runs them with `-m nightly` only.
 """
 
 from __future__ import annotations

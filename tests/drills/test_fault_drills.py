@@ -14,7 +14,7 @@ from support.postgres_server import CannotStart
 pytest.importorskip("fastapi")
 from drills import fault_drills
 
-pytestmark = pytest.mark.drill
+pytestmark = pytest.mark.nightly
 
 RUNS = 8
 

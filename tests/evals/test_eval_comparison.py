@@ -178,6 +178,7 @@ async def test_a_sweep_pays_once_and_resumes(model, settings, tmp_path) -> None:
     assert len(model.generate_calls) == opened
 
 
+@pytest.mark.nightly
 async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
     pytest.importorskip("matplotlib")
     out = await sweep_runs(settings, tmp_path)

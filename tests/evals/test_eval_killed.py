@@ -101,6 +101,7 @@ def stored(out: Path) -> set[str]:
     return result
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [20261124])
 def test_a_run_killed_ten_times_gives_the_same_rows(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)

@@ -218,6 +218,7 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, t
     assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
 
 
+@pytest.mark.nightly
 async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tmp_path) -> None:
     (tmp_path / "nothing").mkdir()
     knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})

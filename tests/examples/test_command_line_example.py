@@ -34,6 +34,7 @@ async def stored(path: Path) -> tuple[list[RunRecord], dict[str, list[Any]]]:
         await store.aclose()
 
 
+@pytest.mark.nightly
 def test_command_line_session(home: Path) -> None:
     done = subprocess.run(
         ["bash", EXAMPLES / "command_line.sh", "here"],

@@ -22,6 +22,7 @@ async def finished_runs(path: Path) -> set[str]:
         await store.aclose()
 
 
+@pytest.mark.nightly
 def test_inspect_evaluates_a_vote_and_a_single_chain(example: Callable[[str], ModuleType], home: Path) -> None:
     from inspect_ai.log import read_eval_log
 

@@ -174,6 +174,7 @@ REPEATED = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", range(len(REPEATED)))
 @pytest.mark.timeout(60)
 def test_a_megabyte_is_read(number: int) -> None:
@@ -187,6 +188,7 @@ def test_a_megabyte_is_read(number: int) -> None:
     assert extracted is None or isinstance(extracted, ExtractedAnswer)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
 def test_long_repetitions_are_read_for_every_kind(kind: str) -> None:

@@ -33,6 +33,7 @@ def expected(smollm2_files):
     return sums
 
 
+@pytest.mark.nightly
 async def test_choices_have_the_log_probability_that_the_weights_give(tmp_path, smollm2_files, expected):
     settings = Settings(
         model=f"local/{smollm2_files.directory}",

@@ -82,6 +82,7 @@ async def grow(sampler, levels, k, widest=3):
     return samples, tokens
 
 
+@pytest.mark.nightly
 async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(harness):
     sampler = await harness.sampler("tree", max_step_tokens=32)
     samples, tokens = await grow(sampler, levels=4, k=3)
@@ -92,6 +93,7 @@ async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(harness):
     assert harness.run.degraded == []
 
 
+@pytest.mark.nightly
 async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, model):
     """Joined greedy steps equal the greedy response: same tokens, same log-probabilities."""
     sampler = await harness.sampler("greedy", temperature=0.0, max_step_tokens=32)
@@ -111,6 +113,7 @@ async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, mo
     assert 0 < scores[0] < 1
 
 
+@pytest.mark.nightly
 async def test_the_end_of_the_text_differs_from_the_end_of_a_step(harness, model):
     """The backend reports it without a further request."""
     prompt = Prompt.user("Say hello.")
@@ -134,6 +137,7 @@ async def test_the_end_of_the_text_differs_from_the_end_of_a_step(harness, model
     assert harness.run.degraded == []
 
 
+@pytest.mark.nightly
 async def test_a_tree_is_the_same_when_the_run_is_resumed(harness):
     first, _ = await grow(await harness.sampler("again", max_step_tokens=32), levels=2, k=3, widest=2)
     again, _ = await grow(await harness.sampler("again", new=False, max_step_tokens=32), levels=2, k=3, widest=2)

@@ -178,6 +178,7 @@ def test_the_starts_are_the_authors_and_three_cuts_by_moments() -> None:
     assert _start_of_cut(two, 0.9) == pytest.approx((0.2, *_start_of_cut(two, 0.5)[1:]))  # each part has a point
 
 
+@pytest.mark.nightly
 def test_multistart_is_the_best_of_its_starts() -> None:
     result = set()
     for seed in range(130):

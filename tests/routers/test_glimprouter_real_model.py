@@ -37,6 +37,7 @@ async def harness(tmp_path, engines):
     await store.aclose()
 
 
+@pytest.mark.nightly
 async def test_handover_prefills_only_new_text(harness):
     await harness.begin(policy="large", question=QUESTION, max_step_tokens=12, thinking_tokens=1)
     context = RoutingContext(
@@ -56,6 +57,7 @@ async def test_handover_prefills_only_new_text(harness):
     assert len(seen) == 2
 
 
+@pytest.mark.nightly
 async def test_full_entropies_match_the_complete_distribution(harness):
     made = await harness.solve(threshold=1.5, question=QUESTION, seed=2, **SHORT)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("full", 0)

@@ -151,6 +151,7 @@ async def test_a_cancelled_request_cancels_its_run(over_http, models):
         assert not (await client.call_tool("ask", {"question": "?"})).is_error
 
 
+@pytest.mark.nightly
 async def test_ask_over_standard_streams(over_stdio):
     progress = []
 
@@ -165,6 +166,7 @@ async def test_ask_over_standard_streams(over_stdio):
         assert (refused.is_error, "[model_not_found]" in texts(refused)[0]) == (True, True)
 
 
+@pytest.mark.nightly
 async def test_cancellation_over_standard_streams(over_stdio, tmp_path):
     @asynccontextmanager
     async def opened():

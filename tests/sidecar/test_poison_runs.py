@@ -65,6 +65,7 @@ def test_the_servers_own_maximum_counts_the_answers_of_a_request():
     check_samples(config("given", answer="x"), serve)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("strategy", "parameters", "text", "stop"),
     [
@@ -122,6 +123,7 @@ async def test_a_poison_run_that_is_stored_already_fails_where_it_is_adopted(pat
         assert await run_manager.adopt() == 0
 
 
+@pytest.mark.nightly
 def test_health_checks_and_sigterm_go_on_beside_the_longest_searches(tmp_path):
     process = Process(tmp_path, free_port(), INSTANT="1", REASON_SERVE__MAX_SAMPLES="65536")
     try:
@@ -139,6 +141,7 @@ def test_health_checks_and_sigterm_go_on_beside_the_longest_searches(tmp_path):
         process.kill()
 
 
+@pytest.mark.nightly
 def test_a_run_that_kills_every_process_is_quarantined_and_the_others_go_on(tmp_path):
     port = free_port()
     started = []

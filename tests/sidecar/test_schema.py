@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
@@ -49,6 +50,7 @@ def send(runner, guarded, headers, case):
     return runner.run(guarded.client.request(**{k: v for k, v in made.items() if k != "cookies"}))
 
 
+@pytest.mark.nightly
 def test_every_operation_does_what_its_description_says(tmp_path):
     wrong, tried = {}, set()
     with described(tmp_path) as (runner, guarded, headers):

@@ -12,6 +12,7 @@ from support.sidecar_server import serving
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.nightly
 def test_answers_are_those_of_the_sdk_and_the_engine_stops_with_its_caller(smollm2_files, tmp_path):
     settings = load_settings(
         model="local/smollm2-135m", store=tmp_path / "runs.sqlite3", serve={"auth": False, "drain_timeout_s": 0.0}

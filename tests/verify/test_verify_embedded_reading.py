@@ -105,6 +105,7 @@ def test_numbers_that_no_float_holds_are_read(text: str) -> None:
         assert all(0.0 <= value <= 1.0 for value in reading.features)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("unit", ["1,", "a'", "not ", "9.", "more than 1 ", "$ -", "A "])
 def test_a_megabyte_of_anything_is_read(unit: str) -> None:  # what is not linear runs into the limit of every test
     text = unit * (1_000_000 // len(unit))

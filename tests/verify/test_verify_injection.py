@@ -113,6 +113,7 @@ async def test_no_attack_changes_a_verdict_by_words():
     await assert_no_attack_changes_anything(await load_entailment("lexical", load_settings()), "lexical")
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["small", "base"])
 async def test_no_attack_changes_a_verdict_of_an_embedded_judge(name):
@@ -227,6 +228,7 @@ def test_hostile_texts_take_linear_time(text):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not (DATA / "corpus").is_dir(), reason="the development data is not here")
 def test_fewer_than_five_of_twenty_thousand_real_sentences_change():
     with (DATA / "corpus" / "sentences.jsonl").open(encoding="utf-8") as lines:

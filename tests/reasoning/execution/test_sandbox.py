@@ -85,6 +85,7 @@ async def test_an_endless_loop_ends_at_the_processor_time():
     assert (result.outcome, result.detail) == ("time", "it used more than 1 s of processor time")
 
 
+@pytest.mark.nightly
 async def test_a_handler_of_the_time_signal_does_not_prolong_it():
     result = await run("import signal\nsignal.signal(signal.SIGXCPU, lambda *_: None)\nwhile True: pass")
     assert result.outcome == "time"

@@ -32,6 +32,7 @@ def references(search):
     return tuple(search.tree.text(one.reference[-1]) for one in search.passes)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("ancestor_sampling", [False, True])
 def test_a_pass_and_the_swaps_leave_the_joint_target_unchanged(ancestor_sampling):
     taus = (2.0, 0.5)

@@ -122,6 +122,7 @@ def test_damaged_file_is_detected(packaged, tmp_path):
         find(packaged, tmp_path)
 
 
+@pytest.mark.nightly
 def test_an_archive_in_several_packages_is_joined(split, tmp_path, monkeypatch):
     assert not is_installed(split)
     found = find(split, tmp_path)

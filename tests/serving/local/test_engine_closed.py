@@ -46,6 +46,7 @@ async def test_the_weights_are_freed_at_once(
     await model.aclose()
 
 
+@pytest.mark.nightly
 def test_a_program_may_end_while_the_engine_computes() -> None:
     """A daemon thread that the interpreter ended within torch aborted the process, with exit status 134."""
     script = textwrap.dedent(

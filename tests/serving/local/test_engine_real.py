@@ -104,6 +104,7 @@ async def errors(model: LocalModel, hf: Any, theirs: Any) -> tuple[torch.Tensor,
     return torch.cat(mine), torch.cat(reference)
 
 
+@pytest.mark.nightly
 async def test_greedy_tokens_are_the_most_probable_ones_of_transformers_on_fifty_prompts(
     fp32: LocalModel, hf: Any
 ) -> None:
@@ -136,6 +137,7 @@ async def test_greedy_tokens_are_those_of_generate(fp32: LocalModel, hf: Any) ->
         assert list(completion.token_ids) == out[0, len(ids) :].tolist()
 
 
+@pytest.mark.nightly
 async def test_a_batch_of_mixed_lengths_is_each_only(fp32: LocalModel) -> None:
     requests = [
         Request(prompt=p, sampling=SamplingParams(temperature=0.8, seed=3, max_tokens=10 + 3 * i))
@@ -146,6 +148,7 @@ async def test_a_batch_of_mixed_lengths_is_each_only(fp32: LocalModel) -> None:
     assert [c.token_ids for c in batch] == [c.token_ids for c in single]
 
 
+@pytest.mark.nightly
 async def test_bf16_seeds_hold_when_repeated_and_in_larger_batches(bf16: LocalModel) -> None:
     request = Request(prompt=PROMPTS[7], sampling=SamplingParams(temperature=1.0, seed=11, n=4, max_tokens=40))
     (complete,) = await bf16.generate([request])
@@ -157,6 +160,7 @@ async def test_bf16_seeds_hold_when_repeated_and_in_larger_batches(bf16: LocalMo
     assert [c.text for c in crowd[0]] == texts
 
 
+@pytest.mark.nightly
 async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(bf16: LocalModel, hf: Any, theirs: Any) -> None:
     """Over some hundred tokens: of a few dozen, either may be off by half as much again, by luck of the processor."""
     mine, reference = await errors(bf16, hf, theirs)
@@ -200,6 +204,7 @@ async def test_it_knows_the_capital_of_france(fp32: LocalModel) -> None:
     assert completion.finish_reason == "stop"
 
 
+@pytest.mark.nightly
 async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any, theirs: Any) -> None:
     """The weights were 4-bit blocks of 32 already, so rounding again must hardly change the model's output."""
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)

@@ -65,6 +65,7 @@ def reported(do: str, root: Path, files: ModelFiles) -> dict[str, Any]:
     return actual
 
 
+@pytest.mark.nightly
 def test_a_restored_prefix_changes_no_text(tmp_path: Path, smollm2_files: ModelFiles) -> None:
     plain, saved, restored = (reported(do, tmp_path / "prefixes", smollm2_files) for do in ("plain", "save", "restore"))
     count = plain["tokens"]

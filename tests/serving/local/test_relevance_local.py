@@ -27,6 +27,7 @@ PROMPT = Prompt.user("\n".join(PARTS), system="Be brief.")
 CLAIM = "Boats float."
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("family", OURS)
 async def test_the_log_probability_is_the_engines(tiny_files: Files, family: str) -> None:
     model = LocalModel.load(tiny_files(family), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)

@@ -67,6 +67,7 @@ class Twins:
         all_raw.absorb(raw)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "yarn", "smollm3", "gemma3"])
 @pytest.mark.parametrize(
     ("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)]

@@ -237,6 +237,7 @@ def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(
         assert torch.allclose(mine[:, :, :7], theirs[:, :, :7], atol=1e-4)
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(smollm2_files: ModelFiles) -> None:
     text = "The river Seine flows through Paris, and the tower of 1889 stands beside it, near the old school."

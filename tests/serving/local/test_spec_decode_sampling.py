@@ -167,6 +167,7 @@ def fixed(row: RunningSequence) -> DraftTree:
     return DraftTree((40, 41, 42, 43, 40), (-1, -1, 0, 0, 1), (1.0,) * 5)
 
 
+@pytest.mark.nightly
 def test_tokens_per_pass_equal_the_sum_of_path_probabilities(tokenizer: Tokenizer) -> None:
     harness = SchedulerRun(tokenizer, None)
     expected: list[float] = []

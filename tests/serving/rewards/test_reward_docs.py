@@ -14,6 +14,7 @@ from reason.serving.rewards.factory import PREFIXES
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "rewards-and-embeddings.md"
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 def test_the_example_runs(smollm2_files, tmp_path):
     pytest.importorskip("sentence_transformers")

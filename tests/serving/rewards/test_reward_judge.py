@@ -187,6 +187,7 @@ async def test_it_closes_what_it_owns():
     assert scripted.closed
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 async def test_a_real_model_judges_on_the_engine(smollm2_files):
     """Every prompt alone and exactly by scoring gives the same odds; common prefixes are computed once."""

@@ -48,6 +48,7 @@ def stored(server, run_id):
     return server.call(server.run_manager.store.get_run(run_id)).answer
 
 
+@pytest.mark.nightly
 def test_the_clients(server):
     address = {"base_url": f"{server.url}/v1", "api_key": "none", "max_retries": 0}
     fields = {"model": "reason/cot", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 24, "seed": 1}
@@ -77,6 +78,7 @@ def test_the_clients(server):
     assert json.loads(curl.stdout)["choices"][0]["message"]["content"] == said
 
 
+@pytest.mark.nightly
 def test_lm_eval(server, tmp_path):
     rows = tmp_path / "rows.jsonl"
     asked = [(QUESTION, "5"), ("Ann has 4 pens and loses 1. How many pens has she?", "3")]

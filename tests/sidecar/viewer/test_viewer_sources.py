@@ -95,6 +95,7 @@ def test_what_is_bundled_has_its_licence_there() -> None:
         assert re.search(rf"^{re.escape(name)} {re.escape(version)} \(", told, re.MULTILINE), name
 
 
+@pytest.mark.nightly
 def test_the_built_files_are_those_of_the_sources(tmp_path: Path) -> None:
     """Type checks pass, the reducer's tests pass on recorded traces, and a new build equals the committed one."""
     npm = shutil.which("npm")

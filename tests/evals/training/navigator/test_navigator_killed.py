@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pytest
 from reason.evals.training.navigator.trainer import NavigatorState
 from reason.evals.training.run_directory import load_checkpoint
 from reason.reasoning.rlot.navigator import load_navigator
@@ -96,6 +97,7 @@ def stored(directory: Path) -> set[str]:
     return result
 
 
+@pytest.mark.nightly
 def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -> None:
     rng = random.Random(20261125)
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -47,6 +47,7 @@ class Jittery(SumsModel):
         return await super().generate(requests, listener)
 
 
+@pytest.mark.nightly
 async def test_the_result_does_not_depend_on_timing(tmp_path, monkeypatch):
     """Spec (g) 10: a fixed seed gives the same replay content and the same weights."""
     results = []
@@ -132,6 +133,7 @@ async def test_schedules_are_counted_by_steps_and_episodes(tmp_path, monkeypatch
     assert records[-1].loss is not None
 
 
+@pytest.mark.nightly
 async def test_it_learns_the_chain_that_is_right(tmp_path, monkeypatch):
     """Odd sums are right along R-Rf-Ga alone, at the least; no shorter chain is, and longer ones earn less."""
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
@@ -141,6 +143,7 @@ async def test_it_learns_the_chain_that_is_right(tmp_path, monkeypatch):
     assert {r.length for r in records[-15:]} == {2}
 
 
+@pytest.mark.nightly
 async def test_restoring_between_any_two_rounds_continues_identically(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         records, learner, _ = await run(harness, problems, 20)

@@ -97,6 +97,7 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     assert json.loads(shop.file("usage.json")) == vars(trained.usage)
 
 
+@pytest.mark.nightly
 async def test_tensorboard_reads_the_scalars(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -124,6 +125,7 @@ async def test_tensorboard_reads_the_scalars(tmp_path, monkeypatch):
     assert [s.step for s in losses] == [r.episode for r in trained.records if r.loss is not None]
 
 
+@pytest.mark.nightly
 async def test_the_learning_curve_is_one_drawing(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path, draws=True)
     trained = await shop.train(episodes=8, validate_every=5)
@@ -137,6 +139,7 @@ async def test_the_learning_curve_is_one_drawing(tmp_path, monkeypatch):
     assert list(moving_mean([])) == []
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("reward", ["outcome", "prm", "potential"])
 async def test_interruptions_at_any_moment_do_not_change_the_result(tmp_path, monkeypatch, reward):
     how = {"episodes": 26, "problems": "hard", "reward": reward, "validate_every": 9, "checkpoint_every": 4}
@@ -175,6 +178,7 @@ async def test_resuming_with_more_episodes(tmp_path, monkeypatch):
     assert len(shop.model.made) == made
 
 
+@pytest.mark.nightly
 async def test_another_training_reuses_completions(tmp_path, monkeypatch):
     """Seed and reward change no request, so a second training in the same store pays for new chains alone."""
     shop = Workshop(monkeypatch, tmp_path)
@@ -209,6 +213,7 @@ async def test_a_limit_of_tokens_ends_it_with_a_navigator(tmp_path, monkeypatch)
         await shop.train("direct", episodes=20, problems="hard", max_tokens=600)
 
 
+@pytest.mark.nightly
 async def test_validations_are_greedy_on_held_out_problems(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     trained = await shop.train(episodes=20, validate_every=8, validation=5)
