@@ -7,9 +7,10 @@
 `table` judges what is not stored, and writes the marked parts of `results/verification.md` and of its details, and the
 curves.
 
-`--data NAME=PATH` names datasets of evals/verification/sets.py. `--trained NAME=PATH` names the file that the judges
-were trained on a share of, if it is another; only claims outside of that share are measured. Intervals: 95 %, 1,000
-bootstrap resamples of groups of claims. Differences: McNemar's exact test, adjusted over the sets by Holm's method.
+`--data NAME=PATH` names datasets of training/judge/labelled_claims.py. `--trained NAME=PATH` names the file that the
+judges were trained on a share of, if it is another; only claims outside of that share are measured. Intervals: 95 %,
+1,000 bootstrap resamples of groups of claims. Differences: McNemar's exact test, adjusted over the sets by Holm's
+method.
 """
 
 from __future__ import annotations
@@ -26,25 +27,17 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from reason.cli.inputs import parse_paths
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training" / "judge"))
+
+from cases import parse_paths
+from labelled_claims import MAX_CLAIMS, EvaluationSet, read_evaluation_sets
 from reason.core.errors import UserError
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
 from reason.evals.datasets.records import find_files, sha256_of
 from reason.evals.statistics.calibration import risk_coverage
 from reason.evals.statistics.multiple import holm
-from reason.evals.verification.judging import JudgedClaim, StoredEntailment, VerdictStore, judge_claims
-from reason.evals.verification.methods import (
-    ClaimVerdict,
-    decide_claim,
-    examples_of,
-    fitted_without,
-    judge_alone,
-    majority,
-    without_abstaining,
-)
-from reason.evals.verification.metrics import ECE_BY_CHANCE, VerdictMetrics, difference, verdict_metrics
-from reason.evals.verification.sets import MAX_CLAIMS, EvaluationSet, read_evaluation_sets
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.decision import DecisionRule, decision_rule_for
 from reason.verify.entailment.embedded import load_embedded
@@ -53,6 +46,20 @@ from reason.verify.fusion import Mode
 from reason.verify.metrics import evidence_recall, evidence_scores, mean_evidence_scores, top_label_hits
 from reason.verify.types import Entailment
 from reporting import p_value, processor, table
+from verdict_metrics import ECE_BY_CHANCE, VerdictMetrics, difference, verdict_metrics
+from verdicts import (
+    ClaimVerdict,
+    JudgedClaim,
+    StoredEntailment,
+    VerdictStore,
+    decide_claim,
+    examples_of,
+    fitted_without,
+    judge_alone,
+    judge_claims,
+    majority,
+    without_abstaining,
+)
 
 LEXICAL = "lexical"
 ALONE, SHIPPED, HELD_OUT = "judge alone", "decision", "decision, fitted without the dataset"
@@ -500,10 +507,8 @@ def log(message: str) -> None:
 async def work(args: argparse.Namespace) -> None:
     """Judge, and write the tables if they are requested."""
     settings = load_settings()
-    data = parse_paths(args.data, "--data")
-    trained = {name: path for name, path in data.items() if name != "plain_claims"} | parse_paths(
-        args.trained, "--trained"
-    )
+    data = parse_paths(args.data)
+    trained = {name: path for name, path in data.items() if name != "plain_claims"} | parse_paths(args.trained)
     sets = await read_evaluation_sets(data, args.corpus, trained=trained, limit=args.claims, seed=args.seed)
     judges = [args.judge] if args.step == "judge" else [LEXICAL, *args.judges]
     judged = {}

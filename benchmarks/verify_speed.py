@@ -24,9 +24,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training" / "judge"))
+
+from labelled_claims import LabelledClaim, first_passages, read_claims, read_passages
 from reason.core.settings import load_settings
 from reason.core.version import __version__
-from reason.evals.verification.claims import LabelledClaim, first_passages, read_claims, read_passages
 from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from .calibrate_verdicts import EXAMPLES as VERDICT_EXAMPLES
-from .calibrate_verdicts import verdicts
 from .command import is_default, option_model
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
 from .options import (
@@ -59,7 +57,6 @@ reason ask "…" -s glimprouter --set router=pair.json -m LARGE --small-model SM
 """
 
 calibrate_app = typer.Typer(help="Fit thresholds on development data.", no_args_is_help=True)
-calibrate_app.command("verdicts", epilog=VERDICT_EXAMPLES)(verdicts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -262,41 +262,6 @@ def parse_texts(items: Sequence[str], option: str) -> dict[str, str]:
     return texts
 
 
-def parse_paths(items: Sequence[str], option: str) -> dict[str, Path]:
-    """Datasets from `NAME=PATH`, by name.
-
-    Raises:
-        UserError: An item is not NAME=PATH, or a name is repeated.
-    """
-    paths: dict[str, Path] = {}
-    for item in items:
-        name, equals, path = item.partition("=")
-        if not equals or not name or not path:
-            raise UserError(f"{option} {item!r} is not NAME=PATH", hint=f"for example {option} fever=data/fever")
-        if name in paths:
-            raise UserError(f"{option} names {name} twice", hint="pass each dataset once")
-        paths[name] = Path(path).expanduser()
-    return paths
-
-
-def parse_shares(items: Sequence[str], option: str) -> dict[str, float]:
-    """Shares in (0, 1] from `NAME=SHARE`, by name.
-
-    Raises:
-        UserError: An item is not NAME=SHARE.
-    """
-    shares: dict[str, float] = {}
-    for item in items:
-        name, _, text = item.partition("=")
-        try:
-            shares[name] = float(text)
-        except ValueError:
-            shares[name] = 0.0
-        if not name or not 0 < shares[name] <= 1:
-            raise UserError(f"{option} {item!r} is not NAME=SHARE", hint=f"for example {option} fever=0.5")
-    return shares
-
-
 def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
     """A dataset from `NAME`, `NAME=FILE` or `FILE`.
 

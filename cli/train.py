@@ -26,8 +26,6 @@ from .options import (
     without_none,
 )
 from .render.console import out, plain_table, say, write_json
-from .train_entailment import EXAMPLES as ENTAILMENT_EXAMPLES
-from .train_entailment import entailment
 from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, SHADOW_EXAMPLES, auto, question_router, shadow
 
 if TYPE_CHECKING:
@@ -61,13 +59,12 @@ reason eval runs/nav/held_out.jsonl -s rlot --set navigator=nav.safetensors
 """
 
 train_app = typer.Typer(
-    help="Train navigators for rlot, routers for auto and question-router, and entailment models.",
+    help="Train navigators for rlot, and routers for auto and question-router.",
     no_args_is_help=True,
 )
 train_app.command("auto", epilog=AUTO_EXAMPLES)(auto)
 train_app.command("shadow", epilog=SHADOW_EXAMPLES)(shadow)
 train_app.command("question-router", epilog=QUESTION_EXAMPLES)(question_router)
-train_app.command("entailment", epilog=ENTAILMENT_EXAMPLES)(entailment)
 
 
 @dataclass(frozen=True, kw_only=True)

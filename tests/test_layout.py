@@ -27,7 +27,7 @@ HEAVY = {
     "scipy",
     "sympy",
 }
-NOT_PACKAGES = {"tests", "benchmarks", "examples", "docs"}
+NOT_PACKAGES = {"tests", "benchmarks", "examples", "docs", "training"}
 
 
 def top_folders() -> list[Path]:

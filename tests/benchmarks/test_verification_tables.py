@@ -11,15 +11,14 @@ from types import SimpleNamespace
 import pytest
 import verification_table
 import verify_speed
+from labelled_claims import LabelledClaim
 from reason.core.errors import DataError, UserError
 from reason.core.settings import load_settings
-from reason.evals.verification.claims import LabelledClaim
-from reason.evals.verification.judging import JudgedClaim, VerdictStore
-from reason.evals.verification.methods import ClaimVerdict
-from reason.evals.verification.metrics import verdict_metrics
 from reason.reasoning.knowledge import Passage
 from reason.verify.types import Support
 from support.labelled_claims import write_fever, write_lines
+from verdict_metrics import verdict_metrics
+from verdicts import ClaimVerdict, JudgedClaim, VerdictStore
 
 SPELLED = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 WORDS = {"SUPPORTS": "yes", "REFUTES": "no", "NOT ENOUGH INFO": "hm"}
@@ -29,7 +28,7 @@ PLAIN = Path(__file__).parents[2] / "benchmarks" / "data" / "plain_claims"
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """Four datasets, small; all of their claims are measured, with few resamples."""
-    monkeypatch.setattr("reason.evals.verification.sets.trained_claims", lambda paths, corpus: frozenset())
+    monkeypatch.setattr("labelled_claims.trained_claims", lambda paths, corpus: frozenset())
     monkeypatch.setitem(verdict_metrics.__kwdefaults__, "resamples", 50)
     write_fever(tmp_path, claims=60)
     vitamin, symmetric, facts = [], [], []

@@ -17,7 +17,7 @@ CLAIMS = ROOT / "docs" / "claims.md"
 COMPARISONS = ROOT / "docs" / "results" / "comparisons"
 HEAD = ["id", "claim", "page", "script", "n", "test", "p (Holm)", "status"]
 STATUSES = {"shown", "not shown", "refuted", "measured once"}
-WITHOUT_CLAIMS = {"judge_base.md", "judge_small.md"}  # cards of models, written by `reason train entailment`
+WITHOUT_CLAIMS = {"judge_base.md", "judge_small.md"}  # cards of models, written from their training runs
 
 MARKER = re.compile(r"<!--\s+claim:\s+(\S+)\s+-->")
 CLAIM = re.compile(

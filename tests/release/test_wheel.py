@@ -30,7 +30,7 @@ from setuptools import find_packages
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = {PurePosixPath(), *(PurePosixPath(*name.split(".")) for name in find_packages(str(ROOT)))}
-NOT_THE_PACKAGE = {"benchmarks", "constraints", "deploy", "docs", "examples", "tests"}
+NOT_THE_PACKAGE = {"benchmarks", "constraints", "deploy", "docs", "examples", "tests", "training"}
 VIEWER_SOURCES = PurePosixPath("sidecar/viewer/web")
 MADE = {"__pycache__", "node_modules", "build", "dist", "site", "venv"}
 CALLERS = [ROOT / "tests" / "release" / name for name in ("typed_caller.py", "mistaken_caller.py")]

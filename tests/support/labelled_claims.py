@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reason.evals.verification.claims import LabelledClaim, ranked
-from reason.evals.verification.judging import JudgedClaim
+from labelled_claims import LabelledClaim, ranked
 from reason.reasoning.knowledge import Passage
 from reason.verify.metrics import GoldLabel
 from reason.verify.types import Pair, Support
+from verdicts import JudgedClaim
 
 SAYS = {"yes": Support(0.8, 0.1, 0.1), "no": Support(0.1, 0.8, 0.1), "hm": Support(0.1, 0.1, 0.8)}
 

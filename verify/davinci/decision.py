@@ -291,7 +291,7 @@ def decision_rule_for(config: DavinciConfig, judge: str) -> DecisionRule:
         if model.judge != judge:
             raise DataError(
                 f"the verdict model {model} was fitted to the judge {model.judge!r}, not to {judge!r}",
-                hint="fit one to this judge: reason calibrate verdicts",
+                hint="fit one to this judge with training/judge/calibrate_verdicts.py",
             )
     elif not config.verdicts and is_default:
         model = next((m for m in _shipped_models() if m.judge == judge), None)

@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 
 KIND: Final = "reason verdict model"
 FORMAT: Final = 1
-_FIT_HINT: Final = "reason calibrate verdicts --data NAME=PATH --out DIR"
+_FIT_HINT: Final = "fit one with training/judge/calibrate_verdicts.py"
 
 # -- the model and its file
 

@@ -1,7 +1,7 @@
 """Entailment by our own cross-encoders, in this process: a small one and a base-size one.
 
 They are sentence encoders, which `serving` downloads and checks, with trained changes of their weights
-(`embedded_weights`). They read title, text and claim together. `reason train entailment` trains another one. Training
+(`embedded_weights`). They read title, text and claim together. `training/judge/train.py` trains another one. Training
 data and accuracy: docs/results/verification.md.
 """
 
@@ -172,7 +172,7 @@ def load_delta(size: Size = "small", file: Path | None = None) -> WeightDelta:
             raise DataError(f"{path} is too large for entailment weights")
         raw = path.read_bytes()
     except FileNotFoundError as e:
-        hint = "install the package again" if file is None else "train them: reason train entailment"
+        hint = "install the package again" if file is None else "train them with training/judge/train.py"
         raise DataError(f"entailment weights {path} do not exist", hint=hint) from e
     except OSError as e:
         raise DataError(f"cannot read the entailment weights {path}: {e.strerror}") from e
@@ -209,7 +209,7 @@ def _load(
         raise DataError(
             f"the entailment weights are for the encoder {delta.base[:12]}, but {model.encoder} is "
             f"{files.fingerprint[:12]}",
-            hint="train them again: reason train entailment",
+            hint="train them again with training/judge/train.py",
         )
     changed = apply_delta(delta, {name: tensor.numpy() for name, tensor in before.items()})
     del before  # the encoder is half a gigabyte: no more copies at once than needed

@@ -32,7 +32,7 @@ MAX_BYTES: Final = 64 * 2**20
 
 _ENTRY = "reason.entailment"
 _INTEGERS, _SCALE, _CHANGE, _NEW = "q:", "s:", "d:", "w:"
-_HINT = "install the package again, or train other weights: reason train entailment"
+_HINT = "install the package again"
 
 
 @dataclass(frozen=True)

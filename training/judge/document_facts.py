@@ -12,7 +12,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
+
+from reason.verify.types import Label, Pair
+
+
+class LabelledPair(NamedTuple):
+    """A text and a claim with their label; pairs of one group differ in little and belong into one batch."""
+
+    pair: Pair
+    label: Label
+    kind: str
+    group: str
+
 
 # fmt: off
 _FEMALE: Final = [
@@ -167,11 +179,7 @@ def school(rng: random.Random) -> str:
 
 
 class Value(ABC):
-    """Something that a fact states.
-
-    Attributes:
-        sort: Values of one sort can be exchanged.
-    """
+    """Something that a fact states."""
 
     sort: str
 
@@ -207,13 +215,7 @@ class Value(ABC):
 
 @dataclass(frozen=True)
 class Name(Value):
-    """A name or a word.
-
-    Attributes:
-        text: It.
-        sort: Its sort.
-        make: Makes another.
-    """
+    """A name or a word."""
 
     text: str
     sort: str
@@ -250,13 +252,7 @@ def school_name(rng: random.Random) -> Name:
 
 @dataclass(frozen=True)
 class Person(Value):
-    """A person.
-
-    Attributes:
-        first: First name.
-        last: Surname.
-        is_female: Which pronoun.
-    """
+    """A person."""
 
     first: str
     last: str
@@ -472,13 +468,7 @@ _OTHER_UNITS: Final = {"kilometre": "mile", "metre": "foot", "kilogram": "pound"
 
 @dataclass(frozen=True)
 class Measure(Value):
-    """A length, weight, volume or duration, in the smallest unit of its sort.
-
-    Attributes:
-        amount: How many of the smallest unit.
-        sort: Which units.
-        foreign: Whether claims state it in units of another system, which makes it another value.
-    """
+    """A length, weight, volume or duration, in the smallest unit of its sort."""
 
     amount: int
     sort: str
@@ -587,19 +577,7 @@ class Clock(Value):
 
 @dataclass(frozen=True)
 class Fact:
-    """A value, the sentences that state it, and the claims about it.
-
-    Attributes:
-        key: Its name in the document.
-        value: The value.
-        says: Sentences.
-        claims: Claims.
-        noun: A noun phrase for the value ("the number of rooms"), for comparisons with others of its sort.
-        has_bounds: Whether claims may compare the value with a number ("more than 40").
-        via: Key of the fact that says whom this one is about.
-        via_claims: Claims that name them by that fact's role only.
-        detail: What the sentence adds after the value; empty for nothing.
-    """
+    """A value, the sentences that state it, and the claims about it."""
 
     key: str
     value: Value
@@ -614,14 +592,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several states of affairs.
-
-    Attributes:
-        key: Its name in the document.
-        state: Which.
-        states: Sentences by state.
-        claims: Claims, each with a letter for every state: S supported, R refuted, N neither.
-    """
+    """One of several states of affairs."""
 
     key: str
     state: int
@@ -631,17 +602,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Document:
-    """A subject, and what there is to state about it.
-
-    Attributes:
-        kind: What kind of document.
-        title: Title.
-        name: Subject.
-        nouns: Noun phrases that stand for the subject.
-        pronoun: Its pronoun, and the possessive; empty if it has none.
-        facts: What there is to state.
-        asides: Sentences that no claim is about.
-    """
+    """A subject, and what there is to state about it."""
 
     kind: str
     title: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+import contrasts
 import pytest
-from reason.evals.training.entailment import contrasts
-from reason.evals.training.entailment.contrasts import changed_claims
+from contrasts import changed_claims
 from reason.verify.types import Label, Pair
 
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ....verify.types import Label, Pair
-from .document_facts import MONTHS, number_words
-from .pairs import LabelledPair
+from document_facts import MONTHS, LabelledPair, number_words
+from reason.verify.types import Label, Pair
 
 _NEGATION = re.compile(r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot)\b|n't\b", re.I)
 _MONTH = "|".join(MONTHS)

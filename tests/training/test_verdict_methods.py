@@ -6,19 +6,8 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import UserError
-from reason.evals.verification.claims import LabelledClaim, ranked
-from reason.evals.verification.judging import JudgedClaim
-from reason.evals.verification.methods import (
-    GOLDS,
-    ClaimVerdict,
-    decide_claim,
-    examples_of,
-    fitted_without,
-    judge_alone,
-    majority,
-    without_abstaining,
-)
 from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
 from reason.verify.davinci.decision import DecisionRule, decision_rule_for
@@ -26,6 +15,17 @@ from reason.verify.davinci.verdict_model import fit_verdict_model
 from reason.verify.types import Support, support
 from support.labelled_claims import judged, passage, row
 from support.scripted_entailment import ScriptedEntailment
+from verdicts import (
+    GOLDS,
+    ClaimVerdict,
+    JudgedClaim,
+    decide_claim,
+    examples_of,
+    fitted_without,
+    judge_alone,
+    majority,
+    without_abstaining,
+)
 
 
 def noisy(count: int, source: str, seed: int = 0) -> list[JudgedClaim]:

@@ -12,9 +12,9 @@ from reason.core.calibration_fit import aurc, ece
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
-from reason.evals.verification.metrics import ECE_BY_CHANCE, NAMES, difference, verdict_metrics
 from reason.verify import metrics as scores
 from reason.verify.types import Support, support
+from verdict_metrics import ECE_BY_CHANCE, NAMES, difference, verdict_metrics
 
 LABELS = ("supports", "refutes", "neutral")
 probabilities = st.tuples(*[st.integers(1, 9)] * 3).map(support)

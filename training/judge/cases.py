@@ -18,18 +18,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pydantic import Field
-
-from ....core.errors import DataError
-from ....core.messages import Frozen
-from ....verify.entailment.embedded_features import FeatureWord, feature_words
-from ....verify.entailment.embedded_network import TokenRow
-from ....verify.types import Label, Pair
-from ...datasets.items import is_held_out
-from ...datasets.records import Record, find_files, read_file, sha256_of
-from .contrasts import changed_claims
-from .documents import document_pairs
-from .pairs import LabelledPair
+from contrasts import changed_claims
+from documents import LabelledPair, document_pairs
+from reason.core.errors import DataError, UserError
+from reason.evals.datasets.items import is_held_out
+from reason.evals.datasets.records import Record, find_files, read_file, sha256_of
+from reason.verify.entailment.embedded_features import FeatureWord, feature_words
+from reason.verify.entailment.embedded_network import TokenRow
+from reason.verify.types import Label, Pair
 
 _WORD = re.compile(r"\w+")
 
@@ -50,19 +46,9 @@ class EvidenceText(NamedTuple):
     text: str
 
 
-class ClaimCase(Frozen):
-    """A labelled claim.
-
-    Attributes:
-        source: The dataset.
-        name: Its name there.
-        claim: The claim.
-        label: What each of `texts` states about it.
-        texts: Texts that decide it, each by itself; of a neutral claim texts that come near.
-        retrieved: Retrieved texts, best first; may include deciding sentences.
-        gold: The single sentences that belong to deciding texts.
-        case: Name of the contrast group that the source put it into; empty if none.
-    """
+@dataclass(frozen=True)
+class ClaimCase:
+    """A labelled claim."""
 
     source: str
     name: str
@@ -99,6 +85,17 @@ def as_pair(text: EvidenceText, claim: str) -> Pair:
     return Pair(text.text, claim, text.title)
 
 
+def parse_paths(items: Sequence[str]) -> dict[str, Path]:
+    """Datasets from `NAME=PATH`, by name."""
+    paths: dict[str, Path] = {}
+    for item in items:
+        name, _, path = item.partition("=")
+        if not name or not path or name in paths:
+            raise UserError(f"{item!r} is not NAME=PATH of one dataset", hint="for example fever=data/fever")
+        paths[name] = Path(path).expanduser()
+    return paths
+
+
 LICENCES: Final = {
     "fever": "CC BY-SA 3.0 (FEVER, Wikipedia)",
     "vitaminc": "CC BY-SA 3.0 (VitaminC, Wikipedia)",
@@ -133,11 +130,7 @@ Corpus = Mapping[str, EvidenceText]
 
 
 def read_corpus(path: Path) -> dict[str, EvidenceText]:
-    """Sentences by id, from a file of lines with `id`, `page` and `text`.
-
-    Raises:
-        DataError: It is no such file.
-    """
+    """Sentences by id, from a file of lines with `id`, `page` and `text`."""
     return {
         row.text("id"): EvidenceText(row.optional("page"), row.text("text")) for row in read_file(_file("corpus", path))
     }
@@ -148,9 +141,6 @@ def read_cases(name: str, path: Path, corpus: Corpus | None = None) -> list[Clai
 
     A dataset without a reader of its own has rows with `id`, `claim`, `label`, `evidence` (a list of objects with
     `text` and `page`) and, for rows that belong together, `case_id`.
-
-    Raises:
-        DataError: The file is not what it should be.
     """
     read = _READERS.get(name, partial(_labelled, name))
     cases = [case for row in read_file(_file(name, path)) for case in read(row, corpus or {})]
@@ -159,7 +149,7 @@ def read_cases(name: str, path: Path, corpus: Corpus | None = None) -> list[Clai
     return cases
 
 
-def hash_of(name: str, path: Path) -> str:
+def file_hash(name: str, path: Path) -> str:
     """SHA-256 of a dataset's file."""
     return sha256_of([_file(name, path)])
 
@@ -294,13 +284,7 @@ VALIDATION_SHARE: Final = 0.04
 
 @dataclass(frozen=True)
 class Splits:
-    """Cases by split.
-
-    Attributes:
-        train: Training cases.
-        validation: For the learning curve and the temperature.
-        test: For the scores.
-    """
+    """Cases by split."""
 
     train: tuple[ClaimCase, ...]
     validation: tuple[ClaimCase, ...]
@@ -318,12 +302,6 @@ def split_cases(
 
     Cases with the same claim, and cases of one contrast group, are in the same split: the digest is that of the
     alphabetically first claim of all connected ones.
-
-    Args:
-        holdout: Share of the claims that is held out for the test.
-        train_only: Sources that are for training alone; their cases that are connected to a test or validation case are
-            left out.
-        test_only: Sources that are never trained on; what is connected to their cases is not either.
     """
     only_train, only_test = frozenset(train_only), frozenset(test_only)
     groups = _Groups()
@@ -390,15 +368,7 @@ _TRIES: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class ReplaceableValue:
-    """Something in a text that can be exchanged.
-
-    Attributes:
-        start: Its first character.
-        end: One past the last.
-        text: It.
-        kind: What it can be exchanged for.
-        key: What it is compared by.
-    """
+    """Something in a text that can be exchanged."""
 
     start: int
     end: int
@@ -592,28 +562,11 @@ _NOTE = re.compile(r" \([^)]{0,60}\)$")
 _LEAST_WORDS, _MOST_WORDS = 5, 22
 
 
-class SamplingMix(Frozen):
-    """How often each kind of pair is sampled, each a share of what is possible.
+@dataclass(frozen=True)
+class SamplingMix:
+    """How often each kind of pair is sampled, each a share of what is possible."""
 
-    Attributes:
-        rates: Share of the cases of a source that an epoch samples; 1 where none is given.
-        documents: Pairs of synthetic documents, for each case of a dataset that an epoch samples.
-        changed: Claims changed by rule (`contrasts`).
-        unrelated: Claims once more with the text of another case.
-        silent: Claims that a text decides, once more with one that does not.
-        joined: Texts that decide nothing, two as one.
-        full: SufficientFacts with the complete evidence.
-        padded: Deciding texts with a silent one next to them; half as often where none was retrieved, with any sentence
-            of the corpus.
-        untitled: Pairs without their title.
-        both: Contrasts in which text and claim are exchanged; of those where one is, one is sampled always.
-        negated: Claims with a "not" put in or taken away.
-        aside: Texts with one of `INJECTED_SENTENCES`.
-        swapped: Text and claim swapped, which is neutral where the text states much more.
-        clauses: Sentences of the corpus whose first clause becomes a claim, for each claim of a dataset.
-    """
-
-    rates: dict[str, float] = Field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
     documents: float = 0.35
     changed: float = 0.15
     unrelated: float = 0.05
@@ -631,14 +584,7 @@ class SamplingMix(Frozen):
 
 @dataclass(frozen=True)
 class EpochSource:
-    """What epochs are sampled from.
-
-    Attributes:
-        cases: The cases that are trained on.
-        sentences: Sentences of the corpus that have a page.
-        pools: What can be exchanged.
-        mix: How often each kind is sampled.
-    """
+    """What epochs are sampled from."""
 
     cases: tuple[ClaimCase, ...]
     sentences: tuple[EvidenceText, ...]
@@ -654,7 +600,7 @@ class EpochSource:
 
 def sample_epoch(stock: EpochSource, seed: int, epoch: int) -> list[LabelledPair]:
     """The pairs of an epoch, in order of the cases; the same for the same arguments."""
-    rng = random.Random(f"{seed}/{epoch}")  # noqa: S311 - no secret
+    rng = random.Random(f"{seed}/{epoch}")
     sampled: list[LabelledPair] = []
     rates = stock.mix.rates
     cases = [case for case in stock.cases if rng.random() < rates.get(case.source, 1.0)]
@@ -776,11 +722,7 @@ _UNIT = 4
 
 
 def make_batches(rows: Sequence[TokenRow], groups: Sequence[str], size: int, rng: random.Random) -> list[list[int]]:
-    """Indices of the rows by batch, in random order; pairs of one contrast group stay together in units of four.
-
-    Args:
-        rng: Draws the order.
-    """
+    """Indices of the rows by batch, in random order; pairs of one contrast group stay together in units of four."""
     order = sorted(range(len(rows)), key=lambda i: (groups[i], len(rows[i].ids)))
     units = [list(unit) for _, unit in groupby(order, key=lambda i: groups[i])]
     units = [unit[at : at + _UNIT] for unit in units for at in range(0, len(unit), _UNIT)]

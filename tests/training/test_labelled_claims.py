@@ -10,21 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reason.core.errors import DataError, UserError
-from reason.evals.training.entailment.data import normalize_claim, read_cases, split_cases
-from reason.evals.verification.claims import (
+from cases import normalize_claim, read_cases, split_cases
+from labelled_claims import (
     LabelledClaim,
     first_passages,
     oracle_padded,
     oracle_two,
     ranked,
     read_claims,
+    read_evaluation_sets,
     read_passages,
+    sample_groups,
     search_documents,
     trained_claims,
     unseen_claims,
 )
-from reason.evals.verification.sets import read_evaluation_sets, sample_groups
+from reason.core.errors import DataError, UserError
 from reason.verify.metrics import claim_label
 from support.labelled_claims import passage, row, write_fever, write_lines
 

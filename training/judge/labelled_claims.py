@@ -1,7 +1,6 @@
-"""`LabelledClaim`: labelled claims of the datasets, the evidence shown for them, and which of them are held out.
+"""Labelled claims with the passages shown for them, and the sets that verdicts are fitted to and measured on.
 
-Held-out claims are those that the embedded judges were not trained on, by the rule of
-`evals/training/entailment/data.py`.
+Held-out claims are those that the embedded judges were not trained on (`cases.split_cases`).
 """
 
 from __future__ import annotations
@@ -13,22 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from ...core.errors import DataError, UserError
-from ...core.types import Document
-from ...reasoning.knowledge import Passage
-from ...reasoning.retrieval.passages import document_passages
-from ...reasoning.retrieval.retriever import HybridRetriever
-from ...verify.davinci.passages import fill_up
-from ...verify.metrics import GoldLabel, parse_gold_label
-from ..datasets.records import Record, find_files, read_file
-from ..training.entailment.data import (
-    EvidenceText,
-    join_sentences,
-    normalize_claim,
-    read_cases,
-    read_corpus,
-    split_cases,
-)
+from cases import EvidenceText, join_sentences, normalize_claim, read_cases, read_corpus, split_cases
+from reason.core.errors import DataError, UserError
+from reason.core.types import Document
+from reason.evals.datasets.records import Record, find_files, read_file
+from reason.reasoning.knowledge import Passage
+from reason.reasoning.retrieval.passages import document_passages
+from reason.reasoning.retrieval.retriever import HybridRetriever
+from reason.verify.davinci.passages import fill_up
+from reason.verify.metrics import GoldLabel, parse_gold_label
 
 RANK_CONSTANT: Final = 60
 """A passage at rank r, from 1, that has no score of its own gets 1 / (60 + r), as of one ranking that is fused."""
@@ -40,19 +32,7 @@ _Reader = Callable[[Record, Corpus], "LabelledClaim"]
 
 @dataclass(frozen=True, slots=True)
 class LabelledClaim:
-    """One labelled claim.
-
-    Attributes:
-        source: The dataset.
-        name: Its name there; unique within the source.
-        claim: The claim.
-        gold: The right label.
-        passages: What is shown, best first; None if nothing was retrieved yet.
-        right: The passages that decide it, in the source's order; none where there are none or they are not known.
-        sets: Ids of passages that are enough together, one tuple for each sufficient set; none if not known.
-        group: Claims of one group are not independent: they share a text or differ in little.
-        about: A part of the dataset, such as why evidence was removed or the kind of claim; empty if it has none.
-    """
+    """One labelled claim."""
 
     source: str
     name: str
@@ -71,11 +51,7 @@ class LabelledClaim:
 
 
 def read_passages(path: Path) -> dict[str, Passage]:
-    """The sentences of a corpus by id; a page is both title and source.
-
-    Raises:
-        DataError: It is no such file, or an id occurs twice.
-    """
+    """The sentences of a corpus by id; a page is both title and source."""
     file = path / "sentences.jsonl" if path.is_dir() and (path / "sentences.jsonl").is_file() else path
     results: dict[str, Passage] = {}
     for row in read_file(find_files(file, ("corpus",))[0]):
@@ -94,9 +70,6 @@ def read_claims(name: str, path: Path, corpus: Corpus | None = None) -> list[Lab
     evidence; the excerpts of Factcheck-GPT; all chunks of the document of WiCE and plain claims, to be searched
     (`search_documents`). Any other dataset has rows with `id`, `claim`, `label`, `evidence` (objects with `text` and
     `page`) and, for rows that belong together, `case_id`; its evidence is one passage.
-
-    Raises:
-        DataError: The file is not what it should be, or holds no claims.
     """
     rows = [_reader_of(name)(row, corpus or {}) for row in read_file(find_files(path, (name,))[0])]
     if not rows:
@@ -284,13 +257,10 @@ def oracle_padded(
     Deciding passages come first into the k, those of a smallest sufficient set before the others; then what was
     retrieved; then, for the few claims of which less was, sentences sampled from the corpus. They are shown in the
     retriever's order, what it did not find last.
-
-    Raises:
-        DataError: A claim has no retrieved passages, or the corpus is too small.
     """
     results = []
     for row in rows:
-        retrieved = _shown(row)
+        retrieved = shown_passages(row)
         smallest = min(row.sets, key=len, default=())
         first = sorted(row.right, key=lambda p: p.id not in smallest)
         taken = {p.id: p for p in (*first, *retrieved)}
@@ -304,7 +274,7 @@ def oracle_padded(
 
 def first_passages(rows: Sequence[LabelledClaim], k: int) -> list[LabelledClaim]:
     """The best k of what is shown."""
-    return [replace(row, passages=_shown(row)[:k]) for row in rows]
+    return [replace(row, passages=shown_passages(row)[:k]) for row in rows]
 
 
 async def search_documents(rows: Sequence[LabelledClaim], k: int = SHOWN_PASSAGES) -> list[LabelledClaim]:
@@ -312,7 +282,7 @@ async def search_documents(rows: Sequence[LabelledClaim], k: int = SHOWN_PASSAGE
     retrievers: dict[tuple[str, ...], HybridRetriever] = {}
     results = []
     for row in rows:
-        passages = _shown(row)
+        passages = shown_passages(row)
         key = tuple(p.text for p in passages)
         if key not in retrievers:
             retrievers[key] = await HybridRetriever.build(list(passages), name="document")
@@ -321,7 +291,7 @@ async def search_documents(rows: Sequence[LabelledClaim], k: int = SHOWN_PASSAGE
     return results
 
 
-def _shown(row: LabelledClaim) -> tuple[Passage, ...]:
+def shown_passages(row: LabelledClaim) -> tuple[Passage, ...]:
     if row.passages is None:
         raise DataError(f"nothing was retrieved for the claim {row.name} of {row.source}", hint="retrieve first")
     return row.passages
@@ -332,7 +302,7 @@ def _drawn(row: LabelledClaim, corpus: Corpus, count: int, seed: int, without: s
     kept_out = without or set()
     if len(names) - len(kept_out) < count:
         raise DataError(f"the corpus has {len(names)} sentences, too few to show {count}")
-    rng = random.Random(_seed(f"drawn {seed}", row))  # noqa: S311 (a draw that can be repeated)
+    rng = random.Random(_seed(f"drawn {seed}", row))
     sampled: dict[str, None] = {}
     while len(sampled) < count:
         name = names[rng.randrange(len(names))]
@@ -346,28 +316,110 @@ def _seed(what: str, row: LabelledClaim) -> int:
 
 
 def trained_claims(paths: Mapping[str, Path], corpus: Path) -> frozenset[str]:
-    """The claims, by their words, that the embedded judges were trained on (`normalize_claim`).
-
-    Args:
-        paths: The datasets of which `reason train entailment` held a share out, all of them: the split of each depends
-            on claims that it shares with the others.
-        corpus: The sentences that FEVER's lists name.
-
-    Raises:
-        DataError: A file is not what it should be.
-    """
+    """The claims, by their words, that the embedded judges were trained on (`normalize_claim`)."""
     sentences = read_corpus(corpus)
     cases = [case for name, path in paths.items() for case in read_cases(name, path, sentences)]
     return frozenset(normalize_claim(case.claim) for case in split_cases(cases).train)
 
 
 def unseen_claims(rows: Sequence[LabelledClaim], trained: frozenset[str]) -> list[LabelledClaim]:
-    """The rows whose claims are not among those trained on, in order.
-
-    Raises:
-        UserError: All are.
-    """
+    """The rows whose claims are not among those trained on, in order."""
     results = [row for row in rows if normalize_claim(row.claim) not in trained]
     if rows and not results:
         raise UserError(f"none of {len(rows)} claims is held out of the training", hint="give more claims")
     return results
+
+
+MAX_CLAIMS: Final = 1500
+"""Claims of a set: more would change the intervals little, and the time of a slow judge much."""
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Claims with the passages shown for them."""
+
+    key: str
+    title: str
+    dataset: str
+    rows: tuple[LabelledClaim, ...]
+    two_labels: bool = False
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the decision may be fitted to it: plain claims only measure, and no claim counts twice."""
+        return self.key not in ("plain_claims", "climate_fever_three")
+
+
+async def read_evaluation_sets(
+    paths: Mapping[str, Path], corpus: Path, *, trained: Mapping[str, Path], limit: int = MAX_CLAIMS, seed: int = 0
+) -> list[EvaluationSet]:
+    """The evaluation sets of the datasets that are there, of claims that no judge was trained on.
+
+    A set with more claims than the limit is a sample of whole groups, by a hash of group and seed.
+    """
+    unknown = next((name for name in paths if name not in DATASETS), None)
+    if unknown is not None:
+        raise UserError(f"there is no evaluation set of {unknown!r}", hint=f"one of {', '.join(DATASETS)}")
+    passages = read_passages(corpus)
+    seen = trained_claims(trained, corpus)
+    rows = {name: unseen_claims(read_claims(name, path, passages), seen) for name, path in paths.items()}
+    for name in ("wice", "plain_claims"):
+        if name in rows:
+            rows[name] = await search_documents(rows[name])
+    sets: list[EvaluationSet] = []
+    for name, title in DATASETS.items():
+        own = rows.get(name)
+        if not own:
+            continue
+        sampled = sample_groups(own, limit, seed)
+        if name == "fever":
+            sets += [
+                EvaluationSet("fever_two", "FEVER, deciding sentences", name, tuple(oracle_two(sampled)), True),
+                EvaluationSet(
+                    "fever_oracle",
+                    "FEVER, deciding sentences among five",
+                    name,
+                    tuple(oracle_padded(sampled, passages, seed=seed)),
+                ),
+                EvaluationSet("fever_retrieved", "FEVER, five retrieved", name, tuple(sampled)),
+            ]
+            continue
+        if name == "climate_fever":
+            plain = tuple(row for row in sampled if row.gold != "disputed")
+            sets.append(EvaluationSet("climate_fever_three", f"{title}, without disputed", name, plain))
+            title = f"{title}, with disputed"
+        golds = {row.gold for row in sampled}
+        sets.append(EvaluationSet(name, title, name, tuple(sampled), two_labels=golds <= {"supports", "refutes"}))
+    return sets
+
+
+DATASETS: Final = {
+    "fever": "FEVER",
+    "vitaminc": "VitaminC",
+    "fever_symmetric": "FEVER Symmetric",
+    "climate_fever": "CLIMATE-FEVER",
+    "sufficient_facts": "SufficientFacts",
+    "fm2": "Fool-Me-Twice, gold evidence",
+    "wice": "WiCE, five chunks of the article",
+    "factcheck_gpt": "Factcheck-GPT",
+    "plain_claims": "Plain claims",
+}
+"""The datasets, with their names."""
+
+
+def sample_groups(rows: Sequence[LabelledClaim], limit: int, seed: int = 0) -> list[LabelledClaim]:
+    """At most `limit` rows, of whole groups that a hash of their name and the seed selects, in order."""
+    if len(rows) <= limit:
+        return list(rows)
+    sizes: dict[str, int] = {}
+    for row in rows:
+        group = row.group or row.name
+        sizes[group] = sizes.get(group, 0) + 1
+    kept: set[str] = set()
+    total = 0
+    for group in sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()):
+        if total + sizes[group] > limit:
+            break
+        kept.add(group)
+        total += sizes[group]
+    return [row for row in rows if (row.group or row.name) in kept]

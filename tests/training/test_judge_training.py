@@ -1,21 +1,17 @@
-"""The training of the embedded judge: splits, contrasts, epochs, going on, and the command as a user types it."""
+"""The training of the embedded judge: splits, contrasts, epochs, the temperature, and one run on a tiny encoder."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
-import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from reason.cli.main import main
-from reason.core.errors import Cancelled, DataError, UserError
-from reason.core.settings import Settings
-from reason.evals.training.entailment.data import (
+import torch
+import train
+from cases import (
     ClaimCase,
     EpochSource,
     EvidenceText,
@@ -28,19 +24,20 @@ from reason.evals.training.entailment.data import (
     make_batches,
     negated_claim,
     normalize_claim,
+    parse_paths,
     read_cases,
     read_corpus,
     sample_epoch,
     split_cases,
 )
-from reason.evals.training.entailment.scoring import ScoredClaim, label_of, most_decisive, score
-from reason.evals.training.entailment.training import fit_logit_temperature, load_training_data, train_entailment
-from reason.evals.training.loop import TrainerConfig
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment.embedded import load_delta
 from reason.verify.entailment.embedded_network import TokenRow
-from reason.verify.types import NOTHING, Pair, Support
-from support.entailment_files import TOWNS, write_claims
+from reason.verify.types import Pair
+from support.entailment_files import write_claims
 from support.tiny_encoder import write_tiny_encoder
 
 
@@ -87,23 +84,6 @@ def test_what_is_connected_to_a_test_claim_is_not_trained_on() -> None:
     assert all(c.source == "vitaminc" for c in (*splits.test, *splits.validation))
     trained_extra = {normalize_claim(c.claim) for c in splits.train if c.source == "extra"}
     assert trained_extra == {normalize_claim(c.claim) for c in more} - tested
-
-
-def test_claims_of_a_test_dataset_are_never_trained_on(files: dict[str, Path]) -> None:
-    data = load_training_data(
-        {"fever": files["fever"], "vitaminc": files["vitaminc"]},
-        files["corpus"],
-        train_only={},
-        test_only={"fever_symmetric": files["fever_symmetric"]},
-        holdout=0.2,
-    )
-    tested = {normalize_claim(c.claim) for c in data.splits.test if c.source == "fever_symmetric"}
-    assert len(tested) == 6
-    assert not tested & {normalize_claim(c.claim) for c in (*data.splits.train, *data.splits.validation)}
-    with pytest.raises(UserError, match="named twice"):
-        load_training_data(
-            {"fever": files["fever"]}, files["corpus"], train_only={}, test_only={"fever": files["fever"]}, holdout=0.2
-        )
 
 
 def test_a_file_of_labelled_rows_is_a_dataset(tmp_path: Path) -> None:
@@ -199,116 +179,39 @@ def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int,
             assert sum(any(drawn[i][1] == group for i in batch) for batch in result) == 1
 
 
-def test_the_most_decisive_text_decides() -> None:
-    silent, unsure, sure = Support(0.1, 0.1, 0.8), Support(0.4, 0.3, 0.3), Support(0.1, 0.7, 0.2)
-    assert most_decisive([silent, unsure, None, sure]) == sure
-    assert most_decisive([]) == NOTHING
-    assert label_of(Support(0.2, 0.1, 0.7), labels=2)[0] == "supports"
-    assert label_of(Support(0.6, 0.1, 0.3)) == ("supports", 0.6)
-
-
-def test_scores_are_counted() -> None:
-    text = (EvidenceText("", "t"),)
-    questions = [ScoredClaim(f"c{i}", "supports" if i % 2 else "refutes", text, f"g{i}") for i in range(10)]
-    reported = score("s", lambda pairs: [Support(0.8, 0.1, 0.1)] * len(pairs), questions)
-    assert (reported.claims, reported.pairs, reported.accuracy, reported.always) == (10, 10, 0.5, 0.5)
-    assert reported.ece == pytest.approx(0.3)
-    assert reported.low < 0.5 < reported.high
-    blind = score("s", lambda pairs: [Support(0.8, 0.1, 0.1)] * len(pairs), questions, labels=2)
-    assert blind.accuracy == 0.5
+def test_claims_of_a_test_dataset_are_never_trained_on(files: dict[str, Path]) -> None:
+    corpus = read_corpus(files["corpus"])
+    names = ("fever", "vitaminc", "fever_symmetric")
+    cases = [case for name in names for case in read_cases(name, files[name], corpus)]
+    splits = split_cases(cases, test_only=["fever_symmetric"])
+    tested = {normalize_claim(c.claim) for c in splits.test if c.source == "fever_symmetric"}
+    assert len(tested) == 6
+    assert not tested & {normalize_claim(c.claim) for c in (*splits.train, *splits.validation)}
 
 
 def test_the_temperature_corrects_overconfidence() -> None:
-    cases = [
-        ClaimCase(
-            source="vitaminc",
-            name=str(i),
-            claim=f"c{i}",
-            label="supports" if i % 4 else "refutes",
-            texts=(EvidenceText("", "t"),),
-        )
-        for i in range(40)
-    ]
-    sure = Support(0.98, 0.01, 0.01)
-    fitted = fit_logit_temperature(lambda pairs: [sure] * len(pairs), cases)
-    assert fitted == pytest.approx(math.log(98) / math.log(6), abs=0.01)  # then the right share, 3 of 4, is told
+    logits = torch.tensor([[math.log(98.0), 0.0, 0.0]] * 40, dtype=torch.float64)
+    labels = torch.tensor([0 if i % 4 else 1 for i in range(40)])
+    # then the right share, 3 of 4, is stated
+    assert train.fit_temperature(logits, labels) == pytest.approx(math.log(98) / math.log(6), abs=0.01)
 
 
-@pytest.fixture
-def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = write_tiny_encoder(tmp_path / "encoder")
-    result = ModelFiles("local/all-minilm-l6-v2", directory, "f" * 64, "test")
-    monkeypatch.setattr("reason.serving.encoders.files.find_encoder", lambda *_, **__: result)
-
-
-def trained(files: dict[str, Path], directory: Path, **more):  # type: ignore[no-untyped-def]
-    data = {"fever": files["fever"], "vitaminc": files["vitaminc"]}
-    test_only = {"fever_symmetric": files["fever_symmetric"]}
-    data = load_training_data(data, files["corpus"], train_only={}, test_only=test_only, holdout=0.2)
-    options = {
-        "config": TrainerConfig(validate_every=9, checkpoint_every=4),
-        "hyperparameters": {"epochs": 2, "batch_size": 40, "seed": 1},
-        **more,
-    }
-    return train_entailment(data, Settings(), directory / "judge.safetensors", directory / "work", **options)
-
-
-def test_an_interrupted_training_gives_the_same_file(files: dict[str, Path], tmp_path: Path, encoder: None) -> None:
-    whole = trained(files, tmp_path / "whole", card=tmp_path / "card.md")
-    stop = threading.Event()
-    with pytest.raises(Cancelled):
-        trained(files, tmp_path / "parts", cancel=stop, on_point=lambda point: stop.set())
-    with pytest.raises(UserError, match="holds a training already"):
-        trained(files, tmp_path / "parts")
-    with pytest.raises(UserError, match="holds another training: epochs 2 → 1"):
-        trained(files, tmp_path / "parts", resume=True, hyperparameters={"epochs": 1, "batch_size": 40, "seed": 1})
-    paused = trained(files, tmp_path / "parts", resume=True, config=TrainerConfig(validate_every=5, max_seconds=0.0))
-    assert paused is None
-    parts = trained(files, tmp_path / "parts", resume=True)
-    files_equal = [(tmp_path / one / "judge.safetensors").read_bytes() for one in ("whole", "parts")]
-    assert files_equal[0] == files_equal[1]
-    assert [p["loss"] for p in whole.curve] == [p["loss"] for p in parts.curve]
-    assert load_delta(file=tmp_path / "whole" / "judge.safetensors").digest == whole.delta.digest
-    card = (tmp_path / "card.md").read_text()
-    assert whole.delta.digest in card
-    assert "CC BY-SA 3.0" in card
-    assert f"{whole.scores[0].accuracy:.3f}" in card
-    assert {s.name for s in whole.scores} >= {
-        "fever, deciding text",
-        "fever, five retrieved",
-        "fever_symmetric",
-        "vitaminc",
-    }
-
-
-def test_a_damaged_checkpoint_is_refused(files: dict[str, Path], tmp_path: Path, encoder: None) -> None:
-    stop = threading.Event()
-    with pytest.raises(Cancelled):
-        trained(files, tmp_path, cancel=stop, on_point=lambda point: stop.set())
-    (tmp_path / "work" / "checkpoint.safetensors").write_bytes(b"damaged")
-    with pytest.raises(DataError, match="damaged"):
-        trained(files, tmp_path, resume=True)
-
-
-def test_the_command_trains_and_reports(
-    files: dict[str, Path], tmp_path: Path, encoder: None, capsys: pytest.CaptureFixture[str]
+def test_a_training_is_repeated_exactly_and_can_be_continued(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out" / "judge.safetensors"
-    given = ["train", "entailment", "--data", f"fever={files['fever']}", f"vitaminc={files['vitaminc']}"]
-    given += ["--corpus", str(files["corpus"]), "--out", str(out), "--epochs", "1", "--log-every", "9", "--json"]
-    assert main(given) == 0
-    reported = json.loads(capsys.readouterr().out)
-    assert reported["digest"] == load_delta(file=out).digest
-    assert reported["bytes"] == out.stat().st_size
-    assert main(given) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert main([*given[:3], "fever", *given[5:]]) == 2
-    assert "NAME=PATH" in capsys.readouterr().err
-    assert main([*given, "--train-only", f"fever={files['fever']}"]) == 2
-    assert "named twice" in capsys.readouterr().err
-    assert main([*given, "--rate", "fever=2"]) == 2
-    assert "NAME=SHARE" in capsys.readouterr().err
-
-
-def test_there_are_enough_towns() -> None:
-    assert len(set(TOWNS)) == 48
+    directory = write_tiny_encoder(tmp_path / "encoder")
+    found = ModelFiles("local/all-minilm-l6-v2", directory, "f" * 64, "test")
+    monkeypatch.setattr(train, "find_encoder", lambda *_, **__: found)
+    data = ["--data", f"fever={files['fever']}", f"vitaminc={files['vitaminc']}", "--corpus", str(files["corpus"])]
+    data += ["--test-only", f"fever_symmetric={files['fever_symmetric']}", "--rate", "vitaminc=0.5"]
+    digests = []
+    for name, more in (("a", []), ("b", []), ("c", ["--start", str(tmp_path / "a")])):
+        options = ["--epochs", "1", "--batch-size", "40", "--out", str(tmp_path / name), *more]
+        monkeypatch.setattr("sys.argv", ["train.py", *data, *options])
+        train.main()
+        digests.append(load_delta(file=tmp_path / name).digest)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert digests[2] != digests[0]
+    assert "validation accuracy" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is not NAME=PATH"):
+        parse_paths(["fever"])

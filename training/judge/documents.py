@@ -14,10 +14,21 @@ from dataclasses import dataclass, replace
 from typing import Final
 from zlib import crc32
 
-from ....verify.types import Label, Pair
-from .document_facts import Choice, Clock, Date, Document, Fact, Measure, Money, Value, alternatives, toggled
-from .document_kinds import KINDS
-from .pairs import LabelledPair
+from document_facts import (
+    Choice,
+    Clock,
+    Date,
+    Document,
+    Fact,
+    LabelledPair,
+    Measure,
+    Money,
+    Value,
+    alternatives,
+    toggled,
+)
+from document_kinds import KINDS
+from reason.verify.types import Label, Pair
 
 SHARES: Final[dict[Label, float]] = {"supports": 0.38, "refutes": 0.32, "neutral": 0.30}
 """Share of every label."""
@@ -75,14 +86,7 @@ def document_pairs(count: int, rng: random.Random) -> Iterator[LabelledPair]:
 
 @dataclass(frozen=True)
 class _View:
-    """A part of a document as evidence.
-
-    Attributes:
-        text: It.
-        title: Its title; may be empty.
-        shown: Facts that it states.
-        form: Which part it is.
-    """
+    """A part of a document as evidence."""
 
     text: str
     title: str
@@ -92,17 +96,7 @@ class _View:
 
 @dataclass(frozen=True)
 class _Claim:
-    """A claim about a document.
-
-    Attributes:
-        text: It, as a template.
-        how: How it was made.
-        fact: The only fact that decides it; None if there are several.
-        truth: Its label where the fact is stated.
-        value: The value that it exchanges for the fact's; None if it states the fact's own or only a bound.
-        is_exact: Whether it states a value and no bound.
-        codes: Its labels by state, if the fact is a choice.
-    """
+    """A claim about a document."""
 
     text: str
     how: str
@@ -224,7 +218,7 @@ def _part(stated: Sequence[Fact | Choice], rng: random.Random) -> tuple[list[Fac
 
 def _view(document: Document, shown: Sequence[Fact | Choice], form: str, seed: int) -> _View:
     """The facts as a text; facts that two views share are stated in the same words where the seed is the same."""
-    rng = random.Random(seed)  # noqa: S311 - no secret
+    rng = random.Random(seed)
     title = document.title if rng.random() < 0.6 else ""
     text = _written(document, shown, bool(title), form != "sentence", seed, rng)
     if not title and document.name and document.name.casefold() not in text.casefold():
@@ -240,10 +234,7 @@ def _written(
     seed: int,
     rng: random.Random,
 ) -> str:
-    templates = [
-        _sentence(fact, random.Random(seed ^ crc32(fact.key.encode())))  # noqa: S311 - no secret
-        for fact in facts
-    ]
+    templates = [_sentence(fact, random.Random(seed ^ crc32(fact.key.encode()))) for fact in facts]
     if may_have_asides and document.asides and rng.random() < 0.4:
         templates.insert(rng.randint(0, len(templates)), rng.choice(document.asides))
     sentences: list[str] = []

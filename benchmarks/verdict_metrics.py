@@ -12,14 +12,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ...core.calibration_fit import BINS, aurc, bin_index, ece
-from ...core.errors import UserError
-from ...verify import metrics as scores
-from ...verify.types import Support
-from ..statistics.intervals import percentiles, resample_groups
-from ..statistics.outcomes import number_groups
-from ..statistics.paired import exact_sign_test
+from reason.core.calibration_fit import BINS, aurc, bin_index, ece
+from reason.core.errors import UserError
+from reason.evals.statistics.intervals import percentiles, resample_groups
+from reason.evals.statistics.outcomes import number_groups
+from reason.evals.statistics.paired import exact_sign_test
+from reason.verify import metrics as scores
+from reason.verify.types import Support
 
 Array = NDArray[np.float64]
 

@@ -1,20 +1,26 @@
-"""Verdicts on the pairs of many claims: judged in batches, stored in one SQLite file, and never judged twice."""
+"""Verdicts on many claims: judged in batches and stored in one SQLite file, and what each method decides from them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from ...core.errors import DataError, StoreError
-from ...verify.davinci.pairs import judged_pair
-from ...verify.entailment.windows import WindowedEntailment
-from ...verify.types import Entailment, Pair, Support
-from .claims import LabelledClaim
+from labelled_claims import LabelledClaim, shown_passages
+from reason.core.errors import StoreError
+from reason.core.types import Verdict
+from reason.verify.davinci.decision import DecisionRule
+from reason.verify.davinci.features import claim_features
+from reason.verify.davinci.pairs import judged_pair
+from reason.verify.davinci.verdict_model import VerdictExample, fit_verdict_model
+from reason.verify.entailment.windows import WindowedEntailment
+from reason.verify.metrics import LABELS, GoldLabel
+from reason.verify.types import NOTHING, Entailment, Pair, Support, support
 
 KIND: Final = "reason verdicts 1"
 BUSY_S: Final = 30.0
@@ -38,9 +44,6 @@ class VerdictStore:
     """A file of verdicts; each write is one transaction.
 
     Several processes may use one file. Its methods block for milliseconds and belong to one thread.
-
-    Raises:
-        StoreError: It cannot be opened, or holds something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,11 +75,7 @@ class VerdictStore:
         self.close()
 
     def find(self, backend: str, pairs: Sequence[Pair]) -> list[Support | None]:
-        """What is known of pairs, in order; None of those that are not.
-
-        Raises:
-            StoreError: The file cannot be read.
-        """
+        """What is known of pairs, in order; None of those that are not."""
         keys = [key_of(pair) for pair in pairs]
         distinct = list(dict.fromkeys(keys))
         known: dict[bytes, Support] = {}
@@ -84,18 +83,14 @@ class VerdictStore:
             for start in range(0, len(distinct), _AT_ONCE):
                 part = distinct[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT pair, supports, refutes, neutral FROM verdicts WHERE backend = ? AND pair IN ({marks})"  # noqa: S608 (question marks only)
+                query = f"SELECT pair, supports, refutes, neutral FROM verdicts WHERE backend = ? AND pair IN ({marks})"
                 known.update((key, Support(*result)) for key, *result in self._db.execute(query, (backend, *part)))
         except sqlite3.Error as e:
             raise StoreError(f"cannot read the verdicts {self.path}: {e}") from e
         return [known.get(key) for key in keys]
 
     def add(self, backend: str, verdicts: Mapping[Pair, Support]) -> None:
-        """Store verdicts, all or none of them; what is known already stays as it is.
-
-        Raises:
-            StoreError: They cannot be written.
-        """
+        """Store verdicts, all or none of them; what is known already stays as it is."""
         rows = [(backend, key_of(pair), *support) for pair, support in verdicts.items()]
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -128,12 +123,7 @@ BATCH: Final = 512
 
 
 class JudgedClaim(NamedTuple):
-    """A claim and what the judge says of its passages.
-
-    Attributes:
-        row: The claim.
-        supports: Of each passage; None where the judge's response could not be parsed.
-    """
+    """A claim and what the judge says of its passages."""
 
     row: LabelledClaim
     supports: tuple[Support | None, ...]
@@ -144,10 +134,6 @@ class StoredEntailment:
 
     What could not be read is not stored, and so is judged again when it is requested again. Cancelled, it loses one
     batch up to.
-
-    Args:
-        entailment: What judges evidence of any length; long ones window by window. Closed with this object.
-        store: Keeps verdicts; not closed.
     """
 
     max_words: int | None = None
@@ -188,15 +174,6 @@ async def judge_claims(
     """Claims with what the judge says of their passages, in order.
 
     The pairs are those of `davinci`.
-
-    Args:
-        rows: The claims.
-        entailment: What judges; a `StoredEntailment` keeps each batch, so that a killed judgement resumes.
-        progress: Called with the number of judged claims.
-
-    Raises:
-        DataError: A claim has no passages yet.
-        ReasonError: The judge failed, or the store.
     """
     results: list[JudgedClaim] = []
     for start in range(0, len(rows), _CLAIMS_AT_ONCE):
@@ -210,11 +187,75 @@ async def judge_claims(
 
 
 def pairs_of(row: LabelledClaim) -> list[Pair]:
-    """The pairs of a claim, one for each passage.
+    """The pairs of a claim, one for each passage."""
+    return [judged_pair(row.claim, passage) for passage in shown_passages(row)]
 
-    Raises:
-        DataError: It has no passages yet.
-    """
-    if row.passages is None:
-        raise DataError(f"nothing was retrieved for the claim {row.name} of {row.source}", hint="retrieve first")
-    return [judged_pair(row.claim, passage) for passage in row.passages]
+
+GOLDS: Final[dict[Verdict, GoldLabel]] = {
+    "supported": "supports",
+    "refuted": "refutes",
+    "not_enough_evidence": "neutral",
+    "disputed": "disputed",
+}
+
+
+class ClaimVerdict(NamedTuple):
+    """What a method states about a claim."""
+
+    label: GoldLabel
+    probs: Support
+    shown: tuple[str, ...] = ()
+
+
+def decide_claim(one: JudgedClaim, rule: DecisionRule) -> ClaimVerdict:
+    """What `davinci` decides."""
+    passages = one.row.passages or ()
+    decision = rule.decide(one.row.claim, passages, one.supports)
+    shown = () if decision.verdict == "not_enough_evidence" else tuple(passages[i].id for i in decision.shown)
+    return ClaimVerdict(GOLDS[decision.verdict], decision.probs, shown)
+
+
+def judge_alone(one: JudgedClaim) -> ClaimVerdict:
+    """The top label of the passage that the judge is surest supports or refutes; neutral without passages."""
+    parsed = [s for s in one.supports if s is not None]
+    best = max(parsed, key=lambda s: max(s.supports, s.refutes), default=NOTHING)
+    return ClaimVerdict(best.label, best)
+
+
+def majority(judged: Sequence[JudgedClaim]) -> list[ClaimVerdict]:
+    """The most common label for all claims, with the shares of the labels as probabilities."""
+    counts = Counter(one.row.gold for one in judged)
+    best = max(sorted(counts), key=lambda label: counts[label])
+    shares = support(counts[label] for label in LABELS)
+    return [ClaimVerdict(best, shares) for _ in judged]
+
+
+def without_abstaining(verdict: ClaimVerdict) -> ClaimVerdict:
+    """The same where "not enough evidence" is no answer: the likelier of the other two, refutes if they are equal."""
+    probs = verdict.probs
+    total = probs.supports + probs.refutes
+    two = Support(probs.supports / total, probs.refutes / total, 0.0) if total > 0 else Support(0.0, 1.0, 0.0)
+    return ClaimVerdict("supports" if two.supports > two.refutes else "refutes", two)
+
+
+def examples_of(judged: Sequence[JudgedClaim]) -> list[VerdictExample]:
+    """Claims as the decision is fitted to them; those of which no passage could be parsed are left out."""
+    return [
+        VerdictExample(
+            features=claim_features(one.row.claim, one.row.passages or (), one.supports),
+            gold=one.row.gold,
+            dataset=one.row.source,
+            group=one.row.group or one.row.name,
+        )
+        for one in judged
+        if any(s is not None for s in one.supports)
+    ]
+
+
+def fitted_without(
+    examples: Sequence[VerdictExample], dataset: str, rule: DecisionRule, *, judge: str
+) -> Callable[[JudgedClaim], ClaimVerdict]:
+    """The shipped decision with a model fitted to the examples of all datasets but one."""
+    left = [example for example in examples if example.dataset != dataset]
+    refitted = DecisionRule(model=fit_verdict_model(left, judge=judge).model, mode=rule.mode)
+    return lambda one: decide_claim(one, refitted)
