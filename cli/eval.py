@@ -187,7 +187,7 @@ class EvalRunOptions:
         bool,
         typer.Option(
             "--batch",
-            help="Requests in batches of OpenAI or Anthropic: half the price, answers within a day. Up to 4096 items "
+            help="Requests in batches of OpenAI: half the price, answers within a day. Up to 4096 items "
             "go on together, round by round, unless [b]--concurrency[/b] is set.",
             rich_help_panel=SCALE,
         ),

@@ -146,7 +146,6 @@ class EndpointSettings(BaseModel):
 
     Attributes:
         api_key_env: Environment variable that holds its key; None is the provider's.
-        weight: Its share of the requests, relative to the others'.
         concurrency: Maximum number of requests in flight; None is the provider's.
     """
 
@@ -154,7 +153,6 @@ class EndpointSettings(BaseModel):
 
     api_base: Annotated[str, Field(pattern=r"^https?://")]
     api_key_env: str | None = None
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 
@@ -168,8 +166,6 @@ class ProviderSettings(BaseModel):
             outstanding tokens takes a request, and one that fails is not used for a while.
         affinity: Of several endpoints, prefer the one that served prompts with the same prefix, whose prefix cache may
             have it.
-        cooldown_s: Seconds that one of several endpoints is not used at first after it failed, and between looks at
-            the health page of one that is a vLLM server.
         timeout_s: Maximum time without data of a request.
         max_retries: Retries of one request after a rate limit or a server error.
         retry_s: Maximum time from the first attempt of a request to the start of its last.
@@ -193,7 +189,6 @@ class ProviderSettings(BaseModel):
     api_key_env: str | None = None
     endpoints: tuple[EndpointSettings, ...] = ()
     affinity: bool = False
-    cooldown_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     max_retries: Annotated[int, Field(ge=0, le=100)] = 6
     retry_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 120.0

@@ -25,7 +25,7 @@ def check_batches(plan: EvalPlan, settings: Settings) -> None:
     Raises:
         UserError: The plan limits seconds, or its main model has no batch API.
     """
-    from ..serving.litellm.batch_apis import BATCH_PROVIDERS
+    from ..serving.litellm.batches import BATCH_PROVIDERS
     from ..serving.litellm.endpoints import endpoint_settings
 
     if plan.budget.seconds is not None:
@@ -37,7 +37,7 @@ def check_batches(plan: EvalPlan, settings: Settings) -> None:
     if name.partition("/")[0] not in BATCH_PROVIDERS or endpoint_settings(name, settings) is not None:
         raise UserError(
             f"--batch: model {name!r} has no batch API",
-            hint="leave out --batch, or take a model of openai/… or anthropic/… at a single endpoint",
+            hint="leave out --batch, or take a model of openai/… at a single endpoint",
         )
 
 

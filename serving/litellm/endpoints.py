@@ -1,179 +1,106 @@
-"""Load balancing: one model over several endpoints, each request to the healthy one with the least outstanding tokens.
+"""Load balancing: one model over several endpoints, each request to the usable one with the least outstanding tokens.
 
 A request that fails for a reason that another endpoint may not have (a rate limit, a time-out, a broken stream, a
-refused key) goes to another one at once, without its finished samples; a broken one only as `RetryPolicy` allows. When
-all have been tried, it waits as a request to a single endpoint would.
+refused key) goes to another one at once, without its finished samples; a broken one only as `RetryPolicy` allows. After
+all have failed, it waits as a request to a single endpoint would.
 
-While requests are made, each vLLM server's health page is read in the background, and a server that could not be
-reached is opened there, so that no request waits for one that is down, starts or is taken out of service. A server that
-comes back is used once it still serves the same model.
+An endpoint that keeps failing is taken out of use. It is checked in the background, with growing pauses, and returns
+when it lists the same model again; one that was down when the model was opened is opened then.
 
-LiteLLM's Router was tried first (1.110) and does not fit what `transport` reads: it returns its own wrapper of
-LiteLLM's stream, which joins samples and invents finishes; an endpoint whose stream breaks off in the middle is not
-cooled down; its count of concurrent requests is kept by callbacks of LiteLLM's own stream; the methods that only choose
-are deprecated or new from one release to the next; and a call through it takes longer than through bare LiteLLM
-(`benchmarks/backend_overhead.py`). So choice and health are ours, and LiteLLM keeps what it does for a single endpoint:
-provider, address, key, prices and the mapping of parameters.
+LiteLLM's Router (1.110) does not fit: its stream wrapper joins samples and invents finish reasons, and an endpoint
+whose stream breaks off is not cooled down.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from pydantic_core import from_json
-
-from ...core.concurrency import PerLoop
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, RateLimited, ReasonError, UserError
-from ...core.messages import Chunk, Completion, Prompt, ScoredContinuation
+from ...core.messages import Chunk, Prompt, ScoredContinuation
 from ...core.settings import EndpointSettings, ProviderSettings, Settings
 from ..model import Capabilities, Listener
-from .errors import ErrorResponse, FailedAttempt, RetryPolicy, classify_error
+from .errors import FailedAttempt, RetryPolicy
 from .limiter import ConcurrencyLimiter, LimiterRegistry, OutstandingTokens
-from .model import AttemptResult, LiteLLMModel, SampleBatch
-from .probing import find_served_model
+from .model import AttemptResult, Attempts, LiteLLMModel, SampleBatch
+from .probing import find_served_model, list_served_models
 from .prompt_cache import prompt_start_key
 from .providers import BYTES_PER_TOKEN
-from .requests import RequestTraits, max_response_tokens
-from .vllm_server import root
+from .requests import max_response_tokens
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""Consecutive failures after which an endpoint is cooled down; fewer may be chance."""
+"""Consecutive failures after which an endpoint is taken out of use; fewer may be chance."""
+COOLDOWN_S = 1.0
+"""Seconds before the first check of an endpoint that failed; each further pause is twice as long."""
 MAX_COOLDOWN_S = 60.0
-"""Maximum cool-down in seconds that the endpoint did not request."""
-CHECK_TIMEOUT_S = 5.0
-"""Maximum wait for a health page in seconds."""
-MAX_MISSED_CHECKS = 3
-"""Checks that a ready endpoint may have missed, as when there were no requests, before its model is looked at again."""
-
-
-@dataclass
-class EndpointHealth:
-    """One endpoint's health, from the results of its requests. Pure: the time is an argument.
-
-    After consecutive failures, or when it requests a pause, an endpoint is cooled down. Then a single request tries it;
-    if that succeeds, it is used again, otherwise it is cooled down for twice as long.
-
-    Attributes:
-        cooldown_s: First cool-down in seconds.
-        last_error: Error of its last failed request.
-    """
-
-    cooldown_s: float = 1.0
-    last_error: Exception | None = None
-    _row: int = 0
-    _rests: int = 0
-    _until: float | None = None
-    _trying: bool = False
-
-    def usable(self, now: float) -> bool:
-        """Whether the next request may be sent to it."""
-        return self._until is None or (now >= self._until and not self._trying)
-
-    def due_s(self, now: float) -> float | None:
-        """Seconds until it may be tried; None while a request is trying it."""
-        if self._until is None:
-            return 0.0
-        return None if self._trying else max(0.0, self._until - now)
-
-    def begin(self) -> bool:
-        """A request is sent to it; returns whether the request tries an endpoint that was cooled down."""
-        self._trying = tries = self._until is not None
-        return tries
-
-    def succeeded(self) -> None:
-        """A request succeeded."""
-        self._row = self._rests = 0
-        self._until, self._trying = None, False
-
-    def failed(self, now: float, error: Exception, *, rest_s: float | None = None, hard: bool = False) -> None:
-        """A request failed because of the endpoint.
-
-        Args:
-            now: The time in seconds, by any monotonic clock.
-            error: The error.
-            rest_s: Pause in seconds that the endpoint requests; None if it requests none.
-            hard: Whether the next request must fail too (a refused key), so that one failure is enough.
-        """
-        self.last_error = error
-        tried, self._trying = self._trying, False
-        if rest_s is not None:
-            if rest_s > 0:
-                self._until = max(self._until or 0.0, now + rest_s)
-            elif tried:
-                self._until = now
-            return
-        self._row += 1
-        if self._until is not None and not tried:
-            return  # it was in flight when the cool-down started, which is known already
-        if tried or hard or self._row >= MAX_CONSECUTIVE_FAILURES:
-            self._until = now + min(MAX_COOLDOWN_S, self.cooldown_s * 2.0 ** min(self._rests, 30))
-            self._rests += 1
-
-    def abandoned(self) -> None:
-        """The request that tried it was cancelled: another one may try it."""
-        self._trying = False
-
-
+POLL_S = 0.05
+"""How often a request that waits for an endpoint looks for one, in seconds."""
 SLACK = 8
 """How many times a request's own tokens the endpoint of its prompt's beginning may have outstanding beyond the least
 loaded one and still be chosen: elsewhere, its prompt may have to be computed again."""
-
-
 MAX_PLACED = 4096
 """Prompt beginnings whose endpoints are remembered."""
 
 
 @dataclass(eq=False)
 class Endpoint:
-    """One endpoint.
+    """One endpoint, and its health by the results of its requests.
 
     Attributes:
         address: Its address.
         limiter: Limit of its concurrent requests, with their outstanding tokens.
-        weight: Its share of the tokens relative to the others'.
-        health: Its health by the results of requests.
         model: The model there; None until it was reached.
-        unready: Why it takes no requests, by its last check; empty if it does.
-        silent: Whether its last check got no answer in time, so that it is used only if no other can be.
+        is_down: Whether it is out of use until a check succeeds.
+        paused_until: When it may be used again after a rate limit, or checked again while it is down.
         excluded: Why it is not used: it serves another model.
-        checked_at: When its last check ended.
-        check: Its last check.
+        last_error: Error of its last failed request or check.
     """
 
     address: str
     limiter: ConcurrencyLimiter
-    weight: float = 1.0
-    health: EndpointHealth = field(default_factory=EndpointHealth)
     model: LiteLLMModel | None = None
-    unready: str = ""
-    silent: bool = False
+    is_down: bool = False
+    paused_until: float = 0.0
     excluded: str = ""
-    checked_at: float = -math.inf
+    last_error: Exception | None = None
     check: asyncio.Task[None] | None = None
-    _last: int = 0
+    _failures: int = 0
+    _cooldowns: int = 0
+    _last_used: int = 0
 
-    def load(self, tokens: int) -> float:
-        """Its outstanding tokens with those of one more request, divided by its weight."""
-        return (self.limiter.tokens + tokens) / self.weight
+    def is_usable(self, now: float) -> bool:
+        """Whether the next request may be sent to it."""
+        return not self.is_down and now >= self.paused_until
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it takes requests by its last check."""
-        return not self.unready and not self.excluded
+    def succeeded(self) -> None:
+        """A request succeeded."""
+        self._failures = self._cooldowns = 0
+        self.is_down = False
+
+    def failed(self, now: float, fault: FailedAttempt) -> None:
+        """A request failed because of the endpoint."""
+        self.last_error = fault.error
+        if isinstance(fault.error, RateLimited) and fault.error.retry_after_s is not None:
+            self.paused_until = max(self.paused_until, now + fault.error.retry_after_s)
+            return
+        self._failures += 1
+        if not self.is_down and (fault.fatal or self._failures >= MAX_CONSECUTIVE_FAILURES):
+            self.take_down(now)
+
+    def take_down(self, now: float) -> None:
+        """Take it out of use until a check succeeds, which is not made before a pause."""
+        self.is_down = True
+        self.paused_until = now + min(MAX_COOLDOWN_S, COOLDOWN_S * 2.0 ** min(self._cooldowns, 30))
+        self._cooldowns += 1
 
     def needs_check(self, now: float) -> bool:
-        """Whether it is time for a check, and there is something to check."""
-        if self.check is not None and not self.check.done() and not self.check.get_loop().is_closed():
-            return False
-        pause = MAX_COOLDOWN_S if self.excluded else self.health.cooldown_s
-        return now >= self.checked_at + pause and (self.model is None or self.model.target.vllm)
+        """Whether it is down, and no check is in flight or paused."""
+        in_flight = self.check is not None and not self.check.done() and not self.check.get_loop().is_closed()
+        return self.is_down and now >= self.paused_until and not in_flight
 
 
 class EndpointPool:
@@ -187,15 +114,13 @@ class EndpointPool:
     def __init__(self, endpoints: Sequence[Endpoint], clock: Callable[[], float] = time.monotonic) -> None:
         self.all = tuple(endpoints)
         self.clock = clock
-        self._turn = 0
+        self._num_chosen = 0
         self._placed: dict[str, Endpoint] = {}
-        self._news = PerLoop(asyncio.Event)
 
-    def choose(self, key: str | None, tokens: int, without: Collection[Endpoint]) -> Endpoint | None:
+    def choose(self, key: str | None, tokens: int, without: Collection[Endpoint] = ()) -> Endpoint | None:
         """The least loaded usable endpoint, or that of the key if it has not much more; None if none is usable.
 
-        A key is placed by its rank if that endpoint has no more than one such request beyond the least loaded one, else
-        at that one, so that few keys are spread too; it then stays where it is.
+        A new key is placed at the least loaded endpoint, and stays there while that is usable.
 
         Args:
             key: Prompts with the same key go to the same endpoint where possible; None for no preference.
@@ -203,65 +128,24 @@ class EndpointPool:
             without: Endpoints to skip.
         """
         now = self.clock()
-        usable = [e for e in self.all if e not in without and e.is_ready and e.health.usable(now)]
-        usable = [e for e in usable if not e.silent] or usable
+        usable = [e for e in self.all if e not in without and e.is_usable(now)]
         if not usable:
             return None
-        chosen = min(usable, key=lambda e: (e.limiter.full, e.load(tokens), e._last))
+        chosen = min(usable, key=lambda e: (e.limiter.full, e.limiter.tokens, e._last_used))
         if key is not None:
             own = self._placed.pop(key, None)
-            is_new = own is None or own not in usable
-            if own is None or is_new:
-                own = min(usable, key=lambda e: _rank(key, e))
-            slack = (1 if is_new else SLACK) * tokens / own.weight
-            if not own.limiter.full and own.load(tokens) <= chosen.load(tokens) + slack:
-                chosen = own
-            self._placed[key] = chosen if is_new else own
+            self._placed[key] = own = own if own in usable else chosen
             if len(self._placed) > MAX_PLACED:
                 del self._placed[next(iter(self._placed))]
-        self._turn += 1
-        chosen._last = self._turn
+            if not own.limiter.full and own.limiter.tokens <= chosen.limiter.tokens + SLACK * tokens:
+                chosen = own
+        self._num_chosen += 1
+        chosen._last_used = self._num_chosen
         return chosen
-
-    @property
-    def is_down(self) -> bool:
-        """Whether no endpoint takes requests by its last check."""
-        return not any(e.is_ready for e in self.all)
-
-    def due_s(self) -> float | None:
-        """Seconds until the first endpoint may be tried; None if that depends on a request in flight."""
-        now = self.clock()
-        due = [s for e in self.all if e.is_ready and (s := e.health.due_s(now)) is not None]
-        return min(due, default=None)
-
-    def changed(self) -> None:
-        """Wake the requests of this event loop that wait for a change of an endpoint's health."""
-        self._news.get().set()
-        self._news.get().clear()
-
-    async def news(self, seconds: float) -> None:
-        """Wait for such a change, for a limited number of seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.get().wait()
-        except TimeoutError:
-            return
 
     def account(self) -> str:
         """Each endpoint with the reason why it is not used, for messages."""
-        return "; ".join(
-            f"{e.address}: {e.excluded or e.unready or e.health.last_error or 'not tried'}" for e in self.all
-        )
-
-
-def _rank(key: str, endpoint: Endpoint) -> float:
-    """Rank of an endpoint for a key: the minimum wins, so that the loss of one endpoint moves only its own keys.
-
-    Source: rendezvous hashing (Thaler and Ravishankar, 1998) with the weight w as -ln(u) / w, u uniform by the hash:
-    the minimum falls on each endpoint in proportion to its weight.
-    """
-    digest = hashlib.sha256(f"{key}\n{endpoint.address}".encode()).digest()
-    return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2.0**64 + 1)) / endpoint.weight
+        return "; ".join(f"{e.address}: {e.excluded or e.last_error or 'not tried'}" for e in self.all)
 
 
 Join = Callable[[Endpoint], Awaitable[None]]
@@ -269,18 +153,10 @@ Join = Callable[[Endpoint], Awaitable[None]]
 
 
 @dataclass
-class _Attempts:
-    """The attempts of one request.
+class _Attempts(Attempts):
+    """The attempts of one request, with the failures since the last wait, by endpoint."""
 
-    Attributes:
-        began: When the first began.
-        tried: The failures since the last wait, by endpoint.
-        retries: How many waits there were after all had failed.
-    """
-
-    began: float
     tried: dict[Endpoint, FailedAttempt] = field(default_factory=dict)
-    retries: int = 0
 
 
 class LoadBalancedModel(LiteLLMModel):
@@ -288,11 +164,10 @@ class LoadBalancedModel(LiteLLMModel):
 
     Args:
         endpoints: The endpoints.
-        first: The model of one of them, whose target and prices are used for all.
+        first: The model of one of them, whose target, traits and prices are used for all.
         capabilities: What all of them can do.
-        traits: How all of them take requests.
-        retrying: Retry policy after all have been tried.
         identity: Part of every key in the run store.
+        retrying: Retry policy after all have been tried.
         join: Loads the model of an endpoint that could not be reached before.
     """
 
@@ -301,205 +176,137 @@ class LoadBalancedModel(LiteLLMModel):
         endpoints: EndpointPool,
         first: LiteLLMModel,
         capabilities: Capabilities,
-        traits: RequestTraits,
-        retrying: RetryPolicy,
         identity: str,
+        retrying: RetryPolicy,
         join: Join,
     ) -> None:
-        everything = ConcurrencyLimiter(sum(e.limiter.max_in_flight for e in endpoints.all))
-        super().__init__(first.target, first.wire, capabilities, traits, first.prices, everything, identity)
-        self._retrying = retrying
+        limiter = ConcurrencyLimiter(sum(e.limiter.max_in_flight for e in endpoints.all))
+        traits = first.traits.model_copy(update={"multi_sample": not capabilities.prompt_per_sample})
+        super().__init__(first.target, first.wire, capabilities, traits, first.prices, limiter, identity)
         self.endpoints = endpoints
+        self._retrying = retrying
         self._join = join
 
-    async def _make(
-        self,
-        part: SampleBatch,
-        done: dict[tuple[int, int], Completion],
-        listener: Listener | None,
-        tried: Mapping[Endpoint, FailedAttempt] | None = None,
-    ) -> ReasonError | None:
-        attempts = _Attempts(self.endpoints.clock(), dict(tried or {}))
-        waited = 0.0
-        error: ReasonError | None = None
-        while left := part.left(done):
-            if part.has_several_broken(left):
-                make = partial(self._make, tried=attempts.tried)
-                return await self._one_by_one(part, left, done, listener, make) or error
-            run = part.next_run(left)
-            prompt, samples = self._tokens_of(part, run)
-            endpoint = self._choose(part.request.prompt, prompt + samples, attempts)
-            if endpoint is None:
-                wait = await self._rest(attempts)
-                if wait is None:
-                    return await self._give_up(part, left, self._verdict(attempts.tried), done, listener)
-                waited += wait
-                continue
-            with endpoint.limiter.outstanding(prompt, samples) as outstanding:
-                counting = partial(_count, outstanding, listener)
-                outcome, queued = await self._at(endpoint, part, run, waited, counting)
-            waited = 0.0 if outcome.finished else waited + queued
-            error = await self._record(part, outcome, done, listener) or error
-            left = part.left(done)
-            if not left:
-                break
-            if outcome.short:
-                self._never_several()
-                return await self._one_by_one(part, left, done, listener) or error
-            if outcome.fault is None:
-                continue
-            if not outcome.fault.retryable and not outcome.fault.fatal:
-                return await self._give_up(part, left, outcome.fault, done, listener)
-            attempts.tried[endpoint] = outcome.fault
-        return error
+    def _new_attempts(self) -> _Attempts:
+        return _Attempts(self.endpoints.clock())
 
-    def _tokens_of(self, part: SampleBatch, run: Sequence[int]) -> tuple[int, int]:
-        """About how many tokens a request has: those of its prompt, and the maximum of its samples."""
+    async def _attempt(
+        self, part: SampleBatch, run: tuple[int, ...], attempts: Attempts, listener: Listener | None
+    ) -> AttemptResult:
+        """One request to the best endpoint; a failure there is no reason to wait while others have not been tried."""
+        assert isinstance(attempts, _Attempts)
         received = sum(part.broken[i].received for i in run if i in part.broken)
+        prompt = prompt_tokens(part.request.prompt) + received
         samples = len(run) * max_response_tokens(part.request, self.capabilities.profile) - received
-        return prompt_tokens(part.request.prompt) + received, max(samples, 0)
-
-    async def _at(
-        self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener
-    ) -> tuple[AttemptResult, float]:
-        """One attempt at one endpoint, and the seconds waited for its limiter."""
+        endpoint = await self._endpoint(part.request.prompt, prompt + max(samples, 0), attempts)
+        if endpoint is None:
+            return AttemptResult((), self._verdict(attempts.tried))
         assert endpoint.model is not None
-        with self._in_flight(endpoint) as settle:
+        with endpoint.limiter.outstanding(prompt, max(samples, 0)) as outstanding:
             async with endpoint.limiter.slot() as queued:
-                outcome = await endpoint.model.attempt(part, run, waited + queued, listener)
-            fault = outcome.fault
-            settle(fault if fault is not None and (fault.retryable or fault.fatal) else None)
-            return outcome, queued
+                counting = partial(_count, outstanding, listener)
+                outcome = await endpoint.model.attempt(part, run, attempts.waited_s + queued, counting)
+        attempts.waited_s = 0.0 if outcome.finished else attempts.waited_s + queued
+        self._settle(endpoint, outcome.fault, attempts)
+        return outcome
 
-    @contextmanager
-    def _in_flight(self, endpoint: Endpoint) -> Iterator[Callable[[FailedAttempt | None], None]]:
-        """Account for a request to an endpoint; gives the function that takes its failure, or None for a success."""
-        health, clock = endpoint.health, self.endpoints.clock
-        health.begin()
-        settled = False
+    async def _may_retry(self, fault: FailedAttempt, attempts: Attempts) -> bool:
+        """Whether the failure was an endpoint's: the next attempt chooses another one, or waits."""
+        assert isinstance(attempts, _Attempts)
+        return fault in attempts.tried.values()
 
-        def settle(fault: FailedAttempt | None) -> None:
-            nonlocal settled
-            settled = True
-            if fault is None:
-                health.succeeded()
-                return
-            requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
-            health.failed(clock(), fault.error, rest_s=requested, hard=fault.fatal)
-            if requested is None:
-                endpoint.checked_at = -math.inf  # at once
+    def _settle(self, endpoint: Endpoint, fault: FailedAttempt | None, attempts: _Attempts) -> None:
+        if fault is not None and (fault.retryable or fault.fatal):
+            attempts.tried[endpoint] = fault
+            endpoint.failed(self.endpoints.clock(), fault)
+        else:
+            endpoint.succeeded()
 
-        try:
-            yield settle
-        finally:
-            if not settled:
-                health.abandoned()
-            self.endpoints.changed()
-
-    # -- choice and health
-
-    def _choose(self, prompt: Prompt, tokens: int, attempts: _Attempts) -> Endpoint | None:
-        """The endpoint of the next attempt; None if none can be used now."""
-        self._start_checks()
+    async def _endpoint(self, prompt: Prompt, tokens: int, attempts: _Attempts) -> Endpoint | None:
+        """The endpoint of the next attempt, after a wait if none is usable; None if no attempt makes sense."""
         key = prompt_start_key(prompt) if self.target.settings.affinity else None
-        return self.endpoints.choose(key, tokens, attempts.tried)
+        while True:
+            self._start_checks()
+            endpoint = self.endpoints.choose(key, tokens, attempts.tried)
+            if endpoint is not None:
+                return endpoint
+            began = self.endpoints.clock()
+            wait = self._wait(attempts, began)
+            if wait is None:
+                return None
+            is_usable = False
+            while not is_usable and (left := began + wait - self.endpoints.clock()) > 0:
+                await asyncio.sleep(min(left, POLL_S))
+                self._start_checks()
+                is_usable = not attempts.tried and self.endpoints.choose(None, 0) is not None
+            attempts.waited_s += self.endpoints.clock() - began
+            attempts.retries += not is_usable
+            attempts.tried.clear()
+
+    def _wait(self, attempts: _Attempts, now: float) -> float | None:
+        """Seconds to wait until an endpoint may be usable; None if the request fails now."""
+        endpoints = self.endpoints.all
+        if all(e.excluded for e in endpoints):
+            return None
+        limited = [e.paused_until - now for e in endpoints if not e.is_down]
+        if limited and not attempts.tried:
+            wait = max(0.0, min(limited))
+            return wait if now + wait - attempts.began <= self.target.settings.retry_s else None
+        faults = attempts.tried.values() or [FailedAttempt(BackendUnavailable("no endpoint is usable"), retryable=True)]
+        waits = [self._retrying.wait(f, attempts.retries, now - attempts.began, self._draw) for f in faults]
+        return min((w for w in waits if w is not None), default=None)
 
     def _start_checks(self) -> None:
-        """Check, in the background, each endpoint whose last check is old."""
         now = self.endpoints.clock()
         for endpoint in self.endpoints.all:
             if endpoint.needs_check(now):
                 endpoint.check = asyncio.create_task(self._check(endpoint))
 
     async def _check(self, endpoint: Endpoint) -> None:
-        """Find out whether an endpoint takes requests, and still serves the model after it may have restarted."""
-        was_ready = endpoint.is_ready
-        unready = excluded = ""
-        silent = False
+        """Put an endpoint that is down back into use, if it answers and serves the same model."""
+        endpoint.excluded = ""
         try:
             if endpoint.model is None:
                 await self._join(endpoint)
             else:
-                await _require_ready(endpoint.model)
-                pause = self.endpoints.clock() - endpoint.checked_at
-                if not was_ready or pause > MAX_MISSED_CHECKS * endpoint.health.cooldown_s:
-                    await _require_same(endpoint.model)
-        except TimeoutError:
-            silent, unready = True, endpoint.unready
-        except (BackendError, ValueError) as e:  # or its page of models is no JSON
-            unready = str(e)
+                await _require_same_model(endpoint.model)
+            endpoint.is_down = False
+        except BackendError as e:
+            endpoint.last_error = e
         except ReasonError as e:
-            excluded = str(e)
-        finally:
-            endpoint.checked_at = self.endpoints.clock()
-        endpoint.unready, endpoint.silent, endpoint.excluded = unready, silent, excluded
-        if endpoint.is_ready and not was_ready:
-            endpoint.health.succeeded()
-        self.endpoints.changed()
-
-    async def _rest(self, attempts: _Attempts) -> float | None:
-        """Wait until the next attempt; returns the seconds waited, or None if no attempt makes sense."""
-        if all(e.excluded for e in self.endpoints.all):
-            return None
-        clock = self.endpoints.clock
-        began = clock()
-        if attempts.tried or self.endpoints.is_down:
-            down = FailedAttempt(BackendUnavailable(f"model {self.name!r}: no endpoint takes requests"), retryable=True)
-            faults = attempts.tried.values() or [down]
-            elapsed = began - attempts.began
-            waits = [self._retrying.wait(f, attempts.retries, elapsed, self._draw) for f in faults]
-            wait = min((w for w in waits if w is not None), default=None)
-            if wait is None:
-                return None
-            if attempts.tried:
-                await asyncio.sleep(wait)
-            while self.endpoints.is_down and (left := began + wait - clock()) > 0:
-                self._start_checks()
-                await self.endpoints.news(min(left, self.target.settings.cooldown_s))
-            attempts.retries += 1
-            attempts.tried.clear()
-            return clock() - began
-        patience = self.target.settings.retry_s - (began - attempts.began)
-        due = self.endpoints.due_s()
-        if patience <= 0 or (due is not None and due > patience):
-            return None
-        unchecked = math.inf if all(e.is_ready for e in self.endpoints.all) else self.target.settings.cooldown_s
-        await self.endpoints.news(min(patience if due is None else due, unchecked))
-        return clock() - began
+            endpoint.excluded = str(e)
+        if endpoint.is_down:
+            endpoint.take_down(self.endpoints.clock())
 
     def _verdict(self, tried: Mapping[Endpoint, FailedAttempt]) -> FailedAttempt:
         """The error for the caller from the failures at all endpoints."""
         faults = list(tried.values())
-        if faults and all(f.fatal for f in faults) and len(tried) == len(self.endpoints.all):
+        has_all = len(faults) == len(self.endpoints.all)
+        if has_all and all(f.fatal for f in faults):
             return faults[0]
         message = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
         limits = [f.error for f in faults if isinstance(f.error, RateLimited)]
-        if limits and len(limits) == len(self.endpoints.all):
+        if has_all and len(limits) == len(faults):
             requested = [e.retry_after_s for e in limits if e.retry_after_s is not None]
             return FailedAttempt(RateLimited(message, retry_after_s=min(requested, default=None)))
-        return FailedAttempt(BackendUnavailable(message, hint="is a server running at one of them?"))
+        return FailedAttempt(BackendUnavailable(message, hint="check that a server is running at one of them"))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         if not self.capabilities.scoring:
             raise CapabilityMissing("scoring", self.name)
-        attempts = _Attempts(self.endpoints.clock())
+        attempts = self._new_attempts()
         tokens = len(continuations) * prompt_tokens(prompt)
-        while True:
-            endpoint = self._choose(prompt, tokens, attempts)
-            if endpoint is None:
-                if await self._rest(attempts) is None:
-                    raise self._verdict(attempts.tried).error
-                continue
+        while (endpoint := await self._endpoint(prompt, tokens, attempts)) is not None:
             assert endpoint.model is not None
-            with endpoint.limiter.outstanding(tokens, 0), self._in_flight(endpoint) as settle:
-                try:
+            try:
+                with endpoint.limiter.outstanding(tokens, 0):
                     scored = await endpoint.model.score(prompt, continuations)
-                except BackendError as e:
-                    attempts.tried[endpoint] = FailedAttempt(e, retryable=True)
-                    settle(attempts.tried[endpoint])
-                else:
-                    settle(None)
-                    return scored
+            except BackendError as e:
+                self._settle(endpoint, FailedAttempt(e, retryable=True), attempts)
+            else:
+                self._settle(endpoint, None, attempts)
+                return scored
+        raise self._verdict(attempts.tried).error
 
     async def aclose(self) -> None:
         """Cancel requests in flight and close all connections; idempotent."""
@@ -519,91 +326,51 @@ def prompt_tokens(prompt: Prompt) -> int:
 
 
 def _count(outstanding: OutstandingTokens, listener: Listener | None, chunk: Chunk) -> bool | None:
-    """Take what a chunk has from the outstanding tokens, and tell the listener."""
     if chunk.completion is None and chunk.lost is None:
         outstanding.received(chunk.tokens or len(chunk.token_ids) or 1)
     return None if listener is None else listener(chunk)
 
 
-async def _read_page(model: LiteLLMModel, path: str) -> bytes:
-    """A page of a vLLM server; empty if it has none, as where a proxy does not pass it on or wants another key for it.
+async def _require_same_model(model: LiteLLMModel) -> None:
+    """Check that a server lists the model that was opened there.
 
     Raises:
-        BackendError: The server cannot be reached, or the page has a status of 500 or more.
-        TimeoutError: It did not come in time.
+        BackendError: It cannot be reached.
+        UserError: It serves another model, or refuses the key.
     """
-    client = model.wire.client
-    assert client is not None
-    try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
-            return await client.get_bytes(path)
-    except TimeoutError:
-        raise
-    except Exception as e:
-        if not isinstance(e, ErrorResponse) or e.status_code is None:
-            raise classify_error(e, model.target).error from e
-        if e.status_code >= 500:
-            message = f"{model.target.endpoint} takes no requests: {path} has status {e.status_code}"
-            raise BackendUnavailable(message) from e
-        return b""
-
-
-async def _require_ready(model: LiteLLMModel) -> None:
-    """Check that a vLLM server takes requests. Errors as `_read_page`."""
-    assert model.wire.client is not None
-    await _read_page(model, root(model.wire.client) + "/health")
-
-
-async def _require_same(model: LiteLLMModel) -> None:
-    """Check that a vLLM server still lists the model that was opened there.
-
-    Raises:
-        BackendError: As `_read_page`.
-        TimeoutError: As `_read_page`.
-        UnknownName: It lists other names.
-        UserError: It has other weights or another context under the name.
-    """
-    page = await _read_page(model, "/models")
-    listed = from_json(page).get("data") if page else None
+    listed = await list_served_models(model)
     if not listed:
         return
     entry = find_served_model(listed, model.target)
-    known, served = _weights(model), entry.get("root")
-    if known is not None and served and str(served) != known:
-        raise UserError(f"model {model.name!r}: {model.target.endpoint} served {known!r}, and now serves {served!r}")
-    length, now = model.capabilities.context_tokens, entry.get("max_model_len")
-    if length is not None and isinstance(now, int) and now != length:
+    was = _weights(model), model.capabilities.context_tokens
+    now = entry.get("root"), entry.get("max_model_len")
+    if any(a is not None and b is not None and a != b for a, b in zip(was, now, strict=True)):
         raise UserError(
-            f"model {model.name!r}: {model.target.endpoint} had a context of {length} tokens, and now has {now}"
+            f"model {model.name!r}: {model.target.endpoint} served {was[0]!r} with a context of {was[1]} tokens, and "
+            f"now serves {now[0]!r} with {now[1]}"
         )
 
 
 def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
-    """What all endpoints of a model can do: the minimum of each capability."""
+    """What all endpoints of a model can do: the least of each capability."""
     cans = [m.capabilities for m in models]
-    contexts = [c.context_tokens for c in cans if c.context_tokens is not None]
-    first = cans[0]
-    profile = first.profile.model_copy(
-        update={
-            "refuses": frozenset.union(*(c.profile.refuses for c in cans)),
-            "refuses_while_thinking": frozenset.union(*(c.profile.refuses_while_thinking for c in cans)),
-        }
+    shared = {name: _least([getattr(can, name) for can in cans]) for name in Capabilities.model_fields}
+    profiles = [can.profile for can in cans]
+    shared["profile"] = profiles[0].model_copy(
+        update={name: frozenset.union(*(getattr(p, name) for p in profiles)) for name in _REFUSALS}
     )
-    return first.model_copy(
-        update={
-            "profile": profile,
-            "logprobs": all(c.logprobs for c in cans),
-            "top_logprobs": min(c.top_logprobs for c in cans),
-            "scoring": all(c.scoring for c in cans),
-            "prefix": all(c.prefix for c in cans),
-            "json_schema": all(c.json_schema for c in cans),
-            "tools": all(c.tools for c in cans),
-            "seed": all(c.seed for c in cans),
-            "logits_processors": frozenset.intersection(*(c.logits_processors for c in cans)),
-            "prompt_per_sample": any(c.prompt_per_sample for c in cans),
-            "context_tokens": min(contexts, default=None),
-        }
-    )
+    shared["prompt_per_sample"] = not all(m.traits.multi_sample for m in models)
+    return cans[0].model_copy(update=shared)
+
+
+_REFUSALS = ("refuses", "refuses_while_thinking")
+
+
+def _least(values: Sequence[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if not known or len(set(map(repr, known))) == 1:
+        return known[0] if known else None
+    return frozenset.intersection(*known) if isinstance(known[0], frozenset) else min(known)
 
 
 OpenOne = Callable[[str, Settings, LimiterRegistry], Awaitable[LiteLLMModel]]
@@ -634,6 +401,7 @@ async def load_endpoints(
         UserError: Two endpoints serve different models, a key is missing or wrong, or one does not serve the model.
         BackendUnavailable: None can be reached.
     """
+    listed = provider_settings.endpoints
 
     async def open_at(one: EndpointSettings) -> LiteLLMModel:
         single = provider_settings.model_copy(
@@ -649,73 +417,52 @@ async def load_endpoints(
         model.endpoint_label = model.target.endpoint
         return model
 
-    tasks = [asyncio.ensure_future(open_at(e)) for e in provider_settings.endpoints]
-    models: list[LiteLLMModel] = []
+    opened = await asyncio.gather(*map(open_at, listed), return_exceptions=True)
+    models = [m for m in opened if isinstance(m, LiteLLMModel)]
     try:
-        opened = await asyncio.gather(*tasks, return_exceptions=True)
-        models = [m for m in opened if isinstance(m, LiteLLMModel)]
         failed = next((e for e in opened if isinstance(e, BaseException) and not isinstance(e, BackendError)), None)
         if failed is not None:
             raise failed
         if not models:
-            faults = "; ".join(f"{e.api_base}: {f}" for e, f in zip(provider_settings.endpoints, opened, strict=True))
+            faults = "; ".join(f"{e.api_base}: {f}" for e, f in zip(listed, opened, strict=True))
             raise BackendUnavailable(f"model {name!r}: no endpoint answers: {faults}", hint="is a server running?")
         for model in models[1:]:
-            _same(models[0], model)
-        return _behind_one_name(name, provider_settings, opened, models, limiters, open_at)
+            _require_equal(models[0], model)
     except BaseException:
-        for task in tasks:
-            task.cancel()
-        left = await asyncio.gather(*tasks, return_exceptions=True)
-        for model in [m for m in left if isinstance(m, LiteLLMModel)]:
-            await model.aclose()
+        await asyncio.gather(*(model.aclose() for model in models))
         raise
-
-
-def _behind_one_name(
-    name: str,
-    provider_settings: ProviderSettings,
-    opened: list[LiteLLMModel | BaseException],
-    models: list[LiteLLMModel],
-    limiters: LimiterRegistry,
-    open_at: Callable[[EndpointSettings], Awaitable[LiteLLMModel]],
-) -> LoadBalancedModel:
     can = common_capabilities(models)
-    traits = models[0].traits.model_copy(update={"multi_sample": all(m.traits.multi_sample for m in models)})
-    endpoint_settings_by_endpoint: dict[Endpoint, EndpointSettings] = {}
-    members = EndpointPool([])
-    for one, model in zip(provider_settings.endpoints, opened, strict=True):
-        limiter = limiters.of(one.api_base, name, one.concurrency or provider_settings.concurrency)
-        endpoint = Endpoint(one.api_base, limiter, one.weight, EndpointHealth(cooldown_s=provider_settings.cooldown_s))
+    settings_of: dict[Endpoint, EndpointSettings] = {}
+    for one, model in zip(listed, opened, strict=True):
+        endpoint = Endpoint(
+            one.api_base, limiters.of(one.api_base, name, one.concurrency or provider_settings.concurrency)
+        )
         if isinstance(model, LiteLLMModel):
             endpoint.model, endpoint.limiter = model, model.limiter
-        elif isinstance(model, BackendError):
-            endpoint.unready = str(model)
-        endpoint.checked_at = members.clock()
-        endpoint_settings_by_endpoint[endpoint] = one
-    members.all = tuple(endpoint_settings_by_endpoint)
+        elif isinstance(model, Exception):
+            endpoint.is_down, endpoint.last_error = True, model
+        settings_of[endpoint] = one
 
     async def join(endpoint: Endpoint) -> None:
-        model = await open_at(endpoint_settings_by_endpoint[endpoint])
+        model = await open_at(settings_of[endpoint])
         try:
-            _same(models[0], model)
-            _no_less(model, can, traits)
+            _require_equal(models[0], model)
+            least = common_capabilities([models[0], model])
+            lacks = [
+                n for n in Capabilities.model_fields if _least([getattr(can, n), getattr(least, n)]) != getattr(can, n)
+            ]
+            if lacks:
+                raise UserError(f"{model.target.endpoint} lacks what the other endpoints have: {', '.join(lacks)}")
         except UserError:
             await model.aclose()
             raise
         endpoint.model, endpoint.limiter = model, model.limiter
 
+    # the weights if the endpoints report them, otherwise the addresses
+    identities = sorted({m.identity for m in models} if all("=" in m.identity for m in models) else ())
+    identity = "|".join(identities) or f"{name}@{'|'.join(sorted(e.api_base for e in listed))}"
     retrying = RetryPolicy(max_retries=provider_settings.max_retries, max_seconds=provider_settings.retry_s)
-    return LoadBalancedModel(
-        members, models[0], can, traits, retrying, _identity(name, provider_settings, models), join
-    )
-
-
-def _identity(name: str, provider_settings: ProviderSettings, models: list[LiteLLMModel]) -> str:
-    """Identity of the model: its weights if the endpoints report them, otherwise the endpoints' addresses."""
-    if all("=" in m.identity for m in models):
-        return "|".join(sorted({m.identity for m in models}))
-    return f"{name}@{'|'.join(sorted(e.api_base for e in provider_settings.endpoints))}"
+    return LoadBalancedModel(EndpointPool(tuple(settings_of)), models[0], can, identity, retrying, join)
 
 
 def _weights(model: LiteLLMModel) -> str | None:
@@ -724,51 +471,21 @@ def _weights(model: LiteLLMModel) -> str | None:
     return rest.partition("+vllm")[0].partition("+thinks")[0] if has_weights else None
 
 
-def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
+def _require_equal(one: LiteLLMModel, other: LiteLLMModel) -> None:
     """Check that two endpoints serve the same model, as far as they report it.
 
     Raises:
         UserError: They do not.
     """
-    a, b = one.target.endpoint, other.target.endpoint
-    hint = "list endpoints of one and the same model, or give each model a name of its own"
-    if _weights(one) != _weights(other):
-        raise UserError(
-            f"model {one.name!r}: {a} serves {_weights(one)!r}, and {b} serves {_weights(other)!r}", hint=hint
-        )
-    thinks = one.capabilities.profile.digest, other.capabilities.profile.digest
-    if thinks[0] != thinks[1]:
-        raise UserError(
-            f"model {one.name!r}: {a} and {b} show its thoughts differently (reasoning parser or chat template)",
-            hint="start both servers alike, or describe the model under [profiles]",
-        )
-    lengths = one.capabilities.context_tokens, other.capabilities.context_tokens
-    if None not in lengths and lengths[0] != lengths[1]:
-        raise UserError(f"model {one.name!r}: {a} has a context of {lengths[0]} tokens, {b} of {lengths[1]}", hint=hint)
-
-
-def _no_less(model: LiteLLMModel, can: Capabilities, traits: RequestTraits) -> None:
-    """Check that an endpoint that joins later has the capabilities of the others.
-
-    Raises:
-        UserError: It does not.
-    """
-    own = model.capabilities
-    lacks = [
-        feature
-        for feature, missing in (
-            ("logprobs", can.logprobs and not own.logprobs),
-            ("top_logprobs", own.top_logprobs < can.top_logprobs),
-            ("scoring", can.scoring and not own.scoring),
-            ("prefix", can.prefix and not own.prefix),
-            ("json_schema", can.json_schema and not own.json_schema),
-            ("tools", can.tools and not own.tools),
-            ("seed", can.seed and not own.seed),
-            ("logits processors", not can.logits_processors <= own.logits_processors),
-            ("the same thoughts", can.profile.digest != own.profile.digest),
-            ("n in one request", traits.multi_sample and not model.traits.multi_sample),
-        )
-        if missing
-    ]
-    if lacks:
-        raise UserError(f"{model.target.endpoint} cannot do what the other endpoints can: {', '.join(lacks)}")
+    a, b = one.capabilities, other.capabilities
+    for what, first, second in (
+        ("weights", _weights(one), _weights(other)),
+        ("context of tokens", a.context_tokens, b.context_tokens),
+        ("thoughts (reasoning parser or chat template)", a.profile.digest, b.profile.digest),
+    ):
+        if first != second and (None not in (first, second) or what == "weights"):
+            raise UserError(
+                f"model {one.name!r}: endpoints differ in their {what}: {one.target.endpoint} has {first}, "
+                f"{other.target.endpoint} has {second}",
+                hint="list endpoints of one and the same model, or give each model a name of its own",
+            )

@@ -15,11 +15,12 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from ...core.concurrency import cancel_and_wait
 from ...core.errors import ContextTooLong, InvalidResponse, ReasonError
 from ...core.messages import (
     Chunk,
@@ -140,6 +141,15 @@ class AttemptResult(NamedTuple):
     failed: tuple[int, ...] = ()
 
 
+@dataclass
+class Attempts:
+    """The attempts of one request: when they began, the retries, and the seconds waited that no sample reported."""
+
+    began: float
+    retries: int = 0
+    waited_s: float = 0.0
+
+
 class LiteLLMModel:
     """A language model at a provider.
 
@@ -178,7 +188,6 @@ class LiteLLMModel:
         self._retrying = RetryPolicy(max_retries=settings.max_retries, max_seconds=settings.retry_s)
         self.endpoint_label = ""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._callers: dict[asyncio.Task[Any], asyncio.Event] = {}
         self._words: dict[int, str] = {}
         profile = capabilities.profile
         self._prefixes = SharedPrefixes(profile.min_cached_tokens) if profile.prompt_cache == "marks" else None
@@ -246,44 +255,46 @@ class LiteLLMModel:
         Raises:
             ReasonError: Every other request would fail in the same way.
         """
-        began = time.monotonic()
-        waited, retries = 0.0, 0
+        attempts = self._new_attempts()
         error: ReasonError | None = None
         while left := part.left(done):
             if part.has_several_broken(left):
                 return await self._one_by_one(part, left, done, listener) or error
-            async with self.limiter.slot() as queued:
-                outcome = await self.attempt(part, part.next_run(left), waited + queued, listener)
-            waited = 0.0 if outcome.finished else waited + queued  # it was reported with them
-            error = await self._record(part, outcome, done, listener) or error
+            outcome = await self._attempt(part, part.next_run(left), attempts, listener)
+            done.update({(part.position, c.sample_index): c for c in outcome.finished})
+            if outcome.fault is not None and outcome.failed:
+                error = await self._give_up(part, outcome.failed, outcome.fault, done, listener) or error
             left = part.left(done)
             if not left:
                 break
             if outcome.short:
                 self._never_several()
                 return await self._one_by_one(part, left, done, listener) or error
-            if outcome.fault is None:
-                continue
-            wait = self._retrying.wait(outcome.fault, retries, time.monotonic() - began, self._draw)
-            if wait is None:
+            if outcome.fault is not None and not await self._may_retry(outcome.fault, attempts):
                 return await self._give_up(part, left, outcome.fault, done, listener)
-            retries += 1
-            await asyncio.sleep(wait)
-            waited += wait
         return error
 
-    async def _record(
-        self,
-        part: SampleBatch,
-        outcome: AttemptResult,
-        done: dict[tuple[int, int], Completion],
-        listener: Listener | None,
-    ) -> ReasonError | None:
-        """Store the samples that an attempt finished or failed; the error of those."""
-        done.update({(part.position, c.sample_index): c for c in outcome.finished})
-        if outcome.fault is None or not outcome.failed:
-            return None
-        return await self._give_up(part, outcome.failed, outcome.fault, done, listener)
+    def _new_attempts(self) -> Attempts:
+        return Attempts(time.monotonic())
+
+    async def _attempt(
+        self, part: SampleBatch, run: tuple[int, ...], attempts: Attempts, listener: Listener | None
+    ) -> AttemptResult:
+        """One request, within the limit of concurrent ones."""
+        async with self.limiter.slot() as queued:
+            outcome = await self.attempt(part, run, attempts.waited_s + queued, listener)
+        attempts.waited_s = 0.0 if outcome.finished else attempts.waited_s + queued  # it was reported with them
+        return outcome
+
+    async def _may_retry(self, fault: FailedAttempt, attempts: Attempts) -> bool:
+        """Whether there is another attempt, after the wait before it."""
+        wait = self._retrying.wait(fault, attempts.retries, time.monotonic() - attempts.began, self._draw)
+        if wait is None:
+            return False
+        attempts.retries += 1
+        await asyncio.sleep(wait)
+        attempts.waited_s += wait
+        return True
 
     def _never_several(self) -> None:
         """Request no several samples at once any more: the server ignores `n`."""
@@ -296,11 +307,10 @@ class LiteLLMModel:
         left: tuple[int, ...],
         done: dict[tuple[int, int], Completion],
         listener: Listener | None,
-        make: Callable[..., Awaitable[ReasonError | None]] | None = None,
     ) -> ReasonError | None:
         """Request each of the missing samples by itself, at the same time."""
-        alone = [replace(part, indices=(index,)) for index in left]
-        errors = await self.gather([partial(make or self._make, one, done, listener) for one in alone])
+        parts = [replace(part, indices=(index,)) for index in left]
+        errors = await self.gather([partial(self._make, one, done, listener) for one in parts])
         return next((error for error in errors if error is not None), None)
 
     async def attempt(
@@ -692,23 +702,19 @@ class LiteLLMModel:
         Raises:
             ReasonError: It failed finally.
         """
-        began, waited, retries = time.monotonic(), 0.0, 0
+        attempts = Attempts(time.monotonic())
         while True:
             try:
                 async with self.limiter.slot() as queued:
-                    waited += queued
-                    return await call(), waited
+                    attempts.waited_s += queued
+                    return await call(), attempts.waited_s
             except Exception as e:
                 fault = classify_error(e, self.target)
-                wait = self._retrying.wait(fault, retries, time.monotonic() - began, self._draw)
-                if wait is None:
+                if not await self._may_retry(fault, attempts):
                     if isinstance(fault.error, ContextExceeded):
                         limit = self._can.context_tokens or 0
                         raise ContextTooLong(str(fault.error), tokens=limit + 1, limit=limit) from e
                     raise fault.error from e
-            retries += 1
-            await asyncio.sleep(wait)
-            waited += wait
 
     async def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Results of calls, run concurrently as far as the limiter allows; the first failure cancels the others."""
@@ -724,58 +730,24 @@ class LiteLLMModel:
 
     async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
         """Run workers concurrently; the first failure, or a cancellation, ends all of them."""
-        if len(works) == 1:
-            await self._alone(works[0])
-            return
         tasks = [asyncio.ensure_future(work()) for work in works]
         self._tasks.update(tasks)
         try:
+            await asyncio.gather(*tasks)
+        finally:
             if tasks:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-                for task in done:
-                    task.result()
-        finally:
-            left = [task for task in tasks if not task.done()]
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.gather(*left, return_exceptions=True)
+                await cancel_and_wait(*tasks)
             self._tasks.difference_update(tasks)
-
-    async def _alone(self, work: Callable[[], Any]) -> None:
-        """Run a single worker in the caller's own task, which saves a task for each call.
-
-        `aclose` cancels this call as if it were a task of its own: the caller's task is not left in a cancelled state.
-        """
-        task = asyncio.current_task()
-        if task is None or task in self._callers:
-            await work()
-            return
-        left = self._callers[task] = asyncio.Event()
-        try:
-            await work()
-        except asyncio.CancelledError:
-            if task not in self._callers:
-                task.uncancel()
-            raise
-        finally:
-            self._callers.pop(task, None)
-            left.set()
 
     async def aclose(self) -> None:
         """Cancel requests in flight, wait for those of this event loop, and close the connections; idempotent."""
-        tasks, callers = tuple(self._tasks), dict(self._callers)
-        self._callers.clear()
-        here = asyncio.get_running_loop()
-        for task in (*tasks, *callers):
+        here, tasks = asyncio.get_running_loop(), tuple(self._tasks)
+        for task in tasks:
             if task.get_loop() is here:
                 task.cancel()
             elif task.get_loop().is_running():
                 task.get_loop().call_soon_threadsafe(task.cancel)
         await asyncio.gather(*(task for task in tasks if task.get_loop() is here), return_exceptions=True)
-        for task, left in callers.items():
-            if task.get_loop() is here:
-                await left.wait()
         await self.wire.aclose()
 
 

@@ -71,7 +71,7 @@ def servers(
 async def opened(servers: list[VllmProcess], **changes: Any):
     """The servers behind one name."""
     endpoints = [{"api_base": f"{server.root}/v1"} for server in servers]
-    provider = ProviderSettings.model_validate({"endpoints": endpoints, "cooldown_s": 0.5, **changes})
+    provider = ProviderSettings.model_validate({"endpoints": endpoints, **changes})
     model = await load_litellm_model(f"hosted_vllm/{SERVED}", Settings(providers={"hosted_vllm": provider}))
     assert isinstance(model, LoadBalancedModel)
     try:

@@ -1,4 +1,4 @@
-"""The batch APIs of OpenAI and Anthropic on a real socket, strict about their formats, and failing on demand."""
+"""OpenAI's batch API on a real socket, strict about its format, and failing on demand."""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ class Batch:
     requests: list[tuple[str, dict[str, Any]]]
     created: datetime
     metadata: dict[str, str] = field(default_factory=dict)
-    betas: str = ""
     polls: int = 0
     end: str = "completed"
     is_cancelled: bool = False
 
 
 class BatchServer:
-    """Serves both APIs.
+    """Serves the API.
 
     Args:
         text: Text of a sample, from the parameters of its request and its position.
@@ -85,12 +84,6 @@ class BatchServer:
         app.router.add_get("/v1/batches/{id}", self._batch)
         app.router.add_post("/v1/batches/{id}/cancel", self._cancel)
         app.router.add_post("/v1/chat/completions", self._direct)
-        app.router.add_post("/v1/messages", self._direct)
-        app.router.add_post("/v1/messages/batches", self._add_message_batch)
-        app.router.add_get("/v1/messages/batches", self._list_messages)
-        app.router.add_get("/v1/messages/batches/{id}", self._batch)
-        app.router.add_get("/v1/messages/batches/{id}/results", self._message_results)
-        app.router.add_post("/v1/messages/batches/{id}/cancel", self._cancel)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -119,12 +112,8 @@ class BatchServer:
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        is_anthropic = _is_anthropic(request)
-        given = request.headers.get("x-api-key") if is_anthropic else request.headers.get("Authorization")
-        if given != (self.key if is_anthropic else f"Bearer {self.key}"):
+        if request.headers.get("Authorization") != f"Bearer {self.key}":
             return _error(401, "authentication_error", "no such key")
-        if is_anthropic and request.headers.get("anthropic-version") != "2023-06-01":
-            return _error(400, "invalid_request_error", "anthropic-version is missing")
         try:
             return await handler(request)
         finally:
@@ -133,8 +122,6 @@ class BatchServer:
     async def _direct(self, request: web.Request) -> web.Response:
         self.direct.append(await request.json())
         return _error(400, "invalid_request_error", "only batches are served here")
-
-    # -- OpenAI
 
     async def _add_file(self, request: web.Request) -> web.Response:
         fields: dict[str, bytes] = {}
@@ -152,7 +139,7 @@ class BatchServer:
     async def _add_batch(self, request: web.Request) -> web.Response:
         outcome = self.submissions.pop(0) if self.submissions else ""
         if outcome.isdigit():
-            return _not_now(request, int(outcome))
+            return _not_now(int(outcome))
         body = await request.json()
         assert (body["endpoint"], body["completion_window"]) == ("/v1/chat/completions", "24h")
         data = self._files[body["input_file_id"]]
@@ -164,7 +151,7 @@ class BatchServer:
         batch.end = {"full": "full", "invalid": "invalid"}.get(outcome, "completed")
         if outcome == "lost":
             request.transport.close()  # type: ignore[union-attr]
-        return self._shown(request, batch)
+        return self._shown(batch)
 
     async def _list(self, request: web.Request) -> web.Response:
         page, more = self._page(request, "after")
@@ -222,88 +209,20 @@ class BatchServer:
         # reversed: the order of choices is not that of their indices
         return {"object": "chat.completion", "model": params["model"], "choices": choices[::-1], "usage": usage}
 
-    # -- Anthropic
-
-    async def _add_message_batch(self, request: web.Request) -> web.Response:
-        outcome = self.submissions.pop(0) if self.submissions else ""
-        if outcome.isdigit():
-            return _not_now(request, int(outcome))
-        data = await request.read()
-        requests = [(one["custom_id"], one["params"]) for one in json.loads(data)["requests"]]
-        assert all({"model", "max_tokens", "messages"} <= params.keys() for _, params in requests)
-        batch = self._added("msgbatch", requests, {}, size=len(data))
-        batch.betas = request.headers.get("anthropic-beta", "")
-        if outcome == "lost":
-            request.transport.close()  # type: ignore[union-attr]
-        return self._shown(request, batch)
-
-    async def _list_messages(self, request: web.Request) -> web.Response:
-        page, more = self._page(request, "after_id")
-        return web.json_response({"data": [self._anthropic(batch) for batch in page], "has_more": more})
-
-    async def _message_results(self, request: web.Request) -> web.Response:
-        batch = self._found(request)
-        lines = []
-        for number, (line_id, params) in enumerate(batch.requests):
-            fault = self._fault(batch, number, params)
-            if fault == "missing":
-                continue
-            if fault in ("expired", "cancelled"):
-                result: dict[str, Any] = {"type": "canceled" if fault == "cancelled" else "expired"}
-            elif fault is not None:
-                kinds = {"400": "invalid_request_error", "429": "rate_limit_error", "500": "api_error"}
-                error = {"type": kinds[fault], "message": f"{fault} on demand"}
-                result = {"type": "errored", "error": {"type": "error", "error": error}}
-            else:
-                result = {"type": "succeeded", "message": self._message(params)}
-            lines.append({"custom_id": line_id, "result": result})
-        return web.Response(body=b"".join(json.dumps(line).encode() + b"\n" for line in reversed(lines)))
-
-    def _message(self, params: dict[str, Any]) -> dict[str, Any]:
-        assert "stream" not in params
-        text = self.text(params, 0)
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-        if params.get("thinking"):
-            content.insert(0, {"type": "thinking", "thinking": "let me see", "signature": "signed"})
-        usage = {
-            "input_tokens": 20,
-            "cache_creation_input_tokens": 30,
-            "cache_read_input_tokens": 50,
-            "output_tokens": len(text),
-        }
-        frame = {"id": "msg", "type": "message", "role": "assistant", "model": params["model"]}
-        return {**frame, "content": content, "stop_reason": "end_turn", "stop_sequence": None, "usage": usage}
-
-    def _anthropic(self, batch: Batch) -> dict[str, Any]:
-        is_done = batch.is_cancelled or (self.num_polls is not None and batch.polls >= self.num_polls)
-        counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
-        counts["succeeded" if is_done else "processing"] = len(batch.requests)
-        return {
-            "id": batch.id,
-            "type": "message_batch",
-            "processing_status": "ended" if is_done else "in_progress",
-            "request_counts": counts,
-            "created_at": batch.created.isoformat().replace("+00:00", "Z"),
-            "cancel_initiated_at": batch.created.isoformat() if batch.is_cancelled else None,
-            "results_url": None,
-        }
-
-    # -- both
-
     async def _batch(self, request: web.Request) -> web.Response:
         batch = self._found(request)
         if self.faulty_polls:
-            return _not_now(request, self.faulty_polls.pop(0))
+            return _not_now(self.faulty_polls.pop(0))
         batch.polls += 1
-        return self._shown(request, batch)
+        return self._shown(batch)
 
     async def _cancel(self, request: web.Request) -> web.Response:
         batch = self._found(request)
         batch.is_cancelled = True
-        return self._shown(request, batch)
+        return self._shown(batch)
 
-    def _shown(self, request: web.Request, batch: Batch) -> web.Response:
-        return web.json_response(self._anthropic(batch) if _is_anthropic(request) else self._openai(batch))
+    def _shown(self, batch: Batch) -> web.Response:
+        return web.json_response(self._openai(batch))
 
     def _added(self, kind: str, requests: Any, metadata: dict[str, str], *, size: int) -> Batch:
         ids = [line_id for line_id, _ in requests]
@@ -339,17 +258,13 @@ class BatchServer:
 
 
 def last_text(params: dict[str, Any]) -> str:
-    """Text of a request's last message in either format."""
+    """Text of a request's last message."""
     content = params["messages"][-1]["content"]
     return content if isinstance(content, str) else content[-1]["text"]
 
 
-def _is_anthropic(request: web.Request) -> bool:
-    return request.path.startswith("/v1/messages")
-
-
-def _not_now(request: web.Request, status: int) -> web.Response:
-    return _error(status, "api_error" if _is_anthropic(request) else "server_error", "not now")
+def _not_now(status: int) -> web.Response:
+    return _error(status, "server_error", "not now")
 
 
 def _error(status: int, kind: str, message: str) -> web.Response:

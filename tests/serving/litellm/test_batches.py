@@ -1,4 +1,4 @@
-"""Requests in batches, against servers that follow the formats of OpenAI and Anthropic."""
+"""Requests in batches, against a server that follows OpenAI's format."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.providers import find_target
 from support.batch_server import BatchServer, last_text
 
-MODELS = ("openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5")
+MODEL = "openai/gpt-4o-mini"
 TIMING = BatchTiming(quiet_s=0.02, first_poll_s=0.002, max_poll_s=0.01)
 
 
@@ -28,12 +28,10 @@ class Bench:
 
     def __init__(self, server, base, store, name):
         self.server, self.store, self.name = server, store, name
-        self.provider = name.partition("/")[0]
         self.notes = []
-        address = f"{base}/v1" if self.provider == "openai" else base
         prices = {"usd_per_prompt_token": 2e-6, "usd_per_completion_token": 4e-6}
-        provider = ProviderSettings(api_base=address, probe=False, timeout_s=60, **prices)
-        self.settings = Settings(providers={self.provider: provider})
+        provider = ProviderSettings(api_base=f"{base}/v1", probe=False, timeout_s=60, **prices)
+        self.settings = Settings(providers={"openai": provider})
 
     async def load(self):
         model = await load_litellm_model(self.name, self.settings)
@@ -53,14 +51,13 @@ class Bench:
         return [[last_text(params) for _, params in batch.requests] for batch in self.server.batches]
 
 
-@pytest.fixture(params=MODELS, ids=("openai", "anthropic"))
-async def bench(request, tmp_path, monkeypatch):
+@pytest.fixture
+async def bench(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     server = BatchServer()
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     async with server.run() as base:
-        yield Bench(server, base, store, request.param)
+        yield Bench(server, base, store, MODEL)
     await store.aclose()
 
 
@@ -81,8 +78,6 @@ async def test_tokens_cost_half_and_waiting_is_no_work(bench):
     assert (usage.prompt_tokens, usage.completion_tokens) == (100, len(completion.text))
     assert usage.cost_usd == pytest.approx(100e-6 + len(completion.text) * 2e-6)
     assert usage.waited_s > 0
-    expected = (50, 30) if bench.provider == "anthropic" else (0, 0)
-    assert (usage.cached_tokens, usage.cache_write_tokens) == expected
 
 
 async def test_rounds_of_a_search_are_batches_of_their_own(bench):
@@ -120,8 +115,6 @@ async def test_results_that_were_not_stored_before_a_kill_are_read_again(bench):
         [[again]] = await model.generate([request("a")])
         assert again.text == "a 0"
         assert len(bench.server.batches) == 1
-        await model.generate([request("a")])  # whoever asks once more in one process wants another sample
-        assert len(bench.server.batches) == 2
 
 
 @pytest.mark.parametrize("outcome", ["lost", "503"])
@@ -153,7 +146,6 @@ async def test_a_process_killed_while_submitting_finds_the_batch_by_the_provider
     await first.aclose()
     monkeypatch.undo()
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     assert [batch.status for batch in await bench.store.list_batches("plan")] == ["ended", "submitting"]
     async with bench.model() as model:
         [[completion]] = await model.generate([request("a")])
@@ -243,13 +235,12 @@ async def test_a_response_that_nobody_waits_for_any_more_is_reported(bench):
 
 async def test_batches_keep_within_the_providers_limits(bench, monkeypatch):
     async with bench.model() as model:
-        api = model._queue.api
-        monkeypatch.setattr(api, "max_requests", 3)
+        monkeypatch.setattr(batches_module, "MAX_REQUESTS", 3)
         bench.server.max_requests = 3
         await model.generate([request(f"r{i}") for i in range(7)])
         assert [len(batch.requests) for batch in bench.server.batches] == [3, 3, 1]
-        monkeypatch.setattr(api, "max_requests", 1000)
-        monkeypatch.setattr(api, "max_bytes", 1000)
+        monkeypatch.setattr(batches_module, "MAX_REQUESTS", 1000)
+        monkeypatch.setattr(batches_module, "MAX_BYTES", 1000)
         bench.server.max_requests, bench.server.max_bytes = 1000, 1000
         await model.generate([request("long " * 120 + str(i)) for i in range(4)])
         assert [len(batch.requests) for batch in bench.server.batches[3:]] == [1, 1, 1, 1]
@@ -257,11 +248,8 @@ async def test_batches_keep_within_the_providers_limits(bench, monkeypatch):
             await model.generate([request("long " * 300)])
 
 
-def test_the_limits_are_those_that_the_providers_document():
-    from reason.serving.litellm.batch_apis import AnthropicBatches, OpenAIBatches
-
-    assert (OpenAIBatches.max_requests, OpenAIBatches.max_bytes) == (50_000, 200_000_000)
-    assert (AnthropicBatches.max_requests, AnthropicBatches.max_bytes) == (100_000, 256_000_000)
+def test_the_limits_are_those_that_openai_documents():
+    assert (batches_module.MAX_REQUESTS, batches_module.MAX_BYTES) == (50_000, 200_000_000)
 
 
 async def test_a_failing_poll_is_repeated_and_a_refused_key_is_not(bench, monkeypatch):
@@ -278,13 +266,11 @@ async def test_a_failing_poll_is_repeated_and_a_refused_key_is_not(bench, monkey
 async def test_samples_of_one_request_are_told_apart(bench):
     async with bench.model() as model:
         [made] = await model.generate([request("a", n=3)])
-    if bench.provider == "openai":  # one request with n, which pays for its prompt once
-        assert [completion.text for completion in made] == ["a 0", "a 1", "a 2"]
-        assert [completion.usage.prompt_tokens for completion in made] == [100, 0, 0]
-        assert sum(completion.usage.completion_tokens for completion in made) == 9
-        assert bench.sent() == [["a"]]
-    else:
-        assert bench.sent() == [["a", "a", "a"]]
+    # one request with n, which pays for its prompt once
+    assert [completion.text for completion in made] == ["a 0", "a 1", "a 2"]
+    assert [completion.usage.prompt_tokens for completion in made] == [100, 0, 0]
+    assert sum(completion.usage.completion_tokens for completion in made) == 9
+    assert bench.sent() == [["a"]]
     assert [completion.sample_index for completion in made] == [0, 1, 2]
 
 
@@ -307,20 +293,12 @@ async def test_another_evaluation_gets_samples_of_its_own(bench):
     assert bench.sent() == [["a"], ["a"]]
 
 
-async def test_only_openai_and_anthropic_have_batches(bench):
+async def test_only_openai_has_batches(bench):
     from support.scripted_model import ScriptedModel, replies
 
     assert batched(ScriptedModel(replies("a")), bench.store, "plan", print) is None
 
 
-# -- one provider's own
-
-
-AT_OPENAI = pytest.mark.parametrize("bench", MODELS[:1], indirect=True)
-AT_ANTHROPIC = pytest.mark.parametrize("bench", MODELS[1:], indirect=True)
-
-
-@AT_OPENAI
 async def test_a_full_queue_is_waited_for(bench):
     bench.server.submissions = ["full", "full"]
     async with bench.model() as model:
@@ -329,7 +307,6 @@ async def test_a_full_queue_is_waited_for(bench):
     assert bench.sent() == [["a"]] * 3
 
 
-@AT_OPENAI
 async def test_a_queue_that_stays_full_stops_the_evaluation(bench, monkeypatch):
     monkeypatch.setattr(batches_module, "MAX_FULL_RETRIES", 1)
     bench.server.submissions = ["full"] * 100
@@ -338,7 +315,6 @@ async def test_a_queue_that_stays_full_stops_the_evaluation(bench, monkeypatch):
             await model.generate([request("a")])
 
 
-@AT_OPENAI
 async def test_a_batch_that_is_refused_fails_its_requests_with_the_reason(bench):
     bench.server.submissions = ["invalid"]
     async with bench.model() as model:
@@ -349,23 +325,11 @@ async def test_a_batch_that_is_refused_fails_its_requests_with_the_reason(bench)
     assert completion.ok
 
 
-@AT_OPENAI
 async def test_a_prompt_that_is_too_long_is_told_as_such(bench):
     bench.server.fault = lambda params, before: "too long"
     async with bench.model() as model:
         with pytest.raises(ContextTooLong):
             await model.generate([request("a")])
-
-
-@AT_ANTHROPIC
-async def test_a_thought_is_read_from_a_batch(bench):
-    async with bench.model() as model:
-        thinking = {"effort": "medium", "thinking_tokens": 2000}
-        [[completion]] = await model.generate([request("a", **thinking)])
-    assert (completion.text, completion.thought.text, completion.finish_reason) == ("a 0", "let me see", "stop")
-    assert completion.thought.blocks[0]["signature"] == "signed"
-    [[(_, params)]] = [batch.requests for batch in bench.server.batches]
-    assert params["thinking"]["budget_tokens"] == 2000
 
 
 async def test_the_price_of_a_batch_comes_from_the_map(monkeypatch):

@@ -21,7 +21,7 @@ async def trio() -> AsyncIterator[SimpleNamespace]:
     texts = ("blue sky", "blue rose", "red grass")
     servers = [FaultServer(ScriptedModel(replies(*texts), context_tokens=1000), pause_s=0.001) for _ in range(2)]
     async with servers[0].run() as one, servers[1].run() as other:
-        given = {"endpoints": [{"api_base": one}, {"api_base": other}], "cooldown_s": 0.01}
+        given = {"endpoints": [{"api_base": one}, {"api_base": other}]}
         model = await load_litellm_model("hosted_vllm/small", Settings(providers={"hosted_vllm": given}))
         model._retrying = RetryPolicy(initial_wait_s=0.01)
         servers[0].fault = lambda n: "cut" if n % 3 == 0 else None
