@@ -433,14 +433,14 @@ async def load_endpoints(
         raise
     can = common_capabilities(models)
     settings_of: dict[Endpoint, EndpointSettings] = {}
-    for one, model in zip(listed, opened, strict=True):
+    for one, result in zip(listed, opened, strict=True):
         endpoint = Endpoint(
             one.api_base, limiters.of(one.api_base, name, one.concurrency or provider_settings.concurrency)
         )
-        if isinstance(model, LiteLLMModel):
-            endpoint.model, endpoint.limiter = model, model.limiter
-        elif isinstance(model, Exception):
-            endpoint.is_down, endpoint.last_error = True, model
+        if isinstance(result, LiteLLMModel):
+            endpoint.model, endpoint.limiter = result, result.limiter
+        elif isinstance(result, Exception):
+            endpoint.is_down, endpoint.last_error = True, result
         settings_of[endpoint] = one
 
     async def join(endpoint: Endpoint) -> None:
