@@ -102,8 +102,6 @@ class VllmSettings(BaseModel):
         kv_cache_bytes: Size of the KV cache; None is 1 GiB on a CPU, else what `gpu_memory_utilization` leaves.
         gpu_memory_utilization: Share of a GPU's memory that vLLM takes.
         prefix_caching: Whether prompts with a common prefix share KV cache blocks.
-        pins: Whether the KV cache of prefixes can be saved and restored (`KVStore`); None is yes on a CPU, where it
-            costs nothing measurable while unused, and no on a GPU, where that has not been measured.
         kv_events: Whether stored and evicted KV cache blocks are counted.
         shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: it
             overrides internals of vLLM, so it is refused with untested versions.
@@ -129,7 +127,6 @@ class VllmSettings(BaseModel):
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
     prefix_caching: bool = True
-    pins: bool | None = None
     kv_events: bool = True
     shared_workers: bool = False
     shared_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
@@ -400,8 +397,7 @@ class Settings(BaseSettings):
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
         durability: What is stored of a run: "full" is everything; "response" is, of a run that is done within a moment,
             its responses and its answer, without the events before.
-        cache_dir: Directory of the model files, of saved prefixes (`prefixes` in it) and of documents' vectors.
-        prefix_bytes: Maximum size of saved prefixes on disk; the least recently used are removed first.
+        cache_dir: Directory of the model files and of documents' vectors.
         reuse: Which stored calls may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
         providers: API providers by name, or single models of theirs by model string, for example
             `[providers.hosted_vllm] api_base = "http://127.0.0.1:8000/v1"`.
@@ -439,7 +435,6 @@ class Settings(BaseSettings):
     store: Path | str = Field(default_factory=default_store)
     durability: Literal["full", "response"] = "full"
     cache_dir: Path = Field(default_factory=default_cache_dir)
-    prefix_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     reuse: Literal["run", "store", "none"] = "run"
     local: LocalSettings = LocalSettings()
     vllm: VllmSettings = VllmSettings()

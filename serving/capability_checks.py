@@ -15,7 +15,6 @@ from pydantic import JsonValue
 
 from ..core.errors import BackendError, CapabilityMissing, ContextTooLong, ReasonError, UserError
 from ..core.messages import Completion, Frozen, LogitsProcessorSpec, Prompt, Request, SamplingParams, Usage
-from .kv_store import kv_store_of
 from .model import Capabilities, LanguageModel, Listener
 from .profiles.profile import ModelProfile
 from .structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
@@ -294,23 +293,6 @@ def long_text(bench: ModelUnderTest) -> str:
     return "Keep these numbers in mind: " + ", ".join(str(draw.randrange(100, 1000)) for _ in range(count)) + "."
 
 
-async def pins(bench: ModelUnderTest) -> CapabilityResult:
-    """A named prefix is reused by a prompt that begins with it."""
-    if not bench.can.pins:
-        return judged("pins", False, False)
-    store, name = kv_store_of(bench.model), f"measuring-{secrets.token_hex(6)}"
-    prompt = Prompt(text=long_text(bench))
-    kept = await store.save(name, prompt)
-    try:
-        completion = await bench.ask(prompt.with_prefix(" And"), max_tokens=1)
-        listed = name in [state.saved.name for state in await store.saved()]
-    finally:
-        await store.drop(name)
-    cached, stored = completion.usage.cached_tokens, kept.saved.stored
-    note = f"{cached} of {stored} tokens kept were taken over; {kept.saved.nbytes / 1e6:.1f} MB on disk"
-    return judged("pins", True, listed and cached > 0 and cached >= stored - 64, note)
-
-
 async def kv_sharing(bench: ModelUnderTest) -> CapabilityResult:
     """The input of one worker changes the probabilities of another one's token in the same pass."""
     model = bench.model
@@ -402,7 +384,6 @@ FEATURES: tuple[tuple[str, CapabilityCheck], ...] = (
     ("json_schema", json_schema),
     ("tools", tools),
     ("forks", forks),
-    ("pins", pins),
     ("kv_sharing", kv_sharing),
     ("context_tokens", context_tokens),
 )

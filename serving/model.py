@@ -32,7 +32,6 @@ Feature = Literal[
     "json_schema",
     "forks",
     "kv_sharing",
-    "pins",
     "tools",
 ]
 
@@ -51,8 +50,6 @@ class Capabilities(Frozen):
         json_schema: Texts can be constrained to a JSON Schema (`SamplingParams.json_schema`).
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
-        pins: Prefixes can be stored under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
-            the same results and computes more.
         inputs: What messages may have besides text.
         tools: A prompt's tools are rendered in the model's own form, and its calls are parsed.
         context_tokens: Maximum tokens of prompt and completion together; None if unknown.
@@ -73,7 +70,6 @@ class Capabilities(Frozen):
     json_schema: bool = False
     forks: bool = False
     kv_sharing: bool = False
-    pins: bool = False
     inputs: frozenset[AttachmentKind] = Field(default=frozenset(), exclude_if=lambda value: not value)
     tools: bool = False
     context_tokens: int | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -27,8 +28,12 @@ from ...core.errors import StoreError, UnknownName, UserError
 from ...core.messages import Frozen
 from ...core.registry import nearest
 from ...core.settings import Settings
-from ...serving.kv_store import check_name
 from .working_memory import MemoryItem
+
+_MAX_NAME_LENGTH = 80
+_NAME = re.compile(rf"[a-z0-9](?:[a-z0-9._-]{{0,{_MAX_NAME_LENGTH - 2}}}[a-z0-9])?")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+"""Names that Windows reserves."""
 
 DATABASE_FILE = "items.sqlite3"
 LOCK_TIMEOUT_S = 10.0
@@ -149,11 +154,13 @@ def memory_location(name: str, settings: Settings) -> MemoryLocation:
     Raises:
         UserError: The name is not valid.
     """
-    try:
-        check_name(name)
-    except UserError as e:
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         quoted_name = repr(name) if len(name) <= 100 else repr(name[:97]) + "…"
-        raise UserError(f"{quoted_name} is not a valid name of a memory", hint=e.hint) from None
+        raise UserError(
+            f"{quoted_name} is not a valid name of a memory",
+            hint=f"a name is 1 to {_MAX_NAME_LENGTH} of a-z, 0-9, '.', '_' and '-', the first and last a letter or "
+            "digit, and no reserved file name",
+        )
     return MemoryLocation(name, _root(settings) / name)
 
 

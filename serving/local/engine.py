@@ -34,7 +34,6 @@ from ..devices import choose_device
 from ..logits_processors import lockstep_groups, logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener, Relevance
 from ..model_files.find import ModelFiles
-from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
 from ..profiles.profile import OwnSampling
 from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
@@ -45,8 +44,6 @@ from .attention import TokenChunk
 from .config import ContextLimits, ModelConfig
 from .engine_thread import CallQueue, PendingCall
 from .hardware import default_kv_bytes, fastest_threads, native_format, single_threaded
-from .huge_pages import HugePageMover, huge_ranges, memory_of
-from .kv_store import LAYOUT, LocalKVStore
 from .model import CausalLM, Decoder
 from .relevance import RelevanceTask, tokenize_parts
 from .response import PreparedRequest, prepare_request
@@ -86,7 +83,6 @@ class LocalModel:
         threads: int | None,
         kv_cache_bytes: int,
         max_num_seqs: int,
-        prefixes: PrefixStorage | None = None,
         checkpoint: Path | None = None,
         speculative_decoding: SpecDecodeMode = "auto",
         sampling: OwnSampling = OwnSampling(),  # noqa: B008 (a frozen value)
@@ -100,8 +96,6 @@ class LocalModel:
         self._model = model
         self._config, self._decoder = model.config, model if isinstance(model, Decoder) else None
         self._max_num_seqs, self._checkpoint = max_num_seqs, checkpoint
-        matrices = [] if self._decoder is None else self._decoder.matrices
-        self._huge_pages = HugePageMover(huge_ranges(map(memory_of, matrices)))
         # "auto" never drafts where it could move bits (`max_invariant_drafts`): then no texts need be indexed
         mode = speculative_decoding if model.max_invariant_rows or speculative_decoding == "on" else "off"
         self._scheduler = Scheduler(model, kv_cache_bytes, max_num_seqs, NgramSpeculator(eos, mode))
@@ -110,11 +104,6 @@ class LocalModel:
         max_slots = self._scheduler.prefix_cache.max_slots
         self._limits = ContextLimits(name, config.context_length, max_slots, config.vocab_size)
         self._calls = CallQueue(self._scheduler, threads or partial(_fastest_threads, model))
-        self._kv_store: LocalKVStore | None = None
-        if prefixes is not None:
-            dtype = str(model.new_kv_cache(0).dtype).removeprefix("torch.")
-            directory = PrefixDirectory(prefixes, PrefixOwner(name, self.identity, dtype, LAYOUT))
-            self._kv_store = LocalKVStore(self._calls, tokenizer, self._limits, config, directory)
 
     @classmethod
     def load(
@@ -126,7 +115,6 @@ class LocalModel:
         kv_cache_bytes: int | None = None,
         max_num_seqs: int = 16,
         device: str = "cpu",
-        prefixes: PrefixStorage | None = None,
         speculative_decoding: SpecDecodeMode = "auto",
         profiles: UserProfiles | None = None,
     ) -> LocalModel:
@@ -139,7 +127,6 @@ class LocalModel:
             kv_cache_bytes: Bytes for keys and values; None is a quarter of the device's free memory.
             device: Where it is computed: "cpu", "cuda", "cuda:1" and the like; "auto" is a GPU if torch sees one
                 through CUDA, else the CPU.
-            prefixes: Where saved prefixes are stored; None is an engine without them.
             speculative_decoding: Whether tokens are drafted; changes the speed and not the text (`NgramSpeculator`).
             profiles: The user's settings for models that think (`ModelProfile`).
 
@@ -171,7 +158,6 @@ class LocalModel:
             threads=threads,
             kv_cache_bytes=kv_cache_bytes or default_kv_bytes(torch_device),
             max_num_seqs=max_num_seqs,
-            prefixes=prefixes,
             checkpoint=files.directory,
             speculative_decoding=speculative_decoding,
             sampling=own_sampling(files.directory),
@@ -191,23 +177,11 @@ class LocalModel:
             json_schema=self._grammars.possible,
             forks=True,
             kv_sharing=self._decoder is not None,
-            pins=self._kv_store is not None,
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,
             max_batch=self._max_num_seqs,
             profile=self._tokenizer.profile,
         )
-
-    @property
-    def kv_store(self) -> LocalKVStore:
-        """Its saved prefixes.
-
-        Raises:
-            CapabilityMissing: It was loaded without a storage for them.
-        """
-        if self._kv_store is None:
-            raise CapabilityMissing("pins", self.name, alternative="")
-        return self._kv_store
 
     @property
     def num_running(self) -> int:
@@ -360,7 +334,6 @@ class LocalModel:
     async def aclose(self) -> None:
         """End the engine's thread and free cache and weights; running calls are cancelled. Idempotent."""
         await self._calls.aclose()
-        await asyncio.to_thread(self._huge_pages.close)
         self._scheduler.prefix_cache.close()
         # Explicitly: reference cycles would keep hundreds of megabytes until the garbage collector runs.
         self._model.close()

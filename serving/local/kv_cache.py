@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .huge_pages import advise_huge_pages, huge_ranges, memory_of
 from .weights import CPU
 
 MIN_CAPACITY = 64
@@ -148,7 +147,6 @@ class KVCache:
         """Keys and values of one layer, zero."""
         num_kv_heads, head_dim = self._slot_shape
         layer = torch.empty(2, num_kv_heads, width, head_dim, dtype=self.dtype, device=self.device)
-        advise_huge_pages(huge_ranges([memory_of(layer)]))
         return layer.zero_()
 
     def allocate(self, count: int) -> range:
@@ -232,16 +230,4 @@ class KVCache:
         index = torch.tensor(list(slots), dtype=torch.long, device=self.device)
         for mine, theirs in zip(self.kv, other.kv, strict=True):
             mine[:, :, target.start : target.stop] = theirs[:, :, index]
-        return target
-
-    def read(self, slots: Sequence[int]) -> list[Tensor]:
-        """Copies of slots in the CPU's memory, per layer `[2, num_kv_heads, slots, head_dim]`: keys, then values."""
-        index = torch.tensor(list(slots), dtype=torch.long, device=self.device)
-        return [kv[:, :, index].cpu() for kv in self.kv]
-
-    def write(self, layers: Sequence[Tensor]) -> range:
-        """Append slots in the form that `read` returns; they must fit."""
-        target = self.allocate(layers[0].shape[2])
-        for mine, theirs in zip(self.kv, layers, strict=True):
-            mine[:, :, target.start : target.stop] = theirs
         return target

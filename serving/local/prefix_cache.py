@@ -19,18 +19,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import OutOfMemoryError, Tensor
+from torch import OutOfMemoryError
 
 from ...core.errors import BackendError
-from ..kv_store import PrefixTooLarge
-from .kv_cache import MIN_CAPACITY, KVCache, SlotTable, align_slots
+from .kv_cache import MIN_CAPACITY, KVCache, SlotTable
 
 MIN_SHARED_TOKENS = 16
 """Minimum shared tokens: below it, computing them again costs less than the bookkeeping."""
 MAX_USED_RATIO = 3
 """A tree is joined while it has fewer slots than this many times what the new sequence will attend to."""
-PINNED_DIVISOR = 2
-"""Pinned prefixes take up to the budget divided by this: the rest is for running sequences."""
 MAX_TREES = 256
 """Maximum trees: every lookup searches all of them."""
 
@@ -167,21 +164,12 @@ class OutOfCache(BackendError):
     code = "out_of_cache"
 
 
-@dataclass(frozen=True)
-class _PinnedSequence:
-    """A sequence that stays, and its tokens."""
-
-    token_ids: tuple[int, ...]
-    sequence: CachedSequence
-
-
 class PrefixCache:
     """All prefix trees of an engine, under one byte budget."""
 
     def __init__(self, factory: CacheFactory, budget: int) -> None:
         self._factory, self._budget = factory, budget
         self._trees: list[PrefixTree] = []
-        self._pinned: list[_PinnedSequence] = []
         self._external_slots = 0
         self._clock = 0
 
@@ -252,64 +240,11 @@ class PrefixCache:
                 tree.cache.free(guard)
         return CachedSequence(home, table, home.node_at(reusable[: len(shared)]), len(shared))
 
-    def load(self, token_ids: Sequence[int], layers: Sequence[Tensor], call: object, salt: str) -> CachedSequence:
-        """Start a sequence whose keys and values were computed elsewhere, in a tree of its own.
-
-        Args:
-            layers: Per layer `[2, num_kv_heads, tokens, head_dim]`, in the form of `KVCache.read`.
-            call: Its call, which no other sequence has.
-
-        Raises:
-            OutOfCache: The budget is taken by running sequences.
-        """
-        self._clock += 1
-        tree = self._new_tree(len(token_ids), call, salt)
-        slots = tree.cache.write(layers)
-        return CachedSequence(
-            tree, tree.cache.new_table(slots), tree.insert(tree.root, token_ids, slots), len(token_ids)
-        )
-
-    def check_pin(self, num_tokens: int) -> None:
-        """Raises `PrefixTooLarge` if a sequence of so many tokens may not be pinned in a tree of its own."""
-        pinned = sum({id(p.sequence.tree): p.sequence.tree.cache.nbytes for p in self._pinned}.values())
-        more = align_slots(max(MIN_CAPACITY, num_tokens)) * self._factory.slot_bytes
-        if PINNED_DIVISOR * (pinned + more) > self._budget:
-            raise PrefixTooLarge(
-                f"{num_tokens} tokens need {more:,} bytes in addition to the {pinned:,} of pinned prefixes; these may "
-                f"take {self._budget // PINNED_DIVISOR:,}",
-                hint="drop others (with keep_file they stay on disk), or give the engine a larger kv_cache_bytes",
-            )
-
-    def pin(self, token_ids: Sequence[int], sequence: CachedSequence) -> CachedSequence:
-        """Keep a sequence of these tokens until `unpin`: its slots are never evicted."""
-        self._pinned.append(_PinnedSequence(tuple(token_ids), sequence))
-        return sequence
-
-    def pin_again(self, token_ids: Sequence[int], salt: str) -> CachedSequence | None:
-        """Pin another sequence of tokens pinned already under a salt, over the same slots; None if they are not.
-
-        It is looked up by all its tokens: pinned slots are, and must stay, in the order of a prompt computed by itself.
-        """
-        key = tuple(token_ids)
-        for pinned in self._pinned:
-            if pinned.sequence.tree.salt != salt:
-                continue
-            if pinned.token_ids == key and len(pinned.sequence.table) == len(key):
-                return self.pin(key, pinned.sequence.fork())
-        return None
-
-    def unpin(self, sequence: CachedSequence) -> None:
-        """End a pinned sequence; idempotent. Its tokens stay stored until they are evicted."""
-        if any(p.sequence is sequence for p in self._pinned):
-            self._pinned = [p for p in self._pinned if p.sequence is not sequence]
-            sequence.release()
-            self.tidy(sequence.tree)
-
     def make_room(self, tree: PrefixTree, count: int) -> None:
         """Make the tree's cache fit `count` more slots.
 
         Raises:
-            OutOfCache: Not even with every idle slot dropped.
+            OutOfCache: The budget is too small even after evicting all idle slots.
         """
         self._clock += 1
         tree.used_at = self._clock
@@ -330,7 +265,7 @@ class PrefixCache:
         """Reserve budget for keys and values stored elsewhere; a negative number releases it.
 
         Raises:
-            OutOfCache: Not even with every idle slot dropped.
+            OutOfCache: The budget is too small even after evicting all idle slots.
         """
         if slots > 0 and not self._evict_for(slots * self._factory.slot_bytes):
             self._compact_busy()
@@ -348,7 +283,7 @@ class PrefixCache:
             tree.compact()
 
     def evict_idle(self) -> None:
-        """Forget all idle trees; pinned ones are not idle."""
+        """Forget all idle trees."""
         for tree in self._trees:
             if tree.is_idle:
                 self._forget(tree)
@@ -357,13 +292,12 @@ class PrefixCache:
         """Forget everything, and free the caches even where they are still referenced."""
         for tree in self._trees:
             tree.cache.close()
-        self._trees, self._pinned = [], []
+        self._trees = []
 
     def _full(self) -> OutOfCache:
         return OutOfCache(
             f"the cache of {self._budget >> 20} MiB is full",
-            hint="give the engine a larger kv_cache_bytes, request fewer or shorter samples at a time, or drop saved "
-            "prefixes",
+            hint="give the engine a larger kv_cache_bytes, or request fewer or shorter samples at a time",
         )
 
     def _longest_match(

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ...core.errors import DataError
 from ..model_files.downloads import PullTask
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 _SLICE = 1 << 22
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -65,51 +64,6 @@ def write_bf16(path: Path, tensors: Sequence[TensorSource], pulling: PullTask) -
     pulling.report("converting", done, total)
 
 
-def write_layers(path: Path, layers: Sequence[Tensor], pulling: PullTask) -> None:
-    """Write keys and values.
-
-    Args:
-        layers: Per layer `[2, num_kv_heads, tokens, head_dim]`, in one number format.
-
-    Raises:
-        Cancelled: Cancelled; the file is incomplete.
-        OSError: The file cannot be written.
-    """
-    import torch
-
-    entries = [
-        (_layer_name(i), _DTYPES[_dtype_name(layer)], tuple(layer.shape), layer.nbytes)
-        for i, layer in enumerate(layers)
-    ]
-    with _open_for_writing(path, entries) as f:
-        for layer in layers:
-            pulling.check()
-            f.write(layer.contiguous().view(torch.uint8).numpy().data)
-
-
-def read_layers(path: Path, count: int, shape: Sequence[int], dtype: str) -> list[Tensor]:
-    """Read what `write_layers` wrote: `count` layers of a shape and a dtype, as torch names it.
-
-    Raises:
-        DataError: The file has other content.
-        OSError: It cannot be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except SafetensorError as e:
-        raise DataError(f"{path} is not a safetensors file: {e}", hint="save the prefix again") from e
-    kinds = {(tuple(t.shape), _dtype_name(t)) for t in tensors.values()}
-    if set(tensors) != {_layer_name(i) for i in range(count)} or kinds != {(tuple(shape), dtype)}:
-        raise DataError(
-            f"{path} does not hold {count} layers of {dtype} {list(shape)}",
-            hint="save the prefix again with this model",
-        )
-    return [tensors[_layer_name(i)] for i in range(count)]
-
-
 def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     """The upper halves of finite fp32 numbers, rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(values).view(np.uint32)
@@ -133,11 +87,3 @@ def _open_for_writing(
     with path.open("wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
         yield f
-
-
-def _dtype_name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _layer_name(layer: int) -> str:
-    return f"layer.{layer}"

@@ -24,7 +24,7 @@ from .prefix_cache import MIN_SHARED_TOKENS, CachedSequence, OutOfCache, PrefixC
 from .sampler import sample_tokens
 from .sequence import GenerateTask, RunningSequence
 from .spec_decode import NgramSpeculator, SequenceDraft, keep_accepted, max_invariant_drafts
-from .tasks import ExclusiveTask, Prefill, Task, UnpinTask, Work
+from .tasks import ExclusiveTask, Prefill, Task, Work
 
 MAX_PREFILL_TOKENS = 512
 """Maximum tokens prefilled in one step."""
@@ -95,11 +95,9 @@ class Scheduler:
         return len(self._running) + len(self._prefills) + len(self._ready) < self._max_rows
 
     def submit(self, task: Work) -> None:
-        """Add work; it starts in order of arrival. Unpinning is done at once: other tasks may wait for the memory."""
+        """Add work; it starts in order of arrival."""
         if isinstance(task, ExclusiveTask):
             self._exclusive.append(task)
-        elif isinstance(task, UnpinTask):
-            task.start(self)
         else:
             self._waiting.append(task)
 

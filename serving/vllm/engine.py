@@ -11,11 +11,10 @@ from ...core.errors import BackendUnavailable, UserError
 from ...core.settings import VllmSettings
 from ..model_files.checkpoint import read_config
 from ..model_files.find import ModelFiles
-from ..prefix_directory import PrefixStorage
 from ..transformers_loading import first_line
 from .installation import quiet_environment, require_main_guard, require_vllm
 from .metrics import CacheEventSubscriber, CacheStatsLogger, SpecDecodeStatsLogger
-from .options import engine_arguments, uses_connector
+from .options import engine_arguments
 from .shared_cache import shared_cache_arguments
 from .watchdog import OWNER_PID
 
@@ -39,7 +38,7 @@ class RunningEngine:
     spec_decode_stats: SpecDecodeStatsLogger = field(default_factory=SpecDecodeStatsLogger)
 
 
-def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixStorage | None = None) -> RunningEngine:
+def start_engine(files: ModelFiles, settings: VllmSettings) -> RunningEngine:
     """Start `AsyncLLM`; blocks for half a minute or more.
 
     Raises:
@@ -56,8 +55,6 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixStor
     cache_stats, spec_decode_stats = CacheStatsLogger(), SpecDecodeStatsLogger()
     events = _subscribe(settings, arguments)
     try:
-        if prefixes is not None and uses_connector(settings, cpu):
-            arguments["kv_transfer_config"] = _connector(prefixes)
         engine = launch_engine(files.name, arguments, stat_loggers=[cache_stats, spec_decode_stats])
     except BaseException:
         if events is not None:
@@ -169,16 +166,3 @@ def _subscribe(settings: VllmSettings, arguments: dict[str, Any]) -> CacheEventS
         enable_kv_cache_events=True, publisher="zmq", endpoint=events.endpoint
     )
     return events
-
-
-def _connector(prefixes: PrefixStorage) -> Any:
-    """The configuration of our connector, without names of its own."""
-    from vllm.config import KVTransferConfig
-
-    return KVTransferConfig(
-        kv_connector="PrefixConnector",
-        kv_connector_module_path="reason.serving.vllm.kv_connector",
-        kv_role="kv_both",
-        kv_load_failure_policy="recompute",
-        kv_connector_extra_config={"root": str(prefixes.root.absolute()), "limit": prefixes.limit, "identity": ""},
-    )

@@ -30,7 +30,6 @@ class CacheCounters(Frozen):
         block_tokens: Tokens in a block, the unit of reuse.
         queried_tokens: Prompt tokens that were looked up.
         hit_tokens: Those whose keys and values were in the engine's memory.
-        restored_tokens: Those that were read from disk instead.
         stored_blocks: Blocks that became reusable; None if events are off (setting `vllm.kv_events`).
         evicted_blocks: Blocks that were evicted; None if events are off.
         lost_events: Batches of events that did not arrive; above 0, the two block counts are too low.
@@ -39,7 +38,6 @@ class CacheCounters(Frozen):
     block_tokens: int
     queried_tokens: int = 0
     hit_tokens: int = 0
-    restored_tokens: int = 0
     stored_blocks: int | None = None
     evicted_blocks: int | None = None
     lost_events: int = 0
@@ -47,7 +45,7 @@ class CacheCounters(Frozen):
     @property
     def hit_rate(self) -> float:
         """Share of the prompt tokens that were not computed; 0 before the first."""
-        return (self.hit_tokens + self.restored_tokens) / self.queried_tokens if self.queried_tokens else 0.0
+        return self.hit_tokens / self.queried_tokens if self.queried_tokens else 0.0
 
     def __sub__(self, before: CacheCounters) -> CacheCounters:
         """What happened since `before`."""
@@ -59,7 +57,6 @@ class CacheCounters(Frozen):
             block_tokens=self.block_tokens,
             queried_tokens=self.queried_tokens - before.queried_tokens,
             hit_tokens=self.hit_tokens - before.hit_tokens,
-            restored_tokens=self.restored_tokens - before.restored_tokens,
             stored_blocks=difference(self.stored_blocks, before.stored_blocks),
             evicted_blocks=difference(self.evicted_blocks, before.evicted_blocks),
             lost_events=self.lost_events - before.lost_events,
@@ -94,7 +91,6 @@ class CacheStatsLogger(StepStatsLogger):
     def __init__(self) -> None:
         self.queried = 0
         self.hit = 0
-        self.restored = 0
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
@@ -102,11 +98,8 @@ class CacheStatsLogger(StepStatsLogger):
         """Add a step."""
         if scheduler_stats is None:
             return
-        local, connector = scheduler_stats.prefix_cache_stats, scheduler_stats.connector_prefix_cache_stats
-        self.queried += local.queries
-        self.hit += local.hits
-        if connector is not None:
-            self.restored += connector.hits
+        self.queried += scheduler_stats.prefix_cache_stats.queries
+        self.hit += scheduler_stats.prefix_cache_stats.hits
 
 
 class SpecDecodeStatsLogger(StepStatsLogger):
@@ -202,7 +195,6 @@ def cache_counters(block_tokens: int, stats: CacheStatsLogger, events: CacheEven
         block_tokens=block_tokens,
         queried_tokens=stats.queried,
         hit_tokens=stats.hit,
-        restored_tokens=stats.restored,
         stored_blocks=None if events is None else events.stored,
         evicted_blocks=None if events is None else events.removed,
         lost_events=0 if events is None else events.lost,

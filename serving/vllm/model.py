@@ -40,7 +40,6 @@ from ..model import Capabilities, Listener
 from ..model_files.catalogue import PREFIX
 from ..model_files.downloads import run_pull
 from ..model_files.find import ModelFiles, find_model
-from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
 from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
 from ..structured_output import GrammarCompiler
@@ -58,8 +57,6 @@ from .generation import (
     stream_outputs,
 )
 from .installation import require_main_guard, require_vllm
-from .kv_store import KVStoreHost, VllmKVStore, describe_engine, report_tokens
-from .kv_transfer import BlockLayout
 from .lockstep import AttemptBuffer, LockstepAdmission, wait_until_entered
 from .metrics import CacheCounters, cache_counters
 from .options import KEY, MAX_LOGPROBS, check_speculative_request, sampling_arguments, speculative_identity
@@ -104,8 +101,7 @@ async def load_vllm(name: str, settings: Settings, progress: Progress | None = N
     def load(cancel: threading.Event) -> VllmModel:
         local_name = PREFIX + name.removeprefix(VLLM_PREFIX)
         files = find_model(local_name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-        prefixes = PrefixStorage(settings.cache_dir / "prefixes", settings.prefix_bytes)
-        return VllmModel.load(name, files, settings.vllm, prefixes, settings.profiles)
+        return VllmModel.load(name, files, settings.vllm, settings.profiles)
 
     model = await run_pull(load, lambda model: model.aclose())
     try:
@@ -130,7 +126,6 @@ class VllmModel:
         files: ModelFiles,
         running: RunningEngine,
         tokenizer: Tokenizer,
-        prefixes: PrefixStorage | None = None,
         shared_bytes: int = 1 << 30,
     ) -> None:
         engine = running.engine
@@ -161,8 +156,7 @@ class VllmModel:
         self._is_speculative = speculative is not None
         self._samples_exactly = not self._is_speculative  # until it is checked
         self._has_prefix_cache = bool(engine.vllm_config.cache_config.enable_prefix_caching)
-        self._running_engine, self._prefix_storage = running, prefixes
-        self._kv_store: VllmKVStore | None = None
+        self._running_engine = running
         self._work: set[asyncio.Task[Any]] = set()
         self._admission = LockstepAdmission(self._open_engine)
 
@@ -172,13 +166,11 @@ class VllmModel:
         name: str,
         files: ModelFiles,
         settings: VllmSettings,
-        prefixes: PrefixStorage | None = None,
         profiles: UserProfiles | None = None,
     ) -> VllmModel:
         """Start the engine; blocks. `check_engine` should follow.
 
         Args:
-            prefixes: Where saved prefixes are stored; None is an engine without them.
             profiles: The user's settings for models that think (`ModelProfile`).
 
         Raises:
@@ -188,11 +180,11 @@ class VllmModel:
         """
         tokenizer = Tokenizer(files.directory, name, profiles)
         _ = tokenizer.profile  # first: errors leave no engine running
-        running = start_engine(files, settings, prefixes)
-        return cls(name, files, running, tokenizer, prefixes, settings.shared_bytes)
+        running = start_engine(files, settings)
+        return cls(name, files, running, tokenizer, settings.shared_bytes)
 
     async def check_engine(self) -> None:
-        """Check that logits processors work, or how draft tokens are sampled, and whether prefixes can be saved.
+        """Check that logits processors work, or how draft tokens are sampled.
 
         Raises:
             BackendUnavailable: Logits processors were ignored.
@@ -202,10 +194,6 @@ class VllmModel:
             self._samples_exactly = all(exact)
         else:
             await self.check_logits_processors()
-        if self._prefix_storage is not None:
-            response = await self._one(describe_engine(self._open_engine()))
-            if response is not None and response.layout is not None and not response.layout.refusal:
-                self._kv_store = self._new_kv_store(self._prefix_storage, response.layout)
 
     async def check_logits_processors(self) -> None:
         """Check that logits processors reach the engine's sampler: one that forces a token, and one that measures.
@@ -241,23 +229,11 @@ class VllmModel:
             json_schema=self._grammars.possible and not self._is_speculative,
             forks=self._has_prefix_cache,
             kv_sharing=self._shares_cache,
-            pins=self._kv_store is not None,
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,
             max_batch=self._max_num_seqs,
             profile=self._tokenizer.profile,
         )
-
-    @property
-    def kv_store(self) -> VllmKVStore:
-        """The saved prefixes.
-
-        Raises:
-            CapabilityMissing: `capabilities.pins` is false.
-        """
-        if self._kv_store is None:
-            raise CapabilityMissing("pins", self.name)
-        return self._kv_store
 
     @property
     def cache(self) -> CacheCounters:
@@ -556,20 +532,6 @@ class VllmModel:
             raise BackendUnavailable(f"the engine of {self.name} is closed", hint="load the model again")
         self._loop.check()
         return self.engine
-
-    def _new_kv_store(self, storage: PrefixStorage, layout: BlockLayout) -> VllmKVStore:
-        host = KVStoreHost(
-            engine=self._open_engine,
-            run=self._one,
-            prompt_ids=self._tokenizer.prompt_ids,
-            encode=self._tokenizer.encode,
-            limits=self._limits,
-            block_tokens=self._block_tokens,
-            block_bytes=layout.nbytes,
-            report_tokens=report_tokens(self._open_engine().vllm_config.speculative_config),
-        )
-        owner = PrefixOwner(self.name, self._weights, layout.dtype, layout.layout)
-        return VllmKVStore(PrefixDirectory(storage, owner), host)
 
 
 def _new_request_id() -> str:

@@ -103,20 +103,6 @@ def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> di
     return arguments
 
 
-def uses_connector(settings: VllmSettings, cpu: bool) -> bool:
-    """Whether an engine is started with our KV connector.
-
-    Raises:
-        UserError: It is requested, but another setting excludes it.
-    """
-    has_other_connector = "kv_transfer_config" in settings.engine
-    if settings.pins and (has_other_connector or not settings.prefix_caching):
-        reason = "vllm.engine.kv_transfer_config is set" if has_other_connector else "vllm.prefix_caching is off"
-        raise UserError(f"setting vllm.pins needs vLLM's own prefix cache and connector, but {reason}")
-    is_enabled = cpu if settings.pins is None else settings.pins
-    return is_enabled and settings.prefix_caching and not has_other_connector
-
-
 # --- Speculative decoding
 
 

@@ -33,7 +33,6 @@ NEGATED = re.compile(
 CAVEAT = re.compile(rf"{NEGATED.pattern}|\brefuted\b|\buncertain\b", re.IGNORECASE)
 NEUTRAL = (
     # what a method does, not how well it does it
-    "every later prompt that begins with the same tokens reuses",  # docs/saved-prefixes.md
     "the tokens that are at least `plausible` times as probable",  # docs/logits-processors.md
     "saves the run",  # docs/sdk.md
     "The confidence is the best score as a probability",  # docs/strategies.md

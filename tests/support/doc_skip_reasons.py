@@ -11,7 +11,7 @@ REASONS = {
     "it needs Docker": r"^docker ",
     "it needs a Kubernetes cluster": r"^kubectl ",
     "it needs a vLLM server": r"vllm serve|vllm\.entrypoints|hosted_vllm/|kv-cache-memory-bytes",
-    "it needs vLLM": r"vllm|model\.cache|kv_store_of",
+    "it needs vLLM": r"vllm|model\.cache",
     "an MCP client starts it": r"reason mcp",
     "it needs Open WebUI": r"open-webui",
     "it needs several machines": r"ray start|api_base",

@@ -131,14 +131,11 @@ async def test_what_llama_cpp_lacks_is_refused(tiny: LocalModel) -> None:
     assert features.prefix
     assert features.seed
     assert features.forks
-    assert not features.pins
     assert not features.kv_sharing
     with pytest.raises(CapabilityMissing, match="relevance"):
         await tiny.relevance(PROMPT, ["the"], "inn")
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
         await tiny.start_workers(WorkerGroupConfig(prompt=PROMPT))
-    with pytest.raises(CapabilityMissing):
-        _ = tiny.kv_store
 
 
 async def test_a_closed_engine_says_so(tiny: LocalModel) -> None:

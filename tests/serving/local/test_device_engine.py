@@ -6,7 +6,6 @@ The device is a GPU if there is one, and a simulated one, on which the CPU's ten
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from reason.serving.local.engine import LocalModel, _load_model
 from reason.serving.local.scheduler import Scheduler
 from reason.serving.local.tokenizer import Tokenizer, eos_ids
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.prefix_directory import PrefixStorage
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput
 from support.fake_device import PRETENDED, pretending
 
@@ -134,27 +132,6 @@ async def test_a_full_cache_is_evicted_as_on_the_cpu(tiny_files: Files, elsewher
     finally:
         await there.aclose()
         await mine.aclose()
-
-
-async def test_prefixes_are_saved_and_restored(tmp_path: Path, tiny_files: Files, elsewhere: Open) -> None:
-    files = tiny_files("llama")
-    prompt = Prompt.user("What is the sum of all primes below twenty? " * 3, system="Think. " * 20)
-    request = Request(prompt=prompt, sampling=SamplingParams(n=3, seed=5, max_tokens=10, ignore_eos=True))
-    plain = here(files)
-    expected = await plain.generate([request])
-    await plain.aclose()
-    position = PrefixStorage(tmp_path, 1 << 20)
-    first = elsewhere(files, prefixes=position)
-    saved = (await first.kv_store.save("p", prompt)).saved
-    await first.aclose()
-    second = elsewhere(files, prefixes=position)
-    try:
-        await second.kv_store.restore("p")
-        reported = await second.generate([request])
-        assert reported[0][0].usage.cached_tokens == len(saved.token_ids) - 1
-        same(reported, expected)
-    finally:
-        await second.aclose()
 
 
 @pytest.mark.parametrize(

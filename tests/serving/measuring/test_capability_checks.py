@@ -48,7 +48,6 @@ class Liar(ScriptedModel):
                 "json_schema": True,
                 "tools": True,
                 "forks": True,
-                "pins": True,
                 "context_tokens": 50,
             }
         )
@@ -83,7 +82,7 @@ async def test_honest_model_passes_all_checks() -> None:
         assert (found[feature].measured, found[feature].state) == (True, "ok")
     assert found["context_tokens"].measured == 100_000
     assert (found["logits_processors"].declared, found["logits_processors"].state) == (False, "ok")
-    assert (found["forks"].measured, found["pins"].measured) == (False, False)
+    assert not found["forks"].measured
 
 
 @pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
@@ -109,7 +108,6 @@ async def test_false_declarations_are_detected() -> None:
         "json_schema",
         "tools",
         "forks",
-        "pins",
         "context_tokens",
         "logits processor only_tokens",
         "logits processor steer",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,49 +42,29 @@ def _vllm() -> None:
 
 
 @pytest.fixture(scope="session")
-def prefix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of named prefixes that the engines on SmolLM2 share."""
-    return tmp_path_factory.mktemp("kv") / "prefixes"
-
-
-@pytest.fixture(scope="session")
-def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[Any]:
-    """vLLM's synchronous engine in this very process, with our processor and our connector, started once."""
-    from reason.serving.vllm.installation import quiet_environment, require_vllm
+def llm(_vllm: None, smollm2_files: ModelFiles) -> Iterator[Any]:
+    """vLLM's synchronous engine in this very process, with our processor, started once."""
+    from reason.serving.vllm.installation import quiet_environment
     from reason.serving.vllm.options import engine_arguments
 
     quiet_environment()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
-        from vllm.config import KVTransferConfig
 
         arguments = engine_arguments(smollm2_files.directory, SETTINGS, None, cpu=True)
         del arguments["enable_log_requests"]
-        arguments["kv_transfer_config"] = KVTransferConfig(
-            kv_connector="PrefixConnector",
-            kv_connector_module_path="reason.serving.vllm.kv_connector",
-            kv_role="kv_both",
-            kv_load_failure_policy="recompute",
-            kv_connector_extra_config={
-                "root": str(prefix_root),
-                "limit": 64 << 20,
-                "identity": f"{smollm2_files.fingerprint}+float32+vllm-{require_vllm()}",
-            },
-        )
         yield LLM(**arguments)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def vllm_model(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> AsyncIterator[Any]:
+async def vllm_model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     """`VllmModel` on vLLM's asynchronous engine, in processes of its own: they take 20 s to start."""
     import asyncio
 
-    from reason.serving.prefix_directory import PrefixStorage
     from reason.serving.vllm.model import VllmModel
 
-    place = PrefixStorage(prefix_root, 64 << 20)
-    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS, place)
+    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS)
     await model.check_engine()
     yield model
     await model.aclose()

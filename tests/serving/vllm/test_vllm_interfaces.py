@@ -99,25 +99,10 @@ CALLS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("vllm.v1.engine.async_llm:AsyncLLM.shutdown", 0, ()),
     ("vllm.engine.protocol:StreamingInput", 2, ()),
     ("vllm.config:KVEventsConfig", 0, ("enable_kv_cache_events", "publisher", "endpoint")),
-    (
-        "vllm.config:KVTransferConfig",
-        0,
-        ("kv_connector", "kv_connector_module_path", "kv_role", "kv_load_failure_policy", "kv_connector_extra_config"),
-    ),
     ("vllm.config.pooler:PoolerConfig", 0, ("tok_pooling_type", "step_tag_id")),
     ("vllm:PoolingParams", 0, ("task", "use_activation")),
-    ("vllm.config.kv_transfer:KVTransferConfig.get_from_extra_config", 2, ()),
-    (
-        "vllm.distributed.kv_transfer.kv_connector.v1.base:KVConnectorBase_V1",
-        0,
-        ("vllm_config", "role", "kv_cache_config"),
-    ),
     ("vllm.v1.attention.backends.registry:register_backend", 2, ()),
     ("vllm.v1.sample.logits_processor.builtin:process_dict_updates", 3, ()),
-    ("vllm.v1.core.block_pool:BlockPool.touch", 1, ()),
-    ("vllm.v1.core.block_pool:BlockPool.free_blocks", 1, ()),
-    ("vllm.v1.core.kv_cache_manager:KVCacheManager.get_block_ids", 1, ()),
-    ("vllm.v1.core.kv_cache_manager:KVCacheBlocks.get_block_ids", 0, ()),
     ("vllm.v1.engine:EngineCoreOutput", 2, ("finish_reason", "stop_reason")),
     ("vllm.v1.engine:EngineCoreOutputs", 0, ("outputs",)),
     ("vllm.utils.import_utils:resolve_obj_by_qualname", 1, ()),
@@ -207,7 +192,7 @@ ATTRIBUTES: dict[str, str] = {
     "vllm.outputs:PoolingOutput": "data",
     "vllm.logprobs:Logprob": "logprob rank",
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts queued_ts",
-    "vllm.v1.metrics.stats:SchedulerStats": "prefix_cache_stats connector_prefix_cache_stats spec_decoding_stats",
+    "vllm.v1.metrics.stats:SchedulerStats": "prefix_cache_stats spec_decoding_stats",
     "vllm.v1.metrics.stats:PrefixCacheStats": "queries hits",
     "vllm.v1.metrics.stats:IterationStats": "inter_token_latencies_iter time_to_first_tokens_iter "
     "num_generation_tokens",
@@ -228,9 +213,6 @@ ATTRIBUTES: dict[str, str] = {
     "vllm.v1.core.sched.interface:PauseState": "UNPAUSED",
     "vllm.v1.engine:EngineCoreOutputs": "outputs",
     "vllm.v1.engine:FinishReason": "ABORT",
-    "vllm.v1.outputs:KVConnectorOutput": "kv_connector_worker_meta",
-    "vllm.distributed.kv_transfer.kv_connector.v1.base:KVConnectorBase_V1": "_connector_metadata",
-    "vllm.distributed.kv_transfer.kv_connector.v1.base:KVConnectorRole": "SCHEDULER WORKER",
     "vllm.v1.kv_cache_interface:KVCacheConfig": "num_blocks kv_cache_groups",
     "vllm.v1.kv_cache_interface:KVCacheGroupSpec": "kv_cache_spec",
     "vllm.v1.kv_cache_interface:FullAttentionSpec": "block_size num_kv_heads sliding_window attention_chunk_size",
@@ -269,7 +251,6 @@ LIKE = {
 
 NEW = {
     "ReasonLogitsProcessor": {"take_reports"},
-    "PrefixConnector": {"layout"},
     "ReasonEndpoint": {"take_reports", "list_logits_processors"},
     "StepStatsLogger": {"__call__"},
     # removed from vLLM 0.32 with cascade attention; 0.31 has it
@@ -324,8 +305,8 @@ def methods(definition: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFu
 
 def test_all_classes_for_vllm_are_known() -> None:
     assert set(derived_classes()) == {
-        *("ReasonLogitsProcessorPlugin", "RowTracker", "PrefixConnector", "StepTransfers", "WorkersReport"),
-        *("LayoutHandshake", "SharedCacheScheduler", "SharedCpuBackend", "SharedCpuBuilder", "SharedCpuAttention"),
+        *("ReasonLogitsProcessorPlugin", "RowTracker", "SharedCacheScheduler"),
+        *("SharedCpuBackend", "SharedCpuBuilder", "SharedCpuAttention"),
         *("SharedFlashBackend", "SharedFlashBuilder", "SharedFlashAttention", "ReasonEndpoint", "StepStatsLogger"),
         *("CacheStatsLogger", "SpecDecodeStatsLogger"),
     }

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.errors import BackendError, CapabilityMissing
+from reason.core.errors import CapabilityMissing
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.prefix_directory import PrefixDirectory, PrefixStorage
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
 
@@ -43,12 +42,11 @@ SETTINGS = VllmSettings(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def drafting(_vllm: None, smollm2_files: ModelFiles, tmp_path_factory: Any) -> AsyncIterator[Any]:
+async def drafting(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     """A model whose engine drafts by n-grams."""
     from reason.serving.vllm.model import VllmModel
 
-    position = PrefixStorage(tmp_path_factory.mktemp("drafts") / "prefixes", 64 << 20)
-    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS, position)
+    model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS)
     await model.check_engine()
     yield model
     await model.aclose()
@@ -159,7 +157,7 @@ async def test_what_cannot_be_had_is_not_declared_and_is_refused(drafting: Any, 
         frozenset(),
         *[False] * 4,
     )
-    assert (can.logprobs, can.scoring, can.prefix, can.forks, can.pins) == (True,) * 5
+    assert (can.logprobs, can.scoring, can.prefix, can.forks) == (True,) * 4
     assert (can.top_logprobs, can.tools) == (plain.top_logprobs, plain.tools)
     assert drafting.identity == f"{vllm_model.identity}+ngram-5-2-2"
     hooked = SamplingParams(logits_processors=(LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),))
@@ -176,42 +174,6 @@ async def test_next_token_reports_top_k_support(drafting: Any, vllm_model: Any) 
     assert ours.token_ids == theirs.token_ids
     assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
     assert ours.entropy <= theirs.entropy + 1e-3
-
-
-async def test_prefixes_are_saved_and_reused_with_drafts(drafting: Any) -> None:
-    rules = Prompt(text="The fox went down to the river and drank. " * 12)
-    requested = Request(
-        prompt=Prompt(text=rules.text + "The fox"), sampling=SamplingParams(temperature=0, max_tokens=40, logprobs=True)
-    )
-    [[cold]] = await drafting.generate([requested])
-    await drafting.kv_store.save("rules", rules)
-    await drafting.kv_store.drop("rules", keep_file=True)
-    assert await drafting.engine.reset_prefix_cache()
-    before = drafting.cache
-    await drafting.kv_store.restore("rules")
-    [[warm]] = await drafting.generate([requested])
-    assert warm.token_ids == cold.token_ids
-    assert warm.usage.cached_tokens >= 96
-    assert (drafting.cache - before).restored_tokens >= 96
-    await drafting.kv_store.drop("rules")
-
-
-async def test_a_prefix_that_cannot_be_written_is_reported_with_drafts(
-    drafting: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With drafts, vLLM reports what a step's transfers did one step later."""
-    begin = PrefixDirectory.begin
-
-    def unwritable(*arguments: Any, **more: Any) -> Any:
-        writer = begin(*arguments, **more)
-        (writer.directory / "rank-0000.safetensors").mkdir()  # where the worker writes its file
-        return writer
-
-    monkeypatch.setattr(PrefixDirectory, "begin", unwritable)
-    with pytest.raises(BackendError, match="keys and values cannot be written"):
-        await drafting.kv_store.save("lost", Prompt(text="red green blue yellow " * 20))
-    assert await drafting.kv_store.saved() == []
-    assert await drafting.engine.reset_prefix_cache(), "something is still pinned"
 
 
 async def begins(model: Any) -> tuple[int, float]:
