@@ -17,8 +17,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import JsonValue
-
 from ..core.concurrency import shielded
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError
 from ..core.events import (
@@ -28,10 +26,9 @@ from ..core.events import (
     SolutionFinished,
     StageFinished,
     StageStarted,
-    StrategyNote,
     VerificationFinished,
 )
-from ..core.messages import AUTO_EFFORT, EFFORTS, Effort, Frozen
+from ..core.messages import AUTO_EFFORT, Frozen
 from ..core.run import Run
 from ..core.store.protocol import JsonText, RunStatus, RunStore
 from ..core.types import (
@@ -48,18 +45,17 @@ from ..core.types import (
 from ..core.verdicts import failure_text
 from ..reasoning.conclude import conclude_run, no_answer_reason
 from ..reasoning.json_answers import max_json_tokens, with_json_answer
-from ..reasoning.strategy import CHECKED_NOTE, Knowledge, Models, Strategy, create_strategy, require_features
+from ..reasoning.strategy import CHECKED_NOTE, STRATEGIES, EffortRouter, Models, Strategy, require_features
 from ..reasoning.thinking import fit_to_thinking
-from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel, own_judge
-from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts, make_verifiers
+from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts
 from .answer_check import ClaimChecker, RememberedEntailment, parts_of
 from .findings import RANK, REJECTED, rejected_claims, with_findings
 from .planner import GIVEN, calibration_difference, given_solution, inapplicable_map
-from .resources import VerifierResources, knowledge_identities
+from .resources import RunResources
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -106,24 +102,27 @@ class PipelineContext:
 
     Attributes:
         models: The run's models, metered.
-        parameters: The strategy's parameters.
-        verifying: Entailment models and retrievers of the verifiers.
+        resources: What the run's models, strategy and verifiers are.
         checking: The verifiers that check an answer while it is generated, and what they work with; they verify the
             complete answer too, and remember its parts. Set by `solve`, empty otherwise.
     """
 
     run: Run
     models: Models
-    parameters: Mapping[str, Any]
-    verifying: VerifierResources = field(default_factory=VerifierResources)
+    resources: RunResources
     checking: list[tuple[Verifier, VerifierContext]] = field(default_factory=list)
 
     def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
         if self.checking:
             return self.checking
-        made = make_verifiers(self.run.config.verify, self.run.config.verify_parameters)
-        return [(one, self.verifying.context(self.run, self.models, one.entailment)) for one in made]
+        verifying = self.resources.verifying
+        assert verifying is not None or not self.resources.verifiers
+        return [
+            (one, verifying.context(self.run, self.models, one.entailment))
+            for one in self.resources.verifiers
+            if verifying is not None
+        ]
 
 
 # -- the stages
@@ -136,12 +135,11 @@ async def route(state: PipelineState, context: PipelineContext) -> StateUpdate:
 
 async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run the strategy; a given answer is taken as it is."""
-    run = context.run
-    if state.strategy == GIVEN:
-        solution = given_solution(context.parameters)
+    run, strategy, parameters = context.run, context.resources.strategy, context.run.config.parameters
+    if strategy is None:
+        solution = given_solution(parameters)
         run.set_best(solution)
         return {"solution": solution}
-    strategy, _ = create_strategy(state.strategy, context.parameters)
     require_features(strategy, context.models, state.question)
     strategy = fit_to_thinking(strategy, context.models, run)
     try:
@@ -152,7 +150,7 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
         solution = run.best or Solution(chosen=None, stopped="user")
     if run.conclusion is not None and run.conclusion.stage == "solve":  # no call came after it
         run.conclude()
-    report_cut_candidates(solution, context.parameters, run)
+    report_cut_candidates(solution, parameters, run)
     has_answer = solution.best is not None and solution.best.answer is not None
     if run.ledger.is_closed or (not has_answer and (run.ledger.exhausted or run.partial_completions)):
         solution = await conclude_run(solution, state.question, context.models.main, run)
@@ -201,7 +199,7 @@ def _with_checker(strategy: Strategy, question: Question, context: PipelineConte
 
 async def _in_requested_form(solution: Solution, question: Question, context: PipelineContext) -> Solution:
     """The solution with its answer as JSON, if the question has a schema for it."""
-    max_tokens = max_json_tokens(context.parameters)
+    max_tokens = max_json_tokens(context.run.config.parameters)
     return await with_json_answer(solution, question, context.models.main, context.run, max_tokens=max_tokens)
 
 
@@ -260,14 +258,15 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
     If the models fail altogether, the previous answer stays.
     """
     run, solution, verification = context.run, _solution(state), state.verification
+    strategy = context.resources.strategy
     assert verification is not None
+    assert strategy is not None
     question = with_findings(state.question, solution, verification)
-    strategy, _ = create_strategy(state.strategy, context.parameters)
     previous = VerifiedAttempt(solution=solution, verification=verification)
     try:
         strategy = fit_to_thinking(strategy, context.models, run)
         solution = await strategy.solve(question, _with_checker(strategy, state.question, context), run)
-        report_cut_candidates(solution, context.parameters, run)
+        report_cut_candidates(solution, run.config.parameters, run)
         solution = await _in_requested_form(solution, question, context)
     except (BackendError, StoreError) as e:
         # a replay has no response where the run itself got an error
@@ -487,35 +486,22 @@ class PipelineRun:
 
     Args:
         run: The run, which the store has already or its first write creates.
-        models: Its language models by role.
+        resources: What it works with.
         graph: Gives the graph; that of a replay keeps no checkpoints.
-        reward: Its reward model, if any.
-        knowledge: Its knowledge sources, memory and embedding model.
-        verifying: Entailment models and retrievers of its verifiers.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        models: Mapping[str, LanguageModel],
-        graph: Callable[[], Graph],
-        reward: RewardModel | None = None,
-        knowledge: Knowledge | None = None,
-        verifying: VerifierResources | None = None,
-    ) -> None:
-        self._run = run
-        self._models = dict(models)
-        self._graph = graph
-        self._reward = reward
-        self._knowledge = knowledge or Knowledge()
-        self._verifying = verifying or VerifierResources()
+    def __init__(self, run: Run, resources: RunResources, graph: Callable[[], Graph]) -> None:
+        self._run, self._resources, self._graph = run, resources, graph
         self._changed_sources: tuple[str, ...] = ()
         self._thread: RunnableConfig = {"configurable": {"thread_id": run.id}}
 
     async def start(self) -> Answer:
         """Run from the beginning; also for a run that was stopped before it had a checkpoint."""
-        models = described_models(self._models_by_role())
-        others = knowledge_identities(self._knowledge) | self._verifying.identities()
+        resources = self._resources
+        models = described_models(resources.by_role())
+        others = dict(resources.knowledge.descriptions)
+        if resources.verifying is not None:
+            others |= resources.verifying.identities()
         identities = {**json.loads(models), **others} if others else models
         writer = self._run.writer
         writer.identify(identities)
@@ -523,13 +509,9 @@ class PipelineRun:
             await writer.flush()
         return await self._execute(self._from_start, resumed=self._run.resumed)
 
-    async def resume(self, changed_sources: Sequence[str] = ()) -> Answer:
-        """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning.
-
-        Args:
-            changed_sources: Knowledge sources that answer otherwise than when the run began.
-        """
-        self._changed_sources = tuple(changed_sources)
+    async def resume(self) -> Answer:
+        """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning."""
+        self._changed_sources = self._resources.knowledge.changed
         with outside_other_graphs():
             graph = await asyncio.to_thread(self._graph)
             checkpoint = await graph.aget_state(self._thread)
@@ -573,20 +555,12 @@ class PipelineRun:
                 thinking_tokens=config.thinking_tokens,
             )
         )
-        reward = None if self._reward is None else MeteredReward(self._reward, "reward", run)
-        models = Models(
-            {role: MeteredModel(m, role, run) for role, m in self._models.items()},
-            reward,
-            lambda role: MeteredReward(own_judge(self._models[role]), "reward", run),
-            self._metered_knowledge(),
-            entailment=self._verifying.for_strategy(run),
-        )
-        context = PipelineContext(run=run, models=models, parameters=config.parameters, verifying=self._verifying)
+        context = PipelineContext(run, self._metered(), self._resources)
         try:
             if resumed:  # who follows it from another process sees at once that it goes on
                 await run.writer.flush()
             difference = calibration_difference(
-                config, {role: model.identity for role, model in self._models_by_role().items()}
+                config, {role: model.identity for role, model in self._resources.by_role().items()}
             )
             if difference:
                 run.degrade(difference)
@@ -594,9 +568,9 @@ class PipelineRun:
                 run.degrade(f"{name} has changed since the run began: its queries are sent again")
             async with run.writer.saving(then_flush=False):
                 if config.effort == AUTO_EFFORT and config.strategy not in (GIVEN, "auto"):  # auto chooses it itself
-                    run.effort = await _chosen_effort(models, run)
+                    run.effort = await _router().choose_effort(run.question, context.models, run)
                 if config.shadow and config.strategy != GIVEN:
-                    await _record_shadow(models, run)
+                    await _router().record_shadow(run.question, context.models, run)
                 with outside_other_graphs():
                     answer = await stages(context)
         except asyncio.CancelledError:
@@ -619,19 +593,19 @@ class PipelineRun:
         await shielded(self._end("finished", answer))  # cancelled so late, the run has ended all the same
         return answer
 
-    def _metered_knowledge(self) -> Knowledge:
-        """The knowledge, its embedding model charged to the run."""
-        knowledge = self._knowledge
-        if knowledge.embedding is None:
-            return knowledge
-        return replace(knowledge, embedding=MeteredEmbedding(knowledge.embedding, "embedding", self._run))
-
-    def _models_by_role(self) -> dict[str, LanguageModel | RewardModel]:
-        """All models by role, the reward model included."""
-        models: dict[str, LanguageModel | RewardModel] = {**self._models}
-        if self._reward is not None:
-            models["reward"] = self._reward
-        return models
+    def _metered(self) -> Models:
+        """The run's models, charged to it."""
+        run, resources = self._run, self._resources
+        knowledge, verifying = resources.knowledge, resources.verifying
+        if knowledge.embedding is not None:
+            knowledge = replace(knowledge, embedding=MeteredEmbedding(knowledge.embedding, "embedding", run))
+        return Models(
+            {role: MeteredModel(model, role, run) for role, model in resources.models.items()},
+            None if resources.reward is None else MeteredReward(resources.reward, "reward", run),
+            lambda role: MeteredReward(own_judge(resources.models[role]), "reward", run),
+            knowledge,
+            entailment=None if verifying is None else verifying.for_strategy(run),
+        )
 
     def _end(self, status: RunStatus, answer: Answer, error: dict[str, Any] | None = None) -> Awaitable[None]:
         run = self._run
@@ -660,29 +634,8 @@ class PipelineRun:
         return assemble(run, best.model_copy(update={"stopped": stopped}), strategy=run.config.strategy)
 
 
-async def _chosen_effort(models: Models, run: Run) -> Effort | None:
-    """The effort of a run with the effort "auto": chosen once, and the same when it is resumed or replayed.
-
-    Raises:
-        UserError: The choice is not trained.
-    """
-    from ..routers.auto import EFFORT_NOTE, choose_effort  # no other run needs it
-
-    key: dict[str, JsonValue] = {"effort": AUTO_EFFORT}
-    decision = await load_decision(run, models.main, key)
-    if decision is None:
-        effort = await choose_effort(run.question, models, run)
-        await save_decision(run, models.main, key, {"effort": effort})
-        return effort
-    effort = next((one for one in EFFORTS if one == decision["effort"]), None)
-    run.emit(StrategyNote(strategy=run.config.strategy, name=EFFORT_NOTE, data={"effort": effort}))
-    return effort
-
-
-async def _record_shadow(models: Models, run: Run) -> None:
-    from ..routers.auto import record_shadow  # no other run needs it
-
-    await record_shadow(run.question, models, run)
+def _router() -> type[EffortRouter]:
+    return cast(type[EffortRouter], STRATEGIES.load("auto"))
 
 
 MAX_DESCRIBED = 64

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import JsonValue, ValidationError
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
-from ..core.errors import UserError
+from ..core.errors import DataError, UserError
 from ..core.messages import AUTO_EFFORT, EFFORTS, RequestedEffort
 from ..core.run import RunConfig, new_seed
 from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, user_error_of
@@ -23,13 +24,12 @@ from ..core.types import (
     Solution,
     Verification,
 )
-from ..reasoning.strategy import STRATEGIES, create_strategy, require_tool_support
+from ..reasoning.knowledge import SourceLike, source_name
+from ..reasoning.strategy import STRATEGIES, requested_entailment, require_tool_support, strategy_config
 from ..serving.profiles.profile import ModelProfile, check_effort
-from ..verify.entailment.factory import AUTO, LEXICAL, MODEL, resolve_judge
-from ..verify.verifier import VERIFIERS, IncludesVerifier, make_verifier, make_verifiers
+from ..verify.verifier import AUTO, VERIFIERS, IncludesVerifier, make_verifier, make_verifiers
+from .resources import RESOURCES, VerificationProvider
 
-BUILT_IN_ENTAILMENTS = (MODEL, LEXICAL)
-"""Judges that need not be loaded: the run's own judge model, and shared words."""
 MAX_CHOICES = 26
 MAX_ATTACHMENTS = 20
 """Maximum number of images and files of a question and its conversation."""
@@ -150,7 +150,7 @@ class Planner:
 
     def _depends_on_more(self, config: RunConfig) -> bool:
         """Whether a configuration depends on its question, or on which files there are."""
-        return bool(config.verify) or hasattr(STRATEGIES.load(config.strategy), "entailment_model")
+        return bool(config.verify) or _may_request_judge(config.strategy)
 
     def _checked(
         self,
@@ -191,16 +191,18 @@ class Planner:
         defaults = (
             self._parameters if settings.strategy == base.strategy else base.strategies.get(settings.strategy, {})
         )
-        _, complete = create_strategy(settings.strategy, {**defaults, **(parameters or {})})
+        strategy_parameters = strategy_config(settings.strategy, {**defaults, **(parameters or {})})
+        complete = strategy_parameters.model_dump(mode="json")
         require_tool_support(settings.strategy, question)
         verifiers = complete_parameters(
             settings.verify, {**base.verifiers, **self._verify_parameters}, verify_parameters
         )
         has_judge_model = settings.judge_model is not None
         verifiers = resolve_judges(verifiers, settings, has_judge_model=has_judge_model)
-        if "judge" in complete and hasattr(STRATEGIES.load(settings.strategy), "entailment_model"):
+        if "judge" in complete and _may_request_judge(settings.strategy):
             complete = with_resolved_judge(complete, settings, has_judge_model=has_judge_model)
-        refuse_unused_models(settings, verifiers, overrides)
+        roles = used_roles(settings.strategy, settings.verify, verifiers)
+        refuse_unused_models(settings, roles, overrides)
         is_required = self._require_verified if require_verified is None else require_verified
         if is_required and not settings.verify:
             raise UserError(
@@ -213,13 +215,17 @@ class Planner:
             is_shadowed
             or uses_role(settings.strategy, "embedding")
             or (uses_knowledge and bool(settings.memory))
-            or bool(entailment_of_strategy(settings.strategy, complete, question))
+            or bool(requested_entailment(settings.strategy, strategy_parameters, question))
         )
+        models = models_by_role(settings, roles)
+        if uses_embedding:
+            models["embedding"] = settings.embedding_model
         return RunConfig(
             question=question,
             strategy=settings.strategy,
             parameters=complete,
-            models=models_of(settings, verifiers) | ({"embedding": settings.embedding_model} if uses_embedding else {}),
+            models=models_by_role(settings, roles)
+            | ({"embedding": settings.embedding_model} if uses_embedding else {}),
             verify=settings.verify,
             verify_parameters=verifiers,
             evidence=(settings.evidence if evidence is None else tuple(evidence)) if settings.verify else (),
@@ -299,17 +305,15 @@ def resolve_judges(
 
 def with_resolved_judge(parameters: Mapping[str, Any], settings: Settings, *, has_judge_model: bool) -> dict[str, Any]:
     """Parameters with their field `judge` resolved (see `resolve_judges`)."""
-    judge = resolve_judge(parameters["judge"], settings, has_judge_model=has_judge_model)
-    return {**parameters, "judge": judge}
+    provider = cast(type[VerificationProvider], RESOURCES.load("verification"))
+    return {
+        **parameters,
+        "judge": provider.resolve_judge(parameters["judge"], settings, has_judge_model=has_judge_model),
+    }
 
 
-def entailment_of_strategy(strategy: str, parameters: Mapping[str, JsonValue], question: Question) -> str:
-    """The judge that a strategy needs to be loaded for a question; empty if none."""
-    if strategy == GIVEN or not hasattr(STRATEGIES.load(strategy), "entailment_model"):
-        return ""  # parameters are checked where they are used
-    comparing = getattr(create_strategy(strategy, parameters)[0], "entailment_model", None)
-    name = "" if comparing is None else str(comparing(question))
-    return "" if name in BUILT_IN_ENTAILMENTS else name
+def _may_request_judge(strategy: str) -> bool:
+    return hasattr(STRATEGIES.load(strategy), "entailment_model")
 
 
 def _validated_budget(budget: Budget | Mapping[str, Any]) -> Budget:
@@ -390,14 +394,9 @@ def _first(*values: int | None) -> int:
 VerifyParameters = Mapping[str, Mapping[str, Any]]
 
 
-def models_of(settings: Settings, verify_parameters: VerifyParameters | None = None) -> dict[str, str]:
-    """Model strings by role, of the roles that strategy and verifiers use.
-
-    Args:
-        verify_parameters: The parameters of each verifier; None are the settings'.
-    """
-    parameters = settings.verifiers if verify_parameters is None else verify_parameters
-    return models_by_role(settings, used_roles(settings.strategy, settings.verify, parameters))
+def models_of(settings: Settings) -> dict[str, str]:
+    """Model strings by role, of the roles that strategy and verifiers use."""
+    return models_by_role(settings, used_roles(settings.strategy, settings.verify, settings.verifiers))
 
 
 def used_roles(strategy: str, verify: Sequence[str], verify_parameters: VerifyParameters) -> set[str]:
@@ -429,12 +428,13 @@ _ROLES = (
 """Settings that name models for a role, with the words of the error if a strategy does not use it."""
 
 
-def refuse_unused_models(settings: Settings, verify_parameters: VerifyParameters, named: Mapping[str, Any]) -> None:
+def refuse_unused_models(settings: Settings, used: Collection[str], named: Mapping[str, Any]) -> None:
     """Refuse models that the caller named and the run would not use.
 
     Models of the settings files are not refused: those are for all strategies.
 
     Args:
+        used: The roles that strategy and verifiers use.
         named: The caller's options by the names of settings; options that name no model of a role are ignored.
 
     Raises:
@@ -444,7 +444,7 @@ def refuse_unused_models(settings: Settings, verify_parameters: VerifyParameters
         models = named.get(param)
         if models is None or models == ():
             continue
-        if role not in used_roles(settings.strategy, settings.verify, verify_parameters):
+        if role not in used:
             first = models if isinstance(models, str) else models[0]
             raise UserError(
                 f"the strategy {settings.strategy} {lacks}, so it cannot use the {label} {first}",
@@ -460,6 +460,56 @@ def _users_of(role: str) -> str:
     several = f"{', '.join(strategies[:-1])} or " if strategies[1:] else ""
     others = f", or the verifier {' or '.join(verifiers)}" if verifiers else ""
     return f"take the strategy {several}{strategies[-1]}{others}"
+
+
+# -- which knowledge and evidence a run uses
+
+
+def refuse_unused_knowledge(strategy: str, context: Sequence[SourceLike], memory: str) -> None:
+    """Refuse knowledge that the strategy would not use.
+
+    Raises:
+        UserError: There is some, and the strategy uses no knowledge sources.
+    """
+    if (context or memory) and not uses_role(strategy, "knowledge"):
+        able = sorted(name for name in STRATEGIES.names() if uses_role(name, "knowledge"))
+        what = f"the memory {memory!r}" if memory else f"{source_name(context[0])!r}"
+        raise UserError(
+            f"the strategy {strategy} uses no knowledge sources, so it cannot use {what}",
+            hint=f"take one of {', '.join(able)}; single text files can be given to any strategy",
+        )
+
+
+def refuse_duplicate_sources(context: Sequence[SourceLike]) -> None:
+    """Refuse sources that a run's configuration could not tell apart.
+
+    Raises:
+        UserError: Two have the same name: one source given twice, or two functions with one qualified name.
+    """
+    by_name: dict[str, SourceLike] = {}
+    for source in context:
+        name = source_name(source)
+        if name in by_name:
+            is_same = by_name[name] is source or isinstance(source, str)
+            raise UserError(
+                f"the context has {name!r} twice",
+                hint="give it once"
+                if is_same
+                else "two sources have this name, which a stored run could not tell apart: define each function with a "
+                "name of its own, or rename a source",
+            )
+        by_name[name] = source
+
+
+def refuse_missing_evidence(names: Sequence[str]) -> None:
+    """Refuse files, directories and indexes that do not exist, before anything is loaded.
+
+    Raises:
+        DataError: One does not exist.
+    """
+    for name in names:
+        if not os.path.exists(os.path.expanduser(name)):
+            raise DataError(f"{name} does not exist", hint="name existing files or directories")
 
 
 # -- which calibration map a run uses, and whether it may: a map is for one strategy, one main model, and answers that
@@ -521,7 +571,7 @@ def calibration_difference(config: RunConfig, identities: Mapping[str, str]) -> 
     calibration = config.calibration
     if calibration is None:
         return ""
-    fitted = {**create_strategy(config.strategy, {})[1], **calibration.parameters}
+    fitted = {**strategy_config(config.strategy, {}).model_dump(mode="json"), **calibration.parameters}
     differing = [
         f"{name} was {_shown(fitted.get(name))} and is {_shown(config.parameters.get(name))}"
         for name in dict.fromkeys([*fitted, *config.parameters])

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
-from ..core.concurrency import shielded
+from ..core.concurrency import CrossLoopLock, shielded
 from ..core.errors import UserError, names_run
 from ..core.events import Event, LiveSink, Sink
 from ..core.files import Progress
@@ -26,39 +26,32 @@ from ..core.settings import Settings, load_settings
 from ..core.store.location import open_store
 from ..core.store.protocol import NewRun, RunRecord, RunStore
 from ..core.types import Answer, Document, Question
-from ..reasoning.strategy import Knowledge, create_strategy
+from ..reasoning.knowledge import SourceLike, source_name
+from ..reasoning.strategy import STRATEGIES, Knowledge, Strategy, requested_entailment, strategy_config
 from ..serving.factory import load_model
 from ..serving.model import LanguageModel
 from ..serving.rewards.factory import load_reward_model
 from ..serving.rewards.model import RewardModel
+from ..verify.verifier import make_verifiers
 from .pipeline import LazyGraph, PipelineRun
 from .planner import (
+    GIVEN,
     NO_MAP,
     Planner,
     calibration_map_for,
     check_question,
     check_thinking_options,
     complete_parameters,
-    entailment_of_strategy,
-    refuse_other_model,
-    refuse_unsuitable_effort,
-    refuse_unused_models,
-    refuse_unused_verify_thoughts,
-)
-from .resources import (
-    CrossLoopLock,
-    KnowledgePool,
-    ModelPool,
-    SourceLike,
-    VerifierPool,
-    VerifierResources,
-    changed_sources,
-    refuse_changed_models,
     refuse_duplicate_sources,
     refuse_missing_evidence,
+    refuse_other_model,
+    refuse_unsuitable_effort,
     refuse_unused_knowledge,
-    source_name,
+    refuse_unused_models,
+    refuse_unused_verify_thoughts,
+    used_roles,
 )
+from .resources import ModelPool, ProviderPool, RunResources, recorded_models
 
 T = TypeVar("T")
 
@@ -278,22 +271,20 @@ class Reasoner:
         self._sources: tuple[SourceLike, ...] = tuple(context or ())
         self._require_verified = require_verified
         chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
-        _, self._parameters = create_strategy(self.settings.strategy, chosen)
+        parameters = strategy_config(self.settings.strategy, chosen).model_dump(mode="json")
         self.verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
-        refuse_unused_models(self.settings, self.verify_parameters, overrides)
+        used = used_roles(self.settings.strategy, self.settings.verify, self.verify_parameters)
+        refuse_unused_models(self.settings, used, overrides)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
         refuse_unused_verify_thoughts(self.settings, verify_thoughts)
         self._calibration = calibration_map_for(self.settings, calibration)
-        self._planner = Planner(
-            self.settings, self._parameters, self.verify_parameters, require_verified, self._calibration
-        )
+        self._planner = Planner(self.settings, parameters, self.verify_parameters, require_verified, self._calibration)
         self._lock = threading.Lock()
         self._models = ModelPool(
             lambda *args: load_model(*args), lambda *args: load_reward_model(*args), self.settings, progress, self._lock
         )
-        self._knowledge = KnowledgePool()
-        self._verifying = VerifierPool()
+        self._providers = ProviderPool()
         self._store: RunStore | None = None
         self._graph = LazyGraph(None)
         self._is_variant = False
@@ -398,7 +389,7 @@ class Reasoner:
         if run_id is None:
             run_id, creation = new_run_id(), NewRun(config, config.tenant)
         with self._running(run_id) as in_flight:
-            models, reward, knowledge, verifying = await self._load_all(config)
+            resources = await self._load_all(config)
             store = await self.open_store()
             durability = self.settings.durability
             run = Run(run_id, config, store, sinks=sinks, stream_text=stream_text, is_new=is_new, durability=durability)
@@ -409,7 +400,7 @@ class Reasoner:
                 await store.create_run(run.id, config, tenant=config.tenant)
             in_flight.begin(run)
             with names_run(run_id):
-                return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
+                return await PipelineRun(run, resources, self._graph).start()
 
     def conclude(self, run_id: str) -> bool:
         """Ask a run of this reasoner for its answer now; the call that waits for the run returns it.
@@ -527,7 +518,7 @@ class Reasoner:
             await store.claim_run(record.id, allowed=("queued", "running", "interrupted", "failed"))
         with names_run(record.id), self._running(record.id) as in_flight:
             try:
-                models, reward, knowledge, verifying = await self._load_all(config, record)
+                resources = await self._load_all(config, record)
             except BaseException:
                 if not is_claimed:
                     status: Literal["failed", "interrupted"] = "failed" if record.status == "failed" else "interrupted"
@@ -547,8 +538,7 @@ class Reasoner:
                 run.ledger.carry_lost(Answer.model_validate(record.answer).usage)
             on_start(run)
             in_flight.begin(run)
-            pipeline = PipelineRun(run, models, self._graph, reward, knowledge, verifying)
-            return await pipeline.resume(changed_sources(knowledge, record))
+            return await PipelineRun(run, resources, self._graph).resume()
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Run the pipeline of a stored run again without any model: every response comes from the store.
@@ -557,21 +547,15 @@ class Reasoner:
             UnknownName: There is no such run.
             StoreError: The run needs a response that is not in the store (it was interrupted).
         """
-        from .replay import recorded_knowledge, recorded_models, recorded_verifier_resources
-
         store = await self.open_store()
         record = await store.get_run(run_id)
         config = read_config(record)
-        has_time_limit = config.budget.seconds is not None
-        models, reward = recorded_models(record, config, has_time_limit=has_time_limit)
         replay_config = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
         conclusion = find_conclusion(await store.list_events(record.id)) if _is_concluded(record) else None
         run = Run(record.id, replay_config, store, sinks=sinks, recording=False, conclusion=conclusion)
-        knowledge = recorded_knowledge(record, has_time_limit=has_time_limit)
-        verifying = recorded_verifier_resources(record, config)
-        return await PipelineRun(run, models, LazyGraph(None), reward, knowledge, verifying).start()
+        return await PipelineRun(run, self._recorded(record, config), LazyGraph(None)).start()
 
     async def variant(
         self,
@@ -609,7 +593,7 @@ class Reasoner:
             progress=self._progress,
         )
         other._store, other._graph, other._lock = await self.open_store(), self._graph, self._lock
-        other._models, other._knowledge, other._verifying = self._models, self._knowledge, self._verifying
+        other._models, other._providers = self._models, self._providers
         other._sources = self._sources if context is None else other._sources
         other._is_variant, other._in_flight = True, self._in_flight
         return other
@@ -676,8 +660,7 @@ class Reasoner:
             if store is not None:
                 stack.push_async_callback(store.aclose)
             stack.push_async_callback(self._models.aclose)
-            stack.push_async_callback(self._verifying.aclose)
-            stack.push_async_callback(self._knowledge.aclose)
+            stack.push_async_callback(self._providers.aclose)
 
     async def __aenter__(self) -> Reasoner:
         return self
@@ -695,41 +678,77 @@ class Reasoner:
     ) -> None:
         self.close()
 
-    async def _load_all(
-        self, config: RunConfig, record: RunRecord | None = None
-    ) -> tuple[dict[str, LanguageModel], RewardModel | None, Knowledge, VerifierResources]:
+    async def _load_all(self, config: RunConfig, record: RunRecord | None = None) -> RunResources:
         """What a run works with; refused if a model differs from the stored run's, or from the calibration map's."""
         if config.evidence:
             await asyncio.to_thread(refuse_missing_evidence, config.evidence)
+        strategy, judge = _strategy_of(config)
+        verifiers = make_verifiers(config.verify, config.verify_parameters)
         models, reward = await self._models.load(config)
-        knowledge = await self._load_knowledge(config, record)
-        verifying = await self._load_verifiers(config)
+        knowledge, verifying = Knowledge(), None
+        if _uses_knowledge(config) or verifiers or judge:  # else without waiting for the lock
+            async with CrossLoopLock(self._lock):
+                if _uses_knowledge(config):
+                    knowledge = await self._providers.knowledge.load(
+                        config,
+                        self.settings,
+                        self._sources,
+                        lambda name: self._models.language_model(name, config.local),
+                        self._progress,
+                        record,
+                    )
+                if verifiers or judge:
+                    verifying = await self._providers.verification.load(
+                        config, verifiers, self.settings, self._progress, judge
+                    )
+        resources = RunResources(models, strategy, reward, knowledge, verifiers, verifying)
         if record is not None:
-            refuse_changed_models(record, models if reward is None else {**models, "reward": reward})
+            _refuse_changed_models(record, resources.by_role())
         if config.calibration is not None:
             refuse_other_model(config, models["main"].identity)
         if "main" in models:
             refuse_unsuitable_effort(config, models["main"].name, models["main"].capabilities.profile)
-        return models, reward, knowledge, verifying
+        return resources
 
-    async def _load_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
-        if not (config.context or config.memory or "embedding" in config.models):
-            return Knowledge()
-        async with CrossLoopLock(self._lock):
-            return await self._knowledge.load(
-                config,
-                self.settings,
-                self._sources,
-                lambda name: self._models.language_model(name, config.local),
-                self._progress,
-                record,
+    def _recorded(self, record: RunRecord, config: RunConfig) -> RunResources:
+        """What a replay works with: recorded responses under recorded identities."""
+        has_time_limit = config.budget.seconds is not None
+        strategy, judge = _strategy_of(config)
+        verifiers = make_verifiers(config.verify, config.verify_parameters)
+        models, reward = recorded_models(record, config, has_time_limit=has_time_limit)
+        knowledge, verifying = Knowledge(), None
+        if _uses_knowledge(config):
+            knowledge = self._providers.knowledge.recorded(record, has_time_limit=has_time_limit)
+        if verifiers or judge:
+            verifying = self._providers.verification.recorded(record, config, judge)
+        return RunResources(models, strategy, reward, knowledge, verifiers, verifying)
+
+
+def _strategy_of(config: RunConfig) -> tuple[Strategy | None, str]:
+    """A run's strategy, and the judge that it requests; none of a run whose answer is given."""
+    if config.strategy == GIVEN:
+        return None, ""
+    parameters = strategy_config(config.strategy, config.parameters)
+    judge = requested_entailment(config.strategy, parameters, config.question)
+    return STRATEGIES.load(config.strategy)(parameters), judge
+
+
+def _uses_knowledge(config: RunConfig) -> bool:
+    return bool(config.context or config.memory or "embedding" in config.models)
+
+
+def _refuse_changed_models(record: RunRecord, models: Mapping[str, LanguageModel | RewardModel]) -> None:
+    """Refuse to resume a run with other models than it began with.
+
+    Raises:
+        UserError: A model has changed.
+    """
+    for role, model in models.items():
+        recorded = record.identities.get(role)
+        if isinstance(recorded, dict) and recorded.get("identity") != model.identity:
+            raise UserError(
+                f"model {model.name} is not the one that run {record.id} began with", hint="ask the question again"
             )
-
-    async def _load_verifiers(self, config: RunConfig) -> VerifierResources:
-        if not (config.verify or entailment_of_strategy(config.strategy, config.parameters, config.question)):
-            return VerifierResources()  # without waiting for the lock
-        async with CrossLoopLock(self._lock):
-            return await self._verifying.load(config, self.settings, self._progress)
 
 
 class _RunInFlight:

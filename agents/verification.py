@@ -22,9 +22,8 @@ from ..core.settings import JURY, Settings, juror_role, load_settings
 from ..core.types import MAX_QUESTION_CHARS, Answer, CodeTest, Document, Question, RunUsage, Verification
 from ..serving.profiles.profile import ModelProfile
 from ..serving.thoughts import COMMON_TAGS, split_thought
-from ..verify.entailment.factory import LEXICAL, MODEL
 from ..verify.types import ClaimReport
-from ..verify.verifier import Verifier, make_verifier
+from ..verify.verifier import LEXICAL, MODEL, Verifier, make_verifier
 from .planner import (
     GIVEN,
     NO_QUESTION,

@@ -401,8 +401,9 @@ async def check_provider(settings: Settings) -> Check:
 
 async def check_judge(settings: Settings, pull: bool) -> Check:
     """Which judge verifies claims by default; an embedded one judges two claims."""
-    from ..verify.entailment.factory import AUTO, MODEL, SMALL, find_embedded, load_entailment, resolve_judge
+    from ..verify.entailment.factory import SMALL, find_embedded, load_entailment, resolve_judge
     from ..verify.types import Pair
+    from ..verify.verifier import AUTO, MODEL
 
     judge = resolve_judge(AUTO, settings, has_judge_model=settings.judge_model is not None)
     if judge == MODEL:

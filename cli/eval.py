@@ -328,7 +328,7 @@ class _Prepared(NamedTuple):
 
 
 def _settings(options: EvalRunOptions) -> Settings:
-    from ..agents.planner import refuse_unused_models
+    from ..agents.planner import refuse_unused_models, used_roles
     from ..core.settings import load_settings
 
     reasoning = options.reasoning
@@ -346,7 +346,7 @@ def _settings(options: EvalRunOptions) -> Settings:
         "local": options.engine.local,
     }
     settings = load_settings(**flags, reuse=options.reuse or "store")
-    refuse_unused_models(settings, settings.verifiers, flags)
+    refuse_unused_models(settings, used_roles(settings.strategy, settings.verify, settings.verifiers), flags)
     if reasoning.calibration is None:
         return settings
     maps = {**settings.calibration, settings.strategy: reasoning.calibration}

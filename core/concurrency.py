@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -106,6 +107,23 @@ async def _hold(value: T, close: Callable[[T], Awaitable[object]] | None) -> Asy
     finally:
         if close is not None:
             await close(value)
+
+
+class CrossLoopLock:
+    """Waits for a thread lock without blocking the event loop; a cancelled wait does not take the lock.
+
+    An asyncio lock belongs to one loop, and the synchronous methods run on another loop than the caller's own.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        while not self._lock.acquire(blocking=False):  # noqa: ASYNC110 (the holder may be on another loop)
+            await asyncio.sleep(0.01)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 class OneLoop:

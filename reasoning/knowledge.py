@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -56,6 +56,19 @@ class KnowledgeSource(Protocol):
 
     async def aclose(self) -> None:
         """Release everything; idempotent."""
+
+
+SourceLike = str | KnowledgeSource | Callable[..., Any]
+"""What a knowledge source is created from: a description (see `retrieval.sources.factory`), a source, or a function."""
+
+
+def source_name(source: SourceLike) -> str:
+    """Name of a source in a run's configuration."""
+    if isinstance(source, str):
+        return source
+    if isinstance(source, KnowledgeSource):
+        return source.name
+    return f"python:{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', type(source).__qualname__)}"
 
 
 class Passage(Frozen):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core.errors import CapabilityMissing, UserError
+from ..core.messages import Effort
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.settings import CHAIR, JURY, jurors_of, user_error_of
@@ -49,11 +50,15 @@ class Knowledge:
         sources: Knowledge sources that return snippets; a recalled memory is among them.
         memory: Memory that keeps the evidence of the answer for other runs; None keeps nothing.
         embedding: Metered embedding model; None if there is none.
+        descriptions: What a replay needs to know of sources and embedding model, by role.
+        changed: Names of the sources that have changed since a resumed run began.
     """
 
     sources: tuple[KnowledgeSource, ...] = ()
     memory: Memory | None = None
     embedding: EmbeddingModel | None = None
+    descriptions: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
 
 
 class AnswerChecker(Protocol):
@@ -250,8 +255,8 @@ class Strategy(Protocol):
     A strategy may have an attribute `checks_answer`; if true, it checks its answer with `Models.checker` while it is
     generated. A solution with `CHECKED_NOTE` among its notes was: it is not sent back, since clients may have its text.
 
-    A strategy may have a method `entailment_model(question) -> str`: the string of the entailment model that it needs
-    for a question, with parameters; empty if none. The run then provides it as `Models.entailment`, together with an
+    A strategy may have a static method `entailment_model(config, question) -> str`: the string of the entailment model
+    that it needs for a question; empty if none. The run then provides it as `Models.entailment`, together with an
     embedding model, or None if they are not available.
     """
 
@@ -278,6 +283,18 @@ class Strategy(Protocol):
         """
 
 
+class EffortRouter(Protocol):
+    """A strategy that also chooses the effort of runs of other strategies, and records what it would have chosen."""
+
+    @staticmethod
+    async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
+        """The effort of a run with the effort "auto": chosen once, and the same when the run is resumed or replayed."""
+
+    @staticmethod
+    async def record_shadow(question: Question, models: Models, run: Run) -> None:
+        """Record what it would choose for a question; the run does not follow it."""
+
+
 STRATEGIES: Registry[type[Strategy]] = Registry("reason.strategies", "strategy")
 """All strategies, built-in and of other packages, from the entry-point group `reason.strategies`."""
 
@@ -296,11 +313,22 @@ def create_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Str
         UnknownName: There is no such strategy or parameter.
         UserError: A parameter has an invalid value, or the product of several is too large (`limits`).
     """
-    kind = STRATEGIES.load(name)
-    config = validate_parameters(kind.Config, name, parameters)
-    complete = config.model_dump(mode="json")
-    require_samples_within(name, kind.Config.sample_factors(complete), MAX_RUN_SAMPLES)
-    return kind(config), complete
+    config = strategy_config(name, parameters)
+    return STRATEGIES.load(name)(config), config.model_dump(mode="json")
+
+
+def strategy_config(name: str, parameters: Mapping[str, JsonValue]) -> Parameters:
+    """The validated parameters of a strategy; raises as `create_strategy`."""
+    kind = STRATEGIES.load(name).Config
+    config = validate_parameters(kind, name, parameters)
+    require_samples_within(name, kind.sample_factors(config.model_dump(mode="json")), MAX_RUN_SAMPLES)
+    return config
+
+
+def requested_entailment(name: str, config: Parameters, question: Question) -> str:
+    """The name of the judge that a strategy needs for a question; empty if none."""
+    entailment_model = getattr(STRATEGIES.load(name), "entailment_model", None)
+    return "" if entailment_model is None else str(entailment_model(config, question))
 
 
 def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str, JsonValue]) -> Parameters:

@@ -25,7 +25,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from ..core.errors import BudgetExceeded, CapabilityMissing, ReasonError, UserError
 from ..core.events import StrategyNote
-from ..core.messages import AUTO_EFFORT, Effort
+from ..core.messages import AUTO_EFFORT, EFFORTS, Effort
 from ..core.run import Run
 from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy
@@ -145,6 +145,28 @@ class Auto:
         run.effort = _fixed_effort(run)
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
+
+    @staticmethod
+    async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
+        """The effort of a run with the effort "auto": chosen once, and the same when the run is resumed or replayed.
+
+        Raises:
+            UserError: The choice is not trained.
+        """
+        key: dict[str, JsonValue] = {"effort": AUTO_EFFORT}
+        decision = await load_decision(run, models.main, key)
+        if decision is None:
+            effort = await choose_effort(question, models, run)
+            await save_decision(run, models.main, key, {"effort": effort})
+            return effort
+        effort = next((one for one in EFFORTS if one == decision["effort"]), None)
+        run.emit(StrategyNote(strategy=run.config.strategy, name=EFFORT_NOTE, data={"effort": effort}))
+        return effort
+
+    @staticmethod
+    async def record_shadow(question: Question, models: Models, run: Run) -> None:
+        """Record what `auto` would choose for a question; the run does not follow it."""
+        await record_shadow(question, models, run)
 
     async def _file(self, models: Models, run: Run) -> AutoRouterFile | None:
         """The file, the same when the run is resumed; None without one."""

@@ -14,9 +14,8 @@ from ..reasoning.execution.metered import run_answer_tests
 from ..reasoning.execution.sandbox import SandboxLimits, TestResult, require_sandbox
 from ..reasoning.strategy import Parameters, Stability
 from .davinci.davinci import make_verification
-from .entailment.factory import LEXICAL
 from .types import Claim, ClaimReport
-from .verifier import VerifierContext
+from .verifier import LEXICAL, VerifierContext
 
 NO_TESTS = "the question has no tests, and no examples (>>>) in its text; give tests with --tests FILE"
 _RUNS = "The code runs without an error."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -14,6 +14,12 @@ from ..core.types import CheckedClaim, Question, Solution, Verification
 from ..reasoning.knowledge import Retriever
 from ..reasoning.strategy import Models, Parameters, Stability, validate_parameters
 from .types import Entailment
+
+AUTO: Final = "auto"
+MODEL: Final = "model"
+LEXICAL: Final = "lexical"
+BUILT_IN_JUDGES: Final = (MODEL, LEXICAL)
+"""Judges that need not be loaded: the run's own judge model, and shared words."""
 
 
 @dataclass(frozen=True)

@@ -216,8 +216,8 @@ async def test_open_answers_are_compared_by_the_named_judge_and_replayed(opened,
         raise BackendUnavailable("no embedding model here")
 
     monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: False)
-    monkeypatch.setattr("reason.agents.resources.load_entailment", load_entailment)
-    monkeypatch.setattr("reason.agents.resources.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", load_entailment)
+    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", load_embedding_model)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         closed = await reasoner.aask(CAPITAL.model_copy(update={"choices": ("yes", "no")}))
@@ -239,8 +239,8 @@ async def test_the_comparing_judge_may_be_unavailable(opened, settings, monkeypa
         raise BackendUnavailable("not here")
 
     monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: False)
-    monkeypatch.setattr("reason.agents.resources.load_entailment", missing)
-    monkeypatch.setattr("reason.agents.resources.load_embedding_model", missing)
+    monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", missing)
+    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", missing)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         again = await reasoner.areplay(answer.run_id)

@@ -3,17 +3,17 @@
 from types import SimpleNamespace
 
 import pytest
-from reason.agents import resources
-from reason.agents.replay import recorded_verifier_resources
 from reason.agents.verification import averify_text
 from reason.core.budget import Budget
 from reason.core.run import Run, RunConfig
 from reason.core.settings import Settings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
+from reason.verify.entailment import run_resources as resources
 from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.metered import MeteredEntailment
 from reason.verify.types import Pair, Support
+from reason.verify.verifier import make_verifiers
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel, replies
 
@@ -34,6 +34,11 @@ def config_of(*judges, documents=True, evidence=()):
         budget=Budget(),
         seed=1,
     )
+
+
+async def load(pool, config, tmp_path):
+    verifiers = make_verifiers(config.verify, config.verify_parameters)
+    return await pool.load(config, verifiers, Settings(cache_dir=tmp_path), None)
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ async def test_it_is_loaded_where_the_judge_model_judges(loaded, tmp_path, judge
     loaded.here = here
     pool = resources.VerifierPool()
     config = config_of(*judges)
-    verifying = await pool.load(config, Settings(cache_dir=tmp_path), None)
+    verifying = await load(pool, config, tmp_path)
     assert loaded.names == names
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     await store.create_run("r", {})
@@ -86,14 +91,14 @@ async def test_it_is_loaded_where_the_judge_model_judges(loaded, tmp_path, judge
 
 
 async def test_without_evidence_there_is_nothing_to_compare(loaded, tmp_path):
-    await resources.VerifierPool().load(config_of("model", documents=False), Settings(cache_dir=tmp_path), None)
+    await load(resources.VerifierPool(), config_of("model", documents=False), tmp_path)
     assert loaded.names == []
 
 
 async def test_a_replay_has_it_from_the_record(loaded, tmp_path):
     config = config_of("model")
     pool = resources.VerifierPool()
-    verifying = await pool.load(config, Settings(cache_dir=tmp_path), None)
+    verifying = await load(pool, config, tmp_path)
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     await store.create_run("r", {})
     models = SimpleNamespace(judge=ScriptedModel(replies("x")))
@@ -101,7 +106,7 @@ async def test_a_replay_has_it_from_the_record(loaded, tmp_path):
     identities = verifying.identities()
     assert identities["entailment:base"] == {"identity": "base@1", "max_words": None}
     record = SimpleNamespace(id="r", answer=None, identities=identities, status="finished")
-    recorded = recorded_verifier_resources(record, config)
+    recorded = pool.recorded(record, config)
     again = recorded.context(Run("r", config, store), models, "model").second
     assert await again.judge([PAIR]) == first
     await store.aclose()

@@ -7,6 +7,7 @@ from reason.agents.pipeline import PipelineRun
 from reason.agents.reasoner import Reasoner
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
+from reason.reasoning.cot import ChainOfThought
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 
@@ -49,6 +50,15 @@ async def test_both_ways_emit_the_same_events_and_answer(model, settings, monkey
     assert told(brief) == told(whole)
     assert [e.stage for e in brief.of_type("stage.started")] == ["solve"]  # the others have no work
     assert one.model_copy(update={"run_id": "", "usage": other.usage}) == other.model_copy(update={"run_id": ""})
+
+
+async def test_a_strategy_is_made_once_a_run(model, settings, monkeypatch):
+    made = []
+    init = ChainOfThought.__init__
+    monkeypatch.setattr(ChainOfThought, "__init__", lambda self, config: (made.append(config), init(self, config))[1])
+    async with Reasoner(settings=settings) as reasoner:
+        await reasoner.aask("Where?")
+    assert len(made) == 1
 
 
 async def test_a_run_with_checkpoints_resumes_from_them(model, settings, monkeypatch):

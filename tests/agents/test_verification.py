@@ -9,7 +9,7 @@ import threading
 import pytest
 import reason
 import reason.agents.reasoner as reasoner_module
-import reason.agents.resources as verifying_module
+import reason.verify.entailment.run_resources as verifying_module
 from reason.agents.reasoner import Reasoner
 from reason.agents.verification import (
     MAX_ANSWER_CHARS,
@@ -110,7 +110,7 @@ async def test_the_run_is_stored_and_replays_without_loading_anything(settings, 
     async def refuse(*_, **__):
         raise AssertionError("something was opened")
 
-    for name in ("load_entailment", "load_embedding_model", "load_retriever"):
+    for name in ("load_entailment", "load_retriever"):
         monkeypatch.setattr(verifying_module, name, refuse)
     monkeypatch.setattr("reason.reasoning.retrieval.index.saved_index.load_index", refuse)
     asked = len(judging.calls)

@@ -63,7 +63,7 @@ def opened(monkeypatch, scripted):
 
     monkeypatch.setattr(gathering, "load_model", load_model)
     monkeypatch.setattr(gathering, "load_embedding_model", load_embedding_model)
-    monkeypatch.setattr("reason.agents.resources.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", load_embedding_model)
     return model
 
 

@@ -230,7 +230,7 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return ScriptedEntailment(lexical_support)
 
-    monkeypatch.setattr("reason.agents.resources.load_entailment", open_entailment)
+    monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--judge", "nli/scripted", *LEXICAL[2:]]
     status, out, err = cli(*arguments, "--budget-passes", "1")
     assert status == 4

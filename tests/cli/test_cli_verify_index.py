@@ -99,7 +99,7 @@ def test_ctrl_c_saves_the_run_and_prints_the_resume_command(
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return judge
 
-    monkeypatch.setattr("reason.agents.resources.load_entailment", open_entailment)
+    monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--judge", "nli/scripted", *LEXICAL[2:]]
     status, out, err = cli(*arguments, "--html", "page.html")
     assert (status, out) == (130, "")

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from reason.agents import resources
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import CapabilityMissing, ReasonError, UserError
 from reason.core.events import Event, SampleFinished
@@ -24,8 +23,10 @@ from reason.core.messages import Completion
 from reason.core.run import RunConfig, new_run_id
 from reason.core.settings import Settings
 from reason.core.types import Answer, Document, Question
+from reason.reasoning.retrieval import run_knowledge
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.litellm.model import CHARS_PER_TOKEN
+from reason.verify.entailment import run_resources
 
 from support.encoder_cache import cache_with_encoders
 from support.thinking_server import (
@@ -379,8 +380,8 @@ def kind_sessions() -> Iterator[KindSessions]:
     ):
         for provider in ("OPENAI", "DEEPSEEK", "ANTHROPIC"):
             patch.setenv(f"{provider}_API_KEY", "none")
-        for loader in ("load_embedding_model", "load_entailment"):
-            patch.setattr(resources, loader, _loading_once(getattr(resources, loader)))
+        for module, loader in ((run_knowledge, "load_embedding_model"), (run_resources, "load_entailment")):
+            patch.setattr(module, loader, _loading_once(getattr(module, loader)))
         sessions = KindSessions(Path(directory), portal)
         try:
             yield sessions

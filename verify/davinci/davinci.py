@@ -23,12 +23,11 @@ from ..attribution.segments import samples_of, segments_of
 from ..claims.model_splitter import split_claims_by_model
 from ..claims.questions import question_text
 from ..claims.splitter import split_claims
-from ..entailment.factory import AUTO, MODEL
 from ..entailment.windows import WindowedEntailment, WindowVerdict
 from ..programs.checker import check_claim
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import Claim, ClaimReport, Entailment, InternalAttribution, Label, Pair, PairVerdict, Span, as_evidence
-from ..verifier import VerifierContext
+from ..verifier import AUTO, MODEL, VerifierContext
 from .agreement import add_second_judge, agreement_note, second_judge_note
 from .config import DavinciConfig
 from .decision import Decision, DecisionRule, concatenated, decision_rule_for, evidence_weights

@@ -13,7 +13,8 @@ from ...core.errors import DataError
 from ...core.settings import Seconds
 from ...reasoning.limits import MAX_TOKENS
 from ...reasoning.strategy import Parameters
-from ..entailment.factory import AUTO, CHOICES
+from ..entailment.factory import CHOICES
+from ..verifier import AUTO
 from .jurors import load_reliability
 from .panel import Form
 from .types import Aggregate

@@ -35,8 +35,8 @@ from ...reasoning.answers.extraction import extract_answer, option_letter
 from ...reasoning.strategy import Models, Stability
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.model import Feature
-from ..entailment.factory import LEXICAL, MODEL
 from ..types import Support
+from ..verifier import LEXICAL, MODEL
 from .answering import canonical, closed_kind, collect_opinions
 from .chair import Chair, fallback_synthesis, shown_issues, unaddressed_issues
 from .config import JuryConfig
@@ -620,9 +620,9 @@ class EdgeJury:
     def __init__(self, config: JuryConfig) -> None:
         self.config = config
 
-    def entailment_model(self, question: Question) -> str:
+    @staticmethod
+    def entailment_model(config: JuryConfig, question: Question) -> str:
         """The judge that compares the claims of open answers with texts; empty if nothing is compared."""
-        config = self.config
         is_compared = closed_kind(question) is None and (config.claims != "none" or config.early_exit == "always")
         return config.judge if is_compared else ""
 

@@ -40,11 +40,11 @@ from ...serving.quick_calls import quick_capabilities, quick_params, report_cut
 from ..claims.model_splitter import split_claims_by_model
 from ..claims.questions import question_text
 from ..claims.splitter import split_claims
-from ..entailment.factory import LEXICAL, MODEL
 from ..entailment.judge import JudgeEntailment
 from ..entailment.lexical import LexicalEntailment
 from ..entailment.windows import WindowedEntailment
 from ..types import Claim, Entailment, Label, Pair, Support
+from ..verifier import LEXICAL, MODEL
 from .answering import closed_kind
 from .config import JuryConfig, PanelConfig
 from .panel import JurorRequest, Panel, find_object

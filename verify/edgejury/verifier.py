@@ -27,9 +27,8 @@ from ...reasoning.strategy import Stability, validate_parameters
 from ...serving.quick_calls import quick_capabilities, report_cut
 from ..davinci.config import DavinciConfig
 from ..davinci.davinci import Davinci, make_verification
-from ..entailment.factory import AUTO
 from ..types import Claim, ClaimReport
-from ..verifier import VerifierContext
+from ..verifier import AUTO, VerifierContext
 from .answering import closed_kind, collect_opinions
 from .config import REVIEW_TEMPERATURE, PanelConfig
 from .jurors import Juror, juror_weights, make_jurors, make_roster

@@ -15,16 +15,14 @@ from ...serving.encoders.protocols import CrossEncoder
 from ...serving.model import LanguageModel
 from ...serving.model_files.catalogue import PREFIX as LOCAL_PREFIX
 from ..types import Entailment
+from ..verifier import AUTO, LEXICAL, MODEL
 from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
 from .nli import NliEntailment, ScoreEntailment
 from .windows import DocumentSupport
 
-AUTO: Final = "auto"
-MODEL: Final = "model"
 BASE: Final = "base"
 SMALL: Final = "small"
-LEXICAL: Final = "lexical"
 EMBEDDED: Final = (BASE, SMALL)
 """The embedded judges, the better one first."""
 NLI_PREFIX, MINICHECK_PREFIX, CROSS_PREFIX = "nli/", "minicheck/", "cross/"

@@ -248,8 +248,8 @@ def judge(monkeypatch):
     async def load_embedding_model(*_, **__):
         raise BackendUnavailable("none here")
 
-    monkeypatch.setattr("reason.agents.resources.load_entailment", load_entailment)
-    monkeypatch.setattr("reason.agents.resources.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", load_entailment)
+    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", load_embedding_model)
     return made
 
 

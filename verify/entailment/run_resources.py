@@ -1,0 +1,194 @@
+"""What the verifiers of runs work with: judges and retrievers, loaded at first use and shared by many runs.
+
+`Reasoner` takes `VerifierPool` from the entry-point group `reason.resources`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.errors import BackendUnavailable, DataError, UserError
+from ...core.files import Progress
+from ...core.run import Run, RunConfig
+from ...core.settings import Settings
+from ...core.store.protocol import RunRecord
+from ...core.types import Answer
+from ...reasoning.knowledge import Retriever
+from ...reasoning.retrieval.metered import MeteredRetriever, RecordedRetriever
+from ...reasoning.retrieval.run_knowledge import evidence_groups, load_retriever
+from ...reasoning.strategy import Models
+from ..types import Entailment
+from ..verifier import BUILT_IN_JUDGES, LEXICAL, MODEL, PreparesItself, Verifier, VerifierContext
+from .factory import EMBEDDED, find_embedded, load_entailment, resolve_judge
+from .judge import JudgeEntailment
+from .lexical import LexicalEntailment
+from .metered import MeteredEntailment, RecordedEntailment
+
+
+@dataclass(frozen=True)
+class EntailmentResources:
+    """Entailment models and the retriever of one run's verifiers.
+
+    Attributes:
+        entailments: Entailment models by name, not metered.
+        retriever: Where evidence is retrieved from; None if nowhere.
+        strategy_judge: The name of the judge that the strategy requests; empty if none.
+    """
+
+    entailments: Mapping[str, Entailment] = field(default_factory=dict)
+    retriever: Retriever | None = None
+    strategy_judge: str = ""
+
+    def for_strategy(self, run: Run) -> MeteredEntailment | None:
+        """The entailment model of a run's strategy, charged to the run; None if it has none that was loaded."""
+        entailment = self.entailments.get(self.strategy_judge)
+        return None if entailment is None else MeteredEntailment(entailment, run)
+
+    def context(self, run: Run, models: Models, entailment: str) -> VerifierContext:
+        """What a verifier works with in a run, charged to it.
+
+        Args:
+            entailment: The name of the verifier's judge, resolved.
+        """
+        second = None
+        if entailment == MODEL:
+            model: Entailment = JudgeEntailment(models.judge)
+            embedded = next((name for name in EMBEDDED if name in self.entailments), None)
+            second = None if embedded is None else MeteredEntailment(self.entailments[embedded], run)
+        elif entailment == LEXICAL:
+            model = LexicalEntailment()
+        else:
+            model = MeteredEntailment(self.entailments[entailment], run)
+        retriever = None if self.retriever is None else MeteredRetriever(self.retriever, run)
+        for what in self._degraded():
+            run.degrade(f"evidence: {what}")
+        return VerifierContext(run=run, models=models, entailment=model, retriever=retriever, second=second)
+
+    def identities(self) -> dict[str, Any]:
+        """What a replay needs to know, by role."""
+        identities: dict[str, Any] = {
+            f"entailment:{name}": {"identity": e.identity, "max_words": e.max_words}
+            for name, e in self.entailments.items()
+        }
+        if self.retriever is not None:
+            identities["retriever"] = {
+                "identity": self.retriever.identity,
+                "name": self.retriever.name,
+                "degraded": self._degraded(),
+            }
+        return identities
+
+    def _degraded(self) -> list[str]:
+        """What the retriever could not do as intended, and what it left out."""
+        return [str(what) for what in getattr(self.retriever, "degraded", ())]
+
+
+@dataclass
+class VerifierPool:
+    """Entailment models and retrievers by name, shared by many runs and closed together."""
+
+    entailments: dict[str, Entailment] = field(default_factory=dict)
+    retrievers: dict[tuple[str, ...], Retriever] = field(default_factory=dict)
+
+    @staticmethod
+    def resolve_judge(name: str, settings: Settings, *, has_judge_model: bool) -> str:
+        """The name of the judge that a name stands for (see `resolve_judge`)."""
+        return resolve_judge(name, settings, has_judge_model=has_judge_model)
+
+    async def load(
+        self,
+        config: RunConfig,
+        verifiers: Sequence[Verifier],
+        settings: Settings,
+        progress: Progress | None,
+        strategy_judge: str = "",
+    ) -> EntailmentResources:
+        """The resources of a run's verifiers and of its strategy.
+
+        Args:
+            strategy_judge: The name of the judge that the strategy requests; empty if none.
+
+        Raises:
+            ReasonError: A judge, a document or an index cannot be opened.
+        """
+        used: dict[str, Entailment] = {}
+        for verifier in verifiers:
+            if isinstance(verifier, PreparesItself):
+                await verifier.prepare()
+            if verifier.entailment not in BUILT_IN_JUDGES:
+                used[verifier.entailment] = await self._entailment(verifier.entailment, settings, progress)
+            elif verifier.entailment == MODEL and (config.evidence or config.question.documents):
+                second = None if used.keys() & set(EMBEDDED) else await asyncio.to_thread(find_embedded, settings)
+                if second is not None:  # it compares its verdicts with the model's
+                    used[second] = await self._entailment(second, settings, progress)
+        if strategy_judge not in ("", *BUILT_IN_JUDGES, *used):
+            with suppress(UserError, BackendUnavailable):  # a strategy works without it and says so
+                used[strategy_judge] = await self._entailment(strategy_judge, settings, progress)
+        retrievers: list[Retriever] = []
+        if verifiers:
+            groups = await evidence_groups(config.evidence)
+            retrievers = [await self._retriever(names, settings, progress) for names in groups]
+        retriever = retrievers[0] if retrievers else None
+        if len(retrievers) > 1:
+            from ...reasoning.retrieval.retriever import CombinedRetriever
+
+            retriever = CombinedRetriever(retrievers)
+        return EntailmentResources(used, retriever, strategy_judge)
+
+    def recorded(self, record: RunRecord, config: RunConfig, strategy_judge: str = "") -> EntailmentResources:
+        """The resources of a stored run, which answer from the run store only.
+
+        Raises:
+            DataError: The record is damaged.
+        """
+        try:
+            is_stopped = record.answer is not None and _was_stopped(Answer.model_validate(record.answer))
+            entailments = {
+                role.removeprefix("entailment:"): RecordedEntailment(
+                    role.removeprefix("entailment:"),
+                    str(recorded["identity"]),
+                    None if (words := recorded["max_words"]) is None else int(str(words)),
+                    finished=record.status == "finished",
+                    limit="seconds" if is_stopped and config.budget.seconds is not None else None,
+                )
+                for role, recorded in record.identities.items()
+                if role.startswith("entailment:") and isinstance(recorded, dict)
+            }
+            retriever = None
+            if isinstance(recorded := record.identities.get("retriever"), dict):
+                notes = recorded.get("degraded")
+                degraded = tuple(map(str, notes)) if isinstance(notes, list) else ()
+                retriever = RecordedRetriever(str(recorded["name"]), str(recorded["identity"]), degraded)
+        except (KeyError, TypeError, ValueError) as e:
+            raise DataError(f"the record of run {record.id} is damaged: {e!r}") from e
+        return EntailmentResources(entailments, retriever, strategy_judge)
+
+    async def aclose(self) -> None:
+        """Close everything; idempotent."""
+        loaded: list[Entailment | Retriever] = [*self.entailments.values(), *self.retrievers.values()]
+        self.entailments.clear()
+        self.retrievers.clear()
+        for one in loaded:
+            await one.aclose()
+
+    async def _entailment(self, name: str, settings: Settings, progress: Progress | None) -> Entailment:
+        if name not in self.entailments:
+            self.entailments[name] = await load_entailment(name, settings, progress=progress)
+        return self.entailments[name]
+
+    async def _retriever(self, names: tuple[str, ...], settings: Settings, progress: Progress | None) -> Retriever:
+        if names not in self.retrievers:
+            self.retrievers[names] = await load_retriever(names, settings, progress)
+        return self.retrievers[names]
+
+
+def _was_stopped(answer: Answer) -> bool:
+    """Whether a limit ended the run, or kept its verifiers from claims."""
+    verification = answer.verification
+    return answer.stopped == "budget" or (
+        verification is not None and any(c.verdict == "unchecked" for c in verification.claims)
+    )
