@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -13,62 +21,284 @@ from .options import Json
 from .render.console import out, write_line
 
 if TYPE_CHECKING:
-    from .doctor_checks import Check
+    from ..core.settings import ProviderSettings, Settings
 
 EXIT_FAILED = 3
+MIN_FREE_BYTES = 1_000_000_000
+"""Free space below which the cache directory gets a note; the default model takes a third of this."""
+ENDPOINT_TIMEOUT_S = 10.0
+IN_PROCESS = ("local/", "gguf/", "vllm/")
+
+
+class Check(NamedTuple):
+    """Result of one check.
+
+    Attributes:
+        name: What was checked.
+        state: "ok"; "note" for information that prevents nothing; "fail" for something chosen that does not work.
+        detail: The result.
+        hint: The remedy; empty if none is needed.
+    """
+
+    name: str
+    state: Literal["ok", "note", "fail"]
+    detail: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions:
     """Options of `reason doctor`."""
 
-    pull: Annotated[bool, typer.Option("--pull", help="Download of missing default models.")] = False
-    quick: Annotated[bool, typer.Option("--quick", help="No start of vLLM, which takes half a minute.")] = False
+    pull: Annotated[bool, typer.Option("--pull", help="Download missing models.")] = False
+    quick: Annotated[bool, typer.Option("--quick", help="Load no models.")] = False
     as_json: Json = False
 
 
 @option_model
 def doctor(options: DoctorOptions) -> None:
-    """Check what works on this machine, and report what is missing.
+    """Check what works on this machine, and say how to mend what doesn't.
 
-    Starts each installed backend; makes no request that could cost money. Exit status 0 if everything installed or
-    chosen works, else 3.
+    Loads the model and generates a few tokens; sends no request that could cost money. Exit status 3 if something that
+    the settings choose does not work.
     """
     from ..core.settings import load_settings
-    from .doctor_checks import run_checks
     from .interrupts import run_interruptible
-    from .render.status import status_line
+    from .render.status import StatusLine
 
     settings = load_settings()
-    checks: list[Check] = []
 
-    async def run() -> None:
-        with status_line(quiet=options.as_json) as report:
-            async for check in run_checks(settings, pull=options.pull, quick=options.quick, report=report):
-                checks.append(check)
-                if not options.as_json:
-                    with report.hidden():
-                        _print(check)
+    async def run() -> list[Check]:
+        with StatusLine("checking settings") as report:
+            return [check async for check in run_checks(settings, options.pull, options.quick, report)]
 
-    run_interruptible(run())
+    checks = run_interruptible(run())
     ok = all(check.state != "fail" for check in checks)
     if options.as_json:
         write_line(json.dumps({"ok": ok, "checks": [c._asdict() for c in checks]}, indent=2, ensure_ascii=False))
+    else:
+        _print(checks)
     if not ok:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _print(check: Check) -> None:
+def _print(checks: list[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    mark, style = {"ok": ("ok", "green"), "note": ("note", "yellow"), "fail": ("FAIL", "bold red")}[check.state]
-    row = Table.grid(padding=(0, 2))
-    row.add_column(width=4)
-    row.add_column(width=10)
-    row.add_column(overflow="fold")
-    text = Text(check.detail)
-    if check.hint:
-        text.append(f"\n→ {check.hint}", "cyan")
-    row.add_row(Text(mark, style), Text(check.name, "bold"), text)
-    out().print(row)
+    table = Table.grid(padding=(0, 2))
+    for column in ({}, {"no_wrap": True}, {"overflow": "fold"}):
+        table.add_column(**column)
+    styles = {"ok": "green", "note": "yellow", "fail": "bold red"}
+    for check in checks:
+        detail = Text(check.detail)
+        if check.hint:
+            detail.append(f"\n→ {check.hint}", "cyan")
+        state = check.state.upper() if check.state == "fail" else check.state
+        table.add_row(Text(state, styles[check.state]), Text(check.name, "bold"), detail)
+    out().print(table)
+
+
+async def run_checks(
+    settings: Settings, pull: bool, quick: bool, report: Callable[[str], None]
+) -> AsyncIterator[Check]:
+    """Run all checks, the quick ones first.
+
+    Args:
+        settings: The settings in force.
+        pull: Whether to download missing models.
+        quick: Whether to load no models.
+        report: Called with the check in progress.
+    """
+    from ..core.version import __version__
+    from ..reasoning.strategy import STRATEGIES
+
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    yield Check("reason", "ok", f"{__version__} on {machine}")
+    yield _check_settings_files()
+    yield await _attempt("run store", _try_store(settings.store))
+    yield _check_cache(settings.cache_dir)
+    if errors := STRATEGIES.load_errors():
+        yield Check("plugins", "note", "; ".join(errors.values()), "reinstall or remove these packages")
+    report("calling endpoints")
+    for check in await check_endpoints(settings):
+        yield check
+    if not settings.model.startswith(IN_PROCESS):
+        yield await _attempt("model", _find_provider(settings))
+    if quick:
+        return
+    if settings.model.startswith(IN_PROCESS):
+        report(f"loading {settings.model}")
+        yield await _attempt("model", _try_model(settings, pull))
+    report("loading the embedding model")
+    yield await _attempt("embedding", _try_embedding(settings, pull), is_required=pull)
+    report("loading the judge of claims")
+    yield await _attempt("judge", _try_judge(settings, pull), is_required=pull)
+
+
+async def _attempt(name: str, trial: Awaitable[str], *, is_required: bool = True) -> Check:
+    """Await a trial, which returns the detail of its check.
+
+    Args:
+        is_required: Whether something that is not available, such as a model that is not downloaded, is a failure.
+    """
+    from ..core.errors import BackendUnavailable, ReasonError
+
+    try:
+        return Check(name, "ok", await trial)
+    except BackendUnavailable as e:
+        return Check(name, "fail" if is_required else "note", e.message, e.hint)
+    except ReasonError as e:
+        return Check(name, "fail", e.message, e.hint)
+
+
+def _check_settings_files() -> Check:
+    from ..core.settings import config_files
+
+    files = [str(path) for path in config_files() if path.is_file()]
+    variables = sorted(name for name in os.environ if name.startswith("REASON_"))
+    return Check("settings", "ok", ", ".join(files + variables) or "all defaults (no reason.toml, no REASON_ variable)")
+
+
+async def _try_store(location: Path | str) -> str:
+    from ..core.run import new_run_id
+    from ..core.store.location import open_store, redacted_location
+
+    store = await open_store(location)
+    try:
+        trial = f"doctor-{new_run_id()}"
+        await store.create_run(trial, {})
+        await store.delete_run(trial)
+    finally:
+        await store.aclose()
+    return redacted_location(location)
+
+
+def _check_cache(directory: Path) -> Check:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            free = shutil.disk_usage(directory).free
+    except OSError as e:
+        return Check("cache", "fail", f"cannot write to {directory}: {e.strerror}", "set REASON_CACHE_DIR")
+    is_enough = free >= MIN_FREE_BYTES
+    hint = "" if is_enough else "free some disk space, or set REASON_CACHE_DIR"
+    return Check("cache", "ok" if is_enough else "note", f"{directory}, {free / 1e9:.1f} GB free", hint)
+
+
+async def check_endpoints(settings: Settings) -> list[Check]:
+    """Which providers have a key, and which endpoints respond; only free requests are sent."""
+    from ..core.settings import ProviderSettings
+    from ..serving.litellm.provider_names import KEY_VARIABLES, key_in_environment
+
+    keys = {provider: key_in_environment(provider) for provider in KEY_VARIABLES}
+    keys |= {p: s.api_key_env for p, s in settings.providers.items() if s.api_key_env and os.environ.get(s.api_key_env)}
+    named = ", ".join(f"{provider} ({variable})" for provider, variable in sorted(keys.items()) if variable)
+    suffix = "_API_BASE"
+    bases = {
+        name.removesuffix(suffix).lower(): (base, ProviderSettings())
+        for name, base in os.environ.items()
+        if name.endswith(suffix) and base
+    }
+    bases |= {name: (s.api_base, s) for name, s in settings.providers.items() if s.api_base}
+    requests = [_check_endpoint(name, base, provider) for name, (base, provider) in sorted(bases.items())]
+    return [Check("API keys", "ok", named or "none"), *await asyncio.gather(*requests)]
+
+
+async def _check_endpoint(name: str, base: str, settings: ProviderSettings) -> Check:
+    """Whether an endpoint lists its models."""
+    import httpx
+
+    variable = settings.api_key_env or f"{name.partition('/')[0].upper()}_API_KEY"
+    key = os.environ.get(variable)
+    headers = ({"Authorization": f"Bearer {key}"} if key else {}) | settings.headers
+    title = f"{name} at {base}"
+    try:
+        async with httpx.AsyncClient(timeout=ENDPOINT_TIMEOUT_S, headers=headers, follow_redirects=True) as client:
+            response = await client.get(base.rstrip("/") + "/models")
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        reason = str(e).strip() or type(e).__name__
+        return Check("endpoint", "fail", f"{title}: {reason}", "start the server, or change its api_base")
+    if response.status_code in (401, 403):
+        return Check("endpoint", "fail", f"{title} rejects the key", f"set {variable}")
+    if not response.is_success and response.status_code != 404:
+        return Check("endpoint", "fail", f"{title} responds with status {response.status_code}")
+    try:
+        served = [str(model["id"]) for model in response.json()["data"]]
+    except (ValueError, KeyError, TypeError):
+        return Check("endpoint", "note", f"{title} responds, but does not list its models")
+    more = f" and {len(served) - 5} more" if len(served) > 5 else ""
+    return Check("endpoint", "ok", f"{title} serves {', '.join(served[:5]) or 'nothing'}{more}")
+
+
+async def _find_provider(settings: Settings) -> str:
+    from ..serving.litellm.providers import find_target
+
+    target = await asyncio.to_thread(find_target, settings.model, settings)
+    return f"{settings.model} would be called at {target.endpoint}; it was not, since that could cost money"
+
+
+async def _try_model(settings: Settings, pull: bool) -> str:
+    """Load the model as `reason ask` does, and generate a few tokens."""
+    from ..core.errors import BackendError
+    from ..core.messages import Prompt, Request
+    from ..serving.capability_checks import trial_sampling
+    from ..serving.factory import load_model
+    from ..serving.model_files.find import find_model
+
+    name = settings.model
+    if not name.startswith("gguf/"):  # nothing is downloaded unless requested
+        local = "local/" + name.partition("/")[2]
+        await asyncio.to_thread(find_model, local, cache_dir=settings.cache_dir, pull=pull)
+    started = time.monotonic()
+    model = await load_model(name, settings)
+    try:
+        loaded = time.monotonic()
+        sampling = trial_sampling(model.capabilities.profile, max_tokens=4)
+        ((completion,),) = await model.generate([Request(prompt=Prompt.user("Say hello."), sampling=sampling)])
+        ended = time.monotonic()
+    finally:
+        await model.aclose()
+    if completion.failure is not None:
+        raise BackendError(completion.failure.message)
+    seconds = f"loaded in {loaded - started:.1f} s, {completion.usage.completion_tokens} tokens in "
+    return f"{name} generated {completion.text!r} ({seconds}{ended - loaded:.2f} s)"
+
+
+async def _try_embedding(settings: Settings, pull: bool) -> str:
+    from ..serving.encoders.factory import load_embedding_model
+    from ..serving.encoders.files import find_encoder
+
+    name = settings.embedding_model
+    if not name.startswith("local/"):
+        return f"{name} is not called here"
+    await asyncio.to_thread(find_encoder, name, sentence=True, cache_dir=settings.cache_dir, pull=pull)
+    model = await load_embedding_model(name, settings)
+    try:
+        rows = await model.embed(["A cat sleeps."])
+    finally:
+        await model.aclose()
+    return f"{name}, {rows.shape[1]} dimensions"
+
+
+async def _try_judge(settings: Settings, pull: bool) -> str:
+    """Load the judge that `davinci` uses by default, and judge a claim."""
+    from ..core.errors import BackendError, BackendUnavailable
+    from ..verify.entailment.factory import find_embedded, load_entailment, resolve_judge
+    from ..verify.types import Pair
+    from ..verify.verifier import AUTO, MODEL
+
+    judge = resolve_judge(AUTO, settings, has_judge_model=settings.judge_model is not None)
+    if judge == MODEL:
+        return f"{settings.judge_model} is not called here"
+    if find_embedded(settings) is None and not pull:
+        raise BackendUnavailable(f"the judge {judge} is not on this machine", hint="reason doctor --pull")
+    text = "The bridge was opened in June 1926."
+    entailment = await load_entailment(judge, settings)
+    try:
+        (support,) = await entailment.judge([Pair(text, text)])
+    finally:
+        await entailment.aclose()
+    if support is None or support.supports < 0.5:
+        raise BackendError(f"the judge {judge} does not support a claim by the same sentence")
+    return f"{judge}, which supports a claim by the same sentence with {support.supports:.2f}"

@@ -15,13 +15,11 @@ from .command import option_model
 from .interrupts import run_interruptible
 from .options import ENGINE, Json
 from .render.console import age, byte_size, out, plain_table, plural, printable, say, write_json
-from .render.status import StageReporter, stage_bar
+from .render.status import StageReporter, StatusLine
 
 if TYPE_CHECKING:
     from ..reasoning.retrieval.index.builder import IndexBuild
 
-PLAIN_INTERVAL_S = 30.0
-"""Seconds between two progress lines without a terminal."""
 _MAX_NOTES = 5
 
 index_app = typer.Typer(
@@ -167,7 +165,8 @@ def _run(
     from ..reasoning.retrieval.index.builder import index_progress
 
     async def run() -> IndexBuild:
-        with stage_bar(_plain_reporter(), "reading the index") as report:
+        with StatusLine("reading the index") as status:
+            report = status.pulled
             model = None
             if vectors:
                 from ..serving.encoders.factory import load_embedding_model
@@ -224,16 +223,3 @@ def _print_changes(directory: Path, built: IndexBuild, as_json: bool) -> None:
         f"{plural(manifest.num_documents, 'document')}: {len(changes.new):,} new, {len(changes.changed):,} changed, "
         f"{changes.unchanged:,} unchanged"
     )
-
-
-def _plain_reporter(clock: Callable[[], float] = time.monotonic) -> StageReporter:
-    """Progress lines at each new stage and every `PLAIN_INTERVAL_S`."""
-    last, due = "", 0.0
-
-    def report(stage: str, done: int, total: int | None) -> None:
-        nonlocal last, due
-        if stage != last or clock() >= due:
-            last, due = stage, clock() + PLAIN_INTERVAL_S
-            say(f"{stage} {done:,} of {total:,}" if total else f"{stage} {done:,}" if done else stage)
-
-    return report

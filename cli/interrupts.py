@@ -1,4 +1,4 @@
-"""Ctrl-C and `kill`: the first signal cancels the work, which saves its state; the second ends the process at once."""
+"""Signals and keys: the first Ctrl-C or SIGTERM cancels the work, which saves its state; the second one exits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -19,17 +19,11 @@ EXIT_BROKEN_PIPE = 141
 _SHOW_CURSOR = "\x1b[?25h"
 
 
+MAX_KEYS = 64
+"""Maximum number of characters that are read at once."""
+
 _restorers: list[Callable[[], object]] = []
-
-
-@contextmanager
-def at_exit(restore: Callable[[], object]) -> Iterator[None]:
-    """Call a function if the process ends at once within the context (`exit_immediately`)."""
-    _restorers.append(restore)
-    try:
-        yield
-    finally:
-        _restorers.remove(restore)
+"""Called before the process ends at once."""
 
 
 class Interrupted(BaseException):
@@ -93,3 +87,56 @@ def exit_immediately() -> None:
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
     os._exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
+    """Read single keys within the context, from within an event loop; the terminal is restored in any case.
+
+    Keys are not echoed; those that send signals (Ctrl-C, Ctrl-Z) still do.
+
+    Args:
+        on_key: Called in the event loop with each key.
+
+    Yields:
+        Whether keys are read: only from a terminal, by a process in the foreground.
+    """
+    if not _can_read_keys():
+        yield False
+        return
+    import termios
+
+    terminal, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+
+    def read() -> None:
+        pressed = os.read(terminal, MAX_KEYS)
+        if not pressed:  # the terminal is gone
+            loop.remove_reader(terminal)
+        for key in pressed.decode(errors="ignore"):
+            on_key(key)
+
+    before = termios.tcgetattr(terminal)
+    single = termios.tcgetattr(terminal)
+    single[3] &= ~(termios.ICANON | termios.ECHO)
+    single[6][termios.VMIN], single[6][termios.VTIME] = 1, 0
+
+    def restore() -> None:
+        with suppress(termios.error):
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+    _restorers.append(restore)
+    try:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, single)
+        loop.add_reader(terminal, read)
+        yield True
+    finally:
+        loop.remove_reader(terminal)
+        restore()
+        _restorers.remove(restore)
+
+
+def _can_read_keys() -> bool:
+    try:
+        return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # closed, replaced, or a platform without process groups
+        return False

@@ -17,7 +17,7 @@ from .completion import complete_model, complete_pullable, complete_removable
 from .interrupts import run_interruptible
 from .options import Json
 from .render.console import byte_size, confirm_removal, out, plain_table, say, write_json
-from .render.status import StageReporter, StatusLine, stage_bar, status_line
+from .render.status import StatusLine
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -157,9 +157,9 @@ def _pull(name: str, settings: Settings) -> dict[str, Any]:
     find = partial(find_encoder, sentence=True) if name in KNOWN_ENCODERS else find_model
 
     async def run() -> ModelFiles:
-        with stage_bar(_plain_reporter(), f"preparing {name}") as progress:
+        with StatusLine(f"preparing {name}") as status:
             return await run_pull(
-                lambda cancel: find(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+                lambda cancel: find(name, cache_dir=settings.cache_dir, progress=status.pulled, cancel=cancel)
             )
 
     try:
@@ -213,7 +213,7 @@ def show(options: ShowModelOptions) -> None:
 
     settings = load_settings()
     try:
-        with status_line() as report:
+        with StatusLine(f"loading {options.name}") as report:
             facts = run_interruptible(_inspect(options, settings, report))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
@@ -263,7 +263,7 @@ def probe(options: ProbeModelOptions) -> None:
 
     settings = load_settings()
     try:
-        with status_line() as report:
+        with StatusLine(f"loading {options.name}") as report:
             profile = run_interruptible(_measured_profile(options.name, settings, report))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
@@ -467,16 +467,3 @@ def _format_value(value: Any) -> str:
 
 def _format_price(usd: float | None) -> str:
     return "unknown" if usd is None else "$0" if usd == 0 else f"${usd:.3g}"
-
-
-def _plain_reporter() -> StageReporter:
-    """A progress line at each new stage."""
-    last = ""
-
-    def report(stage: str, done: int, total: int | None) -> None:
-        nonlocal last
-        if stage != last:
-            last = stage
-            say(f"{stage} {byte_size(total)}" if total else stage)
-
-    return report

@@ -62,12 +62,7 @@ class ShowRunOptions:
 
     run: RunName
     as_json: Json = False
-    events: Annotated[bool, typer.Option("--events", help="The run's events, one JSON object per line.")] = False
-    tree: Annotated[bool, typer.Option("--tree", help="The search trees of the run.")] = False
-    max_nodes: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Maximum number of nodes of a --tree off its chosen path.")
-    ] = 60
-    all_nodes: Annotated[bool, typer.Option("--all", help="All nodes of a --tree.")] = False
+    events: Annotated[bool, typer.Option("--events", help="Print the run's events, one JSON object per line.")] = False
     trace: Trace = None
     store: Store = None
 
@@ -75,9 +70,8 @@ class ShowRunOptions:
 @runs_app.command()
 @option_model
 def show(options: ShowRunOptions) -> None:
-    """Show a run: question, models, answer, candidates and usage."""
+    """Show a run: settings, usage, question, answer and candidates; with --trace, write it as a page."""
     from .render.run_page import print_run
-    from .render.search_tree import print_search_trees
     from .trace_file import open_trace
 
     async def print_record(store: RunStore) -> None:
@@ -87,10 +81,7 @@ def show(options: ShowRunOptions) -> None:
                 for event in await store.list_events(record.id):
                     for sink in sinks:
                         sink(event)
-        if options.tree:
-            max_nodes = None if options.all_nodes else options.max_nodes
-            print_search_trees(record, await store.list_events(record.id), options.as_json, max_nodes)
-        elif options.events:
+        if options.events:
             for event in await store.list_events(record.id):
                 write_line(event.model_dump_json())
         elif options.as_json:

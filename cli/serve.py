@@ -13,7 +13,7 @@ import typer
 from .command import option_model
 from .options import EngineOptions, MainModel, Store, Strategy, without_none
 from .render.console import say
-from .render.status import stage_bar
+from .render.status import StatusLine
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -173,7 +173,7 @@ def _serve_process(settings: Settings, sock: Any, address: str) -> None:
     from .interrupts import run_interruptible
 
     with ExitStack() as loading:
-        progress = loading.enter_context(stage_bar(lambda *_: None, f"loading {settings.model}"))
+        progress = loading.enter_context(StatusLine(f"loading {settings.model}")).pulled
 
         def ready() -> None:
             loading.close()

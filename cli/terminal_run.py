@@ -1,4 +1,4 @@
-"""A run in the terminal: live view and streamed text while it lasts, then its result and the exit status."""
+"""A run in the terminal: progress line and streamed text while it lasts, then its result and the exit status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,18 +17,16 @@ from ..agents.reasoner import Reasoner
 from ..agents.verification import TextVerification
 from ..core.budget import Budget
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError
-from ..core.events import BudgetCharged, Event, RunFinished, RunStarted, Sink
+from ..core.events import Sink
 from ..core.files import Progress
+from ..core.settings import DEFAULT_MODEL, Settings
 from ..core.types import Answer
-from .first_run import advise_new_user
-from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, run_interruptible
-from .key_reader import keys
+from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, keys, run_interruptible
 from .options import AnswerOptions, resume_flags
-from .render.answer import print_answer, print_json, print_notes, set_limits
+from .render.answer import print_answer, print_json, print_notes
 from .render.claims import print_verification
 from .render.console import can_animate, say, write_line
-from .render.live import LiveView
-from .render.run_progress import Progress as RunProgress
+from .render.run_status import RunStatus
 from .render.text_stream import TextStream
 from .trace_file import open_trace
 
@@ -79,32 +77,6 @@ class Output:
         return not self.as_json and (default if self.stream is None else self.stream)
 
 
-class RunRecorder:
-    """A sink that keeps the ID and the answer of a run, for messages about a run that ends early.
-
-    Attributes:
-        has_stored: Whether anything that was paid is stored.
-        on_start: Called with the run's ID after its first event; None calls nothing.
-    """
-
-    def __init__(self) -> None:
-        self.run_id: str | None = None
-        self.answer: Answer | None = None
-        self.has_stored = False
-        self.on_start: Callable[[str], object] | None = None
-
-    def __call__(self, event: Event) -> None:
-        """Keep the ID and the final or partial answer."""
-        if isinstance(event, RunStarted):
-            self.run_id = event.run_id
-            if self.on_start is not None:  # later, since other sinks are still to get this event
-                asyncio.get_running_loop().call_soon(self.on_start, event.run_id)
-        elif isinstance(event, BudgetCharged):
-            self.has_stored |= event.total_tokens + event.total_reward_calls > 0
-        elif isinstance(event, RunFinished):
-            self.answer = event.answer
-
-
 def answer_in_terminal(
     create_reasoner: Callable[[Progress], Reasoner], work: Answering, output: Output, budget: Budget | None = None
 ) -> None:
@@ -114,66 +86,66 @@ def answer_in_terminal(
         create_reasoner: Creates the reasoner from the progress callback of model files; it is closed afterwards.
         work: The call of the reasoner.
         output: Where and how the answer is written.
-        budget: Limits shown in the live view, if they are known before the run starts.
+        budget: Limits shown in the progress line, if they are known before the run starts.
 
     Raises:
         typer.Exit: The answer is partial, or there is none; carries the exit status.
         ReasonError: There is no complete answer; a partial one is already printed.
     """
-    recorder = RunRecorder()
-    view = LiveView({} if budget is None else budget.model_dump(exclude_none=True))
-    reasoner = create_reasoner(view.pulled)
-    view.note("reading the run" if budget is None else f"loading {reasoner.settings.model}")
+    status = RunStatus({} if budget is None else budget.model_dump(exclude_none=True))
+    reasoner = create_reasoner(status.pulled)
+    status.note("reading the run" if budget is None else f"loading {reasoner.settings.model}")
     stream: TextStream | None = None
 
     async def run() -> Answer:
         nonlocal stream
-        task = asyncio.current_task()
-        sinks: list[Sink] = [recorder, view, *traces]
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        sinks: list[Sink] = [status, *traces]
         if output.streams and task is not None:
-            # the live view and growing text cannot share a terminal
+            # the progress line and growing text cannot share a terminal
             stream = TextStream(
-                view.close if sys.stdout.isatty() else lambda: None, task.cancel, show_reasoning=bool(output.stream)
+                status.close if sys.stdout.isatty() else lambda: None, task.cancel, show_reasoning=bool(output.stream)
             )
             sinks.append(stream)
 
         def on_key(key: str) -> None:
-            if key.lower() == ANSWER_KEY:
-                view.note("answering now")
-                view.hint = ""
-                if recorder.run_id is None:
-                    recorder.on_start = reasoner.conclude
-                else:
-                    reasoner.conclude(recorder.run_id)
+            if key.lower() != ANSWER_KEY:
+                return
+            status.note("answering now")
+            status.hint = ""
+            if status.run_id is not None:
+                reasoner.conclude(status.run_id)
+            else:  # as soon as it has started, and all sinks have that event
+                status.on_start = lambda run_id: loop.call_soon(reasoner.conclude, run_id)
 
         with keys(on_key) if can_animate() else nullcontext(False) as has_keys:
-            view.hint = f"{ANSWER_KEY}: answer now" if has_keys else ""
+            status.hint = f"{ANSWER_KEY}: answer now" if has_keys else ""
             async with reasoner:
                 return await work(reasoner, sinks, output.streams or can_animate() or bool(traces))
 
     with open_trace(output.trace) as traces:
         try:
-            with view:
-                answer = run_interruptible(run(), on_first=lambda: view.note("stopping"))
+            with status:
+                answer = run_interruptible(run(), on_first=lambda: status.note("stopping"))
         except asyncio.CancelledError:
             if stream is not None and stream.pipe_closed:
                 raise typer.Exit(EXIT_BROKEN_PIPE) from None
-            _print(recorder.answer, output, view.progress, stream)
-            _say_interrupted(recorder, output, "the partial run is saved")
+            _print(status.answer, output, status, stream)
+            _say_interrupted(status, output, "the partial run is saved")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (BudgetExceeded, NotVerified) as e:
-            _print(e.partial, output, view.progress, stream)
+            _print(e.partial, output, status, stream)
             raise
         except ReasonError as e:
-            _print(None, output, view.progress, stream)
-            _say_saved(recorder, output, e)
+            _print(None, output, status, stream)
+            _say_saved(status, output, e)
             raise
-        value = _print(answer, output, view.progress, stream)
-        print_notes(answer, view.progress.exhausted, value=value, with_summary=not output.as_json)
-        advise_new_user(reasoner.settings)
-    status = EXIT_BY_STOPPED[answer.stopped] or (EXIT_NO_ANSWER if answer.answer is None else 0)
-    if status:
-        raise typer.Exit(status)
+        value = _print(answer, output, status, stream)
+        print_notes(answer, status.exhausted, value=value, with_summary=not output.as_json)
+        _advise_new_user(reasoner.settings)
+    exit_status = EXIT_BY_STOPPED[answer.stopped] or (EXIT_NO_ANSWER if answer.answer is None else 0)
+    if exit_status:
+        raise typer.Exit(exit_status)
 
 
 def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextVerification:
@@ -182,31 +154,29 @@ def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextV
     Args:
         work: Verifies the text.
         output: Where and how the verification is written.
-        budget: Limits shown in the live view.
+        budget: Limits shown in the progress line.
 
     Raises:
         typer.Exit: Interrupted; the run is saved.
         ReasonError: Nothing could be verified.
     """
-    recorder = RunRecorder()
-    view = LiveView(budget.model_dump(exclude_none=True))
-    view.note("reading")
+    status = RunStatus(budget.model_dump(exclude_none=True), "reading")
 
     async def run() -> TextVerification:
-        return await work(view.pulled, [recorder, view, *traces])
+        return await work(status.pulled, [status, *traces])
 
     with open_trace(output.trace) as traces:
         try:
-            with view:
-                verified = run_interruptible(run(), on_first=lambda: view.note("stopping"))
+            with status:
+                verified = run_interruptible(run(), on_first=lambda: status.note("stopping"))
         except asyncio.CancelledError:
-            _say_interrupted(recorder, output, "the run is saved")
+            _say_interrupted(status, output, "the run is saved")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except ReasonError as e:
-            _say_saved(recorder, output, e)
+            _say_saved(status, output, e)
             raise
     if output.as_json:
-        record = {"limits": set_limits(view.progress), "stopped_by": view.progress.exhausted}
+        record = {"limits": status.set_limits, "stopped_by": status.exhausted}
         record |= json.loads(verified.model_dump_json())
         record["question"] = record["question"] or None
         write_line(json.dumps(record, indent=2, ensure_ascii=False))
@@ -217,30 +187,52 @@ def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextV
     return verified
 
 
-def _say_interrupted(recorder: RunRecorder, output: Output, saved: str) -> None:
-    resume = "" if recorder.run_id is None else f"; {saved}: {output.resume_command(recorder.run_id)}"
+def _say_interrupted(status: RunStatus, output: Output, saved: str) -> None:
+    resume = "" if status.run_id is None else f"; {saved}: {output.resume_command(status.run_id)}"
     say(f"interrupted{resume}")
-    if recorder.answer is not None and (lost := recorder.answer.usage.lost_tokens):
+    if status.answer is not None and (lost := status.answer.usage.lost_tokens):
         say(f"{lost:,} generated tokens of unfinished calls are lost", label="note", style="cyan")
 
 
-def _say_saved(recorder: RunRecorder, output: Output, error: ReasonError) -> None:
-    """Say how a failed run continues, if anything of it is stored or the model's side may do better next time."""
-    if recorder.run_id is not None and (recorder.has_stored or isinstance(error, BackendError)):
-        what = "the work so far is saved" if recorder.has_stored else "to try again"
-        say(f"{what}: {output.resume_command(recorder.run_id)}", label="note", style="cyan")
+def _say_saved(status: RunStatus, output: Output, error: ReasonError) -> None:
+    """Say how a failed run is resumed, if any of it is stored or the model may respond next time."""
+    if status.run_id is not None and (status.has_stored or isinstance(error, BackendError)):
+        what = "the work so far is saved" if status.has_stored else "to try again"
+        say(f"{what}: {output.resume_command(status.run_id)}", label="note", style="cyan")
 
 
-def _print(answer: Answer | None, output: Output, progress: RunProgress, stream: TextStream | None) -> str | None:
+def _print(answer: Answer | None, output: Output, status: RunStatus, stream: TextStream | None) -> str | None:
     """Print an answer or the partial one; text that was already streamed is not repeated. As `print_answer`."""
     if output.as_json:
         if answer is not None:
-            print_json(answer, progress)
+            print_json(answer, status)
         return None
     return print_answer(
         answer,
-        progress.question,
+        status.question,
         show_reasoning=output.show_reasoning,
         printed="" if stream is None else stream.printed,
         writer=None if stream is None else stream.writer,
     )
+
+
+def _advise_new_user(settings: Settings) -> None:
+    """Name better models once, on a terminal, after the first answer of the default one."""
+    marker = settings.data_dir / "first-answer"
+    if settings.model != DEFAULT_MODEL or not sys.stderr.isatty() or marker.exists():
+        return
+    from ..core.extras import install_command
+    from ..serving.litellm.provider_names import EXAMPLE_MODELS, is_litellm_installed, key_in_environment
+
+    with suppress(OSError):  # the tip appears again next time
+        marker.touch()
+    say(
+        "the default model is tiny and often wrong; for better ones: reason models pull recommended",
+        label="tip",
+        style="cyan",
+    )
+    for provider, name in EXAMPLE_MODELS.items():
+        if variable := key_in_environment(provider):
+            after = "" if is_litellm_installed() else f", after: {install_command('providers')}"
+            say(f"{variable} is set: -m {name} calls that provider{after}", label="tip", style="cyan")
+            return

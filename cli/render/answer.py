@@ -13,8 +13,8 @@ from ...core.types import Answer, Evidence, Question, RoleUsage, RunUsage
 from ...core.verdicts import verdict_name
 from ...reasoning.answers.kinds import has_value_answer
 from .claims import print_checked
-from .console import TextWriter, err, one_line, out, print_line, say, truncate, write_line
-from .run_progress import Progress
+from .console import TextWriter, err, one_line, out, plural, print_line, say, truncate, write_line
+from .run_status import RunStatus
 
 MAX_ANSWER_CHARS = 200
 """Maximum length of the extracted answer in the summary."""
@@ -22,22 +22,17 @@ MIN_PASSAGE_WIDTH = 20
 """Minimum width of a citation's passage."""
 
 
-def print_json(answer: Answer, progress: Progress) -> None:
+def print_json(answer: Answer, status: RunStatus) -> None:
     """Print the answer as one JSON object, with the question and the limits."""
-    question = progress.question
+    question = status.question
     record = {
         "question": None if question is None else question.text,
         "choices": [] if question is None else list(question.choices),
-        "limits": set_limits(progress),
+        "limits": status.set_limits,
     }
     fields = json.loads(answer.model_dump_json())
     absent = {name: None for name in ("calibration", "selected_strategy") if not fields[name]}
     write_line(json.dumps({**record, **fields, **absent}, indent=2, ensure_ascii=False))
-
-
-def set_limits(progress: Progress) -> dict[str, float]:
-    """The limits of a run that are set, by kind."""
-    return {kind: limit for kind, limit in progress.limits.items() if limit}
 
 
 def answer_value(answer: Answer, question: Question | None) -> str | None:
@@ -181,19 +176,17 @@ def summary(answer: Answer, value: str | None = None) -> Text:
     return line
 
 
-USAGE_COLUMNS = ("calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working")
-"""Columns of a usage table; "cached" are prompt tokens whose KV cache was reused, "thinking" is part of "generated"."""
-
-
-def usage_cells(row: RoleUsage | RunUsage) -> tuple[str, ...]:
-    """The usage of a role, or of the run, under `USAGE_COLUMNS`; the run's time is wall-clock time."""
-    return (
-        f"{row.model_calls:,}",
-        f"{row.prompt_tokens:,}",
-        f"{row.cached_tokens:,}",
-        f"{row.completion_tokens:,}",
-        f"{row.thinking_tokens:,}",
-        f"{row.replayed_tokens:,}",
-        "?" if row.cost_usd is None else f"{row.cost_usd:.4f}",
-        f"{row.working_s:.1f} s" if isinstance(row, RoleUsage) else f"{row.wall_seconds:.1f} s wall",
+def usage_text(row: RoleUsage | RunUsage) -> str:
+    """The usage of a role, or of the run: `4 calls, 13,000 prompt tokens (12,400 cached), 80 generated, …`."""
+    details = ((row.thinking_tokens, "thinking"), (row.replayed_tokens, "from the store"))
+    parts = ", ".join(f"{count:,} {what}" for count, what in details if count)
+    cached = f" ({row.cached_tokens:,} cached)" if row.cached_tokens else ""
+    return ", ".join(
+        (
+            plural(row.model_calls, "call"),
+            f"{row.prompt_tokens:,} prompt tokens{cached}",
+            f"{row.completion_tokens:,} generated" + (f" ({parts})" if parts else ""),
+            "unknown cost" if row.cost_usd is None else f"{row.cost_usd:.4f} USD",
+            f"{row.working_s if isinstance(row, RoleUsage) else row.wall_seconds:.1f} s",
+        )
     )

@@ -1,15 +1,17 @@
-"""Progress of long work on standard error: a status line, a progress bar, and the base of live views."""
+"""The progress line: one line about long work on standard error.
+
+A terminal redraws it; without one, plain lines are printed at growing intervals.
+"""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from .console import byte_size, can_animate, err, say, start_live
+from .console import byte_size, say, start_live
 
 if TYPE_CHECKING:
     from rich.bar import Bar
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FRAMES_PER_S = 4
-PLAIN_INTERVAL_S = 30.0
-"""Seconds between two plain lines without a terminal; the interval doubles up to half an hour."""
+FIRST_LINE_S = 15.0
+"""Seconds before the first plain line; the interval doubles with each line."""
+MAX_INTERVAL_S = 1800.0
 BAR_WIDTH = 28
 
 STAGE_UNITS = {"reading": "files", "embedding": "passages"}
@@ -31,51 +34,8 @@ StageReporter = Callable[[str, int, int | None], None]
 """Called with the stage, the amount done, and the total if it is known."""
 
 
-class StatusLine:
-    """A line that is redrawn; without a terminal, a new line whenever the first word of the text changes.
-
-    Args:
-        status: The rich status; None if standard error cannot be redrawn.
-        quiet: Whether nothing is printed.
-    """
-
-    def __init__(self, status: Any, *, quiet: bool = False) -> None:
-        self._status, self._quiet = status, quiet
-        self._last = ""
-
-    def __call__(self, text: str) -> None:
-        """Show the work in progress."""
-        if self._status is not None:
-            self._status.update(text)
-        elif not self._quiet and text.partition(" ")[0] != self._last:
-            self._last = text.partition(" ")[0]
-            say(text)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Hide the line while something is printed, since an active rich status captures all output."""
-        if self._status is None:
-            yield
-            return
-        self._status.stop()
-        try:
-            yield
-        finally:
-            self._status.start()
-
-
-@contextmanager
-def status_line(*, quiet: bool = False) -> Iterator[StatusLine]:
-    """A status line within the block; `quiet` shows none."""
-    if can_animate() and not quiet:
-        with err().status("") as status:
-            yield StatusLine(status)
-    else:
-        yield StatusLine(None, quiet=quiet)
-
-
 def stage_text(stage: str, done: int, total: int | None) -> str:
-    """What happens, and how far it is: `downloading 12 MB of 88 MB`, `embedding 300 of 1,547 passages`."""
+    """A stage and its progress: `downloading 12 MB of 88 MB`, `embedding 300 of 1,547 passages`."""
     if stage in BYTE_STAGES:
         scale = max(done, total or 0)
         amount = byte_size(done, scale) + (f" of {byte_size(total, scale)}" if total else "")
@@ -85,58 +45,24 @@ def stage_text(stage: str, done: int, total: int | None) -> str:
     return f"{stage} {amount}" if done or total else stage
 
 
-@contextmanager
-def stage_bar(plain: StageReporter, first: str) -> Iterator[StageReporter]:
-    """A progress bar that restarts with each stage; a stage of unknown length, or at its end, has no bar.
-
-    Args:
-        plain: Used instead if standard error cannot be redrawn.
-        first: What happens before the first stage, and after the last.
-    """
-    if not can_animate():
-        yield plain
-        return
-    from rich.console import Group
-    from rich.spinner import Spinner
-    from rich.table import Table
-
-    state: tuple[str, int, int | None] = (first, 0, None)
-    spinner = Spinner("dots")
-
-    def render() -> RenderableType:
-        stage, done, total = state
-        head = Table.grid(padding=(0, 1))
-        head.add_row(spinner, stage_text(stage, done, total))
-        return Group(head, bar(done, total, "blue")) if total else head
-
-    def report(stage: str, done: int, total: int | None) -> None:
-        nonlocal state
-        state = (first, 0, None) if total and done >= total else (stage, done, total)
-
-    live = start_live(render, FRAMES_PER_S)
-    try:
-        yield report
-    finally:
-        if live is not None:
-            live.stop()
-
-
 class ProgressView(ABC):
-    """A live view of long work, as a context manager; without a terminal, plain lines at growing intervals.
+    """The progress line of long work, as a context manager.
 
     Args:
         clock: Monotonic seconds; replaced in tests.
+        note: The work until the first report.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, note: str = "loading the model") -> None:
         from rich.spinner import Spinner
 
         self._clock = clock
-        self._note = "loading the model"
+        self._started = clock()
+        self._first_note = self._note = note
         self._spinner = Spinner("dots")
         self._live: Live | None = None
-        self._interval = PLAIN_INTERVAL_S
-        self._next_plain = clock() + self._interval
+        self._interval = FIRST_LINE_S
+        self._next_line = self._interval
 
     def __enter__(self) -> Self:
         self._live = start_live(self.render, FRAMES_PER_S)
@@ -145,25 +71,47 @@ class ProgressView(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the line; idempotent."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+            self._next_line = float("inf")  # no plain lines after a redrawn one
 
     def note(self, text: str) -> None:
-        """Show a note next to the title."""
+        """Show a note in the line."""
         self._note = text
 
     def pulled(self, stage: str, done: int, total: int | None) -> None:
-        """Show the progress of model files or documents; called from another thread."""
-        self._note = "loading the model" if total and done >= total else stage_text(stage, done, total)
-
-    @abstractmethod
-    def render(self) -> RenderableType:
-        """The current view."""
+        """Show the progress of model files or documents; called from any thread."""
+        if total and done >= total:
+            self._note = self._first_note
+        else:
+            self._note = stage_text(stage, done, total)
+            self._plain()
 
     @abstractmethod
     def line(self) -> str:
         """The current state in one line."""
+
+    def render(self) -> RenderableType:
+        """What a terminal shows."""
+        from rich.table import Table
+        from rich.text import Text
+
+        row = Table.grid(padding=(0, 1))
+        row.add_row(self._spinner, Text(self._terminal_line(), no_wrap=True, overflow="ellipsis"))
+        return row
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning of the work."""
+        return self._clock() - self._started
+
+    def _terminal_line(self) -> str:
+        return f"{self.line()} · {self.elapsed:.1f} s"
 
     def title(self, text: str) -> Table:
         """The first row of a view: spinner, title and note."""
@@ -176,10 +124,35 @@ class ProgressView(ABC):
 
     def _plain(self) -> None:
         """Print a plain line if one is due."""
-        if self._live is None and self._clock() >= self._next_plain:
-            self._interval = min(2 * self._interval, 1800.0)
-            self._next_plain = self._clock() + self._interval
-            say(self.line())
+        elapsed = self.elapsed
+        if self._live is None and elapsed >= self._next_line:
+            self._interval = min(2 * self._interval, MAX_INTERVAL_S)
+            self._next_line = elapsed + self._interval
+            say(f"{elapsed:.0f} s: {self.line()}")
+
+
+class StatusLine(ProgressView):
+    """A note as the progress line; without a terminal, a new first word of the note prints a plain line, too."""
+
+    def __init__(self, note: str) -> None:
+        super().__init__(note=note)
+        self._last = ""
+
+    def line(self) -> str:
+        return self._note
+
+    def __call__(self, text: str) -> None:
+        """Show a note."""
+        self.note(text)
+        self._plain()
+
+    def _plain(self) -> None:
+        word = self._note.partition(" ")[0]
+        if self._live is None and word != self._last:
+            self._last = word
+            say(self._note)
+        else:
+            super()._plain()
 
 
 def bar(done: float, total: float, colour: str) -> Bar:

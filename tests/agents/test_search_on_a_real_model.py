@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from reason import Reasoner, Settings
 from reason.core.events import MemorySink, NodesSearched, SearchEnded
-from reason.core.search_tree import search_trees
 
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips did she sell in all?"
 SMALL = {"max_step_tokens": 40, "max_depth": 3, "limits": {"finish_tokens": 40}}
@@ -17,6 +16,16 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def settings(tmp_path, smollm2_files):
     return Settings(store=tmp_path / "runs.sqlite3", cache_dir=smollm2_files.directory.parent.parent, seed=1)
+
+
+def path_text(sink: MemorySink, node_id: int | None) -> str:
+    """The partial solution of a node."""
+    nodes = {node.id: node for e in sink.of_type("search.nodes") for node in e.nodes}
+    texts = []
+    while node_id is not None:
+        texts.append(nodes[node_id].text)
+        node_id = nodes[node_id].parent
+    return "".join(reversed(texts))
 
 
 async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
@@ -36,9 +45,7 @@ async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
             # all but the question, of which the first call computes nearly all, and the last token of each prompt
             computed = main.prompt_tokens - main.cached_tokens
             assert computed <= main.prompt_tokens / main.model_calls + 2 * main.model_calls, (computed, main)
-            (tree,) = search_trees(sink.events)
-            assert tree.chosen_path
-            assert answer.text == tree.text(tree.chosen_path[-1])
+            assert answer.text == path_text(sink, ended.chosen)
             replayed = await reasoner.areplay(name)
             assert (replayed.text, replayed.confidence) == (answer.text, answer.confidence)
 
@@ -84,11 +91,11 @@ async def test_thoughts_with_documents_cite_replay_and_take_three_calls_an_expan
             assert answer.answer is not None
             assert answer.stopped == "done"
             assert answer.degraded == ()
-            (tree,) = search_trees(sink.events)
-            assert 0 < tree.cost["expansions"] <= 2
+            (ended,) = sink.of_type("search.ended")
+            assert 0 < ended.cost["expansions"] <= 2
             calls = [e for e in sink.of_type("call.started") if e.operation == "generate"]
             # beside the three of each expansion, notes for the question and a final answer that is asked for
-            assert len(calls) <= 3 * tree.cost["expansions"] + 2
+            assert len(calls) <= 3 * ended.cost["expansions"] + 2
             associated = sink.of_type("memory.associated")
             assert associated
             assert all(e.snippets for e in associated)

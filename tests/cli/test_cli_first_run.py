@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from reason.serving.litellm.provider_names import KEY_VARIABLES
 
@@ -15,7 +17,9 @@ def terminal(monkeypatch, scripted):
         for name in variables:
             monkeypatch.delenv(name, raising=False)
     scripted()
-    monkeypatch.setattr("reason.cli.first_run.is_terminal", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("_pytest.capture.CaptureIO.isatty", lambda self: self is sys.stderr)
 
 
 def test_the_first_answer_tells_it_once(cli, terminal, home):
@@ -32,12 +36,12 @@ def test_a_providers_key_in_the_environment_is_told(cli, terminal, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     monkeypatch.setattr("reason.serving.litellm.provider_names.is_litellm_installed", lambda: False)
     err = cli("ask", "What is 6 times 7?")[2]
-    assert "ANTHROPIC_API_KEY is set: -m anthropic/claude-haiku-4-5 asks that provider, after: " in err
+    assert "ANTHROPIC_API_KEY is set: -m anthropic/claude-haiku-4-5 calls that provider, after: " in err
     assert "[providers]" in err
 
 
 def test_another_model_or_a_pipe_is_told_nothing(cli, terminal, monkeypatch, home):
     assert TIP not in cli("ask", "What is 6 times 7?", "-m", "local/mine")[2]
-    monkeypatch.setattr("reason.cli.first_run.is_terminal", lambda: False)
+    monkeypatch.setattr("_pytest.capture.CaptureIO.isatty", lambda _: False)
     assert TIP not in cli("ask", "What is 6 times 8?")[2]
     assert not (home / "data" / "reason" / "first-answer").exists()

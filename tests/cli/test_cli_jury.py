@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from reason.cli.render.live import LiveView
-from reason.cli.render.run_progress import JuryProgress
 from reason.core.errors import BackendUnavailable
-from reason.core.events import ClaimLabelled, OpinionAdded, OpinionsMerged, OpinionsRanked, ReviewAdded
 from reason.core.settings import Settings
-from rich.console import Console
 from support.cli_json import printed_answer
 from support.html_page import carried
 from support.scripted_jury import ScriptedJuror, model, rules, says
@@ -150,49 +145,6 @@ def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], 
     assert "juror #2" not in shown
     assert "supported" not in out.splitlines()[0]
     assert cli(*requested[:3], "--verifier", "davinci")[0] == 2
-
-
-def reports() -> dict[str, dict[str, object]]:
-    mark = {"candidate": 1, "accuracy": 8, "insight": 7, "clarity": 6}
-    return {
-        "opinion": {"ok": True, "model": "a/one", "role": "direct-answerer", "choice": "B", "text": EVIL},
-        "failed": {"ok": False, "model": EVIL, "role": "", "choice": None, "failure": EVIL},
-        "review": {"ok": True, "scores": [mark, {"candidate": EVIL}], "issues": [{"detail": EVIL}]},
-        "unread": {"ok": False, "failure": ""},
-        "ranking": {"rule": "borda", "standings": [{"juror": 1, "score": 1.0}, {"juror": 0, "score": 0.25}]},
-        "merged": {"answer": EVIL, "choice": "B", "source": "fallback"},
-        "label": {"label": "contradicted", "claim": {"text": EVIL}, "support": [0], "contradict": [1, 2], "silent": []},
-        "cost": {"calls": 3, "completion_tokens": 1200, "latency_ms": 1500.0, "cost_usd": None},
-    }
-
-
-def test_live_view_shows_the_progress_of_a_jury() -> None:
-    view = LiveView()
-    message = reports()
-    for event in (
-        OpinionAdded(juror=0, report=message["opinion"]),
-        OpinionAdded(juror=1, report=message["failed"]),
-        OpinionAdded(juror=2, report={"ok": True, "choice": None}),
-        ReviewAdded(reviewer=0, report=message["review"]),
-        ReviewAdded(reviewer=2, report=message["unread"]),
-        OpinionsRanked(report=message["ranking"]),
-        OpinionsMerged(report={"source": "chair"}),
-        ClaimLabelled(index=0, report=message["label"]),
-    ):
-        view(event)
-    console = Console(file=io.StringIO(), width=120)
-    console.print(view.render())
-    assert "B x ?; 1 review, 1 unparsed; #1 first; answered by the chair; 1 contradicted" in console.file.getvalue()
-    view(OpinionAdded(juror=0, report=message["opinion"]))  # asked anew
-    assert view.progress.jury is not None
-    assert view.progress.jury.line() == "B"
-
-
-def test_jury_progress_ignores_malformed_events() -> None:
-    progress = JuryProgress()
-    progress.take(OpinionsRanked(report={"standings": [{"juror": "first"}]}))
-    progress.take(OpinionAdded(juror=0, report={"ok": True, "choice": "x" * 40}))
-    assert progress.line() == "x" * 11 + "…"
 
 
 def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 
 import pytest
 from reason.cli.render.console import TextWriter, byte_size, say
-from reason.cli.render.live import LiveView
 from reason.cli.render.status import stage_text
-from reason.core.events import CallStarted
 from reason.reasoning.strategy import STRATEGIES
-from rich.console import Console
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -89,37 +85,3 @@ def test_a_stage_has_its_unit(stage: tuple[str, int, int | None], shown: str) ->
 
 def test_sizes_have_their_unit() -> None:
     assert [byte_size(size) for size in (900, 5_000_000, 2_500_000_000)] == ["1 kB", "5.0 MB", "2.50 GB"]
-
-
-def screen(view: LiveView) -> str:
-    console = Console(width=100, file=io.StringIO())
-    console.print(view.render())
-    return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-
-
-def test_what_happens_before_the_run_is_named_and_never_a_full_bar() -> None:
-    view = LiveView(loading="loading local/smollm2-135m")
-    assert "loading local/smollm2-135m" in screen(view)
-    view.pulled("downloading", 400_000, 400_000)
-    assert "downloading" not in screen(view)
-    view.pulled("embedding", 300, 1547)
-    assert "embedding 300 of 1,547 passages" in screen(view)
-
-
-def call(number: int, samples: int) -> CallStarted:
-    return CallStarted(
-        number=number, role="main", model="m", operation="generate", requests=1, samples=samples, replayed=0
-    )
-
-
-def test_a_total_that_grows_is_not_shown() -> None:
-    view = LiveView()
-    view(call(3, 8))
-    assert "chains 0/8" in screen(view)
-    view(call(7, 4))
-    shown = screen(view)
-    assert "so far 0 samples" in shown
-    assert "/" not in shown.partition("so far")[2]
-    one = LiveView()
-    one(call(3, 1))
-    assert "so far 0 tokens" in screen(one)

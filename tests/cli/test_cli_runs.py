@@ -229,23 +229,3 @@ def test_every_command_has_help(command: list[str], cli: Cli) -> None:
     assert (status, err) == (0, "")
     assert "Usage: reason" in out
     assert cli("--version") == (0, f"reason {__version__}\n", "")
-
-
-def test_doctor_finds_what_is_missing(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, _ = cli("doctor", "--json")  # the default model is not in this empty home, and is not fetched
-    results = {c["name"]: c for c in json.loads(out)["checks"]}
-    assert status == 3
-    assert results["run store"]["state"] == results["cache"]["state"] == results["strategies"]["state"] == "ok"
-    assert results["model"]["state"] == "fail"
-    assert "reason models pull local/smollm2-135m" in results["model"]["hint"]
-    assert json.loads(cli("runs", "list", "--json")[1]) == []  # its own trial run is gone
-
-    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: False)
-    monkeypatch.setenv("REASON_MODEL", "local/smollm2-135")
-    (home / "file").write_text("in the way")
-    monkeypatch.setenv("REASON_CACHE_DIR", str(home / "file"))
-    monkeypatch.setenv("REASON_STORE", str(home / "file" / "runs.sqlite3"))
-    status, out, _ = cli("doctor")
-    assert status == 3
-    assert out.count("FAIL") == 3
-    assert "did you mean 'local/smollm2-135m'" in " ".join(out.split())

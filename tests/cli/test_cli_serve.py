@@ -6,13 +6,13 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 import reason.cli.serve as serve_module
+from reason.cli.render.status import StatusLine
 from reason.core.settings import Settings, load_settings
 from reason.core.store.location import open_store
 from reason.core.store.protocol import ApiKey
@@ -132,17 +132,20 @@ def test_the_start_line_ends_the_progress(
 ) -> None:
     events: list[str] = []
 
-    @contextmanager
-    def progress(plain: object, first: str) -> Iterator[Callable[..., None]]:
-        events.append(first)
-        yield lambda *_: None
-        events.append("ended")
+    class Progress(StatusLine):
+        def __init__(self, note: str) -> None:
+            super().__init__(note)
+            events.append(note)
+
+        def close(self) -> None:
+            super().close()
+            events.append("ended")
 
     async def serve_here(settings: Settings, sock: object, *, progress: object, ready: Callable[[], None]) -> None:
         ready()
         events.append("served")
 
-    monkeypatch.setattr(serve_module, "stage_bar", progress)
+    monkeypatch.setattr(serve_module, "StatusLine", Progress)
     monkeypatch.setattr("reason.sidecar.server.serve_here", serve_here)
     serve_module._serve_process(load_settings(model="local/tiny"), None, "http://here")
     assert events == ["loading local/tiny", "ended", "served"]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import random
 import shlex
 from pathlib import Path
 
 import pytest
-from reason.cli.render.live import LiveView
 from reason.cli.render.text_stream import TextStream
 from reason.core.events import CallStarted, RunStarted, StrategyNote, TextDelta
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.evals.training.routers import fitting as gathering
 from reason.routers.router_files import load_auto_router_file, load_question_router_file, router_path
-from rich.console import Console
 from support.logged_runs import RunLog
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import hard, question_text, sums_file, write_way
@@ -250,16 +247,3 @@ def test_search_chosen_by_a_router_is_not_streamed(chosen, printed, capsys):
     stream(CallStarted(number=3, role="main", model="m", operation="generate", requests=1, samples=1, replayed=0))
     stream(TextDelta(parent=3, request=0, sample=0, text="once", tokens=1))
     assert capsys.readouterr().out == printed
-
-
-def test_live_view_shows_the_routed_strategy_and_reason(home):
-    view = LiveView()
-    why = "0.90 right for 20 tokens, worth 0.880"
-    view(
-        StrategyNote(
-            number=1, strategy="auto", name="auto.chosen", data={"selected_strategy": "cot", "why": why, "arms": []}
-        )
-    )
-    screen = Console(width=100, file=io.StringIO(), force_terminal=False)
-    screen.print(view.render())
-    assert f"chosen cot: {why}" in " ".join(screen.file.getvalue().split())

@@ -74,7 +74,7 @@ curl -d '{
         ("reason eval compare a b", ""),
         ("reason eval --resume --out a", ""),
         ("reason --version", ""),
-        ("reason runs show RUN --tree --json", ""),
+        ("reason runs show RUN --events --json", ""),
         ("reason ask Q --stragety cot", "No such option"),
         ("reason runs shwo RUN", "No such command"),
         ("reason eval gsm8k --limit many", "valid integer"),

@@ -215,8 +215,8 @@ def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
     wanted = {f"{group}/{name}" for group, names in project["entry-points"].items() for name in names}
     assert set(tried) == wanted | {f"console_scripts/{name}" for name in project["scripts"]}
     missing = {name: module for name, module in tried.items() if module}
-    # plug-ins of vLLM and of llm are loaded by them alone
-    assert all(re.split("[./]", name)[0] == module and module in ("llm", "vllm") for name, module in missing.items())
+    # plug-ins of vLLM are loaded by it alone
+    assert all(re.split("[./]", name)[0] == module == "vllm" for name, module in missing.items())
 
 
 @pytest.mark.real

@@ -1,4 +1,4 @@
-// Searches, put together from events as `reason.core.search_tree` does it.
+// Searches, reconstructed from a run's events.
 //
 // An end closes the search of its name. A run that goes on tells its searches again from the beginning: the k-th of a
 // name then takes the place of the k-th before; one that is not told again stays as it was.
