@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ...reasoning.rlot.assessment import ASPECTS, State
 from ...reasoning.rlot.blocks import LETTERS, NAMES, legal_blocks
-from ...reasoning.rlot.navigator import Navigator, load_navigator
+from ...reasoning.rlot.navigator import PARAMETERS, Navigator, load_navigator
 from .console import out, printable, write_json
 
 STATES: dict[str, State] = {
@@ -85,7 +85,7 @@ def card_table(navigator: Navigator) -> Table:
     table.add_column(overflow="fold")
     facts: dict[str, object] = {
         "name": card.name,
-        "weights": f"{navigator.network.parameters:,}, {navigator.digest}",
+        "weights": f"{PARAMETERS:,}, {navigator.digest}",
         "model": card.model,
         "engine": card.model_identity,
         "reward": card.reward + (f" by {card.reward_model}" if card.reward_model else ""),

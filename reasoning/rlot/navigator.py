@@ -10,8 +10,8 @@ Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140; the dueling 
 arXiv:1511.06581, equation 9. Names and orientation of the weights are those of the authors' program, so that weights
 trained there can be loaded.
 
-The file is safetensors with ten arrays. Its metadata has one entry, "reason.navigator": JSON with a version, the card,
-and a SHA-256 checksum of weights and card.
+The file is safetensors with ten arrays. Its metadata has one entry, "reason.navigator": JSON with a version and the
+card.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from pydantic import Field, FiniteFloat, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, JsonValue
 
 from ...core.errors import DataError, UserError
 from ...core.files import QuestionDigest, question_digest, write_file
@@ -35,17 +34,42 @@ from .blocks import MaskMode, RefineMode, best_legal
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
+    Array: TypeAlias = NDArray[np.float64]
 
+DEFAULT: Final = "default"
+"""Name of the bundled navigator."""
 FORMAT: Final = 1
+STATE_SIZE: Final = 7
+ACTIONS: Final = 5
+HIDDEN: Final = 32
+
+_LAYERS: Final = {
+    "Linear1": (HIDDEN, STATE_SIZE),
+    "Linear2_adv": (HIDDEN, HIDDEN),
+    "Linear2_val": (HIDDEN, HIDDEN),
+    "Linear3_adv": (ACTIONS, HIDDEN),
+    "Linear3_val": (1, HIDDEN),
+}
+SHAPES: Final[Mapping[str, tuple[int, ...]]] = {
+    name: shape
+    for layer, (outputs, inputs) in _LAYERS.items()
+    for name, shape in ((f"{layer}.weight", (outputs, inputs)), (f"{layer}.bias", (outputs,)))
+}
+"""Shape of each array by name; matrices are (outputs, inputs)."""
+PARAMETERS: Final = sum(math.prod(shape) for shape in SHAPES.values())
+"""Number of weights: 2,566."""
+
+_ENTRY: Final = "reason.navigator"
+_EXPECTED: Final = "a navigator has weight and bias of Linear1, Linear2_adv, Linear2_val, Linear3_adv and Linear3_val"
+_HOW_TO_TRAIN: Final = "reason train navigator makes one; --set policy=fixed needs none"
 
 
 class NavigatorCard(Frozen):
     """Origin and training of a navigator; everything has a default, so a navigator made by hand needs no card.
 
     Attributes:
-        format: Version of the card's format.
         name: The navigator's name; by default the file's name without its suffix.
         model: Model string of the LLM it was trained with.
         model_identity: Identity of that model in the run store.
@@ -64,19 +88,20 @@ class NavigatorCard(Frozen):
         notes: Other facts.
     """
 
-    format: Literal[1] = FORMAT
+    model_config = ConfigDict(extra="ignore")
+
     name: str = ""
     model: str = ""
     model_identity: str = ""
     reward: str = ""
     reward_model: str = ""
     datasets: tuple[str, ...] = ()
-    episodes: Annotated[int, Field(ge=0)] = 0
-    steps: Annotated[int, Field(ge=0)] = 0
-    problems: Annotated[int, Field(ge=0)] = 0
+    episodes: int = 0
+    steps: int = 0
+    problems: int = 0
     seed: int = 0
-    gamma: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.9
-    max_blocks: Annotated[int, Field(ge=1)] = 5
+    gamma: FiniteFloat = 0.9
+    max_blocks: int = 5
     mask_mode: MaskMode = "mask"
     refine_mode: RefineMode = "append"
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
@@ -84,62 +109,6 @@ class NavigatorCard(Frozen):
     created: str = ""
     version: str = ""
     notes: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
-    Array: TypeAlias = NDArray[np.float64]
-    Weights: TypeAlias = Mapping[str, NDArray[Any]]
-
-STATE_SIZE: Final = 7
-ACTIONS: Final = 5
-HIDDEN: Final = 32
-
-_LAYERS: Final = {
-    "Linear1": (HIDDEN, STATE_SIZE),
-    "Linear2_adv": (HIDDEN, HIDDEN),
-    "Linear2_val": (HIDDEN, HIDDEN),
-    "Linear3_adv": (ACTIONS, HIDDEN),
-    "Linear3_val": (1, HIDDEN),
-}
-SHAPES: Final[Mapping[str, tuple[int, ...]]] = {
-    name: shape
-    for layer, (outputs, inputs) in _LAYERS.items()
-    for name, shape in ((f"{layer}.weight", (outputs, inputs)), (f"{layer}.bias", (outputs,)))
-}
-"""Shape of each array by name; matrices are (outputs, inputs)."""
-NAMES: Final[tuple[str, ...]] = tuple(SHAPES)
-"""Names of the arrays, from the input to the output."""
-PARAMETERS: Final = sum(math.prod(shape) for shape in SHAPES.values())
-"""Number of weights: 2,566."""
-
-
-@dataclass(frozen=True, slots=True)
-class Activations:
-    """Intermediate results of a forward pass over n states.
-
-    Attributes:
-        x: The normalised states, `[n, 7]`.
-        shared: After the first layer, `[n, 32]`; not negative, like the two that follow.
-        hidden_adv: After the second layer of the advantage stream, `[n, 32]`.
-        hidden_val: After the second layer of the value stream, `[n, 32]`.
-        advantage: A less its mean, `[n, 5]`.
-        value: v, `[n, 1]`.
-    """
-
-    x: Array
-    shared: Array
-    hidden_adv: Array
-    hidden_val: Array
-    advantage: Array
-    value: Array
-
-    @property
-    def q(self) -> Array:
-        """Q of each action, `[n, 5]`."""
-        return self.value + self.advantage
 
 
 def normalised(states: ArrayLike) -> Array:
@@ -156,9 +125,7 @@ def normalised(states: ArrayLike) -> Array:
     """
     import numpy as np
 
-    scores = np.asarray(states, dtype=np.float64)
-    if scores.ndim == 1:
-        scores = scores[None, :]
+    scores = np.atleast_2d(np.asarray(states, dtype=np.float64))
     if scores.ndim != 2 or scores.shape[1] != STATE_SIZE:
         raise UserError(f"expected states of shape [n, 7], got {np.shape(states)}", hint="a state is seven scores")
     if not np.isin(scores, (0.0, 1.0, 2.0, 3.0)).all():
@@ -168,22 +135,22 @@ def normalised(states: ArrayLike) -> Array:
 
 
 class DuelingNetwork:
-    """The network with its weights, in double precision; immutable.
+    """The network for inference, in double precision; immutable.
 
     Args:
-        weights: An array for each of `NAMES`, of the shape in `SHAPES`; copied.
+        weights: An array for each name in `SHAPES`; copied.
 
     Raises:
         UserError: An array is missing, superfluous, of another shape, not a float, or not finite.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
         import numpy as np
 
-        if set(weights) != set(NAMES):
-            wrong = sorted(set(weights) ^ set(NAMES))
-            raise UserError(f"missing or unknown weights: {', '.join(wrong)}", hint=_EXPECTED)
-        arrays: dict[str, Array] = {}
+        if set(weights) != set(SHAPES):
+            wrong = sorted(set(weights) ^ set(SHAPES))
+            raise UserError(f"missing or unknown weights: {', '.join(wrong[:4])}", hint=_EXPECTED)
+        self.weights: dict[str, Array] = {}
         for name, shape in SHAPES.items():
             stored = np.asarray(weights[name])
             if stored.shape != shape or stored.dtype.kind != "f":
@@ -192,170 +159,25 @@ class DuelingNetwork:
             if not np.isfinite(array).all():
                 raise UserError(f"{name} has a weight that is not finite", hint=_EXPECTED)
             array.setflags(write=False)
-            arrays[name] = array
-        self._weights = arrays
+            self.weights[name] = array
 
-    @classmethod
-    def random(cls, rng: np.random.Generator) -> Self:
-        """An untrained network: each weight uniform in ±1/sqrt(inputs of its layer), as in torch."""
-        arrays: dict[str, Array] = {}
-        for layer, (outputs, inputs) in _LAYERS.items():
-            bound = 1 / math.sqrt(inputs)
-            arrays[f"{layer}.weight"] = rng.uniform(-bound, bound, (outputs, inputs))
-            arrays[f"{layer}.bias"] = rng.uniform(-bound, bound, (outputs,))
-        return cls(arrays)
-
-    def rounded(self) -> Self:
-        """The same network with its weights rounded to single precision, in which they are stored.
-
-        Raises:
-            UserError: A weight overflows.
-        """
+    def forward(self, states: ArrayLike) -> tuple[Array, Array]:
+        """The advantage of each action, of mean 0, `[n, 5]`, and the value of each state, `[n, 1]`."""
         import numpy as np
 
-        with np.errstate(over="ignore"):
-            return type(self)({name: array.astype(np.float32) for name, array in self._weights.items()})
+        def linear(layer: str, inputs: Array) -> Array:
+            result: Array = inputs @ self.weights[f"{layer}.weight"].T + self.weights[f"{layer}.bias"]
+            return result
 
-    @property
-    def weights(self) -> Mapping[str, Array]:
-        """The read-only arrays by name, in the order of `NAMES`."""
-        return dict(self._weights)
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights: 2,566."""
-        return sum(array.size for array in self._weights.values())
-
-    def forward(self, states: ArrayLike) -> Activations:
-        """One pass with all intermediate results (raises as `normalised`)."""
-        import numpy as np
-
-        x = normalised(states)
-        shared = np.maximum(self._linear("Linear1", x), 0)
-        hidden_adv = np.maximum(self._linear("Linear2_adv", shared), 0)
-        hidden_val = np.maximum(self._linear("Linear2_val", shared), 0)
-        advantage = self._linear("Linear3_adv", hidden_adv)
-        return Activations(
-            x=x,
-            shared=shared,
-            hidden_adv=hidden_adv,
-            hidden_val=hidden_val,
-            advantage=advantage - advantage.mean(axis=1, keepdims=True),
-            value=self._linear("Linear3_val", hidden_val),
-        )
+        shared = np.maximum(linear("Linear1", normalised(states)), 0)
+        advantage = linear("Linear3_adv", np.maximum(linear("Linear2_adv", shared), 0))
+        value = linear("Linear3_val", np.maximum(linear("Linear2_val", shared), 0))
+        return advantage - advantage.mean(axis=1, keepdims=True), value
 
     def q(self, states: ArrayLike) -> Array:
         """Q of each action in each state, `[n, 5]` (arguments and errors as in `normalised`)."""
-        return self.forward(states).q
-
-    def value(self, states: ArrayLike) -> Array:
-        """The value of each state, the mean of its Q, `[n]`."""
-        return self.forward(states).value[:, 0]
-
-    def advantage(self, states: ArrayLike) -> Array:
-        """The advantage of each action in each state, of mean 0, `[n, 5]`."""
-        return self.forward(states).advantage
-
-    def _linear(self, layer: str, inputs: Array) -> Array:
-        result: Array = inputs @ self._weights[f"{layer}.weight"].T + self._weights[f"{layer}.bias"]
-        return result
-
-
-def packed(network: DuelingNetwork) -> bytes:
-    """All weights as little-endian floats, in the order of `NAMES`."""
-    return b"".join(array.astype("<f4").tobytes() for array in network.weights.values())
-
-
-_EXPECTED: Final = "a navigator has weight and bias of Linear1, Linear2_adv, Linear2_val, Linear3_adv and Linear3_val"
-
-
-MAX_FILE_BYTES: Final = 64 * 2**20
-"""Maximum size of a file; the weights have 10 KiB, a card of a million training questions 20 MiB."""
-
-_ENTRY = "reason.navigator"
-_FORMATS = ("float16", "float32", "float64")
-_RETRAIN = "copy the file again, or train a new navigator: reason train navigator"
-
-
-def pack(network: DuelingNetwork, card: NavigatorCard) -> bytes:
-    """The content of a navigator's file; weights in single precision."""
-    import numpy as np
-    from safetensors.numpy import save
-
-    plain = card.model_dump(mode="json")
-    entry = {"format": FORMAT, "sha256": _checksum(packed(network), plain), "card": plain}
-    arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in network.weights.items()}
-    # one entry: safetensors writes several in an order that differs from process to process
-    return bytes(save(arrays, metadata={_ENTRY: json.dumps(entry)}))
-
-
-def unpack(raw: bytes, file: str) -> tuple[dict[str, NDArray[np.float64]], NavigatorCard]:
-    """The weights, checked only for names and dtype, and the card.
-
-    Args:
-        file: The file's name, for errors.
-
-    Raises:
-        DataError: The content is truncated, damaged, not safetensors, of a later version, or holds other arrays.
-    """
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        arrays = load(raw)
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{file} is damaged or not a safetensors file", hint=_RETRAIN) from e
-    if set(arrays) != set(SHAPES):
-        other = ", ".join(sorted(arrays)[:4]) or "nothing"
-        raise DataError(
-            f"{file} is not a navigator: it holds {other}",
-            hint="a navigator has weight and bias of Linear1, Linear2_adv, Linear2_val, Linear3_adv and Linear3_val",
-        )
-    for name, array in arrays.items():
-        if array.dtype.name not in _FORMATS:
-            raise DataError(f"{file} is not a navigator: {name} is {array.dtype}", hint=f"store it as {_FORMATS[1]}")
-    weights = {name: array.astype(np.float64) for name, array in arrays.items()}
-    return weights, _card(header.get("__metadata__", {}).get(_ENTRY), weights, file)
-
-
-def _card(entry: str | None, weights: dict[str, NDArray[np.float64]], file: str) -> NavigatorCard:
-    if entry is None:
-        return NavigatorCard()
-    try:
-        data: Any = json.loads(entry)
-        version, sha256, card = data["format"], data["sha256"], data["card"]
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"the card of the navigator {file} is damaged", hint=_RETRAIN) from e
-    if version != FORMAT:
-        raise DataError(
-            f"the navigator {file} has format {version}; this version of reason reads {FORMAT}",
-            hint="train a new navigator, or use the version of reason that wrote it",
-        )
-    if sha256 != _checksum(b"".join(weights[name].astype("<f4").tobytes() for name in SHAPES), card):
-        raise DataError(f"the navigator {file} is damaged: its checksum is wrong", hint=_RETRAIN)
-    try:
-        return NavigatorCard.model_validate_json(json.dumps(card))
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "card"
-        raise DataError(f"the card of the navigator {file} is damaged: {where}: {first['msg']}", hint=_RETRAIN) from e
-
-
-def _checksum(weights: bytes, card: Any) -> str:
-    text = json.dumps(card, sort_keys=True)
-    return hashlib.sha256(weights + text.encode(errors="surrogatepass")).hexdigest()
-
-
-__all__ = ["DEFAULT", "Navigator", "NavigatorCard", "load_navigator", "save_navigator"]
-
-DEFAULT: Final = "default"
-"""Name of the bundled navigator."""
-
-ActionValues: TypeAlias = tuple[float, float, float, float, float]
-_DEFAULT_FILE = "default.safetensors"
-_HOW_TO_TRAIN = "reason train navigator makes one"
+        advantage, value = self.forward(states)
+        return value + advantage
 
 
 class Navigator:
@@ -370,18 +192,20 @@ class Navigator:
     """
 
     def __init__(self, network: DuelingNetwork, card: NavigatorCard | None = None) -> None:
-        self.network = network.rounded()
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            self.network = DuelingNetwork({name: a.astype(np.float32) for name, a in network.weights.items()})
         self.card = card or NavigatorCard()
         self._trained_on = frozenset(self.card.trained_on)
 
-    def q(self, state: State) -> ActionValues:
+    def q(self, state: State) -> tuple[float, ...]:
         """The expected discounted reward of each block.
 
         Raises:
             UserError: The state is not seven scores from 0 to 3.
         """
-        reason, decompose, debate, refine, terminate = self.network.q([state])[0].tolist()
-        return reason, decompose, debate, refine, terminate
+        return tuple(self.network.q([state])[0].tolist())
 
     def choose(self, state: State, legal: Sequence[bool]) -> int:
         """The legal block of the highest value; ties go to the lowest number.
@@ -398,7 +222,8 @@ class Navigator:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits of the weights."""
-        return hashlib.sha256(packed(self.network)).hexdigest()[:16]
+        content = b"".join(array.astype("<f4").tobytes() for array in self.network.weights.values())
+        return hashlib.sha256(content).hexdigest()[:16]
 
 
 def load_navigator(source: Path | str) -> Navigator:
@@ -411,25 +236,16 @@ def load_navigator(source: Path | str) -> Navigator:
     Raises:
         DataError: The file is missing, unreadable, damaged, or holds something else; names the file.
     """
-    if source == DEFAULT:
-        resource = resources.files(__package__).joinpath(_DEFAULT_FILE)
-        if not resource.is_file():
-            raise DataError(
-                f"this installation has no default navigator: {resource} is missing",
-                hint=f"{_HOW_TO_TRAIN}, and --set navigator=FILE uses it; --set policy=fixed needs none",
-            )
-        return _parse(resource.read_bytes(), str(resource), DEFAULT)
-    path = Path(source).expanduser()
+    is_bundled = source == DEFAULT
+    path = resources.files(__package__) / "default.safetensors" if is_bundled else Path(source).expanduser()
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{path} is too large for a navigator", hint=_HOW_TO_TRAIN)
         raw = path.read_bytes()
     except FileNotFoundError as e:
         raise DataError(f"there is no navigator {path}", hint=_HOW_TO_TRAIN) from e
     except (OSError, ValueError) as e:
         why = e.strerror if isinstance(e, OSError) else e
         raise DataError(f"cannot read the navigator {path}: {why}", hint=_HOW_TO_TRAIN) from e
-    return _parse(raw, str(path), path.stem)
+    return _parse(raw, str(path), DEFAULT if is_bundled else Path(source).stem)
 
 
 def save_navigator(navigator: Navigator, path: Path) -> None:
@@ -438,14 +254,32 @@ def save_navigator(navigator: Navigator, path: Path) -> None:
     Raises:
         StoreError: It cannot be written; an existing file stays.
     """
-    write_file(Path(path), pack(navigator.network, navigator.card))
+    import numpy as np
+    from safetensors.numpy import save
+
+    entry = json.dumps({"format": FORMAT, "card": navigator.card.model_dump(mode="json")})
+    arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in navigator.network.weights.items()}
+    # one entry: safetensors writes several in an order that differs from process to process
+    write_file(Path(path), save(arrays, metadata={_ENTRY: entry}))
 
 
 def _parse(raw: bytes, file: str, name: str) -> Navigator:
-    weights, card = unpack(raw, file)
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
-        network = DuelingNetwork(weights)
-        navigator = Navigator(network, card if card.name else card.model_copy(update={"name": name}))
+        arrays = load(raw)
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        entry = json.loads(header.get("__metadata__", {}).get(_ENTRY, "null"))
+        card = NavigatorCard() if entry is None else NavigatorCard.model_validate_json(json.dumps(entry["card"]))
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as e:
+        raise DataError(f"{file} is damaged or not a navigator", hint=_HOW_TO_TRAIN) from e
+    if entry is not None and entry.get("format") != FORMAT:
+        raise DataError(
+            f"the navigator {file} has format {entry.get('format')}; this version of reason reads {FORMAT}",
+            hint="train a new navigator, or use the version of reason that wrote it",
+        )
+    try:
+        return Navigator(DuelingNetwork(arrays), card if card.name else card.model_copy(update={"name": name}))
     except UserError as e:
         raise DataError(f"{file} is not a navigator: {e.message}", hint=e.hint or _HOW_TO_TRAIN) from e
-    return navigator

@@ -6,14 +6,11 @@ import re
 from contextlib import asynccontextmanager
 
 from reason.core.settings import Settings
-from reason.evals.training.navigator import episodes as episodes_module
-from reason.evals.training.navigator import training as training_module
-from reason.evals.training.navigator.plan import NavigatorTrainerConfig, as_problems, make_navigator_plan
-from reason.evals.training.navigator.training import train_navigator
-from reason.reasoning.rlot.learner import LearningConfig
+from reason.evals.training import navigator as training
+from reason.evals.training.navigator import LearningConfig, TrainingPlan, split_problems, train_navigator
 
 from support.block_model import BlockModel, BlockWorld, asked
-from support.eval_tasks import SOURCE, sums_task
+from support.eval_tasks import sums_task
 from support.scripted_model import END, ScriptedModel
 
 SUM = re.compile(r"What is (\d+) \+ (\d+)")
@@ -76,18 +73,15 @@ def settings_of(directory, **how):
     )
 
 
-def plan_of(directory, *, questions=24, reward="outcome", **how):
-    """A plan on sums, and its task."""
-    task = sums_task(questions)
-    settings = settings_of(directory, **({} if reward == "outcome" else {"reward_model": "scripted/reward"}))
-    chosen = {"learning": QUICK, "parallel": 4, "validation": 4, "problems": "all", **how}
-    return make_navigator_plan([task], settings, reward=reward, **chosen), task
+def plan_of(**how):
+    """A plan on sums."""
+    return TrainingPlan(**{"learning": QUICK, "parallel": 4, "validation": 4, "problems": "all", **how})
 
 
 class Workshop:
-    """Trains with scripted models; `model` is the one that is opened. Learning curves are drawn only with `draws`."""
+    """Trains with scripted models; `model` is the one that is opened."""
 
-    def __init__(self, monkeypatch, directory, world=None, reward=None, model=None, *, draws=False):
+    def __init__(self, monkeypatch, directory, world=None, reward=None, model=None):
         self.directory = directory
         self.world = world or SumsWorld()
         self.model = model or SumsModel(self.world)
@@ -101,42 +95,36 @@ class Workshop:
         async def load_reward_model(name, *_):
             return self.reward
 
-        if not draws:
-            monkeypatch.setattr(training_module, "learning_curve", lambda *_: "<svg/>")
-        monkeypatch.setattr(episodes_module, "load_model", load_model)
-        monkeypatch.setattr(episodes_module, "load_reward_model", load_reward_model)
+        monkeypatch.setattr(training, "load_model", load_model)
+        monkeypatch.setattr(training, "load_reward_model", load_reward_model)
 
-    async def train(self, name="work", *, episodes=12, resume=False, observer=None, store=None, task=None, **how):
-        config_names = ("max_tokens", "checkpoint_every", "validate_every")
-        config = {k: how.pop(k) for k in config_names if k in how}
-        plan, made = plan_of(self.directory, **how)
+    def settings(self, reward="outcome"):
+        return settings_of(self.directory, reward_model=None if reward == "outcome" else "scripted/reward")
+
+    async def train(self, name="work", *, episodes=12, questions=24, on_progress=lambda _: None, **how):
+        plan = plan_of(episodes=episodes, **how)
         work = self.directory / name
         return await train_navigator(
             plan,
-            [task or made],
-            [SOURCE],
+            [sums_task(questions)],
+            self.settings(plan.reward),
             work,
             work / "navigator.safetensors",
-            settings_of(self.directory, reward_model=None if plan.reward == "outcome" else "scripted/reward"),
-            config=NavigatorTrainerConfig(**{"episodes": episodes, "validate_every": 0, **config}),
-            resume=resume,
-            store=store,
-            observer=observer,
+            on_progress=on_progress,
         )
 
     def file(self, name, work="work"):
         return (self.directory / work / name).read_bytes()
 
-    def harness(self, *, max_tokens=None, **how):
-        """A harness on sums and their problems, opened for as long as it is held."""
-        plan, task = plan_of(self.directory, **how)
+    def resources(self, *, questions=24, **how):
+        """The resources of a training on sums and all its problems, opened for as long as it is held."""
+        plan, task = plan_of(**how), sums_task(questions)
 
         @asynccontextmanager
         async def opened():
-            settings = settings_of(self.directory)
-            async with episodes_module.open_episode_resources(
-                plan, [task], settings, self.directory / "harness.db", max_tokens=max_tokens
-            ) as harness:
-                yield harness, as_problems("sums", task.items.values())
+            store = self.directory / "resources.db"
+            async with training.open_resources(plan, [task], self.settings(plan.reward), store) as resources:
+                problems, _ = split_problems([task], plan.model_copy(update={"holdout": 0.0, "validation": 0}))
+                yield resources, problems
 
         return opened()

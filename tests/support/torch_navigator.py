@@ -47,6 +47,12 @@ class TorchDueling(nn.Module):
         return {name: tensor.detach().numpy().copy() for name, tensor in self.state_dict().items()}
 
 
+def random_weights(seed: int) -> dict[str, np.ndarray]:
+    """Weights as torch initialises them."""
+    torch.manual_seed(seed)
+    return TorchDueling().told()
+
+
 class TorchLearner:
     """Double DQN over legal actions with autograd and torch's Adam."""
 

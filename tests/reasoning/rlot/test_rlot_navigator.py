@@ -17,10 +17,8 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from reason.core.errors import DataError, StoreError, UserError
 from reason.core.files import question_digest
-from reason.reasoning.rlot import navigator as navigator_file
 from reason.reasoning.rlot import navigator as navigator_module
 from reason.reasoning.rlot.navigator import (
     SHAPES,
@@ -30,7 +28,7 @@ from reason.reasoning.rlot.navigator import (
     load_navigator,
     save_navigator,
 )
-from support.torch_navigator import TorchDueling
+from support.torch_navigator import TorchDueling, random_weights
 
 BARE = (0, 0, 0, 0, 0, 0, 0)
 ANY = (True,) * 5
@@ -57,7 +55,7 @@ CARD = NavigatorCard(
 
 
 def network(seed: int = 0) -> DuelingNetwork:
-    return DuelingNetwork.random(np.random.default_rng(seed))
+    return DuelingNetwork(random_weights(seed))
 
 
 def answering(*q: float) -> DuelingNetwork:
@@ -131,7 +129,7 @@ def test_digest_depends_only_on_weights() -> None:
     assert Navigator(network(), CARD).digest == Navigator(network()).digest
     assert Navigator(network(1)).digest != Navigator(network()).digest
     assert len(Navigator(network()).digest) == 16
-    almost = {name: np.array(array) for name, array in network().rounded().weights.items()}
+    almost = {name: np.array(array) for name, array in Navigator(network()).network.weights.items()}
     almost["Linear1.bias"][0] = np.nextafter(np.float32(almost["Linear1.bias"][0]), np.float32(1))
     assert Navigator(DuelingNetwork(almost)).digest != Navigator(network()).digest
 
@@ -186,7 +184,7 @@ def test_default_navigator_is_bundled(monkeypatch: pytest.MonkeyPatch, file: Pat
     assert load_navigator("default").card == CARD
     assert asked == ["reason.reasoning.rlot"]
     file.with_name("default.safetensors").unlink()
-    with pytest.raises(DataError, match="no default navigator") as refused:
+    with pytest.raises(DataError, match="there is no navigator") as refused:
         load_navigator("default")
     assert str(file.with_name("default.safetensors")) in refused.value.message
     assert "reason train navigator" in refused.value.hint
@@ -233,21 +231,6 @@ def test_truncated_file_raises(file: Path) -> None:
     assert "damaged" in refused(file).message
 
 
-def test_single_bit_error_is_detected(file: Path) -> None:
-    whole = bytearray(file.read_bytes())
-    begin = whole.index(b'{\\"format')
-    end = whole.index(b'"}', begin)
-    card = range(begin, end, 23)
-    weights = range(8 + int.from_bytes(whole[:8], "little"), len(whole), 307)
-    for position in [*card, *weights]:
-        whole[position] ^= 1
-        file.write_bytes(whole)
-        refused(file)
-        whole[position] ^= 1
-    file.write_bytes(whole)
-    assert load_navigator(file).card == CARD
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -271,9 +254,9 @@ def test_other_model_raises(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     good = {name: np.array(array, dtype=np.float32) for name, array in network().weights.items()}
     for arrays, named in (
-        ({"model.embed_tokens.weight": np.zeros((4, 4), dtype=np.float32)}, "model.embed_tokens.weight"),
-        ({}, "nothing"),
-        ({**good, "Linear4.bias": np.zeros(1, dtype=np.float32)}, "it holds Linear1.bias"),
+        ({"embed.weight": np.zeros((4, 4), dtype=np.float32)}, "missing or unknown weights"),
+        ({}, "Linear1.bias"),
+        ({**good, "Linear4.bias": np.zeros(1, dtype=np.float32)}, "Linear4.bias"),
         ({**good, "Linear1.weight": good["Linear1.weight"].T.copy()}, "Linear1.weight"),
         ({**good, "Linear3_val.bias": np.array([math.nan], dtype=np.float32)}, "Linear3_val.bias"),
         ({**good, "Linear3_val.bias": np.array([1e300])}, "Linear3_val.bias"),
@@ -288,49 +271,19 @@ def test_other_model_raises(tmp_path: Path) -> None:
     refused(path)
 
 
-def test_too_large_file_is_not_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    monkeypatch.setattr(navigator_module, "MAX_FILE_BYTES", file.stat().st_size - 1)
-    assert "too large" in refused(file).message
-    monkeypatch.setattr(navigator_module, "MAX_FILE_BYTES", file.stat().st_size)
-    assert load_navigator(file).card == CARD
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"format": 2}, "has format 2; this version of reason reads 1"),
-        ({"sha256": None}, "card of the navigator .* is damaged"),
-        ({"card": None}, "card of the navigator .* is damaged"),
-        ({"sha256": "0" * 64}, "checksum"),
-        ({"card": {**CARD.model_dump(mode="json"), "episodes": 3001}}, "checksum"),
+        ({"card": None}, "is damaged"),
+        ({"card": []}, "is damaged"),
+        ({"card": {**CARD.model_dump(mode="json"), "trained_on": ["What is 1 + 1?"]}}, "is damaged"),
+        ({"card": {**CARD.model_dump(mode="json"), "mask_mode": "none"}}, "is damaged"),
     ],
 )
 def test_mismatched_card_raises(file: Path, changes: dict[str, object], message: str) -> None:
     rewritten(file, **changes)
-    with pytest.raises(DataError, match=message):
-        load_navigator(file)
-    refused(file)
-
-
-@pytest.mark.parametrize(
-    ("card", "where"),
-    [
-        ({**CARD.model_dump(mode="json"), "episodes": -1}, "episodes"),
-        ({**CARD.model_dump(mode="json"), "trained_on": ["What is 1 + 1?"]}, "trained_on.0"),
-        ({"color": "blue"}, "color"),
-        ([], "card"),
-    ],
-)
-def test_invalid_card_with_valid_checksum_raises(file: Path, card: object, where: str) -> None:
-    weights = b"".join(safetensors.numpy.load_file(file)[name].tobytes() for name in SHAPES)
-    rewritten(file, card=card, sha256=navigator_file._checksum(weights, card))
-    assert f"is damaged: {where}: " in refused(file).message
-
-
-def test_invalid_card_values_raise() -> None:
-    for wrong in ({"gamma": 1.5}, {"gamma": math.nan}, {"max_blocks": 0}, {"mask_mode": "none"}, {"format": 2}):
-        with pytest.raises(ValidationError):
-            NavigatorCard.model_validate(wrong)
+    assert message in refused(file).message
 
 
 def test_failed_write_keeps_existing_file(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
@@ -351,21 +304,17 @@ def test_failed_write_keeps_existing_file(monkeypatch: pytest.MonkeyPatch, file:
         save_navigator(Navigator(network(9)), file / "below.safetensors")
 
 
-def test_navigator_and_learner_do_not_import_torch(tmp_path: Path) -> None:
+def test_navigator_does_not_import_torch(file: Path) -> None:
     script = """
 import sys
-import numpy as np
-from reason.reasoning.rlot.learner import Learner, LearningConfig, Transition
 from reason.reasoning.rlot.navigator import Navigator, load_navigator, save_navigator
-assert not {"torch", "scipy", "safetensors"} & set(sys.modules)
-learner = Learner(LearningConfig(batch=1, learning_starts=1, capacity=1))
-state = (0,) * 7
-learner.observe(Transition(state, learner.act([state], [(True,) * 5])[0], 1.0, True, state, (True,) * 5))
-save_navigator(Navigator(learner.online), sys.argv[1])
-load_navigator(sys.argv[1]).choose(state, (True,) * 5)
+assert not {"torch", "scipy", "safetensors", "numpy"} & set(sys.modules)
+navigator = load_navigator(sys.argv[1])
+navigator.choose((0,) * 7, (True,) * 5)
+save_navigator(navigator, sys.argv[1])
 assert not {"torch", "scipy"} & set(sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "x")], capture_output=True, text=True, check=False, timeout=250
+        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr

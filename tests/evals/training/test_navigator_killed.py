@@ -1,4 +1,4 @@
-"""A training killed at any moment, and gone on with: the same weights bit for bit, and the same log."""
+"""A training killed at any moment, and run again: the same weights bit for bit, and the same log."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
-from reason.evals.training.navigator.trainer import NavigatorState
-from reason.evals.training.run_directory import load_checkpoint
 from reason.reasoning.rlot.navigator import load_navigator
 
-TESTS = Path(__file__).resolve().parents[3]
+TESTS = Path(__file__).resolve().parents[2]
 KILLS = 3
 
 SCRIPT = textwrap.dedent(
     """
     import asyncio, os, signal, sys, threading, time
     from pathlib import Path
-    sys.modules["torch"] = None  # TensorBoard's writer would load it, and nothing here needs it
     from support.navigation_model import SumsModel, SumsWorld, Workshop
 
     directory, log, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))
@@ -57,10 +53,7 @@ SCRIPT = textwrap.dedent(
     model.generate = logged
     shop = Workshop(Setting(), directory, model=model)
     threading.Thread(target=kill, daemon=True).start()
-    resume = (directory / "work" / "training.json").exists()
-    asyncio.run(
-        shop.train(episodes=22, problems="hard", validate_every=9, checkpoint_every=3, resume=resume)
-    )
+    asyncio.run(shop.train(episodes=22, problems="hard", validate_every=9))
     """
 )
 
@@ -111,18 +104,7 @@ def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -
         assert run(cut, log, steps, delay) == (0 if last else -signal.SIGKILL)
         assert before & set(log.read_text().splitlines() if log.exists() else ()) == set()  # nothing is paid again
 
-    one, other = (
-        NavigatorState.from_checkpoint(load_checkpoint(directory / "work" / "checkpoint.safetensors"))
-        for directory in (whole, cut)
-    )
-    assert one.progress == other.progress
-    assert set(one.learner) == set(other.learner)
-    for name, value in one.learner.items():
-        if isinstance(value, np.ndarray):
-            np.testing.assert_array_equal(value, other.learner[name], name)
-        else:
-            assert value == other.learner[name], name
-    for name in ("episodes.jsonl", "validations.jsonl", "problems.jsonl", "held_out.jsonl"):
+    for name in ("episodes.jsonl", "validations.jsonl", "held_out.jsonl"):
         assert (cut / "work" / name).read_bytes() == (whole / "work" / name).read_bytes(), name
     digests = {load_navigator(directory / "work" / "navigator.safetensors").digest for directory in (whole, cut)}
     assert len(digests) == 1

@@ -1,4 +1,4 @@
-"""A few episodes on SmolLM2-135M, interrupted and gone on with: nothing is paid twice, and a navigator comes of it."""
+"""A few episodes on SmolLM2-135M, run again with more: nothing is paid twice, and a navigator comes of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import pytest
 from reason.core.settings import load_settings
 from reason.evals.plan import DatasetSource
 from reason.evals.task import open_task
-from reason.evals.training.navigator import episodes as harness
-from reason.evals.training.navigator.logs import read_records
-from reason.evals.training.navigator.plan import NavigatorTrainerConfig, make_navigator_plan
-from reason.evals.training.navigator.training import train_navigator
-from reason.reasoning.rlot.learner import LearningConfig
+from reason.evals.training import navigator as training
+from reason.evals.training.navigator import LearningConfig, TrainingPlan, train_navigator
 from reason.reasoning.rlot.navigator import load_navigator
 from reason.serving.factory import load_model
 
@@ -36,9 +33,8 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     data = tmp_path / "sums.jsonl"
     rows = [{"id": f"s{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(6)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = DatasetSource(dataset=str(data))
-    task = open_task(source)
-    settings = load_settings(model="local/smollm2-135m", reward_model="judge/local/smollm2-135m", reuse="store")
+    task = open_task(DatasetSource(dataset=str(data)))
+    settings = load_settings(model="local/smollm2-135m", reward_model="judge/local/smollm2-135m")
     model = await load_model("local/smollm2-135m", settings)
     close = model.aclose
 
@@ -48,38 +44,34 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     async def stay_open():
         """Three trainings share it."""
 
-    monkeypatch.setattr(harness, "load_model", open_once)
+    monkeypatch.setattr(training, "load_model", open_once)
     monkeypatch.setattr(model, "aclose", stay_open)
-    plan = make_navigator_plan(
-        [task],
-        settings,
-        parameters={"limits": LIMITS, "max_blocks": 1},
-        problems="all",
-        holdout=0.4,
-        reward="prm",
-        learning=LearningConfig(batch=2, learning_starts=2),
-        parallel=2,
-        validation=0,
-    )
     work, out = tmp_path / "work", tmp_path / "navigator.safetensors"
 
-    async def go(episodes, *, resume):
-        config = NavigatorTrainerConfig(episodes=episodes)
-        return await train_navigator(plan, [task], [source], work, out, settings, config=config, resume=resume)
+    async def train(episodes):
+        plan = TrainingPlan(
+            episodes=episodes,
+            parameters={"limits": LIMITS, "max_blocks": 1},
+            problems="all",
+            holdout=0.4,
+            reward="prm",
+            learning=LearningConfig(batch=2, learning_starts=2),
+            parallel=1,
+            validation=0,
+        )
+        return await train_navigator(plan, [task], settings, work, out)
 
-    first = await go(1, resume=False)
+    first = await train(1)
     assert first.usage.completions > 0
-    second = await go(2, resume=True)
+    second = await train(2)
     assert second.records[:1] == first.records
-    records = read_records(work / "episodes.jsonl")
-    assert [r.episode for r in records] == [1, 2]
-    for r in records:
+    for r in second.records:
         assert len(r.rewards) == len(r.actions) >= 1
         assert all(0 <= reward <= 1 for reward in r.rewards)
         assert r.rewards[-1] in (0.0, 1.0)
         assert r.length <= 1
-    again = await go(2, resume=True)
-    assert (again.usage.tokens, again.usage.completions) == (second.usage.tokens, second.usage.completions)
+    again = await train(2)
+    assert again.usage.completions == 0
     assert load_navigator(out).digest == again.navigator.digest == second.navigator.digest
     assert load_navigator(out).card.reward_model == "judge/local/smollm2-135m"
     await close()
