@@ -242,9 +242,9 @@ async def _try_model(settings: Settings, pull: bool) -> str:
     """Load the model as `reason ask` does, and generate a few tokens."""
     from ..core.errors import BackendError
     from ..core.messages import Prompt, Request
-    from ..serving.capability_checks import trial_sampling
     from ..serving.factory import load_model
     from ..serving.model_files.find import find_model
+    from ..serving.profiles.profile import quick_sampling
 
     name = settings.model
     if not name.startswith("gguf/"):  # nothing is downloaded unless requested
@@ -254,7 +254,7 @@ async def _try_model(settings: Settings, pull: bool) -> str:
     model = await load_model(name, settings)
     try:
         loaded = time.monotonic()
-        sampling = trial_sampling(model.capabilities.profile, max_tokens=4)
+        sampling = quick_sampling(model.capabilities.profile, max_tokens=4, seed=0)
         ((completion,),) = await model.generate([Request(prompt=Prompt.user("Say hello."), sampling=sampling)])
         ended = time.monotonic()
     finally:

@@ -21,18 +21,13 @@ from .render.status import StatusLine
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
-    from ..serving.capability_checks import CapabilityResult
     from ..serving.model import LanguageModel
     from ..serving.model_files.find import ModelListing
     from ..serving.profiles.profile import ModelProfile
 
-EXIT_MISMATCH = 3
-"""Exit status if a model lacks a declared capability: a model failure, as elsewhere."""
-
 LOCAL_PREFIXES = ("local/", "vllm/")
 MEASURED_SOURCES = ("measured", "chat template")
 """Sources of a profile's fields that were read off the model itself."""
-_STYLES = {"ok": "green", "differs": "bold red", "more": "yellow", "declared": "dim"}
 
 models_app = typer.Typer(
     help="Models: list, pull, show, probe, remove.",
@@ -189,24 +184,15 @@ class ShowModelOptions:
             autocompletion=complete_model,
         ),
     ]
-    measure: Annotated[
-        bool | None,
-        typer.Option(
-            "--measure/--no-measure",
-            help="Measurement of the declared capabilities. (default: only if it costs nothing)",
-        ),
-    ] = None
-    max_seconds: Annotated[float, typer.Option(min=1, metavar="S", help="Maximum time of the measurement.")] = 120.0
     as_json: Json = False
 
 
 @models_app.command()
 @option_model
 def show(options: ShowModelOptions) -> None:
-    """Show a model, its capabilities and its profile: how it thinks, and what it accepts. Loads it and measures.
+    """Load a model and show its capabilities and its profile: how it thinks, and what it accepts.
 
-    A declared capability that is missing is printed in red and gives exit status 3. Nothing is downloaded. Without
-    --measure, models whose requests cost money, or have an unknown price, are not measured.
+    Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded.
     """
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
@@ -217,19 +203,11 @@ def show(options: ShowModelOptions) -> None:
             facts = run_interruptible(_inspect(options, settings, report))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
-    findings: list[CapabilityResult] = facts.pop("findings")
-    missing = [f.feature for f in findings if f.state == "differs"]
     if options.as_json:
         rows = {name: {"value": value, "source": source} for name, (value, source) in facts["profile"].items()}
-        shown = facts | {"profile": rows, "findings": [f.model_dump(mode="json") for f in findings]}
-        write_json(shown | {"ok": not missing})
+        write_json(facts | {"profile": rows})
     else:
-        _print(facts, findings)
-    if missing:
-        say(
-            f"{options.name} declares capabilities that it lacks: {', '.join(missing)}", label="error", style="bold red"
-        )
-        raise typer.Exit(EXIT_MISMATCH)
+        _print(facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,9 +294,7 @@ def rm(options: RemoveModelOptions) -> None:
 
 
 async def _inspect(options: ShowModelOptions, settings: Settings, report: StatusLine) -> dict[str, Any]:
-    from ..serving.capability_checks import check_capabilities, worst_cost_usd
     from ..serving.factory import load_model
-    from ..serving.throughput import measure_throughput, resident_bytes
 
     facts: dict[str, Any] = {"name": options.name}
     if options.name.startswith(LOCAL_PREFIXES):
@@ -326,32 +302,13 @@ async def _inspect(options: ShowModelOptions, settings: Settings, report: Status
     report(f"loading {options.name}")
     model: LanguageModel = await load_model(options.name, settings)
     try:
-        cost = worst_cost_usd(model.capabilities)
-        measured = cost == 0 if options.measure is None else options.measure
-        facts |= {
+        return facts | {
             "identity": model.identity,
             "capabilities": model.capabilities.model_dump(mode="json", exclude={"profile"}),
             "profile": _profile_rows(model.capabilities.profile),
         }
-
-        def on_feature(feature: str, done: int, total: int) -> None:
-            report(f"measuring {feature} ({done + 1} of {total})")
-
-        findings = check_capabilities(
-            model, only_declared=not measured, seconds=options.max_seconds, on_check=on_feature
-        )
-        facts["findings"] = [finding async for finding in findings]
-        facts["measured"] = measured
-        if measured:
-            report("measuring the speed")
-            facts["speed"] = (await measure_throughput(model)).model_dump(mode="json")
-        elif options.measure is None:
-            price = "at an unknown price" if cost is None else f"for up to ${cost:.4f}"
-            facts["not_measured"] = f"use --measure to measure it, {price}"
-        facts["memory_bytes"] = resident_bytes()
     finally:
         await model.aclose()
-    return facts
 
 
 async def _measured_profile(name: str, settings: Settings, report: StatusLine) -> ModelProfile:
@@ -404,45 +361,26 @@ def _file_facts(name: str, settings: Settings) -> dict[str, Any]:
     return {k: v for k, v in facts.items() if v not in (None, "")}
 
 
-def _print(facts: dict[str, Any], findings: list[CapabilityResult]) -> None:
+def _print(facts: dict[str, Any]) -> None:
     from rich.markup import escape
-    from rich.text import Text
 
     table = plain_table("field", "value")
     for name, value in facts.items():
-        if name in ("capabilities", "profile", "speed", "measured", "not_measured"):
+        if name in ("capabilities", "profile"):
             continue
         if name.endswith("_bytes"):
-            table.add_row(name.removesuffix("_bytes"), "unknown" if value is None else byte_size(value))
+            table.add_row(name.removesuffix("_bytes"), byte_size(value))
         else:
             table.add_row(name, f"{value:,}" if isinstance(value, int) else escape(str(value)))
     console = out()
     console.print(table)
     console.print()
-    table = plain_table("capability", "declared", "measured", "")
-    for f in findings:
-        style = _STYLES[f.state]
-        measured = "not measured" if f.state == "declared" else _format_value(f.measured)
-        note = {"differs": "DIFFERS ", "more": "not declared "}.get(f.state, "") + f.note
-        table.add_row(
-            f.feature,
-            _format_value(f.declared),
-            Text(measured, style),
-            Text(note.strip(), style if f.state in ("differs", "more") else "dim"),
-        )
+    table = plain_table("capability", "value")
+    for name, value in facts["capabilities"].items():
+        table.add_row(name, _format_value(value))
     console.print(table)
     console.print()
     _print_profile(facts["profile"])
-    if facts.get("speed"):
-        console.print()
-        table = plain_table("speed, one short measurement", "tokens/s")
-        speed = facts["speed"]
-        rows = (("prompt", "prompt_tokens_per_s"), ("decode", "decode_tokens_per_s"))
-        for label, key in (*rows, (f"decode, batch of {speed['batch']}", "batch_tokens_per_s")):
-            table.add_row(label, "unknown" if speed[key] is None else f"{speed[key]:,.0f}")
-        console.print(table)
-    if facts.get("not_measured"):
-        say(facts["not_measured"], label="not measured", style="yellow")
 
 
 def _print_profile(rows: dict[str, tuple[Any, str]]) -> None:
@@ -459,11 +397,7 @@ def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return " / ".join(_format_price(v) for v in value)
+        return ", ".join(sorted(value)) or "none"
     if isinstance(value, float):
-        return _format_price(value)
-    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _format_price(usd: float | None) -> str:
-    return "unknown" if usd is None else "$0" if usd == 0 else f"${usd:.3g}"
+        return f"${value:.3g}" if value else "$0"
+    return "unknown" if value is None else f"{value:,}"

@@ -1,13 +1,11 @@
 """Capabilities of a server, measured by requests with a visible effect.
 
-Servers ignore fields that they do not know, so an accepted request proves nothing; each probe checks the response. Each
-of our logits processors is tried in the same way, since a vLLM server without our plug-in ignores them.
+Servers ignore fields that they do not know, so an accepted request proves nothing; each probe checks the response.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,11 +14,10 @@ from pydantic import JsonValue
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UnknownName, UserError
 from ...core.messages import EFFORTS, Completion, Effort, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from ...core.registry import nearest
-from ..entropy import min_entropy
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
 from ..profiles.detect import RENDERS, profile_of_renders
-from ..profiles.profile import ModelProfile, Parameter
+from ..profiles.profile import ModelProfile, Parameter, quick_sampling
 from ..structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from ..thoughts import COMMON_TAGS
 from ..tool_calls import TRIAL_TOOL
@@ -32,115 +29,21 @@ from .vllm_server import detokenize, list_server_processors, tokenize_messages, 
 
 TOKENS = 6
 SEED = 20
-CERTAIN = 1000.0
-"""A change of a logit, or a threshold of confidence, in nats, that no model outweighs."""
-SILENT = frozenset({"only_tokens", "forbid_tokens", "steer"})
-"""Logits processors without reports, which need no report route of the server."""
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A request that tries a logits processor.
+async def _working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str]) -> frozenset[str]:
+    """The logits processors that both sides have, if a request with one of ours shows its effect.
 
-    Attributes:
-        processor: Its name.
-        calls: The logits processors of the request, itself among them.
-        works: Whether a sample shows its effect.
+    Those over several requests are none of them, since a server does not start these in the same step.
     """
-
-    processor: str
-    calls: tuple[LogitsProcessorSpec, ...]
-    works: Callable[[Completion], bool]
-
-
-async def working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str] | None) -> frozenset[str]:
-    """The logits processors that work on a server.
-
-    One of a third party is assumed to work if it is installed both here and there and ours work; one over several
-    requests is not, since a server does not start them in the same step. Of a server without reports, only those of
-    ours count that report nothing.
-
-    Args:
-        model: The model, with all logits processors among its capabilities.
-        prompt: The prompt to continue.
-        listed: The logits processors that the server lists; None if it has no such page.
-    """
-    known = logits_processor_names(groups=False)
+    known = logits_processor_names(groups=False) & listed
+    if "only_tokens" not in known:
+        return frozenset()
     ids, _ = await model.retried(lambda: model.ids_of(prompt))
-    one = ids[-1]
-    other = next((i for i in reversed(ids) if i != one), None)
-    if other is None:
-        return frozenset()
-    trials = [t for t in _trials(one, other) if t.processor in (known & SILENT if listed is None else known & listed)]
-    if not trials:
-        return frozenset()
-    top = min(20, model.capabilities.top_logprobs)
-    requests = [
-        Request(
-            prompt=prompt,
-            sampling=SamplingParams(
-                max_tokens=TOKENS, seed=SEED, logits_processors=t.calls, top_logprobs=top, ignore_eos=True
-            ),
-        )
-        for t in trials
-    ]
-    try:
-        completions = [completion for [completion] in await model.generate(requests)]
-    except (BackendError, CapabilityMissing, UserError):
-        return frozenset()
-    failed = {t.processor for t, c in zip(trials, completions, strict=True) if not (c.ok and t.works(c))}
-    working = {t.processor for t in trials} - failed
-    if listed is not None and "only_tokens" in working:
-        working |= (known & listed) - {t.processor for t in _trials(one, other)}
-    return frozenset(working)
-
-
-def _trials(one: int, other: int) -> list[_Trial]:
-    """Trials of all our logits processors with two tokens, which no model repeats six times of its own accord."""
-    both = _call("only_tokens", ids=[one, other])
-    opener = [one, other] * (TOKENS // 2)
-
-    def repeats(token: int) -> Callable[[Completion], bool]:
-        return lambda c: c.token_ids == (token,) * TOKENS
-
-    return [
-        _Trial("only_tokens", (_call("only_tokens", ids=[one]),), repeats(one)),
-        # which of the two the model likes better is unknown, so each is tried
-        _Trial("forbid_tokens", (both, _call("forbid_tokens", ids=[one])), repeats(other)),
-        _Trial("forbid_tokens", (both, _call("forbid_tokens", ids=[other])), repeats(one)),
-        _Trial("steer", (both, _call("steer", ids=[one], weight=CERTAIN)), repeats(one)),
-        _Trial("steer", (both, _call("steer", ids=[other], weight=CERTAIN)), repeats(other)),
-        _Trial(
-            "step_control",
-            (_call("step_control", opener_ids=opener, open_after_tokens=1),),
-            lambda c: list(c.token_ids[1:]) == opener[: TOKENS - 1] and _extra(c, "step_control", "opened_at") == 1,
-        ),
-        _Trial(
-            "stop_on_confidence",
-            (_call("stop_on_confidence", threshold=CERTAIN, window=1, top=1, end_ids=[one]),),
-            lambda c: repeats(one)(c) and _extra(c, "stop_on_confidence", "stopped_at") == 0,
-        ),
-        _Trial("entropy_probe", (_call("entropy_probe"),), _measured),
-    ]
-
-
-def _measured(completion: Completion) -> bool:
-    """Whether every token has an entropy, at least as large as the alternatives allow."""
-    entropy = _extra(completion, "entropy_probe", "entropy")
-    if _extra(completion, "entropy_probe", "positions") != list(range(TOKENS)) or len(entropy) != TOKENS:
-        return False
-    rows = completion.top_logprobs or ((),) * TOKENS
-    bounds = [min_entropy([t.logprob for t in row]) for row in rows]
-    return all(h >= low - 1e-2 for h, low in zip(entropy, bounds, strict=True))
-
-
-def _extra(completion: Completion, processor: str, name: str) -> Any:
-    report: Any = completion.extras.get(processor) or {}
-    return report.get(name)
-
-
-def _call(name: str, **args: Any) -> LogitsProcessorSpec:
-    return LogitsProcessorSpec(name=name, args=args)
+    only = LogitsProcessorSpec(name="only_tokens", args={"ids": [ids[-1]]})  # no model repeats it of its own accord
+    sampling = SamplingParams(max_tokens=TOKENS, seed=SEED, logits_processors=(only,), ignore_eos=True)
+    completion = await _completion(model, Request(prompt=prompt, sampling=sampling))
+    return known if completion is not None and completion.token_ids == (ids[-1],) * TOKENS else frozenset()
 
 
 PROMPT = Prompt.user("Write a word.", prefix="The word is")
@@ -235,7 +138,7 @@ async def probe_capabilities(
     single = build(can, traits)
     [[zeroth, second]] = await single.generate([_request(prompt, profile, top=0, n=2)])
     seeded = _same(first, zeroth)
-    can = can.model_copy(update={"seed": seeded, "json_schema": await _holds_to_schema(build, can, traits)})
+    can = can.model_copy(update={"seed": seeded, "json_schema": await _constrains_json(build, can, traits)})
     can = can.model_copy(update={"tools": await _shows_tools(build, can, traits)})
     if vllm:
         # with seeds that follow one another, the second sample of one request is the sample of the next seed
@@ -249,15 +152,17 @@ async def probe_capabilities(
                 "priorities": await _takes_priorities(build, can, traits, prompt),
             }
         )
-        able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
-        working = await working_processors(able, prompt, listed) if traits.tokenizer else frozenset()
+        working: frozenset[str] = frozenset()
+        if traits.tokenizer and listed is not None:
+            able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
+            working = await _working_processors(able, prompt, listed)
         exact = counted is not None and counted == first.usage.prompt_tokens
         if not exact and profile.prefix != "none":
             profile = with_measured({**measured, "prefix": "none"})
         can = can.model_copy(
             update={
                 "prefix": exact and profile.prefix != "none",
-                "scoring": traits.tokenizer and profile.prefix != "none" and await _scores(single),
+                "scoring": traits.tokenizer and profile.prefix != "none" and await _scores(build, can, traits),
                 "logits_processors": working,
                 "full_vocabulary": "entropy_probe" in working and top > 0,
                 "profile": profile,
@@ -418,45 +323,44 @@ def _same(a: Completion, b: Completion) -> bool:
     )
 
 
+async def _completion(model: LiteLLMModel, request: Request) -> Completion | None:
+    """One sample; None if the server refuses the request."""
+    try:
+        [[completion]] = await model.generate([request])
+    except (BackendError, CapabilityMissing, UserError):
+        return None
+    return completion if completion.ok else None
+
+
 async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
     """Whether tools become part of the prompt: it has more tokens with them."""
     able = build(can.model_copy(update={"tools": True}), traits)
-    plain = PROMPT.with_prefix("")
-    prompts = plain, plain.model_copy(update={"tools": (TRIAL_TOOL,)})
+    prompt = PROMPT.with_prefix("")
     sampling = SamplingParams(max_tokens=1, seed=SEED, thinking_tokens=0)
-    try:
-        [[without], [with_tools]] = await able.generate([Request(prompt=p, sampling=sampling) for p in prompts])
-    except (BackendError, CapabilityMissing, UserError):  # refused
+    without = await _completion(able, Request(prompt=prompt, sampling=sampling))
+    prompt = prompt.model_copy(update={"tools": (TRIAL_TOOL,)})
+    with_tools = await _completion(able, Request(prompt=prompt, sampling=sampling))
+    if without is None or with_tools is None:
         return False
-    return with_tools.ok and with_tools.usage.prompt_tokens > without.usage.prompt_tokens > 0
+    return with_tools.usage.prompt_tokens > without.usage.prompt_tokens > 0
 
 
-async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
+async def _constrains_json(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
     """Whether a text satisfies a schema that the prompt does not mention."""
-    profile = can.profile
     able = build(can.model_copy(update={"json_schema": True}), traits)
     # sampled blanks could fill all of the response, where a server's grammar leaves them free
-    sampling = measuring_params(
-        profile, default_temperature=0.0, max_tokens=TRIAL_TOKENS, seed=SEED, json_schema=TRIAL_SCHEMA
-    )
-    if not profile.can_skip_thinking:
-        sampling = sampling.model_copy(update=profile.quick_fields)
-    try:
-        [[completion]] = await able.generate([Request(prompt=PROMPT.with_prefix(""), sampling=sampling)])
-    except (BackendError, CapabilityMissing, UserError):  # refused
-        return False
-    return is_trial(completion.text)
+    sampling = quick_sampling(can.profile, max_tokens=TRIAL_TOKENS, seed=SEED, json_schema=TRIAL_SCHEMA)
+    if can.profile.can_think and can.profile.can_skip_thinking:
+        sampling = sampling.model_copy(update={"thinking_tokens": 0})
+    completion = await _completion(able, Request(prompt=PROMPT.with_prefix(""), sampling=sampling))
+    return completion is not None and is_trial(completion.text)
 
 
 async def _takes_priorities(build: Build, can: Capabilities, traits: RequestTraits, prompt: Prompt) -> bool:
-    """Whether a request with a priority is served: servers with another scheduling policy ignore or refuse it."""
+    """Whether a request with a priority is served: servers with another scheduling policy refuse it."""
     able = build(can, traits.model_copy(update={"priorities": True}))
-    request = Request(prompt=prompt, sampling=measuring_params(can.profile, max_tokens=1, seed=SEED), priority=1)
-    try:
-        [[completion]] = await able.generate([request])
-    except (BackendError, CapabilityMissing, UserError):
-        return False
-    return completion.ok
+    sampling = measuring_params(can.profile, max_tokens=1, seed=SEED)
+    return await _completion(able, Request(prompt=prompt, sampling=sampling, priority=1)) is not None
 
 
 async def _has_tokenizer(build: Build) -> bool:
@@ -468,16 +372,8 @@ async def _has_tokenizer(build: Build) -> bool:
     return bool(ids)
 
 
-async def _scores(model: LiteLLMModel) -> bool:
-    able = LiteLLMModel(
-        model.target,
-        model.wire,
-        model.capabilities.model_copy(update={"scoring": True}),
-        model.traits,
-        model.prices,
-        model.limiter,
-        model.identity,
-    )
+async def _scores(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
+    able = build(can.model_copy(update={"scoring": True}), traits)
     try:
         [scored] = await able.score(PROMPT, [" a"])
     except BackendError:

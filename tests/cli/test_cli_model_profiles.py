@@ -30,7 +30,7 @@ def settings_file(home: Path) -> Path:
 
 
 def test_show_prints_the_profile_with_its_sources(cli, server):
-    status, out, _ = cli("models", "show", MODEL, "--no-measure", "--json")
+    status, out, _ = cli("models", "show", MODEL, "--json")
     assert status == 0
     shown = json.loads(out)
     profile = shown["profile"]
@@ -39,7 +39,7 @@ def test_show_prints_the_profile_with_its_sources(cli, server):
     assert profile["efforts"]["value"]["none"] == SWITCH
     assert profile["max_thinking_tokens"] == {"value": None, "source": "default"}
     assert "profile" not in shown["capabilities"]
-    status, out, _ = cli("models", "show", MODEL, "--no-measure")
+    status, out, _ = cli("models", "show", MODEL)
     assert status == 0
     assert '"<think>\\n"' in out
 
@@ -59,7 +59,7 @@ def test_probe_measures_and_writes_a_profile(cli, server, home):
     assert json.loads(out)["written"] == str(path)
     assert tomllib.loads(path.read_text())["profiles"][MODEL] == measured
 
-    shown = json.loads(cli("models", "show", MODEL, "--no-measure", "--json")[1])
+    shown = json.loads(cli("models", "show", MODEL, "--json")[1])
     assert shown["profile"]["thinks"]["source"] == f'settings [profiles."{MODEL}"]'
     again = json.loads(cli("models", "probe", MODEL, "--json")[1])
     assert again["measured"] == measured  # the server's own, not what was written
@@ -72,7 +72,7 @@ def test_unknown_field_of_a_profile_is_an_error_with_its_name(cli, server, home)
     path = settings_file(home)
     path.parent.mkdir(parents=True)
     path.write_text(f'[profiles."{MODEL}"]\nthinkss = "always"\n')
-    status, _, err = cli("models", "show", MODEL, "--no-measure")
+    status, _, err = cli("models", "show", MODEL)
     assert status == 2
     assert "thinkss" in err
     assert "thinks" in err.replace("thinkss", "")

@@ -11,7 +11,6 @@ import jsonschema
 import numpy as np
 import pytest
 from reason.core.messages import Prompt, Request, SamplingParams
-from reason.serving.capability_checks import ModelUnderTest, json_schema
 from reason.serving.local.engine import LocalModel
 from reason.serving.logits_processors import ProcessorState
 from reason.serving.model_files.find import ModelFiles
@@ -108,10 +107,3 @@ async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel
         best = int(fresh.of(ANIMAL)(row, ProcessorState((), list(ids[:at]), 0)).argmax())
         assert best == ids[at]
         assert made.logprobs[at] == pytest.approx(float(row[best]), abs=1e-3)
-
-
-async def test_the_capability_is_measured(smollm2: LocalModel) -> None:
-    bench = ModelUnderTest(smollm2)
-    await bench.begin()
-    actual = await json_schema(bench)
-    assert (actual.declared, actual.measured, actual.state) == (True, True, "ok")

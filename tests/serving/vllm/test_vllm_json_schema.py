@@ -9,7 +9,6 @@ import jsonschema
 import pytest
 from reason.core.errors import UserError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
-from reason.serving.capability_checks import ModelUnderTest, json_schema
 from reason.serving.model_files.find import ModelFiles
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
@@ -89,10 +88,3 @@ async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(
     assert failed.failure.code == "user_error"
     assert "uniqueItems" in failed.failure.message
     jsonschema.validate(json.loads(well.text), ANIMAL)
-
-
-async def test_the_capability_is_measured(vllm_model: Any) -> None:
-    bench = ModelUnderTest(vllm_model)
-    await bench.begin()
-    actual = await json_schema(bench)
-    assert (actual.declared, actual.measured, actual.state) == (True, True, "ok")

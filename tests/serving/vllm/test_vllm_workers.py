@@ -12,7 +12,6 @@ import pytest_asyncio
 from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings
-from reason.serving.model import LanguageModel
 from reason.serving.model_files.find import ModelFiles
 from reason.serving.worker_group import (
     GroupStep,
@@ -363,10 +362,3 @@ async def test_memory_next_to_the_cache_is_counted_and_bounded(model: Any, monke
     assert "vllm.shared_bytes" in caught.value.hint
     assert (model.num_running, budget.nbytes) == (0, 0)
     assert group.counts.shared == 1
-
-
-async def test_measuring_finds_that_the_cache_is_shared(model: LanguageModel) -> None:
-    from reason.serving.capability_checks import ModelUnderTest, kv_sharing
-
-    actual = await kv_sharing(ModelUnderTest(model))
-    assert (actual.declared, actual.measured, actual.state) == (True, True, "ok")
