@@ -30,7 +30,6 @@ from ..reasoning.knowledge import SourceLike, source_name
 from ..reasoning.strategy import STRATEGIES, Knowledge, Strategy, requested_entailment, strategy_config
 from ..serving.factory import load_model
 from ..serving.model import LanguageModel
-from ..serving.rewards.factory import load_reward_model
 from ..serving.rewards.model import RewardModel
 from ..verify.verifier import make_verifiers
 from .pipeline import LazyGraph, PipelineRun
@@ -51,7 +50,7 @@ from .planner import (
     refuse_unused_verify_thoughts,
     used_roles,
 )
-from .resources import ModelPool, ProviderPool, RunResources, recorded_models
+from .resources import ModelPool, ProviderPool, RunResources, load_reward_model, recorded_models
 
 T = TypeVar("T")
 

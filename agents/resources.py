@@ -27,9 +27,9 @@ from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.verifier import Verifier, VerifierContext
 
-RESOURCES: Registry[Callable[[], Any]] = Registry("reason.resources", "resource provider")
-"""Providers of what runs use besides models, by what they provide: "knowledge" (`KnowledgeProvider`) and "verification"
-(`VerificationProvider`)."""
+RESOURCES: Registry[Callable[..., Any]] = Registry("reason.resources", "resource provider")
+"""Providers of what runs use besides language models: "knowledge" (`KnowledgeProvider`), "verification"
+(`VerificationProvider`), and "rewards", a function that loads reward models (`LoadRewardModel`)."""
 
 
 class KnowledgeProvider(Protocol):
@@ -177,6 +177,18 @@ LoadRewardModel = Callable[
     [str, Settings, Progress | None, Callable[[str], Awaitable[LanguageModel]]], Awaitable[RewardModel]
 ]
 _Key = tuple[str, LocalSettings]
+
+
+async def load_reward_model(
+    name: str,
+    settings: Settings,
+    progress: Progress | None,
+    language_model: Callable[[str], Awaitable[LanguageModel]],
+) -> RewardModel:
+    """Load a reward model by its string, with the loader that plugs in."""
+    return await cast(LoadRewardModel, RESOURCES.load("rewards"))(name, settings, progress, language_model)
+
+
 IN_PROCESS = ("local/", "gguf/", "vllm/", "vllm-pooling/", "judge/local/", "judge/gguf/", "judge/vllm/")
 """Beginnings of the strings of models whose weights are loaded into this process."""
 

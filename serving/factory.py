@@ -5,17 +5,30 @@ A backend is imported when the first of its models is loaded.
 
 from __future__ import annotations
 
-import asyncio
-import threading
+from collections.abc import Iterable
+from typing import Protocol
 
-from ..core.errors import Cancelled, UnknownName
+from ..core.errors import UnknownName
 from ..core.files import Progress
 from ..core.messages import Frozen
-from ..core.registry import nearest
+from ..core.registry import Registry, nearest
 from ..core.settings import Settings
 from .litellm.limiter import LimiterRegistry
 from .model import LanguageModel
-from .model_files.downloads import run_pull
+
+
+class ModelLoader(Protocol):
+    """Loads the models whose strings begin with one prefix."""
+
+    async def load(self, name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
+        """Load a model; raises as `load_model`."""
+
+    def known_models(self) -> Iterable[str]:
+        """Strings of models that are suggested for similar names."""
+
+
+LOADERS: Registry[ModelLoader] = Registry("reason.backends", "backend")
+"""Loaders of models by the prefix of their strings; LiteLLM's adapter has all other models."""
 
 
 async def load_model(
@@ -38,24 +51,15 @@ async def load_model(
         DataError: A model file is damaged or not supported.
         BackendUnavailable: The model is not available here, or its server cannot be reached.
     """
-    if name.startswith("vllm/"):
-        return await _load_vllm(name, settings, progress)
-    if name.startswith("gguf/"):
-        return await run_pull(lambda cancel: _load_gguf(name, settings, progress, cancel), lambda model: model.aclose())
-    if name.startswith("recorded/"):
-        from .recorded.model import load_recorded
-
-        return await asyncio.to_thread(load_recorded, name)
-    if name.startswith("local/"):
-        return await run_pull(
-            lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose()
-        )
-    if "/" not in name:
+    prefix, slash, _ = name.partition("/")
+    if slash and prefix in LOADERS.names():
+        return await LOADERS.load(prefix).load(name, settings, progress)
+    if not slash:
         from .litellm.provider_names import provider_of_family
-        from .model_files.catalogue import KNOWN_MODELS
 
         provider = provider_of_family(name)
-        candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", KNOWN_MODELS)
+        known = [model for loader in LOADERS.names() for model in LOADERS.load(loader).known_models()]
+        candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", known)
         raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
     return await _open_provider(name, settings, limiters)
 
@@ -64,49 +68,6 @@ async def _open_provider(name: str, settings: Settings, limiters: LimiterRegistr
     from .litellm.factory import load_litellm_model
 
     return await load_litellm_model(name, settings, limiters)
-
-
-async def _load_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
-    from .vllm.installation import require_vllm
-
-    require_vllm()  # first: what it needs of the [local] extra comes with it
-    from .vllm.model import load_vllm
-
-    return await load_vllm(name, settings, progress)
-
-
-def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
-    from .model_files.conversion import missing_extra
-
-    try:
-        from .llama_cpp.factory import load_gguf
-    except ModuleNotFoundError as e:
-        raise missing_extra(e) from e
-    return load_gguf(name, settings, progress, cancel)
-
-
-def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
-    from .model_files.conversion import missing_extra
-    from .model_files.find import find_model
-
-    files = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    try:
-        from .local.engine import LocalModel
-    except ModuleNotFoundError as e:
-        raise missing_extra(e) from e
-    if cancel.is_set():  # torch takes seconds to import
-        raise Cancelled("loading was cancelled")
-    local = settings.local
-    return LocalModel.load(
-        files,
-        weight_format=local.weight_format,
-        threads=local.threads,
-        kv_cache_bytes=local.kv_cache_bytes,
-        max_num_seqs=local.max_num_seqs,
-        device=local.device,
-        speculative_decoding=local.speculative_decoding,
-        profiles=settings.profiles,
-    )
 
 
 class Backend(Frozen):

@@ -12,7 +12,7 @@ from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.extras import install_command
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import LocalSettings, Settings
-from reason.serving import factory as opener
+from reason.serving import in_process
 from reason.serving.factory import load_model
 
 
@@ -108,7 +108,7 @@ async def test_a_model_that_was_loaded_after_the_cancellation_is_closed(settings
         loaded.wait(20)
         return Loaded()
 
-    monkeypatch.setattr(opener, "_load_local", load)
+    monkeypatch.setattr(in_process, "_load_local", load)
     task = asyncio.create_task(load_model("local/smollm2-135m", settings))
     await asyncio.to_thread(loading.wait, 20)
     task.cancel()
