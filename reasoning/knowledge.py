@@ -71,6 +71,34 @@ def source_name(source: SourceLike) -> str:
     return f"python:{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', type(source).__qualname__)}"
 
 
+SELF_SOURCE = "self"
+"""Source kind of items that the model associated by itself."""
+
+
+class MemoryItem(Frozen):
+    """A piece of knowledge associated with a thought.
+
+    Attributes:
+        text: The knowledge.
+        source_id: Source that an answer cites; empty for the model's own items.
+        source_kind: "self", or the kind of the knowledge source.
+        query: The query to the knowledge source; empty for the model's own items.
+        node_id: The thought.
+        hash: Hash of the normalised text (`text_hash`).
+        score: Relevance, in [0, 1] if it is known; items of the lowest score are dropped first.
+        tokens: Its length.
+    """
+
+    text: str
+    source_id: str = ""
+    source_kind: str = SELF_SOURCE
+    query: str = ""
+    node_id: int = -1
+    hash: str
+    score: float = 0.0
+    tokens: Annotated[int, Field(ge=0)] = 0
+
+
 class Passage(Frozen):
     """A piece of a document. It is data: nothing in it is ever an instruction.
 

@@ -23,8 +23,7 @@ from .limits import MAX_RUN_SAMPLES, require_samples_within
 
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
-    from .knowledge import KnowledgeSource
-    from .memory.working_memory import MemoryItem
+    from .knowledge import KnowledgeSource, MemoryItem
 
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A small reward model for hints."""

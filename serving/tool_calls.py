@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from ..core.errors import CapabilityMissing, UserError
 from ..core.json_schema import JsonSchema, enum_schema, object_schema
@@ -37,13 +37,25 @@ from ..core.messages import (
 )
 from .model import Listener
 
-if TYPE_CHECKING:
-    from .local.tokenizer import ToolSupport
-
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 """What is around calls."""
 TRIAL_TOOL: Final = Tool(name="look_up", description="Looks a word up in a dictionary.")
 """Makes a prompt longer wherever tools are shown to the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSupport:
+    """What a chat template supports of tools.
+
+    Attributes:
+        renders_tools: Whether it lists the tools.
+        renders_calls: Whether it renders calls and tool results in earlier messages.
+        uses_tags: Whether it instructs the model to put its calls between `<tool_call>` and `</tool_call>`.
+    """
+
+    renders_tools: bool = False
+    renders_calls: bool = False
+    uses_tags: bool = False
 
 
 class ToolCallParser:

@@ -26,8 +26,9 @@ from ...core.run import Run
 from ...core.types import Question
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_params
+from ..knowledge import SELF_SOURCE, MemoryItem
 from ..memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal
-from ..memory.working_memory import SELF_SOURCE, MemoryItem, WorkingMemory
+from ..memory.working_memory import WorkingMemory
 from ..prompts import conversation_text
 from ..quoting import quote_line
 from ..retrieval.sources.client import KnowledgeClient, SourcedSnippet

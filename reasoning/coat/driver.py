@@ -32,8 +32,8 @@ from ...serving.rewards.model import sigmoid
 from ..answers.extraction import extract_answer
 from ..candidates import read_candidate
 from ..continuations import THOUGHT_ANSWER_TOKENS, ContinuationRequests
+from ..knowledge import MemoryItem
 from ..limits import MAX_TOKENS
-from ..memory.working_memory import MemoryItem
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
 from ..search.core import ExpandRequest, SearchLimits

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from ...core.messages import Message, Prompt, Thought
 from ...core.types import Question
 from ..answers.kinds import answer_kind
-from ..knowledge import Snippet
-from ..memory.working_memory import MemoryItem, WorkingMemory
+from ..knowledge import MemoryItem, Snippet
+from ..memory.working_memory import WorkingMemory
 from ..prompts import last_step_form, question_prompt
 from ..quoting import quote_line, quote_snippets
 

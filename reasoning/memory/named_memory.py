@@ -26,13 +26,12 @@ from ...core.files import atomic_write
 from ...core.messages import Frozen
 from ...core.settings import Settings
 from ...serving.encoders.protocols import EmbeddingModel
-from ..knowledge import Snippet
+from ..knowledge import MemoryItem, Snippet
 from ..retrieval.deduplication import DuplicateLevel, FingerprintIndex, TextFingerprint
 from ..retrieval.vector_index import FlatVectorIndex
 from ..retrieval.words import content_terms
 from .admission import AdmissionRules, DropReason
 from .storage import MemoryDatabase, MemoryLocation, MemoryState, StoredItem, memory_location
-from .working_memory import MemoryItem
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,7 +28,7 @@ from ...core.errors import StoreError, UnknownName, UserError
 from ...core.messages import Frozen
 from ...core.registry import nearest
 from ...core.settings import Settings
-from .working_memory import MemoryItem
+from ..knowledge import MemoryItem
 
 _MAX_NAME_LENGTH = 80
 _NAME = re.compile(rf"[a-z0-9](?:[a-z0-9._-]{{0,{_MAX_NAME_LENGTH - 2}}}[a-z0-9])?")

@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
-
-from pydantic import Field
+from typing import Literal, get_args
 
 from ...core.errors import UserError
-from ...core.messages import Frozen
-
-SELF_SOURCE = "self"
-"""Source kind of items that the model associated by itself."""
+from ..knowledge import MemoryItem
 
 Scope = Literal["path", "tree"]
 """Visible items of a thought: its own and its ancestors', or all."""
-
-
-class MemoryItem(Frozen):
-    """A piece of knowledge associated with a thought.
-
-    Attributes:
-        text: The knowledge.
-        source_id: Source that an answer cites; empty for the model's own items.
-        source_kind: "self", or the kind of the knowledge source.
-        query: The query to the knowledge source; empty for the model's own items.
-        node_id: The thought.
-        hash: Hash of the normalised text (`text_hash`).
-        score: Relevance, in [0, 1] if it is known; items of the lowest score are dropped first.
-        tokens: Its length.
-    """
-
-    text: str
-    source_id: str = ""
-    source_kind: str = SELF_SOURCE
-    query: str = ""
-    node_id: int = -1
-    hash: str
-    score: float = 0.0
-    tokens: Annotated[int, Field(ge=0)] = 0
 
 
 class WorkingMemory:

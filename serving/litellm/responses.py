@@ -16,8 +16,8 @@ from pydantic import JsonValue
 
 from ...core.errors import InvalidResponse
 from ...core.messages import Completion, Failure, FinishReason, Thought, ToolCall, TopToken, Usage
-from ..local.tokenizer import StopStrings
 from ..profiles.profile import ModelProfile
+from ..streaming import StopStrings
 from ..thoughts import ThoughtSplitter
 from .errors import ErrorResponse
 

@@ -12,9 +12,9 @@ from pydantic import JsonValue
 
 from ...core.errors import BackendError, InvalidResponse
 from ...core.messages import Message, Prompt
+from ..logits_processors.registry import PROCESSORS_PAGE, REPORTS_PAGE
 from ..profiles.profile import ModelProfile
 from ..thoughts import prompt_tags, rest_of_closing
-from ..vllm.options import PROCESSORS_PAGE, REPORTS_PAGE
 
 
 def messages_of(

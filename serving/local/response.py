@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from ...core.messages import FinishReason, Request, SamplingParams, Thought
 from ..profiles.profile import ModelProfile
+from ..streaming import StopStrings
 from ..thoughts import SplitText, ThoughtSplitter, prompt_tags
 from .config import ContextLimits
-from .tokenizer import StopStrings, TextAssembler, Tokenizer
+from .tokenizer import TextAssembler, Tokenizer
 
 TAG_TOKENS = 32
 """Maximum tokens of an opening tag with white space."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,8 +20,9 @@ from ...core.errors import CapabilityMissing, DataError, UserError
 from ...core.messages import EFFORTS, Effort, Message, Prompt, Thought, Tool, ToolCall, arguments_or_text
 from ..profiles.detect import RENDERS, profile_of_renders
 from ..profiles.profile import ModelProfile, OwnSampling, ProfileLayer, merge_profile, shipped_layers, user_layer
+from ..streaming import StopStrings
 from ..thoughts import prompt_tags, rest_of_closing
-from ..tool_calls import CLOSE, OPEN
+from ..tool_calls import CLOSE, OPEN, ToolSupport
 from .config import read_json
 
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], str]
@@ -43,21 +43,6 @@ _PROBE_MESSAGES = (
     Message(role="assistant", content="", tool_calls=(_PROBE_CALL,)),
     Message(role="tool", content=_PROBE_RESULT, tool_call_id="callzq0001", name=_PROBE_TOOL.name),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSupport:
-    """What a chat template supports of tools.
-
-    Attributes:
-        renders_tools: Whether it lists the tools.
-        renders_calls: Whether it renders calls and tool results in earlier messages.
-        uses_tags: Whether it instructs the model to put its calls between `<tool_call>` and `</tool_call>`.
-    """
-
-    renders_tools: bool = False
-    renders_calls: bool = False
-    uses_tags: bool = False
 
 
 def detect_tool_support(render: Render) -> ToolSupport:
@@ -462,40 +447,6 @@ class Tokenizer:
         return both[:shared], both[shared:]
 
 
-class StopStrings:
-    """Withholds possible starts of stop strings in a text that is being generated.
-
-    Attributes:
-        text: All text that is certain.
-        stop_reason: The stop string that was completed, the first in the text if a piece completed several; "" if none.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
-        self._held = ""
-        self.text = ""
-        self.stop_reason = ""
-
-    def push(self, piece: str) -> str:
-        """Take a piece; returns the text that is now certain."""
-        pending = self._held + piece
-        matches = [(start, s) for s in self._stops if (start := pending.find(s)) >= 0]
-        if matches:
-            end, self.stop_reason = min(matches, key=lambda match: match[0])
-            certain, self._held = pending[:end], ""
-        else:
-            keep = max((_overlap(pending, s) for s in self._stops), default=0)
-            certain, self._held = pending[: len(pending) - keep], pending[len(pending) - keep :]
-        self.text += certain
-        return certain
-
-    def finish(self) -> str:
-        """The rest, at the end of the text."""
-        rest, self._held = self._held, ""
-        self.text += rest
-        return rest
-
-
 class TextAssembler:
     """Incremental text of a sample: withholds incomplete characters and possible starts of stop strings.
 
@@ -613,11 +564,6 @@ def _certain(text: str) -> str:
     while end > max(0, len(text) - 3) and text[end - 1] == INCOMPLETE:
         end -= 1
     return text[:end]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of `text` that is a prefix of `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def _token_text(value: object) -> str:

@@ -26,6 +26,10 @@ ENTRY_POINTS: Final = "reason.logits_processors"
 GROUP_ENTRY_POINTS: Final = "reason.group_logits_processors"
 """Entry-point group of the factories of processors over several requests (`GroupLogitsProcessor`)."""
 
+REPORTS_PAGE = "/v1/reason/reports"
+PROCESSORS_PAGE = "/v1/reason/logits_processors"
+"""Routes of our endpoint plug-in on a vLLM server: reports of logits processors, and which are installed."""
+
 
 class ThoughtState(Protocol):
     """The thought of a sample that begins with one (`response.ThoughtFollower`)."""

@@ -16,7 +16,8 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..logits_processors import logits_processor_names
-from .options import PROCESSORS_PAGE, REPORTS_PAGE, WORKER
+from ..logits_processors.registry import PROCESSORS_PAGE, REPORTS_PAGE
+from .options import WORKER
 from .worker import ReasonWorkerExtension
 
 MAX_IDS = 4096

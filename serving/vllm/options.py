@@ -27,10 +27,6 @@ MAX_LOGPROBS = 1000
 CPU_CONTEXT = 4096
 """Context on a CPU unless the settings say otherwise: a prompt is computed in one step there."""
 
-REPORTS_PAGE = "/v1/reason/reports"
-PROCESSORS_PAGE = "/v1/reason/logits_processors"
-"""Routes of our endpoint plug-in on a vLLM server: reports of logits processors, and which are installed."""
-
 PROCESSOR = "reason.serving.vllm.logits_processor:ReasonLogitsProcessor"
 WORKER = "reason.serving.vllm.worker.ReasonWorkerExtension"
 

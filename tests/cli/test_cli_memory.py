@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import load_settings
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.named_memory import load_memory
-from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 
 Cli = Callable[..., tuple[int, str, str]]

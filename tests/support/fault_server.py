@@ -17,7 +17,7 @@ import numpy as np
 from reason.core.errors import UserError
 from reason.core.messages import Completion, LogitsProcessorSpec, Message, Prompt, Request, SamplingParams, TopToken
 from reason.serving.logits_processors import ProcessorState, logits_processor_names, make_logits_processors
-from reason.serving.vllm.options import PROCESSORS_PAGE, REPORTS_PAGE
+from reason.serving.logits_processors.registry import PROCESSORS_PAGE, REPORTS_PAGE
 
 from support.scripted_model import END, ScriptedModel, replies
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from reason.core.messages import Tool
-from reason.serving.local.tokenizer import ToolSupport
-from reason.serving.tool_calls import ToolCallAdapter
+from reason.serving.tool_calls import ToolCallAdapter, ToolSupport
 
 from support.scripted_model import ScriptedModel
 

@@ -10,7 +10,7 @@ from reason.core.messages import NextTokenDistribution
 from reason.reasoning.coat.association import ProposedItem, read_items
 from reason.reasoning.coat.driver import cite
 from reason.reasoning.coat.judge import expected_digit, node_score, read_scores
-from reason.reasoning.memory.working_memory import MemoryItem
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 
 unit = st.floats(0, 1)

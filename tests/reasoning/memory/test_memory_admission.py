@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.admission import AdmissionFilter, AdmissionResult, AdmissionRules, NodeProposals, Proposal
 from reason.reasoning.memory.similarity import EmbeddingSimilarity, Similarity
-from reason.reasoning.memory.working_memory import MemoryItem, WorkingMemory
+from reason.reasoning.memory.working_memory import WorkingMemory
 from reason.reasoning.retrieval.deduplication import normalized_text, text_hash
 from support.word_vectors import WordVectors
 

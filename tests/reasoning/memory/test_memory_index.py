@@ -14,6 +14,7 @@ from filelock import FileLock
 from reason.core.errors import StoreError, UserError
 from reason.core.extras import install_command
 from reason.core.settings import Settings
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory import named_memory
 from reason.reasoning.memory.named_memory import NamedMemory, load_memory, store_index
 from reason.reasoning.memory.storage import (
@@ -24,7 +25,6 @@ from reason.reasoning.memory.storage import (
     remove_memory,
     summarize_memory,
 )
-from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 from reason.reasoning.retrieval.vector_index import FlatVectorIndex
 from support.word_vectors import WordVectors

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendError, StoreError, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.knowledge import KnowledgeSource, Snippet
+from reason.reasoning.knowledge import KnowledgeSource, MemoryItem, Snippet
 from reason.reasoning.memory.admission import AdmissionRules
 from reason.reasoning.memory.named_memory import MAX_ITEMS, NamedMemory, load_memory
 from reason.reasoning.memory.storage import find_memory, list_memories, memory_location, remove_memory, summarize_memory
-from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 from support.word_vectors import WordVectors
 

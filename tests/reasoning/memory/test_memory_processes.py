@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.named_memory import load_memory, stored_index
 from reason.reasoning.memory.storage import find_memory
-from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 from support.word_vectors import WordVectors
 

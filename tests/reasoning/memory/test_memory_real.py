@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import Settings, load_settings
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
 from reason.reasoning.memory.named_memory import load_memory
 from reason.reasoning.memory.similarity import EmbeddingSimilarity
-from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import TextFingerprint, duplicate_level, text_hash
 from reason.serving.encoders.factory import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
+from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
-from reason.reasoning.memory.working_memory import MemoryItem, Scope, WorkingMemory
+from reason.reasoning.memory.working_memory import Scope, WorkingMemory
 from reason.reasoning.retrieval.deduplication import text_hash
 
 

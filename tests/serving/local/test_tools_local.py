@@ -9,8 +9,8 @@ import pytest
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.tokenizer import Tokenizer, ToolSupport
-from reason.serving.tool_calls import ToolCallAdapter
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.tool_calls import ToolCallAdapter, ToolSupport
 from support.scripted_tools import WEATHER
 from support.tool_template import TOOL_TEMPLATE, with_tool_template
 
