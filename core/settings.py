@@ -301,8 +301,8 @@ class ServeSettings(BaseModel):
         max_tokens: Maximum token limit of a run, and the limit of a run that names none.
         max_samples: Maximum number of samples that one request may lead to: its answers (`n`) times the product of the
             strategy's parameters, such as width, k and max_depth.
-        limits_url: `redis://HOST:PORT` of the Redis or Valkey that counts the requests per minute and the concurrent
-            runs of keys over all replicas and workers (package extra `redis`); None counts them in each process.
+        limits_url: `redis://HOST:PORT` of the Redis or Valkey that counts the requests per minute of keys
+            over all replicas and workers (package extra `redis`); None counts them in each process.
         limits_fail: What happens while that server is unreachable: "open" counts in each process, "closed" refuses
             requests of keys that have such limits.
         retention_days: Age at which runs that have ended are deleted from the store; None keeps them.

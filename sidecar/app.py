@@ -31,12 +31,11 @@ from ..verify.verifier import VERIFIERS
 from .anthropic import router as anthropic
 from .auth import is_loopback
 from .errors import install_error_handlers
+from .key_limits import RequestCounter
 from .logs import log_event
 from .middleware import RequestGuard
 from .native.routes import health, lists, reasoning, runs
-from .openai import DIRECT_ROUTES
 from .openai import router as openai
-from .openai.direct_routes import DirectRoutes
 from .policy import apply_ceilings, offered_models
 from .retention import pruning
 from .run_manager import RunManager
@@ -45,7 +44,6 @@ from .viewer.routes import router as pages
 
 if TYPE_CHECKING:
     from .mcp import McpEndpoint
-    from .redis_counts import RedisCounts
 
 
 def load_registries(settings: Settings) -> None:
@@ -118,29 +116,21 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
 """Stability label by OpenAPI path; docs/stability.md defines the labels."""
 
 
-@asynccontextmanager
-async def shared_counts(serve: ServeSettings) -> AsyncIterator[RedisCounts | None]:
-    """The counts that replicas share; None if the settings name no server for them.
+def request_counter(serve: ServeSettings) -> RequestCounter:
+    """The counts of requests, shared by replicas if the settings name a Redis server.
 
     Raises:
         UserError: The library is missing, or the URL is invalid.
     """
-    if serve.limits_url is None:
-        yield None
-        return
     try:
-        from .redis_counts import RedisCounts
+        return RequestCounter(serve.limits_url, serve.limits_fail)
     except ModuleNotFoundError as e:
         raise missing_package("the setting serve.limits_url", e.name, "redis") from e
-    try:
-        counts = RedisCounts(serve.limits_url, fail=serve.limits_fail)
     except ValueError:  # its message may show the URL, and with it the password
         raise UserError(
-            f"serve.limits_url = {redacted_url(serve.limits_url)} is not the URL of a Redis server",
+            f"serve.limits_url = {redacted_url(serve.limits_url or '')} is not the URL of a Redis server",
             hint="give redis://HOST:PORT",
         ) from None
-    async with aclosing(counts):
-        yield counts
 
 
 class SidecarApp(FastAPI):
@@ -207,16 +197,13 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         """Open the models and the store, adopt runs that other processes left, and drain at shutdown."""
         if not serve.auth and not is_loopback(serve.host):
             log_event("auth.off", logging.WARNING, host=serve.host, effect="everyone who reaches it may do everything")
-        async with (
-            aclosing(gate),
-            Reasoner(settings=settings, progress=progress) as reasoner,
-            shared_counts(serve) as counts,
-        ):
+        counter = request_counter(serve)
+        async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
             load_registries(settings)
             validate_aliases(reasoner)
             await reasoner.load()
             store = await reasoner.open_store()
-            gate.open(store, counts)
+            gate.open(store, counter)
             run_manager = RunManager(
                 reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,)
             )
@@ -235,7 +222,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     )
     app.state.settings, app.state.serve = settings, serve
     install_error_handlers(app)
-    app.layers = gate.guard(app, DirectRoutes(app.serve_routes, routes=DIRECT_ROUTES))
+    app.layers = gate.guard(app, app.serve_routes)
     for router in (health, openai, anthropic, reasoning, runs, lists, pages, root):
         app.include_router(router)
     if mcp is not None:

@@ -23,7 +23,6 @@ from ..core.errors import AuthenticationError, PermissionDenied, ReasonError, Us
 from ..core.settings import ServeSettings
 from ..core.store.protocol import ApiKey, KeyLimits
 from .api_keys import parse_key, verify_secret
-from .connections import HEALTH_PATHS, Connection
 from .errors import send_error
 
 Scope = Literal["ask", "read", "admin"]
@@ -117,7 +116,6 @@ async def identify(scope: ASGIScope) -> Caller:
 
     Raises:
         AuthenticationError: Authentication is on and the request has no valid key.
-        TooManyConnections, ServerOverloaded: Too many connections are in use (see `Connection.authenticate`).
     """
     state = scope.setdefault("state", {})
     known = state.get("caller")
@@ -127,9 +125,6 @@ async def identify(scope: ASGIScope) -> Caller:
     caller = ANONYMOUS
     if app_state.serve.auth:
         caller = await app_state.gate.keyring.caller(authorization_of(scope))
-    connection = state.get("connection")
-    if isinstance(connection, Connection):
-        connection.authenticate(caller.key_id)
     caller = Caller(
         key_id=caller.key_id,
         tenant=caller.tenant,
@@ -257,8 +252,7 @@ class HeadersTooLarge(UserError):
 class AuthMiddleware:
     """Rejects unauthorised requests before their bodies are read.
 
-    With authentication on, requests with unsafe methods need a valid key; routes check the rest. Requests without a key
-    are refused if their address has too many connections (see `ConnectionTable`). With authentication
+    With authentication on, requests with unsafe methods need a valid key; routes check the rest. With authentication
     off, the server accepts any client, so web pages must not reach it through a user's browser: requests with a foreign
     `Origin` are rejected, and on a loopback address also requests whose `Host` is another name (DNS rebinding).
 
@@ -277,11 +271,8 @@ class AuthMiddleware:
                 _check_header_size(scope)
                 if not self._serve.auth:
                     self._refuse_foreign_pages(scope)
-                is_health_check = scope["path"] in HEALTH_PATHS
-                if scope["method"] in _UNSAFE_METHODS or not (self._serve.auth or is_health_check):
+                if scope["method"] in _UNSAFE_METHODS:
                     await identify(scope)
-                elif not is_health_check:
-                    _check_room(scope)
             except ReasonError as e:
                 await send_error(e, scope, receive, send, close=True)
                 return
@@ -307,13 +298,6 @@ def _check_header_size(scope: ASGIScope) -> None:
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(f"the URL and the headers exceed {MAX_HEADER_BYTES} bytes", hint="send fewer headers")
-
-
-def _check_room(scope: ASGIScope) -> None:
-    """Check the limits of the connection, unless the request has a key, which its route may check."""
-    connection = scope.get("state", {}).get("connection")
-    if isinstance(connection, Connection) and authorization_of(scope) is None:
-        connection.require_room()
 
 
 def is_loopback(host: str) -> bool:

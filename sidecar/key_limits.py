@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import time
@@ -10,23 +11,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
 from limits.util import WindowStats
 
 from ..core.budget import Budget
 from ..core.concurrency import shielded
-from ..core.errors import KeyLimitExceeded, StoreError
+from ..core.errors import KeyLimitExceeded, LimitsUnavailable, StoreError
 from ..core.events import BudgetCharged, Event
 from ..core.store.protocol import KeyLimits, Spending
 from .auth import Caller
-from .logs import log_fault
-
-if TYPE_CHECKING:
-    from .redis_counts import RedisCounts
+from .logs import log_event, log_fault
 
 K = TypeVar("K")
 
@@ -83,26 +82,86 @@ class SpendingReservation:
             self.usd = max(self.usd, event.total_usd or 0.0)
 
 
+REDIS_TIMEOUT_S = 0.5
+"""Maximum time of an attempt to connect to Redis, and of a command, in seconds."""
+REDIS_RETRY_S = 1.0
+"""Interval of attempts to reach Redis while it is unreachable, in seconds."""
+
+
+class RequestCounter:
+    """Counts requests per minute in a sliding window, per process or in the Redis that replicas share.
+
+    While Redis is unreachable, each process counts for itself, or requests are refused, as `fail` states.
+
+    Args:
+        url: `redis://HOST:PORT/DATABASE` or `rediss://…`; None counts per process.
+        fail: "open" counts per process while Redis is unreachable, "closed" raises.
+
+    Raises:
+        ValueError: The URL is invalid.
+        ModuleNotFoundError: The extra `redis` is not installed.
+    """
+
+    def __init__(self, url: str | None = None, fail: Literal["open", "closed"] = "open") -> None:
+        self._fail = fail
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared: SlidingWindowCounterRateLimiter | None = None
+        self._is_reached, self._retry_at = True, 0.0
+        if url is not None:
+            import redis  # noqa: F401 (`limits` reports its absence as an error of its own)
+
+            timeouts: dict[str, Any] = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), REDIS_TIMEOUT_S)
+            storage: Storage = RedisStorage(
+                f"async+{url}", implementation="redispy", key_prefix="reason", wrap_exceptions=True, **timeouts
+            )
+            self._shared = SlidingWindowCounterRateLimiter(storage)
+
+    async def hit(self, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
+        """Count a request; returns whether it is within the limit, and the state of the window.
+
+        Raises:
+            LimitsUnavailable: Redis is unreachable, and `fail` is "closed".
+        """
+        if self._shared is None:
+            return await _hit(self._local, limit, key_id)
+        if self._is_reached or time.monotonic() >= self._retry_at:
+            self._retry_at = time.monotonic() + REDIS_RETRY_S  # one request tries it, and the others do not wait
+            try:
+                counted = await _hit(self._shared, limit, key_id)
+            except (StorageError, OSError, RuntimeError) as e:  # uvloop's error of a closed transport is a RuntimeError
+                if self._is_reached:
+                    log_event("limits.unreachable", logging.WARNING, error=type(e).__name__, fail=self._fail)
+                self._is_reached, self._retry_at = False, time.monotonic() + REDIS_RETRY_S
+            else:
+                self._is_reached = True
+                return counted
+        if self._fail == "closed":
+            raise LimitsUnavailable
+        return await _hit(self._local, limit, key_id)
+
+
+async def _hit(limiter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
+    return await limiter.hit(limit, key_id), await limiter.get_window_stats(limit, key_id)
+
+
 class KeyLimiter:
     """Counts requests, concurrent runs and spending against the limits of keys.
 
-    Requests and concurrent runs are counted in Redis over all processes (`RedisCounts`), or else per process: with n
-    server processes a key then gets up to n times its limits. A process never admits more than the limit by itself.
-    Daily spending and its reservations are the store's: a run of a key with daily limits reserves its complete budget
-    when it is admitted, and returns what is left at its end. Runs of keys without daily limits count for the other
-    keys of their tenant only in their own process, until they have ended.
+    Concurrent runs are counted per process: with n server processes a key gets up to n times that limit. Daily spending
+    and its reservations are the store's: a run of a key with daily limits reserves its complete budget when it is
+    admitted, and returns what is left at its end. Runs of keys without daily limits count for the other keys of their
+    tenant only in their own process, until they have ended.
 
     Args:
         store: Spending and reservations of tenants.
-        shared: Counts of all processes; None counts per process.
+        requests: Counts requests; by default per process.
         now: Wall clock in seconds since the epoch.
     """
 
     def __init__(
-        self, store: SpendingStore, shared: RedisCounts | None = None, *, now: Callable[[], float] = time.time
+        self, store: SpendingStore, requests: RequestCounter | None = None, *, now: Callable[[], float] = time.time
     ) -> None:
-        self._store, self._shared, self._now = store, shared, now
-        self._requests = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._store, self._requests, self._now = store, requests or RequestCounter(), now
         self._running: Counter[str] = Counter()
         self._admitted_runs: Counter[tuple[str, str]] = Counter()
         """Runs in flight, by key and request."""
@@ -119,13 +178,13 @@ class KeyLimiter:
         """Count a request and return the state of the key's rate limits.
 
         Raises:
-            LimitsUnavailable: The shared counts are unreachable, and the setting refuses requests then.
+            LimitsUnavailable: See `RequestCounter.hit`.
         """
         standing = RateLimitState()
         limits = caller.limits
         if limits.requests_per_minute is not None:
             per_minute = RateLimitItemPerMinute(limits.requests_per_minute)
-            taken, stats = await self._hit(per_minute, caller.key_id)
+            taken, stats = await self._requests.hit(per_minute, caller.key_id)
             reset = max(0.0, stats.reset_time - time.time())
             standing.headers |= _headers("requests", limits.requests_per_minute, stats.remaining, reset)
             if not taken:
@@ -153,7 +212,6 @@ class KeyLimiter:
 
         Raises:
             KeyLimitExceeded: The key has reached its limit of concurrent runs, or of tokens or dollars per day.
-            LimitsUnavailable: The shared counts are unreachable, and the setting refuses runs then.
         """
         return RunHold(self, caller, budget)
 
@@ -188,23 +246,16 @@ class KeyLimiter:
         self._end.set()
         self._end = asyncio.Event()
 
-    async def _hit(self, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
-        shared = None if self._shared is None else await self._shared.hit(limit, key_id)
-        if shared is not None:
-            return shared
-        is_within = await self._requests.hit(limit, key_id)
-        return is_within, await self._requests.get_window_stats(limit, key_id)
-
     async def _admitted(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> SpendingReservation:
         limits = caller.limits
         if limits.concurrency is not None and self._running[caller.key_id] >= limits.concurrency:
-            raise _too_many_runs(limits.concurrency)
+            raise KeyLimitExceeded(
+                f"{limits.concurrency} runs of the key are in flight",
+                retry_after_s=BUSY_RETRY_S,
+                hint="wait until a run ends",
+            )
         self._running[caller.key_id] += 1
         stack.callback(_decrement, self._running, caller.key_id)
-        if limits.concurrency is not None and self._shared is not None:
-            lease = self._shared.lease(caller.key_id, limits.concurrency)
-            if await stack.enter_async_context(lease) is False:
-                raise _too_many_runs(limits.concurrency)
         if limits.tokens_per_day is not None or limits.usd_per_day is not None:
             return await stack.enter_async_context(self._held_in_store(caller, budget))
         reservation = SpendingReservation(budget)
@@ -293,12 +344,6 @@ class RunHold:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._limiter.leave(self._caller, self._stack)
-
-
-def _too_many_runs(limit: int) -> KeyLimitExceeded:
-    return KeyLimitExceeded(
-        f"{limit} runs of the key are in flight", retry_after_s=BUSY_RETRY_S, hint="wait until a run ends"
-    )
 
 
 def _decrement(counter: Counter[K], key: K) -> None:

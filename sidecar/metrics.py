@@ -37,7 +37,6 @@ from ..core.events import (
     VerificationFinished,
 )
 from ..core.types import Stopped, Verdict
-from .connections import ServerOverloaded, TooManyConnections
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -54,9 +53,7 @@ _REFUSALS = frozenset(
         KeyLimitExceeded,
         PermissionDenied,
         ServerBusy,
-        ServerOverloaded,
         ShuttingDown,
-        TooManyConnections,
     )
 ) | {
     "too_large",

@@ -16,7 +16,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -32,14 +32,11 @@ from .admission import AdmissionQueue
 from .auth import AuthMiddleware, Caller, KeyStore, KeyVerifier, identify, is_loopback
 from .error_objects import INTERNAL, MESSAGES_PATH, make_error_object
 from .errors import error_json, send_error
-from .key_limits import KeyLimiter, SpendingStore
+from .key_limits import KeyLimiter, RequestCounter, SpendingStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
 from .otel_metrics import GenAiMetrics, close_metrics, open_metrics
 from .tracing import RunSpans, close_tracing, open_tracing
-
-if TYPE_CHECKING:
-    from .redis_counts import RedisCounts
 
 MAX_DEPTH = 100
 """Maximum nesting depth of JSON arrays and objects."""
@@ -404,9 +401,9 @@ class RequestGuard:
         self._tracer = None if self._tracing is None else self._tracing.get_tracer("reason")
         self._traced: set[RunSpans] = set()
 
-    def open(self, store: GuardStore, counts: RedisCounts | None = None) -> None:
-        """Attach the store and the counts that replicas share; call it before the first request."""
-        self.keyring, self.use = KeyVerifier(store), KeyLimiter(store, counts)
+    def open(self, store: GuardStore, requests: RequestCounter | None = None) -> None:
+        """Attach the store and the counts of requests; call it before the first request."""
+        self.keyring, self.use = KeyVerifier(store), KeyLimiter(store, requests)
 
     def admission(self) -> AdmissionQueue:
         """Create the admission queue, which reports to the metrics."""

@@ -1,8 +1,7 @@
 """`serve_here`: serves the sidecar on a socket until a signal stops it; runs in flight get time to end.
 
-Connections are served by uvicorn, with limits on incomplete requests and on the number of connections
-(`connections.ConnectionTable`). Objects that exist before the first request are
-frozen in the garbage collector.
+Connections are served by uvicorn, with limits on incomplete requests and on the number of connections. Objects that
+exist before the first request are frozen in the garbage collector.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -26,8 +25,7 @@ from ..core.files import Progress
 from ..core.settings import ServeSettings, Settings
 from .app import create_app
 from .auth import MAX_HEADER_BYTES
-from .connections import RESERVED, Connection, ConnectionTable, ServerOverloaded
-from .error_objects import error_object, make_error_object
+from .error_objects import make_error_object
 from .errors import RETRY_AFTER_S
 from .run_manager import RunManager
 
@@ -234,7 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class ServerProtocol(BoundedProtocol):
-    """Limits the number of connections, and the time in which a client sends headers and reads responses.
+    """Limits the time in which a client sends headers and reads responses.
 
     uvicorn's keep-alive timeout ends with the first byte of a request, so a client that sends one byte at a time could
     hold a connection indefinitely; so could one that does not read its response.
@@ -242,20 +240,12 @@ class ServerProtocol(BoundedProtocol):
 
     headers_s: float = HEADER_TIMEOUT_S
     write_s: float = WRITE_TIMEOUT_S
-    table: ConnectionTable
-    """The connections of the server; set by `server_protocol`."""
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
-    _connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the connection and start the deadline for the first request; refuse it if there is no room."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
-        self._connection = self.table.open(self, self.client[0] if self.client else "")
-        if self._connection is None:
-            full = ServerOverloaded("the server has too many connections", hint="try again later")
-            self.send_error_response(full.http_status, error_object(full))
-            return
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -266,27 +256,16 @@ class ServerProtocol(BoundedProtocol):
         elif self._deadline is None and not self.transport.is_closing():
             self._wait()
 
-    def on_headers_complete(self) -> None:
-        """Show the connection to the application, which authenticates its caller."""
-        if self._connection is not None:
-            self.scope["state"]["connection"] = self._connection
-            self._connection.touch()
-        super().on_headers_complete()
-
     def on_response_complete(self) -> None:
         """Stop the deadline; between requests, uvicorn's keep-alive timeout applies."""
         super().on_response_complete()
         self._stop_waiting()
-        if self._connection is not None:
-            self._connection.touch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers and release the connection's place."""
+        """Stop the timers."""
         self._stop_waiting()
         if self._stalled is not None:
             self._stalled.cancel()
-        if self._connection is not None:
-            self._connection.close()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -300,21 +279,6 @@ class ServerProtocol(BoundedProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
-
-    def is_idle(self) -> bool:
-        """Whether no request is being processed; without a key, nor one that is incomplete or whose client waits."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            return True
-        has_key = self._connection is not None and self._connection.has_key
-        return not has_key and (cycle.more_body or self._stalled is not None)
-
-    def drop(self) -> None:
-        """Close the connection; data that the client does not read is discarded."""
-        if self._stalled is None:
-            self.transport.close_now()
-        else:
-            self.transport.abort()
 
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(self.headers_s, self._close)
@@ -330,24 +294,16 @@ class ServerProtocol(BoundedProtocol):
             self.transport.close()
 
 
-def server_protocol(
-    table: ConnectionTable, *, headers_s: float = HEADER_TIMEOUT_S, linger_s: float = LINGER_S
-) -> type[ServerProtocol]:
-    """The protocol of a server with these connections, and with these limits (`HEADER_TIMEOUT_S`, `LINGER_S`)."""
-    options = {"table": table, "headers_s": headers_s, "linger_s": linger_s}
-    return cast(type[ServerProtocol], type("ServerProtocol", (ServerProtocol,), options))
-
-
 def max_connections(serve: ServeSettings) -> int:
-    """Maximum number of connections of callers: runs, waiting runs and `SPARE_CONNECTIONS`, as far as files allow.
+    """Maximum number of connections: runs, waiting runs and `SPARE_CONNECTIONS`, as far as files allow.
 
-    Half of the files that the process may open are for models, the store and connections without a key.
+    Half of the files that the process may open are for models and the store.
     """
     wanted = serve.max_runs + serve.max_queued + SPARE_CONNECTIONS
     if sys.platform == "win32":
         return wanted
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2 - RESERVED))
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2))
 
 
 def raise_file_limit() -> None:
@@ -363,11 +319,11 @@ def raise_file_limit() -> None:
 def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
     """Return the options of `uvicorn.Config`.
 
-    uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), and ignores proxy headers; the
-    protocol limits the number of connections.
+    uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), and ignores proxy headers.
     """
     return {
-        "http": server_protocol(ConnectionTable(max_connections(serve))),
+        "http": ServerProtocol,
+        "limit_concurrency": max_connections(serve),  # uvicorn answers 503 beyond it
         "ws": "none",
         "server_header": False,
         "access_log": False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import httpx
 import pytest
@@ -14,12 +13,11 @@ pytest.importorskip("psycopg")
 pytest.importorskip("redis")
 
 from sidecar_backend import Pace
-from support.replicas import Cluster, question, run_body, wait_until
+from support.replicas import Cluster, question, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.nightly]
 
 QUICK = Pace(single=True)
-SLOW = Pace(tokens=40, first_s=0.1, token_s=0.1, single=True)
 
 
 def ask(cluster: Cluster, key: str, count: int, urls: list[str]) -> list[httpx.Response]:
@@ -47,36 +45,6 @@ def test_requests_per_minute_hold_over_replicas(replicas: Cluster) -> None:
     assert all(int(r.headers["retry-after"]) <= 60 for r in responses if r.status_code == 429)
     remaining = sorted(int(r.headers["x-ratelimit-remaining-requests"]) for r in responses if r.status_code == 200)
     assert remaining[0] == 0
-
-
-def test_concurrent_runs_hold_over_replicas(replicas: Cluster) -> None:
-    replicas.backend.set_pace(SLOW)
-    key = replicas.new_key(tenant="busy", concurrency=4)
-    responses = ask(replicas, key, 12, [replica.url for replica in replicas.replicas])
-    assert statuses(responses) == {200: 4, 429: 8}
-    replicas.backend.set_pace(QUICK)
-    assert statuses(ask(replicas, key, 1, [replicas.proxy.url])) == {200: 1}
-
-
-def test_places_of_a_killed_replica_come_back(replicas: Cluster) -> None:
-    replicas.backend.set_pace(Pace(tokens=600, first_s=0.1, token_s=0.1, single=True))
-    key = replicas.new_key(tenant="killed", concurrency=2)
-    victim, other, _ = replicas.replicas
-
-    def cut_off(number: int) -> None:
-        with replicas.client(victim.url, key) as client, suppress(httpx.TransportError):
-            client.post("/v1/reason", json=run_body(f"tag-places-{number}", 1))
-
-    with ThreadPoolExecutor(2) as threads:
-        held = [threads.submit(cut_off, number) for number in range(2)]
-        wait_until(lambda: replicas.backend.stats()["open"] == 2, "both runs are in flight")
-        assert statuses(ask(replicas, key, 1, [other.url])) == {429: 1}
-        victim.kill()
-        for one in held:
-            one.result()
-    replicas.backend.set_pace(QUICK)
-    assert statuses(ask(replicas, key, 1, [other.url])) == {429: 1}
-    wait_until(lambda: statuses(ask(replicas, key, 1, [other.url])) == {200: 1}, "the places come back")
 
 
 def test_replicas_count_for_themselves_while_redis_is_gone(replicas: Cluster) -> None:

@@ -36,10 +36,9 @@ LEASE_S = 6.0
 NAMES = ("r1", "r2", "r3")
 DATABASES = ("pg1", "pg2")
 PRELUDE = """
-import reason.core.store.postgres as postgres, reason.sidecar.redis_counts as redis_counts
+import reason.core.store.postgres as postgres
 if {lease_s}:
     postgres.PostgresStore.open.__func__.__kwdefaults__.update(lease_s={lease_s}, renew_s={lease_s} / 6)
-    redis_counts.RedisCounts.__init__.__kwdefaults__.update(lease_s={lease_s})
 """
 MAX_WAIT_S = 60.0
 
@@ -200,7 +199,7 @@ def cluster(*, lease_s: float = LEASE_S, limits_fail: str = "open") -> Iterator[
     """A cluster; one at a time on a machine.
 
     Args:
-        lease_s: Lease of a replica in the store, and of places in Redis, in seconds; 0 is production's.
+        lease_s: Lease of a replica in the store, in seconds; 0 is production's.
         limits_fail: The setting of that name.
 
     Raises:
