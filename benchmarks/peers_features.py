@@ -107,7 +107,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "votes over samples": (
-        strategies("self-consistency", "weighted-vote", "ranked-vote", "universal-self-consistency", "rpc"),
+        strategies("self-consistency", "rpc"),
         {
             "its-hub": _its("`SelfConsistency`", f"{ALGORITHMS}/self_consistency.py", "class SelfConsistency("),
             "OptiLLM": _opti(
@@ -156,7 +156,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "several models on one question": (
-        strategies("edgejury", "glimprouter", "specreason", "cascade", "question-router"),
+        strategies("edgejury", "glimprouter", "cascade", "question-router"),
         {
             "OptiLLM": _opti("`moa` (of one model)", "moa.py", "def mixture_of_agents("),
             "treequest": _tree(

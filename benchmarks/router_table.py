@@ -133,8 +133,8 @@ def fit(timed: Iterable[Observation]) -> LatencyModel:
 
 
 UNKNOWN = ""
-LOOPS = ("glimprouter", "specreason")
-ORDER = ("cot", "large", "small", "glimprouter", "random", "specreason", "cascade", "question-router")
+LOOPS = ("glimprouter",)
+ORDER = ("cot", "large", "small", "glimprouter", "random", "cascade", "question-router")
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def kind_of(run: StoredRun) -> str:
 def order_of(run: StoredRun) -> tuple[int, str, float, str]:
     """Baselines first, then routers, each by what it varies."""
     plan, kind = run.manifest.plan, kind_of(run)
-    varied = next((p for n in ("threshold", "rate", "accept") if _is_number(p := plan.parameters.get(n))), 0)
+    varied = next((p for n in ("threshold", "rate") if _is_number(p := plan.parameters.get(n))), 0)
     probe = str(plan.parameters.get("probe", ""))
     at = ORDER.index(kind) if kind in ORDER else len(ORDER)
     return at, "" if "small" in plan.models else "alone", float(str(varied)), probe
@@ -211,8 +211,6 @@ def method_of(run: StoredRun, large: str) -> str:
             return f"{kind}, step by step"
         case "random":
             return f"by chance, rate {args['rate']}"
-        case "specreason":
-            return f"specreason, accept {args['accept']}"
         case "cascade":
             first = args.get("first_parameters")
             samples = f", n = {first['n']}" if isinstance(first, dict) and "n" in first else ""
@@ -403,7 +401,6 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--random-like", type=Path, nargs="*", default=[], help="runs of glimprouter whose rate chance takes"
     )
-    plan.add_argument("--accept", type=float, nargs="*", default=[7], help="digits that specreason accepts")
     plan.add_argument("--cascade", type=float, nargs="*", default=[0.6], help="thresholds of the cascade")
     plan.add_argument("--cascade-samples", type=int, default=8)
     plan.add_argument("--calibration", type=Path, help="map of self-consistency on the small model, for the cascade")
@@ -454,7 +451,6 @@ def methods(options: argparse.Namespace, measured: list[float]) -> list[Method]:
     results += [
         loop("glimprouter", policy="random", rate=rate) for rate in dict.fromkeys([*options.random_rates, *measured])
     ]
-    results += [loop("specreason", accept=digit) for digit in options.accept]
     results += [("cascade", _cascade(options, at)) for at in options.cascade]
     if options.question_router is not None:
         router = {"router": _toml(_absolute(options.question_router))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,7 @@ EXAMPLES = """
 
 reason vote samples.jsonl
 reason vote samples.jsonl --method pc --json
-reason vote samples.jsonl --kind number --set init=multistart
+reason vote samples.jsonl --kind number --parity reference
 generate | reason vote - --method sc
 
 Each line of FILE is one sample:
@@ -31,7 +31,7 @@ Each line of FILE is one sample:
 {"text": "… so x is 4", "answer": "4", "logprobs": [-0.1, -0.02]}
 
 A missing [b]answer[/b] is extracted from the text. [b]mean_logprob[/b] can replace [b]logprobs[/b];
-without either, votes are result. Samples of several questions each name their [b]question[/b].
+without either, votes are counted. Samples of several questions each name their [b]question[/b].
 """
 
 
@@ -57,15 +57,10 @@ class VoteOptions:
             help="Kind of the answers, which decides when two are equal.",
         ),
     ] = "auto"
-    parameters: Annotated[
-        list[str],
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Parameter of the vote: init, dedup, unparsed, representative, guards or min_paths. Repeatable.",
-            show_default=False,
-        ),
-    ] = field(default_factory=list)
+    parity: Annotated[
+        str,
+        typer.Option(metavar="none|reference", help="Count votes exactly as the RPC authors' program does."),
+    ] = "none"
     as_json: Json = False
 
 
@@ -75,17 +70,17 @@ def vote(options: VoteOptions) -> None:
 
     Prints the answers with their confidences. Notes on pruning go to standard error.
     """
-    from ..reasoning.voting.path_votes import parse_method, parse_vote_options
+    from ..reasoning.voting.path_votes import parse_method, parse_parity
     from ..reasoning.voting.sample_files import parse_kind, read_bytes, read_pools, vote_on_pools, vote_record
-    from .inputs import STDIN, parse_parameters
+    from .inputs import STDIN
     from .interrupts import run_interruptible
 
     method, kind = parse_method(options.method), parse_kind(options.kind)
-    voting = parse_vote_options(parse_parameters(options.parameters))
+    parity = parse_parity(options.parity)
     from_stdin = options.file == STDIN
     content = sys.stdin.buffer.read() if from_stdin else read_bytes(Path(options.file))
     pools = read_pools(content, "standard input" if from_stdin else options.file, kind)
-    votes = run_interruptible(vote_on_pools(pools, method, voting))
+    votes = run_interruptible(vote_on_pools(pools, method, parity))
     for pool, result in zip(pools, votes, strict=True):
         if options.as_json:
             write_line(json.dumps(vote_record(pool, result), ensure_ascii=False, allow_nan=False))

@@ -179,20 +179,6 @@ class BestOfN:
         return Solution(chosen=chosen, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes)
 
 
-class WeightedVote(BestOfN):
-    """`best-of-n` with `select="weighted"`: the answer with the largest sum of scores wins."""
-
-    name: ClassVar[str] = "weighted-vote"
-    summary: ClassVar[str] = "many sampled chains, votes weighted by their scores"
-    paper: ClassVar[str] = "Li et al. 2023, arXiv:2206.02336"
-    confidence: ClassVar[str] = "The answer's share of the scores of all samples."
-
-    class Config(BestOfN.Config):
-        """Parameters of `weighted-vote`."""
-
-        select: Annotated[Literal["weighted"], Field(description="always weighted")] = "weighted"
-
-
 class CandidateScore(Frozen):
     """A candidate's score.
 

@@ -41,13 +41,13 @@ from ..core.settings import Settings, user_error_of
 from ..core.types import Answer, AnswerKind, Evidence, RunUsage, Verification
 from ..core.verdicts import counts_text, verdict_name
 from ..core.version import __version__
-from ..reasoning.voting.path_votes import Method, parse_vote_options
+from ..reasoning.voting.path_votes import Method, Parity
 from ..reasoning.voting.sample_files import read_pools, vote_on_pools, vote_record
 from .auth import ANONYMOUS, Caller, admit, identify
 from .error_objects import INTERNAL, public_error
 from .logs import log_fault
 from .native.routes import ask_config, verify_config
-from .native.schemas import AskBody, RequestBody, ResponseBody, Values, VerifyBody
+from .native.schemas import AskBody, RequestBody, ResponseBody, VerifyBody
 from .openai.streaming import line_of
 from .run_manager import RunManager
 from .run_start import events_and_error
@@ -84,13 +84,13 @@ class VoteBody(RequestBody):
         method: "rpc" votes by probability after it has pruned improbable samples, "pc" by probability, "sc" by count;
             "ppl" takes the most likely sample. Without log-probabilities, all vote by count.
         kind: Kind of the answers, which decides when two are equal.
-        parameters: Parameters of the vote.
+        parity: "reference" counts as the authors' program of RPC does.
     """
 
     samples: Annotated[tuple[VoteSample, ...], Field(min_length=1, max_length=MAX_SAMPLES)]
     method: Method = "rpc"
     kind: AnswerKind = "auto"
-    parameters: Values = Field(default_factory=dict)
+    parity: Parity = "none"
 
 
 class AskResult(ResponseBody):
@@ -191,7 +191,7 @@ async def vote(_: ToolContext, body: VoteBody) -> tuple[str, VoteResults]:
     """Choose one answer among existing samples, by count or by probability. It calls no model."""
     rows = (json.dumps(sample.model_dump(exclude_none=True)) for sample in body.samples)
     pools = read_pools("\n".join(rows).encode(), "samples", body.kind)
-    votes = await vote_on_pools(pools, body.method, parse_vote_options(body.parameters))
+    votes = await vote_on_pools(pools, body.method, body.parity)
     results = [VoteResult.model_validate(vote_record(*pair)) for pair in zip(pools, votes, strict=True)]
     return "\n".join(str(result.answer) for result in results), VoteResults(votes=tuple(results))
 

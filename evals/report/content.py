@@ -209,7 +209,7 @@ def costs(row: GridRow) -> tuple[str, ...]:
     )
 
 
-VOTES = frozenset({"pc", "ranked-vote", "rpc", "self-consistency", "universal-self-consistency", "weighted-vote"})
+VOTES = frozenset({"rpc", "self-consistency"})
 """Strategies whose samples vote."""
 MAX_DISAGREEMENTS = 200
 """Maximum number of items on which runs disagree whose traces a report carries."""

@@ -3,7 +3,7 @@
     confidence of a token   minus the mean log-probability of the k most likely tokens at its position: high where one
                             token has nearly all the mass
     confidence of a group   mean over `window` consecutive tokens, for each position of the window
-    confidence of a chain   from its groups: the lowest, the mean of the lowest tenth, or that of its last tokens
+    confidence of a chain   the mean of the lowest tenth of its groups
 
 Source: Fu et al., "Deep Think with Confidence" (2025, arXiv:2508.15260), equations 2 to 4 and section 3.2 (offline
 thinking: the chains of the highest confidence vote, each weighted by it).
@@ -16,12 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final, Literal
+from typing import Final
 
-from ...core.messages import TopToken
+from ...core.messages import Completion, TopToken
 
-GroupMeasure = Literal["bottom", "lowest", "tail"]
-"""Which groups make a chain's confidence: the lowest tenth, the lowest one, or the last tokens."""
 TOP_LOGPROBS: Final = 20
 """Most likely tokens that count at a position."""
 WINDOW: Final = 2048
@@ -44,24 +42,25 @@ def group_confidences(confidences: Sequence[float], window: int) -> list[float]:
     return [(sums[i + size] - sums[i]) / size for i in range(len(confidences) - size + 1)]
 
 
-def chain_confidence(confidences: Sequence[float], measure: GroupMeasure, window: int = WINDOW) -> float | None:
-    """Confidence of a chain from those of its tokens, in nats; None without tokens.
+def chain_confidence(confidences: Sequence[float], window: int = WINDOW) -> float | None:
+    """Confidence of a chain from those of its tokens, in nats: the mean of the lowest tenth of its groups.
 
     Args:
-        confidences: `token_confidence` of each token.
-        measure: "bottom" is the mean of the lowest tenth of the groups, at least one; "lowest" the lowest group; "tail"
-            the last one.
+        confidences: `token_confidence` of each token; None is returned without tokens.
         window: Tokens of a group.
     """
     groups = group_confidences(confidences, window)
     if not groups:
         return None
-    if measure == "tail":
-        return groups[-1]
-    if measure == "lowest":
-        return min(groups)
     lowest = sorted(groups)[: max(1, int(BOTTOM_SHARE * len(groups)))]
     return math.fsum(lowest) / len(lowest)
+
+
+def thought_confidence(completion: Completion) -> float | None:
+    """Confidence of a chain's thought, in nats; None if it has none, or if its log-probabilities are hidden."""
+    if completion.top_logprobs is None:
+        return None
+    return chain_confidence([token_confidence(top) for top in completion.top_logprobs[: completion.answer_from]])
 
 
 def most_confident(confidences: Sequence[float], keep: float) -> list[int]:

@@ -7,7 +7,7 @@ strict. So a path above the mean is never pruned, whatever the mixture is.
 Source: Zhou et al., "A Theoretical Study on Bridging Internal Probability and Self-Consistency for LLM Reasoning"
 (NeurIPS 2025, arXiv:2510.15444).
 
-Differs, unless `guards="reference"`: nothing is pruned if the fit carries no information, and the most probable path is
+Differs, unless `parity="reference"`: nothing is pruned if the fit carries no information, and the most probable path is
 never pruned. The authors' program can prune all paths of equal probability, since their mean in floating point can
 exceed each of them; it then divides 0 by 0.
 """
@@ -17,13 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ...core.errors import DataError, UnknownName, UserError
 from ...core.registry import nearest
-from ...core.settings import user_error_of
 from .weibull import FLOOR, Fit, density, fit_mixture, log_posterior
 
 if TYPE_CHECKING:
@@ -98,6 +95,16 @@ def _validate_logprob(value: float, what: str) -> float:
 
 MIN_DISTINCT = 3
 """Minimum number of distinct probabilities for a fit."""
+MIN_PATHS = 4
+"""Minimum number of paths for a fit; below it, "rpc" counts as "pc"."""
+
+Parity = Literal["none", "reference"]
+"""Whether votes are counted as the authors' program does.
+
+"reference": a text that was sampled again counts once for each of its distinct probabilities; paths without an answer
+are a class, which can win; the last path represents its class; a mixture is fitted to any number of paths, by the
+authors' arithmetic, under which all paths can be pruned and all confidences are NaN.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class Pruning:
     Attributes:
         pruned: Their positions, ascending.
         posterior: For each path the probability of the higher component, `[paths]`; empty if nothing was fitted. NaN,
-            under `guards="reference"`, if both components vanish; such a path is not pruned.
+            under `parity="reference"`, if both components vanish; such a path is not pruned.
         mean: Mean probability of all paths.
         fit: The mixture; None if none was fitted.
         skipped: Why nothing could be pruned; empty if the rule was applied.
@@ -120,18 +127,13 @@ class Pruning:
     skipped: str = ""
 
 
-def prune(
-    p: Sequence[float],
-    init: Literal["reference", "multistart"] = "reference",
-    guards: Literal["full", "reference"] = "full",
-) -> Pruning:
+def prune(p: Sequence[float], parity: Parity = "none") -> Pruning:
     """Apply the rule.
 
     Args:
         p: Probability of each path in [0, 1], duplicates included, at least one.
-        init: Start of the fit, as in `fit_mixture`.
-        guards: "full" prunes nothing if fewer than `MIN_DISTINCT` probabilities differ or the fit is not finite, and
-            never the most probable path. The result does not depend on the order of the paths. "reference" is the
+        parity: "none" prunes nothing if fewer than `MIN_DISTINCT` probabilities differ or the fit is not finite, and
+            never the most probable path; the result does not depend on the order of the paths. "reference" is the
             authors' arithmetic, all paths pruned included.
 
     Raises:
@@ -142,8 +144,8 @@ def prune(
     points = np.asarray(p, dtype=float)
     if not len(p):
         raise UserError("there is no probability of a path to prune")
-    if guards == "reference":
-        fit = fit_mixture(points, init, "reference")
+    if parity == "reference":
+        fit = fit_mixture(points, formula="reference")
         mean = float(points.mean())
         r = _posterior_as_written(points, fit)
         low = (r < 1 - r) & (points < mean)
@@ -151,7 +153,7 @@ def prune(
         mean = math.fsum(p) / len(p)
         if len(set(p)) < MIN_DISTINCT:
             return Pruning((), (), mean, None, f"fewer than {MIN_DISTINCT} distinct probabilities")
-        fit = fit_mixture(np.sort(points), init)
+        fit = fit_mixture(np.sort(points))
         if not fit.finite:
             return Pruning((), (), mean, fit, "the fit is not finite")
         high, other = log_posterior(np.log(np.maximum(points, FLOOR)), fit.parameters)
@@ -173,40 +175,10 @@ def _posterior_as_written(points: Array, fit: Fit) -> Array:
 Method = Literal["rpc", "pc", "ppl", "sc"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
+PARITIES: Final[tuple[Parity, ...]] = get_args(Parity)
 
 _TIE = 1e-12  # two masses that differ by less, relatively, are the same up to rounding
 _UNDERFLOW = 1e-200
-
-
-class VoteOptions(BaseModel):
-    """How votes are counted.
-
-    Attributes:
-        init: Start of the fit: "reference" is the authors' only one, "multistart" takes the best of four.
-        dedup: Weight of several paths of one text in "pc" and "rpc": "max" their largest probability, "reference" the
-            sum of the distinct ones among their probabilities.
-        unparsed: Paths without an answer: "drop" leaves them out of classes, fit and mean; "class" makes them a class,
-            which can win.
-        representative: The path that represents a class: "most-probable", of equals the first; "reference" the last.
-        guards: "full" or "reference", as in `prune`; under "reference" all confidences are NaN if every path was
-            pruned.
-        min_paths: Minimum number of paths for a fit; below it, "rpc" counts as "pc".
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    init: Literal["reference", "multistart"] = "reference"
-    dedup: Literal["max", "reference"] = "max"
-    unparsed: Literal["drop", "class"] = "drop"
-    representative: Literal["most-probable", "reference"] = "most-probable"
-    guards: Literal["full", "reference"] = "full"
-    min_paths: Annotated[int, Field(ge=1)] = 4
-
-
-REFERENCE_OPTIONS: Final = VoteOptions(
-    dedup="reference", unparsed="class", representative="reference", guards="reference", min_paths=1
-)
-"""Counts as the authors' program does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +242,7 @@ def vote(
     paths: Sequence[Path],
     classes: Sequence[Sequence[int]],
     method: Method = "rpc",
-    options: VoteOptions | None = None,
+    parity: Parity = "none",
 ) -> Vote:
     """Count the votes.
 
@@ -288,32 +260,31 @@ def vote(
         classes: Positions of equal answers, as from `Equivalence.group`: each path with an answer in
             exactly one class, no path without one in any.
         method: The method.
-        options: Details; by default the recommended ones.
+        parity: Whether to count as the authors' program does.
 
     Raises:
         UnknownName: There is no such method.
         UserError: The classes do not match the paths.
     """
     method = parse_method(method)
-    options = VoteOptions() if options is None else options
     groups = _checked(paths, classes)
     unparsed = tuple(i for i, path in enumerate(paths) if path.answer is None)
-    if unparsed and options.unparsed == "class":
+    if unparsed and parity == "reference":
         groups.append(unparsed)
     voters = sorted(i for group in groups for i in group)
-    used, degraded = _possible(method, [paths[i] for i in voters], options)
+    used, degraded = _possible(method, [paths[i] for i in voters], parity)
     if not voters:
         return Vote((), method, used, (), len(unparsed), None, degraded)
 
     p = {i: paths[i].probability or 0.0 for i in voters}
     pruning: Pruning | None = None
     if used == "rpc":
-        pruning = prune([p[i] for i in voters], options.init, options.guards)
+        pruning = prune([p[i] for i in voters], parity)
         if pruning.skipped:
             degraded = (*degraded, f"rpc: {pruning.skipped}, nothing pruned")
     pruned = tuple(voters[i] for i in pruning.pruned) if pruning else ()
     return Vote(
-        classes=_count(paths, groups, used, options, frozenset(pruned)),
+        classes=_count(paths, groups, used, parity, frozenset(pruned)),
         method=method,
         method_used=used,
         pruned=pruned,
@@ -324,28 +295,19 @@ def vote(
 
 
 def parse_method(name: str) -> Method:
-    """The method of a name.
-
-    Raises:
-        UnknownName: There is none.
-    """
+    """The method of a name; raises `UnknownName` if there is none."""
     for method in METHODS:
         if method == name:
             return method
     raise UnknownName("voting method", str(name), nearest(str(name), METHODS), hint="one of " + ", ".join(METHODS))
 
 
-def parse_vote_options(values: Mapping[str, JsonValue]) -> VoteOptions:
-    """Options by name, the others at their defaults.
-
-    Raises:
-        UnknownName: There is no such option.
-        UserError: One has a value that is not allowed.
-    """
-    try:
-        return VoteOptions.model_validate(dict(values))
-    except ValidationError as e:
-        raise user_error_of(e, "voting option", VoteOptions.model_fields) from e
+def parse_parity(name: str) -> Parity:
+    """The parity of a name; raises `UnknownName` if there is none."""
+    for parity in PARITIES:
+        if parity == name:
+            return parity
+    raise UnknownName("parity", name, nearest(name, PARITIES), hint="one of " + ", ".join(PARITIES))
 
 
 def _checked(paths: Sequence[Path], classes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -365,12 +327,12 @@ def _some(positions: Sequence[int]) -> str:
     return ", ".join(map(str, positions[:20])) + (", …" if len(positions) > 20 else "") if positions else "none"
 
 
-def _possible(method: Method, voters: Sequence[Path], options: VoteOptions) -> tuple[Method, tuple[str, ...]]:
+def _possible(method: Method, voters: Sequence[Path], parity: Parity) -> tuple[Method, tuple[str, ...]]:
     """The method that these paths allow, and the deviation if it is not the requested one."""
     if method != "sc" and any(path.mean_logprob is None for path in voters):
         return "sc", (f"{method}: no logprobs, used self-consistency",)
-    if method == "rpc" and len(voters) < options.min_paths:
-        return "pc", (f"rpc: {len(voters)} paths, fewer than min_paths = {options.min_paths}, used pc",)
+    if method == "rpc" and parity == "none" and len(voters) < MIN_PATHS:
+        return "pc", (f"rpc: {len(voters)} paths, fewer than {MIN_PATHS}, used pc",)
     return method, ()
 
 
@@ -378,7 +340,7 @@ def _count(
     paths: Sequence[Path],
     groups: Sequence[tuple[int, ...]],
     method: Method,
-    options: VoteOptions,
+    parity: Parity,
     pruned: frozenset[int],
 ) -> tuple[AnswerClass, ...]:
     """The classes with their confidences, in order."""
@@ -389,15 +351,15 @@ def _count(
         if method == "sc":
             masses = [float(len(group)) for group in groups]
         else:
-            weights = _weights(paths, groups, options)
-            masses = [_mass(paths, [i for i in group if i not in pruned], weights, options) for group in groups]
+            weights = _weights(paths, groups, parity)
+            masses = [_mass(paths, [i for i in group if i not in pruned], weights, parity) for group in groups]
         total = math.fsum(masses)
         confidences = [mass / total if total else math.nan for mass in masses]
         top = max(masses)
         tied = [math.isclose(mass, top, rel_tol=_TIE) for mass in masses]
         shares = [1 / sum(tied) if tie else 0.0 for tie in tied]
     order = sorted(range(len(groups)), key=lambda g: (shares[g] == 0, -masses[g] if not shares[g] else 0, groups[g][0]))
-    last = options.representative == "reference" and method != "ppl"
+    last = parity == "reference" and method != "ppl"
     ranked = []
     for g in order:
         representative = groups[g][-1] if last else max(groups[g], key=lambda i: (_logprob(paths[i]), -i))
@@ -413,23 +375,23 @@ def _most_probable(paths: Sequence[Path], groups: Sequence[tuple[int, ...]]) -> 
     return best, [count / sum(winners) for count in winners]
 
 
-def _weights(paths: Sequence[Path], groups: Sequence[tuple[int, ...]], options: VoteOptions) -> Mapping[int, float]:
+def _weights(paths: Sequence[Path], groups: Sequence[tuple[int, ...]], parity: Parity) -> Mapping[int, float]:
     """Weight of each path: its probability, up to a factor if all of them underflow."""
     voters = [i for group in groups for i in group]
     p = {i: paths[i].probability or 0.0 for i in voters}
-    if options.guards == "reference" or max(p.values()) > _UNDERFLOW:
+    if parity == "reference" or max(p.values()) > _UNDERFLOW:
         return p
     top = max(_logprob(paths[i]) for i in voters)
     return {i: 1.0 if top == -math.inf else math.exp(_logprob(paths[i]) - top) for i in voters}
 
 
-def _mass(paths: Sequence[Path], survivors: Sequence[int], weights: Mapping[int, float], options: VoteOptions) -> float:
-    """Weight of a class: each distinct text once, or under `dedup="reference"` once for each distinct probability."""
+def _mass(paths: Sequence[Path], survivors: Sequence[int], weights: Mapping[int, float], parity: Parity) -> float:
+    """Weight of a class: each distinct text once, or under `parity="reference"` once for each distinct probability."""
     by_text: dict[str, set[float]] = {}
     for i in survivors:
         by_text.setdefault(paths[i].text, set()).add(weights[i])
     # exactly rounded, so that the order of the paths changes nothing
-    if options.dedup == "max":
+    if parity == "none":
         return math.fsum(max(values) for values in by_text.values())
     return math.fsum(value for values in by_text.values() for value in values)
 

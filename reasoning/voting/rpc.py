@@ -1,9 +1,9 @@
-"""Votes weighted by the chains' own probability: perplexity, perplexity consistency, and RPC.
+"""RPC: votes weighted by the chains' own probability, improbable chains pruned.
 
     sample n chains; p of a chain = the geometric mean of its answer's tokens' probabilities
-    ppl     answer: that of the most probable chain
-    pc      answer: the class of equal answers with the largest sum of p over its distinct chains
     rpc     prune improbable chains by a mixture of two Weibull distributions over p; then as pc
+    pc      answer: the class of equal answers with the largest sum of p over its distinct chains
+    ppl     answer: that of the most probable chain
 
 Source: Zhou et al., "A Theoretical Study on Bridging Internal Probability and Self-Consistency for LLM Reasoning"
 (NeurIPS 2025, arXiv:2510.15444), sections 2 and 4, and the authors' program.
@@ -27,19 +27,12 @@ from ...serving.model import Feature
 from ...serving.profiles.profile import ModelProfile
 from ...serving.quick_calls import without_thought
 from ..candidates import is_unfinished, text_with_calls
-from ..limits import MAX_CHAINS, MAX_TOKENS
+from ..limits import MAX_CHAINS
 from ..sampling import SampleSet, SamplingConfig
 from ..strategy import Models, Stability
 from .answer_classes import answer_classes, weighted_vote
-from .group_confidence import (
-    TOP_LOGPROBS,
-    WINDOW,
-    GroupMeasure,
-    chain_confidence,
-    most_confident,
-    token_confidence,
-)
-from .path_votes import Method, Path, Vote, VoteOptions, vote
+from .group_confidence import TOP_LOGPROBS, most_confident, thought_confidence
+from .path_votes import Parity, Path, Vote, vote
 from .self_consistency import majority_solution, sampling_notes
 
 KEEP: Final = 0.9
@@ -49,56 +42,26 @@ Scope = Literal["answer", "thought", "all"]
 """Which tokens weigh a chain: those of its answer, of the thought before it, or all."""
 
 
-class PathVoteConfig(SamplingConfig):
-    """Parameters of every vote that is weighted by log-probabilities."""
-
-    # excluded from dumps if unset, so that keys of runs and evaluations without them stay short
-    scope: Annotated[
-        Scope,
-        Field(
-            description="tokens that weigh a chain: those of its answer, all, or thought, by the confidence of groups",
-            exclude_if=lambda value: value == "answer",
-        ),
-    ] = "answer"
-    measure: Annotated[
-        GroupMeasure,
-        Field(
-            description="with scope=thought: the lowest tenth of the groups (bottom), the lowest, or the last (tail)",
-            exclude_if=lambda value: value == "bottom",
-        ),
-    ] = "bottom"
-    window: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=MAX_TOKENS,
-            description="with scope=thought: tokens of a group",
-            exclude_if=lambda value: value == WINDOW,
-        ),
-    ] = WINDOW
-
-
 class RPC:
     """Sample up to `n` chains, prune improbable ones, weight the votes of the rest by their probability.
 
     A mixture of two Weibull distributions over the chains' probabilities decides which are pruned; an answer's
     confidence is its share of the probability of the distinct chains that are left, times the share of all chains that
-    were not cut before they stated an answer.
+    were not cut before they stated an answer. `method="pc"` prunes nothing. With `method="ppl"`, the paper's baseline,
+    the most probable chain answers; its probability is far too high for that of being right.
 
     A chain's probability is that of its answer, without the thought before it, which is nearly all of the tokens and
     says little about the answer. With `scope="thought"` the vote is DeepConf's instead (Fu et al. 2025,
-    arXiv:2508.15260): the share `keep` of the chains whose thoughts have the highest group confidence vote, each
-    weighted by it.
+    arXiv:2508.15260): the chains whose thoughts have the highest group confidence vote, each weighted by it.
 
     Model calls: as `self-consistency`. A backend that hides log-probabilities but scores given text is called once
     more; with one that can do neither, and with `scope="thought"` if the thoughts' are hidden, the vote is
     self-consistency, and the answer reports it.
 
     Differs: chains without an answer are left out of the fit and the vote, a text that was sampled twice counts once,
-    and nothing is pruned if the fit carries no information (`path_votes.prune`); `init="reference"`,
-    `dedup="reference"`, `unparsed="class"` and `guards="reference"` follow the authors' program. The paper samples 64
-    to 128 chains at temperature 1 and top-p 0.95; the defaults here are those of `self-consistency`, with more chains.
-    Below about 16 chains `pc` and `self-consistency` do as well.
+    and nothing is pruned if the fit carries no information (`path_votes.prune`); `parity="reference"` follows the
+    authors' program. The paper samples 64 to 128 chains at temperature 1 and top-p 0.95; the defaults here are those of
+    `self-consistency`, with more chains. Below about 16 chains `pc` and `self-consistency` do as well.
     """
 
     name: ClassVar[str] = "rpc"
@@ -106,196 +69,106 @@ class RPC:
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
     confidence: ClassVar[str] = (
         "The answer's share of the probability of the distinct chains that are left after pruning, times the share of "
-        "finished chains."
+        "finished chains; with method=ppl, the probability of the most probable chain."
     )
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
     supports_tools: ClassVar[bool] = True
 
-    class Config(PathVoteConfig):
+    class Config(SamplingConfig):
         """Parameters of `rpc`."""
 
         n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="maximum number of chains")] = 32
-        init: Annotated[Literal["reference", "multistart"], Field(description="start of the fit")] = "reference"
-        dedup: Annotated[Literal["max", "reference"], Field(description="weight of several chains of one text")] = "max"
-        unparsed: Annotated[Literal["drop", "class"], Field(description="chains without an answer")] = "drop"
-        keep: Annotated[
-            float,
-            Field(
-                gt=0,
-                le=1,
-                description="with scope=thought: share of the chains, those of the highest confidence, that vote",
-                exclude_if=lambda value: value == KEEP,
-            ),
-        ] = KEEP
-        guards: Annotated[Literal["full", "reference"], Field(description="when nothing is pruned")] = "full"
+        method: Annotated[
+            Literal["rpc", "pc", "ppl"],
+            Field(description="rpc; pc, which prunes nothing; or ppl, the most probable chain"),
+        ] = "rpc"
+        scope: Annotated[
+            Scope,
+            Field(description="tokens that weigh a chain: of its answer, of its thought (by group confidence), or all"),
+        ] = "answer"
+        parity: Annotated[
+            Parity, Field(description="reference counts the votes exactly as the authors' program does")
+        ] = "none"
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
-        options = VoteOptions(init=config.init, dedup=config.dedup, unparsed=config.unparsed, guards=config.guards)
-        return await _sample_and_vote("rpc", config, options, question, models, run, keep=config.keep)
+        is_thought = config.scope == "thought"
+        samples = await config.sample(
+            question, models, run, logprobs=not is_thought, top_logprobs=TOP_LOGPROBS if is_thought else 0
+        )
+        notes = sampling_notes(config, samples)
+        if not samples.candidates:
+            return Solution(chosen=None, stopped=samples.stopped, notes=notes)
+        if is_thought:
+            return await self._vote_by_thoughts(samples, question, run, notes)
+        means = await mean_logprobs(models.main, config.prompt(question), samples.completions, config.scope)
+        paths = [
+            Path(_path_text(c, i), c.answer, mean)
+            for i, (c, mean) in enumerate(zip(samples.candidates, means, strict=True))
+        ]
+        classes = await answer_classes([path.answer for path in paths], question, run)
+        result = vote(paths, classes, config.method, config.parity)
+        for reason in result.degraded:
+            run.degrade(reason)
+        notes["vote"] = {
+            "method": result.method_used,
+            "confidences": {str(c.answer): c.confidence for c in result.classes},
+            "pruned": list(result.pruned),
+            "unparsed": result.unparsed,
+            "fit": None if result.fit is None else result.fit.diagnostics(),
+        }
+        if result.method_used == "sc":
+            return majority_solution(samples, classes, run, notes)
+        return _solution(result, samples, run, notes)
 
-
-class PerplexityConsistency:
-    """Sample up to `n` chains; each answer's confidence is its share of the probability of all distinct chains.
-
-    It is multiplied by the share of all chains that were not cut before they stated an answer. The paper's method
-    without its pruning. Model calls, `scope`, and what happens without log-probabilities: as `rpc`; with
-    `scope="thought"` all chains vote, weighted by their confidence.
-    """
-
-    name: ClassVar[str] = "pc"
-    summary: ClassVar[str] = "many sampled chains, votes weighted by their probability"
-    paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
-    confidence: ClassVar[str] = (
-        "The answer's share of the probability of all distinct chains, times the share of finished chains."
-    )
-    stability: ClassVar[Stability] = "beta"
-    requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main",)
-    supports_tools: ClassVar[bool] = True
-
-    class Config(PathVoteConfig):
-        """Parameters of `pc`."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        return await _sample_and_vote("pc", self.config, VoteOptions(), question, models, run)
-
-
-class Perplexity:
-    """Sample up to `n` chains and answer with the one of lowest perplexity: the paper's baseline "PPL".
-
-    Confidence is the chain's probability as a geometric mean over its tokens, which is far too high for a probability
-    of being right: calibrate it first. Model calls, `scope`, and what happens without log-probabilities: as `rpc`; with
-    `scope="thought"` the chain of the most confident thought answers.
-    """
-
-    name: ClassVar[str] = "ppl"
-    summary: ClassVar[str] = "many sampled chains, the most probable one answers"
-    paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
-    confidence: ClassVar[str] = (
-        "The probability of the most probable chain, as the model gives it; those of all answers do not sum to 1."
-    )
-    stability: ClassVar[Stability] = "beta"
-    requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main",)
-    supports_tools: ClassVar[bool] = True
-
-    class Config(PathVoteConfig):
-        """Parameters of `ppl`."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        return await _sample_and_vote("ppl", self.config, VoteOptions(), question, models, run)
-
-
-async def _sample_and_vote(
-    method: Method,
-    config: PathVoteConfig,
-    options: VoteOptions,
-    question: Question,
-    models: Models,
-    run: Run,
-    *,
-    keep: float = 1.0,
-) -> Solution:
-    is_thought = config.scope == "thought"
-    samples = await config.sample(
-        question, models, run, logprobs=not is_thought, top_logprobs=TOP_LOGPROBS if is_thought else 0
-    )
-    notes = sampling_notes(config, samples)
-    if not samples.candidates:
-        return Solution(chosen=None, stopped=samples.stopped, notes=notes)
-    if is_thought:
-        return await _vote_by_thoughts(method, config, keep, samples, question, run, notes)
-    means = await mean_logprobs(models.main, config.prompt(question), samples.completions, config.scope)
-    paths = [
-        Path(_path_text(c, i), c.answer, mean)
-        for i, (c, mean) in enumerate(zip(samples.candidates, means, strict=True))
-    ]
-    classes = await answer_classes([path.answer for path in paths], question, run)
-    result = vote(paths, classes, method, options)
-    for reason in result.degraded:
-        run.degrade(reason)
-    notes["vote"] = {
-        "method": result.method_used,
-        "confidences": {str(c.answer): c.confidence for c in result.classes},
-        "pruned": list(result.pruned),
-        "unparsed": result.unparsed,
-        "fit": None if result.fit is None else result.fit.diagnostics(),
-    }
-    if result.method_used == "sc":
-        return majority_solution(samples, classes, run, notes)
-    return _solution(result, samples, run, notes)
+    async def _vote_by_thoughts(
+        self, samples: SampleSet, question: Question, run: Run, notes: dict[str, JsonValue]
+    ) -> Solution:
+        """The vote of DeepConf, by confidence: "rpc" keeps the most confident chains, "pc" all, "ppl" one."""
+        method, candidates = self.config.method, samples.candidates
+        confidences = [thought_confidence(c) for c in samples.completions]
+        voters = [i for i, candidate in enumerate(candidates) if candidate.answer is not None]
+        known = [value for i in voters if (value := confidences[i]) is not None]
+        if len(known) < len(voters) or not voters:
+            if voters:
+                without = "the log-probabilities of thoughts are hidden, or there is no thought"
+                run.degrade(f"{method}: scope=thought: {without}, used self-consistency")
+            notes["vote"] = {"method": "sc", "scope": "thought"}
+            classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+            return majority_solution(samples, classes, run, notes)
+        kept = [voters[i] for i in most_confident(known, KEEP if method == "rpc" else 1.0)]
+        if method == "ppl":
+            kept = [voters[max(range(len(known)), key=lambda i: (known[i], -i))]]
+        weights = [(confidences[i] or 0.0) if i in kept else 0.0 for i in range(len(candidates))]
+        # confidences of 0 are of uniform distributions: nothing tells these chains apart
+        weights = weights if any(weights) else [float(i in kept) for i in range(len(candidates))]
+        result = await weighted_vote(candidates, weights, question, run)
+        assert result is not None  # a chain that votes has an answer and a weight
+        notes["vote"] = {
+            "method": method,
+            "scope": "thought",
+            "confidences": list(confidences),
+            "kept": list(kept),
+            "weights": dict(result.sums),
+        }
+        return Solution(
+            chosen=result.chosen,
+            candidates=tuple(c.model_copy(update={"score": v}) for c, v in zip(candidates, confidences, strict=True)),
+            confidence=result.share if method == "ppl" else result.share * _share_finished(candidates),
+            stopped=samples.stopped,
+            notes=notes,
+        )
 
 
 def _path_text(candidate: Candidate, index: int) -> str:
     """What makes two chains duplicates: thought and text; a hidden thought equals no other."""
     thought = candidate.thought or (f"hidden thought {index}" if candidate.thinking_tokens else "")
     return "\n\n".join(part for part in (thought, text_with_calls(candidate)) if part)
-
-
-async def _vote_by_thoughts(
-    method: Method,
-    config: PathVoteConfig,
-    keep: float,
-    samples: SampleSet,
-    question: Question,
-    run: Run,
-    notes: dict[str, JsonValue],
-) -> Solution:
-    """The vote of DeepConf: "rpc" keeps the most confident chains, "pc" all, "ppl" one; each weighs its confidence."""
-    candidates = samples.candidates
-    confidences = [thought_confidence(c, config.measure, config.window) for c in samples.completions]
-    voters = [i for i, candidate in enumerate(candidates) if candidate.answer is not None]
-    known = [value for i in voters if (value := confidences[i]) is not None]
-    if len(known) < len(voters) or not voters:
-        if voters:
-            without = "the log-probabilities of thoughts are hidden, or there is no thought"
-            run.degrade(f"{method}: scope=thought: {without}, used self-consistency")
-        notes["vote"] = {"method": "sc", "scope": "thought"}
-        classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
-        return majority_solution(samples, classes, run, notes)
-    kept = [voters[i] for i in most_confident(known, keep)]
-    if method == "ppl":
-        kept = [voters[max(range(len(known)), key=lambda i: (known[i], -i))]]
-    weights = [value if i in kept and (value := confidences[i]) is not None else 0.0 for i in range(len(candidates))]
-    # confidences of 0 are of uniform distributions: nothing tells these chains apart
-    weights = weights if any(weights) else [float(i in kept) for i in range(len(candidates))]
-    result = await weighted_vote(candidates, weights, question, run)
-    assert result is not None  # a chain that votes has an answer and a weight
-    notes["vote"] = {
-        "method": method,
-        "scope": "thought",
-        "confidences": list(confidences),
-        "kept": list(kept),
-        "weights": dict(result.sums),
-    }
-    return Solution(
-        chosen=result.chosen,
-        candidates=tuple(c.model_copy(update={"score": v}) for c, v in zip(candidates, confidences, strict=True)),
-        confidence=result.share if method == "ppl" else result.share * _share_finished(candidates),
-        stopped=samples.stopped,
-        notes=notes,
-    )
-
-
-def thought_confidence(completion: Completion, measure: GroupMeasure, window: int) -> float | None:
-    """Group confidence of a chain's thought, in nats; None if it has none, or if its log-probabilities are hidden."""
-    if completion.top_logprobs is None:
-        return None
-    return chain_confidence(
-        [token_confidence(top) for top in completion.top_logprobs[: completion.answer_from]], measure, window
-    )
 
 
 async def mean_logprobs(

@@ -18,7 +18,7 @@ from ...core.types import AnswerKind, Question
 from ..answers.equivalence import Equivalence
 from ..answers.extraction import extract_answer
 from ..answers.kinds import ResolvedKind, answer_kind
-from .path_votes import Method, Path, Vote, VoteOptions, vote
+from .path_votes import Method, Parity, Path, Vote, vote
 
 KINDS: Final[tuple[AnswerKind, ...]] = get_args(AnswerKind)
 
@@ -208,7 +208,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-async def vote_on_pools(pools: Sequence[SamplePool], method: Method, options: VoteOptions) -> list[Vote]:
+async def vote_on_pools(pools: Sequence[SamplePool], method: Method, parity: Parity = "none") -> list[Vote]:
     """One vote for each question.
 
     Raises:
@@ -218,5 +218,5 @@ async def vote_on_pools(pools: Sequence[SamplePool], method: Method, options: Vo
     async with Equivalence() as equivalence:
         for pool in pools:
             classes = await equivalence.group([path.answer for path in pool.paths], pool.kind)
-            votes.append(vote(pool.paths, classes, method, options))
+            votes.append(vote(pool.paths, classes, method, parity))
     return votes

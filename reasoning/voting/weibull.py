@@ -39,7 +39,6 @@ FLOOR = 1e-12
 """Lower probabilities count as this: their logarithm must be finite."""
 
 _MAX_EXPONENT = 300.0
-_EULER = 0.5772156649015329
 _MAX_ITERATIONS = 1000
 _MAX_DESCENTS = 5
 _FLAT = 1e-3  # largest slope at an optimum, per nat
@@ -156,22 +155,19 @@ def nll_and_gradient(parameters: Sequence[float] | Array, ln_x: Array) -> tuple[
 
 
 def fit_mixture(
-    p: Sequence[float] | Array,
-    init: Literal["reference", "multistart"] | Parameters = "reference",
-    formula: Literal["log", "reference"] = "log",
+    p: Sequence[float] | Array, start: Parameters = START, *, formula: Literal["log", "reference"] = "log"
 ) -> Fit:
-    """Fit the mixture by maximum likelihood within `BOUNDS` (L-BFGS-B).
+    """Fit the mixture by maximum likelihood within `BOUNDS` (L-BFGS-B), from one start.
 
     Args:
         p: Path probabilities in [0, 1], at least one; below `FLOOR` they count as `FLOOR`.
-        init: "reference" starts only from `START`; "multistart" also from three cuts of the sorted probabilities into
-            a low and a high part and takes the best solution; five numbers are a start of your own.
+        start: Start of the solver, within the bounds.
         formula: "log" evaluates in log space with the analytic gradient. "reference" evaluates as the authors' program
             does, with differences for a gradient, some four times slower; its solver stops where a trial step meets a
             mixture that underflows, at times far from the optimum.
 
     Raises:
-        UserError: There is no probability, one is outside [0, 1], or the start is out of bounds.
+        UserError: There is no probability, or one is outside [0, 1].
     """
     import numpy as np
 
@@ -179,19 +175,8 @@ def fit_mixture(
     if points.ndim != 1 or not points.size or not ((points >= 0) & (points <= 1)).all():
         raise UserError("a mixture is fitted to one or more probabilities in [0, 1]")
     ln_x = np.log(np.maximum(points, FLOOR))
-    if init == "reference":
-        starts = [START]
-    elif init == "multistart":
-        starts = [START, *(_start_of_cut(np.sort(ln_x), share) for share in (0.3, 0.5, 0.7))]
-    else:
-        starts = [_checked_start(init)]
     with np.errstate(all="ignore"), one_blas_thread():
-        fits = [_solve(points, ln_x, start, formula) for start in starts]
-    best = fits[0]
-    for fit in fits[1:]:
-        if fit.finite and not fit.nll >= best.nll:
-            best = fit
-    return best
+        return _solve(points, ln_x, start, formula)
 
 
 def _solve(points: Array, ln_x: Array, start: Parameters, formula: Literal["log", "reference"]) -> Fit:
@@ -222,7 +207,7 @@ def _solve(points: Array, ln_x: Array, start: Parameters, formula: Literal["log"
 
 
 def _descend(ln_x: Array, start: Parameters) -> tuple[Any, int, bool]:
-    """Solve with the analytic gradient; go on from where the solver stopped on a slope, its memory forgotten.
+    """Solve with the analytic gradient; restart, without memory, where the solver stopped on a slope.
 
     A step far out at steep shapes makes the solver believe that nothing improves any more.
     """
@@ -256,31 +241,6 @@ def _nll_as_written(parameters: Array, points: Array) -> float:
 
     w, k1, lam1, k2, lam2 = parameters
     return -float(np.sum(np.log(w * density(points, k1, lam1) + (1 - w) * density(points, k2, lam2))))
-
-
-def _start_of_cut(ln_x: Array, share: float) -> Parameters:
-    """A start from the sorted points, cut at a share of them; each part gives a component by moments.
-
-    The logarithm of a Weibull variable has mean ln λ - C/k, with Euler's constant C, and standard deviation π/(k√6).
-    """
-    cut = min(max(1, round(share * len(ln_x))), max(1, len(ln_x) - 1))
-    low, high = ln_x[:cut], ln_x[cut:] if cut < len(ln_x) else ln_x
-    parameters = []
-    for part in (high, low):
-        spread = max(float(part.std()), 1e-3)
-        k = min(max(math.pi / (spread * math.sqrt(6)), 0.5), 50.0)
-        parameters += [k, max(math.exp(float(part.mean()) + _EULER / k), 0.01)]
-    return (min(max(1 - share, 0.2), 0.8), parameters[0], parameters[1], parameters[2], parameters[3])
-
-
-def _checked_start(start: Parameters) -> Parameters:
-    inside = len(start) == len(BOUNDS) and all(
-        math.isfinite(value) and low <= value <= (math.inf if high is None else high)
-        for value, (low, high) in zip(start, BOUNDS, strict=True)
-    )
-    if not inside:
-        raise UserError(f"the start {start!r} is out of bounds", hint="w from 0.2 to 0.8, all else from 0.01")
-    return start
 
 
 def _exponents(ln_x: Array, k: float, lam: float) -> tuple[Array, Array]:

@@ -57,7 +57,7 @@ def scoring(settings, n=6, reward_model=REWARD, **more):
 async def test_a_reward_model_is_loaded_once_recorded_and_closed_with_the_reasoner(opened, settings):
     async with scoring(settings) as reasoner:
         answers = await asyncio.gather(*(reasoner.aask(QUESTION, seed=s, run_id=f"r{s}") for s in range(4)))
-        other = await reasoner.variant("weighted-vote", parameters={"n": 2, "max_tokens": 60})
+        other = await reasoner.variant(parameters={"n": 2, "max_tokens": 60, "select": "weighted"})
         await other.aask(QUESTION)
         await other.aclose()
         record = await reasoner._store.get_run("r0")

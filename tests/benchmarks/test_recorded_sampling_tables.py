@@ -8,7 +8,6 @@ import stopping
 import thinking_models
 import votes
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, Tally
-from reason.reasoning.voting.path_votes import VoteOptions
 
 RULES = [Beta(), Agreement(window=3), Dirichlet(), Lead(), Lead(lead=2, unanimous=3, short_weight=0.5)]
 
@@ -102,9 +101,9 @@ def test_votes_split_ties_and_count_texts_once():
     texts = [("x", 0, -0.1), ("x", 0, -0.1), ("y", 2, -0.2), ("y", 3, -0.2)]
     made = tuple({**row, "answer": a, "completion_id": i, "mean_logprob": s} for a, i, s in texts)
     question = votes.QuestionVotes("q", "q", "x", made)
-    counted = votes.scored(question.vote("sc", VoteOptions()), "x")
+    counted = votes.scored(question.vote("sc"), "x")
     assert (counted.winners, counted.credit, counted.confidence) == ({"x", "y"}, 0.5, 0.5)
-    assert votes.scored(question.vote("pc", VoteOptions()), "x").winners == {"y"}
+    assert votes.scored(question.vote("pc"), "x").winners == {"y"}
     assert votes.ece([counted, votes.Scored(frozenset("x"), 1.0, 0.9)]) == pytest.approx(0.05)
 
 

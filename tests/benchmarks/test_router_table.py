@@ -43,7 +43,7 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     files = ("--routers", "pair.json", "--question-router", "q.json", "--calibration", "map.json")
     printed = run(
         *("plan", "--large", LARGE, "--small", SMALL, "--data", "gsm8k=g.jsonl", "my.jsonl", "--kind", "number"),
-        *("--limit", 30, "--thresholds", 0.5, 1, *files, "--rates", 0.1, "--random-rates", 0.25, "--accept", 5, 7),
+        *("--limit", 30, "--thresholds", 0.5, 1, *files, "--rates", 0.1, "--random-rates", 0.25),
         *("--cascade", 0.6, "--question-rates", 0.3, "--set", "max_step_tokens=64", "--out", out),
         monkeypatch=monkeypatch,
         capsys=capsys,
@@ -65,7 +65,6 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
         expected += [("glimprouter", {"router": pair, "probe": probe, **steps})]
         expected += [("glimprouter", {"router": pair, "rate": 0.1, "probe": probe, **steps})]
     expected += [("glimprouter", {"policy": "random", "rate": 0.25, **steps})]
-    expected += [("specreason", {"accept": digit, **steps}) for digit in (5, 7)]
     cascade = {"threshold": 0.6, "first_parameters": chains, "then_parameters": {"max_tokens": 2048}}
     expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
     expected += [("question-router", {"router": question}), ("question-router", {"router": question, "rate": 0.3})]
@@ -188,7 +187,6 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
         "glimprouter, threshold 1, separate",
         "glimprouter, threshold 1, speculative",
         "by chance, rate 1.0",
-        "specreason, accept 7.0",
         "cascade, self-consistency, n = 2, threshold 1.0",
     ]
     right = {name: row["right % [95 %]"].split()[0] for name, row in rows.items()}

@@ -180,7 +180,7 @@ def test_trace_jsonl(cli: Cli, scripted: Scripted, home: Path) -> None:
 
 def test_trace_page_contains_the_tokens(cli: Cli, scripted: Scripted, home: Path) -> None:
     scripted(replies("ab", "ac", weights=[9, 1]))
-    ask = ("ask", "<b>?", "-s", "ppl", "--set", "n=1", "--seed", "1")  # it reads probabilities
+    ask = ("ask", "<b>?", "-s", "rpc", "--set", "method=ppl", "--set", "n=1", "--seed", "1")  # it reads probabilities
     status, out, _ = cli(*ask, "--trace", "trace.html")
     page = (home / "work" / "trace.html").read_text()
     assert (status, out) == (0, "ab\n")

@@ -76,12 +76,9 @@ def test_ties_are_reported(cli, samples: str) -> None:
 
 
 def test_options(cli, samples: str) -> None:
-    status, out, _ = cli("vote", samples, "--set", "unparsed=class", "--method", "ppl")
+    status, out, _ = cli("vote", samples, "--parity", "reference", "--method", "ppl")
     assert status == 0
     assert out.splitlines()[1].split() == ["0.9900", "1", "no", "answer"]
-    _, out, _ = cli("vote", samples, "--set", "min_paths=20", "--json")
-    results = json.loads(out)
-    assert (results["method"], results["degraded"]) == ("pc", ["rpc: 8 paths, fewer than min_paths = 20, used pc"])
 
 
 def test_standard_input_tokens_and_extraction(cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +176,7 @@ def test_bad_files_are_one_line_and_status_2(cli, home: Path, content: bytes, ex
         (["."], ["directory"]),
         (["FILE", "--method", "rcp"], ["unknown voting method 'rcp'", "'rpc'"]),
         (["FILE", "--kind", "nuber"], ["'nuber'", "'number'"]),
-        (["FILE", "--set", "dedupe=max"], ["'dedupe'", "'dedup'"]),
-        (["FILE", "--set", "dedup=min"], ["dedup = 'min'"]),
-        (["FILE", "--set", "min_paths=many"], ["min_paths = 'many'"]),
-        (["FILE", "--set", "min_paths"], ["not key=value"]),
+        (["FILE", "--parity", "refrence"], ["'refrence'", "'reference'"]),
         ([], ["FILE", "reason vote --help"]),
     ],
 )

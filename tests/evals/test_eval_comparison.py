@@ -218,7 +218,7 @@ async def test_equal_tokens_begin_at_votes_of_three(model, settings, tmp_path) -
         seeds=[0],
         strategy=[
             SweepStrategy(name=name, parameters={"max_tokens": 40, "temperature": 1.0}, vary={"n": [1, 2, 3, 6]})
-            for name in ("self-consistency", "ppl", "pc")
+            for name in ("self-consistency", "rpc")
         ],
     )
     jobs = plan_sweep(sweep, settings, tmp_path / "sweep", lambda _: sums_task(8))
@@ -226,8 +226,8 @@ async def test_equal_tokens_begin_at_votes_of_three(model, settings, tmp_path) -
     await run_sweep(jobs, settings, store, resume=False, concurrency=8, watch=lambda _: RunObserver())
     runs = load_runs(run_folders([tmp_path / "sweep"]))
     rows = build_content(runs, "").equal_tokens
-    assert {row.family.partition(",")[0] for row in rows} == {"self-consistency", "ppl", "pc"}
-    three = next(run for run in runs if run.label == "pc n=3")
+    assert {row.family.partition(",")[0] for row in rows} == {"self-consistency", "rpc"}
+    three = next(run for run in runs if run.label == "rpc n=3")
     smallest = sum(row.ledger.completion_tokens for row in three.rows) / len(three.rows)
     assert min(at.tokens for row in rows for at in row.at if at is not None) == pytest.approx(smallest)
 

@@ -1,4 +1,4 @@
-"""`best-of-n` and `weighted-vote` on a model and a reward model whose every number is known."""
+"""`best-of-n` on a model and a reward model whose every number is known."""
 
 import math
 
@@ -95,11 +95,9 @@ async def test_of_equal_scores_the_first_wins(clients, settings):
     assert answer.text == answer.candidates[0].text
 
 
-@pytest.mark.parametrize("strategy", ["best-of-n", "weighted-vote"])
-async def test_votes_weigh_what_they_score(clients, settings, strategy):
+async def test_votes_weigh_what_they_score(clients, settings):
     clients["model"] = ScriptedModel(replies(*CHAINS, weights=[4, 1, 1]))
-    parameters = {"select": "weighted"} if strategy == "best-of-n" else {}
-    answer, sink = await ask(settings, strategy, n=16, **parameters)
+    answer, sink = await ask(settings, n=16, select="weighted")
     counts = {a: sum(c.answer == a for c in answer.candidates) for a in "456"}
     weights = {"4": 0.5 * counts["4"], "5": 0.4 * counts["5"], "6": 0.9 * counts["6"]}
     assert answer.answer == max(weights, key=weights.get) == "4"
@@ -112,7 +110,7 @@ async def test_equal_answers_are_one_class_represented_by_its_best_chain(clients
     chances = {"The answer is 1/2.": 0.3, "The answer is 0.5.": 0.4, "The answer is 7.": 0.5}
     clients["model"] = ScriptedModel(replies(*chances))
     clients["reward"] = ScriptedReward(chances.get)
-    answer, _ = await ask(settings, "weighted-vote", n=30)
+    answer, _ = await ask(settings, n=30, select="weighted")
     assert answer.text == "The answer is 0.5."
     sums = {t: p * sum(c.text == t for c in answer.candidates) for t, p in chances.items()}
     half = sums["The answer is 1/2."] + sums["The answer is 0.5."]
@@ -252,8 +250,6 @@ async def test_a_missing_reward_model_is_reported_before_anything_is_spent(clien
 
 
 def test_what_cannot_be_chosen(settings):
-    with pytest.raises(UserError, match="select"):
-        Reasoner(strategy="weighted-vote", parameters={"select": "best"}, settings=settings)
     with pytest.raises(UserError, match="aggregate"):
         Reasoner(strategy="best-of-n", parameters={"aggregate": "median"}, settings=settings)
 

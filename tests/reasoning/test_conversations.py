@@ -85,10 +85,9 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
         ("self-consistency", {"n": 2, "system": "OWN"}),
         ("rpc", {"n": 2}),
         ("best-of-n", {"n": 2, "score": "self-evaluation"}),
-        ("weighted-vote", {"n": 2, "score": "reward"}),
+        ("best-of-n", {"n": 2, "score": "reward"}),
         ("adaptive", {"n": 2}),
-        ("universal-self-consistency", {"n": 2}),
-        ("ranked-vote", {"n": 2}),
+        ("best-of-n", {"n": 2, "score": "judge"}),
         ("rag", {}),
         ("beam", {}),
         ("astar", {}),
@@ -101,7 +100,7 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
         ("hogwild", {"any_model": True, "level": "interleaved", "max_passes": 100}),
         ("hogwild", {"any_model": True, "level": "blackboard", "max_passes": 100}),
         ("edgejury", {}),
-        ("specreason", {}),
+        ("glimprouter", {}),
     ],
 )
 async def test_every_prompt_begins_with_the_conversation(store, name, parameters):

@@ -32,21 +32,17 @@ def test_groups_are_a_sliding_window_and_a_short_thought_is_one_group():
     assert group_confidences([], 8) == []
 
 
-def test_measures():
+def test_a_chains_confidence_is_the_mean_of_the_lowest_tenth_of_its_groups():
     values = [float(i) for i in range(40, 0, -1)]  # 40 groups of one token: the lowest tenth is 1, 2, 3, 4
-    assert chain_confidence(values, "lowest", 1) == 1.0
-    assert chain_confidence(values, "bottom", 1) == 2.5
-    assert chain_confidence(values, "tail", 4) == 2.5
-    assert chain_confidence([3.0, 1.0], "bottom", 1) == 1.0  # a tenth of two groups is at least one
-    assert chain_confidence([], "tail", 4) is None
+    assert chain_confidence(values, 1) == 2.5
+    assert chain_confidence([3.0, 1.0], 1) == 1.0  # a tenth of two groups is at least one
+    assert chain_confidence([]) is None
 
 
 @given(st.lists(st.floats(0, 50), min_size=1, max_size=60), st.integers(1, 80))
-def test_the_lowest_group_is_below_the_lowest_tenth_which_is_below_the_tail_or_equal(values, window):
-    lowest, bottom = chain_confidence(values, "lowest", window), chain_confidence(values, "bottom", window)
-    mean = math.fsum(group_confidences(values, window)) / len(group_confidences(values, window))
-    assert lowest <= bottom + 1e-9 <= mean + 2e-9
-    assert lowest <= chain_confidence(values, "tail", window) + 1e-9
+def test_the_lowest_tenth_is_between_the_lowest_group_and_the_mean(values, window):
+    groups = group_confidences(values, window)
+    assert min(groups) <= chain_confidence(values, window) + 1e-9 <= math.fsum(groups) / len(groups) + 2e-9
 
 
 def test_the_share_of_highest_confidence_is_kept_and_of_equals_the_first():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.messages import Prompt
 from reason.core.types import Question
@@ -13,7 +12,6 @@ from reason.reasoning.json_answers import JSON_INSTRUCTION, with_json_answer
 from reason.reasoning.prompts import ANSWER_TRIGGERS, fit_prompt
 from reason.reasoning.self_evaluation import EvaluationPrompts, SelfEvaluator
 from reason.reasoning.strategy import Models, create_strategy
-from reason.reasoning.voting.universal_self_consistency import CHOICE_PREFIX
 from reason.routers.features import ENTROPY, extract_features
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ALWAYS_THINKS, CLOSE, OPEN, THINKS, ScriptedModel, replies, thinking
@@ -91,42 +89,6 @@ async def test_a_prompt_leaves_room_for_a_thought_that_cannot_be_skipped(store, 
 # -- the choice of universal self-consistency
 
 CHAINS = replies("The answer is 4.", "I get 4.")
-
-
-def choosing(text):
-    written = text.rpartition("assistant: ")[2]
-    if "independently" not in text:
-        return thinking("ab", CHAINS)(text)
-    if not written or (written.startswith(OPEN) and CLOSE not in written):
-        return thinking("ab", "")(text)
-    stated = written.rpartition(CLOSE)[2]
-    prefix = CHOICE_PREFIX
-    if not stated.startswith(prefix):
-        return {prefix[len(stated)]: 1.0}
-    rest = stated[len(prefix) :]
-    return {" ": 1.0} if not rest else {"1": 0.25, "2": 0.75} if rest == " " else {"\x03": 1.0}
-
-
-@pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
-async def test_the_choice_is_read_from_the_answer_alone(store, profile):
-    harness = Harness(store, ScriptedModel(choosing, profile=profile))
-    solution = await harness.solve("universal-self-consistency", n=2)
-    assert solution.notes["chosen_by"] == "model"
-    assert solution.chosen in (0, 1)
-    if profile is THINKS:  # without a thought, and greedy
-        assert (solution.chosen, solution.confidence) == (1, pytest.approx(0.75))
-        assert harness.model.made[-1][0].endswith(f"{OPEN}{CLOSE}{CHOICE_PREFIX}")
-    else:
-        assert solution.confidence == pytest.approx((0.25, 0.75)[solution.chosen])
-        assert harness.spent.thinking_tokens == 3 * 4
-
-
-async def test_a_choice_that_the_budget_has_no_thought_for_is_the_majoritys_and_reported(store):
-    harness = Harness(store, ScriptedModel(choosing, profile=ALWAYS_THINKS))
-    solution = await harness.solve("universal-self-consistency", n=2, max_tokens=20, budget=Budget(tokens=900))
-    assert solution.notes["chosen_by"] == "majority"
-    assert solution.best.answer == "4"
-    assert any("cannot answer without thinking" in what for what in harness.run.degraded)
 
 
 # -- cot

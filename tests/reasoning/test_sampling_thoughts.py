@@ -127,7 +127,7 @@ async def test_a_thought_without_room_for_an_answer_does_not_vote_and_is_reporte
     assert any("have no answer" in what for what in harness.run.degraded)
 
 
-@pytest.mark.parametrize("name", ["cot", "self-consistency", "rpc", "ppl", "best-of-n", "ranked-vote", "adaptive"])
+@pytest.mark.parametrize("name", ["cot", "self-consistency", "rpc", "best-of-n", "adaptive"])
 @pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
 async def test_no_temperature_and_no_logprobs_are_sent_to_a_model_that_takes_none(store, name, profile):
     profile = profile.model_copy(update={"refuses": frozenset({"temperature", "top_p", "logprobs"})})

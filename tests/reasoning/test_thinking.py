@@ -25,7 +25,7 @@ BEHIND_A_PARSER = THINKS.model_copy(update={"prefix": "answer", "thought": "fiel
 """Can skip its thoughts, and continues the beginning of an answer, but of no thought."""
 STEPS = ("astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs", "rlot")
 SEARCHES = ("astar", "beam", "dvts", "particle-filter", "particle-gibbs")
-THOUGHT = ("glimprouter", "hogwild", "specreason")
+THOUGHT = ("glimprouter", "hogwild")
 CHAINS = {"astar": 4, "beam": 16, "coat": 3, "mcts": 3, "rlot": 5}
 
 
@@ -209,8 +209,8 @@ async def test_strategies_inside_a_cascade_are_replaced_and_refused_too(store):
     solution = await harness.solve("cascade", first="beam", then="cot", threshold=0.5)
     assert "always always thinks: used self-consistency (n=16) instead of beam" in harness.run.degraded
     assert solution.best.answer == "4"
-    await harness.begin("cascade", first="cot", then="specreason", name="s")
-    with pytest.raises(UserError, match="specreason works inside thoughts"):
+    await harness.begin("cascade", first="cot", then="glimprouter", name="s")
+    with pytest.raises(UserError, match="glimprouter works inside thoughts"):
         await harness.strategy.solve(QUESTION, harness.models, harness.run)
     assert harness.run.ledger.usage().model_calls == 0
 

@@ -20,7 +20,7 @@ from support.scripted_tools import WEATHER, ToolModel, calling
 
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
-TAKING = ("best-of-n", "cot", "pc", "ppl", "rag", "rpc", "self-consistency", "weighted-vote")
+TAKING = ("best-of-n", "cot", "rag", "rpc", "self-consistency")
 
 
 async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):
@@ -57,7 +57,7 @@ async def test_the_second_stage_of_cot_offers_no_tools(store):
     assert (first.prompt.tools, second.prompt.tools) == ((WEATHER,), ())
 
 
-@pytest.mark.parametrize("name", ["self-consistency", "pc", "rpc"])
+@pytest.mark.parametrize("name", ["self-consistency", "rpc"])
 async def test_equal_calls_vote_together_and_against_others(store, name):
     texts = (calling(city="Rome"), f"So:\n{calling(city='Rome')}", calling(city="Oslo"), "The answer is yes.")
     model = ToolModel(replies(*texts, weights=[0.3, 0.25, 0.25, 0.2]))
@@ -80,7 +80,7 @@ async def test_calls_with_hidden_probability_are_not_scored_by_their_text(store)
         async def score(self, prompt, continuations):
             raise AssertionError("nothing may be scored")
 
-    solution = await solve(store, "pc", Hiding(replies(f"So: {calling(city='Rome')}")), n=3)
+    solution = await solve(store, "rpc", Hiding(replies(f"So: {calling(city='Rome')}")), n=3)
     assert solution.notes["vote"]["method"] == "sc"
 
 
@@ -131,7 +131,7 @@ async def test_a_replay_has_the_calls_too(store):
     assert [c.tool_calls for c in second.candidates] == [c.tool_calls for c in first.candidates]
 
 
-@pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto", "ranked-vote"])
+@pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto"])
 def test_other_strategies_refuse_tools(name):
     with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:
         require_tool_support(name, QUESTION)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName
-from reason.reasoning.voting.path_votes import Path, VoteOptions
+from reason.reasoning.voting.path_votes import Path
 from reason.reasoning.voting.sample_files import SamplePool, parse_kind, read_pools, vote_on_pools
 
 
@@ -133,7 +133,7 @@ def test_what_was_written_is_read(paths: list[tuple[str, str | None, float | Non
 async def test_equal_answers_vote_together() -> None:
     answers = ["0.5", "1/2", "50%", "\\frac12", "0.25", None]
     pool = SamplePool(None, "math", tuple(Path(str(i), a, -0.1 * i) for i, a in enumerate(answers)), tuple(range(1, 7)))
-    (found,) = await vote_on_pools([pool], "pc", VoteOptions())
+    (found,) = await vote_on_pools([pool], "pc")
     assert [c.members for c in found.classes] == [(0, 1, 2, 3), (4,)]
     weights = [math.exp(-0.1 * i) for i in range(5)]
     assert found.confidence == pytest.approx(sum(weights[:4]) / sum(weights))

@@ -1,4 +1,4 @@
-"""`self-consistency`, `pc`, `ppl` and `rpc` on a model whose probabilities are known."""
+"""`self-consistency` and the methods of `rpc` on a model whose probabilities are known."""
 
 import math
 
@@ -9,6 +9,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.self_evaluation import EvaluationPrompts
 from reason.reasoning.strategy import STRATEGIES, Models
+from reason.reasoning.voting import rpc
 from reason.reasoning.voting.path_votes import Path, vote
 from reason.reasoning.voting.rpc import mean_logprobs
 from reason.serving.metered.model import MeteredModel
@@ -43,6 +44,7 @@ class Scoring(Hiding):
 
 
 async def solve(store, name, model, *, run_id="r", budget=None, **parameters):
+    """Run `self-consistency`, or a method of `rpc`."""
     config = RunConfig(
         question=QUESTION,
         strategy=name,
@@ -53,6 +55,8 @@ async def solve(store, name, model, *, run_id="r", budget=None, **parameters):
     )
     await store.create_run(run_id, {})
     run = Run(run_id, config, store, sinks=[MemorySink()])
+    if name in ("pc", "ppl"):
+        name, parameters = "rpc", {"method": name, **parameters}
     kind = STRATEGIES.load(name)
     solution = await kind(kind.Config(**parameters)).solve(
         QUESTION, Models({"main": MeteredModel(model, "main", run)}), run
@@ -191,21 +195,22 @@ def unsure_in(thoughts):
     return script
 
 
-async def test_the_scope_thought_keeps_the_most_confident_thoughts(store):
+async def test_the_scope_thought_keeps_the_most_confident_thoughts(store, monkeypatch):
     model = ScriptedModel(unsure_in({"4": 0.9, "5": 0.5, "6": 0.6}), profile=THINKS)
     solutions = {}
-    for name, parameters in {"rpc": {"keep": 0.5}, "pc": {}, "ppl": {}}.items():
-        solution, run = await solve(
-            store, name, model, run_id=name, n=12, scope="thought", measure="tail", window=4, **parameters
-        )
+    monkeypatch.setattr(rpc, "KEEP", 0.5)
+    for name in ("rpc", "pc", "ppl"):
+        solution, run = await solve(store, name, model, run_id=name, n=12, scope="thought")
         assert run.degraded == []
         solutions[name] = solution
     pc = solutions["pc"]
     by_answer = {}
     for candidate in pc.candidates:
         by_answer.setdefault(candidate.answer, set()).add(candidate.score)
-    # three uncertain characters and the end of the thought, which is certain
-    expected = {a: -3 * (math.log(p) + math.log(1 - p)) / 8 for a, p in (("4", 0.9), ("5", 0.5), ("6", 0.6))}
+    # of seven tokens one is a choice among three, four are uncertain, and the two tags are certain
+    expected = {
+        a: (math.log(3) - 2 * (math.log(p) + math.log(1 - p))) / 7 for a, p in (("4", 0.9), ("5", 0.5), ("6", 0.6))
+    }
     assert {a: [pytest.approx(expected[a])] for a in by_answer} == {a: list(v) for a, v in by_answer.items()}
     assert set(by_answer) == {"4", "5", "6"}
     answers = [c.answer for c in pc.candidates]

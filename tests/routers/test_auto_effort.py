@@ -88,7 +88,7 @@ async def test_the_arms_of_the_runs_strategy_count_if_they_differ_in_effort(stor
     save(LOW, HIGH, *votes)
     assert (await choose(store, LONG))[0] == "high"
     assert (await choose(store, LONG, strategy="self-consistency", run_id="sc"))[0] == "medium"
-    assert (await choose(store, LONG, strategy="pc", run_id="pc"))[0] == "medium"  # none of its own: all of them
+    assert (await choose(store, LONG, strategy="rpc", run_id="rpc"))[0] == "medium"  # none of its own: all of them
 
 
 async def test_the_models_default_may_be_the_choice(store):

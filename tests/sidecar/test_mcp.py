@@ -116,7 +116,7 @@ async def test_vote(over_http):
         ("ask", {"question": "?", "strategy": "beam", "parameters": {"width": 4096, "k": 4096}}, "samples"),
         ("verify", {"text": "2 + 2 = 4", "verifiers": ["none"]}, "none"),
         ("vote", {"samples": []}, "samples"),
-        ("vote", {"samples": [{"text": "x"}], "parameters": {"x": 1}}, "'x'"),
+        ("vote", {"samples": [{"text": "x"}], "parity": "x"}, "'reference'"),
     ],
 )
 async def test_errors_are_results(server, tool, arguments, message):

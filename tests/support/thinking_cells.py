@@ -75,17 +75,12 @@ FEW_SAMPLES = (
     "best-of-n",
     "particle-filter",
     "particle-gibbs",
-    "pc",
-    "ppl",
-    "ranked-vote",
     "rpc",
     "self-consistency",
-    "universal-self-consistency",
-    "weighted-vote",
 )
 PARAMETERS: Mapping[str, dict[str, Any]] = {
     **{name: {"n": 3} for name in FEW_SAMPLES},
-    **{name: {"n": 2} for name in ("best-of-n", "weighted-vote")},  # each sample is evaluated by 16 more
+    "best-of-n": {"n": 2},  # each sample is evaluated by 16 more
     "astar": {"k": 2},
     "beam": {"width": 2, "k": 2},
     "dvts": {"subtrees": 2, "k": 2},

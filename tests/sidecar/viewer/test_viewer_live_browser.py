@@ -296,7 +296,7 @@ def test_a_strategy_of_two_models_gets_its_small_one(look: Look, server: Any) ->
     assert "reason/cot" not in tab.texts("[name=model] option")
     page.fill("[name=question]", "Capitals?")
     assert page.locator("[name=small_model]").count() == 0
-    page.select_option("[name=strategy]", "specreason")
+    page.select_option("[name=strategy]", "glimprouter")
     page.select_option("[name=model]", "says")
     page.select_option("[name=small_model]", "says")
     page.click("button[type=submit]")
