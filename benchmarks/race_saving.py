@@ -1,7 +1,7 @@
 r"""Tokens of a run with a stopping rule next to those of a run that draws all samples.
 
     reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --reuse store --store POOL --out fixed
-    reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --set mode=race --set width=4 \
+    reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --set mode=race \
         --set 'stopping={"rule": "dirichlet", "cost": 0.09}' --reuse run --out race
     python benchmarks/race_saving.py fixed race
 

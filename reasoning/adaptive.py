@@ -27,11 +27,10 @@ from .answers.equivalence import Equivalence
 from .answers.kinds import answer_kind
 from .candidates import finished_or_all, read_candidate
 from .conclude import conclude
-from .early_exit import SegmentedSampler
 from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator
-from .stopping import Beta, EarlyExit, NoStop, SelfEvaluated, StoppingRule, Tally, ThoughtStopping
+from .stopping import Beta, Tally
 from .strategy import Models, Parameters, Stability
 
 CALIBRATED_THRESHOLD = 0.85
@@ -43,22 +42,18 @@ MIN_PRUNING_AUROC = 0.6
 class Adaptive:
     """Sample in rounds of 1, 1, 2, 4, 8 until the best sample's quality reaches `threshold`, at most `n`.
 
-    The k-th sample has temperature `t_max * (1 - 2^-(k-1))`: greedy first, then rising; a model that takes no
-    temperature, or thinks, samples as its makers recommend. Quality is the model's own
-    estimate that a sample is at least as good as a fresh one (`self_evaluation`). The answer is that of the class with
-    the largest sum of qualities, or the best sample's.
+    The k-th sample has temperature `1 - 2^-(k-1)`: greedy first, then rising; a model that takes no temperature, or
+    thinks, samples as its makers recommend. Quality is the model's own estimate that a sample is at least as good as a
+    fresh one (`self_evaluation`). The answer is that of the class with the largest sum of qualities, or the best
+    sample's.
 
-    With `prune_at`, all `n` samples start at once at `t_max`; at each of these token counts the model judges the
+    With `prune_at`, all `n` samples start at once at temperature 1; at each of these token counts the model judges the
     partial samples, the best share `keep` is continued, and the others end there. Of a model that thinks first, the
     counts are those of the answer after the thought. Early in a sample the signal often says how hard the question is,
     which is the same for all its samples: without a calibrated signal whose measured `auroc` is above 0.6 no sample is
     ended, and the answer reports it. `keep=1` ends none and records the judgements, for `reason eval signal`.
 
-    With the stopping rule "early-exit", the thought of each sample ends at a trial answer (`stopping.EarlyExit`), which
-    is then the sample; the samples of a round think in step. Its rule over `chains` stops the rounds besides quality.
-
     Model calls: one for each sample of a round (they run as one batch) and two next-token calls for each evaluation.
-    With "early-exit", two for each segment of a thought.
 
     Differs: the paper trains the signal; this one is prompted, and over-confident. An uncalibrated signal stops nothing
     unless `threshold` is set by hand: without either, the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023)
@@ -89,15 +84,6 @@ class Adaptive:
                 description="quality at which to stop; by default 0.85 if the signal is calibrated",
             ),
         ] = None
-        t_max: Annotated[
-            float | None,
-            Field(
-                ge=0,
-                le=100,
-                description="temperature that the samples rise to; by default 1 where the model takes one",
-            ),
-        ] = None
-        top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
         max_tokens: Annotated[
             int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a sample, its thought apart")
         ] = 512
@@ -127,12 +113,6 @@ class Adaptive:
                 "needs more than 0.6",
             ),
         ] = None
-        # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
-        stopping: ThoughtStopping = NoStop()
-        instruction: Annotated[
-            str | None, Field(description="text after the question; by default the chain-of-thought trigger")
-        ] = None
-        system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
 
         @classmethod
         def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
@@ -147,7 +127,7 @@ class Adaptive:
         @property
         def evaluation(self) -> EvaluationConfig:
             """How samples are evaluated."""
-            return EvaluationConfig(alpha=self.alpha, beta=self.beta, system=self.system)
+            return EvaluationConfig(alpha=self.alpha, beta=self.beta)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -156,8 +136,7 @@ class Adaptive:
         """Answer the question.
 
         Raises:
-            UserError: `prune_at` is set, and the model cannot continue an answer after its own thought; or it takes no
-                temperature or `top_p`, and the parameters name one; or it does not support early exits.
+            UserError: `prune_at` is set, and the model cannot continue an answer after its own thought.
             InvalidResponse: Every sample failed.
         """
         config = self.config
@@ -168,16 +147,10 @@ class Adaptive:
                 hint="leave prune_at unset, or set the effort to none",
                 param="prune_at",
             )
-        instruction = step_by_step_instruction(question) if config.instruction is None else config.instruction
-        prompt = question_prompt(question, instruction, system=config.system)
+        prompt = question_prompt(question, step_by_step_instruction(question))
         evaluator = SelfEvaluator(models.main, question, run, config.evaluation)
         async with Equivalence.for_run(run) as equivalence:
-            segmented = None
-            if isinstance(config.stopping, EarlyExit):
-                segmented = SegmentedSampler(
-                    models.main, prompt, self._sampling(None), config.stopping, question, run, equivalence
-                )
-            samples = _EvaluatedSamples(prompt, question, models.main, run, evaluator, equivalence, segmented)
+            samples = _EvaluatedSamples(prompt, question, models.main, run, evaluator, equivalence)
             try:
                 if config.prune_at:
                     await self._sample_with_pruning(prompt, models.main, samples)
@@ -190,8 +163,15 @@ class Adaptive:
         return samples.solution(config.select)
 
     async def _sample_in_rounds(self, prompt: Prompt, model: MeteredModel, samples: _EvaluatedSamples) -> None:
-        config, rule = self.config, self._rule(samples.run)
-        samples.notes["rule"] = rule.model_dump(mode="json")
+        config, threshold = self.config, self._threshold()
+        rule = Beta()
+        if threshold is None:
+            samples.run.degrade(
+                "adaptive: the self-evaluation is not calibrated, so agreement decides when to stop (beta rule)"
+            )
+        samples.notes["rule"] = (
+            rule.model_dump(mode="json") if threshold is None else {"rule": "self-evaluation", "threshold": threshold}
+        )
         num_requested = 0
         while num_requested < config.n and samples.stopped == "done":
             size = min(config.n - num_requested, max(1, num_requested))  # 1, 1, 2, 4, 8
@@ -208,7 +188,9 @@ class Adaptive:
             completions = await samples.generate(requests)
             num_requested += size
             await samples.add(completions)
-            if samples.candidates and any(r.should_stop(samples.tally) for r in (rule, config.stopping)):
+            if samples.candidates and (
+                rule.should_stop(samples.tally) if threshold is None else reaches_threshold(samples.quality, threshold)
+            ):
                 break
         samples.notes["samples"] = num_requested
 
@@ -269,32 +251,28 @@ class Adaptive:
             )
         return ""
 
-    def _rule(self, run: Run) -> StoppingRule:
-        """Self-evaluation if it is calibrated or has a threshold, else agreement."""
+    def _threshold(self) -> float | None:
+        """Quality at which to stop; None for an uncalibrated signal without a threshold: then agreement decides."""
         config = self.config
-        if config.threshold is not None:
-            return SelfEvaluated(threshold=config.threshold)
-        if config.evaluation.is_calibrated:
-            return SelfEvaluated(threshold=CALIBRATED_THRESHOLD)
-        run.degrade("adaptive: the self-evaluation is not calibrated, so agreement decides when to stop (beta rule)")
-        return Beta()
+        if config.threshold is None and config.evaluation.is_calibrated:
+            return CALIBRATED_THRESHOLD
+        return config.threshold
 
     def _sampling(self, k: int | None, max_tokens: int | None = None) -> SamplingParams:
         """Parameters of the k-th sample, k from 1; None is at the highest temperature."""
         config = self.config
-        t_max = 1.0 if config.t_max is None else config.t_max
-        temperature = t_max if k is None else annealed_temperature(k, t_max)
-        return SamplingParams(
-            temperature=None if config.t_max is None else temperature,
-            default_temperature=temperature,
-            top_p=config.top_p,
-            max_tokens=max_tokens or config.max_tokens,
-        )
+        temperature = 1.0 if k is None else annealed_temperature(k)
+        return SamplingParams(default_temperature=temperature, max_tokens=max_tokens or config.max_tokens)
 
 
-def annealed_temperature(k: int, t_max: float) -> float:
-    """Temperature of the k-th sample, k from 1: `t_max * (1 - 2^-(k-1))`."""
-    return t_max * (1.0 - 2.0 ** (1 - k))
+def annealed_temperature(k: int) -> float:
+    """Temperature of the k-th sample, k from 1: `1 - 2^-(k-1)`."""
+    return 1.0 - 2.0 ** (1 - k)
+
+
+def reaches_threshold(quality: Sequence[float | None], threshold: float) -> bool:
+    """Whether the best quality reaches a threshold; one of 0 or less is reached without a signal."""
+    return threshold <= 0 or max((q for q in quality if q is not None), default=-1.0) >= threshold
 
 
 def select_survivors(quality: Sequence[float | None], keep: float) -> list[int]:
@@ -372,9 +350,8 @@ class _EvaluatedSamples:
         run: Run,
         evaluator: SelfEvaluator,
         equivalence: Equivalence,
-        segmented: SegmentedSampler | None,
     ) -> None:
-        self._prompt, self._model, self._segmented = prompt, model, segmented
+        self._prompt, self._model = prompt, model
         self.question = question
         self.equivalence = equivalence
         self.run = run
@@ -391,16 +368,8 @@ class _EvaluatedSamples:
         self._records: list[JsonValue] = []
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion for each request; its thought may be ended early."""
-        segmented = self._segmented
-        if segmented is None or requests[0].prompt != self._prompt:  # an answer that is continued has its thought
-            return [completion for (completion,) in await self._model.generate(requests)]
-        chains = [segmented.start(request.indices[0], request.sampling) for request in requests]
-        while unfinished := [chain for chain in chains if chain.completion is None]:
-            await segmented.advance(unfinished)
-        if segmented.hit_limit:
-            self.stopped = "budget"
-        return [chain.completion for chain in chains if chain.completion is not None]
+        """One completion for each request."""
+        return [completion for (completion,) in await self._model.generate(requests)]
 
     async def add(self, completions: Sequence[Completion]) -> None:
         """Parse, evaluate and count samples; the answers of those cut while the model thought are requested first."""
@@ -430,8 +399,7 @@ class _EvaluatedSamples:
         for number, members in enumerate(self.classes):
             for i in members:
                 labels[i] = number
-        n = len(labels)
-        return Tally(tuple(labels), (1.0,) * n, tuple(self.quality), (None,) * n, max_samples=n)
+        return Tally(tuple(labels))
 
     def _set_best(self) -> None:
         if self.candidates:
@@ -452,8 +420,6 @@ class _EvaluatedSamples:
     def solution(self, select: Literal["class", "best"]) -> Solution:
         """The answer."""
         notes = {**self.notes, "evaluations": self._records}
-        if self._segmented is not None:
-            notes["early_exit"] = self._segmented.notes()
         if not self.candidates:
             return Solution(chosen=None, stopped=self.stopped, notes=notes)
         scored = tuple(c.model_copy(update={"score": q}) for c, q in zip(self.candidates, self.quality, strict=True))

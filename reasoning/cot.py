@@ -5,10 +5,9 @@ Source: Kojima et al., "Large Language Models are Zero-Shot Reasoners" (2022), s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
 from ..core.events import CandidateAdded
@@ -16,21 +15,17 @@ from ..core.messages import Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
-from .answers.equivalence import Equivalence
 from .candidates import read_candidate
 from .conclude import as_cut_by_budget, conclude, conclusion_request, with_conclusion, with_room_to_conclude
-from .early_exit import SegmentedSampler
 from .limits import MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
-from .stopping import EarlyExit, NoStop, ThoughtStopping
 from .strategy import Models, Parameters, Stability
 
 
 class ChainOfThought:
     """One chain of thought.
 
-    Model calls: 1, or 2 with `two_stage`; 1 more if the chain was cut while the model thought, for its answer. With the
-    stopping rule "early-exit", 2 for each segment of the thought.
+    Model calls: 1, or 2 with `two_stage`; 1 more if the chain was cut while the model thought, for its answer.
 
     Differs: the answer is extracted from the chain itself; the paper's second prompt is used only with `two_stage`, and
     only if the chain states no answer, since instruction-tuned models usually state it.
@@ -73,7 +68,6 @@ class ChainOfThought:
                 exclude_if=lambda value: not value,
             ),
         ] = 0
-        stopping: ThoughtStopping = NoStop()
         logprobs: Annotated[
             bool,
             Field(
@@ -99,8 +93,7 @@ class ChainOfThought:
 
         Raises:
             CapabilityMissing: The model does not return as many `top_logprobs`.
-            UserError: The model takes no temperature or `top_p`, and the parameters name one; or it does not support
-                early exits.
+            UserError: The model takes no temperature or `top_p`, and the parameters name one.
             InvalidResponse: The sample failed.
         """
         config, model = self.config, models.main
@@ -116,21 +109,11 @@ class ChainOfThought:
             logprobs=(config.logprobs or config.top_logprobs > 0) and model.capabilities.logprobs,
             top_logprobs=config.top_logprobs,
         )
-        notes: dict[str, JsonValue] = {}
-        hit_limit = False
         try:
-            if isinstance(config.stopping, EarlyExit):
-                async with Equivalence.for_run(run) as equivalence:
-                    sampler = SegmentedSampler(model, prompt, sampling, config.stopping, question, run, equivalence)
-                    open_chain = sampler.start(0)
-                    while open_chain.completion is None:
-                        await sampler.advance([open_chain])
-                chain, hit_limit, notes = open_chain.completion, sampler.hit_limit, {"early_exit": sampler.notes()}
-            else:
-                shorter = with_room_to_conclude(model, prompt, sampling, run)
-                ((chain,),) = await model.generate([Request(prompt=prompt, sampling=shorter or sampling)])
-                if shorter is not None:
-                    chain = as_cut_by_budget(chain, prompt, run)
+            shorter = with_room_to_conclude(model, prompt, sampling, run)
+            ((chain,),) = await model.generate([Request(prompt=prompt, sampling=shorter or sampling)])
+            if shorter is not None:
+                chain = as_cut_by_budget(chain, prompt, run)
         except BudgetExceeded as e:
             run.record_limit(e)
             return Solution(chosen=None, stopped="budget")
@@ -140,12 +123,11 @@ class ChainOfThought:
         was_cut = chain.finish_reason == "thinking"
         (chain,) = await conclude(model, [(prompt, chain)], question, run)
         candidate = read_candidate(chain, question)
-        run.set_best(_solution(candidate, notes))
+        run.set_best(_solution(candidate))
         if config.two_stage and candidate.answer is None and chain.finish_reason == "stop" and not was_cut:
             candidate = await self._trigger_answer(chain, prompt, question, models, run)
         run.emit(CandidateAdded(index=0, answer=candidate.answer))
-        solution = _solution(candidate, notes)
-        return solution.model_copy(update={"stopped": "budget"}) if hit_limit else solution
+        return _solution(candidate)
 
     def _instruction(self, question: Question) -> str:
         config = self.config
@@ -167,6 +149,6 @@ class ChainOfThought:
         return read_candidate(with_conclusion(chain, end, question), question)
 
 
-def _solution(candidate: Candidate, notes: Mapping[str, JsonValue]) -> Solution:
+def _solution(candidate: Candidate) -> Solution:
     stopped: Stopped = "budget" if candidate.finish_reason == "budget" else "done"
-    return Solution(chosen=0, candidates=(candidate,), stopped=stopped, notes=dict(notes))
+    return Solution(chosen=0, candidates=(candidate,), stopped=stopped)

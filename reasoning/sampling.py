@@ -6,18 +6,17 @@ Every sampling strategy samples here, so that budgets, failures, cancelled sampl
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, JsonValue
 
 from ..core.budget import LimitKind
 from ..core.concurrency import gather, paced
-from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
+from ..core.errors import BudgetExceeded, InvalidResponse
 from ..core.events import CandidateAdded, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
@@ -27,20 +26,18 @@ from ..serving.metered.model import MeteredModel, sampled_json
 from .answers.equivalence import Equivalence
 from .candidates import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
-from .early_exit import OpenChain, SegmentedSampler
 from .ensemble import Ensemble
 from .limits import MAX_CHAINS, MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
-from .self_evaluation import SelfEvaluator
-from .stopping import CONFIDENCE_PROCESSOR, EarlyExit, NoStop, SamplingMode, Stopping, StoppingRule, Tally
+from .stopping import NoStop, SamplingMode, Stopping, StoppingRule, Tally
 from .strategy import Models, Parameters
 from .voting.answer_classes import AnswerLabels
 
+RACE_WIDTH: Final = 4
+"""Concurrent chains of a race; a wider one takes less time and more tokens, and gives the same answer."""
+
 Sample = tuple[Completion, Candidate]
 """A finished sample and the candidate parsed from it."""
-
-QualityEstimator = Callable[[Sequence[Candidate]], Awaitable[Sequence[float | None]]]
-"""Gives each candidate the probability that it is as good as another attempt; None if there is no signal."""
 
 
 @dataclass
@@ -53,13 +50,11 @@ class SampleSet:
         failures: Samples that failed individually.
         cancelled: Samples that the rule had not counted when there were enough: cancelled, or finished before one that
             was started earlier. They do not vote; their tokens are charged.
-        aborted: Samples that a rule's logits processor ended; they do not vote.
         num_requested: Requested samples.
         num_calls: Model calls.
         stopped: "done" or "budget".
         mode: "rounds" or "race".
         stopped_early: Whether the rule stopped before all samples were taken.
-        trials: The trial answers of their thoughts (`SegmentedSampler.notes`); None if the rule tries none.
         weights: Weight of each candidate's vote, by the rule.
     """
 
@@ -67,13 +62,11 @@ class SampleSet:
     completions: list[Completion] = field(default_factory=list)
     failures: list[Completion] = field(default_factory=list)
     cancelled: list[Completion] = field(default_factory=list)
-    aborted: list[Completion] = field(default_factory=list)
     num_requested: int = 0
     num_calls: int = 0
     stopped: Stopped = "done"
     mode: str = "rounds"
     stopped_early: bool = False
-    trials: dict[str, JsonValue] | None = None
     weights: list[float] = field(default_factory=list)
 
     def notes(self, rule: StoppingRule) -> dict[str, JsonValue]:
@@ -84,9 +77,7 @@ class SampleSet:
             "requested": self.num_requested,
             "finished": len(self.candidates),
             "cancelled": len(self.cancelled),
-            "aborted": len(self.aborted),
             "stopped_early": self.stopped_early,
-            **({} if self.trials is None else {"early_exit": self.trials}),
         }
 
 
@@ -113,14 +104,6 @@ class SamplingConfig(Parameters):
     mode: Annotated[
         SamplingMode, Field(description="how chains are sampled under a stopping rule: rounds, race, auto")
     ] = "auto"
-    width: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=MAX_CHAINS,
-            description="concurrent chains of a race; null is all: the least waiting, and the most tokens",
-        ),
-    ] = 4
     # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
     logprobs: Annotated[
         bool,
@@ -159,9 +142,7 @@ class SamplingConfig(Parameters):
 
         Raises:
             InvalidResponse: Every sample failed.
-            CapabilityMissing: The stopping rule needs a feature that the model lacks.
-            UserError: The model takes no temperature or `top_p`, and the parameters name one; or it does not support
-                the stopping rule.
+            UserError: The model takes no temperature or `top_p`, and the parameters name one.
         """
         model = models.main
         sampling = SamplingParams(
@@ -182,8 +163,7 @@ class SamplingConfig(Parameters):
             run,
             rule=self.stopping,
             mode=self.mode,
-            width=self.width,
-            estimate_quality=SelfEvaluator(model, question, run).qualities,
+            width=None if self.stopping.counts_by_completion else RACE_WIDTH,
             on_candidate=lambda candidates: run.set_best(lambda: leading_solution(candidates)),
         )
         if samples.candidates:
@@ -202,7 +182,6 @@ async def sample_chains(
     mode: SamplingMode = "auto",
     width: int | None = None,
     deadline_s: float | None = None,
-    estimate_quality: QualityEstimator | None = None,
     on_candidate: Callable[[list[Candidate]], None] | None = None,
 ) -> SampleSet:
     """Take up to `sampling.n` samples of a prompt.
@@ -210,8 +189,7 @@ async def sample_chains(
     A token budget that does not cover all of them is spent on as many as it covers at a time: samples are usually
     shorter than their limit, so later calls spend what earlier ones left.
 
-    The answers of samples that were cut while the model thought are requested after their thoughts (`conclude`). Under
-    the rule "early-exit" the thoughts are generated in segments (`early_exit`).
+    The answers of samples that were cut while the model thought are requested after their thoughts (`conclude`).
 
     Args:
         model: The model, or several that take the samples in turn.
@@ -222,50 +200,27 @@ async def sample_chains(
             `counts_by_completion`).
         deadline_s: Seconds after which the samples that have finished suffice, or else the first that finishes: they
             all count, and a race is ended. None is no such limit.
-        estimate_quality: Evaluates finished samples for a rule that needs their quality.
         on_candidate: Called with the candidates so far, in order of completion, whenever one is added.
 
     Raises:
         InvalidResponse: Every sample failed.
-        CapabilityMissing: The rule needs a feature that the model lacks.
-        UserError: The model does not support the rule "early-exit".
     """
     rule = rule or NoStop()
     can_stop = not isinstance(rule, NoStop)
     members = model.members if isinstance(model, Ensemble) else (model,)
-    for member in members:
-        for feature in sorted(rule.required_features):
-            if not member.capabilities.has(feature):
-                raise CapabilityMissing(feature, member.name)
     samples = SampleSet(mode=_resolve_mode(mode, members))
     async with Equivalence.for_run(run) as equivalence:
-        counter = _TallyCounter(question, equivalence, estimate_quality if rule.needs_quality else None, sampling.n)
-        segmented = None
-        if isinstance(rule, EarlyExit):
-            if isinstance(model, Ensemble):
-                raise UserError("the rule early-exit is for the samples of one model", hint="choose another rule")
-            segmented = SegmentedSampler(model, prompt, sampling, rule, question, run, equivalence)
+        counter = _TallyCounter(question, equivalence)
         while samples.num_requested < sampling.n and samples.stopped == "done" and not samples.stopped_early:
-            tally = counter.tally
             remaining = sampling.n - samples.num_requested
-            size = rule.race_size(tally, remaining) if samples.mode == "race" else rule.round_size(tally, remaining)
+            size = remaining if samples.mode == "race" else rule.round_size(counter.tally, remaining)
             size, cut_by = _affordable(model, prompt, sampling, size, run)
-            shorter = None
-            if segmented is None and not isinstance(model, Ensemble):
-                shorter = with_room_to_conclude(model, prompt, sampling, run)
-            params = (shorter or sampling).model_copy(
-                update={"logits_processors": (*sampling.logits_processors, *rule.logits_processors(tally))}
-            )
+            shorter = None if isinstance(model, Ensemble) else with_room_to_conclude(model, prompt, sampling, run)
             indices = tuple(range(samples.num_requested, samples.num_requested + size))
-            request = Request(prompt=prompt, sampling=params, sample_indices=indices)
+            request = Request(prompt=prompt, sampling=shorter or sampling, sample_indices=indices)
             batch = _Batch(request, question, run, samples, on_candidate, is_shortened=shorter is not None)
             try:
-                if segmented is not None:
-                    is_race = samples.mode == "race"
-                    samples.stopped_early = await batch.generate_in_segments(
-                        segmented, counter, rule, width if is_race else None, is_race=is_race
-                    )
-                elif (can_stop or deadline_s is not None) and samples.mode == "race":
+                if (can_stop or deadline_s is not None) and samples.mode == "race":
                     samples.stopped_early = await _race(model, batch, counter, rule, width, deadline_s)
                 else:
                     await batch.generate(model)
@@ -281,8 +236,6 @@ async def sample_chains(
                 samples.stopped_early = samples.stopped_early or (
                     counter.tally.num_finished > 0 and rule.should_stop(counter.tally)
                 )
-        if segmented is not None:
-            samples.trials = segmented.notes()
     samples.weights = list(rule.vote_weights(_tally_of([None] * len(samples.completions), samples.completions)))
     if not samples.candidates and samples.failures and (failure := samples.failures[0].failure) is not None:
         raise InvalidResponse(f"every sample failed: {failure.message}")
@@ -525,58 +478,6 @@ class _Batch:
         self.keep_counted()
         return True
 
-    async def generate_in_segments(
-        self, sampler: SegmentedSampler, counter: _TallyCounter, rule: StoppingRule, width: int | None, *, is_race: bool
-    ) -> bool:
-        """Take samples whose thoughts may be ended early, `width` at a time; in a race, until the rule stops it.
-
-        Returns:
-            Whether the rule stopped it.
-
-        Raises:
-            BudgetExceeded: The budget covers none of them.
-        """
-        indices, earlier = iter(self.request.indices), list(self._samples.candidates)
-        calls = sampler.num_calls
-        live: list[OpenChain] = []
-        completions: dict[int, Completion] = {}
-        stopped_early = False
-        while not stopped_early:
-            free = len(self.request.indices) if width is None else width - len(live)
-            if not sampler.hit_limit:
-                live += [sampler.start(index) for index in itertools.islice(indices, free)]
-            if not live:
-                break
-            try:
-                ended = await sampler.advance(live)
-            except BudgetExceeded as e:
-                if not completions:
-                    raise
-                self.run.record_limit(e)
-                sampler.hit_limit = True
-                break
-            live = [
-                chain for chain in live if chain.completion is None and (chain.has_started or not sampler.hit_limit)
-            ]
-            for chain in ended:
-                assert chain.completion is not None  # it has ended
-                completions[chain.index] = chain.completion
-                if chain.completion.ok:
-                    self._take(chain.completion)
-                else:
-                    self._fail(chain.index)
-            while is_race and not stopped_early and (sample := self.next_uncounted(rule)) is not None:
-                await counter.add([sample])
-                stopped_early = rule.should_stop(counter.tally)
-        completions |= {chain.index: chain.cancel() for chain in live if chain.has_started}
-        if sampler.hit_limit:
-            self._samples.stopped = "budget"
-        self._samples.num_calls += sampler.num_calls - calls
-        await self._add([completions[index] for index in sorted(completions)], earlier)
-        if stopped_early:
-            self.keep_counted()
-        return stopped_early
-
     async def _concluded(
         self,
         model: MeteredModel | Ensemble,
@@ -588,7 +489,7 @@ class _Batch:
 
         Once there is enough they are not requested.
         """
-        cut = [c for c in completions if c.finish_reason == "thinking" and not _was_aborted(c)]
+        cut = [c for c in completions if c.finish_reason == "thinking"]
         self.was_cut = self.was_cut or bool(cut)
         if finished is not None:
             cut = [c for c in cut if c.sample_index in finished]
@@ -620,8 +521,6 @@ class _Batch:
                 samples.failures.append(completion)
             elif completion.finish_reason == "cancelled":
                 samples.cancelled.append(completion)
-            elif _was_aborted(completion):
-                samples.aborted.append(completion)
             elif completion.finish_reason == "thinking" and completion.sample_index not in self._candidates:
                 samples.cancelled.append(completion)  # there was enough before its answer was requested
             else:
@@ -640,7 +539,7 @@ class _Batch:
         if not completion.ok:
             self._fail(completion.sample_index)
             return
-        if completion.finish_reason != "thinking" or _was_aborted(completion):  # others are concluded first
+        if completion.finish_reason != "thinking":  # others are concluded first
             self._take(completion)
 
     def _take(self, completion: Completion) -> None:
@@ -650,8 +549,6 @@ class _Batch:
         self.sample_finished.set()
         if self._when_late is not None:
             self._when_late.set()
-        if _was_aborted(completion):
-            return
         self._samples.candidates.append(candidate)
         self.run.emit(CandidateAdded(index=completion.sample_index, answer=candidate.answer))
         if self._on_candidate is not None:
@@ -666,44 +563,20 @@ class _Batch:
 class _TallyCounter:
     """Adds finished samples to a tally, equal answers under one label."""
 
-    def __init__(
-        self, question: Question, equivalence: Equivalence, estimate_quality: QualityEstimator | None, max_samples: int
-    ) -> None:
-        self.tally = Tally(max_samples=max_samples)
+    def __init__(self, question: Question, equivalence: Equivalence) -> None:
+        self.tally = Tally()
         self._labels = AnswerLabels(question)
         self._equivalence = equivalence
-        self._estimate_quality = estimate_quality
 
     async def add(self, samples: Sequence[Sample]) -> None:
         """Add samples in the order in which the rule counts them."""
-        candidates = [candidate for _, candidate in samples]
-        estimate = self._estimate_quality
-        quality = [None] * len(candidates) if estimate is None else list(await estimate(candidates))
-        before = self.tally
-        labels = [
-            None if _was_aborted(completion) else await self._labels.label(candidate.answer, self._equivalence)
-            for completion, candidate in samples
-        ]
+        labels = [await self._labels.label(candidate.answer, self._equivalence) for _, candidate in samples]
         added = _tally_of(labels, [completion for completion, _ in samples])
-        self.tally = Tally(
-            labels=before.labels + added.labels,
-            weights=before.weights + added.weights,
-            quality=(*before.quality, *quality),
-            lowest_confidence=before.lowest_confidence + added.lowest_confidence,
-            num_tokens=before.num_tokens + added.num_tokens,
-            max_samples=before.max_samples,
-        )
+        self.tally = Tally(self.tally.labels + added.labels, self.tally.num_tokens + added.num_tokens)
 
 
 def _tally_of(labels: Sequence[int | None], completions: Sequence[Completion]) -> Tally:
-    """Samples as a rule sees them; a sample's weight is its lowest group confidence if it was measured, else 1."""
-    lowest = tuple(_lowest_confidence(completion) for completion in completions)
-    return Tally(
-        labels=tuple(labels),
-        weights=tuple(1.0 if value is None else value for value in lowest),
-        lowest_confidence=lowest,
-        num_tokens=tuple(completion.usage.completion_tokens for completion in completions),
-    )
+    return Tally(tuple(labels), tuple(completion.usage.completion_tokens for completion in completions))
 
 
 def leading_solution(candidates: Sequence[Candidate]) -> Solution:
@@ -725,17 +598,3 @@ def _resolve_mode(mode: SamplingMode, members: Sequence[MeteredModel]) -> str:
     capabilities = [model.capabilities for model in members]
     is_free = all(c.usd_per_completion_token == 0 and not c.prompt_per_sample for c in capabilities)
     return "race" if is_free else "rounds"
-
-
-def _confidence_report(completion: Completion) -> dict[str, JsonValue]:
-    report = completion.extras.get(CONFIDENCE_PROCESSOR)
-    return report if isinstance(report, dict) else {}
-
-
-def _lowest_confidence(completion: Completion) -> float | None:
-    value = _confidence_report(completion).get("lowest")
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _was_aborted(completion: Completion) -> bool:
-    return _confidence_report(completion).get("stopped_at") is not None

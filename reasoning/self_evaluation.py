@@ -12,13 +12,13 @@ an empty response are ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from ..core.messages import Frozen, Message, Prompt
 from ..core.run import Run
-from ..core.types import Candidate, Question
+from ..core.types import Question
 from ..serving.metered.model import MeteredModel
 from ..serving.profiles.profile import quick_sampling
 from ..serving.rewards.model import sigmoid
@@ -30,46 +30,40 @@ from ..serving.verdict_distribution import (
     read_verdicts,
 )
 from .answers.normalization import visible_text
-from .candidates import text_with_calls
 from .prompts import fit_prompt, question_prompt
 
 TAIL_CHARS = 2000
 """Shown part of the end of a response that consists only of a thought."""
 
-_ONE_WORD = "Say one word: {yes} or {no}."
-_SHOWN = "Consider your response above."
+_FINISHED = "Look at your response above."
 _UNFINISHED = (
-    "Your response above is unfinished: it was stopped in the middle. Consider where it is heading, and do not hold "
-    "against it that its end is missing."
+    "Your response above is incomplete: it was cut off partway. Judge where it is heading, and don't hold the missing "
+    "ending against it."
 )
 
+WORDS: Final = ("Yes", "No")
+"""The words of the verdict."""
+PREFIX: Final = "Answer:"
+"""Prefix of the verdict's completion, if the model can continue one, so that its first token is the verdict."""
 
-class EvaluationPrompts(Frozen):
-    """The questions about a response. `{yes}` and `{no}` are replaced by the words of the verdict.
 
-    Attributes:
-        restart: Whether a fresh attempt would be better.
-        right: Whether the response is right.
-        restart_unfinished: The first for a partial response.
-        right_unfinished: The second for a partial response.
-        yes: The word of agreement.
-        no: The word of disagreement.
+def evaluation_questions(unfinished: bool, words: tuple[str, str] = WORDS) -> tuple[str, str]:
+    """The two opposite questions about a response: whether a fresh attempt would be better, whether it is right.
+
+    Args:
+        unfinished: Whether the response is partial.
+        words: The words of agreement and of disagreement.
     """
-
-    restart: str = f"{_SHOWN} If you started over from scratch, would your new response be better than it? {_ONE_WORD}"
-    right: str = f"{_SHOWN} Is it correct? {_ONE_WORD}"
-    restart_unfinished: str = (
-        f"{_UNFINISHED} If you started over from scratch, would your new response be better? {_ONE_WORD}"
+    one_word = f"Reply with one word: {words[0]} or {words[1]}."
+    if unfinished:
+        return (
+            f"{_UNFINISHED} If you started over from scratch, would your new response be better? {one_word}",
+            f"{_UNFINISHED} Is it on track to reach a correct answer? {one_word}",
+        )
+    return (
+        f"{_FINISHED} If you started over from scratch, would your new response be better? {one_word}",
+        f"{_FINISHED} Is it correct? {one_word}",
     )
-    right_unfinished: str = f"{_UNFINISHED} Is it on the way to a correct answer? {_ONE_WORD}"
-    yes: Annotated[str, Field(min_length=1)] = "Yes"
-    no: Annotated[str, Field(min_length=1)] = "No"
-
-    def pair(self, unfinished: bool) -> tuple[str, str]:
-        """Both questions, for a partial response or a complete one."""
-        pair = (self.restart_unfinished, self.right_unfinished) if unfinished else (self.restart, self.right)
-        restart, right = (text.replace("{yes}", self.yes).replace("{no}", self.no) for text in pair)
-        return restart, right
 
 
 class EvaluationConfig(Frozen):
@@ -78,18 +72,14 @@ class EvaluationConfig(Frozen):
     Attributes:
         alpha: Offset of `q = sigmoid(alpha + beta v)`, fitted on prompts with known scores for one model and wording.
         beta: Its slope.
-        num_verdicts: Verdicts sampled for each question if the model provides no next-token distribution.
-        prefix: Prefix of the verdict's completion, if the model can continue one, so that its first token is the
-            verdict; a model that thinks is not to think before it.
+        words: The words of agreement and of disagreement.
         system: System message of the conversation; empty leaves it to the model.
     """
 
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     beta: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    num_verdicts: Annotated[int, Field(ge=1, le=100)] = 8
-    prefix: str = "Answer:"
+    words: tuple[str, str] = WORDS
     system: str = ""
-    prompts: EvaluationPrompts = EvaluationPrompts()
 
     @property
     def is_calibrated(self) -> bool:
@@ -177,8 +167,7 @@ class SelfEvaluator:
         sampled = not has_verdict_distribution(self._model)
         empty = None if sampled or unfinished in self._priors else await self._prompts("", unfinished)
         flat = [prompt for pair in (*prompts.values(), *([] if empty is None else [empty])) for prompt in pair]
-        words = self._config.prompts.yes, self._config.prompts.no
-        read = await read_verdicts(self._model, flat, words, num_verdicts=self._config.num_verdicts)
+        read = await read_verdicts(self._model, flat, self._config.words)
         verdicts = [_odds_and_coverage(verdict) for verdict in read]
         pairs = list(zip(verdicts[::2], verdicts[1::2], strict=True))
         if empty is not None:
@@ -189,15 +178,10 @@ class SelfEvaluator:
         }
         return [by_text.get(text) for text in texts]
 
-    async def qualities(self, candidates: Sequence[Candidate]) -> list[float | None]:
-        """`q` of complete candidates; None without a signal. Raises as `evaluate`."""
-        evaluations = await self.evaluate([text_with_calls(candidate) for candidate in candidates])
-        return [None if evaluation is None else evaluation.q for evaluation in evaluations]
-
     async def _prompts(self, response: str, unfinished: bool) -> tuple[Prompt, Prompt] | None:
         """The two prompts about a response, which is truncated if it does not fit."""
         pair = []
-        for request in self._config.prompts.pair(unfinished):
+        for request in evaluation_questions(unfinished, self._config.words):
 
             def make(texts: Sequence[str], request: str = request) -> Prompt:
                 return Prompt(
@@ -206,7 +190,7 @@ class SelfEvaluator:
                         Message(role="assistant", content=texts[0]),
                         Message(role="user", content=request),
                     ),
-                    prefix=self._config.prefix if self._model.capabilities.prefix else "",
+                    prefix=PREFIX if self._model.capabilities.prefix else "",
                     tools=self._prompt.tools,  # part of the shared prefix, not to be called
                 )
 

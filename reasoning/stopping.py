@@ -1,29 +1,24 @@
-"""Stopping rules: whether further samples of a question are worth their cost, and whether a thought is.
+"""Stopping rules: whether further samples of a question are worth their cost.
 
-A rule is frozen parameters and pure functions of a `Tally` of the finished samples, or of a `TrialTally` of one
-thought's trial answers: no model, no clock, no state. It reads the samples in the order in which they were started
-(all rules but "first-finished"), so it decides the same in rounds and in a race of any width, live or from the run
-store. In order of completion short samples would come first, and short samples are not as often right as others.
+A rule is frozen parameters and pure functions of a `Tally` of the finished samples: no model, no clock, no state. All
+rules but "first-finished" read the samples in the order in which they were started, so they decide the same in rounds
+and in a race of any width, live or from the run store. In order of completion short samples would come first, and short
+samples are right less often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..core.messages import LogitsProcessorSpec
-from ..serving.model import Feature
-from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
+from .limits import MAX_CHAINS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-CONFIDENCE_PROCESSOR = "stop_on_confidence"
 
 
 @dataclass(frozen=True)
@@ -33,19 +28,10 @@ class Tally:
     Attributes:
         labels: Class of each sample's answer, numbered from 0 in the order in which classes were first reached; None
             for a sample without an answer.
-        weights: Weight of each sample's vote; 1 unless a rule weights votes.
-        quality: Probability that each sample is as good as another attempt, by the model's self-evaluation; None if it
-            was not evaluated or gave no signal.
-        lowest_confidence: Lowest group confidence of each sample, in nats; None if unknown.
-        max_samples: Maximum number of samples.
         num_tokens: Length of each sample in tokens, its thought included; empty if no rule reads it.
     """
 
     labels: tuple[int | None, ...] = ()
-    weights: tuple[float, ...] = ()
-    quality: tuple[float | None, ...] = ()
-    lowest_confidence: tuple[float | None, ...] = ()
-    max_samples: int = 1
     num_tokens: tuple[int, ...] = ()
 
     @property
@@ -62,17 +48,6 @@ class Tally:
                 counts[label] += 1
         return tuple(counts)
 
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Share of the total vote weight by class; all 0 if no vote has a weight."""
-        sums = [0.0] * len(self.votes)
-        weights = self.weights or (1.0,) * self.num_finished
-        for label, weight in zip(self.labels, weights, strict=True):
-            if label is not None:
-                sums[label] += weight
-        total = sum(sums)
-        return tuple(s / total if total > 0 else 0.0 for s in sums)
-
     def top_two(self) -> tuple[int, int]:
         """The two largest vote counts; 0 for a missing class."""
         first, second, *_ = (*sorted(self.votes, reverse=True), 0, 0)
@@ -86,11 +61,7 @@ class Tally:
         more: tuple[int, ...] = (leader,) * count if agreeing else tuple(new_classes)
         return Tally(
             labels=self.labels + more,
-            weights=(self.weights or (1.0,) * self.num_finished) + (1.0,) * count,
-            quality=self.quality + (None,) * count,
-            lowest_confidence=self.lowest_confidence + (None,) * count,
             num_tokens=self.num_tokens and self.num_tokens + (max(self.num_tokens),) * count,
-            max_samples=self.max_samples,
         )
 
 
@@ -119,31 +90,13 @@ class StoppingRule(BaseModel):
                 return count
         return remaining
 
-    def race_size(self, tally: Tally, remaining: int) -> int:
-        """Number of samples to start at once in a race, from 1 to `remaining`: all, unless the rule has a warm-up."""
-        return remaining
-
-    def logits_processors(self, tally: Tally) -> tuple[LogitsProcessorSpec, ...]:
-        """Logits processors of the next samples."""
-        return ()
-
     def vote_weights(self, tally: Tally) -> tuple[float, ...]:
         """Weight of each sample in the vote that follows."""
-        return tally.weights or (1.0,) * tally.num_finished
+        return (1.0,) * tally.num_finished
 
     @property
     def counts_by_completion(self) -> bool:
         """Whether a race counts samples in order of completion, rather than in the order in which they were started."""
-        return False
-
-    @property
-    def required_features(self) -> frozenset[Feature]:
-        """Features that the model must have."""
-        return frozenset()
-
-    @property
-    def needs_quality(self) -> bool:
-        """Whether the rule reads the self-evaluation of each finished sample."""
         return False
 
 
@@ -342,189 +295,8 @@ class FirstFinished(StoppingRule):
         return True
 
 
-class SelfEvaluated(StoppingRule):
-    """Stop when the best sample's quality, by the model's self-evaluation, is `threshold` or more.
-
-    `threshold <= 0` takes a single sample, a threshold above 1 takes all. There is no default: the prompted signal is
-    over-confident, so read the threshold off a calibration curve of the model.
-
-    Source: Manvi et al., "Adaptive Inference-Time Compute" (2024, arXiv:2410.02725), section on adaptive sampling.
-    """
-
-    rule: Literal["self-evaluation"] = "self-evaluation"
-    threshold: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="quality at which to stop")]
-
-    def should_stop(self, tally: Tally) -> bool:
-        """A sample without a signal stops nothing, unless any sample would."""
-        if self.threshold <= 0:
-            return True
-        return max((q for q in tally.quality if q is not None), default=-1.0) >= self.threshold
-
-    def round_size(self, tally: Tally, remaining: int) -> int:
-        """1, 1, 2, 4, 8, …: the number of rounds grows with the logarithm of the number of samples."""
-        return min(remaining, max(1, tally.num_finished))
-
-    @property
-    def needs_quality(self) -> bool:
-        return True
-
-
-class OnlineConfidence(StoppingRule):
-    """Warm-up samples set a threshold; a later sample ends where its group confidence falls below it.
-
-    A sample's weight in the vote is its lowest group confidence. Sampling stops once the leader has `share` of
-    the weight.
-
-    Source: Fu et al., "Deep Think with Confidence" (2025, arXiv:2508.15260), section 3.2 and equations 2 to 5.
-
-    Differs: the window is 2048 tokens in the paper, whose chains are many thousands long; a window longer than a chain
-    never fills, so that the chain cannot be ended and has no weight of its own.
-    """
-
-    rule: Literal["confidence"] = "confidence"
-    warm_up: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="samples that set the threshold")] = 8
-    keep: Annotated[
-        float, Field(gt=0, le=1, description="share of the warm-up samples that the threshold would have kept")
-    ] = 0.9
-    window: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="tokens of a group")] = 64
-    top: Annotated[int, Field(ge=1, le=MAX_ITEMS, description="most likely tokens that count at each position")] = 20
-    share: Annotated[float, Field(gt=0.5, le=1, description="leader's share of the weight at which to stop")] = 0.95
-    scope: Annotated[
-        Literal["all", "thought"], Field(description="tokens that groups are made of: all, or those of the thought")
-    ] = "all"
-
-    def should_stop(self, tally: Tally) -> bool:
-        return tally.num_finished >= self.warm_up and max(tally.shares, default=0.0) >= self.share
-
-    def round_size(self, tally: Tally, remaining: int) -> int:
-        """The warm-up samples, then one at a time, since a weight can be anything."""
-        return min(remaining, max(1, self.warm_up - tally.num_finished))
-
-    def race_size(self, tally: Tally, remaining: int) -> int:
-        """The warm-up samples, then all others."""
-        return min(remaining, self.warm_up) if tally.num_finished < self.warm_up else remaining
-
-    def logits_processors(self, tally: Tally) -> tuple[LogitsProcessorSpec, ...]:
-        """The processor with the threshold; during warm-up, with one that no confidence is below."""
-        args: dict[str, JsonValue] = {
-            "threshold": self.confidence_threshold(tally),
-            "window": self.window,
-            "top": self.top,
-        }
-        if self.scope == "thought":
-            args["scope"] = "thought"
-        return (LogitsProcessorSpec(name=CONFIDENCE_PROCESSOR, args=args),)
-
-    def confidence_threshold(self, tally: Tally) -> float:
-        """Group confidence below which a sample ends, in nats; 0, which no confidence is below, during warm-up.
-
-        The paper's percentile: the share `keep` of the warm-up samples stayed above it.
-        """
-        known = [v for v in tally.lowest_confidence[: self.warm_up] if v is not None]
-        return percentile(known, 1.0 - self.keep) if tally.num_finished >= self.warm_up and known else 0.0
-
-    @property
-    def required_features(self) -> frozenset[Feature]:
-        return frozenset({"logits_processors"})
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share of the values lies, linear between neighbours; `values` is not empty."""
-    ranked = sorted(values)
-    position = share * (len(ranked) - 1)
-    below = int(position)
-    above = min(below + 1, len(ranked) - 1)
-    return ranked[below] + (position - below) * (ranked[above] - ranked[below])
-
-
-@dataclass(frozen=True)
-class TrialTally:
-    """The trial answers of one thought, in order: what the model would answer if the thought ended there.
-
-    Attributes:
-        labels: Class of each answer, numbered from 0 in the order in which classes were first reached; None for a trial
-            without an answer.
-        confidence: Geometric mean of the probabilities of each trial's tokens, in [0, 1]; None if unknown.
-    """
-
-    labels: tuple[int | None, ...] = ()
-    confidence: tuple[float | None, ...] = ()
-
-
-class EarlyExit(StoppingRule):
-    """End a thought at a trial answer: after `agree` equal ones in a row, or at one of the given confidence.
-
-    After every `probe_tokens` tokens of a thought the model is asked for the answer as if the thought ended there, and
-    continues it as if it had not been asked. The trial answer that ends the thought is the chain's answer. `chains` may
-    stop the sampling of further chains besides.
-
-    The model has to continue thoughts exactly. A trial costs its answer's tokens, and a pass over them; the thought
-    before it is in the prefix cache.
-
-    Sources: Fu et al., "Efficiently Scaling LLM Reasoning with Certaindex" (2024, arXiv:2412.20993), whose Dynasor-CoT
-    probes at intervals until the answers agree; Yang et al., "Dynamic Early Exit in Reasoning Models" (2025,
-    arXiv:2504.15895), section 3, whose DEER ends a thought at a confident trial answer.
-
-    Differs: DEER tries an answer where the model would write "Wait", here one is tried at intervals; Dynasor discards
-    trials that hedge. The answer after the exit is the trial, of which both write a longer form.
-    """
-
-    rule: Literal["early-exit"] = "early-exit"
-    probe_tokens: Annotated[
-        int, Field(ge=1, le=MAX_TOKENS, description="tokens of a thought between two trial answers")
-    ] = 256
-    agree: Annotated[
-        int | None,
-        Field(ge=2, le=MAX_ITEMS, description="equal trial answers in a row that end a thought; null ignores them"),
-    ] = 3
-    confidence: Annotated[
-        float | None, Field(gt=0, le=1, description="confidence of a trial answer that ends a thought; null ignores it")
-    ] = None
-    chains: Annotated[
-        NoStop | Agreement | Beta | Dirichlet | Lead,
-        Field(discriminator="rule", description="stopping rule over the finished chains"),
-        BeforeValidator(rule_of_name),
-    ] = NoStop()
-
-    @model_validator(mode="after")
-    def _has_a_condition(self) -> Self:
-        if self.agree is None and self.confidence is None:
-            raise ValueError("early-exit needs agree or confidence, both are null")
-        return self
-
-    def should_exit(self, trials: TrialTally) -> bool:
-        """Whether the last trial answer is the answer."""
-        if not trials.labels or trials.labels[-1] is None:
-            return False
-        last = trials.labels[-self.agree :] if self.agree is not None else ()
-        if self.agree is not None and len(last) == self.agree and len(set(last)) == 1:
-            return True
-        confidence = trials.confidence[-1]
-        return self.confidence is not None and confidence is not None and confidence >= self.confidence
-
-    def should_stop(self, tally: Tally) -> bool:
-        return self.chains.should_stop(tally)
-
-    def round_size(self, tally: Tally, remaining: int) -> int:
-        return self.chains.round_size(tally, remaining)
-
-    def vote_weights(self, tally: Tally) -> tuple[float, ...]:
-        return self.chains.vote_weights(tally)
-
-
-ThoughtStopping = Annotated[
-    NoStop | EarlyExit,
-    Field(
-        discriminator="rule",
-        description="none, or early-exit, which ends a thought at a trial answer",
-        exclude_if=lambda value: isinstance(value, NoStop),
-    ),
-    BeforeValidator(rule_of_name),
-]
-"""The stopping rules of a strategy that samples no fixed number of chains; in no dump if unset."""
-
 Stopping = Annotated[
-    NoStop | Agreement | Beta | Dirichlet | Lead | FirstFinished | SelfEvaluated | OnlineConfidence | EarlyExit,
+    NoStop | Agreement | Beta | Dirichlet | Lead | FirstFinished,
     Field(discriminator="rule"),
     BeforeValidator(rule_of_name),
 ]

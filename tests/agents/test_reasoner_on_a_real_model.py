@@ -56,13 +56,10 @@ async def test_eight_chains_are_one_call_and_a_seed_repeats_them(settings):
     assert one.confidence >= votes / 8
 
 
-@pytest.mark.parametrize("width", [None, 3])
-async def test_a_finished_race_stops_the_engine(settings, width):
+async def test_a_finished_race_stops_the_engine(settings):
     question = "What is the capital of France? Answer with one word."
     parameters = {"n": 12, "max_tokens": 400, "stopping": {"rule": "first-finished", "finished": 2}, "mode": "race"}
-    async with Reasoner(
-        strategy="self-consistency", parameters={**parameters, "width": width}, settings=settings
-    ) as reasoner:
+    async with Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as reasoner:
         answer = await reasoner.aask(question, run_id="r")
         assert await comes_to_rest(reasoner)
         calls = await reasoner._store.list_calls("r")

@@ -98,7 +98,7 @@ async def test_what_differs_besides_the_strategy_is_listed(model, settings, tmp_
     assert result.by_metric["exact"].difference == result.score.difference
     same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
     result = compare_runs(load_run(same), b)
-    own = {"n", "top_k", "two_stage", "stopping.rule", "mode", "width"}
+    own = {"n", "top_k", "two_stage", "stopping.rule", "mode"}
     assert {d.name for d in result.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
     assert result.besides == ()
 

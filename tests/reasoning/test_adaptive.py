@@ -7,19 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.budget import Budget
-from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
-from reason.reasoning.adaptive import Adaptive, annealed_temperature, select_survivors
-from reason.reasoning.prompts import ANSWER_TRIGGERS
-from reason.reasoning.self_evaluation import EvaluationPrompts
-from reason.reasoning.stopping import SelfEvaluated, Tally
+from reason.reasoning.adaptive import Adaptive, annealed_temperature, reaches_threshold, select_survivors
+from reason.reasoning.self_evaluation import evaluation_questions
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
-from support.scripted_model import ALWAYS_THINKS, CLOSE, END, OPEN, THINKS, ScriptedModel, replies
+from support.scripted_model import END, ScriptedModel
 
-RESTART, RIGHT = zip(*(EvaluationPrompts().pair(unfinished) for unfinished in (False, True)), strict=True)
+RESTART, RIGHT = zip(*(evaluation_questions(unfinished) for unfinished in (False, True)), strict=True)
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 
 
@@ -102,10 +99,10 @@ async def test_it_stops_at_the_first_sample_that_is_good_enough(store):
 
 async def test_temperatures_rise_as_the_paper_s(store):
     model = ScriptedModel(MIXED)
-    await solve(store, model, threshold=1.1, n=5, t_max=0.8)
+    await solve(store, model, threshold=1.1, n=5)
     last_message = [r.sampling.temperature for call in model.generate_calls for r in call]
-    assert last_message == pytest.approx([0, 0.4, 0.6, 0.7, 0.75])
-    assert [annealed_temperature(k, 1.0) for k in (1, 2, 3)] == [0, 0.5, 0.75]
+    assert last_message == pytest.approx([0, 0.5, 0.75, 0.875, 0.9375])
+    assert [annealed_temperature(k) for k in (1, 2, 3)] == [0, 0.5, 0.75]
 
 
 async def test_classes_are_weighed_by_quality(store):
@@ -261,6 +258,11 @@ def test_survivors_are_the_best_and_never_none(quality, keep):
     assert select_survivors([None if q is None else q**3 / 7 for q in quality], keep) == survivors
 
 
+@given(st.lists(st.none() | st.floats(0, 1), max_size=8), st.floats(-0.1, 1.1), st.floats(-0.1, 1.1))
+def test_a_lower_threshold_never_uses_more_samples(quality, one, other):
+    assert reaches_threshold(quality, min(one, other)) or not reaches_threshold(quality, max(one, other))
+
+
 def test_the_spec_s_example():
     assert pruned_tokens(16, 512, [128], 0.25) == 128 * 16 + 384 * 4 == 3584
     assert pruned_tokens(16, 100, [128], 0.25) == 1600
@@ -270,169 +272,6 @@ def test_checkpoints_must_rise():
     with pytest.raises(ValidationError, match="must rise"):
         Adaptive.Config(prune_at=[20, 10])
 
-
-# -- early exit
-
-TRIGGER = ANSWER_TRIGGERS["number"]
-TRIAL_TOKENS = len(" 4") + 1
-"""Tokens of a trial answer, with the end of text."""
-EXIT = {"rule": "early-exit", "probe_tokens": 5, "agree": 2}
-
-
-def deliberating(answer, *, first=None, lengths=None, believed=0.5):
-    """A script of thoughts of one repeated letter, after which the answer depends on the thought.
-
-    Args:
-        answer: The answer after a thought.
-        first: Probabilities of the letter; "a" by default.
-        lengths: Length of the complete thought by letter; without one it does not end.
-        believed: Probability with which any answer is affirmed.
-    """
-
-    def script(text):
-        context, _, written = text.rpartition("assistant: ")
-        last_message = context.rpartition("\nuser: ")[2].strip()
-        if last_message in RESTART + RIGHT:
-            yes = 1 - believed if last_message in RESTART else believed
-            return {"Y": yes, "N": 1 - yes}
-        thought, closed, _ = written.removeprefix(OPEN).partition(CLOSE)
-        if closed:
-            return replies(f"{TRIGGER} {answer(thought)}")(text)
-        if thought and len(thought) >= (lengths or {}).get(thought[0], math.inf):
-            return {CLOSE: 1.0}
-        return {thought[0]: 1.0} if thought else first or {"a": 1.0}
-
-    return script
-
-
-async def test_the_thought_of_a_sample_ends_at_equal_trial_answers(store):
-    model = ScriptedModel(deliberating(lambda thought: 4 if len(thought) > 9 else len(thought)), profile=THINKS)
-    solution, run, sink = await solve(store, model, threshold=0, stopping=EXIT)
-    best = solution.best
-    # trials at 5 (5), 10 and 15 tokens (4)
-    assert (best.answer, best.text, best.thought) == ("4", f"{TRIGGER} 4", "a" * 15)
-    assert (best.thinking_tokens, best.tokens, solution.stopped) == (15, 15 + TRIAL_TOKENS, "done")
-    record = {"sample": 0, "at": [5, 10, 15], "answers": ["5", "4", "4"], "confidence": [1.0] * 3, "exited": True}
-    assert solution.notes["early_exit"] == {"trials": 3, "trial_tokens": 2 * TRIAL_TOKENS, "chains": [record]}
-    assert [e.data for e in sink.of_type("strategy.note")] == [record]
-    usage = run.ledger.usage()
-    assert (usage.completion_tokens, usage.thinking_tokens) == (15 + 3 * TRIAL_TOKENS, 15)
-    assert run.degraded == []
-
-
-async def test_the_samples_of_a_round_think_in_step_and_a_resumed_run_repeats_them(store):
-    # thoughts of b agree from the beginning, those of a only from 10 tokens on
-    script = deliberating(
-        lambda thought: 4 if thought[0] == "b" or len(thought) > 9 else len(thought), first={"a": 0.7, "b": 0.3}
-    )
-    model = ScriptedModel(script, profile=THINKS)
-    solution, run, _ = await solve(store, model, threshold=1.1, n=8, stopping=EXIT)
-    assert [c.answer for c in solution.candidates] == ["4"] * 8
-    assert {c.thought[0]: len(c.thought) for c in solution.candidates} == {"a": 15, "b": 10}
-    assert [record["sample"] for record in solution.notes["early_exit"]["chains"][:2]] == [0, 1]
-    own = sum(c.tokens for c in solution.candidates)
-    assert own + solution.notes["early_exit"]["trial_tokens"] == run.ledger.usage().completion_tokens
-    segments = [call for call in model.generate_calls if not call[0].prompt.thought.closed]
-    first = [[r.sample_indices[0] for r in call] for call in segments if not call[0].prompt.thought.text]
-    assert first == [[0], [1], [2, 3], [4, 5, 6, 7]]
-    made = len(model.made)
-    again, _, _ = await solve(store, model, threshold=1.1, n=8, stopping=EXIT, new=False)
-    assert again == solution
-    assert len(model.made) == made
-
-
-async def test_the_rule_over_chains_stops_the_rounds_besides_quality(store):
-    script = deliberating(lambda thought: 4, believed=0.3)
-    rule = EXIT | {"chains": {"rule": "agreement", "window": 2}}
-    solution, _, _ = await solve(store, ScriptedModel(script, profile=THINKS), threshold=0.9, stopping=rule)
-    assert len(solution.candidates) == 2
-    solution, _, _ = await solve(
-        store, ScriptedModel(script, profile=THINKS), threshold=0.9, n=4, stopping=EXIT, name="all"
-    )
-    assert len(solution.candidates) == 4
-
-
-async def test_each_thought_keeps_the_temperature_of_its_sample(store):
-    model = ScriptedModel(deliberating(lambda thought: 4), profile=THINKS)
-    await solve(store, model, threshold=1.1, n=4, t_max=0.8, stopping=EXIT)
-    by_sample = {}
-    for request in (r for call in model.generate_calls for r in call if not r.prompt.thought.closed):
-        by_sample.setdefault(request.sample_indices[0], []).append(request.sampling.temperature)
-    assert by_sample == {k: [pytest.approx(annealed_temperature(k + 1, 0.8))] * 2 for k in range(4)}
-
-
-@pytest.mark.parametrize("budget", [{"tokens": 60}, {"tokens": 150}, {"thinking_tokens": 32}, {"calls": 5}])
-async def test_a_budget_that_ends_inside_thoughts_leaves_their_last_trial_answers(store, budget):
-    model = ScriptedModel(deliberating(lambda thought: len(thought) % 7), profile=THINKS)
-    solution, run, _ = await solve(store, model, threshold=1.1, stopping=EXIT, budget=Budget(**budget))
-    usage = run.ledger.usage()
-    assert solution.stopped == "budget"
-    assert solution.best.answer is not None
-    assert usage.completion_tokens <= budget.get("tokens", math.inf)
-    assert usage.thinking_tokens <= budget.get("thinking_tokens", math.inf)
-    assert run.ledger.exhausted == next(iter(budget))
-
-
-async def test_the_answer_now_is_the_last_trial_answer(store):
-    begun, steps = [], 0
-
-    def step():
-        nonlocal steps
-        steps += 1
-        if steps == 5 + 3 + 5 + 3 + 2:  # two segments with their trials, and two tokens of the third segment
-            begun[0].conclude()
-
-    model = ScriptedModel(deliberating(lambda thought: len(thought) % 7), profile=THINKS, step=step)
-    solution, run, _ = await solve(store, model, threshold=1.1, stopping=EXIT, begun=begun)
-    assert solution.best.answer == "3"
-    assert 10 < len(solution.best.thought) < 15  # the model notices within a token or two
-    assert (len(solution.candidates), run.ledger.exhausted) == (1, "user")
-    assert model.running == 0
-
-
-async def test_pruning_ends_no_sample_whose_thought_was_ended_early(store):
-    # thoughts of a end by themselves after 3 tokens, before a trial; those of b end at their second trial answer
-    script = deliberating(
-        lambda thought: "4" if thought[0] == "b" else "5, and that is beyond any doubt of mine",
-        first={"a": 0.7, "b": 0.3},
-        lengths={"a": 3},
-    )
-    model = ScriptedModel(script, profile=THINKS)
-    solution, run, _ = await solve(
-        store, model, n=6, max_tokens=80, prune_at=[30], keep=0.1, select="best", stopping=EXIT, **MEASURED
-    )
-    thoughts = [c.thought for c in solution.candidates]
-    exited, own = thoughts.count("b" * 10), thoughts.count("aaa")
-    assert own == 1
-    assert 0 < exited == len(solution.candidates) - 1 < 5
-    (pruned,) = solution.notes["pruned"]
-    assert (pruned["at"], pruned["live"], len(pruned["ended"])) == (30, 6 - exited, 5 - exited)
-    assert solution.notes["early_exit"]["trials"] == 2 * exited
-    spent = sum(c.tokens for c in solution.candidates) + solution.notes["early_exit"]["trial_tokens"]
-    assert run.ledger.usage().completion_tokens == spent + len(pruned["ended"]) * (len("aaa") + 1 + 30)
-
-
-@pytest.mark.parametrize(
-    ("profile", "message"),
-    [
-        (None, "does not think in this run"),
-        (ALWAYS_THINKS, "continues thoughts exactly, which model 'scripted' does not support"),
-    ],
-)
-async def test_early_exits_are_refused_before_any_call_where_thoughts_cannot_be_continued(store, profile, message):
-    model = ScriptedModel(deliberating(lambda thought: 4), profile=profile)
-    with pytest.raises(UserError, match=message) as caught:
-        await solve(store, model, stopping="early-exit")
-    assert caught.value.param == "stopping"
-    assert "leave stopping unset" in caught.value.hint
-    assert model.generate_calls == []
-
-
-def test_parameters_without_an_early_exit_are_dumped_without_it():
-    assert "stopping" not in Adaptive.Config(n=4).model_dump()
-    assert Adaptive.Config(stopping="early-exit").model_dump()["stopping"]["agree"] == 3
-    with pytest.raises(ValidationError, match="stopping"):
-        Adaptive.Config(stopping="beta")
 
 
 # -- the closed form of a perfect signal
@@ -445,14 +284,13 @@ def test_a_perfect_signal_is_geometric_sampling(chance, most, seed):
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    rule, trials = SelfEvaluated(threshold=1 - chance / 2), 1500
+    threshold, trials = 1 - chance / 2, 1500
     used, right = [], []
     for _ in range(trials):
         quality = []
         while len(quality) < most:
             quality.append(1.0 if rng.random() < chance else 1 - chance)
-            tally = Tally((0,) * len(quality), (1.0,) * len(quality), tuple(quality), (None,) * len(quality), most)
-            if rule.should_stop(tally):
+            if reaches_threshold(quality, threshold):
                 break
         used.append(len(quality))
         right.append(max(quality) == 1.0)

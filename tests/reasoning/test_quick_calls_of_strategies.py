@@ -10,7 +10,7 @@ from reason.core.messages import Prompt
 from reason.core.types import Question
 from reason.reasoning.json_answers import JSON_INSTRUCTION, with_json_answer
 from reason.reasoning.prompts import ANSWER_TRIGGERS, fit_prompt
-from reason.reasoning.self_evaluation import EvaluationPrompts, SelfEvaluator
+from reason.reasoning.self_evaluation import SelfEvaluator, evaluation_questions
 from reason.reasoning.strategy import Models, create_strategy
 from reason.routers.features import ENTROPY, extract_features
 from reason.serving.metered.model import MeteredModel
@@ -19,7 +19,7 @@ from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 TRIGGER = ANSWER_TRIGGERS["number"]
-RESTART, RIGHT = EvaluationPrompts().pair(unfinished=False)
+RESTART, RIGHT = evaluation_questions(unfinished=False)
 
 
 class Harness(RunHarness):

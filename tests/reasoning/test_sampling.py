@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendUnavailable, CapabilityMissing, InvalidResponse
+from reason.core.errors import BackendUnavailable, InvalidResponse
 from reason.core.messages import Prompt, SamplingParams
 from reason.core.types import Question
 from reason.reasoning.sampling import sample_chains
-from reason.reasoning.stopping import Agreement, Beta, FirstFinished, Lead, OnlineConfidence, SelfEvaluated
+from reason.reasoning.stopping import Agreement, Beta, FirstFinished, Lead
 from support.scripted_model import ScriptedModel, replies
 from support.stored_runs import RunHarness
 
@@ -227,37 +227,6 @@ async def test_failed_samples_neither_vote_nor_stop(store):
     assert harness.run.degraded == ["2 of 6 samples failed and did not vote"]
     with pytest.raises(InvalidResponse, match="every sample failed"):
         await Harness(store, ScriptedModel(ALWAYS, failing=frozenset(range(4)))).draw(n=4, name="f", rule=Beta())
-
-
-async def test_a_rule_that_needs_logits_processors_is_refused_without_them(store):
-    harness = Harness(store, ScriptedModel(ALWAYS))
-    with pytest.raises(CapabilityMissing, match="logits_processors"):
-        await harness.draw(rule=OnlineConfidence())
-    assert harness.model.made == []
-
-
-async def test_quality_is_estimated_once_for_each_sample(store):
-    harness, judged = Harness(store, ScriptedModel(SCATTERED)), []
-
-    async def judge(candidates):
-        judged.extend(c.text for c in candidates)
-        return [0.9 if len(judged) >= 4 else 0.1 for _ in candidates]
-
-    sample_set = await harness.draw(rule=SelfEvaluated(threshold=0.8), mode="rounds", estimate_quality=judge)
-    assert sample_set.stopped_early
-    assert [len(r[0].indices) for r in harness.model.generate_calls] == [1, 1, 2]
-    assert judged == [c.text for c in sample_set.candidates]
-
-
-async def test_a_judge_that_fails_ends_the_race(store):
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
-
-    async def judge(candidates):
-        raise InvalidResponse("the judge is confused")
-
-    with pytest.raises(InvalidResponse, match="confused"):
-        await harness.draw(rule=SelfEvaluated(threshold=0.85), mode="race", estimate_quality=judge)
-    assert harness.model.running == 0
 
 
 async def test_a_cancelled_race_leaves_nothing_running(store):

@@ -15,13 +15,13 @@ from reason.reasoning.prompts import GAP, truncate_middle
 from reason.reasoning.self_evaluation import (
     TAIL_CHARS,
     EvaluationConfig,
-    EvaluationPrompts,
     SelfEvaluator,
+    evaluation_questions,
 )
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import END, ScriptedModel
 
-RESTART, RIGHT = EvaluationPrompts().pair(unfinished=False)
+RESTART, RIGHT = evaluation_questions(unfinished=False)
 
 
 def script_of(opinions, otherwise=(0.5, 0.5)):
@@ -112,7 +112,7 @@ async def test_a_constant_preference_for_yes_gives_no_signal(harness):
 async def test_swapping_yes_and_no_negates_the_score_before_the_prior(harness):
     opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
     plain, _ = await harness(ScriptedModel(script_of(opinions)))
-    swapped, _ = await harness(ScriptedModel(script_of(opinions)), prompts=EvaluationPrompts(yes="No", no="Yes"))
+    swapped, _ = await harness(ScriptedModel(script_of(opinions)), words=("No", "Yes"))
     (one,), (other,) = await plain.evaluate(["It is 4."]), await swapped.evaluate(["It is 4."])
     assert other.u == -one.u != 0
     assert (other.restart, other.right) == (-one.restart, -one.right)
@@ -151,7 +151,6 @@ async def test_without_a_verdict_there_is_no_signal(harness):
     vague, empty, clear = await evaluator.evaluate(["vague", " \n", "clear"])
     assert (vague, empty) == (None, None)
     assert clear.coverage == pytest.approx(1)
-    assert await evaluator.qualities([]) == []
 
 
 async def test_a_prior_without_a_verdict_is_not_taken_away(harness):
@@ -173,7 +172,7 @@ async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(harness, mo
         return await ask(prompts, top)
 
     monkeypatch.setattr(model, "next_token", noted)
-    evaluator, _ = await harness(model, prefix="<think>\n\n</think>\n\n")
+    evaluator, _ = await harness(model)
     thought = "<think>" + "x" * 5000
     await evaluator.evaluate(["<think>hm</think>It is 4.", thought])
     assert shown[0] == "It is 4."
@@ -226,13 +225,13 @@ async def test_verdicts_are_sampled_where_no_distribution_is_shown(harness, monk
     model = ScriptedModel(script)
     can = model.capabilities.model_copy(update={"top_logprobs": 4})
     monkeypatch.setattr(ScriptedModel, "capabilities", can)
-    evaluator, run = await harness(model, num_verdicts=6)
+    evaluator, run = await harness(model)
     (made,) = await evaluator.evaluate(["It is 4."])
-    expected = math.log(6.5 / 0.5)
+    expected = math.log(8.5 / 0.5)
     assert (made.restart, made.right) == (pytest.approx(-expected), pytest.approx(expected))
     assert (made.sampled, made.prior, made.coverage) == (True, None, 1.0)
     assert made.v == pytest.approx(expected)
-    assert [len(r.indices) for (r1, r2) in model.generate_calls for r in (r1, r2)] == [6, 6]
+    assert [len(r.indices) for (r1, r2) in model.generate_calls for r in (r1, r2)] == [8, 8]
     assert run.ledger.usage().model_calls == 2
 
 

@@ -13,17 +13,13 @@ from reason.reasoning.stopping import (
     Agreement,
     Beta,
     Dirichlet,
-    EarlyExit,
     FirstFinished,
     Lead,
     NoStop,
-    OnlineConfidence,
-    SelfEvaluated,
     Stopping,
     Tally,
     expected_gain,
     leader_probability,
-    percentile,
 )
 from scipy import stats
 from scipy.special import betainc
@@ -31,16 +27,8 @@ from scipy.special import betainc
 STOPPING = TypeAdapter(Stopping)
 
 
-def tally_of(*labels, weights=None, quality=None, lowest_confidence=None, num_tokens=(), max_samples=64):
-    n = len(labels)
-    return Tally(
-        labels=labels,
-        weights=weights or (1.0,) * n,
-        quality=quality or (None,) * n,
-        lowest_confidence=lowest_confidence or (None,) * n,
-        num_tokens=num_tokens,
-        max_samples=max_samples,
-    )
+def tally_of(*labels, num_tokens=()):
+    return Tally(labels, num_tokens)
 
 
 @st.composite
@@ -74,9 +62,6 @@ def test_a_rule_is_a_name_or_an_object_with_parameters():
         Dirichlet(),
         Lead(),
         FirstFinished(),
-        SelfEvaluated(threshold=0.85),
-        OnlineConfidence(),
-        EarlyExit(),
         NoStop(),
     )
     for rule in rules:
@@ -194,11 +179,6 @@ def test_lead_refuses_parameters_out_of_range(wrong):
         Lead(**wrong)
 
 
-def test_early_exit_weighs_chains_by_its_inner_rule():
-    tally = tally_of(0, 1, num_tokens=(100, 40))
-    assert EarlyExit(chains=Lead(short_weight=0.5)).vote_weights(tally) == (1.0, 0.5)
-
-
 # -- first-finished
 
 
@@ -268,14 +248,14 @@ def test_a_round_is_the_fewest_that_could_be_enough(so_far, left, rule):
 
 
 def test_the_first_round_of_beta_is_four():
-    assert Beta().round_size(Tally(max_samples=16), 16) == 4
-    assert Beta().round_size(Tally(max_samples=3), 3) == 3
+    assert Beta().round_size(Tally(), 16) == 4
+    assert Beta().round_size(Tally(), 3) == 3
 
 
 @given(tallies())
 def test_no_stop_takes_all_and_never_stops(so_far):
     assert not NoStop().should_stop(so_far)
-    assert NoStop().round_size(so_far, 17) == NoStop().race_size(so_far, 17) == 17
+    assert NoStop().round_size(so_far, 17) == 17
 
 
 @settings(deadline=None)
@@ -287,111 +267,30 @@ def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, ord
     assert rule.should_stop(tally_of(*renamed)) == rule.should_stop(so_far)
 
 
-# -- self-evaluation
-
-
-def test_self_evaluation_uses_the_best_quality():
-    assert SelfEvaluated(threshold=0.8).should_stop(tally_of(0, 1, quality=(0.2, 0.8)))
-    assert not SelfEvaluated(threshold=0.8).should_stop(tally_of(0, 1, quality=(0.2, 0.79)))
-    assert not SelfEvaluated(threshold=0.8).should_stop(tally_of(0, quality=(None,)))
-    assert SelfEvaluated(threshold=0).should_stop(tally_of(None, quality=(None,)))
-    assert not SelfEvaluated(threshold=1.01).should_stop(tally_of(0, quality=(1.0,)))
-
-
-def test_self_evaluation_doubles_its_rounds():
-    rule, num_drawn, rounds = SelfEvaluated(threshold=0.85), 0, []
-    while num_drawn < 16:
-        rounds.append(rule.round_size(tally_of(*[0] * num_drawn), 16 - num_drawn))
-        num_drawn += rounds[-1]
-    assert rounds == [1, 1, 2, 4, 8]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=16), st.floats(0, 1.2), st.floats(0, 1.2))
-def test_a_higher_threshold_never_uses_fewer_samples(quality, one, other):
-    def used(threshold):
-        rule = SelfEvaluated(threshold=threshold)
-        for k in range(1, len(quality) + 1):
-            if rule.should_stop(tally_of(*[0] * k, quality=tuple(quality[:k]))):
-                return k
-        return len(quality)
-
-    low, high = sorted((one, other))
-    assert used(low) <= used(high)
-    assert max(quality[: used(low)]) <= max(quality[: used(high)])
-
-
-# -- confidence
-
-
-def test_the_bound_keeps_the_share_of_the_first_samples():
-    rule = OnlineConfidence(warm_up=5, keep=0.75)
-    warm = tally_of(0, 1, 2, 3, 4, lowest_confidence=(5.0, 1.0, 3.0, 2.0, 4.0))
-    assert rule.confidence_threshold(warm) == 2.0
-    assert rule.confidence_threshold(tally_of(0, 1, lowest_confidence=(5.0, 1.0))) == 0.0
-    assert rule.confidence_threshold(tally_of(*[None] * 5)) == 0.0
-    (hook,) = rule.logits_processors(warm)
-    assert (hook.name, hook.args["threshold"], hook.args["window"]) == ("stop_on_confidence", 2.0, 64)
-    assert "scope" not in hook.args
-    (hook,) = OnlineConfidence(warm_up=2, scope="thought").logits_processors(tally_of())
-    assert hook.args["scope"] == "thought"
-    assert rule.round_size(Tally(max_samples=16), 16) == rule.race_size(Tally(max_samples=16), 16) == 5
-    assert rule.race_size(warm, 11) == 11
-    assert rule.round_size(warm, 11) == 1
-
-
-def test_confidence_stops_by_weight_not_by_count():
-    rule = OnlineConfidence(warm_up=3, share=0.9)
-    assert not rule.should_stop(tally_of(0, 0, 1))
-    assert rule.should_stop(tally_of(0, 1, 1, weights=(20.0, 1.0, 1.0)))
-    assert not rule.should_stop(tally_of(0, 0))  # the first samples are not there yet
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(0, 1))
-def test_the_percentile_is_numpy_s(values, share):
-    assert percentile(values, share) == pytest.approx(np.percentile(values, 100 * share), abs=1e-9)
-
-
 def test_the_beta_rule_and_two_answers_agree_with_the_dirichlet_posterior():
     # without the unseen answer the leader's share has the Beta posterior of the other rule
     first, second = 7, 3
     assert leader_probability(first, second) == pytest.approx(stats.beta(first + 1, second + 1).sf(0.5), abs=1e-12)
 
 
-def test_votes_and_shares_are_counted_by_class() -> None:
-    tally = Tally(labels=(0, 1, None, 0), max_samples=8)
+def test_votes_are_counted_by_class() -> None:
+    tally = Tally(labels=(0, 1, None, 0))
     assert (tally.num_finished, tally.votes, tally.top_two()) == (4, (2, 1), (2, 1))
-    assert tally.shares == pytest.approx((2 / 3, 1 / 3))
     assert Tally(labels=(2,)).votes == (0, 0, 1)
 
 
 def test_without_an_answer_there_are_no_classes() -> None:
     for empty in (Tally(), Tally(labels=(None, None))):
-        assert (empty.votes, empty.shares, empty.top_two()) == ((), (), (0, 0))
-
-
-def test_weights_share_whatever_they_add_up_to() -> None:
-    assert Tally(labels=(0, 1, None), weights=(0.2, 0.3, 9.0)).shares == pytest.approx((0.4, 0.6))
-    assert Tally(labels=(0, 1), weights=(0.0, 0.0)).shares == (0.0, 0.0)
-    with pytest.raises(ValueError, match="shorter"):
-        _ = Tally(labels=(0, 1), weights=(1.0,)).shares
-
-
-def test_the_default_maximum_is_one_sample() -> None:
-    assert Tally().max_samples == 1
+        assert (empty.votes, empty.top_two()) == ((), (0, 0))
 
 
 def test_further_samples_agree_with_the_leader_or_with_none() -> None:
-    tally = Tally(labels=(0, 1, 1), quality=(0.5, None, 0.1), lowest_confidence=(None, 2.0, 3.0), max_samples=8)
+    tally = Tally(labels=(0, 1, 1), num_tokens=(5, 9, 7))
     agreeing, split = tally.extended(2, agreeing=True), tally.extended(2, agreeing=False)
     assert agreeing.labels == (0, 1, 1, 1, 1)
     assert split.labels == (0, 1, 1, 2, 3)
     for more in (agreeing, split):
-        assert more.weights == (1.0,) * 5
-        assert more.quality == (0.5, None, 0.1, None, None)
-        assert more.lowest_confidence == (None, 2.0, 3.0, None, None)
-        assert more.max_samples == 8
-    weighted = Tally(labels=(0, 1), weights=(0.25, 0.5)).extended(1, agreeing=True)
-    assert weighted.weights == (0.25, 0.5, 1.0)
+        assert more.num_tokens == (5, 9, 7, 9, 9)
     assert Tally(labels=(0, 1)).extended(1, agreeing=True).labels == (0, 1, 0)  # of equals, the first
 
 

@@ -7,7 +7,6 @@ from reason.core.budget import Budget
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
-from reason.reasoning.self_evaluation import EvaluationPrompts
 from reason.reasoning.strategy import STRATEGIES, Models
 from reason.reasoning.voting import rpc
 from reason.reasoning.voting.path_votes import Path, vote
@@ -259,25 +258,6 @@ async def test_a_stopping_rule_is_a_parameter_of_all(store):
         assert solution.notes["stopping"]["stopped_early"] is True
         assert solution.stopped == "done"
         assert run.ledger.usage().model_calls == 1
-
-
-async def test_self_evaluation_as_a_stopping_rule_asks_the_model(store):
-    restart, right = EvaluationPrompts().pair(unfinished=False)
-
-    def sure(text):
-        if restart in text or right in text:
-            return {"N": 0.999, "Y": 0.001} if restart in text else {"Y": 0.999, "N": 0.001}
-        return replies("The answer is 4.")(text)
-
-    solution, _ = await solve(
-        store,
-        "self-consistency",
-        ScriptedModel(sure),
-        n=8,
-        stopping={"rule": "self-evaluation", "threshold": 0.4},
-        mode="rounds",
-    )
-    assert len(solution.candidates) == 1  # the prior of the same requests is as sure, so v = 0 and q = 1/2
 
 
 async def test_a_spent_budget_is_a_vote_of_what_there_is(store):

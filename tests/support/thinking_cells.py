@@ -183,7 +183,7 @@ class KindSession:
         """A vote whose race ends while samples are being generated."""
         self.server.reset()
         self.server.thought_words, self.server.pause_s = WORDS, 0.002
-        parameters = {"n": 12, "mode": "race", "width": 6, "stopping": {"rule": "agreement", "window": 2}}
+        parameters = {"n": 12, "mode": "race", "stopping": {"rule": "agreement", "window": 2}}
         try:
             return await self._reasoner.arun(self._plan("self-consistency", {"parameters": parameters}))
         finally:
