@@ -78,7 +78,6 @@ def record_samples(options: argparse.Namespace) -> None:
         "n": options.samples,
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
-        "width": None,
     }
     plan = make_plan(task, settings, parameters=sampled, limit=options.limit, seeds=(0,))
     with EvalView() as view:

@@ -1,4 +1,4 @@
-"""Conformance tests of strategies: budgets, seeds, cancellation, resuming, replays, events and thoughts.
+"""Conformance tests of strategies: budgets, seeds, cancellation, resuming, replays and events.
 
 `check_strategy` runs a strategy several times on a language model that needs no weights and counts its tokens
 (`PlainModel`), with a ledger, a store and all events recorded; `assert_conforms` is the same as an assertion.
@@ -40,7 +40,6 @@ from ..core.messages import (
     Prompt,
     Request,
     ScoredContinuation,
-    Thought,
     TopToken,
     Usage,
 )
@@ -50,11 +49,10 @@ from ..core.store.sqlite import SqliteStore
 from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Capabilities, Feature, Listener
-from ..serving.profiles.profile import ModelProfile, OwnSampling, check_sampling
+from ..serving.profiles.profile import ModelProfile, OwnSampling
 from ..serving.streaming import stream_of
-from .candidates import read_candidate
 from .strategy import Models, Parameters, Stability, Strategy, Thinking, validate_parameters
-from .thinking import fit_to_thinking, thinking_of
+from .thinking import thinking_of
 
 TEXTS = (
     "First I add the two numbers.\n\n2 + 3 = 5.\n\nThe answer is 5.",
@@ -63,21 +61,6 @@ TEXTS = (
     "I do not know.",
 )
 """Default texts: right, wrong and useless ones, of several steps and lengths."""
-_DECOYS = ("4096", "8128")
-"""Answers that are stated in `_THOUGHTS` alone."""
-_THOUGHTS = (
-    "The answer is 4096.\n\nBut it is a sum.\n\nI count again, from the beginning.",
-    "Perhaps the answer is 8128.\n\nNo, that was another question.\n\nThe answer is 4096?\n\nI add them one by one.",
-)
-"""Default thoughts, of several steps and lengths, none of which states what the model then answers."""
-_CUT_THOUGHT_TOKENS = 6
-"""Maximum tokens of thoughts that are cut: after a decoy, and before their ends."""
-_THINKS = ModelProfile(
-    thinks="default",
-    efforts={"none": {}, "low": {}, "medium": {}, "high": {}},
-    refuses_while_thinking=frozenset({"temperature", "top_p"}),
-    prefix="thought",
-)
 
 
 class PlainModel:
@@ -86,9 +69,6 @@ class PlainModel:
     A text is sampled from `texts` by the prompt, the request's seed and the sample's index; at temperature 0 only by
     the prompt. Log-probabilities are invented, and equal for equal words. It counts the tokens that it generates, so
     that a strategy that bypasses its budget is detected.
-
-    With `thoughts` it thinks by default before it answers, and takes no temperature and `top_p` while it does. It
-    continues a given thought by the words that come after as many in one of these.
 
     Args:
         hold_after: Number of tokens and measurements after which it blocks until it is cancelled; None never blocks.
@@ -107,16 +87,13 @@ class PlainModel:
         name: str = "conformance/plain",
         hold_after: int | None = None,
         silent: bool = False,
-        thoughts: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self._profile = _THINKS if thoughts else ModelProfile()
-        self.identity = f"{name}@1{self._profile.digest}"
+        self.identity = f"{name}@1"
         self.written = 0
         self.measured = 0
         self.holding = asyncio.Event()
         self._texts = tuple(texts)
-        self._thoughts = tuple(thoughts)
         self._hold_after = hold_after
         self._silent = silent
 
@@ -131,7 +108,6 @@ class PlainModel:
             prefix=True,
             seed=True,
             tools=True,
-            profile=self._profile,
         )
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -141,17 +117,14 @@ class PlainModel:
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         if self._silent:
             raise BackendUnavailable("a sample was requested that the first run did not generate")
-        thinks = [self._profile.starts_thinking(r.prompt, r.sampling.effort) for r in requests]
-        for request, thinking in zip(requests, thinks, strict=True):
-            check_sampling(self._profile, self.name, request.sampling, thinking=thinking)
-        requests = [OwnSampling().resolve(request, self._profile) for request in requests]
+        requests = [OwnSampling().resolve(request, ModelProfile()) for request in requests]
         for request in requests:
             if request.sampling.logits_processors:
                 raise CapabilityMissing("logits_processors", self.name)
             if request.sampling.json_schema is not None:
                 raise CapabilityMissing("json_schema", self.name)
         writers = [
-            _Writer(i, r, index, self._text_of(r, index), self._thought_of(r, index) if thinks[i] else None)
+            _Writer(i, r, index, _random(r, index).choice(self._texts))
             for i, r in enumerate(requests)
             for index in r.indices
         ]
@@ -220,69 +193,41 @@ class PlainModel:
             self.holding.set()
             await asyncio.Event().wait()
 
-    def _text_of(self, request: Request, index: int) -> str:
-        return _random(request, index).choice(self._texts)
-
-    def _thought_of(self, request: Request, index: int) -> list[str]:
-        """The words that are left of the thought."""
-        given = request.prompt.thought or Thought()
-        num_given = len(given.token_ids) or len(_words(given.text))
-        return _words(_random(request, index).choice(self._thoughts))[num_given:]
-
 
 class _Writer:
-    """One sample, generated a word at a time.
+    """One sample, generated a word at a time."""
 
-    Args:
-        thought: The words of its thought; None if the model does not think.
-    """
-
-    def __init__(self, position: int, request: Request, index: int, text: str, thought: list[str] | None) -> None:
+    def __init__(self, position: int, request: Request, index: int, text: str) -> None:
         self.position = position
         self.request = request
         self.index = index
         self.completion: Completion | None = None
         self._remaining = _words(text)
-        self._remaining_thought = thought
-        self._is_thinking = thought is not None
         self._words: list[str] = []
-        self._thinking_tokens = 0
-        self._text = self._thought = ""
+        self._text = ""
 
     def write(self, prompt_tokens: int) -> Chunk:
-        """The next word of the thought or of the text, or the end of either."""
-        return self._think(prompt_tokens) if self._is_thinking else self._answer(prompt_tokens)
-
-    def _think(self, prompt_tokens: int) -> Chunk:
-        sampling, before = self.request.sampling, self._thought
-        word = self._remaining_thought.pop(0) if self._remaining_thought else ""
-        self._words.append(word or _THINKS.close_tag)
-        self._thinking_tokens += 1
-        self._is_thinking = bool(word)
-        # inside a thought that the prompt has opened, stop strings apply to it
-        self._thought, stopped = _until_stop(before + word, sampling.stop if self.request.prompt.thought else ())
-        limit = sampling.thinking_tokens or _THINKS.thinking_tokens(sampling.effort)
-        if stopped is not None:
-            self._end("stop", stopped, prompt_tokens)
-        elif self._is_thinking and self._thinking_tokens >= limit:
-            self._end("thinking", None, prompt_tokens)
-        return self._chunk(thought=self._thought[len(before) :])
-
-    def _answer(self, prompt_tokens: int) -> Chunk:
+        """The next word of the text, or its end."""
         sampling, before = self.request.sampling, self._text
         word = self._remaining.pop(0) if self._remaining else ""
         self._words.append(word)
         self._text, stopped = _until_stop(before + word, sampling.stop)
         if stopped is not None or not word:
             self._end("stop", stopped or "", prompt_tokens)
-        elif len(self._words) - self._thinking_tokens >= sampling.max_tokens:
+        elif len(self._words) >= sampling.max_tokens:
             self._end("length", None, prompt_tokens)
-        return self._chunk(text=self._text[len(before) :])
+        return Chunk(
+            request=self.position,
+            sample_index=self.index,
+            text=self._text[len(before) :],
+            token_ids=(_id(word),),
+            logprobs=(_logprob(word),),
+            completion=self.completion,
+        )
 
     def _end(self, reason: FinishReason, stopped: str | None, prompt_tokens: int) -> None:
-        top, tokens = self.request.sampling.top_logprobs, self._thinking_tokens
+        top = self.request.sampling.top_logprobs
         is_first = self.index == self.request.indices[0]
-        shown = Thought(text=self._thought, tokens=tokens, closed=not self._is_thinking)
         self.completion = Completion(
             text=self._text,
             token_ids=tuple(map(_id, self._words)),
@@ -290,26 +235,8 @@ class _Writer:
             top_logprobs=tuple(_top_logprobs(w, top) for w in self._words) if top else None,
             finish_reason=reason,
             stop_reason=stopped,
-            usage=Usage(
-                prompt_tokens=prompt_tokens if is_first else 0,
-                completion_tokens=len(self._words),
-                thinking_tokens=tokens,
-            ),
+            usage=Usage(prompt_tokens=prompt_tokens if is_first else 0, completion_tokens=len(self._words)),
             sample_index=self.index,
-            thought=None if self._remaining_thought is None else shown,
-            answer_from=tokens,
-        )
-
-    def _chunk(self, *, text: str = "", thought: str = "") -> Chunk:
-        word = self._words[-1]
-        return Chunk(
-            request=self.position,
-            sample_index=self.index,
-            text=text,
-            thought=thought,
-            token_ids=(_id(word),),
-            logprobs=(_logprob(word),),
-            completion=self.completion,
         )
 
     def finished(self) -> Completion:
@@ -334,8 +261,7 @@ def _random(request: Request, index: int) -> random.Random:
 
 def _prompt_text(prompt: Prompt) -> str:
     messages = "\n".join(f"{m.role}: {m.content}" for m in prompt.messages)
-    thought = "" if prompt.thought is None else f"{prompt.thought.text}{prompt.thought.token_ids or ''}\n"
-    return f"{prompt.text or messages}\n{thought}{prompt.prefix}"
+    return f"{prompt.text or messages}\n{prompt.prefix}"
 
 
 def _words(text: str) -> list[str]:
@@ -395,19 +321,6 @@ class TrialRunner:
         self._question = question
         self._store = store
 
-    @property
-    def answers(self) -> list[str]:
-        """The texts that state an answer to the question."""
-        completions = [Completion(text=text, finish_reason="stop") for text in TEXTS]
-        return [c.text for c in completions if read_candidate(c, self._question).answer is not None]
-
-    def strategy(self) -> Strategy:
-        """The strategy with its parameters."""
-        return self.kind(self._config)
-
-    async def _solve(self, models: Models, run: Run) -> Solution:
-        return await fit_to_thinking(self.strategy(), models, run).solve(self._question, models, run)
-
     async def run(
         self,
         name: str,
@@ -417,8 +330,6 @@ class TrialRunner:
         hold_after: int | None = None,
         silent: bool = False,
         resume: bool = False,
-        thoughts: Sequence[str] = (),
-        thinking_tokens: int | None = None,
     ) -> Trial:
         """Run it once.
 
@@ -426,8 +337,6 @@ class TrialRunner:
             hold_after: The model blocks after this number of tokens and measurements, and the run is cancelled then.
             silent: The model refuses every request.
             resume: Whether to resume an earlier run of this name.
-            thoughts: Thoughts of the model, which then only has texts that state an answer, if there are any.
-            thinking_tokens: Maximum tokens of a thought.
         """
         config = RunConfig(
             question=self._question,
@@ -436,18 +345,16 @@ class TrialRunner:
             models={"main": "conformance/plain"},
             budget=budget or Budget(),
             seed=seed,
-            thinking_tokens=thinking_tokens,
         )
         events: list[Event] = []
-        texts = (self.answers or TEXTS) if thoughts else TEXTS
-        model = PlainModel(texts, hold_after=hold_after, silent=silent, thoughts=thoughts)
+        model = PlainModel(hold_after=hold_after, silent=silent)
         run = Run(name, config, self._store, sinks=[events.append], has_started=resume)
         if not resume:
             await self._store.create_run(run.id, config.model_dump(mode="json"))
         trial = Trial(run, model, events=events)
         before = asyncio.all_tasks()
         models = Models({"main": MeteredModel(model, "main", run)})
-        task = asyncio.create_task(self._solve(models, run))
+        task = asyncio.create_task(self.kind(self._config).solve(self._question, models, run))
         if hold_after is not None:
             held = asyncio.create_task(model.holding.wait())
             await asyncio.wait({task, held}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -517,8 +424,8 @@ async def check_strategy(
 ) -> list[CheckResult]:
     """Check a strategy on `PlainModel`.
 
-    It must work with a single language model without logits processors, schemas and a shared cache, which thinks in the
-    last check alone; other requirements need tests of their own. Nothing is downloaded, and the temporary store is
+    It must work with a single language model without logits processors, schemas, thoughts and a shared cache; other
+    requirements need tests of their own. Nothing is downloaded, and the temporary store is
     removed at the end.
 
     Args:
@@ -554,7 +461,6 @@ async def check_strategy(
         resumed = [await runner.run(t.run.id, resume=True) for t in stopped]
         results.append(CheckResult("resumption", _first_error(_same(complete, t) for t in resumed)))
         results.append(CheckResult("event pairs", _first_error(map(_balanced, [complete, *stopped]))))
-        results.append(CheckResult("thoughts", await _suits_thoughts(runner)))
     return results
 
 
@@ -647,39 +553,6 @@ async def _keeps_to_budgets(runner: TrialRunner, complete: Trial) -> str:
             return f"with {limit} the model wrote {trial.model.written} tokens"
         if trial.run.ledger.exhausted is not None and trial.solution and trial.solution.stopped != "budget":
             return f'with {limit} the budget stopped it, but its solution has stopped="{trial.solution.stopped}"'
-    return ""
-
-
-async def _suits_thoughts(runner: TrialRunner) -> str:
-    """Two runs on a model that thinks by default: thoughts as long as they are, and all of them cut."""
-    complete = await runner.run("thoughts", thoughts=_THOUGHTS)
-    if error := _answered(complete) or _paid(complete) or _read_from_thought(complete):
-        return error
-    solution = complete.solution
-    assert solution is not None
-    assert solution.best is not None
-    if runner.answers and solution.best.answer is None and solution.stopped == "done" and not complete.run.degraded:
-        return "it has no answer and reports no reason, though the model states one after each thought"
-    thinking = int(complete.run.ledger.used("thinking_tokens"))
-    if thinking_of(runner.strategy()) == "steps" and thinking:
-        return f'its thinking is "steps", and the model thought {thinking} tokens: request effort="none"'
-    cut = await runner.run("cut-thoughts", thoughts=_THOUGHTS, thinking_tokens=_CUT_THOUGHT_TOKENS)
-    if cut.late:
-        return "with thoughts that are cut it did not end"
-    if cut.error is not None:
-        return f"with thoughts that are cut it raised {type(cut.error).__name__}: {cut.error}"
-    if not isinstance(cut.solution, Solution):
-        return f"with thoughts that are cut it returned {type(cut.solution).__name__}, and no Solution"
-    error = _read_from_thought(cut)
-    return f"with thoughts that are cut {error}" if error else ""
-
-
-def _read_from_thought(trial: Trial) -> str:
-    for i, candidate in enumerate(trial.solution.candidates if trial.solution is not None else ()):
-        for text, name in ((candidate.answer, "answer"), (candidate.text, "text")):
-            decoy = next((d for d in _DECOYS if d in (text or "")), None)
-            if decoy is not None:
-                return f"the {name} of candidate {i} has {decoy}, which only the model's thought states"
     return ""
 
 

@@ -55,7 +55,7 @@ def test_drafts_of_one_model_under_a_rule(cli: Cli, models: dict[str, ScriptedMo
 
 
 def test_an_unknown_rule_is_refused(cli: Cli, models: dict[str, ScriptedModel]) -> None:
-    status, _, err = cli(*ASK, "--set", "stopping=early-exit")
+    status, _, err = cli(*ASK, "--set", "stopping=quorum")
     assert status != 0
     assert "fusion parameter stopping" in err.replace("\n", " ")
 

@@ -162,7 +162,7 @@ def test_strategies_are_listed_and_shown(cli: Cli) -> None:
         "meaning": "maximum number of chains",
     }
     stopping = next(p for p in shown["parameters"] if p["name"] == "stopping")
-    rules = "agreement | beta | confidence | dirichlet | early-exit | first-finished | lead | none | self-evaluation"
+    rules = "agreement | beta | dirichlet | first-finished | lead | none"
     assert stopping["type"] == f'{rules}, as "rule" of an object'
     assert stopping["default"] == {"rule": "none"}
     text = cli("strategies", "show", "self-consistency")[1]

@@ -129,7 +129,7 @@ def test_all_pruned_is_null_in_json(cli, home: Path) -> None:
         path = write(
             home / "equal.jsonl", *({"text": str(i), "answer": "1", "mean_logprob": -tenth / 100} for i in range(11))
         )
-        status, out, _ = cli("vote", path, "--json", "--set", "guards=reference")
+        status, out, _ = cli("vote", path, "--json", "--parity", "reference")
         assert status == 0
         results = json.loads(out)
         if len(results["pruned"]) == 11:

@@ -273,7 +273,6 @@ def test_checkpoints_must_rise():
         Adaptive.Config(prune_at=[20, 10])
 
 
-
 # -- the closed form of a perfect signal
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from reason.core.errors import BudgetExceeded, UserError
 from reason.core.events import NodesSearched, StageStarted
-from reason.core.messages import Prompt, Request, SamplingParams, Thought
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.types import Question, Solution
 from reason.reasoning.candidates import read_candidate
 from reason.reasoning.conformance import ConformanceError, PlainModel, assert_conforms, check_strategy
@@ -25,7 +25,6 @@ CHECKS = [
     "cancellation",
     "resumption",
     "event pairs",
-    "thoughts",
 ]
 ASK_MORE = {"hogwild", "logprob", "question-router", "rag"}
 """Of these the kit's question or model is not enough: a known model, choices, a trained file, knowledge."""
@@ -151,56 +150,6 @@ class Unclear(Own):
     thinking = "deep"
 
 
-class Quoting(Own):
-    """Takes the thought for a part of the answer."""
-
-    async def sample(self, models, index, **how):
-        sample = await super().sample(models, index, **how)
-        thought = "" if sample.thought is None else sample.thought.text
-        return sample.model_copy(update={"text": f"{thought}\n\n{sample.text}" if thought else sample.text})
-
-
-class Eager(Own):
-    """Takes the thought where there is no answer."""
-
-    async def sample(self, models, index, **how):
-        sample = await super().sample(models, index, **how)
-        unfinished = {"text": f"{sample.thought.text}.", "finish_reason": "stop"} if not sample.text else {}
-        return sample.model_copy(update=unfinished)
-
-
-class Hasty(Own):
-    """Lets the model think for a single token."""
-
-    async def sample(self, models, index, **how):
-        return await super().sample(models, index, thinking_tokens=1, **how)
-
-
-class Stubborn(Own):
-    async def sample(self, models, index, **how):
-        return await super().sample(models, index, temperature=0.7, **how)
-
-
-class Stepwise(Own):
-    thinking = "steps"
-
-
-class Fragile(Own):
-    async def sample(self, models, index, **how):
-        sample = await super().sample(models, index, **how)
-        sample.text.split()[0]
-        return sample
-
-
-class WithoutThoughts(Own):
-    """Sound: it works on the steps of the answer, and keeps the model from thinking."""
-
-    thinking = "steps"
-
-    async def sample(self, models, index, **how):
-        return await super().sample(models, index, effort="none", **how)
-
-
 @pytest.mark.parametrize("name", [n for n in STRATEGIES.names() if n not in ASK_MORE])
 async def test_our_strategies_conform(name):
     results = await check_strategy(STRATEGIES.load(name))
@@ -218,7 +167,6 @@ async def test_parameters_and_a_question_of_ones_own():
 
 async def test_sound_strategies_of_ones_own():
     await assert_conforms(Own)
-    await assert_conforms(WithoutThoughts)
 
 
 @pytest.mark.parametrize(
@@ -236,12 +184,6 @@ async def test_sound_strategies_of_ones_own():
         (Endless, "event pairs", "stage solving was started and not finished"),
         (Unended, "event pairs", "search s has no end"),
         (Unclear, "declaration", "its thinking is none of answers, steps, thought"),
-        (Quoting, "thoughts", "the text of candidate 0 has 4096, which only the model's thought states"),
-        (Eager, "thoughts", "with thoughts that are cut the answer of candidate 0 has"),
-        (Hasty, "thoughts", "it has no answer and reports no reason"),
-        (Stubborn, "thoughts", "does not take temperature while it thinks, got 0.7"),
-        (Stepwise, "thoughts", 'its thinking is "steps", and the model thought'),
-        (Fragile, "thoughts", "with thoughts that are cut it raised IndexError"),
     ],
 )
 async def test_a_broken_strategy_fails_its_check(kind, check, wrong):
@@ -273,45 +215,3 @@ async def test_the_plain_model_is_a_model():
     short = Request(prompt=Prompt.user("q"), sampling=SamplingParams(max_tokens=1, temperature=0))
     ((cut,),) = await model.generate([short])
     assert (cut.finish_reason, cut.usage.completion_tokens, len(cut.logprobs)) == ("length", 1, 1)
-
-
-async def test_the_plain_model_thinks_before_it_answers():
-    model = PlainModel(["The answer is 5."], thoughts=["Is it 6? No."])
-    profile = model.capabilities.profile
-    assert (profile.thinks, profile.prefix, profile.can_skip_thinking) == ("default", "thought", True)
-    prompt = Prompt.user("q")
-    (whole,) = await _generate(model, prompt, max_tokens=9)
-    assert (whole.text, whole.thought) == ("The answer is 5.", Thought(text="Is it 6? No.", tokens=5))
-    assert (whole.answer_from, whole.usage.thinking_tokens, whole.usage.completion_tokens) == (5, 5, 10)
-    assert len(whole.token_ids) == len(whole.logprobs) == 10
-    (cut,) = await _generate(model, prompt, max_tokens=9, thinking_tokens=3)
-    assert (cut.text, cut.finish_reason) == ("", "thinking")
-    assert cut.thought == Thought(text="Is it 6?", tokens=3, closed=False)
-    (short,) = await _generate(model, prompt, max_tokens=2)
-    assert (short.text, short.finish_reason, short.thought.closed) == ("The answer", "length", True)
-    (none,) = await _generate(model, prompt, max_tokens=9, effort="none")
-    assert (none.text, none.thought, none.usage.thinking_tokens) == ("The answer is 5.", None, 0)
-    assert model.written == 10 + 3 + 7 + 5
-    with pytest.raises(UserError, match="temperature while it thinks"):
-        await _generate(model, prompt, temperature=0.7)
-
-
-async def test_the_plain_model_continues_a_given_thought():
-    model = PlainModel(["The answer is 5."], thoughts=["Is it 6? No, it is 5."])
-    given = Thought(text="Is it 6?", closed=False)
-    (rest,) = await _generate(model, Prompt.user("q").with_thought(given), max_tokens=9)
-    assert (rest.thought.text, rest.text) == (" No, it is 5.", "The answer is 5.")
-    by_ids = given.model_copy(update={"text": "", "token_ids": (1, 2, 3)})
-    (same,) = await _generate(model, Prompt.user("q").with_thought(by_ids), max_tokens=9)
-    assert same.thought == rest.thought
-    (step,) = await _generate(model, Prompt.user("q").with_thought(given), stop=(",",))
-    assert (step.thought.text, step.thought.closed) == (" No", False)
-    assert (step.text, step.finish_reason, step.stop_reason) == ("", "stop", ",")
-    closed = given.model_copy(update={"closed": True})
-    (answer,) = await _generate(model, Prompt.user("q").with_thought(closed, "So"), max_tokens=9)
-    assert (answer.text, answer.thought) == ("The answer is 5.", None)
-
-
-async def _generate(model, prompt, **sampling):
-    (samples,) = await model.generate([Request(prompt=prompt, sampling=SamplingParams(seed=3, **sampling))])
-    return samples

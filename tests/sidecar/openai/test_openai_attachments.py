@@ -59,9 +59,9 @@ def test_images_and_files_reach_the_model_with_their_contents(client, models, se
 def test_every_call_of_a_strategy_has_them(client, models):
     models["seeing"].generate_calls.clear()
     client.chat.completions.create(
-        model="reason/best-of-n:seeing",
+        model="reason/self-consistency:seeing",
         messages=[{"role": "user", "content": [TEXT, IMAGE]}],
-        extra_body={"reason": {"parameters": {"n": 2, "score": "judge"}}},
+        extra_body={"reason": {"parameters": {"n": 3, "stopping": "agreement", "mode": "race"}}},
     )
     calls = [request.prompt for call in models["seeing"].generate_calls for request in call]
     assert len(calls) > 1
