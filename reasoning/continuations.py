@@ -1,7 +1,4 @@
-"""Continuing a partial solution: `Prefix`, the prompts that continue it, and rollouts that complete it.
-
-Rollouts serve scores by outcome (how often does this prefix lead to the answer?), and the forced answer of a search
-that has no steps or tokens left.
+"""Continuing a partial solution: `Prefix`, the prompts that continue it, and its completion.
 
 The steps are those of the answer, before which the model does not think, or those of an open thought, which is
 continued exactly; the answer then follows the closed thought and is no part of the steps' text.
@@ -13,19 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, overload
 
-from ..core.concurrency import paced
-from ..core.errors import BudgetExceeded, UserError
+from ..core.errors import BudgetExceeded
 from ..core.messages import Completion, FinishReason, Message, Prompt, Request, SamplingParams, Thought, Usage
 from ..core.run import Run
 from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
 from .candidates import read_candidate
-from .conclude import conclusion_request, with_conclusion
 from .segmentation import strip_repeated_steps
 
 CONTINUE_INSTRUCTION = (
-    "Your reply above is unfinished. Go on with it exactly where it stops, with the next step, as if you had never "
-    "been interrupted. Do not repeat or comment on what you have written."
+    "Your response above is incomplete. Continue with the next step, picking up exactly where it left off. Do not "
+    "repeat any of it or comment on it."
 )
 """Instruction for a model that cannot continue a given prefix."""
 
@@ -214,218 +209,61 @@ class ContinuationRequests:
         return common if isinstance(common, str) else ""
 
 
-@dataclass(frozen=True)
-class PrefixRollouts:
-    """The rollouts of one prefix.
-
-    Attributes:
-        candidates: The complete solutions, prefix included, with their answers; `tokens` and `logprob` are those of the
-            generated part. A terminal prefix is its own only rollout.
-        num_failed: Rollouts that failed individually.
-        num_skipped: Rollouts that the budget did not cover.
-    """
-
-    candidates: tuple[Candidate, ...] = ()
-    num_failed: int = 0
-    num_skipped: int = 0
-
-
-@dataclass(frozen=True)
-class RolloutBatch:
-    """The result of one call.
-
-    Attributes:
-        prefixes: The rollouts of each prefix, in order.
-        tokens: All generated tokens.
-        budget_exhausted: Whether the budget cut or skipped a rollout.
-    """
-
-    prefixes: tuple[PrefixRollouts, ...]
-    tokens: int = 0
-    budget_exhausted: bool = False
-
-
-@dataclass(frozen=True)
-class _PendingRollout:
-    position: int
-    prefix: Prefix
-    opener: str
-
-    @property
-    def text(self) -> str:
-        return self.prefix.text + self.opener
-
-    @property
-    def token_ids(self) -> tuple[int, ...] | None:
-        return None if self.opener else self.prefix.token_ids
-
-
-class RolloutSampler:
-    """Completes prefixes of solutions to one question, within one run. As with `StepSampler`, calls must be sequential.
+class PrefixCompleter:
+    """Completes prefixes of solutions to one question, greedily: the forced answer of a search.
 
     Args:
         question: The question, for parsing answers.
-        max_tokens: Maximum tokens after a prefix; of an open thought, without the answer, which may have
-            `THOUGHT_ANSWER_TOKENS` more.
-        temperature: Sampling temperature that the user set; None leaves it to `default_temperature`.
-        default_temperature: Sampling temperature where the model takes one.
         purpose: Namespace of the samples; other purposes get other samples.
-        in_thought: Whether the prefixes are beginnings of an open thought.
+
+    Attributes:
+        budget_exhausted: Whether the budget has cut or skipped a completion.
     """
 
-    def __init__(
-        self,
-        model: MeteredModel,
-        prompt: Prompt,
-        question: Question,
-        run: Run,
-        *,
-        max_tokens: int = 512,
-        temperature: float | None = None,
-        default_temperature: float = 0.8,
-        purpose: str = "rollout",
-        in_thought: bool = False,
-    ) -> None:
-        self._model, self._question, self._run, self._in_thought = model, question, run, in_thought
-        self._sampling = SamplingParams(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            default_temperature=default_temperature,
-            effort=None if in_thought else "none",
-        )
-        self._continuations = ContinuationRequests(model, prompt, run, purpose, in_thought=in_thought)
+    def __init__(self, model: MeteredModel, prompt: Prompt, question: Question, run: Run, purpose: str) -> None:
+        self.budget_exhausted = False
+        self._model, self._question, self._run = model, question, run
+        self._continuations = ContinuationRequests(model, prompt, run, purpose)
 
-    async def finish(
-        self,
-        prefixes: Sequence[Prefix],
-        times: int = 1,
-        *,
-        opener: str = "",
-        max_tokens: int | None = None,
-        keep_tokens: int = 0,
-    ) -> RolloutBatch:
-        """Complete each prefix `times` times, all as one batch.
+    async def complete(self, prefix: Prefix, max_tokens: int, opener: str = "") -> Candidate | None:
+        """The complete solution, prefix included; None if the sample failed or the budget does not cover it.
 
         Args:
-            prefixes: The prefixes, most important first.
-            times: Rollouts of each.
-            opener: Text appended to each prefix, for example the answer trigger.
-            max_tokens: Maximum tokens of each rollout, in place of the sampler's.
-            keep_tokens: Tokens of the budget to leave unspent.
-
-        Raises:
-            UserError: `times` is not positive.
+            prefix: The prefix; a terminal one is its own completion.
+            max_tokens: Maximum tokens after the prefix.
+            opener: Text appended to the prefix, for example the answer trigger.
         """
-        if times < 1:
-            raise UserError(f"the number of rollouts must be positive, got {times}")
-        positions = [i for i, prefix in enumerate(prefixes) if not prefix.terminal for _ in range(times)]
-        full_tokens = self._sampling.max_tokens if max_tokens is None else max_tokens
-        pending = [_PendingRollout(i, prefixes[i], opener) for i in positions]
-        by_prompt, each_tokens = await self._covered(pending, full_tokens, keep_tokens)
-        requests = [
-            self._request(prompt, len(members), each_tokens) async for prompt, members in paced(by_prompt.items())
-        ]
-        exhausted = sum(map(len, by_prompt.values())) < len(positions)
-        completions: list[list[Completion]] = []
-        if requests:
-            try:
-                completions = await self._model.generate(requests)
-            except BudgetExceeded as e:
-                self._run.record_limit(e)
-                by_prompt, exhausted = {}, True
-            else:
-                completions = await self._concluded(requests, completions)
-        candidates: list[list[Candidate]] = [
-            [self._as_candidate(p)] if p.terminal else [] async for p in paced(prefixes)
-        ]
-        num_failed = [0] * len(prefixes)
-        finished = (
-            (rollout, completion)
-            for members, group in zip(by_prompt.values(), completions, strict=True)
-            for rollout, completion in zip(members, group, strict=True)
-        )
-        async for rollout, completion in paced(finished):
-            if not completion.ok:
-                num_failed[rollout.position] += 1
-                continue
-            solution = self._joined(rollout, completion, shortened=each_tokens < full_tokens)
-            exhausted = exhausted or solution.finish_reason == "budget"
-            candidates[rollout.position].append(read_candidate(solution, self._question))
-        results = tuple(
-            PrefixRollouts(tuple(c), f, 0 if p.terminal else times - len(c) - f)
-            for p, c, f in zip(prefixes, candidates, num_failed, strict=True)
-        )
-        return RolloutBatch(results, sum(c.usage.completion_tokens for group in completions for c in group), exhausted)
-
-    async def _covered(
-        self, pending: Sequence[_PendingRollout], max_tokens: int, keep_tokens: int
-    ) -> tuple[dict[Prompt, list[_PendingRollout]], int]:
-        """The rollouts that the budget covers, by prompt, and the maximum tokens of each."""
+        if prefix.terminal:
+            return read_candidate(completion_of(prefix), self._question)
         ledger = self._run.ledger
-        left, count = max(0.0, ledger.remaining("tokens") - keep_tokens), len(pending)
-        answer = THOUGHT_ANSWER_TOKENS if self._in_thought else 0
-        if left < count * (max_tokens + answer):
-            count, share = split_tokens(left, count, max_tokens + answer)
-            max_tokens = min(max_tokens, max(1, share - answer)) if count else max_tokens
-        by_prompt: dict[Prompt, list[_PendingRollout]] = {}
-        async for rollout in paced(pending[:count]):
-            prompt = self._continuations.prompt_after(rollout.text, rollout.token_ids)
-            if prompt not in by_prompt and len(by_prompt) >= ledger.remaining("calls"):
-                break
-            by_prompt.setdefault(prompt, []).append(rollout)
-        if pending and not by_prompt:
-            self._run.record_limit(ledger.exceeded("calls" if count else "tokens"))
-        return by_prompt, max_tokens
-
-    def _request(self, prompt: Prompt, count: int, max_tokens: int) -> Request:
-        changes: dict[str, int] = {"max_tokens": max_tokens, "seed": self._continuations.seed(prompt)}
-        if self._in_thought:
-            changes |= {"thinking_tokens": max_tokens, "max_tokens": THOUGHT_ANSWER_TOKENS}
-        indices = self._continuations.take_indices(prompt, count)
-        return Request(prompt=prompt, sampling=self._sampling.model_copy(update=changes), sample_indices=indices)
-
-    async def _concluded(
-        self, requests: Sequence[Request], completions: list[list[Completion]]
-    ) -> list[list[Completion]]:
-        """The completions, those that were cut in their thought with the answers that are requested after them."""
-        cut = [
-            (i, j)
-            for i, group in enumerate(completions)
-            for j, completion in enumerate(group)
-            if completion.finish_reason == "thinking"
-        ]
-        if not cut:
-            return completions
+        tokens = int(min(max_tokens, ledger.remaining("tokens")))
+        if tokens < 1 or ledger.remaining("calls") < 1:
+            self._run.record_limit(ledger.exceeded("tokens" if tokens < 1 else "calls"))
+            self.budget_exhausted = True
+            return None
+        text = prefix.text + opener
+        prompt = self._continuations.prompt_after(text, None if opener else prefix.token_ids)
+        seed, indices = self._continuations.seed(prompt), self._continuations.take_indices(prompt, 1)
+        sampling = SamplingParams(max_tokens=tokens, default_temperature=0.0, effort="none", seed=seed)
         try:
-            ends = await self._model.generate(
-                [conclusion_request(self._model, requests[i].prompt, completions[i][j], self._question) for i, j in cut]
+            ((completion,),) = await self._model.generate(
+                [Request(prompt=prompt, sampling=sampling, sample_indices=indices)]
             )
         except BudgetExceeded as e:
             self._run.record_limit(e)
-            return completions
-        completions = [list(group) for group in completions]
-        for (i, j), (end,) in zip(cut, ends, strict=True):
-            if end.ok:
-                completions[i][j] = with_conclusion(completions[i][j], end, self._question)
-        return completions
-
-    def _joined(self, rollout: _PendingRollout, completion: Completion, *, shortened: bool) -> Completion:
-        """The completion with its prefix; a shortened one that met its limit was cut by the budget."""
-        text = completion.text
-        if self._in_thought:
-            added = completion.thought or Thought()
-            return completion.model_copy(
-                update={"thought": added.model_copy(update={"text": rollout.text + added.text})}
-            )
-        if self._continuations.is_approximate(rollout.text):
-            text = strip_repeated_steps(rollout.prefix.steps, text)
-        was_cut = shortened and completion.finish_reason == "length"
-        reason = "budget" if was_cut or completion.finish_reason == "cancelled" else completion.finish_reason
-        return completion.model_copy(update={"text": rollout.text + text, "finish_reason": reason})
-
-    def _as_candidate(self, prefix: Prefix) -> Candidate:
-        """A terminal prefix as a candidate."""
-        return read_candidate(completion_of(prefix), self._question)
+            self.budget_exhausted = True
+            return None
+        if not completion.ok:
+            return None
+        added, reason = completion.text, completion.finish_reason
+        if self._continuations.is_approximate(text):
+            added = strip_repeated_steps(prefix.steps, added)
+        if reason == "cancelled" or (reason == "length" and tokens < max_tokens):
+            reason = "budget"
+        self.budget_exhausted = self.budget_exhausted or reason == "budget"
+        return read_candidate(
+            completion.model_copy(update={"text": text + added, "finish_reason": reason}), self._question
+        )
 
 
 def completion_of(prefix: Prefix, *, in_thought: bool = False) -> Completion:

@@ -4,7 +4,6 @@
 | --- | --- | --- |
 | reward, judge | `ModelStepReward` | a reward model's scores of its steps: trained on steps or outcomes, or a judge |
 | arithmetic | `ArithmeticStepReward` | share of its calculations that are right |
-| rollouts | `RolloutStepReward` | share of its rollouts that reach the majority's answer, or a mean of a given scorer |
 | logprob | `LogprobStepReward` | mean probability of its tokens: how certain the model is, not how right |
 """
 
@@ -13,9 +12,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, get_args
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -24,16 +22,12 @@ from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.messages import Prompt
 from ..core.run import Run
-from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.rewards.model import Aggregation, StepScores, StepSelection, as_one_step, count_passes
-from .answers.equivalence import Equivalence
 from .arithmetic import ArithmeticCheck, check_arithmetic
-from .continuations import Prefix, RolloutSampler
-from .limits import MAX_TOKENS
+from .continuations import Prefix
 from .strategy import Models, Parameters
-from .voting.answer_classes import AnswerLabels
 
 
 class StepReward(Protocol):
@@ -248,71 +242,6 @@ def _was_over_budget(scores: StepScores) -> bool:
     return scores.failure is not None and scores.failure.code == BudgetExceeded.code
 
 
-CandidateScorer = Callable[[Candidate], float]
-"""Scores a complete solution: a number in [0, 1]."""
-
-
-class RolloutStepReward(CachedStepReward):
-    """The share of a prefix's rollouts that reach the answer of the majority.
-
-    The majority is that of all rollouts of the run so far, those of this call included; of equals, the answer reached
-    first. A rollout without an answer agrees with none. A terminal prefix is its own only rollout. A score never
-    changes, though the majority may. The aggregation has no effect, since a prefix has one value.
-
-    Source: scoring a step by rollouts is the idea of Wang et al., "Math-Shepherd" (ACL 2024, arXiv:2312.08935), section
-    3.3. Differs: there the right answer is known; here the majority answer stands in for it, or a given scorer judges
-    each complete solution.
-
-    Args:
-        sampler: Completes prefixes.
-        times: Rollouts of each prefix.
-        scorer: Scores each complete solution in place of the majority; a prefix's score is then the mean.
-        delimiter: Delimiter of the steps of a prefix that is given as texts only.
-    """
-
-    def __init__(
-        self,
-        sampler: RolloutSampler,
-        question: Question,
-        run: Run,
-        *,
-        times: int = 4,
-        scorer: CandidateScorer | None = None,
-        delimiter: str = "\n\n",
-    ) -> None:
-        by = "agreement with the majority of" if scorer is None else "a scorer of"
-        super().__init__(f"{by} rollouts, {times} each", run)
-        self._sampler, self._times, self._scorer, self._delimiter = sampler, times, scorer, delimiter
-        self._labels = AnswerLabels(question)
-        self._counts: Counter[int] = Counter()
-        self.tokens = 0
-        """Generated tokens of the rollouts."""
-
-    async def _score(
-        self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
-    ) -> Mapping[int, float | None]:
-        given = [p if isinstance(p, Prefix) else Prefix.from_steps(p, self._delimiter) for p in prefixes]
-        batch = await self._sampler.finish(given, self._times)
-        self.tokens += batch.tokens
-        self.budget_exhausted = self.budget_exhausted or batch.budget_exhausted
-        covered = {i: r for i, r in enumerate(batch.prefixes) if r.candidates or not r.num_skipped}
-        self.num_passes += len(covered)
-        if self._scorer is not None:
-            scorer = self._scorer
-            scored = {i: [scorer(c) for c in r.candidates] for i, r in covered.items()}
-            return {i: math.fsum(values) / len(values) if values else None for i, values in scored.items()}
-        async with Equivalence.for_run(self._run) as equivalence:
-            labels = {
-                i: [await self._labels.label(c.answer, equivalence) for c in r.candidates] for i, r in covered.items()
-            }
-        self._counts.update(label for group in labels.values() for label in group if label is not None)
-        majority = max(sorted(self._counts), key=self._counts.__getitem__, default=None)
-        return {
-            i: sum(label is not None and label == majority for label in group) / len(group) if group else None
-            for i, group in labels.items()
-        }
-
-
 class LogprobStepReward(CachedStepReward):
     """The exponential of a step's mean log-probability: the geometric mean of its tokens' probabilities.
 
@@ -434,7 +363,7 @@ def _product(scores: Sequence[float | None]) -> float | None:
     return math.prod(known) if known else None
 
 
-RewardSource = Literal["reward", "judge", "arithmetic", "rollouts", "logprob"]
+RewardSource = Literal["reward", "judge", "arithmetic", "logprob"]
 REWARD_SOURCES: tuple[str, ...] = get_args(RewardSource)
 
 
@@ -443,17 +372,11 @@ class StepRewardConfig(Parameters):
 
     score: Annotated[
         str,
-        Field(description="source of step scores: auto, or reward, judge, arithmetic, rollouts, logprob, joined by +"),
+        Field(description="source of step scores: auto, or reward, judge, arithmetic, logprob, joined by +"),
     ] = "auto"
     aggregate: Annotated[
         Aggregation, Field(description="aggregation of a prefix's step scores: last, min, prod, mean or model")
     ] = "last"
-    rollouts: Annotated[int, Field(ge=1, le=64, description="number of rollouts of each prefix")] = 4
-    rollout_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a rollout")] = 256
-
-    @classmethod
-    def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-        return {"rollouts": values["rollouts"]} if "rollouts" in values["score"].split("+") else {}
 
     @field_validator("score")
     @classmethod
@@ -472,7 +395,7 @@ class StepRewardConfig(Parameters):
         """Whether the model returns log-probabilities of the steps, before which it does not think."""
         return (model.capabilities if self.in_thought else model.quick_capabilities).logprobs
 
-    def create_step_reward(self, prompt: Prompt, question: Question, models: Models, run: Run) -> StepReward | None:
+    def create_step_reward(self, prompt: Prompt, models: Models, run: Run) -> StepReward | None:
         """The step reward of these parameters.
 
         "auto" is the reward model, if there is one; else the model that reasons judges its own steps; else, if it lacks
@@ -487,11 +410,11 @@ class StepRewardConfig(Parameters):
         """
         if self.score != "auto":
             names = list(dict.fromkeys(self.score.split("+")))
-            rewards = [self._create(name, prompt, question, models, run, is_only=len(names) == 1) for name in names]
+            rewards = [self._create(name, prompt, models, run, is_only=len(names) == 1) for name in names]
             return rewards[0] if len(rewards) == 1 else ProductStepReward(rewards)
         try:
             name = "reward" if models.has("reward") else "judge"
-            return self._create(name, prompt, question, models, run, is_only=True)
+            return self._create(name, prompt, models, run, is_only=True)
         except CapabilityMissing:
             if not self._has_logprobs(models.main):
                 return None
@@ -501,19 +424,12 @@ class StepRewardConfig(Parameters):
         )
         return LogprobStepReward(run)
 
-    def _create(
-        self, name: str, prompt: Prompt, question: Question, models: Models, run: Run, *, is_only: bool
-    ) -> StepReward:
+    def _create(self, name: str, prompt: Prompt, models: Models, run: Run, *, is_only: bool) -> StepReward:
         if name in ("reward", "judge"):
             reward = models.reward if name == "reward" else models.self_judge()
             return ModelStepReward(reward, run, prompt.messages[-1].content)
         if name == "arithmetic":
             return ArithmeticStepReward(run) if is_only else ArithmeticStepReward(run, unknown=None)  # a neutral factor
-        if name == "rollouts":
-            sampler = RolloutSampler(
-                models.main, prompt, question, run, max_tokens=self.rollout_tokens, in_thought=self.in_thought
-            )
-            return RolloutStepReward(sampler, question, run, times=self.rollouts)
         if not self._has_logprobs(models.main):
             raise CapabilityMissing("logprobs", models.main.name)
         return LogprobStepReward(run)

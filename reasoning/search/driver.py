@@ -31,7 +31,7 @@ from ...serving.rewards.model import Aggregation
 from ..answers.extraction import extract_answer
 from ..candidates import complete_sentences, read_candidate
 from ..conclude import conclusion_request, with_conclusion
-from ..continuations import ContinuationRequests, Prefix, RolloutSampler, completion_of
+from ..continuations import ContinuationRequests, Prefix, PrefixCompleter, completion_of
 from ..limits import MAX_CHAINS, MAX_DELIMITER_CHARS, MAX_TOKENS
 from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
 from ..step_rewards import StepReward, StepRewardConfig
@@ -120,7 +120,7 @@ class SearchDriver(Generic[N, O]):
         self._reward, self._aggregate, self._in_thought = reward, aggregate, steps.in_thought
         self._problem = question_text(question)
         self._sampler = StepSampler(model, prompt, question, run, steps)
-        self._finisher = RolloutSampler(model, prompt, question, run, default_temperature=0.0, purpose="final answer")
+        self._finisher = PrefixCompleter(model, prompt, question, run, "final answer")
         self._model, self._prompt, self._delimiter = model, prompt, steps.delimiter
         self._continuations = ContinuationRequests(model, prompt, run, "weigh", in_thought=self._in_thought)
         self._prefixes: dict[int, Prefix] = {}
@@ -186,7 +186,7 @@ class SearchDriver(Generic[N, O]):
             ledger = self._run.ledger
             self._search.end("budget", complete=ledger.remaining("seconds") > 0 and not ledger.is_closed)
         elif limits.gen_tokens is not None:
-            # rollouts generate too, and no search counts their tokens
+            # forced answers are generated too, and no search counts their tokens
             used = self._run.ledger.used("tokens") - self._tokens_before
             if used > max(self._search.cost.gen_tokens, limits.gen_tokens - limits.finish_tokens):
                 self._search.end("tokens")
@@ -296,9 +296,9 @@ class SearchDriver(Generic[N, O]):
         return answer is not None and answer.is_explicit
 
     async def _complete(self, prefix: Prefix, max_tokens: int, opener: str = "") -> Candidate | None:
-        rollouts = await self._finisher.finish([prefix], opener=opener, max_tokens=max_tokens)
-        self._budget_exhausted = self._budget_exhausted or rollouts.budget_exhausted
-        return next(iter(rollouts.prefixes[0].candidates), None)
+        candidate = await self._finisher.complete(prefix, max_tokens, opener)
+        self._budget_exhausted = self._budget_exhausted or self._finisher.budget_exhausted
+        return candidate
 
     async def _with_scores(self, batch: Sequence[ExpandRequest], results: Results) -> Results:
         num_results = sum(map(len, results.values()))
@@ -565,7 +565,7 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             CapabilityMissing: The model lacks a feature that a named step reward needs.
         """
         prompt = self.prompt(question)
-        reward = self.create_step_reward(prompt, question, models, run)
+        reward = self.create_step_reward(prompt, models, run)
         if reward is None:
             return None
         steps = StepOptions(

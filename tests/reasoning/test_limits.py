@@ -59,7 +59,6 @@ def test_default_parameters_are_far_from_the_maximum(name):
         ("particle-filter", {"n": 4096}),
         ("particle-gibbs", {"n": 64, "iterations": 4096}),
         ("particle-gibbs", {"n": 64, "iterations": 16, "taus": [3.0, 2.0, 1.0]}),
-        ("beam", {"width": 64, "k": 16, "score": "rollouts+judge", "rollouts": 64}),
         ("astar", {"k": 64, "m": 64, "stop": "best_of_m"}),
         ("self-consistency", {"n": 1_000_000}),
         ("cascade", {"first": "beam", "first_parameters": {"width": 256, "k": 256}}),

@@ -1,4 +1,4 @@
-"""Step rewards: reward models, exact arithmetic, rollouts and log-probabilities; no step is scored twice."""
+"""Step rewards: reward models, exact arithmetic and log-probabilities; completions; no step is scored twice."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from reason.core.events import MemorySink
 from reason.core.messages import Prompt
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
-from reason.reasoning.continuations import Prefix, RolloutSampler
+from reason.reasoning.continuations import Prefix, PrefixCompleter
 from reason.reasoning.step_rewards import (
     ArithmeticStepReward,
     LogprobStepReward,
     ModelStepReward,
-    RolloutStepReward,
     StepReward,
     aggregate_scores,
 )
@@ -197,12 +196,10 @@ async def test_a_resumed_run_scores_nothing_again(harness):
 
 async def test_the_record_names_what_scored(harness):
     run = await harness.run()
-    model = MeteredModel(ScriptedModel(replies("The answer is 4.")), "main", run)
     sources: list[StepReward] = [
         by_model(ScriptedReward(chance), run),
         ArithmeticStepReward(run),
         LogprobStepReward(run),
-        RolloutStepReward(RolloutSampler(model, PROMPT, QUESTION, run), QUESTION, run),
     ]
     for source in sources:
         await source.score("q", [["a"]], "min")
@@ -211,7 +208,6 @@ async def test_the_record_names_what_scored(harness):
         "process reward model local/scripted-reward",
         "arithmetic, checked exactly",
         "mean log-probability of the model's own words",
-        "agreement with the majority of rollouts, 4 each",
     ]
     assert notes[0] == {
         "by": sources[0].name,
@@ -299,116 +295,38 @@ async def test_the_steps_of_a_sampler_carry_their_log_probabilities(harness):
     assert scores == [pytest.approx(0.25 ** (1 / 4)), pytest.approx(0.75 ** (1 / 5))]
 
 
-# -- rollouts
+# -- completing
 
 
-def outcome(text):
-    """After "good" the answer is mostly 4, after "poor" 5, 6 or missing."""
-    written = text.rpartition("assistant: ")[2]
-    step, _, rest = written.partition("\n\n")
-    ends = {"good": ["The answer is 4."], "poor": ["The answer is 5.", "The answer is 6.", "I give up"]}[step]
-    return replies(*ends)("assistant: " + rest)
-
-
-def rollouts(model, run, **options):
-    finisher = RolloutSampler(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=1.0)
-    return RolloutStepReward(finisher, QUESTION, run, **options)
-
-
-async def test_rollouts_are_scored_by_the_answer_of_the_majority(harness):
-    model, run = ScriptedModel(outcome), await harness.run()
-    source = rollouts(model, run, times=6)
-    assert await source.score("q", [["good"], ["poor"]]) == [1.0, 0.0]
-    assert len(model.generate_calls) == 1
-    assert [len(r.indices) for r in model.generate_calls[0]] == [6, 6]
-    assert source.tokens == run.ledger.usage().completion_tokens > 0
-    assert source.num_passes == 2
-    assert await source.score("q", [["poor"], ["good"]], "min") == [0.0, 1.0]
-
-
-async def test_a_prefix_keeps_its_rollouts_and_its_score(harness):
-    model, run = ScriptedModel(outcome), await harness.run()
-    source = rollouts(model, run, times=5)
-    (before,) = await source.score("q", [["poor"]])
-    assert 0 < before <= 1  # its own answers are the majority so far
-    assert await source.score("q", [["poor"], ["good"]]) == [before, 1.0]
-    assert [len(r.indices) for call in model.generate_calls for r in call] == [5, 5]
-
-
-async def test_a_scorer_replaces_the_majority_of_rollouts(harness):
-    run = await harness.run()
-    source = rollouts(
-        ScriptedModel(outcome), run, times=8, scorer=lambda candidate: 0.25 if candidate.answer == "4" else 0.5
-    )
-    assert await source.score("q", [["good"], ["poor"]]) == [0.25, 0.5]
-    assert source.name == "a scorer of rollouts, 8 each"
-
-
-async def test_a_terminal_prefix_is_its_own_rollout(harness):
-    model, run = ScriptedModel(outcome), await harness.run()
-    source = rollouts(model, run, times=3)
-    right = Prefix(("good", "The answer is 4."), "good\n\nThe answer is 4.", None, terminal=True)
-    wrong = Prefix(("good", "The answer is 7."), "good\n\nThe answer is 7.", None, terminal=True)
-    assert await source.score("q", [right, wrong, ["good"]]) == [1.0, 0.0, 1.0]
-    assert [len(r.indices) for r in model.generate_calls[0]] == [3]
-
-
-async def test_a_prefix_whose_rollouts_all_fail_has_no_score(harness):
-    model, run = ScriptedModel(outcome, failing=frozenset({0, 1})), await harness.run()
-    source = rollouts(model, run, times=2)
-    assert await source.score("q", [["good"]]) == [None]
-    assert not source.budget_exhausted
-
-
-async def test_rollouts_without_answers_do_not_agree(harness):
-    source = rollouts(ScriptedModel(replies("I give up")), await harness.run(), times=2)
-    assert await source.score("q", [["I"]]) == [0.0]
-
-
-async def test_rollouts_that_the_budget_does_not_cover_leave_no_score(harness):
-    model, run = ScriptedModel(outcome), await harness.run(calls=1)
-    source = rollouts(model, run, times=2)
-    assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
-    assert source.budget_exhausted
-    run = await harness.run("s", tokens=35)
-    source = rollouts(ScriptedModel(outcome), run, times=1)
-    assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
-    assert source.budget_exhausted
-    assert run.ledger.usage().completion_tokens <= 35
-
-
-async def test_a_resumed_run_finishes_nothing_again(harness):
-    model = ScriptedModel(outcome)
-    first = await rollouts(model, await harness.run(), times=4).score("q", [["poor"], ["good"]])
-    assert await rollouts(model, await harness.run(), times=4).score("q", [["poor"], ["good"]]) == first
-    assert len(model.generate_calls) == 1
-
-
-# -- finishing
+def completer(model, run):
+    return PrefixCompleter(MeteredModel(model, "main", run), PROMPT, QUESTION, run, "final answer")
 
 
 async def test_an_answer_can_be_forced(harness):
     model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await harness.run()
-    finisher = RolloutSampler(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=0.0)
     begun = Prefix(("good",), "good\n\n", tuple(map(ord, "good\n\n")))
-    made = await finisher.finish([begun, begun], opener="Therefore, the answer is ")
-    assert [c.answer for f in made.prefixes for c in f.candidates] == ["4", "4"]
-    assert made.prefixes[0].candidates[0].text == "good\n\nTherefore, the answer is 4."
-    assert [r.prompt.prefix for r in model.generate_calls[0]] == ["good\n\nTherefore, the answer is "]
-    assert model.generate_calls[0][0].indices == (0, 1)
-    assert made.tokens == 2 * len("4.E")
-    exact = await finisher.finish([begun])
-    assert model.generate_calls[1][0].prompt.prefix == begun.token_ids
-    assert exact.prefixes[0].candidates[0].answer == "4"
-    with pytest.raises(UserError, match="must be positive, got 0"):
-        await finisher.finish([begun], 0)
+    finisher = completer(model, run)
+    first, again = [await finisher.complete(begun, 40, "Therefore, the answer is ") for _ in range(2)]
+    assert (first.answer, first.text) == ("4", "good\n\nTherefore, the answer is 4.")
+    assert again.answer == "4"
+    assert [r.prompt.prefix for (r,) in model.generate_calls] == ["good\n\nTherefore, the answer is "] * 2
+    assert [r.indices for (r,) in model.generate_calls] == [(0,), (1,)]
+    assert first.tokens == len("4.E")
+    exact = await finisher.complete(begun, 40)
+    assert model.generate_calls[2][0].prompt.prefix == begun.token_ids
+    assert exact.answer == "4"
 
 
-async def test_finishing_keeps_what_is_to_be_kept(harness):
-    run = await harness.run(tokens=100)
-    model = MeteredModel(ScriptedModel(replies("x" * 200)), "main", run)
-    made = await RolloutSampler(model, PROMPT, QUESTION, run, max_tokens=80).finish([Prefix()], 2, keep_tokens=50)
-    assert made.budget_exhausted
-    assert run.ledger.usage().completion_tokens == 50
-    assert made.prefixes[0].num_skipped == 1
-    assert made.prefixes[0].candidates[0].finish_reason == "budget"
+async def test_a_terminal_prefix_is_its_own_completion(harness):
+    model, run = ScriptedModel(replies("x")), await harness.run()
+    ended = Prefix(("good", "The answer is 4."), "good\n\nThe answer is 4.", None, terminal=True)
+    assert (await completer(model, run).complete(ended, 40)).answer == "4"
+    assert model.generate_calls == []
+
+
+async def test_a_completion_keeps_within_the_budget(harness):
+    run = await harness.run(tokens=50)
+    finisher = completer(ScriptedModel(replies("x" * 200)), run)
+    assert (await finisher.complete(Prefix(), 80)).finish_reason == "budget"
+    assert (finisher.budget_exhausted, run.ledger.usage().completion_tokens) == (True, 50)
+    assert await finisher.complete(Prefix(), 80) is None

@@ -263,17 +263,6 @@ async def test_at_the_depth_limit_the_answer_is_forced(store, name):
     assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
 
 
-async def test_rollouts_count_towards_the_tokens_of_a_search(store):
-    harness = Harness(store, reward=None)
-    limits = {"gen_tokens": 1000, "finish_tokens": 60}
-    solution = await harness.solve("beam", score="rollouts", rollouts=24, limits=limits)
-    assert harness.run.ledger.usage().completion_tokens > solution.notes["search"]["tokens"]
-    assert harness.run.ledger.usage().completion_tokens <= 1000 + 2 * 24 * len(RIGHT)  # one batch of rollouts
-    assert solution.notes["ended"] == "tokens"
-    assert solution.stopped == "done"  # its own limit, and no budget of the run
-    assert solution.best.answer in ("4", "5")
-
-
 async def test_the_arithmetic_of_steps_is_a_score(store):
     harness = Harness(store, reward=None)
     solution = await harness.solve("astar", score="arithmetic")

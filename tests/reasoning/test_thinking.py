@@ -316,16 +316,6 @@ async def test_a_search_over_thoughts_replays_and_resumes_without_paying_twice(s
     assert run.ledger.usage().replayed_tokens == run.ledger.usage().completion_tokens
 
 
-async def test_rollouts_of_a_thought_are_concluded(store):
-    model = ScriptedModel(thinking([RIGHT, WRONG], answering, weights=[0.6, 0.4]), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve(
-        "beam", steps="thought", width=2, k=4, score="rollouts", rollouts=4, rollout_tokens=64
-    )
-    assert solution.best.answer == "4"
-    assert solution.confidence > 0.5
-
-
 # -- steps of the answer
 
 
