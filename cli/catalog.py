@@ -17,6 +17,8 @@ from .render.console import out, plain_table, say, write_line
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+FAMILIES = ("chains", "votes", "several models", "routing", "knowledge", "search")
+"""Order of the families in the list."""
 STABILITY_STYLES = {"stable": "green", "beta": "yellow", "experimental": "red"}
 
 strategies_app = typer.Typer(help="List the reasoning strategies and show their parameters.")
@@ -24,8 +26,16 @@ verifiers_app = typer.Typer(help="List the verifiers and show their parameters."
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListOptions:
-    """Options of the two `list` commands."""
+class ListStrategiesOptions:
+    """Options of `reason strategies list`."""
+
+    show_all: Annotated[bool, typer.Option("--all", help="Also list strategies for research and measurement.")] = False
+    as_json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListVerifiersOptions:
+    """Options of `reason verifiers list`."""
 
     as_json: Json = False
 
@@ -39,11 +49,25 @@ def strategies(context: typer.Context) -> None:
 
 @strategies_app.command("list")
 @option_model
-def list_strategies(options: ListOptions) -> None:
-    """List the strategies, including those of other installed packages."""
+def list_strategies(options: ListStrategiesOptions) -> None:
+    """List the recommended strategies by family, with when to use each; with --all every installed one.
+
+    With --json, all of them.
+    """
     from ..reasoning.strategy import STRATEGIES
 
-    _list(STRATEGIES, _strategy_head, as_json=options.as_json)
+    if options.as_json or options.show_all:
+        _list(STRATEGIES, _strategy_head, as_json=options.as_json)
+        return
+    from rich.text import Text
+
+    recommended = [s for s in _loaded(STRATEGIES) if _tier(s)["when_to_use"]]
+    table = plain_table("family", "name", "stability", "when to use")
+    for strategy in sorted(recommended, key=lambda s: (*FAMILIES, s.family).index(s.family)):
+        stability = Text(strategy.stability, STABILITY_STYLES[strategy.stability])
+        table.add_row(Text(strategy.family), Text(strategy.name, "bold"), stability, Text(strategy.when_to_use))
+    out().print(table)
+    say(f"{len(STRATEGIES.names()) - len(recommended)} more with --all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +104,7 @@ def verifiers(context: typer.Context) -> None:
 
 @verifiers_app.command("list")
 @option_model
-def list_verifiers(options: ListOptions) -> None:
+def list_verifiers(options: ListVerifiersOptions) -> None:
     """List the verifiers, including those of other installed packages."""
     from ..verify.verifier import VERIFIERS
 
@@ -106,7 +130,8 @@ def show_verifier(options: ShowVerifierOptions) -> None:
     _show(verifier, _head(verifier), {"source": verifier.paper or "-"}, command, as_json=options.as_json)
 
 
-def _list(registry: Any, head: Callable[[Any], dict[str, Any]], *, as_json: bool) -> None:
+def _loaded(registry: Any) -> list[Any]:
+    """The plugins that can be loaded; a warning tells of the others."""
     from ..core.errors import ReasonError
 
     loaded = []
@@ -115,6 +140,11 @@ def _list(registry: Any, head: Callable[[Any], dict[str, Any]], *, as_json: bool
             loaded.append(registry.load(name))
         except ReasonError as e:
             say(str(e), label="warning", style="yellow")
+    return loaded
+
+
+def _list(registry: Any, head: Callable[[Any], dict[str, Any]], *, as_json: bool) -> None:
+    loaded = _loaded(registry)
     if as_json:
         write_line(json.dumps([head(plugin) for plugin in loaded], indent=2, ensure_ascii=False))
         return
@@ -168,10 +198,16 @@ def _head(plugin: Any) -> dict[str, Any]:
 def _strategy_head(strategy: Any) -> dict[str, Any]:
     return {
         **_head(strategy),
+        **_tier(strategy),
         "confidence": _confidence(strategy),
         "requires": sorted(strategy.requires),
         "roles": list(strategy.roles),
     }
+
+
+def _tier(strategy: Any) -> dict[str, str]:
+    """Family and recommended use; both empty for a strategy that is for research and measurement."""
+    return {name: str(getattr(strategy, name, "")) for name in ("family", "when_to_use")}
 
 
 def _confidence(strategy: Any) -> str:

@@ -79,6 +79,8 @@ class BestOfN:
     confidence: ClassVar[str] = (
         "The highest score, as a probability; with select=weighted, the answer's share of all scores."
     )
+    family: ClassVar[str] = "votes"
+    when_to_use: ClassVar[str] = "You have a reward model, a judge, or tests of the code (score=tests)."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward")

@@ -37,6 +37,8 @@ class ChainOfThought:
     summary: ClassVar[str] = "one chain of thought (zero-shot)"
     paper: ClassVar[str] = "Kojima et al. 2022, arXiv:2205.11916"
     confidence: ClassVar[str] = "It has none: a single chain does not say how sure the model is."
+    family: ClassVar[str] = "chains"
+    when_to_use: ClassVar[str] = "Start here. Also for prose and advice, which no vote can compare."
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -83,6 +83,8 @@ class Fusion:
     summary: ClassVar[str] = "drafts of several models until they suffice, then one streamed answer made of them"
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2406.04692"
     confidence: ClassVar[str] = "The share of the drafts that reach the answer; none for free texts."
+    family: ClassVar[str] = "several models"
+    when_to_use: ClassVar[str] = "Several models; open questions, streamed (--juror)."
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", JURY, CHAIR)

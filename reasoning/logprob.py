@@ -64,6 +64,8 @@ class LogProb:
     summary: ClassVar[str] = "multiple choice without generation: the most probable choice"
     paper: ClassVar[str] = "Brown et al. 2020, arXiv:2005.14165"
     confidence: ClassVar[str] = "The answer's share of the probability of all choices."
+    family: ClassVar[str] = "chains"
+    when_to_use: ClassVar[str] = "Multiple choice, if the model scores given text: nothing is generated."
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset({"scoring"})
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -40,6 +40,8 @@ class RetrievalAugmented:
     summary: ClassVar[str] = "knowledge retrieved once, before reasoning; the answers of the chains vote"
     paper: ClassVar[str] = "Lewis et al. 2020, arXiv:2005.11401"
     confidence: ClassVar[str] = "The answer's share of the votes of all chains."
+    family: ClassVar[str] = "knowledge"
+    when_to_use: ClassVar[str] = "Questions about your documents (--context)."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "knowledge")

@@ -244,6 +244,9 @@ class Strategy(Protocol):
             "reward" for the reward model, "embedding" for the embedding model, "knowledge" for knowledge sources.
         Config: Class of its parameters.
 
+    A strategy may have the attributes `family` and `when_to_use`, one line each; `reason strategies list` shows those
+    that have both, by family, and the others with `--all`.
+
     A strategy may have an attribute `thinking` (`Thinking`); without one it is "answers". One of "steps" is replaced by
     self-consistency where the model always thinks (`thinking.fit_to_thinking`), of as many chains as its property
     `num_chains` says.

@@ -75,6 +75,8 @@ class Auto:
     summary: ClassVar[str] = "the model, effort, strategy and samples that are worth most, by what runs have shown"
     paper: ClassVar[str] = "after Ding et al. 2024, arXiv:2404.14618"
     confidence: ClassVar[str] = "That of the strategy that it chose for the question."
+    family: ClassVar[str] = "routing"
+    when_to_use: ClassVar[str] = "Many kinds of questions, and evaluation runs of your own to train on."
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "judge", "reward", "embedding")

@@ -114,6 +114,8 @@ class BeamStrategy:
     confidence: ClassVar[str] = (
         "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."
     )
+    family: ClassVar[str] = "search"
+    when_to_use: ClassVar[str] = "A puzzle whose steps can be proposed and scored."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")

@@ -41,6 +41,10 @@ class SelfConsistency:
     summary: ClassVar[str] = "many sampled chains, majority vote over their answers"
     paper: ClassVar[str] = "Wang et al. 2023, arXiv:2203.11171"
     confidence: ClassVar[str] = "The answer's share of the votes of all chains."
+    family: ClassVar[str] = "votes"
+    when_to_use: ClassVar[str] = (
+        "The answer is a number, a choice or a name; stopping=lead saves most samples."
+    )
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

@@ -57,7 +57,7 @@ def test_notes_wrap_at_words_on_a_terminal_alone(
 
 
 def test_tables_in_pipes_are_plain(cli: Cli) -> None:
-    status, out, _ = cli("strategies", "list")
+    status, out, _ = cli("strategies", "list", "--all")
     head, *rows = out.splitlines()
     assert (status, head.split()) == (0, ["name", "stability", "summary", "source"])
     assert [row.split()[0] for row in rows] == sorted(STRATEGIES.names())  # one line each

@@ -612,6 +612,8 @@ class EdgeJury:
     summary: ClassVar[str] = "several models answer, review one another anonymously, and a chair makes one answer of it"
     paper: ClassVar[str] = "Kumar 2025, arXiv:2601.00850"
     confidence: ClassVar[str] = "How far the jurors agree on the answer, which is no probability that it is right."
+    family: ClassVar[str] = "several models"
+    when_to_use: ClassVar[str] = "Several models of similar strength; closed questions (--juror)."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "jury", "chair", "judge")
