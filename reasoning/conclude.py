@@ -30,10 +30,10 @@ MAX_NOTES_CHARS: Final = 8000
 """Maximum length of a thought that is quoted to the model, in characters; of a longer one the end counts."""
 
 _NOTES = (
-    "Your notes so far, which were cut short:\n\n{notes}\n\n"
-    "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
+    "Your notes so far, cut short:\n\n{notes}\n\n"
+    "There is no time left. Give the final answer now, on one line, by completing this sentence.\n\n{trigger}"
 )
-_NO_NOTES = "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
+_NO_NOTES = "There is no time left. Give the final answer now, on one line, by completing this sentence.\n\n{trigger}"
 
 
 def with_room_to_conclude(

@@ -350,7 +350,7 @@ class _Fusion:
             ]
             by_class.sort(key=lambda result: result[1])
             line = describe_results(by_class)
-            return [f"{line} Settle which is right by checking their reasons, not by counting them."] if line else []
+            return [f"{line} Decide which is correct by checking the reasoning, not by counting votes."] if line else []
         pairs = await off_loop(
             lambda: find_disagreements(texts, MAX_DIFFERENCES), is_long=sum(map(len, texts.values())) > _LONG_CHARS
         )
@@ -359,17 +359,17 @@ class _Fusion:
             quoted = [quote_line(sentence, MAX_SENTENCE_CHARS) for sentence in pair.sentences]
             letters = [_letter(blind, author) for author in pair.authors]
             lines.append(f"> Answer {letters[0]}: {quoted[0]}\n> Answer {letters[1]}: {quoted[1]}")
-        return ["\n\n".join(["They differ in these statements; settle each:", *lines])] if lines else []
+        return ["\n\n".join(["They disagree on these statements; resolve each one:", *lines])] if lines else []
 
     def _task(self) -> str:
         form = (
-            f"End with a last line {last_step_form(self._question)}."
+            f"End with a final line {last_step_form(self._question)}."
             if self._is_closed
-            else "Begin with the answer itself."
+            else "Start with the answer itself."
         )
         return (
-            "Write one answer to the question from them. Keep what is right in each, settle where they differ, and "
-            "leave out what is doubtful. Do not speak of the answers, their letters, or that there were several. "
+            "Combine them into one answer to the question. Keep what is correct in each, resolve the differences, and "
+            "leave out anything doubtful. Do not mention the answers, their letters, or that there were several. "
             f"{form}"
         )
 

@@ -21,7 +21,7 @@ from ..serving.metered.model import MeteredModel
 from ..serving.quick_calls import quick_params
 from .prompts import question_prompt
 
-JSON_INSTRUCTION: Final = "Write this answer as JSON of the form that was asked for, and nothing else."
+JSON_INSTRUCTION: Final = "Write this answer as JSON in the requested format. Output only the JSON."
 MAX_JSON_TOKENS: Final = 1024
 """Maximum tokens of the JSON where the strategy has no maximum for its answers."""
 MAX_ATTEMPTS: Final = 3
@@ -60,7 +60,7 @@ async def _json_candidate(
     instruction = JSON_INSTRUCTION
     if not is_constrained and schema != OBJECT_SCHEMA:
         instruction = (
-            f"{JSON_INSTRUCTION} It has to satisfy this JSON Schema:\n{json.dumps(schema, ensure_ascii=False)}"
+            f"{JSON_INSTRUCTION} It must conform to this JSON Schema:\n{json.dumps(schema, ensure_ascii=False)}"
         )
     messages = [
         *prompt.messages,
@@ -85,7 +85,7 @@ async def _json_candidate(
                 tokens=completion.usage.completion_tokens,
                 finish_reason=completion.finish_reason,
             )
-        correction = f"That is not valid: {fault}. Write the corrected JSON, and nothing else."
+        correction = f"That is not valid: {fault}. Output only the corrected JSON."
         messages += [
             Message(role="assistant", content=completion.text),
             Message(role="user", content=correction),

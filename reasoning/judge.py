@@ -37,10 +37,7 @@ FIRST_WINS: Final = (1.0, 0.0)
 """Values of the two letters of a comparison: 1 for the answer that is shown first."""
 NO_ANSWER: Final = "(no answer)"
 
-_TASK = (
-    "Judge whether an answer is right before anything else, then whether it is complete and clear; its length counts "
-    "for nothing."
-)
+_TASK = "Judge correctness first, then completeness and clarity. Ignore length."
 
 
 class Rating(Frozen):
@@ -222,8 +219,8 @@ class AnswerJudge:
         if len(texts) == 1:
             return question_prompt(
                 self._question,
-                f"Rate the answer to this question that is quoted below. {answers} "
-                f"Reply with one digit alone, from {MARKS[0]} (wrong or useless) to {MARKS[-1]} (right, complete and "
+                f"Rate the answer to this question quoted below. {answers} "
+                f"Reply with a single digit from {MARKS[0]} (wrong or useless) to {MARKS[-1]} (correct, complete and "
                 "clear).",
                 # a digit has no token with a blank before it in most vocabularies, a letter has
                 prefix="Score: " if can_continue else "",
@@ -231,8 +228,8 @@ class AnswerJudge:
         first, second = self.letters
         return question_prompt(
             self._question,
-            f"Compare the two answers to this question that are quoted below. {answers} "
-            f"Which answer is better? Reply with one letter alone: {first} or {second}.",
+            f"Compare the two answers to this question quoted below. {answers} "
+            f"Which answer is better? Reply with a single letter: {first} or {second}.",
             prefix="Answer:" if can_continue else "",
         )
 

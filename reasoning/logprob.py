@@ -146,7 +146,7 @@ class LogProb:
         if config.prompt == CHAT:
             if config.choices_as == "letter":
                 return question_prompt(
-                    question, "Answer with the letter of the right choice.", system=config.system
+                    question, "Answer with the letter of the correct choice.", system=config.system
                 ), letters
             return question_prompt(question.model_copy(update={"choices": ()}), system=config.system), list(
                 question.choices

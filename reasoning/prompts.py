@@ -18,7 +18,7 @@ from ..serving.metered.model import MeteredModel
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 ANSWER_TRIGGERS = {
-    "choice": "Therefore, the letter of the right choice is (",
+    "choice": "Therefore, the letter of the correct choice is (",
     "number": "Therefore, the answer (a number) is",
     "math": "Therefore, the answer is \\boxed{",
     "yes_no": "Therefore, the answer (yes or no) is",
@@ -116,15 +116,15 @@ def step_by_step_instruction(question: Question) -> str:
     """
     kind = requested_kind(question)
     form = {
-        "choice": 'and end with "The answer is" and the letter of the right choice.',
-        "number": 'and end with "The answer is" and the number.',
-        "math": "and put the final answer within \\boxed{}.",
-        "yes_no": 'and end with "The answer is" and yes or no.',
-        "code": "and end with the complete Python code in one fenced block.",
-    }.get(kind, "and state the answer at the end.")
+        "choice": 'then end with "The answer is" followed by the letter of the correct choice.',
+        "number": 'then end with "The answer is" followed by the number.',
+        "math": "then put the final answer in \\boxed{}.",
+        "yes_no": 'then end with "The answer is" followed by yes or no.',
+        "code": "then give the complete Python code in one fenced code block.",
+    }.get(kind, "then state the answer at the end.")
     if question.offered_tools:
-        return f"Call the tools that this needs. If it needs none, let's work it out step by step {form}"
-    return f"Let's work this out step by step {form}"
+        return f"Call the tools you need. If you need none, work it out step by step, {form}"
+    return f"Let's work this out step by step, {form}"
 
 
 def answer_trigger(question: Question) -> str:
@@ -139,26 +139,26 @@ def steps_instruction(question: Question) -> str:
     2025); the wording is ours.
     """
     return (
-        "Solve this in short numbered steps, with a blank line between one step and the next. "
-        f"End with a last step {last_step_form(question)}."
+        "Solve this in short, numbered steps separated by blank lines. "
+        f"End with a final step {last_step_form(question)}."
     )
 
 
 def lines_instruction(question: Question) -> str:
     """Instruction for short steps of one line each, for models that do not follow `steps_instruction`."""
-    return f"Solve this in short numbered steps, one line each. End with a last line {last_step_form(question)}."
+    return f"Solve this in short, numbered steps, one per line. End with a final line {last_step_form(question)}."
 
 
 def last_step_form(question: Question) -> str:
     """The form of the last step of a solution in steps."""
     kind = requested_kind(question)
     return {
-        "choice": '"The answer is" and the letter of the right choice',
-        "number": '"The answer is" and the number',
-        "math": "that puts the final answer within \\boxed{}",
-        "yes_no": '"The answer is" and yes or no',
-        "code": "that has the complete Python code in one fenced block",
-    }.get(kind, '"The answer is" and the answer')
+        "choice": 'that says "The answer is" followed by the letter of the correct choice',
+        "number": 'that says "The answer is" followed by the number',
+        "math": "that puts the final answer in \\boxed{}",
+        "yes_no": 'that says "The answer is" followed by yes or no',
+        "code": "that gives the complete Python code in one fenced code block",
+    }.get(kind, 'that says "The answer is" followed by the answer')
 
 
 GAP = " […] "

@@ -42,9 +42,7 @@ class SelfConsistency:
     paper: ClassVar[str] = "Wang et al. 2023, arXiv:2203.11171"
     confidence: ClassVar[str] = "The answer's share of the votes of all chains."
     family: ClassVar[str] = "votes"
-    when_to_use: ClassVar[str] = (
-        "The answer is a number, a choice or a name; stopping=lead saves most samples."
-    )
+    when_to_use: ClassVar[str] = "The answer is a number, a choice or a name; stopping=lead saves most samples."
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)

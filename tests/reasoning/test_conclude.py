@@ -86,7 +86,7 @@ async def test_a_prompts_open_thought_is_part_of_the_closed_one(store):
 @pytest.mark.parametrize("profile", [NOTED, NOTED.model_copy(update={"prefix": "answer"})])
 async def test_a_thought_that_cannot_be_continued_is_quoted(store, profile):
     request, shown = request_of(store, profile, cut())
-    assert "Your notes so far, which were cut short:\n\ntwo and\n\nThere is no time left." in shown
+    assert "Your notes so far, cut short:\n\ntwo and\n\nThere is no time left." in shown
     assert shown.endswith(f"{TRIGGER}\nassistant: <think></think>")
     assert len(request.prompt.messages) == 1
 

@@ -167,7 +167,7 @@ async def test_statements_that_differ_are_marked(store):
     runs = fusion(store, by_role)
     await runs.solve(question=OPEN)
     prompt = synthesis_prompt(by_role["main"])
-    marked = prompt.partition("They differ in these statements")[2]
+    marked = prompt.partition("They disagree on these statements")[2]
     assert "The tower in Paris is 330 metres tall." in marked
     assert "The tower in Paris is 324 metres tall." in marked
 

@@ -42,7 +42,7 @@ async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
     assert [step.text for step in best.steps] == ["I look it up.", ROME]
     [[request]] = model.generate_calls
     assert request.prompt.tools == (WEATHER,)
-    assert request.prompt.messages[-1].content.startswith("Is it warm in Rome?\n\nCall the tools that this needs.")
+    assert request.prompt.messages[-1].content.startswith("Is it warm in Rome?\n\nCall the tools you need.")
 
 
 async def test_a_chain_without_calls_is_parsed_as_usual(store):
