@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.concurrency import shielded
@@ -45,14 +45,13 @@ from ..core.types import (
 from ..core.verdicts import failure_text
 from ..reasoning.conclude import conclude_run, no_answer_reason
 from ..reasoning.json_answers import max_json_tokens, with_json_answer
-from ..reasoning.strategy import CHECKED_NOTE, STRATEGIES, EffortRouter, Models, Strategy, require_features
+from ..reasoning.strategy import STRATEGIES, EffortRouter, Models, require_features
 from ..reasoning.thinking import fit_to_thinking
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel, own_judge
 from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts
-from .answer_check import ClaimChecker, RememberedEntailment, parts_of
 from .findings import RANK, REJECTED, rejected_claims, with_findings
 from .planner import GIVEN, calibration_difference, given_solution, inapplicable_map
 from .resources import RunResources
@@ -103,19 +102,14 @@ class PipelineContext:
     Attributes:
         models: The run's models, metered.
         resources: What the run's models, strategy and verifiers are.
-        checking: The verifiers that check an answer while it is generated, and what they work with; they verify the
-            complete answer too, and remember its parts. Set by `solve`, empty otherwise.
     """
 
     run: Run
     models: Models
     resources: RunResources
-    checking: list[tuple[Verifier, VerifierContext]] = field(default_factory=list)
 
     def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
-        if self.checking:
-            return self.checking
         verifying = self.resources.verifying
         assert verifying is not None or not self.resources.verifiers
         return [
@@ -143,7 +137,7 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
     require_features(strategy, context.models, state.question)
     strategy = fit_to_thinking(strategy, context.models, run)
     try:
-        solution = await strategy.solve(state.question, _with_checker(strategy, state.question, context), run)
+        solution = await strategy.solve(state.question, context.models, run)
     except BudgetExceeded as e:
         if e.kind != "user":
             raise
@@ -182,19 +176,6 @@ def report_cut_candidates(solution: Solution, parameters: Mapping[str, Any], run
         if silent in (0, len(cut)):
             outcome = " after an answer" if not silent else " before an answer, and did not count"
         run.degrade(f"{len(cut)} of {attempts} {'was' if len(cut) == 1 else 'were'} cut {cause}{outcome}: {remedy}")
-
-
-def _with_checker(strategy: Strategy, question: Question, context: PipelineContext) -> Models:
-    """The run's models, with a checker if the strategy checks its answer and all verifiers can check parts of one."""
-    if not (context.run.config.verify and getattr(strategy, "checks_answer", False)):
-        return context.models
-    if not context.checking:
-        context.checking.extend(
-            (verifier, replace(own, entailment=RememberedEntailment(own.entailment)))
-            for verifier, own in context.verifiers()
-        )
-    parts = parts_of(context.checking)
-    return context.models if parts is None else context.models.with_checker(ClaimChecker(question, parts))
 
 
 async def _in_requested_form(solution: Solution, question: Question, context: PipelineContext) -> Solution:
@@ -265,7 +246,7 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
     previous = VerifiedAttempt(solution=solution, verification=verification)
     try:
         strategy = fit_to_thinking(strategy, context.models, run)
-        solution = await strategy.solve(question, _with_checker(strategy, state.question, context), run)
+        solution = await strategy.solve(question, context.models, run)
         report_cut_candidates(solution, run.config.parameters, run)
         solution = await _in_requested_form(solution, question, context)
     except (BackendError, StoreError) as e:
@@ -471,8 +452,6 @@ def should_repair(state: PipelineState, run: Run) -> bool:
     verification = state.verification
     if verification is None or state.num_repairs >= run.config.repairs or run.ledger.exhausted:
         return False
-    if _solution(state).notes.get(CHECKED_NOTE) is True:
-        return False  # it was repaired while it was generated
     if state.previous is not None and state.previous.solution == state.solution:
         return False  # with the same findings the strategy would give the same answer
     return verification.verdict in REJECTED and bool(rejected_claims(verification.answer_claims))

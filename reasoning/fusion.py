@@ -2,29 +2,27 @@
 
     1. drafts      all at once, until a stopping rule, the time or the budget says that they suffice   (sampling)
                    the others are cancelled
-    2. differences where the drafts differ: their results, or statements about the same thing          (disagreements)
-    3. synthesis   from the drafts, anonymous and in random order; clients read it as it is generated  (checked_stream)
-                   with a verifier: after the check of each sentence, and a rejected one is replaced
+    2. synthesis   from the drafts, anonymous and in random order; clients read it as it is generated, unless the
+                   answer may still be repaired
 
 Source: Wang, Wang, Athiwaratkun, Zhang, Zou, "Mixture-of-Agents Enhances Large Language Model Capabilities" (2024,
-arXiv:2406.04692), section 2, in outline: models propose, one aggregates. The rule that ends the drafts, anonymity, the
-marked differences and the check are ours.
+arXiv:2406.04692), section 2, in outline: models propose, one aggregates. The rule that ends the drafts, anonymity and
+the marked results are ours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from pydantic import BeforeValidator, Field, JsonValue
 
 from ..core.budget import CostBound
-from ..core.concurrency import off_loop
-from ..core.errors import BackendError, BudgetExceeded, StoreError
-from ..core.events import CandidateAdded, VoteUpdated
-from ..core.messages import Prompt, Request, SamplingParams
+from ..core.errors import BackendError, BudgetExceeded, InvalidResponse, StoreError
+from ..core.events import CandidateAdded, TextDelta, VoteUpdated
+from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.settings import CHAIR, JURY, Seconds
 from ..core.types import Candidate, Question, Solution, Stopped
@@ -33,15 +31,14 @@ from ..serving.model import Feature
 from .anonymity import MATERIAL_NOTICE, Blinding, Roster, Scrubber, make_blinding, show_answers
 from .answers.kinds import answer_kind
 from .candidates import read_candidate
-from .checked_stream import GeneratedAnswer, ReleasedText, generate_answer
-from .disagreements import describe_results, find_disagreements
+from .conclude import conclude
 from .ensemble import Ensemble
 from .limits import MAX_TOKENS
 from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction, truncate_middle
 from .quoting import quote_line
 from .sampling import SampleSet, leading_solution, sample_chains
 from .stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, NoStop, rule_of_name
-from .strategy import CHECKED_NOTE, AnswerChecker, Models, Parameters, Stability
+from .strategy import Models, Parameters, Stability
 from .voting.answer_classes import answer_classes
 
 MIN_DRAFTS: Final = 3
@@ -49,9 +46,6 @@ MIN_DRAFTS: Final = 3
 DRAFT_TEMPERATURE, SYNTHESIS_TEMPERATURE = 0.7, 0.5
 DRAFT_TIME: Final = 2 / 3
 """Share of the time that is left which the drafts may take."""
-MAX_DIFFERENCES: Final = 6
-"""Maximum pairs of sentences that are marked."""
-MAX_SENTENCE_CHARS: Final = 300
 MAX_THOUGHT_CHARS: Final = 4000
 """Maximum characters of a thought that the synthesis is shown; of a longer one the middle is left out."""
 SYNTHESIS_STAGE: Final = "synthesis"
@@ -71,8 +65,7 @@ class Fusion:
     main model. The rule that ends the drafts reads their short answers: of free texts, hardly two are equal, and all
     drafts are used unless the rule is `first-finished`, or the deadline passes. A single draft is the answer.
 
-    Model calls: 1 for each model of the drafts (more where thoughts are cut), and 1 for the synthesis; 1 more for each
-    repair, besides those of the verifiers.
+    Model calls: 1 for each model of the drafts (more where thoughts are cut), and 1 for the synthesis.
 
     Confidence is the share of the drafts that reach the answer; free texts have none.
 
@@ -88,7 +81,6 @@ class Fusion:
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", JURY, CHAIR)
-    checks_answer: ClassVar[bool] = True
 
     class Config(Parameters):
         """Parameters of `fusion`."""
@@ -124,6 +116,38 @@ class Fusion:
             BackendError: Every draft failed.
         """
         return await _Fusion(self.config, question, models, run).solve()
+
+
+class ReleasedText:
+    """The text of a run's answer as far as clients may have it.
+
+    Args:
+        is_final: Whether nothing that follows can replace the text; else no client gets it before the run's end.
+
+    Attributes:
+        text: The text.
+    """
+
+    def __init__(self, run: Run, *, is_final: bool) -> None:
+        self.text = ""
+        self._run, self._is_final = run, is_final
+        self._num_seen = 0
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether a client may have read some of it."""
+        return self._num_seen > 0
+
+    def add(self, text: str) -> None:
+        """Release more text."""
+        if text and self._is_final and self._run.stream_text:
+            self._run.emit(TextDelta(request=0, sample=0, text=text, tokens=0, answer_start=len(self.text)))
+            self._num_seen = len(self.text) + len(text)
+        self.text += text
+
+    def truncate(self, length: int) -> None:
+        """Take back text that no client has seen."""
+        self.text = self.text[: max(length, self._num_seen)]
 
 
 @dataclass(frozen=True)
@@ -261,21 +285,13 @@ class _Fusion:
     ) -> Solution:
         """The answer made of the drafts; theirs, if it cannot be generated."""
         run, model = self._run, self._models.chair
-        repairs = run.config.repairs if run.config.verify else 0
-        checker = self._models.checker if repairs else None  # without a repair the check after the answer suffices
-        if checker is not None and not model.capabilities.prefix:
-            run.degrade(f"{model.name} cannot continue a given text: the answer is checked, and repaired, at its end")
-            checker = None
-        released = ReleasedText(run, is_final=self._is_final(repairs, checker))
+        released = ReleasedText(run, is_final=self._is_final())
         try:
             prompt = await self._synthesis_prompt(model, drafts, classes)
             if prompt is None:
                 run.degrade(f"the drafts do not fit the context of {model.name}: the answer is that of the drafts")
                 return fallback
-            request = Request(prompt=prompt, sampling=self._sampling)
-            generated = await generate_answer(
-                model, request, released, self._question, run, checker=checker, repairs=repairs
-            )
+            completion = await self._generate(model, Request(prompt=prompt, sampling=self._sampling), released)
         except (BackendError, BudgetExceeded, StoreError) as e:
             # a replay has no response where the run itself got an error
             if released.is_seen or (isinstance(e, StoreError) and run.recording):
@@ -288,19 +304,40 @@ class _Fusion:
             run.degrade(f"there is no synthesis, {why}: the answer is that of the drafts")
             stopped: Stopped = "budget" if isinstance(e, BudgetExceeded) else fallback.stopped
             return fallback.model_copy(update={"stopped": stopped})
-        return await self._solution(generated, released, drafts, classes, fallback, is_checked=checker is not None)
+        return await self._solution(completion, released, drafts, classes, fallback)
 
-    def _is_final(self, repairs: int, checker: AnswerChecker | None) -> bool:
+    async def _generate(self, model: MeteredModel, request: Request, released: ReleasedText) -> Completion:
+        """Generate the answer, releasing its text as it comes."""
+        streamed = ""
+
+        def listen(chunk: Chunk) -> bool:
+            nonlocal streamed
+            if chunk.restarts:
+                released.truncate(0)
+                streamed = ""
+            streamed += chunk.text
+            released.add(chunk.text)
+            return False
+
+        ((completion,),) = await model.generate([request], listen)
+        if completion.failure is not None:
+            raise InvalidResponse(completion.failure.message)
+        if completion.finish_reason == "thinking":
+            (completion,) = await conclude(model, [(request.prompt, completion)], self._question, self._run)
+        if completion.text.startswith(streamed):
+            released.add(completion.text[len(streamed) :])
+        return completion.model_copy(update={"text": released.text})
+
+    def _is_final(self) -> bool:
         """Whether the answer's text is what clients get: nothing converts, refuses, repairs or replaces it afterwards.
 
-        Another strategy that calls this one may discard its answer, and so may the pipeline that of a second attempt.
+        Another strategy that calls this one may discard its answer.
         """
         config, question = self._run.config, self._question
         if config.strategy != Fusion.name or question != self._run.question:
             return False
-        if question.answer_schema is not None or config.require_verified:
-            return False
-        return not repairs or checker is not None
+        may_be_repaired = bool(config.verify) and config.repairs > 0
+        return question.answer_schema is None and not config.require_verified and not may_be_repaired
 
     async def _synthesis_prompt(
         self, model: MeteredModel, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]]
@@ -312,7 +349,7 @@ class _Fusion:
         scrub = Scrubber(Roster(models=names), question).scrub
         texts = {index: scrub(draft.candidate.text) for index, draft in by_index.items()}
         blind = make_blinding(tuple(texts), question, run.derive_seed("fusion", "order"))
-        differences = await self._differences(drafts, classes, texts, blind)
+        differences = self._differences(drafts, classes, blind)
         if self._config.thoughts:
             texts |= {
                 index: f"Notes: {truncate_middle(scrub(draft.candidate.thought), MAX_THOUGHT_CHARS)}\n\n{texts[index]}"
@@ -335,31 +372,22 @@ class _Fusion:
             run.degrade(f"the drafts do not fit the context of {model.name}: it saw {max_chars} characters of each")
         return prompt
 
-    async def _differences(
-        self,
-        drafts: Sequence[_Draft],
-        classes: Sequence[Sequence[int]],
-        texts: Mapping[int, str],
-        blind: Blinding,
-    ) -> list[str]:
-        """Where the drafts differ, as paragraphs of the prompt."""
-        if self._is_closed:
-            by_class = [
-                (quote_line(str(drafts[own[0]].result)), sorted(_letter(blind, drafts[i].index) for i in own))
-                for own in classes
-            ]
-            by_class.sort(key=lambda result: result[1])
-            line = describe_results(by_class)
-            return [f"{line} Decide which is correct by checking the reasoning, not by counting votes."] if line else []
-        pairs = await off_loop(
-            lambda: find_disagreements(texts, MAX_DIFFERENCES), is_long=sum(map(len, texts.values())) > _LONG_CHARS
+    def _differences(self, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]], blind: Blinding) -> list[str]:
+        """The results that the drafts come to, if they differ, as a paragraph of the prompt."""
+        if not self._is_closed or len(classes) < 2:
+            return []
+        by_class = [
+            (sorted(_letter(blind, drafts[i].index) for i in own), quote_line(str(drafts[own[0]].result)))
+            for own in classes
+        ]
+        results = "; ".join(
+            f"{'answers' if len(letters) > 1 else 'answer'} {' and '.join(letters)}: {result}"
+            for letters, result in sorted(by_class)
         )
-        lines = []
-        for pair in pairs:
-            quoted = [quote_line(sentence, MAX_SENTENCE_CHARS) for sentence in pair.sentences]
-            letters = [_letter(blind, author) for author in pair.authors]
-            lines.append(f"> Answer {letters[0]}: {quoted[0]}\n> Answer {letters[1]}: {quoted[1]}")
-        return ["\n\n".join(["They disagree on these statements; resolve each one:", *lines])] if lines else []
+        return [
+            f"They come to different results: {results}. Decide which is correct by checking the reasoning, not by "
+            "counting votes."
+        ]
 
     def _task(self) -> str:
         form = (
@@ -375,15 +403,12 @@ class _Fusion:
 
     async def _solution(
         self,
-        generated: GeneratedAnswer,
+        completion: Completion,
         released: ReleasedText,
         drafts: Sequence[_Draft],
         classes: Sequence[Sequence[int]],
         fallback: Solution,
-        *,
-        is_checked: bool,
     ) -> Solution:
-        completion = generated.completion
         if not completion.text.strip():
             self._run.degrade("the synthesis has no text: the answer is that of the drafts")
             return fallback
@@ -402,12 +427,7 @@ class _Fusion:
         confidence = None if equal is None else sum(len(classes[i - 1]) for i in equal if i) / len(drafts)
         candidates = (*fallback.candidates, candidate)
         self._run.emit(CandidateAdded(index=len(candidates) - 1, answer=candidate.answer))
-        notes = {
-            **fallback.notes,
-            "results": len(classes),
-            "repairs": generated.repairs,
-            **({CHECKED_NOTE: True} if is_checked else {}),
-        }
+        notes = {**fallback.notes, "results": len(classes)}
         solution = Solution(
             chosen=len(candidates) - 1, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes
         )
@@ -416,7 +436,6 @@ class _Fusion:
 
 
 _INTRODUCTION: Final = f"Several people have answered this question; their answers are quoted below. {MATERIAL_NOTICE}"
-_LONG_CHARS: Final = 20_000
 
 
 def _letter(blind: Blinding, draft: int) -> str:

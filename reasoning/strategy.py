@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -60,23 +60,6 @@ class Knowledge:
     changed: tuple[str, ...] = ()
 
 
-class AnswerChecker(Protocol):
-    """Checks the statements of an answer while the rest of it is generated."""
-
-    async def findings(self, text: str, start: int) -> tuple[str, ...]:
-        """What the checks found wrong with the statements that begin at `start` or after it.
-
-        Args:
-            text: The answer so far, up to the end of a sentence.
-
-        Returns:
-            Lines that quote each rejected statement and the evidence against it, for a prompt; empty if all pass.
-
-        Raises:
-            ReasonError: Nothing could be checked.
-        """
-
-
 class Parameters(BaseModel):
     """Parameters of a strategy: validated and frozen; unknown names are errors."""
 
@@ -106,8 +89,6 @@ class Models:
         main_role: The role under which the run knows the main model.
         entailment: Metered entailment model for a strategy that requests one (see `Strategy`): a
             `verify.types.Entailment`, a type above this layer. None if not requested or not available.
-        checker: Checks the answer of a strategy that `checks_answer` while it is generated, with the run's verifiers;
-            None if there are none, or if one of them cannot check parts of an answer.
     """
 
     def __init__(
@@ -118,11 +99,9 @@ class Models:
         knowledge: Knowledge | None = None,
         main_role: str = "main",
         entailment: object | None = None,
-        checker: AnswerChecker | None = None,
     ) -> None:
         self.knowledge = knowledge or Knowledge()
         self.entailment = entailment
-        self.checker = checker
         self._by_role = dict(by_role)
         self._reward = reward
         self._create_self_judge = create_self_judge
@@ -202,12 +181,6 @@ class Models:
         models._main_role = role
         return models
 
-    def with_checker(self, checker: AnswerChecker) -> Models:
-        """The same models with a checker of the answer."""
-        models = copy(self)
-        models.checker = checker
-        return models
-
     def has(self, role: str) -> bool:
         """Whether a role has a model of its own."""
         match role:
@@ -221,9 +194,6 @@ class Models:
                 return bool(jurors_of(self._by_role))
         return role in self._by_role
 
-
-CHECKED_NOTE: Final = "checked_while_written"
-"""Name among a solution's notes: its answer was checked, and repaired, while it was generated."""
 
 Thinking = Literal["answers", "steps", "thought"]
 """What a strategy does with the thoughts of a model that thinks before it answers: it uses its answers alone; it works
@@ -253,9 +223,6 @@ class Strategy(Protocol):
 
     A strategy may have an attribute `supports_tools`; if true, it accepts questions with tools (`Question.tools`), and
     its candidates may be tool calls (`candidates.read_candidate`). Other strategies never get such a question.
-
-    A strategy may have an attribute `checks_answer`; if true, it checks its answer with `Models.checker` while it is
-    generated. A solution with `CHECKED_NOTE` among its notes was: it is not sent back, since clients may have its text.
 
     A strategy may have a static method `entailment_model(config, question) -> str`: the string of the entailment model
     that it needs for a question; empty if none. The run then provides it as `Models.entailment`, together with an

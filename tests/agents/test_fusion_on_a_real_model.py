@@ -1,4 +1,4 @@
-"""`fusion` on the default model: drafts, a streamed synthesis, a check of it, a replay. Mechanics, not quality."""
+"""`fusion` on the default model: drafts, a streamed synthesis, its verification, a replay. Mechanics, not quality."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def test_the_released_text_is_the_answer(smollm2_files, tmp_path, check):
         answer = await reasoner.aask(QUESTION, sinks=[sink], stream_text=True)
         again = await reasoner.areplay(answer.run_id)
     released = [event for event in sink.of_type("text.delta") if event.answer_start is not None]
-    assert "".join(event.text for event in released) == answer.text
-    assert len(released) > 1
+    assert "".join(event.text for event in released) == ("" if check else answer.text)
+    assert check or len(released) > 1
     assert answer.usage.completion_tokens <= 600
     (solved,) = sink.of_type("solution.finished")
     assert 2 <= len(solved.solution.notes["drafts"]) <= 3

@@ -32,7 +32,7 @@ def orders():
 def one_by_one(rule, labels, tokens):
     for size in range(1, len(labels) + 1):
         seen = tuple(None if x < 0 else int(x) for x in labels[:size])
-        tally = Tally(labels=seen, num_tokens=tuple(map(int, tokens[:size])), max_samples=len(labels))
+        tally = Tally(labels=seen, num_tokens=tuple(map(int, tokens[:size])))
         if rule.should_stop(tally):
             break
     sums = {}

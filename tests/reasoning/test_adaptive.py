@@ -100,7 +100,7 @@ async def test_it_stops_at_the_first_sample_that_is_good_enough(store):
 async def test_temperatures_rise_as_the_paper_s(store):
     model = ScriptedModel(MIXED)
     await solve(store, model, threshold=1.1, n=5)
-    last_message = [r.sampling.temperature for call in model.generate_calls for r in call]
+    last_message = [r.sampling.default_temperature for call in model.generate_calls for r in call]
     assert last_message == pytest.approx([0, 0.5, 0.75, 0.875, 0.9375])
     assert [annealed_temperature(k) for k in (1, 2, 3)] == [0, 0.5, 0.75]
 

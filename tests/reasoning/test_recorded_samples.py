@@ -35,7 +35,7 @@ def tally_of(answers: Sequence[str | None], n: int) -> Tally:
     """Answers as a rule sees them: classes numbered in the order of their first appearance."""
     classes: dict[str, int] = {}
     labels = [None if answer is None else classes.setdefault(answer, len(classes)) for answer in answers]
-    return Tally(labels=tuple(labels), max_samples=n)
+    return Tally(labels=tuple(labels))
 
 
 def stopped_at(rule: StoppingRule, answers: Sequence[str | None], *, in_rounds: bool) -> int:

@@ -24,7 +24,7 @@ def after(answers):
     """The script of the answers: by the first letter of the thought, and the same after the answer trigger."""
 
     def script(text):
-        if "Consider your response above." in text:
+        if "Look at your response above." in text:
             return replies("Yes")(text)
         answer = answers[text.rpartition("assistant: <think>")[2][0]]
         if TRIGGER in text.rpartition("</think>")[2]:

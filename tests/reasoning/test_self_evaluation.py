@@ -31,7 +31,7 @@ def script_of(opinions, otherwise=(0.5, 0.5)):
         _, _, conversation = text.partition("assistant: ")
         response, _, last_question = conversation.partition("\nuser: ")
         restart, right = opinions.get(response, otherwise)
-        yes = restart if "better than it?" in last_question else right
+        yes = restart if "new response be better?" in last_question else right
         return {"Y": yes, "N": 1 - yes}
 
     return script
@@ -98,7 +98,7 @@ async def test_one_batch_and_the_empty_response_once_for_each_form(harness, monk
     assert [m.role for m in restart.messages] == ["user", "assistant", "user"]
     assert [m.content for m in right.messages] == ["What is 2 + 2?", "a", RIGHT]
     assert restart.messages[2].content == RESTART
-    assert all("unfinished" in p.messages[2].content for p in batches[2])
+    assert all("incomplete" in p.messages[2].content for p in batches[2])
     assert all(p.prefix == "Answer:" for batch in batches for p in batch)
 
 

@@ -11,19 +11,10 @@ import openai
 import pytest
 from support.held_model import Held
 from support.openai_server import scripted_server
-from support.scripted_model import END, THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
 DRAFTS = {"one": "I add. The answer is 4.", "two": "I count. The answer is 5."}
 SYNTHESIS = "We add them. 2 + 2 = 4. The answer is 4."
-WRONG = SYNTHESIS.replace("2 + 2 = 4", "2 + 2 = 5")
-CHECK = {"verify": ["davinci"], "verify_parameters": {"davinci": {"judge": "lexical"}}}
-
-
-def synthesiser(text):
-    """Writes something wrong, and what is right once it is told."""
-    prompt, _, written = text.rpartition("assistant: ")
-    whole = (SYNTHESIS if "<check>" in prompt else WRONG) + END
-    return {whole[len(written)] if whole.startswith(written) and len(written) < len(whole) else END: 1.0}
 
 
 @contextmanager
@@ -76,16 +67,6 @@ def test_the_thought_of_the_synthesiser_is_streamed_as_a_thought(tmp_path):
         whole = ask(client).choices[0].message
     assert "".join(content) == whole.content == SYNTHESIS
     assert thoughts.count("Four is right.") == whole.reasoning.count("Four is right.") == 1
-
-
-def test_a_wrong_sentence_is_never_sent(tmp_path):
-    with fusing(tmp_path, ScriptedModel(synthesiser, name="main")) as (_, client):
-        content, thoughts, last = streamed(client, **CHECK)
-    assert "".join(content) == SYNTHESIS
-    assert content[:2] == ["We add them.", " 2 + 2 = 4."]  # sentence by sentence
-    assert "2 + 2 = 5" not in "".join(content)
-    assert "The answer did not pass" not in thoughts
-    assert last.reason["answer"] == "4"
 
 
 def test_stop_strings_end_the_content(tmp_path):
