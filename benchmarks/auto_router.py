@@ -116,7 +116,7 @@ def settled(samples: Sequence[Row]) -> Sequence[Row]:
     numbers: dict[str, int] = {}
     labels = [None if r["answer"] is None else numbers.setdefault(r["answer"], len(numbers)) for r in samples]
     for n in range(1, len(samples)):
-        if RULE.should_stop(Tally(labels=tuple(labels[:n]), max_samples=len(samples))):
+        if RULE.should_stop(Tally(labels=tuple(labels[:n]))):
             return samples[:n]
     return samples
 

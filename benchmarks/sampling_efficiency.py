@@ -263,8 +263,7 @@ def tally_of(pool: Pool, picked: Sequence[int]) -> Tally:
     """The samples in this order as a rule sees them."""
     names: dict[int, int] = {}
     labels = [None if (label := pool.labels[i]) is None else names.setdefault(label, len(names)) for i in picked]
-    n = len(labels)
-    return Tally(tuple(labels), (1.0,) * n, (None,) * n, (None,) * n, max_samples=FIXED)
+    return Tally(tuple(labels))
 
 
 def in_rounds(pool: Pool, order: Sequence[int], rule: StoppingRule) -> list[int]:

@@ -270,7 +270,7 @@ def labels_of(opinions: Sequence[Opinion]) -> tuple[int | None, ...]:
 def stopped_at(labels: tuple[int | None, ...], rule: str) -> int:
     """Jurors that are asked, one after the other."""
     for asked in range(1, len(labels)):
-        if RULES[rule].should_stop(Tally(labels=labels[:asked], max_samples=len(labels))):
+        if RULES[rule].should_stop(Tally(labels=labels[:asked])):
             return asked
     return len(labels)
 

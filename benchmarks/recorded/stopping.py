@@ -247,7 +247,7 @@ def lengths_matter(rule: StoppingRule, labels: tuple[int, ...]) -> bool:
 
 def decision(rule: StoppingRule, labels: tuple[int, ...], tokens: tuple[int, ...], samples: int) -> tuple[bool, int]:
     """Whether the rule stops, and the class that leads by its weights, of equals the one reached first."""
-    tally = Tally(labels=tuple(None if x < 0 else x for x in labels), num_tokens=tokens, max_samples=samples)
+    tally = Tally(labels=tuple(None if x < 0 else x for x in labels), num_tokens=tokens)
     weights = rule.vote_weights(tally)
     sums = [0.0] * (max(labels) + 1)
     for label, weight in zip(labels, weights, strict=True):

@@ -63,7 +63,7 @@ def verdicts(right):
     chains = replies(*right)
 
     def script(text):
-        if "user: Consider your response" not in text:
+        if "user: Look at your response" not in text:
             return chains(text)
         response = text.partition("assistant: ")[2].partition("\nuser: ")[0]
         p = right.get(response, 0.5)

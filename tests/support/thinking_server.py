@@ -440,7 +440,7 @@ def script_answer(messages: Sequence[Body], schema: Any, seed: int) -> str:
         return STEPS[min(done, len(STEPS) - 1)]
     if "final answer that follows" in last:
         return f"The answer is {RIGHT}."
-    if "reply above is unfinished" in last:
+    if "response above is incomplete" in last:
         given = next((_content(m) for m in reversed(messages) if m["role"] == "assistant"), "")
         return rest_of_answer(STEPS[0], given).lstrip()
     # samples differ, so that equal measurements of them are no accident
