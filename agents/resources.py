@@ -189,7 +189,7 @@ async def load_reward_model(
     return await cast(LoadRewardModel, RESOURCES.load("rewards"))(name, settings, progress, language_model)
 
 
-IN_PROCESS = ("local/", "gguf/", "vllm/", "vllm-pooling/", "judge/local/", "judge/gguf/", "judge/vllm/")
+IN_PROCESS = ("local/", "gguf/", "vllm/", "judge/local/", "judge/gguf/", "judge/vllm/")
 """Beginnings of the strings of models whose weights are loaded into this process."""
 
 

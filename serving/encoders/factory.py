@@ -50,7 +50,7 @@ async def load_embedding_model(
     if "/" not in name:
         near = nearest(PREFIX + name, KNOWN_ENCODERS)
         raise UnknownName("embedding model", name, near, hint="it is <backend>/<name>, as in local/all-minilm-l6-v2")
-    if name.startswith(("vllm/", "vllm-pooling/", SERVED_PREFIX)):
+    if name.startswith(("vllm/", SERVED_PREFIX)):
         raise UserError(
             f"embedding models are not available as {name.partition('/')[0]}/…",
             hint="use local/…, or for a vLLM server that embeds hosted_vllm/<served name>",

@@ -118,36 +118,3 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     for i, pair in enumerate(pairs):
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
             raise UserError(f"pair {i} is not two texts")
-
-
-async def probabilities(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-    """Probability of each label: a softmax over the classes, or the sigmoid of a single output.
-
-    Returns:
-        fp32 `[pairs, labels]`.
-    """
-    import numpy as np
-
-    logits = (await model.logits(pairs)).astype(np.float64)
-    if logits.shape[1] == 1:
-        logits = np.concatenate([logits, np.zeros_like(logits)], 1)
-    weights = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-    normalised: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    return normalised[:, : len(model.labels)]
-
-
-async def rank(model: CrossEncoder, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-    """Texts by how well they answer a query.
-
-    Returns:
-        (position in `texts`, raw score), the best first; equal ones in their order.
-
-    Raises:
-        UserError: The model has classes, not a score.
-    """
-    if len(model.labels) != 1:
-        raise UserError(
-            f"{model.name} has the classes {', '.join(model.labels)} and does not rank", hint="use probabilities"
-        )
-    scores = (await model.logits([(query, text) for text in texts]))[:, 0]
-    return sorted(((i, float(s)) for i, s in enumerate(scores)), key=lambda pair: (-pair[1], pair[0]))

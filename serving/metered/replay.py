@@ -7,19 +7,13 @@ reaches it was not recorded.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.budget import LimitKind
 from ...core.errors import BudgetExceeded, ReasonError, StoreError
-from ...core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
-from ..encoders.protocols import TextKind, UsageCallback
-from ..model import Capabilities, Listener
-from ..rewards.model import RewardCapabilities, StepScores, StepSelection
-from ..worker_group import WorkerGroup, WorkerGroupConfig
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from ...core.messages import Chunk, Prompt, Request
+from ..model import Capabilities
+from ..rewards.model import RewardCapabilities, StepSelection
 
 
 class NotRecorded(StoreError):
@@ -65,12 +59,17 @@ class ReplayStub:
         """Do nothing."""
 
 
-class ReplayModel(ReplayStub):
-    """Stub of a language model.
+def _missing(response: str) -> Any:
+    """A method whose response was not recorded."""
 
-    Args:
-        capabilities: What the recorded model could do.
-    """
+    async def method(self: ReplayStub, *args: object, **kwargs: object) -> Any:
+        raise self.not_recorded(response)
+
+    return method
+
+
+class ReplayModel(ReplayStub):
+    """Stub of a language model with the capabilities that the recorded model had."""
 
     def __init__(
         self,
@@ -84,25 +83,14 @@ class ReplayModel(ReplayStub):
         super().__init__(name, identity, limit=limit, finished=finished)
         self.capabilities = capabilities
 
-    async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("a sample")
+    generate = _missing("a sample")
+    score = _missing("a score")
+    next_token = _missing("a distribution of the next token")
+    start_workers = _missing("a pass of workers")
 
     def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """Raise `not_recorded`."""
         raise self.not_recorded("a sample")
-
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("a score")
-
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("a distribution of the next token")
-
-    async def start_workers(self, config: WorkerGroupConfig) -> WorkerGroup:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("a pass of workers")
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """None: there is no tokenizer."""
@@ -110,11 +98,7 @@ class ReplayModel(ReplayStub):
 
 
 class ReplayReward(ReplayStub):
-    """Stub of a reward model.
-
-    Args:
-        capabilities: What the recorded model was.
-    """
+    """Stub of a reward model with the capabilities that the recorded model had."""
 
     def __init__(
         self,
@@ -128,11 +112,7 @@ class ReplayReward(ReplayStub):
         super().__init__(name, identity, limit=limit, finished=finished)
         self.capabilities = capabilities
 
-    async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
-    ) -> list[StepScores]:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("a step score")
+    score_steps = _missing("a step score")
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         """0: a replay pays nothing."""
@@ -165,11 +145,7 @@ class ReplayEmbedding(ReplayStub):
             str(known["name"]), str(known["identity"]), int(known["dimension"]), None if limit is None else int(limit)
         )
 
-    async def embed(
-        self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
-    ) -> NDArray[np.float32]:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("an embedding")
+    embed = _missing("an embedding")
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """None: there is no tokenizer."""

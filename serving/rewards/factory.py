@@ -19,9 +19,8 @@ from ..model_files.find import find_model
 from .model import RewardModel
 
 JUDGE_PREFIX: Final = "judge/"
-VLLM_PREFIX: Final = "vllm-pooling/"
 SERVED_PREFIX: Final = "hosted_vllm_pooling/"
-PREFIXES: Final = (PREFIX, VLLM_PREFIX, SERVED_PREFIX, JUDGE_PREFIX)
+PREFIXES: Final = (PREFIX, SERVED_PREFIX, JUDGE_PREFIX)
 
 
 async def load_reward_model(
@@ -35,7 +34,6 @@ async def load_reward_model(
     | string | model |
     | --- | --- |
     | `local/<directory>`, `local/<hub id>` | a process or outcome reward model through transformers, in this process |
-    | `vllm-pooling/<directory>`, `vllm-pooling/<hub id>` | the same on a vLLM engine in this process |
     | `hosted_vllm_pooling/<served name>` | on a vLLM server started with `--runner pooling` |
     | `judge/<model string>` | any language model, prompted to judge each step |
 
@@ -66,16 +64,8 @@ async def load_reward_model(
         raise UserError(f'a judge is requested as "{JUDGE_PREFIX}{name}", got {name!r} with form = "judge"')
     if prefix == SERVED_PREFIX:
         return await _connect(name, settings, reward_settings)
-    if prefix == VLLM_PREFIX:
-        from ..vllm.installation import require_main_guard, require_vllm
-
-        require_vllm()
-        require_main_guard()
-        load = _load_vllm
-    else:
-        load = _load_local
     return await run_pull(
-        lambda cancel: load(name, settings, reward_settings, progress, cancel), lambda model: model.aclose()
+        lambda cancel: _load_local(name, settings, reward_settings, progress, cancel), lambda model: model.aclose()
     )
 
 
@@ -111,16 +101,6 @@ async def _connect(name: str, settings: Settings, reward_settings: RewardSetting
     except BaseException:
         await server.aclose()
         raise
-
-
-def _load_vllm(
-    name: str, settings: Settings, reward_settings: RewardSettings, progress: Progress | None, cancel: threading.Event
-) -> RewardModel:
-    from .served import VllmReward
-
-    local_name = PREFIX + name.removeprefix(VLLM_PREFIX)
-    files = find_model(local_name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    return VllmReward.load(name, files, reward_settings, settings.vllm)
 
 
 def _load_local(

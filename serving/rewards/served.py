@@ -1,4 +1,4 @@
-"""Reward models on vLLM: on a server started with `--runner pooling`, or on a pooling engine in this process."""
+"""Reward models on a vLLM server that was started with `--runner pooling`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,16 @@ from ...core.errors import (
     UserError,
 )
 from ...core.messages import Usage
-from ...core.settings import RewardSettings, VllmSettings
+from ...core.settings import RewardSettings
 from ..litellm.pooling_server import PoolingServer
-from ..model_files.find import ModelFiles
-from ..model_thread import ModelThread
-from ..transformers_loading import architecture_of, load_tokenizer, min_limit
-from ..vllm.installation import require_vllm
-from ..vllm.pooling import PoolingEngine
+from ..transformers_loading import min_limit
 from .inputs import (
     QWEN_TAG,
-    InputFormat,
-    QwenFormat,
     RenderedInput,
-    TokensFormat,
     check_length,
     failed_scores,
-    inputs_of,
-    make_format,
     outcome_messages,
     qwen_messages,
-    resolve_format,
-    scores_of,
     settings_digest,
     tag_positions,
 )
@@ -203,76 +192,3 @@ class ServedReward:
         if self._tag is not None:
             return await self._server.pool(rendered.ids, activated=activated)
         return await self._server.classify(rendered.ids, activated=activated)
-
-
-class VllmReward:
-    """A process or outcome reward model on a vLLM engine.
-
-    Args:
-        name: Model string.
-        identity: Part of every key in the run store.
-        form: Input format.
-        engine: The engine.
-        task: vLLM's pooling task.
-        limit: Maximum input in tokens.
-    """
-
-    def __init__(
-        self, name: str, identity: str, form: InputFormat, engine: PoolingEngine, task: str, limit: int
-    ) -> None:
-        self.name, self.identity = name, identity
-        self._form, self._engine, self._task, self._limit = form, engine, task, limit
-        self._thread = ModelThread(name)
-
-    @classmethod
-    def load(cls, name: str, files: ModelFiles, settings: RewardSettings, vllm: VllmSettings) -> VllmReward:
-        """Start the engine on a model's files; blocks.
-
-        Raises:
-            UserError: vLLM is missing, or refuses the settings, or the model is a plain language model.
-            DataError: The files are damaged or of an unknown kind.
-            BackendUnavailable: The engine did not start.
-        """
-        architecture = architecture_of(files.directory)
-        settings = resolve_format(name, architecture, settings)
-        form = make_format(load_tokenizer(files.directory), settings)
-        if isinstance(form, TokensFormat):
-            raise UserError(
-                f"{name}: reward models that say a token after each step do not run on vLLM's pooling",
-                hint=f"open local/{name.partition('/')[2]}",
-            )
-        engine = PoolingEngine.start(files, vllm, form.tag if isinstance(form, QwenFormat) else None)
-        identity = f"{files.fingerprint}+{engine.dtype}+vllm-{require_vllm()}+{settings_digest(settings)}"
-        limit = min_limit(settings.max_tokens, engine.context)
-        task = "classify" if architecture.endswith("ForSequenceClassification") else "token_classify"
-        return cls(name, identity, form, engine, task, limit or engine.context)
-
-    @property
-    def capabilities(self) -> RewardCapabilities:
-        one_pass = self._form.one_pass
-        return RewardCapabilities(
-            kind="process" if one_pass else "outcome", one_pass=one_pass, context_tokens=self._limit
-        )
-
-    async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
-    ) -> list[StepScores]:
-        check_solutions(solutions)
-        inputs = await self._thread.run(
-            lambda: [inputs_of(self._form, problem, s, which, self._limit) for s in solutions]
-        )
-        rendered = [r for solution in inputs for r in solution.rendered]
-        pooled = await self._engine.pool([r.ids for r in rendered], self._task)
-        try:
-            odds = iter([odds_of_rows(rows.tolist(), r) for rows, r in zip(pooled, rendered, strict=True)])
-        except InvalidResponse as e:
-            raise BackendError(f"{self.name}: {e}") from e
-        return [scores_of(solution, [next(odds) for _ in solution.rendered]) for solution in inputs]
-
-    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
-        return 0.0
-
-    async def aclose(self) -> None:
-        """Stop the engine and its processes; idempotent."""
-        await self._thread.aclose()
-        await self._engine.aclose()

@@ -12,7 +12,7 @@ import numpy as np
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.encoders.factory import load_cross_encoder
-from reason.serving.encoders.protocols import CrossEncoder, probabilities, rank
+from reason.serving.encoders.protocols import CrossEncoder
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -46,12 +46,7 @@ async def test_reranker(reranker_folder):
     assert (found.shape, found.dtype) == ((4, 1), np.float32)
     assert np.abs(found - expected).max() < 1e-5
     assert np.ptp(found) > 0.01, "the tiny model tells nothing apart"
-    assert np.allclose(await probabilities(model, PAIRS), 1 / (1 + np.exp(-expected)), atol=1e-6)
-    ranked = await rank(model, "a query", [t for _, t in PAIRS])
-    scores = plain(reranker_folder, [("a query", t) for _, t in PAIRS])[:, 0]
-    assert [i for i, _ in ranked] == sorted(range(4), key=lambda i: -scores[i])
     assert (await model.logits([])).shape == (0, 1)
-    assert (await probabilities(model, [])).shape == (0, 1)
     await model.aclose()
     await model.aclose()
     with pytest.raises(BackendUnavailable, match="closed"):
@@ -61,12 +56,7 @@ async def test_reranker(reranker_folder):
 async def test_classes_have_their_names(nli_folder):
     model = await opened(nli_folder)
     assert model.labels == ("contradiction", "entailment", "neutral")
-    expected = torch.tensor(plain(nli_folder, PAIRS)).softmax(-1).numpy()
-    found = await probabilities(model, PAIRS)
-    assert np.abs(found - expected).max() < 1e-6
-    assert np.allclose(found.sum(1), 1)
-    with pytest.raises(UserError, match="does not rank"):
-        await rank(model, "q", ["t"])
+    assert np.abs(await model.logits(PAIRS) - plain(nli_folder, PAIRS)).max() < 1e-5
     await model.aclose()
 
 
@@ -106,5 +96,4 @@ async def test_served_reranker(knows_activation):
         assert isinstance(model, CrossEncoder)
         found = await model.logits([("abc", "a"), ("a", "abcd"), ("ab", "ab")])
         assert found.tolist() == [pytest.approx([0.2]), pytest.approx([-0.3]), pytest.approx([0.0], abs=1e-6)]
-        assert [i for i, _ in await rank(model, "abc", ["ab", "a", "abcd"])] == [1, 0, 2]
         await model.aclose()

@@ -128,7 +128,7 @@ async def test_invalid_embedding_models(reranker_folder, tmp_path):
         await load_embedding_model("local/all-minilm-l6v2", Settings(cache_dir=tmp_path))
     assert told.value.nearest[0] == "local/all-minilm-l6-v2"
     with pytest.raises(UserError, match="hosted_vllm/"):
-        await load_embedding_model("vllm-pooling/x", Settings(cache_dir=tmp_path))
+        await load_embedding_model("hosted_vllm_pooling/x", Settings(cache_dir=tmp_path))
 
 
 async def test_custom_module_is_not_run(prompted_folder, tmp_path):

@@ -223,7 +223,6 @@ async def test_missing_weights_are_reported(tmp_path, one_thread):
     ("name", "near"),
     [
         ("locale/x", "local/x"),
-        ("vllm_pooling/x", "vllm-pooling/x"),
         ("judges/local/smollm2-135m", "judge/local/smollm2-135m"),
         ("smollm2-135m", "judge/local/smollm2-135m"),
     ],

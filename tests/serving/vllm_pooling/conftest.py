@@ -7,14 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from reason.core.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))
@@ -37,24 +35,8 @@ def process_directory(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def outcome_directory(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import tiny_rewards
-
-    return tiny_rewards.decoder_classifier(tmp_path_factory.mktemp("vllm-orm") / "orm")
-
-
-@pytest.fixture(scope="session")
 def pooling_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(cache_dir=tmp_path_factory.mktemp("cache"), vllm=VLLM)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def vllm_reward(process_directory: Path, pooling_settings: Settings) -> AsyncIterator[Any]:
-    from reason.serving.rewards.factory import load_reward_model
-
-    model = await load_reward_model(f"vllm-pooling/{process_directory}", pooling_settings)
-    yield model
-    await model.aclose()
 
 
 @pytest.fixture(scope="session")
