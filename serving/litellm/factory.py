@@ -134,7 +134,6 @@ def _declared(target: Target, context: int | None, profile: ModelProfile) -> tup
         ),
         RequestTraits(
             multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
-            prefill=prefill,
             max_output_tokens=longest if isinstance(longest, int) and not target.is_own_server else None,
         ),
     )

@@ -348,7 +348,7 @@ class LiteLLMModel:
                     reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
                 sending = await self._send(request, run, report, part.marks)
             else:
-                sending = await self._send_rest(part, request, resumed, reading, received)
+                sending = await self._send_rest(part, request, resumed, reading)
             if sending is not None:
                 async with sending as chunks:
                     async for events in chunks:
@@ -421,17 +421,12 @@ class LiteLLMModel:
             return False
         if sampling.json_schema is not None or sampling.logits_processors:
             return False
-        profile = self._can.profile
-        if self.traits.tokenizer:
-            stops_thought = bool(sampling.stop) and prompt.thought is not None and not prompt.thought.closed
-            is_possible = not sample.is_thinking or profile.prefix == "thought"
-            return bool(sample.token_ids) and is_possible and not stops_thought
-        has_thought = sample.has_thought or thinking_of(request, profile).is_on
-        is_text = bool(sample.text) and not sample.text[-1].isspace()  # providers strip what a prefix ends with
-        return self.traits.prefill and is_text and not has_thought and not sample.rules.stops
+        is_possible = not sample.is_thinking or self._can.profile.prefix == "thought"
+        stops_thought = bool(sampling.stop) and prompt.thought is not None and not prompt.thought.closed
+        return self.traits.tokenizer and bool(sample.token_ids) and is_possible and not stops_thought
 
     async def _send_rest(
-        self, part: SampleBatch, request: Request, sample: StreamedSample, reading: SampleCollector, received: int
+        self, part: SampleBatch, request: Request, sample: StreamedSample, reading: SampleCollector
     ) -> Any | None:
         """Request the rest of a sample whose response broke off; None if it needs none.
 
@@ -440,32 +435,25 @@ class LiteLLMModel:
         Raises:
             InvalidResponse: The text of the received tokens is not what was received.
         """
-        sampling, profile, run = request.sampling, self._can.profile, (sample.index,)
-        if self.traits.tokenizer:
-            held = await self._held_text(sample)
-            if held is None:
-                part.inexact.add(sample.index)
-                raise InvalidResponse(f"{self.target.endpoint} does not detokenize a response as it was streamed")
-            reading.resume(held, sampling.stop)
-            received = len(sample.token_ids)
-            ids = [*await self.ids_of(request.prompt, sampling), *sample.token_ids]
-            body = completion_body(request, run, ids, self.target, profile, self.traits)
-            body.pop("stop", None)  # applied here, since one may have begun before
-            send = self.wire.complete
-        else:
-            prompt = request.prompt.with_prefix(f"{request.prompt.prefix}{sample.text}")
-            continued = request.model_copy(update={"prompt": prompt})
-            body = chat_body(continued, run, self.target, self._can, self.traits, marks=part.marks)
-            send = self.wire.chat
+        sampling, profile = request.sampling, self._can.profile
+        held = await self._held_text(sample)
+        if held is None:
+            part.inexact.add(sample.index)
+            raise InvalidResponse(f"{self.target.endpoint} does not detokenize a response as it was streamed")
+        reading.resume(held, sampling.stop)
+        received = len(sample.token_ids)
         left = max_response_tokens(request, profile) - received
         if sample.finish is None and left <= 0:
             sample.finish = "length"
         if sample.finish is not None:
             return None
+        ids = [*await self.ids_of(request.prompt, sampling), *sample.token_ids]
+        body = completion_body(request, (sample.index,), ids, self.target, profile, self.traits)
+        body.pop("stop", None)  # applied here, since one may have begun before
         body["max_tokens"] = left
         if "seed" in body:
             body["seed"] = sample_seed(body["seed"], received)
-        return send(body)
+        return self.wire.complete(body)
 
     async def _held_text(self, sample: StreamedSample) -> str | None:
         """Text of a sample's received tokens that the server had not sent, without that of an incomplete character.

@@ -52,7 +52,6 @@ class RequestTraits(Frozen):
             with seed s is the sample of seed s + i.
         vllm: Whether vLLM's own fields work: prefixes, token ids, top_k, ignore_eos.
         tokenizer: Whether `/tokenize` works, so that prompts can be sent as tokens.
-        prefill: Whether a last message of the assistant is continued (documented, for other providers).
         reports: Whether the server returns reports of logits processors (`serving/vllm/endpoint.py`).
         priorities: Whether the server takes a priority of each request.
         frame_tokens: Maximum tokens that the chat template adds to one short message; a longer prompt may need the
@@ -63,7 +62,6 @@ class RequestTraits(Frozen):
     multi_sample: bool = False
     vllm: bool = False
     tokenizer: bool = False
-    prefill: bool = False
     reports: bool = False
     priorities: bool = False
     frame_tokens: int = 0
