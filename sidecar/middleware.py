@@ -35,7 +35,6 @@ from .errors import error_json, send_error
 from .key_limits import KeyLimiter, RequestCounter, SpendingStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
-from .otel_metrics import GenAiMetrics, close_metrics, open_metrics
 from .tracing import RunSpans, close_tracing, open_tracing
 
 MAX_DEPTH = 100
@@ -396,8 +395,7 @@ class RequestGuard:
         self._serve = serve
         self.metrics = Metrics(frozenset(STRATEGIES.names()))
         environ = os.environ if environ is None else environ
-        self._tracing, self._metering = open_tracing(environ), open_metrics(environ)
-        self._genai = None if self._metering is None else GenAiMetrics(self._metering.get_meter("reason"))
+        self._tracing = open_tracing(environ)
         self._tracer = None if self._tracing is None else self._tracing.get_tracer("reason")
         self._traced: set[RunSpans] = set()
 
@@ -433,9 +431,6 @@ class RequestGuard:
                 )
             )
 
-        if self._genai is not None:
-            sinks.append(self._genai.run_sink(strategy))
-
         def all_of_them(event: Event) -> None:
             if type(event) is TextDelta:
                 return  # no sink uses text deltas, and there is one for each token
@@ -453,8 +448,6 @@ class RequestGuard:
             run.close()
         if self._tracing is not None:
             await close_tracing(self._tracing)
-        if self._metering is not None:
-            await close_metrics(self._metering)
 
     def guard(self, app: FastAPI, inner: ASGIApp) -> ASGIApp:
         """The middleware around `inner`; adds the route `/metrics` to the app. Call it before the app starts.

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
@@ -433,7 +433,6 @@ def _completion_message(completion: Completion, max_chars: int) -> dict[str, Any
     return message
 
 
-Signal = Literal["traces", "metrics"]
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
@@ -443,18 +442,17 @@ def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
     Raises:
         UserError: A selected exporter is unknown or not installed.
     """
-    names = exporters_named(environ, "traces")
+    names = exporters_named(environ)
     if not names:
         return None
-    provider = TracerProvider(resource=telemetry_resource(environ))
+    provider = TracerProvider(resource=_resource(environ))
     for name in names:
-        exporter: SpanExporter = load_exporter(name, "traces")
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        provider.add_span_processor(BatchSpanProcessor(_load_exporter(name)))
     return provider
 
 
-def telemetry_resource(environ: Mapping[str, str]) -> Resource:
-    """The resource of spans and metrics; each process is an instance of its own, so that workers share no series."""
+def _resource(environ: Mapping[str, str]) -> Resource:
+    """The resource of the spans; each process is an instance of its own."""
     named = {} if "OTEL_SERVICE_NAME" in environ else {SERVICE_NAME: "reason"}
     own = {"service.version": __version__, SERVICE_INSTANCE_ID: str(uuid.uuid4())}
     return Resource.create(named).merge(Resource(own))
@@ -466,12 +464,12 @@ async def close_tracing(provider: TracerProvider) -> None:
     await asyncio.to_thread(provider.shutdown)
 
 
-def exporters_named(environ: Mapping[str, str], signal: Signal) -> list[str]:
-    """Return the entry point names of the exporters that the environment selects for traces or metrics."""
+def exporters_named(environ: Mapping[str, str]) -> list[str]:
+    """Return the entry point names of the span exporters that the environment selects."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
-    exporters = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
+    own = "OTEL_EXPORTER_OTLP_TRACES"
+    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip()
     if not exporters:
         is_set = environ.get(f"{own}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         exporters = "otlp" if is_set else "none"
@@ -481,16 +479,12 @@ def exporters_named(environ: Mapping[str, str], signal: Signal) -> list[str]:
     return [otlp if one == "otlp" else one for one in named if one not in ("", "none")]
 
 
-def load_exporter(name: str, signal: Signal) -> Any:
-    """Create an installed exporter of traces or metrics.
-
-    Raises:
-        UserError: No such exporter is installed.
-    """
-    matches = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
+def _load_exporter(name: str) -> SpanExporter:
+    matches = list(entry_points(group="opentelemetry_traces_exporter", name=name))
     if not matches:
         raise UserError(
-            f"the {'span' if signal == 'traces' else 'metric'} exporter {name!r} is not installed",
-            hint=f"pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_{signal.upper()}_EXPORTER=none",
+            f"the span exporter {name!r} is not installed",
+            hint="pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none",
         )
-    return matches[0].load()()
+    exporter: SpanExporter = matches[0].load()()
+    return exporter
