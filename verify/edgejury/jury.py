@@ -17,15 +17,13 @@ limits of calls: below n + 2 calls there is only a majority vote, below 2n + 1 n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import permutations
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
-from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import CandidateAdded, OpinionsMerged, VoteUpdated
 from ...core.messages import Frozen
 from ...core.run import Run
@@ -35,22 +33,42 @@ from ...reasoning.answers.extraction import extract_answer, option_letter
 from ...reasoning.strategy import Models, Stability
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.model import Feature
-from ..types import Support
-from ..verifier import LEXICAL, MODEL
 from .answering import canonical, closed_kind, collect_opinions
-from .chair import Chair, fallback_synthesis, shown_issues, unaddressed_issues
-from .config import JuryConfig
-from .jurors import Juror, juror_weights, make_jurors, make_roster
-from .labels import confidence_of, entailment_between, find_entailment, label_claims
+from .chair import ask_chair, fallback_synthesis, unaddressed_issues
+from .jurors import Juror, PanelConfig, make_jurors, make_roster
+from .labels import confidence_of, label_claims
 from .panel import Panel
 from .ranking import pair_agreement, rank_by_agreement, rank_opinions
-from .review import Reviewer, collect_reviews, display_opinions, pool_issues, verified_quotes
-from .types import ClaimLabel, JuryPath, JuryResult, Opinion, PooledIssue, Ranking, Review, Stage, StageCost, Synthesis
+from .review import DisplayedAnswers, collect_reviews, pool_issues, verified_quotes
+from .types import ClaimLabel, JuryPath, Opinion, PooledIssue, Ranking, Review, Stage, StageCost, Synthesis
 
-MIN_UNANIMOUS = 3
+MIN_UNANIMOUS: Final = 3
 """Number of equal answers that an early exit needs."""
-MIN_BORDA = 0.5
+MIN_BORDA: Final = 0.5
 """B that a juror with the chair's choice must have for the choice to be accepted."""
+_LABELS = ("consistent", "uncertain", "contradicted")
+
+
+class JuryConfig(PanelConfig):
+    """Parameters of `edgejury`."""
+
+    review: Annotated[bool, Field(description="let jurors review one another")] = True
+    decision: Annotated[
+        Literal["chair", "vote", "top"],
+        Field(
+            description="final answer: the chair's, the weighted vote on closed questions, or the best-ranked opinion"
+        ),
+    ] = "chair"
+    early_exit: Annotated[bool, Field(description="stop after stage 1 if all jurors give the same short answer")] = True
+    anonymise: Annotated[bool, Field(description="hide the authors of answers from reviewers and the chair")] = True
+    weights: Annotated[
+        dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+        Field(description="weight of a juror's vote by model; 1 by default"),
+    ] = {}  # noqa: RUF012 (pydantic copies it)
+    parity: Annotated[
+        Literal["", "reference"],
+        Field(description="reference ranks as the public implementation does: sums of marks, own answers reviewed too"),
+    ] = ""
 
 
 class Vote(Frozen):
@@ -64,131 +82,6 @@ class Vote(Frozen):
     choice: str
     support: dict[str, float]
     voters: dict[str, tuple[int, ...]]
-
-
-class Settlement(Frozen):
-    """The result of checking a chair's choice.
-
-    Attributes:
-        synthesis: The chair's answer, or changed to the vote's choice.
-        vote: The vote; None if no opinion has a choice.
-        overruled: Whether the chair's choice was replaced.
-    """
-
-    synthesis: Synthesis
-    vote: Vote | None
-    overruled: bool = False
-
-
-def unanimous_choice(opinions: Sequence[Opinion], *, min_opinions: int = MIN_UNANIMOUS) -> str | None:
-    """The choice of all opinions if it suffices for an early exit; None otherwise.
-
-    There must be at least three jurors, and `min_opinions` opinions that all have the same choice.
-
-    Args:
-        opinions: All opinions, including failed ones.
-    """
-    choices = [opinion.choice for opinion in opinions if opinion.ok]
-    if len(opinions) < MIN_UNANIMOUS or len(choices) < min_opinions or len(set(choices)) != 1:
-        return None
-    return choices[0]
-
-
-def are_equivalent(count: int, supports: Mapping[tuple[int, int], Support]) -> bool:
-    """Whether each of `count` texts entails every other.
-
-    Args:
-        supports: Verdict of the first text of each pair on the second, by indices.
-
-    Raises:
-        KeyError: A pair was not judged.
-    """
-    return count > 1 and all(supports[pair].label == "supports" for pair in permutations(range(count), 2))
-
-
-def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], order: Sequence[int] = ()) -> Vote | None:
-    """The choice with the largest weight.
-
-    A juror whose model returns probabilities of the options divides its weight accordingly. Without weights this is
-    plain majority voting. Ties go to the choice of more jurors, then to that of the first juror.
-
-    Args:
-        weights: Weight by juror, not negative; 1 by default. If nobody who voted has any, all have 1.
-        order: Jurors, best first; by number if empty.
-
-    Returns:
-        The vote; None if no opinion has a choice.
-    """
-    voting = [opinion for opinion in opinions if opinion.ok and (opinion.choice is not None or opinion.probs)]
-    if not voting:
-        return None
-    juror_weights = {opinion.juror: weights.get(opinion.juror, 1.0) for opinion in voting}
-    if not any(juror_weights.values()):
-        juror_weights = dict.fromkeys(juror_weights, 1.0)
-    position = {juror: i for i, juror in enumerate(order)}
-    shares: dict[str, list[float]] = {}
-    voters: dict[str, list[int]] = {}
-    for opinion in sorted(voting, key=lambda o: (position.get(o.juror, len(position)), o.juror)):
-        for choice, share in _vote_shares(opinion).items():
-            shares.setdefault(choice, []).append(juror_weights[opinion.juror] * share)
-        if opinion.choice is not None:
-            voters.setdefault(opinion.choice, []).append(opinion.juror)
-    sums = {choice: math.fsum(weighted) for choice, weighted in shares.items()}
-    first = {choice: i for i, choice in enumerate(shares)}
-    ranked = sorted(sums, key=lambda c: (-sums[c], -len(voters.get(c, ())), first[c]))
-    total = math.fsum(sums.values())
-    return Vote(
-        choice=ranked[0],
-        support={choice: sums[choice] / total for choice in ranked},
-        voters={choice: tuple(voters.get(choice, ())) for choice in ranked},
-    )
-
-
-def settle(
-    synthesis: Synthesis, opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float] | None = None
-) -> Settlement:
-    """Check a chair's choice against the jurors'.
-
-    It is accepted if a juror with B of at least 1/2 made the same choice. Otherwise the vote, weighted by B, replaces
-    it, with the text of the best opinion of that choice; the rationale records the change.
-
-    Args:
-        synthesis: The chair's answer, its choice in canonical form (see `canonical`).
-        weights: Additional factors of the votes, such as reliability.
-    """
-    reliability = weights or {}
-    vote_weights = {juror: b * reliability.get(juror, 1.0) for juror, b in ranking.borda.items()}
-    vote = weighted_vote(opinions, vote_weights, ranking.order)
-    if vote is None:
-        return Settlement(synthesis=synthesis, vote=None)
-    choosers = [o.juror for o in opinions if o.ok and o.choice is not None and o.choice == synthesis.choice]
-    if any(ranking.borda.get(juror, 0.0) >= MIN_BORDA for juror in choosers):
-        return Settlement(synthesis=synthesis, vote=vote)
-    reason = (
-        f"the {'chair' if synthesis.source == 'chair' else 'best-ranked answer'} made no choice"
-        if synthesis.choice is None
-        else f"no juror chose {synthesis.choice!r}, as the chair did"
-        if not choosers
-        else f"no well-ranked juror chose {synthesis.choice!r}, as the chair did"
-    )
-    authors = {opinion.juror: opinion for opinion in opinions if opinion.choice == vote.choice}
-    author = next((authors[juror] for juror in ranking.order if juror in authors), None)
-    update: dict[str, object] = {} if author is None else {"answer": author.text, "thought": author.thought}
-    if author is not None:
-        update["thinking_tokens"] = min(synthesis.tokens, author.thinking_tokens)
-    update |= {
-        "choice": vote.choice,
-        "rationale": (*synthesis.rationale, f"{reason}: the jurors' vote, weighted by rank, is used instead"),
-    }
-    return Settlement(synthesis=synthesis.model_copy(update=update), vote=vote, overruled=True)
-
-
-def _vote_shares(opinion: Opinion) -> Mapping[str, float]:
-    """The shares of one juror's vote."""
-    total = math.fsum(opinion.probs.values())
-    if total > 0:
-        return {choice: p / total for choice, p in opinion.probs.items()}
-    return {} if opinion.choice is None else {opinion.choice: 1.0}
 
 
 @dataclass(frozen=True)
@@ -212,55 +105,85 @@ class Decision:
     overruled: bool = False
 
 
-async def decide_by_chair(
-    synthesis: Synthesis,
-    opinions: Sequence[Opinion],
-    ranking: Ranking,
-    weights: Mapping[int, float],
-    question: Question,
-    run: Run,
-) -> Decision:
-    """The decision after the chair.
+def unanimous_choice(opinions: Sequence[Opinion]) -> str | None:
+    """The choice of all opinions, failed ones aside, if at least three jurors made it; None otherwise."""
+    choices = [opinion.choice for opinion in opinions if opinion.ok]
+    return choices[0] if len(choices) >= MIN_UNANIMOUS and len(set(choices)) == 1 else None
+
+
+def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], order: Sequence[int] = ()) -> Vote | None:
+    """The choice with the largest weight; without weights, plain majority voting.
+
+    Ties go to the choice of more jurors, then to that of the first juror.
 
     Args:
-        synthesis: The chair's answer, or the best opinion in its place.
-        weights: Additional factors of the votes.
+        weights: Weight by juror, not negative; 1 by default. If nobody who voted has any, all have 1.
+        order: Jurors, best first; by number if empty.
+
+    Returns:
+        The vote; None if no opinion has a choice.
     """
-    is_fallback, is_closed = synthesis.source == "fallback", closed_kind(question) is not None
-    # if the best opinion states no answer, the others vote
-    if not is_closed or (is_fallback and (synthesis.choice is not None or all(o.choice is None for o in opinions))):
-        juror = ranking.best if is_fallback else None
-        return Decision(
-            with_stated_choice(synthesis.answer, synthesis.choice, question), synthesis.choice, juror, synthesis
-        )
-    canonical_synthesis = synthesis.model_copy(
-        update={"choice": await _canonical_choice(synthesis.choice, opinions, question, run)}
+    position = {juror: i for i, juror in enumerate(order)}
+    voting = sorted((o.juror, o.choice) for o in opinions if o.ok and o.choice is not None)
+    voting.sort(key=lambda vote: position.get(vote[0], len(position)))
+    if not voting:
+        return None
+    own = {juror: weights.get(juror, 1.0) for juror, _ in voting}
+    if not any(own.values()):
+        own = dict.fromkeys(own, 1.0)
+    voters: dict[str, list[int]] = {}
+    for juror, choice in voting:
+        voters.setdefault(choice, []).append(juror)
+    sums = {choice: math.fsum(own[juror] for juror in jurors) for choice, jurors in voters.items()}
+    first = {choice: i for i, choice in enumerate(voters)}
+    ranked = sorted(sums, key=lambda c: (-sums[c], -len(voters[c]), first[c]))
+    total = math.fsum(sums.values())
+    return Vote(
+        choice=ranked[0],
+        support={choice: sums[choice] / total for choice in ranked},
+        voters={choice: tuple(voters[choice]) for choice in ranked},
     )
-    settlement = settle(canonical_synthesis, opinions, ranking, weights)
-    final = settlement.synthesis
-    text = with_stated_choice(final.answer, final.choice, question)
-    stated_synthesis = final.model_copy(update={"answer": text})
-    return Decision(text, final.choice, None, stated_synthesis, settlement.vote, settlement.overruled)
 
 
-def decide_by_jurors(
-    opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float], question: Question, *, vote: bool
-) -> Decision:
-    """The decision without a chair.
+def settle(
+    synthesis: Synthesis, opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float]
+) -> tuple[Synthesis, Vote | None, bool]:
+    """Check a chair's choice against the jurors'.
+
+    It is accepted if a juror with B of at least 1/2 made the same choice. Otherwise the vote, weighted by B, replaces
+    it, with the text of the best opinion of that choice; the rationale records the change.
 
     Args:
-        weights: Weights of the votes.
-        vote: Whether closed questions are decided by vote; otherwise the best opinion is used.
+        synthesis: The chair's answer, its choice in the opinions' form (see `canonical`).
+        weights: Weights of the jurors' votes besides B.
+
+    Returns:
+        The final answer, the vote (None if no opinion has a choice), and whether it replaced the chair's choice.
     """
-    by_juror = {opinion.juror: opinion for opinion in opinions if opinion.ok}
-    best = by_juror[ranking.best]
-    result = weighted_vote(opinions, weights, ranking.order) if closed_kind(question) is not None else None
-    if vote and result is not None:
-        choosers = [by_juror[juror] for juror in ranking.order if by_juror[juror].choice == result.choice]
-        if not choosers:  # no juror chose the letter with the largest total probability
-            return Decision(with_stated_choice("", result.choice, question), result.choice, None, None, result)
-        best = choosers[0]
-    return Decision(with_stated_choice(best.text, best.choice, question), best.choice, best.juror, None, result)
+    vote = weighted_vote(opinions, _vote_weights(ranking.borda, weights), ranking.order)
+    if vote is None:
+        return synthesis, None, False
+    choosers = [o.juror for o in opinions if o.ok and o.choice is not None and o.choice == synthesis.choice]
+    if any(ranking.borda.get(juror, 0.0) >= MIN_BORDA for juror in choosers):
+        return synthesis, vote, False
+    if synthesis.choice is None:
+        reason = f"the {'chair' if synthesis.source == 'chair' else 'best-ranked answer'} made no choice"
+    else:
+        reason = f"no {'well-ranked ' if choosers else ''}juror chose {synthesis.choice!r}, as the chair did"
+    update: dict[str, object] = {
+        "choice": vote.choice,
+        "rationale": (*synthesis.rationale, f"{reason}: the jurors' vote, weighted by rank, is used instead"),
+    }
+    authors = {opinion.juror: opinion for opinion in opinions if opinion.choice == vote.choice}
+    author = next((authors[juror] for juror in ranking.order if juror in authors), None)
+    if author is not None:
+        thinking_tokens = min(synthesis.tokens, author.thinking_tokens)
+        update |= {"answer": author.text, "thought": author.thought, "thinking_tokens": thinking_tokens}
+    return synthesis.model_copy(update=update), vote, True
+
+
+def _vote_weights(borda: Mapping[int, float], weights: Mapping[int, float]) -> dict[int, float]:
+    return {juror: b * weights.get(juror, 1.0) for juror, b in borda.items()}
 
 
 def with_stated_choice(answer: str, choice: str | None, question: Question) -> str:
@@ -273,343 +196,275 @@ def with_stated_choice(answer: str, choice: str | None, question: Question) -> s
     return f"{answer.rstrip()}\n\nAnswer: {choice}".lstrip()
 
 
-async def _canonical_choice(
-    choice: str | None, opinions: Sequence[Opinion], question: Question, run: Run
-) -> str | None:
-    """The chair's choice in the opinions' form."""
-    answers = [*(opinion.choice for opinion in opinions), choice]
-    return canonical(answers, await answer_classes(answers, question, run))[-1]
-
-
-async def unanimous_decision(
-    opinions: Sequence[Opinion], question: Question, models: Models, config: JuryConfig, run: Run
-) -> Decision | None:
-    """The decision of a jury that agrees after stage 1; None if it does not, or early exit is off.
-
-    Closed questions need equal answers in normal form; open ones need mutual entailment of every pair.
-
-    Args:
-        opinions: All opinions, including failed ones.
-    """
-    complete = [opinion for opinion in opinions if opinion.ok]
-    if config.early_exit == "never":
-        return None
-    if closed_kind(question) is not None:
-        choice = unanimous_choice(opinions)
-        if choice is None:
-            return None
-        first = next(opinion for opinion in complete if opinion.choice == choice)
-        return Decision(with_stated_choice(first.text, choice, question), choice, first.juror)
-    if config.early_exit != "always" or len(complete) < MIN_UNANIMOUS:
-        return None
-    judge = find_entailment(config, models)
-    if judge is None:
-        run.degrade(f"no early exit: the judge {config.judge} is not available")
-        return None
-    try:
-        same = are_equivalent(len(complete), await entailment_between([opinion.text for opinion in complete], judge))
-    except BudgetExceeded as e:
-        run.record_limit(e)
-        return None
-    except (BackendError, KeyError):  # a pair that could not be judged does not agree
-        return None
-    return Decision(complete[0].text, None, complete[0].juror) if same else None
+def decide_by_jurors(
+    opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float], question: Question, *, vote: bool
+) -> Decision:
+    """The decision without a chair: the vote on closed questions with `vote`, otherwise the best opinion."""
+    by_juror = {opinion.juror: opinion for opinion in opinions if opinion.ok}
+    best = by_juror[ranking.best]
+    result = weighted_vote(opinions, weights, ranking.order) if closed_kind(question) is not None else None
+    if vote and result is not None:
+        best = next(by_juror[juror] for juror in ranking.order if by_juror[juror].choice == result.choice)
+    return Decision(with_stated_choice(best.text, best.choice, question), best.choice, best.juror, None, result)
 
 
 @dataclass(frozen=True)
 class CallAllowance:
-    """The stages that a limit of model calls covers.
-
-    Attributes:
-        jurors: Number of jurors, at least 1.
-        review: Whether it covers reviews.
-        chair: Whether it covers a chair.
-        label_calls: Remaining calls for stage 4.
-    """
+    """The stages that a limit of model calls covers: the number of jurors, at least 1, reviews, and a chair."""
 
     jurors: int
     review: bool
     chair: bool
-    label_calls: float
+    labels: bool
 
 
 def call_allowance(calls: float, jurors: int) -> CallAllowance:
     """The stages covered by `calls` (infinite without a limit) for a number of jurors."""
-    n = jurors if calls == math.inf else max(1, min(jurors, int(calls)))
     return CallAllowance(
-        jurors=n,
+        jurors=int(max(1, min(jurors, calls))),
         review=calls >= 2 * jurors + 1,
         chair=calls >= jurors + 2,
-        label_calls=max(0.0, calls - (2 * jurors + 1)),
+        labels=calls >= 2 * jurors + 2,
     )
 
 
-OnProgress = Callable[[Sequence[Opinion], int], None]
-"""Called with the opinions so far and the juror of the best one."""
-
-
-@dataclass(frozen=True)
-class Deliberation:
-    """The result of a jury.
+@dataclass
+class _Jury:
+    """One question before one jury.
 
     Attributes:
-        decision: The answer, with the vote.
         spent: Whether a budget ended a stage early; stages omitted from the start only degrade the run.
     """
 
-    result: JuryResult
-    decision: Decision
-    jurors: tuple[Juror, ...]
-    spent: bool
+    question: Question
+    models: Models
+    run: Run
+    config: JuryConfig
+    jurors: tuple[Juror, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    reviews: tuple[Review, ...] = ()
+    issues: tuple[PooledIssue, ...] = ()
+    ranking: Ranking | None = None
+    claims: tuple[ClaimLabel, ...] = ()
+    stages: list[StageCost] = field(default_factory=list)
+    path: JuryPath = "fallback"
+    spent: bool = False
 
+    @property
+    def answered(self) -> list[Opinion]:
+        """The opinions that are ok."""
+        return [opinion for opinion in self.opinions if opinion.ok]
 
-async def deliberate(
-    question: Question, models: Models, run: Run, config: JuryConfig, offer: OnProgress
-) -> Deliberation:
-    """Run a jury on a question.
-
-    Raises:
-        BackendError: No juror gave an opinion, and no budget is the reason.
-        UnknownName: There is no role of that name.
-        DataError: A role or the reliability file cannot be read.
-    """
-    return await _Jury(question, models, run, config, offer).run_stages()
-
-
-class _Jury:
-    """One question before one jury."""
-
-    def __init__(self, question: Question, models: Models, run: Run, config: JuryConfig, offer: OnProgress) -> None:
-        self.question, self.models, self.run, self.config, self._offer = question, models, run, config, offer
-        self.stages: list[StageCost] = []
-        self.spent = False
-        self.reviews: tuple[Review, ...] = ()
-        self.issues: tuple[PooledIssue, ...] = ()
-        self.ranking: Ranking | None = None
-        self._chair: Chair | None = None
-
-    async def run_stages(self) -> Deliberation:
-        config, run = self.config, self.run
-        began_s = run.ledger.elapsed_s
-        jurors = make_jurors(config, self.question, self.models, run)
+    async def solve(self) -> Solution:
+        config, run, question = self.config, self.run, self.question
+        jurors = make_jurors(config, question, self.models, run)
         allowance = call_allowance(run.ledger.remaining("calls"), len(jurors))
-        weights = juror_weights(jurors, config)
         if allowance.jurors < len(jurors):
             run.degrade(f"the call limit covers only {allowance.jurors} of {len(jurors)} jurors")
-        jurors = jurors[: allowance.jurors]
-
+        self.jurors = jurors[: allowance.jurors]
         with self._stage("answer") as panel:
-            opinions = await collect_opinions(
-                jurors, self.question, panel, config, run, distribution=config.distribution
-            )
-        complete = [opinion for opinion in opinions if opinion.ok]
-        path: JuryPath
-        if len(complete) < 2:
-            decision, path = self._only_opinion(complete), "fallback"
-        elif (agreed := await unanimous_decision(opinions, self.question, self.models, config, run)) is not None:
-            decision, path = agreed, "early_exit"
+            self.opinions = await collect_opinions(self.jurors, question, panel, config, run)
+        choice = unanimous_choice(self.opinions) if config.early_exit and closed_kind(question) is not None else None
+        if len(self.answered) < 2 or choice is not None:
+            self.path = "fallback" if choice is None else "early_exit"
+            decision = Decision("", None)
+            if self.answered:
+                first = self.answered[0]
+                self._offer(first.juror)
+                text = with_stated_choice(first.text, first.choice, question)
+                decision = Decision(text, first.choice, first.juror)
         else:
-            self._report_first(opinions)
-            await self._review(jurors, complete, allowance)
-            self.ranking = rank_opinions(self.reviews, complete, weights, config, run)
-            self._offer(opinions, self.ranking.best)
-            decision = await self._decide(self.ranking, jurors, complete, weights, allowance)
-            path = "no_review" if self.ranking.rule == "agreement" else "full"
-
-        labels = await self._label(decision, opinions, allowance)
-        if config.revise and any(label.label == "contradicted" for label in labels):
-            decision, labels = await self._revise(decision, labels, opinions, weights, allowance)
-        result = JuryResult(
-            answer=decision.answer,
-            choice=decision.choice,
-            opinions=opinions,
-            reviews=self.reviews,
-            ranking=self.ranking,
-            issues=self.issues,
-            synthesis=decision.synthesis,
-            claims=labels,
-            confidence=self._confidence(decision, labels),
-            stages=tuple(self.stages),
-            latency_ms=1000 * max(0.0, run.ledger.elapsed_s - began_s),
-            path=path,
-        )
-        return Deliberation(result, decision, jurors, self.spent)
+            decision = await self._deliberate(allowance)
+        with self._stage("agreement"):
+            judge = config.judge if allowance.labels or config.judge != "model" else "lexical"
+            self.claims = await label_claims(
+                decision.answer, decision.choice, self.opinions, question, self.models, judge, run
+            )
+        return self._solution(decision)
 
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[Panel]:
-        panel = Panel(self.run, stage, deadline_s=self.config.deadline_s, quorum=self.config.quorum)
-        with panel.stage():
+        panel = Panel(self.run, stage)
+        with panel.open():
             yield panel
         self.stages.append(panel.cost)
         self.spent = self.spent or panel.is_limited
 
-    # -- stage 1
+    def _offer(self, juror: int) -> None:
+        """Report the opinions so far, and the juror of the best one."""
+        candidates = tuple(_candidate(opinion, self.question) for opinion in self.answered)
+        self.run.set_best(Solution(chosen=[o.juror for o in self.answered].index(juror), candidates=candidates))
 
-    def _only_opinion(self, complete: Sequence[Opinion]) -> Decision:
-        if not complete:
-            return Decision("", None)
-        only = complete[0]
-        self._offer(complete, only.juror)
-        return Decision(with_stated_choice(only.text, only.choice, self.question), only.choice, only.juror)
+    async def _deliberate(self, allowance: CallAllowance) -> Decision:
+        """Stages 2 and 3: reviews, a ranking, and the final answer."""
+        config, run, opinions = self.config, self.run, self.answered
+        is_reference = config.parity == "reference"
+        self._offer(rank_by_agreement(opinions, pair_agreement(opinions)).best)
+        if (vote := weighted_vote(opinions, {})) is not None:
+            votes = {choice: len(jurors) for choice, jurors in vote.voters.items()}
+            run.emit(VoteUpdated(votes=votes, total=len(opinions)))
 
-    def _report_first(self, opinions: Sequence[Opinion]) -> None:
-        """Report the opinion of the largest agreement before the reviews."""
-        complete = [opinion for opinion in opinions if opinion.ok]
-        self._offer(opinions, rank_by_agreement(complete, pair_agreement(complete)).best)
-        votes: dict[str, int] = {}
-        for opinion in complete:
-            if opinion.choice is not None:
-                votes[opinion.choice] = votes.get(opinion.choice, 0) + 1
-        if votes:
-            ordered = dict(sorted(votes.items(), key=lambda counted: -counted[1]))
-            self.run.emit(VoteUpdated(votes=ordered, total=len(complete)))
+        chair = self.models.chair
+        scrub, names = Scrubber(make_roster(self.jurors, chair), self.question).scrub, None
+        if not config.anonymise:
+            scrub, names = str, {o.juror: f"{o.model} ({o.role})" if o.role else o.model for o in opinions}
+        shown = DisplayedAnswers(
+            {o.juror: scrub(o.text) for o in opinions}, {o.juror: o.choice for o in opinions}, names
+        )
+        if config.review and not self.spent and not allowance.review:
+            run.degrade("the call limit does not cover reviews")
+        elif config.review and not self.spent:
+            reviewers = [juror for juror in self.jurors if juror.id in shown.texts]
+            with self._stage("review") as panel:
+                self.reviews = await collect_reviews(
+                    reviewers,
+                    shown,
+                    self.question,
+                    panel,
+                    run,
+                    max_tokens=config.max_tokens,
+                    exclude_self=not is_reference,
+                    shuffle=config.shuffle,
+                )
+            self.issues = pool_issues(self.reviews)
+        ranking = self.ranking = rank_opinions(self.reviews, opinions, "points" if is_reference else "borda", run)
+        self.path = "no_review" if ranking.rule == "agreement" else "full"
+        self._offer(ranking.best)
 
-    # -- stage 2
-
-    async def _review(self, jurors: Sequence[Juror], complete: Sequence[Opinion], allowance: CallAllowance) -> None:
-        config = self.config
-        if not config.review or self.spent:
-            return
-        if not allowance.review:
-            self.run.degrade("the call limit does not cover reviews")
-            return
-        answered = {opinion.juror for opinion in complete}
-        reviewers = [Reviewer(juror.id, juror.model, juror.order) for juror in jurors if juror.id in answered]
-        with self._stage("review") as panel:
-            self.reviews = await collect_reviews(
-                reviewers,
-                display_opinions(jurors, complete, self.question, self.models.chair, blind=config.anonymise),
-                self.question,
-                panel,
-                config,
-                self.run,
-                exclude_self=config.exclude_self,
-            )
-        self.issues = pool_issues(self.reviews, exclude_self=config.exclude_self)
-
-    # -- stage 3
-
-    async def _decide(
-        self,
-        ranking: Ranking,
-        jurors: Sequence[Juror],
-        complete: Sequence[Opinion],
-        weights: Mapping[int, float],
-        allowance: CallAllowance,
-    ) -> Decision:
-        config = self.config
+        weights = {juror.id: config.weights.get(juror.model.name, 1.0) for juror in self.jurors}
         if config.decision != "chair" or not allowance.chair or self.spent:
             if config.decision == "chair" and not self.spent:
-                self.run.degrade("the call limit does not cover a chair")
-            vote = config.decision != "top"
-            # without reviews all have the same weight: a plain majority
+                run.degrade("the call limit does not cover a chair")
+            # without reviews all have the same rank: a plain majority
             borda = dict.fromkeys(ranking.order, 1.0) if ranking.rule == "agreement" else ranking.borda
-            vote_weights = {juror: b * weights.get(juror, 1.0) for juror, b in borda.items()}
-            return decide_by_jurors(complete, ranking, vote_weights, self.question, vote=vote)
-        synthesis = await self._call_chair(ranking, jurors, complete)
-        if synthesis is not None and (missing := len(unaddressed_issues(synthesis, self.issues))):
-            self.run.degrade(f"the chair did not address {missing} of the issues that several reviewers named")
-        used = fallback_synthesis(ranking, complete) if synthesis is None else synthesis
-        decision = await decide_by_chair(used, complete, ranking, weights, self.question, self.run)
-        if synthesis is None:
-            replacement = "the jurors' vote" if decision.overruled else "the best-ranked opinion"
-            self.run.degrade(f"the chair gave no readable answer: {replacement} is used")
-        self._emit_synthesis(decision)
-        return decision
-
-    async def _call_chair(
-        self, ranking: Ranking, jurors: Sequence[Juror], complete: Sequence[Opinion]
-    ) -> Synthesis | None:
-        """The chair's answer, requested again if it does not address issues that several reviewers named."""
-        config, model = self.config, self.models.chair
-        answers = display_opinions(jurors, complete, self.question, model, blind=config.blind_chair)
-        scrub = Scrubber(make_roster(jurors, [model]), self.question).scrub if config.blind_chair else str
-        self._chair = chair = Chair(model, self.question, answers, scrub, config, self.run)
-        quotes = verified_quotes(self.reviews, answers.texts, exclude_self=config.exclude_self)
+            by_vote = config.decision != "top"
+            return decide_by_jurors(opinions, ranking, _vote_weights(borda, weights), self.question, vote=by_vote)
         with self._stage("chair") as panel:
-            synthesis = await chair.answer(panel, ranking, self.issues, quotes)
-            if synthesis is None or panel.is_over:
-                return synthesis
-            skipped = unaddressed_issues(synthesis, self.issues)
-            if not skipped:
-                return synthesis
-            shown = shown_issues(self.issues)
-            note = chair.unaddressed_note([shown.index(issue) for issue in skipped])
-            return await chair.revise(panel, synthesis, note, self.issues) or synthesis
-
-    def _emit_synthesis(self, decision: Decision) -> None:
-        if decision.synthesis is not None:
-            self.run.emit(OpinionsMerged(report=decision.synthesis.model_dump(mode="json")))
-
-    # -- stage 4
-
-    async def _label(
-        self, decision: Decision, opinions: Sequence[Opinion], allowance: CallAllowance
-    ) -> tuple[ClaimLabel, ...]:
-        config = self.config
-        if config.claims == "none" or not decision.answer.strip():
-            return ()
-        # what the call limit does not cover is done without calls
-        if config.claims == "model" and allowance.label_calls < 1:
-            config = config.model_copy(update={"claims": "rules"})
-        needed = (config.claims == "model") + sum(opinion.ok for opinion in opinions)
-        if config.judge == MODEL and allowance.label_calls < needed:
-            config = config.model_copy(update={"judge": LEXICAL})
-        with self._stage("agreement") as panel:
-            return await label_claims(
-                decision.answer, decision.choice, opinions, self.question, self.models, panel, config, self.run
+            synthesis = await ask_chair(
+                chair,
+                self.question,
+                shown,
+                ranking,
+                self.issues,
+                verified_quotes(self.reviews, shown.texts),
+                panel,
+                run,
+                scrub=scrub,
+                max_tokens=config.max_tokens,
+                shuffle=config.shuffle,
             )
+        return await self._decide_by_chair(synthesis, ranking, weights)
 
-    async def _revise(
-        self,
-        decision: Decision,
-        labels: tuple[ClaimLabel, ...],
-        opinions: Sequence[Opinion],
-        weights: Mapping[int, float],
-        allowance: CallAllowance,
-    ) -> tuple[Decision, tuple[ClaimLabel, ...]]:
-        """The answer of a chair that saw the contradicted claims; the previous one if it gives none."""
-        if self._chair is None or self.ranking is None or decision.synthesis is None or self.spent:
-            return decision, labels
-        with self._stage("chair") as panel:
-            note = self._chair.contradicted_note(labels)
-            synthesis = await self._chair.revise(panel, decision.synthesis, note, self.issues)
+    async def _decide_by_chair(
+        self, synthesis: Synthesis | None, ranking: Ranking, weights: Mapping[int, float]
+    ) -> Decision:
+        """The chair's answer, with its choice checked against the vote; the best opinion without one."""
+        run, question, opinions = self.run, self.question, self.answered
+        final = fallback_synthesis(ranking, opinions) if synthesis is None else synthesis
+        vote, overruled = None, False
+        answers = [opinion.choice for opinion in opinions]
+        # if the best opinion states no answer in the chair's place, the others vote
+        if closed_kind(question) is not None and (synthesis is not None or (final.choice is None and any(answers))):
+            answers.append(final.choice)
+            choice = canonical(answers, await answer_classes(answers, question, run))[-1]
+            final, vote, overruled = settle(final.model_copy(update={"choice": choice}), opinions, ranking, weights)
+        final = final.model_copy(update={"answer": with_stated_choice(final.answer, final.choice, question)})
         if synthesis is None:
-            self.run.degrade("the chair did not revise its answer")
-            return decision, labels
-        complete = [opinion for opinion in opinions if opinion.ok]
-        revised = await decide_by_chair(synthesis, complete, self.ranking, weights, self.question, self.run)
-        self._emit_synthesis(revised)
-        return revised, await self._label(revised, opinions, allowance)
+            replacement = "the jurors' vote" if overruled else "the best-ranked opinion"
+            run.degrade(f"the chair gave no readable answer: {replacement} is used")
+        elif num_missing := len(unaddressed_issues(synthesis, self.issues)):
+            run.degrade(f"the chair did not address {num_missing} of the issues that several reviewers named")
+        run.emit(OpinionsMerged(report=final.model_dump(mode="json")))
+        juror = ranking.best if synthesis is None and not overruled else None
+        return Decision(final.answer, final.choice, juror, final, vote, overruled)
 
-    def _confidence(self, decision: Decision, labels: Sequence[ClaimLabel]) -> float:
-        """The jurors' agreement on the answer; without labels, the answer's share of the vote."""
-        if not labels and decision.vote is not None and decision.choice is not None:
-            return min(1.0, decision.vote.support.get(decision.choice, 0.0))
-        return confidence_of(labels)
+    def _solution(self, decision: Decision) -> Solution:
+        """Each opinion as a candidate, followed by the chair's answer."""
+        question = self.question
+        scores = {} if self.ranking is None else {s.juror: s.score for s in self.ranking.standings}
+        candidates = [_candidate(opinion, question, scores.get(opinion.juror)) for opinion in self.answered]
+        chosen = next((i for i, o in enumerate(self.answered) if o.juror == decision.juror), None)
+        if chosen is None and decision.answer:
+            synthesis = decision.synthesis
+            chosen = len(candidates)
+            candidates.append(
+                Candidate(
+                    text=decision.answer,
+                    answer=_answer(decision.answer, decision.choice, question),
+                    tokens=0 if synthesis is None else synthesis.tokens,
+                    thought="" if synthesis is None else synthesis.thought,
+                    thinking_tokens=0 if synthesis is None else synthesis.thinking_tokens,
+                )
+            )
+        elif chosen is not None and candidates[chosen].text != decision.answer:  # now followed by the stated choice
+            candidates[chosen] = candidates[chosen].model_copy(update={"text": decision.answer})
+        confidence = confidence_of(self.claims) if self.claims and chosen is not None else None
+        return Solution(
+            chosen=chosen,
+            candidates=tuple(candidates),
+            confidence=confidence,
+            stopped="budget" if self.spent else "done",
+            notes=self._notes(decision),
+        )
+
+    def _notes(self, decision: Decision) -> dict[str, JsonValue]:
+        """Facts for readers of the trace, independent of time."""
+        notes: dict[str, JsonValue] = {
+            "path": self.path,
+            "calls": sum(cost.calls for cost in self.stages),
+            "tokens": sum(cost.completion_tokens for cost in self.stages),
+            "jurors": [self._juror_note(opinion) for opinion in self.opinions],
+            "reviews": [review.ok for review in self.reviews],
+            "ranking": None if self.ranking is None else [*self.ranking.order],
+            "issues": len(self.issues),
+            "source": None if decision.synthesis is None else decision.synthesis.source,
+            "overruled": decision.overruled,
+            "labels": {label: sum(c.label == label for c in self.claims) for label in _LABELS},
+            "stages": [
+                {"stage": cost.stage, "calls": cost.calls, "tokens": cost.completion_tokens, "usd": cost.cost_usd}
+                for cost in self.stages
+            ],
+        }
+        if decision.vote is not None:
+            notes["support"] = {**decision.vote.support}
+        return notes
+
+    def _juror_note(self, opinion: Opinion) -> JsonValue:
+        """A juror's summary; `position` is that of its choice among the options it saw, from 0."""
+        position: int | None = None
+        if self.question.choices and opinion.choice is not None:
+            letter = self.jurors[opinion.juror].order.to_shown(opinion.choice)
+            position = next((i for i in range(len(self.question.choices)) if option_letter(i) == letter), None)
+        return {
+            "model": opinion.model,
+            "role": opinion.role,
+            "ok": opinion.ok,
+            "choice": opinion.choice,
+            "position": position,
+            "tokens": opinion.tokens,
+        }
 
 
 class EdgeJury:
     """A jury with anonymous cross-review, a chair, and labels of the jurors' agreement.
 
-    Model calls for n jurors: n opinions, n reviews and 1 for the chair, in three consecutive batches; n if all agree on
-    one short answer. One more call each: an opinion that was cut in its thought or has no answer, an unreadable review
-    or chair's answer, issues that the chair did not address, `claims=model`, `revise`; n more each with `distribution`
-    and `judge=model`; with `comparisons` up to 4 for each reviewer and answer that it reads. Stage 4 makes no call
-    otherwise.
+    Model calls for n jurors: n opinions, n reviews and 1 for the chair, in three consecutive rounds; n if all agree on
+    one short answer. One more call each: an opinion that was cut while thinking or states no answer, an unreadable
+    review or chair's answer. Stage 4 makes calls only where a language model is the judge.
 
     Confidence is the jurors' agreement on the answer's claims, or on a closed answer. Agreement is no evidence: jurors
     share misconceptions.
 
     Differs: failed calls leave no text, where the public implementation passes on their error messages; jurors do not
-        review
-    their own answers; each reader has its own order and letters of the answers; reviews become ranks before they are
-    added up; the chair sees no roles; labels are computed; each juror has its own order of the options.
-    `aggregate=points` is the published rule.
+    review their own answers; each reader has its own order and letters of the answers; reviews become ranks before
+    they are added up; the chair sees no roles; labels are computed; each juror has its own order of the options.
+    `parity=reference` ranks by the published sum of marks, own answers included.
     """
 
     name: ClassVar[str] = "edgejury"
-    summary: ClassVar[str] = "several models answer, review one another anonymously, and a chair makes one answer of it"
+    summary: ClassVar[str] = (
+        "several models answer, review one another anonymously, and a chair writes the final answer"
+    )
     paper: ClassVar[str] = "Kumar 2025, arXiv:2601.00850"
     confidence: ClassVar[str] = "How far the jurors agree on the answer, which is no probability that it is right."
     family: ClassVar[str] = "several models"
@@ -622,54 +477,15 @@ class EdgeJury:
     def __init__(self, config: JuryConfig) -> None:
         self.config = config
 
-    @staticmethod
-    def entailment_model(config: JuryConfig, question: Question) -> str:
-        """The judge that compares the claims of open answers with texts; empty if nothing is compared."""
-        is_compared = closed_kind(question) is None and (config.claims != "none" or config.early_exit == "always")
-        return config.judge if is_compared else ""
+    def entailment_model(self, question: Question) -> str:
+        """The judge that compares the claims of open answers with opinions; empty if nothing is compared."""
+        return self.config.judge if closed_kind(question) is None else ""
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        def on_progress(opinions: Sequence[Opinion], juror: int) -> None:
-            complete = [opinion for opinion in opinions if opinion.ok]
-            candidates = tuple(_candidate(opinion, question) for opinion in complete)
-            run.set_best(Solution(chosen=[o.juror for o in complete].index(juror), candidates=candidates))
-
-        deliberation = await deliberate(question, models, run, self.config, on_progress)
-        solution = make_solution(deliberation, question)
+        solution = await _Jury(question, models, run, self.config).solve()
         for index, candidate in enumerate(solution.candidates):
             run.emit(CandidateAdded(index=index, answer=candidate.answer, score=candidate.score))
         return solution
-
-
-def make_solution(deliberation: Deliberation, question: Question) -> Solution:
-    """A jury's result as a solution: each opinion is a candidate, followed by the chair's answer."""
-    result, decision = deliberation.result, deliberation.decision
-    scores = {} if result.ranking is None else {s.juror: s.score for s in result.ranking.standings}
-    complete = [opinion for opinion in result.opinions if opinion.ok]
-    candidates = [_candidate(opinion, question, scores.get(opinion.juror)) for opinion in complete]
-    chosen = next((i for i, o in enumerate(complete) if o.juror == decision.juror), None)
-    if chosen is None and decision.answer:
-        synthesis = decision.synthesis
-        candidates.append(
-            Candidate(
-                text=decision.answer,
-                answer=_answer(decision.answer, decision.choice, question),
-                tokens=0 if synthesis is None else synthesis.tokens,
-                thought="" if synthesis is None else synthesis.thought,
-                thinking_tokens=0 if synthesis is None else synthesis.thinking_tokens,
-            )
-        )
-        chosen = len(candidates) - 1
-    elif chosen is not None and candidates[chosen].text != decision.answer:  # now followed by the stated choice
-        candidates[chosen] = candidates[chosen].model_copy(update={"text": decision.answer})
-    told = result.claims or decision.vote is not None
-    return Solution(
-        chosen=chosen,
-        candidates=tuple(candidates),
-        confidence=result.confidence if told and chosen is not None else None,
-        stopped="budget" if deliberation.spent else "done",
-        notes=_notes(deliberation, question),
-    )
 
 
 def _candidate(opinion: Opinion, question: Question, score: float | None = None) -> Candidate:
@@ -688,49 +504,3 @@ def _answer(text: str, choice: str | None, question: Question) -> str | None:
         return choice
     match = extract_answer(text, question)
     return None if match is None else match.value
-
-
-def _notes(deliberation: Deliberation, question: Question) -> dict[str, JsonValue]:
-    """Facts for readers of the trace, independent of time."""
-    result, decision = deliberation.result, deliberation.decision
-    notes: dict[str, JsonValue] = {
-        "path": result.path,
-        "calls": result.calls,
-        "tokens": result.tokens,
-        "jurors": [_juror(opinion, deliberation, question) for opinion in result.opinions],
-        "reviews": [review.ok for review in result.reviews],
-        "ranking": None if result.ranking is None else [*result.ranking.order],
-        "issues": len(result.issues),
-        "source": None if decision.synthesis is None else decision.synthesis.source,
-        "overruled": decision.overruled,
-        "labels": {label: sum(c.label == label for c in result.claims) for label in _LABELS},
-        "stages": [
-            {"stage": cost.stage, "calls": cost.calls, "tokens": cost.completion_tokens, "usd": cost.cost_usd}
-            for cost in result.stages
-        ],
-    }
-    if decision.vote is not None:
-        notes["support"] = {**decision.vote.support}
-    biases = [review.position_bias for review in result.reviews if review.position_bias is not None]
-    if biases:
-        notes["position_bias"] = math.fsum(biases) / len(biases)
-    return notes
-
-
-_LABELS = ("consistent", "uncertain", "contradicted")
-
-
-def _juror(opinion: Opinion, deliberation: Deliberation, question: Question) -> JsonValue:
-    """A juror's summary; `position` is that of its choice among the options it saw, from 0."""
-    position: int | None = None
-    if question.choices and opinion.choice is not None:
-        letter = deliberation.jurors[opinion.juror].order.to_shown(opinion.choice)
-        position = next((i for i in range(len(question.choices)) if option_letter(i) == letter), None)
-    return {
-        "model": opinion.model,
-        "role": opinion.role,
-        "ok": opinion.ok,
-        "choice": opinion.choice,
-        "position": position,
-        "tokens": opinion.tokens,
-    }

@@ -76,10 +76,6 @@ class OptionOrder:
         """
         return _replace_letters(text, question, dict(enumerate(self.order)), known)
 
-    def to_shown_letters(self, text: str, question: Question) -> str:
-        """A text with the question's letters as a reader of this order sees it (see `to_question_letters`)."""
-        return _replace_letters(text, question, {target: i for i, target in enumerate(self.order)})
-
 
 def option_orders(question: Question, jurors: int, seed: int) -> tuple[OptionOrder, ...]:
     """An order for each juror: rotations of one random order by different steps.

@@ -1,12 +1,12 @@
 """Stage 2: every juror reviews the others' answers anonymously, all concurrently; pooled issues and quotes.
 
-A completion that cannot be parsed is requested once more in the same stage; after that the review is empty.
+A review is JSON under a schema where the model supports one, else plain lines. A completion that cannot be parsed is
+requested once more as lines; after that the review is empty. If the answers do not fit a reviewer's context, all are
+shortened to the same length.
 
 Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 2, for structured marks, issues and passages to keep; the
-    prompts,
-and which issues are merged, are ours. Differs: the question is shown, which the public implementation omits. Its
-example with marks is copied verbatim by models of one or two billion parameters; here the form has a line for each
-candidate and no number. If the answers do not fit a reviewer's context, all are shortened to the same length.
+prompts, and which issues are merged, are ours. Differs: the question is shown, which the public implementation omits.
+Its example with marks is copied verbatim by models of one or two billion parameters; here the form has no number.
 """
 
 from __future__ import annotations
@@ -15,68 +15,54 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from ...core.concurrency import gather
-from ...core.errors import BackendError, BudgetExceeded, ContextTooLong, StoreError
+from ...core.errors import BudgetExceeded
 from ...core.events import ReviewAdded
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
-from ...core.messages import Request
+from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
-from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, Scrubber, make_blinding, show_answers
-from ...reasoning.judge import AnswerJudge
+from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, make_blinding, show_answers
 from ...reasoning.prompts import fit_prompt, question_prompt
 from ...reasoning.quoting import remove_invisible
 from ...reasoning.retrieval.words import split_words
-from ...reasoning.tournament import hold_tournament
-from ...serving.metered.model import MeteredModel
-from ...serving.quick_calls import quick_capabilities
-from ..claims.model_splitter import locate_quote
-from .config import REVIEW_TEMPERATURE, PanelConfig
-from .jurors import Juror, make_roster
-from .option_orders import OptionOrder
-from .panel import (
-    Form,
-    JurorRequest,
-    JurorResponse,
-    Panel,
-    StructuredRequest,
-    continues_prefix,
-    find_object,
-    objects_in,
-    repair_conversation,
-    structured_request,
-)
-from .types import MAX_MARK, MIN_MARK, Issue, IssueKind, KeptQuote, Marks, Opinion, PooledIssue, Quote, Review
+from .jurors import REVIEW_TOKENS, Juror
+from .panel import JurorRequest, Panel, find_object, objects_in, repair_request
+from .types import MAX_MARK, MIN_MARK, Issue, IssueKind, KeptQuote, Marks, PooledIssue, Quote, Review
 
+TEMPERATURE: Final = 0.3
 MAX_ISSUES: Final = 12
 """Maximum issues, and quotes, of a review."""
 MAX_DETAIL_CHARS: Final = 300
+MIN_OVERLAP: Final = 0.5
+"""Word F1 from which two issues are the same."""
+MIN_REVIEWERS_TO_ADDRESS: Final = 2
+"""Number of reviewers from which the chair must address an issue."""
+MAX_KEPT: Final = 6
+"""Maximum quotes shown to the chair."""
+NO_SPACE: Final = "the answers do not fit the context"
 
 _CRITERIA = ("accuracy", "insight", "clarity")
 _KEEP = "keep"
 _BLANK = "..."
 """Stands for text to be filled in."""
-_KIND_DESCRIPTIONS = (
-    "factual_risk (something in it is or may be false), missing_edge_case (it fails in a case that it does not name), "
-    "unclear (it can be understood in several ways), incomplete (part of the question is not answered)"
-)
+_KINDS: tuple[IssueKind, ...] = get_args(IssueKind)
 _TASK = (
-    "Judge each answer. Look first for what is false: facts, numbers, and misconceptions that many share. How an "
-    "answer sounds comes last. Be critical and fair; two answers may deserve the same marks.\n"
-    "Marks go from 1 (worst) to 10: accuracy (is it true?), insight (does it see what matters?), clarity.\n"
-    f"Kinds of issues: {_KIND_DESCRIPTIONS}. Name only issues that are really there."
+    "Judge each answer. Look for errors first: wrong facts, wrong numbers, common misconceptions. How well an answer "
+    "is written matters least. Be critical but fair; answers of equal quality should get equal marks.\n"
+    "Give marks from 1 (worst) to 10 for accuracy (is it true?), insight (does it see what matters?) and clarity.\n"
+    "Kinds of issues: factual_risk (a statement is or may be false), missing_edge_case (it fails in a case it does "
+    "not mention), unclear (it can be read in more than one way), incomplete (part of the question is unanswered). "
+    "List only real issues."
 )
 _FIELDS = (
-    'Reply with JSON alone. "scores" has the three marks of each answer, by its letter. "issues" has each issue that '
-    'you found: the letter of the answer ("candidate"), the kind, and what is wrong in one sentence ("detail"). "keep" '
-    'has the passages worth keeping: the letter, and the exact words ("quote"). Both lists may be empty.'
+    'Reply with JSON only. "scores" holds the three marks of each answer, by its letter. "issues" holds each issue you '
+    'found: the letter of the answer ("candidate"), the kind, and the problem in one sentence ("detail"). "keep" holds '
+    'passages worth keeping: the letter, and the exact words ("quote"). Both lists may be empty.'
 )
 """The form for schema-constrained models, without an example, which small ones copy."""
-_JSON_STOPS = ("}]}", "[]}")
-_LINES_STOPS = ("\n\n\n", "</answers>")
 _KIND_WORDS: dict[str, IssueKind] = {
     "factual": "factual_risk",
     "fact": "factual_risk",
@@ -103,99 +89,46 @@ _ISSUE_LINE = re.compile(
 _MARK_LINE = re.compile(r"^[\s*_>#|-]{0,6}(?:answer\s)?[(\[*\"]{0,2}(\w{1,2})[)\]*\"]{0,2}\s?[:=|)-]{1,2}(.+)$", re.I)
 
 
-def review_request(
+def review_prompt(
     question: Question,
-    answers: str,
+    answers: Mapping[int, str],
     blind: Blinding,
     *,
-    form: Form = "json",
-    supports_prefix: bool = False,
-    supports_schema: bool = False,
+    choices: Mapping[int, str | None] | None = None,
+    names: Mapping[int, str] | None = None,
     own_excluded: bool = True,
-) -> StructuredRequest:
+    as_json: bool = False,
+) -> Prompt:
     """The request for a review.
 
     Args:
-        question: The question with the options in the reviewer's order.
-        answers: The answers, quoted and fenced (see `anonymity.show_answers`).
-        blind: Their letters.
-        supports_prefix: Whether the model supports prefixes.
-        supports_schema: Whether the model supports JSON schemas.
+        answers: The answers by candidate, scrubbed of their authors; they are quoted and fenced.
+        blind: The reviewer's letters.
+        choices: The answers in normal form, for closed questions.
+        names: The author of each; None if anonymous.
         own_excluded: Whether to state that the reviewer's own answer is not among them.
+        as_json: Whether the model is constrained to `review_schema`.
     """
-    letter = blind.letters[0] if blind.letters else "A"
-    whose = "They are anonymous, and yours is not among them." if own_excluded else "They are anonymous."
-    introduction = f"Others have answered this question; their answers are quoted below. {whose} {MATERIAL_NOTICE}"
-    max_items = min(MAX_ISSUES, 3 * len(blind.letters))  # small models fill all the space they get
-    schema = review_schema(blind.letters, max_items) if supports_schema and form == "json" and blind.letters else None
-    if form == "json":
-        form_text = _json_form(blind.letters, letter) if schema is None else _FIELDS
-        prefix, stop = f'{{"scores": [{{"candidate": "{letter}", "accuracy": ', _JSON_STOPS
-    else:
-        form_text = _lines_form(blind)
-        prefix, stop = f"{letter}: ", _LINES_STOPS
-    text = f"{introduction}\n\n{answers}\n\n{_TASK}\n{form_text}"
-    return structured_request(
-        question_prompt(question, text), prefix, stop, form, supports_prefix=supports_prefix, schema=schema
-    )
+    own = "They are anonymous, and yours is not among them." if own_excluded else "They are anonymous."
+    shown = show_answers(blind, answers, choices=choices, names=names)
+    form = _FIELDS if as_json else _lines_form(blind)
+    introduction = f"Others have answered this question. Their answers are quoted below. {own} {MATERIAL_NOTICE}"
+    return question_prompt(question, f"{introduction}\n\n{shown}\n\n{_TASK}\n{form}")
 
 
-def _json_form(letters: Sequence[str], first: str) -> str:
-    scores = ", ".join(
-        f'{{"candidate": "{letter}", "accuracy": {_BLANK}, "insight": {_BLANK}, "clarity": {_BLANK}}}'
-        for letter in letters
-    )
-    return (
-        f'Reply with JSON alone, of this form, with something of your own for each "{_BLANK}"; marks are numbers, '
-        "issues are told in one sentence, what is to be kept is copied exactly, and both lists may be empty:\n"
-        f'{{"scores": [{scores}], "issues": [{{"candidate": "{first}", "kind": "{_BLANK}", "detail": "{_BLANK}"}}], '
-        f'"keep": [{{"candidate": "{first}", "quote": "{_BLANK}"}}]}}'
-    )
-
-
-def repair_request(
-    first: StructuredRequest, completion: str, blind: Blinding, *, supports_prefix: bool = False
-) -> StructuredRequest:
-    """The request after a review that could not be parsed, for lines.
-
-    Args:
-        first: The first request.
-        completion: Its completion, including the prefix.
-    """
-    request = f"There are no marks in your reply that could be read. {_lines_form(blind)}"
-    prefix = f"{blind.letters[0] if blind.letters else 'A'}: "
-    return repair_conversation(first, completion, request, prefix, _LINES_STOPS, supports_prefix=supports_prefix)
-
-
-def read_review(
-    completion: str,
-    blind: Blinding,
-    reviewer: int,
-    *,
-    question: Question | None = None,
-    order: OptionOrder | None = None,
-) -> Review:
+def read_review(completion: str, blind: Blinding, reviewer: int) -> Review:
     """Parse a review in either form.
 
     Marks are rounded and clipped to 1..10; missing ones are replaced by the mean of the others. Unknown letters and
     copied blanks are dropped.
 
-    Args:
-        completion: The completion, including its prefix.
-        blind: The reviewer's letters.
-        question: The question in its own order, if the reviewer saw another one.
-        order: The reviewer's order.
-
     Returns:
-        The review with candidates by juror and the question's option letters; not ok without any mark.
+        The review with candidates by juror; not ok without any mark.
     """
 
-    def clean(text: Any, max_chars: int = MAX_DETAIL_CHARS) -> str:
-        line = " ".join(str(text).split())[:max_chars] if isinstance(text, str) else ""
-        if not line.strip(" .\u2026"):
-            return ""
-        line = order.to_question_letters(line, question) if order is not None and question is not None else line
-        return blind.to_juror_numbers(line)
+    def clean(text: Any) -> str:
+        line = " ".join(text.split())[:MAX_DETAIL_CHARS] if isinstance(text, str) else ""
+        return blind.to_juror_numbers(line) if line.strip(" .\u2026") else ""
 
     data = find_object(completion, lambda value: any(_marks_in_json(value, blind)))
     if data is not None:
@@ -236,10 +169,10 @@ def _lines_form(blind: Blinding) -> str:
     lines = "\n".join(f"{letter}: accuracy insight clarity" for letter in blind.letters)
     first = blind.letters[0] if blind.letters else "A"
     return (
-        f"Reply with plain lines alone. First a line for each answer, with its three marks as numbers:\n{lines}\n"
-        "Then, for each issue that you found, a line with the letter, the kind and what is wrong in one sentence, and "
-        "for each passage worth keeping one with its exact words:\n"
-        f"{first} factual_risk: {_BLANK}\n{first} {_KEEP}: {_BLANK}"
+        f"Reply with plain lines only. Start with one line per answer that gives its three marks as numbers:\n{lines}\n"
+        "Then add a line for each issue you found, with the letter, the kind and the problem in one sentence, and a "
+        f"line for each passage worth keeping, with its exact words:\n{first} factual_risk: {_BLANK}\n"
+        f"{first} {_KEEP}: {_BLANK}"
     )
 
 
@@ -318,12 +251,11 @@ def _kind(kind: Any) -> IssueKind | None:
     return next((known_kind for part, known_kind in _KIND_WORDS.items() if part in word), None)
 
 
-def review_schema(letters: Sequence[str], max_items: int) -> JsonSchema:
+def review_schema(letters: Sequence[str]) -> JsonSchema:
     """JSON schema of a review: three marks for each letter, issues, passages to keep."""
-    marks = object_schema(dict.fromkeys(("accuracy", "insight", "clarity"), enum_schema(range(MIN_MARK, MAX_MARK + 1))))
-    issue = object_schema(
-        {"candidate": enum_schema(letters), "kind": enum_schema(get_args(IssueKind)), "detail": STRING_SCHEMA}
-    )
+    max_items = min(MAX_ISSUES, 3 * len(letters))  # small models fill all the space they get
+    marks = object_schema(dict.fromkeys(_CRITERIA, enum_schema(range(MIN_MARK, MAX_MARK + 1))))
+    issue = object_schema({"candidate": enum_schema(letters), "kind": enum_schema(_KINDS), "detail": STRING_SCHEMA})
     kept = object_schema({"candidate": enum_schema(letters), "quote": STRING_SCHEMA})
     return object_schema(
         {
@@ -334,28 +266,12 @@ def review_schema(letters: Sequence[str], max_items: int) -> JsonSchema:
     )
 
 
-NO_SPACE = "the answers do not fit the context"
-
-
-@dataclass(frozen=True)
-class Reviewer:
-    """A reviewer; as a juror it has the same id.
-
-    Attributes:
-        order: The order in which it sees the options.
-    """
-
-    id: int
-    model: MeteredModel
-    order: OptionOrder
-
-
 @dataclass(frozen=True)
 class DisplayedAnswers:
-    """Answers as other models see them.
+    """The jurors' answers as other models see them.
 
     Attributes:
-        texts: The scrubbed answers by candidate.
+        texts: The answers by juror, scrubbed unless their authors are shown.
         choices: The answers in normal form, for closed questions.
         names: The author of each; None if anonymous.
     """
@@ -364,218 +280,90 @@ class DisplayedAnswers:
     choices: Mapping[int, str | None]
     names: Mapping[int, str] | None = None
 
-    def render(self, blind: Blinding, texts: Sequence[str], question: Question, order: OptionOrder) -> str:
-        """The answers for the prompt of one reader.
-
-        Args:
-            blind: The reader's letters.
-            texts: The answers in the reader's order.
-            question: The question in its own order.
-            order: The reader's order of the options.
-        """
-        has_options = bool(question.choices)
-        shown = {
-            candidate: order.to_shown_letters(text, question) if has_options else text
-            for candidate, text in zip(blind.jurors, texts, strict=True)
-        }
-        choices = {
-            candidate: order.to_shown(choice) if has_options and choice is not None else choice
-            for candidate, choice in self.choices.items()
-        }
-        return show_answers(blind, shown, choices=choices, names=self.names)
-
-
-@dataclass(frozen=True)
-class _ReviewTask:
-    """The letters and the request of one reviewer."""
-
-    reviewer: Reviewer
-    blind: Blinding
-    request: StructuredRequest
-
 
 async def collect_reviews(
-    reviewers: Sequence[Reviewer],
+    jurors: Sequence[Juror],
     answers: DisplayedAnswers,
     question: Question,
     panel: Panel,
-    config: PanelConfig,
     run: Run,
     *,
-    exclude_self: bool,
+    max_tokens: int | None = None,
+    exclude_self: bool = True,
+    shuffle: bool = True,
 ) -> tuple[Review, ...]:
-    """A review of each reviewer, in order, including failed ones.
-
-    Args:
-        exclude_self: Whether reviewers do not see the answer of their own id.
-    """
-    tasks: dict[int, _ReviewTask] = {}
-    by_reviewer: dict[int, Review] = {}
-    for reviewer in reviewers:
-        exclude = reviewer.id if exclude_self else None
-        seed = run.derive_seed("edgejury", "review", reviewer.id)
-        blind = make_blinding(tuple(answers.texts), question, seed, shuffle=config.shuffle, exclude=exclude)
-        request = await _fit_request(reviewer, blind, answers, question, config, run)
-        if request is None:
-            by_reviewer[reviewer.id] = Review(reviewer=reviewer.id, ok=False, failure=NO_SPACE)
-        else:
-            tasks[reviewer.id] = _ReviewTask(reviewer, blind, request)
-    responses = await panel.call([_juror_request(task, config) for task in tasks.values()])
-    cut = sum(response.is_cut_in_thought for response in responses)
-    if cut:
-        run.degrade(
-            f"edgejury: {cut} of {len(reviewers)} reviewers were cut while they thought; their reviews were requested "
-            "again, without a thought where the model can do that"
+    """A review of each juror, in order, including failed ones."""
+    blinds: dict[int, Blinding] = {}
+    requests: list[JurorRequest] = []
+    for juror in jurors:
+        seed = run.derive_seed("edgejury", "review", juror.id)
+        blind = make_blinding(
+            tuple(answers.texts), question, seed, shuffle=shuffle, exclude=juror.id if exclude_self else None
         )
-    unparsed: dict[int, JurorResponse] = {}
-    for response in responses:
-        review = by_reviewer[response.juror] = _parse_response(response, tasks[response.juror], question)
-        if response.ok and not review.ok:
-            unparsed[response.juror] = response
-    if unparsed and not panel.is_over:
-        repairs = [_repair_task(tasks[reviewer_id], response) for reviewer_id, response in unparsed.items()]
-        try:
-            requests = [_juror_request(task, config) for task in repairs]
-        except BudgetExceeded as e:
-            run.record_limit(e)
-            repairs, requests = [], []
-        for task, response in zip(repairs, await panel.call(requests), strict=True):
-            review = _parse_response(response, task, question)
-            tokens = unparsed[response.juror].tokens + response.tokens
-            by_reviewer[response.juror] = review.model_copy(update={"tokens": tokens})
-    if config.comparisons and not panel.is_over:
-        blindings = {reviewer_id: task.blind for reviewer_id, task in tasks.items()}
-        by_reviewer |= await _with_comparisons(reviewers, by_reviewer, blindings, answers, question, run)
-    reviews = tuple(by_reviewer[reviewer.id] for reviewer in reviewers)
-    for review in reviews:
+        blinds[juror.id] = blind
+        request = await _fitted_request(juror, blind, answers, question, run, max_tokens or REVIEW_TOKENS)
+        if request is not None:
+            requests.append(request)
+    completions = await panel.call(requests)
+    num_cut = sum(completion.finish_reason == "thinking" for completion in completions)
+    if num_cut:
+        run.degrade(
+            f"edgejury: {num_cut} of {len(jurors)} reviewers were cut while thinking; their reviews were requested "
+            "again, without a thought where the model allows that"
+        )
+    reviews: dict[int, Review] = {}
+    repairs: list[JurorRequest] = []
+    for request, completion in zip(requests, completions, strict=True):
+        review = reviews[request.juror] = _read(completion, blinds[request.juror], request.juror)
+        if completion.ok and not review.ok and not run.ledger.is_closed:
+            instruction = f"No marks could be read from your reply. {_lines_form(blinds[request.juror])}"
+            try:
+                repairs.append(repair_request(request, completion.text, instruction, TEMPERATURE))
+            except BudgetExceeded as e:
+                run.record_limit(e)
+    for request, completion in zip(repairs, await panel.call(repairs), strict=True):
+        review = _read(completion, blinds[request.juror], request.juror)
+        tokens = reviews[request.juror].tokens + review.tokens
+        reviews[request.juror] = review.model_copy(update={"tokens": tokens})
+    complete = tuple(reviews.get(juror.id) or Review(reviewer=juror.id, ok=False, failure=NO_SPACE) for juror in jurors)
+    for review in complete:
         run.emit(ReviewAdded(reviewer=review.reviewer, report=review.model_dump(mode="json")))
-    return reviews
+    return complete
 
 
-async def _with_comparisons(
-    reviewers: Sequence[Reviewer],
-    reviews: Mapping[int, Review],
-    blindings: Mapping[int, Blinding],
-    answers: DisplayedAnswers,
-    question: Question,
-    run: Run,
-) -> dict[int, Review]:
-    """The reviews with each reviewer's comparisons; one whose comparisons fail keeps its marks.
-
-    Of a limit of calls, one is left for the chair, and the reviewers share the rest.
-    """
-    comparing = [one for one in reviewers if one.id in blindings and len(blindings[one.id].jurors) > 1]
-    max_calls = (run.ledger.remaining("calls") - 1) / max(1, len(comparing))
-
-    async def compared(reviewer: Reviewer) -> Review:
-        review, candidates, order = reviews[reviewer.id], blindings[reviewer.id].jurors, reviewer.order
-        texts = [answers.texts[candidate] for candidate in candidates]
-        if question.choices:
-            texts = [order.to_shown_letters(text, question) for text in texts]
-        shown = order.shown(question) if question.choices else question
-        judge = AnswerJudge(reviewer.model, shown, run, max_calls=max_calls)
-        try:
-            tournament = await hold_tournament(judge, texts)
-        except (BackendError, ContextTooLong, StoreError) as e:
-            # a replay has no response where the run itself got an error
-            if isinstance(e, StoreError) and run.recording:
-                raise
-            run.degrade(f"{reviewer.model.name} could not compare the answers: {e.message}")
-            return review
-        wins = {candidate: win for i, candidate in enumerate(candidates) if (win := tournament.win(i)) is not None}
-        if len(wins) < len(candidates):
-            return review
-        decided = {"wins": wins, "position_bias": judge.position_bias, "ok": True, "failure": ""}
-        return review.model_copy(update=decided)
-
-    return {review.reviewer: review for review in await gather([compared(reviewer) for reviewer in comparing])}
-
-
-async def _fit_request(
-    reviewer: Reviewer, blind: Blinding, answers: DisplayedAnswers, question: Question, config: PanelConfig, run: Run
-) -> StructuredRequest | None:
+async def _fitted_request(
+    juror: Juror, blind: Blinding, answers: DisplayedAnswers, question: Question, run: Run, max_tokens: int
+) -> JurorRequest | None:
     """The request of a reviewer, with shortened answers if necessary; None if they do not fit at all."""
-    order = reviewer.order
-    shown = order.shown(question) if question.choices else question
+    as_json = juror.model.capabilities.json_schema and bool(blind.letters)
 
-    def make_request(texts: Sequence[str]) -> StructuredRequest:
-        return review_request(
-            shown,
-            answers.render(blind, texts, question, order),
+    def prompt_of(texts: Sequence[str]) -> Prompt:
+        return review_prompt(
+            question,
+            dict(zip(blind.jurors, texts, strict=True)),
             blind,
-            form=config.form,
-            supports_prefix=continues_prefix(reviewer.model),
-            supports_schema=reviewer.model.capabilities.json_schema,
-            own_excluded=reviewer.id in answers.texts and reviewer.id not in blind.jurors,
+            choices=answers.choices,
+            names=answers.names,
+            own_excluded=juror.id in answers.texts and juror.id not in blind.jurors,
+            as_json=as_json,
         )
 
+    schema = review_schema(blind.letters) if as_json else None
+    sampling = SamplingParams(default_temperature=TEMPERATURE, max_tokens=max_tokens, json_schema=schema)
     texts = [answers.texts[candidate] for candidate in blind.jurors]
-    sampling = make_request(texts).sampling(reviewer.model, REVIEW_TEMPERATURE, config.review_tokens)
-    prompt, max_chars = await fit_prompt(
-        reviewer.model, run, lambda shortened: make_request(shortened).prompt, texts, sampling
-    )
+    prompt, max_chars = await fit_prompt(juror.model, run, prompt_of, texts, sampling)
     if max_chars is not None:
-        run.degrade(
-            f"the answers do not fit the context of {reviewer.model.name}: it saw {max_chars} characters of each"
-        )
-    return None if prompt is None else replace(make_request(texts), prompt=prompt)
+        run.degrade(f"the answers do not fit the context of {juror.model.name}: it saw {max_chars} characters of each")
+    if prompt is None:
+        return None
+    return JurorRequest(juror.id, juror.model, Request(prompt=prompt, sampling=sampling, is_attempt=False))
 
 
-def _repair_task(task: _ReviewTask, response: JurorResponse) -> _ReviewTask:
-    supports_prefix = quick_capabilities(task.reviewer.model).prefix
-    return replace(
-        task,
-        request=repair_request(
-            task.request, task.request.prefix + response.text, task.blind, supports_prefix=supports_prefix
-        ),
-    )
-
-
-def _juror_request(task: _ReviewTask, config: PanelConfig) -> JurorRequest:
-    structured, reviewer = task.request, task.reviewer
-    sampling = structured.sampling(reviewer.model, REVIEW_TEMPERATURE, config.review_tokens)
-    return JurorRequest(
-        reviewer.id, reviewer.model, Request(prompt=structured.prompt, sampling=sampling, is_attempt=False)
-    )
-
-
-def _parse_response(response: JurorResponse, task: _ReviewTask, question: Question) -> Review:
-    juror, blind = response.juror, task.blind
-    cost = {"tokens": response.tokens, "latency_ms": response.latency_ms}
-    if not response.ok:
-        return Review(reviewer=juror, order=blind.jurors, ok=False, failure=response.failure, **cost)
-    order = task.reviewer.order if question.choices else None
-    review = read_review(task.request.prefix + response.text, blind, juror, question=question, order=order)
-    return review.model_copy(update=cost)
-
-
-def display_opinions(
-    jurors: Sequence[Juror], opinions: Sequence[Opinion], question: Question, chair: MeteredModel, *, blind: bool
-) -> DisplayedAnswers:
-    """The opinions as other models see them, anonymous or with their authors.
-
-    Args:
-        opinions: The opinions that are ok.
-        chair: The chair, whose name could identify an answer too.
-        blind: Whether to hide the authors.
-    """
-    choices = {opinion.juror: opinion.choice for opinion in opinions}
-    if blind:
-        scrub = Scrubber(make_roster(jurors, [chair]), question).scrub
-        return DisplayedAnswers({opinion.juror: scrub(opinion.text) for opinion in opinions}, choices)
-    roles = {juror.id: juror.role_name.replace("-", " ") for juror in jurors}
-    names = {o.juror: f"{o.model} as {roles[o.juror]}" if roles[o.juror] else o.model for o in opinions}
-    return DisplayedAnswers({opinion.juror: opinion.text for opinion in opinions}, choices, names)
-
-
-MIN_OVERLAP: Final = 0.5
-"""Word F1 from which two issues are the same."""
-MIN_REVIEWERS_TO_ADDRESS: Final = 2
-"""Number of reviewers from which the chair must address an issue."""
-MAX_KEPT: Final = 6
-"""Maximum quotes shown to the chair."""
-
-_KINDS: tuple[IssueKind, ...] = get_args(IssueKind)
+def _read(completion: Completion, blind: Blinding, juror: int) -> Review:
+    tokens = completion.usage.completion_tokens
+    if completion.failure is not None:
+        return Review(reviewer=juror, order=blind.jurors, ok=False, failure=completion.failure.message, tokens=tokens)
+    return read_review(completion.text, blind, juror).model_copy(update={"tokens": tokens})
 
 
 def overlap(a: str, b: str) -> float:
@@ -585,7 +373,7 @@ def overlap(a: str, b: str) -> float:
     return 2 * shared / (a_counts.total() + b_counts.total()) if shared else 0.0
 
 
-def pool_issues(reviews: Sequence[Review], *, exclude_self: bool = True) -> tuple[PooledIssue, ...]:
+def pool_issues(reviews: Sequence[Review]) -> tuple[PooledIssue, ...]:
     """The issues of all reviews, merged.
 
     Issues of the same candidate and kind are merged if their details overlap, directly or through others. The detail
@@ -598,8 +386,7 @@ def pool_issues(reviews: Sequence[Review], *, exclude_self: bool = True) -> tupl
     by_kind: dict[tuple[int, IssueKind], list[tuple[int, Issue]]] = defaultdict(list)
     for review in reviews:
         for issue in review.issues:
-            if not (exclude_self and issue.candidate == review.reviewer):
-                by_kind[issue.candidate, issue.kind].append((review.reviewer, issue))
+            by_kind[issue.candidate, issue.kind].append((review.reviewer, issue))
     pooled = [
         PooledIssue(
             candidate=candidate,
@@ -613,9 +400,7 @@ def pool_issues(reviews: Sequence[Review], *, exclude_self: bool = True) -> tupl
     return tuple(sorted(pooled, key=lambda i: (-i.count, _KINDS.index(i.kind), i.candidate, i.detail)))
 
 
-def verified_quotes(
-    reviews: Sequence[Review], texts: Mapping[int, str], *, maximum: int = MAX_KEPT, exclude_self: bool = True
-) -> tuple[KeptQuote, ...]:
+def verified_quotes(reviews: Sequence[Review], texts: Mapping[int, str]) -> tuple[KeptQuote, ...]:
     """The passages that reviewers want kept and that appear in the answers, whitespace aside.
 
     Of overlapping ones the longest is used.
@@ -630,8 +415,8 @@ def verified_quotes(
     for review in reviews:
         for kept in review.keep:
             text = texts.get(kept.candidate)
-            span = None if text is None else locate_quote(kept.quote, text)
-            if span is not None and not (exclude_self and kept.candidate == review.reviewer):
+            span = None if text is None else _locate(kept.quote, text)
+            if span is not None:
                 spans[kept.candidate].append((*span, review.reviewer))
     quotes: list[tuple[int, int, int, KeptQuote]] = []
     for candidate, candidate_spans in spans.items():
@@ -643,7 +428,7 @@ def verified_quotes(
                 reviewers=tuple(sorted({reviewer for _, _, reviewer in group})),
             )
             quotes.append((-len(quote.reviewers), candidate, start, quote))
-    return tuple(quote for *_, quote in sorted(quotes, key=lambda entry: entry[:3])[:maximum])
+    return tuple(quote for *_, quote in sorted(quotes, key=lambda entry: entry[:3])[:MAX_KEPT])
 
 
 def _groups(issues: Sequence[tuple[int, Issue]]) -> list[list[tuple[int, Issue]]]:
@@ -673,3 +458,9 @@ def _overlap_groups(places: Sequence[tuple[int, int, int]]) -> list[list[tuple[i
             groups.append([place])
         end = max(end, place[1])
     return groups
+
+
+def _locate(quote: str, text: str) -> tuple[int, int] | None:
+    """The span of a quotation, whatever its whitespace."""
+    match = re.search(r"\s+".join(map(re.escape, quote.split())), text)
+    return match.span() if match and quote.strip() else None

@@ -1,4 +1,4 @@
-"""Records passed between the stages: `JudgeVerdict`, `Review`, `Ranking`, `Synthesis`, `ClaimLabel`, `JuryResult`.
+"""Records passed between the stages: `Opinion`, `Review`, `Ranking`, `Synthesis`, `ClaimLabel`, `StageCost`.
 
 Jurors are numbered from 0. Option letters are those of the question, whatever order a juror saw; the letters of
 candidates have been mapped back to jurors.
@@ -18,7 +18,7 @@ from ..types import Claim
 
 IssueKind = Literal["factual_risk", "missing_edge_case", "unclear", "incomplete"]
 JuryPath = Literal["full", "early_exit", "no_review", "fallback"]
-Aggregate = Literal["borda", "copeland", "schulze", "points"]
+Aggregate = Literal["borda", "points"]
 Stage = Literal["answer", "review", "chair", "agreement"]
 
 MIN_MARK, MAX_MARK = 1, 10
@@ -26,6 +26,7 @@ MIN_MARK, MAX_MARK = 1, 10
 JurorId = Annotated[int, Field(ge=0)]
 Mark = Annotated[int, Field(ge=MIN_MARK, le=MAX_MARK)]
 NonEmptyText = Annotated[str, StringConstraints(min_length=1)]
+Reviewers = Annotated[tuple[JurorId, ...], Field(min_length=1)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -37,14 +38,9 @@ class Opinion(Frozen):
         role: Name of its role; empty without one.
         text: Its text; empty if and only if the call failed, so that no error message is shown to other models.
         choice: The answer in normal form: an option's letter, a plain number, "yes" or "no", a formula or a short text.
-            Equal answers have equal forms (see `answering.canonical`). None without an answer or for an open question.
-        probs: Probability of each option, by letter, if the model returns it.
-        ok: Whether there is an answer.
+            Equal answers have equal forms. None without an answer or for an open question.
         tokens: Generated tokens, those of the thought included.
-        thought: What the juror thought before its text; no other model sees it.
-        thinking_tokens: Tokens of the thought.
-        latency_ms: Duration of the call in milliseconds.
-        failure: Reason of a failure.
+        thought: The juror's reasoning tokens; no other model sees them.
     """
 
     juror: JurorId
@@ -54,17 +50,15 @@ class Opinion(Frozen):
     thought: str = Field(default="", exclude_if=lambda value: not value)
     thinking_tokens: Count = Field(default=0, exclude_if=lambda value: not value)
     choice: str | None = None
-    probs: dict[str, Probability] = Field(default_factory=dict)
     ok: bool
     tokens: Count = 0
-    latency_ms: Amount = 0.0
     failure: str = ""
 
     @model_validator(mode="after")
     def _check_failure(self) -> Self:
         if self.ok != bool(self.text.strip()):
             raise ValueError("an opinion must have a text if and only if it is ok")
-        if not self.ok and (self.choice is not None or self.probs):
+        if not self.ok and self.choice is not None:
             raise ValueError("a failed opinion must not have a choice")
         return self
 
@@ -79,11 +73,7 @@ class Marks(Frozen):
 
 
 class Issue(Frozen):
-    """A fault that a reviewer finds in a candidate.
-
-    Attributes:
-        detail: The fault; a model's text, so data and never an instruction.
-    """
+    """A fault that a reviewer finds in a candidate; `detail` is a model's text, so data and never an instruction."""
 
     candidate: JurorId
     kind: IssueKind
@@ -98,35 +88,25 @@ class Quote(Frozen):
 
 
 class Review(Frozen):
-    """A reviewer's parsed completion.
+    """A reviewer's parsed completion; empty if it could not be parsed.
 
     Attributes:
-        scores: Up to one entry per candidate.
-        wins: With `comparisons`, the mean probability that each candidate is better than each other one, which then
-            decides its rank; a review whose marks cannot be parsed may have these alone.
-        position_bias: The reviewer's preference for the answer shown first (see `Comparison`), as a mean.
         order: The candidates in the order shown, whether marked or not.
-        ok: Whether it could be parsed; otherwise it is empty.
         tokens: Generated tokens, including a repair.
-        latency_ms: Duration of the calls in milliseconds.
-        failure: Reason of a failure.
     """
 
     reviewer: JurorId
     scores: tuple[Marks, ...] = ()
-    wins: dict[JurorId, Probability] = Field(default_factory=dict, exclude_if=lambda value: not value)
-    position_bias: FiniteFloat | None = Field(default=None, exclude_if=lambda value: value is None)
     issues: tuple[Issue, ...] = ()
     keep: tuple[Quote, ...] = ()
     order: tuple[JurorId, ...] = ()
     ok: bool
     tokens: Count = 0
-    latency_ms: Amount = 0.0
     failure: str = ""
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
-        if not self.ok and (self.scores or self.wins or self.issues or self.keep):
+        if not self.ok and (self.scores or self.issues or self.keep):
             raise ValueError("a failed review must be empty")
         if len({marks.candidate for marks in self.scores}) < len(self.scores):
             raise ValueError("a review must not mark a candidate twice")
@@ -134,17 +114,12 @@ class Review(Frozen):
 
 
 class PooledIssue(Frozen):
-    """The same issue of one or more reviewers.
-
-    Attributes:
-        detail: The fault in the words of one of them.
-        reviewers: Those who name it, in order.
-    """
+    """The same issue of one or more reviewers, with the detail in the words of one of them."""
 
     candidate: JurorId
     kind: IssueKind
     detail: NonEmptyText
-    reviewers: Annotated[tuple[JurorId, ...], Field(min_length=1)]
+    reviewers: Reviewers
 
     @property
     def count(self) -> int:
@@ -157,7 +132,7 @@ class KeptQuote(Frozen):
 
     candidate: JurorId
     quote: NonEmptyText
-    reviewers: Annotated[tuple[JurorId, ...], Field(min_length=1)]
+    reviewers: Reviewers
 
 
 class Standing(Frozen):
@@ -165,7 +140,7 @@ class Standing(Frozen):
 
     Attributes:
         score: Score by the ranking's rule; larger is better.
-        borda: B, the mean share of the other candidates it is ranked above, in [0, 1]; 1/2 if nobody ranked it.
+        borda: B, the mean share of the other candidates it is ranked above, in [0, 1]; 1/2 without any review.
         mark: Mean weighted mark, 1 to 10; None without marks.
         factual_risks: Number of reviewers who name a factual risk.
     """
@@ -178,12 +153,9 @@ class Standing(Frozen):
 
 
 class Ranking(Frozen):
-    """The opinions in order.
+    """The opinions that are ok, best first, and the number of reviews counted.
 
-    Attributes:
-        rule: The rule; "agreement" ranks by mutual agreement if there are too few reviews.
-        standings: The opinions that are ok, best first.
-        reviews: Number of reviews counted.
+    The rule "agreement" ranks by mutual agreement where there are too few reviews.
     """
 
     rule: Aggregate | Literal["agreement"]
@@ -222,27 +194,19 @@ class Disagreement(Frozen):
 
 
 class Addressed(Frozen):
-    """What the chair did about an issue, or why nothing.
-
-    Attributes:
-        issue: Index in the list of issues it was shown.
-    """
+    """How the chair settled an issue; `issue` is the index in the list it was shown."""
 
     issue: Count
     how: NonEmptyText
 
 
 class Synthesis(Frozen):
-    """The final answer.
+    """The chair's answer, or with the source "fallback" the best-ranked opinion in its place.
 
     Attributes:
-        choice: The answer in normal form for closed questions (see `JudgeVerdict.choice`).
+        choice: The answer in normal form for closed questions (see `Opinion.choice`).
         rationale: Reasons, including changes made by the program.
-        source: "chair", or "fallback" for the best-ranked opinion.
         tokens: Generated tokens, including a repair.
-        thought: What the chair thought before it.
-        thinking_tokens: Tokens of its thoughts.
-        latency_ms: Duration of the calls in milliseconds.
     """
 
     answer: NonEmptyText
@@ -255,7 +219,6 @@ class Synthesis(Frozen):
     thought: str = Field(default="", exclude_if=lambda value: not value)
     thinking_tokens: Count = Field(default=0, exclude_if=lambda value: not value)
     tokens: Count = 0
-    latency_ms: Amount = 0.0
 
 
 class ClaimLabel(Frozen):
@@ -263,7 +226,7 @@ class ClaimLabel(Frozen):
 
     Attributes:
         label: Follows from the counts (see `labels.label_of`).
-        support: Jurors whose opinions state it.
+        support: Jurors whose opinions state the claim.
         contradict: Jurors whose opinions state the opposite.
         silent: Jurors whose opinions state neither.
         score: g = (support + 1) / (support + contradict + 2), in (0, 1).
@@ -294,13 +257,7 @@ class ClaimLabel(Frozen):
 
 
 class StageCost(Frozen):
-    """The cost of one stage.
-
-    Attributes:
-        calls: Model requests.
-        latency_ms: Duration of the stage in milliseconds.
-        cost_usd: US dollars; None if a price is unknown.
-    """
+    """The cost of one stage; `cost_usd` is None if a price is unknown."""
 
     stage: Stage
     calls: Count = 0
@@ -308,42 +265,3 @@ class StageCost(Frozen):
     completion_tokens: Count = 0
     latency_ms: Amount = 0.0
     cost_usd: Amount | None = 0.0
-
-
-class JuryResult(Frozen):
-    """Everything a jury produced for one question.
-
-    Attributes:
-        opinions: Stage 1, by juror, including failed ones.
-        reviews: Stage 2, including failed ones; empty without it.
-        ranking: The ranking of the opinions; None if nothing was ranked.
-        issues: The reviews' issues, merged.
-        synthesis: Stage 3; None without it.
-        claims: Stage 4; empty without it.
-        confidence: Agreement of the jurors on the answer (see `labels.confidence_of`).
-        latency_ms: Total duration in milliseconds.
-        path: The path through the stages.
-    """
-
-    answer: str
-    choice: str | None = None
-    opinions: tuple[Opinion, ...]
-    reviews: tuple[Review, ...] = ()
-    ranking: Ranking | None = None
-    issues: tuple[PooledIssue, ...] = ()
-    synthesis: Synthesis | None = None
-    claims: tuple[ClaimLabel, ...] = ()
-    confidence: Probability = 0.5
-    stages: tuple[StageCost, ...] = ()
-    latency_ms: Amount = 0.0
-    path: JuryPath
-
-    @property
-    def calls(self) -> int:
-        """Model requests of all stages."""
-        return sum(stage.calls for stage in self.stages)
-
-    @property
-    def tokens(self) -> int:
-        """Generated tokens of all stages."""
-        return sum(stage.completion_tokens for stage in self.stages)
