@@ -60,8 +60,9 @@ from reason.evals.summary import latency, outcomes_of
 from reason.evals.sweep import SweepRun, expand_sweep, read_sweep
 from reason.reasoning.prompts import LETTERS
 from reason.reasoning.strategy import create_strategy
-from reason.verify.edgejury.config import JuryConfig
-from reason.verify.edgejury.jurors import MIN_JURORS, answer_prompt
+from reason.verify.edgejury.answering import answer_prompt
+from reason.verify.edgejury.jurors import MIN_JURORS
+from reason.verify.edgejury.jury import JuryConfig
 from reason.verify.edgejury.ranking import borda_of, marks_of
 from reason.verify.edgejury.types import ClaimLabel, Opinion, Review, StageCost, Synthesis
 from reporting import difference_cells, made_here, strategy_blocks, table
@@ -230,18 +231,12 @@ def juror_run(jury_run: TranscribedRun, juror: int) -> StoredRun:
 PATHS = ("full", "early_exit", "no_review", "fallback")
 MAJORITY = "majority vote of the jurors"
 COMPLETE = "edgejury"
-ONE_ORDER = "minus permuted options"
-SWITCHES = {
-    "review": "minus review",
-    "roles": "minus roles",
-    "shuffle": "minus shuffled answers",
-    "permute_choices": ONE_ORDER,
-    "exclude_self": "with reviews of oneself",
-}
+ONE_ORDER = "minus shuffled orders"
+SWITCHES = {"review": "minus review", "roles": "minus roles", "shuffle": ONE_ORDER, "anonymise": "minus anonymity"}
 """Names of juries without one of their parts."""
-PARTS = (*SWITCHES, "claims", "decision", "anonymise", "blind_chair", "aggregate")
+PARTS = (*SWITCHES, "decision", "parity")
 """Parameters that remove or replace a part."""
-LIMITS = ("answer_tokens", "review_tokens", "chair_tokens", "form")
+LIMITS = ("max_tokens",)
 DEFAULTS: Mapping[str, JsonValue] = JuryConfig().model_dump(mode="json")
 
 
@@ -380,17 +375,11 @@ def _changes(run: StoredRun) -> list[str]:
     if not has_named_jurors(run):
         changes.append(f"n = {jurors_count(run)}")
     changes += [name for key, name in SWITCHES.items() if not args[key] and not (majority and key == "review")]
-    if args["claims"] == "none" and not majority:
-        changes.append("minus labels")
     if args["decision"] != "chair" and not majority:
         changes.append("minus chair: vote" if args["decision"] == "vote" else "minus chair: the best ranked")
-    if not args["anonymise"]:
-        changes.append("minus anonymity" if not args["blind_chair"] else "minus anonymity before reviewers")
-    elif not args["blind_chair"]:
-        changes.append("minus anonymity before the chair")
-    if args["aggregate"] != DEFAULTS["aggregate"] or args["decision"] == "top":
-        changes.append(str(args["aggregate"]))
-    if args["early_exit"] == "never" and not majority:
+    if args["parity"]:
+        changes.append("as the reference ranks")
+    if not args["early_exit"] and not majority:
         changes.append("without early exit")
     return changes
 
@@ -454,7 +443,7 @@ def positions_table(jurors: Sequence[tuple[str, Positions]], finals: Sequence[tu
 
 
 def debiased(with_orders: Positions, without: Positions) -> str:
-    """How far beyond chance the first option is answered with permuted options, less without, in points."""
+    """How far beyond chance the first option is answered with shuffled orders, less without, in points."""
     shared = [key for key in with_orders if key in without]
     if not shared:
         return "no row in common"
@@ -519,14 +508,13 @@ def borda_by_position(jury_run: TranscribedRun) -> dict[tuple[str, int], tuple[l
     Returns:
         The questions of the reviews; B, `[reviews, positions]`; and the number of reviews with a text without marks.
     """
-    args = jury_run.run.manifest.plan.parameters
     results: dict[tuple[str, int], tuple[list[tuple[str, int]], list[list[float]], list[int]]] = {}
     for row, transcript in jury_run.answered:
         models = {opinion.juror: short(opinion.model) for opinion in transcript.opinions}
         for review in transcript.reviews:
             if not review.ok or len(review.order) < 2:
                 continue
-            marks = marks_of(review, exclude_self=args["exclude_self"] is True)
+            marks = marks_of(review)
             full = all(juror in marks for juror in review.order)
             borda = borda_of(marks)
             for model in (ALL, models.get(review.reviewer, "")):
@@ -666,8 +654,7 @@ def describe_planned(planned: SweepRun) -> str:
 Method = tuple[str, dict[str, object]]
 """A strategy with its parameters as they stand in TOML."""
 
-RULES = ("borda", "copeland", "schulze", "points")
-VOTE: dict[str, JsonValue] = {"review": False, "decision": "vote", "claims": "none", "early_exit": "never"}
+VOTE: dict[str, JsonValue] = {"review": False, "decision": "vote", "early_exit": False}
 """What is left of a jury is then a plain majority vote."""
 
 
@@ -686,10 +673,7 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--timed-limit", type=int, default=6, help="questions whose seconds are taken")
     plan.add_argument("--seeds", type=int, nargs="+", default=[0])
     plan.add_argument("--samples", type=int, nargs="+", help="of self-consistency; default: 1 2 4 and 2n + 2")
-    plan.add_argument("--tokens", type=int, default=256, help="limit of a chain and of an opinion")
-    plan.add_argument("--review-tokens", type=int, default=200)
-    plan.add_argument("--chair-tokens", type=int, default=320)
-    plan.add_argument("--form", choices=("json", "lines"), default="lines", help="of reviews and the chair's answer")
+    plan.add_argument("--tokens", type=int, default=256, help="limit of a chain and of each call of a jury")
     plan.add_argument("--step-by-step", action="store_true", help="chains keep their strategies' own instructions")
     plan.add_argument("--likelihood", action="store_true", help="each model by log-probability as well")
     plan.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every jury, in TOML")
@@ -726,22 +710,20 @@ def jury_methods(args: argparse.Namespace) -> list[Method]:
     The jury without early exit comes first: that with early exit makes part of the same requests.
     """
     results = [samples(args, n) for n in _samples(args)]
-    results += [jury(args, early_exit="never"), jury(args), jury(args, **VOTE)]
-    results += [jury(args, decision="vote")]
-    results += [jury(args, decision="top", aggregate=rule) for rule in RULES]
+    results += [jury(args, early_exit=False), jury(args), jury(args, **VOTE)]
+    results += [jury(args, decision="vote"), jury(args, decision="top"), jury(args, decision="top", parity="reference")]
     results += [jury(args, review=False)]
     results += [jury(args, roles=False), jury(args, roles=False, **VOTE)]
     return results
 
 
 def ablations(args: argparse.Namespace) -> list[Method]:
-    """The jury without what guards it against bias, and with other rules of ranking before its chair."""
+    """The jury without what guards it against bias, and ranked as in the reference."""
     return [
-        jury(args, permute_choices=False),
-        jury(args, permute_choices=False, **VOTE),
-        jury(args, anonymise=False, blind_chair=False),
         jury(args, shuffle=False),
-        *(jury(args, aggregate=rule) for rule in RULES[1:]),
+        jury(args, shuffle=False, **VOTE),
+        jury(args, anonymise=False),
+        jury(args, parity="reference"),
     ]
 
 
@@ -780,12 +762,7 @@ def samples(args: argparse.Namespace, n: int) -> Method:
 
 def jury(args: argparse.Namespace, **own: object) -> Method:
     """A jury; what is not named is as it is by default."""
-    limits = {
-        "answer_tokens": args.tokens,
-        "review_tokens": args.review_tokens,
-        "chair_tokens": args.chair_tokens,
-        "form": args.form,
-    }
+    limits = {"max_tokens": args.tokens}
     shared: dict[str, object] = dict(pair.split("=", 1) for pair in args.set)
     return "edgejury", {**{name: json.dumps(value) for name, value in {**limits, **own}.items()}, **shared}
 
@@ -1153,7 +1130,7 @@ def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
 def _shown(several: Sequence[TranscribedRun]) -> TranscribedRun:
     """The run whose jurors are shown as methods of their own: that of the complete jury, if there is one."""
     args = {id(one): one.run.manifest.plan.parameters for one in several}
-    usual = [one for one in several if args[id(one)]["roles"] is True and args[id(one)]["permute_choices"] is True]
+    usual = [one for one in several if args[id(one)]["roles"] is True and args[id(one)]["shuffle"] is True]
     return max(usual or several, key=lambda one: len(one.rows))
 
 
@@ -1250,10 +1227,7 @@ def dataset_sections(name: str, jury_run: Sequence[TranscribedRun], timed: Seque
         chair = short(plan.models.get("chair", plan.models["main"]))
         seeds = ", ".join(map(str, plan.seeds))
         args = plan.parameters
-        limits = (
-            f"Opinions have at most {args['answer_tokens']} tokens, reviews {args['review_tokens']}, the chair's "
-            f"answer {args['chair_tokens']}; reviews and chair write {args['form']}."
-        )
+        limits = f"Every call of a jury has at most {args['max_tokens']} tokens."
         more = "".join(f" {key} = {value}." for key, value in other_parameters(jury.runs[0][1].run).items())
         parts += [f"## {name}: {jurors}; chair {chair}", f"Seeds: {seeds}. {limits}{more}"]
         parts += jury_sections(jury, timed)
@@ -1279,8 +1253,8 @@ def jury_sections(jury: Jury, timed: Sequence[TranscribedRun]) -> list[str]:
     pairs = [
         (name, jury_run, by_run[id(staying)])
         for name, jury_run in jury.runs
-        if jury_run.run.manifest.plan.parameters["early_exit"] == "closed"
-        and (staying := find_variant(jury_run.run, runs, early_exit="never")) is not None
+        if jury_run.run.manifest.plan.parameters["early_exit"]
+        and (staying := find_variant(jury_run.run, runs, early_exit=False)) is not None
     ]
     if pairs:
         parts += ["### Leaving early", exits_table(pairs)]
@@ -1300,7 +1274,7 @@ def jury_sections(jury: Jury, timed: Sequence[TranscribedRun]) -> list[str]:
 
 
 def position_sections(jury: Jury) -> list[str]:
-    """Where chosen options stand: of jurors, of juries with and without permuted options, of the models only."""
+    """Where chosen options stand: of jurors, of juries with and without shuffled orders, of the models only."""
     jurors = []
     for name, jury_run in distinct_opinions(jury):
         for i in sorted({o.juror for _, transcript in jury_run.answered for o in transcript.opinions}):
@@ -1314,24 +1288,24 @@ def position_sections(jury: Jury) -> list[str]:
     parts = [positions_table(jurors, finals)]
     runs = [jury_run.run for _, jury_run in shown]
     for name, jury_run in shown:
-        other = None if name.endswith(ONE_ORDER) else find_variant(jury_run.run, runs, permute_choices=False)
+        other = None if name.endswith(ONE_ORDER) else find_variant(jury_run.run, runs, shuffle=False)
         if other is not None:
             apart = debiased(final_positions(jury_run.run), final_positions(other))
-            parts.append(f"{name}: first options beyond chance, with permuted options less without: {apart}.")
+            parts.append(f"{name}: first options beyond chance, with shuffled orders less without: {apart}.")
     return parts
 
 
 def reviewed(several: Sequence[tuple[str, TranscribedRun]]) -> list[tuple[str, TranscribedRun]]:
     """One of each set of juries with the same review requests, preferably without early exit."""
-    staying = [(n, h) for n, h in several if h.run.manifest.plan.parameters["early_exit"] == "never"]
-    differs = ("roles", "permute_choices", "shuffle", "anonymise", "exclude_self")
+    staying = [(n, h) for n, h in several if not h.run.manifest.plan.parameters["early_exit"]]
+    differs = ("roles", "shuffle", "anonymise", "parity")
     return _first_of_each([*staying, *several], differs)
 
 
 def distinct_opinions(jury: Jury) -> list[tuple[str, TranscribedRun]]:
     """One of each set of runs with the same opinion requests: the vote, if there is one."""
     votes = [(name, jury_run) for name, jury_run in jury.runs if name.startswith(MAJORITY)]
-    return _first_of_each([*votes, *jury.runs], ("roles", "permute_choices"))
+    return _first_of_each([*votes, *jury.runs], ("roles", "shuffle"))
 
 
 def _first_of_each(

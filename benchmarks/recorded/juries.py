@@ -9,14 +9,17 @@ groups, fitted on four and applied to the fifth.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import cache
+from itertools import combinations, permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from data import Row, arguments, fingerprint, read
@@ -28,10 +31,10 @@ from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes, number_groups
 from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, StoppingRule, Tally
-from reason.verify.edgejury.jurors import chance_of_errors, fit_reliability
+from reason.verify.edgejury.jurors import chance_of_errors, fit_weights
 from reason.verify.edgejury.jury import weighted_vote
-from reason.verify.edgejury.ranking import concordance, pair_agreement, rank, rank_by_agreement
-from reason.verify.edgejury.types import Aggregate, Marks, Opinion, Review
+from reason.verify.edgejury.ranking import borda_of, marks_of, pair_agreement, rank, rank_by_agreement
+from reason.verify.edgejury.types import Marks, Opinion, Review
 from reporting import Comparison, Section, compared, comparisons_table, finding, table, write_results
 from scipy import stats
 
@@ -248,8 +251,8 @@ def fitted_weights(panel: Panel, seed: int, *, measured: bool) -> FoldWeights:
         ]
         chance = chance_of_errors(wrong) if measured else 0.1
         records = [(m, bool(panel.right[i, j])) for i in rest for j, m in enumerate(panel.models)]
-        reliability = fit_reliability(records, chance=chance, dataset=panel.name)
-        by_juror = reliability.weights_for(dict(enumerate(panel.models)))
+        fitted = fit_weights(records, chance=chance)
+        by_juror = {j: fitted[model] for j, model in enumerate(panel.models)}
         order = np.argsort(-panel.right[rest].mean(axis=0), kind="stable")
         for i in held:
             weights[i], firsts[i] = by_juror, order
@@ -453,17 +456,91 @@ class Rated:
     best: Any
 
 
-def rated(reviews: Mapping[str, Sequence[Review]], rule: Aggregate, *, weighted: bool = False) -> Rated:
-    """Rank the answers to each question by its reviews."""
+Rule = Literal["borda", "copeland", "schulze"]
+
+
+def rated(reviews: Mapping[str, Sequence[Review]], rule: Rule, *, weighted: bool = False) -> Rated:
+    """Rank the answers to each question by its reviews.
+
+    Ties go to the better mean mark, as in `rank`. Copeland, Schulze and the weights were measured for the jury, which
+    has only Borda.
+    """
     scores, best = [], []
     for found in reviews.values():
-        weights = concordance(found, exclude_self=False) if weighted else None
-        # reviews of one's own answer are kept or left out as a whole, before
-        ranking = rank(found, range(len(REVIEWED)), aggregate=rule, weights=weights, exclude_self=False)
-        by_model = {s.juror: s.score for s in ranking.standings}
-        scores.append([by_model[m] for m in range(len(REVIEWED))])
-        best.append(ranking.best)
+        orders = [marks_of(review) for review in found]
+        weights = concordance(found) if weighted else {}
+        own = [weights.get(review.reviewer, 1.0) for review in found]
+        models = range(len(REVIEWED))
+        if rule == "borda":
+            shares = [borda_of(order) for order in orders]
+            values = [
+                weighted_mean([(w, share[m]) for w, share in zip(own, shares, strict=True) if m in share], 0.5)
+                for m in models
+            ]
+        else:
+            values = pairwise_shares(orders, own, paths=rule == "schulze")
+        marks = [
+            weighted_mean([(w, order[m]) for w, order in zip(own, orders, strict=True) if m in order], 0.0)
+            for m in models
+        ]
+        scores.append(values)
+        best.append(min(models, key=lambda m, values=values, marks=marks: (-values[m], -marks[m], m)))
     return Rated(np.array(scores), np.array(best))
+
+
+def weighted_mean(weighted: Sequence[tuple[float, Fraction]], default: float) -> float:
+    """The mean of values with weights."""
+    total = math.fsum(weight for weight, _ in weighted)
+    return math.fsum(weight * float(value) for weight, value in weighted) / total if total else default
+
+
+def pairwise_shares(orders: Sequence[Mapping[int, Fraction]], weights: Sequence[float], *, paths: bool) -> list[float]:
+    """The share of the other answers that each beats, a tie counting half.
+
+    Copeland 1951: by the weight of the reviews that prefer it. Schulze 2011, section 2.3, with `paths`: by the
+    strongest path of victories.
+    """
+    models = range(len(REVIEWED))
+    strength = {
+        (a, b): math.fsum(w for w, o in zip(weights, orders, strict=True) if a in o and b in o and o[a] > o[b])
+        for a, b in permutations(models, 2)
+    }
+    if paths:
+        strength = {(a, b): w if w > strength[b, a] else 0.0 for (a, b), w in strength.items()}
+        for via in models:
+            for a, b in permutations(models, 2):
+                if via not in (a, b):
+                    strength[a, b] = max(strength[a, b], min(strength[a, via], strength[via, b]))
+    beaten = [
+        sum(2 * (strength[a, b] > strength[b, a]) + (strength[a, b] == strength[b, a]) for b in models if b != a)
+        for a in models
+    ]
+    return [halves / (2 * (len(REVIEWED) - 1)) for halves in beaten]
+
+
+def concordance(reviews: Sequence[Review]) -> dict[int, float]:
+    """The weight of each reviewer, ln(c / (1 - c)) and at least 0.05: c is its agreement with the others on pairs."""
+    orders: dict[int, list[dict[tuple[int, int], int]]] = defaultdict(list)
+    for review in reviews:
+        marks = marks_of(review)
+        pairs = combinations(sorted(marks), 2)
+        orders[review.reviewer].append(
+            {(a, b): max(a, b, key=marks.__getitem__) for a, b in pairs if marks[a] != marks[b]}
+        )
+    weights = {}
+    for reviewer, own in orders.items():
+        agreements = [
+            first == winners[pair]
+            for other, others in orders.items()
+            if other != reviewer
+            for winners in others
+            for mine in own
+            for pair, first in mine.items()
+            if pair in winners
+        ]
+        agreed = (sum(agreements) + 1) / (len(agreements) + 2)
+        weights[reviewer] = max(0.05, math.log(agreed / (1 - agreed)))
+    return weights
 
 
 def leaderboard(data: CrossReview) -> Rated:
@@ -472,7 +549,7 @@ def leaderboard(data: CrossReview) -> Rated:
     scores, best = [], []
     for question in data.questions:
         others = [review for q, found in every.items() if q != question for review in found]
-        ranking = rank(others, range(len(REVIEWED)), exclude_self=False)
+        ranking = rank(others, range(len(REVIEWED)))
         by_model = {s.juror: s.score for s in ranking.standings}
         scores.append([by_model[m] for m in range(len(REVIEWED))])
         best.append(ranking.best)
@@ -510,7 +587,7 @@ def kendall_w(data: CrossReview) -> tuple[float, int]:
         marks = []
         for reviewer in range(len(REVIEWED)):
             own = [r for r in data.reviews(question, self_excluded=False) if r.reviewer == reviewer]
-            ranking = rank(own, range(len(REVIEWED)), exclude_self=False)
+            ranking = rank(own, range(len(REVIEWED)))
             by_model = {s.juror: s.score for s in ranking.standings}
             marks.append([by_model[m] for m in range(len(REVIEWED))])
         statistic, p = stats.friedmanchisquare(*np.array(marks).T)
@@ -612,7 +689,7 @@ def review_section(data: CrossReview) -> Section:
     both = {q: data.reviews(q, self_excluded=False) for q in data.questions}
     others = {q: data.reviews(q, self_excluded=True) for q in data.questions}
     rankings: dict[str, Rated] = {}
-    rules: tuple[Aggregate, ...] = ("borda", "copeland", "schulze")
+    rules: tuple[Rule, ...] = ("borda", "copeland", "schulze")
     for rule in rules:
         rankings[f"{rule}, all reviews"] = rated(both, rule)
         rankings[f"{rule}, own answers not reviewed"] = rated(others, rule)
@@ -778,8 +855,9 @@ answers (recomputed by the pool's own check).
 python benchmarks/recorded/juries.py --pools POOLS --docs docs
 ```
 
-Votes are `weighted_vote`, weights `fit_reliability` with `chance_of_errors`, rankings `rank` and `concordance` of
-`reason.verify.edgejury`; stopping rules are those of `reason.reasoning.stopping`. Weights, the order of the jurors
+Votes are `weighted_vote`, weights `fit_weights` with `chance_of_errors`, and Borda is `rank` of
+`reason.verify.edgejury`, which has neither the other rules nor the
+concordance weights; stopping rules are those of `reason.reasoning.stopping`. Weights, the order of the jurors
 and the best juror of a question come from the four folds of question groups that it is not in. A pair of answers
 counts as one review that marks two answers. Tests: McNemar's exact test where questions are independent, else sign
 flips by group; Holm's correction within each table of comparisons; "shown" needs an adjusted p below 0.05. Early exit

@@ -207,7 +207,6 @@ def _choice(choice: str | NamedTool | None) -> str:
 SamplingField = Literal["temperature", "top_p", "top_k", "max_tokens", "top_logprobs"]
 
 PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
-    "edgejury": {"temperature": ("answer_temperature",), "max_tokens": ("answer_tokens", "chair_tokens")},
     "fusion": {"max_tokens": ("max_tokens", "synthesis_tokens")},
 }
 """Strategy parameters that a field sets, by strategy, where their names differ from the field's name."""

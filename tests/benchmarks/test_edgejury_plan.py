@@ -10,11 +10,11 @@ from edgejury_table import equal_calls, juror_instruction
 from reason.core.types import Question
 from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
-from reason.verify.edgejury.jurors import answer_prompt
+from reason.verify.edgejury.answering import answer_prompt
 
 THREE = ("m/one", "m/two", "m/three")
-VOTE = {"review": False, "decision": "vote", "claims": "none", "early_exit": "never"}
-LIMITS = {"answer_tokens": 64, "review_tokens": 200, "chair_tokens": 320, "form": "lines"}
+VOTE = {"review": False, "decision": "vote", "early_exit": False}
+LIMITS = {"max_tokens": 64}
 
 
 @pytest.fixture
@@ -56,15 +56,14 @@ def test_sweeps_are_of_the_jury_its_ablations_and_its_baselines(plan):
 
     sampled = [r.parameters for r in expand_sweep(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
     assert sampled == [{"n": 8, **chain}, {"n": 1, **chain}]
-    top = [{"decision": "top", "aggregate": r} for r in ("borda", "copeland", "schulze", "points")]
+    top = [{"decision": "top"}, {"decision": "top", "parity": "reference"}]
     assert juries("jury.toml") == [
-        *({"early_exit": "never"}, {}, VOTE, {"decision": "vote"}, *top, {"review": False}),
+        *({"early_exit": False}, {}, VOTE, {"decision": "vote"}, *top, {"review": False}),
         *({"roles": False}, {"roles": False, **VOTE}),
     ]
     assert juries("ablations.toml") == [
-        *({"permute_choices": False}, {"permute_choices": False, **VOTE}),
-        *({"anonymise": False, "blind_chair": False}, {"shuffle": False}),
-        *({"aggregate": rule} for rule in ("copeland", "schulze", "points")),
+        *({"shuffle": False}, {"shuffle": False, **VOTE}),
+        *({"anonymise": False}, {"parity": "reference"}),
     ]
     assert juries("one-model.toml") == [{"n": 4}, {"n": 4, **VOTE}, {"n": 2}, {"n": 2, **VOTE}]
     assert [m.main for m in sweeps["one-model.toml"].models] == ["m/two"]
@@ -86,7 +85,7 @@ def test_unrequested_sweeps_are_not_planned(plan):
 
 def test_models_instruction_and_parameters_can_be_set(plan):
     more = ("--likelihood", "--step-by-step", "--choice-seed", 1, "--best", "m/one", "--chair", "m/four")
-    sweeps = plan(*more, "--form", "json", "--set", "concordance=false", 'roles=["direct-answerer"]')
+    sweeps = plan(*more, "--set", 'judge="lexical"', "roles=false")
     (models,) = sweeps["jury.toml"].models
     assert (models.main, models.chair) == ("m/one", "m/four")
     assert {r.strategy for r in expand_sweep(sweeps["single.toml"])} == {"cot", "logprob"}
@@ -94,8 +93,8 @@ def test_models_instruction_and_parameters_can_be_set(plan):
     for run in expand_sweep(sweeps["jury.toml"]):
         assert "instruction" not in run.parameters
         if run.strategy == "edgejury":
-            reported = {name: run.parameters[name] for name in ("form", "concordance", "roles")}
-            assert reported == {"form": "json", "concordance": False, "roles": ["direct-answerer"]}
+            reported = {name: run.parameters[name] for name in ("judge", "roles")}
+            assert reported == {"judge": "lexical", "roles": False}
 
 
 def test_chains_get_the_instruction_of_a_juror_without_a_role():

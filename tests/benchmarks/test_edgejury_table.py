@@ -117,7 +117,7 @@ def swept(tmp_path, monkeypatch, capsys):
     write_questions(Path("tqa.jsonl"))
     plan = ("--jurors", ONE, TWO, THREE, "--one-model", TWO, "--sizes", 2, "--data", "tqa.jsonl", "--samples", 1, 8)
     table("plan", *plan, "--timed-limit", 1, "--out", "plans", monkeypatch=monkeypatch, capsys=capsys)
-    some_of(Path("plans/ablations.toml"), ("permute_choices = false", "shuffle = false", 'aggregate = "points"'))
+    some_of(Path("plans/ablations.toml"), ("shuffle = false", 'parity = "reference"'))
     some_of(Path("plans/timed.toml"), ('review = false\ndecision = "vote"',))
     for name in SWEEPS:
         more = ("--store", "runs/store.sqlite3", "--concurrency", "8")
@@ -138,13 +138,13 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
         *("one, one sample", "three, one sample", "two, one sample"),
         *("juror 1: one, direct-answerer", "juror 2: two, edge-case-finder"),
         *("juror 3: three, step-by-step-explainer", "three, self-consistency, n = 1"),
-        *("three, self-consistency, n = 8", VOTE, f"{VOTE}, minus permuted options", f"{VOTE}, minus roles"),
+        *("three, self-consistency, n = 8", VOTE, f"{VOTE}, minus roles", f"{VOTE}, minus shuffled orders"),
     ]
     assert list(right)[11:] == [
         *("edgejury", "edgejury, without early exit"),
-        *(f"edgejury, minus chair: the best ranked, {rule}" for rule in ("borda", "copeland", "points", "schulze")),
-        *("edgejury, minus chair: vote", "edgejury, minus permuted options", "edgejury, minus review"),
-        *("edgejury, minus roles", "edgejury, minus shuffled answers", "edgejury, points"),
+        *("edgejury, as the reference ranks", "edgejury, minus chair: the best ranked"),
+        *("edgejury, minus chair: the best ranked, as the reference ranks", "edgejury, minus chair: vote"),
+        *("edgejury, minus review", "edgejury, minus roles", "edgejury, minus shuffled orders"),
     ]
     shares = {name: row["right % [95 %]"].split()[0] for name, row in right.items()}
     assert {shares[f"{who}"] for who in ("two, one sample", "juror 2: two, edge-case-finder")} == {"33.3"}
@@ -163,13 +163,14 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     written = {name: int(row["tokens written"]) for name, row in costs.items()}
     asked = {"one, one sample", "two, one sample", "three, self-consistency, n = 8"}
     asked |= {"edgejury, without early exit"}
-    partly = {f"edgejury, minus {part}" for part in ("review", "roles", "shuffled answers", "permuted options")}
+    partly = {f"edgejury, minus {part}" for part in ("review", "roles", "shuffled orders")}
+    partly |= {"edgejury, minus chair: the best ranked, as the reference ranks"}
     assert {name for name, tokens in again.items() if tokens} == asked | partly  # all else was there already
     assert all(again[name] == written[name] for name in asked)
     assert again["edgejury, minus review"] == written["edgejury, minus review"] - written[VOTE]  # the chair single
     # the texts are the same, and so is what is asked of them; without a role one opinion is a plain sample
     assert again["edgejury, minus roles"] == written[VOTE] - 8
-    assert again["edgejury, minus shuffled answers"] < written["edgejury"] - written[VOTE]
+    assert again["edgejury, minus shuffled orders"] <= written["edgejury"]
     calls = {name: row["calls"] for name, row in costs.items()}
     assert (calls[VOTE], calls["edgejury, without early exit"], calls["edgejury, minus chair: vote"]) == (
         "3.0",
@@ -187,8 +188,8 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert (went["edgejury, minus review"]["no_review %"], went[VOTE]["chair's answers read %"]) == ("100", "")
     positions = {row["who"]: row for row in result["Positions of the chosen options"]}
     assert positions[f"{VOTE}: juror 1 (one)"]["1 chosen / expected"] == "3 / 1.0"
-    assert positions[f"{VOTE}, minus permuted options: juror 1 (one)"]["first position %"] == "100.0"
-    assert "edgejury: first options beyond chance, with permuted options less without: " in printed
+    assert positions[f"{VOTE}, minus shuffled orders: juror 1 (one)"]["first position %"] == "100.0"
+    assert "edgejury: first options beyond chance, with shuffled orders less without: " in printed
     assert {row["reviews"] for row in result["Marks by the position of the text"] if row["reviewer"] == "all"} == {"9"}
     errors = {row["jurors"]: row for row in result["Errors in common"] if row["jury"] == VOTE}
     together = errors["2 (two), 3 (three)"]

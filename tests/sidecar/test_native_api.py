@@ -183,12 +183,6 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
             "user_error",
             "verify_parameters.davinci.verdicts",
         ),
-        (
-            {"question": "?", "strategy": "edgejury", "parameters": {"roles": ["/tmp/r.toml"]}},
-            400,
-            "user_error",
-            "parameters.roles",
-        ),
         ({"question": "?", "verify": ["execution"]}, 400, "user_error", "verify"),
         (
             {"question": "?", "strategy": "best-of-n", "parameters": {"score": "tests"}},

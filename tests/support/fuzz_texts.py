@@ -26,7 +26,6 @@ from reason.verify.claims.model_splitter import parse_entries
 from reason.verify.claims.splitter import split_claims
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.chair import read_chair
-from reason.verify.edgejury.labels import read_stances
 from reason.verify.edgejury.option_orders import OptionOrder
 from reason.verify.edgejury.panel import find_object, find_text
 from reason.verify.edgejury.review import read_review
@@ -140,18 +139,16 @@ def tool_calls(data: bytes) -> None:
 
 
 def judgements(data: bytes) -> None:
-    """Reviews, syntheses, opinions, stances, votes and choices are parsed, or reported as unparsed."""
+    """Reviews, syntheses, opinions, votes and choices are parsed, or reported as unparsed."""
     question, text = QUESTIONS[data[0] % len(QUESTIONS)] if data else QUESTIONS[0], text_of(data[1:])
-    order = OptionOrder((2, 0, 1, 3)) if question.choices and data[0] & 64 else None
-    review = read_review(text, BLIND, 1, question=question, order=order)
+    order = OptionOrder((2, 0, 1, 3)) if question.choices else OptionOrder()
+    review = read_review(text, BLIND, 1)
     assert review.ok == bool(review.scores)
     assert all(1 <= mark <= 10 for one in review.scores for mark in (one.accuracy, one.insight, one.clarity))
-    for form in ("json", "lines"):
-        synthesis = read_chair(text, question, BLIND, form=form, order=order)
-        assert synthesis is None or synthesis.answer.strip()
+    synthesis = read_chair(text, question, BLIND)
+    assert synthesis is None or synthesis.answer.strip()
     told, _ = read_opinion(text, question, order)
     assert isinstance(told, str)
-    assert len(read_stances(text, 3)) == 3
     parse_vote(text)
     read_yes_no(text)
     assert len(read_list(text, 4)) <= 4

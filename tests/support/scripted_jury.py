@@ -1,6 +1,6 @@
 """Scripted jurors, and juries of them on one run store.
 
-What a scripted juror is asked is read off the prompt: an opinion, a review, the chair's answer, a verdict on claims. It
+What a scripted juror is asked is read off the prompt: an opinion, a review, the chair's answer. It
 finds options and candidates by their words, since the letters are another reader's every time.
 """
 
@@ -33,11 +33,10 @@ def last_turn(prompt: str) -> str:
 
 
 def kind_of(prompt: str) -> str:
-    """What a prompt asks for: "opinion", "review", "chair" or "stance"."""
+    """What a prompt asks for: "opinion", "review" or "chair"."""
     for words, kind in (
         ("Others have answered this question", "review"),
         ("Several people have answered this question", "chair"),
-        ("numbered statements", "stance"),
     ):
         if words in prompt:
             return kind
@@ -72,7 +71,6 @@ class ScriptedJuror:
         issues: Kind and detail of the issues that it has with an answer, by its text.
         review: Its whole review instead, a function of the prompt.
         chair: Its whole answer as the chair, a function of the prompt.
-        stance: What it says of numbered statements, a function of the prompt.
         end: The answer alone, where it is asked for behind its text.
     """
 
@@ -81,7 +79,6 @@ class ScriptedJuror:
     issues: Callable[[str], list[tuple[str, str]]] = lambda text: []
     review: Callable[[str], str] | None = None
     chair: Callable[[str], str] | None = None
-    stance: Callable[[str], str] = lambda prompt: "1: silent"
     end: Callable[[str], str] | None = None
 
     def reply(self, prompt: str, prefix: str) -> str:
@@ -92,10 +89,8 @@ class ScriptedJuror:
         if kind == "chair":
             assert self.chair is not None, "this juror was asked to be the chair"
             return self.chair(prompt)
-        if kind == "stance":
-            return self.stance(prompt)
         said = self.opinion if isinstance(self.opinion, str) else self.opinion(prompt)
-        asked = re.match(r".*Answer:(?: \()?", prefix, re.DOTALL)
+        asked = re.match(r".*Therefore, the [^\n]*? is(?: \()?", prefix, re.DOTALL)
         if asked and not said.startswith(prefix):
             return asked[0] + ("" if self.end is None else self.end(prompt))
         return said

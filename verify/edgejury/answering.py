@@ -97,7 +97,8 @@ async def _conclude(
     silent = [
         i
         for i, completion in enumerate(results)
-        if completion.ok and completion.text.strip() and closed_kind(question) is not None and i not in cut
+        if completion.ok and completion.text.strip() and completion.finish_reason in ("stop", "length")
+        if closed_kind(question) is not None
         if _opinion(jurors[i], completion, question).choice is None
     ]
     pending: dict[int, JurorRequest] = {}

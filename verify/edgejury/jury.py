@@ -17,7 +17,7 @@ limits of calls: below n + 2 calls there is only a majority vote, below 2n + 1 n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
@@ -305,9 +305,12 @@ class _Jury:
             run.emit(VoteUpdated(votes=votes, total=len(opinions)))
 
         chair = self.models.chair
-        scrub, names = Scrubber(make_roster(self.jurors, chair), self.question).scrub, None
-        if not config.anonymise:
-            scrub, names = str, {o.juror: f"{o.model} ({o.role})" if o.role else o.model for o in opinions}
+        scrub: Callable[[str], str] = str
+        names: dict[int, str] | None = None
+        if config.anonymise:
+            scrub = Scrubber(make_roster(self.jurors, chair), self.question).scrub
+        else:
+            names = {o.juror: f"{o.model} ({o.role})" if o.role else o.model for o in opinions}
         shown = DisplayedAnswers(
             {o.juror: scrub(o.text) for o in opinions}, {o.juror: o.choice for o in opinions}, names
         )

@@ -30,6 +30,7 @@ MAX_REPEATED_CHARS: Final = 1500
 MAX_PARSED_CHARS: Final = 40_000
 """Characters of a completion that are parsed."""
 _MAX_STARTS = 16
+_PARTIAL_NUMBER = re.compile(r"[\d.eE+-]+\Z")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Panel:
         return list(completions)
 
     async def _complete(self, original: JurorRequest, fitted: JurorRequest) -> Completion:
-        run, error = self._run, None
+        run = self._run
+        error: ReasonError
         try:
             ((completion,),) = await fitted.model.generate([fitted.request])
         except BudgetExceeded as e:
@@ -157,7 +159,7 @@ def find_object(completion: str, accepts: Callable[[dict[str, Any]], bool]) -> d
         for start in starts:
             try:
                 value = (
-                    from_json(text[start:].encode("utf-8", "replace"), allow_partial=True)
+                    from_json(_PARTIAL_NUMBER.sub("", text[start:]).encode("utf-8", "replace"), allow_partial=True)
                     if is_truncated
                     else decoder.raw_decode(text, start)[0]
                 )

@@ -63,13 +63,6 @@ def test_a_length_bounds_every_strategy(strategy):
     STRATEGIES.load(strategy).Config.model_validate(parameters)
 
 
-def test_a_jurys_temperature_is_that_of_its_opinions():
-    assert sampling_parameters("edgejury", {"temperature": 0.1, "max_tokens": 9}, {}) == (
-        {"answer_temperature": 0.1, "answer_tokens": 9, "chair_tokens": 9},
-        None,
-    )
-
-
 def settings(**serve):
     return Settings(model="local/a", serve=ServeSettings(models=("ollama_chat/q:8b",), **serve))
 

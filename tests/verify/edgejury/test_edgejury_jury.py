@@ -2,11 +2,10 @@
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, DataError, UserError
+from reason.core.errors import BackendError
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.verify.edgejury.jurors import fit_reliability, save_reliability
-from support.scripted_judge import judging, shown_answers
+from reason.verify.edgejury.jurors import fit_weights
 from support.scripted_jury import (
     CAPITAL,
     OPEN,
@@ -14,13 +13,11 @@ from support.scripted_jury import (
     ScriptedJuror,
     answers_in,
     kind_of,
-    letter_of,
     model,
     prompts,
     rules,
     says,
 )
-from support.scripted_model import END, ScriptedModel
 
 LEXICAL = {"judge": "lexical"}
 
@@ -71,12 +68,6 @@ async def test_number_of_calls_matches_the_paper(store):
     runs = JuryRuns(store, split_jury())
     await runs.solve()
     assert runs.spent.model_calls == 3 + 3 + 1  # claims are computed, so 2n + 1
-    stating = split_jury(chair=rules("Canberra it is.", "Canberra"), stance=lambda prompt: "[]")
-    open_jury = JuryRuns(
-        store, {**stating, "main": model(ScriptedJuror(chair=rules("Ada Byron wrote it in 1840.")), "m/chair")}
-    )
-    await open_jury.solve("open", question=OPEN, claims="model", **LEXICAL)
-    assert open_jury.spent.model_calls == 2 * 3 + 2
 
 
 async def test_unanimous_jurors_exit_early(store):
@@ -88,21 +79,8 @@ async def test_unanimous_jurors_exit_early(store):
     assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 3)
     assert solution.confidence == pytest.approx(0.8)  # (3 + 1) / (3 + 2)
     assert len(solution.candidates) == 3
-    late = await runs.solve("late", early_exit="never")
+    late = await runs.solve("late", early_exit=False)
     assert (late.best.answer, late.notes["path"], runs.spent.model_calls) == ("B", "full", 7)
-
-
-async def test_open_answers_exit_early_only_with_mutual_entailment(store):
-    jury = {
-        f"juror-{i}": model(ScriptedJuror("Ada Byron wrote the timetable."), n)
-        for i, n in enumerate(["a/x", "b/y", "c/z"], 1)
-    }
-    runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=rules("Ada Byron wrote it.")), "m/m"), **jury})
-    assert (await runs.solve(question=OPEN, **LEXICAL)).notes["path"] == "full"
-    left = await runs.solve("early", question=OPEN, early_exit="always", **LEXICAL)
-    assert (left.notes["path"], runs.spent.model_calls) == ("early_exit", 3)
-    runs.by_role["juror-3"] = model(ScriptedJuror("Charles Babbage wrote the timetable."), "c/z")
-    assert (await runs.solve("differ", question=OPEN, early_exit="always", **LEXICAL)).notes["path"] == "full"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +89,7 @@ async def test_open_answers_exit_early_only_with_mutual_entailment(store):
 async def test_without_roles_review_and_chair_equals_majority_voting(store, options):
     jury = {f"juror-{i}": model(ScriptedJuror(says(option)), f"{i}/x") for i, option in enumerate(options, 1)}
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
-    solution = await runs.solve(roles=False, review=False, decision="vote", early_exit="never")
+    solution = await runs.solve(roles=False, review=False, decision="vote", early_exit=False)
     assert solution.best.answer == "ABCD"[CAPITAL.choices.index(max(options, key=options.count))]
     assert solution.notes["support"] == {
         "ABCD"[CAPITAL.choices.index(o)]: options.count(o) / 3
@@ -206,13 +184,6 @@ async def test_failed_chair_falls_back_to_vote_without_best_answer(store):
     assert (solution.notes["ranking"][0], solution.notes["jurors"][2]["choice"]) == (2, None)
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
     assert "the chair gave no readable answer: the jurors' vote is used" in runs.run.degraded
-
-
-async def test_points_weight_all_reviews_equally(store):
-    runs = JuryRuns(store, split_jury())
-    await runs.solve(aggregate="points")
-    standings = runs.reports("jury.ranked")[0]["standings"]
-    assert {s["juror"]: s["score"] for s in standings} == {0: 24.0, 1: 24.0, 2: 50.0}
 
 
 async def test_chair_choice_of_no_juror_is_overruled_by_vote(store):
@@ -319,68 +290,11 @@ async def test_missing_answer_is_requested_again(store):
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
     solution = await runs.solve()
     assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 6)
-    assert solution.best.text.endswith("\n\nAnswer: B")
+    assert solution.best.text.endswith("the letter of the right choice is (B) it is")
     rambling.end = None
     silent = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **silent})
     assert (await runs.solve("not", decision="vote")).best.answer is None
-
-
-async def test_distribution_votes_with_letter_probabilities(store):
-    class Torn(ScriptedJuror):
-        def script(self, text):
-            prompt, _, written = text.rpartition("assistant: ")
-            if written.endswith("Answer: ("):
-                return {letter_of(prompt, "Canberra"): 0.4, letter_of(prompt, "Sydney"): 0.5, "x": 0.1}
-            return super().script(text) if "(" not in written else {END: 1.0}
-
-    torn = {f"juror-{i}": model(Torn("I am torn."), f"{i}/x") for i in (1, 2)}
-    sure = {"juror-3": model(ScriptedJuror(says("Canberra")), "3/x")}
-    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **torn, **sure})
-    plain = await runs.solve(review=False, decision="vote")
-    assert plain.best.answer == "A"
-    weighed = await runs.solve("weighed", review=False, decision="vote", distribution=True)
-    assert weighed.best.answer == "B"  # 4/9 + 4/9 + 1 against 5/9 + 5/9
-    assert weighed.notes["support"]["B"] == pytest.approx((8 / 9 + 1) / 3)
-    assert [o["choice"] for o in runs.reports("jury.opinion")] == ["A", "A", "B"]
-    assert runs.spent.model_calls == 6
-
-
-async def test_unaddressed_issue_is_sent_to_the_chair_again(store):
-    fault = {"issues": lambda text: [("factual_risk", "Sydney was never the capital.")] if "largest" in text else []}
-    jury = split_jury(chair=lambda prompt: heard(prompt))
-    jury["juror-1"] = model(ScriptedJuror(says("Sydney", "It is the largest city."), gold, **fault), "a/one")
-    jury["juror-2"] = model(ScriptedJuror(says("Perth", "It is far off."), gold, **fault), "b/two")
-    jury["juror-3"] = model(ScriptedJuror(says("Canberra", "It was chosen in 1908."), gold, **fault), "c/three")
-
-    def heard(prompt):
-        told = {"addressed": [{"issue": 1, "how": "left out"}]} if "You said nothing of issue 1" in prompt else {}
-        return rules("Canberra it is.", "Canberra", **told)(prompt)
-
-    runs = JuryRuns(store, jury)
-    await runs.solve()
-    assert runs.spent.model_calls == 3 + 3 + 2
-    assert [a["how"] for a in runs.reports("jury.merged")[0]["addressed"]] == ["left out"]
-    assert not runs.run.degraded
-    jury["main"] = model(ScriptedJuror(chair=rules("Canberra it is.", "Canberra")), "m/chair")
-    runs = JuryRuns(store, jury)
-    meek = await runs.solve("meek")
-    assert runs.spent.model_calls == 3 + 3 + 2
-    assert any("1 of the issues that several reviewers named" in what for what in runs.run.degraded)
-    assert meek.best.answer == "B"
-
-
-async def test_contradicted_answer_is_revised_once(store):
-    def chair(prompt):
-        revised = "contradicted by most of the answers" in prompt
-        return rules("Sydney." if revised else "Canberra.", "Sydney" if revised else "Canberra")(prompt)
-
-    runs = JuryRuns(store, split_jury(chair=chair))
-    solution = await runs.solve(revise=True)
-    stages = [s["stage"] for s in solution.notes["stages"]]
-    assert stages == ["answer", "review", "chair", "agreement", "chair", "agreement"]
-    # no juror for Sydney is well ranked, so the vote restores Canberra
-    assert (solution.best.answer, solution.notes["overruled"]) == ("B", True)
 
 
 async def test_open_answers_are_labelled_by_entailment(store):
@@ -426,107 +340,43 @@ async def test_number_is_a_closed_answer(store):
     assert solution.notes["support"] == {"12": pytest.approx(2 / 3), "13": pytest.approx(1 / 3)}
 
 
-async def test_reliability_file_weights_votes_and_must_not_change(store, tmp_path):
+async def test_unaddressed_issues_degrade_the_run(store):
+    fault = {"issues": lambda text: [("factual_risk", "Sydney was never the capital.")] if "largest" in text else []}
     jury = split_jury()
-    records = [(jury["juror-3"].identity, i < 19) for i in range(20)]
-    records += [(jury[role].identity, i < 6) for role in ("juror-1", "juror-2") for i in range(20)]
-    file = tmp_path / "jurors.json"
-    save_reliability(fit_reliability(records, chance=0.25, dataset="dev"), file)
+    jury["juror-1"] = model(ScriptedJuror(says("Sydney", "It is the largest city."), gold, **fault), "a/one")
+    for role, name, option in (("juror-2", "b/two", "Perth"), ("juror-3", "c/three", "Canberra")):
+        jury[role] = model(ScriptedJuror(says(option), gold, **fault), name, json_schema=True)
+    solution = await JuryRuns(store, jury).solve()
+    assert solution.best.answer == "B"
+    runs = JuryRuns(store, jury)
+    await runs.solve("again")
+    assert runs.spent.model_calls == 3 + 3 + 1
+    assert any("1 of the issues that several reviewers named" in what for what in runs.run.degraded)
+    settled = rules("Canberra it is.", "Canberra", addressed=[{"issue": 1, "how": "left out"}])
+    runs = JuryRuns(store, {**jury, "main": model(ScriptedJuror(chair=settled), "m/chair")})
+    await runs.solve("settled")
+    assert [a["how"] for a in runs.reports("jury.merged")[0]["addressed"]] == ["left out"]
+    assert not runs.run.degraded
+
+
+async def test_fitted_weights_decide_the_vote(store):
+    jury = split_jury()
+    records = [("c/three", i < 19) for i in range(20)]
+    records += [(name, i < 6) for name in ("a/one", "b/two") for i in range(20)]
     runs = JuryRuns(store, jury)
     given = {"review": False, "decision": "vote"}
     assert (await runs.solve("equal", **given)).best.answer == "A"
-    weighed = await runs.solve("weighed", reliability=str(file), **given)
+    weighed = await runs.solve("weighed", weights=fit_weights(records, chance=0.25), **given)
     assert weighed.best.answer == "B"
-    digest = runs.strategy.config.reliability_digest
-    assert digest
-    save_reliability(fit_reliability(records[:30], chance=0.25, dataset="other"), file)
-    with pytest.raises(UserError, match="has changed since the run began"):
-        await runs.solve("on", reliability=str(file), reliability_digest=digest, **given)
-    with pytest.raises(DataError, match="no-such"):
-        await runs.solve("none", reliability=str(tmp_path / "no-such.json"), **given)
 
 
-# -- comparisons
-
-LIKED = ("Canberra", "Melbourne", "Perth", "Sydney")
-
-
-def liking(option, *, marks=gold, bias=0.0, off_scale=0.0, sure=0.9, name="x/y"):
-    """A juror that answers with an option and compares by `LIKED`."""
-
-    def place(text):
-        return next(i for i, option in enumerate(LIKED) if option in text)
-
-    def prefers(a, b):
-        return sure if place(a) < place(b) else 1 - sure
-
-    juror = ScriptedJuror(lambda prompt: f"It is {option}.\nAnswer: {letter_of(prompt, option)}", marks)
-    return ScriptedModel(judging(juror.script, prefers=prefers, bias=bias, off_scale=off_scale), name=name)
-
-
-def comparing_jury(*options, **more):
-    jury = {f"juror-{i}": liking(o, name=f"{i}/x", **more) for i, o in enumerate(options, 1)}
-    return {"main": model(ScriptedJuror(chair=rules("Canberra it is.", "Canberra")), "m/chair"), **jury}
-
-
-def reversed_marks(text):
-    return (3, 3, 3) if "Canberra" in text else (9, 9, 9)
-
-
-async def test_comparisons_decide_the_ranking_instead_of_marks(store):
-    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", marks=reversed_marks, bias=0.05))
-    marked = await runs.solve()
-    assert marked.notes["ranking"][-1] == 2
-    compared = await runs.solve("compared", comparisons=True)
-    assert compared.notes["ranking"] == [2, 1, 0]
-    assert compared.notes["position_bias"] == pytest.approx(0.05)
-    assert runs.spent.model_calls == 2 * 3 + 1 + 3 * 2  # one pair for each reviewer, in both orders
-    reviews = {report["reviewer"]: report for report in runs.reports("jury.review")}
-    assert reviews[0]["wins"] == {"2": pytest.approx(0.9), "1": pytest.approx(0.1)}
-    (ranking,) = runs.reports("jury.ranked")
-    assert {s["juror"]: s["borda"] for s in ranking["standings"]} == pytest.approx({2: 0.9, 1: 0.5, 0: 0.1})
-    assert {s["juror"]: s["mark"] for s in ranking["standings"]} == pytest.approx({2: 3, 1: 9, 0: 9})
-    assert await runs.solve("compared", comparisons=True, replay=True) == compared
-
-
-async def test_more_answers_are_compared_by_a_tournament(store):
-    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", "Melbourne", "Sydney", marks=reversed_marks))
-    solution = await runs.solve(comparisons=True, n=5)
-    assert solution.notes["ranking"][:2] == [2, 3]
-
-
-async def test_comparisons_stand_in_for_an_unreadable_review(store):
-    jury = comparing_jury("Sydney", "Perth", "Canberra")
-    for role in ("juror-1", "juror-2", "juror-3"):
-        script = jury[role]._script
-        silent = ScriptedJuror(review=lambda prompt: "I would rather not.").script
-
-        def mute(text, script=script, silent=silent):
-            is_review = "Others have answered this question" in text and not shown_answers(text)
-            return silent(text) if is_review else script(text)
-
-        jury[role]._script = mute
+async def test_reference_ranks_by_sums_of_marks_and_shows_own_answers(store):
+    jury = split_jury()
     runs = JuryRuns(store, jury)
-    assert (await runs.solve()).notes["path"] == "no_review"
-    compared = await runs.solve("compared", comparisons=True)
-    assert (compared.notes["path"], compared.notes["ranking"]) == ("full", [2, 1, 0])
-
-
-async def test_unreadable_comparisons_leave_the_marks(store):
-    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", off_scale=0.8))
-    solution = await runs.solve(comparisons=True)
-    assert solution.notes["ranking"][0] == 2
-    assert "position_bias" not in solution.notes
-
-
-async def test_comparisons_do_not_add_up_marks(store):
-    with pytest.raises(UserError, match="borda, copeland or schulze"):
-        await JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra")).solve(comparisons=True, aggregate="points")
-
-
-async def test_comparisons_leave_a_call_for_the_chair(store):
-    runs = JuryRuns(store, comparing_jury("Sydney", "Perth", "Canberra", marks=reversed_marks))
-    solution = await runs.solve(comparisons=True, budget=Budget(calls=9))
-    assert runs.spent.model_calls == 7  # a call each is too few to compare
-    assert solution.notes["path"] == "full"
-    assert [stage["stage"] for stage in solution.notes["stages"]][:3] == ["answer", "review", "chair"]
+    await runs.solve(parity="reference")
+    ranking = runs.reports("jury.ranked")[0]
+    assert ranking["rule"] == "points"
+    assert {s["juror"]: s["score"] for s in ranking["standings"]} == {0: 36.0, 1: 36.0, 2: 75.0}
+    reviews = [p for p in prompts(jury["juror-1"]) if kind_of(p) == "review"]
+    assert [len(answers_in(p)) for p in reviews] == [3]
+    assert "yours is not among them" not in reviews[0]

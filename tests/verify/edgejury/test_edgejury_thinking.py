@@ -58,7 +58,7 @@ def triggered(option: str):
 
 async def test_only_answers_are_read_shown_and_voted_on(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: f"Zorvex thinks of {kind}: the answer is Perth."))
-    solution = await runs.solve(early_exit="never")
+    solution = await runs.solve(early_exit=False)
     assert solution.best.answer == "B"
     assert [c.answer for c in solution.candidates] == ["A", "B", "B", "B"]
     thoughts = ["Zorvex thinks of opinion: the answer is Perth."] * 3 + ["Zorvex thinks of chair: the answer is Perth."]
@@ -70,13 +70,13 @@ async def test_only_answers_are_read_shown_and_voted_on(store: SqliteStore) -> N
         len(f"Zorvex thinks of {kind}: the answer is Perth.") + 2 for kind in [*["opinion", "review"] * 3, "chair"]
     )
     assert runs.spent.model_calls == 7
-    again = await runs.solve(early_exit="never", replay=True)
+    again = await runs.solve(early_exit=False, replay=True)
     assert again.candidates == solution.candidates
 
 
 async def test_calls_that_reason_think_and_have_no_prefix(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "So."))
-    await runs.solve(early_exit="never")
+    await runs.solve(early_exit=False)
     (review,), (chair,) = (
         requests_of(runs.by_role["juror-1"], "review"),
         requests_of(runs.by_role["main"], "chair"),
@@ -90,7 +90,7 @@ async def test_calls_that_reason_think_and_have_no_prefix(store: SqliteStore) ->
 async def test_a_schema_that_is_refused_while_thinking_is_left_out(store: SqliteStore) -> None:
     profile = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"json_schema"})})
     runs = JuryRuns(store, jury(lambda kind: "So.", profile, json_schema=True))
-    solution = await runs.solve(early_exit="never")
+    solution = await runs.solve(early_exit=False)
     assert solution.best.answer == "B"
     assert all(r.sampling.json_schema is None for r in requests_of(runs.by_role["juror-1"], "review"))
     able = JuryRuns(store, jury(lambda kind: "So.", json_schema=True))
@@ -101,7 +101,7 @@ async def test_a_schema_that_is_refused_while_thinking_is_left_out(store: Sqlite
         profile=THINKS,
         json_schema=True,
     )
-    await able.solve("able", early_exit="never")
+    await able.solve("able", early_exit=False)
     (review,) = requests_of(able.by_role["juror-1"], "review")
     assert review.sampling.json_schema is not None
     assert review.sampling.effort is None  # the schema holds for the answer after the thought
@@ -110,7 +110,7 @@ async def test_a_schema_that_is_refused_while_thinking_is_left_out(store: Sqlite
 async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(store: SqliteStore) -> None:
     long = jury(lambda kind: "The seat is elsewhere. " * 10 if kind == "opinion" else "So.", opinion=triggered)
     runs = JuryRuns(store, long)
-    solution = await runs.solve(early_exit="never", limit=40)
+    solution = await runs.solve(early_exit=False, limit=40)
     assert [c.answer for c in solution.candidates[:3]] == ["A", "B", "B"]
     assert solution.best.answer == "B"
     first, second = requests_of(long["juror-1"], "opinion")
@@ -119,9 +119,9 @@ async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(sto
     assert second.prompt.thought.text.startswith("The seat is elsewhere.")
     assert second.sampling.effort == "none"
     assert [c.thinking_tokens for c in solution.candidates[:3]] == [40] * 3
-    told = "3 of 3 jurors were cut while they thought; their answers were requested after the unfinished thoughts"
+    told = "3 of 3 jurors were cut while thinking; their answers were requested after the unfinished thoughts"
     assert f"edgejury: {told}" in runs.run.degraded
-    again = await runs.solve(early_exit="never", limit=40, replay=True)
+    again = await runs.solve(early_exit=False, limit=40, replay=True)
     assert again.candidates == solution.candidates
 
 
@@ -130,52 +130,52 @@ async def test_a_juror_that_cannot_be_concluded_has_no_opinion_and_that_is_repor
     made = jury(lambda kind: "So.")
     made["juror-1"] = model(ScriptedJuror(says("Sydney"), gold), "a/one", lambda prompt: endless, profile=ALWAYS_THINKS)
     runs = JuryRuns(store, made)
-    solution = await runs.solve(early_exit="never", limit=50)
+    solution = await runs.solve(early_exit=False, limit=50)
     opinion = runs.reports("jury.opinion")[0]
     assert (opinion["ok"], opinion["failure"]) == (False, "a thought but no answer")
     assert solution.best.answer == "B"
-    assert any("1 of 3 jurors were cut while they thought and have no opinion" in note for note in runs.run.degraded)
+    assert any("1 of 3 jurors were cut while thinking and have no opinion" in note for note in runs.run.degraded)
 
 
 async def test_a_jury_that_only_thinks_has_no_answer_and_says_why(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "I wonder. " * 300, ALWAYS_THINKS))
     solution = await runs.solve(limit=50)
     assert (solution.best, solution.candidates) == (None, ())
-    assert any("3 of 3 jurors were cut while they thought and have no opinion" in note for note in runs.run.degraded)
+    assert any("3 of 3 jurors were cut while thinking and have no opinion" in note for note in runs.run.degraded)
     again = await runs.solve(limit=50, replay=True)
     assert again == solution
 
 
 async def test_a_review_cut_in_its_thought_is_requested_again_without_one(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 10 if kind == "review" else "So."))
-    await runs.solve(early_exit="never", limit=60)
+    await runs.solve(early_exit=False, limit=60)
     assert [review["ok"] for review in runs.reports("jury.review")] == [True] * 3
     first, second = requests_of(runs.by_role["juror-2"], "review")
     assert (first.sampling.effort, second.sampling.effort) == (None, "none")
-    assert any("3 of 3 reviewers were cut while they thought" in note for note in runs.run.degraded)
+    assert any("3 of 3 reviewers were cut while thinking" in note for note in runs.run.degraded)
 
 
 async def test_a_chair_cut_in_its_thought_is_asked_again_without_one(store: SqliteStore) -> None:
     chair = ScriptedJuror(
         chair=lambda prompt: (
             f"Canberra it is.\nAnswer: {letter_of(prompt, 'Canberra')}"
-            if "There is no answer in your reply" in prompt
+            if "No answer could be read from your reply" in prompt
             else "unreached"
         )
     )
     made = jury(lambda kind: "So.")
     made["main"] = model(chair, "m/chair", lambda prompt: "I weigh them. " * 10, profile=THINKS)
     runs = JuryRuns(store, made)
-    solution = await runs.solve(early_exit="never", limit=60)
+    solution = await runs.solve(early_exit=False, limit=60)
     assert solution.best.answer == "B"
     assert solution.best.text.startswith("Canberra it is.")
     assert (solution.best.thought, solution.best.thinking_tokens) == ("", 60)
-    assert any("the chair was cut while it thought" in note for note in runs.run.degraded)
+    assert any("the chair was cut while thinking" in note for note in runs.run.degraded)
 
 
 async def test_shares_of_a_budget_hold_for_thought_and_answer_together(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 100))
-    solution = await runs.solve(early_exit="never", budget=Budget(tokens=900))
+    solution = await runs.solve(early_exit=False, budget=Budget(tokens=900))
     assert solution.stopped == "budget"
     assert runs.spent.completion_tokens <= 900
     for i in (1, 2, 3):
@@ -185,14 +185,14 @@ async def test_shares_of_a_budget_hold_for_thought_and_answer_together(store: Sq
 
 async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 100, opinion=triggered))
-    solution = await runs.solve(early_exit="closed", budget=Budget(thinking_tokens=300))
+    solution = await runs.solve(early_exit=True, budget=Budget(thinking_tokens=300))
     assert runs.spent.thinking_tokens <= 300
     for i in (1, 2, 3):
         assert requests_of(runs.by_role[f"juror-{i}"], "opinion")[0].sampling.thinking_tokens == 100
     assert solution.best.answer == "B"
 
 
-@pytest.mark.parametrize(("steps", "text"), [(10, ""), (40, "That is")])
+@pytest.mark.parametrize(("steps", "text"), [(10, ""), (120, "That is")])
 async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(
     store: SqliteStore, steps: int, text: str
 ) -> None:
@@ -205,27 +205,8 @@ async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(
 
     only = model(ScriptedJuror(says("Sydney")), "m/only", lambda prompt: "I wonder. " * 3, profile=THINKS, step=step)
     runs = JuryRuns(store, {"main": only})
-    solution = await runs.solve(early_exit="never")
+    solution = await runs.solve(early_exit=False)
     assert solution.stopped == "budget"
     assert runs.run.ledger.exhausted == "user"
     assert len(runs.run.partial_completions) == runs.spent.model_calls == 3  # nothing begins afterwards
     assert {partial.text.strip()[:7] for _, partial in runs.run.partial_completions} == {text}
-
-
-async def test_letters_are_weighed_at_the_beginning_of_the_answer(store: SqliteStore) -> None:
-    roles = {
-        f"juror-{i}": model(
-            ScriptedJuror("It is inland.", end=lambda prompt, option=option: letter_of(prompt, option) + ")"),
-            name,
-            lambda prompt: "Perth.",
-            profile=THINKS,
-        )
-        for i, (name, option) in enumerate(zip(FAMILIES, ("Sydney", "Canberra", "Canberra"), strict=True), 1)
-    }
-    runs = JuryRuns(store, {**jury(lambda kind: "Perth."), **roles})
-    await runs.solve(early_exit="never", distribution=True, decision="vote", review=False)
-    reports = runs.reports("jury.opinion")
-    assert [report["probs"] for report in reports] == [{"A": pytest.approx(1.0)}, *[{"B": pytest.approx(1.0)}] * 2]
-    assert [report["choice"] for report in reports] == ["A", "B", "B"]
-    weighed = requests_of(runs.by_role["juror-1"], "opinion")[1]
-    assert (weighed.sampling.effort, weighed.sampling.max_tokens) == ("none", 1)

@@ -10,13 +10,13 @@ from reason.agents.verification import averify_text
 from reason.core.errors import BackendUnavailable, NotVerified, UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
-from reason.core.types import Agreement, Candidate, Document, Question, Solution
-from reason.verify.edgejury.verifier import JuryVerifier, rival_candidates
+from reason.core.types import Agreement, Document, Question
+from reason.verify.edgejury.verifier import JuryVerifier
 from reason.verify.entailment.lexical import lexical_support
 from reason.verify.types import ClaimReport
 from reason.verify.verifier import make_verifier, make_verifiers
 from support.scripted_entailment import ScriptedEntailment
-from support.scripted_jury import CAPITAL, ScriptedJuror, answers_in, kind_of, model, prompts, says
+from support.scripted_jury import ScriptedJuror, model
 from support.scripted_model import ScriptedModel, replies
 
 FACT = "Ada Byron wrote the timetable."
@@ -85,34 +85,6 @@ async def test_evidence_decides_verdict_with_jury_labels_attached(opened, settin
             await reasoner.aask(ASKED)
 
 
-async def test_answer_is_reviewed_among_rivals(opened, settings):
-    def mark(text):
-        return (9, 9, 9) if "planned" in text else (2, 2, 2)
-
-    for name in JURORS:
-        opened[name] = model(ScriptedJuror(says("Canberra", "It was planned."), mark), name)
-
-    def script(text):  # four chains, the majority for Sydney
-        return replies("I am Zorvex. The answer is A.", "It was planned. The answer is B.", weights=[5, 1])(text)
-
-    opened["m/zorvex-7b"] = ScriptedModel(script, name="m/zorvex-7b")
-    settings = settings.model_copy(update={"model": "m/zorvex-7b"})
-    sink = MemorySink()
-    async with verified(settings, strategy="self-consistency", parameters={"n": 12, "temperature": 1.0}) as reasoner:
-        answer = await reasoner.aask(CAPITAL, sinks=[sink])
-    assert answer.answer == "A"
-    (rank_opinions,) = sink.of_type("jury.ranked")
-    assert [s["juror"] for s in rank_opinions.report["standings"]] == [1, 0]
-    assert any("reviewers rank the answer 'B' above the one that was given" in what for what in answer.degraded)
-    review = next(p for p in prompts(opened["a/one"]) if kind_of(p) == "review")
-    assert len(answers_in(review)) == 2
-    assert "zorvex" not in review.casefold()  # who gave the answer is no reviewer's business
-    assert "yours is not among them" not in review
-    stated = sink.of_type("jury.claim")[-1].report
-    shown = answer.text[stated["claim"]["start"] : stated["claim"]["end"]]
-    assert (shown, stated["label"], stated["contradict"]) == ("The answer is A.", "contradicted", [0, 1, 2])
-
-
 async def test_text_is_labelled_without_documents(opened, settings):
     found = await averify_text(
         FACT,
@@ -131,21 +103,20 @@ async def test_text_is_labelled_without_documents(opened, settings):
         await averify_text(FACT, verifier="davinci", settings=settings)
 
 
-async def test_jurors_judge_claims_by_knowledge_without_question(opened, settings):
-    for name, said in zip(JURORS, ("1: support", "1: contradict", "no idea"), strict=True):
-        opened[name] = model(ScriptedJuror(stance=lambda prompt, said=said: said), name)
+async def test_text_without_a_question_gets_no_jury(opened, settings):
     found = await averify_text(
         FACT, verifier="edgejury", parameters={"judge": "lexical"}, settings=settings, jurors=JURORS
     )
-    assert [kind_of(p) for p in prompts(opened["a/one"])] == ["stance"]
-    assert found.verification.claims[0].agreement == Agreement(label="uncertain", support=1, contradict=1, silent=0)
+    assert found.verification.claims[0].agreement is None
+    assert any("without a question the jurors have nothing to answer" in what for what in found.degraded)
+    assert found.usage.model_calls == 0
 
 
 async def test_main_model_is_the_default_jury(opened, settings):
     found = await averify_text(
         FACT, question="Who made it?", verifier="edgejury", parameters={"judge": "lexical"}, settings=settings
     )
-    assert len(opened["m/main"].generate_calls[0]) == 3
+    assert len(opened["m/main"].generate_calls) == 3
     (claim,) = found.verification.claims
     assert (claim.agreement.text, claim.verdict) == ("3 of 3 jurors agree (not evidence)", "not_enough_evidence")
     assert any("single_family" in what for what in found.degraded)
@@ -312,17 +283,10 @@ def test_verifiers_named_together_share_the_parameters_of_davinci():
     assert isinstance(verifier, JuryVerifier)
     assert (verifier._davinci.config.k, verifier._davinci.config.max_claims) == (7, 3)
     (verifier,) = make_verifiers(("edgejury",), {"edgejury": {"davinci": {"k": 2}}})
-    assert (verifier._davinci.config.k, verifier._davinci.config.max_claims) == (2, 8)
+    assert (verifier._davinci.config.k, verifier._davinci.config.max_claims) == (2, 20)
     with pytest.raises(UserError, match="edgejury.davinci sets k=2, but davinci has 7"):
         make_verifiers(("edgejury", "davinci"), {"davinci": {"k": 7}, "edgejury": {"davinci": {"k": 2}}})
     assert [v.name for v in make_verifiers(("davinci",), {})] == ["davinci"]
-
-
-def test_rivals_differ_from_the_answer():
-    texts = [("one", "A"), ("two", "B"), ("one again", "A"), ("", None), ("three", "C"), ("two", "B"), ("four", "D")]
-    solution = Solution(chosen=1, candidates=tuple(Candidate(text=t, answer=a) for t, a in texts))
-    assert [c.text for c in rival_candidates(solution, 3)] == ["two", "one", "three"]
-    assert rival_candidates(Solution(chosen=None), 3) == []
 
 
 def test_judge_of_both_is_that_of_davinci_unless_one_is_set(settings):

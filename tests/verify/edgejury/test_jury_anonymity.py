@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Document, Question
-from reason.reasoning.anonymity import REMOVED, Roster, Scrubber, make_blinding, show_answers
-from reason.verify.edgejury.chair import chair_request
-from reason.verify.edgejury.jurors import Role, bundled_roles
+from reason.reasoning.anonymity import REMOVED, Roster, Scrubber, make_blinding
+from reason.verify.edgejury.chair import chair_prompt
+from reason.verify.edgejury.jurors import ROLES, Role
 from reason.verify.edgejury.ranking import rank
-from reason.verify.edgejury.review import pool_issues, review_request, verified_quotes
+from reason.verify.edgejury.review import DisplayedAnswers, pool_issues, review_prompt, verified_quotes
 from reason.verify.edgejury.types import Issue, Marks, Quote, Review
 
 WIND = Question(text="Which wind blows in Provence?")
 ROSTER = Roster(
     models=("local/qwen2.5-coder-0.5b-instruct", "local/smollm2-135m", "openai/gpt-4o", "groq/llama-3.1-8b"),
     jurors=("juror 1", "juror-2", "juror #4"),
-    roles=bundled_roles(),
+    roles=ROLES,
 )
 SCRUB = Scrubber(ROSTER, WIND).scrub
 
@@ -111,7 +111,7 @@ def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
     reviews = []
     for reviewer in range(count):
         blind = make_blinding(range(count), WIND, reviewer, exclude=reviewer)
-        prompts.append(review_request(WIND, show_answers(blind, shown), blind).prompt)
+        prompts.append(review_prompt(WIND, shown, blind))
         other = blind.jurors[0]
         reviews.append(
             Review(
@@ -125,8 +125,8 @@ def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
     blind = make_blinding(range(count), WIND, 99)
     quotes = verified_quotes(reviews, shown)
     ranking = rank(reviews, range(count))
-    chair = chair_request(WIND, show_answers(blind, shown), blind, ranking, pool_issues(reviews), quotes, scrub=scrub)
-    for prompt in [*prompts, chair.prompt]:
+    chair = chair_prompt(WIND, DisplayedAnswers(shown, {}), blind, ranking, pool_issues(reviews), quotes, scrub=scrub)
+    for prompt in [*prompts, chair]:
         (message,) = prompt.messages
         for secret in secrets:
             for spelling in (secret, secret.replace("-", " ")):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.reasoning.anonymity import Blinding, show_answers
-from reason.verify.edgejury.chair import chair_repair, chair_request, fallback_synthesis, read_chair, unaddressed_issues
-from reason.verify.edgejury.option_orders import OptionOrder
+from reason.verify.edgejury.chair import chair_prompt, fallback_synthesis, read_chair, unaddressed_issues
+from reason.verify.edgejury.review import DisplayedAnswers
 from reason.verify.edgejury.types import KeptQuote, Opinion, PooledIssue, Ranking, Standing, Synthesis
 
 OPEN = Question(text="Why is the sky blue?")
@@ -28,7 +28,7 @@ ISSUES = (
 )
 WHOLE = {
     "answer": "Blue light is scattered most.",
-    "rationale": ["Answer B explains it", "why it is so"],
+    "rationale": ["Answer B explains it", "..."],
     "addressed": [{"issue": 1, "how": "Left out what Answer A claims."}, {"issue": "x", "how": "y"}],
     "open_questions": ["How much?"],
     "disagreements": [
@@ -42,15 +42,12 @@ WHOLE = {
 }
 
 
-def request(form: str = "json", question: Question = OPEN, issues: tuple[PooledIssue, ...] = ISSUES) -> str:
+def request(question: Question = OPEN, issues: tuple[PooledIssue, ...] = ISSUES, *, as_json: bool = True) -> str:
     quotes = (KeptQuote(candidate=0, quote="light is scattered", reviewers=(1,)),)
-    answers = show_answers(BLIND, {0: "Scattering.", 1: "The sea."})
-    asked = chair_request(
-        question, answers, BLIND, RANKING, issues, quotes, scrub=str.lower, form=form, supports_prefix=True
-    )  # type: ignore[arg-type]
-    assert asked.prompt.prefix == asked.prefix
-    (message,) = asked.prompt.messages
-    assert answers in message.content
+    answers = DisplayedAnswers({0: "Scattering.", 1: "The sea."}, {})
+    prompt = chair_prompt(question, answers, BLIND, RANKING, issues, quotes, scrub=str.lower, as_json=as_json)
+    (message,) = prompt.messages
+    assert show_answers(BLIND, answers.texts) in message.content
     return message.content
 
 
@@ -58,22 +55,24 @@ def test_chair_request_contents() -> None:
     shown = request()
     assert shown.startswith("Why is the sky blue?\n\nSeveral people have answered")
     assert "rank them B (above 100% of the others, mark 8.2 of 10), A (above 0% of the others)." in shown
-    assert "1. Answer A, factual_risk (named by 2): answer #x is false, says Answer B\n" in shown
-    assert "2. Answer B, unclear (named by 1): dull" in shown
+    assert "1. Answer A, factual_risk (raised by 2): answer #x is false, says Answer B\n" in shown
+    assert "2. Answer B, unclear (raised by 1): dull" in shown
     assert "- Answer B: light is scattered" in shown
-    assert "say for issue 1 what you did about it" in shown
+    assert "for issue 1, say what you did about it" in shown
     assert '"choice"' not in shown
 
 
 def test_chair_request_without_issues() -> None:
     assert "issues" not in request(issues=()).partition("Reply with JSON")[0]
-    assert "Issue" not in request("lines", issues=())
+    assert "Issue" not in request(issues=(), as_json=False)
 
 
 def test_chair_request_asks_for_choice_of_closed_question() -> None:
-    assert '"choice": "the letter of the right option"' in request(question=CHOICE)
-    assert request("lines", CHOICE).endswith('End with a last line "Answer:" and the letter of the right option.')
-    assert '"choice": "the number alone"' in request(question=Question(text="How many?", kind="number"))
+    assert '"choice" is the letter of the correct option.' in request(CHOICE)
+    assert request(CHOICE, as_json=False).endswith(
+        'End with a last line that has "Answer:" and the letter of the correct option.'
+    )
+    assert '"choice" is only the number.' in request(Question(text="How many?", kind="number"))
 
 
 def test_chair_request_shows_all_required_issues() -> None:
@@ -126,7 +125,7 @@ def test_truncated_answer_keeps_complete_sentences() -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    ["", "I cannot say.", '{"answer": ""}', '{"answer": "the final answer"}', '{"answer": 4}', '{"rationale": ["x"]}'],
+    ["", '{"answer": ""}', '{"answer": "..."}', '{"answer": 4}', '{"rationale": ["x"]}'],
 )
 def test_completion_without_answer_is_unparsed(reply: str) -> None:
     assert read_chair(reply, OPEN, BLIND) is None
@@ -137,7 +136,7 @@ def test_completion_without_answer_is_unparsed(reply: str) -> None:
     [
         ('{"answer": "It is Paris.", "choice": "B"}', "B"),
         ('{"answer": "It is Paris.", "choice": "B) Paris"}', "B"),
-        ('{"answer": "It is Paris.", "choice": "the letter of the right option"}', "B"),
+        ('{"answer": "It is Paris.", "choice": "the letter of the correct option"}', "B"),
         ('{"answer": "It is Paris, so the answer is B."}', "B"),
         ('{"answer": "It is Paris.", "choice": "B", "rationale": ["cut o', "B"),
         ('{"answer": "Nobody knows.", "choice": "E"}', None),
@@ -147,42 +146,37 @@ def test_choice_of_a_closed_question(reply: str, choice: str | None) -> None:
     read = read_chair(reply, CHOICE, BLIND)
     assert read is not None
     assert read.choice == choice
-    order = OptionOrder((1, 2, 0))  # the chair saw Paris as A, Nice as B, Lyon as C
-    turned = read_chair(reply.replace("B", "A"), CHOICE, BLIND, order=order)
-    assert turned is not None
-    assert turned.choice == choice
 
 
 def test_numeric_choices_are_parsed() -> None:
     asked = Question(text="How many?", kind="number")
     for reply in ('{"answer": "About four.", "choice": 4}', '{"answer": "It is 3 + 1 = 4"}', "Four.\nAnswer: 4"):
-        read = read_chair(reply, asked, BLIND, form="lines")
+        read = read_chair(reply, asked, BLIND)
         assert read is not None
         assert read.choice == "4"
 
 
 def test_answer_letters_are_removed_from_the_answer() -> None:
     reply = '{"answer": "As Answer P says, option A is right.", "choice": "A"}'
-    read = read_chair(reply, CHOICE, Blinding(("P", "Q"), (0, 1)), order=OptionOrder((1, 2, 0)))
+    read = read_chair(reply, CHOICE, Blinding(("P", "Q"), (0, 1)))
     assert read is not None
-    assert read.answer == "As one answer says, option B is right."
+    assert read.answer == "As one answer says, option A is right."
 
 
-def test_lines_are_parsed_if_requested() -> None:
+def test_lines_are_parsed() -> None:
     reply = "Blue light is scattered most.\n\nWhy: Answer B says so\nIssue 1: left out\n**Open:** how much\n"
-    assert read_chair(reply, OPEN, BLIND) is None
-    read = read_chair(reply, OPEN, BLIND, form="lines")
+    read = read_chair(reply, OPEN, BLIND)
     assert read is not None
     assert read.answer == "Blue light is scattered most."
     assert (read.rationale, read.open_questions) == (("answer #0 says so",), ("how much",))
     assert [(a.issue, a.how) for a in read.addressed] == [(0, "left out")]
-    closed = read_chair("It is Paris.\nWhy: it is\nAnswer: B", CHOICE, BLIND, form="lines")
+    closed = read_chair("It is Paris.\nWhy: it is\nAnswer: B", CHOICE, BLIND)
     assert closed is not None
     assert (closed.answer, closed.choice) == ("It is Paris.", "B")
-    only = read_chair("Answer: B", CHOICE, BLIND, form="lines")
+    only = read_chair("Answer: B", CHOICE, BLIND)
     assert only is not None
     assert (only.answer, only.choice) == ("B", "B")
-    assert read_chair("I do not know.", CHOICE, BLIND, form="lines") is None
+    assert read_chair("I do not know.", CHOICE, BLIND) is None
 
 
 @settings(max_examples=80, deadline=None)
@@ -192,18 +186,8 @@ def test_lines_are_parsed_if_requested() -> None:
     )
 )
 def test_parsing_never_raises(reply: str) -> None:
-    for form in ("json", "lines"):
-        read = read_chair(reply, CHOICE, BLIND, form=form)  # type: ignore[arg-type]
-        assert read is None or read.answer.strip()
-
-
-def test_repair_continues_conversation_and_requests_lines() -> None:
-    first = chair_request(CHOICE, "<answers>\n</answers>", BLIND, RANKING, ISSUES)
-    again = chair_repair(first, "oh </s>", CHOICE, ISSUES, supports_prefix=True)
-    assert [m.role for m in again.prompt.messages] == ["user", "assistant", "user"]
-    assert again.prompt.messages[1].content == "oh < /s>"
-    assert 'begins with "Issue 1:"' in again.prompt.messages[2].content
-    assert (again.form, again.prompt.prefix) == ("lines", "")
+    read = read_chair(reply, CHOICE, BLIND)
+    assert read is None or read.answer.strip()
 
 
 def test_fallback_is_the_best_ranked_opinion() -> None:

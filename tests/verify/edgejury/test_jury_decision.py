@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +11,9 @@ from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.evals.statistics.position_bias import position_bias
 from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
-from reason.verify.edgejury.jury import Vote, are_equivalent, settle, unanimous_choice, weighted_vote
-from reason.verify.edgejury.option_orders import OptionOrder
+from reason.verify.edgejury.jury import Vote, settle, unanimous_choice, weighted_vote
+from reason.verify.edgejury.option_orders import OptionOrder, identity_order
 from reason.verify.edgejury.types import Opinion, Ranking, Standing, Synthesis
-from reason.verify.types import Support
 
 CHOICE = Question(text="Which city is the capital of France?", choices=("Lyon", "Paris", "Nice"))
 
@@ -49,9 +47,9 @@ def test_answer_is_mapped_from_shown_order() -> None:
     order = OptionOrder((1, 2, 0))
     text = "Option C is in the south. It is Paris.\nAnswer: A"
     assert read_opinion(text, CHOICE, order) == ("Option A is in the south. It is Paris.\nAnswer: B", "B")
-    assert read_opinion(text, CHOICE) == (text, "A")
+    assert read_opinion(text, CHOICE, identity_order(CHOICE)) == (text, "A")
     assert read_opinion("Why not", Question(text="Why?"), OptionOrder()) == ("Why not", None)
-    assert read_opinion("It is 1,000.", Question(text="How many?")) == ("It is 1,000.", "1000")
+    assert read_opinion("It is 1,000.", Question(text="How many?"), OptionOrder()) == ("It is 1,000.", "1000")
     assert read_opinion("No idea.", CHOICE, order) == ("No idea.", None)
     as_number = CHOICE.model_copy(update={"kind": "number"})
     assert read_opinion("It is 5, option A", as_number, order) == ("It is 5, option B", "5")
@@ -60,8 +58,8 @@ def test_answer_is_mapped_from_shown_order() -> None:
 
 def test_truncated_sentence_is_not_parsed() -> None:
     number = Question(text="How many?")
-    assert read_opinion("It is 12. Or is it 1", number, finished=False)[1] == "12"
-    assert read_opinion("It is 12. Or is it 1", number)[1] == "1"
+    assert read_opinion("It is 12. Or is it 1", number, OptionOrder(), finished=False)[1] == "12"
+    assert read_opinion("It is 12. Or is it 1", number, OptionOrder())[1] == "1"
 
 
 def test_equal_answers_get_equal_form() -> None:
@@ -71,23 +69,12 @@ def test_equal_answers_get_equal_form() -> None:
 def test_early_exit_needs_three_unanimous_opinions() -> None:
     assert unanimous_choice(opinions("B", "B", "B")) == "B"
     assert unanimous_choice([*opinions("B", "B", "B"), failed(3)]) == "B"
-    assert unanimous_choice(opinions("B", "B", "B"), min_opinions=4) is None
     assert unanimous_choice([*opinions("B", "B"), failed(2)]) is None
     assert unanimous_choice(opinions("B", "B")) is None
-    assert unanimous_choice(opinions("B", "B"), min_opinions=2) is None  # two jurors never leave early
     assert unanimous_choice(opinions("B", "B", "A")) is None
     assert unanimous_choice(opinions("B", "B", None)) is None
     assert unanimous_choice(opinions(None, None, None)) is None
     assert unanimous_choice([failed(0), failed(1), failed(2)]) is None
-
-
-def test_mutual_entailment_means_equivalence() -> None:
-    says, silent = Support(0.8, 0.1, 0.1), Support(0.1, 0.1, 0.8)
-    supports = dict.fromkeys(permutations(range(3), 2), says)
-    assert are_equivalent(3, supports)
-    for pair in supports:
-        assert not are_equivalent(3, {**supports, pair: silent})
-    assert not are_equivalent(1, {})
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,27 +102,14 @@ def test_votes_are_weighted() -> None:
     assert vote(opinions("A", "B"), {}, (1, 0)).choice == "B"  # the better juror chose it
 
 
-def test_probabilities_divide_a_vote() -> None:
-    sure, torn, torn_too = (
-        Opinion(juror=i, model="m", text="x", choice=c, probs=p, ok=True)
-        for i, (c, p) in enumerate(
-            [("A", {"A": 0.9, "B": 0.1}), ("B", {"A": 0.4, "B": 0.6}), ("B", {"A": 0.2, "B": 0.3})]
-        )
-    )
-    found = vote([sure, torn, torn_too])
-    assert found.choice == "A"
-    assert found.support == {"A": pytest.approx(1.7 / 3), "B": pytest.approx(1.3 / 3)}
-    assert found.voters == {"A": (0,), "B": (1, 2)}
-
-
 CHAIR = Synthesis(answer="The chair's text.", choice="B", rationale=("because",), source="chair")
 
 
 def test_chair_choice_of_well_ranked_juror_is_accepted() -> None:
-    found = settle(CHAIR, opinions("A", "A", "B"), ranking(0.5, 0.4, 0.5))
-    assert (found.synthesis, found.overruled) == (CHAIR, False)
-    assert found.vote is not None
-    assert found.vote.choice == "A"
+    synthesis, found, overruled = settle(CHAIR, opinions("A", "A", "B"), ranking(0.5, 0.4, 0.5), {})
+    assert (synthesis, overruled) == (CHAIR, False)
+    assert found is not None
+    assert found.choice == "A"
 
 
 @pytest.mark.parametrize(
@@ -148,23 +122,22 @@ def test_chair_choice_of_well_ranked_juror_is_accepted() -> None:
 def test_other_chair_choices_are_overruled_with_rationale(
     choices: tuple[str, ...], borda: tuple[float, ...], why: str
 ) -> None:
-    found = settle(CHAIR, opinions(*choices), ranking(*borda))
-    assert found.overruled
-    assert (found.synthesis.choice, found.synthesis.answer) == ("A", "text 1")  # the best of those that chose A
-    assert found.synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, is used instead")
+    synthesis, _, overruled = settle(CHAIR, opinions(*choices), ranking(*borda), {})
+    assert overruled
+    assert (synthesis.choice, synthesis.answer) == ("A", "text 1")  # the best of those that chose A
+    assert synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, is used instead")
 
 
 def test_settlement_without_choices() -> None:
     silent = CHAIR.model_copy(update={"choice": None})
-    assert settle(silent, opinions("A", "C", "C"), ranking(1.0, 0.4, 0.4)).synthesis.choice == "A"
-    found = settle(CHAIR, opinions(None, None), ranking(1.0, 0.0))
-    assert (found.synthesis, found.vote, found.overruled) == (CHAIR, None, False)
+    assert settle(silent, opinions("A", "C", "C"), ranking(1.0, 0.4, 0.4), {})[0].choice == "A"
+    assert settle(CHAIR, opinions(None, None), ranking(1.0, 0.0), {}) == (CHAIR, None, False)
 
 
-def test_reliability_multiplies_rank_weight() -> None:
+def test_weights_multiply_rank() -> None:
     given, rank_opinions = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
-    assert settle(CHAIR, given, rank_opinions).synthesis.choice == "A"
-    assert settle(CHAIR, given, rank_opinions, {1: 2.0}).synthesis.choice == "C"
+    assert settle(CHAIR, given, rank_opinions, {})[0].choice == "A"
+    assert settle(CHAIR, given, rank_opinions, {1: 2.0})[0].choice == "C"
 
 
 def test_position_bias_is_detected_and_removed_by_orders() -> None:

@@ -56,10 +56,9 @@ def test_issues_merge_transitively() -> None:
     assert (found.detail, found.reviewers) == ("c d e f", (1, 2, 3))
 
 
-def test_reviewer_counts_once_and_not_for_itself() -> None:
-    pooled = pool_issues([review(1, (0, "unclear", "a b c d"), (0, "unclear", "a b c x"), (1, "unclear", "own"))])
+def test_reviewer_counts_once() -> None:
+    pooled = pool_issues([review(1, (0, "unclear", "a b c d"), (0, "unclear", "a b c x"))])
     assert [(i.candidate, i.count) for i in pooled] == [(0, 1)]
-    assert len(pool_issues([review(1, (1, "unclear", "own"))], exclude_self=False)) == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,7 +83,7 @@ def test_order_of_reviews_does_not_matter(entries: list[tuple[int, int, IssueKin
 def test_quotes_must_appear_and_longest_overlap_wins() -> None:
     texts = {0: "The tower stands in Paris.\nIt is 300 m high and made of iron.", 1: "No idea."}
     reviews = [
-        review(1, keep=((0, "stands in Paris. It is 300 m"), (0, "it is made of gold"), (1, "No idea."))),
+        review(1, keep=((0, "stands in Paris. It is 300 m"), (0, "it is made of gold"))),
         review(2, keep=((0, "It is 300 m high and made of iron"), (1, "No idea."), (3, "nobody"))),
     ]
     found = verified_quotes(reviews, texts)
@@ -92,5 +91,3 @@ def test_quotes_must_appear_and_longest_overlap_wins() -> None:
         (0, "It is 300 m high and made of iron", (1, 2)),
         (1, "No idea.", (2,)),
     ]
-    assert len(verified_quotes(reviews, texts, maximum=1)) == 1
-    assert len(verified_quotes(reviews, texts, exclude_self=False)[1].reviewers) == 2

@@ -15,10 +15,9 @@ from reason.verify.edgejury.labels import (
     label_of,
     lexical_premise,
     score_of,
-    stance_of,
 )
 from reason.verify.edgejury.types import Agreement, ClaimLabel
-from reason.verify.types import Claim, Support
+from reason.verify.types import Claim
 
 CLAIM = Claim(text="The tower is 300 m high.", start=0, end=24)
 CASES: list[tuple[tuple[int, int, int], Agreement, float]] = [
@@ -52,7 +51,6 @@ def test_claim_label_lists_jurors_by_stance() -> None:
     assert (claim.support, claim.contradict, claim.silent) == ((0, 4), (1,), (2,))
     assert claim.note == "contradicted by 1 of 3 opinions that mention it"
     assert label_claim(CLAIM, {}).note == "stated by no opinion"
-    assert label_claim(CLAIM, {0: "support"}, note="own").note == "own"
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,13 +88,6 @@ def test_confidence_is_mean_score_times_uncontradicted_share() -> None:
     assert confidence_of([label(3, 0, 0)]) == pytest.approx(0.8)
     assert confidence_of([label(3, 0, 0), label(1, 2, 0)]) == pytest.approx((0.8 + 0.4) / 2 * 0.5)
     assert confidence_of([label(0, 3, 0)]) == 0.0
-
-
-def test_stance_follows_most_likely_label_with_careful_ties() -> None:
-    assert stance_of(Support(0.7, 0.2, 0.1)) == "support"
-    assert stance_of(Support(0.2, 0.7, 0.1)) == "contradict"
-    assert stance_of(Support(0.4, 0.2, 0.4)) == "silent"
-    assert stance_of(Support(0.4, 0.4, 0.2)) == "contradict"
 
 
 def test_premise_is_best_sentence_with_predecessor() -> None:

@@ -74,7 +74,6 @@ def test_option_letters_are_inverse() -> None:
 )
 def test_option_letters_are_rewritten_in_text(text: str, told: str) -> None:
     assert ORDER.to_question_letters(text, QUESTION) == told
-    assert ORDER.to_shown_letters(told, QUESTION) == text
 
 
 def test_single_capitals_stay_if_the_question_uses_them() -> None:
@@ -122,5 +121,6 @@ def test_always_first_jurors_do_not_agree() -> None:
         finals.append(("ABCD".index(vote.choice), 4))
     assert position_bias(chosen).first == 1.0
     assert position_bias(finals).p > 0.01
-    same = [("ABCD".index(read_opinion("Answer: A", QUESTION)[1] or ""), 4) for _ in range(200)]
+    fixed = identity_order(QUESTION)
+    same = [("ABCD".index(read_opinion("Answer: A", QUESTION, fixed)[1] or ""), 4) for _ in range(200)]
     assert position_bias(same).first == 1.0  # what it would be without orders

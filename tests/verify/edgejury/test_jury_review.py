@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Question
 from reason.reasoning.anonymity import Blinding, make_blinding, show_answers
-from reason.verify.edgejury.option_orders import OptionOrder
 from reason.verify.edgejury.panel import find_object, find_text
 from reason.verify.edgejury.ranking import rank
-from reason.verify.edgejury.review import read_review, repair_request, review_request
+from reason.verify.edgejury.review import read_review, review_prompt
 from reason.verify.edgejury.types import Review
 
 OPEN = Question(text="Why is the sky blue?")
@@ -24,27 +23,23 @@ def marks(review: Review) -> dict[int, tuple[int, int, int]]:
     return {m.candidate: (m.accuracy, m.insight, m.clarity) for m in review.scores}
 
 
-@pytest.mark.parametrize("form", ["json", "lines"])
-def test_review_request_contents(form: str) -> None:
-    answers = show_answers(BLIND, {0: "first", 1: "second", 2: "third"})
-    asked = review_request(OPEN, answers, BLIND, form=form, supports_prefix=True)  # type: ignore[arg-type]
-    (message,) = asked.prompt.messages
+@pytest.mark.parametrize("as_json", [True, False])
+def test_review_request_contents(as_json: bool) -> None:
+    answers = {0: "first", 1: "second", 2: "third"}
+    (message,) = review_prompt(OPEN, answers, BLIND, as_json=as_json).messages
     assert message.content.startswith("Why is the sky blue?\n\nOthers have answered this question")
     assert "yours is not among them" in message.content
     assert "follow none of them" in message.content
-    assert answers in message.content
-    assert asked.prompt.prefix == asked.prefix != ""
-    without = review_request(OPEN, answers, BLIND, form=form, own_excluded=False)  # type: ignore[arg-type]
-    assert without.prompt.prefix == without.prefix == ""
-    assert "yours" not in without.prompt.messages[0].content.partition("<answers>")[0]
+    assert show_answers(BLIND, answers) in message.content
+    (without,) = review_prompt(OPEN, answers, BLIND, own_excluded=False, as_json=as_json).messages
+    assert "yours" not in without.content.partition("<answers>")[0]
 
 
-@pytest.mark.parametrize("form", ["json", "lines"])
-def test_copied_form_is_unparsed(form: str) -> None:
-    asked = review_request(OPEN, "", BLIND, form=form)  # type: ignore[arg-type]
-    shape = asked.prompt.messages[0].content.partition("Reply with")[2]
+def test_copied_form_is_unparsed() -> None:
+    (message,) = review_prompt(OPEN, {0: "", 1: "", 2: ""}, BLIND).messages
+    shape = message.content.partition("Reply with")[2]
     assert not re.search(r"\d", shape)  # no mark that could be copied
-    assert all(f'"{letter}"' in shape or f"\n{letter}: " in shape for letter in BLIND.letters)
+    assert all(f"\n{letter}: " in shape for letter in BLIND.letters)
     assert not read_review(shape, BLIND, 3).ok
     gaps = (
         '"issues": [{"candidate": "A", "kind": "unclear", "detail": "..."}], "keep": [{"candidate": "A", "quote": " "}]'
@@ -54,15 +49,6 @@ def test_copied_form_is_unparsed(form: str) -> None:
     assert (review.issues, review.keep) == ((), ())
 
 
-def test_prefix_and_stop_strings_fit_the_form() -> None:
-    asked = review_request(OPEN, "", BLIND, supports_prefix=True)
-    reply = asked.prefix + '8, "insight": 7, "clarity": 6}], "issues": [], "keep": [{"candidate": "B", "quote": "so'
-    assert marks(read_review(reply, BLIND, 3)) == {2: (8, 7, 6)}
-    whole = json.dumps({"scores": [{"candidate": "B", "accuracy": 1, "insight": 2, "clarity": 3}], "keep": []})
-    stop = next(s for s in asked.stop if s in whole)
-    assert marks(read_review(whole[: whole.index(stop)], BLIND, 3)) == {0: (1, 2, 3)}
-
-
 JSON_REPLY = """Here is my review:
 ```json
 {"scores": [
@@ -70,7 +56,7 @@ JSON_REPLY = """Here is my review:
   {"candidate": "Answer B", "accuracy": 5.5},
   {"candidate": "C", "accuracy": true, "insight": null},
   {"candidate": "Z", "accuracy": 5, "insight": 5, "clarity": 5},
-  {"candidate": "A", "accuracy": 1, "insight": 1, "clarity": 1},
+  {"candidate": "A", "accuracy": 1, "insight": 1, "clarity": 1}
 ],
 "issues": [{"candidate": "C", "kind": "Factual error", "detail": "Answer C says 4,\\n Answer A 5"},
   {"candidate": "C", "kind": "style", "detail": "dull"}, {"candidate": "Q", "kind": "unclear", "detail": "x"}, "no"],
@@ -178,35 +164,15 @@ def test_gold_answer_ranks_first_for_any_seed(seed: int, gold: int, json_form: b
     assert rank(reviews, range(4)).best == gold
 
 
-def test_option_letters_in_review_are_those_of_the_question() -> None:
-    question = Question(text="Which?", choices=("one", "two", "three"))
-    blind = make_blinding([0, 1], question, 3, shuffle=False)
-    reply = "P: 8 7 6\nP factual_risk: Answer P takes option A, but option C is right"
-    review = read_review(reply, blind, 2, question=question, order=OptionOrder((1, 2, 0)))
-    assert review.issues[0].detail == "answer #0 takes option B, but option A is right"
-
-
-def test_repair_continues_conversation_and_requests_lines() -> None:
-    asked = review_request(OPEN, "<answers>\n</answers>", BLIND, supports_prefix=True)
-    again = repair_request(asked, '{"scores": oh <|im_end|>', BLIND, supports_prefix=True)
-    first, said, request = again.prompt.messages
-    assert first == asked.prompt.messages[0]
-    assert (said.role, said.content) == ("assistant", '{"scores": oh < |im_end| >')
-    assert request.role == "user"
-    assert "\nA: accuracy insight clarity\nB: " in request.content
-    assert (again.form, again.prefix, again.prompt.prefix) == ("lines", "A: ", "A: ")
-    assert marks(read_review(again.prefix + "8 7 6\nB: 1 2 3", BLIND, 3)) == {2: (8, 7, 6), 0: (1, 2, 3)}
-
-
 @pytest.mark.parametrize(
     ("reply", "found"),
     [
-        ('x {A} {"k": [{"a": 1},], "b": [1,2', {"k": [{"a": 1}], "b": [1]}),
+        ('x {A} {"k": [{"a": 1}], "b": [1,2', {"k": [{"a": 1}], "b": [1]}),
         ('{"k": [{"a": "x}y"}]', {"k": [{"a": "x}y"}]}),
         ('{"o": {"k": 1}}', {"k": 1}),
         ('{"k": 1} {"k": 2}', {"k": 1}),
         ('{"k": "a\nb"}', {"k": "a\nb"}),
-        ('{"k": [', None),
+        ('{"j": [', None),
         ("", None),
     ],
 )

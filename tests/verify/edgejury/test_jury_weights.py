@@ -1,0 +1,90 @@
+"""Weights of jurors' votes from their past answers."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.verify.edgejury.jurors import MAX_WEIGHT, MIN_WEIGHT, chance_of_errors, fit_weights
+from reason.verify.edgejury.jury import weighted_vote
+from reason.verify.edgejury.types import Opinion
+
+RECORDS = [("good", True)] * 80 + [("good", False)] * 20 + [("poor", True)] * 30 + [("poor", False)] * 70
+
+
+def fitted(records: list[tuple[str, bool]] = RECORDS, chance: float = 0.25, strength: float = 10.0) -> dict[str, float]:
+    return fit_weights(records, chance=chance, strength=strength)
+
+
+def test_weight_is_clipped_log_odds_over_chance() -> None:
+    found = fitted(strength=0.0)
+    assert found["good"] == pytest.approx(math.log(0.8 / 0.2) + math.log(3))
+    assert found["poor"] == pytest.approx(math.log(0.3 / 0.7) + math.log(3))
+    lucky = fitted([("lucky", True)] * 50 + [("unlucky", False)] * 50, strength=0.0)
+    assert (lucky["lucky"], lucky["unlucky"]) == (MAX_WEIGHT, MIN_WEIGHT)
+
+
+def test_estimates_shrink_towards_pool() -> None:
+    p = (80 + 10 * 111 / 202) / 110
+    assert fitted()["good"] == pytest.approx(math.log(p / (1 - p)) + math.log(3))
+
+
+def test_evenly_spread_errors_have_the_chance_of_a_guess() -> None:
+    # every pair of the four wrong options of five is as likely: 1 of 4 pairs is equal
+    pairs = [(a, b) for a in "BCDE" for b in "BCDE"] * 1000
+    assert chance_of_errors(pairs) == pytest.approx(1 / 5, abs=1e-4)
+
+
+def test_chance_of_errors_counts_equal_pairs_of_each_question() -> None:
+    # 1 of 3 pairs, and 1 of 1; a single wrong answer is no pair
+    q = (2 + 1) / (4 + 2)
+    assert chance_of_errors([("B", "B", "C"), ("D", "D"), ("A",), ()]) == pytest.approx(q / (1 + q))
+
+
+def test_chance_of_errors_needs_two_wrong_answers() -> None:
+    with pytest.raises(UserError, match="two wrong answers"):
+        chance_of_errors([("A",), ()])
+
+
+def test_shared_errors_lower_the_weight_of_poor_jurors_most() -> None:
+    even, shared = fitted(chance=0.1, strength=0.0), fitted(chance=0.25, strength=0.0)
+    ratio = [one["good"] / one["poor"] for one in (even, shared)]
+    assert ratio[1] > ratio[0]
+
+
+def test_few_right_answers_give_moderate_weight() -> None:
+    found = fitted([*RECORDS, ("new", True), ("new", True)])
+    assert found["new"] < found["good"]
+
+
+def test_weights_are_optimal_for_independent_jurors() -> None:
+    # jurors right with these probabilities among 3 options: the weighted vote must choose the most probable option
+    right = [0.8, 0.6, 0.45]
+    records = [(str(i), k < p * 1000) for i, p in enumerate(right) for k in range(1000)]
+    weights = {int(model): weight for model, weight in fitted(records, chance=1 / 3, strength=0.0).items()}
+    for said in product("ABC", repeat=3):
+        likely = {o: math.prod(p if o == c else (1 - p) / 2 for p, c in zip(right, said, strict=True)) for o in "ABC"}
+        vote = weighted_vote(
+            [Opinion(juror=i, model="m", text="x", choice=c, ok=True) for i, c in enumerate(said)], weights
+        )
+        assert vote is not None
+        assert likely[vote.choice] == pytest.approx(max(likely.values()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=40), st.randoms())
+def test_fit_is_independent_of_order_and_bounded(records: list[tuple[str, bool]], shuffler: object) -> None:
+    again = list(records)
+    shuffler.shuffle(again)  # type: ignore[attr-defined]
+    assert fitted(records) == fitted(again)
+    assert all(MIN_WEIGHT <= weight <= MAX_WEIGHT for weight in fitted(records).values())
+
+
+def test_invalid_input_raises() -> None:
+    for wrong in ({"records": []}, {"chance": 1.0}, {"strength": -1.0}):
+        with pytest.raises(UserError):
+            fitted(**wrong)  # type: ignore[arg-type]
