@@ -27,6 +27,7 @@ from ...reasoning.anonymity import Roster
 from ...reasoning.limits import MAX_TOKENS
 from ...reasoning.strategy import Models, Parameters
 from ...serving.metered.model import MeteredModel
+from ..verifier import AUTO
 from .option_orders import OptionOrder, identity_order, option_orders
 
 MIN_JURORS: Final = 3
@@ -51,7 +52,7 @@ class PanelConfig(Parameters):
     shuffle: Annotated[bool, Field(description="show options and answers to each model in an order of its own")] = True
     judge: Annotated[
         str, Field(min_length=1, description="judge that compares claims with answers and evidence, as for davinci")
-    ] = "auto"
+    ] = AUTO
     temperature: Annotated[
         float | None,
         Field(ge=0, le=100, description="sampling temperature of opinions; null for 0.7 where the model takes one"),

@@ -33,6 +33,7 @@ from ...reasoning.answers.extraction import extract_answer, option_letter
 from ...reasoning.strategy import Models, Stability
 from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.model import Feature
+from ..verifier import LEXICAL, MODEL
 from .answering import canonical, closed_kind, collect_opinions
 from .chair import ask_chair, fallback_synthesis, unaddressed_issues
 from .jurors import Juror, PanelConfig, make_jurors, make_roster
@@ -276,7 +277,7 @@ class _Jury:
         else:
             decision = await self._deliberate(allowance)
         with self._stage("agreement"):
-            judge = config.judge if allowance.labels or config.judge != "model" else "lexical"
+            judge = config.judge if allowance.labels or config.judge != MODEL else LEXICAL
             self.claims = await label_claims(
                 decision.answer, decision.choice, self.opinions, question, self.models, judge, run
             )
@@ -480,9 +481,10 @@ class EdgeJury:
     def __init__(self, config: JuryConfig) -> None:
         self.config = config
 
-    def entailment_model(self, question: Question) -> str:
+    @staticmethod
+    def entailment_model(config: JuryConfig, question: Question) -> str:
         """The judge that compares the claims of open answers with opinions; empty if nothing is compared."""
-        return self.config.judge if closed_kind(question) is None else ""
+        return config.judge if closed_kind(question) is None else ""
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         solution = await _Jury(question, models, run, self.config).solve()

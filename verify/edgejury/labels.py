@@ -29,6 +29,7 @@ from ..entailment.judge import JudgeEntailment
 from ..entailment.lexical import LexicalEntailment
 from ..entailment.windows import WindowedEntailment
 from ..types import Claim, Entailment, Label, Pair
+from ..verifier import LEXICAL, MODEL
 from .answering import closed_kind
 from .types import ClaimLabel, Opinion
 
@@ -163,11 +164,11 @@ async def _judged(claims: Sequence[Claim], opinions: Sequence[Opinion], judge: E
 
 def find_entailment(judge: str, models: Models, run: Run) -> Entailment:
     """The judge of a strategy's claims; a comparison of words where it is not available, which degrades the run."""
-    if judge == "model":
+    if judge == MODEL:
         return JudgeEntailment(models.judge)
     if isinstance(models.entailment, Entailment):
         return models.entailment
-    if judge != "lexical":
+    if judge != LEXICAL:
         run.degrade(f"claims and opinions are compared by words: the judge {judge} is not available")
     return LexicalEntailment()
 

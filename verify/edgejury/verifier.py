@@ -83,7 +83,7 @@ class JuryVerifier:
                 f"edgejury.davinci sets {different}={own[different]!r}, but davinci has {parameters.get(different)!r}",
                 hint=f"set davinci.{different} alone, where both verifiers are named",
             )
-        judge = parameters["judge"] if self.config.judge == "auto" else self.config.judge
+        judge = parameters["judge"] if self.config.judge == AUTO else self.config.judge
         verifier = JuryVerifier(self.config.model_copy(update={"judge": judge, "davinci": dict(parameters)}))
         verifier._names = (self.includes, self.name)
         return verifier
