@@ -1,15 +1,13 @@
-"""`SidecarClient` and `AsyncSidecarClient`: Python clients of the native API, with the types and errors of the SDK.
+"""`SidecarClient`: a Python client of the native API, with the types and errors of the SDK.
 
-A broken event stream resumes after the last event received. The clients do not need the server's dependencies.
+A broken event stream resumes after the last event received. The client does not need the server's dependencies.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -47,66 +45,281 @@ KEY_VARIABLE = "REASON_API_KEY"
 TIMEOUT_S = 600.0
 MAX_RECONNECTS = 8
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 5.0
+POLL_S = 0.25
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+Documents = Sequence[Document | Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class Call:
-    """One HTTP request to the sidecar."""
+class SidecarClient:
+    """A client of `reason serve`; a context manager. Thread-safe.
 
-    method: str
-    path: str
-    body: BaseModel | None = None
-    params: Mapping[str, str | int] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    The keyword options of `ask`, `stream` and `start` are the fields of `sidecar.native.schemas.AskBody` (model,
+    strategy, parameters, verify, budget, seed, ...); those of `verify` are the fields of `VerifyBody`. A field that is
+    unknown or invalid raises `UserError`, which names it.
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for httpx's `request` and `stream`."""
-        headers = dict(self.headers)
-        content: bytes | None = None
-        if self.body is not None:
+    Args:
+        base_url: Address of the server.
+        api_key: API key; None reads the environment variable `REASON_API_KEY`.
+        timeout_s: Read timeout of a response, in seconds; the connect timeout is 10 s.
+        reconnects: Maximum number of consecutive event streams that end without a new event.
+        transport: httpx transport that replaces the network, for tests.
+
+    Raises:
+        UserError: `base_url` is not an HTTP address.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_BASE_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        reconnects: int = MAX_RECONNECTS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise UserError(f"{base_url!r} is not an http(s) address", hint=f"for example {DEFAULT_BASE_URL}")
+        key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
+        self.base_url = base_url
+        self._reconnects = reconnects
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
+            transport=transport,
+        )
+
+    def ask(
+        self, question: str, *, documents: Documents = (), idempotency_key: str | None = None, **options: Any
+    ) -> Answer:
+        """Answer a question.
+
+        Args:
+            question: The question.
+            documents: Documents that the answer may use as evidence.
+            idempotency_key: Requests with the same key share one run, so that a retry costs nothing.
+            options: Fields of `AskBody`.
+
+        Raises:
+            ReasonError: The errors of `Reasoner.aask`, and those of the server: `AuthenticationError`, `ServerBusy`,
+                `KeyLimitExceeded` and others.
+        """
+        body = _body(AskBody, documents, {"question": question, **options})
+        return self._post("/v1/reason", Answer, body, idempotency_key)
+
+    def stream(
+        self, question: str, *, documents: Documents = (), text: bool = False, **options: Any
+    ) -> Generator[Event, None, None]:
+        """Answer a question and yield the run's events, each once; the last one carries the answer.
+
+        The client reconnects after a broken connection. Leaving the loop early cancels the run.
+
+        Args:
+            question: The question.
+            documents: Documents that the answer may use as evidence.
+            text: Whether to stream text deltas.
+            options: Fields of `AskBody`.
+
+        Raises:
+            ReasonError: The run failed or was cancelled; raised after its events.
+        """
+        run = self.start(question, documents=documents, **options)
+        left = True
+        try:
+            yield from self.events(run.id, text=text)
+            left = False
+        finally:
+            if left:
+                self.cancel(run.id)
+        self.result(run.id)
+
+    def verify(
+        self, text: str, *, documents: Documents = (), idempotency_key: str | None = None, **options: Any
+    ) -> TextVerification:
+        """Verify an existing text against documents, in addition to the server's own evidence; raises like `ask`."""
+        body = _body(VerifyBody, documents, {"text": text, **options})
+        return self._post("/v1/verify", TextVerification, body, idempotency_key)
+
+    def start(
+        self, question: str, *, documents: Documents = (), idempotency_key: str | None = None, **options: Any
+    ) -> RunDetail:
+        """Start a background run, which survives a disconnect of the client and a restart of the server."""
+        body = _body(AskBody, documents, {"question": question, **options})
+        return self._post("/v1/runs", RunDetail, body, idempotency_key)
+
+    def get(self, run_id: str) -> RunDetail:
+        """Return a run, with its answer so far.
+
+        Raises:
+            UnknownName: There is no run with this id.
+        """
+        return self._get(run_path(run_id), RunDetail)
+
+    def list(self, limit: int = 20, **filters: Any) -> RunPage:
+        """Return a page of runs, newest first unless requested otherwise.
+
+        Args:
+            limit: Maximum number of runs, up to 100.
+            filters: The parameters of `GET /v1/runs`: `after` (the `last_id` of the previous page), `status`,
+                `strategy`, `model`, `search`, `tag` (`KEY:VALUE`), `sort` ("created", "cost", "tokens", "seconds") and
+                `order` ("asc", "desc").
+
+        Raises:
+            UnknownName: There is no run `after`.
+            ReasonError: A parameter is invalid.
+        """
+        params = {"limit": limit, **{name: value for name, value in filters.items() if value is not None}}
+        return self._get("/v1/runs", RunPage, params=params)
+
+    def cancel(self, run_id: str) -> RunDetail:
+        """Cancel a run and keep its partial result; no effect on a run that has ended."""
+        return self._post(f"{run_path(run_id)}/cancel", RunDetail)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with its events and model calls.
+
+        Raises:
+            UnknownName: There is no run with this id.
+            RunConflict: The run is queued or running.
+        """
+        parse_response(self._send("DELETE", run_path(run_id)), DeletedRun)
+
+    def conclude(self, run_id: str) -> RunDetail:
+        """Ask a run for its answer now; no effect on a run that has ended.
+
+        The run ends shortly afterwards, with an answer from what it has (`Answer.stopped` "user"): `wait` returns it.
+        """
+        return self._post(f"{run_path(run_id)}/answer", RunDetail)
+
+    def resume(self, run_id: str) -> RunDetail:
+        """Resume a run that was interrupted or failed; recorded model calls are not paid again.
+
+        Raises:
+            RunConflict: The run is finished, or another process executes it.
+        """
+        return self._post(f"{run_path(run_id)}/resume", RunDetail)
+
+    def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[Event, None, None]:
+        """Yield the events of a run until its last one, in order and each once. Reconnects after a broken connection.
+
+        Args:
+            run_id: The run.
+            after: Number of the last event already received.
+            text: Whether to stream text deltas generated from now on.
+
+        Raises:
+            ReasonError: The run does not exist, or reconnecting failed.
+        """
+        cursor = EventCursor(after, self._reconnects)
+        path, params = f"{run_path(run_id)}/events", {"text": "true"} if text else {}
+        while True:
+            broken: ReasonError | None = None
+            reader = SSEParser()
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(cursor.after)}
+            try:
+                with self._http.stream("GET", path, params=params, headers=headers) as response:
+                    if not response.is_success:
+                        response.read()
+                    raise_for_status(response)
+                    for line in response.iter_lines():
+                        event = reader.take(line)
+                        if event is not None:
+                            cursor.advance(event)
+                            yield event
+                if cursor.ended:
+                    return
+            except httpx.HTTPError as e:
+                broken = self._unreachable(e)
+            except ReasonError as e:
+                broken = e
+            time.sleep(cursor.delay_after(broken))
+
+    def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
+        """Wait for a run to end and return its answer.
+
+        Args:
+            run_id: The run.
+            timeout_s: Maximum wait in seconds; None waits without limit. The run continues after a timeout.
+
+        Raises:
+            TimeoutError: The run did not end in time.
+            ReasonError: The run failed; `Cancelled` with the partial answer if it was stopped.
+        """
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            detail = self.get(run_id)
+            if detail.status not in ("queued", "running"):
+                return _result(detail)
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"run {run_id} did not end within {timeout_s:g} s")
+            time.sleep(POLL_S if end is None else min(POLL_S, max(0.0, end - time.monotonic())))
+
+    def result(self, run_id: str) -> Answer:
+        """Return the answer of a run that has ended; raises like `wait`."""
+        return _result(self.get(run_id))
+
+    def strategies(self) -> tuple[RegisteredKind, ...]:
+        """Return the strategies, each with the JSON schema of its parameters."""
+        return self._get("/v1/strategies", RegisteredKinds).data
+
+    def verifiers(self) -> tuple[RegisteredKind, ...]:
+        """Return the verifiers, each with the JSON schema of its parameters."""
+        return self._get("/v1/verifiers", RegisteredKinds).data
+
+    def ready(self) -> Readiness:
+        """Return whether the server accepts runs, and if not, why."""
+        return readiness(self._send("GET", "/readyz"))
+
+    def close(self) -> None:
+        """Close the connections; idempotent."""
+        self._http.close()
+
+    def __enter__(self) -> SidecarClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _get(self, path: str, kind: type[ModelT], *, params: Mapping[str, Any] | None = None) -> ModelT:
+        return parse_response(self._send("GET", path, params=params), kind)
+
+    def _post(
+        self, path: str, kind: type[ModelT], body: BaseModel | None = None, idempotency_key: str | None = None
+    ) -> ModelT:
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        content = None if body is None else body.model_dump_json(exclude_unset=True)
+        if content is not None:
             headers["Content-Type"] = "application/json"
-            content = self.body.model_dump_json(exclude_unset=True).encode()
-        return {
-            "method": self.method,
-            "url": self.path,
-            "params": dict(self.params),
-            "headers": headers,
-            "content": content,
-        }
+        return parse_response(self._send("POST", path, headers=headers, content=content), kind)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.HTTPError as e:
+            raise self._unreachable(e) from e
+
+    def _unreachable(self, error: httpx.HTTPError) -> BackendError:
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return BackendTimeout(f"the server at {self.base_url} did not answer in time")
+        return BackendUnavailable(
+            f"the server at {self.base_url} cannot be reached: {error}", hint="is `reason serve` running?"
+        )
 
 
-def options_of(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Keyword arguments for an httpx client.
-
-    Raises:
-        UserError: The base URL is not an HTTP address.
-    """
-    if not base_url.startswith(("http://", "https://")):
-        raise UserError(f"{base_url!r} is not an http(s) address", hint=f"for example {DEFAULT_BASE_URL}")
-    key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return {"base_url": base_url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
+def run_path(run_id: str) -> str:
+    """The URL path of a run."""
+    return f"/v1/runs/{quote(run_id, safe='')}"
 
 
-def ask_body(question: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> AskBody:
-    """The request body for a question.
-
-    Raises:
-        UserError: A field is unknown or invalid; the message names it.
-    """
-    return _body(AskBody, {"question": question, **_documents_json(documents), **options})
-
-
-def verify_body(text: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> VerifyBody:
-    """The request body for a verification; raises like `ask_body`."""
-    return _body(VerifyBody, {"text": text, **_documents_json(documents), **options})
-
-
-def idempotency_headers(idempotency_key: str | None) -> dict[str, str]:
-    """The `Idempotency-Key` header, if there is a key."""
-    return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+def _body(kind: type[ModelT], documents: Documents, values: Mapping[str, Any]) -> ModelT:
+    given = [d.model_dump() if isinstance(d, Document) else dict(d) for d in documents]
+    try:
+        return kind.model_validate({**values, **({"documents": given} if given else {})})
+    except ValidationError as e:
+        raise user_error_of(e, "field", kind.model_fields) from e
 
 
 def parse_response(response: httpx.Response, kind: type[ModelT]) -> ModelT:
@@ -154,13 +367,6 @@ def raise_for_status(response: httpx.Response) -> None:
     if wait.isascii() and wait.isdecimal():
         error.retry_after_s = float(wait)  # type: ignore[attr-defined]
     raise error
-
-
-def unreachable(error: httpx.HTTPError, base_url: str) -> BackendError:
-    """Convert a connection error to a `BackendError`."""
-    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-        return BackendTimeout(f"the server at {base_url} did not answer in time")
-    return BackendUnavailable(f"the server at {base_url} cannot be reached: {error}", hint="is `reason serve` running?")
 
 
 class SSEParser:
@@ -219,11 +425,6 @@ class EventCursor:
         """Whether the last event received ends the run."""
         self._reconnects, self._in_vain = reconnects, 0
 
-    def call(self, run_id: str, text: bool) -> Call:
-        """The request for the next stream."""
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.after)}
-        return Call("GET", f"{run_path(run_id)}/events", params={"text": "true"} if text else {}, headers=headers)
-
     def advance(self, event: Event) -> None:
         """Advance to an event."""
         self.after = max(self.after, event.number)
@@ -250,410 +451,6 @@ class EventCursor:
         retry_after: float | None = getattr(error, "retry_after_s", None)
         backing_off: float = FIRST_DELAY_S * 2.0 ** (self._in_vain - 1)
         return min(LONGEST_DELAY_S, backing_off if retry_after is None else max(0.0, retry_after))
-
-
-def run_path(run_id: str) -> str:
-    """The URL path of a run."""
-    return f"/v1/runs/{quote(run_id, safe='')}"
-
-
-def _documents_json(documents: Sequence[Document | Mapping[str, str]]) -> dict[str, Any]:
-    if not documents:
-        return {}
-    return {"documents": [d.model_dump() if isinstance(d, Document) else dict(d) for d in documents]}
-
-
-def _body(kind: type[ModelT], values: Mapping[str, Any]) -> ModelT:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as e:
-        raise user_error_of(e, "field", kind.model_fields) from e
-
-
-def list_call(limit: int, filters: Mapping[str, Any]) -> Call:
-    """The request for a page of runs."""
-    return Call("GET", "/v1/runs", params={"limit": limit, **{k: v for k, v in filters.items() if v is not None}})
-
-
-DocumentLike = Sequence[Document | Mapping[str, str]]
-
-
-class AsyncSidecarClient:
-    """An asynchronous client of `reason serve`; an asynchronous context manager.
-
-    The keyword options of `ask`, `stream` and `start` are the fields of `sidecar.native.schemas.AskBody` (model,
-    strategy, parameters, verify, budget, seed, ...); those of `verify` are the fields of `VerifyBody`.
-
-    Args:
-        base_url: Address of the server.
-        api_key: API key; None reads the environment variable `REASON_API_KEY`.
-        timeout_s: Read timeout of a response, in seconds; the connect timeout is 10 s.
-        reconnects: Maximum number of consecutive event streams that end without a new event.
-        transport: httpx transport that replaces the network, for tests.
-
-    Raises:
-        UserError: `base_url` is not an HTTP address.
-    """
-
-    def __init__(
-        self,
-        base_url: str = DEFAULT_BASE_URL,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = TIMEOUT_S,
-        reconnects: int = MAX_RECONNECTS,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self.base_url = base_url
-        self._reconnects = reconnects
-        self._http = httpx.AsyncClient(**options_of(base_url, api_key, timeout_s), transport=transport)
-
-    async def ask(
-        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
-    ) -> Answer:
-        """Answer a question. Cancelling the task cancels the run, unless it has an idempotency key.
-
-        Args:
-            question: The question.
-            documents: Documents that the answer may use as evidence.
-            idempotency_key: Requests with the same key share one run, so that a retry costs nothing.
-            options: Fields of `AskBody`.
-
-        Raises:
-            ReasonError: The errors of `Reasoner.aask`, and those of the server: `AuthenticationError`, `ServerBusy`,
-                `KeyLimitExceeded` and others.
-        """
-        body = ask_body(question, documents, options)
-        return await self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
-
-    async def stream(
-        self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
-    ) -> AsyncGenerator[Event, None]:
-        """Answer a question and stream the run's events; the last event carries the answer.
-
-        The client reconnects after a broken connection, and yields each event once. Leaving the loop early cancels the
-        run.
-
-        Args:
-            question: The question.
-            documents: Documents that the answer may use as evidence.
-            text: Whether to stream text deltas.
-            options: Fields of `AskBody`.
-
-        Raises:
-            ReasonError: The run failed or was cancelled; raised after its events.
-        """
-        run = await self.start(question, documents=documents, **options)
-        left = True
-        try:
-            async for event in self.events(run.id, text=text):
-                yield event
-            left = False
-        finally:
-            if left:
-                await self.cancel(run.id)
-        await self.result(run.id)
-
-    async def verify(
-        self, text: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
-    ) -> TextVerification:
-        """Verify a given text.
-
-        Args:
-            text: The text.
-            documents: Documents to check it against, in addition to the server's own evidence.
-            idempotency_key: As in `ask`.
-            options: Fields of `VerifyBody`.
-
-        Raises:
-            ReasonError: The errors of `averify_text`, and those of the server.
-        """
-        body = verify_body(text, documents, options)
-        return await self._get(
-            Call("POST", "/v1/verify", body, headers=idempotency_headers(idempotency_key)), TextVerification
-        )
-
-    async def start(
-        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
-    ) -> RunDetail:
-        """Start a background run, which survives a disconnect of the client and a restart of the server."""
-        body = ask_body(question, documents, options)
-        return await self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
-
-    async def get(self, run_id: str) -> RunDetail:
-        """Return a run, with its answer so far.
-
-        Raises:
-            UnknownName: There is no run with this id.
-        """
-        return await self._get(Call("GET", run_path(run_id)), RunDetail)
-
-    async def list(self, limit: int = 20, **filters: Any) -> RunPage:
-        """Return a page of runs, newest first unless requested otherwise.
-
-        Args:
-            limit: Maximum number of runs, up to 100.
-            filters: The parameters of `GET /v1/runs`: `after` (the `last_id` of the previous page), `status`,
-                `strategy`, `model`, `search`, `tag` (`KEY:VALUE`), `sort` ("created", "cost", "tokens", "seconds") and
-                `order` ("asc", "desc").
-
-        Raises:
-            UnknownName: There is no run `after`.
-            ReasonError: A parameter is invalid.
-        """
-        return await self._get(list_call(limit, filters), RunPage)
-
-    async def cancel(self, run_id: str) -> RunDetail:
-        """Cancel a run and keep its partial result; no effect on a run that has ended."""
-        return await self._get(Call("POST", f"{run_path(run_id)}/cancel"), RunDetail)
-
-    async def delete(self, run_id: str) -> None:
-        """Delete a run that has ended, with its events and model calls.
-
-        Raises:
-            UnknownName: There is no run with this id.
-            RunConflict: The run is queued or running.
-        """
-        await self._get(Call("DELETE", run_path(run_id)), DeletedRun)
-
-    async def conclude(self, run_id: str) -> RunDetail:
-        """Ask a run for its answer now; no effect on a run that has ended.
-
-        The run ends shortly afterwards, with an answer from what it has (`Answer.stopped` "user"): `wait` returns it.
-        """
-        return await self._get(Call("POST", f"{run_path(run_id)}/answer"), RunDetail)
-
-    async def resume(self, run_id: str) -> RunDetail:
-        """Resume a run that was interrupted or failed; recorded model calls are not paid again.
-
-        Raises:
-            RunConflict: The run is finished, or another process executes it.
-        """
-        return await self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
-
-    async def events(self, run_id: str, *, after: int = 0, text: bool = False) -> AsyncGenerator[Event, None]:
-        """Yield the events of a run until its last one, in order and each once. Reconnects after a broken connection.
-
-        Args:
-            run_id: The run.
-            after: Number of the last event already received.
-            text: Whether to stream text deltas generated from now on.
-
-        Raises:
-            ReasonError: The run does not exist, or reconnecting failed.
-        """
-        cursor = EventCursor(after, self._reconnects)
-        while True:
-            broken: ReasonError | None = None
-            reader = SSEParser()
-            try:
-                async with self._http.stream(**cursor.call(run_id, text).arguments()) as response:
-                    if not response.is_success:
-                        await response.aread()
-                    raise_for_status(response)
-                    async for line in response.aiter_lines():
-                        event = reader.take(line)
-                        if event is not None:
-                            cursor.advance(event)
-                            yield event
-                if cursor.ended:
-                    return
-            except httpx.HTTPError as e:
-                broken = unreachable(e, self.base_url)
-            except ReasonError as e:
-                broken = e
-            await asyncio.sleep(cursor.delay_after(broken))
-
-    async def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
-        """Wait for a run to end and return its answer.
-
-        Args:
-            run_id: The run.
-            timeout_s: Maximum wait in seconds; None waits without limit. The run continues after a timeout.
-
-        Raises:
-            TimeoutError: The run did not end in time.
-            ReasonError: The run failed; `Cancelled` with the partial answer if it was stopped.
-        """
-        async with asyncio.timeout(timeout_s):
-            async for _ in self.events(run_id):
-                pass
-        return await self.result(run_id)
-
-    async def result(self, run_id: str) -> Answer:
-        """Return the answer of a run that has ended; raises like `wait`."""
-        return _result(await self.get(run_id))
-
-    async def strategies(self) -> tuple[RegisteredKind, ...]:
-        """Return the strategies, each with the JSON schema of its parameters."""
-        return (await self._get(Call("GET", "/v1/strategies"), RegisteredKinds)).data
-
-    async def verifiers(self) -> tuple[RegisteredKind, ...]:
-        """Return the verifiers, each with the JSON schema of its parameters."""
-        return (await self._get(Call("GET", "/v1/verifiers"), RegisteredKinds)).data
-
-    async def ready(self) -> Readiness:
-        """Return whether the server accepts runs, and if not, why."""
-        return readiness(await self._send(Call("GET", "/readyz")))
-
-    async def aclose(self) -> None:
-        """Close the connections; idempotent."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> AsyncSidecarClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _get(self, call: Call, kind: type[ModelT]) -> ModelT:
-        return parse_response(await self._send(call), kind)
-
-    async def _send(self, call: Call) -> httpx.Response:
-        try:
-            return await self._http.request(**call.arguments())
-        except httpx.HTTPError as e:
-            raise unreachable(e, self.base_url) from e
-
-
-class SidecarClient:
-    """The synchronous client of `reason serve`; a context manager. Thread-safe.
-
-    Its arguments, methods and errors are those of `AsyncSidecarClient`.
-    """
-
-    def __init__(
-        self,
-        base_url: str = DEFAULT_BASE_URL,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = TIMEOUT_S,
-        reconnects: int = MAX_RECONNECTS,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self.base_url = base_url
-        self._reconnects = reconnects
-        self._http = httpx.Client(**options_of(base_url, api_key, timeout_s), transport=transport)
-
-    def ask(
-        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
-    ) -> Answer:
-        body = ask_body(question, documents, options)
-        return self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
-
-    def stream(
-        self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
-    ) -> Generator[Event, None, None]:
-        run = self.start(question, documents=documents, **options)
-        left = True
-        try:
-            yield from self.events(run.id, text=text)
-            left = False
-        finally:
-            if left:
-                self.cancel(run.id)
-        self.result(run.id)
-
-    def verify(
-        self, text: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
-    ) -> TextVerification:
-        body = verify_body(text, documents, options)
-        return self._get(
-            Call("POST", "/v1/verify", body, headers=idempotency_headers(idempotency_key)), TextVerification
-        )
-
-    def start(
-        self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
-    ) -> RunDetail:
-        body = ask_body(question, documents, options)
-        return self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
-
-    def get(self, run_id: str) -> RunDetail:
-        return self._get(Call("GET", run_path(run_id)), RunDetail)
-
-    def list(self, limit: int = 20, **filters: Any) -> RunPage:
-        return self._get(list_call(limit, filters), RunPage)
-
-    def cancel(self, run_id: str) -> RunDetail:
-        return self._get(Call("POST", f"{run_path(run_id)}/cancel"), RunDetail)
-
-    def delete(self, run_id: str) -> None:
-        self._get(Call("DELETE", run_path(run_id)), DeletedRun)
-
-    def conclude(self, run_id: str) -> RunDetail:
-        return self._get(Call("POST", f"{run_path(run_id)}/answer"), RunDetail)
-
-    def resume(self, run_id: str) -> RunDetail:
-        return self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
-
-    def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[Event, None, None]:
-        cursor = EventCursor(after, self._reconnects)
-        while True:
-            broken: ReasonError | None = None
-            reader = SSEParser()
-            try:
-                with self._http.stream(**cursor.call(run_id, text).arguments()) as response:
-                    if not response.is_success:
-                        response.read()
-                    raise_for_status(response)
-                    for line in response.iter_lines():
-                        event = reader.take(line)
-                        if event is not None:
-                            cursor.advance(event)
-                            yield event
-                if cursor.ended:
-                    return
-            except httpx.HTTPError as e:
-                broken = unreachable(e, self.base_url)
-            except ReasonError as e:
-                broken = e
-            time.sleep(cursor.delay_after(broken))
-
-    def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
-        """Wait for a run to end and return its answer; polls the run every 0.25 s."""
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            detail = self.get(run_id)
-            if detail.status not in ("queued", "running"):
-                return _result(detail)
-            if end is not None and time.monotonic() >= end:
-                raise TimeoutError(f"run {run_id} did not end within {timeout_s:g} s")
-            time.sleep(0.25 if end is None else min(0.25, max(0.0, end - time.monotonic())))
-
-    def result(self, run_id: str) -> Answer:
-        return _result(self.get(run_id))
-
-    def strategies(self) -> tuple[RegisteredKind, ...]:
-        return self._get(Call("GET", "/v1/strategies"), RegisteredKinds).data
-
-    def verifiers(self) -> tuple[RegisteredKind, ...]:
-        return self._get(Call("GET", "/v1/verifiers"), RegisteredKinds).data
-
-    def ready(self) -> Readiness:
-        return readiness(self._send(Call("GET", "/readyz")))
-
-    def close(self) -> None:
-        """Close the connections; idempotent."""
-        self._http.close()
-
-    def __enter__(self) -> SidecarClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _get(self, call: Call, kind: type[ModelT]) -> ModelT:
-        return parse_response(self._send(call), kind)
-
-    def _send(self, call: Call) -> httpx.Response:
-        try:
-            return self._http.request(**call.arguments())
-        except httpx.HTTPError as e:
-            raise unreachable(e, self.base_url) from e
 
 
 def _result(run: RunDetail) -> Answer:

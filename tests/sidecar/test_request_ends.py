@@ -8,7 +8,7 @@ from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar import worker_processes as workers_module
 from reason.sidecar.app import create_app
-from reason.sidecar.client import EventCursor
+from reason.sidecar.client import run_path
 from reason.sidecar.error_objects import INTERNAL
 from reason.sidecar.native import routes as health
 from reason.sidecar.native.routes import EventStreamResponse
@@ -172,4 +172,4 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
 
 
 def test_the_name_of_a_run_stays_within_its_place():
-    assert EventCursor(0, 1).call("../a b", text=False).path == "/v1/runs/..%2Fa%20b/events"
+    assert run_path("../a b") == "/v1/runs/..%2Fa%20b"

@@ -1,8 +1,8 @@
 """The Python client against a real server, and against servers that break connections."""
 
-import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -30,7 +30,6 @@ from reason.core.types import Answer, Document
 from reason.sidecar.client import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
-    AsyncSidecarClient,
     EventCursor,
     SidecarClient,
     SSEParser,
@@ -135,63 +134,11 @@ def test_what_there_is(client):
     assert client.ready().ready
 
 
-async def test_the_asynchronous_client_does_the_same(served):
-    async with AsyncSidecarClient(served.url) as client:
-        assert (await client.ask("?")).answer == "42"
-        run = await client.start("?")
-        assert (await client.wait(run.id, timeout_s=30)).answer == "42"
-        assert (await client.get(run.id)).status == "finished"
-        assert (await client.list(1)).data
-        events = [e async for e in client.stream("?", text=True)]
-        assert events[-1].answer.answer == "42"
-        assert (await client.verify("2 + 2 = 4.", programs_only=True)).verification.verdict == "supported"
-        with pytest.raises(ModelNotFound):
-            await client.ask("?", model="no")
-        assert "cot" in {kind.name for kind in await client.strategies()}
-        assert await client.verifiers()
-        assert (await client.ready()).ready
-        assert (await client.cancel(run.id)).status == (await client.conclude(run.id)).status == "finished"
-        with pytest.raises(RunConflict):
-            await client.resume(run.id)
-
-
-async def test_many_runs_at_once(served):
-    async with AsyncSidecarClient(served.url) as client, asyncio.TaskGroup() as group:
-        asked = [group.create_task(client.ask(f"Q{i}?")) for i in range(30)]
-    answers = [task.result() for task in asked]
+def test_many_runs_at_once(served):
+    with SidecarClient(served.url) as client, ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(client.ask, (f"Q{i}?" for i in range(30))))
     assert {a.answer for a in answers} == {"42"}
     assert len({a.run_id for a in answers}) == 30
-
-
-async def test_cancelling_the_task_of_a_question_cancels_its_run(served):
-    gate = asyncio.Event()
-    reached = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def hold():
-        loop.call_soon_threadsafe(reached.set)
-        while not gate.is_set():
-            await asyncio.sleep(0.005)
-
-    served.model._step = hold
-    try:
-        async with AsyncSidecarClient(served.url) as client:
-            task = asyncio.ensure_future(client.ask("Slow?"))
-            await reached.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            while served.model.running:
-                await asyncio.sleep(0.005)
-            while (newest := (await client.list(1)).data[0]).status == "running":
-                await asyncio.sleep(0.01)
-            assert newest.status == "interrupted"
-            with pytest.raises(Cancelled) as caught:
-                await client.result(newest.id)
-            assert caught.value.partial.stopped == "cancelled"
-    finally:
-        gate.set()
-        served.model._step = None
 
 
 def line_of(number, kind="stage.started", **more):
@@ -265,14 +212,6 @@ def test_what_is_hopeless_is_not_tried_again(breaking):
     with pytest.raises(UnknownName):
         list(client.events("r"))
     assert len(server.asked) == 1
-
-
-async def test_the_asynchronous_client_reconnects_likewise(monkeypatch):
-    monkeypatch.setattr("reason.sidecar.client.FIRST_DELAY_S", 0.0)
-    server = Breaking(line_of(1), httpx.ReadError("broken"), line_of(2) + finished(3))
-    async with AsyncSidecarClient("http://x", transport=httpx.MockTransport(server)) as client:
-        assert [e.number async for e in client.events("r")] == [1, 2, 3]
-    assert server.asked == ["0", "1", "1"]
 
 
 def test_replies_that_are_none_of_this_api_are_told_as_such():
