@@ -101,9 +101,7 @@ class Cascade:
     paper: ClassVar[str] = "Chen et al. 2023, arXiv:2305.05176"
     confidence: ClassVar[str] = "That of the strategy whose answer is returned; a likelihood is never stated as one."
     family: ClassVar[str] = "several models"
-    when_to_use: ClassVar[str] = (
-        "The good model is expensive, and a cheaper one answers most questions."
-    )
+    when_to_use: ClassVar[str] = "The good model is expensive, and a cheaper one answers most questions."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "reward")

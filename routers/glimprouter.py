@@ -2,12 +2,20 @@
 
     before each step   H = entropy of the small model's first token
                        the large model writes the step if H >= threshold, else the small one
+    until              the thinking has ended (`Transcript.ended`)
+    answer             requested after the steps, unless they state it and their writer is the one to answer
+
+A step ends at a separator outside fenced code and displayed formulas. A completion that reaches its maximum tokens
+before that is continued by the same model, without a separator and without another routing decision: otherwise a step
+boundary would be planted in the middle of a sentence. Of models that think, the steps are those of the thought, which
+each of them continues; the answer follows the closed thought. Any other is asked for the answer in a few tokens.
 
 Source: Zeng, Zhang, Shi, Hu, Chen, Shen, Gu, "GlimpRouter: Efficient Collaborative Inference by Glimpsing One Token of
-Thoughts" (Findings of ACL 2026, arXiv:2601.05110), whose program takes the entropy over the 20 most likely tokens.
-Differs: the probe and the small model's step are sent together; with a threshold of the user's own, the entropy is over
-the complete vocabulary where the engine exposes it, as in the paper's definition; a step longer than its maximum tokens
-is continued; further endings for models without thinking tags.
+Thoughts" (Findings of ACL 2026, arXiv:2601.05110), whose program takes the entropy over the 20 most likely tokens;
+Kojima et al. 2022, arXiv:2205.11916, for the request of an answer after steps without a thought. Differs: the probe and
+the small model's step are sent together; with a threshold of the user's own, the entropy is over the complete
+vocabulary where the engine exposes it, as in the paper's definition; a step longer than its maximum tokens is
+continued, and blank lines within code end none; further endings for models without thinking tags.
 """
 
 from __future__ import annotations
@@ -16,50 +24,93 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.errors import CapabilityMissing, DataError, InvalidResponse, ReasonError, UserError
-from ..core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from ..core.budget import BudgetView, CostBound
+from ..core.errors import (
+    BackendError,
+    BudgetExceeded,
+    CapabilityMissing,
+    DataError,
+    InvalidResponse,
+    ReasonError,
+    StoreError,
+    UserError,
+)
+from ..core.events import CandidateAdded, StepRouted, StrategyNote
+from ..core.messages import (
+    Chunk,
+    Completion,
+    FinishReason,
+    LogitsProcessorSpec,
+    Prompt,
+    Request,
+    SamplingParams,
+    Thought,
+)
 from ..core.run import Run
 from ..core.stability import Stability
-from ..core.types import Question, Solution
-from ..reasoning.limits import MAX_WEIGHT
-from ..reasoning.strategy import Models, Thinking
+from ..core.types import Candidate, Question, Solution, Step, Stopped
+from ..reasoning.candidates import read_candidate
+from ..reasoning.continuations import ContinuationRequests
+from ..reasoning.limits import MAX_TOKENS, MAX_WEIGHT
+from ..reasoning.prompts import answer_trigger, lines_instruction, question_prompt, steps_instruction
+from ..reasoning.segmentation import find_boundary, is_inside_block
+from ..reasoning.strategy import Models, Parameters, Thinking
 from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_entropy
-from ..serving.model import Capabilities, Feature
+from ..serving.metered.model import MeteredModel
+from ..serving.model import Capabilities, Feature, Listener
+from ..serving.quick_calls import quick_params
 from .router_files import GlimpRouterFile, file_of_digest, load_glimprouter_file, scale
-from .stepwise import (
-    AccountedSamples,
-    ModelClient,
-    RoutingContext,
-    RoutingDecision,
-    StepDraft,
-    StepPolicy,
-    StepwiseConfig,
-    StepwiseSolver,
-    is_closed,
-    written_text,
+from .transcript import (
+    LINE_BREAK,
+    SEPARATOR,
+    TRUNCATED,
+    Purpose,
+    RoutedStep,
+    StepEnd,
+    ThinkingEnd,
+    TokenAccounting,
+    Transcript,
+    Writer,
 )
-from .transcript import Writer
+
+STEP_FAILED: Final = "a step could not be generated; the answer was requested without it"
+ANSWER_FAILED: Final = "the answer could not be requested; it was read from the steps"
+NO_ANSWER: Final = "the budget had no room for the answer after the thought"
+
+SHORT_ANSWER_TOKENS: Final = 32
+"""Maximum tokens of an answer after steps that are not a thought."""
+
+DEFAULT_TEMPERATURE: Final = 0.6
+"""Sampling temperature of GlimpRouter's paper."""
+
+CONTEXT_MARGIN: Final = 64
+"""Tokens of the context that are left free: the length of a text in a model's tokens is estimated."""
+
+AccountedSamples = tuple[int, list[Completion]]
+"""Position of a request in the accounting, and its samples."""
+
 
 RoutingPolicy = Literal["entropy", "large", "small", "random"]
-ProbeMode = Literal["speculative", "separate", "reuse"]
+ProbeMode = Literal["speculative", "separate"]
 EntropyChoice = Literal["auto", "full", "top_k", "sampled"]
 
 TOP_K: Final = 20
 """Number of tokens of a top-k entropy."""
+NUM_SAMPLES: Final = 8
+"""Number of samples of a sampled entropy."""
 
 DEFAULT_THRESHOLD: Final = 1.0
 """Threshold of the authors' program, in nats: of entropies over the 20 most likely tokens, and of no other kind."""
 
 PROBE: Final = "entropy_probe"
 """The logits processor that measures the entropy over the complete vocabulary."""
-
-_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 class GlimpRouter:
@@ -87,9 +138,47 @@ class GlimpRouter:
     roles: ClassVar[tuple[str, ...]] = ("main", "small")
     thinking: ClassVar[Thinking] = "thought"
 
-    class Config(StepwiseConfig):
+    class Config(Parameters):
         """Parameters of `glimprouter`."""
 
+        steps: Annotated[
+            Literal["paragraphs", "lines"],
+            Field(description="unit of a step: a paragraph, or a single line for models that leave no blank lines"),
+        ] = "paragraphs"
+        temperature: Annotated[
+            float | None,
+            Field(
+                ge=0,
+                le=100,
+                description="sampling temperature of steps; 0 is greedy; by default 0.6, in a thought the models' own",
+            ),
+        ] = None
+        top_p: Annotated[
+            float | None, Field(gt=0, le=1, description="nucleus mass of steps; by default the models' own")
+        ] = None
+        max_step_tokens: Annotated[
+            int,
+            Field(
+                ge=1,
+                le=MAX_TOKENS,
+                description="maximum tokens of one request; a longer step is continued by the same model",
+            ),
+        ] = 512
+        thinking_tokens: Annotated[
+            int,
+            Field(
+                ge=1,
+                le=MAX_TOKENS,
+                description="maximum tokens of all steps; --thinking-tokens takes precedence",
+            ),
+        ] = 8192
+        answer: Annotated[
+            Literal["large", "writer"],
+            Field(description="model that answers: the large one, or the writer of the last step"),
+        ] = "large"
+        answer_tokens: Annotated[
+            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the answer after thoughts")
+        ] = 2048
         policy: Annotated[
             RoutingPolicy,
             Field(description="what chooses the writer: the first token's entropy, a fixed model, or chance"),
@@ -115,13 +204,9 @@ class GlimpRouter:
                 "that it is of"
             ),
         ] = "auto"
-        samples: Annotated[int, Field(ge=2, le=256, description="number of samples of a sampled entropy")] = 8
         probe: Annotated[
             ProbeMode,
-            Field(
-                description="when the first token is probed: while the small model writes its step, before it, or as "
-                "the first token of the step"
-            ),
+            Field(description="when the first token is probed: while the small model writes its step, or before it"),
         ] = "speculative"
         router: Annotated[str, Field(description="file of `reason calibrate router` that contains the threshold")] = ""
         rate: Annotated[
@@ -156,8 +241,6 @@ class GlimpRouter:
                 raise ValueError("a rate needs a router file, which maps it to a threshold")
             if self.router and self.policy != "entropy":
                 raise ValueError(f"the policy {self.policy} takes no router file")
-            if self.probe == "reuse" and self.entropy == "sampled":
-                raise ValueError("probe=reuse needs the entropy of one token; a sampled entropy draws several")
             return self
 
     def __init__(self, config: Config) -> None:
@@ -180,7 +263,9 @@ class GlimpRouter:
         answer_writer: Writer | None = "small" if only == "small" else None if config.answer == "writer" else "large"
         return await StepwiseSolver(context, policy, answer_writer, default=only or "small").solve()
 
-    def _policy(self, context: RoutingContext, models: Models, file: GlimpRouterFile | None) -> StepPolicy:
+    def _policy(
+        self, context: RoutingContext, models: Models, file: GlimpRouterFile | None
+    ) -> _EntropyPolicy | _FixedPolicy:
         if self.config.policy != "entropy":
             return _FixedPolicy(context, self.config)
         policy = _EntropyPolicy(context, self.config)
@@ -244,7 +329,7 @@ class _EntropyPolicy:
         choice = config.entropy
         if choice == "auto" and is_default and client.model.capabilities.top_logprobs >= TOP_K:
             choice = "top_k"
-        self.probe = FirstTokenProbe(client, context.run, choice, config.samples)
+        self.probe = FirstTokenProbe(client, context.run, choice)
         self.kind: EntropyKind = self.probe.kind
         self._threshold = DEFAULT_THRESHOLD if config.threshold is None else config.threshold
         if is_default and self.kind != "top_k":
@@ -253,21 +338,17 @@ class _EntropyPolicy:
                 f"this run are {scale(self.kind, self.probe.k)} ones, another scale; reason calibrate router finds a "
                 "threshold for them"
             )
-        self._mode: ProbeMode = config.probe
-        if config.probe == "reuse" and self.kind == "sampled":
-            context.run.degrade("probe=separate: a sampled entropy draws several tokens, none of which is the step's")
-            self._mode = "separate"
 
     async def next_step(self, index: int) -> RoutingDecision:
         probes = self.probe.num_tokens
         step = self._small.request(calls=2, probes=probes)
         if step is None:
             return self._decision(StepDraft(ended="context"), "small", None)
-        first: AccountedSamples | None
-        if self._mode == "speculative" and self._context.sends_together(step.sampling.total_tokens, probes):
+        first: AccountedSamples | None = None
+        if self._config.probe == "speculative" and self._context.sends_together(step.sampling.total_tokens, probes):
             entropy, first = await self._probe_with_step(step)
         else:
-            entropy, first, step = await self._probe_alone(step)
+            entropy = await self._probe_alone(step)
         if self._is_large(entropy):
             return self._decision(await self._context.generators["large"].write(), "large", entropy)
         return self._decision(await self._small.write(first, step), "small", entropy)
@@ -298,25 +379,11 @@ class _EntropyPolicy:
             return entropy, None
         return entropy, first
 
-    async def _probe_alone(self, step: Request) -> tuple[FirstTokenEntropy, AccountedSamples | None, Request]:
-        """Send the probe first; its token starts the step where it is reused and its text is complete.
-
-        Returns:
-            The entropy; the first sample of the step, None if there is none; and the request of that sample.
-        """
-        reuses = self._mode == "reuse"
-        probe = self.probe.request(step.prompt, step if reuses else None)
-        (samples,) = await self._small.client.send("probe", [probe], written=self._context.transcript.tokens)
-        entry, probes = samples
-        entropy = self._read(probes)
-        in_thought = self._context.in_thought
-        text = written_text(probes[0], in_thought=in_thought)
-        has_ended = probes[0].finish_reason == "stop" or (in_thought and is_closed(probes[0]))
-        is_complete = has_ended or (text.strip("\n") != "" and _REPLACEMENT not in text)
-        if not reuses or not is_complete or self._is_large(entropy):
-            return entropy, None, step
-        self._context.accounting.set_purpose("step", [entry])
-        return entropy, samples, probe
+    async def _probe_alone(self, step: Request) -> FirstTokenEntropy:
+        """Send the probe before the step."""
+        request = self.probe.request(step.prompt)
+        ((_, probes),) = await self._small.client.send("probe", [request], written=self._context.transcript.tokens)
+        return self._read(probes)
 
     def _read(self, probes: Sequence[Completion]) -> FirstTokenEntropy:
         if any(probe.finish_reason in ("cancelled", "budget") for probe in probes):  # also in a replay
@@ -348,7 +415,7 @@ class _EntropyPolicy:
             "policy": self._config.policy,
             "threshold": self._threshold,
             "strict": self._config.strict,
-            "probe": self._mode,
+            "probe": self._config.probe,
             "entropy_kind": self.kind,
             "k": self.probe.k,
         }
@@ -386,12 +453,8 @@ def entropy_kind(choice: EntropyChoice, capabilities: Capabilities, model: str) 
 class FirstTokenProbe:
     """Requests for the small model's first token, and the entropy in their completions.
 
-    A probe does not change the transcript: its token is discarded, unless it was sampled as the step's own first token
-    (`probe=reuse`). Log-probabilities are of the raw distribution, so the temperature of the steps does not affect the
-    entropy.
-
-    Args:
-        samples: Samples of a sampled entropy.
+    A probe does not change the transcript: its token is discarded. Log-probabilities are of the raw distribution, so
+    the temperature of the steps does not affect the entropy.
 
     Attributes:
         k: Tokens or samples that the entropy is computed from; 0 for the complete vocabulary.
@@ -400,13 +463,13 @@ class FirstTokenProbe:
         CapabilityMissing: The model does not support the chosen kind.
     """
 
-    def __init__(self, client: ModelClient, run: Run, choice: EntropyChoice, samples: int) -> None:
+    def __init__(self, client: ModelClient, run: Run, choice: EntropyChoice) -> None:
         self._client = client
         self.kind: EntropyKind = entropy_kind(choice, client.model.capabilities, client.model.name)
-        self.k = {"full": 0, "top_k": TOP_K, "sampled": samples}[self.kind]
+        self.k = {"full": 0, "top_k": TOP_K, "sampled": NUM_SAMPLES}[self.kind]
         if self.kind == "sampled" and choice == "auto":
             run.degrade(
-                f"entropy=sampled({samples}): {client.model.name} has no top log-probabilities; "
+                f"entropy=sampled({NUM_SAMPLES}): {client.model.name} has no top log-probabilities; "
                 "first tokens were sampled"
             )
 
@@ -415,13 +478,8 @@ class FirstTokenProbe:
         """Tokens that a probe generates."""
         return self.k if self.kind == "sampled" else 1
 
-    def request(self, prompt: Prompt, step: Request | None = None) -> Request:
-        """A request for the first token after a prompt.
-
-        Args:
-            prompt: The step's own prompt.
-            step: The step's request, whose first token the probe's is to be; not for a sampled entropy.
-        """
+    def request(self, prompt: Prompt) -> Request:
+        """A request for the first token after the prompt of a step."""
         in_thought = self._client.in_thought
         length: dict[str, Any] = {"max_tokens": 1}
         length |= {"thinking_tokens": 1} if in_thought else {"effort": "none"}
@@ -438,8 +496,6 @@ class FirstTokenProbe:
             measured["logits_processors"] = (LogitsProcessorSpec(name=PROBE, args={"first": 1}),)
         else:
             measured |= {"top_logprobs": TOP_K, "logprobs": True}
-        if step is not None:
-            return step.model_copy(update={"sampling": step.sampling.model_copy(update=measured)})
         return Request(prompt=prompt, sampling=SamplingParams(default_temperature=0.0, **measured))
 
     def read(self, completions: Sequence[Completion]) -> FirstTokenEntropy:
@@ -468,3 +524,595 @@ class FirstTokenProbe:
             c.token_ids[:1] or (written_text(c, in_thought=self._client.in_thought), c.text) for c in completions
         )
         return FirstTokenEntropy(plug_in_entropy(counts.values()), None)
+
+
+@dataclass
+class StepDraft:
+    """A step while it is generated.
+
+    Attributes:
+        skipped: The blank line before it, where steps are lines.
+        tokens: Its generated tokens.
+        thinking_tokens: Part of them that are a thought.
+        counted_tokens: The same with at least one for each request, so that any step ends.
+        entries: Positions of its requests in the accounting.
+        ended: What ended it; None while it is unfinished.
+    """
+
+    text: str = ""
+    skipped: str = ""
+    tokens: int = 0
+    thinking_tokens: int = 0
+    counted_tokens: int = 0
+    entries: list[int] = field(default_factory=list)
+    ended: StepEnd | None = None
+
+
+@dataclass(frozen=True)
+class RoutingDecision:
+    """The next step, the model that wrote it, and why.
+
+    Attributes:
+        entropy: Entropy of the first token, in nats; None without a probe.
+        mass: Probability mass of the tokens that it is computed from.
+        threshold: What it was compared with.
+        kind: What kind of entropy it is; empty without one.
+    """
+
+    draft: StepDraft
+    writer: Writer
+    why: str
+    entropy: float | None = None
+    mass: float | None = None
+    threshold: float | None = None
+    kind: EntropyKind | Literal[""] = ""
+
+
+class ModelClient:
+    """One of the two models in one run: sends its requests and accounts for their tokens.
+
+    Its samples of a prompt are its own: if one model plays both roles, the roles draw from different random streams.
+
+    Args:
+        in_thought: Whether its steps are those of a thought.
+
+    Attributes:
+        base: The question.
+        budget: What may be spent on anything but the answer.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        model: MeteredModel,
+        base: Prompt,
+        run: Run,
+        accounting: TokenAccounting,
+        budget: BudgetView,
+        *,
+        in_thought: bool = False,
+    ) -> None:
+        self.writer, self.model, self.base, self.in_thought = writer, model, base, in_thought
+        self.accounting, self.budget = accounting, budget
+        self.steps = ContinuationRequests(model, base, run, f"step.{writer}", in_thought=in_thought)
+        self.probes = ContinuationRequests(model, base, run, f"probe.{writer}", in_thought=in_thought)
+        self._run = run
+        self._prompt_tokens = self._tokens_before_prompt = 0
+
+    def prompt_after(self, context: str) -> Prompt:
+        """The prompt for the continuation of a response, or of a thought, that starts with this text.
+
+        Raises:
+            CapabilityMissing: The model cannot continue a given prefix.
+        """
+        prompt = self.steps.prompt_after(context, None)
+        if prompt.prefix and not self.model.capabilities.prefix:
+            raise CapabilityMissing("prefix", self.model.name)
+        return prompt
+
+    def context_room(self, max_tokens: int, written: int) -> int:
+        """Tokens that the model's context has for a completion, up to `max_tokens`; 0 if none.
+
+        The length of a prompt is estimated from that of the last one and from the tokens written since; a replay, which
+        has no tokenizer, estimates the same.
+
+        Args:
+            max_tokens: Requested tokens.
+            written: Tokens of the response so far, of both models.
+        """
+        context = self.model.capabilities.context_tokens
+        if context is None or not self._prompt_tokens:
+            return max_tokens
+        since = max(0, written - self._tokens_before_prompt)
+        return max(0, min(max_tokens, context - self._prompt_tokens - since - since // 4 - CONTEXT_MARGIN))
+
+    async def send(
+        self,
+        purpose: Purpose,
+        requests: Sequence[Request],
+        *,
+        written: int = 0,
+        listener: Listener | None = None,
+        enough: asyncio.Event | None = None,
+        is_answer: bool = False,
+    ) -> list[AccountedSamples]:
+        """Send requests as one call; unless they are the answer, they are cut off when the time for the answer starts.
+
+        Args:
+            purpose: Their purpose in the accounting; the first of two requests is always a probe.
+            written: Tokens of the response that they follow.
+            enough: Cuts the requests off when it is set.
+
+        Raises:
+            BudgetExceeded: The budget does not cover them, or the time for steps is over.
+            InvalidResponse: A sample failed.
+            BackendError: The model failed altogether.
+        """
+        ledger = self._run.ledger
+        started = ledger.elapsed_s
+        with nullcontext(enough) if is_answer else self.budget.cutoff(enough) as cutoff:
+            samples = await self.model.generate(requests, listener, enough=cutoff)
+        self.budget.observe_call(ledger.elapsed_s - started)
+        accounted: list[AccountedSamples] = []
+        for i, (request, completions) in enumerate(zip(requests, samples, strict=True)):
+            own_purpose: Purpose = "probe" if len(requests) > 1 and i == 0 else purpose
+            accounted.append((self.accounting.add(self.writer, own_purpose, completions), completions))
+            tokens = completions[0].usage.prompt_tokens
+            if tokens and request.prompt.messages == self.base.messages:
+                self._prompt_tokens, self._tokens_before_prompt = tokens, written
+        for completion in (c for completions in samples for c in completions):
+            if completion.failure is not None:
+                steps = [n for n, _ in accounted if self.accounting.entries[n].purpose == "step"]
+                self.accounting.set_purpose("discarded", steps)
+                raise InvalidResponse(f"{self.model.name} returned no sample: {completion.failure.message}")
+        return accounted
+
+
+class RoutingContext:
+    """The two models, the steps so far and the accounting of one run.
+
+    Args:
+        models: The models; "main" is the large one.
+        writers: The models that may write steps.
+
+    Attributes:
+        is_whole: Whether complete responses are routed instead of steps, since a model cannot continue a given prefix.
+        in_thought: Whether the steps are those of a thought, because the models think.
+        thinking_tokens: Maximum tokens of all steps together.
+        response_tokens: Maximum tokens of a complete response, without the answer after a thought; None where steps are
+            routed.
+    """
+
+    def __init__(
+        self, config: GlimpRouter.Config, question: Question, models: Models, run: Run, writers: frozenset[Writer]
+    ) -> None:
+        self.config, self.question, self.run = config, question, run
+        by_writer: dict[Writer, MeteredModel] = {"large": models.main, "small": models.small}
+        if models.small is models.main and len(writers) > 1:
+            run.degrade("no small model: the main model wrote all steps (--small-model names one)")
+        self.in_thought = any(by_writer[w].thinks for w in writers)
+        self.thinking_tokens = run.config.thinking_tokens or config.thinking_tokens
+        without_prefix = sorted(by_writer[w].name for w in writers if not by_writer[w].capabilities.prefix)
+        self.is_whole = bool(without_prefix)
+        if without_prefix:
+            run.degrade(f"{without_prefix[0]} cannot continue a given prefix; complete responses were routed")
+        contexts = [by_writer[w].capabilities.context_tokens for w in sorted(writers)]
+        limits = [self.thinking_tokens, *(context // 2 for context in contexts if context is not None)]
+        self.response_tokens = min(limits) if self.is_whole else None
+        is_lines = config.steps == "lines"
+        self.transcript = Transcript(in_thought=self.in_thought, separator=LINE_BREAK if is_lines else SEPARATOR)
+        self.accounting = TokenAccounting()
+        budget = _step_budget(run, config.answer_tokens if self.in_thought else SHORT_ANSWER_TOKENS)
+        form = lines_instruction(question) if is_lines else steps_instruction(question)
+        base = question_prompt(question, form)
+        self.clients: dict[Writer, ModelClient] = {
+            writer: ModelClient(writer, model, base, run, self.accounting, budget, in_thought=self.in_thought)
+            for writer, model in by_writer.items()
+        }
+        self.generators: dict[Writer, StepGenerator] = {
+            writer: StepGenerator(client, self) for writer, client in self.clients.items()
+        }
+
+    def sends_together(self, max_tokens: int, probes: int) -> bool:
+        """Whether a step of `max_tokens` and probes of one token each may be sent as one call.
+
+        The samples of a call share the budget equally, so that a nearly spent one would cut the long sample short; and
+        where dollars are limited, nothing is generated that may be thrown away.
+        """
+        ledger = self.run.ledger
+        has_calls = self.clients["small"].budget.remaining("calls") >= 2
+        return has_calls and ledger.budget.usd is None and ledger.remaining("tokens") >= max_tokens * (1 + probes)
+
+
+def _step_budget(run: Run, answer_tokens: int) -> BudgetView:
+    """The run's budget less the answer: its tokens, or a quarter of a small budget, and one call."""
+    limit = run.ledger.budget.tokens
+    return run.ledger.view(CostBound(tokens=0 if limit is None else min(answer_tokens, limit // 4), calls=1))
+
+
+class StepGenerator:
+    """Has one model write steps, each with as many requests as it takes."""
+
+    def __init__(self, client: ModelClient, context: RoutingContext) -> None:
+        self.client = client
+        self._config, self._run, self._transcript = context.config, context.run, context.transcript
+        self._is_whole, self._in_thought = context.is_whole, context.in_thought
+        self._max_tokens = context.response_tokens or context.config.max_step_tokens
+        self._thinking_tokens = context.thinking_tokens
+
+    def request(self, text: str = "", *, written: int = 0, calls: int = 1, probes: int = 0) -> Request | None:
+        """The request for a step or for its continuation; None if the model's context has no room for it.
+
+        Args:
+            text: The step so far.
+            written: Its tokens.
+            calls: Number of requests that are sent with it, including itself.
+            probes: Tokens of the others.
+
+        Raises:
+            BudgetExceeded: The budget does not cover it.
+        """
+        prompt = self.client.prompt_after(self._transcript.context + text)
+        room = self.client.context_room(self._max_tokens, self._transcript.tokens + written)
+        if room < 1:
+            return None
+        budget = self.client.budget
+        # a sample that closes its thought begins an answer of one token
+        answer = 1 if self._in_thought else 0
+        budget.require(
+            CostBound(calls=calls, tokens=probes + 1 + answer, thinking_tokens=probes + 1 if self._in_thought else 0)
+        )
+        tokens = min(room, max(1, budget.remaining("tokens") - probes - answer))
+        if self._in_thought:
+            tokens = min(tokens, budget.remaining("thinking_tokens") - probes)
+        sampling = SamplingParams(
+            temperature=self._config.temperature,
+            default_temperature=DEFAULT_TEMPERATURE,
+            top_p=self._config.top_p,
+            max_tokens=answer if self._in_thought else int(tokens),
+            thinking_tokens=int(tokens) if self._in_thought else None,
+            effort=None if self._in_thought else "none",
+            stop=() if self._is_whole else (self._transcript.separator,),
+            seed=self.client.steps.seed(prompt),
+        )
+        return Request(prompt=prompt, sampling=sampling, sample_indices=self.client.steps.take_indices(prompt, 1))
+
+    async def write(self, first: AccountedSamples | None = None, request: Request | None = None) -> StepDraft:
+        """Write a step; an empty one is requested once more, with the prompt's next sample.
+
+        Args:
+            first: The sample of a `request` that was sent before, accounted as a step.
+            request: The first request, made before; None makes it. With `first`, it was sent.
+
+        Raises:
+            BudgetExceeded: The budget covers nothing of it.
+            BackendError: The model failed.
+        """
+        draft = await self._write(first, request)
+        if draft.ended == "empty":
+            self.client.accounting.set_purpose("discarded", draft.entries)
+            draft = await self._write(None, None)
+        return draft
+
+    async def _write(self, first: AccountedSamples | None, request: Request | None) -> StepDraft:
+        draft, samples = StepDraft(), first
+        while draft.ended is None:
+            sent = None if draft.entries else request
+            if samples is None:
+                sent, samples = await self._continue(draft, sent)
+            if samples is not None and sent is not None:
+                entry, (completion,) = samples
+                draft.entries.append(entry)
+                self._append(draft, completion, sent)
+            samples = None
+        return draft
+
+    async def _continue(
+        self, draft: StepDraft, request: Request | None
+    ) -> tuple[Request | None, AccountedSamples | None]:
+        """The next piece of a step, and its request; None if there is none and the step ends as it is."""
+        try:
+            request = request or self.request(draft.skipped + draft.text, written=draft.tokens)
+            if request is None:
+                draft.ended = "context"
+                return None, None
+            (samples,) = await self.client.send("step", [request], written=self._transcript.tokens + draft.tokens)
+        except BudgetExceeded as e:
+            if not draft.entries:
+                raise
+            self._run.record_limit(e)
+            draft.ended = "budget"
+            return None, None
+        except ReasonError:
+            self.client.accounting.set_purpose("discarded", draft.entries)
+            raise
+        return request, samples
+
+    def _append(self, draft: StepDraft, completion: Completion, request: Request) -> None:
+        tokens = completion.usage.completion_tokens
+        draft.text = (draft.text + written_text(completion, in_thought=self._in_thought)).lstrip("\n")
+        draft.tokens += tokens
+        draft.thinking_tokens += completion.usage.thinking_tokens
+        draft.counted_tokens += max(1, tokens)
+        if self._in_thought:
+            draft.ended = self._end_in_thought(draft, completion, request)
+        else:
+            draft.ended = self._end(draft, completion)
+        if not draft.text.strip() and draft.ended == "separator":
+            draft.text, draft.ended = "", "empty"
+            if self._transcript.separator == LINE_BREAK and not draft.skipped:
+                draft.skipped, draft.ended = LINE_BREAK, None  # a model that leaves blank lines between its lines
+
+    def _end(self, draft: StepDraft, completion: Completion) -> StepEnd | None:
+        """What ends the step with this completion; cuts the draft at its separator."""
+        reason, before, separator = completion.finish_reason, self._transcript.context, self._transcript.separator
+        if not self._is_whole:
+            boundary = find_boundary(draft.text, separator, before)
+            if boundary is not None:
+                draft.text = draft.text[:boundary]
+                return "separator"
+        if reason in ("cancelled", "budget"):
+            return "budget"
+        if self._is_whole and reason == "length":
+            return "budget" if self._is_budget_spent() else "tokens"
+        may_be_end = self._is_whole or completion.stop_reason != separator
+        if reason == "stop" and may_be_end and self._is_end_of_text(completion):
+            return "end"
+        if reason == "stop" and (not completion.text or not is_inside_block(before + draft.text)):
+            return "separator"
+        if self._transcript.counted_tokens + draft.counted_tokens >= self._thinking_tokens:
+            return "tokens"
+        if reason == "stop":
+            draft.text += separator
+        return None
+
+    def _end_in_thought(self, draft: StepDraft, completion: Completion, request: Request) -> StepEnd | None:
+        """What ends the step of a thought with this completion."""
+        reason, before, separator = completion.finish_reason, self._transcript.context, self._transcript.separator
+        is_stop = reason == "stop" and completion.stop_reason != ""
+        if reason in ("cancelled", "budget"):
+            return "budget"
+        if is_closed(completion):
+            return "closed"
+        if is_stop and not (written_text(completion, in_thought=True) and is_inside_block(before + draft.text)):
+            return "separator"
+        if not is_stop and completion.usage.completion_tokens < (request.sampling.thinking_tokens or 0):
+            return "end"  # of the text, inside the thought
+        if self._transcript.counted_tokens + draft.counted_tokens >= self._thinking_tokens:
+            return "tokens"
+        if is_stop:
+            draft.text += separator
+        return None
+
+    def _is_budget_spent(self) -> bool:
+        if self.client.budget.remaining("tokens") >= 1:
+            return False
+        self._run.record_limit(self._run.ledger.exceeded("tokens"))
+        return True
+
+    def _is_end_of_text(self, completion: Completion) -> bool:
+        """Whether the text ended with this completion; if the backend does not report it, only the step ended."""
+        if completion.stop_reason is None and not self._is_whole:
+            self._run.degrade(
+                f"{self.client.model.name} does not distinguish the end of a step from the end of the text; "
+                "a step that states no answer was taken for one that is continued"
+            )
+            return False
+        return True
+
+
+def written_text(completion: Completion, *, in_thought: bool) -> str:
+    """What a sample adds to the steps."""
+    if not in_thought:
+        return completion.text
+    return "" if completion.thought is None else completion.thought.text
+
+
+def is_closed(completion: Completion) -> bool:
+    """Whether a sample that continues a thought has closed it."""
+    return bool(completion.text) or completion.thought is None or completion.thought.closed
+
+
+class StepwiseSolver:
+    """Writes one chain of thought and its answer.
+
+    Args:
+        answer_writer: The model that answers; None is the writer of the last step.
+        default: The model that answers if there is no step and `answer_writer` is None.
+    """
+
+    def __init__(
+        self,
+        context: RoutingContext,
+        policy: _EntropyPolicy | _FixedPolicy,
+        answer_writer: Writer | None,
+        default: Writer = "small",
+    ) -> None:
+        self._context, self._policy = context, policy
+        self._answer_writer, self._default = answer_writer, default
+        self._config, self._run, self._transcript = context.config, context.run, context.transcript
+
+    async def solve(self) -> Solution:
+        """Think, then answer.
+
+        Raises:
+            BackendError: A model failed before there was a step.
+        """
+        return await self._answer(await self._think())
+
+    # -- steps
+
+    async def _think(self) -> ThinkingEnd:
+        ended: ThinkingEnd | None = None
+        while ended is None:
+            try:
+                decision = await self._policy.next_step(len(self._transcript.steps))
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
+                return "budget"
+            except (BackendError, StoreError) as e:
+                if not self._transcript.steps or (isinstance(e, StoreError) and self._run.recording):
+                    raise
+                self._record_failure(STEP_FAILED, e)  # a replay has nothing stored where the run had a failure
+                return "failed"
+            ended = self._append(decision)
+        return ended
+
+    def _append(self, decision: RoutingDecision) -> ThinkingEnd | None:
+        """Append a step to the transcript and emit it; returns what ends the thinking."""
+        context, draft, transcript = self._context, decision.draft, self._transcript
+        assert draft.ended is not None
+        if not draft.text.strip():
+            context.accounting.set_purpose("discarded", draft.entries)
+            return "empty" if draft.ended == "separator" else draft.ended
+        transcript.steps.append(
+            RoutedStep(
+                text=draft.text,
+                writer=decision.writer,
+                tokens=draft.tokens,
+                thinking_tokens=draft.thinking_tokens,
+                ended=draft.ended,
+                entropy=decision.entropy,
+                mass=decision.mass,
+            )
+        )
+        self._run.emit(
+            StepRouted(
+                index=len(transcript.steps) - 1,
+                role="main" if decision.writer == "large" else "small",
+                model=context.clients[decision.writer].model.name,
+                entropy=decision.entropy,
+                threshold=decision.threshold,
+                kind=decision.kind,
+                tokens=draft.tokens,
+                reason=decision.why,
+            )
+        )
+        ended = transcript.ended(context.question, context.thinking_tokens)
+        if context.is_whole:
+            ended = ended if ended in ("budget", "tokens", "context") else "whole"
+        self._run.set_best(self._solution(None, ended, stopped="cancelled"))
+        return ended
+
+    # -- answer
+
+    async def _answer(self, ended: ThinkingEnd) -> Solution:
+        transcript = self._transcript
+        steps = transcript.steps
+        writer = self._answer_writer or (steps[-1].writer if steps else self._default)
+        # a thought is apart from the answer and cannot state it
+        in_thought = self._context.in_thought
+        is_stated = bool(steps) and not in_thought and transcript.states_answer(self._context.question)
+        answer: Completion | None = None
+        stopped: Stopped | None = None
+        if in_thought or not (self._context.is_whole or (is_stated and writer == steps[-1].writer)):
+            try:
+                answer = await self._request_answer(writer)
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
+                stopped = "budget"
+                if steps:  # what an answer that is requested now continues
+                    self._run.partial_completions.append((self._context.clients[writer].base, self._steps_only()))
+                if in_thought and e.kind != "user":
+                    self._run.degrade(NO_ANSWER)
+            except (BackendError, StoreError) as e:
+                if not steps or (isinstance(e, StoreError) and self._run.recording):
+                    raise
+                self._record_failure(ANSWER_FAILED, e)
+                stopped = "error"
+        solution = self._solution(answer, ended, stopped)
+        if solution.best is not None:
+            self._run.emit(CandidateAdded(index=0, answer=solution.best.answer))
+        return solution
+
+    async def _request_answer(self, writer: Writer) -> Completion:
+        """The answer of a model; the text of the completion begins with the steps.
+
+        Raises:
+            BudgetExceeded: The budget or the context has no room for it.
+            BackendError: The model failed.
+        """
+        client, transcript, in_thought = self._context.clients[writer], self._transcript, self._context.in_thought
+        before = transcript.context + answer_trigger(self._context.question)
+        prompt = client.steps.prompt_of_answer(transcript.joined) if in_thought else client.prompt_after(before)
+        max_tokens = client.context_room(
+            self._config.answer_tokens if in_thought else SHORT_ANSWER_TOKENS, transcript.tokens
+        )
+        if max_tokens < 1:
+            raise BudgetExceeded("tokens", transcript.tokens, transcript.tokens)
+        if in_thought:
+            sampling = SamplingParams(
+                temperature=self._config.temperature,
+                default_temperature=DEFAULT_TEMPERATURE,
+                top_p=self._config.top_p,
+                max_tokens=max_tokens,
+                seed=client.steps.seed(prompt),
+            )
+        else:
+            sampling = quick_params(client.model, max_tokens=max_tokens, stop=("\n",), seed=client.steps.seed(prompt))
+        request = Request(prompt=prompt, sampling=sampling)
+        ((_, (completion,)),) = await client.send("answer", [request], written=transcript.tokens, is_answer=True)
+        if in_thought:
+            return self._after_thought(completion)
+        text = completion.text.partition("\n")[0]
+        return completion.model_copy(update={"text": before + text if text.strip() else transcript.joined})
+
+    def _after_thought(self, answer: Completion) -> Completion:
+        """An answer with the thought before it."""
+        transcript = self._transcript
+        thought = Thought(text=transcript.joined, tokens=transcript.thinking_tokens)
+        return answer.model_copy(update={"thought": thought})
+
+    def _candidate(self, answer: Completion | None) -> Candidate | None:
+        """The steps with the answer after them, or with the answer that they state; None without either."""
+        steps = self._transcript.steps
+        if answer is None and not steps:
+            return None
+        response = self._steps_only() if answer is None else answer
+        candidate = read_candidate(response.model_copy(update={"logprobs": None}), self._context.question)
+        return candidate.model_copy(
+            update={
+                "steps": tuple(
+                    Step(
+                        text=step.text,
+                        model=self._context.clients[step.writer].model.name,
+                        scores={} if step.entropy is None else {"entropy": step.entropy},
+                    )
+                    for step in steps
+                ),
+                "tokens": self._transcript.tokens + (0 if answer is None else answer.usage.completion_tokens),
+                "thinking_tokens": self._transcript.thinking_tokens,
+            }
+        )
+
+    def _steps_only(self) -> Completion:
+        ended = self._transcript.steps[-1].ended
+        reason: FinishReason = "budget" if ended == "budget" else "length" if ended in TRUNCATED else "stop"
+        if self._context.in_thought:  # no answer is read from a thought
+            return self._after_thought(Completion(text="", finish_reason="budget"))
+        return Completion(text=self._transcript.joined, finish_reason=reason)
+
+    def _solution(
+        self, answer: Completion | None, ended: ThinkingEnd | None, stopped: Stopped | None = None
+    ) -> Solution:
+        candidate = self._candidate(answer)
+        is_spent = ended == "budget" or (answer is not None and answer.finish_reason == "budget")
+        notes: dict[str, JsonValue] = {
+            "granularity": "problem" if self._context.is_whole else "step",
+            "in_thought": self._context.in_thought,
+            **self._policy.notes(),
+            "ended": ended,
+            **self._transcript.notes(),
+            **self._context.accounting.notes(),
+        }
+        return Solution(
+            chosen=None if candidate is None else 0,
+            candidates=() if candidate is None else (candidate,),
+            stopped=stopped or ("budget" if is_spent else "done"),
+            notes=notes,
+        )
+
+    def _record_failure(self, message: str, error: BackendError | StoreError) -> None:
+        self._run.degrade(message)
+        data: dict[str, JsonValue] = {"code": error.code, "message": error.message}
+        self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="step.failed", data=data))

@@ -40,14 +40,13 @@ ThinkingEnd = Literal[
 """What ended the thinking: what ended its last step; a step that states an answer; two equal steps; two steps that
 alternate; a model that failed; "whole" where the complete response was routed at once."""
 
-Purpose = Literal["probe", "step", "discarded", "score", "answer"]
+Purpose = Literal["probe", "step", "discarded", "answer"]
 """What a request was for; text that was generated and not kept is "discarded"."""
 
 _COLUMNS: dict[Purpose, str] = {
     "probe": "probes",
     "step": "steps",
     "discarded": "discarded",
-    "score": "scores",
     "answer": "answer",
 }
 
@@ -64,7 +63,6 @@ class RoutedStep:
         ended: What ended it.
         entropy: Entropy of the small model's first token, in nats; None if there was no probe.
         mass: Probability mass of the tokens that the entropy is computed from; None if unknown.
-        score: The digit from 0 to 9 that the large model gave it; None if it gave none.
     """
 
     text: str
@@ -74,7 +72,6 @@ class RoutedStep:
     thinking_tokens: int = 0
     entropy: float | None = None
     mass: float | None = None
-    score: float | None = None
 
 
 @dataclass
@@ -160,7 +157,6 @@ class Transcript:
             "writers": list(writers),
             "entropies": [step.entropy for step in steps],
             "masses": [step.mass for step in steps],
-            "scores": [step.score for step in steps],
             "intervention_rate": large_share([(writer, 1) for writer in writers]),
             "large_share": large_share([(step.writer, step.tokens) for step in steps]),
             "handovers": handovers(writers),

@@ -8,7 +8,7 @@ import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import question_prompt, steps_instruction
-from reason.routers.stepwise import RoutingContext
+from reason.routers.glimprouter import RoutingContext
 from reason.routers.transcript import RoutedStep
 from reason.serving.local.engine import LocalModel
 from support.two_models import TwoModels, booked
