@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import JsonValue
 
@@ -71,7 +71,8 @@ class PlainModel:
     that a strategy that bypasses its budget is detected.
 
     Args:
-        hold_after: Number of tokens and measurements after which it blocks until it is cancelled; None never blocks.
+        hold_after: Number of tokens and measurements before the sample or measurement at which it blocks until it is
+            cancelled; None never blocks.
         silent: It refuses every request; for runs that must find everything in the store.
 
     Attributes:
@@ -123,21 +124,42 @@ class PlainModel:
                 raise CapabilityMissing("logits_processors", self.name)
             if request.sampling.json_schema is not None:
                 raise CapabilityMissing("json_schema", self.name)
-        writers = [
-            _Writer(i, r, index, _random(r, index).choice(self._texts))
-            for i, r in enumerate(requests)
-            for index in r.indices
-        ]
-        while running := [w for w in writers if w.completion is None]:
-            await asyncio.sleep(0)
-            for writer in running:
-                await self._hold()
-                self.written += 1
-                chunk = writer.write(self.count_tokens(writer.request.prompt))
+        results: list[list[Completion]] = []
+        for position, request in enumerate(requests):
+            results.append([])
+            for index in request.indices:
+                completion = self._sample(request, index)
+                await self._hold(completion.usage.completion_tokens)
+                self.written += completion.usage.completion_tokens
+                results[-1].append(completion)
                 if listener is not None:
-                    listener(chunk)
-        done = iter(writers)
-        return [[next(done).finished() for _ in r.indices] for r in requests]
+                    listener(Chunk(request=position, sample_index=index, text=completion.text, completion=completion))
+        return results
+
+    def _sample(self, request: Request, index: int) -> Completion:
+        sampling = request.sampling
+        words = [*_words(_random(request, index).choice(self._texts)), ""]  # the last is the end of the text
+        text, reason, stop = "", "length", None
+        for count, word in enumerate(words[: sampling.max_tokens], start=1):
+            text, stop = _until_stop(text + word, sampling.stop)
+            if stop is not None or not word:
+                reason, words = "stop", words[:count]
+                break
+        words = words[: sampling.max_tokens]
+        top = sampling.top_logprobs
+        is_first = index == request.indices[0]
+        return Completion(
+            text=text,
+            token_ids=tuple(map(_id, words)),
+            logprobs=tuple(map(_logprob, words)),
+            top_logprobs=tuple(_top_logprobs(word, top) for word in words) if top else None,
+            finish_reason=cast(FinishReason, reason),
+            stop_reason=None if reason == "length" else stop or "",
+            usage=Usage(
+                prompt_tokens=self.count_tokens(request.prompt) if is_first else 0, completion_tokens=len(words)
+            ),
+            sample_index=index,
+        )
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         async for piece in stream_of(self.generate, request):
@@ -188,61 +210,12 @@ class PlainModel:
     async def aclose(self) -> None:
         """Nothing to release."""
 
-    async def _hold(self) -> None:
-        if self._hold_after is not None and self.written + self.measured >= self._hold_after:
+    async def _hold(self, work: int = 1) -> None:
+        """Block before the work that would pass the limit, after the event loop has had its turn."""
+        await asyncio.sleep(0)
+        if self._hold_after is not None and self.written + self.measured + work > self._hold_after:
             self.holding.set()
             await asyncio.Event().wait()
-
-
-class _Writer:
-    """One sample, generated a word at a time."""
-
-    def __init__(self, position: int, request: Request, index: int, text: str) -> None:
-        self.position = position
-        self.request = request
-        self.index = index
-        self.completion: Completion | None = None
-        self._remaining = _words(text)
-        self._words: list[str] = []
-        self._text = ""
-
-    def write(self, prompt_tokens: int) -> Chunk:
-        """The next word of the text, or its end."""
-        sampling, before = self.request.sampling, self._text
-        word = self._remaining.pop(0) if self._remaining else ""
-        self._words.append(word)
-        self._text, stopped = _until_stop(before + word, sampling.stop)
-        if stopped is not None or not word:
-            self._end("stop", stopped or "", prompt_tokens)
-        elif len(self._words) >= sampling.max_tokens:
-            self._end("length", None, prompt_tokens)
-        return Chunk(
-            request=self.position,
-            sample_index=self.index,
-            text=self._text[len(before) :],
-            token_ids=(_id(word),),
-            logprobs=(_logprob(word),),
-            completion=self.completion,
-        )
-
-    def _end(self, reason: FinishReason, stopped: str | None, prompt_tokens: int) -> None:
-        top = self.request.sampling.top_logprobs
-        is_first = self.index == self.request.indices[0]
-        self.completion = Completion(
-            text=self._text,
-            token_ids=tuple(map(_id, self._words)),
-            logprobs=tuple(map(_logprob, self._words)),
-            top_logprobs=tuple(_top_logprobs(w, top) for w in self._words) if top else None,
-            finish_reason=reason,
-            stop_reason=stopped,
-            usage=Usage(prompt_tokens=prompt_tokens if is_first else 0, completion_tokens=len(self._words)),
-            sample_index=self.index,
-        )
-
-    def finished(self) -> Completion:
-        """The completion."""
-        assert self.completion is not None
-        return self.completion
 
 
 def _until_stop(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
