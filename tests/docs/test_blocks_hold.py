@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from reason.core.settings import load_settings
 from reason.evals.sweep import read_sweep
 from support.doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
@@ -18,7 +19,7 @@ from support.doc_skip_reasons import REASONS, reason_problem
 
 BLOCKS = all_blocks()
 RUN_BY_PAGES = {"bash", "console", "python"}
-CHECKED = {"toml", "json"}
+CHECKED = {"toml", "json", "yaml"}
 PICTURES = {"text"}  # what a command printed, and formulas
 PLUGINS = {
     "reason.strategies",
@@ -59,6 +60,11 @@ def test_every_reason_command_is_accepted():
                     wrong[f"{block.location} {' '.join(words)}"] = why
     assert wrong == {}
     assert seen > 100
+
+
+@pytest.mark.parametrize("block", of("yaml"), ids=lambda block: block.location)
+def test_yaml_blocks_parse(block):
+    assert yaml.safe_load(block.code)
 
 
 def test_every_script_in_a_command_exists():
