@@ -11,13 +11,11 @@ import typer
 from .command import option_model
 from .completion import complete_verifier
 from .options import (
-    ENGINE,
     REASONING,
     TESTS_HELP,
     VERIFICATION,
     AnswerOptions,
     BudgetOptions,
-    EngineOptions,
     ReasoningOptions,
 )
 
@@ -28,12 +26,12 @@ reason ask "What is the capital of France?"
 reason ask "What is 17 * 23?" -s self-consistency --set n=16
 reason ask "Which is a prime?" --choices "21|23|25" --json
 reason ask "Who wrote the install guide?" -s coat --context docs/
-reason ask "What does the sign say?" --image sign.jpg -m openai/gpt-4o-mini
+reason ask "What does the sign say?" --attach sign.jpg -m openai/gpt-4o-mini
 reason ask "Can you see the Great Wall from space?" -s edgejury --juror MODEL_A --juror MODEL_B
 reason ask "Write is_prime(n) in Python." --verify execution --tests tests.py
 cat report.txt | reason ask "What was decided?" --context -
 reason ask "When was it founded?" --context about.md --verify davinci --evidence archive/
-reason ask - --budget-tokens 2000 --trace trace.html < question.txt
+reason ask - --budget tokens=2000 --trace trace.html < question.txt
 
 The answer is written to standard output, everything else to standard error.
 
@@ -52,13 +50,13 @@ a: answer now, from what the run has   Ctrl-C: stop, and save the run
 class AskOptions:
     """Options of `reason ask`."""
 
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question; - reads it from standard input.")]
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question; - reads standard input.")]
     reasoning: ReasoningOptions
     context: Annotated[
         list[str],
         typer.Option(
             metavar="FILE|DIR|…",
-            help="Text file for the prompt (- is standard input), or a knowledge source for coat and rag: DIR, "
+            help="Add a text file to the prompt (- is standard input), or a knowledge source for coat and rag: DIR, "
             "faiss:PATH, http://…, mcp:COMMAND or model:NAME. Repeatable.",
             show_default=False,
             rich_help_panel=REASONING,
@@ -68,26 +66,16 @@ class AskOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Named memory that coat and rag read and coat extends; see [b]reason memory[/b].",
+            help="Let coat and rag read, and coat extend, this memory; see [b]reason memory[/b].",
             rich_help_panel=REASONING,
         ),
     ] = None
-    images: Annotated[
+    attachments: Annotated[
         list[Path],
         typer.Option(
-            "--image",
+            "--attach",
             metavar="FILE",
-            help="Image (PNG, JPEG, GIF or WebP) for a model that takes images. Repeatable.",
-            show_default=False,
-            rich_help_panel=REASONING,
-        ),
-    ] = field(default_factory=list)
-    files: Annotated[
-        list[Path],
-        typer.Option(
-            "--file",
-            metavar="FILE",
-            help="PDF for a model that takes files; texts belong to --context. Repeatable.",
+            help="Attach an image (PNG, JPEG, GIF, WebP) or PDF, for a model that takes it. Repeatable.",
             show_default=False,
             rich_help_panel=REASONING,
         ),
@@ -96,7 +84,7 @@ class AskOptions:
         str | None,
         typer.Option(
             metavar="A|B|C",
-            help="Choices of a multiple-choice question; the answer is a letter.",
+            help="Ask for one of these choices; the answer is a letter.",
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -109,7 +97,7 @@ class AskOptions:
         typer.Option(
             min=0,
             metavar="N",
-            help="Random seed; the same seed gives the same answer. (default: random, recorded with the run)",
+            help="Set the random seed; the same seed gives the same answer. (default: random, recorded with the run)",
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -118,7 +106,7 @@ class AskOptions:
         typer.Option(
             "--verify",
             metavar="NAME",
-            help="Verifier of the answer; [b]reason verifiers[/b] lists them. Repeatable.",
+            help="Verify the answer with this verifier; [b]reason verifiers[/b] lists them. Repeatable.",
             autocompletion=complete_verifier,
             show_default=False,
             rich_help_panel=VERIFICATION,
@@ -129,7 +117,7 @@ class AskOptions:
         typer.Option(
             "--verify-set",
             metavar="NAME.KEY=VALUE",
-            help="Parameter of a verifier; see [b]reason verifiers show NAME[/b]. Repeatable.",
+            help="Set a parameter of a verifier; see [b]reason verifiers show NAME[/b]. Repeatable.",
             show_default=False,
             rich_help_panel=VERIFICATION,
         ),
@@ -138,7 +126,7 @@ class AskOptions:
         list[Path],
         typer.Option(
             metavar="PATH",
-            help="Evidence for the verifiers, in addition to the files of --context: a file, directory or saved index. "
+            help="Add evidence for the verifiers to the files of --context: a file, directory or saved index. "
             "Repeatable.",
             show_default=False,
             rich_help_panel=VERIFICATION,
@@ -150,7 +138,7 @@ class AskOptions:
             min=0,
             max=10,
             metavar="N",
-            help="Maximum number of repairs: answers that fail verification go back to the strategy with the report. "
+            help="Return an answer that fails verification to the strategy with the report, at most N times. "
             "(default: 1)",
             rich_help_panel=VERIFICATION,
         ),
@@ -159,7 +147,7 @@ class AskOptions:
         bool,
         typer.Option(
             "--require-verified",
-            help="Exit status 5 unless the verifiers support the answer.",
+            help="Exit with status 5 unless the verifiers support the answer.",
             rich_help_panel=VERIFICATION,
         ),
     ] = False
@@ -167,7 +155,7 @@ class AskOptions:
         bool,
         typer.Option(
             "--verify-thoughts",
-            help="Verification of the claims of the answer's thought as well.",
+            help="Also verify claims in the model's reasoning.",
             rich_help_panel=VERIFICATION,
         ),
     ] = False
@@ -175,21 +163,12 @@ class AskOptions:
         bool,
         typer.Option(
             "--shadow",
-            help="Record of what auto would choose, without following it; see [b]reason train shadow[/b].",
+            help="Record what auto would choose, without following it; see [b]reason train shadow[/b].",
             rich_help_panel=REASONING,
         ),
     ] = False
     budget: BudgetOptions
     answer: AnswerOptions
-    reuse: Annotated[
-        str | None,
-        typer.Option(
-            metavar="run|store|none",
-            help="Stored completions that may replace model calls: of this run, of any run, or none. (default: run)",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None
-    engine: EngineOptions
 
 
 @option_model
@@ -220,7 +199,7 @@ def ask(options: AskOptions) -> None:
     verifier_parameters = parse_verifier_parameters(options.verifier_parameters)
     documents = read_contexts(files)
     tests = read_tests(options.tests)
-    attachments = read_attachments(options.images, "image") + read_attachments(options.files, "file")
+    attachments = read_attachments(options.attachments)
     for flag, is_set in (("--evidence", options.evidence), ("--verify-thoughts", options.verify_thoughts)):
         if is_set and not options.verifiers and not load_settings().verify:
             raise UserError(f"{flag} is used by verifiers, and no verifier is set", hint="add --verify davinci")
@@ -237,8 +216,6 @@ def ask(options: AskOptions) -> None:
         verify_thoughts=options.verify_thoughts or None,
         shadow=options.shadow or None,
         store=options.answer.store,
-        reuse=options.reuse,
-        local=options.engine.local,
     )
 
     from ..agents.reasoner import Reasoner

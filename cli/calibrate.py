@@ -18,7 +18,6 @@ from .options import (
     DATA,
     REASONING,
     Concurrency,
-    EngineOptions,
     FieldMap,
     FileStore,
     Json,
@@ -81,7 +80,6 @@ class CalibrationRunOptions:
         int | None,
         typer.Option(min=0, metavar="N", help="Seed of the run. (default: 0)", rich_help_panel=REASONING),
     ] = None
-    engine: EngineOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +192,7 @@ def _run_small_model(options: CalibrateRouterOptions) -> _Steps:
     requested = options.run
     if requested.data is None:
         raise UserError("there is no calibration data", hint="pass --data NAME[=FILE], or --from-run DIR")
-    settings = load_settings(
-        model=requested.model, small_model=requested.small_model, reuse="store", local=requested.engine.local
-    )
+    settings = load_settings(model=requested.model, small_model=requested.small_model, reuse="store")
     source = parse_source(requested.data, requested.map)
     task = open_task(source)
     parameters = parse_parameters(requested.parameters)

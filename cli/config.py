@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -31,7 +31,6 @@ class ShowConfigOptions:
     """Options of `reason config show`."""
 
     as_json: Json = False
-    changed: Annotated[bool, typer.Option("--changed", help="Only settings that differ from the defaults.")] = False
 
 
 @config_app.command()
@@ -45,8 +44,6 @@ def show(options: ShowConfigOptions) -> None:
     from ..core.settings import config_files, load_settings, setting_sources
 
     settings = setting_sources(load_settings(), {})
-    if options.changed:
-        settings = {name: (value, source) for name, (value, source) in settings.items() if source != "default"}
     files = [{"path": str(path), "found": path.is_file()} for path in reversed(config_files())]
     if options.as_json:
         values = {name: {"value": value, "source": source} for name, (value, source) in settings.items()}
@@ -59,7 +56,7 @@ def show(options: ShowConfigOptions) -> None:
     for name, (value, source) in settings.items():
         table.add_row(Text(name), _format(value), Text(source, "dim" if source == "default" else "green"))
     console = out()
-    console.print(table if settings else Text("all settings have their defaults"))
+    console.print(table)
     console.print()
     for file in files:
         console.print(Text(f"{'read' if file['found'] else 'missing'}: {file['path']}", "dim"))

@@ -26,7 +26,6 @@ from .options import (
     REASONING,
     BudgetOptions,
     Concurrency,
-    EngineOptions,
     FieldMap,
     FileStore,
     Json,
@@ -244,7 +243,6 @@ class EvalRunOptions:
     as_json: Json = False
     store: RunStore = None
     reuse: Reuse = None
-    engine: EngineOptions
 
     @property
     def on_ray(self) -> bool:
@@ -254,7 +252,7 @@ class EvalRunOptions:
     @property
     def decides_run(self) -> bool:
         """Whether an option is set that decides the results of the run, apart from the dataset."""
-        groups = (self.reasoning, self.source, self.budget, self.engine)
+        groups = (self.reasoning, self.source, self.budget)
         return not all(map(is_default, groups)) or (self.seeds, self.seed, self.reuse) != (None, None, None)
 
 
@@ -343,7 +341,6 @@ def _settings(options: EvalRunOptions) -> Settings:
         "budget": options.budget.limits,
         "effort": reasoning.effort,
         "thinking_tokens": reasoning.thinking_tokens,
-        "local": options.engine.local,
     }
     settings = load_settings(**flags, reuse=options.reuse or "store")
     refuse_unused_models(settings, used_roles(settings.strategy, settings.verify, settings.verifiers), flags)
@@ -519,7 +516,6 @@ class SweepOptions:
     as_json: Json = False
     store: FileStore = None
     reuse: Reuse = None
-    engine: EngineOptions
 
 
 @eval_app.command()
@@ -536,7 +532,7 @@ def sweep(options: SweepOptions) -> None:
     from .render.eval_tables import print_runs, say_data, say_default_seeds, say_warnings
     from .render.eval_view import SweepView
 
-    settings = load_settings(reuse=options.reuse or "store", local=options.engine.local)
+    settings = load_settings(reuse=options.reuse or "store")
     directory = options.out or RUNS / options.file.stem
     definition = read_sweep(options.file)
     if options.model is not None:

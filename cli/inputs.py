@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from ..core.messages import Attachment, AttachmentKind
+    from ..core.messages import Attachment
     from ..core.types import CodeTest, Document
     from ..evals.plan import DatasetSource
 
@@ -132,11 +132,11 @@ def read_text(path: Path, kind: str, option: str) -> str:
     return text
 
 
-def read_attachments(paths: Sequence[Path], kind: AttachmentKind) -> tuple[Attachment, ...]:
-    """Images or PDFs with their contents.
+def read_attachments(paths: Sequence[Path]) -> tuple[Attachment, ...]:
+    """Images and PDFs with their contents.
 
     Raises:
-        DataError: A file is missing, unreadable, too large, or not of that kind.
+        DataError: A file is missing, unreadable, too large, or neither an image nor a PDF.
     """
     from ..core.messages import Attachment
 
@@ -147,13 +147,10 @@ def read_attachments(paths: Sequence[Path], kind: AttachmentKind) -> tuple[Attac
                 content = file.read(MAX_ATTACHMENT_FILE_BYTES + 1)
             if len(content) > MAX_ATTACHMENT_FILE_BYTES:
                 raise ValueError(f"it is larger than {MAX_ATTACHMENT_FILE_BYTES // 1_000_000} MB")
-            attachment = Attachment.of(content, name=path.name[:255])
-            if attachment.kind != kind:
-                raise ValueError(f"it is of type {attachment.media_type}")
+            read.append(Attachment.of(content, name=path.name[:255]))
         except (OSError, ValueError) as e:
-            said = e.strerror if isinstance(e, OSError) else str(e)
-            raise DataError(f"cannot take the {kind} {str(path)!r}: {said}", hint=f"check --{kind}") from e
-        read.append(attachment)
+            reason = e.strerror if isinstance(e, OSError) else str(e)
+            raise DataError(f"cannot attach {str(path)!r}: {reason}", hint="check --attach") from e
     return tuple(read)
 
 
@@ -198,7 +195,7 @@ def parse_verifier_parameters(items: Sequence[str]) -> dict[str, dict[str, Any]]
     return parse_parameters(items, "--verify-set")
 
 
-def parse_parameters(items: Sequence[str], option: str = "--set") -> dict[str, Any]:
+def parse_parameters(items: Sequence[str], option: str = "--set", example: str = "n=8") -> dict[str, Any]:
     """Parameters from `key=value`; dots in a key make nested tables.
 
     A value is parsed as JSON, then as a TOML value of one line (`8`, `0.7`, `true`, `null`, `"a"`, `[1, 2]`); anything
@@ -212,7 +209,7 @@ def parse_parameters(items: Sequence[str], option: str = "--set") -> dict[str, A
         key, equals, value = item.partition("=")
         path = [part.strip() for part in key.split(".")]
         if not equals or not all(path):
-            raise UserError(f"{option} {item!r} is not key=value", hint=f"for example {option} n=8")
+            raise UserError(f"{option} {item!r} is not key=value", hint=f"for example {option} {example}")
         node = parameters
         for part in path[:-1]:
             node = node.setdefault(part, {})

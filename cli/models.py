@@ -107,7 +107,7 @@ class PullModelOptions:
             autocompletion=complete_pullable,
         ),
     ]
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation of recommended models.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download recommended models without confirmation.")] = False
     as_json: Json = False
 
 
@@ -222,9 +222,7 @@ class ProbeModelOptions:
             autocompletion=complete_model,
         ),
     ]
-    write: Annotated[
-        bool, typer.Option("--write", help="Table with the measured fields in the user's reason.toml.")
-    ] = False
+    write: Annotated[bool, typer.Option("--write", help="Write the measured fields to the user's reason.toml.")] = False
     as_json: Json = False
 
 
@@ -269,7 +267,7 @@ class RemoveModelOptions:
         str,
         typer.Argument(metavar="NAME", help="A name of [b]reason models list[/b].", autocompletion=complete_removable),
     ]
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without confirmation.")] = False
     as_json: Json = False
 
 

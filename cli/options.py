@@ -63,7 +63,7 @@ Strategy = Annotated[
         "--strategy",
         "-s",
         metavar="NAME",
-        help="Reasoning strategy; [b]reason strategies[/b] lists them.",
+        help="Use this reasoning strategy; [b]reason strategies[/b] lists them.",
         autocompletion=complete_strategy,
         rich_help_panel=REASONING,
     ),
@@ -74,7 +74,7 @@ MainModel = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="Main model: local/…, vllm/…, or any LiteLLM model string.",
+        help="Use this main model: local/…, vllm/…, or any LiteLLM model string.",
         autocompletion=complete_model,
         rich_help_panel=REASONING,
     ),
@@ -83,7 +83,7 @@ SmallModel = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Small model of strategies that use two models.",
+        help="Use this small model in strategies with two models.",
         autocompletion=complete_model,
         rich_help_panel=REASONING,
     ),
@@ -92,7 +92,7 @@ RewardModel = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Reward model that scores steps, for example judge/local/smollm2-135m.",
+        help="Score steps with this reward model, for example judge/local/smollm2-135m.",
         rich_help_panel=REASONING,
     ),
 ]
@@ -101,7 +101,7 @@ Jurors = Annotated[
     typer.Option(
         "--juror",
         metavar="NAME",
-        help="Model of one juror of [b]edgejury[/b], or of drafts of [b]fusion[/b]. Repeatable. "
+        help="Add a juror of [b]edgejury[/b], or a model for drafts of [b]fusion[/b]. Repeatable. "
         "(default: the main model, for all)",
         autocompletion=complete_model,
         show_default=False,
@@ -113,7 +113,7 @@ Parameters = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Parameter of the strategy, read as JSON if possible, else as text. Repeatable.",
+        help="Set a parameter of the strategy; the value is JSON or text. Repeatable.",
         show_default=False,
         rich_help_panel=REASONING,
     ),
@@ -123,21 +123,21 @@ FieldMap = Annotated[
     typer.Option(
         "--map",
         metavar="NAME=FIELD,…",
-        help="Fields of the data file: question=…,answer=…",
+        help="Map fields of the data file: question=…,answer=…",
         rich_help_panel=DATA,
     ),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Maximum number of items, from the first on.", rich_help_panel=DATA),
+    typer.Option(min=1, metavar="N", help="Use only the first N items.", rich_help_panel=DATA),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON output.", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]
 Store = Annotated[
     str | None,
     typer.Option(
         "--store",
         metavar="FILE|URL",
-        help="Run store: an SQLite file or postgresql://HOST/DATABASE. (default: from the settings)",
+        help="Use this run store, an SQLite file or postgresql://HOST/DATABASE. (default: from the settings)",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -146,7 +146,7 @@ RunStore = Annotated[
     typer.Option(
         "--store",
         metavar="FILE|URL",
-        help="Run store: an SQLite file or postgresql://HOST/DATABASE. (default: one in the run directory)",
+        help="Use this run store, an SQLite file or postgresql://HOST/DATABASE. (default: one in the run directory)",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -155,7 +155,7 @@ FileStore = Annotated[
     typer.Option(
         "--store",
         metavar="FILE",
-        help="Run store, an SQLite file. (default: one in the run directory)",
+        help="Use this run store, an SQLite file. (default: one in the run directory)",
         parser=sqlite_file,
         rich_help_panel=ENGINE,
     ),
@@ -164,8 +164,8 @@ Stream = Annotated[
     bool | None,
     typer.Option(
         "--stream/--no-stream",
-        help="Text output during generation, if the answer is a single sample. (default: on a terminal, where the text "
-        "is the answer)",
+        help="Print the text while it is generated, if the answer is a single sample. (default: on a terminal, where "
+        "the text is the answer)",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -173,7 +173,7 @@ ShowReasoning = Annotated[
     bool,
     typer.Option(
         "--show-reasoning",
-        help="The reasoning on standard output, too, before an answer that is an option, a number, a formula or code.",
+        help="Also print the reasoning before an answer that is an option, a number, a formula or code.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -182,13 +182,13 @@ Trace = Annotated[
     typer.Option(
         "--trace",
         metavar="FILE",
-        help="File for the run's events: [b].jsonl[/b] with one event per line, or an [b].html[/b] page.",
+        help="Write the run's events to a file: [b].jsonl[/b], one event per line, or [b].html[/b], a page.",
         rich_help_panel=OUTPUT,
     ),
 ]
 TESTS_HELP = (
-    "Tests of an answer that is Python code: functions test_…, asserts or >>> examples. The verifier execution and "
-    "best-of-n with score=tests run them in a sandbox. (default: the examples in the question)"
+    "Test an answer that is Python code with this file: functions test_…, asserts or >>> examples. The verifier "
+    "execution and best-of-n with score=tests run them in a sandbox. (default: the examples in the question)"
 )
 RunName = Annotated[
     str,
@@ -199,7 +199,7 @@ Concurrency = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Maximum number of items in flight. (default: 16)",
+        help="Process at most N items at once. (default: 16)",
         rich_help_panel="Scale",
     ),
 ]
@@ -216,7 +216,7 @@ class ReasoningOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Model that judges candidates, and claims by their evidence.",
+            help="Judge candidates, and claims by their evidence, with this model.",
             autocompletion=complete_model,
             rich_help_panel=REASONING,
         ),
@@ -227,7 +227,7 @@ class ReasoningOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Model that merges the jurors' answers or drafts into one.",
+            help="Merge the jurors' answers or drafts with this model.",
             autocompletion=complete_model,
             rich_help_panel=REASONING,
         ),
@@ -238,7 +238,7 @@ class ReasoningOptions:
         typer.Option(
             "--effort",
             metavar="none|minimal|low|medium|high|max|auto",
-            help="Amount of thinking before each answer, for models that think; auto chooses it for the question. "
+            help="Let a model that thinks spend this effort on each answer; auto chooses it for the question. "
             "(default: the model's own)",
             callback=known_effort,
             rich_help_panel=REASONING,
@@ -249,7 +249,7 @@ class ReasoningOptions:
         typer.Option(
             "--thinking-tokens",
             metavar="N",
-            help="Maximum number of tokens of each thought. (default: by the effort)",
+            help="Limit each thought to N tokens. (default: by the effort)",
             callback=positive,
             rich_help_panel=REASONING,
         ),
@@ -259,7 +259,7 @@ class ReasoningOptions:
         typer.Option(
             "--calibration",
             metavar="FILE",
-            help="Calibration map of the strategy's confidence, from [b]reason eval calibrate[/b]; none for no map. "
+            help="Calibrate the confidence with this map from [b]reason eval calibrate[/b]; none for no map. "
             "(default: from the settings)",
             rich_help_panel=REASONING,
         ),
@@ -270,59 +270,24 @@ class ReasoningOptions:
 class BudgetOptions:
     """Limits of a run."""
 
-    budget_tokens: Annotated[
-        int | None,
+    budget: Annotated[
+        list[str],
         typer.Option(
-            metavar="N",
-            help="Maximum number of generated tokens, over all models.",
-            callback=positive,
+            "--budget",
+            metavar="LIMIT=N",
+            help="Limit tokens, thinking_tokens, prompt_tokens, calls, reward_calls, seconds or usd of the run. "
+            "Repeatable.",
+            show_default=False,
             rich_help_panel=BUDGET,
         ),
-    ] = None
-    budget_thinking_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Maximum number of generated tokens that are thoughts, over all models.",
-            callback=positive,
-            rich_help_panel=BUDGET,
-        ),
-    ] = None
-    budget_prompt_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Maximum number of prompt tokens, read from a cache or not, over all models.",
-            callback=positive,
-            rich_help_panel=BUDGET,
-        ),
-    ] = None
-    budget_calls: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Maximum number of model calls.", callback=positive, rich_help_panel=BUDGET),
-    ] = None
-    budget_seconds: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="Maximum wall-clock time in seconds.", callback=positive, rich_help_panel=BUDGET
-        ),
-    ] = None
-    budget_usd: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Maximum cost in US dollars.", callback=positive, rich_help_panel=BUDGET),
-    ] = None
+    ] = field(default_factory=list)
 
     @property
     def limits(self) -> dict[str, Any] | None:
         """The limits that are set, under the names of `core.budget.Budget`; None if none is."""
-        return without_none(
-            tokens=self.budget_tokens,
-            thinking_tokens=self.budget_thinking_tokens,
-            prompt_tokens=self.budget_prompt_tokens,
-            calls=self.budget_calls,
-            seconds=self.budget_seconds,
-            usd=self.budget_usd,
-        )
+        from .inputs import parse_parameters
+
+        return parse_parameters(self.budget, "--budget", "tokens=2000") or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,36 +299,6 @@ class AnswerOptions:
     stream: Stream = None
     trace: Trace = None
     store: Store = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """Settings of a local model's engine."""
-
-    weight_format: Annotated[
-        str | None,
-        typer.Option(
-            "--weight-format",
-            metavar="auto|fp32|bf16|int4",
-            help="Number format of a local model's weights. (default: auto)",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            min=1,
-            metavar="N",
-            help="CPU threads of a local model. (default: chosen by the engine)",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None
-
-    @property
-    def local(self) -> dict[str, Any] | None:
-        """The table `local` of the settings; None if nothing is set."""
-        return without_none(weight_format=self.weight_format, threads=self.threads)
 
 
 def without_none(**values: Any) -> dict[str, Any] | None:

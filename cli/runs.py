@@ -11,7 +11,7 @@ import typer
 
 from .command import option_model
 from .completion import complete_run
-from .options import AnswerOptions, Json, RunName, Store, Trace, parse_seconds
+from .options import Json, RunName, Store, Trace, parse_seconds, resume_flags
 from .render.console import out, say, write_line
 from .run_store import with_store
 
@@ -36,7 +36,7 @@ def runs(context: typer.Context) -> None:
 class ListRunsOptions:
     """Options of `reason runs list`."""
 
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Maximum number of runs.")] = 20
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="List at most N runs.")] = 20
     as_json: Json = False
     store: Store = None
 
@@ -97,7 +97,9 @@ class RerunOptions:
     """Options of `reason runs replay` and `reason runs resume`."""
 
     run: RunName
-    answer: AnswerOptions
+    as_json: Json = False
+    trace: Trace = None
+    store: Store = None
 
 
 @runs_app.command()
@@ -128,11 +130,11 @@ def _rerun(options: RerunOptions, work: Answering) -> None:
     from ..core.settings import load_settings
     from .terminal_run import Output, answer_in_terminal
 
-    settings = load_settings(store=options.answer.store)
+    settings = load_settings(store=options.store)
     answer_in_terminal(
         lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
         work,
-        Output.of(options.answer),
+        Output(options.as_json, trace=options.trace, resume_flags=resume_flags(options.store)),
     )
 
 
@@ -169,7 +171,7 @@ class PruneRunsOptions:
     """Options of `reason runs prune`."""
 
     older_than: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Age of the runs to remove, for example 12h, 90d or 8w.")
+        str | None, typer.Option(metavar="TIME", help="Remove runs older than this, for example 12h, 90d or 8w.")
     ] = None
     max_gb: Annotated[
         float | None,
@@ -177,7 +179,7 @@ class PruneRunsOptions:
             "--max-gb",
             min=0.0,
             metavar="X",
-            help="Size of the store in 10^9 bytes, above which its oldest runs are removed.",
+            help="Remove the oldest runs until the store has at most this size, in 10^9 bytes.",
         ),
     ] = None
     store: Store = None
@@ -193,7 +195,7 @@ def prune(options: PruneRunsOptions) -> None:
     from ..core.errors import UserError
 
     if options.older_than is None and options.max_gb is None:
-        raise UserError("nothing says what to remove", hint="give --older-than or --max-gb")
+        raise UserError("neither --older-than nor --max-gb is set", hint="give --older-than or --max-gb")
     before = None if options.older_than is None else time.time() - parse_seconds(options.older_than, "--older-than")
     max_bytes = None if options.max_gb is None else round(options.max_gb * 10**9)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .command import option_model
-from .options import EngineOptions, MainModel, Store, Strategy, without_none
+from .options import MainModel, Store, without_none
 from .render.console import say
 from .render.status import StatusLine
 
@@ -35,14 +35,15 @@ IN_PROCESS = ("local/", "gguf/", "vllm/")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """Options of a server."""
+class ServeOptions:
+    """Options of `reason serve`."""
 
+    model: MainModel = None
     host: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Address to listen on; a public one needs API keys. (default: 127.0.0.1)",
+            help="Listen on this address; a public one needs API keys. (default: 127.0.0.1)",
             rich_help_panel=SERVER,
         ),
     ] = None
@@ -52,7 +53,7 @@ class ServerOptions:
             min=0,
             max=65535,
             metavar="N",
-            help="Port; 0 for a free one. (default: 8080)",
+            help="Listen on this port; 0 chooses a free one. (default: 8080)",
             rich_help_panel=SERVER,
         ),
     ] = None
@@ -62,48 +63,27 @@ class ServerOptions:
             min=1,
             max=256,
             metavar="N",
-            help="Number of processes, each of which loads its own models. (default: 1)",
+            help="Serve with N processes, each of which loads its own models. (default: 1)",
             rich_help_panel=SERVER,
         ),
     ] = None
     no_auth: Annotated[
         bool,
-        typer.Option("--no-auth", help="No API keys; for loopback addresses only.", rich_help_panel=SERVER),
-    ] = False
-    max_runs: Annotated[
-        int | None,
         typer.Option(
-            min=1,
-            metavar="N",
-            help="Maximum number of runs in flight in each process; others wait. (default: 64)",
-            rich_help_panel=SERVER,
+            "--no-auth", help="Accept requests without API keys; for loopback addresses only.", rich_help_panel=SERVER
         ),
-    ] = None
-
-    @property
-    def settings(self) -> dict[str, Any] | None:
-        """The settings of the server that the options name; None if there are none."""
-        return without_none(
-            host=self.host,
-            port=self.port,
-            workers=self.workers,
-            auth=False if self.no_auth else None,
-            max_runs=self.max_runs,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """Options of `reason serve`."""
-
-    model: MainModel = None
-    strategy: Strategy = None
-    server: ServerOptions
+    ] = False
+    mcp: Annotated[
+        bool,
+        typer.Option(
+            "--mcp", help="Also serve the tools ask, verify and vote to MCP clients, at /mcp.", rich_help_panel=SERVER
+        ),
+    ] = False
     shadow: Annotated[
         bool,
         typer.Option(
             "--shadow",
-            help="Record of what auto would choose for each run, without following it; see [b]reason train shadow[/b].",
+            help="Record what auto would choose for each run, without following it; see [b]reason train shadow[/b].",
             rich_help_panel=SERVER,
         ),
     ] = False
@@ -111,12 +91,11 @@ class ServeOptions:
     durability: Annotated[
         Literal["full", "response"] | None,
         typer.Option(
-            help="What is stored of a run: [b]full[/b] is everything; [b]response[/b] leaves out the events of a run "
-            "that is done within a moment. (default: full)",
+            help="Store everything of a run ([b]full[/b]), or leave out the events of a short one ([b]response[/b]). "
+            "(default: full)",
             rich_help_panel=SERVER,
         ),
     ] = None
-    engine: EngineOptions
 
 
 @option_model
@@ -130,12 +109,16 @@ def serve(options: ServeOptions) -> None:
 
     settings = load_settings(
         model=options.model,
-        strategy=options.strategy,
         shadow=options.shadow or None,
         store=options.store,
         durability=options.durability,
-        local=options.engine.local,
-        serve=options.server.settings,
+        serve=without_none(
+            host=options.host,
+            port=options.port,
+            workers=options.workers,
+            auth=False if options.no_auth else None,
+            mcp=options.mcp or None,
+        ),
     )
     start_server(settings)
 

@@ -14,7 +14,6 @@ from .command import option_model
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
 from .options import (
     DATA,
-    EngineOptions,
     FieldMap,
     Json,
     Limit,
@@ -142,7 +141,6 @@ class TrainNavigatorOptions:
     run_dir: Annotated[
         Path, typer.Option(metavar="DIR", help="Keep completions and logs in this directory.", rich_help_panel=RUN)
     ] = Path("navigator-training")
-    engine: EngineOptions
     as_json: Json = False
 
 
@@ -164,7 +162,7 @@ def navigator(options: TrainNavigatorOptions) -> None:
     if not options.data:
         raise UserError("no dataset to train on is named", hint="name one with --data, for example --data gsm8k")
     plan = _plan(options)
-    settings = load_settings(model=options.model, reward_model=options.reward_model, local=options.engine.local)
+    settings = load_settings(model=options.model, reward_model=options.reward_model)
     tasks = [open_task(parse_source(text, options.map)) for text in options.data]
     for task in tasks:
         say_data(task.info)

@@ -14,7 +14,7 @@ import typer
 
 from .command import option_model
 from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .options import DATA, EngineOptions, Json, MainModel, SmallModel, Store
+from .options import DATA, Json, MainModel, SmallModel, Store
 from .render.console import say, write_json
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ class RouterTrainingOptions:
     ] = False
     as_json: Json = False
     store: Store = None
-    engine: EngineOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,8 +386,7 @@ def _gather(training: RouterTrainingOptions, recorded: LocalSettings, table: Arm
 
     model = table.models[role]
     settings = load_settings(model=model, store=training.store)
-    local = recorded.model_copy(update=training.engine.local or {})
-    settings = settings.model_copy(update={"local": local})
+    settings = settings.model_copy(update={"local": recorded})
     view = CountView("signals of the questions", "question")
     work = compute_signals(
         table.questions,

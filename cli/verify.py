@@ -13,19 +13,15 @@ import typer
 from .command import option_model
 from .completion import complete_model, complete_verifier
 from .options import (
-    BUDGET,
     OUTPUT,
     REASONING,
     TESTS_HELP,
     BudgetOptions,
-    EngineOptions,
     Json,
     Jurors,
     Store,
     Trace,
-    positive,
     resume_flags,
-    without_none,
 )
 
 if TYPE_CHECKING:
@@ -60,19 +56,19 @@ class VerifyOptions:
         Path,
         typer.Option(
             metavar="FILE|-",
-            help="Text to verify; - reads it from standard input.",
+            help="Verify this text; - reads standard input.",
             rich_help_panel=EVIDENCE,
         ),
     ]
     question: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Question that the text answers.", rich_help_panel=EVIDENCE),
+        typer.Option(metavar="TEXT", help="Name the question that the text answers.", rich_help_panel=EVIDENCE),
     ] = None
     docs: Annotated[
         list[Path],
         typer.Option(
             metavar="PATH",
-            help="Evidence: a file or directory of text, Markdown, HTML, JSON or PDF. Repeatable.",
+            help="Use this evidence: a file or directory of text, Markdown, HTML, JSON or PDF. Repeatable.",
             show_default=False,
             rich_help_panel=EVIDENCE,
         ),
@@ -81,7 +77,7 @@ class VerifyOptions:
         list[Path],
         typer.Option(
             metavar="DIR",
-            help="Evidence: an index from [b]reason index build[/b]. Repeatable.",
+            help="Use this evidence: an index from [b]reason index build[/b]. Repeatable.",
             show_default=False,
             rich_help_panel=EVIDENCE,
         ),
@@ -90,7 +86,7 @@ class VerifyOptions:
         bool,
         typer.Option(
             "--programs-only",
-            help="No documents: checks of arithmetic, dates and units by programs only.",
+            help="Check arithmetic, dates and units by programs, without documents.",
             rich_help_panel=EVIDENCE,
         ),
     ] = False
@@ -102,7 +98,7 @@ class VerifyOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="Verifier; [b]reason verifiers[/b] lists them.",
+            help="Use this verifier; [b]reason verifiers[/b] lists them.",
             autocompletion=complete_verifier,
             rich_help_panel=REASONING,
         ),
@@ -111,8 +107,8 @@ class VerifyOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Judge of the evidence: auto, model, base, small, lexical, nli/…, minicheck/… or cross/…. Auto is the "
-            "model of -m if given, else base if it is on this machine, else small. (default: the verifier's)",
+            help="Judge the evidence with auto, model, base, small, lexical, nli/…, minicheck/… or cross/…; auto is "
+            "the model of -m if given, else base if it is on this machine, else small. (default: the verifier's)",
             rich_help_panel=REASONING,
         ),
     ] = None
@@ -121,7 +117,7 @@ class VerifyOptions:
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Parameter of the verifier, read as JSON if possible, else as text. Repeatable.",
+            help="Set a parameter of the verifier; the value is JSON or text. Repeatable.",
             show_default=False,
             rich_help_panel=REASONING,
         ),
@@ -132,7 +128,7 @@ class VerifyOptions:
             "--model",
             "-m",
             metavar="NAME",
-            help="Language model that judges the evidence, and splits claims where asked to.",
+            help="Judge the evidence with this language model, which also splits claims if configured.",
             autocompletion=complete_model,
             rich_help_panel=REASONING,
         ),
@@ -141,29 +137,21 @@ class VerifyOptions:
     require_verified: Annotated[
         bool,
         typer.Option(
-            "--require-verified", help="Exit status 5 unless every claim is supported.", rich_help_panel=REASONING
+            "--require-verified", help="Exit with status 5 unless every claim is supported.", rich_help_panel=REASONING
         ),
     ] = False
     budget: BudgetOptions
-    budget_passes: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Maximum number of entailment passes, one for each pair of claim and passage.",
-            callback=positive,
-            rich_help_panel=BUDGET,
-        ),
-    ] = None
     as_json: Json = False
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="HTML page with the text and the evidence of each claim.", rich_help_panel=OUTPUT
+            metavar="FILE",
+            help="Write an HTML page with the text and the evidence of each claim.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None
     trace: Trace = None
     store: Store = None
-    engine: EngineOptions
 
 
 @option_model
@@ -185,8 +173,7 @@ def verify(options: VerifyOptions) -> None:
         if "judge" in parameters:
             raise UserError("--judge and --set judge=… exclude each other", hint="use one of them")
         parameters["judge"] = options.judge
-    limits = {**(options.budget.limits or {}), **(without_none(reward_calls=options.budget_passes) or {})}
-    settings = load_settings(budget=limits or None, store=options.store, local=options.engine.local)
+    settings = load_settings(budget=options.budget.limits, store=options.store)
     if (
         not evidence
         and not settings.evidence

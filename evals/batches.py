@@ -30,7 +30,7 @@ def check_batches(plan: EvalPlan, settings: Settings) -> None:
 
     if plan.budget.seconds is not None:
         raise UserError(
-            f"--budget-seconds {plan.budget.seconds:g} cannot be combined with --batch: a batch takes up to a day",
+            f"--budget seconds={plan.budget.seconds:g} cannot be combined with --batch: a batch takes up to a day",
             hint="limit tokens, calls or dollars",
         )
     name = plan.models["main"]

@@ -20,7 +20,7 @@ export REASON_STORE="$PWD/runs.sqlite3"
 newest_run() { reason runs list --limit 1 --json | sed -n 's/^ *"id": "\(.*\)",$/\1/p'; }
 
 echo "== ask: the answer goes to standard output, everything else to standard error"
-reason ask "What is the capital of France?" --budget-tokens 40 --trace trace.html >asked.txt || [ $? -eq 4 ]
+reason ask "What is the capital of France?" --budget tokens=40 --trace trace.html >asked.txt || [ $? -eq 4 ]
 cat asked.txt # status 4: the budget is exhausted, and this is the best answer so far
 asked="$(newest_run)"
 

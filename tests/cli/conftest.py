@@ -20,6 +20,8 @@ from support.scripted_model import Script, ScriptedModel, replies
 from support.tiny_llama import write_tiny_llama
 
 Cli = Callable[..., tuple[int, str, str]]
+ENGINE = {"REASON_LOCAL__THREADS": "1", "REASON_LOCAL__WEIGHT_FORMAT": "fp32"}
+"""Settings of the embedded engine in subprocesses: batches that differ give the same text."""
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def process(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **ENGINE, **environment},
         )
         started.append(child)
         if stdin is not None and child.stdin is not None:

@@ -199,8 +199,8 @@ def test_stored_run_shows_effort_and_thought(cli: Cli, scripted: Scripted) -> No
     [
         (["--effort", "huge"], "must be one of none, minimal, low, medium, high, max and auto, got huge"),
         (["--thinking-tokens", "0"], "must be a positive number, got 0"),
-        (["--budget-thinking-tokens", "-3"], "must be a positive number, got -3"),
-        (["--budget-prompt-tokens", "0"], "must be a positive number, got 0"),
+        (["--budget", "thinking_tokens=-3"], "budget.thinking_tokens = -3"),
+        (["--budget", "prompt_tokens=0"], "budget.prompt_tokens = 0"),
         (["--effort", "low"], "effort low: model 'scripted' does not think"),
         (["--thinking-tokens", "9"], "model 'scripted' does not think"),
         (["--verify-thoughts"], "--verify-thoughts is used by verifiers, and no verifier is set"),
@@ -216,7 +216,7 @@ def test_thinking_options_that_are_refused(cli: Cli, scripted: Scripted, flags: 
 
 def test_budget_of_thinking_tokens_is_kept(cli: Cli, scripted: Scripted) -> None:
     scripted(thinking("Six sevens. " * 20, "Therefore, the answer is 42."), profile=THINKS)
-    status, out, err = cli("ask", "What is 6 * 7?", "--budget-thinking-tokens", "25", "--json")
+    status, out, err = cli("ask", "What is 6 * 7?", "--budget", "thinking_tokens=25", "--json")
     asked = printed_answer(out)
     assert (status, asked.answer, asked.usage.thinking_tokens) == (0, "42", 25)
     assert "were cut while the model thought" in err
@@ -224,12 +224,12 @@ def test_budget_of_thinking_tokens_is_kept(cli: Cli, scripted: Scripted) -> None
 
 def test_budget_of_prompt_tokens_refuses_the_first_call_that_does_not_fit(cli: Cli, scripted: Scripted) -> None:
     model = scripted(replies("The answer is 42."))
-    asked = ("ask", "What is 6 * 7?", "--json", "--budget-prompt-tokens")
-    status, out, err = cli(*asked, "5")
+    asked = ("ask", "What is 6 * 7?", "--json", "--budget")
+    status, out, err = cli(*asked, "prompt_tokens=5")
     assert status == 4
     assert "the limit of prompt tokens stopped the run" in err
     assert not model.generate_calls
-    status, out, err = cli(*asked, "5000")
+    status, out, err = cli(*asked, "prompt_tokens=5000")
     answer = printed_answer(out)
     assert (status, answer.answer) == (0, "42")
     assert 0 < answer.usage.prompt_tokens <= 5000

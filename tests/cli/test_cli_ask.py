@@ -74,8 +74,8 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     model = scripted(replies("The answer is B."))
     (home / "facts.txt").write_text("Blue is best.")
     arguments = ["ask", "Which?", "--choices", "red|blue", "--context", str(home / "facts.txt"), "--seed", "9"]
-    arguments += ["--budget-tokens", "90", "--budget-calls", "3", "--budget-seconds", "60", "--set", "max_tokens=50"]
-    status, out, _ = cli(*arguments, "--store", str(home / "here.sqlite3"), "--reuse", "store")
+    arguments += ["--budget", "tokens=90", "--budget", "calls=3", "--budget", "seconds=60", "--set", "max_tokens=50"]
+    status, out, _ = cli(*arguments, "--store", str(home / "here.sqlite3"))
     assert status == 0
     assert out == "blue (B)\n"
     ((request,),) = model.generate_calls
@@ -86,7 +86,7 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     config = json.loads(cli("runs", "show", run["id"], "--json", "--store", str(home / "here.sqlite3"))[1])["config"]
     assert config["budget"] == {"tokens": 90, "calls": 3, "reward_calls": None, "seconds": 60.0, "usd": None}
     assert config["question"]["choices"] == ["red", "blue"]
-    assert (config["seed"], config["reuse"], config["parameters"]["max_tokens"]) == (9, "store", 50)
+    assert (config["seed"], config["parameters"]["max_tokens"]) == (9, 50)
 
 
 def test_flag_beats_environment_beats_file(
@@ -103,7 +103,7 @@ def test_flag_beats_environment_beats_file(
     assert (first["seed"], first["parameters"]["max_tokens"], first["budget"]["tokens"]) == (1, 77, 500)  # type: ignore[index]
     monkeypatch.setenv("REASON_SEED", "2")
     assert config()["seed"] == 2
-    last = config("--seed", "3", "--set", "max_tokens=78", "--budget-calls", "9")
+    last = config("--seed", "3", "--set", "max_tokens=78", "--budget", "calls=9")
     assert (last["seed"], last["parameters"]["max_tokens"]) == (3, 78)  # type: ignore[index]
     assert (last["budget"]["tokens"], last["budget"]["calls"]) == (500, 9)  # type: ignore[index]
 
@@ -117,11 +117,11 @@ def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
 
 def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
-    status, out, err = cli("ask", "?", "--budget-tokens", "22")
+    status, out, err = cli("ask", "?", "--budget", "tokens=22")
     assert status == 4
     assert out == "The answer is 42,\n"
     assert "budget exhausted: " in err
-    status, out, _ = cli("ask", "?", "--budget-tokens", "22", "--json")
+    status, out, _ = cli("ask", "?", "--budget", "tokens=22", "--json")
     assert status == 4
     printed = json.loads(out)
     assert (printed["stopped"], printed["stopped_by"], printed["limits"]) == ("budget", "tokens", {"tokens": 22})
@@ -139,7 +139,7 @@ def test_an_option_has_its_text(cli: Cli, scripted: Scripted) -> None:
 def test_budget_names_its_limit(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("So I think.", "So I wonder."))
     status, out, err = cli(
-        "ask", "?", *VOTING, "--set", "max_tokens=20", "--budget-calls", "1", "--budget-tokens", "40"
+        "ask", "?", *VOTING, "--set", "max_tokens=20", "--budget", "calls=1", "--budget", "tokens=40"
     )
     assert status == 4
     assert out in ("So I think.\n", "So I wonder.\n")
@@ -232,15 +232,16 @@ def test_images_and_files_reach_the_model_and_other_contents_are_refused(
     (work / "bill.pdf").write_bytes(b"%PDF-1.7\n")
     model = scripted(replies("A sign."))
     model.profile = model.profile.model_copy(update={"inputs": frozenset({"image", "file"})})
-    status, _, err = cli("ask", "What is it?", "--image", "sign.png", "--file", "bill.pdf")
+    status, _, err = cli("ask", "What is it?", "--attach", "sign.png", "--attach", "bill.pdf")
     assert status == 0, err
     (message,) = model.generate_calls[-1][0].prompt.messages
     assert [(a.kind, a.name) for a in message.attachments] == [("image", "sign.png"), ("file", "bill.pdf")]
     assert all(a.data for a in message.attachments)
-    status, _, err = cli("ask", "What is it?", "--image", "bill.pdf")
-    assert (status, "cannot take the image 'bill.pdf': it is of type application/pdf" in err) == (2, True)
-    status, _, err = cli("ask", "What is it?", "--file", "none.pdf")
+    (work / "notes.txt").write_text("text")
+    status, _, err = cli("ask", "What is it?", "--attach", "notes.txt")
+    assert (status, "cannot attach 'notes.txt'" in err) == (2, True)
+    status, _, err = cli("ask", "What is it?", "--attach", "none.pdf")
     assert (status, "No such file" in err) == (2, True)
     model.profile = model.profile.model_copy(update={"inputs": frozenset()})
-    status, _, err = cli("ask", "What is it?", "--image", "sign.png")
+    status, _, err = cli("ask", "What is it?", "--attach", "sign.png")
     assert (status, "cannot do 'image input'" in err) == (2, True)

@@ -105,7 +105,7 @@ def test_f1_is_reported_next_to_exact_match(cli, scripted, tmp_path) -> None:
 def test_runs_with_several_differences_are_compared_and_the_differences_listed(cli, scripted, sums) -> None:
     scripted(adder)
     common = ("eval", str(sums), "--map", "question=q")
-    budget = ("--budget-tokens", "4000")
+    budget = ("--budget", "tokens=4000")
     assert cli(*common, "-s", "cot", *SET[2:], "--out", "a")[0] == 0
     assert cli(*common, "-s", "self-consistency", *SET, "--set", "top_p=0.9", *budget, "--out", "b")[0] == 0
     status, out, err = cli("eval", "compare", "a", "b")
@@ -326,7 +326,7 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     path = home / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(16)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    engine = ("-m", f"local/{tiny_model}", "--weight-format", "fp32", "--threads", "1", "--concurrency", "2")
+    engine = ("-m", f"local/{tiny_model}", "--concurrency", "2")
     sampling = ("-s", "cot", "--set", "max_tokens=400", "--set", "temperature=1", "--seeds", "1")
     child = process("eval", str(path), *engine, *sampling, "--out", "run")
     items = Path("run") / "items.jsonl"

@@ -55,7 +55,7 @@ def query(home: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 def ask(model: Path, *more: str) -> list[str]:
-    return ["ask", "What is 6 * 7?", "--model", f"local/{model}", "--threads", "1", "--seed", "7", *more]
+    return ["ask", "What is 6 * 7?", "--model", f"local/{model}", "--seed", "7", *more]
 
 
 def test_quick_commands_load_no_heavy_modules() -> None:
@@ -85,7 +85,7 @@ def test_a_tiny_model_answers(process: Process, tiny_model: Path) -> None:
 
 
 def test_exhausted_seconds_exit_with_4(process: Process, tiny_model: Path) -> None:
-    status, out, err = finish(process(*ask(tiny_model, *LONG, "--budget-seconds", "1.5")))
+    status, out, err = finish(process(*ask(tiny_model, *LONG, "--budget", "seconds=1.5")))
     assert status == 4
     assert out.strip()
     assert "budget exhausted: " in err
@@ -148,7 +148,7 @@ def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, 
 
 
 def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model: Path, home: Path) -> None:
-    flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150", "--weight-format", "fp32"]
+    flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150"]
     complete = printed_answer(finish(process(*ask(tiny_model, *flags, "--json")))[1])
 
     child = process(*ask(tiny_model, *flags))

@@ -53,7 +53,7 @@ def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> No
 
 
 def test_token_budget_is_spent_and_not_exceeded(real: Process) -> None:
-    child = real("ask", "Tell me a long story about a cat.", "--budget-tokens", "50", "--json")
+    child = real("ask", "Tell me a long story about a cat.", "--budget", "tokens=50", "--json")
     out, _ = child.communicate(timeout=300)
     answer = printed_answer(out)
     assert (child.returncode, answer.stopped) == (4, "budget")

@@ -103,7 +103,7 @@ def until_answered(url):
 @pytest.mark.nightly
 @pytest.mark.real
 def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
-    flags = ("-m", f"local/{tiny_model}", "--threads", "1", "--weight-format", "fp32")
+    flags = ("-m", f"local/{tiny_model}")
     child = process("serve", "--no-auth", "--port", "0", "--workers", "2", *flags, "--store", str(home / "s.sqlite3"))
     message = []
     for line in child.stderr:

@@ -173,8 +173,8 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     limits = [f"limits.{name}_tokens={n}" for name, n in (("step", 8), ("plan", 8), ("subtask", 8), ("summary", 8))]
     limits += ["limits.assess_tokens=8", "limits.answer_tokens=8", "limits.pick_tokens=8", "max_blocks=2"]
     payload = (
-        *("train", "navigator", "--data", str(path), "-m", f"local/{tiny_model}", "--weight-format", "fp32"),
-        *("--threads", "1", "--problems", "all", "--parallel", "2", "--episodes", "16", "--validation", "0"),
+        *("train", "navigator", "--data", str(path), "-m", f"local/{tiny_model}"),
+        *("--problems", "all", "--parallel", "2", "--episodes", "16", "--validation", "0"),
         *(word for text in limits for word in ("--set", text)),
     )
     child = process(*payload, "--run-dir", "work")

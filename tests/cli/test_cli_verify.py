@@ -232,13 +232,13 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
 
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--judge", "nli/scripted", *LEXICAL[2:]]
-    status, out, err = cli(*arguments, "--budget-passes", "1")
+    status, out, err = cli(*arguments, "--budget", "reward_calls=1")
     assert status == 4
     assert "unchecked  Barcelona is the capital of Spain." in out
     assert "the budget did not reach it" in out
     assert "note: davinci: the budget was exhausted before 1 of 4 claims were checked" in err
-    assert cli(*arguments, "--budget-passes", "1", "--require-verified")[0] == 5
-    assert cli(*arguments, "--budget-passes", "100")[0] == 0
+    assert cli(*arguments, "--budget", "reward_calls=1", "--require-verified")[0] == 5
+    assert cli(*arguments, "--budget", "reward_calls=100")[0] == 0
 
 
 def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:

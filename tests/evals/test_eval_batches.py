@@ -158,7 +158,7 @@ async def test_items_whose_requests_fail_are_reported_and_requested_again_on_res
 
 async def test_a_model_without_batches_and_a_time_limit_are_refused(served, settings_of, tmp_path) -> None:
     settings = settings_of("openai", budget={"seconds": 60})
-    with pytest.raises(UserError, match="--budget-seconds 60 cannot be combined with --batch"):
+    with pytest.raises(UserError, match="--budget seconds=60 cannot be combined with --batch"):
         await evaluate(plan(settings), sums_task(6), SOURCE, tmp_path / "a", settings, batch=True)
     other = Settings(**{**settings.model_dump(), "model": "hosted_vllm/small", "budget": {}})
     vllm = {"hosted_vllm": {"api_base": served[1] + "/v1", "probe": False}}

@@ -223,7 +223,7 @@ def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
 def test_it_answers_a_question(installed: Installed, smollm2_files: ModelFiles) -> None:
     home = {"HOME": str(installed.folder), "XDG_DATA_HOME": str(installed.folder / "data")}
     cache = str(smollm2_files.directory.parents[1])
-    question = ["ask", "What is the capital of France?", "--budget-tokens", "40", "--json"]
+    question = ["ask", "What is the capital of France?", "--budget", "tokens=40", "--json"]
     done = subprocess.run(
         [installed.command, *question],
         capture_output=True,
