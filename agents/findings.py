@@ -33,10 +33,6 @@ def rejected_claims(claims: Sequence[CheckedClaim], *, has_evidence: bool = Fals
     """Claims to show the strategy, refuted ones first.
 
     A claim without evidence is no reason to answer again if no claim has any.
-
-    Args:
-        claims: Claims of the answer.
-        has_evidence: Whether another claim of the answer has evidence.
     """
     if not has_evidence and not any(claim.evidence for claim in claims):
         return []

@@ -263,11 +263,7 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
 
 
 async def finish(state: PipelineState, context: PipelineContext) -> StateUpdate:
-    """Assemble the answer.
-
-    Raises:
-        NotVerified: A verified answer is required and this one is not.
-    """
+    """Assemble the answer."""
     run, verification, solution = context.run, state.verification, state.solution
     if solution is None or solution.best is None or solution.best.answer is None:
         run.degrade(no_answer_reason(solution))
@@ -328,9 +324,6 @@ async def run_stages(context: PipelineContext) -> Answer:
 
     For a run without verifiers: all that costs anything is in `solve`, whose calls are in the run store one by one, so
     a checkpoint would save nothing, while each step of a graph costs as much processor time as a few model calls.
-
-    Raises:
-        NotVerified: A verified answer is required.
     """
     state, stage = PipelineState(question=context.run.question), next(iter(STAGES))
     while True:
@@ -343,11 +336,7 @@ async def run_stages(context: PipelineContext) -> Answer:
 
 
 def assemble(run: Run, solution: Solution | None, *, strategy: str, verification: Verification | None = None) -> Answer:
-    """The answer as the user gets it, complete or partial; a calibration map that does not apply to it is reported.
-
-    Args:
-        solution: None if the run was stopped before there was one.
-    """
+    """The answer as the user gets it, complete or partial; a calibration map that does not apply to it is reported."""
     solution = solution or Solution(chosen=None, stopped="cancelled")
     best = solution.best
     confidence = solution.confidence
@@ -461,13 +450,7 @@ def should_repair(state: PipelineState, run: Run) -> bool:
 
 
 class PipelineRun:
-    """One run through the pipeline, from its start or its last checkpoint to its end, however it ends.
-
-    Args:
-        run: The run, which the store has already or its first write creates.
-        resources: What it works with.
-        graph: Gives the graph; that of a replay keeps no checkpoints.
-    """
+    """One run through the pipeline, from its start or its last checkpoint to its end, however it ends."""
 
     def __init__(self, run: Run, resources: RunResources, graph: Callable[[], Graph]) -> None:
         self._run, self._resources, self._graph = run, resources, graph
@@ -639,11 +622,7 @@ def described_models(models: Mapping[str, LanguageModel | RewardModel]) -> JsonT
 
 
 class LazyGraph:
-    """Makes the graph at the first call, always the same one. To be called in a thread: the first imports LangGraph.
-
-    Args:
-        store: Where its checkpoints are kept; None keeps none.
-    """
+    """Makes the graph at the first call, always the same one. To be called in a thread: the first imports LangGraph."""
 
     def __init__(self, store: RunStore | None) -> None:
         self._store = store

@@ -44,11 +44,7 @@ _ANY_QUESTION = Question(text="?")
 def check_question(
     question: str | Question, choices: Sequence[str] = (), documents: Sequence[Document] = ()
 ) -> Question:
-    """A question that can be answered.
-
-    Raises:
-        UserError: It is empty, too long with its conversation, or its choices are invalid.
-    """
+    """A question that can be answered."""
     text = question.text if isinstance(question, Question) else question
     if not text.strip():
         raise UserError("the question is empty", hint="give a question")
@@ -99,13 +95,6 @@ class Planner:
 
     It is on the path of every request of a server: settings were read when it was made, and it reads no files but
     calibration maps, each once.
-
-    Args:
-        settings: Models, strategy, verifiers and limits of a run without other options.
-        parameters: The strategy's parameters, complete.
-        verify_parameters: The parameters of each verifier, complete.
-        require_verified: Whether an answer that is not verified is an error.
-        calibration: The calibration map of the settings' strategy, if any.
     """
 
     def __init__(
@@ -259,17 +248,7 @@ def complete_parameters(
     settings: Mapping[str, Mapping[str, Any]],
     given: Mapping[str, Mapping[str, Any]] | None,
 ) -> dict[str, dict[str, Any]]:
-    """The parameters of each verifier, complete.
-
-    Args:
-        names: The verifiers.
-        settings: Parameters in the settings, of any verifier.
-        given: The caller's parameters, which take precedence.
-
-    Raises:
-        UnknownName: There is no such verifier or parameter.
-        UserError: A value is not allowed, or the caller gave parameters of a verifier that is not named.
-    """
+    """The parameters of each verifier, complete."""
     given = given or {}
     unnamed = next((name for name in given if name not in names), None)
     if unnamed is not None:
@@ -280,17 +259,7 @@ def complete_parameters(
 def resolve_judges(
     verifiers: Mapping[str, Mapping[str, Any]], settings: Settings, *, has_judge_model: bool
 ) -> dict[str, dict[str, Any]]:
-    """Parameters of verifiers with the judge that "auto" stands for in this run, so that a resumed run keeps it.
-
-    Args:
-        verifiers: The parameters of each verifier, complete.
-        settings: Where files are cached.
-        has_judge_model: Whether the run names a judge model.
-
-    Raises:
-        UnknownName: There is no such judge.
-        UserError: A verifier's judge is `model`, and the run names no judge model.
-    """
+    """Parameters of verifiers with the judge that "auto" stands for in this run, so that a resumed run keeps it."""
     resolved = {}
     for name, values in verifiers.items():
         verifier, complete = make_verifier(name, values)
@@ -329,11 +298,7 @@ def _validated_budget(budget: Budget | Mapping[str, Any]) -> Budget:
 
 
 def check_thinking_options(effort: str | None, thinking_tokens: int | None) -> None:
-    """Refuse options that no model could have.
-
-    Raises:
-        UserError: There is no such effort, or the limit is not positive.
-    """
+    """Refuse options that no model could have."""
     if effort is not None and effort not in (*EFFORTS, AUTO_EFFORT):
         raise UserError(
             f"there is no effort {effort!r}", hint=f"one of {', '.join(EFFORTS)}, {AUTO_EFFORT}", param="effort"
@@ -347,11 +312,7 @@ def check_thinking_options(effort: str | None, thinking_tokens: int | None) -> N
 
 
 def refuse_unused_verify_thoughts(settings: Settings, verify_thoughts: bool | None) -> None:
-    """Refuse to verify thoughts without a verifier, if the caller asks for it.
-
-    Raises:
-        UserError: The caller does, and no verifier is named.
-    """
+    """Refuse to verify thoughts without a verifier, if the caller asks for it."""
     if verify_thoughts and not settings.verify:
         raise UserError(
             "thoughts are to be verified but no verifier is named", hint="name one with verify", param="verify_thoughts"
@@ -359,15 +320,7 @@ def refuse_unused_verify_thoughts(settings: Settings, verify_thoughts: bool | No
 
 
 def refuse_unsuitable_effort(config: RunConfig, model: str, profile: ModelProfile) -> None:
-    """Refuse an effort, or a limit of thoughts, that the main model cannot have, before anything is spent.
-
-    Args:
-        model: The main model's name.
-        profile: Its profile.
-
-    Raises:
-        UserError: Names the value, what the model accepts, and the remedy.
-    """
+    """Refuse an effort, or a limit of thoughts, that the main model cannot have, before anything is spent."""
     effort, limit = config.effort, config.thinking_tokens
     check_effort(profile, model, None if effort == AUTO_EFFORT else effort, limit)
     if not profile.can_think and (effort == AUTO_EFFORT or limit is not None):
@@ -432,13 +385,6 @@ def refuse_unused_models(settings: Settings, used: Collection[str], named: Mappi
     """Refuse models that the caller named and the run would not use.
 
     Models of the settings files are not refused: those are for all strategies.
-
-    Args:
-        used: The roles that strategy and verifiers use.
-        named: The caller's options by the names of settings; options that name no model of a role are ignored.
-
-    Raises:
-        UserError: Neither the strategy nor a verifier uses one of the models; says which would.
     """
     for param, role, lacks, label in _ROLES:
         models = named.get(param)
@@ -466,11 +412,7 @@ def _users_of(role: str) -> str:
 
 
 def refuse_unused_knowledge(strategy: str, context: Sequence[SourceLike], memory: str) -> None:
-    """Refuse knowledge that the strategy would not use.
-
-    Raises:
-        UserError: There is some, and the strategy uses no knowledge sources.
-    """
+    """Refuse knowledge that the strategy would not use."""
     if (context or memory) and not uses_role(strategy, "knowledge"):
         able = sorted(name for name in STRATEGIES.names() if uses_role(name, "knowledge"))
         what = f"the memory {memory!r}" if memory else f"{source_name(context[0])!r}"
@@ -481,11 +423,7 @@ def refuse_unused_knowledge(strategy: str, context: Sequence[SourceLike], memory
 
 
 def refuse_duplicate_sources(context: Sequence[SourceLike]) -> None:
-    """Refuse sources that a run's configuration could not tell apart.
-
-    Raises:
-        UserError: Two have the same name: one source given twice, or two functions with one qualified name.
-    """
+    """Refuse sources that a run's configuration could not tell apart."""
     by_name: dict[str, SourceLike] = {}
     for source in context:
         name = source_name(source)
@@ -502,11 +440,7 @@ def refuse_duplicate_sources(context: Sequence[SourceLike]) -> None:
 
 
 def refuse_missing_evidence(names: Sequence[str]) -> None:
-    """Refuse files, directories and indexes that do not exist, before anything is loaded.
-
-    Raises:
-        DataError: One does not exist.
-    """
+    """Refuse files, directories and indexes that do not exist, before anything is loaded."""
     for name in names:
         if not os.path.exists(os.path.expanduser(name)):
             raise DataError(f"{name} does not exist", hint="name existing files or directories")
@@ -520,15 +454,7 @@ NO_MAP = "none"
 
 
 def calibration_map_for(settings: Settings, choice: CalibrationMap | Path | str | None = None) -> CalibrationMap | None:
-    """The calibration map for the strategy of the settings.
-
-    Args:
-        choice: A map or its file instead of the settings'; "none" is no map.
-
-    Raises:
-        DataError: The file is missing or holds no map.
-        UserError: The map is for another strategy.
-    """
+    """The calibration map for the strategy of the settings."""
     if choice is None:
         choice = settings.calibration.get(settings.strategy)
     if choice is None or str(choice) == NO_MAP:
@@ -543,14 +469,7 @@ def calibration_map_for(settings: Settings, choice: CalibrationMap | Path | str 
 
 
 def refuse_other_model(config: RunConfig, identity: str) -> None:
-    """Refuse a map that was fitted to another main model, before anything is spent.
-
-    Args:
-        identity: The main model's identity, as it was loaded.
-
-    Raises:
-        UserError: It was; names both.
-    """
+    """Refuse a map that was fitted to another main model, before anything is spent."""
     calibration = config.calibration
     if calibration is None or calibration.engines["main"] == identity:
         return
@@ -597,9 +516,6 @@ def inapplicable_map(calibration: CalibrationMap, verification: Verification | N
 
     A verification may send an answer back, so that verified answers are others than those of the strategy alone, and
     the same confidence is right at another frequency.
-
-    Args:
-        verification: The answer's; None if no verifier ran.
     """
     verifiers = () if verification is None else verification.verifiers
     if set(calibration.verify) == set(verifiers):

@@ -44,24 +44,10 @@ class KnowledgeProvider(Protocol):
         progress: Progress | None,
         record: RunRecord | None = None,
     ) -> Knowledge:
-        """The knowledge of a run.
-
-        Args:
-            sources: Sources of this process; a source of the configuration that is no description must be among them.
-            language_model: Loads a language model by its string, for sources that are one.
-            progress: Receives the progress of indexing and downloads.
-            record: The stored run, if it is resumed.
-
-        Raises:
-            ReasonError: A source or memory cannot be opened.
-        """
+        """The knowledge of a run."""
 
     def recorded(self, record: RunRecord, *, has_time_limit: bool) -> Knowledge:
-        """The knowledge of a stored run, which answers from the run store only.
-
-        Raises:
-            DataError: The record is damaged.
-        """
+        """The knowledge of a stored run, which answers from the run store only."""
 
     async def aclose(self) -> None:
         """Close everything; idempotent."""
@@ -91,27 +77,14 @@ class VerificationProvider(Protocol):
         progress: Progress | None,
         strategy_judge: str = "",
     ) -> VerifierResources:
-        """The resources of a run's verifiers and of its strategy, which requests a judge or none.
-
-        Raises:
-            ReasonError: A judge, a document or an index cannot be opened.
-        """
+        """The resources of a run's verifiers and of its strategy, which requests a judge or none."""
 
     def recorded(self, record: RunRecord, config: RunConfig, strategy_judge: str = "") -> VerifierResources:
-        """The resources of a stored run, which answer from the run store only.
-
-        Raises:
-            DataError: The record is damaged.
-        """
+        """The resources of a stored run, which answer from the run store only."""
 
     @staticmethod
     def resolve_judge(name: str, settings: Settings, *, has_judge_model: bool) -> str:
-        """The name of the judge that a name stands for, of which "auto" depends on the machine.
-
-        Raises:
-            UnknownName: There is no such judge.
-            UserError: The name needs a judge model, and none is named.
-        """
+        """The name of the judge that a name stands for, of which "auto" depends on the machine."""
 
     async def aclose(self) -> None:
         """Close everything; idempotent."""
@@ -194,14 +167,7 @@ IN_PROCESS = ("local/", "gguf/", "vllm/", "judge/local/", "judge/gguf/", "judge/
 
 
 class ModelPool:
-    """Language models and reward models by their strings, loaded at first use, shared by many runs, closed together.
-
-    Args:
-        load_model: Loads a language model by its string.
-        load_reward_model: Loads a reward model by its string.
-        progress: Receives the progress of downloads.
-        lock: Held while something is loaded.
-    """
+    """Language models and reward models by their strings, loaded at first use, shared by many runs, closed together."""
 
     def __init__(
         self,
@@ -227,9 +193,6 @@ class ModelPool:
         """A run's language models by role, and its reward model; roles with one model string share the model.
 
         What is loaded already is returned at once, also while another model is being loaded.
-
-        Raises:
-            ReasonError: One cannot be loaded, or has no price although the budget is in dollars.
         """
         keys = {role: (name, config.local) for role, name in config.models.items() if role != "embedding"}
         if not all(key in (self._rewards if role == "reward" else self._models) for role, key in keys.items()):
@@ -279,14 +242,7 @@ class ModelPool:
 def recorded_models(
     record: RunRecord, config: RunConfig, *, has_time_limit: bool
 ) -> tuple[dict[str, LanguageModel], RewardModel | None]:
-    """The language models of a stored run by role, and its reward model if it had one.
-
-    Args:
-        has_time_limit: Whether the run had a time limit: then a missing response was not reached in time.
-
-    Raises:
-        DataError: The run was stopped before its models were recorded.
-    """
+    """The language models of a stored run by role, and its reward model if it had one."""
     models: dict[str, LanguageModel] = {}
     reward: RewardModel | None = None
     for role, name in config.models.items():

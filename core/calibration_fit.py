@@ -41,13 +41,6 @@ def fit_curve(method: CalibrationMethod, confidence: Values, correct: Values) ->
     Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", equation 1, on the log-odds; Guo et al.
     2017, "On Calibration of Modern Neural Networks", section 4.2; Zadrozny and Elkan 2002, "Transforming Classifier
     Scores into Accurate Multiclass Probability Estimates", section 3.
-
-    Args:
-        confidence: `[examples]`, in [0, 1].
-        correct: `[examples]`, in [0, 1]; fractions are targets.
-
-    Raises:
-        UserError: There are no examples, or the lengths differ.
     """
     c, target = _arrays(confidence, correct)
     return _isotonic(c, target) if method == "isotonic" else _on_log_odds(method, c, target)
@@ -64,11 +57,7 @@ class ReliabilityBin(NamedTuple):
 
 
 def reliability(confidence: Values, correct: Values, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Mean confidence and accuracy in bins (b/bins, (b+1)/bins] of equal width; empty bins are left out.
-
-    Raises:
-        UserError: There are no examples, the lengths differ, or a value is outside its range.
-    """
+    """Mean confidence and accuracy in bins (b/bins, (b+1)/bins] of equal width; empty bins are left out."""
     c, right = _checked(confidence, correct)
     edges = np.arange(bins + 1) / bins
     index = bin_index(c, bins)
@@ -95,9 +84,6 @@ def ece(confidence: Values, correct: Values, bins: int = BINS) -> float:
     """Expected calibration error: Σ_b n_b/n · |accuracy_b - confidence_b| over bins of equal width.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
-
-    Raises:
-        UserError: As `reliability`.
     """
     filled = reliability(confidence, correct, bins)
     return sum(b.count * abs(b.accuracy - b.confidence) for b in filled) / sum(b.count for b in filled)
@@ -107,9 +93,6 @@ def aurc(confidence: Values, correct: Values) -> float:
     """Area under the risk-coverage curve: mean over k of the share wrong among the k most confident; ties share.
 
     Source: Geifman, Uziel, El-Yaniv 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 2.
-
-    Raises:
-        UserError: As `reliability`.
     """
     c, right = _checked(confidence, correct)
     order = np.argsort(-c, kind="stable")

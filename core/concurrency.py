@@ -19,11 +19,7 @@ a request still waits no longer than 0.2 s."""
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all coroutines, in order, run concurrently.
-
-    Raises:
-        BaseException: The first error, as it was raised; the other coroutines are cancelled and have ended.
-    """
+    """The results of all coroutines, in order, run concurrently."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
@@ -127,22 +123,14 @@ class CrossLoopLock:
 
 
 class OneLoop:
-    """The event loop of what works on one only, the first that uses it.
-
-    Args:
-        name: What it is the loop of, for the error.
-    """
+    """The event loop of what works on one only, the first that uses it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def check(self) -> None:
-        """Refuse another loop, on which the work would never end.
-
-        Raises:
-            UserError: The running loop is not the first one.
-        """
+        """Refuse another loop, on which the work would never end."""
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:

@@ -39,13 +39,7 @@ def install_command(extra: str) -> str:
 
 
 def missing_package(user: str, package: str | None, extra: str) -> UserError:
-    """The error of what needs a package that is not installed.
-
-    Args:
-        user: What needs it, for example "the server".
-        package: The import name of the package.
-        extra: The extra that has it.
-    """
+    """The error of what needs a package that is not installed."""
     return UserError(f"{user} needs the package {package!r}, which is not installed", hint=install_command(extra))
 
 

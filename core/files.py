@@ -23,24 +23,11 @@ class Progress(Protocol):
     """Receives the progress of a pull. Called from the pulling thread; it must be quick and must not raise."""
 
     def __call__(self, stage: str, done: int, total: int | None, /) -> None:
-        """Receive the progress.
-
-        Args:
-            stage: Name of the stage, for display: "downloading", "converting", …
-            done: Bytes done in this stage.
-            total: Bytes of this stage; None if unknown.
-        """
+        """Receive the progress."""
 
 
 def atomic_write(path: Path, content: bytes, prefix: str = ".") -> None:
-    """Replace a file's content atomically and durably: readers and a crash see the old content or the new.
-
-    Args:
-        prefix: Prefix of the temporary file's name, which a killed process leaves.
-
-    Raises:
-        OSError: It cannot be written; the old content stays.
-    """
+    """Replace a file's content atomically and durably: readers and a crash see the old content or the new."""
     partial = path.with_name(f"{prefix}{path.name}.{secrets.token_hex(4)}")
     try:
         with partial.open("wb") as file:
@@ -54,11 +41,7 @@ def atomic_write(path: Path, content: bytes, prefix: str = ".") -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """`atomic_write` for user-named files: creates the directory if needed.
-
-    Raises:
-        StoreError: It cannot be written; the old content stays.
-    """
+    """`atomic_write` for user-named files: creates the directory if needed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)
@@ -81,15 +64,7 @@ class JsonLine:
 
 
 def json_lines(content: bytes, name: str) -> Iterator[JsonLine]:
-    """The records of a JSON Lines file; empty lines are skipped.
-
-    Args:
-        content: UTF-8, with or without a byte-order mark.
-        name: The file's name in errors.
-
-    Raises:
-        DataError: A line is not UTF-8 or no JSON object, or the file ends within one; names the line.
-    """
+    """The records of a JSON Lines file; empty lines are skipped."""
     lines = content.split(b"\n")
     for number, raw in enumerate(lines, 1):
         where = f"{name} line {number}"
@@ -101,11 +76,7 @@ def json_lines(content: bytes, name: str) -> Iterator[JsonLine]:
 
 
 def decoded(raw: bytes, where: str) -> str:
-    """A line as text.
-
-    Raises:
-        DataError: It is not UTF-8; names the byte.
-    """
+    """A line as text."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as e:
@@ -162,18 +133,7 @@ def read_fitted_file(
     label: str,
     hint: str,
 ) -> FittedT:
-    """Read fitted parameters; their name is the file's stem.
-
-    Args:
-        kind: Required value of the field `kind`.
-        format: Required value of the field `format`, the version of the file's form.
-        label: What the file is, in messages: for example "router file".
-        hint: Hint of every error: the command that makes such a file.
-
-    Raises:
-        DataError: The file is missing, unreadable or truncated, of another kind or version, or has an invalid value;
-            names the file.
-    """
+    """Read fitted parameters; their name is the file's stem."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError as e:
@@ -203,11 +163,7 @@ def read_fitted_file(
 
 
 def write_fitted_file(fitted: FittedFile, path: Path) -> None:
-    """Write fitted parameters as JSON, atomically; their name becomes the file's stem.
-
-    Raises:
-        StoreError: It cannot be written; the old content stays.
-    """
+    """Write fitted parameters as JSON, atomically; their name becomes the file's stem."""
     write_file(path, (fitted.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())
 
 

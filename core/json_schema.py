@@ -64,11 +64,7 @@ def is_strict(schema: JsonValue) -> bool:
 
 
 def check_schema(schema: JsonSchema, param: str | None = None) -> None:
-    """Refuse what is no JSON Schema, or a very large one. Large ones take seconds: check them in a thread.
-
-    Raises:
-        UserError: It is none, or has more than `MAX_SCHEMA_PARTS` values; names `param`.
-    """
+    """Refuse what is no JSON Schema, or a very large one. Large ones take seconds: check them in a thread."""
     from jsonschema import Draft202012Validator, SchemaError, validators
 
     try:
@@ -98,9 +94,6 @@ def schema_fault(text: str, schema: JsonSchema) -> str:
 
     Differs from JSON Schema: `patternProperties`, and what depends on it, is not checked; nothing is loaded from
     addresses. Blocks for up to tenths of a second.
-
-    Raises:
-        UserError: The schema refers to what it does not contain, or takes too long to check.
     """
     from jsonschema import Draft202012Validator, validators
     from jsonschema.exceptions import best_match
@@ -155,11 +148,7 @@ def _recursion_errors() -> Iterator[None]:
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
-    """The keyword `pattern`, by an engine that can be stopped: Python's own cannot.
-
-    Raises:
-        TimeoutError: The match takes too long.
-    """
+    """The keyword `pattern`, by an engine that can be stopped: Python's own cannot."""
     import regex
     from jsonschema import ValidationError
 

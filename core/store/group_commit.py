@@ -45,24 +45,10 @@ class Database(Protocol):
     """A connection with its transactions."""
 
     def transact(self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str]) -> list[Any]:
-        """Execute the operations, in order, in one transaction, or none of them.
-
-        Args:
-            runs: The runs whose owners they will look up.
-
-        Returns:
-            The result of each operation.
-
-        Raises:
-            StoreError: The transaction could not be begun or committed. Other errors of operations pass through.
-        """
+        """Execute the operations, in order, in one transaction, or none of them."""
 
     def query(self, operation: Callable[[Connection], T]) -> T:
-        """Execute an operation that writes nothing.
-
-        Raises:
-            StoreError: The database cannot be reached. Other errors of the operation pass through.
-        """
+        """Execute an operation that writes nothing."""
 
     def translated(self, error: Exception) -> Exception:
         """The error as callers of the store get it."""
@@ -93,10 +79,6 @@ class GroupCommit:
     An operation is a function of the connection. It may be executed again if its transaction was rolled back, and must
     raise a `ReasonError` before its first write. It is submitted at once, and executed even if its result is not
     awaited or its caller is cancelled: a cancelled caller leaves no half operation and loses none.
-
-    Args:
-        open_database: Called on the thread.
-        name: Name of the store, for errors.
     """
 
     def __init__(self, open_database: Callable[[], Database], name: str) -> None:
@@ -108,11 +90,7 @@ class GroupCommit:
         """Number of committed transactions."""
 
     async def open(self) -> None:
-        """Start the thread and open the database.
-
-        Raises:
-            StoreError: The database cannot be opened.
-        """
+        """Start the thread and open the database."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(target=self._serve, args=(loop, opened), name="reason-store", daemon=True)
@@ -128,11 +106,7 @@ class GroupCommit:
         return self._submit(operation, writes=False)
 
     def write(self, operation: Callable[[Connection], T], run: str | None = None) -> asyncio.Future[T]:
-        """Execute an operation completely or not at all, in one transaction with all others that wait.
-
-        Args:
-            run: The run whose owner it looks up: the owners of all are fetched at once.
-        """
+        """Execute an operation completely or not at all, in one transaction with all others that wait."""
         return self._submit(operation, writes=True, run=run)
 
     async def aclose(self) -> None:

@@ -19,16 +19,7 @@ _SECRET_FIELDS = ("password", "sslpassword", "passfile", "sslkey")
 
 
 async def open_store(location: Path | str) -> SqlStore:
-    """Open or create a run store.
-
-    Args:
-        location: A file, or `postgresql://USER@HOST:PORT/DATABASE`; the password may be part of it, in the environment
-            variable PGPASSWORD or in Postgres' own password file.
-
-    Raises:
-        UserError: The URL is invalid, or a package is missing.
-        StoreError: The store cannot be opened or was written by a newer version of `reason`.
-    """
+    """Open or create a run store."""
     parsed = parse_location(location)
     if not is_postgres_url(parsed):
         from .sqlite import SqliteStore
@@ -50,14 +41,7 @@ def is_postgres_url(location: Path | str) -> bool:
 
 
 def parse_location(location: Path | str) -> Path | str:
-    """A location from the command line or a settings file.
-
-    Returns:
-        The path of a file, or a URL that begins with `postgresql://`.
-
-    Raises:
-        UserError: It is a URL of another kind.
-    """
+    """A location from the command line or a settings file."""
     if isinstance(location, Path):
         return location
     match = _URL.match(location)
@@ -90,14 +74,7 @@ def redacted_url(url: str) -> str:
 
 
 def require_file(location: Path | str, users: str) -> Path:
-    """The file, for commands that work with files only.
-
-    Args:
-        users: What requires a file, in the plural, for the message.
-
-    Raises:
-        UserError: It is a database.
-    """
+    """The file, for commands that work with files only."""
     if isinstance(location, Path):
         return location
     raise UserError(

@@ -192,16 +192,7 @@ class PostgresStore(SqlStore):
     async def open(
         cls, url: str, *, lease_s: float = LEASE_S, renew_s: float = RENEW_S, retry_s: float = RETRY_S
     ) -> PostgresStore:
-        """Open the database, and create the tables if there are none.
-
-        Args:
-            url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; parts may be missing. Of several hosts
-                (`HOST:PORT,HOST:PORT`), the one that accepts writes is used: after a failover, the new primary.
-
-        Raises:
-            UserError: The URL is invalid.
-            StoreError: The database cannot be reached or was written by another version of `reason`.
-        """
+        """Open the database, and create the tables if there are none."""
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         renew = (
             f"INSERT INTO owners VALUES (?, {_NOW} + ?) "  # noqa: S608

@@ -104,10 +104,6 @@ class RunQuery:
 
         A search reads the short columns of `MAX_SEARCHED_RUNS` runs at most. In the order of creation these are the
         runs from the position on; otherwise, the newest ones.
-
-        Args:
-            columns: Columns of its rows, to which it adds the sort key.
-            position: Sort key and id of the run before the first one; None is the beginning.
         """
         direction, comparison = ("ASC", ">") if self.ascending else ("DESC", "<")
         after = ([f"({self.sort_key}, id) {comparison} (?, ?)"], list(position)) if position is not None else ([], [])

@@ -34,8 +34,6 @@ class RunWriter:
 
     Everything is gathered until `flush` or `end`, or inside `saving` until its delay is over.
 
-    Args:
-        is_recording: Whether anything is written; a replay writes nothing.
 
     Attributes:
         is_created: Whether the run is in the store.
@@ -108,11 +106,7 @@ class RunWriter:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write everything; what was added before is in the store then.
-
-        Raises:
-            StoreError: The store failed, or another process has claimed the run. Nothing is lost then.
-        """
+        """Write everything; what was added before is in the store then."""
         while self._write is not None or self._pending:
             write = self._write or self._begin_write()
             await asyncio.shield(write)  # the store completes a write even if this is cancelled
@@ -122,11 +116,7 @@ class RunWriter:
     def end(
         self, status: RunStatus, answer: Answer, error: Mapping[str, JsonValue] | None = None
     ) -> asyncio.Future[None]:
-        """Write everything that was not written, and the run's end, at once.
-
-        Raises:
-            StoreError: As by `flush`.
-        """
+        """Write everything that was not written, and the run's end, at once."""
         if not self._is_recording:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
@@ -151,12 +141,6 @@ class RunWriter:
         """Write what is added while an `async with` runs, each part before its delay is over.
 
         Inside another one, this one has no effect.
-
-        Args:
-            then_flush: Whether to write what is left, however the block ends; else the caller does.
-
-        Raises:
-            StoreError: The store failed, or another process has claimed the run; the block is cancelled then.
         """
         return Saving(self, then_flush)
 
@@ -172,11 +156,7 @@ class RunWriter:
         return True
 
     async def end_saving(self, raised: BaseException | None, *, then_flush: bool) -> None:
-        """End what `begin_saving` has begun, after a block that may have raised an exception.
-
-        Raises:
-            StoreError: A write that was not awaited failed, and has cancelled the block; or one of what is left does.
-        """
+        """End what `begin_saving` has begun, after a block that may have raised an exception."""
         worker, error = self._worker, self._background_error()
         assert worker is not None
         self._worker = None

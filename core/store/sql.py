@@ -88,11 +88,7 @@ class Ownership:
         return owner is None or (owner != self.owner and not self.is_alive(owner, liveness))
 
     def check(self, db: Connection, run_id: str) -> None:
-        """Refuse to write to a run that this process does not own (any more).
-
-        Raises:
-            StoreError: Another process has claimed it, it has ended, or it was deleted.
-        """
+        """Refuse to write to a run that this process does not own (any more)."""
         row = db.owner_of(run_id)
         if not row:
             raise StoreError(f"run {run_id} is not in the run store", hint="it was deleted meanwhile, or never created")
@@ -112,9 +108,6 @@ class SqlStore:
     Each operation is one function on the store's thread, and writes of several runs are one transaction (see
     `GroupCommit`). Calls and events, of which there may be many, become JSON there too. For the operations see
     `RunStore`.
-
-    Args:
-        size: SQL expression of the bytes in use; None if the database does not know it.
     """
 
     def __init__(self, commits: GroupCommit, ownership: Ownership, size: str | None) -> None:

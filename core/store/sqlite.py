@@ -167,11 +167,7 @@ class SqliteStore(SqlStore):
     async def open(
         cls, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S, write_timeout_s: float = WRITE_TIMEOUT_S
     ) -> SqliteStore:
-        """Open or create the store.
-
-        Raises:
-            StoreError: The file cannot be opened, is locked, is no store or was written by a newer version of `reason`.
-        """
+        """Open or create the store."""
         commits = GroupCommit(lambda: _File(path, busy_timeout_s, write_timeout_s), str(path))
         await commits.open()
         return cls(path, commits)
@@ -274,11 +270,7 @@ def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
 
 
 def _create_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in one transaction; of several processes, the first does.
-
-    Raises:
-        StoreError: The file was written by another version of `reason`.
-    """
+    """Create the tables in one transaction; of several processes, the first does."""
     if _schema_version(db, path) == SCHEMA_VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
