@@ -4,21 +4,33 @@ The graph carries the coarse stages only. A search never runs as graph steps: a 
 paid for is in the run store call by call.
 
 Importing LangGraph takes most of a second. So `pipeline.LazyGraph` imports this module when a run first needs the
-graph, and only this module and `checkpoints` import LangGraph.
+graph, and only this module imports LangGraph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, Protocol, TypedDict, cast
+import json
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_metadata,
+)
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
+from ..core.store.protocol import RunStore, StoredCheckpoint
 from .pipeline import STAGES, SUCCESSORS, PipelineContext, PipelineState, next_stage, run_stage
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
 
 
 class GraphState(TypedDict, total=False):
@@ -91,3 +103,101 @@ def _parsed(state: GraphState) -> PipelineState:
 
 def _json(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+# -- checkpoints
+
+
+class JsonSerializer:
+    """Serializes checkpoints as JSON; LangGraph's own serializer may fall back to other formats."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """JSON of a checkpoint or of one written value; an error raised by a stage is written as its text."""
+        return "json", json.dumps(obj, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """The checkpoint or value."""
+        return json.loads(data[1].decode("utf-8", "surrogatepass"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    raise TypeError(f"the pipeline's state holds a {type(value).__name__}, which has no JSON form")
+
+
+class RunStoreSaver(BaseCheckpointSaver[int]):
+    """Keeps checkpoints in the run store; a thread is a run.
+
+    LangGraph's own savers for SQLite and Postgres write through connections of their own: one transaction a write, in
+    addition to the store's, also from a process that has lost the run to another one. Here a stage's state joins the
+    store's next transaction, and is refused if another process has claimed the run.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        super().__init__(serde=JsonSerializer())
+        self._store = store
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The named checkpoint, or the last one."""
+        run_id, namespace, checkpoint_id = _names(config)
+        stored = await self._store.get_checkpoint(run_id, namespace, checkpoint_id=checkpoint_id)
+        if stored is None:
+            return None
+        return CheckpointTuple(
+            _config(run_id, stored.namespace, stored.id),
+            self.serde.loads_typed((stored.kind, stored.state)),
+            cast(CheckpointMetadata, json.loads(stored.metadata.decode("utf-8", "surrogatepass"))),
+            _config(run_id, stored.namespace, stored.parent) if stored.parent else None,
+            [],
+        )
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint that saves work: one that holds a solution, or its verification.
+
+        Up to its first solution a run resumes from its beginning, since all its responses are in the store call by
+        call. A stage without verifiers is repeated at no cost, and what follows an answer is the end.
+        """
+        run_id, namespace, parent = _names(config)
+        values = checkpoint["channel_values"]
+        is_unverified = "verification" in values and values["verification"] is None and not values.get("num_repairs")
+        if "solution" not in values or "answer" in values or is_unverified:
+            return _config(run_id, namespace, checkpoint["id"])
+        kind, state = self.serde.dumps_typed(checkpoint)
+        await self._store.put_checkpoint(
+            run_id,
+            StoredCheckpoint(
+                namespace=namespace,
+                id=checkpoint["id"],
+                parent=parent,
+                kind=kind,
+                state=state,
+                metadata=json.dumps(get_checkpoint_metadata(config, metadata), ensure_ascii=False).encode(
+                    "utf-8", "surrogatepass"
+                ),
+            ),
+        )
+        return _config(run_id, namespace, checkpoint["id"])
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store nothing: one stage runs at a time, and the checkpoint with its result follows at once."""
+
+
+def _names(config: RunnableConfig) -> tuple[str, str, str | None]:
+    """Run, namespace and checkpoint id of a configuration."""
+    names = config["configurable"]
+    return str(names["thread_id"]), names.get("checkpoint_ns", ""), names.get("checkpoint_id")
+
+
+def _config(run_id: str, namespace: str, checkpoint: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": run_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint}}

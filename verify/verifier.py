@@ -113,23 +113,6 @@ class PreparesItself(Protocol):
 
 
 @runtime_checkable
-class VerifiesParts(Protocol):
-    """A verifier that can check an answer while the rest of it is generated."""
-
-    async def verify_part(
-        self, question: Question, text: str, start: int, context: VerifierContext
-    ) -> tuple[CheckedClaim, ...]:
-        """The claims of an unfinished answer that begin at `start` or after it.
-
-        Args:
-            text: The answer so far, up to the end of a sentence; what comes before `start` gives it its sense.
-
-        Raises:
-            ReasonError: Nothing could be verified.
-        """
-
-
-@runtime_checkable
 class IncludesVerifier(Protocol):
     """A verifier that runs another one itself, on the same claims.
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from reason.agents.checkpoints import JsonSerializer, RunStoreSaver
+from reason.agents.graph import JsonSerializer, RunStoreSaver
 from reason.core.errors import StoreError
 from reason.core.store.sqlite import SqliteStore
 

@@ -131,7 +131,7 @@ async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings
     def said(prompt):
         return (
             "Ben Dale wrote the timetable."
-            if "An earlier answer was checked" in prompt
+            if "Your earlier answer was fact-checked" in prompt
             else "Ada Byron wrote the timetable."
         )
 

@@ -136,13 +136,6 @@ class Davinci:
         reports = await self._check_all(claims, question, context, part="thought")
         return tuple(claim_summary(report).model_copy(update={"part": "thought"}) for report in reports)
 
-    async def verify_part(
-        self, question: Question, text: str, start: int, context: VerifierContext
-    ) -> tuple[CheckedClaim, ...]:
-        """See `VerifiesParts.verify_part`. The claims have no origins."""
-        claims = [claim for claim in await self.split(text, question, context) if claim.start >= start]
-        return tuple(map(claim_summary, await self._check_all(claims, question, context)))
-
     async def _check_all(
         self, claims: Sequence[Claim], question: Question, context: VerifierContext, *, part: str = "answer"
     ) -> list[ClaimReport]:
