@@ -53,7 +53,8 @@ from ..reasoning.thinking import fit_to_thinking
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
-from ..serving.rewards.model import RewardModel, own_judge
+from ..serving.rewards.judge import own_judge
+from ..serving.rewards.model import RewardModel
 from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts
 from .planner import GIVEN, calibration_difference, given_solution, inapplicable_map
 from .resources import RunResources

@@ -104,7 +104,7 @@ async def _open(
 
 async def _version(model: LiteLLMModel) -> str:
     try:
-        reported, _ = await model.retried(lambda: version(model.wire.client))
+        reported, _ = await model.retried(lambda: version(model.wire.http))
     except (BackendError, InvalidResponse, LookupError):
         return ""
     return f"+vllm{reported}"

@@ -21,11 +21,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ...core.concurrency import cancel_and_wait
-from ...core.errors import ContextTooLong, InvalidResponse, ReasonError
+from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse, ReasonError, UserError
 from ...core.messages import (
     Chunk,
     Completion,
     Failure,
+    LogitsProcessorSpec,
     NextTokenDistribution,
     Prompt,
     Request,
@@ -34,16 +35,17 @@ from ...core.messages import (
     TopToken,
     Usage,
 )
+from ..entropy import min_entropy
 from ..model import Capabilities, Listener
 from ..streaming import stream_of
 from ..tool_calls import with_call_ids
 from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
 from .prompt_cache import CachedPrefix, SharedPrefixes
-from .providers import Prices, Target, count_tokens, estimate_tokens, split_usage, with_received
+from .providers import Prices, Target, estimate_tokens
 from .requests import (
     RequestTraits,
-    Thinking,
+    ThinkingMode,
     applied_stops,
     by_tokens,
     chat_body,
@@ -59,18 +61,21 @@ from .requests import (
     shows_logprobs,
     template_arguments,
     thinking_of,
+    vllm_server_fields,
 )
 from .responses import (
     ReadingRules,
     SampleCollector,
     StreamedSample,
+    count_tokens,
+    split_usage,
     to_completion,
     token_id,
     with_processor_report,
+    with_received,
 )
-from .scoring import next_token, score
 from .transport import Transport
-from .vllm_server import detokenize, prompt_ids, take_processor_report
+from .vllm_server import detokenize, prompt_ids, take_processor_report, tokenize_text
 
 CHARS_PER_TOKEN = 4
 """Characters of a token in the chunks of providers, which show no tokens: about those of English text."""
@@ -461,7 +466,7 @@ class LiteLLMModel:
         None if their text is not what was received.
         """
         for _ in range(4):  # bytes of a character
-            text = await detokenize(self.wire.client, self.target.served, sample.token_ids)
+            text = await detokenize(self.wire.http, self.target.served, sample.token_ids)
             if not text.endswith("\ufffd"):
                 break
             sample.drop_last_token()
@@ -473,7 +478,7 @@ class LiteLLMModel:
         profile = self._can.profile
         if not profile.can_think or request.prompt.text is not None:
             tokens = request.sampling.max_tokens
-            return ReadingRules(stops=applied_stops(request, profile, Thinking()), max_tokens=tokens)
+            return ReadingRules(stops=applied_stops(request, profile, ThinkingMode()), max_tokens=tokens)
         thinking, is_exact = thinking_of(request, profile), by_tokens(request, profile, self.traits)
         continues = thinking.is_on and request.prompt.thought is not None
         needs_usage = thinking.is_on and (profile.thought == "hidden" or not self.target.is_own_server)
@@ -548,7 +553,7 @@ class LiteLLMModel:
         if not report:
             return completion
         headers = session_headers(self.target, request.prompt)
-        return with_processor_report(completion, await take_processor_report(self.wire.client, report, headers))
+        return with_processor_report(completion, await take_processor_report(self.wire.http, report, headers))
 
     async def _give_up(
         self,
@@ -624,7 +629,7 @@ class LiteLLMModel:
         request = Request(prompt=prompt, sampling=sampling or measuring_params(profile, max_tokens=1))
         rendering = rendering_of(request, profile)
         return await prompt_ids(
-            self.wire.client,
+            self.wire.http,
             self.target.served,
             prompt,
             profile,
@@ -635,7 +640,7 @@ class LiteLLMModel:
     async def _word(self, token: int) -> str:
         """Text of a token by the server's tokenizer, requested once."""
         if token not in self._words:
-            self._words[token] = await detokenize(self.wire.client, self.target.served, [token])
+            self._words[token] = await detokenize(self.wire.http, self.target.served, [token])
         return self._words[token]
 
     async def _token_texts(self, sample: StreamedSample) -> tuple[str, ...]:
@@ -679,10 +684,78 @@ class LiteLLMModel:
         return sample, usage
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        return await score(self, prompt, continuations)
+        """Score continuations by the server's `prompt_logprobs`, one request for each."""
+        if not self._can.scoring:
+            raise CapabilityMissing("scoring", self.name)
+        if not continuations:
+            return []
+        before, waited = await self.retried(lambda: self.ids_of(prompt))
+        scored = await self.gather([partial(self._score_one, prompt, before, c) for c in continuations])
+        first = scored[0]
+        usage = first.usage.model_copy(update={"waited_s": first.usage.waited_s + waited})
+        return [first.model_copy(update={"usage": usage}), *scored[1:]]
+
+    async def _score_one(
+        self, prompt: Prompt, before: list[int], continuation: str | tuple[int, ...]
+    ) -> ScoredContinuation:
+        context, scored = await self._split_continuation(prompt, before, continuation)
+        if not scored:
+            return ScoredContinuation(token_ids=(), logprobs=(), is_greedy=True)
+        ids = [*context, *scored]
+        body = {"model": self.target.served, "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        body |= vllm_server_fields(self.target, prompt.cache_salt)
+
+        async def call() -> Any:
+            response = await self.wire.http.post_json("/completions", body)
+            return _prompt_rows(response, ids, len(context)), response.get("usage") or {}
+
+        (rows, usage), waited = await self.retried(call)
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        cost = self.prices.cost(len(ids), 0, 1)
+        return ScoredContinuation(
+            token_ids=tuple(scored),
+            logprobs=tuple(value for value, _ in rows),
+            is_greedy=all(rank == 1 for _, rank in rows),
+            usage=Usage(
+                prompt_tokens=len(ids), cached_tokens=cached, completion_tokens=1, waited_s=waited, cost_usd=cost
+            ),
+        )
+
+    async def _split_continuation(
+        self, prompt: Prompt, before: list[int], continuation: str | tuple[int, ...]
+    ) -> tuple[list[int], list[int]]:
+        """The tokens before a continuation, and its own; a text is tokenized together with a text before it."""
+        if not isinstance(continuation, str):
+            return before, list(continuation)
+        if not isinstance(prompt.prefix, str):
+            client, served = self.wire.http, self.target.served
+            tail, _ = await self.retried(lambda: tokenize_text(client, served, continuation, special=False))
+            return before, tail
+        ids, _ = await self.retried(lambda: self.ids_of(prompt.with_prefix(f"{prompt.prefix}{continuation}")))
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
+        )
+        return ids[:shared], ids[shared:]
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        return await next_token(self, prompts, top)
+        """Distribution of the next token as far as the provider returns it; one token is sampled for each prompt.
+
+        Where the logits processor `entropy_probe` works, the entropy is over the complete vocabulary.
+        """
+        if top < 1:
+            raise UserError(f"top must be at least 1, got {top}")
+        if not self._can.top_logprobs:
+            raise CapabilityMissing("top_logprobs", self.name)
+        sampling = measuring_params(
+            self._can.profile,
+            max_tokens=1,
+            top_logprobs=min(top, self._can.top_logprobs),
+            default_temperature=1.0,
+            seed=0,
+            logits_processors=(LogitsProcessorSpec(name="entropy_probe"),) if self._can.full_vocabulary else (),
+        )
+        samples = await self.generate([Request(prompt=p, sampling=sampling) for p in prompts])
+        return [_distribution(completion, self.target.endpoint) for [completion] in samples]
 
     async def retried(self, call: Callable[[], Any]) -> tuple[Any, float]:
         """The result of a call with the retries of a request, and the seconds waited.
@@ -747,3 +820,35 @@ def _final_chunk(request: int, completion: Completion) -> Chunk:
 def _prompt_text(prompt: Prompt) -> str:
     """A prompt's texts, for an approximate count."""
     return (prompt.text or "") + "\n".join(m.content for m in prompt.messages)
+
+
+def _prompt_rows(response: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
+    """(log-probability, rank) of the tokens from `start` on; the first token of a text has neither."""
+    listed = response["choices"][0].get("prompt_logprobs") or response.get("prompt_logprobs")
+    if not isinstance(listed, list) or len(listed) != len(ids):
+        raise InvalidResponse("the server sent no log-probabilities of the prompt")
+    rows = []
+    for i in range(start, len(ids)):
+        entry = (listed[i] or {}).get(str(ids[i]))
+        if entry is None:
+            raise InvalidResponse(f"the server sent no log-probability of token {i} of the prompt")
+        rows.append((float(entry["logprob"]), int(entry["rank"])))
+    return rows
+
+
+def _distribution(completion: Completion, endpoint: str) -> NextTokenDistribution:
+    rows = completion.top_logprobs
+    if not rows or not rows[0]:
+        raise InvalidResponse(
+            completion.failure.message if completion.failure else f"{endpoint} showed no alternatives"
+        )
+    probe: Any = completion.extras.get("entropy_probe")
+    logprobs = tuple(t.logprob for t in rows[0])
+    return NextTokenDistribution(
+        token_ids=tuple(t.token_id for t in rows[0]),
+        tokens=tuple(t.token for t in rows[0]),
+        logprobs=logprobs,
+        entropy=min_entropy(logprobs) if probe is None else probe["entropy"][0],
+        support="top_k" if probe is None else "full",
+        usage=completion.usage,
+    )

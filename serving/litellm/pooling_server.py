@@ -93,7 +93,7 @@ class PoolingServer:
         await self.client.aclose()
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        response, _ = await self.client.retried(lambda: call(self.client.wire.client, path, body))
+        response, _ = await self.client.retried(lambda: call(self.client.wire.http, path, body))
         report: dict[str, Any] = response
         return report
 
@@ -119,7 +119,7 @@ async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer
                 "model", name, near, hint=f"{target.endpoint} serves: {', '.join(names[:5]) or 'nothing'}"
             )
         entry = listed[names.index(served)]
-        fields, _ = await client.retried(lambda: version(client.wire.client))
+        fields, _ = await client.retried(lambda: version(client.wire.http))
     except BaseException:
         await client.aclose()
         raise

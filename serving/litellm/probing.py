@@ -65,8 +65,7 @@ async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
     """
 
     async def call() -> Any:
-        assert model.wire.client is not None
-        return await model.wire.client.get_json("/models")
+        return await model.wire.http.get_json("/models")
 
     try:
         response, _ = await model.retried(call)
@@ -200,7 +199,7 @@ async def measure_profile(build: Build, with_measured: WithMeasured, traits: Req
 
 async def _template_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
     """What the chat template shows, rendered by the server with and without the usual arguments."""
-    client, served = model.wire.client, model.target.served
+    client, served = model.wire.http, model.target.served
     messages = [{"role": "user", "content": PROMPT.messages[0].content}]
     texts: dict[tuple[int, ...], str] = {}
     renders: dict[str, str] = {}
@@ -262,7 +261,7 @@ async def _shown_thought(model: LiteLLMModel, effort: Effort | None) -> dict[str
 async def _is_one_token(model: LiteLLMModel, tag: str) -> bool:
     """Whether the server's tokenizer has a token for a tag, so that the model writes it."""
     text = tag.strip()
-    ids, _ = await model.retried(partial(tokenize_text, model.wire.client, model.target.served, text, special=False))
+    ids, _ = await model.retried(partial(tokenize_text, model.wire.http, model.target.served, text, special=False))
     return len(ids) == 1
 
 
@@ -384,7 +383,7 @@ async def _scores(build: Build, can: Capabilities, traits: RequestTraits) -> boo
 async def _listed(model: LiteLLMModel) -> frozenset[str] | None:
     """The logits processors that the server lists; None if it does not have our pages."""
     try:
-        names, _ = await model.retried(lambda: list_server_processors(model.wire.client))
+        names, _ = await model.retried(lambda: list_server_processors(model.wire.http))
     except (UnknownName, BackendError):
         return None
     return frozenset(names)

@@ -9,13 +9,11 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import BackendMisconfigured, UnknownName, UserError
 from ...core.extras import missing_package
-from ...core.messages import Usage
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
 from .model_map import map_entry
@@ -26,7 +24,6 @@ from .provider_names import (
     litellm_providers,
     provider_of_family,
 )
-from .responses import StreamedSample
 
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
@@ -252,8 +249,6 @@ def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str 
 
 BATCH_DISCOUNT = 0.5
 """Price of a token in a batch, relative to its usual one, where the map does not say."""
-MAX_COUNTED_TOKENS = 1 << 40
-"""What states more of one response is no count."""
 
 
 @dataclass(frozen=True)
@@ -321,135 +316,6 @@ def find_prices(target: Target, *, batch: bool = False) -> tuple[Prices, int | N
     )
     context = known.get("max_input_tokens") or known.get("max_tokens")
     return prices, context if isinstance(context, int) else None
-
-
-def split_usage(
-    usage: Any,
-    samples: Sequence[StreamedSample],
-    prices: Prices,
-    target: Target,
-    waited_s: float,
-    prompt_tokens: int = 0,
-) -> list[Usage]:
-    """The usage of each sample of a response; the prompt belongs to the first.
-
-    Where the provider sends no valid usage, the tokens are those in the stream, or else estimated from the text.
-    Thought tokens are the provider's; where it reports none, those in the stream, or else estimated from the thought.
-
-    Args:
-        usage: What the provider sent as `usage`; None if it sent none.
-        samples: The response's samples.
-        prices: Prices of the tokens.
-        target: The target of the request.
-        waited_s: Seconds that the request waited, reported on the first sample.
-        prompt_tokens: Tokens of the prompt where the provider sent no usage.
-    """
-    seen = [s.tokens for s in samples]
-    thoughts = [s.thought_tokens if s.has_thought else 0 for s in samples]
-    counts = _counts(usage)
-    prompt, cached, written, thinking, total = (prompt_tokens, 0, 0, 0, 0) if counts is None else counts
-    if counts is None:
-        # servers of one's own send a chunk for each token
-        completions = [
-            t if t is not None else s.pieces if target.is_own_server else count_tokens(s)
-            for t, s in zip(seen, samples, strict=True)
-        ]
-    elif len(samples) == 1:
-        completions = [total]
-    elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
-        completions = [t or 0 for t in seen]
-    else:
-        # a response that came at once shows no tokens
-        is_whole = all(s.pieces <= 1 for s in samples)
-        weights = [t or (count_tokens(s) if is_whole else s.pieces) for t, s in zip(seen, samples, strict=True)]
-        completions = _split(total, weights)
-        if thinking and any(thoughts):  # pieces of thoughts and of answers need not have equally many tokens
-            answers = [max(0, w - t) for w, t in zip(weights, thoughts, strict=True)]
-            parts = _split(thinking, thoughts), _split(total - thinking, answers if any(answers) else weights)
-            completions = [sum(pair) for pair in zip(*parts, strict=True)]
-    if thinking:
-        thoughts = _split_within(thinking, thoughts if any(thoughts) else completions, completions)
-    else:
-        shown = [
-            t if s.token_ids or target.is_own_server else max(t, estimate_tokens(s.thought))
-            for t, s in zip(thoughts, samples, strict=True)
-        ]
-        thoughts = [min(t, c) for t, c in zip(shown, completions, strict=True)]
-    shares = []
-    for i, (tokens, thought) in enumerate(zip(completions, thoughts, strict=True)):
-        first = i == 0
-        read = min(cached, prompt) if first else 0
-        paid = prompt if first else 0
-        stored = min(written, paid - read)
-        shares.append(
-            Usage(
-                prompt_tokens=paid,
-                cached_tokens=read,
-                cache_write_tokens=stored,
-                completion_tokens=tokens,
-                thinking_tokens=thought,
-                waited_s=waited_s if first else 0.0,
-                cost_usd=prices.cost(paid, read, tokens, stored),
-            )
-        )
-    return shares
-
-
-def with_received(usage: Any, received: int) -> Any:
-    """The usage of a complete sample, given what the provider sent for its rest after some received tokens."""
-    counts = _counts(usage) if received else None
-    if counts is None:
-        return usage
-    prompt, _, _, _, rest = counts
-    return {**usage, "prompt_tokens": max(0, prompt - received), "completion_tokens": rest + received}
-
-
-def _counts(usage: Any) -> tuple[int, int, int, int, int] | None:
-    """Tokens of the prompt, those read from a cache and written to it, of thoughts, and all generated ones.
-
-    None if they are invalid. Of tokens written to a cache, providers report a price of their own only in LiteLLM's form
-    of Anthropic's usage.
-    """
-    if not isinstance(usage, Mapping):
-        return None
-    prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    counts_json = (
-        usage.get("prompt_tokens"),
-        prompt_details.get("cached_tokens") if isinstance(prompt_details, Mapping) else None,
-        prompt_details.get("cache_creation_tokens") if isinstance(prompt_details, Mapping) else None,
-        completion_details.get("reasoning_tokens") if isinstance(completion_details, Mapping) else None,
-        usage.get("completion_tokens"),
-    )
-    counts = [0 if count is None else count for count in counts_json]
-    if not all(isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in counts):
-        return None
-    prompt, cached, written, thinking, total = counts
-    # some providers (xAI) count thoughts only in the total
-    is_separate = thinking > total or (thinking and usage.get("total_tokens") == prompt + total + thinking)
-    return prompt, cached, written, thinking, total + thinking if is_separate else total
-
-
-def _split_within(total: int, weights: Sequence[int], bounds: Sequence[int]) -> list[int]:
-    """An integer split in proportion to the weights, no part above its bound; the total is at most their sum."""
-    parts = [min(part, bound) for part, bound in zip(_split(total, weights), bounds, strict=True)]
-    for i, bound in enumerate(bounds):
-        parts[i] += min(bound - parts[i], total - sum(parts))
-    return parts
-
-
-def _split(total: int, weights: Sequence[int]) -> list[int]:
-    """An integer split into integer parts in proportion to the weights."""
-    weight_sum = sum(weights)
-    if weight_sum == 0:
-        weights, weight_sum = [1] * len(weights), len(weights)
-    bounds = [total * sum(weights[: i + 1]) // weight_sum for i in range(len(weights))]
-    return [b - a for a, b in zip([0, *bounds], bounds, strict=False)]
-
-
-def count_tokens(sample: StreamedSample) -> int:
-    """About how many tokens a sample has whose provider shows none."""
-    called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
-    return max(sample.pieces, estimate_tokens(sample.thought + sample.text + called))
 
 
 BYTES_PER_TOKEN = 4

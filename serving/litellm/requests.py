@@ -68,7 +68,7 @@ class RequestTraits(Frozen):
     max_output_tokens: int | None = None
 
 
-class Thinking(NamedTuple):
+class ThinkingMode(NamedTuple):
     """How a model thinks in one request.
 
     Attributes:
@@ -82,13 +82,13 @@ class Thinking(NamedTuple):
     max_tokens: int = 0
 
 
-def thinking_of(request: Request, profile: ModelProfile) -> Thinking:
+def thinking_of(request: Request, profile: ModelProfile) -> ThinkingMode:
     """How a model thinks in a request."""
     sampling, prompt = request.sampling, request.prompt
     if not profile.can_think:
-        return Thinking()
+        return ThinkingMode()
     effort = sampling.effort
-    off = Thinking(effort="none" if "none" in profile.efforts else None)
+    off = ThinkingMode(effort="none" if "none" in profile.efforts else None)
     if not profile.starts_thinking(prompt, effort):
         return off
     if effort == "none" or (effort is None and profile.thinks == "opt-in"):  # the prompt has an open thought
@@ -102,7 +102,7 @@ def thinking_of(request: Request, profile: ModelProfile) -> Thinking:
         is_possible = False
     if not is_possible and profile.can_skip_thinking and prompt.thought is None:
         return off
-    return Thinking(True, effort, limit)
+    return ThinkingMode(True, effort, limit)
 
 
 def measuring_params(profile: ModelProfile, **params: Any) -> SamplingParams:
@@ -111,7 +111,7 @@ def measuring_params(profile: ModelProfile, **params: Any) -> SamplingParams:
     return SamplingParams(effort="none" if skips else None, thinking_tokens=0 if profile.can_think else None, **params)
 
 
-def rendering_of(request: Request, profile: ModelProfile) -> Thinking:
+def rendering_of(request: Request, profile: ModelProfile) -> ThinkingMode:
     """How a model thinks in the turn that a request continues: with a thought of the prompt, as when it is open."""
     thought = request.prompt.thought
     if thought is None or not (thought.text or thought.token_ids):
@@ -127,7 +127,7 @@ def _lacks_signed_thoughts(prompt: Prompt, profile: ModelProfile) -> bool:
     return caller is not None and (caller.thought is None or not caller.thought.blocks)
 
 
-def applied_stops(request: Request, profile: ModelProfile, thinking: Thinking) -> tuple[str, ...]:
+def applied_stops(request: Request, profile: ModelProfile, thinking: ThinkingMode) -> tuple[str, ...]:
     """The stop strings that are applied to the answer here, since the provider refuses them or would end the thought.
 
     Those of a prompt with an open thought apply to the thought, and so are the server's.
@@ -308,7 +308,7 @@ def completion_body(
     return _with_headers(body, session_headers(target, request.prompt))
 
 
-def template_arguments(profile: ModelProfile, thinking: Thinking) -> dict[str, JsonValue]:
+def template_arguments(profile: ModelProfile, thinking: ThinkingMode) -> dict[str, JsonValue]:
     """Arguments of the chat template for a request."""
     fields = profile.effort_fields(thinking.effort, thinking.max_tokens).get("chat_template_kwargs")
     return dict(fields) if isinstance(fields, dict) else {}

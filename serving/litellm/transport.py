@@ -37,7 +37,7 @@ DONE = b"[DONE]"
 _EMPTY = (b"", b"\r")
 
 
-class ServerSentEvents:
+class EventParser:
     """Parses bytes into events; a byte is read once, however they are split.
 
     Source: HTML Living Standard, section 9.2.6. Differs: a line ends with a line feed, before which a carriage return
@@ -234,7 +234,7 @@ class EventStream:
 
     def __init__(self, client: HttpClient, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         self._client, self._path, self._data, self._headers = client, path, data, headers
-        self._reader = ServerSentEvents()
+        self._reader = EventParser()
         self._response: Any = None
 
     async def __aenter__(self) -> EventStream:
@@ -298,6 +298,12 @@ class Transport:
         self._target = target
         self.client = HttpClient(target) if target.openai_wire else None
 
+    @property
+    def http(self) -> HttpClient:
+        """The client, where the provider is known to speak OpenAI's format."""
+        assert self.client is not None
+        return self.client
+
     def chat(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A chat request; its chunks in OpenAI's JSON, in batches."""
         if self.client is None:
@@ -307,10 +313,9 @@ class Transport:
 
     def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A request to `/v1/completions`; its chunks in OpenAI's JSON, in batches."""
-        assert self.client is not None
         sent = {k: v for k, v in body.items() if k != "extra_headers"}
         json_body = {"model": self._target.served, **COUNTED, **sent}
-        return self.client.stream("/completions", json_body, body.get("extra_headers"))
+        return self.http.stream("/completions", json_body, body.get("extra_headers"))
 
     @asynccontextmanager
     async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Any]]]:

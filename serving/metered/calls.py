@@ -19,8 +19,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
@@ -190,60 +189,38 @@ class RecordedCalls:
 
     # -- parts
 
-    def call(
-        self,
-        operation: str,
-        release: Callable[[], None],
-        *,
-        requests: int,
-        samples: int,
-        replayed: int = 0,
-        max_tokens: int = 0,
-        constrained: bool = False,
-    ) -> MeteredCall:
-        """A call that is started when an `async with` is entered, and charged when it is left, for whatever reason.
+    @asynccontextmanager
+    async def call(
+        self, operation: str, release: Callable[[], None], *, requests: int, samples: int, **traced: Any
+    ) -> AsyncIterator[CallInFlight]:
+        """A call that is started when the block is entered, and charged when it is left, for whatever reason.
 
         Args:
             operation: Name of the call in the trace.
             release: Releases the reservation of the call (`Ledger.reserve`) as it is charged.
             requests: Number of requests in the trace.
             samples: Number of samples in the trace.
-            replayed: How many of them the run store has.
-            max_tokens: Maximum tokens of a sample, in the trace.
-            constrained: Whether every sample is held to a JSON Schema, in the trace.
+            traced: Further fields of `CallStarted`.
         """
-        start = partial(
-            self.start,
-            operation,
-            requests=requests,
-            samples=samples,
-            replayed=replayed,
-            max_tokens=max_tokens,
-            constrained=constrained,
-        )
-        return MeteredCall(self, start, release)
+        run = self.run
+        if run.writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
+            await run.writer.flush()
+        call, began = self.start(operation, requests=requests, samples=samples, **traced), time.monotonic()
+        with self.shown_errors():
+            try:
+                yield call
+            finally:
+                seconds = time.monotonic() - began
+                self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
+                release()
+                self.emit_finished(call, seconds)
+                self.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
+                await run.save()
 
-    def start(
-        self,
-        operation: str,
-        *,
-        requests: int,
-        samples: int,
-        replayed: int = 0,
-        max_tokens: int = 0,
-        constrained: bool = False,
-    ) -> CallInFlight:
+    def start(self, operation: str, **traced: Any) -> CallInFlight:
         """Emit `call.started`."""
-        event = CallStarted(
-            role=self.role,
-            model=self.model,
-            operation=operation,
-            requests=requests,
-            samples=samples,
-            replayed=replayed,
-            max_tokens=max_tokens,
-            constrained=constrained,
-        )
+        fields = {"replayed": 0, **traced}
+        event = CallStarted(role=self.role, model=self.model, operation=operation, **fields)
         return CallInFlight(self.run.emit(event))
 
     def charge(self, call: CallInFlight, *, working_s: float) -> None:
@@ -331,29 +308,3 @@ class RecordedCalls:
     ) -> NewCall:
         """A response as the run store keeps it (see `StoredCall`)."""
         return NewCall(key, self.role, self.model, request, response, truncated)
-
-
-class MeteredCall:
-    """A call inside an `async with` (see `RecordedCalls.call`)."""
-
-    def __init__(self, calls: RecordedCalls, start: Callable[[], CallInFlight], release: Callable[[], None]) -> None:
-        self._calls, self._start, self._release = calls, start, release
-
-    async def __aenter__(self) -> CallInFlight:
-        writer = self._calls.run.writer
-        if writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
-            await writer.flush()
-        self._call = self._start()
-        self._began = time.monotonic()
-        return self._call
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        calls, call, seconds = self._calls, self._call, time.monotonic() - self._began
-        calls.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
-        self._release()
-        calls.emit_finished(call, seconds)
-        calls.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
-        await calls.run.save()
-        if isinstance(error, ReasonError):
-            with calls.shown_errors():
-                raise error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -22,6 +22,7 @@ from ...core.errors import CapabilityMissing, UserError
 from ...core.events import SampleFinished, TextDelta
 from ...core.messages import (
     EFFORTS,
+    Attachment,
     Chunk,
     Completion,
     Effort,
@@ -36,12 +37,12 @@ from ...core.messages import (
 )
 from ...core.run import Run
 from ...core.store.protocol import JsonText, StoredCall, call_keys, canonical_json
+from ...core.types import Question
 from ..logits_processors.groups import lockstep_groups
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..streaming import stream_of
 from ..worker_group import SupportsWorkers, WorkerGroupConfig
-from .attachments import with_attachments, with_contents
 from .calls import CallInFlight, JsonObject, RecordedCalls, ResponseCodec
 from .workers import MeteredWorkers
 
@@ -779,6 +780,34 @@ class MeteredModel:
                     completion=completion,
                 )
             )
+
+
+def with_attachments(prompt: Prompt, question: Question) -> Prompt:
+    """The prompt with the question's attachments at the user's last message that has its text, else at the first one.
+
+    A raw text has no messages, and stays as it is.
+    """
+    users = [i for i, message in enumerate(prompt.messages) if message.role == "user"]
+    if not users:
+        return prompt
+    at = next((i for i in reversed(users) if question.text in prompt.messages[i].content), users[0])
+    own = prompt.messages[at].attachments
+    added = tuple(attachment for attachment in question.attachments if attachment not in own)
+    return _with_message(prompt, at, (*own, *added)) if added else prompt
+
+
+def with_contents(prompt: Prompt, attachments: Mapping[str, Attachment]) -> Prompt:
+    """The prompt with the contents of its attachments, by their digests."""
+    for i, message in enumerate(prompt.messages):
+        if message.attachments:
+            prompt = _with_message(prompt, i, tuple(attachments.get(a.sha256, a) for a in message.attachments))
+    return prompt
+
+
+def _with_message(prompt: Prompt, index: int, attachments: tuple[Attachment, ...]) -> Prompt:
+    messages = list(prompt.messages)
+    messages[index] = messages[index].model_copy(update={"attachments": attachments})
+    return prompt.model_copy(update={"messages": tuple(messages)})
 
 
 def nearest_effort(profile: ModelProfile, effort: Effort | None) -> Effort | None:

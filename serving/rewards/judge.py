@@ -27,7 +27,7 @@ from ..model import LanguageModel
 from ..quick_calls import first_tokens, quick_capabilities, without_thought
 from ..verdict_distribution import verdict_from_token
 from .inputs import check_length, failed_scores, settings_digest
-from .model import RewardCapabilities, StepScores, StepSelection, check_solutions
+from .model import RewardCapabilities, RewardModel, StepScores, StepSelection, check_solutions
 
 YES, NO = "Yes", "No"
 TOP = 200
@@ -188,3 +188,12 @@ class JudgeReward:
         if yes == no == -math.inf:
             return InvalidResponse(f"{self._model.name} can say neither {self._yes!r} nor {self._no!r} as its verdict")
         return yes - no, usage
+
+
+def own_judge(model: LanguageModel) -> RewardModel:
+    """A language model as the judge of its own steps: `judge/<model string>`; closing it does not close the model.
+
+    Raises:
+        CapabilityMissing: The model always thinks, or has neither top log-probabilities nor scoring.
+    """
+    return JudgeReward(f"judge/{model.name}", model, owns=False)

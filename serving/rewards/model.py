@@ -10,15 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import Literal, Protocol, Self, get_args, runtime_checkable
 
 from pydantic import model_validator
 
 from ...core.errors import BackendError, UserError
 from ...core.messages import Failure, Frozen, Usage
-
-if TYPE_CHECKING:
-    from ..model import LanguageModel
 
 Aggregation = Literal["last", "min", "prod", "mean", "model"]
 """How the scores of a solution's steps become one: the last step's, the minimum, the product of the probabilities,
@@ -151,17 +148,6 @@ class CachesPrefixes(Protocol):
 
     def with_cache_salt(self, salt: str) -> RewardModel:
         """The same model, sharing them only under a salt (`Prompt.cache_salt`)."""
-
-
-def own_judge(model: LanguageModel) -> RewardModel:
-    """A language model as the judge of its own steps: `judge/<model string>`; closing it does not close the model.
-
-    Raises:
-        CapabilityMissing: The model always thinks, or has neither top log-probabilities nor scoring.
-    """
-    from .judge import JudgeReward
-
-    return JudgeReward(f"judge/{model.name}", model, owns=False)
 
 
 async def score_solutions(

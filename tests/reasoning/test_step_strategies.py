@@ -11,7 +11,7 @@ from reason.reasoning.continuations import Prefix
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.serving.metered.scorers import MeteredReward
-from reason.serving.rewards.model import own_judge
+from reason.serving.rewards.judge import own_judge
 from support.scripted_model import END, ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.stored_runs import RunHarness

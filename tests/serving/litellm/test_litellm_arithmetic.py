@@ -15,9 +15,17 @@ from reason.core.settings import ProviderSettings
 from reason.serving.entropy import min_entropy
 from reason.serving.litellm.errors import FailedAttempt, RetryPolicy, retry_after_s
 from reason.serving.litellm.limiter import LimiterRegistry
-from reason.serving.litellm.providers import MAX_COUNTED_TOKENS, Prices, Target, _split, split_usage
+from reason.serving.litellm.providers import Prices, Target
 from reason.serving.litellm.requests import consecutive, sample_seed
-from reason.serving.litellm.responses import HIDDEN, SampleCollector, to_completion, token_id
+from reason.serving.litellm.responses import (
+    HIDDEN,
+    MAX_COUNTED_TOKENS,
+    SampleCollector,
+    _split,
+    split_usage,
+    to_completion,
+    token_id,
+)
 
 
 def test_wait_doubles_up_to_its_maximum_with_jitter():

@@ -15,7 +15,7 @@ from reason.serving.litellm.prompt_cache import with_marks
 from reason.serving.litellm.providers import find_target
 from reason.serving.litellm.requests import RequestTraits, check_request
 from reason.serving.litellm.vllm_server import messages_of
-from reason.serving.metered.attachments import with_attachments, with_contents
+from reason.serving.metered.model import with_attachments, with_contents
 from reason.serving.model import Capabilities
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies

@@ -14,8 +14,8 @@ from reason.core.settings import Settings
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
-from reason.serving.litellm.providers import Prices, Target, find_target, split_usage
-from reason.serving.litellm.responses import ReadingRules, SampleCollector, StreamedSample, to_completion
+from reason.serving.litellm.providers import Prices, Target, find_target
+from reason.serving.litellm.responses import ReadingRules, SampleCollector, StreamedSample, split_usage, to_completion
 from reason.serving.litellm.vllm_server import messages_of
 from reason.serving.profiles.profile import ModelProfile
 from support.thinking_server import DECOY, KINDS, QUESTION, Kind, ThinkingServer, text_of
