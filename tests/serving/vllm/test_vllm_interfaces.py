@@ -152,7 +152,7 @@ def test_every_documented_flag_of_the_server_exists(tree: SourceTree) -> None:
     commands = re.findall(r"```bash\n(.*?)```", "".join(p.read_text() for p in pages), re.DOTALL)
     server = [text for text in commands if "api_server" in text or "--enforce-eager" in text]
     flags = {flag for text in server for flag in re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)}
-    assert flags > {"worker-extension-cls", "kv-transfer-config", "no-enable-chunked-prefill", "api-key"}
+    assert flags > {"worker-extension-cls", "no-enable-chunked-prefill", "api-key"}
     modules = [tree.module("vllm.engine.arg_utils")]
     modules += [_at(tree, path) for path in (tree.root / "vllm" / "entrypoints").rglob("*cli_args.py")]
     text = "".join(module.text for module in modules if module is not None)
