@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
+from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
 from ..core.events import CandidateAdded
-from ..core.messages import Completion, Prompt, Request, SamplingParams
+from ..core.messages import Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
 from .candidates import read_candidate
-from .conclude import as_cut_by_budget, conclude, conclusion_request, with_conclusion, with_room_to_conclude
+from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
 from .limits import MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
 from .strategy import Models, Parameters, Stability
@@ -25,10 +25,9 @@ from .strategy import Models, Parameters, Stability
 class ChainOfThought:
     """One chain of thought.
 
-    Model calls: 1, or 2 with `two_stage`; 1 more if the chain was cut while the model thought, for its answer.
+    Model calls: 1; 1 more if the chain was cut while the model thought, for its answer.
 
-    Differs: the answer is extracted from the chain itself; the paper's second prompt is used only with `two_stage`, and
-    only if the chain states no answer, since instruction-tuned models usually state it.
+    Differs: the prompt asks the chain to state the answer, instead of requesting it by the paper's second prompt.
 
     With tools, the answer of a chain that calls some is its calls.
     """
@@ -59,7 +58,6 @@ class ChainOfThought:
             str | None, Field(description="text after the question; by default the chain-of-thought trigger")
         ] = None
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
-        two_stage: Annotated[bool, Field(description="prompt for the answer if the chain states none")] = False
         # excluded from dumps if unset, so that keys of runs and evaluations without them stay short
         top_k: Annotated[
             int,
@@ -122,33 +120,15 @@ class ChainOfThought:
         if chain.failure is not None:
             raise InvalidResponse(f"the sample failed: {chain.failure.message}")
 
-        was_cut = chain.finish_reason == "thinking"
         (chain,) = await conclude(model, [(prompt, chain)], question, run)
         candidate = read_candidate(chain, question)
         run.set_best(_solution(candidate))
-        if config.two_stage and candidate.answer is None and chain.finish_reason == "stop" and not was_cut:
-            candidate = await self._trigger_answer(chain, prompt, question, models, run)
         run.emit(CandidateAdded(index=0, answer=candidate.answer))
         return _solution(candidate)
 
     def _instruction(self, question: Question) -> str:
         config = self.config
         return step_by_step_instruction(question) if config.instruction is None else config.instruction
-
-    async def _trigger_answer(
-        self, chain: Completion, prompt: Prompt, question: Question, models: Models, run: Run
-    ) -> Candidate:
-        """Append the paper's second prompt to the chain."""
-        model, stated = models.main, read_candidate(chain, question)
-        try:
-            ((end,),) = await model.generate([conclusion_request(model, prompt, chain, question)])
-        except BudgetExceeded as e:
-            run.record_limit(e)
-            return stated.model_copy(update={"finish_reason": "budget"})
-        except UserError as e:
-            run.degrade(f"two_stage: the answer was not requested: {e.message}")
-            return stated
-        return read_candidate(with_conclusion(chain, end, question), question)
 
 
 def _solution(candidate: Candidate) -> Solution:

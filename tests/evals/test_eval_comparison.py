@@ -66,8 +66,8 @@ async def make(settings: Settings, out: Path, items: int = 10, **parameters: obj
         ({"budget.tokens": 100}, {"budget.tokens": None}, ["budget.tokens"], []),
         ({"models.main": "a", "engine.main": "x"}, {"models.main": "b", "engine.main": "y"},
          ["models.main", "engine.main"], []),
-        ({"strategy": "cot", "parameters.two_stage": False}, {"strategy": "sc", "parameters.n": 4},
-         ["strategy", "parameters.two_stage", "parameters.n"], []),
+        ({"strategy": "cot", "parameters.system": ""}, {"strategy": "sc", "parameters.n": 4},
+         ["strategy", "parameters.system", "parameters.n"], []),
         ({"strategy": "cot", "parameters.max_tokens": 1}, {"strategy": "sc", "parameters.max_tokens": 2},
          ["strategy"], ["parameters.max_tokens"]),
         ({"parameters.n": 1, "parameters.top_p": 1}, {"parameters.n": 4, "parameters.top_p": 0.9},
@@ -98,7 +98,7 @@ async def test_what_differs_besides_the_strategy_is_listed(model, settings, tmp_
     assert result.by_metric["exact"].difference == result.score.difference
     same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
     result = compare_runs(load_run(same), b)
-    own = {"n", "top_k", "two_stage", "stopping.rule", "mode"}
+    own = {"n", "top_k", "stopping.rule", "mode"}
     assert {d.name for d in result.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
     assert result.besides == ()
 

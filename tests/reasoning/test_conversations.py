@@ -81,7 +81,7 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("cot", {"two_stage": True, "system": "OWN"}),
+        ("cot", {"system": "OWN"}),
         ("self-consistency", {"n": 2, "system": "OWN"}),
         ("rpc", {"n": 2}),
         ("best-of-n", {"n": 2, "score": "self-evaluation"}),

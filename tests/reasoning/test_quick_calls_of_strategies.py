@@ -94,25 +94,6 @@ CHAINS = replies("The answer is 4.", "I get 4.")
 # -- cot
 
 
-async def test_the_answer_is_triggered_after_the_thought_and_the_chain(store):
-    def script(text):
-        _, triggered, stated = text.rpartition(CLOSE)[2].partition(TRIGGER)
-        return {" 4\x03"[len(stated)]: 1.0} if triggered else thinking("ab", "It depends.")(text)
-
-    harness = Harness(store, ScriptedModel(script, profile=THINKS))
-    question = Question(text="What?", kind="number")
-    solution = await harness.solve("cot", question, two_stage=True)
-
-    def with_chain(text):
-        return text.endswith(f"{OPEN}ab{CLOSE}It depends.\n\n{TRIGGER}")
-
-    assert with_chain(harness.model.made[-1][0])
-    best = solution.best
-    assert (best.answer, best.text, best.thought) == ("4", f"It depends.\n\n{TRIGGER} 4", "ab")
-    assert best.tokens == harness.spent.completion_tokens
-    assert harness.spent.thinking_tokens == 4
-
-
 async def test_json_after_a_thinking_chain_is_written_without_a_thought(store):
     def script(text):
         if JSON_INSTRUCTION in text:

@@ -34,7 +34,7 @@ async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r
 
 async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
     model = ToolModel(replies(f"I look it up.\n{calling(city='Rome')}"))
-    solution = await solve(store, "cot", model, two_stage=True)
+    solution = await solve(store, "cot", model)
     best = solution.best
     assert (best.answer, best.text, best.finish_reason) == (ROME, "I look it up.", "stop")
     [call] = best.tool_calls
@@ -48,13 +48,6 @@ async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
 async def test_a_chain_without_calls_is_parsed_as_usual(store):
     solution = await solve(store, "cot", ToolModel(replies("It is. The answer is yes.")))
     assert (solution.best.answer, solution.best.tool_calls) == ("yes", ())
-
-
-async def test_the_second_stage_of_cot_offers_no_tools(store):
-    model = ToolModel(replies("Hm"))
-    await solve(store, "cot", model, QUESTION.model_copy(update={"kind": "number"}), two_stage=True)
-    first, second = (request for [request] in model.generate_calls)
-    assert (first.prompt.tools, second.prompt.tools) == ((WEATHER,), ())
 
 
 @pytest.mark.parametrize("name", ["self-consistency", "rpc"])
