@@ -32,11 +32,10 @@ from .anonymity import MATERIAL_NOTICE, Blinding, Roster, Scrubber, make_blindin
 from .answers.kinds import answer_kind
 from .candidates import read_candidate
 from .conclude import conclude
-from .ensemble import Ensemble
 from .limits import MAX_TOKENS
 from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction, truncate_middle
 from .quoting import quote_line
-from .sampling import SampleSet, leading_solution, sample_chains
+from .sampling import Ensemble, SampleSet, leading_solution, sample_chains
 from .stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, NoStop, rule_of_name
 from .strategy import Models, Parameters, Stability
 from .voting.answer_classes import answer_classes
