@@ -1,4 +1,4 @@
-r"""Routers that share a chain of thought between two models: a table for each dataset, and the cost of probing.
+r"""Routers that share a chain of thought between two models: a table for each dataset.
 
     reason calibrate router --data gsm8k=TRAIN.jsonl --limit 50 -m LARGE --small-model SMALL --out pair.json
     python benchmarks/router_table.py plan --large LARGE --small SMALL --data gsm8k=FILE math500=FILE --limit 100 \
@@ -39,7 +39,6 @@ from reason.core.events import CallFinished, CallStarted, Event
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, load_run, run_store_path
-from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.summary import latency
 from reason.routers.transcript import Writer
 from reporting import difference_cells, made_here, strategy_blocks
@@ -99,7 +98,7 @@ def observations(events: Sequence[Event]) -> list[Observation]:
     """The timed calls in a run's events.
 
     Calls that the run store answered, all or in part, are excluded. A cancelled call has no report of its cached tokens
-    and counts as if its complete prompt was computed, so that few calls should be cancelled (`probe=separate`).
+    and counts as if its complete prompt was computed.
     """
     begun = {e.number: e for e in events if isinstance(e, CallStarted) and e.operation == "generate" and not e.replayed}
     timed: list[Observation] = []
@@ -191,13 +190,12 @@ def kind_of(run: StoredRun) -> str:
     return policy if policy in ("large", "small", "random") else plan.strategy
 
 
-def order_of(run: StoredRun) -> tuple[int, str, float, str]:
+def order_of(run: StoredRun) -> tuple[int, str, float]:
     """Baselines first, then routers, each by what it varies."""
     plan, kind = run.manifest.plan, kind_of(run)
     varied = next((p for n in ("threshold", "rate") if _is_number(p := plan.parameters.get(n))), 0)
-    probe = str(plan.parameters.get("probe", ""))
     at = ORDER.index(kind) if kind in ORDER else len(ORDER)
-    return at, "" if "small" in plan.models else "alone", float(str(varied)), probe
+    return at, "" if "small" in plan.models else "alone", float(str(varied))
 
 
 def method_of(run: StoredRun, large: str) -> str:
@@ -221,7 +219,7 @@ def method_of(run: StoredRun, large: str) -> str:
             at = f"threshold {float(str(args['threshold'])):.4g}"
             rate = "" if args.get("rate") is None else f", rate {args['rate']}"
             router = f", {Path(str(args['router'])).stem}" if args.get("router") else ""
-            return f"glimprouter, {at}{router}{rate}, {args['probe']}"
+            return f"glimprouter, {at}{router}{rate}"
     return plan.strategy
 
 
@@ -285,39 +283,16 @@ def text_share(notes: Sequence[SolutionNotes]) -> float | None:
     return large / both if both else None
 
 
-# -- probes and speeds
-
-
-def probe_rows(runs: Sequence[NotedRun]) -> list[str]:
-    """A row for each pair of runs of `glimprouter` that differ in the probe only."""
-    by_rest: dict[str, dict[str, NotedRun]] = {}
-    for watched in runs:
-        plan = watched.run.manifest.plan
-        if kind_of(watched.run) == "glimprouter":
-            rest = plan.model_copy(update={"parameters": {k: v for k, v in plan.parameters.items() if k != "probe"}})
-            by_rest.setdefault(rest.model_dump_json(), {})[str(plan.parameters["probe"])] = watched
-    rows: list[tuple[float, str]] = []
-    for pair in by_rest.values():
-        if {"speculative", "separate"} <= set(pair):
-            fast, slow = pair["speculative"], pair["separate"]
-            at = float(str(fast.run.manifest.plan.parameters["threshold"]))
-            cells = [f"{at:.4g}", _median(fast), _median(slow), *_seconds_apart(fast, slow)]
-            cells += [
-                f"{np.mean([discarded_tokens(n) for n in w.notes if n is not None] or [0]):,.0f}" for w in (fast, slow)
-            ]
-            cells += [f"{np.mean([row.ledger.model_calls for row in w.rows]):.1f}" for w in (fast, slow)]
-            rows.append((at, "| " + " | ".join(cells) + " |"))
-    return [row for _, row in sorted(rows)]
+# -- speeds
 
 
 def speeds(runs: Sequence[NotedRun]) -> list[str]:
-    """A row for each model that was timed in step loops whose calls were not broken off."""
+    """A row for each model that was timed in step loops."""
     timed: list[Observation] = []
     names: dict[str, str] = {}
     for watched in runs:
         plan = watched.run.manifest.plan
-        broken_off = kind_of(watched.run) == "glimprouter" and plan.parameters["probe"] == "speculative"
-        if plan.strategy not in LOOPS or "small" not in plan.models or broken_off:
+        if plan.strategy not in LOOPS or "small" not in plan.models:
             continue
         timed += watched.timed
         names = {"large": plan.models["main"], "small": plan.models["small"]}
@@ -330,26 +305,6 @@ def speeds(runs: Sequence[NotedRun]) -> list[str]:
         for w in ("large", "small")
         if w in result.token_s
     ]
-
-
-def _median(watched: NotedRun) -> str:
-    result = latency(uninterrupted_seconds(watched.rows))
-    return UNKNOWN if result is None else f"{result.p50:.2f}"
-
-
-def _seconds_apart(a: NotedRun, b: NotedRun) -> tuple[str, str]:
-    """Mean difference in seconds with its interval over the rows that both answered in one go; and how many."""
-    theirs = {row.key: row.timing.wall_s for row in b.rows if row.timing.uninterrupted and row.error is None}
-    apart = [
-        row.timing.wall_s - theirs[row.key]
-        for row in a.rows
-        if row.timing.uninterrupted and row.error is None and row.key in theirs
-    ]
-    if not apart:
-        return UNKNOWN, "0"
-    array = np.array(apart)
-    low, high = percentiles(bootstrap_means(array, np.arange(len(array))))
-    return f"{array.mean():+.3f} [{low:+.3f}, {high:+.3f}]", str(len(apart))
 
 
 # -- reading notes
@@ -384,8 +339,6 @@ def _is_number(value: JsonValue) -> bool:
 Method = tuple[str, dict[str, object]]
 """A strategy with its parameters as they stand in TOML."""
 
-PROBES = ("speculative", "separate", "reuse")
-
 
 def add_plan(plan: argparse.ArgumentParser) -> None:
     """The options of `plan`."""
@@ -396,7 +349,6 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--thresholds", type=float, nargs="*", default=[], help="in nats, of glimprouter")
     plan.add_argument("--routers", type=Path, nargs="*", default=[], help="router files, each at its own rate")
     plan.add_argument("--rates", type=float, nargs="*", default=[], help="further rates of each router file")
-    plan.add_argument("--probes", nargs="+", default=["speculative", "separate"], choices=PROBES)
     plan.add_argument("--random-rates", type=float, nargs="*", default=[], help="steps by chance at these rates")
     plan.add_argument(
         "--random-like", type=Path, nargs="*", default=[], help="runs of glimprouter whose rate chance takes"
@@ -443,11 +395,10 @@ def methods(options: argparse.Namespace, measured: list[float]) -> list[Method]:
         return strategy, {**{name: _toml(value) for name, value in own.items()}, **shared}
 
     results = [chain(options), loop("glimprouter", policy="large"), loop("glimprouter", policy="small")]
-    for probe in options.probes:
-        results += [loop("glimprouter", threshold=at, probe=probe) for at in options.thresholds]
-        for file in map(_absolute, options.routers):
-            results.append(loop("glimprouter", router=file, probe=probe))
-            results += [loop("glimprouter", router=file, rate=rate, probe=probe) for rate in options.rates]
+    results += [loop("glimprouter", threshold=at) for at in options.thresholds]
+    for file in map(_absolute, options.routers):
+        results.append(loop("glimprouter", router=file))
+        results += [loop("glimprouter", router=file, rate=rate) for rate in options.rates]
     results += [
         loop("glimprouter", policy="random", rate=rate) for rate in dict.fromkeys([*options.random_rates, *measured])
     ]
@@ -546,7 +497,7 @@ def report(runs: Sequence[NotedRun], *, timed: bool) -> str:
     parts = [made_here()]
     for (name, _), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         parts.append(dataset_table(name, several, timed=timed))
-        parts += [*probing(several), *timing(several)] if timed else []
+        parts += timing(several) if timed else []
     return "\n\n".join(parts)
 
 
@@ -600,23 +551,6 @@ def baseline(runs: Sequence[NotedRun], kind: str, large: str) -> StoredRun | Non
     return next((run.run for run in runs if is_baseline(run.run, kind, large)), None)
 
 
-def probing(runs: Sequence[NotedRun]) -> list[str]:
-    """Speculative against separate probes, where both were run with all else alike."""
-    rows = probe_rows(runs)
-    if not rows:
-        return []
-    head = (
-        "| threshold | speculative s p50 | separate s p50 | speculative less separate, s a question [95 %] | n "
-        "| thrown away, speculative | thrown away, separate | calls, speculative | calls, separate |"
-    )
-    explained = (
-        "Speculative: probe and step in one call, the step broken off where the large model is to write it. Separate: "
-        "a round trip for the probe first. Thrown away: probes, and steps broken off; tokens and calls a question."
-    )
-    lines = ["### Speculative and separate probes", "", explained, "", head, "| ---: " * 9 + "|", *rows]
-    return ["\n".join(lines)]
-
-
 def timing(runs: Sequence[NotedRun]) -> list[str]:
     """Seconds for each token of the two models, from the calls that were timed."""
     rows = speeds(runs)
@@ -624,7 +558,7 @@ def timing(runs: Sequence[NotedRun]) -> list[str]:
         return []
     head = "| model | calls | ms a computed prompt token | ms a generated token |"
     explained = (
-        "Least squares over the calls of step loops with separate probes that the run store did not answer; a latency "
+        "Least squares over the calls of step loops that the run store did not answer; a latency "
         "model only if one row at a time was in flight."
     )
     return ["\n".join(["### Seconds by token", "", explained, "", head, "| --- | ---: | ---: | ---: |", *rows])]

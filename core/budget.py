@@ -358,22 +358,19 @@ class BudgetView:
         self._slowest_call_s = max(self._slowest_call_s, seconds)
 
     @contextmanager
-    def cutoff(self, enough: asyncio.Event | None = None) -> Iterator[asyncio.Event | None]:
-        """An event that is set when only the time reserved for the final answer is left.
-
-        Args:
-            enough: The event to set; None makes one if there is a time limit.
+    def cutoff(self) -> Iterator[asyncio.Event | None]:
+        """An event that is set when only the time reserved for the final answer is left; None without a time limit.
 
         Raises:
             BudgetExceeded: No more time is left already.
         """
         left = self._ledger.remaining_seconds()
         if left is None:
-            yield enough
+            yield None
             return
         if left <= self.reserved_seconds:
             raise self._ledger.exceeded("seconds")
-        event = enough or asyncio.Event()
+        event = asyncio.Event()
         timer = asyncio.get_running_loop().call_later(left - self.reserved_seconds, event.set)
         try:
             yield event

@@ -12,15 +12,14 @@ each of them continues; the answer follows the closed thought. Any other is aske
 
 Source: Zeng, Zhang, Shi, Hu, Chen, Shen, Gu, "GlimpRouter: Efficient Collaborative Inference by Glimpsing One Token of
 Thoughts" (Findings of ACL 2026, arXiv:2601.05110), whose program takes the entropy over the 20 most likely tokens;
-Kojima et al. 2022, arXiv:2205.11916, for the request of an answer after steps without a thought. Differs: the probe and
-the small model's step are sent together; with a threshold of the user's own, the entropy is over the complete
-vocabulary where the engine exposes it, as in the paper's definition; a step longer than its maximum tokens is
-continued, and blank lines within code end none; further endings for models without thinking tags.
+Kojima et al. 2022, arXiv:2205.11916, for the request of an answer after steps without a thought. Differs: with a
+threshold of the user's own, the entropy is over the complete vocabulary where the engine exposes it, as in the paper's
+definition; a step longer than its maximum tokens is continued, and blank lines within code end none; further endings
+for models without thinking tags.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,7 +43,6 @@ from ..core.errors import (
 )
 from ..core.events import CandidateAdded, StepRouted, StrategyNote
 from ..core.messages import (
-    Chunk,
     Completion,
     FinishReason,
     LogitsProcessorSpec,
@@ -64,7 +62,7 @@ from ..reasoning.segmentation import find_boundary, is_inside_block
 from ..reasoning.strategy import Models, Parameters, Thinking
 from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_entropy
 from ..serving.metered.model import MeteredModel
-from ..serving.model import Capabilities, Feature, Listener
+from ..serving.model import Capabilities, Feature
 from ..serving.quick_calls import quick_params
 from .router_files import GlimpRouterFile, file_of_digest, load_glimprouter_file, scale
 from .transcript import (
@@ -93,12 +91,7 @@ DEFAULT_TEMPERATURE: Final = 0.6
 CONTEXT_MARGIN: Final = 64
 """Tokens of the context that are left free: the length of a text in a model's tokens is estimated."""
 
-AccountedSamples = tuple[int, list[Completion]]
-"""Position of a request in the accounting, and its samples."""
-
-
 RoutingPolicy = Literal["entropy", "large", "small", "random"]
-ProbeMode = Literal["speculative", "separate"]
 EntropyChoice = Literal["auto", "full", "top_k", "sampled"]
 
 TOP_K: Final = 20
@@ -116,10 +109,8 @@ PROBE: Final = "entropy_probe"
 class GlimpRouter:
     """`glimprouter`: each step by the small model or the large one, by the entropy of its first token.
 
-    Requests: for a step of the small model a probe and the step, together in one call; for a step of the large model a
-    probe and the start of the small model's step, which is cancelled once the entropy is known and discarded, and the
-    step. With `probe=separate` nothing is discarded, and each step costs another round trip. The answer is one more
-    request, unless the writer of the last step is to answer and has stated the answer.
+    Requests: a probe of one token before each step, then the step. The answer is one more request, unless the writer of
+    the last step is to answer and has stated the answer.
 
     The threshold depends on the two models and on the kind of entropy; `reason calibrate router` fits one on other
     problems. The default is the authors' program's, of entropies over 20 tokens; if it is compared with another kind,
@@ -204,10 +195,6 @@ class GlimpRouter:
                 "that it is of"
             ),
         ] = "auto"
-        probe: Annotated[
-            ProbeMode,
-            Field(description="when the first token is probed: while the small model writes its step, or before it"),
-        ] = "speculative"
         router: Annotated[str, Field(description="file of `reason calibrate router` that contains the threshold")] = ""
         rate: Annotated[
             float | None,
@@ -313,7 +300,6 @@ class _FixedPolicy:
             "policy": self._config.policy,
             "threshold": None,
             "strict": False,
-            "probe": None,
             "entropy_kind": None,
             "k": 0,
         }
@@ -340,61 +326,20 @@ class _EntropyPolicy:
             )
 
     async def next_step(self, index: int) -> RoutingDecision:
-        probes = self.probe.num_tokens
-        step = self._small.request(calls=2, probes=probes)
+        step = self._small.request(calls=2, probes=self.probe.num_tokens)
         if step is None:
             return self._decision(StepDraft(ended="context"), "small", None)
-        first: AccountedSamples | None = None
-        if self._config.probe == "speculative" and self._context.sends_together(step.sampling.total_tokens, probes):
-            entropy, first = await self._probe_with_step(step)
-        else:
-            entropy = await self._probe_alone(step)
+        probe = self.probe.request(step.prompt)
+        _, probes = await self._small.client.send("probe", probe, written=self._context.transcript.tokens)
+        entropy = self._read(probes)
         if self._is_large(entropy):
             return self._decision(await self._context.generators["large"].write(), "large", entropy)
-        return self._decision(await self._small.write(first, step), "small", entropy)
-
-    async def _probe_with_step(self, step: Request) -> tuple[FirstTokenEntropy, AccountedSamples | None]:
-        """Send the probe and the step in one call; the step is cancelled if the large model is to write it."""
-        probe = self.probe.request(step.prompt)
-        enough = asyncio.Event()
-        finished: list[Completion] = []
-
-        def on_chunk(chunk: Chunk) -> None:
-            if chunk.request == 0 and chunk.completion is not None:
-                finished.append(chunk.completion)
-                if len(finished) == len(probe.indices) and self._cancels_step(finished):
-                    enough.set()
-
-        client, accounting = self._small.client, self._context.accounting
-        (_, probes), first = await client.send(
-            "step", [probe, step], written=self._context.transcript.tokens, listener=on_chunk, enough=enough
-        )
-        try:
-            entropy = self._read(probes)
-        except ReasonError:
-            accounting.set_purpose("discarded", [first[0]])
-            raise
-        if self._is_large(entropy):
-            accounting.set_purpose("discarded", [first[0]])
-            return entropy, None
-        return entropy, first
-
-    async def _probe_alone(self, step: Request) -> FirstTokenEntropy:
-        """Send the probe before the step."""
-        request = self.probe.request(step.prompt)
-        ((_, probes),) = await self._small.client.send("probe", [request], written=self._context.transcript.tokens)
-        return self._read(probes)
+        return self._decision(await self._small.write(step), "small", entropy)
 
     def _read(self, probes: Sequence[Completion]) -> FirstTokenEntropy:
         if any(probe.finish_reason in ("cancelled", "budget") for probe in probes):  # also in a replay
             raise self._context.run.ledger.exceeded("seconds")
         return self.probe.read(probes)
-
-    def _cancels_step(self, probes: Sequence[Completion]) -> bool:
-        try:
-            return self._is_large(self._read(probes))
-        except ReasonError:  # raised again outside the listener
-            return True
 
     def _is_large(self, entropy: FirstTokenEntropy) -> bool:
         return entropy.nats > self._threshold if self._config.strict else entropy.nats >= self._threshold
@@ -415,7 +360,6 @@ class _EntropyPolicy:
             "policy": self._config.policy,
             "threshold": self._threshold,
             "strict": self._config.strict,
-            "probe": self._config.probe,
             "entropy_kind": self.kind,
             "k": self.probe.k,
         }
@@ -627,45 +571,37 @@ class ModelClient:
         return max(0, min(max_tokens, context - self._prompt_tokens - since - since // 4 - CONTEXT_MARGIN))
 
     async def send(
-        self,
-        purpose: Purpose,
-        requests: Sequence[Request],
-        *,
-        written: int = 0,
-        listener: Listener | None = None,
-        enough: asyncio.Event | None = None,
-        is_answer: bool = False,
-    ) -> list[AccountedSamples]:
-        """Send requests as one call; unless they are the answer, they are cut off when the time for the answer starts.
+        self, purpose: Purpose, request: Request, *, written: int = 0, is_answer: bool = False
+    ) -> tuple[int, list[Completion]]:
+        """Send a request; unless it is the answer's, it is cut off when the time for the answer starts.
 
         Args:
-            purpose: Their purpose in the accounting; the first of two requests is always a probe.
-            written: Tokens of the response that they follow.
-            enough: Cuts the requests off when it is set.
+            purpose: Its purpose in the accounting.
+            written: Tokens of the response that it follows.
+
+        Returns:
+            Its position in the accounting, and its samples.
 
         Raises:
-            BudgetExceeded: The budget does not cover them, or the time for steps is over.
+            BudgetExceeded: The budget does not cover it, or the time for steps is over.
             InvalidResponse: A sample failed.
             BackendError: The model failed altogether.
         """
         ledger = self._run.ledger
         started = ledger.elapsed_s
-        with nullcontext(enough) if is_answer else self.budget.cutoff(enough) as cutoff:
-            samples = await self.model.generate(requests, listener, enough=cutoff)
+        with nullcontext() if is_answer else self.budget.cutoff() as cutoff:
+            (completions,) = await self.model.generate([request], enough=cutoff)
         self.budget.observe_call(ledger.elapsed_s - started)
-        accounted: list[AccountedSamples] = []
-        for i, (request, completions) in enumerate(zip(requests, samples, strict=True)):
-            own_purpose: Purpose = "probe" if len(requests) > 1 and i == 0 else purpose
-            accounted.append((self.accounting.add(self.writer, own_purpose, completions), completions))
-            tokens = completions[0].usage.prompt_tokens
-            if tokens and request.prompt.messages == self.base.messages:
-                self._prompt_tokens, self._tokens_before_prompt = tokens, written
-        for completion in (c for completions in samples for c in completions):
+        entry = self.accounting.add(self.writer, purpose, completions)
+        tokens = completions[0].usage.prompt_tokens
+        if tokens and request.prompt.messages == self.base.messages:
+            self._prompt_tokens, self._tokens_before_prompt = tokens, written
+        for completion in completions:
             if completion.failure is not None:
-                steps = [n for n, _ in accounted if self.accounting.entries[n].purpose == "step"]
-                self.accounting.set_purpose("discarded", steps)
+                if purpose == "step":
+                    self.accounting.set_purpose("discarded", [entry])
                 raise InvalidResponse(f"{self.model.name} returned no sample: {completion.failure.message}")
-        return accounted
+        return entry, completions
 
 
 class RoutingContext:
@@ -712,16 +648,6 @@ class RoutingContext:
         self.generators: dict[Writer, StepGenerator] = {
             writer: StepGenerator(client, self) for writer, client in self.clients.items()
         }
-
-    def sends_together(self, max_tokens: int, probes: int) -> bool:
-        """Whether a step of `max_tokens` and probes of one token each may be sent as one call.
-
-        The samples of a call share the budget equally, so that a nearly spent one would cut the long sample short; and
-        where dollars are limited, nothing is generated that may be thrown away.
-        """
-        ledger = self.run.ledger
-        has_calls = self.clients["small"].budget.remaining("calls") >= 2
-        return has_calls and ledger.budget.usd is None and ledger.remaining("tokens") >= max_tokens * (1 + probes)
 
 
 def _step_budget(run: Run, answer_tokens: int) -> BudgetView:
@@ -777,56 +703,49 @@ class StepGenerator:
         )
         return Request(prompt=prompt, sampling=sampling, sample_indices=self.client.steps.take_indices(prompt, 1))
 
-    async def write(self, first: AccountedSamples | None = None, request: Request | None = None) -> StepDraft:
+    async def write(self, request: Request | None = None) -> StepDraft:
         """Write a step; an empty one is requested once more, with the prompt's next sample.
 
         Args:
-            first: The sample of a `request` that was sent before, accounted as a step.
-            request: The first request, made before; None makes it. With `first`, it was sent.
+            request: The first request, made before; None makes it.
 
         Raises:
             BudgetExceeded: The budget covers nothing of it.
             BackendError: The model failed.
         """
-        draft = await self._write(first, request)
+        draft = await self._write(request)
         if draft.ended == "empty":
             self.client.accounting.set_purpose("discarded", draft.entries)
-            draft = await self._write(None, None)
+            draft = await self._write(None)
         return draft
 
-    async def _write(self, first: AccountedSamples | None, request: Request | None) -> StepDraft:
-        draft, samples = StepDraft(), first
+    async def _write(self, request: Request | None) -> StepDraft:
+        draft = StepDraft()
         while draft.ended is None:
-            sent = None if draft.entries else request
-            if samples is None:
-                sent, samples = await self._continue(draft, sent)
-            if samples is not None and sent is not None:
-                entry, (completion,) = samples
-                draft.entries.append(entry)
-                self._append(draft, completion, sent)
-            samples = None
+            await self._continue(draft, request)
+            request = None
         return draft
 
-    async def _continue(
-        self, draft: StepDraft, request: Request | None
-    ) -> tuple[Request | None, AccountedSamples | None]:
-        """The next piece of a step, and its request; None if there is none and the step ends as it is."""
+    async def _continue(self, draft: StepDraft, request: Request | None) -> None:
+        """Append the next piece of a step; without room for one, the step ends as it is."""
         try:
             request = request or self.request(draft.skipped + draft.text, written=draft.tokens)
             if request is None:
                 draft.ended = "context"
-                return None, None
-            (samples,) = await self.client.send("step", [request], written=self._transcript.tokens + draft.tokens)
+                return
+            written = self._transcript.tokens + draft.tokens
+            entry, (completion,) = await self.client.send("step", request, written=written)
         except BudgetExceeded as e:
             if not draft.entries:
                 raise
             self._run.record_limit(e)
             draft.ended = "budget"
-            return None, None
         except ReasonError:
             self.client.accounting.set_purpose("discarded", draft.entries)
             raise
-        return request, samples
+        else:
+            draft.entries.append(entry)
+            self._append(draft, completion, request)
 
     def _append(self, draft: StepDraft, completion: Completion, request: Request) -> None:
         tokens = completion.usage.completion_tokens
@@ -1051,7 +970,7 @@ class StepwiseSolver:
         else:
             sampling = quick_params(client.model, max_tokens=max_tokens, stop=("\n",), seed=client.steps.seed(prompt))
         request = Request(prompt=prompt, sampling=sampling)
-        ((_, (completion,)),) = await client.send("answer", [request], written=transcript.tokens, is_answer=True)
+        _, (completion,) = await client.send("answer", request, written=transcript.tokens, is_answer=True)
         if in_thought:
             return self._after_thought(completion)
         text = completion.text.partition("\n")[0]

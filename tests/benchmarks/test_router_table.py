@@ -17,7 +17,6 @@ from router_table import (
     NotedRun,
     Observation,
     discarded_tokens,
-    probe_rows,
     seconds,
     share_cells,
     speeds,
@@ -60,10 +59,8 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     chains = {"n": 8, "max_tokens": 2048}
     expected = [("cot", {"max_tokens": 2048})]
     expected += [("glimprouter", {"policy": who, **steps}) for who in ("large", "small")]
-    for probe in ("speculative", "separate"):
-        expected += [("glimprouter", {"threshold": at, "probe": probe, **steps}) for at in (0.5, 1.0)]
-        expected += [("glimprouter", {"router": pair, "probe": probe, **steps})]
-        expected += [("glimprouter", {"router": pair, "rate": 0.1, "probe": probe, **steps})]
+    expected += [("glimprouter", {"threshold": at, **steps}) for at in (0.5, 1.0)]
+    expected += [("glimprouter", {"router": pair, **steps}), ("glimprouter", {"router": pair, "rate": 0.1, **steps})]
     expected += [("glimprouter", {"policy": "random", "rate": 0.25, **steps})]
     cascade = {"threshold": 0.6, "first_parameters": chains, "then_parameters": {"max_tokens": 2048}}
     expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
@@ -127,25 +124,12 @@ def test_rows_from_the_store_are_no_latency():
     assert seconds(watched(walls=(None,)).rows) == ""
 
 
-def test_probes_are_compared_where_nothing_else_differs():
-    fast = watched([noted([], discarded=6)] * 3, walls=(1.0, 2.0, None), threshold=0.5)
-    slow = watched([noted([], probes=2)] * 3, walls=(1.5, 2.75, 9.0), threshold=0.5, probe="separate")
-    other = watched([], threshold=0.7, probe="separate")
-    (row,) = probe_rows([fast, other, slow])
-    cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells[0] == "0.5"
-    assert cells[1:3] == ["1.50", "2.75"]
-    assert cells[3].startswith("-0.625 [-0.750, -0.500]")
-    assert cells[4:] == ["2", "6", "2", "3.0", "3.0"]
-    assert probe_rows([fast, other]) == []
-
-
-def test_speeds_are_of_calls_that_were_not_cancelled():
+def test_speeds_are_of_step_loops():
     timed = [Observation("large", 100 * n, 10 * m, 0.1 * n + 0.5 * m) for n in (1, 2) for m in (1, 3)]
     broken = [Observation("large", 1, 1, 99.0)]
-    rows = speeds([watched(timed=tuple(timed), probe="separate"), watched(timed=tuple(broken))])
+    rows = speeds([watched(timed=tuple(timed)), watched(strategy="cot", timed=tuple(broken))])
     assert rows == ["| large | 4 | 1.000 | 50.00 |"]
-    assert speeds([watched(timed=tuple(broken))]) == []
+    assert speeds([watched(strategy="cot", timed=tuple(broken))]) == []
 
 
 # -- a sweep
@@ -184,8 +168,7 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
         "small, one request",
         "large, step by step",
         "small, step by step",
-        "glimprouter, threshold 1, separate",
-        "glimprouter, threshold 1, speculative",
+        "glimprouter, threshold 1",
         "by chance, rate 1.0",
         "cascade, self-consistency, n = 2, threshold 1.0",
     ]
@@ -197,14 +180,12 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
     assert rows["large, step by step"]["less large, step by step [95 %]"] == ""
     assert {rows[f"{who}, step by step"]["to large %"] for who in ("large", "small")} == {"100.0", "0.0"}
     by_large = sum(entropy_of(i) >= 1 for i in range(4))  # the first of three steps
-    routed = rows["glimprouter, threshold 1, separate"]
+    routed = rows["glimprouter, threshold 1"]
     assert (routed["steps"], routed["to large %"]) == ("3.0", f"{100 * by_large / 12:.1f}")
     assert routed["discarded"] == "3"  # a probe a step
-    assert int(rows["glimprouter, threshold 1, speculative"]["discarded"]) >= 3
     assert rows["small, step by step"]["tokens large"] == rows["small, one request"]["tokens large"] == "0"
     assert rows["large, one request"]["tokens small"] == "0"
     assert rows["cascade, self-consistency, n = 2, threshold 1.0"]["to large %"] == "0.0"  # two alike are unanimous
-    assert "Speculative and separate probes" in rest
     assert "| large | " in rest.partition("Seconds by token")[2]
 
     (directory,) = [p for p in (swept / "sums").iterdir() if "glimprouter" in p.name and routed_run(p)]
@@ -213,19 +194,19 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
     store.rename(swept / "moved.db")
     for more, steps in ((), ""), (("--store", swept / "moved.db"), "3.0"):
         printed = run("table", swept / "sums", *more, monkeypatch=monkeypatch, capsys=capsys)
-        (line,) = [x for x in printed.splitlines() if x.startswith("| glimprouter, threshold 1, separate")]
+        (line,) = [x for x in printed.splitlines() if x.startswith("| glimprouter, threshold 1")]
         assert line.split("|")[7].strip() == steps
 
 
 def routed_run(directory):
-    """Whether a run is of `glimprouter` by entropy with separate probes."""
+    """Whether a run is of `glimprouter` by entropy."""
     text = (directory / "run.json").read_text()
-    return '"policy": "entropy"' in text and '"probe": "separate"' in text
+    return '"policy": "entropy"' in text
 
 
 def test_parts_of_a_dataset_are_pooled():
-    def piece(number, probe, wall):
-        result = watched([noted([], probes=number)], walls=(wall,), threshold=0.5, probe=probe)
+    def piece(number, threshold, wall):
+        result = watched([noted([], probes=number)], walls=(wall,), threshold=threshold)
         row = result.rows[0].model_copy(update={"id": f"question {number}"})
         dataset = result.run.manifest.plan.dataset.model_copy(
             update={"name": f"q{number}", "fingerprint": f"{number}" * 64}
@@ -234,9 +215,7 @@ def test_parts_of_a_dataset_are_pooled():
         run = replace(result.run, rows=[row], manifest=result.run.manifest.model_copy(update={"plan": plan}))
         return replace(result, run=run)
 
-    pieces = [piece(i, probe, i + (probe == "separate")) for i in (1, 2, 3) for probe in ("speculative", "separate")]
-    fast, slow = router_table.pooled(pieces)
-    assert [row.id for row in fast.rows] == [row.id for row in slow.rows] == [f"question {i}" for i in (1, 2, 3)]
-    assert [discarded_tokens(notes) for notes in slow.notes] == [1, 2, 3]
-    (row,) = probe_rows([fast, slow])
-    assert [cell.strip() for cell in row.split("|")[2:6]] == ["2.00", "3.00", "-1.000 [-1.000, -1.000]", "3"]
+    pieces = [piece(i, threshold, i) for i in (1, 2, 3) for threshold in (0.5, 0.7)]
+    low, high = router_table.pooled(pieces)
+    assert [row.id for row in low.rows] == [row.id for row in high.rows] == [f"question {i}" for i in (1, 2, 3)]
+    assert [discarded_tokens(notes) for notes in high.notes] == [1, 2, 3]

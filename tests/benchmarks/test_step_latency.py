@@ -67,9 +67,9 @@ def test_calls_are_read_from_the_trace():
 async def test_run_is_timed_once_and_a_replay_never(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     harness = TwoModels(store)
-    made = await harness.solve(threshold=0.5, probe="separate")
+    made = await harness.solve(threshold=0.5)
     seen = observations(harness.sink.events)
     assert [(o.writer, o.computed, o.generated) for o in seen] == [(w, c, n) for w, _, c, n in made.notes["calls"]]
-    await harness.solve(threshold=0.5, probe="separate", replay=True)
+    await harness.solve(threshold=0.5, replay=True)
     assert observations(harness.sink.events) == []
     await store.aclose()

@@ -23,7 +23,6 @@ from support.two_models import QUESTION, Probed, Shown, TwoModels, booked, chain
 
 OPEN = next(seed for seed in range(99) if entropy_after(seed, []) > 1)
 """A world whose very first letter is uncertain."""
-PROBES = pytest.mark.parametrize("probe", ["speculative", "separate"])
 
 
 @pytest.fixture
@@ -49,12 +48,11 @@ def test_it_is_registered():
     assert kind.roles == ("main", "small")
 
 
-@PROBES
-async def test_extreme_thresholds_route_all_or_no_steps(harness, probe):
-    all_large = await harness.solve("a", threshold=0, probe=probe)
+async def test_extreme_thresholds_route_all_or_no_steps(harness):
+    all_large = await harness.solve("a", threshold=0)
     assert set(all_large.notes["writers"]) == {"large"}
     assert all_large.notes["intervention_rate"] == all_large.notes["large_share"] == 1
-    none = await harness.solve("b", threshold=math.log(50_000), probe=probe)
+    none = await harness.solve("b", threshold=math.log(50_000))
     assert set(none.notes["writers"]) == {"small"}
     assert none.notes["intervention_rate"] == none.notes["large_share"] == none.notes["handovers"] == 0
     assert len(none.notes["writers"]) == 5
@@ -80,12 +78,11 @@ async def test_first_token_entropy_decides(harness):
     assert made.best.answer == "4"
 
 
-@PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_probe_does_not_change_the_step_request(harness, probe, think):
+async def test_probe_does_not_change_the_step_request(harness, think):
     if think:
         harness.think()
-    made = await harness.solve(threshold=0.5, probe=probe)
+    made = await harness.solve(threshold=0.5)
     base = question_prompt(QUESTION, steps_instruction(QUESTION))
 
     def prompt_after(context):
@@ -116,10 +113,9 @@ async def plain_loop(model, run, steps=99):
     return written
 
 
-@pytest.mark.parametrize("probe", ["speculative", "separate"])
 @pytest.mark.parametrize("seed", range(4))
-async def test_step_distribution_is_unchanged(harness, probe, seed):
-    made = await harness.solve("a", threshold=1e9, probe=probe, seed=seed)
+async def test_step_distribution_is_unchanged(harness, seed):
+    made = await harness.solve("a", threshold=1e9, seed=seed)
     await harness.begin("b", seed=seed)
     assert [s.text for s in made.best.steps] == await plain_loop(harness.models.small, harness.run)
     alone = await harness.solve("c", policy="small", seed=seed)
@@ -135,14 +131,13 @@ async def test_intervention_rate_is_monotone_in_the_threshold(harness):
     assert rates[-1] == 0
 
 
-@PROBES
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])
-async def test_token_accounting_adds_up_to_the_ledger(harness, probe, given):
+async def test_token_accounting_adds_up_to_the_ledger(harness, given):
     if given.get("think"):
         harness.think()
     given = {name: value for name, value in given.items() if name != "think"}
     for name, threshold in (("a", 0), ("b", 0.5), ("c", 1e9)):
-        made = await harness.solve(name, threshold=threshold, probe=probe, **given)
+        made = await harness.solve(name, threshold=threshold, **given)
         assert booked(made) == harness.generated()
         rows = harness.spent.by_role
         assert sum(n for *_, n in made.notes["calls"]) == harness.spent.completion_tokens
@@ -158,24 +153,11 @@ async def test_steps_survive_joining_and_splitting(harness):
     assert split(made.best.text) == [s.text for s in made.best.steps]
 
 
-@PROBES
-async def test_easy_step_takes_one_call(harness, probe):
-    made = await harness.solve(threshold=1e9, answer="writer", probe=probe)
+async def test_step_takes_a_probe_and_a_request(harness):
+    made = await harness.solve(threshold=1e9, answer="writer")
     pieces = made.notes["steps"]
-    assert len(harness.small.generate_calls) == (pieces if probe == "speculative" else 2 * pieces)
+    assert len(harness.small.generate_calls) == 2 * pieces
     assert harness.generated()["large"] == 0
-
-
-async def test_speculative_step_is_cancelled_and_counted(harness):
-    made = await harness.solve(threshold=0)
-    row = made.notes["tokens"]["small"]
-    assert row["steps"] == 0
-    assert row["probes"] == made.notes["steps"]
-    whole = sum(len(s.text) + 2 for s in made.best.steps)
-    assert 0 < row["discarded"] < whole / 2
-    apart = await harness.solve("apart", threshold=0, probe="separate")
-    assert apart.notes["tokens"]["small"]["discarded"] == 0
-    assert texts(apart) == texts(made)
 
 
 async def test_truncated_step_continues_with_the_same_model(harness):
@@ -408,12 +390,11 @@ async def test_steps_are_emitted_as_events(harness):
 # -- budgets, replays, cancelling
 
 
-@PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_token_budgets_hold_and_replay(harness, probe, think):
+async def test_token_budgets_hold_and_replay(harness, think):
     if think:
         harness.think()
-    given = {"threshold": 0.5, "probe": probe, "max_step_tokens": 40, "answer_tokens": 40}
+    given = {"threshold": 0.5, "max_step_tokens": 40, "answer_tokens": 40}
     for limit in (1, 2, 3, 9, 17, 47, 90, 200):
         made = await harness.solve(f"t{limit}", budget=Budget(tokens=limit), **given)
         assert harness.spent.completion_tokens <= limit
@@ -424,38 +405,35 @@ async def test_token_budgets_hold_and_replay(harness, probe, think):
     assert made.stopped == "done"
 
 
-@PROBES
-async def test_call_budgets_hold_and_the_answer_is_requested(harness, probe):
+async def test_call_budgets_hold_and_the_answer_is_requested(harness):
     for limit in (1, 2, 3, 4, 5, 8, 20):
-        made = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe)
+        made = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5)
         assert harness.spent.model_calls <= limit
         assert made.best.answer == "4"
-        again = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe, replay=True)
+        again = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, replay=True)
         assert again == made
     assert made.stopped == "done"
 
 
-@PROBES
-async def test_finished_run_replays_and_resumed_run_pays_once(harness, probe):
-    made = await harness.solve(threshold=0.5, probe=probe)
+async def test_finished_run_replays_and_resumed_run_pays_once(harness):
+    made = await harness.solve(threshold=0.5)
     calls = len(harness.small.generate_calls), len(harness.large.generate_calls)
-    assert await harness.solve(threshold=0.5, probe=probe, replay=True) == made
-    assert await harness.solve(threshold=0.5, probe=probe) == made
+    assert await harness.solve(threshold=0.5, replay=True) == made
+    assert await harness.solve(threshold=0.5) == made
     assert (len(harness.small.generate_calls), len(harness.large.generate_calls)) == calls
     assert harness.spent.replayed_tokens == harness.spent.completion_tokens
 
 
-@PROBES
-async def test_time_is_reserved_for_the_answer(harness, probe):
+async def test_time_is_reserved_for_the_answer(harness):
     async def slowly():
         await asyncio.sleep(0.02)
 
     harness.small = ScriptedModel(chain("small", steps=300), name="small", step=slowly)
     harness.large = ScriptedModel(chain("large", steps=300), name="large", step=slowly)
     budget = Budget(seconds=1)
-    made = await harness.solve(threshold=0.5, probe=probe, budget=budget)
+    made = await harness.solve(threshold=0.5, budget=budget)
     assert (made.stopped, made.notes["ended"]) == ("budget", "budget")
-    again = await harness.solve(threshold=0.5, probe=probe, budget=budget, replay=True)
+    again = await harness.solve(threshold=0.5, budget=budget, replay=True)
     assert (texts(again) if again.best else None) == (texts(made) if made.best else None)
 
 

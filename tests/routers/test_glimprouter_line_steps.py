@@ -51,10 +51,9 @@ def test_lines_survive_joining_and_splitting(texts):
 
 
 @pytest.mark.parametrize("between", ["\n", "\n\n"])
-@pytest.mark.parametrize("probe", ["speculative", "separate"])
-async def test_each_line_is_a_step(store, between, probe):
+async def test_each_line_is_a_step(store, between):
     harness = TwoModels(store, *(ScriptedModel(lines(between), name=who) for who in ("small", "large")))
-    made = await harness.solve(threshold=100, probe=probe, steps="lines", answer="writer")
+    made = await harness.solve(threshold=100, steps="lines", answer="writer")
     assert [step.text for step in made.best.steps] == WHOLE
     assert (made.notes["ended"], made.best.answer) == ("answer", "4")
     asked = [r for call in harness.small.generate_calls for r in call if r.sampling.stop]
@@ -66,7 +65,7 @@ async def test_each_line_is_a_step(store, between, probe):
     else:  # the blank line ends a step before it has begun, and the same model goes on behind it
         behind = [[context, context + "\n"] for context in contexts[1:]]
         assert [r.prompt.prefix for r in asked] == ["", *(c for pair in behind for c in pair)]
-    again = await harness.solve(threshold=100, probe=probe, steps="lines", answer="writer", replay=True)
+    again = await harness.solve(threshold=100, steps="lines", answer="writer", replay=True)
     assert again == made
 
 

@@ -105,9 +105,9 @@ async def store(tmp_path):
     await opened.aclose()
 
 
-async def compared(store, name, small, large, threshold, probe):
+async def compared(store, name, small, large, threshold):
     harness = TwoModels(store, small, large)
-    made = await harness.solve(name, threshold=threshold, probe=probe, thinking_tokens=LIMIT, answer_tokens=8)
+    made = await harness.solve(name, threshold=threshold, thinking_tokens=LIMIT, answer_tokens=8)
     expected = reference(small, large, threshold)
     expected = [(who, text.removesuffix("</think>")) for who, text in expected]
     said = [text for _, text in expected]
@@ -117,8 +117,7 @@ async def compared(store, name, small, large, threshold, probe):
     assert re.match("closed|repeated|alternating|tokens", made.notes["ended"])
 
 
-@pytest.mark.parametrize("probe", ["speculative", "separate"])
-async def test_models_and_texts_match_the_reference(store, probe):
+async def test_models_and_texts_match_the_reference(store):
     named = iter(range(10**6))
 
     @settings(max_examples=15, suppress_health_check=list(HealthCheck))
@@ -129,13 +128,11 @@ async def test_models_and_texts_match_the_reference(store, probe):
     cases = []
     compare()
     for small, large, threshold in cases:
-        await compared(store, f"r{next(named)}", small, large, threshold, probe)
+        await compared(store, f"r{next(named)}", small, large, threshold)
 
 
 async def test_entropy_at_the_threshold_routes_to_the_large_model(store):
     certain = [[("a", 0.0)]]
-    await compared(
-        store, "tie", Canned("small", ["one", "two"], certain), Canned("large", ["a", "b", "c"]), 0.0, "separate"
-    )
+    await compared(store, "tie", Canned("small", ["one", "two"], certain), Canned("large", ["a", "b", "c"]), 0.0)
     even = [[(str(i), -3.0) for i in range(20)]]
     assert reference(Canned("small", ["one"], even), Canned("large", ["two"]), 2.9)[0][0] == "large"

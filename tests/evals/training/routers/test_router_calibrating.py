@@ -132,19 +132,19 @@ def settings(tmp_path: Path, **changed: Any) -> Settings:
 
 
 def test_the_calibration_run_uses_only_the_small_model(tmp_path: Path) -> None:
-    own = {"glimprouter": {"threshold": 0.5, "router": "r.json", "steps": "lines", "probe": "separate"}}
+    own = {"glimprouter": {"threshold": 0.5, "router": "r.json", "steps": "lines", "temperature": 0.0}}
     result = calibration_plan(
-        sums_task(3), settings(tmp_path, strategies=own), parameters={"probe": "speculative"}, limit=2, seed=7
+        sums_task(3), settings(tmp_path, strategies=own), parameters={"temperature": 0.5}, limit=2, seed=7
     )
     assert (result.strategy, result.limit, result.seeds) == ("glimprouter", 2, (7,))
-    chosen = {n: result.parameters[n] for n in ("policy", "threshold", "answer", "router", "steps", "probe")}
+    chosen = {n: result.parameters[n] for n in ("policy", "threshold", "answer", "router", "steps", "temperature")}
     assert chosen == {
         "policy": "entropy",
         "threshold": 100.0,
         "answer": "writer",
         "router": "",
         "steps": "lines",  # what the settings say of steps holds here too
-        "probe": "speculative",
+        "temperature": 0.5,
     }
 
 
