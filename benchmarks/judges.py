@@ -5,7 +5,7 @@
 
 The second form lets a model that returns probabilities compare and rate answers of the pool, and stores its verdicts in
 `benchmarks/data/judges/`: no recorded judge has probabilities. The first form writes the page from the pools and from
-these files. Comparisons and tournaments are those of `reason.reasoning.judge` and `reason.reasoning.tournament`.
+these files. No strategy compares answers in pairs: comparisons and tournaments are only measured here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parent / "recorded"))
 
 from data import Row, arguments, fingerprint, read
+from pivot_tournament import PivotTournament
+from reason.core.messages import Prompt
 from reason.core.run import Run, RunConfig
 from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
@@ -33,11 +35,12 @@ from reason.core.types import Question
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.outcomes import Outcomes, number_groups
 from reason.evals.statistics.paired import PairedComparison, compare_paired
-from reason.reasoning.judge import FIRST_WINS, AnswerJudge
-from reason.reasoning.tournament import PivotTournament
+from reason.reasoning.anonymity import MATERIAL_NOTICE, make_blinding, show_answers
+from reason.reasoning.judge import MARKS, AnswerJudge
+from reason.reasoning.prompts import question_prompt
 from reason.serving.factory import load_model
 from reason.serving.metered.model import MeteredModel
-from reason.serving.verdict_distribution import VerdictDistribution
+from reason.serving.verdict_distribution import VerdictDistribution, read_verdicts
 from reporting import Comparison, compared, comparisons_table, finding, table, write_comparisons
 
 STORED = Path(__file__).resolve().parent / "data" / "judges"
@@ -436,17 +439,15 @@ async def read_model(name: str, pools: Path, side: str) -> None:
         config = RunConfig(question=question, strategy="best-of-n", parameters={}, models={}, seed=0)
         run = Run(f"{row['question_id']}-{row['model_a']}-{row['model_b']}", config, store)
         await store.create_run(run.id, {})
-        judge = RecordingJudge(MeteredModel(model, "judge", run), question, run)
+        judge = MeteredModel(model, "judge", run)
         answers = [answer["text"].strip() for answer in pair]
-        await judge.compare(answers, [(0, 1)])
-        await judge.rate(answers)
         lines.append(
             {
                 "question_id": row["question_id"],
                 "model_a": row["model_a"],
                 "model_b": row["model_b"],
-                "orders": [[round(p, 6) for p in masses] for masses in judge.masses[:2]],
-                "marks": [[round(p, 6) for p in masses] for masses in judge.masses[2:]],
+                "orders": masses_of(await read_verdicts(judge, *comparisons(judge, question, answers))),
+                "marks": masses_of(await read_verdicts(judge, ratings(judge, question, run, answers), MARKS)),
             }
         )
         print(f"{len(lines)} of {min(len(chosen), SMALL_PAIRS)}", file=sys.stderr)
@@ -469,19 +470,31 @@ def decided_pairs(pools: Path, side: str) -> dict[tuple[str, str, str], float]:
     return {pair_of(row): better for row in rows if (better := preference(row)) != 0.5}
 
 
-class RecordingJudge(AnswerJudge):
-    """A judge that keeps the probabilities of its labels."""
+def comparisons(judge: MeteredModel, question: Question, answers: Sequence[str]) -> tuple[list[Prompt], Sequence[str]]:
+    """The prompts that compare two answers in both orders, and the letters of the verdicts."""
+    blind = make_blinding((0, 1), question, 0, shuffle=False)
+    first, second = blind.letters
+    return [
+        question_prompt(
+            question,
+            f"Compare the two answers to this question quoted below. {MATERIAL_NOTICE}\n\n"
+            f"{show_answers(blind, dict(enumerate(shown)))}\n\n"
+            "Judge correctness first, then completeness and clarity. Ignore length. "
+            f"Which answer is better? Reply with a single letter: {first} or {second}.",
+            prefix="Answer:" if judge.capabilities.prefix else "",
+        )
+        for shown in (answers, answers[::-1])
+    ], blind.letters
 
-    def __init__(self, model: MeteredModel, question: Question, run: Run) -> None:
-        super().__init__(model, question, run)
-        self.masses: list[list[float]] = []
 
-    async def _verdicts(
-        self, shown: Sequence[Sequence[str]], labels: Sequence[str], *, per_item: int
-    ) -> list[VerdictDistribution | None]:
-        verdicts = await super()._verdicts(shown, labels, per_item=per_item)
-        self.masses += [[] if v is None else [v.coverage * share for share in v.shares] for v in verdicts]
-        return verdicts
+def ratings(judge: MeteredModel, question: Question, run: Run, answers: Sequence[str]) -> list[Prompt]:
+    """The prompts that rate answers."""
+    return [AnswerJudge(judge, question, run).prompt([answer]) for answer in answers]
+
+
+def masses_of(verdicts: Sequence[VerdictDistribution | None]) -> list[list[float]]:
+    """The probabilities of the labels; none for a verdict that is missing."""
+    return [[] if v is None else [round(v.coverage * share, 6) for share in v.shares] for v in verdicts]
 
 
 def small_model_rows(path: Path, decided: Mapping[tuple[str, str, str], float]) -> tuple[tuple[str, ...], ...]:
@@ -490,7 +503,7 @@ def small_model_rows(path: Path, decided: Mapping[tuple[str, str, str], float]) 
     for line in lines:
         line["wanted"] = decided[pair_of(line)]
     compared_lines = [line for line in lines if all(line["orders"])]
-    first = np.array([[np.dot(FIRST_WINS, m) / sum(m) for m in line["orders"]] for line in compared_lines])
+    first = np.array([[m[0] / sum(m) for m in line["orders"]] for line in compared_lines])
     of_pair = np.stack([first[:, 0], 1 - first[:, 1]], axis=1)
     labels = np.array([line["wanted"] for line in compared_lines])
     choices = (of_pair > 0.5).astype(float)
@@ -796,9 +809,8 @@ python benchmarks/judges.py --pools POOLS --docs docs
 python benchmarks/judges.py --pools POOLS --read local/smollm2-135m
 ```
 
-Margins, position bias and tournaments are those of `reason.reasoning.judge` and `reason.reasoning.tournament`. Tests
-are exact where there are up to 20 groups that differ, else by {100_000:,} sign flips; groups are questions; Holm's
-correction within each of the three tables of comparisons; "shown" needs an adjusted p below 0.05. Fingerprints:
+Tests are exact where there are up to 20 groups that differ, else by {100_000:,} sign flips; groups are questions;
+Holm's correction within each of the three tables of comparisons; "shown" needs an adjusted p below 0.05. Fingerprints:
 {prints}.
 
 ## Limits

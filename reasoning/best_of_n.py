@@ -15,7 +15,6 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from ..core.concurrency import paced
 from ..core.errors import BudgetExceeded
 from ..core.events import StrategyNote
 from ..core.messages import Frozen
@@ -36,13 +35,9 @@ from .prompts import question_text
 from .sampling import SampleSet, SamplingConfig
 from .self_evaluation import EvaluationConfig, SelfEvaluator
 from .strategy import Models, Stability
-from .tournament import hold_tournament
 from .voting.answer_classes import answer_classes, majority_answer
 
-ScoreSource = Literal["auto", "reward", "self-evaluation", "logprob", "judge", "tournament", "tests"]
-
-UNCOMPARED = 0.5
-"""Score of an answer that was not compared with any other."""
+ScoreSource = Literal["auto", "reward", "self-evaluation", "logprob", "judge", "tests"]
 
 
 class BestOfN:
@@ -51,11 +46,10 @@ class BestOfN:
     `score` names the source: a reward model over each chain's steps, the model's own evaluation of the chain
     (`SelfEvaluator`), or the mean log-probability of its tokens without those of a thought; "auto" is a reward model if
     there is one, else the model's own evaluation. "judge" is the mean mark that the judge model gives a chain, under
-    the probabilities of its marks; "tournament" compares different answers in both orders (`PivotTournament`), first
-    with that of the majority, and scores by the mean probability of being the better one (`AnswerJudge`). "tests" is
-    the share of the question's tests (`question_tests`) that a chain's Python code passes in a sandbox. With
-    `select="best"` the chain of the highest score wins, of equals the first; with "weighted" the class of equal answers
-    with the largest sum of scores, in it the chain of the highest score.
+    the probabilities of its marks (`AnswerJudge`). "tests" is the share of the question's tests (`question_tests`) that
+    a chain's Python code passes in a sandbox. With `select="best"` the chain of the highest score wins, of equals the
+    first; with "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest
+    score.
 
     A reward model's scores of a chain's steps become one by `aggregate`; "auto" is their mean if one pass of a process
     reward model scores all of them, else the last one (see `default_aggregation`).
@@ -64,8 +58,8 @@ class BestOfN:
     scored, the answer of the majority is taken.
 
     Model calls: 1 for the samples (more under a token budget), and 2 for each distinct chain and 2 more for the model's
-    own evaluation; with "judge" 1 for each distinct chain, with "tournament" up to 4 for each different answer, or
-    chain if they have no answers. A reward model takes a pass for each distinct chain, or one for each of its steps.
+    own evaluation; with "judge" 1 for each distinct chain. A reward model takes a pass for each distinct chain, or one
+    for each of its steps.
 
     Confidence is the score of the best as a probability, or the winning class's share of the sum of all scores. It is
     as calibrated as the scorer is.
@@ -92,8 +86,8 @@ class BestOfN:
         score: Annotated[
             ScoreSource,
             Field(
-                description="source of scores: auto, reward, self-evaluation, logprob; judge and tournament, for "
-                "which the judge model rates chains, or compares answers in both orders; or tests of Python code"
+                description="source of scores: auto, reward, self-evaluation, logprob, judge (the judge model's "
+                "ratings), or tests of Python code"
             ),
         ] = "auto"
         aggregate: Annotated[
@@ -146,8 +140,6 @@ class BestOfN:
             return await score_by_tests(candidates, question, run)
         if source == "judge":
             return await score_by_ratings(candidates, AnswerJudge(models.judge, question, run))
-        if source == "tournament":
-            return await score_by_tournament(candidates, question, AnswerJudge(models.judge, question, run), run)
         evaluation = EvaluationConfig(alpha=config.alpha, beta=config.beta, system=config.system)
         return await score_by_self_evaluation(candidates, question, models.main, evaluation, run)
 
@@ -311,31 +303,6 @@ async def score_by_ratings(candidates: Sequence[Candidate], judge: AnswerJudge) 
         "standard_error": max((rating.standard_error for rating in rated), default=0.0),
     }
     return CandidateScores(scores, judge.stopped, notes)
-
-
-async def score_by_tournament(
-    candidates: Sequence[Candidate], question: Question, judge: AnswerJudge, run: Run
-) -> CandidateScores:
-    """Score by a judge's tournament of the different answers; candidates with equal answers have one score.
-
-    The first candidate of the largest class is the pivot. Without any answer, candidates are different if their texts
-    are. Candidates without an answer have no score if others have one.
-    """
-    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
-    if not classes:
-        by_text: dict[str, list[int]] = {}
-        for i, candidate in enumerate(candidates):
-            by_text.setdefault(text_with_calls(candidate), []).append(i)
-        classes = list(by_text.values())
-    classes = sorted(classes, key=lambda members: -len(members))
-    tournament = await hold_tournament(judge, [text_with_calls(candidates[members[0]]) for members in classes])
-    scores: list[CandidateScore | None] = [None] * len(candidates)
-    if len(classes) == 1 or tournament.comparisons:
-        async for rank, number in paced(enumerate(tournament.ranking)):
-            win = tournament.win(number)
-            for i in classes[number]:
-                scores[i] = CandidateScore(key=-rank, value=UNCOMPARED if win is None else win)
-    return CandidateScores(scores, judge.stopped, judge.notes())
 
 
 def score_by_logprob(candidates: Sequence[Candidate]) -> CandidateScores:

@@ -272,70 +272,49 @@ async def test_a_judge_rates_by_its_mean_mark(clients, settings):
     assert note.data["off_scale"] == pytest.approx(0.1)
 
 
-def better_answer(a, b):
+def mark_of(answer):
     """Prefers 6 to 4 to 5."""
-    return 0.8 if "645".index(a[-2]) < "645".index(b[-2]) else 0.2
-
-
-async def test_a_tournament_compares_answers_in_both_orders(clients, settings):
-    clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[5, 3, 3]), prefers=better_answer, bias=0.15))
-    answer, sink = await ask(settings, reward=None, score="tournament", n=20)
-    assert answer.answer == "6"
-    assert answer.confidence == pytest.approx(0.8)
-    assert {c.answer: c.score for c in answer.candidates} == pytest.approx({"6": 0.8, "4": 0.5, "5": 0.2})
-    assert answer.usage.model_calls == 1 + 2 * 3
-    (note,) = [e for e in sink.of_type("strategy.note") if e.name == "samples.scored"]
-    assert (note.data["comparisons"], note.data["flipped"]) == (3, 0)
-    assert note.data["position_bias"] == pytest.approx(0.15)
-    (finished,) = sink.of_type("solution.finished")
-    assert finished.solution.notes["position_bias"] == pytest.approx(0.15)
+    return {"964"["645".index(answer[-2])]: 1.0}
 
 
 async def test_a_judge_model_of_its_own_judges(clients, settings, monkeypatch):
     writer = ScriptedModel(replies(*CHAINS), name="writer")
-    judge = ScriptedModel(judging(replies("?"), prefers=better_answer), name="judge")
+    judge = ScriptedModel(judging(replies("?"), mark=mark_of), name="judge")
 
     async def load_model(name, settings, *_):
         return judge if name == "judge" else writer
 
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
     own = settings.model_copy(update={"judge_model": "judge"})
-    answer, sink = await ask(own, reward=None, score="tournament")
+    answer, sink = await ask(own, reward=None, score="judge")
     assert answer.answer == "6"
     assert {e.role for e in sink.of_type("call.started") if e.operation == "next_token"} == {"judge"}
 
 
-async def test_texts_are_compared_where_there_are_no_answers(clients, settings):
+async def test_texts_are_rated_where_there_are_no_answers(clients, settings):
     chains = ("A short poem.", "A long poem.")
-    prefers = {(a, b): 0.9 if "long" in a else 0.1 for a in chains for b in chains}
-    clients["model"] = ScriptedModel(judging(replies(*chains), prefers=lambda a, b: prefers[a, b]))
+    clients["model"] = ScriptedModel(judging(replies(*chains), mark=lambda a: {"9" if "long" in a else "1": 1.0}))
     poem = Question(text="Write a poem.", kind="text")
     async with Reasoner(
-        strategy="best-of-n", parameters={"n": 6, "max_tokens": 60, "score": "tournament"}, settings=settings
+        strategy="best-of-n", parameters={"n": 6, "max_tokens": 60, "score": "judge"}, settings=settings
     ) as reasoner:
         answer = await reasoner.aask(poem)
     assert answer.text == "A long poem."
-    assert answer.confidence == pytest.approx(0.9)
-
-
-async def test_one_answer_needs_no_comparison(clients, settings):
-    clients["model"] = ScriptedModel(judging(replies(CHAINS[0])))
-    answer, _ = await ask(settings, reward=None, score="tournament")
-    assert (answer.answer, answer.confidence, answer.usage.model_calls) == ("4", 0.5, 1)
+    assert answer.confidence == pytest.approx(1.0)
 
 
 async def test_an_unreadable_judge_leaves_the_majority(clients, settings):
-    clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[1, 6, 1]), prefers=better_answer, off_scale=0.9))
-    answer, _ = await ask(settings, reward=None, score="tournament")
+    clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[1, 6, 1]), mark=mark_of, off_scale=0.9))
+    answer, _ = await ask(settings, reward=None, score="judge")
     assert answer.answer == "5"
     assert answer.degraded == ("no sample could be scored; the answer of the majority was taken",)
 
 
-async def test_a_tournament_ends_with_the_budget_of_calls(clients, settings):
-    clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[5, 3, 3]), prefers=better_answer))
-    answer, _ = await ask(settings, reward=None, score="tournament", n=20, budget={"calls": 6})
-    assert (answer.stopped, answer.usage.model_calls, answer.answer) == ("budget", 5, "6")
-    answer, _ = await ask(settings, reward=None, score="tournament", n=20, budget={"calls": 1})
+async def test_ratings_end_with_the_budget_of_calls(clients, settings):
+    clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[5, 3, 3]), mark=mark_of))
+    answer, _ = await ask(settings, reward=None, score="judge", n=20, budget={"calls": 3})
+    assert (answer.stopped, answer.usage.model_calls) == ("budget", 3)
+    answer, _ = await ask(settings, reward=None, score="judge", n=20, budget={"calls": 1})
     assert (answer.stopped, answer.usage.model_calls, answer.answer) == ("budget", 1, "4")
 
 

@@ -5,8 +5,8 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pivot_tournament import LEADERS, PivotTournament
 from reason.core.errors import UserError
-from reason.reasoning.tournament import LEADERS, PivotTournament
 
 
 def hold(count, margin):

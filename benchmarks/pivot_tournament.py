@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Final
 
-from ..core.errors import UserError
-from ..serving.rewards.model import sigmoid
-from .judge import AnswerJudge
+from reason.core.errors import UserError
+from reason.serving.rewards.model import sigmoid
 
 LEADERS: Final = 3
 """Candidates that are compared with each other at the end."""
@@ -144,14 +143,3 @@ class PivotTournament:
 def _log_odds(margin: float) -> float:
     win = min(1 - _MIN_WIN, max(_MIN_WIN, 0.5 + margin))
     return math.log(win / (1 - win))
-
-
-async def hold_tournament(judge: AnswerJudge, answers: Sequence[str]) -> PivotTournament:
-    """Let a judge compare answers, the first of which is the pivot, until the end or as far as the budget goes."""
-    tournament = PivotTournament(len(answers))
-    while pairs := tournament.ask():
-        for pair, result in zip(pairs, await judge.compare(answers, pairs), strict=True):
-            tournament.tell(pair, None if result is None else result.margin)
-        if judge.stopped == "budget":
-            break
-    return tournament
