@@ -8,7 +8,6 @@ vote.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
@@ -23,7 +22,7 @@ from ..core.types import Candidate, Question, Solution, Step, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
-from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, count_passes, score_solutions
+from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, score_solutions
 from ..serving.verdict_distribution import has_verdict_distribution
 from .answers.code import find_code, names_in, question_tests
 from .candidates import finished_or_all, text_with_calls
@@ -34,6 +33,7 @@ from .limits import MAX_WEIGHT
 from .prompts import question_text
 from .sampling import SampleSet, SamplingConfig
 from .self_evaluation import EvaluationConfig, SelfEvaluator
+from .step_rewards import exceeded_by_reward, num_affordable, was_over_budget
 from .strategy import Models, Stability
 from .voting.answer_classes import answer_classes, majority_answer
 
@@ -232,16 +232,9 @@ async def score_by_reward(
         return CandidateScores([None] * len(candidates))
     which: StepSelection = "last" if aggregate in ("last", "model") else "all"
     sent = [(as_one_step(texts),) for texts in solutions] if aggregate == "model" else solutions
-
-    def is_over_budget(count: int) -> bool:
-        passes = count_passes(reward.capabilities.one_pass, sent[:count], which)
-        usd = 0.0 if run.config.budget.usd is None else reward.max_usd(problem, sent[:count], which)
-        return passes > run.ledger.remaining("reward_calls") or usd > run.ledger.remaining("usd")
-
-    # the largest count that fits: both amounts grow with it
-    count = bisect_right(range(1, len(solutions) + 1), False, key=is_over_budget)
+    count = num_affordable(reward, problem, sent, which, run)
     try:
-        results = await score_solutions(reward, problem, solutions[: max(1, count)], aggregate)
+        results = await score_solutions(reward, problem, solutions[:count], aggregate)
     except BudgetExceeded as e:
         run.record_limit(e)
         return CandidateScores([None] * len(candidates), "budget")
@@ -253,10 +246,8 @@ async def score_by_reward(
                 key=result.log_value(aggregate), value=result.value(aggregate), steps=step_scores
             )
     scores = [by_steps.get(texts) for texts in steps]
-    # a replay reports what the recorded run could not pay for as failures
-    was_over_budget = any(r.failure is not None and r.failure.code == BudgetExceeded.code for r in results)
-    if was_over_budget or len(results) < len(solutions):
-        run.record_limit(run.ledger.exceeded("reward_calls" if run.config.budget.usd is None else "usd"))
+    if len(results) < len(solutions) or any(map(was_over_budget, results)):
+        run.record_limit(exceeded_by_reward(run))
         return CandidateScores(scores, "budget")
     return CandidateScores(scores)
 

@@ -213,31 +213,42 @@ class ModelStepReward(CachedStepReward):
         """Scores of solutions; None for those that the budget does not cover."""
         if not solutions:
             return []
-        one_pass, ledger = self._reward.capabilities.one_pass, self._run.ledger
-
-        def is_over_budget(count: int) -> bool:
-            passes = count_passes(one_pass, solutions[:count], which)
-            is_limited = self._run.config.budget.usd is not None
-            usd = self._reward.max_usd(problem, solutions[:count], which) if is_limited else 0.0
-            return passes > ledger.remaining("reward_calls") or usd > ledger.remaining("usd")
-
-        # the largest count that fits: both amounts grow with it
-        count = bisect_right(range(1, len(solutions) + 1), False, key=is_over_budget)
+        count = num_affordable(self._reward, problem, solutions, which, self._run)
         try:
-            results = await self._reward.score_steps(problem, solutions[: max(1, count)], which)
+            results = await self._reward.score_steps(problem, solutions[:count], which)
         except BudgetExceeded as e:
             self._run.record_limit(e)
             self.budget_exhausted = True
             return [None] * len(solutions)
-        paid = [None if _was_over_budget(scores) else scores for scores in results]
+        paid = [None if was_over_budget(scores) else scores for scores in results]
         self.num_passes += sum(scores.passes for scores in paid if scores is not None and scores.ok)
         if len(results) < len(solutions) or None in paid:
-            self._run.record_limit(ledger.exceeded("reward_calls" if self._run.config.budget.usd is None else "usd"))
+            self._run.record_limit(exceeded_by_reward(self._run))
             self.budget_exhausted = True
         return [*paid, *([None] * (len(solutions) - len(results)))]
 
 
-def _was_over_budget(scores: StepScores) -> bool:
+def num_affordable(
+    reward: MeteredReward, problem: str, solutions: Sequence[tuple[str, ...]], which: StepSelection, run: Run
+) -> int:
+    """The number of solutions that the budget covers, at least 1: what else it lacks is raised by the request."""
+    ledger, one_pass = run.ledger, reward.capabilities.one_pass
+
+    def is_over_budget(count: int) -> bool:
+        passes = count_passes(one_pass, solutions[:count], which)
+        usd = 0.0 if run.config.budget.usd is None else reward.max_usd(problem, solutions[:count], which)
+        return passes > ledger.remaining("reward_calls") or usd > ledger.remaining("usd")
+
+    # the largest count that fits: both amounts grow with it
+    return max(1, bisect_right(range(1, len(solutions) + 1), False, key=is_over_budget))
+
+
+def exceeded_by_reward(run: Run) -> BudgetExceeded:
+    """The limit that a reward model exceeded."""
+    return run.ledger.exceeded("reward_calls" if run.config.budget.usd is None else "usd")
+
+
+def was_over_budget(scores: StepScores) -> bool:
     """Whether a replay reports that the recorded run could not pay for this one."""
     return scores.failure is not None and scores.failure.code == BudgetExceeded.code
 
