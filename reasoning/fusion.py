@@ -33,7 +33,7 @@ from .answers.kinds import answer_kind
 from .candidates import read_candidate
 from .conclude import conclude
 from .limits import MAX_TOKENS
-from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction, truncate_middle
+from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction
 from .quoting import quote_line
 from .sampling import Ensemble, SampleSet, leading_solution, sample_chains
 from .stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, NoStop, rule_of_name
@@ -45,8 +45,6 @@ MIN_DRAFTS: Final = 3
 DRAFT_TEMPERATURE, SYNTHESIS_TEMPERATURE = 0.7, 0.5
 DRAFT_TIME: Final = 2 / 3
 """Share of the time that is left which the drafts may take."""
-MAX_THOUGHT_CHARS: Final = 4000
-"""Maximum characters of a thought that the synthesis is shown; of a longer one the middle is left out."""
 SYNTHESIS_STAGE: Final = "synthesis"
 """Name of the stage whose call generates the answer's text."""
 
@@ -103,7 +101,6 @@ class Fusion:
         synthesis_tokens: Annotated[
             int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the answer, its thought apart")
         ] = 1000
-        thoughts: Annotated[bool, Field(description="show the synthesis the thoughts of the drafts too")] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -349,12 +346,6 @@ class _Fusion:
         texts = {index: scrub(draft.candidate.text) for index, draft in by_index.items()}
         blind = make_blinding(tuple(texts), question, run.derive_seed("fusion", "order"))
         differences = self._differences(drafts, classes, blind)
-        if self._config.thoughts:
-            texts |= {
-                index: f"Notes: {truncate_middle(scrub(draft.candidate.thought), MAX_THOUGHT_CHARS)}\n\n{texts[index]}"
-                for index, draft in by_index.items()
-                if draft.candidate.thought
-            }
 
         def make_prompt(shortened: Sequence[str]) -> Prompt:
             shown = show_answers(

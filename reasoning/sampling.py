@@ -105,14 +105,6 @@ class SamplingConfig(Parameters):
     mode: Annotated[
         SamplingMode, Field(description="how chains are sampled under a stopping rule: rounds, race, auto")
     ] = "auto"
-    # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
-    logprobs: Annotated[
-        bool,
-        Field(
-            description="request the log-probabilities of the chains' tokens, where the model returns them",
-            exclude_if=lambda value: not value,
-        ),
-    ] = False
 
     @classmethod
     def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
@@ -153,7 +145,7 @@ class SamplingConfig(Parameters):
             top_k=self.top_k,
             max_tokens=self.max_tokens,
             n=self.n,
-            logprobs=(logprobs or self.logprobs) and model.capabilities.logprobs,
+            logprobs=logprobs and model.capabilities.logprobs,
             top_logprobs=min(top_logprobs, model.capabilities.top_logprobs),
         )
         samples = await sample_chains(

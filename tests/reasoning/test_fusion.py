@@ -169,15 +169,13 @@ async def test_drafts_that_agree_are_not_marked(store):
     assert "different results" not in synthesis_prompt(by_role["main"])
 
 
-async def test_thoughts_are_shown_on_request_alone(store):
+async def test_thoughts_are_not_shown(store):
     def thinker(i):
         return ScriptedModel(thinking("I count on fingers.", "The answer is 4."), name=f"j/{i}", profile=THINKS)
 
-    for thoughts in (False, True):
-        by_role = {"main": ScriptedModel(author("")), "juror-1": thinker(1), "juror-2": thinker(2)}
-        runs = fusion(store, by_role)
-        await runs.solve(f"r{thoughts}", question=SUM, thoughts=thoughts)
-        assert ("I count on fingers." in synthesis_prompt(by_role["main"])) is thoughts
+    by_role = {"main": ScriptedModel(author("")), "juror-1": thinker(1), "juror-2": thinker(2)}
+    await fusion(store, by_role).solve(question=SUM)
+    assert "I count on fingers." not in synthesis_prompt(by_role["main"])
 
 
 async def test_a_draft_is_data(store):

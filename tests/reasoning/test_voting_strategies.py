@@ -243,11 +243,6 @@ async def test_means_are_none_if_nothing_is_known(store):
     assert solution.candidates[0].logprob is not None
 
 
-async def test_log_probabilities_of_candidates_are_there_if_requested(store):
-    solution, _ = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=3, logprobs=True)
-    assert all(c.logprob < 0 for c in solution.candidates)
-
-
 async def test_a_stopping_rule_is_a_parameter_of_all(store):
     always = replies("The answer is 4.")
     for name in ("self-consistency", "pc", "ppl", "rpc"):
