@@ -332,12 +332,7 @@ def _count(outstanding: OutstandingTokens, listener: Listener | None, chunk: Chu
 
 
 async def _require_same_model(model: LiteLLMModel) -> None:
-    """Check that a server lists the model that was opened there.
-
-    Raises:
-        BackendError: It cannot be reached.
-        UserError: It serves another model, or refuses the key.
-    """
+    """Check that a server lists the model that was opened there."""
     listed = await list_served_models(model)
     if not listed:
         return
@@ -472,11 +467,7 @@ def _weights(model: LiteLLMModel) -> str | None:
 
 
 def _require_equal(one: LiteLLMModel, other: LiteLLMModel) -> None:
-    """Check that two endpoints serve the same model, as far as they report it.
-
-    Raises:
-        UserError: They do not.
-    """
+    """Check that two endpoints serve the same model, as far as they report it."""
     a, b = one.capabilities, other.capabilities
     for what, first, second in (
         ("weights", _weights(one), _weights(other)),

@@ -255,11 +255,7 @@ class LiteLLMModel:
     async def _make(
         self, part: SampleBatch, done: dict[tuple[int, int], Completion], listener: Listener | None
     ) -> ReasonError | None:
-        """Generate the samples of a batch; a sample that fails becomes a failed completion, and its error is returned.
-
-        Raises:
-            ReasonError: Every other request would fail in the same way.
-        """
+        """Generate the samples of a batch; a failed one becomes a failed completion, and its error is returned."""
         attempts = self._new_attempts()
         error: ReasonError | None = None
         while left := part.left(done):
@@ -436,9 +432,6 @@ class LiteLLMModel:
         """Request the rest of a sample whose response broke off; None if it needs none.
 
         The rest has a seed of its own: the generator of the sample's seed would repeat the numbers of its first tokens.
-
-        Raises:
-            InvalidResponse: The text of the received tokens is not what was received.
         """
         sampling, profile = request.sampling, self._can.profile
         held = await self._held_text(sample)
@@ -586,11 +579,7 @@ class LiteLLMModel:
         return error
 
     def _check_length(self, request: Request, tokens: int) -> None:
-        """Refuse a request that does not fit: a vLLM server would reduce `max_tokens` silently.
-
-        Raises:
-            ContextTooLong: Prompt and `max_tokens` exceed the context.
-        """
+        """Refuse a request that does not fit: a vLLM server would reduce `max_tokens` silently."""
         limit, max_tokens = self._can.context_tokens, max_response_tokens(request, self._can.profile)
         if limit is not None and tokens + max_tokens > limit:
             raise ContextTooLong(

@@ -172,12 +172,7 @@ def find_target(name: str, settings: Settings) -> Target:
 
 
 def _check_provider(name: str) -> None:
-    """Refuse a model whose provider LiteLLM does not have.
-
-    Raises:
-        UnknownName: There is no such provider; names what is similar.
-        UserError: LiteLLM is not installed.
-    """
+    """Refuse a model whose provider LiteLLM does not have."""
     provider, slash, served = name.partition("/")
     if not slash:
         known = provider_of_family(name)
@@ -208,12 +203,7 @@ def _missing_key(name: str, *variables: str) -> BackendMisconfigured:
 
 
 def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
-    """A model's name at its provider, the provider, its key and its address, as LiteLLM finds them.
-
-    Raises:
-        UnknownName: LiteLLM knows no such provider.
-        UserError: It is no API provider.
-    """
+    """A model's name at its provider, the provider, its key and its address, as LiteLLM finds them."""
     litellm = load_litellm()
     try:
         served, provider, key, base = litellm.get_llm_provider(name)
@@ -225,11 +215,7 @@ def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
 
 
 def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str | None:
-    """The key in the provider's usual environment variable; None leaves the search to LiteLLM.
-
-    Raises:
-        UserError: It is missing, and the endpoint is not a server of one's own.
-    """
+    """The key in the provider's usual environment variable; None leaves the search to LiteLLM."""
     key = os.environ.get(key_env)
     if key:
         return key

@@ -452,11 +452,7 @@ def _take_blocks(sample: StreamedSample, delta: Mapping[str, Any]) -> None:
 
 
 def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], endpoint: str) -> None:
-    """Append deltas of tool calls; a delta without an index belongs to the last call.
-
-    Raises:
-        InvalidResponse: A delta is not in OpenAI's form.
-    """
+    """Append deltas of tool calls; a delta without an index belongs to the last call."""
     for delta in deltas:
         function = delta.get("function") or {}
         index = delta.get("index")

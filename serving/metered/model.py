@@ -67,11 +67,7 @@ SampleKey = tuple[int, int]
 
 @dataclass
 class _PartialSample:
-    """A sample while it is being generated.
-
-    Attributes:
-        is_thinking: Whether its tokens so far are a thought: until the first text of the answer.
-    """
+    """A sample while it is being generated."""
 
     is_thinking: bool
     text: list[str] = field(default_factory=list)
@@ -112,12 +108,7 @@ class _PartialSample:
 
 @dataclass(frozen=True)
 class _BoundedRequest:
-    """A request as the budget allows it.
-
-    Attributes:
-        answer_limit: The limit that bounded its answers; None if none did.
-        thinking_limit: The limit that bounded its thoughts; None if none did.
-    """
+    """A request as the budget allows it."""
 
     request: Request
     answer_limit: LimitKind | None = None
@@ -555,11 +546,7 @@ class MeteredModel:
     # -- budget
 
     def _resolved(self, request: Request) -> Request:
-        """The request with a seed, and with an effort and a limit of its thought if the model thinks.
-
-        Raises:
-            UserError: A parameter that the caller set is none that the model takes.
-        """
+        """The request with a seed, and with an effort and a limit of its thought if the model thinks."""
         if (prompt := self._attached(request.prompt)) is not request.prompt:
             request = request.model_copy(update={"prompt": prompt})
         sampling, profile = request.sampling, self.profile
@@ -591,11 +578,7 @@ class MeteredModel:
         return request
 
     def _fit(self, requests: list[Request]) -> list[_BoundedRequest]:
-        """The requests with the tokens of each sample bounded by an equal share of the remaining budget.
-
-        Raises:
-            BudgetExceeded: The share is less than one token, or less than one of a thought and one of an answer.
-        """
+        """The requests with the tokens of each sample bounded by an equal share of the remaining budget."""
         ledger = self._run.ledger
         samples = sum(len(r.indices) for r in requests)
         share, kind = ledger.remaining("tokens") / samples, "tokens"  # infinite without a limit
@@ -615,11 +598,7 @@ class MeteredModel:
         return [self._with_room(self._bounded(r, share, thinking_share), share) for r in requests]
 
     def _with_room(self, bounded: _BoundedRequest, share: float) -> _BoundedRequest:
-        """The request without a thought, if the budget leaves less for it than the model takes as a limit.
-
-        Raises:
-            BudgetExceeded: It cannot answer without thinking.
-        """
+        """The request without a thought, if the budget leaves less for it than the model takes as a limit."""
         profile, sampling = self.profile, bounded.request.sampling
         limit = bounded.thinking_limit
         if (
