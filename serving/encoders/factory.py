@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.files import Progress
@@ -91,31 +90,7 @@ async def load_cross_encoder(name: str, settings: Settings, progress: Progress |
         near = tuple(p + rest for p in nearest(head + "/", (PREFIX, SERVED_PREFIX))) if slash else (PREFIX + name,)
         raise UnknownName("cross-encoder", name, near, hint=f"it begins with {PREFIX} or {SERVED_PREFIX}")
     return await run_pull(
-        lambda cancel: _load_classifier("cross-encoder", name, settings, encoder_settings, progress, cancel),
-        lambda m: m.aclose(),
-    )
-
-
-async def load_minicheck(name: str, settings: Settings, progress: Progress | None = None) -> CrossEncoder:
-    """Load a MiniCheck model by its model string, off the event loop.
-
-    Args:
-        name: `local/<directory>` or `local/<hub id>`.
-        settings: Location of the files; the section `encoders` of this name.
-        progress: Called with the progress of a download, from another thread.
-
-    Returns:
-        A cross-encoder over (text, claim) with two outputs.
-
-    Raises:
-        UnknownName: No model has that name.
-        UserError: A setting is invalid or an extra is missing.
-        DataError: The model's files are damaged, or are another kind of model.
-        BackendUnavailable: It is not available here.
-    """
-    encoder_settings = settings.encoders.get(name, EncoderSettings())
-    return await run_pull(
-        lambda cancel: _load_classifier("minicheck", name, settings, encoder_settings, progress, cancel),
+        lambda cancel: _load_classifier(name, settings, encoder_settings, progress, cancel),
         lambda m: m.aclose(),
     )
 
@@ -148,18 +123,11 @@ def _load_embedding(
 
 
 def _load_classifier(
-    kind: Literal["cross-encoder", "minicheck"],
-    name: str,
-    settings: Settings,
-    encoder_settings: EncoderSettings,
-    progress: Progress | None,
-    cancel: threading.Event,
+    name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
 ) -> CrossEncoder:
     try:
         from .local import LocalCrossEncoder
-        from .minicheck import LocalMiniCheck
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    model = LocalMiniCheck if kind == "minicheck" else LocalCrossEncoder
-    return model(name, files, encoder_settings)
+    return LocalCrossEncoder(name, files, encoder_settings)

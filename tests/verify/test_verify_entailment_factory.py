@@ -12,7 +12,6 @@ from reason.verify.entailment.factory import find_embedded, load_entailment, res
 from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.entailment.nli import NliEntailment, ScoreEntailment
-from reason.verify.entailment.windows import DocumentSupport
 from support.scripted_entailment import ScriptedEncoder, ScriptedEntailment
 from support.scripted_model import ScriptedModel, replies
 
@@ -86,7 +85,6 @@ async def test_embedded_judges_by_their_size(embedded, tmp_path, size):
         ("nli/", ("entailment", "not_entailment"), NliEntailment),
         ("cross/", ("contradiction", "entailment", "neutral"), NliEntailment),
         ("cross/", ("score",), ScoreEntailment),
-        ("minicheck/", ("unsupported", "supported"), DocumentSupport),
     ],
 )
 async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix, labels, kind):
@@ -100,7 +98,7 @@ async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix
     def progress(*_):
         return None
 
-    monkeypatch.setattr(factory, "load_minicheck" if prefix == "minicheck/" else "load_cross_encoder", load)
+    monkeypatch.setattr(factory, "load_cross_encoder", load)
     settings = Settings(cache_dir=tmp_path)
     for rest in ("cross-encoder/nli-deberta-v3-base", "/models/mine", "./mine"):
         judge = await load_entailment(prefix + rest, settings, progress=progress)
@@ -134,7 +132,6 @@ async def test_a_served_classifier_keeps_its_model_string(monkeypatch, tmp_path)
         ("smal", ("small",)),
         ("modl", ("model",)),
         ("nil/x/y", ("nli/x/y",)),
-        ("mini-check/x/y", ("minicheck/x/y",)),
         ("cros/x/y", ("cross/x/y",)),
         ("nli/", ("nli/",)),
         ("", ()),
@@ -150,14 +147,14 @@ async def test_unknown_names(tmp_path, name, near):
         with pytest.raises(UnknownName, match="unknown judge") as unknown:
             await asyncio.to_thread(attempt)
         assert unknown.value.nearest == near
-        assert "minicheck/" in unknown.value.hint
+        assert "cross/" in unknown.value.hint
 
 
 async def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(UnknownName, match="no-such-model"):
         await load_entailment("nli/no-such-model", Settings(cache_dir=tmp_path))
     with pytest.raises(DataError, match="no such model directory"):
-        await load_entailment(f"minicheck/{tmp_path}/missing", Settings(cache_dir=tmp_path))
+        await load_entailment(f"cross/{tmp_path}/missing", Settings(cache_dir=tmp_path))
 
 
 def test_importing_loads_nothing_heavy():

@@ -1,10 +1,10 @@
-"""Long evidence: windows of whole sentences, chunks of a document, and where the verdict was found."""
+"""Long evidence: windows of whole sentences, and where the verdict was found."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.entailment.windows import MAX_CHUNK_WORDS, DocumentSupport, WindowedEntailment, window_spans
+from reason.verify.entailment.windows import WindowedEntailment, window_spans
 from reason.verify.types import NOTHING, Entailment, Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
@@ -36,17 +36,6 @@ async def test_the_surest_window_decides_and_tells_its_place():
     assert {(p.claim, p.title) for p in inner.calls[0]} == {("claim", "title")}
 
 
-async def test_a_document_has_what_any_chunk_has():
-    inner = ScriptedEntailment(by_marks, max_words=20)
-    text = text_of({3: "yes!", 30: "no!"})
-    (judged,) = await DocumentSupport(inner).judge_windows([Pair(text, "claim")])
-    assert judged.support == YES
-    assert "yes!" in text[judged.start : judged.end]
-    starts = [text.index(p.evidence) for p in inner.calls[0]]
-    ends = [start + len(p.evidence) for start, p in zip(starts, inner.calls[0], strict=True)]
-    assert all(end < start for end, start in zip(ends, starts[1:], strict=False))  # no overlap
-
-
 async def test_short_evidence_is_passed_on_as_it_is():
     inner = ScriptedEntailment(by_marks, max_words=20)
     pairs = [Pair("  All of this fits. yes!\n", "claim", "title"), Pair("", "claim")]
@@ -62,8 +51,6 @@ async def test_without_a_limit_nothing_is_cut():
     assert await model.judge([pair]) == [NOTHING]
     assert inner.calls == [[pair]]
     assert model.identity == inner.identity
-    await DocumentSupport(inner).judge([pair])
-    assert max(len(p.evidence.split()) for p in inner.calls[1]) <= MAX_CHUNK_WORDS
 
 
 async def test_all_windows_of_all_pairs_go_in_one_call():
@@ -87,9 +74,8 @@ async def test_a_window_that_could_not_be_read_is_left_out():
 
 async def test_equals_go_to_the_first():
     text = text_of({5: "yes!", 35: "yes!"})
-    for kind in (WindowedEntailment, DocumentSupport):
-        (judged,) = await kind(ScriptedEntailment(by_marks, max_words=20)).judge_windows([Pair(text, "c")])
-        assert text[: judged.end].count("yes!") == 1
+    (judged,) = await WindowedEntailment(ScriptedEntailment(by_marks, max_words=20)).judge_windows([Pair(text, "c")])
+    assert text[: judged.end].count("yes!") == 1
 
 
 async def test_what_a_cut_parts_is_found_in_the_overlap():
@@ -130,12 +116,9 @@ async def test_sizes_that_make_no_sense_and_closing():
     for words, overlap in ((0, 0), (5, 5), (5, -1)):
         with pytest.raises(UserError, match="overlap must be in"):
             WindowedEntailment(inner, max_words=words, overlap=overlap)
-    with pytest.raises(UserError, match="max_words must be positive"):
-        DocumentSupport(inner, max_words=0)
-    for kind in (WindowedEntailment, DocumentSupport):
-        model = kind(inner, max_words=10)
-        assert isinstance(model, Entailment)
-        assert model.max_words is None
-        assert model.identity != inner.identity
-        await model.aclose()
-    assert inner.closed == 2
+    model = WindowedEntailment(inner, max_words=10)
+    assert isinstance(model, Entailment)
+    assert model.max_words is None
+    assert model.identity != inner.identity
+    await model.aclose()
+    assert inner.closed == 1

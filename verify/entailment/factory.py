@@ -10,7 +10,7 @@ from ...core.errors import UnknownName, UserError
 from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import Settings
-from ...serving.encoders.factory import SERVED_PREFIX, load_cross_encoder, load_minicheck
+from ...serving.encoders.factory import SERVED_PREFIX, load_cross_encoder
 from ...serving.encoders.protocols import CrossEncoder
 from ...serving.model import LanguageModel
 from ...serving.model_files.catalogue import PREFIX as LOCAL_PREFIX
@@ -19,16 +19,15 @@ from ..verifier import AUTO, LEXICAL, MODEL
 from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
 from .nli import NliEntailment, ScoreEntailment
-from .windows import DocumentSupport
 
 BASE: Final = "base"
 SMALL: Final = "small"
 EMBEDDED: Final = (BASE, SMALL)
 """The embedded judges, the better one first."""
-NLI_PREFIX, MINICHECK_PREFIX, CROSS_PREFIX = "nli/", "minicheck/", "cross/"
-PREFIXES: Final = (NLI_PREFIX, MINICHECK_PREFIX, CROSS_PREFIX)
+NLI_PREFIX, CROSS_PREFIX = "nli/", "cross/"
+PREFIXES: Final = (NLI_PREFIX, CROSS_PREFIX)
 NAMES: Final = (AUTO, MODEL, BASE, SMALL, LEXICAL)
-CHOICES: Final = "auto, model, base, small, lexical, nli/…, minicheck/…, cross/…"
+CHOICES: Final = "auto, model, base, small, lexical, nli/…, cross/…"
 """The names of judges, for help texts."""
 JUDGE_MODEL_HINT: Final = (
     "name one with --judge-model (judge_model= in Python, judge_model in the settings), or take the judge base or small"
@@ -76,7 +75,6 @@ async def load_entailment(
     | `small` | the smaller embedded judge: a fine-tuned all-MiniLM-L6-v2 |
     | `lexical` | shared words; no model |
     | `nli/<hub id or directory>` | a classifier of natural language inference with named labels |
-    | `minicheck/<hub id or directory>` | a MiniCheck model over the chunks of a document; it never refutes |
     | `cross/<hub id or directory>` | a cross-encoder with one output, or with named labels |
 
     `nli/` and `cross/` also take a served model, as in `nli/hosted_vllm_pooling/<served name>`.
@@ -108,9 +106,6 @@ async def load_entailment(
         return await load_embedded(settings, progress, size="small")
     prefix = _prefix_of(name)
     rest = name.removeprefix(prefix)
-    if prefix == MINICHECK_PREFIX:
-        checker = await load_minicheck(LOCAL_PREFIX + rest, settings, progress)
-        return DocumentSupport(await _over(checker, lambda encoder: NliEntailment(name, encoder)))
     encoder = await load_cross_encoder(
         rest if rest.startswith(SERVED_PREFIX) else LOCAL_PREFIX + rest, settings, progress
     )

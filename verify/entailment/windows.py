@@ -1,9 +1,4 @@
-"""Entailment over evidence of any length: `WindowedEntailment`, by its most decisive window, and `DocumentSupport`.
-
-Source of `DocumentSupport`: Tang, Laban and Durrett, "MiniCheck: Efficient Fact-Checking of LLMs on Grounding
-Documents" (2024, arXiv:2404.10774), section on inference: a long document is split in chunks, each is scored with the
-claim, and the largest score is the document's.
-"""
+"""`WindowedEntailment`: entailment over evidence of any length, by its most decisive window."""
 
 from __future__ import annotations
 
@@ -13,9 +8,6 @@ from typing import NamedTuple
 from ...core.errors import UserError
 from ...reasoning.retrieval.chunking import split_chunks
 from ..types import Entailment, Pair, Support
-
-MAX_CHUNK_WORDS = 350
-"""Words of a chunk of `DocumentSupport` where the model has no limit of its own."""
 
 _CHARS_PER_WORD = 8
 """Average characters of a word; texts with longer words are measured in characters."""
@@ -74,45 +66,6 @@ class WindowedEntailment:
             for p in pairs
         ]
         return await judge_spans(self._entailment, pairs, spans, lambda s: max(s.supports, s.refutes))
-
-    async def aclose(self) -> None:
-        """Close the entailment; idempotent."""
-        await self._entailment.aclose()
-
-
-class DocumentSupport:
-    """Support by the chunk that supports most (see `Entailment`).
-
-    Chunks are complete sentences without overlap. Unlike in `WindowedEntailment`, a chunk that refutes does not count
-    against one that supports: the question is whether the document contains the claim anywhere.
-
-    Args:
-        entailment: What judges a chunk and the claim; closed with this object.
-        name: The string it was loaded by; by default that of `entailment`.
-        max_words: Maximum words of a chunk; by default the limit of `entailment`, up to 350.
-
-    Raises:
-        UserError: `max_words` is not positive.
-    """
-
-    def __init__(self, entailment: Entailment, *, name: str = "", max_words: int | None = None) -> None:
-        default = min(MAX_CHUNK_WORDS, entailment.max_words or MAX_CHUNK_WORDS)
-        words = default if max_words is None else max_words
-        if words < 1:
-            raise UserError(f"max_words must be positive, got {words}")
-        self._entailment, self._words = entailment, words
-        self.name = name or entailment.name
-        self.identity = f"{entailment.identity}+chunks-{words}"
-        self.max_words: int | None = None
-
-    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """See `Entailment.judge`."""
-        return [verdict.support for verdict in await self.judge_windows(pairs)]
-
-    async def judge_windows(self, pairs: Sequence[Pair]) -> list[WindowVerdict]:
-        """`judge` with the span of the chunk that supports most."""
-        spans = [window_spans(pair.evidence, self._words, 0) for pair in pairs]
-        return await judge_spans(self._entailment, pairs, spans, lambda s: s.supports)
 
     async def aclose(self) -> None:
         """Close the entailment; idempotent."""
