@@ -1,19 +1,17 @@
-"""`reason memory`: list, show, remove and export named memories."""
+"""`reason memory`: list, show and remove named memories."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from .command import option_model
-from .options import OUTPUT, Json, Store
+from .options import Json, Store
 from .render.console import (
     age,
     byte_size,
@@ -21,31 +19,28 @@ from .render.console import (
     one_line,
     out,
     plain_table,
-    plural,
     printable,
     say,
-    write,
     write_json,
 )
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
-    from ..reasoning.memory.named_memory import NamedMemory
-    from ..reasoning.memory.storage import StoredItem
+    from ..reasoning.memory.named_memory import NamedMemory, StoredItem
 
 T = TypeVar("T")
 
 DEFAULT_LIMIT = 50
 """Maximum number of items in a table without --limit."""
 
-memory_app = typer.Typer(help="List, show, remove and export named memories.")
+memory_app = typer.Typer(help="List, show and remove named memories.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the memory.")]
 
 
 @memory_app.callback(invoke_without_command=True)
 def memory(context: typer.Context) -> None:
-    """List, show, remove and export named memories.
+    """List, show and remove named memories.
 
     A named memory holds what earlier runs have learnt, for later runs. It is stored next to the run store.
     """
@@ -66,9 +61,9 @@ class ListMemoriesOptions:
 def list_(options: ListMemoriesOptions) -> None:
     """List the memories."""
     from ..core.settings import load_settings
-    from ..reasoning.memory.storage import list_memories, summarize_memory
+    from ..reasoning.memory.named_memory import list_memories, summarize_memory
 
-    summaries = [summarize_memory(location) for location in list_memories(load_settings(store=options.store))]
+    summaries = [summarize_memory(path) for path in list_memories(load_settings(store=options.store))]
     if options.as_json:
         write_json({"memories": [summary.model_dump(mode="json") for summary in summaries]})
         return
@@ -131,7 +126,7 @@ class RemoveMemoryOptions:
         list[int],
         typer.Argument(metavar="ITEM", help="Numbers of items; without any, the memory itself.", show_default=False),
     ] = field(default_factory=list)
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="No confirmation.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")] = False
     store: Store = None
 
 
@@ -140,10 +135,10 @@ class RemoveMemoryOptions:
 def rm(options: RemoveMemoryOptions) -> None:
     """Remove a memory, or items of it."""
     from ..core.settings import load_settings
-    from ..reasoning.memory.storage import find_memory, remove_memory
+    from ..reasoning.memory.named_memory import find_memory, remove_memory
 
     settings = load_settings(store=options.store)
-    location = find_memory(options.name, settings)
+    path = find_memory(options.name, settings)
     numbers = list(dict.fromkeys(options.items))
     listed = ", ".join(map(str, numbers))
     what = (
@@ -156,39 +151,8 @@ def rm(options: RemoveMemoryOptions) -> None:
     if numbers:
         _with_memory(options.name, settings, lambda memory: memory.remove(numbers))
     else:
-        remove_memory(location)
+        remove_memory(path)
     say(f"removed {what}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportMemoryOptions:
-    """Options of `reason memory export`."""
-
-    name: Name
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Output file. (default: standard output)", rich_help_panel=OUTPUT),
-    ] = None
-    store: Store = None
-
-
-@memory_app.command()
-@option_model
-def export(options: ExportMemoryOptions) -> None:
-    """Export a memory as JSON Lines, one item per line."""
-    from ..core.errors import UserError
-    from ..core.settings import load_settings
-
-    items = _read_items(options.name, load_settings(store=options.store))
-    lines = "".join(json.dumps(_record(item), ensure_ascii=False) + "\n" for item in items)
-    if options.out is None:
-        write(lines)
-        return
-    try:
-        options.out.write_text(lines, encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"cannot write {options.out}: {e.strerror}", hint="choose another --out") from e
-    say(f"{plural(len(items), 'item')} of memory {options.name} written to {options.out}")
 
 
 def _read_items(name: str, settings: Settings) -> list[StoredItem]:
@@ -196,16 +160,11 @@ def _read_items(name: str, settings: Settings) -> list[StoredItem]:
 
 
 def _with_memory(name: str, settings: Settings, work: Callable[[NamedMemory], Awaitable[T]]) -> T:
-    """Open an existing memory without a model, run `work` on it, close it."""
-    from ..reasoning.memory.named_memory import NamedMemory
-    from ..reasoning.memory.storage import find_memory
+    """Open an existing memory without a model, and run `work` on it."""
+    from ..reasoning.memory.named_memory import load_memory
 
     async def run() -> T:
-        memory = await NamedMemory.open(find_memory(name, settings), create=False)
-        try:
-            return await work(memory)
-        finally:
-            await memory.aclose()
+        return await work(await load_memory(name, settings, create=False))
 
     return asyncio.run(run())
 

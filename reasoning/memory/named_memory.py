@@ -1,52 +1,112 @@
 """`NamedMemory`: a memory that persists across runs; it is a `KnowledgeSource` itself.
 
-The items in an SQLite database are authoritative; their vectors are stored next to them, so that none is embedded
-twice. The FAISS index is derived from these and rebuilt whenever it does not match. A process killed at any moment
-leaves a valid memory with every item whose `add` has returned.
+A memory is one SQLite file, `memory/NAME.sqlite3` next to the run store, with its items and their vectors by embedding
+model, so that none is embedded twice. Search is exact. Every operation is one transaction: any number of tasks and
+processes may use a memory, and a process killed at any moment leaves every item whose `add` has returned.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import math
+import re
+import secrets
+import sqlite3
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from ...core.errors import StoreError, UserError
-from ...core.files import atomic_write
+from ...core.errors import StoreError, UnknownName, UserError
 from ...core.messages import Frozen
+from ...core.registry import nearest
 from ...core.settings import Settings
 from ...serving.encoders.protocols import EmbeddingModel
 from ..knowledge import MemoryItem, Snippet
-from ..retrieval.deduplication import DuplicateLevel, FingerprintIndex, TextFingerprint
-from ..retrieval.vector_index import FlatVectorIndex
+from ..retrieval.deduplication import DuplicateLevel, TextFingerprint, duplicate_level
 from ..retrieval.words import content_terms
 from .admission import AdmissionRules, DropReason
-from .storage import MemoryDatabase, MemoryLocation, MemoryState, StoredItem, memory_location
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_ITEMS = 10_000
-INDEX_FILE = "index.faiss"
-STAMP_FILE = "index.json"
-_PARTIAL = ".partial-"
+MAX_ITEMS: Final = 10_000
+BUSY_TIMEOUT_S = 10.0
+"""Maximum seconds that another process may be writing before an operation fails."""
+SCHEMA_VERSION: Final = 2
+
+_SUFFIX = ".sqlite3"
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+"""Names that Windows reserves."""
 _MAX_ATTEMPTS = 100
-"""Retries of an operation because other processes have written meanwhile."""
-_FAISS_THREADS = 1
-"""With several threads on a busy machine, waiting takes a hundred times longer than the search by one."""
+"""Rounds of embedding what other processes have added meanwhile."""
+_SCHEMA = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, source_id TEXT NOT NULL,
+    source_kind TEXT NOT NULL, query TEXT NOT NULL, node_id INTEGER NOT NULL, score REAL NOT NULL,
+    tokens INTEGER NOT NULL, run_id TEXT NOT NULL, question TEXT NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS vectors (
+    item_id INTEGER NOT NULL REFERENCES items (id) ON DELETE CASCADE, embedding TEXT NOT NULL, vector BLOB NOT NULL,
+    PRIMARY KEY (item_id, embedding)
+);
+CREATE TABLE IF NOT EXISTS state (file TEXT NOT NULL, token TEXT NOT NULL, changed REAL NOT NULL);
+INSERT INTO state SELECT hex(randomblob(16)), 'new', 0 WHERE NOT EXISTS (SELECT 1 FROM state);
+PRAGMA user_version = 2;
+COMMIT;
+"""
+_COLUMNS = "id, text, hash, source_id, source_kind, query, node_id, score, tokens, run_id, question, created"
 
 T = TypeVar("T")
+
+
+class MemoryDamaged(StoreError):
+    """The items of a memory cannot be read."""
+
+    code = "memory_damaged"
+
+
+class StoredItem(Frozen):
+    """An item of a named memory.
+
+    Attributes:
+        id: Its number in that memory, from 1; never reused.
+        item: The item.
+        run_id: The run that it comes from; empty if none.
+        question: The question of that run.
+        created: When it was added, in seconds since 1970.
+    """
+
+    id: int
+    item: MemoryItem
+    run_id: str = ""
+    question: str = ""
+    created: float
+
+
+class MemorySummary(Frozen):
+    """A row of the list of memories; the numbers of one whose items cannot be read ("damaged") are 0.
+
+    Attributes:
+        items: Number of items.
+        changed: Time of the last change, in seconds since 1970.
+        size_bytes: Bytes on disk.
+    """
+
+    name: str
+    state: Literal["ready", "damaged"]
+    items: int = 0
+    changed: float = 0.0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +134,102 @@ class RecalledItem:
     similarity: float
 
 
-class NamedMemory:
-    """A memory that persists across runs.
+def memory_path(name: str, settings: Settings) -> Path:
+    """The file of a memory, which need not exist.
 
-    Open it with `NamedMemory.open` or `load_memory`. Any number of tasks and processes may use one concurrently; each
-    sees what the others have written. A cancelled call has either completed or had no effect.
+    Raises:
+        UserError: The name is not valid.
+    """
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
+        quoted_name = repr(name) if len(name) <= 100 else repr(name[:97]) + "…"
+        raise UserError(
+            f"{quoted_name} is not a valid name of a memory",
+            hint="a name is 1 to 80 of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit, and no "
+            "reserved file name",
+        )
+    return settings.data_dir / "memory" / f"{name}{_SUFFIX}"
+
+
+def list_memories(settings: Settings) -> list[Path]:
+    """The files of the existing memories, by name."""
+    return sorted((settings.data_dir / "memory").glob(f"*{_SUFFIX}"))
+
+
+def find_memory(name: str, settings: Settings) -> Path:
+    """The file of an existing memory.
+
+    Raises:
+        UserError: The name is not valid.
+        UnknownName: There is no such memory.
+    """
+    path = memory_path(name, settings)
+    if not path.is_file():
+        suggestions = nearest(name, [other.stem for other in list_memories(settings)])
+        raise UnknownName("memory", name, suggestions, hint="`reason memory list` shows the existing ones")
+    return path
+
+
+def remove_memory(path: Path) -> None:
+    """Remove a memory with all its items.
+
+    Raises:
+        StoreError: It cannot be removed.
+    """
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+    except OSError as e:
+        raise StoreError(f"cannot remove {path}: {e.strerror or e}") from e
+
+
+def summarize_memory(path: Path) -> MemorySummary:
+    """The summary of a memory, damaged or not."""
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    try:
+        with _transaction(path, writes=False) as db:
+            ((items, changed),) = db.execute("SELECT (SELECT COUNT(*) FROM items), changed FROM state").fetchall()
+    except MemoryDamaged:
+        return MemorySummary(name=path.stem, state="damaged", size_bytes=size)
+    return MemorySummary(name=path.stem, state="ready", items=items, changed=changed, size_bytes=size)
+
+
+async def load_memory(
+    name: str,
+    settings: Settings,
+    embedding: EmbeddingModel | None = None,
+    *,
+    rules: AdmissionRules | None = None,
+    max_items: int = MAX_ITEMS,
+    create: bool = True,
+) -> NamedMemory:
+    """Open the memory of a name, which is next to the run store.
+
+    Args:
+        embedding: Compares meanings; not closed by this object. None compares content words only.
+        rules: Thresholds of duplicates.
+        max_items: Maximum items; the least relevant are evicted first, the oldest among ties.
+        create: Whether to create it if it does not exist.
+
+    Raises:
+        UserError: The name is not valid, or `max_items` is not positive.
+        UnknownName: It does not exist and is not to be created.
+        StoreError: It cannot be opened, is locked by another process, damaged, or of another version of `reason`.
+        ReasonError: Items that have no vector of this model could not be embedded.
+    """
+    if max_items < 1:
+        raise UserError(f"max_items must be at least 1, got {max_items}")
+    path = memory_path(name, settings) if create else find_memory(name, settings)
+    memory = NamedMemory(path, embedding, rules or AdmissionRules(), max_items)
+    await asyncio.to_thread(_create, path)
+    await memory.items()
+    return memory
+
+
+class NamedMemory:
+    """A memory that persists across runs; open it with `load_memory`.
+
+    Any number of tasks and processes may use one concurrently; each sees what the others have written. A cancelled call
+    has either completed or had no effect.
 
     Attributes:
         name: Its name.
@@ -88,70 +239,18 @@ class NamedMemory:
 
     kind = "memory"
 
-    def __init__(
-        self,
-        database: MemoryDatabase,
-        thread: ThreadPoolExecutor,
-        embedding: EmbeddingModel | None,
-        rules: AdmissionRules,
-        max_items: int,
-    ) -> None:
-        self.name = database.location.name
-        self.identity = ""
-        self.max_items = max_items
-        self._database, self._thread, self._embedding = database, thread, embedding
+    def __init__(self, path: Path, embedding: EmbeddingModel | None, rules: AdmissionRules, max_items: int) -> None:
+        self.name, self.identity, self.max_items = path.stem, "", max_items
+        self._path, self._embedding, self._rules = path, embedding, rules
         self._lock = asyncio.Lock()
-        self._closed = False
-        self._snapshot = MemorySnapshot(database, embedding, rules)  # used on the thread only
-
-    @classmethod
-    async def open(
-        cls,
-        location: MemoryLocation,
-        embedding: EmbeddingModel | None = None,
-        *,
-        rules: AdmissionRules | None = None,
-        max_items: int = MAX_ITEMS,
-        create: bool = True,
-    ) -> NamedMemory:
-        """Open or create a memory.
-
-        Args:
-            location: Its location.
-            embedding: Compares meanings; not closed by this object. None compares content words only.
-            rules: Thresholds of duplicates.
-            max_items: Maximum items; the least relevant are evicted first, the oldest among ties.
-            create: Whether to create it if it does not exist.
-
-        Raises:
-            UserError: `max_items` is not positive, or an embedding model is used and FAISS is not installed.
-            UnknownName: It does not exist and is not to be created.
-            StoreError: It cannot be opened, is locked by another process, damaged, or of another version of `reason`.
-            ReasonError: Items that have no vector of this model could not be embedded.
-        """
-        if max_items < 1:
-            raise UserError(f"max_items must be at least 1, got {max_items}")
-        thread = ThreadPoolExecutor(1, thread_name_prefix="reason-memory")
-        try:
-            opening = asyncio.get_running_loop().run_in_executor(
-                thread, partial(MemoryDatabase, location, create=create)
-            )
-            try:
-                database = await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                opening.add_done_callback(_close_unused)
-                raise
-            memory = cls(database, thread, embedding, rules or AdmissionRules(), max_items)
-        except BaseException:
-            thread.shutdown(wait=False)
-            raise
-        try:
-            async with memory._lock:
-                await memory._refresh()
-        except BaseException:
-            await memory.aclose()
-            raise
-        return memory
+        # one thread, so that the next operation waits for one that was cancelled
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reason-memory")
+        self._file = ""
+        # of the items as last read
+        self._items: dict[int, StoredItem] = {}
+        self._fingerprints: dict[int, TextFingerprint] = {}
+        self._terms: dict[int, frozenset[str]] = {}
+        self._vectors: dict[int, NDArray[np.float32]] = {}
 
     async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> AddResult:
         """Add the items that duplicate no item of this memory, and none before them.
@@ -167,13 +266,7 @@ class NamedMemory:
         """
         valid = [_valid(item) for item in items]
         vectors = await self._embed([item.text for item in valid])
-        async with self._lock:
-            for _ in range(_MAX_ATTEMPTS):
-                await self._refresh()
-                result = await self._on_thread(partial(self._try_to_add, valid, vectors, run_id, question))
-                if result is not None:
-                    return result
-        raise StoreError(f"memory {self.name!r} is being written by too many processes", hint="try again")
+        return await self._transact(lambda db: self._add(db, valid, vectors, run_id, question), writes=True)
 
     async def recall(self, text: str, k: int) -> list[RecalledItem]:
         """Up to `k` items with a similarity above 0 to a text, most similar first.
@@ -185,24 +278,22 @@ class NamedMemory:
         """
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        async with self._lock:
-            await self._refresh()
-            if not self._snapshot.items or not TextFingerprint.of(text).form:
-                return []
+        if not TextFingerprint.of(text).form or not await self.items():
+            return []
         vector = None if self._embedding is None else (await self._embedding.embed([text], kind="query"))[0]
-        async with self._lock:
-            hits = await self._on_thread(partial(self._snapshot.nearest, text, vector, k))
-        return [RecalledItem(stored, similarity) for stored, similarity in hits]
+        return await self._transact(lambda db: self._nearest(text, vector, k))
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
         """See `KnowledgeSource.query`; the context is not used.
 
         `source_id` is `memory:NAME#ITEM`, followed by the item's own source in brackets if it has one.
         """
-        return [
-            Snippet(text=hit.stored.item.text, source_id=self._citation(hit.stored), score=hit.similarity)
-            for hit in await self.recall(text, k)
-        ]
+        snippets = []
+        for hit in await self.recall(text, k):
+            item = hit.stored.item
+            source_id = f"memory:{self.name}#{hit.stored.id}" + (f" ({item.source_id})" if item.source_id else "")
+            snippets.append(Snippet(text=item.text, source_id=source_id, score=hit.similarity))
+        return snippets
 
     async def items(self) -> list[StoredItem]:
         """All items, oldest first.
@@ -210,8 +301,7 @@ class NamedMemory:
         Raises:
             StoreError: They cannot be read.
         """
-        async with self._lock:
-            return (await self._on_thread(self._database.read))[2]
+        return await self._transact(lambda db: list(self._items.values()))
 
     async def remove(self, ids: Sequence[int]) -> None:
         """Remove items: all of them or, if one does not exist, none.
@@ -220,95 +310,163 @@ class NamedMemory:
             UnknownName: One does not exist.
             StoreError: They cannot be removed.
         """
-        async with self._lock:
-            await self._on_thread(partial(self._database.remove, ids))
-            await self._refresh()
+
+        def work(db: sqlite3.Connection) -> None:
+            for i in dict.fromkeys(ids):
+                if db.execute("DELETE FROM items WHERE id = ?", (i,)).rowcount == 0:
+                    hint = f"`reason memory show {self.name}` lists the items"
+                    raise UnknownName("item", f"{self.name} {i}", hint=hint)
+            self._set_changed(db, time.time())
+
+        await self._transact(work, writes=True)
 
     async def aclose(self) -> None:
-        """Close the database; idempotent."""
-        if not self._closed:
-            self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
-            self._thread.shutdown(wait=False)
+        """Do nothing: the file is open during operations only."""
 
-    async def _refresh(self) -> None:
-        """Bring the snapshot to the current state; the caller holds the lock."""
-        for _ in range(_MAX_ATTEMPTS):
-            texts = await self._on_thread(self._update_snapshot)
-            if not texts:
-                return
-            assert self._embedding is not None
-            vectors = await self._embed(list(texts.values()))
-            blobs = {i: v.astype("<f4").tobytes() for i, v in zip(texts, vectors, strict=True)}
-            await self._on_thread(partial(self._database.put_vectors, self._embedding.identity, blobs))
+    async def _transact(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = False) -> T:
+        """Run `work` in a transaction in which all items are known, with their vectors."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            for _ in range(_MAX_ATTEMPTS):
+                done, result, missing = await loop.run_in_executor(self._thread, self._attempt, work, writes)
+                if done:
+                    return result  # type: ignore[return-value]
+                vectors = await self._embed(list(missing.values()))
+                by_item = dict(zip(missing, vectors, strict=True))
+                await loop.run_in_executor(self._thread, self._store_vectors, by_item)
         raise StoreError(f"memory {self.name!r} is being written by too many processes", hint="try again")
 
-    def _update_snapshot(self) -> dict[int, str]:
-        """On the thread: see `MemorySnapshot.update`."""
-        texts = self._snapshot.update()
-        if not texts and self._snapshot.state is not None:
-            embedding = self._embedding
-            self.identity = f"memory:{self._snapshot.state.token}+{embedding.identity if embedding else 'words'}"
-        return texts
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], writes: bool) -> tuple[bool, T | None, dict[int, str]]:
+        with _transaction(self._path, writes=writes) as db:
+            missing = self._refresh(db)
+            return (False, None, missing) if missing else (True, work(db), {})
 
-    def _try_to_add(
-        self, items: Sequence[MemoryItem], vectors: NDArray[np.float32], run_id: str, question: str
-    ) -> AddResult | None:
-        """On the thread: add what is new in the snapshot; None if the memory has changed meanwhile."""
-        assert self._snapshot.state is not None
-        new, embedding = self._snapshot.new_items(items, vectors), self._embedding
-        if not new.positions:
-            return AddResult((), new.dropped, new.duplicates_by_level)
-        written = self._database.add(
-            self._snapshot.state,
-            [(items[i], None if embedding is None else vectors[i].astype("<f4").tobytes()) for i in new.positions],
-            run_id=run_id,
-            question=question,
-            embedding="" if embedding is None else embedding.identity,
-            max_items=self.max_items,
-        )
-        if written is None:
-            return None
-        self._update_snapshot()
-        ids, evicted = written
-        added = tuple(i for i in ids if i not in evicted)
-        return AddResult(added, new.dropped, new.duplicates_by_level, tuple(evicted))
-
-    async def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors `[texts, dimension]` of items; of dimension 0 without a model."""
+    def _refresh(self, db: sqlite3.Connection) -> dict[int, str]:
+        """Read what has changed; returns the texts of items without a vector of the model."""
+        ((file, token),) = db.execute("SELECT file, token FROM state").fetchall()
+        if self._file not in ("", file):
+            raise _removed(self._path)
+        self._file = file
+        ids = [int(i) for (i,) in db.execute("SELECT id FROM items ORDER BY id")]
+        for removed in self._items.keys() - set(ids):
+            for known in (self._items, self._fingerprints, self._terms, self._vectors):
+                known.pop(removed, None)
+        if len(self._items) < len(ids):
+            known_ids = self._items.keys()
+            for row in db.execute(f"SELECT {_COLUMNS} FROM items ORDER BY id").fetchall():  # noqa: S608
+                if row[0] not in known_ids:
+                    stored = _stored_item(self._path, row)
+                    self._items[stored.id] = stored
+                    self._fingerprints[stored.id] = TextFingerprint.of(stored.item.text)
+                    self._terms[stored.id] = content_terms(stored.item.text)
+        embedding = self._embedding
+        self.identity = f"memory:{token}+{embedding.identity if embedding else 'words'}"
+        if embedding is None or len(self._vectors) == len(ids):
+            return {}
         import numpy as np
 
-        if self._embedding is None or not texts:
-            return np.zeros((len(texts), 0), dtype=np.float32)
-        return await self._embedding.embed(texts, kind="document")
+        for i, blob in db.execute("SELECT item_id, vector FROM vectors WHERE embedding = ?", (embedding.identity,)):
+            if i not in self._vectors and len(blob) == 4 * embedding.dimension:
+                self._vectors[i] = np.frombuffer(blob, dtype="<f4").astype(np.float32)
+        return {i: self._items[i].item.text for i in ids if i not in self._vectors}
 
-    def _citation(self, stored: StoredItem) -> str:
-        source = stored.item.source_id
-        return f"memory:{self.name}#{stored.id}" + (f" ({source})" if source else "")
+    def _store_vectors(self, vectors: Mapping[int, NDArray[np.float32]]) -> None:
+        assert self._embedding is not None
+        with _transaction(self._path) as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO vectors SELECT id, ?, ? FROM items WHERE id = ?",
+                [(self._embedding.identity, vector.astype("<f4").tobytes(), i) for i, vector in vectors.items()],
+            )
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        if self._closed:
-            raise StoreError(f"memory {self.name!r} is closed", hint="open it again")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _add(
+        self,
+        db: sqlite3.Connection,
+        items: Sequence[MemoryItem],
+        vectors: NDArray[np.float32],
+        run_id: str,
+        question: str,
+    ) -> AddResult:
+        dropped: Counter[DropReason] = Counter()
+        levels: Counter[DuplicateLevel] = Counter()
+        known = list(self._fingerprints.values())
+        known_vectors = list(self._vectors.values())
+        new: list[int] = []
+        now = time.time()
+        for item, vector in zip(items, vectors, strict=True):
+            fingerprint = TextFingerprint.of(item.text)
+            level = self._duplicate_level(fingerprint, vector, known, known_vectors) if fingerprint.form else None
+            if not fingerprint.form or level is not None:
+                dropped["empty" if level is None else "duplicate"] += 1
+                levels.update(() if level is None else (level,))
+                continue
+            known.append(fingerprint)
+            known_vectors.append(vector)
+            values = (item.text, item.hash, item.source_id, item.source_kind, item.query, item.node_id, item.score)
+            cursor = db.execute(
+                f"INSERT INTO items ({_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (*values, item.tokens, run_id, question, now),
+            )
+            assert cursor.lastrowid is not None
+            new.append(cursor.lastrowid)
+            if self._embedding is not None:
+                blob = vector.astype("<f4").tobytes()
+                db.execute("INSERT INTO vectors VALUES (?, ?, ?)", (new[-1], self._embedding.identity, blob))
+        evicted: list[int] = []
+        if new:
+            excess = max(0, len(self._items) + len(new) - self.max_items)
+            evicted = [int(i) for (i,) in db.execute("SELECT id FROM items ORDER BY score, id LIMIT ?", (excess,))]
+            db.executemany("DELETE FROM items WHERE id = ?", [(i,) for i in evicted])
+            self._set_changed(db, now)
+        return AddResult(tuple(i for i in new if i not in evicted), dict(dropped), dict(levels), tuple(evicted))
+
+    def _duplicate_level(
+        self,
+        item: TextFingerprint,
+        vector: NDArray[np.float32],
+        known: Sequence[TextFingerprint],
+        known_vectors: Sequence[NDArray[np.float32]],
+    ) -> DuplicateLevel | None:
+        rules = self._rules
+        level = duplicate_level(item, known, min_jaccard=rules.jaccard, min_containment=rules.containment)
+        if (
+            level is None
+            and self._embedding is not None
+            and max(_cosines(known_vectors, vector), default=-1.0) >= rules.cosine
+        ):
+            return 3
+        return level
+
+    def _nearest(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[RecalledItem]:
+        if vector is None:
+            terms = content_terms(text)
+            similarities = {i: len(terms & own) / max(1, len(terms)) for i, own in self._terms.items()}
+        else:
+            similarities = dict(zip(self._vectors, _cosines(list(self._vectors.values()), vector), strict=True))
+        best = sorted(similarities, key=lambda i: (-similarities[i], i))[:k]
+        return [RecalledItem(self._items[i], min(1.0, similarities[i])) for i in best if similarities[i] > 0]
+
+    async def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors `[texts, dimension]`; of dimension 0 without a model."""
+        if self._embedding is not None and texts:
+            return await self._embedding.embed(texts, kind="document")
+        import numpy as np
+
+        return np.zeros((len(texts), 0), dtype=np.float32)
+
+    def _set_changed(self, db: sqlite3.Connection, now: float) -> None:
+        token = secrets.token_hex(16)
+        db.execute("UPDATE state SET token = ?, changed = ?", (token, now))
+        self.identity = f"memory:{token}+{self._embedding.identity if self._embedding else 'words'}"
 
 
-async def load_memory(
-    name: str,
-    settings: Settings,
-    embedding: EmbeddingModel | None = None,
-    *,
-    rules: AdmissionRules | None = None,
-    max_items: int = MAX_ITEMS,
-    create: bool = True,
-) -> NamedMemory:
-    """Open the memory of a name, which is next to the run store (see `NamedMemory.open`).
+def _cosines(vectors: Sequence[NDArray[np.float32]], vector: NDArray[np.float32]) -> list[float]:
+    import numpy as np
 
-    Raises:
-        UserError: The name is not valid.
-        ReasonError: As `NamedMemory.open`.
-    """
-    location = memory_location(name, settings)
-    return await NamedMemory.open(location, embedding, rules=rules, max_items=max_items, create=create)
+    if not vectors:
+        return []
+    # not by BLAS, whose threads wait for each other longer than this small product takes
+    cosines: list[float] = np.einsum("ij,j->i", np.stack(vectors), vector).tolist()
+    return cosines
 
 
 def _valid(item: MemoryItem) -> MemoryItem:
@@ -317,213 +475,73 @@ def _valid(item: MemoryItem) -> MemoryItem:
     return item.model_copy(update={"hash": TextFingerprint.of(item.text).hash, "score": score})
 
 
-def _close_unused(opening: asyncio.Future[MemoryDatabase]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+def _create(path: Path) -> None:
+    """Create the file if it does not exist, readable by its owner only: questions may be private."""
+    with _errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as db:
+            ((version,),) = db.execute("PRAGMA user_version").fetchall()
+            if version not in (0, SCHEMA_VERSION):
+                raise StoreError(
+                    f"memory {path.stem!r} was written by another version of reason (schema {version})",
+                    hint="use that version, or choose another name",
+                )
+            if not version:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.executescript(_SCHEMA)
 
 
-# -- the snapshot of one process
+@contextmanager
+def _transaction(path: Path, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
+    """A transaction on a memory's file, committed unless an error is raised."""
+    if not path.is_file():
+        raise _removed(path)
+    with _errors(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA foreign_keys=ON")
+        db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        yield db
+        db.execute("COMMIT")
 
 
-@dataclass(frozen=True, slots=True)
-class NewItems:
-    """Which of some items are new to a memory.
-
-    Attributes:
-        positions: Positions of the new items.
-        dropped: Number of the others by reason ("empty" or "duplicate").
-        duplicates_by_level: Number of duplicates by level.
-    """
-
-    positions: tuple[int, ...] = ()
-    dropped: Mapping[DropReason, int] = field(default_factory=dict)
-    duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
+def _removed(path: Path) -> StoreError:
+    return StoreError(f"memory {path.stem!r} was removed by another process", hint="open it again")
 
 
-class MemorySnapshot:
-    """The items of one state of a memory, their fingerprints, and the index over their vectors. Everything blocks.
-
-    Args:
-        database: The open database.
-        embedding: The model of the vectors, which is not called here; None compares content words only.
-        rules: Thresholds of duplicates.
-
-    Attributes:
-        state: The state; None before the first update.
-        items: The items by id, oldest first.
-    """
-
-    def __init__(self, database: MemoryDatabase, embedding: EmbeddingModel | None, rules: AdmissionRules) -> None:
-        self.state: MemoryState | None = None
-        self.items: dict[int, StoredItem] = {}
-        self._database, self._embedding, self._rules = database, embedding, rules
-        self._fingerprints = FingerprintIndex()
-        self._terms: dict[int, frozenset[str]] = {}
-        self._index: FlatVectorIndex | None = None
-
-    def update(self) -> dict[int, str]:
-        """Read the current state.
-
-        Returns:
-            The texts of items that have no vector of the model, by id. If there are any, nothing was changed: store
-            their vectors and update again.
-        """
-        if self._database.state() == self.state:
-            return {}
-        state, ids, new = self._database.read(self.items.keys())
-        if self._embedding is not None:
-            missing = self._update_index(state, ids, self._embedding)
-            if missing:
-                texts = {stored.id: stored.item.text for stored in (*self.items.values(), *new)}
-                return {i: texts[i] for i in missing}
-        for removed in self.items.keys() - set(ids):
-            del self.items[removed], self._terms[removed]
-            self._fingerprints.remove(removed)
-        for stored in new:
-            self.items[stored.id] = stored
-            self._terms[stored.id] = content_terms(stored.item.text)
-            self._fingerprints.add(stored.id, TextFingerprint.of(stored.item.text))
-        self.state = state
-        return {}
-
-    def new_items(self, items: Sequence[MemoryItem], vectors: NDArray[np.float32]) -> NewItems:
-        """The items that duplicate no item of the memory, and none before them.
-
-        Args:
-            items: The items.
-            vectors: Unit vectors `[items, dimension]`; not used without a model.
-        """
-        import numpy as np
-
-        positions: list[int] = []
-        new_vectors = np.empty_like(vectors)  # its first rows are the vectors of new items
-        dropped: Counter[DropReason] = Counter()
-        levels: Counter[DuplicateLevel] = Counter()
-        added = FingerprintIndex()
-        for i, item in enumerate(items):
-            fingerprint = TextFingerprint.of(item.text)
-            if not fingerprint.form:
-                dropped["empty"] += 1
-                continue
-            level = self._duplicate_level(fingerprint, self._fingerprints) or self._duplicate_level(fingerprint, added)
-            if level is None and self._index is not None:
-                stored = max((cosine for _, cosine in self._index.search(vectors[i], 1)), default=-1.0)
-                # not by BLAS, whose threads wait for each other longer than this small product takes
-                new_cosine = np.einsum("ij,j->i", new_vectors[: len(positions)], vectors[i]).max(initial=-1.0)
-                level = 3 if max(stored, new_cosine) >= self._rules.cosine else None
-            if level is not None:
-                dropped["duplicate"] += 1
-                levels[level] += 1
-            else:
-                new_vectors[len(positions)] = vectors[i]
-                positions.append(i)
-                added.add(i, fingerprint)
-        return NewItems(tuple(positions), dict(dropped), dict(levels))
-
-    def nearest(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[tuple[StoredItem, float]]:
-        """Up to `k` items with a similarity above 0 (see `RecalledItem`), most similar first.
-
-        Args:
-            text: The text.
-            vector: Its unit vector `[dimension]`; None compares words.
-            k: Maximum number of items.
-        """
-        if vector is not None and self._index is not None:
-            hits = self._index.search(vector, k)
-        else:
-            terms = content_terms(text)
-            common = ((i, len(terms & self._terms[i])) for i in self.items)
-            shares = [(i, count / len(terms)) for i, count in common if count]
-            hits = sorted(shares, key=lambda hit: (-hit[1], hit[0]))[:k]
-        return [(self.items[i], min(1.0, similarity)) for i, similarity in hits if similarity > 0]
-
-    def _update_index(self, state: MemoryState, ids: Sequence[int], embedding: EmbeddingModel) -> list[int]:
-        """Bring the index to a state; if items have no vector, change nothing and return their ids."""
-        import numpy as np
-
-        index, location = self._index, self._database.location
-        if index is None:
-            index = stored_index(location, state, embedding, ids)
-            if index is not None:
-                self._index = index
-                return []
-            index = FlatVectorIndex(embedding.dimension, num_threads=_FAISS_THREADS)
-        new = [i for i in ids if i not in index.ids]
-        blobs = self._database.vectors(embedding.identity, new)
-        missing = [i for i in new if len(blobs.get(i, b"")) != 4 * embedding.dimension]
-        if missing:
-            return missing
-        index.remove(index.ids - set(ids))
-        index.add({i: np.frombuffer(blobs[i], dtype="<f4").astype(np.float32) for i in new})
-        self._index = index
-        # the file only saves time: without it, the next process rebuilds the index
-        with contextlib.suppress(OSError, StoreError):
-            store_index(index, location, state, embedding.identity)
-        return []
-
-    def _duplicate_level(self, item: TextFingerprint, fingerprints: FingerprintIndex) -> DuplicateLevel | None:
-        rules = self._rules
-        return fingerprints.duplicate_level(item, min_jaccard=rules.jaccard, min_containment=rules.containment)
-
-
-# -- the index file, which is always verified
-
-
-class IndexStamp(Frozen):
-    """Source state of an index file.
-
-    Attributes:
-        state: The state of the memory.
-        embedding: Identity of the embedding model.
-        sha256: Hash of the index file, in hexadecimal.
-    """
-
-    state: MemoryState
-    embedding: str
-    sha256: str
-
-
-def store_index(index: FlatVectorIndex, location: MemoryLocation, state: MemoryState, embedding: str) -> None:
-    """Write an index, unless one of a later state is there.
-
-    Raises:
-        StoreError: The directory is locked by another process.
-        OSError: It could not be written.
-    """
-    content = index.to_bytes()
-    stamp = IndexStamp(state=state, embedding=embedding, sha256=hashlib.sha256(content).hexdigest())
-    with location.locked():
-        current = _read_stamp(location.directory)
-        if current is not None and current.embedding == embedding and current.state.version > state.version:
-            return
-        for leftover in location.directory.glob(f"{_PARTIAL}*"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
-        atomic_write(location.directory / INDEX_FILE, content, _PARTIAL)
-        atomic_write(location.directory / STAMP_FILE, stamp.model_dump_json().encode(), _PARTIAL)
-
-
-def stored_index(
-    location: MemoryLocation, state: MemoryState, embedding: EmbeddingModel, ids: Collection[int]
-) -> FlatVectorIndex | None:
-    """The index on disk, if it is intact and belongs to exactly this state, these items and this model."""
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
     try:
-        with location.locked():
-            stamp = _read_stamp(location.directory)
-            if stamp is None or (stamp.state, stamp.embedding) != (state, embedding.identity):
-                return None
-            content = (location.directory / INDEX_FILE).read_bytes()
-    except (OSError, StoreError):
-        return None
-    if hashlib.sha256(content).hexdigest() != stamp.sha256:
-        return None  # FAISS only reads bytes that it has written
-    index = FlatVectorIndex.from_bytes(content, num_threads=_FAISS_THREADS)
-    if index is None or index.dimension != embedding.dimension or index.ids != set(ids):
-        return None
-    return index
+        yield
+    except OSError as e:
+        raise StoreError(
+            f"cannot use the directory {path.parent} of memory {path.stem!r}: {e.strerror or e}", hint="set --store"
+        ) from e
+    except sqlite3.OperationalError as e:
+        code = e.sqlite_errorcode & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreError(f"memory {path.stem!r} is being written by another process", hint="try again") from e
+        if code == sqlite3.SQLITE_FULL:
+            raise StoreError(
+                f"no space left for memory {path.stem!r} in {path.parent}", hint="free some disk space"
+            ) from e
+        if code == sqlite3.SQLITE_ERROR:  # no such table or column
+            raise _damaged(path, e) from e
+        raise StoreError(f"cannot use memory {path.stem!r} in {path.parent}: {e}", hint="set --store") from e
+    except sqlite3.DatabaseError as e:
+        raise _damaged(path, e) from e
 
 
-def _read_stamp(directory: Path) -> IndexStamp | None:
+def _damaged(path: Path, reason: object) -> MemoryDamaged:
+    return MemoryDamaged(
+        f"memory {path.stem!r} is damaged: {reason}",
+        hint=f"restore a copy of {path}, or run `reason memory rm {path.stem}`",
+    )
+
+
+def _stored_item(path: Path, row: Sequence[object]) -> StoredItem:
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    item = {key: values.pop(key) for key in MemoryItem.model_fields}
     try:
-        return IndexStamp.model_validate_json((directory / STAMP_FILE).read_bytes())
-    except (OSError, ValidationError):
-        return None
+        return StoredItem.model_validate({**values, "item": item})
+    except ValidationError as e:
+        raise _damaged(path, f"item {values['id']}: {e.errors()[0]['msg']}") from e

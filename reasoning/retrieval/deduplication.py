@@ -1,26 +1,24 @@
 """Duplicate and copy detection: normalised forms and hashes, word 3-grams, near copies of evidence.
 
-`duplicate_level` and `FingerprintIndex` implement two of the three levels at which memory rejects an item (the third
-compares embeddings, see `memory.admission`). `PassageDeduplicator` drops passages that repeat a better-ranked one.
+`duplicate_level` implements two of the three levels at which memory rejects an item (the third compares embeddings,
+see `memory.admission`). `PassageDeduplicator` drops passages that repeat a better-ranked one.
 `cluster_copies` groups near copies among many texts, for the fusion of evidence.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, Protocol, TypeVar
+from itertools import combinations
+from typing import Final, Literal, NamedTuple, Protocol
 
 from ...core.unicode_forms import normalize
 from ..knowledge import Passage
 from .words import split_words
-
-K = TypeVar("K")
 
 MIN_JACCARD = 0.80
 """Jaccard index of word 3-grams from which two texts are duplicates."""
@@ -125,52 +123,6 @@ def duplicate_level(
     return level
 
 
-class FingerprintIndex:
-    """Fingerprints of many texts by number, with an inverted index of 3-grams; equivalent to `duplicate_level`.
-
-    A text of three words or more can only duplicate such an item if they share a 3-gram.
-    """
-
-    def __init__(self) -> None:
-        self._fingerprints: dict[int, TextFingerprint] = {}
-        self._short: dict[int, TextFingerprint] = {}
-        self._by_form: dict[str, set[int]] = defaultdict(set)
-        self._by_trigram: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-
-    def __len__(self) -> int:
-        return len(self._fingerprints)
-
-    def add(self, number: int, fingerprint: TextFingerprint) -> None:
-        """Add a text under an unused number."""
-        self._fingerprints[number] = fingerprint
-        self._by_form[fingerprint.form].add(number)
-        if not fingerprint.trigrams:
-            self._short[number] = fingerprint
-        for trigram in fingerprint.trigrams:
-            self._by_trigram[trigram].add(number)
-
-    def remove(self, number: int) -> None:
-        """Remove a text."""
-        fingerprint = self._fingerprints.pop(number)
-        self._short.pop(number, None)
-        _discard(self._by_form, fingerprint.form, number)
-        for trigram in fingerprint.trigrams:
-            _discard(self._by_trigram, trigram, number)
-
-    def duplicate_level(
-        self, item: TextFingerprint, *, min_jaccard: float = MIN_JACCARD, min_containment: float = MIN_CONTAINMENT
-    ) -> DuplicateLevel | None:
-        """The level, 1 or 2, at which an item duplicates one of the texts (see `duplicate_level`)."""
-        if item.form in self._by_form:
-            return 1
-        if item.trigrams:
-            near = {number for trigram in item.trigrams for number in self._by_trigram.get(trigram, ())}
-            texts = [*self._short.values(), *(self._fingerprints[number] for number in near)]
-        else:
-            texts = list(self._fingerprints.values())
-        return duplicate_level(item, texts, min_jaccard=min_jaccard, min_containment=min_containment)
-
-
 # -- repeated passages
 
 _UNMISTAKABLE = 20
@@ -209,9 +161,8 @@ def _is_part(item: TextFingerprint, other: TextFingerprint) -> bool:
 
 # -- clusters of near copies
 
-SKETCH_BITS: Final = 256
-MAX_WORK: Final = 5_000_000
-"""Maximum number of compared set members, a few seconds; only adversarial texts need more."""
+MAX_COMPARED: Final = 1000
+"""Maximum distinct texts that are compared with each other."""
 
 
 class Copyable(Protocol):
@@ -231,7 +182,7 @@ class CopyClusters(NamedTuple):
 
     Attributes:
         groups: Indices of the items; every index is in one group. Groups are ordered by their first index.
-        complete: Whether the search finished within `MAX_WORK`.
+        complete: Whether all texts were compared.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -242,158 +193,61 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
     """Group items that share an id, or whose texts are exact or near copies; transitive and independent of order.
 
     Two texts are near copies if they share enough word 3-grams, or enough word 2-grams: three changed words in a
-    sentence of twenty leave too few 3-grams and enough 2-grams. Pairs are detected by prefix filtering, which is
-    exhaustive, unlike locality-sensitive hashing.
+    sentence of twenty leave too few 3-grams and enough 2-grams. Of more than 1,000 distinct texts, the others are
+    compared for equality only.
 
-    Source: Broder 1997, "On the resemblance and containment of documents"; Bayardo, Ma, Srikant 2007, "Scaling Up All
-    Pairs Similarity Search", and Chaudhuri, Ganti, Kaushik 2006, "A Primitive Operator for Similarity Joins in Data
-    Cleaning" (prefix filtering).
+    Source: Broder 1997, "On the resemblance and containment of documents".
 
     Args:
         items: Items without a text are not compared by text.
         jaccard: Jaccard index of word 3-grams from which texts are near copies; in (0, 1].
         pairs: The same for word 2-grams.
     """
-    if len(items) < 2:
-        return CopyClusters(tuple((i,) for i in range(len(items))), True)
-    sets = _DisjointSets(len(items))
+    parent = list(range(len(items)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
     first_by_id: dict[str, int] = {}
     first_by_text: dict[tuple[str, ...], int] = {}
     for i, item in enumerate(items):
         if item.id:
-            sets.unite(first_by_id.setdefault(item.id, i), i)
+            parent[root(i)] = root(first_by_id.setdefault(item.id, i))
         words = tuple(split_words(item.text)) if item.text else ()
         if words:
-            sets.unite(first_by_text.setdefault(words, i), i)
-    work = _WorkBudget()
-    indices = list(first_by_text.values())
-    if len(indices) > 1:
-        _similarity_join([_ngrams(words, 3) for words in first_by_text], indices, jaccard, sets, work)
-        _similarity_join([_ngrams(words, 2) for words in first_by_text], indices, pairs, sets, work)
-    groups: dict[int, list[int]] = {}
+            parent[root(i)] = root(first_by_text.setdefault(words, i))
+    compared = list(first_by_text.items())[:MAX_COMPARED]
+    grams = {i: (_ngrams(words, 3), _ngrams(words, 2)) for words, i in compared}
+    for a, b in combinations(grams, 2):
+        if root(a) != root(b) and any(
+            _is_near(left, right, threshold)
+            for left, right, threshold in zip(grams[a], grams[b], (jaccard, pairs), strict=True)
+        ):
+            parent[root(a)] = root(b)
+    groups: dict[int, list[int]] = defaultdict(list)
     for i in range(len(items)):
-        groups.setdefault(sets.find(i), []).append(i)
-    return CopyClusters(tuple(map(tuple, groups.values())), work.left >= 0)
+        groups[root(i)].append(i)
+    return CopyClusters(tuple(map(tuple, groups.values())), len(first_by_text) <= MAX_COMPARED)
 
 
-def _ngrams(words: tuple[str, ...], n: int) -> frozenset[Hashable]:
+def _ngrams(words: tuple[str, ...], n: int) -> frozenset[tuple[str, ...]]:
     """The n-grams of words; a shorter text is a single n-gram."""
     return frozenset(zip(*(words[i:] for i in range(n)), strict=False)) if len(words) >= n else frozenset([words])
 
 
-class _WorkBudget:
-    """Comparisons left; negative when exhausted."""
-
-    def __init__(self) -> None:
-        self.left = MAX_WORK
-
-
-class _DisjointSets:
-    """Union-find with union by size, so that roots change seldom."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-        self._size = [1] * count
-
-    def find(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
-
-    def unite(self, i: int, j: int) -> None:
-        i, j = self.find(i), self.find(j)
-        if i == j:
-            return
-        if self._size[i] < self._size[j]:
-            i, j = j, i
-        self._parent[j] = i
-        self._size[i] += self._size[j]
-
-
-class _SketchedSet(NamedTuple):
-    """A set of numbers with a bit sketch: two sets differ in at least as many members as their sketches in bits."""
-
-    members: frozenset[int]
-    bits: int
-
-
-def _similarity_join(
-    grams: Sequence[frozenset[Hashable]],
-    indices: Sequence[int],
-    threshold: float,
-    sets: _DisjointSets,
-    work: _WorkBudget,
-) -> None:
-    """Unite all items whose n-gram sets have a Jaccard index of at least the threshold.
-
-    The index key of a set is its rarest members, enough of them that a similar set must share one. Candidates are kept
-    by cluster: one similar member suffices, and an already united cluster is skipped completely, so that many copies
-    of one text cost no more than other texts.
-    """
-    numbers: dict[Hashable, int] = {}
-    sketched = [_sketch(frozenset(numbers.setdefault(m, len(numbers)) for m in ngrams)) for ngrams in grams]
-    frequency = Counter(m for sketch in sketched for m in sketch.members)
-    candidates: dict[int, dict[int, list[int]]] = {}
-    for x in sorted(range(len(grams)), key=lambda x: len(sketched[x].members)):
-        query = sketched[x]
-        size = len(query.members)
-        prefix_length = size - math.ceil(threshold * size - 1e-9) + 1
-        rarest = sorted(query.members, key=lambda m: (frequency[m], m))[:prefix_length]
-        shared = [member for member in rarest if frequency[member] > 1]
-        for member in shared:
-            for cluster, others in candidates.get(member, {}).items():
-                work.left -= 1
-                is_united = sets.find(cluster) == sets.find(indices[x])
-                if not is_united and _is_similar(query, others, sketched, threshold, work):
-                    sets.unite(cluster, indices[x])
-                if work.left < 0:
-                    return
-        for member in shared:
-            candidates.setdefault(member, {}).setdefault(sets.find(indices[x]), []).append(x)
-
-
-def _is_similar(
-    query: _SketchedSet,
-    others: Sequence[int],
-    sketched: Sequence[_SketchedSet],
-    threshold: float,
-    work: _WorkBudget,
-) -> bool:
-    members, bits = query
-    size = len(members)
-    for y in others:
-        work.left -= 1
-        other, other_bits = sketched[y]
-        total_size = size + len(other)
-        # at a similarity J the sets differ in both * (1 - J) / (1 + J) members
-        if (bits ^ other_bits).bit_count() * (1 + threshold) > total_size * (1 - threshold) + 1e-9:
-            continue
-        work.left -= len(other)
-        if work.left < 0:
-            return False
-        common = len(members & other)
-        if common >= threshold * (total_size - common) - 1e-9:
-            return True
-    return False
-
-
-def _sketch(members: frozenset[int]) -> _SketchedSet:
-    bits = 0
-    for m in members:
-        # the low bits of a multiplicative hash are those of the number, so that few members collide
-        bits |= 1 << (m * 0x9E3779B1 >> 7) % SKETCH_BITS
-    return _SketchedSet(members, bits)
+def _is_near(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]], threshold: float) -> bool:
+    """Whether the Jaccard index reaches the threshold; sets of too different sizes are not compared."""
+    if min(len(a), len(b)) < threshold * max(len(a), len(b)) - 1e-9:
+        return False
+    common = len(a & b)
+    return common >= threshold * (len(a) + len(b) - common) - 1e-9
 
 
 def _sha256(form: str) -> str:
     return hashlib.sha256(form.encode()).hexdigest()
-
-
-def _discard(numbers: dict[K, set[int]], key: K, number: int) -> None:
-    numbers[key].discard(number)
-    if not numbers[key]:
-        del numbers[key]
 
 
 def _normalize_once(text: str) -> str:

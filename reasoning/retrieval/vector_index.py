@@ -1,4 +1,4 @@
-"""FAISS indexes over embeddings: `FlatVectorIndex` in memory, `BlockVectorIndex` memory-mapped, and how it is built.
+"""FAISS indexes over embeddings: `InMemoryVectorIndex`, `BlockVectorIndex` memory-mapped, and how it is built.
 
 A saved index has one FAISS index for each block of positions. Up to 50,000 passages search is exact. Beyond that an
 inverted file (IVF; Sivic, Zisserman 2003; Jégou, Douze, Schmid 2011) probes the lists of the centroids nearest to a
@@ -13,7 +13,7 @@ import errno
 import hashlib
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -58,74 +58,6 @@ def deserialize_index(content: bytes) -> Any:
     import numpy as np
 
     return load_faiss().deserialize_index(np.frombuffer(content, dtype=np.uint8))
-
-
-class FlatVectorIndex:
-    """Exact search by inner product over unit vectors, each under an id.
-
-    Args:
-        dimension: Dimension of the vectors.
-        num_threads: FAISS threads of the calling thread; None is the library's default.
-
-    Raises:
-        UserError: FAISS is not installed.
-    """
-
-    def __init__(self, dimension: int, *, num_threads: int | None = None) -> None:
-        self._num_threads = num_threads
-        faiss = self._faiss()
-        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-        self.dimension = dimension
-        self.ids: set[int] = set()
-
-    @classmethod
-    def from_bytes(cls, content: bytes, *, num_threads: int | None = None) -> FlatVectorIndex | None:
-        """The index that `to_bytes` serialised; None if another version of FAISS wrote it."""
-        try:
-            index = deserialize_index(content)
-            ids = {int(i) for i in load_faiss().vector_to_array(index.id_map)}
-        except (RuntimeError, AttributeError):
-            return None
-        loaded = cls(index.d, num_threads=num_threads)
-        loaded._index, loaded.ids = index, ids
-        return loaded
-
-    def to_bytes(self) -> bytes:
-        """The serialised index."""
-        return bytes(self._faiss().serialize_index(self._index).tobytes())
-
-    def add(self, vectors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Add vectors under new ids."""
-        import numpy as np
-
-        if vectors:
-            self._index.add_with_ids(np.stack(list(vectors.values())), np.array(list(vectors), dtype=np.int64))
-            self.ids.update(vectors)
-
-    def remove(self, ids: Collection[int]) -> None:
-        """Remove vectors; unknown ids are ignored."""
-        import numpy as np
-
-        present = self.ids.intersection(ids)
-        if present:
-            self._index.remove_ids(np.array(sorted(present), dtype=np.int64))
-            self.ids -= present
-
-    def search(self, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """(id, inner product) of the `k` nearest vectors, best first, ties by id."""
-        if not self.ids:
-            return []
-        self._faiss()
-        scores, ids = self._index.search(vector.reshape(1, -1), min(k, len(self.ids)))
-        hits = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True) if i >= 0]
-        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
-
-    def _faiss(self) -> Any:
-        faiss = load_faiss()
-        if self._num_threads is not None:
-            # applies to the calling thread only
-            faiss.omp_set_num_threads(self._num_threads)
-        return faiss
 
 
 class InMemoryVectorIndex:

@@ -1,4 +1,4 @@
-"""`reason memory`: list, show, remove and export, and every way to get it wrong; no model is opened."""
+"""`reason memory`: list, show and remove, and every way to get it wrong; no model is opened."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def fill(name: str, *texts: str, store: Path | None = None, source: str = "") ->
     asyncio.run(inside())
 
 
-def records(lines: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in lines.splitlines()]
+def records(shown: str) -> list[dict[str, object]]:
+    items: list[dict[str, object]] = json.loads(shown)["items"]
+    return items
 
 
 def test_no_memories(cli: Cli, home: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_list(cli: Cli, home: Path) -> None:
     fill("facts", "red one", "green two")
     fill("empty")
     fill("broken", "x")
-    (home / "data" / "reason" / "memory" / "broken" / "items.sqlite3").write_bytes(b"no database" * 500)
+    (home / "data" / "reason" / "memory" / "broken.sqlite3").write_bytes(b"no database" * 500)
     status, out, err = cli("memory", "list")
     assert (status, err) == (0, "")
     head, *rows = [line.split() for line in out.splitlines()]
@@ -92,7 +93,7 @@ def test_show(cli: Cli) -> None:
     assert cli("memory", "show", "empty") == (0, "", "memory 'empty' is empty\n")
 
 
-def test_show_as_json_and_export_contain_all_items(cli: Cli, home: Path) -> None:
+def test_show_as_json_contains_all_items(cli: Cli) -> None:
     fill("facts", *(f"word{i} öther{i}" for i in range(60)))
     status, out, err = cli("memory", "show", "facts", "--json")
     assert (status, err) == (0, "")
@@ -115,24 +116,12 @@ def test_show_as_json_and_export_contain_all_items(cli: Cli, home: Path) -> None
         "question": "Which colours?",
     }
     assert [i["id"] for i in json.loads(cli("memory", "show", "facts", "--json", "-n", "2")[1])["items"]] == [59, 60]
-    status, out, err = cli("memory", "export", "facts")
-    assert (status, err) == (0, "")
-    assert [record["text"] for record in records(out)] == [f"word{i} öther{i}" for i in range(60)]
-    assert cli("memory", "export", "facts", "--out", "facts.jsonl") == (
-        0,
-        "",
-        "60 items of memory facts written to facts.jsonl\n",
-    )
-    assert (home / "work" / "facts.jsonl").read_text(encoding="utf-8") == out
-    status, out, err = cli("memory", "export", "facts", "--out", "no/such/folder/facts.jsonl")
-    assert (status, out) == (2, "")
-    assert "cannot write no/such/folder/facts.jsonl" in err
 
 
 def test_items_are_removed(cli: Cli) -> None:
     fill("facts", "red one", "green two", "blue three")
     assert cli("memory", "rm", "facts", "1", "3", "1", "--yes") == (0, "", "removed items 1, 3 of memory facts\n")
-    assert [record["id"] for record in records(cli("memory", "export", "facts")[1])] == [2]
+    assert [record["id"] for record in records(cli("memory", "show", "facts", "--json")[1])] == [2]
     status, out, err = cli("memory", "rm", "facts", "2", "9", "--yes")
     assert (status, out) == (2, "")
     assert "unknown item 'facts 9'" in err
@@ -145,13 +134,13 @@ def test_a_memory_is_removed(cli: Cli, home: Path) -> None:
     fill("facts", "red one")
     fill("other", "green two")
     assert cli("memory", "rm", "facts", "--yes") == (0, "", "removed memory facts with all its items\n")
-    assert not (home / "data" / "reason" / "memory" / "facts").exists()
+    assert not (home / "data" / "reason" / "memory" / "facts.sqlite3").exists()
     assert len(json.loads(cli("memory", "list", "--json")[1])["memories"]) == 1
 
 
 def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
     fill("facts", "red one")
-    (home / "data" / "reason" / "memory" / "facts" / "items.sqlite3").write_bytes(b"no database" * 500)
+    (home / "data" / "reason" / "memory" / "facts.sqlite3").write_bytes(b"no database" * 500)
     status, out, err = cli("memory", "show", "facts")
     assert (status, out) == (3, "")
     assert "memory 'facts' is damaged" in err
@@ -169,7 +158,7 @@ def test_removal_without_a_terminal_needs_yes(cli: Cli, monkeypatch: pytest.Monk
         "error: cannot ask whether to remove memory facts with all its items: standard input is not a terminal "
         "(pass --yes)\n"
     )
-    assert len(records(cli("memory", "export", "facts")[1])) == 1
+    assert len(records(cli("memory", "show", "facts", "--json")[1])) == 1
 
 
 @pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
@@ -186,10 +175,10 @@ def test_removal_on_a_terminal_asks_for_confirmation(
     assert (status, out.strip()) == (0, "")
     assert "Remove item 1 of memory facts?" in err
     assert ("nothing was removed" in err) is bool(left)
-    assert len(records(cli("memory", "export", "facts")[1])) == left
+    assert len(records(cli("memory", "show", "facts", "--json")[1])) == left
 
 
-@pytest.mark.parametrize("command", [("show",), ("rm", "--yes"), ("export",)])
+@pytest.mark.parametrize("command", [("show",), ("rm", "--yes")])
 def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) -> None:
     fill("facts", "red one")
     status, out, err = cli("memory", command[0], "fact", *command[1:])
@@ -206,13 +195,13 @@ def test_memories_are_stored_next_to_the_run_store(cli: Cli, home: Path) -> None
     fill("facts", "red one", store=store)
     assert cli("memory", "list")[2] == "no memories yet\n"
     assert cli("memory", "show", "facts", "--store", str(store))[0] == 0
-    assert (home / "elsewhere" / "memory" / "facts" / "items.sqlite3").is_file()
+    assert (home / "elsewhere" / "memory" / "facts.sqlite3").is_file()
 
 
 def test_memory_output_contains_no_control_characters(cli: Cli) -> None:
     fill("facts", "red \x1b[31mone")
     assert "\x1b" not in cli("memory", "show", "facts")[1]
-    [record] = records(cli("memory", "export", "facts")[1])
+    [record] = records(cli("memory", "show", "facts", "--json")[1])
     assert record["text"] == "red \x1b[31mone"  # as JSON writes it: no raw control character
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,17 @@ from reason.core.errors import BackendError, StoreError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource, MemoryItem, Snippet
 from reason.reasoning.memory.admission import AdmissionRules
-from reason.reasoning.memory.named_memory import MAX_ITEMS, NamedMemory, load_memory
-from reason.reasoning.memory.storage import find_memory, list_memories, memory_location, remove_memory, summarize_memory
+from reason.reasoning.memory.named_memory import (
+    MAX_ITEMS,
+    MemoryDamaged,
+    NamedMemory,
+    find_memory,
+    list_memories,
+    load_memory,
+    memory_path,
+    remove_memory,
+    summarize_memory,
+)
 from reason.reasoning.retrieval.deduplication import text_hash
 from support.word_vectors import WordVectors
 
@@ -62,18 +72,16 @@ async def test_it_outlasts_the_object(settings: Settings) -> None:
     assert await recalled(memory, "the capital", 1) == [FACTS[0]]
     assert embedding.asked == [["the capital"]]  # what it held was not embedded again
     await memory.aclose()
-    with pytest.raises(StoreError, match="closed"):
-        await memory.items()
 
 
 async def test_where_it_lies(settings: Settings) -> None:
     memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item(FACTS[0])])
     await memory.aclose()
-    folder = settings.store.parent / "memory" / "facts"
-    assert {p.name for p in folder.iterdir()} == {"items.sqlite3", "index.faiss", "index.json"}
+    folder = settings.store.parent / "memory"
+    assert {p.name for p in folder.iterdir()} == {"facts.sqlite3"}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert [p.name for p in list_memories(settings)] == ["facts"]
+    assert [p.stem for p in list_memories(settings)] == ["facts"]
 
 
 async def test_duplicates_are_left_out_on_all_levels(settings: Settings) -> None:
@@ -110,7 +118,6 @@ async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
     ]
     assert await recalled(memory, "what is it?", 5) == []
     await memory.aclose()
-    assert not (settings.store.parent / "memory" / "facts" / "index.faiss").exists()
     # a model that comes later embeds what has no vector, once
     embedding = WordVectors()
     for _ in range(2):
@@ -281,7 +288,7 @@ async def test_one_that_is_not_there(settings: Settings) -> None:
 async def test_one_that_was_removed_meanwhile_says_so(settings: Settings) -> None:
     memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("red")])
-    remove_memory(memory_location("facts", settings))
+    remove_memory(memory_path("facts", settings))
     assert list_memories(settings) == []
     with pytest.raises(StoreError, match="removed by another process"):
         await memory.add([item("green")])
@@ -310,4 +317,62 @@ async def test_the_summary(settings: Settings) -> None:
     place = find_memory("facts", settings)
     told = summarize_memory(place)
     assert (told.name, told.state, told.items, told.changed) == ("facts", "ready", 3, changed)
-    assert told.size_bytes == os.stat(place.database).st_size
+    assert told.size_bytes == os.stat(place).st_size
+
+
+# -- damaged, other versions, other writers
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"no database" * 500)
+
+
+def without_items(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE items")
+
+
+def without_state(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE state")
+
+
+def without_sense(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE items SET tokens = -1")
+
+
+@pytest.mark.parametrize("damage", [garbage, without_items, without_state, without_sense])
+async def test_a_damaged_file_is_told_with_the_remedy(settings: Settings, damage: Callable[[Path], None]) -> None:
+    memory = await load_memory("facts", settings, WordVectors())
+    await memory.add([item(text) for text in FACTS])
+    path = find_memory("facts", settings)
+    damage(path)
+    with pytest.raises(MemoryDamaged, match="memory 'facts' is damaged") as told:
+        await load_memory("facts", settings, WordVectors())
+    assert "reason memory rm facts" in told.value.hint
+    if damage is not without_sense:  # which a look at one item shows
+        assert summarize_memory(path).state == "damaged"
+    remove_memory(path)
+    assert not list(path.parent.iterdir())
+
+
+async def test_another_version_is_refused(settings: Settings) -> None:
+    await load_memory("facts", settings)
+    with contextlib.closing(sqlite3.connect(find_memory("facts", settings))) as db, db:
+        db.execute("PRAGMA user_version = 3")
+    with pytest.raises(StoreError, match="another version of reason"):
+        await load_memory("facts", settings)
+
+
+async def test_a_file_that_another_writer_holds_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reason.reasoning.memory.named_memory.BUSY_TIMEOUT_S", 0.05)
+    memory = await load_memory("facts", settings, WordVectors())
+    await memory.add([item("red")])
+    with contextlib.closing(sqlite3.connect(find_memory("facts", settings), isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="being written by another process"):
+            await memory.add([item("yellow")])
+        assert len(await memory.items()) == 1  # reading goes on
+        db.execute("ROLLBACK")
+    assert (await memory.add([item("yellow")])).ids == (2,)

@@ -150,14 +150,14 @@ def test_thousands_of_copies_cost_no_more_than_they_must():
         changed[rng.randrange(60)] = f"x{k}"
         return " ".join(changed)
 
-    pieces = texts(*(near(k) for k in range(1500)), *(" ".join(words) for _ in range(1500)))
+    pieces = texts(*(near(k) for k in range(900)), *(" ".join(words) for _ in range(1500)))
     found = cluster_copies(pieces)
     assert len(found.groups) == 1
-    assert found.complete  # within a bounded number of comparisons: all with all would be four million
+    assert found.complete
 
 
-def test_texts_made_to_be_compared_in_vain_end_the_search_and_it_is_told(monkeypatch):
-    monkeypatch.setattr(deduplication, "MAX_WORK", 50)
+def test_too_many_texts_are_not_all_compared_and_it_is_told(monkeypatch):
+    monkeypatch.setattr(deduplication, "MAX_COMPARED", 20)
     rng = random.Random(1)
     pieces = texts(*(" ".join(rng.choices("abc", k=12)) for _ in range(40)))
     assert not cluster_copies(pieces).complete

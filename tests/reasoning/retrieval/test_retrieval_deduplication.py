@@ -8,7 +8,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.reasoning.retrieval.deduplication import (
-    FingerprintIndex,
     TextFingerprint,
     containment,
     duplicate_level,
@@ -136,27 +135,6 @@ def test_levels_and_thresholds() -> None:
     assert level("b c d e", A_TO_H) == 2  # contained, and half of its 3-grams
     assert level("b c d e", A_TO_H, min_containment=1.0) == 2
     assert level(A_TO_H, "b c d e") is None  # says more than is there
-
-
-SENTENCES = st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join)
-
-
-@given(st.lists(SENTENCES, max_size=8), SENTENCES, st.sampled_from([0.2, 0.5, 0.8, 1.0]), st.data())
-def test_many_texts_are_searched_as_one_by_one(texts: list[str], item: str, least: float, data: st.DataObject) -> None:
-    known, left = FingerprintIndex(), dict(enumerate(texts))
-    for number, text in left.items():
-        known.add(number, TextFingerprint.of(text))
-    for number in data.draw(st.sets(st.sampled_from(range(len(texts)))) if texts else st.just(set())):
-        known.remove(number)
-        del left[number]
-    assert len(known) == len(left)
-    wanted = duplicate_level(
-        TextFingerprint.of(item),
-        [TextFingerprint.of(t) for t in left.values()],
-        min_jaccard=least,
-        min_containment=least,
-    )
-    assert known.duplicate_level(TextFingerprint.of(item), min_jaccard=least, min_containment=least) == wanted
 
 
 def test_content_words() -> None:
