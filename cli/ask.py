@@ -57,7 +57,7 @@ class AskOptions:
         typer.Option(
             metavar="FILE|DIR|…",
             help="Add a text file to the prompt (- is standard input), or a knowledge source for coat and rag: DIR, "
-            "faiss:PATH, http://…, mcp:COMMAND or model:NAME. Repeatable.",
+            "http://…, mcp:COMMAND or model:NAME. Repeatable.",
             show_default=False,
             rich_help_panel=REASONING,
         ),

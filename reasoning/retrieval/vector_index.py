@@ -53,13 +53,6 @@ def load_faiss() -> Any:
     return faiss
 
 
-def deserialize_index(content: bytes) -> Any:
-    """The FAISS index in serialised bytes; raises whatever the C++ library does on other bytes."""
-    import numpy as np
-
-    return load_faiss().deserialize_index(np.frombuffer(content, dtype=np.uint8))
-
-
 class InMemoryVectorIndex:
     """Exact search over vectors in memory, by row.
 

@@ -170,7 +170,7 @@ def test_context_directory_is_refused_as_a_file(tmp_path: Path) -> None:
 
 
 def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> None:
-    file, directory, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "faiss:x"
+    file, directory, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "mcp:x"
     file.write_text("a")
     odd.write_text("a file whatever its name looks like")
     directory.mkdir()
@@ -178,7 +178,7 @@ def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> 
         str(file),
         "-",
         str(directory),
-        "faiss:index",
+        "model:some",
         "https://x.example/q",
         "mcp:python server.py",
         str(odd),
@@ -186,4 +186,4 @@ def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> 
     ]
     files, sources = split_contexts(given)
     assert files == [file, Path("-"), odd, Path("gone.txt")]
-    assert sources == [str(directory), "faiss:index", "https://x.example/q", "mcp:python server.py"]
+    assert sources == [str(directory), "model:some", "https://x.example/q", "mcp:python server.py"]

@@ -103,18 +103,6 @@ name = "self-consistency"
 parameters = { n = 2 }
 """
 
-INDEX = """
-from pathlib import Path
-from reason.core.settings import load_settings
-from reason.reasoning.knowledge import Snippet
-from reason.reasoning.retrieval.sources.faiss import save_faiss_source
-from reason.serving.encoders.factory import load_embedding_model
-
-embedding = await load_embedding_model(None, load_settings())
-await save_faiss_source(Path("index"), [Snippet(text="The Moon is far.", source_id="book")], embedding)
-await embedding.aclose()
-"""
-
 PRECEDING_COMMANDS = {
     "docs/search-trees.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
     "docs/viewer.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
@@ -140,6 +128,4 @@ def open_page(page: str, server: CommandForkServer, directory: Path) -> PageSess
     (session.work / "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
     if page in PRECEDING_COMMANDS:
         session.shell(PRECEDING_COMMANDS[page], f"before {page}")
-    if page == "docs/coat.md":
-        session.python(INDEX, f"before {page}")
     return session

@@ -212,7 +212,7 @@ def _read(
         if len(passages) > options.max_chunks:
             raise UserError(
                 f"{path} has more than {options.max_chunks} chunks",
-                hint="choose a subdirectory, or save an index (`save_faiss_source`)",
+                hint="choose a subdirectory",
             )
     if not passages and not cancel.is_set():
         notes = contents.notes

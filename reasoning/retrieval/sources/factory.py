@@ -22,13 +22,12 @@ from ...knowledge import KnowledgeSource
 from ..embedding_cache import FILE, EmbeddingCache
 from ..readers import FileNote
 from .directory import DirectoryOptions, DirectoryProgress, DirectorySource
-from .faiss import INDEX_FILE, TEXTS_FILE, FaissSource
 from .function import FunctionSource
 from .http import HttpSource, validate_url
 from .mcp import McpSource
 from .model import ModelSource
 
-KINDS = ("directory", "faiss", "mcp", "model")
+KINDS = ("directory", "mcp", "model")
 """Prefixes before a colon; a directory needs none, and a URL begins with its scheme."""
 
 SourceSpec = str | Path | KnowledgeSource | Callable[..., Any]
@@ -57,8 +56,7 @@ async def create_knowledge_source(
 
     | string | source |
     | --- | --- |
-    | `DIR`, `directory:DIR` | a directory of documents, or a saved FAISS index in it |
-    | `faiss:PATH` | a saved FAISS index and its texts |
+    | `DIR`, `directory:DIR` | a directory of documents |
     | `http://…`, `https://…` | a service that is queried by POST |
     | `mcp:COMMAND ARGUMENTS…`, `mcp:http://…`, optionally followed by `#TOOL` | a tool of an MCP server |
     | `model:NAME` | another language model |
@@ -99,8 +97,6 @@ async def create_knowledge_source(
     match kind:
         case "directory":
             return await factory.directory(name, Path(rest))
-        case "faiss":
-            return await factory.faiss(name, _expanded(rest))
         case "mcp":
             return await factory.mcp(name, rest)
         case "model":
@@ -151,9 +147,7 @@ class _SourceFactory:
     progress: DirectoryProgress | None
 
     async def directory(self, name: str, path: Path) -> KnowledgeSource:
-        path, is_index = await asyncio.to_thread(_inspect, name, path)
-        if is_index:
-            return await self.faiss(name, path)
+        path = await asyncio.to_thread(_existing_directory, name, path)
         embedding, note = None, None
         try:
             embedding = await self.load_embedding(None)
@@ -179,9 +173,6 @@ class _SourceFactory:
             source.notes = (note, *source.notes)
         return source
 
-    async def faiss(self, name: str, path: Path) -> KnowledgeSource:
-        return await FaissSource.load(path, self.load_embedding, name=name, owned=self.owns_embedding)
-
     async def mcp(self, name: str, rest: str) -> KnowledgeSource:
         match = _WITH_TOOL.fullmatch(rest)
         server, tool = match.groups() if match else (rest, None)
@@ -197,11 +188,10 @@ class _SourceFactory:
         return ModelSource(await self.load_language_model(name), owned=self.owns_model)
 
 
-def _inspect(name: str, path: Path) -> tuple[Path, bool]:
-    """The directory, and whether it holds a saved FAISS index."""
+def _existing_directory(name: str, path: Path) -> Path:
     path = _expanded(str(path))
     if not path.is_dir():
         what = "is a file, not a directory" if path.is_file() else "is not a directory"
         kinds = ", ".join(f"{kind}:…" for kind in KINDS)
         raise DataError(f"{name!r} {what}", hint=f"give a directory of documents, or {kinds}, http://…")
-    return path, (path / INDEX_FILE).is_file() and (path / TEXTS_FILE).is_file()
+    return path

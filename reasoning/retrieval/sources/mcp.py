@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
 import shlex
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from ....core.concurrency import OneLoop
 from ....core.errors import (
@@ -328,23 +327,20 @@ class McpConnection:
         except ModuleNotFoundError as e:
             raise missing_package("an MCP server", e.name, "mcp") from e
         connection = cls(name)
-        stderr = _StderrTail() if not isinstance(server, str) else None
-        connection._task = asyncio.create_task(connection._run(server, env, stderr))
+        connection._task = asyncio.create_task(connection._run(server, env))
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.shield(connection._ready)
         except TimeoutError as e:
             await connection.aclose()
-            raise BackendTimeout(f"{name} did not respond within {timeout_s:g} seconds{_stderr_text(stderr)}") from e
+            raise BackendTimeout(f"{name} did not respond within {timeout_s:g} seconds") from e
         except asyncio.CancelledError:
             await connection.aclose()
             raise
         except Exception as e:
             await connection.aclose()
             hint = f"is {shlex.join(server)!r} an MCP server?" if not isinstance(server, str) else "is it running?"
-            raise BackendUnavailable(
-                f"{name} cannot be used as an MCP server: {_first_line(e)}{_stderr_text(stderr)}", hint=hint
-            ) from e
+            raise BackendUnavailable(f"{name} cannot be used as an MCP server: {_first_line(e)}", hint=hint) from e
         return connection
 
     async def aclose(self) -> None:
@@ -363,17 +359,15 @@ class McpConnection:
         if pending:
             task.cancel()
 
-    async def _run(
-        self, server: str | Sequence[str], env: Mapping[str, str] | None, stderr: _StderrTail | None
-    ) -> None:
+    async def _run(self, server: str | Sequence[str], env: Mapping[str, str] | None) -> None:
         from mcp import Client, StdioServerParameters, stdio_client
 
-        with stderr or contextlib.nullcontext():
+        with Path(os.devnull).open("w") as errlog:  # noqa: ASYNC230 (does not block)
             transport: Any = server
-            if stderr is not None and not isinstance(server, str):
+            if not isinstance(server, str):
                 command, *arguments = server
                 parameters = StdioServerParameters(command=command, args=arguments, env=dict(env or {}))
-                transport = stdio_client(parameters, errlog=stderr.file)
+                transport = stdio_client(parameters, errlog=errlog)
             try:
                 async with Client(transport, cache=None) as self.client:
                     self._ready.set_result(None)
@@ -387,40 +381,6 @@ class McpConnection:
                     self._ready.cancel()
                 elif not self._ready.cancelled():
                     self._ready.exception()
-
-
-class _StderrTail:
-    """Reads the standard error of a process and keeps its end; a context manager."""
-
-    def __init__(self, max_bytes: int = 4096) -> None:
-        read, write = os.pipe()
-        self.file: TextIO = os.fdopen(write, "w")
-        self._max_bytes = max_bytes
-        self._tail = b""
-        # a thread of its own ends when the last writer closes the pipe, however that happens
-        self._thread = threading.Thread(target=self._read, args=(read,), daemon=True, name="reason-mcp-stderr")
-        self._thread.start()
-
-    def __enter__(self) -> _StderrTail:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    @property
-    def last_line(self) -> str:
-        """The last line that is not empty."""
-        lines = [line.strip() for line in self._tail.decode("utf-8", "replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")[:300]
-
-    def _read(self, read: int) -> None:
-        with os.fdopen(read, "rb", buffering=0) as stream:
-            while piece := stream.read(1 << 16):
-                self._tail = (self._tail + piece)[-self._max_bytes :]
-
-
-def _stderr_text(stderr: _StderrTail | None) -> str:
-    return f"; its error output ends with: {stderr.last_line}" if stderr is not None and stderr.last_line else ""
 
 
 def _first_line(error: BaseException) -> str:

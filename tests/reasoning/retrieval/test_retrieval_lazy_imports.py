@@ -8,8 +8,8 @@ import pytest
 from reason.core.errors import UserError
 from reason.core.extras import install_command
 from reason.reasoning.retrieval.bm25 import BM25Index
-from reason.reasoning.retrieval.sources.faiss import save_faiss_source
 from reason.reasoning.retrieval.sources.mcp import McpSource
+from reason.reasoning.retrieval.vector_index import load_faiss
 
 
 def test_importing_all_of_it_loads_nothing_heavy():
@@ -30,7 +30,6 @@ def test_importing_all_of_it_loads_nothing_heavy():
         "sources.client",
         "sources.mcp",
         "sources.factory",
-        "quoting",
         "retriever",
         "index.builder",
         "index.saved_index",
@@ -44,12 +43,12 @@ def test_importing_all_of_it_loads_nothing_heavy():
     assert heavy & set(done.stdout.split()) == set()
 
 
-async def test_missing_packages_name_the_extra(monkeypatch, tmp_path):
+async def test_missing_packages_name_the_extra(monkeypatch):
     for package in ("bm25s", "faiss", "mcp"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"bm25s.*{re.escape(install_command('local'))}"):
         BM25Index(["a"])
     with pytest.raises(UserError, match=rf"faiss.*{re.escape(install_command('local'))}"):
-        await save_faiss_source(tmp_path, ["x"], None)
+        load_faiss()
     with pytest.raises(UserError, match=rf"mcp.*{re.escape(install_command('mcp'))}"):
         await McpSource.connect(["x"])

@@ -5,11 +5,10 @@ import asyncio
 import pytest
 from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
-from reason.reasoning.knowledge import KnowledgeSource, Snippet
+from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources import factory as opening
 from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
-from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_source
 from reason.reasoning.retrieval.sources.function import FunctionSource
 from reason.reasoning.retrieval.sources.http import HttpSource
 from reason.reasoning.retrieval.sources.model import ModelSource
@@ -17,7 +16,6 @@ from support.knowledge_sources import ScriptedKnowledgeSource, WordEmbedding
 from support.scripted_model import ScriptedModel, replies
 
 pytest.importorskip("bm25s")
-faiss = pytest.importorskip("faiss")
 
 
 @pytest.fixture
@@ -105,18 +103,6 @@ async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
     assert [m.closed for m in models] == [True]
 
 
-async def test_a_saved_index_also_where_a_folder_was_asked_for(docs, settings, models, tmp_path):
-    await save_faiss_source(tmp_path / "kept", [Snippet(text="The Sun is hot.", source_id="s")], WordEmbedding())
-    for asked in ("faiss:kept", "kept", "faiss:kept/index.faiss", "directory:kept"):
-        knowledge = await create_knowledge_source(asked, settings)
-        assert isinstance(knowledge, FaissSource)
-        assert knowledge.name == asked
-        assert [s.text for s in await knowledge.query("sun", 1)] == ["The Sun is hot."]
-        await knowledge.aclose()
-        assert models[-1].closed
-        assert models[-1].name == "words"
-
-
 async def test_services_and_models(settings, models):
     knowledge = await create_knowledge_source("http://127.0.0.1:9/ask", settings)
     assert isinstance(knowledge, HttpSource)
@@ -150,14 +136,13 @@ async def test_sources_and_callables(settings):
     [
         ("", UserError, "empty string.*give a directory"),
         ("  ", UserError, "empty string"),
-        ("nowhere", DataError, r"'nowhere' is not a directory.*directory:…, faiss:…"),
+        ("nowhere", DataError, r"'nowhere' is not a directory.*directory:…, mcp:…"),
         ("docs/a.txt", DataError, "is a file, not a directory"),
         ("directory:nowhere", DataError, "is not a directory"),
         ("directory:", UserError, "lacks a value.*directory:…"),
         ("model: ", UserError, "lacks a value"),
-        ("faiss:docs", DataError, "index.faiss does not exist.*save_faiss_source"),
-        ("fais:docs", UnknownName, "kind of knowledge source 'fais'.*did you mean 'faiss'"),
-        ("xyz:docs", UnknownName, "kinds are directory, faiss, mcp, model"),
+        ("modl:docs", UnknownName, "kind of knowledge source 'modl'.*did you mean 'model'"),
+        ("xyz:docs", UnknownName, "kinds are directory, mcp, model"),
         ("ftp://host", UnknownName, "kind of knowledge source 'ftp'"),
         ("http://", UserError, "is not an HTTP URL"),
         ("http://me:pw@host", UserError, "password"),
