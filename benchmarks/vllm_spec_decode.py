@@ -30,7 +30,7 @@ from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
 from reason.serving.vllm.model import VllmModel
-from reason.serving.vllm.options import speculative_arguments
+from reason.serving.vllm.options import SPECULATIVE_TOKENS
 from reporting import made_here, table
 from spec_decode import Comparison, Tokens, quoting, row, rows_of
 
@@ -83,7 +83,7 @@ async def report(args: argparse.Namespace) -> str:
         for model in models:
             await model.aclose()
     loaded = " ".join(f"{x:.2f}" for x in os.getloadavg())
-    config = ", ".join(f"{k} {v}" for k, v in speculative_arguments(drafting)["speculative_config"].items())
+    config = ", ".join(f"{k} {v}" for k, v in drafting.engine["speculative_config"].items())
     head = (
         f"{args.model}, {args.dtype}; {config}; vllm {vllm_version()}, torch {version('torch')}; {made_here()} "
         f"Load at the end: {loaded}."
@@ -93,16 +93,18 @@ async def report(args: argparse.Namespace) -> str:
 
 def settings_of(args: argparse.Namespace, draft: str) -> VllmSettings:
     """How an engine is set up."""
-    return VllmSettings.model_validate(
-        {
-            "dtype": args.dtype,
-            "max_model_len": 2048,
-            "max_num_seqs": 16,
-            "kv_cache_bytes": 512 << 20,
-            "draft": draft,
-            "num_speculative_tokens": args.num_speculative_tokens,
-            "prompt_lookup_tokens": args.prompt_lookup_tokens,
-        }
+    engine = {}
+    if draft != "off":
+        config = {"method": draft, "num_speculative_tokens": args.draft_tokens or SPECULATIVE_TOKENS[draft]}
+        if draft == "ngram":
+            config |= {"prompt_lookup_max": args.draft_ngram, "prompt_lookup_min": args.draft_ngram}
+        engine = {"speculative_config": config}
+    return VllmSettings(
+        dtype=args.dtype,
+        max_model_len=2048,
+        max_num_seqs=16,
+        kv_cache_bytes=512 << 20,
+        engine=engine,
     )
 
 

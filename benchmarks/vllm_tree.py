@@ -115,7 +115,9 @@ async def measure(args: Any) -> None:
     models: dict[str, VllmModel] = {}
     try:
         for label, cached in (("on", True), ("off", False)):
-            setup = VllmSettings(max_model_len=2048, max_num_seqs=32, kv_cache_bytes=512 << 20, prefix_caching=cached)
+            setup = VllmSettings(
+                max_model_len=2048, max_num_seqs=32, kv_cache_bytes=512 << 20, engine={"enable_prefix_caching": cached}
+            )
             models[label] = await asyncio.to_thread(VllmModel.load, f"vllm/{args.model}", files, setup)
             await models[label].check_engine()
         heading(args)

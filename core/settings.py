@@ -99,10 +99,7 @@ class VllmSettings(BaseModel):
         dtype: Number format; "auto" is that of the weights.
         max_model_len: Context in tokens; None is the model's own, on a CPU at most 4096.
         max_num_seqs: Maximum number of samples decoded together.
-        kv_cache_bytes: Size of the KV cache; None is 1 GiB on a CPU, else what `gpu_memory_utilization` leaves.
-        gpu_memory_utilization: Share of a GPU's memory that vLLM takes.
-        prefix_caching: Whether prompts with a common prefix share KV cache blocks.
-        kv_events: Whether stored and evicted KV cache blocks are counted.
+        kv_cache_bytes: Size of the KV cache; None is 1 GiB on a CPU, else what vLLM's `gpu_memory_utilization` leaves.
         shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: it
             overrides internals of vLLM, so it is refused with untested versions.
         shared_bytes: Maximum memory for the keys and values that such workers keep in addition to vLLM's cache, on each
@@ -111,12 +108,8 @@ class VllmSettings(BaseModel):
             same tokens earlier in the text, "suffix" looks them up in all texts that the engine has generated (it needs
             the package arctic-inference). The distribution of texts does not change. Excludes logits processors, JSON
             schemas, reproducible seeds, and `shared_workers`.
-        num_speculative_tokens: Maximum number of draft tokens; None is vLLM's documented number, 5 for "ngram" and 32
-            for "suffix".
-        prompt_lookup_tokens: Length of the n-gram that "ngram" looks up.
-        tensor_parallel_size: GPUs that share every layer.
-        pipeline_parallel_size: Groups of GPUs that share the layers among them.
-        engine: Further arguments of vLLM's engine by their own names; they take precedence.
+        engine: Further arguments of vLLM's engine by their own names, for example `tensor_parallel_size`; they take
+            precedence.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -125,16 +118,9 @@ class VllmSettings(BaseModel):
     max_model_len: Annotated[int, Field(ge=32)] | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=4096)] = 64
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
-    prefix_caching: bool = True
-    kv_events: bool = True
     shared_workers: bool = False
     shared_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
     speculative_method: Literal["off", "ngram", "suffix"] = "off"
-    num_speculative_tokens: Annotated[int, Field(ge=1, le=128)] | None = None
-    prompt_lookup_tokens: Annotated[int, Field(ge=1, le=64)] = 4
-    tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
-    pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1
     engine: dict[str, JsonValue] = Field(default_factory=dict)
 
 

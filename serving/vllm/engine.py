@@ -152,12 +152,7 @@ def _reap(processes: list[Any]) -> None:
 def _subscribe(settings: VllmSettings, arguments: dict[str, Any]) -> CacheEventSubscriber | None:
     """Have the engine publish its KV-cache events to us."""
     has_several_engines = settings.engine.get("data_parallel_size", 1) != 1
-    if (
-        not settings.kv_events
-        or not settings.prefix_caching
-        or has_several_engines
-        or "kv_events_config" in settings.engine
-    ):
+    if not arguments["enable_prefix_caching"] or has_several_engines or "kv_events_config" in settings.engine:
         return None
     from vllm.config import KVEventsConfig
 

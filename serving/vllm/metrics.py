@@ -30,7 +30,7 @@ class CacheCounters(Frozen):
         block_tokens: Tokens in a block, the unit of reuse.
         queried_tokens: Prompt tokens that were looked up.
         hit_tokens: Those whose keys and values were in the engine's memory.
-        stored_blocks: Blocks that became reusable; None if events are off (setting `vllm.kv_events`).
+        stored_blocks: Blocks that became reusable; None if there are no events.
         evicted_blocks: Blocks that were evicted; None if events are off.
         lost_events: Batches of events that did not arrive; above 0, the two block counts are too low.
     """

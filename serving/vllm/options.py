@@ -33,8 +33,10 @@ WORKER = "reason.serving.vllm.worker.ReasonWorkerExtension"
 SPECULATIVE_ARGUMENTS = ("speculative_config", "spec_method", "spec_model", "spec_tokens")
 """Arguments of vLLM's engine that turn speculative decoding on."""
 
-DEFAULT_SPECULATIVE_TOKENS = {"ngram": 5, "suffix": 32}
-"""Draft tokens where the settings name no number, as in vLLM's documentation of each method."""
+SPECULATIVE_TOKENS = {"ngram": 5, "suffix": 32}
+"""Maximum draft tokens, as in vLLM's documentation of each method."""
+PROMPT_LOOKUP_TOKENS = 4
+"""Length of the n-gram that "ngram" looks up."""
 
 SUFFIX_PACKAGE = "arctic_inference"
 
@@ -55,7 +57,7 @@ def engine_arguments(directory: Path, settings: VllmSettings, context: int | Non
     arguments: dict[str, Any] = {
         "model": str(directory),
         "dtype": settings.dtype,
-        "enable_prefix_caching": settings.prefix_caching,
+        "enable_prefix_caching": True,
         "max_logprobs": MAX_LOGPROBS,
         "logprobs_mode": "raw_logprobs",
         "logits_processors": [] if is_speculative(settings) else [PROCESSOR],  # vLLM accepts none with drafts
@@ -75,11 +77,7 @@ def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> di
     the minimum, so that most of a common prefix is reused; and nothing is compiled, which would need over a minute at
     every start.
     """
-    arguments: dict[str, Any] = {
-        "max_num_seqs": settings.max_num_seqs,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "pipeline_parallel_size": settings.pipeline_parallel_size,
-    }
+    arguments: dict[str, Any] = {"max_num_seqs": settings.max_num_seqs}
     length = settings.max_model_len
     if cpu:
         length = length or min(context or CPU_CONTEXT, CPU_CONTEXT)
@@ -92,8 +90,6 @@ def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> di
         }
     elif settings.kv_cache_bytes is not None:
         arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes
-    else:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if length is not None:
         arguments["max_model_len"] = length
     return arguments
@@ -127,13 +123,9 @@ def speculative_arguments(settings: VllmSettings) -> dict[str, Any]:
             'setting vllm.speculative_method = "suffix" needs the package arctic-inference, which is not installed',
             hint='pip install arctic-inference==0.1.1 next to vLLM (it is compiled on installation), or use "ngram"',
         )
-    config: dict[str, Any] = {
-        "method": method,
-        "num_speculative_tokens": settings.num_speculative_tokens or DEFAULT_SPECULATIVE_TOKENS[method],
-    }
+    config: dict[str, Any] = {"method": method, "num_speculative_tokens": SPECULATIVE_TOKENS[method]}
     if method == "ngram":
-        lookup = settings.prompt_lookup_tokens
-        config |= {"prompt_lookup_max": lookup, "prompt_lookup_min": lookup}
+        config |= {"prompt_lookup_max": PROMPT_LOOKUP_TOKENS, "prompt_lookup_min": PROMPT_LOOKUP_TOKENS}
     return {"speculative_config": config}
 
 

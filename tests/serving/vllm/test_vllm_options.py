@@ -37,12 +37,11 @@ def test_a_cpu_computes_complete_prompts_in_small_blocks() -> None:
 
 
 def test_a_gpu_keeps_vllms_own_choices() -> None:
-    arguments = engine_arguments(FOLDER, VllmSettings(gpu_memory_utilization=0.5), 4096, cpu=False)
+    arguments = engine_arguments(FOLDER, VllmSettings(engine={"gpu_memory_utilization": 0.5}), 4096, cpu=False)
     assert arguments["gpu_memory_utilization"] == 0.5
     assert not {"block_size", "enforce_eager", "enable_chunked_prefill", "max_model_len"} & set(arguments)
-    assert "gpu_memory_utilization" not in engine_arguments(
-        FOLDER, VllmSettings(kv_cache_bytes=1 << 30), None, cpu=False
-    )
+    sized = engine_arguments(FOLDER, VllmSettings(kv_cache_bytes=1 << 30), None, cpu=False)
+    assert sized["kv_cache_memory_bytes"] == 1 << 30
 
 
 def test_further_arguments_win_except_what_logits_processors_need() -> None:

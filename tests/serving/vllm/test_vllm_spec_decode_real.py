@@ -36,8 +36,14 @@ SETTINGS = VllmSettings(
     max_model_len=1024,
     max_num_seqs=16,
     kv_cache_bytes=256 << 20,
-    speculative_method="ngram",
-    prompt_lookup_tokens=2,
+    engine={
+        "speculative_config": {
+            "method": "ngram",
+            "num_speculative_tokens": 5,
+            "prompt_lookup_max": 2,
+            "prompt_lookup_min": 2,
+        }
+    },
 )
 
 

@@ -41,9 +41,8 @@ async def started(files: ModelFiles, **engine: Any) -> Any:
         max_model_len=CONTEXT,
         max_num_seqs=16,
         kv_cache_bytes=KV_BYTES,
-        kv_events=False,
         shared_workers=True,
-        engine=engine,
+        engine={"kv_events_config": None, **engine},
     )
     model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, settings)
     await model.check_engine()
