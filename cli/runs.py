@@ -173,15 +173,6 @@ class PruneRunsOptions:
     older_than: Annotated[
         str | None, typer.Option(metavar="TIME", help="Remove runs older than this, for example 12h, 90d or 8w.")
     ] = None
-    max_gb: Annotated[
-        float | None,
-        typer.Option(
-            "--max-gb",
-            min=0.0,
-            metavar="X",
-            help="Remove the oldest runs until the store has at most this size, in 10^9 bytes.",
-        ),
-    ] = None
     store: Store = None
 
 
@@ -194,14 +185,13 @@ def prune(options: PruneRunsOptions) -> None:
     """
     from ..core.errors import UserError
 
-    if options.older_than is None and options.max_gb is None:
-        raise UserError("neither --older-than nor --max-gb is set", hint="give --older-than or --max-gb")
-    before = None if options.older_than is None else time.time() - parse_seconds(options.older_than, "--older-than")
-    max_bytes = None if options.max_gb is None else round(options.max_gb * 10**9)
+    if options.older_than is None:
+        raise UserError("--older-than is not set", hint="give --older-than, for example 90d")
+    before = time.time() - parse_seconds(options.older_than, "--older-than")
 
     async def prune_all(store: RunStore) -> int:
         total = 0
-        while pruned := await store.prune_runs(before=before, max_bytes=max_bytes):
+        while pruned := await store.prune_runs(before=before):
             total += pruned
         return total
 

@@ -292,18 +292,15 @@ class ServeSettings(BaseModel):
         limits_fail: What happens while that server is unreachable: "open" counts in each process, "closed" refuses
             requests of keys that have such limits.
         retention_days: Age at which runs that have ended are deleted from the store; None keeps them.
-        store_max_gb: Size of the store's data, in 10^9 bytes, above which the oldest runs that have ended are deleted;
-            None is no limit. For a store in a file.
         keepalive_s: Time without events after which a stream sends a comment.
         thoughts: Name of the field that has the reasoning text in OpenAI's format.
         cors_origins: Origins whose pages may call; empty is none.
         drain_delay_s: Time between a signal to stop and the refusal of new runs; `/readyz` fails during it, so that
             proxies send elsewhere.
         drain_timeout_s: Time that runs get to end when the process shuts down.
-        log_content: Whether logs may contain texts of users and models.
+        log_content: Whether logs and spans may contain texts of users and models.
         log_errors: Whether logs have the texts of errors that callers do not see; those of a model's server may repeat
             parts of a request.
-        trace_content: Whether spans may contain texts of users and models.
         code_execution: Whether requests may have the code of answers run in a sandbox.
         docs: Whether `/docs` and `/openapi.json` are served.
         mcp: Whether the MCP server is at `/mcp` (package extra `mcp`).
@@ -328,7 +325,6 @@ class ServeSettings(BaseModel):
     limits_url: str | None = None
     limits_fail: Literal["open", "closed"] = "open"
     retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    store_max_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     keepalive_s: Seconds = 15.0
     thoughts: Literal["reasoning", "reasoning_content", "both"] = "both"
     cors_origins: tuple[str, ...] = ()
@@ -336,7 +332,6 @@ class ServeSettings(BaseModel):
     drain_timeout_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     log_content: bool = False
     log_errors: bool = True
-    trace_content: bool = False
     code_execution: bool = False
     docs: bool = True
     mcp: bool = False

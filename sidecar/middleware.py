@@ -426,7 +426,7 @@ class RequestGuard:
                     traceparent=caller.traceparent,
                     tracestate=caller.tracestate,
                     request_id=caller.request_id,
-                    content=serve.trace_content,
+                    content=serve.log_content,
                     open_runs=self._traced,
                 )
             )

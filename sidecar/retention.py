@@ -18,33 +18,32 @@ INTERVAL_S = 60.0
 PAUSE_S = 1.0
 """Pause between the transactions of one search, in which others write."""
 DAY_S = 86_400
-GB = 10**9
 
 
 @asynccontextmanager
 async def pruning(store: RunStore, serve: ServeSettings) -> AsyncIterator[None]:
-    """Delete runs in the background by the settings `retention_days` and `store_max_gb`; runs in flight are kept.
+    """Delete runs in the background by the setting `retention_days`; runs in flight are kept.
 
     Raises:
-        UserError: `store_max_gb` is set, and the store is not a file.
         StoreError: The store failed.
     """
-    if serve.retention_days is None and serve.store_max_gb is None:
+    if serve.retention_days is None:
         yield
         return
-    await _prune(store, serve)
-    task = asyncio.create_task(_prune_for_ever(store, serve), name="retention")
+    days = serve.retention_days
+    await _prune(store, days)
+    task = asyncio.create_task(_prune_for_ever(store, days), name="retention")
     try:
         yield
     finally:
         await cancel_and_wait(task)
 
 
-async def _prune_for_ever(store: RunStore, serve: ServeSettings) -> None:
+async def _prune_for_ever(store: RunStore, days: float) -> None:
     while True:
         pruned = 0
         try:
-            pruned = await _prune(store, serve)
+            pruned = await _prune(store, days)
         except ReasonError as e:  # the store is unreachable for now
             log_fault("store.not_pruned", e)
         except Exception as e:  # noqa: BLE001 (the store must not fill for a fault here)
@@ -52,12 +51,9 @@ async def _prune_for_ever(store: RunStore, serve: ServeSettings) -> None:
         await asyncio.sleep(PAUSE_S if pruned else INTERVAL_S)
 
 
-async def _prune(store: RunStore, serve: ServeSettings) -> int:
+async def _prune(store: RunStore, days: float) -> int:
     """Delete some runs, in one short transaction; returns how many."""
-    pruned = await store.prune_runs(
-        before=None if serve.retention_days is None else time.time() - serve.retention_days * DAY_S,
-        max_bytes=None if serve.store_max_gb is None else round(serve.store_max_gb * GB),
-    )
+    pruned = await store.prune_runs(before=time.time() - days * DAY_S)
     if pruned:
         log_event("store.pruned", runs=pruned)
     return pruned

@@ -183,7 +183,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, owner: str, commits: GroupCommit, lease: Lease) -> None:
-        super().__init__(commits, Ownership(owner, _IS_ALIVE, lambda _, is_alive: bool(is_alive), " FOR UPDATE"), None)
+        super().__init__(commits, Ownership(owner, _IS_ALIVE, lambda _, is_alive: bool(is_alive), " FOR UPDATE"))
         self.owner = owner
         self._lease = lease
         self._has_key_index = True

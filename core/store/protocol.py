@@ -432,18 +432,14 @@ class RunStore(Protocol):
             RunConflict: With `only_ended`, it has not ended.
         """
 
-    async def prune_runs(self, *, before: float | None = None, max_bytes: int | None = None) -> int:
+    async def prune_runs(self, *, before: float) -> int:
         """Delete some of the oldest runs that have ended; call it again until it deletes none.
 
         Args:
             before: Runs that were last written before this time are deleted, in seconds since the epoch.
-            max_bytes: Further ones are deleted while the store has more bytes in use.
 
         Returns:
             Number of runs deleted, in one short transaction.
-
-        Raises:
-            UserError: `max_bytes` is set, and the database does not know its size.
         """
 
     # -- queries of runs

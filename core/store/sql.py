@@ -110,10 +110,9 @@ class SqlStore:
     `RunStore`.
     """
 
-    def __init__(self, commits: GroupCommit, ownership: Ownership, size: str | None) -> None:
+    def __init__(self, commits: GroupCommit, ownership: Ownership) -> None:
         self._commits = commits
         self._ownership = ownership
-        self._size = size
         self._has_key_index = False
 
     @property
@@ -345,31 +344,21 @@ class SqlStore:
 
         await self._commits.write(delete)
 
-    async def prune_runs(self, *, before: float | None = None, max_bytes: int | None = None) -> int:
+    async def prune_runs(self, *, before: float) -> int:
         """Delete some of the oldest runs that have ended."""
-        if max_bytes is not None and self._size is None:
-            raise UserError(
-                "a maximum size needs a run store in a file",
-                hint="Postgres does not tell how much of its space is in use: limit the age of runs instead",
-            )
 
         def prune(db: Connection) -> int:
             end = time.monotonic() + PRUNE_S
             pruned = 0
             position: Row = (-1.0, "")
             while time.monotonic() < end:
-                is_full = max_bytes is not None and db.execute(f"SELECT {self._size}")[0][0] > max_bytes
-                if not is_full and before is None:
-                    break
                 # a run that was created later was written later, too
-                old = "" if is_full else "AND created < ? AND updated < ? "
-                values = () if is_full else (before, before)
                 rows = db.execute(
-                    f"SELECT created, id FROM runs WHERE (created, id) > (?, ?) {old}"  # noqa: S608
+                    "SELECT created, id FROM runs WHERE (created, id) > (?, ?) AND created < ? AND updated < ? "  # noqa: S608
                     "AND (status NOT IN ('queued', 'running') "
                     f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
                     "ORDER BY created, id LIMIT ?",
-                    (*position, *values, self._ownership.owner, 1 if is_full else PRUNE_PAGE),
+                    (*position, before, before, self._ownership.owner, PRUNE_PAGE),
                 )
                 for position in rows:
                     if self._has_ended(db, position[1]):

@@ -143,12 +143,6 @@ CREATE TABLE api_keys (
 """
 
 
-_SIZE = (
-    "(SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size) "
-    "- (SELECT freelist_count FROM pragma_freelist_count) * (SELECT page_size FROM pragma_page_size)"
-)
-
-
 class SqliteStore(SqlStore):
     """The run store in one SQLite file; open it with `SqliteStore.open`.
 
@@ -160,7 +154,7 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, path: Path, commits: GroupCommit) -> None:
-        super().__init__(commits, Ownership(_this_process(), "0", lambda owner, _: _is_alive(owner), ""), _SIZE)
+        super().__init__(commits, Ownership(_this_process(), "0", lambda owner, _: _is_alive(owner), ""))
         self.path = path
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,15 +41,17 @@ def test_runs_are_listed_newest_first(cli: Cli, scripted: Scripted) -> None:
     assert len(json.loads(cli("runs", "list", "-n", "1", "--json")[1])) == 1
 
 
-def test_old_runs_are_pruned(cli: Cli, scripted: Scripted) -> None:
+def test_old_runs_are_pruned(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted()
     ask(cli)
     status, _, error = cli("runs", "prune")
-    assert (status, "give --older-than or --max-gb" in error) == (2, True)
+    assert (status, "give --older-than" in error) == (2, True)
     status, _, error = cli("runs", "prune", "--older-than", "soon")
     assert (status, "--older-than 'soon' is not a duration" in error) == (2, True)
-    assert cli("runs", "prune", "--older-than", "1w", "--max-gb", "1") == (0, "", "removed 0 runs\n")
-    assert cli("runs", "prune", "--max-gb", "0") == (0, "", "removed 1 run\n")
+    assert cli("runs", "prune", "--older-than", "1w") == (0, "", "removed 0 runs\n")
+    in_eight_days = time.time() + 8 * 86_400
+    monkeypatch.setattr("reason.cli.runs.time.time", lambda: in_eight_days)
+    assert cli("runs", "prune", "--older-than", "1w") == (0, "", "removed 1 run\n")
     assert cli("runs") == (0, "", "no runs yet\n")
 
 

@@ -6,9 +6,8 @@ import time
 import pytest
 import reason.core.store.run_list as run_list
 from reason.core.budget import Budget
-from reason.core.errors import RunConflict, UnknownName, UserError
-from reason.core.store.protocol import KeyLimits, ListedRun, Spending, StoredCall
-from reason.core.store.sqlite import SqliteStore
+from reason.core.errors import RunConflict, UnknownName
+from reason.core.store.protocol import KeyLimits, ListedRun, Spending
 from support.store_process import StoreProcess
 
 NOTHING = Spending()
@@ -153,29 +152,7 @@ async def test_old_runs_are_pruned_and_running_ones_are_not(any_store):
     assert await any_store.prune_runs(before=at) == 2
     assert {run.id for run in await any_store.list_runs()} == {"running", "waiting", "resumed"}
     assert await any_store.prune_runs(before=at) == 0
-    assert await any_store.prune_runs() == 0
     assert (await any_store.get_spending("t", 0.0)).tokens == 40  # what a deleted run spent stays charged
-
-
-async def test_a_full_store_loses_its_oldest_runs(any_store):
-    if not isinstance(any_store, SqliteStore):
-        with pytest.raises(UserError, match="a run store in a file"):
-            await any_store.prune_runs(max_bytes=1)
-        return
-    await add(any_store, "active")
-    for i in range(20):
-        name = f"r{i:02}"
-        await add(any_store, name)
-        call = StoredCall(key="k", role="main", model="m", request={}, response={"text": "x" * 50_000})
-        await any_store.add_calls(name, [call])
-        await any_store.end_run(name, "finished", answer("4"))
-    assert await any_store.prune_runs(max_bytes=600_000) > 5
-    left = await ids(any_store)
-    assert left[-1] == "active"
-    assert left[:-1] == [f"r{i:02}" for i in range(20)][::-1][: len(left) - 1]
-    assert 5 < len(left) < 15
-    assert await any_store.prune_runs(max_bytes=600_000) == 0
-    assert await any_store.prune_runs(max_bytes=1) == len(left) - 1
 
 
 async def test_concurrent_reservations_of_several_processes_never_exceed_the_day(stores):

@@ -1,17 +1,14 @@
 """Limits of requests, keys and the store over a real socket: each test is a request that once got through."""
 
-import asyncio
 import threading
 import time
 
 import httpx
 import pytest
 import reason.sidecar.retention as retention
-from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
-from reason.sidecar.app import create_app
 from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
@@ -216,18 +213,9 @@ def test_a_run_that_has_ended_is_deleted_with_everything(serve):
 def test_old_runs_are_deleted_while_the_server_runs(serve, monkeypatch):
     monkeypatch.setattr(retention, "INTERVAL_S", 0.02)
     with (
-        serve(retention_days=1e-7, store_max_gb=100.0) as server,  # 9 ms
+        serve(retention_days=1e-7) as server,  # 9 ms
         httpx.Client(base_url=server.url, timeout=60) as http,
     ):
         run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
         while http.get(f"/v1/runs/{run_id}").status_code != 404:
             time.sleep(0.01)
-
-
-async def test_a_size_limit_needs_a_file(postgres):
-    settings = Settings(model="scripted", store=postgres.new_database(), serve={"auth": False, "store_max_gb": 1.0})
-    with loaded_models({"scripted": ScriptedModel(replies(TEXT))}):
-        app = create_app(settings)
-        with pytest.raises(UserError, match="a run store in a file"):
-            async with asyncio.timeout(60), app.router.lifespan_context(app):
-                pass
