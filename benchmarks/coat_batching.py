@@ -140,9 +140,7 @@ async def run(
     name = new_run_id()
     await store.create_run(name, config.model_dump(mode="json"))
     running = Run(name, config, store, sinks=[sink])
-    parameters = CoAT.Config(
-        k=args.k, leaves=leaves, expansions=args.expansions, max_step_tokens=48, association_tokens=48, resamples=0
-    )
+    parameters = CoAT.Config(k=args.k, leaves=leaves, expansions=args.expansions, max_step_tokens=48)
     started = time.perf_counter()
     await CoAT(parameters).solve(question, Models({"main": MeteredModel(model, "main", running)}), running)
     seconds = time.perf_counter() - started

@@ -1,11 +1,11 @@
-"""`coat`, `mcts`, `rag` and `cot` on multi-hop questions, at equal tokens.
+"""`coat`, `rag` and `cot` on multi-hop questions, at equal tokens.
 
     python benchmarks/multihop_questions.py … (see there)
     python benchmarks/coat_knowledge.py sweep --model vllm/DIRECTORY --questions FILE --documents DIR > sweep.toml
     reason eval sweep sweep.toml --out RUNS --concurrency 16
     python benchmarks/coat_knowledge.py table RUNS > table.md
 
-`coat` queries the documents during the search; `mcts` is the same tree without them; `rag` retrieves once with the
+`coat` queries the documents during the search; `association=none` searches without them; `rag` retrieves once with the
 question and lets as many chains vote as reach `coat`'s tokens; `cot` is as many chains without documents. Each is
 compared with `coat` question by question: exact match and F1 after SQuAD's normalization.
 """
@@ -89,7 +89,7 @@ def sweep_file(options: argparse.Namespace) -> str:
             ("self-consistency", {**chains, "n": n, "temperature": warm}),
         ]
     methods += [("coat", {**tree, "association": f'"{how}"'}) for how in options.associations]
-    methods.append(("mcts", tree))
+    methods.append(("coat", {**tree, "association": '"none"'}))
     parts = [
         SWEEP.format(
             seed=options.seed,
@@ -153,7 +153,7 @@ def name_of(run: StoredRun) -> str:
     """Method and size."""
     plan = run.manifest.plan
     size = f"n={plan.parameters['n']}" if "n" in plan.parameters else f"k={plan.parameters['k']}"
-    if plan.strategy in ("coat", "mcts"):
+    if plan.strategy == "coat":
         size += f", {plan.parameters['expansions']} expansions"
     how = f", {plan.parameters['association']}" if plan.strategy == "coat" else ""
     return f"{'cot' if plan.strategy == 'self-consistency' else plan.strategy} {size}{how}"

@@ -272,7 +272,7 @@ class Entry:
         return self.often if seed % SELDOM else self.seldom
 
 
-UCT, PUCT, EIGHT = "UCT, w = 1", "PUCT, w = 1", "UCT, w = 1, 8 leaves"
+UCT, EIGHT = "UCT, w = 1", "UCT, w = 1, 8 leaves"
 STANDARD, ADAPTIVE = "treequest StandardMCTS, √2", "treequest AB-MCTS-A"
 
 
@@ -282,7 +282,6 @@ def entries() -> list[Entry]:
         Entry(UCT, ours(), 400, 1600),
         Entry("UCT, w = 0.5", ours(w=0.5), 400, 400),
         Entry(EIGHT, ours(leaves=8), 400, 400),
-        Entry(PUCT, ours(policy="puct"), 400, 400),
     ]
     if LIBRARY is not None:
         match += [
@@ -293,7 +292,7 @@ def entries() -> list[Entry]:
     return match
 
 
-DRAWN = (UCT, PUCT, EIGHT, STANDARD, ADAPTIVE)
+DRAWN = (UCT, EIGHT, STANDARD, ADAPTIVE)
 INK = "#7a7f87"
 """For text and axes; it can be read on white and on near-black."""
 WIDE, HIGH, GAP, LEFT, TOP = 190, 120, 42, 30, 56

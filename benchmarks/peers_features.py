@@ -130,7 +130,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "beams over steps": (
-        strategies("beam", "dvts", "astar"),
+        strategies("beam", "astar"),
         {
             "its-hub": _its("`BeamStrategy`", f"{ALGORITHMS}/beam_search.py", "class BeamSearch("),
             "treequest": _tree(
@@ -139,7 +139,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "particles over steps": (
-        strategies("particle-filter", "particle-gibbs"),
+        strategies("particle-filter"),
         {
             "its-hub": _its(
                 "`ParticleFilterStrategy`, `ParticleGibbs`",
@@ -149,7 +149,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "Monte Carlo tree search": (
-        strategies("mcts", "coat"),
+        strategies("coat"),
         {
             "OptiLLM": _opti("`mcts`, `rstar`", "mcts.py", "def chat_with_mcts("),
             "treequest": _tree("`StandardMCTS`, `ABMCTSA`, `ABMCTSM`", "algos/standard_mcts.py", "class StandardMCTS("),

@@ -3,7 +3,7 @@
     python benchmarks/spec_decode.py --model local/smollm2-135m --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
 
     single stream       a chain of thought for each question, one after the other
-    tree search         `mcts` on each question
+    tree search         `coat` without association on each question
     self-consistency    eight samples for each question
     verification        a claim and a document; the answer quotes the document, as verifiers and citing answers do
 
@@ -210,13 +210,13 @@ def sampled(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1
 
 
 def searched(text: str, seed: int) -> Item:
-    """An item that is a run of `mcts`."""
+    """An item that is a run of `coat` without association."""
 
     async def run(model: LocalModel, store: SqliteStore) -> Tokens:
-        strategy, parameters = create_strategy("mcts", {"expansions": 4, "max_step_tokens": 64})
+        strategy, parameters = create_strategy("coat", {"association": "none", "expansions": 4, "max_step_tokens": 64})
         config = RunConfig(
             question=Question(text=text),
-            strategy="mcts",
+            strategy="coat",
             parameters=parameters,
             models={"main": model.name},
             seed=seed,

@@ -38,8 +38,6 @@ from reason.evals.report.plots import COLOURS
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import SearchLimits, SearchOutcome, StepSearch
-from reason.reasoning.search.dvts import DVTS, DVTSOptions
-from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.tree import Continuation
 from reporting import table
@@ -505,7 +503,7 @@ def by_score(world: World, outcome: SearchOutcome[Any]) -> float:
 
 def chains(n: int, recipe: WorldSettings, seed: int) -> Search:
     """`n` plain chains."""
-    return BeamSearch(BeamOptions(width=n, k=1, distinct=False))
+    return BeamSearch(BeamOptions(width=n, k=1))
 
 
 def beam(n: int, recipe: WorldSettings, seed: int) -> Search:
@@ -517,7 +515,7 @@ def beam(n: int, recipe: WorldSettings, seed: int) -> Search:
 def dvts(n: int, recipe: WorldSettings, seed: int) -> Search:
     """`n` continuations in each round."""
     k = min(n, CHILDREN)
-    return DVTS(DVTSOptions(subtrees=n // k, k=k))
+    return BeamSearch(BeamOptions(width=n // k, k=k, diverse=True))
 
 
 def particles(**options: Any) -> Callable[[int, WorldSettings, int], Search]:
@@ -527,7 +525,7 @@ def particles(**options: Any) -> Callable[[int, WorldSettings, int], Search]:
 
 def gibbs(n: int, recipe: WorldSettings, seed: int) -> Search:
     """Four passes, of `n` particles together."""
-    return ParticleGibbs(GibbsOptions(n=n // 4, iterations=4), Random(f"gibbs {seed} {n}"))
+    return ParticleFilter(ParticleOptions(n=n // 4, iterations=4), Random(f"gibbs {seed} {n}"))
 
 
 def limits(n: int, recipe: WorldSettings) -> SearchLimits:
@@ -546,7 +544,7 @@ def a_star(**options: Any) -> Callable[[int, WorldSettings, int], Search]:
 def a_star_m(n: int, recipe: WorldSettings, seed: int) -> Search:
     """The best of `n / 4` complete solutions, with four continuations of a prefix."""
     k = min(n, CHILDREN)
-    return AStarSearch(AStarOptions(k=k, stop="best_of_m", m=n // k, limits=limits(n, recipe)))
+    return AStarSearch(AStarOptions(k=k, m=n // k, limits=limits(n, recipe)))
 
 
 METHODS = {
@@ -562,9 +560,7 @@ METHODS = {
     "A* none": Method(a_star(edge_cost="none"), {"A*, k = N, none": chosen_answer}, sizes=SIZES[:-1]),
     "systematic": Method(particles(resampling="systematic"), {"particle filter, systematic": weighted_vote}),
     "entropic": Method(particles(entropic="size"), {"particle filter, entropic": weighted_vote}),
-    "telescoped": Method(
-        particles(weight_mode="telescoped", level="logit"), {"particle filter, telescoped": weighted_vote}
-    ),
+    "telescoped": Method(particles(weight_mode="telescoped"), {"particle filter, telescoped": weighted_vote}),
 }
 
 

@@ -81,18 +81,16 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str, gen_to
         "max_depth": "16",
         "limits": f"{{gen_tokens = {gen_tokens}, finish_tokens = 128}}",
     }
-    methods: list[tuple[str, dict[str, object]]] = [
-        ("beam", {"width": n, "k": 1, "distinct": "false"}) for n in reversed(CHAINS)
-    ]
+    methods: list[tuple[str, dict[str, object]]] = [("beam", {"width": n, "k": 1}) for n in reversed(CHAINS)]
     for n in reversed(SIZES):
         methods += [
             ("particle-filter", {"n": n}),
             ("astar", {"k": n}),
             ("beam", {"width": n // 2, "k": 2}),
-            ("dvts", {"subtrees": n // 2, "k": 2}),
+            ("beam", {"width": n // 2, "k": 2, "diverse": "true"}),
         ]
         if n > min(SIZES):
-            methods.append(("particle-gibbs", {"n": n // 2, "iterations": 2}))
+            methods.append(("particle-filter", {"n": n // 2, "iterations": 2}))
     parts = [SWEEP.format(model=model, data=data, limit=limit, seed=seed)]
     written = [(name, common | {key: str(value) for key, value in size.items()}) for name, size in methods]
     return "\n".join([*parts, *strategy_blocks(written)])

@@ -131,8 +131,8 @@ def router(options: CalibrateRouterOptions) -> None:
     this pair of models and this kind of entropy; it has the thresholds of other rates, too.
     """
     from ..core.errors import UserError
+    from ..core.files import check_writable
     from ..evals.training.routers.glimprouter import fit_router, save_router
-    from ..evals.training.run_directory import check_writable
 
     if options.rate == 0:
         raise UserError("--rate 0 routes no step to the large model", hint="--set policy=small needs no router")

@@ -358,7 +358,7 @@ def question_router(options: TrainQuestionRouterOptions) -> None:
 
 
 def _check_writable(out: Path) -> None:
-    from ..evals.training.run_directory import check_writable
+    from ..core.files import check_writable
 
     check_writable(out)
 

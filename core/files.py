@@ -49,6 +49,23 @@ def write_file(path: Path, content: bytes) -> None:
         raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another path, or free some space") from e
 
 
+def check_writable(path: Path) -> None:
+    """Refuse an output file that could not be written, before anything is spent on it.
+
+    Raises:
+        StoreError: Its directory cannot be created or written to, or it is a directory itself.
+    """
+    probe = path.parent / f".{path.name}.probe"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StoreError(f"cannot write {path}: it is a directory", hint="choose another --out")
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another --out") from e
+
+
 @dataclass(frozen=True, slots=True)
 class JsonLine:
     """One record of a JSON Lines file.

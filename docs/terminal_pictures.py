@@ -63,7 +63,7 @@ PICTURES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "verify": ("reason verify --answer answer.txt --docs notes/",),
     "search": (
-        'reason ask "What is 17 * 23?" -s mcts --set max_step_tokens=40 --set expansions=6 --seed 3 --show-reasoning',
+        'reason ask "What is 17 * 23?" -s coat --set max_step_tokens=40 --set expansions=6 --seed 3 --show-reasoning',
     ),
     "eval": ("reason eval sums.jsonl --map question=q -s cot --set max_tokens=200 --seeds 2 --out one",),
 }

@@ -69,7 +69,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "search": {
         "question": FERRY,
-        "strategy": "mcts",
+        "strategy": "coat",
         "parameters": {"judging": "digits", "max_step_tokens": 60, "expansions": 9, "max_depth": 5},
         "budget": {"tokens": 3000},
         "seed": 3,
@@ -170,8 +170,8 @@ def main() -> None:
             page = tab(browser, f"{url}/ui/ask")
             page.wait_for_selector("[name=strategy]")
             page.fill("[name=question]", FERRY)
-            page.select_option("[name=strategy]", "mcts")
-            page.click("summary:has-text('Parameters of mcts')")
+            page.select_option("[name=strategy]", "coat")
+            page.click("summary:has-text('Parameters of coat')")
             picture(page, "ask")
         browser.close()
 

@@ -397,14 +397,9 @@ class StepRewardConfig(Parameters):
             raise ValueError(f"unknown source {unknown[0]!r}; use auto, or {', '.join(REWARD_SOURCES)}, joined by +")
         return score
 
-    @property
-    def in_thought(self) -> bool:
-        """Whether the steps are those of the model's thought."""
-        return False
-
     def _has_logprobs(self, model: MeteredModel) -> bool:
         """Whether the model returns log-probabilities of the steps, before which it does not think."""
-        return (model.capabilities if self.in_thought else model.quick_capabilities).logprobs
+        return model.quick_capabilities.logprobs
 
     def create_step_reward(self, prompt: Prompt, models: Models, run: Run) -> StepReward | None:
         """The step reward of these parameters.

@@ -2,7 +2,7 @@
 
 "answers"   reads answers alone                    suits every model
 "steps"     works on the steps of the answer       the model must not think; one that always does is replaced by
-self-consistency; with `steps=thought` as the next
+                                                   self-consistency
 "thought"   works inside the thought               every model that it uses must continue given thoughts
 """
 
@@ -27,11 +27,8 @@ SERVE_WITH_VLLM: Final = "serve the model with vLLM (hosted_vllm/MODEL), which c
 
 
 def thinking_of(strategy: Strategy | type[Strategy]) -> Thinking:
-    """What a strategy does with thoughts; "thought" for a step search whose parameter `steps` says so."""
-    thinking: Thinking = getattr(strategy, "thinking", "answers")
-    if thinking == "steps" and getattr(getattr(strategy, "config", None), "steps", "answer") == "thought":
-        return "thought"
-    return thinking
+    """What a strategy does with thoughts."""
+    return getattr(strategy, "thinking", "answers")
 
 
 def require_suitable_thinking(strategy: Strategy, models: Models, run: Run) -> None:
@@ -43,8 +40,6 @@ def require_suitable_thinking(strategy: Strategy, models: Models, run: Run) -> N
     thinking = thinking_of(strategy)
     if thinking == "steps":
         _require_no_effort(strategy, models.main, run)
-    elif thinking == "thought" and getattr(strategy, "thinking", "") == "steps":
-        _require_given_thoughts(strategy, models.main, run)
     elif thinking == "thought":
         _require_continued_thoughts(strategy, _language_models(strategy, models))
 
@@ -83,37 +78,11 @@ def _require_no_effort(strategy: Strategy, model: MeteredModel, run: Run) -> Non
     effort = run.effort
     if not model.profile.can_think or not model.profile.can_skip_thinking or effort in (None, "none"):
         return
-    remedy = "leave --effort unset (effort= in Python)"
-    if hasattr(getattr(strategy, "config", None), "steps") and model.profile.prefix == "thought":
-        remedy += ", or search over the steps of the thought with --set steps=thought"
     raise UserError(
         f"effort {effort}: {strategy.name} works on the steps of the answer, before which {model.name} does not think",
-        hint=remedy,
+        hint="leave --effort unset (effort= in Python)",
         param="effort",
     )
-
-
-def _require_given_thoughts(strategy: Strategy, model: MeteredModel, run: Run) -> None:
-    """Refuse a search over the steps of a thought on a model that has none to be continued."""
-    hint = "leave the parameter steps unset, or name a model that thinks"
-    if not model.profile.can_think:
-        raise UserError(
-            f"steps=thought: {model.name} does not think, so {strategy.name} has no thought to search",
-            hint=hint,
-            param="steps",
-        )
-    if model.profile.prefix != "thought":
-        raise UserError(
-            f"steps=thought: {model.name} cannot continue a thought that is given, as {strategy.name} has to",
-            hint=f"leave the parameter steps unset, or {SERVE_WITH_VLLM}",
-            param="steps",
-        )
-    if run.effort == "none":
-        raise UserError(
-            f"steps=thought: with effort none {model.name} has no thought for {strategy.name} to search",
-            hint="leave --effort unset, or the parameter steps",
-            param="steps",
-        )
 
 
 def _require_continued_thoughts(strategy: Strategy, models: Sequence[MeteredModel]) -> None:

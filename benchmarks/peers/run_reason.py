@@ -31,13 +31,14 @@ def parameters_of(job: Job) -> dict[str, Any]:
         "best-of-n": {**chains, "score": "reward", "aggregate": "model"},
         "self-consistency": chains,
         "beam": {**steps, "width": max(1, job.size // 2), "k": 2},
-        "particle-filter": {**steps, "n": job.size, "pick": "particle", "select": "argmax"},
+        "particle-filter": {**steps, "n": job.size, "parity": "reference"},
         "mcts": {
             **common,
             "k": 3,
             "expansions": max(1, 3 * job.size // 2),
             "max_step_tokens": job.step_tokens,
-            "score": "reward",
+            "judging": "reward",
+            "association": "none",
         },
     }[job.method]
 
@@ -55,7 +56,7 @@ async def make(job: Job, model: str = "") -> Solve:
     scored = job.method != "self-consistency"
     reasoner = Reasoner(
         model,
-        job.method,
+        "coat" if job.method == "mcts" else job.method,
         reward_model=f"judge/{model}" if scored else None,
         parameters=parameters_of(job),
         seed=0,

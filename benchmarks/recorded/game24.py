@@ -102,7 +102,7 @@ def beam(width: int) -> MakeSearch:
 def astar(expansions: int) -> MakeSearch:
     """A* that goes on to five solutions."""
     limits = SearchLimits(expansions=expansions)
-    return lambda tree, rng: AStarSearch(AStarOptions(k=tree.max_children, stop="best_of_m", m=ANSWERS, limits=limits))
+    return lambda tree, rng: AStarSearch(AStarOptions(k=tree.max_children, m=ANSWERS, limits=limits))
 
 
 def mcts(expansions: int, w: float) -> MakeSearch:

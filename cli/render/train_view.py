@@ -1,45 +1,11 @@
-"""Live views of trainings: steps of an entailment model, counts of finished items."""
+"""Live view of a count of finished items, for trainings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from pydantic import JsonValue
 from rich.console import Group, RenderableType
 
 from .console import plural
 from .status import ProgressView, bar, bar_rows
-
-
-class StepView(ProgressView):
-    """The last point of a learning curve.
-
-    Args:
-        title: The command.
-        epochs: Number of epochs.
-    """
-
-    def __init__(self, title: str, epochs: int) -> None:
-        super().__init__()
-        self._title, self._epochs = title, epochs
-        self._point: Mapping[str, JsonValue] = {}
-
-    def noted(self, point: Mapping[str, JsonValue]) -> None:
-        """Show a new point; called from the training's thread."""
-        self._point, self._note = dict(point), ""
-        self._plain()
-
-    def line(self) -> str:
-        if not self._point:
-            return self._note or "training"
-        values = ", ".join(f"{name} {value}" for name, value in self._point.items() if name not in ("epoch", "step"))
-        return f"step {self._point['step']}, epoch {self._point['epoch']} of {self._epochs}: {values}"
-
-    def render(self) -> RenderableType:
-        title = self.title(self._title)
-        if self._point:
-            title.add_row("", self.line())
-        return title
 
 
 class CountView(ProgressView):

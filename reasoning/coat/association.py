@@ -25,7 +25,6 @@ from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...serving.metered.model import MeteredModel
-from ...serving.quick_calls import quick_params
 from ..knowledge import SELF_SOURCE, MemoryItem
 from ..memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal
 from ..memory.working_memory import WorkingMemory
@@ -83,33 +82,16 @@ def _joined(sentences: list[str], kept: list[int]) -> str:
     return "".join(parts)
 
 
-QuerySource = Literal["step", "model"]
-Association = Literal["written", "quoted"]
-_QUERY_TOKENS = 32
+Association = Literal["written", "quoted", "none"]
+"""What becomes a note: what the model writes that helps; sentences of the snippets, without a call; nothing."""
+NUM_SNIPPETS = 3
+"""m: snippets requested from the sources for a step."""
+MAX_NOTE_TOKENS = 96
+"""L_am: maximum tokens of an association and of a quoted snippet."""
+MAX_NEW_NOTES = 3
+"""Maximum items of an association."""
 _TEMPERATURE = 0.3
-_QUERY_CHARS = 400
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationOptions:
-    """How knowledge is requested.
-
-    Attributes:
-        snippets: m, snippets requested from the sources for a step.
-        max_tokens: L_am, maximum tokens of an association and of a quoted snippet.
-        max_items: Maximum items of an association.
-        association: "written": the model writes what helps; "quoted": the snippets are used as they are, without a
-            call, long ones shortened to their most relevant sentences.
-        query: The sources' query: "step" is question and step, "model" is written by the model.
-        temperature: Sampling temperature of associations that the user set; None is 0.3 where the model takes one.
-    """
-
-    snippets: int = 3
-    max_tokens: int = 96
-    max_items: int = 3
-    association: Association = "written"
-    query: QuerySource = "step"
-    temperature: float | None = None
+_QUERY_CHARS = 1_600
 
 
 class Associator:
@@ -130,19 +112,17 @@ class Associator:
         admission: AdmissionFilter,
         sources: KnowledgeClient | None,
         run: Run,
-        options: AssociationOptions,
+        association: Association,
     ) -> None:
         self.dropped: Counter[str] = Counter()
         self.unreadable = 0
         self._name, self._model, self._question, self._run = name, model, question, run
         self._conversation, self._memory, self._admission = conversation, memory, admission
-        self._sources, self._options = sources, options
+        self._sources, self._is_quoting = sources, sources is not None and association == "quoted"
 
     def max_tokens_per_thought(self) -> int:
         """Maximum tokens generated for one step."""
-        queries = _QUERY_TOKENS if self._sources is not None and self._options.query == "model" else 0
-        writes = self._sources is None or self._options.association == "written"
-        return queries + (self._options.max_tokens if writes else 0)
+        return 0 if self._is_quoting else MAX_NOTE_TOKENS
 
     def cost(self) -> dict[str, int]:
         """Counts of dropped items, unreadable completions and failed queries."""
@@ -169,11 +149,11 @@ class Associator:
         if not paths:
             return
         queries, snippets = await self._query_sources(paths)
-        if self._sources is not None and self._options.association == "quoted":
+        if self._is_quoting:
             proposals = [
                 tuple(
                     Proposal(
-                        quote_line(select_sentences(s.text, query, self._options.max_tokens)),
+                        quote_line(select_sentences(s.text, query, MAX_NOTE_TOKENS)),
                         s.source_id,
                         s.source_kind,
                         query,
@@ -197,7 +177,7 @@ class Associator:
             ]
         )
         for i, (path, result) in enumerate(zip(paths, results, strict=True)):
-            items = result.items[: self._options.max_items]
+            items = result.items[:MAX_NEW_NOTES]
             self._memory.add(_last_id(path), items)
             self._emit(_last_id(path), queries[i], len(snippets[i]), items, result, unsupported[i])
 
@@ -205,54 +185,33 @@ class Associator:
         """The query of each path and the snippets for it."""
         if self._sources is None:
             return [""] * len(paths), [[] for _ in paths]
-        queries = await self._source_queries(paths)
-        counts = [self._options.snippets + self._num_quoted(path) for path in paths]
+        queries = ["\n".join((self._question.text, *(t.text for t in path[-1:])))[-_QUERY_CHARS:] for path in paths]
+        counts = [NUM_SNIPPETS + self._num_quoted(path) for path in paths]
         context = conversation_text(self._question)
         results = await self._sources.query(queries, max(counts), [context] * len(paths) if context else ())
         return queries, [snippets[:count] for snippets, count in zip(results, counts, strict=True)]
 
     def _num_quoted(self, path: Sequence[PathStep]) -> int:
         """Number of snippets already quoted on the path, which the sources will return again."""
-        if self._options.association == "written":
+        if not self._is_quoting:
             return 0  # another step may take another fact from the same snippet
         return sum(note.source_kind != SELF_SOURCE for note in self._conversation.known(path))
-
-    async def _source_queries(self, paths: Sequence[Sequence[PathStep]]) -> list[str]:
-        queries = [
-            "\n".join((self._question.text, *(t.text for t in path[-1:])))[-_QUERY_CHARS * 4 :] for path in paths
-        ]
-        written = [i for i, path in enumerate(paths) if path]  # the question is its own query
-        if self._options.query == "step" or not written:
-            return queries
-        sampling = quick_params(self._model, max_tokens=_QUERY_TOKENS, stop=("\n",))
-        results = await self._model.generate(
-            [Request(prompt=self._conversation.after(paths[i], prompts.QUERY), sampling=sampling) for i in written]
-        )
-        for i, (completion,) in zip(written, results, strict=True):
-            queries[i] = " ".join(completion.text.split())[:_QUERY_CHARS] or queries[i]
-        return queries
 
     async def _propose(
         self, paths: Sequence[Sequence[PathStep]], queries: Sequence[str], snippets: Sequence[Sequence[SourcedSnippet]]
     ) -> tuple[list[tuple[Proposal, ...]], list[int]]:
         """The items that the model proposes for each path, and how many of them named no valid snippet."""
-        options = self._options
         indices = [i for i, retrieved in enumerate(snippets) if retrieved or self._sources is None]
         capabilities = self._model.quick_capabilities
         prefix = '{"items": [' if capabilities.prefix and not capabilities.json_schema else ""
-        sampling = SamplingParams(
-            temperature=options.temperature,
-            default_temperature=_TEMPERATURE,
-            max_tokens=options.max_tokens,
-            effort="none",
-        )
+        sampling = SamplingParams(default_temperature=_TEMPERATURE, max_tokens=MAX_NOTE_TOKENS, effort="none")
         requests = []
         for i in indices:
             prompt: Prompt = self._conversation.after(
-                paths[i], prompts.associate(snippets[i], options.max_items, options.max_tokens), prefix=prefix
+                paths[i], prompts.associate(snippets[i], MAX_NEW_NOTES, MAX_NOTE_TOKENS), prefix=prefix
             )
             seed = self._run.derive_seed("associate", *(step.text for step in paths[i]))
-            schema = items_schema(len(snippets[i]), options.max_items) if capabilities.json_schema else None
+            schema = items_schema(len(snippets[i]), MAX_NEW_NOTES) if capabilities.json_schema else None
             params = sampling.model_copy(update={"seed": seed, "json_schema": schema})
             requests.append(Request(prompt=prompt, sampling=params))
         results = await self._model.generate(requests) if requests else []

@@ -2,7 +2,7 @@
 
     while batch := search.ask():
         expand       sample the next steps of all leaves in one call; duplicates are sampled again
-        associate    bring knowledge to each new open step, in one call        (`coat` only)
+        associate    bring knowledge to each new open step, in one call
         evaluate     score every new step and its notes, in one call
         search.tell(…)                                                         backpropagates
 
@@ -13,103 +13,35 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from ...core.concurrency import off_loop, paced
 from ...core.errors import BudgetExceeded
 from ...core.events import CandidateAdded, LeafSelected, NodesSearched, SearchEnded, SearchNode
-from ...core.messages import Completion, FinishReason, Prompt, Request, SamplingParams, Thought, Usage
+from ...core.messages import Completion, FinishReason, Prompt, Request, SamplingParams
 from ...core.run import Run
-from ...core.types import Candidate, Evidence, Question, Solution, Step, Stopped
+from ...core.types import Candidate, Evidence, Question, Solution, Step
 from ...serving.metered.model import MeteredModel
 from ...serving.metered.scorers import MeteredReward
 from ...serving.rewards.model import sigmoid
 from ..answers.extraction import extract_answer
 from ..candidates import read_candidate
-from ..continuations import THOUGHT_ANSWER_TOKENS, ContinuationRequests
+from ..continuations import ContinuationRequests
 from ..knowledge import MemoryItem
-from ..limits import MAX_TOKENS
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
-from ..search.core import ExpandRequest, SearchLimits
+from ..search.core import ExpandRequest
 from ..search.driver import MAX_EVENT_NODES, MAX_INLINE_NODES, narrowed
-from ..search.mcts import MCTSNode, MCTSOptions, MonteCarloTreeSearch
+from ..search.mcts import RESAMPLES, MCTSNode, MonteCarloTreeSearch
 from ..search.tree import Continuation, search_node_event
-from ..strategy import Parameters
-from ..voting.answer_classes import weighted_vote
 from . import prompts
 from .association import Associator
-from .judge import UNREADABLE_SCORE, Judging, ScoreForm, ThoughtJudge, ThoughtScores, node_score
+from .judge import UNREADABLE_SCORE, ThoughtJudge, ThoughtScores, node_score
 from .prompts import Conversation, PathStep
-
-
-class ThoughtParameters(Parameters, MCTSOptions):
-    """Parameters of `mcts`, which `coat` extends by those of association."""
-
-    max_step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a step")] = 160
-    steps: Annotated[
-        Literal["answer", "thought"],
-        Field(
-            description="what is searched: steps of the answer, before which the model does not think, or those of its "
-            "thought"
-        ),
-    ] = "answer"
-    temperature: Annotated[
-        float | None,
-        Field(gt=0, le=100, description="sampling temperature of steps; by default 0.8 where the model takes one"),
-    ] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-    score: Annotated[
-        Literal["judge", "reward"], Field(description="source of the steps' scores: the judge or the reward model")
-    ] = "judge"
-    judging: Annotated[
-        Judging,
-        Field(
-            description="merged: one completion with all scores; separate: one each; digits: the expected next digit, "
-            "without generating"
-        ),
-    ] = "merged"
-    judge_tokens: Annotated[int, Field(ge=4, le=MAX_TOKENS, description="maximum tokens of the judge's completion")] = (
-        32
-    )
-    select: Annotated[
-        Literal["best", "vote"], Field(description="the best solution, or the answer of the largest total score")
-    ] = "best"
-    instruction: Annotated[str | None, Field(description="text after the question; by default: one step at a time")] = (
-        None
-    )
-    system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
-
-    @classmethod
-    def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-        return {"k": values["k"], "expansions": values["expansions"], "resamples + 1": values["resamples"] + 1}
-
-    def task(self, question: Question, *, notes: bool) -> str:
-        """The text after the question.
-
-        Args:
-            question: The question.
-            notes: Whether notes may follow.
-        """
-        if self.instruction is not None:
-            return self.instruction
-        write = prompts.thought_instruction if self.steps == "thought" else prompts.instruction
-        return write(question, notes=notes)
-
-    def options(self, run: Run) -> MCTSOptions:
-        """The parameters of the search core; a small token budget also limits the final answer."""
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in MCTSOptions.model_fields}
-        left = run.ledger.remaining("tokens")
-        if left < math.inf:
-            finish = min(self.limits.finish_tokens, max(1, int(left) // 4))
-            chosen["limits"] = SearchLimits.model_validate(self.limits.model_dump() | {"finish_tokens": finish})
-        return MCTSOptions.model_validate(chosen)
-
 
 MIN_RESTATED_SHARE = 0.6
 """Share of a note's content words from which a text is taken to rest on it without citing it."""
@@ -178,8 +110,6 @@ class _Expansion:
         kept: Indices of those that become nodes.
         ids: Ids of these nodes.
         scores: Scores by index.
-        answers: Answers after the thoughts that steps close, by index; None until they are requested.
-        thinking_tokens: Tokens of thoughts by index.
     """
 
     request: ExpandRequest
@@ -188,8 +118,6 @@ class _Expansion:
     kept: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     scores: dict[int, ThoughtScores] = field(default_factory=dict)
-    answers: dict[int, str | None] = field(default_factory=dict)
-    thinking_tokens: dict[int, int] = field(default_factory=dict)
 
     def paths(self) -> list[tuple[PathStep, ...]]:
         """The path of each new node."""
@@ -203,19 +131,17 @@ class ThoughtSearchDriver:
 
     Args:
         name: The strategy's name, for events.
-        search: The search core.
         associator: Brings knowledge in; None without association.
-        reward: Scores complete solutions and, with `score="reward"`, steps; None without a reward model.
+        reward: Scores complete solutions; None without a reward model.
         beta: Weight of the notes' score.
-        form: How the scores of step and notes are combined.
-        associate_question: Whether the question gets knowledge before the first step.
+        by_reward: Whether the reward model scores the steps, and the judge only the notes.
+        temperature: Sampling temperature of steps that the user set.
     """
 
     def __init__(
         self,
         name: str,
         search: MonteCarloTreeSearch,
-        config: ThoughtParameters,
         question: Question,
         model: MeteredModel,
         judge: ThoughtJudge,
@@ -224,20 +150,20 @@ class ThoughtSearchDriver:
         reward: MeteredReward | None,
         run: Run,
         *,
-        beta: float = 0.0,
-        form: ScoreForm = "normalised",
-        associate_question: bool = False,
+        beta: float,
+        by_reward: bool,
+        temperature: float | None,
+        top_p: float | None,
     ) -> None:
-        self._name, self._search, self._config, self._question = name, search, config, question
-        self._model, self._judge, self._conversation = model, judge, conversation
-        self._associator, self._reward, self._run = associator, reward, run
-        self._beta, self._form, self._associate_question_first = beta, form, associate_question
+        self._name, self._search, self._question, self._model = name, search, question, model
+        self._judge, self._conversation, self._associator = judge, conversation, associator
+        self._reward, self._run, self._beta, self._by_reward = reward, run, beta, by_reward
+        self._sampling = SamplingParams(
+            temperature=temperature, default_temperature=_TEMPERATURE, top_p=top_p, stop=("\n\n",), effort="none"
+        )
         self._requests = ContinuationRequests(model, Prompt.user(question.text), run, "thought")
         self._scores: dict[int, ThoughtScores] = {}
-        self._in_thought = config.steps == "thought"
-        self._answers: dict[int, str] = {}
-        self._thinking_tokens: dict[int, int] = {}
-        self._budget = run.ledger.view(max_tokens=config.limits.gen_tokens)
+        self._budget = run.ledger.view(max_tokens=search.options.limits.gen_tokens)
         self.spent = False
 
     async def search(self) -> None:
@@ -295,10 +221,8 @@ class ThoughtSearchDriver:
 
     def _side_tokens_per_thought(self, associator: Associator | None) -> int:
         """Maximum tokens for associating with and judging a thought."""
-        associates = associator is not None
         notes = 0 if associator is None else associator.max_tokens_per_thought()
-        judges = self._config.score == "judge" or associates
-        return notes + (self._judge.max_tokens_per_thought(notes=associates) if judges else 0)
+        return notes + self._judge.max_tokens_per_thought
 
     def _side_tokens(self, request: ExpandRequest) -> int:
         """Maximum tokens for associating with and judging the samples of a leaf."""
@@ -345,7 +269,7 @@ class ThoughtSearchDriver:
             ids = (0, *(step.node_id for step in expansion.path))
             self._run.emit(LeafSelected(search=self._name, path=ids, attractions=attractions))
         pending = [(expansion, expansion.request.n) for expansion in expansions]
-        for attempt in range(1 + self._search.options.resamples):
+        for attempt in range(1 + RESAMPLES):
             if attempt and self._tokens_per_sample([expansion.request for expansion, _ in pending]) < MIN_STEP_TOKENS:
                 break
             try:
@@ -377,25 +301,12 @@ class ThoughtSearchDriver:
             expand = expansion.request
             is_final = expand.finish
             prefix = answer_trigger(self._question) if is_final and self._model.capabilities.prefix else ""
-            if self._in_thought:
-                prompt = self._conversation.in_thought(expansion.path, closed=is_final, prefix=prefix)
-            else:
-                text = prompts.finish(self._question) if is_final else prompts.GO_ON if expansion.path else ""
-                prompt = self._conversation.after(expansion.path, text, prefix=prefix)
-            is_greedy = expand.score == "none"
+            text = prompts.finish(self._question) if is_final else prompts.GO_ON if expansion.path else ""
+            prompt = self._conversation.after(expansion.path, text, prefix=prefix)
+            greedy = {"temperature": None, "default_temperature": 0.0} if expand.score == "none" else {}
             max_tokens = max(1, int(min(expand.max_tokens, share)))
-            if self._in_thought and not is_final:  # a sample that closes its thought begins an answer of one token
-                thinking_tokens = min(max_tokens - 1, self._thinking_tokens_left(expansion.path))
-                length: dict[str, Any] = {"max_tokens": 1, "thinking_tokens": max(1, int(thinking_tokens))}
-            else:
-                length = {"max_tokens": max_tokens, "effort": "none"}
-            sampling = SamplingParams(
-                temperature=None if is_greedy else self._config.temperature,
-                default_temperature=0.0 if is_greedy else _TEMPERATURE,
-                top_p=self._config.top_p,
-                stop=("\n\n",),
-                seed=self._requests.seed(prompt),
-                **length,
+            sampling = self._sampling.model_copy(
+                update={"max_tokens": max_tokens, "seed": self._requests.seed(prompt), **greedy}
             )
             requests.append(
                 Request(prompt=prompt, sampling=sampling, sample_indices=self._requests.take_indices(prompt, n))
@@ -407,49 +318,12 @@ class ThoughtSearchDriver:
             for completion in completions
         )
         async for expansion, request, completion in paced(sampled):
-            expansion.steps.append(self._step(expansion, request, completion))
-        if self._in_thought:
-            await self._answer([expansion for expansion, _ in pending])
+            expansion.steps.append(self._step(expansion.request, request, completion))
 
-    async def _answer(self, expansions: Sequence[_Expansion]) -> None:
-        """Request the answers after the thoughts that new steps close, all as one call; a step then includes them."""
-        closed = [(e, i) for e in expansions for i, answer in e.answers.items() if answer is None]
-        requests = []
-        for expansion, i in closed:
-            path = (*expansion.path, PathStep(-1, expansion.steps[i].text))
-            prompt = self._conversation.in_thought(path if path[-1].text else expansion.path, closed=True)
-            sampling = SamplingParams(
-                temperature=self._config.temperature,
-                default_temperature=0.0,
-                top_p=self._config.top_p,
-                max_tokens=THOUGHT_ANSWER_TOKENS,
-                seed=self._requests.seed(prompt),
-            )
-            requests.append(
-                Request(prompt=prompt, sampling=sampling, sample_indices=self._requests.take_indices(prompt, 1))
-            )
-        try:
-            results = await self._model.generate(requests)
-        except BudgetExceeded as e:
-            self._run.record_limit(e)
-            self._run.degrade("the budget had no room for the answer after a thought")
-            self.spent = True
-            return
-        for (expansion, i), (completion,) in zip(closed, results, strict=True):
-            step, answer = expansion.steps[i], completion.text.strip()
-            expansion.answers[i] = answer
-            tokens = step.tokens + completion.usage.completion_tokens
-            expansion.steps[i] = replace(step, text=f"{step.text}\n\n{answer}".strip(), tokens=tokens)
-
-    def _step(self, expansion: _Expansion, request: Request, completion: Completion) -> Continuation:
-        expand, index = expansion.request, len(expansion.steps)
-        if self._in_thought and not expand.finish:
-            return self._step_of_thought(expansion, request, completion)
+    def _step(self, expand: ExpandRequest, request: Request, completion: Completion) -> Continuation:
         text = completion.text.strip()
         if expand.finish and text:
             text = f"{request.prompt.prefix} {text}".strip() if request.prompt.prefix else text
-        if self._in_thought:
-            expansion.answers[index] = text
         answer = extract_answer(text, self._question) if text and completion.ok else None
         return Continuation(
             text,
@@ -457,30 +331,6 @@ class ThoughtSearchDriver:
             terminal=expand.finish or (answer is not None and answer.is_explicit),
             logprob=completion.logprob,
         )
-
-    def _step_of_thought(self, expansion: _Expansion, request: Request, completion: Completion) -> Continuation:
-        """A step of the thought; it is terminal if it closes the thought."""
-        thought = completion.thought or Thought()
-        is_cut = completion.finish_reason in ("cancelled", "budget", "error")
-        has_ended = completion.stop_reason == "" or (
-            completion.finish_reason == "thinking"
-            and completion.usage.completion_tokens < (request.sampling.thinking_tokens or 0)
-        )
-        is_at_limit = completion.usage.thinking_tokens >= self._thinking_tokens_left(expansion.path)
-        is_closed = not is_cut and (bool(completion.text) or thought.closed or has_ended or is_at_limit)
-        index = len(expansion.steps)
-        expansion.thinking_tokens[index] = completion.usage.thinking_tokens
-        if is_closed:
-            expansion.answers[index] = None
-        return Continuation(
-            thought.text.strip(), completion.usage.completion_tokens, terminal=is_closed, logprob=completion.logprob
-        )
-
-    def _thinking_tokens_left(self, path: Sequence[PathStep]) -> float:
-        """Tokens that a thought may still have by the run's limit, at least 1: it is closed at the limit."""
-        limit = self._run.config.thinking_tokens
-        used = sum(self._thinking_tokens.get(step.node_id, 0) for step in path)
-        return math.inf if limit is None else max(1, limit - used)
 
     # -- associate and evaluate
 
@@ -490,7 +340,6 @@ class ThoughtSearchDriver:
         limits = self._search.options.limits
         if (
             associator is None
-            or not self._associate_question_first
             or self._budget.remaining("tokens") < associator.max_tokens_per_thought() + limits.finish_tokens
         ):
             return
@@ -523,22 +372,21 @@ class ThoughtSearchDriver:
                 paths.append(by_step[i])
         if not items:
             return
-        by_reward = self._config.score == "reward"
-        rewards = await self._rewards(
-            [
-                path if by_reward or expansion.steps[i].terminal else ()
-                for (expansion, i), path in zip(items, paths, strict=True)
-            ]
-        )
-        results = await self._judge.judge(paths, steps=not by_reward)
+        rewarded = [
+            path if self._by_reward or expansion.steps[i].terminal else ()
+            for (expansion, i), path in zip(items, paths, strict=True)
+        ]
+        rewards = await self._rewards(rewarded)
+        results = await self._judge.judge(paths, steps=not self._by_reward)
         for (expansion, i), reward, scores in zip(items, rewards, results, strict=True):
-            if by_reward:
+            if self._by_reward:
                 scores = replace(scores, step=UNREADABLE_SCORE if reward is None else reward)
             expansion.scores[i] = scores
+            step = expansion.steps[i]
             expansion.steps[i] = replace(
-                expansion.steps[i],
-                score=node_score(scores.step, scores.notes, self._beta, self._form),
-                reward=reward if expansion.steps[i].terminal else None,
+                step,
+                score=node_score(scores.step, scores.notes, self._beta),
+                reward=reward if step.terminal else None,
             )
 
     async def _rewards(self, paths: Sequence[Sequence[PathStep]]) -> list[float | None]:
@@ -569,10 +417,6 @@ class ThoughtSearchDriver:
                     if j in expansion.scores
                 }
             )
-            for i, j in zip(expansion.ids, expansion.kept, strict=True):
-                if j in expansion.answers:
-                    self._answers[i] = expansion.answers[j] or ""
-                self._thinking_tokens[i] = expansion.thinking_tokens.get(j, 0)
         new = [search.tree[node_id] for node_id in range(first_new, len(search.tree))]
         ancestors = {0: search.tree[0]} if first_new > 1 else {}
         for expansion in expansions:
@@ -602,7 +446,7 @@ class ThoughtSearchDriver:
         best = self._search.outcome().chosen
         if best is None or not best.terminal:
             return None
-        return Solution(chosen=0, candidates=(self.candidate(best),), stopped="budget")
+        return Solution(chosen=0, candidates=(self._candidate(best),), stopped="budget")
 
     def _emit_end(self) -> None:
         outcome = self._search.outcome()
@@ -617,20 +461,17 @@ class ThoughtSearchDriver:
             "duplicates": cost.duplicates,
             "empties": cost.empties,
             "unread": self._judge.unreadable,
-            **self.association_cost(),
+            **self._association_cost(),
         }
         chosen = None if outcome.chosen is None else outcome.chosen.id
         self._run.emit(SearchEnded(search=self._name, chosen=chosen, stopped=outcome.stopped, cost=counts))
 
-    def association_cost(self) -> dict[str, int]:
-        """Counts of dropped items and failed queries."""
-        if self._associator is None:
-            return {}
-        return self._associator.cost()
+    def _association_cost(self) -> dict[str, int]:
+        return {} if self._associator is None else self._associator.cost()
 
     # -- candidates
 
-    def candidate(self, node: MCTSNode) -> Candidate:
+    def _candidate(self, node: MCTSNode) -> Candidate:
         """The solution of a node, with its citations."""
         path = self._search.tree.path(node)
         notes = self._conversation.known(self._path(node.id))
@@ -653,17 +494,7 @@ class ThoughtSearchDriver:
         texts = [step.text for step in path if step.text]
         last = path[-1] if path else None
         reason: FinishReason = "stop" if last is not None and last.terminal else "budget"
-        if not self._in_thought:
-            return Completion(text="\n\n".join(texts), finish_reason=reason)
-        answer = None if last is None else self._answers.get(last.id)
-        thought = "\n\n".join(texts).removesuffix(answer or "").rstrip()
-        tokens = sum(self._thinking_tokens.get(step.id, 0) for step in path)
-        return Completion(
-            text=answer or "",
-            finish_reason=reason,
-            thought=Thought(text=thought, tokens=tokens, closed=answer is not None),
-            usage=Usage(completion_tokens=tokens, thinking_tokens=tokens),
-        )
+        return Completion(text="\n\n".join(texts), finish_reason=reason)
 
     def _step_scores(self, node: MCTSNode) -> dict[str, float]:
         scores = {} if node.score is None else {"score": node.score}
@@ -676,44 +507,28 @@ class ThoughtSearchDriver:
         tree = self._search.tree
         return tuple(PathStep(node.id, node.text) for node in tree.path(tree[node_id]))
 
-
-async def make_solution(
-    driver: ThoughtSearchDriver, search: MonteCarloTreeSearch, config: ThoughtParameters, question: Question, run: Run
-) -> Solution:
-    """The solution of a finished search.
-
-    With `select="best"` the complete solution of the highest reward, or score without a reward model, which is also the
-    confidence. With `select="vote"` complete solutions vote with their scores, and the confidence is the answer's
-    share.
-    """
-    outcome = search.outcome()
-    nodes = sorted((*outcome.terminals,), key=lambda node: node.id)
-    if outcome.chosen is not None and outcome.chosen not in nodes:
-        nodes.append(outcome.chosen)
-    candidates = tuple(driver.candidate(node) for node in nodes)
-    for i, candidate in enumerate(candidates):
-        run.emit(CandidateAdded(index=i, answer=candidate.answer, score=candidate.score))
-    chosen = None if outcome.chosen is None else nodes.index(outcome.chosen)
-    confidence = None
-    if outcome.chosen is not None:
-        confidence = outcome.chosen.score if outcome.chosen.reward is None else outcome.chosen.reward
-    if config.select == "vote":
-        weight = {node.id: value for node, value in zip(outcome.terminals, outcome.weights, strict=True)}
-        vote = await weighted_vote(candidates, [weight.get(node.id, 0.0) for node in nodes], question, run)
-        if vote is not None:
-            chosen, confidence = vote.chosen, vote.share
-    stopped: Stopped = "budget" if driver.spent else "done"
-    counts: dict[str, JsonValue] = {
-        "expansions": len(search.selected),
-        "nodes": len(search.tree) - 1,
-        "depth": max(node.depth for node in search.tree),
-        "duplicates": outcome.cost.duplicates,
-        **driver.association_cost(),
-    }
-    return Solution(
-        chosen=chosen,
-        candidates=candidates,
-        confidence=None if confidence is None else min(1.0, confidence),
-        stopped=stopped,
-        notes={"search": counts, "ended": outcome.stopped},
-    )
+    def solution(self) -> Solution:
+        """The complete solution of the highest reward, or score without a reward model, which is the confidence."""
+        outcome = self._search.outcome()
+        nodes = sorted(outcome.terminals, key=lambda node: node.id)
+        if outcome.chosen is not None and outcome.chosen not in nodes:
+            nodes.append(outcome.chosen)
+        candidates = tuple(map(self._candidate, nodes))
+        for i, candidate in enumerate(candidates):
+            self._run.emit(CandidateAdded(index=i, answer=candidate.answer, score=candidate.score))
+        chosen = None if outcome.chosen is None else nodes.index(outcome.chosen)
+        confidence = None if chosen is None else candidates[chosen].score
+        counts: dict[str, JsonValue] = {
+            "expansions": len(self._search.selected),
+            "nodes": len(self._search.tree) - 1,
+            "depth": max(node.depth for node in self._search.tree),
+            "duplicates": outcome.cost.duplicates,
+            **self._association_cost(),
+        }
+        return Solution(
+            chosen=chosen,
+            candidates=candidates,
+            confidence=None if confidence is None else min(1.0, confidence),
+            stopped="budget" if self.spent else "done",
+            notes={"search": counts, "ended": outcome.stopped},
+        )

@@ -22,22 +22,22 @@ from . import prompts
 from .prompts import Conversation, PathStep
 
 DIGITS = "0123456789"
+Judging = Literal["merged", "digits", "reward"]
+"""How scores are requested: all of a step in one completion, each as the expected next digit without generating, or
+steps from the reward model."""
+_TOKENS = 32
+"""Maximum tokens of a completion."""
 
-ScoreForm = Literal["normalised", "additive"]
 
+def node_score(step: float, notes: float | None, beta: float) -> float:
+    """The score e of a node: (Fg + beta Fa) / (1 + beta), or Fg without notes.
 
-def node_score(step: float, notes: float | None, beta: float, form: ScoreForm = "normalised") -> float:
-    """The score e of a node, in [0, 1].
-
-    "normalised" is (Fg + beta Fa) / (1 + beta), or Fg without notes, so that the model gains nothing by inventing
-    notes. "additive" is the form in summaries of the paper, Fg + beta Fa with Fa = 0 without notes, divided by 1 + beta
-    here to stay in [0, 1].
+    Differs: summaries of the paper have Fg + beta Fa, with Fa = 0 without notes, which rewards inventing notes.
 
     Args:
         step: Fg, in [0, 1].
         notes: Fa, in [0, 1]; None without notes.
         beta: Weight of Fa, not negative.
-        form: The form.
 
     Raises:
         UserError: A value is out of its range.
@@ -46,9 +46,7 @@ def node_score(step: float, notes: float | None, beta: float, form: ScoreForm = 
         raise UserError(
             f"scores {step}, {notes} with weight {beta}", hint="scores are in [0, 1], the weight at least 0"
         )
-    if notes is None:
-        return step if form == "normalised" else step / (1 + beta)
-    return min(1.0, (step + beta * notes) / (1 + beta))
+    return step if notes is None else min(1.0, (step + beta * notes) / (1 + beta))
 
 
 _NUMBER = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,4})?(?![\d.]*\d)")
@@ -123,28 +121,26 @@ class ThoughtJudge:
     Args:
         conversation: Renders paths as prompts.
         judging: How scores are requested; "digits" becomes "merged" for models that do not return enough logprobs.
-        tokens: Maximum tokens of a completion.
 
     Attributes:
         unreadable: Number of scores that could not be parsed; each counts as 0.5.
     """
 
-    def __init__(
-        self, model: MeteredModel, conversation: Conversation, run: Run, judging: Judging, tokens: int
-    ) -> None:
+    def __init__(self, model: MeteredModel, conversation: Conversation, run: Run, judging: Judging) -> None:
         self.unreadable = 0
-        self._model, self._conversation, self._tokens = model, conversation, tokens
+        self._model, self._conversation = model, conversation
         self._judging = judging
         if judging == "digits" and model.quick_capabilities.top_logprobs < _MIN_TOP_LOGPROBS:
             run.degrade(f"{model.name} returns too few logprobs for scores by the next digit; it writes its scores")
             self._judging = "merged"
 
-    def max_tokens_per_thought(self, *, notes: bool) -> int:
+    @property
+    def max_tokens_per_thought(self) -> int:
         """Maximum tokens generated for judging one step."""
         thought = self._model.profile.quick_thinking_tokens
         if self._judging == "digits":
             return 0 if self._reads_next_token else thought + 1
-        return (thought + self._tokens) * (2 if notes and self._judging == "separate" else 1)
+        return thought + _TOKENS
 
     @property
     def _reads_next_token(self) -> bool:
@@ -152,23 +148,19 @@ class ThoughtJudge:
         return self._model.capabilities.prefix or not self._model.profile.starts_thinking(Prompt.user(""), None)
 
     async def judge(self, paths: Sequence[Sequence[PathStep]], *, steps: bool = True) -> list[ThoughtScores]:
-        """Score the last step of each path, and its notes.
-
-        Args:
-            paths: The paths.
-            steps: Whether to score the steps, or only their notes.
+        """Score the last step of each path, and its notes; or only the notes.
 
         Raises:
             BudgetExceeded: The budget does not cover the calls.
             BackendError: The judge failed.
         """
         aspects = [
-            [*(["step"] if steps else []), *(["notes"] if self._conversation.has_notes(path) else [])] for path in paths
+            (*(["step"] if steps else []), *(["notes"] if self._conversation.has_notes(path) else [])) for path in paths
         ]
-        if self._judging == "merged":
-            queries = [(i, tuple(requested)) for i, requested in enumerate(aspects) if requested]
+        if self._judging == "digits":
+            queries: list[tuple[int, tuple[str, ...]]] = [(i, (a,)) for i, names in enumerate(aspects) for a in names]
         else:
-            queries = [(i, (aspect,)) for i, requested in enumerate(aspects) for aspect in requested]
+            queries = [(i, names) for i, names in enumerate(aspects) if names]
         scores: list[dict[str, float]] = [{} for _ in paths]
         results = await (self._digits if self._judging == "digits" else self._written)(
             [(paths[i], a) for i, a in queries]
@@ -189,7 +181,7 @@ class ThoughtJudge:
             prefix = f'{{"{aspects[0]}":' if capabilities.prefix and schema is None else ""
             prompt = self._conversation.after(path, prompts.judge(aspects), prefix=prefix)
             sampling = quick_params(
-                self._model, max_tokens=self._tokens, stop=("}",) if schema is None else (), json_schema=schema
+                self._model, max_tokens=_TOKENS, stop=("}",) if schema is None else (), json_schema=schema
             )
             requests.append(Request(prompt=prompt, sampling=sampling, is_attempt=False))
         results = await self._model.generate(requests)
@@ -211,6 +203,3 @@ class ThoughtJudge:
         top = min(TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
         first = await first_tokens(self._model, judged, top)
         return [[None if distribution is None else expected_digit(distribution)] for distribution in first]
-
-
-Judging = Literal["merged", "separate", "digits"]

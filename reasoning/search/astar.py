@@ -12,22 +12,25 @@ Optimality is relative to the sampled prefixes.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..limits import MAX_CHAINS, MAX_DEPTH, MAX_RUN_SAMPLES, MAX_WEIGHT
+from ..limits import MAX_CHAINS, MAX_WEIGHT
 from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
-from .tree import Continuation, Node, fill_missing_scores, kept_indices, step_key
+from .tree import Node, fill_missing_scores
 
 EdgeCost = Literal["rise", "fall", "abs", "none"]
+
+OPEN_LIMIT: Final = 4096
+"""Maximum open prefixes."""
 
 PriorityKey = tuple[float, int, float, int]
 """(priority, -depth, -r, number of insertion); smaller is popped sooner."""
@@ -42,15 +45,11 @@ class AStarNode(Node):
         h: 1 - r, in [0, 1]; 0 at the root, which has no step to score. A missing score is substituted
             (`tree.fill_missing_scores`).
         f: g + h.
-        num_expansions: How often it was expanded.
-        duplicate_streak: Consecutive expansions, up to its own last one, of which at least half were duplicates.
     """
 
     g: float = 0.0
     h: float = 0.0
     f: float = 0.0
-    num_expansions: int = 0
-    duplicate_streak: int = 0
 
 
 class AStarOptions(SearchOptions):
@@ -66,27 +65,12 @@ class AStarOptions(SearchOptions):
     beam_pop: Annotated[
         int, Field(ge=1, le=MAX_CHAINS, description="prefixes expanded in one batch; 1 is exact A*")
     ] = 1
-    open_limit: (
-        Annotated[int, Field(ge=1, le=MAX_RUN_SAMPLES, description="maximum open prefixes; null keeps all")] | None
-    ) = 4096
-    stop: Annotated[Literal["first", "best_of_m"], Field(description="end at the first complete solution, or at m")] = (
-        "first"
-    )
-    m: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="complete solutions of best_of_m")] = 3
+    m: Annotated[
+        int, Field(ge=1, le=MAX_CHAINS, description="complete solutions popped before the search ends; 1 is exact A*")
+    ] = 1
     frontier: Annotated[
         Literal["global", "local"], Field(description="choose among all open prefixes, or only the newest siblings")
     ] = "global"
-    reexpand: (
-        Annotated[float, Field(gt=0, le=MAX_WEIGHT, description="what an expansion adds to the key; null: only one")]
-        | None
-    ) = None
-    temperature_ladder: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=100)], ...],
-        Field(
-            max_length=MAX_DEPTH,
-            description="factors of the temperature after 1, 2, … consecutive expansions of half duplicates",
-        ),
-    ] = ()
 
 
 def path_costs(kind: EdgeCost, parent: AStarNode, h: float) -> tuple[float, float]:
@@ -117,14 +101,6 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
 
     With `k=1` it is plain sampling step by step; with constant scores it is depth-first.
 
-    With `reexpand` an expanded prefix competes again, its priority larger by `reexpand` for each expansion, and gets
-    further continuations if it wins; they are compared with the earlier ones for duplicates. So unlucky samples near
-    the root do not decide everything. A prefix is reopened if its last expansion brought something new or the next one
-    will be warmer. The first solution popped still has the smallest f of what was generated, but popped f may fall.
-
-    With `temperature_ladder` a prefix is continued at a higher temperature after expansions on its path of which at
-    least half were duplicates: at the first rung after one, the second after two in a row, and so on.
-
     Differs: a batch of `beam_pop` prefixes ends before a complete solution, which is popped only once everything of
     smaller key was expanded; so the guarantee of "fall" and "abs" holds for any `beam_pop`. If nothing is left to
     expand and nothing ended, the prefix of smallest f that could not be continued is chosen, as it is.
@@ -132,7 +108,7 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
     Attributes:
         popped: Ids in the order in which they were popped.
         done: Ids of the complete solutions popped.
-        num_evicted: Prefixes dropped by `open_limit`.
+        num_evicted: Prefixes dropped by `OPEN_LIMIT`.
     """
 
     name = "astar"
@@ -157,7 +133,7 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
                 continue
             self.popped.append(node.id)
             self.done.append(node.id)
-            if len(self.done) >= (1 if self.options.stop == "first" else self.options.m):
+            if len(self.done) >= self.options.m:
                 self.stopped = "done"
                 return []
         exceeded = "exhausted"
@@ -177,40 +153,20 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
             self._push(self.tree[request.node])
         for request, continuations in results:
             parent = self.tree[request.node]
-            duplicates = self.cost.duplicates
             children = self._add_children(parent, request, continuations)
-            duplicates = self.cost.duplicates - duplicates
             scores = fill_missing_scores(children, 1 - parent.h if parent.depth else None)
             for child, r in zip(children, scores, strict=True):
                 child.h = 1 - r
                 child.g, child.f = path_costs(self.options.edge_cost, parent, child.h)
                 self._push(child)
-            if not request.finish:
-                parent.num_expansions += 1
-                parent.duplicate_streak = parent.duplicate_streak + 1 if 2 * duplicates >= request.n else 0
-                for child in children:
-                    child.duplicate_streak = parent.duplicate_streak
-                is_warmer_next = self._temperature_factor(parent) > request.temperature_factor
-                if self.options.reexpand is not None and (children or is_warmer_next):
-                    self._push(parent)
-
-    def _temperature_factor(self, node: AStarNode) -> float:
-        ladder = self.options.temperature_ladder
-        return ladder[min(node.duplicate_streak, len(ladder)) - 1] if node.duplicate_streak and ladder else 1.0
-
-    def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
-        node = self.tree[request.node]
-        earlier = map(step_key, self.tree.children(node)) if node.num_expansions else ()
-        return kept_indices(results, at_root=not node.depth, earlier=earlier)
 
     def _key(self, node: AStarNode) -> PriorityKey:
         # the smaller of two h is the larger of two r
-        penalty = (self.options.reexpand or 0.0) * node.num_expansions
-        return (node.f + (self.options.weight - 1) * node.h + penalty, -node.depth, node.h, node.id)
+        return (node.f + (self.options.weight - 1) * node.h, -node.depth, node.h, node.id)
 
     def _push(self, node: AStarNode) -> None:
         insort(self._open, self._key(node))
-        if self.options.open_limit is not None and len(self._open) > self.options.open_limit:
+        if len(self._open) > OPEN_LIMIT:
             self._open.pop()
             self.num_evicted += 1
 
@@ -220,8 +176,7 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
     def _unfinished(self) -> AStarNode | None:
         if not self._open or self.tree.terminals:
             return None
-        opened = [self.tree[key[-1]] for key in self._open]
-        return next((node for node in opened if not node.num_expansions), opened[0])
+        return self.tree[self._open[0][-1]]
 
     def outcome(self) -> SearchOutcome[AStarNode]:
         """The result so far; each solution weighs 1.
@@ -241,8 +196,8 @@ class AStarSearch(StepSearch[AStarNode, AStarOptions]):
 class AStarStrategy:
     """A*-decoding over the steps of one model, guided by a score of each prefix.
 
-    With `stop="first"` the first complete solution that is popped is the answer. With "best_of_m" the search continues
-    to `m` of them, and `select` decides: the one of smallest f, the one of the highest score ("score"), or the answer
+    With `m=1` the first complete solution that is popped is the answer. Else the search continues to `m` of them, and
+    `select` decides: the one of smallest f, the one of the highest score ("score"), or the answer
     with the largest sum of scores ("vote").
 
     Model calls: one for each expansion (more if a step contains delimiters that end nothing), of `k` samples; a pass of
@@ -272,9 +227,8 @@ class AStarStrategy:
 
         @classmethod
         def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-            solutions = {"m": values["m"]} if values["stop"] == "best_of_m" else {}
-            factors = {"k": values["k"], "beam_pop": values["beam_pop"], **solutions, "max_depth": values["max_depth"]}
-            return factors | super().sample_factors(values)
+            names = ("k", "beam_pop", "m", "max_depth")
+            return {name: values[name] for name in names} | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -286,10 +240,6 @@ class AStarStrategy:
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
-        profile = models.main.profile
-        is_own = config.in_thought or profile.refused("temperature", thinking=False)
-        if config.temperature_ladder and config.temperature is None and is_own:
-            run.degrade(f"temperature_ladder has no effect: {models.main.name} samples at its own temperature")
         result = await config.search(AStarSearch(config.options(AStarOptions, run)), question, models, run)
         if result is None:
             return await config.without_search(self.num_chains, question, models, run)

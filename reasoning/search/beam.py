@@ -3,11 +3,14 @@
     keep the empty prefix
     until all kept prefixes are complete: sample k next steps of each, score them, keep the best `width`
 
-Best-of-N is its degenerate case: `width=N, k=1, distinct=False` starts N chains at the root, continues each by one
-step at a time and never prunes, so that only finished chains need a score, N in all.
+With `diverse` it is diverse verifier tree search (DVTS): the beam is `width` subtrees that never compete, each of which
+keeps the best of its own k steps.
+
+Best-of-N is the degenerate case `k=1`: N chains start at the root, each is continued by one step at a time and none is
+pruned, so that only finished chains need a score, N in all.
 
 Source: the step-level beam search of Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314),
-section 5.2.
+section 5.2; DVTS of Beeching, Tunstall, Rush, "Scaling test-time compute with open models" (2024).
 """
 
 from __future__ import annotations
@@ -34,17 +37,18 @@ class BeamOptions(SearchOptions):
 
     width: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="prefixes kept")] = 4
     k: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="continuations of each")] = 4
-    distinct: Annotated[bool, Field(description="drop continuations that equal a sibling")] = True
+    diverse: Annotated[bool, Field(description="let the prefixes compete only with continuations of their own")] = False
 
 
 class BeamSearch(StepSearch[ScoredNode, BeamOptions]):
     """Beam search as ask and tell.
 
-    The root is continued by `width * k` steps, as many as every later round samples. A complete solution stays in the
-    beam while its score is among the best; the search ends when the beam holds only complete ones.
+    The root is continued by `width * k` steps, as many as every later round samples; with `diverse` each subtree gets
+    the next `k` of them. A complete solution stays in the beam while its score is among the best, or, with `diverse`,
+    to the end; the search ends when the beam holds only complete ones. With `k=1` duplicates are kept.
 
     Attributes:
-        beam: Ids of the prefixes kept, the best first.
+        beam: Ids of the prefixes kept, the best first; with `diverse` one for each subtree.
     """
 
     name = "beam"
@@ -52,7 +56,7 @@ class BeamSearch(StepSearch[ScoredNode, BeamOptions]):
 
     def __init__(self, options: BeamOptions | None = None) -> None:
         super().__init__(options or BeamOptions())
-        self.beam: list[int] = [0]
+        self.beam: list[int] = [0] * (self.options.width if self.options.diverse else 1)
 
     def _next(self) -> list[ExpandRequest]:
         k, width = self.options.k, self.options.width
@@ -68,34 +72,59 @@ class BeamSearch(StepSearch[ScoredNode, BeamOptions]):
         pool = self._complete() + [self.tree[request.node] for request in withdrawn]
         for request, continuations in results:
             parent = self.tree[request.node]
+            kept = [0] if request.finish else self._kept(request, continuations)
             children = self._add_children(parent, request, continuations)
-            set_values(children, parent)
-            pool += children or [parent]  # nothing follows it
-        pool.sort(key=lambda node: (self._is_expanded(node), -node.value, node.id))
-        self.beam = [node.id for node in pool[: self.options.width]]
+            if self.options.diverse:
+                self._choose_in_subtrees(parent, kept, children)
+            else:
+                set_values(children, parent)
+                pool += children or [parent]  # nothing follows it
+        if not self.options.diverse:
+            pool.sort(key=lambda node: (self._is_expanded(node), -node.value, node.id))
+            self.beam = [node.id for node in pool[: self.options.width]]
+
+    def _choose_in_subtrees(self, parent: ScoredNode, kept: list[int], children: list[ScoredNode]) -> None:
+        """Continue each subtree of a prefix with the best of its continuations; without one it ends there."""
+        subtrees = [i for i, node_id in enumerate(self.beam) if node_id == parent.id]
+        for number, i in enumerate(subtrees):
+            own = [child for at, child in zip(kept, children, strict=True) if at // self.options.k == number]
+            set_values(own, parent)
+            if own:
+                self.beam[i] = sorted_by_value(own)[0].id
 
     def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
-        at_root = not self.tree[request.node].depth
-        return kept_indices(results, at_root=at_root, distinct=self.options.distinct)
+        """Positions of the continuations that become nodes; duplicates are dropped among those that compete."""
+        at_root, k = not self.tree[request.node].depth, self.options.k
+        size = k if self.options.diverse else len(results)
+        return [
+            start + i
+            for start in range(0, len(results), size)
+            for i in kept_indices(results[start : start + size], at_root=at_root, distinct=k > 1)
+        ]
+
+    def _nodes(self) -> list[ScoredNode]:
+        return [self.tree[node_id] for node_id in dict.fromkeys(self.beam)]
 
     def _complete(self) -> list[ScoredNode]:
-        return [node for node in map(self.tree.__getitem__, self.beam) if node.terminal]
+        return [node for node in self._nodes() if node.terminal]
 
     def _active(self) -> list[ScoredNode]:
-        nodes = map(self.tree.__getitem__, self.beam)
-        return [node for node in nodes if not node.terminal and not self._is_expanded(node)]
+        return [node for node in self._nodes() if not node.terminal and not self._is_expanded(node)]
 
     def _unfinished(self) -> ScoredNode | None:
-        return None if self.tree.terminals else next(iter(self._active()), None)
+        active = sorted_by_value(self._active()) if self.options.diverse else self._active()
+        return None if self.tree.terminals else next(iter(active), None)
 
     def outcome(self) -> SearchOutcome[ScoredNode]:
         """The result so far; each solution weighs 1.
 
-        All complete solutions count, those that dropped out of the beam included; the one of the best score is chosen.
+        All complete solutions count, those that dropped out of the beam included; the one of the best score is chosen,
+        with `diverse` of those that a subtree chose.
         """
         terminals = sorted_by_value(self.tree.terminals)
-        rest = sorted_by_value(node for node in map(self.tree.__getitem__, self.beam) if node.depth)
-        return self._outcome(next(iter([*terminals, *rest]), None), terminals)
+        rest = sorted_by_value(node for node in self._nodes() if node.depth)
+        chosen = [node for node in rest if node.terminal and self.options.diverse]
+        return self._outcome(next(iter([*chosen, *terminals, *rest]), None), terminals)
 
 
 class BeamStrategy:
@@ -110,7 +139,7 @@ class BeamStrategy:
 
     name: ClassVar[str] = "beam"
     summary: ClassVar[str] = "beam search over reasoning steps, guided by a score of each step"
-    paper: ClassVar[str] = "Snell et al. 2024, arXiv:2408.03314"
+    paper: ClassVar[str] = "Snell et al. 2024, arXiv:2408.03314; Beeching, Tunstall, Rush 2024"
     confidence: ClassVar[str] = (
         "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."
     )
@@ -130,11 +159,8 @@ class BeamStrategy:
 
         @classmethod
         def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-            return {
-                "width": values["width"],
-                "k": values["k"],
-                "max_depth": values["max_depth"],
-            } | super().sample_factors(values)
+            names = ("width", "k", "max_depth")
+            return {name: values[name] for name in names} | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -27,17 +27,10 @@ from .tree import Continuation, N, SearchCost, Tree, kept_indices
 Scoring = Literal["all", "ended", "none"]
 """Which continuations need a score: all, only complete solutions, or none."""
 
-RequestKey = tuple[int, int]
-"""Identifies a request: a node, and the number of the node's request."""
-
 
 @dataclass(frozen=True, slots=True)
 class ExpandRequest:
-    """A prefix to continue, or one after which given steps are to be scored.
-
-    If `given_steps` is empty, steps are sampled. Else nothing is sampled: the results are `n == len(given_steps)`
-    continuations, the given steps in order, each with its log-probability and the score of the prefix that ends with
-    it, if available, and with 0 tokens.
+    """A prefix to continue. A search requests no node twice but for a last final answer.
 
     Attributes:
         node: Id of the prefix's node.
@@ -47,9 +40,6 @@ class ExpandRequest:
         max_tokens: Maximum tokens of each continuation.
         finish: Whether the final answer is requested instead of a step; the continuation counts as terminal.
         score: Which of the kept continuations (`tree.kept_indices`) need a score.
-        temperature_factor: Factor of the sampling temperature.
-        given_steps: Steps as they are in the tree, delimiters included, to be appended to the prefix one after another.
-        attempt: Number of this request among the node's requests, from 0.
     """
 
     node: int
@@ -58,14 +48,6 @@ class ExpandRequest:
     max_tokens: int
     finish: bool = False
     score: Scoring = "all"
-    temperature_factor: float = 1.0
-    given_steps: tuple[str, ...] = ()
-    attempt: int = 0
-
-    @property
-    def key(self) -> RequestKey:
-        """Identifies the request within its search."""
-        return self.node, self.attempt
 
 
 BatchResults = list[tuple[ExpandRequest, tuple[Continuation, ...]]]
@@ -126,10 +108,6 @@ class SearchLimits(BaseModel):
         """Remaining tokens, at least 0; None without a limit."""
         return None if self.gen_tokens is None else max(0, self.gen_tokens - cost.gen_tokens)
 
-    def passes_left(self, cost: SearchCost) -> int | None:
-        """Remaining passes of the reward model, at least 0; None without a limit."""
-        return None if self.prm_passes is None else max(0, self.prm_passes - cost.prm_passes)
-
     def tokens_per_step(self, cost: SearchCost, *, samples: int, completions: int, max_step_tokens: int) -> int:
         """Tokens that each of `samples` continuations may take in addition to `completions` final answers.
 
@@ -146,15 +124,9 @@ class SearchLimits(BaseModel):
     def exceeded_by(
         self, cost: SearchCost, *, samples: int, passes: int, expansions: int, completions: int, max_step_tokens: int
     ) -> str | None:
-        """The limit that forbids a batch: "samples", "tokens", "prm_passes" or "expansions"; None if the batch fits.
+        """The limit that forbids a batch of so many continuations, scores, expanded prefixes and final answers.
 
-        Args:
-            cost: What was spent before.
-            samples: Continuations of all expansions of the batch, completions excluded.
-            passes: Maximum number of scores.
-            expansions: Expanded prefixes.
-            completions: Requested final answers.
-            max_step_tokens: Maximum tokens of a step if the budget allows.
+        "samples", "tokens", "prm_passes" or "expansions"; None if the batch fits.
         """
         if cost.samples + samples + completions > MAX_RUN_SAMPLES:
             return "samples"
@@ -198,20 +170,16 @@ class StepSearch(ABC, Generic[N, O]):
     name: ClassVar[str]
     Node: ClassVar[type[Any]]
 
-    @property
-    def reads_logprobs(self) -> bool:
-        """Whether it reads the log-probabilities of continuations."""
-        return False
-
     def __init__(self, options: O, rng: Random | None = None) -> None:
         self.options = options
         self.rng = rng
         self.tree: Tree[N] = Tree(self.Node)
         self.cost = SearchCost()
         self.stopped = ""
-        self._batch_requests: dict[RequestKey, ExpandRequest] = {}
-        self._batch_results: dict[RequestKey, tuple[Continuation, ...]] = {}
-        self._result_digests: dict[RequestKey, str] = {}
+        self._batch_requests: dict[int, ExpandRequest] = {}
+        self._batch_results: dict[int, tuple[Continuation, ...]] = {}
+        self._result_digests: dict[tuple[int, bool], str] = {}
+        """Digest of the results by node and by whether they are the final answer of a search that is over."""
         self.tree.add_root()
 
     # -- for the caller
@@ -220,29 +188,29 @@ class StepSearch(ABC, Generic[N, O]):
         """The requests of the current batch that have no results yet. Empty when the search is over."""
         if not self._batch_requests and not self.stopped:
             self._set_batch(self._next())
-        return [request for key, request in self._batch_requests.items() if key not in self._batch_results]
+        return [request for node, request in self._batch_requests.items() if node not in self._batch_results]
 
     def tell(self, request: ExpandRequest | int, results: Sequence[Continuation]) -> None:
         """Report the results of a request. Reporting the same results again has no effect.
 
         Args:
-            request: The request; the id of its node is enough if the search requests no node twice, which only
-                re-expanding and ancestor sampling do.
+            request: The request, or the id of its node.
             results: As many continuations as requested, in the order of their sample indices. Duplicates and
                 continuations that add nothing are included, preferably without a score.
 
         Raises:
             UserError: There is no such request, it has other results already, or the number of results is wrong.
         """
-        key = (request, 0) if isinstance(request, int) else request.key
-        node_id, received = key[0], tuple(results)
+        node_id, received = request if isinstance(request, int) else request.node, tuple(results)
+        expected = self._batch_requests.get(node_id)
+        named = expected if isinstance(request, int) else request
+        key = (node_id, named is not None and named.score == "none")
         digest = hashlib.blake2b(repr(received).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         if key in self._result_digests:
             if self._result_digests[key] != digest:
                 raise UserError(f"node {node_id} already has other results", hint="each request has one result")
             return
-        expected = self._batch_requests.get(key)
-        if expected is None:
+        if expected is None or named is None or expected.score != named.score:
             raise UserError(f"there is no request for node {node_id}", hint="report results of requests from ask()")
         if not expected.n <= len(received) <= self._max_results(expected):
             raise UserError(
@@ -250,7 +218,7 @@ class StepSearch(ABC, Generic[N, O]):
                 hint="an empty continuation stands for a missing one",
             )
         self._result_digests[key] = digest
-        self._batch_results[key] = received
+        self._batch_results[node_id] = received
         self._add_cost(expected, received)
         if len(self._batch_results) == len(self._batch_requests):
             self._finish_batch([])
@@ -263,7 +231,7 @@ class StepSearch(ABC, Generic[N, O]):
         """
         if request.score == "none":
             return []
-        kept = range(len(results)) if request.finish or request.given_steps else self._kept(request, results)
+        kept = range(len(results)) if request.finish else self._kept(request, results)
         return [i for i in kept if not results[i].is_blank and (request.score == "all" or results[i].terminal)]
 
     def end(self, reason: str, *, complete: bool = True) -> None:
@@ -278,7 +246,7 @@ class StepSearch(ABC, Generic[N, O]):
         if self.stopped and not self._batch_requests:
             return
         was_stopped, self.stopped = self.stopped, self.stopped or reason
-        self._finish_batch([r for key, r in self._batch_requests.items() if key not in self._batch_results])
+        self._finish_batch([r for node, r in self._batch_requests.items() if node not in self._batch_results])
         if not was_stopped:
             self._set_batch(self._wind_up(reason, complete=complete))
 
@@ -314,16 +282,12 @@ class StepSearch(ABC, Generic[N, O]):
         return request.n
 
     def _is_expanded(self, node: N) -> bool:
-        return (node.id, 0) in self._result_digests
+        return (node.id, False) in self._result_digests or (node.id, True) in self._result_digests
 
     def _expansion(
         self, node: N, n: int, max_tokens: int, *, finish: bool = False, score: Scoring = "all"
     ) -> ExpandRequest:
-        factor = 1.0 if finish else self._temperature_factor(node)
-        return ExpandRequest(node.id, n, self.tree.reserve_samples(node, n), max_tokens, finish, score, factor)
-
-    def _temperature_factor(self, node: N) -> float:
-        return 1.0
+        return ExpandRequest(node.id, n, self.tree.reserve_samples(node, n), max_tokens, finish, score)
 
     def _batch(self, nodes: Sequence[tuple[N, int]], *, score: Scoring = "all") -> list[ExpandRequest] | str:
         """Expand nodes, each by a number of continuations; those at the depth limit are completed instead.
@@ -390,16 +354,11 @@ class StepSearch(ABC, Generic[N, O]):
         return SearchOutcome(chosen, tuple(terminals), each, self.stopped, replace(self.cost))
 
     def _set_batch(self, batch: list[ExpandRequest]) -> None:
-        self._batch_requests = {}
-        for request in batch:
-            attempt = 0
-            while (request.node, attempt) in self._result_digests or (request.node, attempt) in self._batch_requests:
-                attempt += 1
-            self._batch_requests[request.node, attempt] = replace(request, attempt=attempt)
+        self._batch_requests = {request.node: request for request in batch}
 
     def _finish_batch(self, withdrawn: list[ExpandRequest]) -> None:
         results = [
-            (r, self._batch_results[key]) for key, r in self._batch_requests.items() if key in self._batch_results
+            (r, self._batch_results[node]) for node, r in self._batch_requests.items() if node in self._batch_results
         ]
         self._batch_requests, self._batch_results = {}, {}
         if results or withdrawn:
@@ -407,9 +366,6 @@ class StepSearch(ABC, Generic[N, O]):
 
     def _add_cost(self, request: ExpandRequest, results: tuple[Continuation, ...]) -> None:
         self.cost.prm_passes += sum(step.score is not None for step in results)
-        if request.given_steps:
-            self.cost.rescorings += 1
-            return
         self.cost.completions += request.finish
         self.cost.expansions += not request.finish
         self.cost.samples += len(results)

@@ -10,36 +10,32 @@ A resumed run makes the same calls and finds their results in the run store, so 
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, JsonValue
 
 from ...core.concurrency import off_loop, paced
-from ...core.errors import BudgetExceeded
 from ...core.events import CandidateAdded, NodesSearched, SearchEnded
-from ...core.messages import Completion, Prompt
+from ...core.messages import Prompt
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution, Step, Stopped
 from ...serving.metered.model import MeteredModel
 from ...serving.rewards.model import Aggregation
 from ..answers.extraction import extract_answer
 from ..candidates import complete_sentences, read_candidate
-from ..conclude import conclusion_request, with_conclusion
-from ..continuations import ContinuationRequests, Prefix, PrefixCompleter, completion_of
-from ..limits import MAX_CHAINS, MAX_DELIMITER_CHARS, MAX_TOKENS
+from ..continuations import Prefix, PrefixCompleter, completion_of
+from ..limits import MAX_CHAINS
 from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
 from ..step_rewards import StepReward, StepRewardConfig
 from ..step_sampler import StepExpansion, StepOptions, StepSampler
 from ..strategy import Models
 from ..voting.answer_classes import weighted_vote
 from ..voting.self_consistency import SelfConsistency
-from .core import ExpandRequest, RequestKey, SearchLimits, SearchOptions, SearchOutcome, StepSearch
+from .core import ExpandRequest, SearchLimits, SearchOptions, SearchOutcome, StepSearch
 from .tree import Continuation, Node, search_node_event
 
 N = TypeVar("N", bound=Node)
@@ -62,8 +58,8 @@ MAX_EVENT_NODES = 500
 MAX_PARTIAL_CANDIDATES = 100
 """Maximum solutions of a search that is stopped."""
 
-Results = dict[RequestKey, list[tuple[Continuation, Prefix]]]
-"""The results of each request: the steps, each with the resulting prefix."""
+Results = dict[int, list[tuple[Continuation, Prefix]]]
+"""The results of each request, by its node: the steps, each with the resulting prefix."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +113,12 @@ class SearchDriver(Generic[N, O]):
         steps: StepOptions,
     ) -> None:
         self._search, self._question, self._run = search, question, run
-        self._reward, self._aggregate, self._in_thought = reward, aggregate, steps.in_thought
+        self._reward, self._aggregate = reward, aggregate
         self._problem = question_text(question)
         self._sampler = StepSampler(model, prompt, question, run, steps)
         self._finisher = PrefixCompleter(model, prompt, question, run, "final answer")
-        self._model, self._prompt, self._delimiter = model, prompt, steps.delimiter
-        self._continuations = ContinuationRequests(model, prompt, run, "weigh", in_thought=self._in_thought)
+        self._prompt = prompt
         self._prefixes: dict[int, Prefix] = {}
-        self._step_ids: dict[str, tuple[int, ...]] = {}
         self._candidates: dict[int, Candidate] = {}
         self._num_emitted = self._num_assigned = 0
         self._tokens_before = run.ledger.used("tokens")
@@ -146,8 +140,7 @@ class SearchDriver(Generic[N, O]):
         result = await self._result()
         chosen = result.outcome.chosen
         if chosen is not None and not chosen.terminal:  # what an answer that is requested now continues
-            cut = completion_of(self._prefix(chosen.id), in_thought=self._in_thought)
-            self._run.partial_completions.append((self._prompt, cut))
+            self._run.partial_completions.append((self._prompt, completion_of(self._prefix(chosen.id))))
         cost = {name: int(amount) for name, amount in asdict(result.outcome.cost).items()}
         self._run.emit(
             SearchEnded(
@@ -165,7 +158,7 @@ class SearchDriver(Generic[N, O]):
 
     def _tell(self, batch: Sequence[ExpandRequest], results: Results) -> None:
         for request in batch:
-            self._search.tell(request, [step for step, _ in results[request.key]])
+            self._search.tell(request, [step for step, _ in results[request.node]])
 
     def _best_so_far(self) -> Solution | None:
         """The best complete solutions so far; None without any."""
@@ -195,63 +188,28 @@ class SearchDriver(Generic[N, O]):
 
     async def _results(self, batch: Sequence[ExpandRequest]) -> Results:
         results: Results = {}
-        groups: dict[tuple[int, float], list[ExpandRequest]] = defaultdict(list)
+        sampled = []
         for request in batch:
             if request.finish:
-                results[request.key] = [await self._final_answer(self._prefix(request.node), request.max_tokens)]
-            elif request.given_steps:
-                results[request.key] = await self._score_given(self._prefix(request.node), request.given_steps)
+                results[request.node] = [await self._final_answer(self._prefix(request.node), request.max_tokens)]
             else:
-                groups[request.max_tokens, request.temperature_factor].append(request)
-        for (max_tokens, factor), members in groups.items():
-            results |= await self._sample_steps(members, max_tokens, factor)
+                results[request.node] = []
+                sampled += [request] * request.n
+        if sampled:  # all steps of a batch have the same length
+            prefixes = [self._prefix(request.node) for request in sampled]
+            expanded = await self._sampler.expand(
+                prefixes, max_tokens=sampled[0].max_tokens, keep_tokens=self._search.options.limits.finish_tokens
+            )
+            self._budget_exhausted = self._budget_exhausted or expanded.budget_exhausted
+            async for request, prefix, expansion in paced(zip(sampled, prefixes, expanded.expansions, strict=True)):
+                results[request.node].append(_continuation(prefix, expansion))
         return await self._with_scores(batch, results)
-
-    async def _sample_steps(self, members: Sequence[ExpandRequest], max_tokens: int, factor: float) -> Results:
-        limits = self._search.options.limits
-        requests = [request for request in members for _ in range(request.n)]
-        prefixes = [self._prefix(request.node) for request in requests]
-        batch = await self._sampler.expand(
-            prefixes, max_tokens=max_tokens, temperature_factor=factor, keep_tokens=limits.finish_tokens
-        )
-        self._budget_exhausted = self._budget_exhausted or batch.budget_exhausted
-        results: Results = {request.key: [] for request in members}
-        async for request, prefix, expansion in paced(zip(requests, prefixes, batch.expansions, strict=True)):
-            results[request.key].append(_continuation(prefix, expansion))
-        return results
-
-    async def _score_given(self, prefix: Prefix, given: Sequence[str]) -> list[tuple[Continuation, Prefix]]:
-        """Given steps after a prefix with their log-probabilities there, if the model can score them."""
-        ids = [self._step_ids.get(text) for text in given]
-        known = [tokens for tokens in ids if tokens is not None]
-        logprobs: list[float | None] = [None] * len(given)
-        if len(known) == len(given) and self._model.capabilities.scoring:
-            prompt = self._continuations.prompt_after(prefix.text, prefix.token_ids)
-            try:
-                (scored,) = await self._model.score(prompt, [tuple(token for tokens in known for token in tokens)])
-                ends = list(itertools.accumulate(map(len, known)))
-                logprobs = [
-                    math.fsum(scored.logprobs[end - len(tokens) : end]) for end, tokens in zip(ends, known, strict=True)
-                ]
-            except BudgetExceeded as e:
-                self._run.record_limit(e)
-                self._budget_exhausted = True
-        steps = []
-        for text, tokens, logprob in zip(given, ids, logprobs, strict=True):
-            token_ids = None if prefix.token_ids is None or tokens is None else (*prefix.token_ids, *tokens)
-            step = text.removesuffix(self._delimiter)
-            prefix = prefix.append(step, prefix.text + text, token_ids, logprob, len(tokens or ()))
-            steps.append((Continuation(text, 0, logprob=logprob), prefix))
-        return steps
 
     async def _final_answer(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
         """The solution completed greedily; if that states no answer, the answer trigger is appended.
 
-        With fewer than `MIN_COMPLETION_TOKENS` for the former it is appended at once. An open thought is closed, and
-        the answer requested after it.
+        With fewer than `MIN_COMPLETION_TOKENS` for the former it is appended at once.
         """
-        if self._in_thought:
-            return await self._concluded(prefix, max_tokens)
         first = max_tokens - ANSWER_TOKENS
         completed = await self._complete(prefix, first) if first >= MIN_COMPLETION_TOKENS else None
         if completed is None or not self._states_answer(completed.text):
@@ -274,23 +232,6 @@ class SearchDriver(Generic[N, O]):
         text = completed.text[len(prefix.text) :]
         return Continuation(text, completed.tokens, terminal=True), _with_completion(prefix, completed)
 
-    async def _concluded(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
-        prompt = self._prompt if not prefix.text else self._continuations.prompt_after(prefix.text, None)
-        cut = Completion(text="", finish_reason="thinking")
-        request = conclusion_request(self._model, prompt, cut, self._question)
-        sampling = request.sampling.model_copy(update={"max_tokens": min(max_tokens, request.sampling.max_tokens)})
-        answer, tokens = "", 0
-        try:
-            ((end,),) = await self._model.generate([request.model_copy(update={"sampling": sampling})])
-        except BudgetExceeded as e:
-            self._run.record_limit(e)
-            self._budget_exhausted = True
-        else:
-            tokens = end.usage.completion_tokens
-            answer = with_conclusion(cut, end, self._question).text if end.ok else ""
-        after = prefix.append(answer, prefix.text, None, None, 0, terminal=True, answer=answer)
-        return Continuation(after.solution[len(prefix.text) :], tokens, terminal=True), after
-
     def _states_answer(self, text: str) -> bool:
         answer = extract_answer(text, self._question)
         return answer is not None and answer.is_explicit
@@ -304,58 +245,41 @@ class SearchDriver(Generic[N, O]):
         num_results = sum(map(len, results.values()))
         positions = await self._core(partial(self._to_score, batch, results), num_results)
         if positions:
-            prefixes = [results[key][i][1] for key, i in positions]
+            prefixes = [results[node_id][i][1] for node_id, i in positions]
             scores = await self._reward.score(self._problem, prefixes, self._aggregate)
-            async for (key, i), score in paced(zip(positions, scores, strict=True)):
-                step, prefix = results[key][i]
-                results[key][i] = replace(step, score=score), prefix
+            async for (node_id, i), score in paced(zip(positions, scores, strict=True)):
+                step, prefix = results[node_id][i]
+                results[node_id][i] = replace(step, score=score), prefix
         return results
 
-    def _to_score(self, batch: Sequence[ExpandRequest], results: Results) -> list[tuple[RequestKey, int]]:
+    def _to_score(self, batch: Sequence[ExpandRequest], results: Results) -> list[tuple[int, int]]:
         return [
-            (request.key, i)
+            (request.node, i)
             for request in batch
-            for i in self._search.indices_to_score(request, [step for step, _ in results[request.key]])
+            for i in self._search.indices_to_score(request, [step for step, _ in results[request.node]])
         ]
 
     # -- nodes, prefixes and candidates
 
     def _prefix(self, node_id: int) -> Prefix:
-        """The prefix of a node; that of a copy is made of its parent's and the copied step."""
-        known = self._prefixes.get(node_id)
-        if known is not None:
-            return known
-        node = self._search.tree[node_id]
-        if node.parent is None:
-            prefix = Prefix()
-        elif not node.text and not node.terminal:  # a copy of a step that was cut or failed
-            prefix = self._prefix(node.parent)
-        else:
-            assert node.copied_from is not None, "a node without a result that is no copy"
-            prefix = _with_copied_step(self._prefix(node.parent), self._prefix(node.copied_from), node.text)
-        self._prefixes[node_id] = prefix
-        return prefix
+        """The prefix of a node; a copy has that of the node it copies, and a root the empty one."""
+        if node_id not in self._prefixes:
+            node = self._search.tree[node_id]
+            self._prefixes[node_id] = Prefix() if node.copied_from is None else self._prefix(node.copied_from)
+        return self._prefixes[node_id]
 
     async def _assign_prefixes(self, first: int, results: Results) -> None:
         """Assign to new nodes the prefixes of their parents' results, in order."""
-        left: dict[int | None, list[tuple[Continuation, Prefix]]] = defaultdict(list)
-        for (parent, _), steps in results.items():
-            left[parent] += steps
-        taken: dict[int | None, int] = defaultdict(int)
+        left = {parent: iter(steps) for parent, steps in results.items()}
         async for node_id in paced(range(first, len(self._search.tree))):
             node = self._search.tree[node_id]
-            if node.copied_from is not None:
+            if node.parent is None or node.copied_from is not None:
                 continue
-            steps = left[node.parent]
-            for i in range(taken[node.parent], len(steps)):
-                step, prefix = steps[i]
-                if (step.text, step.terminal or node.forced) == (node.text, node.terminal):
-                    self._prefixes[node_id] = prefix
-                    if prefix.token_ids is not None and prefix.lengths:
-                        ids = prefix.token_ids
-                        self._step_ids.setdefault(node.text, ids[len(ids) - prefix.lengths[-1] :])
-                    taken[node.parent] = i + 1
-                    break
+            self._prefixes[node_id] = next(
+                prefix
+                for step, prefix in left[node.parent]
+                if (step.text, step.terminal or node.forced) == (node.text, node.terminal)
+            )
         self._num_assigned = len(self._search.tree)
 
     async def _result(self) -> SearchResult[N]:
@@ -375,7 +299,7 @@ class SearchDriver(Generic[N, O]):
 
     def _create_candidate(self, node_id: int) -> Candidate:
         node, prefix = self._search.tree[node_id], self._prefix(node_id)
-        completion = completion_of(prefix, in_thought=self._in_thought)
+        completion = completion_of(prefix)
         path = self._search.tree.path(node)
         written = [step for step in path if step.text or step.terminal or step.forced]  # others were cut or failed
         steps = tuple(
@@ -401,10 +325,9 @@ class SearchDriver(Generic[N, O]):
         tree = self._search.tree
         new = [tree[node_id] for node_id in range(self._num_emitted, len(tree))]
         self._num_emitted = len(tree)
-        sampled = [request for request in batch if not request.given_steps]
-        expanded = tuple(request.node for request in sampled)
+        expanded = tuple(request.node for request in batch)
         num_sampled = sum(node.parent is not None and node.copied_from is None for node in new)
-        discarded = sum(request.n for request in sampled) - num_sampled
+        discarded = sum(request.n for request in batch) - num_sampled
         own = [f.name for f in fields(self._search.Node) if f.name not in _SHARED_FIELDS]
         async for start in paced(range(0, max(1, len(new)), MAX_EVENT_NODES)):
             nodes = [search_node_event(n, _own_values(n, own)) for n in new[start : start + MAX_EVENT_NODES]]
@@ -447,25 +370,6 @@ def _with_completion(prefix: Prefix, completed: Candidate) -> Prefix:
     return replace(prefix.append(step, completed.text, None, None, completed.tokens, terminal=True), is_cut=is_cut)
 
 
-def _with_copied_step(parent: Prefix, copied: Prefix, text: str) -> Prefix:
-    """A prefix with the last step of another one appended.
-
-    Args:
-        copied: The other.
-        text: The step as it is there, delimiter included.
-    """
-    if parent.steps == copied.steps[:-1]:
-        return copied
-    if copied.answer is not None:
-        text = text.removesuffix(f"\n\n{copied.answer}")
-    ids, length = copied.token_ids, copied.lengths[-1]
-    is_known = ids is not None and sum(copied.lengths) == len(ids)
-    token_ids = (*parent.token_ids, *ids[len(ids) - length :]) if is_known and ids and parent.token_ids else None
-    return parent.append(
-        copied.steps[-1], parent.text + text, token_ids, None, length, terminal=copied.terminal, answer=copied.answer
-    )
-
-
 def narrowed(
     values: Mapping[str, Any], round_size: Mapping[str, int], samples: int, tokens: int, run: Run
 ) -> dict[str, int]:
@@ -494,34 +398,14 @@ def narrowed(
 class StepSearchConfig(StepRewardConfig, SearchOptions):
     """Parameters of every strategy that searches over steps; a strategy adds those of its search."""
 
-    steps: Annotated[
-        Literal["answer", "thought"],
-        Field(
-            description="what is searched: the steps of the answer, before which the model does not think, or those of "
-            "its thought"
-        ),
-    ] = "answer"
     temperature: Annotated[
         float | None, Field(gt=0, le=100, description="sampling temperature; by default 0.8 where the model takes one")
     ] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS, description="most likely tokens kept; 0 keeps all")] = 0
-    delimiter: Annotated[
-        str,
-        Field(min_length=1, max_length=MAX_DELIMITER_CHARS, description="end of a step; by default a blank line"),
-    ] = "\n\n"
     instruction: Annotated[
         str | None, Field(description="text after the question; by default it asks for numbered steps")
     ] = None
     system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
-
-    @property
-    def in_thought(self) -> bool:
-        return self.steps == "thought"
-
-    def prompt(self, question: Question) -> Prompt:
-        """The prompt of every solution."""
-        return question_prompt(question, self._instruction(question), system=self.system)
 
     def _instruction(self, question: Question) -> str:
         return steps_instruction(question) if self.instruction is None else self.instruction
@@ -536,14 +420,11 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             chains: Searches that share the budget and have their rounds together.
         """
         values: dict[str, Any] = {name: getattr(self, name) for name in kind.model_fields}
-        left, thinking_left = run.ledger.remaining("tokens"), run.ledger.remaining("thinking_tokens")
+        left = run.ledger.remaining("tokens")
         tokens, finish = self.limits.gen_tokens, self.limits.finish_tokens
         if left < math.inf:
             tokens = max(1, min(int(left), tokens or int(left)))
             finish = min(finish, max(1, tokens // 4))
-        if self.in_thought and thinking_left < math.inf:  # the answer after the thought is none of its tokens
-            bound = int(thinking_left) + finish
-            tokens = bound if tokens is None else min(tokens, bound)
         if left < math.inf and tokens is not None:
             per_round = MIN_ROUNDS * min(self.limits.min_step_tokens, self.max_step_tokens) * chains
             values |= narrowed(values, kind.round_size, (tokens - finish) // per_round, int(left), run)
@@ -564,18 +445,15 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             UserError: The parameters name the reward model, and there is none.
             CapabilityMissing: The model lacks a feature that a named step reward needs.
         """
-        prompt = self.prompt(question)
+        prompt = question_prompt(question, self._instruction(question), system=self.system)
         reward = self.create_step_reward(prompt, models, run)
         if reward is None:
             return None
         steps = StepOptions(
-            delimiter=self.delimiter,
             max_step_tokens=self.max_step_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
-            top_k=self.top_k,
-            logprobs=(search.reads_logprobs or reward.reads_logprobs) and self._has_logprobs(models.main),
-            in_thought=self.in_thought,
+            logprobs=reward.reads_logprobs and self._has_logprobs(models.main),
         )
         return await SearchDriver(search, models.main, prompt, question, run, reward, self.aggregate, steps).search()
 
@@ -587,7 +465,6 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             n=n,
             temperature=self.temperature,
             top_p=self.top_p,
-            top_k=self.top_k,
             instruction=self._instruction(question),
             system=self.system,
         )
@@ -659,9 +536,7 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
     def _hit_run_tokens(self, result: SearchResult[N], run: Run) -> bool:
         """Whether the search ended at the run's token limit rather than its own."""
         budget, own = run.config.budget, self.limits.gen_tokens
-        is_thought = self.in_thought and budget.thinking_tokens is not None
-        limit = budget.thinking_tokens if is_thought else budget.tokens
-        if result.outcome.stopped != "tokens" or limit is None or (own is not None and own <= limit):
+        if result.outcome.stopped != "tokens" or budget.tokens is None or (own is not None and own <= budget.tokens):
             return False
-        run.record_limit(run.ledger.exceeded("thinking_tokens" if is_thought else "tokens"))
+        run.record_limit(run.ledger.exceeded("tokens"))
         return True

@@ -5,7 +5,7 @@
     backpropagate    at the leaf and all its ancestors: S += sum of e, N += number of continuations, V = S / N
 
 Source: Pan, Deng, Huang, "CoAT" (2025, arXiv:2502.02390), whose evaluation replaces simulation; UCT is that of Kocsis
-and Szepesvari (2006), PUCT that of Silver et al. (2017), virtual loss that of Chaslot et al. (2008).
+and Szepesvari (2006), virtual loss that of Chaslot et al. (2008).
 
 Differs: the backpropagation that is usually written for CoAT adds all children at every ancestor, which counts them
 again each time; here only new mass is added, so N of a node is the number of scored nodes in its subtree, and V their
@@ -16,9 +16,10 @@ the default is 0.5 (`benchmarks/mcts_regret.py`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -26,7 +27,8 @@ from ..limits import MAX_DEPTH, MAX_ROUNDS, MAX_WEIGHT
 from .core import BatchResults, ExpandRequest, Scoring, SearchOptions, SearchOutcome, StepSearch
 from .tree import Continuation, Node, fill_missing_scores, kept_indices
 
-SelectionPolicy = Literal["uct", "puct"]
+RESAMPLES: Final = 2
+"""Times that duplicate continuations are sampled again."""
 
 
 @dataclass(slots=True)
@@ -37,7 +39,6 @@ class MCTSNode(Node):
         own_score: e, its own score; a missing one is substituted (`tree.fill_missing_scores`).
         visits: N, scored nodes of its subtree, itself included; 0 at the root before anything was scored.
         total: S, the sum of their scores.
-        prior: Probability that the model continues its parent in this way rather than as a sibling does, for PUCT.
         expanded: Whether it has its continuations.
         closed: Whether nothing below it can be expanded any more.
     """
@@ -45,7 +46,6 @@ class MCTSNode(Node):
     own_score: float = 0.0
     visits: int = 0
     total: float = 0.0
-    prior: float = 1.0
     expanded: bool = False
     closed: bool = False
 
@@ -68,14 +68,7 @@ class MCTSOptions(SearchOptions):
         int, Field(ge=1, le=MAX_ROUNDS, description="expansions, the depth-limited ones included")
     ] = 12
     w: Annotated[float, Field(ge=0, le=MAX_WEIGHT, description="weight of exploration; 0 is greedy")] = 0.5
-    policy: Annotated[SelectionPolicy, Field(description="formula of exploration")] = "uct"
     leaves: Annotated[int, Field(ge=1, le=256, description="leaves expanded in one batch; 1 is exact")] = 1
-    virtual_loss: Annotated[
-        float, Field(ge=0, le=MAX_WEIGHT, description="visits without value that a leaf of the batch counts for")
-    ] = 1.0
-    resamples: Annotated[
-        int, Field(ge=0, le=100, description="times that duplicate continuations are sampled again")
-    ] = 2
     tau: (
         Annotated[
             float, Field(gt=0, le=1, description="reward of a complete solution that ends the search; null: none")
@@ -89,23 +82,17 @@ def uct(mean: float, visits: float, parent_visits: float, w: float) -> float:
     return mean + w * math.sqrt(math.log(parent_visits) / visits)
 
 
-def puct(mean: float, visits: float, parent_visits: float, w: float, prior: float) -> float:
-    """V + w P sqrt(N(parent)) / (1 + N)."""
-    return mean + w * prior * math.sqrt(parent_visits) / (1 + visits)
-
-
 class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
     """Monte Carlo tree search as ask and tell.
 
     An expansion may get more continuations than requested, as duplicates can be sampled again (see `num_missing`): up
-    to `k (1 + resamples)`, of which the first `k` that differ become nodes.
+    to `k (1 + RESAMPLES)`, of which the first `k` that differ become nodes.
 
     A node one step above `max_depth` is continued by final answers instead of steps. Complete solutions are closed, and
     so is a node whose continuations are all closed, or which got none; a closed node is never entered.
 
-    With `leaves` above 1 several leaves are selected before any is expanded. Each selected one counts as
-    `virtual_loss` visits of value 0 on its entire path while the others are being selected, so that they go elsewhere;
-    none is selected twice.
+    With `leaves` above 1 several leaves are selected before any is expanded. Each selected one counts as a visit of
+    value 0 on its entire path while the others are being selected, so that they go elsewhere; none is selected twice.
 
     Attributes:
         selected: Ids of the leaves in the order in which they were expanded.
@@ -118,7 +105,7 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         super().__init__(options or MCTSOptions())
         self.selected: list[int] = []
 
-    def selection_score(self, node: MCTSNode, loss: Mapping[int, float] | None = None) -> float:
+    def selection_score(self, node: MCTSNode, loss: Mapping[int, int] | None = None) -> float:
         """Score by which a child is selected: the largest is entered.
 
         Args:
@@ -126,18 +113,13 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         """
         assert node.parent is not None, "a root is not selected among siblings"
         loss = loss or {}
-        visits = node.visits + loss.get(node.id, 0.0)
-        parent_visits = self.tree[node.parent].visits + loss.get(node.parent, 0.0)
-        mean = node.total / visits
-        if self.options.policy == "puct":
-            return puct(mean, visits, parent_visits, self.options.w, node.prior)
-        return uct(mean, visits, parent_visits, self.options.w)
-
-    # -- select
+        visits = node.visits + loss.get(node.id, 0)
+        parent_visits = self.tree[node.parent].visits + loss.get(node.parent, 0)
+        return uct(node.total / visits, visits, parent_visits, self.options.w)
 
     def _next(self) -> list[ExpandRequest]:
         leaves: list[MCTSNode] = []
-        loss: dict[int, float] = {}
+        loss: Counter[int] = Counter()
         blocked: set[int] = set()
         while len(leaves) < min(self.options.leaves, self.options.expansions - len(self.selected)):
             leaf = self._select(loss, blocked)
@@ -145,8 +127,7 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
                 break
             leaves.append(leaf)
             blocked.add(leaf.id)
-            for node in (self.tree[0], *self.tree.path(leaf)):
-                loss[node.id] = loss.get(node.id, 0.0) + self.options.virtual_loss
+            loss.update([0, *(node.id for node in self.tree.path(leaf))])
         exceeded = "exhausted" if self.tree[0].closed else "expansions"
         while leaves:
             requests = self._requests(leaves)
@@ -156,7 +137,7 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
             leaves.pop()  # a smaller batch may fit
         return self._wind_up(exceeded)
 
-    def _select(self, loss: Mapping[int, float], blocked: set[int]) -> MCTSNode | None:
+    def _select(self, loss: Mapping[int, int], blocked: set[int]) -> MCTSNode | None:
         """The leaf that is reached from the root; None if all paths are closed or blocked. Blocks dead ends."""
         while True:
             node = self.tree[0]
@@ -171,29 +152,26 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
             else:
                 return node
 
-    # -- expand
-
     def _requests(self, leaves: Sequence[MCTSNode]) -> list[ExpandRequest] | str:
         """The batch, or the name of the limit that forbids it."""
-        options, k = self.options, self.options.k
-        is_last = [leaf.depth + 1 >= options.max_depth for leaf in leaves]
-        num_last = sum(is_last)
-        samples, max_step_tokens = k * (len(leaves) - num_last), options.max_step_tokens
-        exceeded = options.limits.exceeded_by(
+        limits, k, max_step_tokens = self.options.limits, self.options.k, self.options.max_step_tokens
+        is_last = [leaf.depth + 1 >= self.options.max_depth for leaf in leaves]
+        completions, samples = k * sum(is_last), k * (len(leaves) - sum(is_last))
+        exceeded = limits.exceeded_by(
             self.cost,
             samples=samples,
             passes=k * len(leaves),
-            expansions=len(leaves) - num_last,
-            completions=k * num_last,
+            expansions=len(leaves) - sum(is_last),
+            completions=completions,
             max_step_tokens=max_step_tokens,
         )
         if exceeded is not None:
             return exceeded
-        each = options.limits.tokens_per_step(
-            self.cost, samples=samples, completions=k * num_last, max_step_tokens=max_step_tokens
+        each = limits.tokens_per_step(
+            self.cost, samples=samples, completions=completions, max_step_tokens=max_step_tokens
         )
         return [
-            self._expansion(leaf, k, options.limits.finish_tokens if finish else each, finish=finish)
+            self._expansion(leaf, k, limits.finish_tokens if finish else each, finish=finish)
             for leaf, finish in zip(leaves, is_last, strict=True)
         ]
 
@@ -207,7 +185,7 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         return request
 
     def _max_results(self, request: ExpandRequest) -> int:
-        return request.n if request.score == "none" else request.n * (1 + self.options.resamples)
+        return request.n if request.score == "none" else request.n * (1 + RESAMPLES)
 
     def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
         if request.finish:  # any text is a complete solution, so the end of the text distinguishes none
@@ -256,9 +234,9 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
             leaf.expanded = True
             children = self._add(leaf, request, continuations)
             scores = fill_missing_scores(children, leaf.mean if leaf.visits else None)
-            for child, score, prior in zip(children, scores, priors(children), strict=True):
+            for child, score in zip(children, scores, strict=True):
                 child.own_score = child.total = score
-                child.visits, child.prior, child.closed = 1, prior, child.terminal
+                child.visits, child.closed = 1, child.terminal
             mass = math.fsum(scores)
             for node in (*self.tree.path(leaf), self.tree[0]):
                 node.total += mass
@@ -311,14 +289,3 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         leaf = terminals[0] if terminals else self._best_leaf()
         chosen = leaf if leaf.depth else None
         return self._outcome(chosen, terminals, [max(0.0, value(node)) for node in terminals])
-
-
-def priors(siblings: Sequence[Node]) -> list[float]:
-    """Probability of each sibling among them: by mean log-probability of a token, uniform if one is unknown."""
-    means = [node.logprob / max(1, node.tokens) for node in siblings if node.logprob is not None]
-    if len(means) < len(siblings):
-        return [1 / len(siblings)] * len(siblings)
-    top = max(means, default=0.0)
-    weights = [math.exp(mean - top) for mean in means]
-    total = math.fsum(weights)
-    return [weight / total for weight in weights]

@@ -19,13 +19,14 @@ from ...core.errors import UserError
 CLIP = 1e-4
 """Scores count as at least this, and as logits at most 1 less this. Differs: the authors' programs clip at 2e-16 and
 1e-7, so that a single saturated score takes all the weight."""
+REFERENCE_CLIP = 1e-7
+"""The clip of the authors' library `its_hub`."""
 
 WeightMode = Literal["odds", "likelihood", "telescoped"]
-Level = Literal["log", "logit"]
 EntropicForm = Literal["size", "entropy"]
 
 
-def log_level(r: float, level: Level, clip: float = CLIP) -> float:
+def log_level(r: float, level: Literal["log", "logit"], clip: float = CLIP) -> float:
     """The logarithm or the logit of a score in [0, 1], finite at both ends."""
     low = max(r, clip)
     if level == "log":
@@ -34,28 +35,25 @@ def log_level(r: float, level: Level, clip: float = CLIP) -> float:
     return math.log(low) - math.log1p(-low)
 
 
-def log_potential(
-    mode: WeightMode, r: float, previous: float | None, level: Level = "log", clip: float = CLIP
-) -> float:
+def log_potential(mode: WeightMode, r: float, previous: float | None, clip: float = CLIP) -> float:
     """The logarithm of a step's potential G, at temperature 1.
 
     - "odds": logit(r). The published method; r is the score of the prefix and acts again at every step.
     - "likelihood": log r, the paper's model; r is the score of the step, or of the prefix.
-    - "telescoped": l(r) - l(previous), with l the log or the logit and 0 for the empty prefix; along a path they sum to
-      l of the last score, so only that counts.
+    - "telescoped": log r - log previous, without the latter for the first step; along a path they sum to the log of the
+      last score, so only that counts.
 
     Args:
         mode: The form of the potential.
         r: Score in [0, 1].
         previous: Score of the prefix before the step; None for the first step.
-        level: l of "telescoped".
         clip: How close to 0 and 1 a score may come.
     """
     if mode == "odds":
         return log_level(r, "logit", clip)
     if mode == "likelihood":
         return log_level(r, "log", clip)
-    return log_level(r, level, clip) - (0.0 if previous is None else log_level(previous, level, clip))
+    return log_level(r, "log", clip) - (0.0 if previous is None else log_level(previous, "log", clip))
 
 
 def softmax(log_weights: Sequence[float]) -> list[float]:
@@ -146,11 +144,3 @@ def entropic_temperature(theta: Sequence[float], progress: float, form: Entropic
     entropy = -math.fsum(value * math.log(value) for value in theta if value > 0) / math.log(len(theta))
     share = entropy + (1 - entropy) * progress
     return max(1.0, 1 / share) if share > 0 else float(len(theta))  # before the first step there would be no bound
-
-
-def annealed_temperature(step: int, first: float, last: float, steps: int) -> float:
-    """Temperature that falls linearly from `first` to `last` over a number of steps, and stays there.
-
-    first - (first - last) * step / (steps - 1) for step < steps, then `last`; steps count from 0.
-    """
-    return last if step >= steps - 1 else first - (first - last) * step / (steps - 1)

@@ -25,11 +25,11 @@ UNKNOWN_SCORE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """One step, sampled or given, as the result of a search's request.
+    """One step as the result of a search's request.
 
     Attributes:
         text: The step as generated, with the delimiter that ended it, so that joined texts are the prefix.
-        tokens: Generated tokens, delimiter and end of text included; 0 for a given step.
+        tokens: Generated tokens, delimiter and end of text included.
         terminal: Whether the solution is complete: the end of the text, or a finished final answer.
         score: The process reward model's score of the prefix that ends with this step, in [0, 1]. None if it was not
             requested, or failed.
@@ -86,7 +86,6 @@ class Node:
         logprob: Log-probability of the last step; None if unknown.
         terminal: Whether the solution is complete.
         forced: Whether the last step was requested as the final answer, because the steps or the budget had run out.
-        num_requested: Continuations requested so far.
         copied_from: Id of the node whose step this one repeats, if a search continues with an existing step; else None.
         reward: Outcome reward of the complete solution; None if missing.
     """
@@ -100,7 +99,6 @@ class Node:
     logprob: float | None = None
     terminal: bool = False
     forced: bool = False
-    num_requested: int = 0
     copied_from: int | None = None
     reward: float | None = None
 
@@ -111,16 +109,13 @@ class SearchCost:
 
     Attributes:
         gen_tokens: All sampled tokens, those of discarded and duplicate continuations included.
-        prm_passes: Scored continuations, each one pass of the reward model; given steps included.
+        prm_passes: Scored continuations, each one pass of the reward model.
         expansions: Expanded prefixes.
         completions: Prefixes completed with a final answer.
         samples: Sampled continuations, those of completions included.
         duplicates: Continuations dropped because a sibling is equal.
         empties: Continuations that add nothing; a tree search drops them.
         unscored: Continuations whose requested score is missing.
-        rescorings: Prefixes after which given steps were scored; they cost no generated tokens.
-        skipped_rescorings: Times that given steps could not be scored after a prefix, for lack of a log-probability, a
-            score, or passes of the reward model.
     """
 
     gen_tokens: int = 0
@@ -131,8 +126,6 @@ class SearchCost:
     duplicates: int = 0
     empties: int = 0
     unscored: int = 0
-    rescorings: int = 0
-    skipped_rescorings: int = 0
 
 
 N = TypeVar("N", bound=Node)
@@ -218,22 +211,15 @@ class Tree(Generic[N]):
         key = hashlib.blake2b(self.text(node.id).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         first = self._num_samples.get(key, 0)
         self._num_samples[key] = first + n
-        node.num_requested += n
         return first
 
 
-StepKey = tuple[str, bool]
-"""The normal form of a step, and whether the solution is complete with it: what siblings are compared by."""
-
-
-def step_key(step: Continuation | Node) -> StepKey:
-    """The key by which a step is compared with its siblings."""
+def step_key(step: Continuation | Node) -> tuple[str, bool]:
+    """What siblings are compared by: the normal form of a step, and whether the solution is complete with it."""
     return normalize_step(step.text), step.terminal
 
 
-def kept_indices(
-    results: Sequence[Continuation], *, at_root: bool = False, distinct: bool = True, earlier: Iterable[StepKey] = ()
-) -> list[int]:
+def kept_indices(results: Sequence[Continuation], *, at_root: bool = False, distinct: bool = True) -> list[int]:
     """Positions of the continuations that become nodes; the others need no score.
 
     Dropped are duplicates, except the first of each, and continuations that add nothing.
@@ -246,10 +232,9 @@ def kept_indices(
         results: All continuations of one prefix.
         at_root: Whether that prefix is empty.
         distinct: Whether duplicates are dropped at all.
-        earlier: Keys of earlier continuations of the prefix.
     """
     kept: list[int] = []
-    seen = set(earlier)
+    seen: set[tuple[str, bool]] = set()
     for i, step in enumerate(results):
         if step.is_blank and (at_root or not step.terminal):
             continue

@@ -15,7 +15,13 @@ from support.thought_model import World
 
 FACT = "The Wibble Tower stands in Quax."
 QUESTION = "In which city is the Wibble Tower?"
-SMALL = {"k": 2, "expansions": 4, "max_depth": 3, "association_tokens": 200}
+SMALL = {"k": 2, "expansions": 4, "max_depth": 3}
+
+
+@pytest.fixture(autouse=True)
+def _long_associations(monkeypatch):
+    """The scripted model's tokens are single characters."""
+    monkeypatch.setattr("reason.reasoning.coat.association.MAX_NOTE_TOKENS", 200)
 
 
 class Towers(World):
@@ -139,7 +145,7 @@ def test_a_strategy_without_knowledge_refuses_sources(settings):
     with pytest.raises(UserError, match="cot uses no knowledge sources"):
         Reasoner(strategy="cot", settings=settings, context=["somewhere"])
     with pytest.raises(UserError, match="the memory 'mine'"):
-        Reasoner(strategy="mcts", settings=settings, memory="mine")
+        Reasoner(strategy="beam", settings=settings, memory="mine")
 
 
 def test_sources_of_the_same_name_are_refused(settings, folder):

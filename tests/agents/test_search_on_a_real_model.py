@@ -8,7 +8,7 @@ from reason.core.events import MemorySink, NodesSearched, SearchEnded
 
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips did she sell in all?"
 SMALL = {"max_step_tokens": 40, "max_depth": 3, "limits": {"finish_tokens": 40}}
-SIZES = {"astar": {"k": 2}, "particle-gibbs": {"n": 2, "iterations": 2}}
+SIZES = {"astar": {"k": 2}, "particle-filter": {"n": 2, "iterations": 2}}
 
 pytestmark = pytest.mark.real
 
@@ -81,7 +81,7 @@ async def test_thoughts_with_documents_cite_replay_and_take_three_calls_an_expan
         "# Towers\n\nThe Wibble Tower stands in the city of Quax. It was built in 1887.\n"
     )
     (folder / "fish.txt").write_text("Fish swim in the sea.")
-    parameters = {"k": 2, "expansions": 2, "max_step_tokens": 32, "association_tokens": 48, "resamples": 0}
+    parameters = {"k": 2, "expansions": 2, "max_step_tokens": 32}
     question = "In which city is the Wibble Tower?"
     for association in ("written", "quoted"):
         chosen = {**parameters, "association": association, "limits": {"finish_tokens": 24}}

@@ -67,7 +67,7 @@ def test_scoring_is_not_a_generation(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(
     ("strategy", "printed"),
-    [("cot", "once"), ("of-another-package", "once"), ("beam", ""), ("coat", ""), ("particle-gibbs", "")],
+    [("cot", "once"), ("of-another-package", "once"), ("beam", ""), ("coat", ""), ("particle-filter", "")],
 )
 def test_search_steps_are_not_streamed(strategy: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     cleared: list[str] = []
@@ -82,7 +82,7 @@ def test_search_steps_are_not_streamed(strategy: str, printed: str, capsys: pyte
 def test_strategies_that_start_with_a_draft() -> None:
     from reason.reasoning.strategy import STRATEGIES
 
-    own = {"astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs"}
+    own = {"astar", "beam", "coat", "particle-filter"}
     assert own <= {name for name in STRATEGIES.names() if starts_with_draft(name)}
     assert not [
         name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if starts_with_draft(name)

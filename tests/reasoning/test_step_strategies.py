@@ -1,4 +1,4 @@
-"""`astar`, `beam`, `dvts`, `particle-filter` and `particle-gibbs` on a model with known probabilities."""
+"""`astar`, `beam` and `particle-filter` on a model with known probabilities."""
 
 import asyncio
 
@@ -8,11 +8,12 @@ from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import NodesSearched, SearchEnded
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix
+from reason.reasoning.prompts import question_prompt, steps_instruction
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.judge import own_judge
-from support.scripted_model import END, ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.stored_runs import RunHarness
 
@@ -23,10 +24,11 @@ MOSTLY_WRONG = replies(RIGHT, WRONG, weights=[0.3, 0.7])
 SIZES = {
     "astar": {"k": 10},
     "beam": {"width": 2, "k": 6},
-    "dvts": {"subtrees": 3, "k": 6},
+    "beam diverse": {"width": 3, "k": 6, "diverse": True},
     "particle-filter": {"n": 16},
-    "particle-gibbs": {"n": 12, "iterations": 2},
+    "particle-filter gibbs": {"n": 12, "iterations": 2},
 }
+"""Parameters by the name of the strategy, with a word for its variant."""
 
 
 def prefer_four(step):
@@ -52,7 +54,7 @@ class Harness(RunHarness):
 
     async def solve(self, name, run_id="r", *, budget=None, seed=2, question=QUESTION, **parameters):
         models = await self.models(name, run_id, budget=budget, seed=seed, question=question)
-        kind = STRATEGIES.load(name)
+        kind = STRATEGIES.load(name.partition(" ")[0])
         config = kind.Config(**{"temperature": 1.0, **SIZES[name], **parameters})
         return await kind(config).solve(question, models, self.run)
 
@@ -123,15 +125,15 @@ async def test_a_search_in_a_thread_is_the_same_search(store, monkeypatch):
         monkeypatch.undo()
 
 
-@pytest.mark.parametrize("name", ["astar", "beam", "dvts", "particle-filter"])
+@pytest.mark.parametrize("name", ["astar", "beam", "beam diverse", "particle-filter"])
 async def test_a_search_of_one_is_plain_sampling(store, name):
-    size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "dvts": {"subtrees": 1, "k": 1}}.get(name, {"n": 1})
+    size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "beam diverse": {"width": 1, "k": 1}}.get(name, {"n": 1})
     for seed in range(6):
         harness = Harness(store)
         solution = await harness.solve(name, f"{name}-{seed}", seed=seed, **size)
         models = await harness.models("plain", f"plain-{name}-{seed}", seed=seed)
-        config = STRATEGIES.load(name).Config(temperature=1.0)
-        sampler = StepSampler(models.main, config.prompt(QUESTION), QUESTION, harness.run, StepOptions(temperature=1.0))
+        prompt = question_prompt(QUESTION, steps_instruction(QUESTION))
+        sampler = StepSampler(models.main, prompt, QUESTION, harness.run, StepOptions(temperature=1.0))
         prefix = Prefix()
         while not prefix.terminal:
             (expansion,) = (await sampler.expand([prefix])).expansions
@@ -199,9 +201,9 @@ async def test_no_token_budget_is_exceeded_and_an_answer_is_returned(store, name
 DEFAULT_SIZES = {
     "astar": {"k": 4},
     "beam": {"width": 4, "k": 4},
-    "dvts": {"subtrees": 4, "k": 4},
+    "beam diverse": {"width": 4, "k": 4},
     "particle-filter": {"n": 16},
-    "particle-gibbs": {"n": 16, "iterations": 4},
+    "particle-filter gibbs": {"n": 16, "iterations": 4},
 }
 
 
@@ -210,7 +212,7 @@ DEFAULT_SIZES = {
 async def test_a_budget_that_covers_no_full_round_narrows_the_search(store, name, tokens):
     harness = Harness(store)
     solution = await harness.solve(name, budget=Budget(tokens=tokens), **DEFAULT_SIZES[name])
-    assert solution.notes["search"]["expansions"] >= (2 if tokens == 400 else name != "particle-gibbs")
+    assert solution.notes["search"]["expansions"] >= (2 if tokens == 400 else name != "particle-filter gibbs")
     assert harness.run.ledger.usage().completion_tokens <= tokens
     assert solution.best.answer in ("4", "5")
     assert any(note.startswith("the search was narrowed to ") for note in harness.run.degraded)
@@ -289,8 +291,8 @@ def test_sources_that_do_not_exist_are_refused():
 def test_invalid_parameters_have_readable_errors():
     with pytest.raises(UserError, match=r"score = 'fancy\+judge': unknown source 'fancy'; use auto, or reward, judge"):
         create_strategy("astar", {"score": "fancy+judge"})
-    with pytest.raises(UserError, match=r"^particle-gibbs parameters: taus must fall from chain to chain$"):
-        create_strategy("particle-gibbs", {"taus": [1, 2]})
+    with pytest.raises(UserError, match=r"^particle-filter parameters: taus must fall from chain to chain$"):
+        create_strategy("particle-filter", {"taus": [1, 2]})
 
 
 async def test_without_a_reward_model_the_model_judges_itself(store):
@@ -376,7 +378,7 @@ async def test_a_vote_of_particles_adds_their_weights_up(store):
     assert sum(weights.values()) == pytest.approx(1.0)
     assert solution.confidence == pytest.approx(weights["4"])
     assert len(solution.notes["ess"][0]) == 3
-    one = await harness.solve("particle-filter", "one", n=8, pick="particle")
+    one = await harness.solve("particle-filter", "one", n=8, parity="reference")
     assert one.best.answer in weights
     assert one.confidence == one.best.score
 
@@ -385,7 +387,7 @@ async def test_select_chooses_among_several_solutions(store):
     # the wrong one ends better, after a bad step
     wrong = {"2": 0.9, "S": 0.1, "T": 0.7}
     harness = Harness(store, reward=lambda step: 0.6 if "4" in step else wrong[step[0]])
-    parameters = {"stop": "best_of_m", "m": 2, "k": 8}
+    parameters = {"m": 2, "k": 8}
     chosen = {}
     for select in ("f", "score", "vote"):
         chosen[select] = (await harness.solve("astar", select, select=select, **parameters)).best
@@ -396,76 +398,15 @@ async def test_select_chooses_among_several_solutions(store):
 
 async def test_tempered_chains_swap_and_the_coldest_answers(store):
     harness = Harness(store)
-    solution = await harness.solve("particle-gibbs", n=6, iterations=2, taus=(2.0, 1.0))
+    solution = await harness.solve("particle-filter", n=6, iterations=2, taus=(2.0, 1.0))
     assert solution.best.answer == "4"
     (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
-    assert ended.search == "tempered-gibbs"
+    assert ended.search == "particle-filter"
     # 12 particles of the first passes, 10 of the second: the references are copied
     assert len([n for n in harness.nodes().values() if n.depth == 0]) == 4
     assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
     with pytest.raises(ValueError, match="taus must fall"):
-        STRATEGIES.load("particle-gibbs").Config(taus=(1.0, 2.0))
-
-
-async def test_a_reference_is_attached_to_another_prefix(store):
-    """Its remaining steps are weighted by the model's own probabilities, token by token."""
-    opening = replies("A.\n\nGo 4.\n\nThe answer is 4.", "B.\n\nGo 4.\n\nThe answer is 4.", weights=[0.5, 0.5])
-    harness = Harness(store, ScriptedModel(opening), reward=lambda _: 0.5)
-    scored = []
-    original = harness.model.score
-
-    async def score(prompt, continuations):
-        scored.append((prompt, continuations))
-        return await original(prompt, continuations)
-
-    harness.model.score = score
-    parameters = {"n": 4, "iterations": 6, "ancestor_sampling": True}
-    solution = await harness.solve("particle-gibbs", **parameters)
-    assert solution.best.answer == "4"
-    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
-    assert scored
-    assert ended.cost["rescorings"] >= len(scored) > 0  # equal ones are answered by the run store
-    assert ended.cost["skipped_rescorings"] == 0
-    for prompt, (tokens,) in scored:
-        assert "".join(map(chr, tokens)) in ("Go 4.\n\nThe answer is 4." + END, "The answer is 4." + END)
-        assert "".join(map(chr, prompt.prefix)) in ("A.\n\n", "B.\n\n", "A.\n\nGo 4.\n\n", "B.\n\nGo 4.\n\n")
-    assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
-    assert harness.run.degraded == []
-
-
-async def test_probabilities_of_another_temperature_are_reported_as_inexact(store):
-    harness = Harness(store)
-    await harness.solve("particle-gibbs", n=2, ancestor_sampling=True, temperature=0.8)
-    assert "exact at temperature=1" in harness.run.degraded[0]
-
-
-async def test_where_the_model_cannot_score_the_reference_stays(store):
-    opening = replies("A.\n\nThe answer is 4.", "B.\n\nThe answer is 4.", weights=[0.5, 0.5])
-    harness = Harness(store, Humming(opening), reward=lambda _: 0.5)
-    solution = await harness.solve("particle-gibbs", n=4, iterations=6, ancestor_sampling=True)
-    assert solution.best.answer == "4"
-    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
-    assert ended.cost["skipped_rescorings"] > 0
-
-
-async def test_a_prefix_put_back_is_continued_by_other_samples(store):
-    harness = Harness(store)
-    solution = await harness.solve("astar", k=2, reexpand=0.05, seed=1)
-    expanded = [i for e in harness.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
-    assert len(expanded) > len(set(expanded))
-    assert solution.best.answer == "4"  # with this seed the first two samples are wrong
-    requests = [r for call in harness.model.generate_calls for r in call]
-    requested = [(r.prompt, i) for r in requests for i in r.indices]
-    assert len(requested) == len(set(requested))
-
-
-async def test_duplicates_heat_the_sampling_up(store):
-    harness = Harness(store, ScriptedModel(replies("One.\n\nTwo.\n\nThe answer is 4.")))
-    await harness.solve("astar", k=3, temperature_ladder=(1.0, 2.0, 4.0))
-    used = [r.sampling.temperature for call in harness.model.generate_calls for r in call]
-    assert used == sorted(used)
-    assert used[0] == 1.0
-    assert used[-1] > 1.0
+        STRATEGIES.load("particle-filter").Config(taus=(1.0, 2.0))
 
 
 async def test_a_cancelled_search_has_offered_its_best_solution(store):

@@ -23,10 +23,9 @@ QUESTION = Question(text="What is 2 + 2?", kind="number")
 OPT_IN = THINKS.model_copy(update={"thinks": "opt-in"})
 BEHIND_A_PARSER = THINKS.model_copy(update={"prefix": "answer", "thought": "field"})
 """Can skip its thoughts, and continues the beginning of an answer, but of no thought."""
-STEPS = ("astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs", "rlot")
-SEARCHES = ("astar", "beam", "dvts", "particle-filter", "particle-gibbs")
+STEPS = ("astar", "beam", "coat", "particle-filter", "rlot")
 THOUGHT = ("glimprouter", "hogwild")
-CHAINS = {"astar": 4, "beam": 16, "coat": 3, "mcts": 3, "rlot": 5}
+CHAINS = {"astar": 4, "beam": 16, "coat": 3, "rlot": 5}
 
 
 @pytest.fixture
@@ -122,7 +121,6 @@ async def test_an_effort_and_steps_of_the_answer_exclude_each_other(store, name)
     assert "effort high" in error.message
     assert "scripted does not think" in error.message
     assert "leave --effort unset" in error.hint
-    assert ("steps=thought" in error.hint) is (name != "rlot")
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -134,23 +132,6 @@ async def test_a_model_that_can_skip_its_thoughts_does_so_in_every_request(store
     assert all(request.sampling.thinking_tokens == 0 for request in harness.requests())
     assert harness.requests()
     assert "I think" not in str(solution)
-
-
-@pytest.mark.parametrize(
-    ("profile", "effort", "said", "remedy"),
-    [
-        (None, None, "does not think", "name a model that thinks"),
-        (BEHIND_A_PARSER, None, "cannot continue a thought", "vLLM"),
-        (ALWAYS_THINKS, None, "cannot continue a thought", "vLLM"),
-        (THINKS, "none", "with effort none", "leave --effort unset"),
-    ],
-)
-@pytest.mark.parametrize("name", [name for name in STEPS if name != "rlot"])
-async def test_a_search_over_a_thought_that_cannot_be_given_is_refused(store, name, profile, effort, said, remedy):
-    harness = Harness(store, ScriptedModel(replies("4"), profile=profile))
-    await harness.begin(name, steps="thought", effort=effort)
-    error = refused(harness)
-    assert (error.param, said in error.message, remedy in error.hint) == ("steps", True, True)
 
 
 @pytest.mark.parametrize("name", THOUGHT)
@@ -215,7 +196,7 @@ async def test_strategies_inside_a_cascade_are_replaced_and_refused_too(store):
     assert harness.run.ledger.usage().model_calls == 0
 
 
-# -- steps of the thought
+# -- steps of the answer
 
 RIGHT = "2 + 2 = 4.\n\nSo it is 4, I think."
 WRONG = "2 + 2 = 5.\n\nSo it is 5, I think."
@@ -226,100 +207,10 @@ def answering(text):
     return replies("The answer is 4." if "= 4" in text else "The answer is 5.")(text)
 
 
-SIZES = {
-    "astar": {"k": 6},
-    "beam": {"width": 2, "k": 4},
-    "dvts": {"subtrees": 2, "k": 4},
-    "particle-filter": {"n": 12},
-    "particle-gibbs": {"n": 8, "iterations": 2},
-}
+SIZES = {"astar": {"k": 6}, "beam": {"width": 2, "k": 4}, "particle-filter": {"n": 8}}
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-async def test_the_steps_of_a_thought_are_searched_and_the_answer_follows_the_closed_one(store, name):
-    model = ScriptedModel(thinking([RIGHT, WRONG], answering, weights=[0.3, 0.7]), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve(name, steps="thought", **SIZES[name])
-    best = solution.best
-    assert (best.text, best.answer, best.thought) == ("The answer is 4.", "4", RIGHT)
-    assert [step.text for step in best.steps] == ["2 + 2 = 4.", "So it is 4, I think.\n\nThe answer is 4."]
-    assert best.thinking_tokens == len(RIGHT) + 1  # and the closing tag
-    # the first token of an answer that was sampled after the closed thought is discarded
-    assert best.tokens == len(RIGHT) + 2 + len("The answer is 4.") + 1
-    usage = harness.run.ledger.usage()
-    assert solution.notes["search"]["tokens"] == usage.completion_tokens
-    assert all(r.prompt.thought is not None for r in harness.requests())
-    expansions = [r for r in harness.requests() if not r.prompt.thought.closed]
-    given = {r.prompt.thought.text: r.prompt.thought.token_ids for r in expansions if r.prompt.thought.text}
-    assert given  # continued by their exact tokens
-    assert all(ids == tuple(map(ord, text)) for text, ids in given.items())
-    assert harness.run.degraded == []
-    if name in ("beam", "astar", "dvts"):
-        assert solution.confidence == 0.9
-
-
-async def test_a_temperature_ladder_without_a_temperature_is_reported(store):
-    model = ScriptedModel(thinking("One.\n\nTwo.", "The answer is 4."), profile=THINKS)
-    harness = Harness(store, model)
-    await harness.solve("astar", steps="thought", k=2, temperature_ladder=[1.5])
-    assert harness.run.degraded == ["temperature_ladder has no effect: scripted samples at its own temperature"]
-    await harness.solve("astar", steps="thought", k=2, temperature_ladder=[1.5], temperature=1.0, name="s")
-    assert harness.run.degraded == []
-
-
-async def test_a_stated_answer_does_not_end_a_thought(store):
-    model = ScriptedModel(thinking("The answer is 5.\n\nNo: it is 4.", "The answer is 4."), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve("astar", steps="thought", k=1)
-    assert (solution.best.answer, len(solution.best.steps)) == ("4", 2)
-
-
-async def test_a_search_without_tokens_left_concludes_its_open_thought(store):
-    model = ScriptedModel(thinking("One.\n\n" * 60, replies("Therefore, the answer (a number) is 4.")), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve("beam", steps="thought", width=1, k=1, budget=Budget(tokens=120))
-    assert solution.best.answer == "4"
-    assert solution.best.text == "Therefore, the answer (a number) is 4."
-    assert solution.best.thought.startswith("One.\n\nOne.")
-    assert harness.run.ledger.usage().completion_tokens <= 120
-    closed = harness.requests()[-1].prompt
-    assert (closed.thought.closed, closed.prefix) == (True, "Therefore, the answer (a number) is")
-
-
-async def test_thinking_tokens_of_the_budget_bound_the_steps_of_a_thought(store):
-    model = ScriptedModel(thinking("One.\n\n" * 60, replies("Therefore, the answer (a number) is 4.")), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve("beam", steps="thought", width=1, k=2, budget=Budget(thinking_tokens=150))
-    assert harness.run.ledger.usage().thinking_tokens <= 150
-    assert (solution.best.answer, solution.stopped) == ("4", "budget")
-
-
-@pytest.mark.parametrize("name", ["beam", "mcts"])
-async def test_the_limit_of_each_thought_holds_for_one_that_is_written_in_steps(store, name):
-    model = ScriptedModel(thinking("One.\n\n" * 60, replies("The final answer is \\boxed{4}.")), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve(name, thinking_tokens=20, steps="thought")
-    assert (solution.best.answer, solution.best.thinking_tokens) == ("4", 20)
-    assert solution.best.thought == "One.\n\nOne.\n\nOne.\n\nOn"
-
-
-async def test_a_search_over_thoughts_replays_and_resumes_without_paying_twice(store):
-    model = ScriptedModel(thinking([RIGHT, WRONG], answering, weights=[0.3, 0.7]), profile=THINKS)
-    harness = Harness(store, model)
-    first = await harness.solve("beam", steps="thought", width=2, k=3)
-    calls = len(model.generate_calls)
-    run = Run("r", harness.run.config, store, has_started=True)
-    models = Models({"main": MeteredModel(model, "main", run)}, MeteredReward(harness.reward, "reward", run))
-    again = await harness.strategy.solve(QUESTION, models, run)
-    assert again == first
-    assert len(model.generate_calls) == calls
-    assert run.ledger.usage().replayed_tokens == run.ledger.usage().completion_tokens
-
-
-# -- steps of the answer
-
-
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", SIZES)
 async def test_steps_of_the_answer_are_requested_without_thinking(store, name):
     model = ScriptedModel(thinking("Hm.", replies("2 + 2 = 4.\n\nThe answer is 4.")), profile=THINKS)
     harness = Harness(store, model)
@@ -329,11 +220,10 @@ async def test_steps_of_the_answer_are_requested_without_thinking(store, name):
     assert {(r.sampling.temperature, r.sampling.default_temperature) for r in harness.requests()} == {(None, 0.8)}
 
 
-@pytest.mark.parametrize("steps", ["answer", "thought"])
-async def test_log_probabilities_are_requested_where_a_score_reads_them(store, steps):
+async def test_log_probabilities_are_requested_where_a_score_reads_them(store):
     model = ScriptedModel(thinking([RIGHT, WRONG], answering), profile=THINKS)
     harness = Harness(store, model)
-    solution = await harness.solve("beam", steps=steps, width=1, k=4, score="logprob")
+    solution = await harness.solve("beam", width=1, k=4, score="logprob")
     sampled = [r for r in harness.requests() if r.prompt.thought is None or not r.prompt.thought.closed]
     assert all(r.sampling.logprobs for r in sampled)
     assert 0 < solution.confidence <= 1

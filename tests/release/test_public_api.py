@@ -82,7 +82,7 @@ def test_what_is_called_experimental_exists_and_only_that_is() -> None:
 
 def test_documented_modules_exist_and_have_the_names_that_were_read_in_their_sources() -> None:
     modules = described.documented_modules()
-    assert len(modules) > 90
+    assert len(modules) > 60
     for module in ("reason.core.messages", "reason.reasoning.answers.extraction", "reason.serving.model"):
         assert module in modules
         loaded = importlib.import_module(module)

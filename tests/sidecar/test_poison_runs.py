@@ -70,11 +70,11 @@ def test_the_servers_own_maximum_counts_the_answers_of_a_request():
     ("strategy", "parameters", "text", "stop"),
     [
         ("beam", {"width": 128, "k": 128, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
-        ("dvts", {"subtrees": 2048, "k": 4, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
+        ("beam", {"diverse": True, "width": 2048, "k": 4, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
         ("beam", {"width": 64, "k": 64, "max_depth": 4, "score": "logprob", "select": "vote"}, answer, "\n\n"),
         ("self-consistency", {"n": 4096}, answer, ""),
     ],
-    ids=["beam", "dvts", "different-answers", "chains"],
+    ids=["beam", "beam-diverse", "different-answers", "chains"],
 )
 async def test_a_long_run_leaves_the_event_loop_to_others(path, models, strategy, parameters, text, stop):
     async with running_manager(path, models) as run_manager, asyncio.timeout(120):

@@ -104,8 +104,8 @@ parameters = { n = 2 }
 """
 
 PRECEDING_COMMANDS = {
-    "docs/search-trees.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
-    "docs/viewer.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
+    "docs/search-trees.md": 'reason ask "What is 2 + 3?" -s coat --set association=none --set expansions=1',
+    "docs/viewer.md": 'reason ask "What is 2 + 3?" -s coat --set association=none --set expansions=1',
     "docs/cli.md": "reason eval gsm8k -s glimprouter -m LARGE --small-model SMALL --out runs/glimprouter-dev",
     "docs/routers.md": "reason eval gsm8k -s glimprouter -m LARGE --small-model SMALL --limit 3"
     " --out runs/glimprouter-dev",

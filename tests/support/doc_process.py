@@ -164,12 +164,12 @@ def newest(*listing: str) -> str:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run a command; its placeholders RUN, KEY and STRATEGY are replaced by the newest run, the newest key and mcts."""
+    """Run a command; its placeholders RUN, KEY and STRATEGY are replaced by the newest run, the newest key and coat."""
     from reason.cli.main import main
 
     placeholders = {"RUN": ("runs", "list"), "KEY": ("keys", "list")}
     arguments = [newest(*placeholders[a]) if a in placeholders else a for a in arguments]
-    sys.argv = ["reason", *("mcts" if a == "STRATEGY" else a for a in arguments)]
+    sys.argv = ["reason", *("coat" if a == "STRATEGY" else a for a in arguments)]
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

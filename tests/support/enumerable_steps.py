@@ -33,22 +33,17 @@ class KnownSteps:
         total = math.fsum(raw.values())
         return {text: value / total for text, value in raw.items()}
 
-    def step(self, prefix, step, *, tokens=1):
+    def step(self, prefix, step):
         """A step as it is reported to a search."""
         text = prefix + step
         logprob = math.log(self.steps[prefix][step]) if step in self.steps.get(prefix, {}) else -math.inf
-        return Continuation(step, tokens, text not in self.steps, self.g.get(text, 0.0), logprob)
+        return Continuation(step, 1, text not in self.steps, self.g.get(text, 0.0), logprob)
 
     def serve(self, chance):
         """A world for `play`; `chance.pick(probabilities)` makes its random choices."""
 
         def world(search, expand):
-            prefix, results = search.tree.text(expand.node), []
-            if expand.given_steps:
-                for step in expand.given_steps:
-                    results.append(self.step(prefix, step, tokens=0))
-                    prefix += step
-                return results
+            prefix = search.tree.text(expand.node)
             options = self.steps[prefix]
             picks = [list(options)[chance.pick(list(options.values()))] for _ in range(expand.n)]
             return [self.step(prefix, pick) for pick in picks]
@@ -94,23 +89,3 @@ UNEVEN = KnownSteps(
     {"a": 0.3, "b": 0.9, "s": 0.5, "ax": 0.2, "ay": 0.6, "bx": 0.9, "by": 0.1},
 )
 """One or two steps; probabilities and potentials depend on the first step."""
-
-THREE = KnownSteps(
-    {
-        "": {"a": 0.6, "b": 0.3, "s": 0.1},
-        "a": {"x": 0.5, "y": 0.5},
-        "b": {"x": 0.2, "y": 0.7, "t": 0.1},
-        "ax": {"u": 0.3, "v": 0.7},
-        "ay": {"u": 1.0},
-        "bx": {"u": 0.6, "v": 0.4},
-        "by": {"u": 0.1, "v": 0.9},
-    },
-    {
-        text: tenths / 10
-        for text, tenths in (
-            *(("a", 3), ("b", 9), ("s", 4), ("ax", 2), ("ay", 6), ("bx", 9), ("by", 3), ("bt", 7)),
-            *(("axu", 8), ("axv", 1), ("ayu", 5), ("bxu", 3), ("bxv", 9), ("byu", 2), ("byv", 6)),
-        )
-    },
-)
-"""Up to three steps; probabilities and potentials depend on all steps, and some sequences are impossible."""

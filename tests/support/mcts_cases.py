@@ -96,10 +96,7 @@ some_options = st.fixed_dictionaries(
         "max_depth": st.sampled_from([1, 2, 4, 9]),
         "expansions": st.integers(1, 25),
         "w": st.sampled_from([0.0, 0.5, 1.0]),
-        "policy": st.sampled_from(["uct", "puct"]),
         "leaves": st.sampled_from([1, 2, 5]),
-        "virtual_loss": st.sampled_from([0.0, 1.0, 3.0]),
-        "resamples": st.integers(0, 2),
         "tau": st.sampled_from([None, 0.5, 1.0]),
     }
 )

@@ -35,17 +35,8 @@ class RandomWorld:
     def logprob(self, rng):
         return -5 * rng.random() if rng.random() >= self.unknown else None
 
-    def weigh(self, prefix, steps):
-        for text in steps:
-            rng = Random(f"{self.seed}|{prefix}|{text}|given")
-            prefix += text
-            score = rng.random() if rng.random() >= self.unscored else None
-            yield Continuation(text, 0, False, score if self.scores is None else self.scores(prefix), self.logprob(rng))
-
     def __call__(self, search, expand):
         prefix = search.tree.text(expand.node)
-        if expand.given_steps:
-            return list(self.weigh(prefix, expand.given_steps))
         self.served += [(prefix, expand.first + i) for i in range(expand.n)]
         results = [self.sample(prefix, expand.first + i, expand) for i in range(expand.n)]
         return as_requested(search, expand, results)

@@ -66,7 +66,6 @@ VERIFIERS = ("davinci", "edgejury")
 
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "rpc, scope=thought": ("rpc", {"scope": "thought"}),
-    "beam, steps=thought": ("beam", {"steps": "thought"}),
 }
 """Strategies with parameters that only a model that thinks can follow."""
 
@@ -74,7 +73,6 @@ FEW_SAMPLES = (
     "adaptive",
     "best-of-n",
     "particle-filter",
-    "particle-gibbs",
     "rpc",
     "self-consistency",
 )
@@ -83,7 +81,6 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
     "best-of-n": {"n": 2},  # each sample is evaluated by 16 more
     "astar": {"k": 2},
     "beam": {"width": 2, "k": 2},
-    "dvts": {"subtrees": 2, "k": 2},
 }
 """Parameters that keep a run short."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 
-from reason.reasoning.coat import prompts
 from reason.reasoning.strategy import Knowledge, Models
 
 from support.scripted_model import END, ScriptedModel
@@ -18,7 +17,6 @@ KINDS = {
     "associate": "Reply with JSON of the form",
     "judge": "Judge strictly.",
     "finish": "Now give the final answer",
-    "query": prompts.QUERY,
 }
 
 
@@ -55,9 +53,6 @@ class World:
         """What the final answer says, behind its opening."""
         return " nothing."
 
-    def query(self, path):
-        return "a query"
-
     def __init__(self):
         self.seen = []
 
@@ -84,8 +79,6 @@ class World:
             return {json.dumps({"items": items}): 1.0}
         if kind == "finish":
             return {"Therefore, the answer is" + self.answer(path, text): 1.0}
-        if kind == "query":
-            return {self.query(path): 1.0}
         if "one digit" in last:
             aspect = "notes" if "the last notes" in last else "step"
             return {f"Score: {self.score(path, aspect)}": 1.0}

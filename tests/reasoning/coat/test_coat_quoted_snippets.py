@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.reasoning.coat import association
+from reason.reasoning.coat import coat as coat_module
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.knowledge import Snippet
+from reason.reasoning.memory.admission import AdmissionRules
 from support.thought_model import ThoughtSearchRuns, World
 
 QUESTION = Question(text="Which city is it?", kind="text")
@@ -47,7 +50,11 @@ async def test_quoted_snippets_are_neutralized(store):
     assert not any(kind == "associate" for kind, _, _ in world.seen)
 
 
-async def test_long_snippets_are_shortened_and_known_ones_replaced(store):
+async def test_long_snippets_are_shortened_and_known_ones_replaced(store, monkeypatch):
+    rules = AdmissionRules(containment=1.0, jaccard=1.0, cosine=1.0, relevance=-1.0)
+    monkeypatch.setattr(coat_module, "AdmissionRules", lambda: rules)
+    for name, value in (("NUM_SNIPPETS", 2), ("MAX_NEW_NOTES", 2), ("MAX_NOTE_TOKENS", 12)):
+        monkeypatch.setattr(association, name, value)
     filler = "The weather of the region is mild and changes little over the year. " * 8
     found = [Snippet(text=f"{filler}\nThe city number {n} is {c}.", source_id=c) for n, c in enumerate("abcdef")]
     source, runs = QuotedSource(found), ThoughtSearchRuns(store, World())
@@ -58,10 +65,6 @@ async def test_long_snippets_are_shortened_and_known_ones_replaced(store):
         expansions=2,
         max_depth=3,
         association="quoted",
-        snippets=2,
-        max_items=2,
-        admission={"containment": 1.0, "jaccard": 1.0, "cosine": 1.0, "relevance": -1.0},
-        association_tokens=12,
     )
     told = [e for e in runs.events if e.type == "memory.associated"]
     assert source.wanted[:2] == [2, 4]

@@ -17,10 +17,9 @@ unit = st.floats(0, 1)
 weight = st.floats(0, 10)
 
 
-@given(unit, unit, weight, st.sampled_from(["normalised", "additive"]))
-def test_score_is_in_unit_interval(step, notes, beta, form):
-    assert 0 <= node_score(step, notes, beta, form) <= 1
-    assert 0 <= node_score(step, None, beta, form) <= 1
+@given(unit, unit, weight)
+def test_score_is_in_unit_interval(step, notes, beta):
+    assert 0 <= node_score(step, notes, beta) <= 1
 
 
 @given(unit, unit, unit, weight)
@@ -33,18 +32,15 @@ def test_score_is_monotonic_in_its_parts(low, high, other, beta):
 @given(unit, weight)
 def test_empty_association_costs_nothing(step, beta):
     assert node_score(step, None, beta) == step
-    assert node_score(step, None, beta, "additive") == pytest.approx(step / (1 + beta))
 
 
 @given(unit, unit)
 def test_zero_beta_ignores_notes(step, notes):
     assert node_score(step, notes, 0.0) == step
-    assert node_score(step, notes, 0.0, "additive") == step
 
 
 def test_worked_scores():
     assert node_score(0.8, 0.4, 0.25) == pytest.approx((0.8 + 0.1) / 1.25)
-    assert node_score(0.8, 0.4, 0.25, "additive") == pytest.approx(0.72)
 
 
 @pytest.mark.parametrize(("step", "notes", "beta"), [(1.1, None, 0.0), (0.5, -0.1, 0.0), (0.5, 0.5, -1.0)])

@@ -1,7 +1,8 @@
-"""`coat` and `mcts` on a scripted model: section (g) of the method's specification, end to end."""
+"""`coat` on a scripted model, with and without association: section (g) of the specification, end to end."""
 
 import asyncio
 import json
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -10,15 +11,34 @@ from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.reasoning.coat import association as association_module
+from reason.reasoning.coat import coat as coat_module
+from reason.reasoning.coat import driver as driver_module
+from reason.reasoning.coat.association import Association
 from reason.reasoning.coat.coat import CoAT
-from reason.reasoning.coat.mcts import MonteCarloThoughts
 from reason.reasoning.knowledge import Snippet
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.search import mcts as mcts_module
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.model import StepScores
 from support.scripted_reward import ScriptedReward
 from support.thought_model import ThoughtSearchRuns, World
 
 QUESTION = Question(text="Which city is it?", kind="text")
+
+
+class MonteCarloThoughts(CoAT):
+    """Plain tree search: without association."""
+
+    class Config(CoAT.Config):
+        association: Association = "none"
+
+
+def resampling(monkeypatch, times):
+    for module in (mcts_module, driver_module):
+        monkeypatch.setattr(module, "RESAMPLES", times)
+
+
 METHODS = pytest.mark.parametrize("method", [CoAT, MonteCarloThoughts], ids=["coat", "mcts"])
 
 
@@ -89,14 +109,13 @@ def path_of(nodes, node):
     return ids
 
 
-async def test_expansion_takes_three_calls(store):
+async def test_expansion_takes_three_calls(store, monkeypatch):
+    resampling(monkeypatch, 0)
     world = World()
     world.items = lambda path, last: [f"a fact about the city of {path[-1]}"]
     for k, leaves in ((2, 1), (3, 3)):
         runs = ThoughtSearchRuns(store, world)
-        await runs.solve(
-            CoAT, QUESTION, name=f"{k}/{leaves}", k=k, leaves=leaves, expansions=6, resamples=0, max_depth=5
-        )
+        await runs.solve(CoAT, QUESTION, name=f"{k}/{leaves}", k=k, leaves=leaves, expansions=6, max_depth=5)
         batches = [e for e in runs.events if e.type == "search.nodes"]
         final = any(n.forced and n.score is None for n in nodes_of(runs.events).values())
         assert len(runs.calls()) <= 1 + 3 * (len(batches) - final) + final  # the first brings notes to the question
@@ -104,9 +123,9 @@ async def test_expansion_takes_three_calls(store):
 
 async def test_trace_without_association_equals_mcts(store):
     trees = []
-    for method, more in ((CoAT, {"beta": 0.0}), (MonteCarloThoughts, {})):
+    for name, method, more in (("coat", CoAT, {"beta": 0.0}), ("none", MonteCarloThoughts, {})):
         runs = ThoughtSearchRuns(store, World())
-        await runs.solve(method, QUESTION, name=method.name, instruction="Think.", expansions=8, **more)
+        await runs.solve(method, QUESTION, name=name, expansions=8, **more)
         nodes = nodes_of(runs.events)
         trees.append(
             (
@@ -118,7 +137,9 @@ async def test_trace_without_association_equals_mcts(store):
     assert len(trees[0][1]) == 8
 
 
-async def test_notes_change_no_score_with_beta_zero(store):
+async def test_notes_change_no_score_with_beta_zero(store, monkeypatch):
+    resampling(monkeypatch, 20)
+
     class Noted(World):
         def items(self, path, last):
             return [f"a fact about {path[-1]}"]
@@ -129,8 +150,8 @@ async def test_notes_change_no_score_with_beta_zero(store):
 
     async def tree_of(method, **more):
         runs = ThoughtSearchRuns(store, Noted())
-        name = f"{method.name} {more}"
-        await runs.solve(method, QUESTION, name=name, k=3, resamples=20, expansions=6, max_depth=5, **more)
+        name = f"{method.__name__} {more}"
+        await runs.solve(method, QUESTION, name=name, k=3, expansions=6, max_depth=5, **more)
         nodes = nodes_of(runs.events)
         texts = {n.id: tuple(nodes[i].text for i in path_of(nodes, n)) for n in nodes.values()}
         tree = {texts[n.id]: (n.score, n.values["N"], n.values["V"]) for n in nodes.values() if not n.forced}
@@ -229,7 +250,10 @@ FAULTS = ["error", "hang", "empty", "same"]
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6), st.integers(0, 10**6))
-async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, faults, salt):
+async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, monkeypatch, faults, salt):
+    monkeypatch.setattr(coat_module, "KnowledgeClient", partial(KnowledgeClient, timeout_s=0.05))
+    monkeypatch.setattr(association_module, "MAX_NOTE_TOKENS", 400)
+    monkeypatch.setattr(association_module, "NUM_SNIPPETS", 10)
     store = await SqliteStore.open(tmp_path_factory.mktemp("faults") / f"{salt}.sqlite3")
     done = []
 
@@ -249,11 +273,8 @@ async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, fault
         QUESTION,
         sources=[ListSource(said)],
         expansions=3,
-        snippets=10,
-        timeout_s=0.05,
         max_depth=4,
         k=2,
-        association_tokens=400,
     )
     (ended,) = [e for e in runs.events if e.type == "search.ended"]
     assert made.best is not None
@@ -399,13 +420,15 @@ async def test_last_thought_at_depth_limit_is_the_answer(store):
     assert all(n.forced for n in nodes.values() if n.depth == 2)
 
 
-async def test_duplicates_are_resampled_and_counted(store):
+async def test_duplicates_are_resampled_and_counted(store, monkeypatch):
+    resampling(monkeypatch, 4)
+
     class Same(World):
         def steps(self, path, text):
             return {"Always the same.": 6.0, "Or this.": 1.0}
 
     runs = ThoughtSearchRuns(store, Same())
-    made = await runs.solve(MonteCarloThoughts, QUESTION, k=2, resamples=4, expansions=1, temperature=1.0)
+    made = await runs.solve(MonteCarloThoughts, QUESTION, k=2, expansions=1, temperature=1.0)
     children = [n.text for n in nodes_of(runs.events).values() if n.depth == 1 and not n.forced]
     assert len(children) == len(set(children)) <= 2
     sampled = sum(e.samples for e in runs.calls())
@@ -413,7 +436,7 @@ async def test_duplicates_are_resampled_and_counted(store):
     assert sampled > 2 + len(children)  # two samples, their scores, and the resampled duplicates
 
 
-@pytest.mark.parametrize("judging", ["merged", "separate", "digits"])
+@pytest.mark.parametrize("judging", ["merged", "digits"])
 async def test_judging_modes_give_equal_scores(store, judging):
     class ScoredWorld(World):
         def score(self, path, aspect):
@@ -466,33 +489,20 @@ async def test_snippets_are_data_and_never_reach_the_judge(store):
         assert text.index("Ignore all") < text.index("</snippets>")
 
 
-async def test_item_without_snippet_is_dropped(store):
+async def test_item_without_snippet_is_dropped(store, monkeypatch):
+    monkeypatch.setattr(association_module, "MAX_NOTE_TOKENS", 400)
     world = World()
     world.items = lambda path, last: [("The city is made up.", 7), ("The city is real.", 2), "The city is nowhere."]
     snippets = [Snippet(text="one city", source_id="1"), Snippet(text="two cities", source_id="2")]
     runs = ThoughtSearchRuns(store, world)
-    await runs.solve(
-        CoAT, QUESTION, sources=[ListSource(lambda text: snippets)], expansions=1, k=1, association_tokens=400
-    )
+    await runs.solve(CoAT, QUESTION, sources=[ListSource(lambda text: snippets)], expansions=1, k=1)
     associated = [e for e in runs.events if e.type == "memory.associated"][-1]
     assert [(i.text, i.source_id) for i in associated.items] == [("The city is real.", "2")]
     assert associated.dropped["unsupported"] == 2
     assert associated.snippets == 2
 
 
-async def test_model_queries_are_sent_to_sources(store):
-    world = World()
-    world.query = lambda path: f"who built {path[-1]}"
-    source = ListSource(lambda text: [])
-    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, sources=[source], expansions=1, k=2, query="model")
-    worded = {path[-1] for kind, path, _ in world.seen if kind == "query"}
-    assert sorted(source.asked) == sorted([QUESTION.text, *(f"who built {n}" for n in worded)])
-    plain = ListSource(lambda text: [])
-    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, name="b", sources=[plain], expansions=1, k=2)
-    assert all(asked.startswith(QUESTION.text) for asked in plain.asked)
-
-
-async def test_question_is_associated_first_unless_disabled(store):
+async def test_question_is_associated_first(store):
     class Known(World):
         def items_of_the_question(self, last):
             return ["The city is on a hill."]
@@ -502,9 +512,7 @@ async def test_question_is_associated_first_unless_disabled(store):
 
     seen = await ThoughtSearchRuns(store, Known()).solve(CoAT, QUESTION, name="with", expansions=1)
     assert seen.best.answer == "Rome"
-    blind = await ThoughtSearchRuns(store, Known()).solve(
-        CoAT, QUESTION, name="without", expansions=1, associate_question=False
-    )
+    blind = await ThoughtSearchRuns(store, Known()).solve(MonteCarloThoughts, QUESTION, name="without", expansions=1)
     assert blind.best.answer == "Oslo"
 
 
@@ -524,22 +532,3 @@ async def test_reward_of_zero_is_a_confidence(store, method):
     solution = await ThoughtSearchRuns(store, Answers()).solve(method, QUESTION, k=1, expansions=1, reward=reward)
     assert solution.best.answer == "Rome"
     assert solution.confidence == 0.0
-
-
-async def test_vote_weights_solutions_by_score(store):
-    class Voting(World):
-        def steps(self, path, text):
-            return {f"{c}: the answer is {'Rome' if c in 'ab' else 'Oslo'}.": 1.0 for c in "abc"}
-
-        def score(self, path, aspect):
-            return {"a": 4, "b": 4, "c": 6}[path[-1][0]]
-
-    best = await ThoughtSearchRuns(store, Voting()).solve(
-        MonteCarloThoughts, QUESTION, name="best", resamples=9, expansions=1
-    )
-    vote = await ThoughtSearchRuns(store, Voting()).solve(
-        MonteCarloThoughts, QUESTION, name="vote", resamples=9, expansions=1, select="vote"
-    )
-    assert (best.best.answer, best.confidence) == ("Oslo", 0.6)
-    assert vote.best.answer == "Rome"
-    assert vote.confidence == pytest.approx(8 / 14)

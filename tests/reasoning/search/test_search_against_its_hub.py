@@ -119,7 +119,7 @@ def test_weights_and_ancestors_are_those_of_its_hub(n, entropic, other):
         theirs = other(Unrepeated(seed, saturated=saturated), n, seed, entropic)
 
         world = Unrepeated(seed, saturated=saturated)
-        options = ParticleOptions(n=n, clip=CLIP, entropic=entropic, max_depth=STEPS)
+        options = ParticleOptions(n=n, parity="reference", entropic=entropic, max_depth=STEPS)
         search = ParticleFilter(options, random.Random(seed))
         while batch := search.ask():
             for expand in batch:

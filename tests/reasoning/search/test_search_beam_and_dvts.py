@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.dvts import DVTS, DVTSOptions
 from reason.reasoning.search.tree import Continuation
 from support.search_models import FixedTree, RandomWorld, play, random_tree
 
@@ -21,7 +20,7 @@ def beam(**options):
 
 
 def dvts(**options):
-    return DVTS(DVTSOptions(**options))
+    return BeamSearch(BeamOptions(diverse=True, **options))
 
 
 def plain_beam(tree, width):
@@ -66,33 +65,33 @@ def test_dvts_runs_a_greedy_beam_in_each_subtree():
             for path, listed in part.children.items():
                 renamed = tuple(f"{i}{name}" for name in path)
                 children.setdefault(renamed, []).extend((f"{i}{name}", h, ends) for name, h, ends in listed)
-        done = play(dvts(subtrees=3, k=3), FixedTree(children))
+        done = play(dvts(width=3, k=3), FixedTree(children))
         expected = [greedy(part) for part in parts]
-        reached = [tuple(step[1:] for step in done.tree.steps(leaf)) for leaf in done.leaves]
+        reached = [tuple(step[1:] for step in done.tree.steps(leaf)) for leaf in done.beam]
         assert reached == [path for path, _ in expected]
         assert done.outcome().chosen.value == max(score for _, score in expected)
 
 
 def test_subtrees_score_steps_equal_to_another_subtrees():
-    search = dvts(subtrees=2, k=2)
+    search = dvts(width=2, k=2)
     (expand,) = search.ask()
     results = [Continuation(text, 1) for text in ("a", "a", "a", "b")]
     assert search.indices_to_score(expand, results) == [0, 2, 3]
     search.tell(
         expand, [Continuation(text, 1, False, r) for text, r in (("a", 0.4), ("a", 0.3), ("a", 0.6), ("b", 0.5))]
     )
-    assert [search.tree[leaf].score for leaf in search.leaves] == [0.4, 0.6]
+    assert [search.tree[leaf].score for leaf in search.beam] == [0.4, 0.6]
     assert (search.cost.duplicates, search.cost.unscored) == (1, 0)
 
 
 @given(seeds, st.integers(1, 4))
 @settings(max_examples=40)
 def test_one_subtree_is_a_beam_of_width_one(seed, k):
-    one = play(dvts(subtrees=1, k=k, max_depth=6), RandomWorld(seed, words=3))
+    one = play(dvts(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
     other = play(beam(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
     assert list(one.tree) == list(other.tree)
     assert one.cost == other.cost
-    assert one.leaves == other.beam
+    assert one.beam == other.beam
 
 
 @given(seeds, st.integers(1, 5))
@@ -111,8 +110,8 @@ def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
             (chains if step.terminal else after).append((prefix + step.text, step.score))
         running = after
     for search in (
-        beam(width=n, k=1, distinct=False, max_depth=99),
-        dvts(subtrees=n, k=1, distinct=False, max_depth=99),
+        beam(width=n, k=1, max_depth=99),
+        dvts(width=n, k=1, max_depth=99),
     ):
         done = play(search, RandomWorld(seed, ending=0.3, words=2))
         outcome = done.outcome()
@@ -129,7 +128,7 @@ def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
 def test_ledger_of_both(seed, width, k, max_depth, blank):
     for search, most in (
         (beam(width=width, k=k, max_depth=max_depth), width * k),
-        (dvts(subtrees=width, k=k, max_depth=max_depth), width * k),
+        (dvts(width=width, k=k, max_depth=max_depth), width * k),
     ):
         world = RandomWorld(seed, blank=blank, words=3, unscored=blank)
         requests = []
@@ -164,7 +163,7 @@ def test_a_complete_solution_dropped_from_the_beam_still_counts():
     assert search.outcome().chosen.text == "A"
 
 
-@pytest.mark.parametrize("make", [lambda **o: beam(width=2, k=2, **o), lambda **o: dvts(subtrees=2, k=2, **o)])
+@pytest.mark.parametrize("make", [lambda **o: beam(width=2, k=2, **o), lambda **o: dvts(width=2, k=2, **o)])
 def test_a_spent_budget_completes_the_best_prefix(make):
     done = play(make(limits=SearchLimits(expansions=3, finish_tokens=5)), RandomWorld(5, ending=0.0))
     outcome = done.outcome()
@@ -181,6 +180,6 @@ def test_where_nothing_follows_a_subtree_ends():
             return [Continuation("", 0)] * expand.n
         return [Continuation(f"{i}", 1, False, 0.1 * i) for i in range(expand.n)]
 
-    for search in (beam(width=2, k=2), dvts(subtrees=2, k=2)):
+    for search in (beam(width=2, k=2), dvts(width=2, k=2)):
         outcome = play(search, world).outcome()
         assert (outcome.stopped, outcome.chosen.text, outcome.terminals) == ("exhausted", "3", ())

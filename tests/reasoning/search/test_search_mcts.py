@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.mcts import MCTSOptions, priors, puct, uct
-from reason.reasoning.search.tree import Continuation, Node, step_key
+from reason.reasoning.search.mcts import MCTSOptions, uct
+from reason.reasoning.search.tree import Continuation, step_key
 from support.mcts_cases import (
     always,
     by_score,
@@ -101,16 +101,10 @@ def test_the_value_of_uct_in_a_tree():
     assert done.selection_score(node, {0: 1.0, 1: 2.0}) == pytest.approx(1.8 / 5 + math.sqrt(math.log(10) / 5))
 
 
-def test_the_value_of_puct():
-    assert puct(0.6, 3, 9, 2.0, 0.25) == pytest.approx(0.6 + 2 * 0.25 * 3 / 4)
-    assert puct(0.6, 3, 9, 0.0, 0.25) == 0.6
-
-
-@pytest.mark.parametrize("policy", ["uct", "puct"])
 @given(seed=seeds)
 @settings(max_examples=30)
-def test_without_exploration_it_is_greedy_in_the_value(policy, seed):
-    done, world = search(k=3, w=0.0, policy=policy, expansions=25), RaggedWorld(seed, likely=True)
+def test_without_exploration_it_is_greedy_in_the_value(seed):
+    done, world = search(k=3, w=0.0, expansions=25), RaggedWorld(seed, likely=True)
     while batch := done.ask():
         if batch[0].score == "none":
             break
@@ -127,46 +121,6 @@ def test_without_exploration_it_is_greedy_in_the_value(policy, seed):
 def test_ties_go_to_the_one_created_first():
     done = play(search(k=3, expansions=13), always(*steps(0.5, 0.5, 0.5)))
     assert done.selected == [0, 1, 2, 3, 4, 7, 10, 5, 8, 11, 6, 9, 12]  # in turn, as all are equal
-
-
-# -- priors
-
-
-def node(logprob, tokens):
-    return Node(1, 0, 1, "a", tokens=tokens, logprob=logprob)
-
-
-def test_priors_are_shares_of_the_mean_probability_a_token():
-    mine = priors([node(-2.0, 2), node(-6.0, 3), node(-1.0, 0)])
-    weights = [math.exp(-1), math.exp(-2), math.exp(-1)]
-    assert mine == pytest.approx([weight / sum(weights) for weight in weights])
-    assert priors([node(-2.0, 2), node(None, 3)]) == [0.5, 0.5]
-    assert priors([node(-1e300, 1), node(-1.0, 1)]) == [0.0, 1.0]
-    assert priors([node(-9e5, 1), node(-9e5, 1)]) == [0.5, 0.5]
-    assert priors([]) == []
-
-
-@given(worlds, some_options)
-@settings(max_examples=30)
-def test_the_priors_of_siblings_are_positive_shares_of_one(world, options):
-    done = play(search(**options), with_rewards(world))
-    for parent in done.tree:
-        shares = [child.prior for child in children(done, parent) if child.visits]
-        assert not shares or sum(shares) == pytest.approx(1.0)
-        assert all(share >= 0 for share in shares)
-
-
-def test_puct_follows_the_models_prior():
-    world = always(*(Continuation(f"{word} ", 2, False, 0.5, logprob) for word, logprob in (("a", -8.0), ("b", -0.2))))
-    prior = math.exp(-0.1) / (math.exp(-4.0) + math.exp(-0.1))
-    ways = {}
-    for policy in ("uct", "puct"):
-        done = play(search(policy=policy, expansions=40), world)
-        ways[policy] = [child.visits for child in children(done, done.tree[0])]
-        if policy == "puct":
-            assert [child.prior for child in children(done, done.tree[0])] == pytest.approx([1 - prior, prior])
-    assert abs(ways["uct"][0] - ways["uct"][1]) <= 2
-    assert ways["puct"] == [1, 79]  # 0.02 of the prior is not enough for a second look
 
 
 # -- closed nodes
@@ -319,10 +273,9 @@ def test_before_any_complete_solution_the_best_leaf_is_chosen():
 # -- against the full tree
 
 
-@pytest.mark.parametrize("policy", ["uct", "puct"])
 @pytest.mark.parametrize(("k", "leaves"), [(1, 1), (2, 1), (3, 1), (3, 5), (4, 100)])
-def test_with_enough_expansions_the_complete_tree_is_visited(k, leaves, policy):
-    rng = Random(f"{k}{leaves}{policy}")
+def test_with_enough_expansions_the_complete_tree_is_visited(k, leaves):
+    rng = Random(f"{k}{leaves}")
     rewards = {path: rng.random() for path in itertools.product(range(k), repeat=3)}
 
     def world(done, expand):
@@ -332,7 +285,7 @@ def test_with_enough_expansions_the_complete_tree_is_visited(k, leaves, policy):
             Continuation(f"{i} ", 1, len(path) == 2, fixed.random(), reward=rewards.get((*path, i))) for i in range(k)
         ]
 
-    done = play(search(k=k, leaves=leaves, policy=policy, max_depth=3, expansions=10_000), world)
+    done = play(search(k=k, leaves=leaves, max_depth=3, expansions=10_000), world)
     assert done.outcome().stopped == "exhausted"
     assert len(done.selected) == 1 + k + k**2
     assert len(done.tree) == 1 + k + k**2 + k**3 == done.tree[0].visits + 1
@@ -383,35 +336,27 @@ def test_a_search_begins_with_these():
         "max_depth": 6,
         "expansions": 12,
         "w": 0.5,
-        "policy": "uct",
         "leaves": 1,
-        "virtual_loss": 1.0,
-        "resamples": 2,
         "tau": 0.9,
     }
     root = search().tree[0]
-    assert (root.own_score, root.visits, root.total, root.prior, root.mean) == (0.0, 0, 0.0, 1.0, 0.0)
+    assert (root.own_score, root.visits, root.total, root.mean) == (0.0, 0, 0.0, 0.0)
 
 
 def test_options_are_checked():
-    MCTSOptions(w=0.0, virtual_loss=0.0, resamples=0, tau=1.0)
+    MCTSOptions(w=0.0, tau=1.0)
     for wrong in (
         {"expansions": 0},
-        {"virtual_loss": -0.5},
-        {"virtual_loss": math.inf},
-        {"resamples": -1},
         {"tau": 1.01},
         {"k": 0},
         {"w": -1.0},
         {"w": math.inf},
         {"leaves": 0},
         {"tau": 0.0},
-        {"policy": "ucb"},
         {"max_depth": 0},
         {"k": 257},
         {"leaves": 257},
-        {"resamples": 101},
     ):
         with pytest.raises(ValidationError):
             MCTSOptions(**wrong)
-    MCTSOptions(k=256, leaves=256, resamples=100)
+    MCTSOptions(k=256, leaves=256)

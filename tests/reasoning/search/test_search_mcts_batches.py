@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.search.core import SearchLimits
+from reason.reasoning.search.mcts import RESAMPLES
 from reason.reasoning.search.tree import Continuation
 from support.mcts_cases import (
     by_score,
@@ -28,7 +29,7 @@ from support.tree_search_model import RaggedWorld
 
 
 def test_duplicates_are_resampled_and_the_first_k_that_differ_are_kept():
-    done = search(k=3, resamples=2)
+    done = search(k=3)
     (expand,) = done.ask()
     results = [Continuation("a ", 1), Continuation("Step 2: a", 1), Continuation(" ", 1)]
     assert (done.num_missing(expand, results), done.kept(expand, results)) == (2, [0])
@@ -44,7 +45,7 @@ def test_duplicates_are_resampled_and_the_first_k_that_differ_are_kept():
 
 
 def test_the_number_missing_is_limited_by_the_maximum_results():
-    done = search(k=3, resamples=2)
+    done = search(k=3)
     (expand,) = done.ask()
     results = [Continuation("a ", 1)] * 9
     assert [done.num_missing(expand, results[:n]) for n in range(10)] == [3, 2, 2, 2, 2, 2, 2, 2, 1, 0]
@@ -53,7 +54,7 @@ def test_the_number_missing_is_limited_by_the_maximum_results():
 
 
 def test_the_final_answer_of_a_search_that_is_over_is_sampled_once():
-    done = search(k=1, resamples=5, expansions=1)
+    done = search(k=1, expansions=1)
     done.tell(done.ask()[0], steps(0.5))
     (expand,) = done.ask()
     results = [Continuation("", 1)]
@@ -62,12 +63,12 @@ def test_the_final_answer_of_a_search_that_is_over_is_sampled_once():
     assert (done.outcome().chosen.forced, done.cost.empties, done.cost.samples) == (True, 0, 2)
 
 
-@given(seeds, st.integers(1, 4), st.integers(0, 3))
+@given(seeds, st.integers(1, 4))
 @settings(max_examples=40)
-def test_any_number_up_to_k_and_the_resamples_is_accepted(seed, k, resamples):
+def test_any_number_up_to_k_and_the_resamples_is_accepted(seed, k):
     world = RandomWorld(seed, words=2, blank=0.2)
-    for n in range(k, k * (1 + resamples) + 1):
-        done = search(k=k, resamples=resamples, expansions=2)
+    for n in range(k, k * (1 + RESAMPLES) + 1):
+        done = search(k=k, expansions=2)
         (expand,) = done.ask()
         results = [world.sample("", i, expand) for i in range(n)]
         done.tell(expand, results)
@@ -81,7 +82,7 @@ def test_samples_of_equal_prefixes_have_distinct_indices_also_when_resampled():
         path = done.tree.text(expand.node)
         return [Continuation(text, 1, False, 0.5) for text in (["x", "xy"] if not path else ["yz", "z"])[: expand.n]]
 
-    done, chosen = search(k=2, resamples=2, expansions=7), {}
+    done, chosen = search(k=2, expansions=7), {}
     while batch := done.ask():
         for expand in batch:
             mine = range(expand.first, expand.first + expand.n * (1 if expand.score == "none" else 3))
@@ -95,7 +96,7 @@ def test_samples_of_equal_prefixes_have_distinct_indices_also_when_resampled():
 
 
 def test_equal_final_answers_are_kept_once_whatever_their_end():
-    done = search(k=2, max_depth=1, resamples=0)
+    done = search(k=2, max_depth=1)
     (expand,) = done.ask()
     results = [Continuation("4", 1, True, 0.5), Continuation("4", 1, False, 0.5)]
     assert (expand.finish, done.kept(expand, results)) == (True, [0])
@@ -103,7 +104,7 @@ def test_equal_final_answers_are_kept_once_whatever_their_end():
 
 def test_an_empty_end_only_completes_its_prefix():
     nothing = [Continuation(" ", 1, True), Continuation(" ", 1, False)]
-    done = search(k=2, resamples=0, expansions=3)
+    done = search(k=2, expansions=3)
     (root,) = done.ask()
     assert done.kept(root, nothing) == []  # an empty answer does not count
     done.tell(root, steps(0.5, 0.4))
@@ -114,7 +115,7 @@ def test_an_empty_end_only_completes_its_prefix():
     (other,) = done.ask()
     done.tell(other, [Continuation(" ", 1, True), Continuation("  ", 1, True)])
     assert (done.cost.empties, done.cost.duplicates) == (1, 1)  # the second repeats the first
-    blank = search(k=2, resamples=0)
+    blank = search(k=2)
     (root,) = blank.ask()
     blank.tell(root, nothing)
     assert (blank.cost.empties, blank.cost.duplicates, len(blank.tree)) == (2, 0, 1)
@@ -140,9 +141,9 @@ def test_a_step_without_a_score_has_that_of_its_prefix_where_no_sibling_has_one(
 # -- several leaves at once
 
 
-def two_sides(**options):
+def two_sides(w=0.5):
     """A good and a bad child of the root, each with two leaves; the next batch has two requests."""
-    done = search(w=0.5, leaves=2, expansions=5, **options)
+    done = search(w=w, leaves=2, expansions=5)
     scores = {"": [0.9, 0.5], "a": [0.9, 0.9], "b": [0.5, 0.5]}
     for _ in range(2):
         for expand in done.ask():
@@ -151,22 +152,18 @@ def two_sides(**options):
 
 
 def test_virtual_loss_sends_the_next_leaf_elsewhere():
-    # a has N = 3 of 6 and S = 2.7; after 2 lost visits 2.7/5 + 0.5 sqrt(ln 8 / 5) = 0.862, b 0.5 + 0.5 sqrt(ln 8 / 3) =
-    # 0.916
-    assert two_sides(virtual_loss=2.0)[1] == ["aa", "ba"]
-    # after 1 lost visit 2.7/4 + 0.5 sqrt(ln 7 / 4) = 1.024 and 0.5 + 0.5 sqrt(ln 7 / 3) = 0.903
-    assert two_sides(virtual_loss=1.0)[1] == ["aa", "ab"]
-    assert two_sides(virtual_loss=0.0)[1] == ["aa", "ab"]
+    # a has N = 3 of 6 and S = 2.7; after the lost visit 2.7/4 + w sqrt(ln 7 / 4), b 0.5 + w sqrt(ln 7 / 3)
+    assert two_sides(0.5)[1] == ["aa", "ab"]  # 1.024 and 0.903
+    assert two_sides(2.0)[1] == ["aa", "ba"]  # 2.070 and 2.111
 
 
 def test_of_a_loss_nothing_is_left_after_the_batch():
-    for loss in (0.0, 1.0, 2.0, 50.0):
-        done, _ = two_sides(virtual_loss=loss)
-        assert [(at.visits, at.total) for at in done.tree][:3] == [(6, pytest.approx(4.2)), (3, 2.7), (3, 1.5)]
-        for expand in done.ask():
-            done.tell(expand, steps(0.25, 0.25))
-        assert done.tree[0].visits == 10
-        assert done.tree[0].total == pytest.approx(5.2)
+    done, _ = two_sides()
+    assert [(at.visits, at.total) for at in done.tree][:3] == [(6, pytest.approx(4.2)), (3, 2.7), (3, 1.5)]
+    for expand in done.ask():
+        done.tell(expand, steps(0.25, 0.25))
+    assert done.tree[0].visits == 10
+    assert done.tree[0].total == pytest.approx(5.2)
 
 
 @given(worlds, some_options)
@@ -184,16 +181,6 @@ def test_no_leaf_is_chosen_twice_and_a_batch_is_full_while_leaves_are_open(world
         for expand in batch:
             done.tell(expand, serve(done, expand))
     assert len(set(done.selected)) == len(done.selected)
-
-
-@given(worlds, some_options, st.floats(0, 100))
-@settings(max_examples=40)
-def test_with_one_leaf_the_virtual_loss_has_no_effect(world, options, loss):
-    runs = [
-        state_of(play(search(**{**options, "leaves": 1, "virtual_loss": lost}), with_rewards(world)))
-        for lost in (0.0, loss)
-    ]
-    assert runs[0] == runs[1]
 
 
 def test_a_smaller_batch_is_the_beginning_of_a_larger_one():

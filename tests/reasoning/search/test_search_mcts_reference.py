@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from random import Random
 
-import pytest
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from support.search_models import play
 from support.tree_search_model import RaggedWorld
@@ -41,8 +40,6 @@ class Plain:
         scores = self.scores(node)
         n = len(scores) + lost
         above = len(self.scores(parent)) + self.loss.get(parent["path"], 0)
-        if self.options.policy == "puct":
-            return sum(scores) / n + w * node["prior"] * math.sqrt(above) / (1 + n)
         return sum(scores) / n + w * math.sqrt(math.log(above) / n)
 
     # -- the search
@@ -63,23 +60,21 @@ class Plain:
                 tried.append(best["born"])
                 selected = self.choose(best)
         if selected is not None:
-            self.loss[node["path"]] = self.loss.get(node["path"], 0) + self.options.virtual_loss
+            self.loss[node["path"]] = self.loss.get(node["path"], 0) + 1
         return selected
 
     def grow(self, leaf):
         self.selected.append(leaf["path"])
         twigs = self.world.twigs(leaf["path"])[: self.options.k]
         last = len(leaf["path"]) + 1 == self.options.max_depth
-        likely = [math.exp(twig.logprob / twig.tokens) for twig in twigs if twig.logprob is not None]
         leaf["below"] = []
-        for i, twig in enumerate(twigs):
+        for twig in twigs:
             leaf["below"].append(
                 {
                     "path": (*leaf["path"], twig.name),
                     "e": twig.score,
                     "below": None,
                     "ended": twig.terminal or last,
-                    "prior": likely[i] / sum(likely) if likely else 1 / len(twigs),
                     "born": self.count,
                     "reward": twig.reward,
                 }
@@ -141,22 +136,19 @@ def random_options(rng, **fixed):
     )
 
 
-@pytest.mark.parametrize("policy", ["uct", "puct"])
-def test_one_leaf_at_a_time_is_the_plain_search(policy):
+def test_one_leaf_at_a_time_is_the_plain_search():
     rng, sizes = Random(3), []
     for seed in range(300):
         world = RaggedWorld(seed, ending=rng.choice([0.0, 0.2]), likely=rng.random() < 0.5)
-        sizes.append(len(compared(world, random_options(rng, policy=policy, virtual_loss=7.0)).tree))
+        sizes.append(len(compared(world, random_options(rng)).tree))
     assert max(sizes) > 60
 
 
-@pytest.mark.parametrize("policy", ["uct", "puct"])
-@pytest.mark.parametrize("loss", [0.0, 1.0, 2.5])
-def test_several_leaves_at_a_time_are_those_of_the_plain_search(policy, loss):
+def test_several_leaves_at_a_time_are_those_of_the_plain_search():
     rng, batches = Random(5), 0
     for seed in range(100):
         leaves = rng.choice([2, 3, 8])
         world = RaggedWorld(seed, ending=rng.choice([0.0, 0.2]), likely=True)
-        done = compared(world, random_options(rng, policy=policy, leaves=leaves, virtual_loss=loss))
+        done = compared(world, random_options(rng, leaves=leaves))
         batches += len(done.selected) > 2 * leaves
     assert batches > 10

@@ -11,7 +11,6 @@ from reason.core.errors import DataError
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.dvts import DVTS, DVTSOptions
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.recorded_tree import RecordedTree, read_recorded_trees, replay_search
@@ -84,7 +83,7 @@ def test_selected_node_without_children_is_within_the_record():
     [
         (AStarSearch(AStarOptions(k=3, edge_cost="none")), "b"),
         (MonteCarloTreeSearch(MCTSOptions(k=3, max_depth=2, expansions=3, w=0.0, tau=None)), "b"),
-        (DVTS(DVTSOptions(subtrees=1, k=3)), "a"),
+        (BeamSearch(BeamOptions(width=1, k=3, diverse=True)), "a"),
         (ParticleFilter(ParticleOptions(n=8, max_depth=2), Random(1)), "a"),
     ],
     ids=["astar", "mcts", "dvts", "particles"],

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.reasoning.search.resampling import (
     CLIP,
-    annealed_temperature,
     effective_size,
     entropic_temperature,
     log_level,
@@ -65,9 +64,8 @@ def test_softmax_sums_to_one_and_does_not_see_a_shift(ws, shift):
 
 
 @pytest.mark.parametrize("mode", ["odds", "likelihood", "telescoped"])
-@pytest.mark.parametrize("level", ["log", "logit"])
-def test_scores_of_0_and_1_are_finite(mode, level):
-    ws = [log_potential(mode, r, before, level) for r in (0.0, 1.0) for before in (None, 0.0, 1.0)]
+def test_scores_of_0_and_1_are_finite(mode):
+    ws = [log_potential(mode, r, before) for r in (0.0, 1.0) for before in (None, 0.0, 1.0)]
     assert all(map(math.isfinite, ws))
     assert all(map(math.isfinite, softmax(ws)))
     assert log_level(1.0, "logit") == pytest.approx(-log_level(0.0, "logit")) == math.log((1 - CLIP) / CLIP)
@@ -81,11 +79,11 @@ def test_softmax_of_nothing_usable_is_refused():
     assert softmax([-math.inf, 3.0]) == [0.0, 1.0]
 
 
-@given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=10), st.sampled_from(["log", "logit"]))
-def test_telescoped_potentials_multiply_to_the_last_level(scores, level):
+@given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=10))
+def test_telescoped_potentials_multiply_to_the_last_level(scores):
     befores = [None, *scores[:-1]]
-    total = math.fsum(log_potential("telescoped", r, b, level) for r, b in zip(scores, befores, strict=True))
-    assert total == pytest.approx(log_level(scores[-1], level), abs=1e-9)
+    total = math.fsum(log_potential("telescoped", r, b) for r, b in zip(scores, befores, strict=True))
+    assert total == pytest.approx(log_level(scores[-1], "log"), abs=1e-9)
 
 
 def test_prefix_products_count_early_steps_twice():
@@ -191,11 +189,3 @@ def test_the_entropic_temperature_in_numbers():
     assert entropic_temperature(theta, 0.25, "entropy") == pytest.approx(1 / (entropy + (1 - entropy) * 0.25))
     assert entropic_temperature([1.0, 0.0, 0.0, 0.0], 0.0, "entropy") == 4
     assert entropic_temperature([1.0], 0.0) == 1
-
-
-def test_annealing():
-    taus = [annealed_temperature(t, 1.5, 0.7, 10) for t in range(12)]
-    assert taus[0] == 1.5
-    assert taus[9:] == [0.7] * 3
-    assert taus[3] == pytest.approx(1.5 - 0.8 * 3 / 9)
-    assert annealed_temperature(0, 1.5, 0.7, 1) == 0.7

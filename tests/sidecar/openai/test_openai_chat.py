@@ -205,7 +205,7 @@ def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
         ("reason.parameters.max_tokens", {"extra_body": {"reason": {"parameters": {"max_tokens": 0}}}}),
         ("reason.verify", {"extra_body": {"reason": {"verify": ["everything"]}}}),
         ("reason.strategy", {"model": "plain", "extra_body": {"reason": {"strategy": "none"}}}),
-        ("reason.strategy", {"extra_body": {"reason": {"strategy": "mcts"}}}),
+        ("reason.strategy", {"extra_body": {"reason": {"strategy": "coat"}}}),
         ("messages", {"messages": [{"role": "system", "content": "hi"}]}),
         ("messages", {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}),
         ("messages.0.content.0", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),

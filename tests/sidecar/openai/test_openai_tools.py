@@ -54,7 +54,7 @@ def test_a_choice_is_kept(ask, models):
 
 def test_a_strategy_that_takes_no_tools_refuses_them(ask):
     with pytest.raises(openai.BadRequestError, match="tools"):
-        ask(QUESTION, "reason/mcts:caller", tools=TOOLS)
+        ask(QUESTION, "reason/coat:caller", tools=TOOLS)
 
 
 def test_a_model_that_has_no_tools_refuses_them(ask):

@@ -82,7 +82,7 @@ def ask(tab: Any, server: Any, strategy: str, **fields: str) -> None:
 def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[str, Tap]) -> None:
     tab, thinker = look(), models["thinker"]
     thinker.left = 0
-    ask(tab, server, "mcts", **{"p-expansions": "8", "tokens": "9000"})
+    ask(tab, server, "coat", **{"p-expansions": "8", "tokens": "9000"})
     page = tab.page
     expect(page.locator(".chip.busy")).to_contain_text("running")
     nodes = page.locator(".node")
@@ -278,7 +278,7 @@ def test_what_is_refused_is_told(look: Look, server: Any) -> None:
     expect(page.get_by_role("alert")).to_contain_text("none-such")
     page.goto(f"{server.url}/ui/ask")
     page.fill("[name=question]", "Why?")
-    page.select_option("[name=strategy]", "mcts")
+    page.select_option("[name=strategy]", "coat")
     page.click("summary:has-text('Parameters of mcts')")
     page.fill("[name=p-limits]", "[")
     page.click("button[type=submit]")
