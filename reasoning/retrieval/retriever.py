@@ -1,7 +1,6 @@
 """`Retriever`: the protocol of passage search, and `HybridRetriever`, which combines BM25, embeddings and titles.
 
-Rankings by BM25, by the cosine of embeddings, and by titles that the claim names become one by reciprocal-rank fusion;
-a reranker may then order the best passages.
+Rankings by BM25, by the cosine of embeddings, and by titles that the claim names become one by reciprocal-rank fusion.
 """
 
 from __future__ import annotations
@@ -9,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Protocol, Self
 
 from pydantic import Field
 
-from ...core.errors import InvalidResponse, UserError
+from ...core.errors import UserError
 from ...core.messages import Frozen
-from ...serving.encoders.protocols import CrossEncoder, EmbeddingModel
+from ...serving.encoders.protocols import EmbeddingModel
 from ..knowledge import Passage, Retriever, searchable_text
 from .bm25 import BM25Index
 from .deduplication import PassageDeduplicator
@@ -37,22 +35,17 @@ if TYPE_CHECKING:
 VERSION = 2
 """Part of the identity; increased whenever the same passages would be ranked differently."""
 
-Reranker = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[float]]]
-"""Scores (claim, passage with title) pairs; higher is better."""
-
 
 class RetrieverOptions(Frozen):
     """Options of the ranking.
 
     Attributes:
         num_candidates: Passages taken from each ranking.
-        num_reranked: Passages that the reranker scores for a claim.
         use_titles: Whether passages whose title the claim names are a ranking of their own.
         deduplicate: Whether passages that repeat a better one are dropped.
     """
 
     num_candidates: Annotated[int, Field(ge=1)] = 50
-    num_reranked: Annotated[int, Field(ge=1)] = 20
     use_titles: bool = True
     deduplicate: bool = True
 
@@ -96,8 +89,6 @@ class HybridRetriever:
         index: Data to search.
         embedding: Embeds claims; None searches by BM25 only.
         options: Options of the ranking.
-        reranker: Scores the best passages and decides their order.
-        reranker_identity: Changes whenever the reranker could score differently.
         owned: Whether the embedding model is closed with the retriever.
 
     Attributes:
@@ -113,13 +104,11 @@ class HybridRetriever:
         embedding: EmbeddingModel | None = None,
         *,
         options: RetrieverOptions | None = None,
-        reranker: Reranker | None = None,
-        reranker_identity: str = "",
         owned: bool = False,
     ) -> None:
         self.name = name
         self._index, self.embedding, self._owned = index, embedding, owned
-        self._options, self._reranker = options or RetrieverOptions(), reranker
+        self._options = options or RetrieverOptions()
         uses_vectors = embedding is not None and index.vectors is not None
         reason = "no embedding model was given" if index.vectors is not None else "the passages have no vectors"
         self.degraded: tuple[str, ...] = () if uses_vectors else (f"passages are searched by words only: {reason}",)
@@ -128,7 +117,6 @@ class HybridRetriever:
             index.digest,
             self._options.model_dump(mode="json"),
             embedding.identity if uses_vectors and embedding is not None else None,
-            None if reranker is None else reranker_identity,
         ]
         self.identity = f"hybrid:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
 
@@ -140,8 +128,6 @@ class HybridRetriever:
         *,
         name: str = "passages",
         options: RetrieverOptions | None = None,
-        reranker: Reranker | None = None,
-        reranker_identity: str = "",
         owned: bool = False,
         cache: EmbeddingCache | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -153,8 +139,6 @@ class HybridRetriever:
             embedding: Embeds passages and claims; None searches by BM25 only.
             name: See the class.
             options: See the class.
-            reranker: See the class.
-            reranker_identity: See the class.
             owned: See the class.
             cache: Cache of the vectors of passages.
             progress: Called with the numbers of passages embedded and in total.
@@ -177,17 +161,15 @@ class HybridRetriever:
             index,
             embedding,
             options=options,
-            reranker=reranker,
-            reranker_identity=reranker_identity,
             owned=owned,
         )
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
-        """See `Retriever`. A score is the reranker's, or else the fused one: up to 1/61 for each ranking.
+        """See `Retriever`. A score is the fused one: up to 1/61 for each ranking.
 
         Raises:
             UserError: `k` is not positive.
-            BackendError: The embedding model or the reranker failed.
+            BackendError: The embedding model failed.
             DataError: A saved index cannot be read.
         """
         return await self.search(claims, k, self.embedding)
@@ -204,8 +186,6 @@ class HybridRetriever:
         if embedding is not None and self._index.vectors is not None:
             vectors = await embedding.embed(distinct, kind="query")
         ranked = await asyncio.to_thread(self._rank, distinct, vectors, max(k, self._options.num_candidates))
-        if self._reranker is not None:
-            ranked = await self._rerank(distinct, ranked, self._reranker, max(k, self._options.num_reranked))
         if self._options.deduplicate:
             results = await asyncio.to_thread(lambda: [_without_repetitions(passages, k) for passages in ranked])
         else:
@@ -235,20 +215,6 @@ class HybridRetriever:
                 fused = fuse_rankings([*lists, title_matches]) if title_matches else fused
             ranked.append([passages[p].model_copy(update={"score": s}) for p, s in fused if p in passages])
         return ranked
-
-    async def _rerank(
-        self, claims: list[str], ranked: list[list[Passage]], reranker: Reranker, count: int
-    ) -> list[list[Passage]]:
-        best = [passages[:count] for passages in ranked]
-        pairs = [(claim, searchable_text(p)) for claim, passages in zip(claims, best, strict=True) for p in passages]
-        scores = [float(score) for score in await reranker(pairs)] if pairs else []
-        if len(scores) != len(pairs) or not all(math.isfinite(score) for score in scores):
-            raise InvalidResponse(
-                f"the reranker of {self.name} returned {len(scores)} scores for {len(pairs)} pairs, or not all finite"
-            )
-        remaining = iter(scores)
-        scored = [[p.model_copy(update={"score": next(remaining)}) for p in passages] for passages in best]
-        return [sorted(passages, key=lambda p: -p.score) for passages in scored]
 
 
 class CombinedRetriever:
@@ -289,23 +255,6 @@ class CombinedRetriever:
         if owner_by_id.setdefault(passage.id, number) == number:
             return passage
         return passage.model_copy(update={"id": f"{self._retrievers[number].name}:{passage.id}"})
-
-
-def cross_encoder_reranker(model: CrossEncoder) -> Reranker:
-    """A cross-encoder with a single output as a reranker; `model.identity` is its identity.
-
-    Raises:
-        UserError: The model has several outputs, so it is a classifier.
-    """
-    if len(model.labels) != 1:
-        raise UserError(
-            f"{model.name} is a classifier ({', '.join(model.labels)}), not a reranker", hint="give a reranking model"
-        )
-
-    async def score(pairs: Sequence[tuple[str, str]]) -> list[float]:
-        return [float(row[0]) for row in await model.logits(pairs)]
-
-    return score
 
 
 class _PassageList:

@@ -12,7 +12,7 @@ from ....core.messages import Frozen
 from ....serving.encoders.protocols import EmbeddingModel
 from ...knowledge import Passage
 from ..bm25 import SavedBM25Index, load_bm25s
-from ..retriever import HybridRetriever, Reranker, RetrieverOptions, SearchIndex
+from ..retriever import HybridRetriever, RetrieverOptions, SearchIndex
 from ..vector_index import BlockVectorIndex
 from .database import PassageDatabase
 from .manifest import (
@@ -38,8 +38,6 @@ async def load_index(
     load_embedding: LoadEmbedding | None,
     *,
     options: RetrieverOptions | None = None,
-    reranker: Reranker | None = None,
-    reranker_identity: str = "",
     owned: bool = True,
 ) -> HybridRetriever:
     """Load an index for searching.
@@ -49,8 +47,6 @@ async def load_index(
         load_embedding: Loads the embedding model that made the vectors. None searches by BM25 only, which `degraded`
             reports.
         options: How passages are ranked.
-        reranker: See `HybridRetriever`.
-        reranker_identity: See `HybridRetriever`.
         owned: Whether the embedding model is closed with the retriever.
 
     Raises:
@@ -74,8 +70,6 @@ async def load_index(
         index,
         model,
         options=options,
-        reranker=reranker,
-        reranker_identity=reranker_identity,
         owned=owned,
     )
 

@@ -13,14 +13,14 @@ from typing import Self
 from ....core.errors import DataError, UserError
 from ....core.messages import Frozen
 from ....core.run import Run
-from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
+from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text
 from ..chunking import MAX_WORDS, OVERLAP
 from ..embedding_cache import EmbeddingCache
 from ..passages import ChunkOptions, chunk_passages
 from ..readers import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, DirectoryContents, FileNote, read_directory
-from ..retriever import HybridRetriever, RetrieverOptions, cross_encoder_reranker
+from ..retriever import HybridRetriever, RetrieverOptions
 
 DirectoryProgress = Callable[[str, int, int], None]
 """Receives the stage, "reading" files (from another thread) or "embedding" chunks, the number done, and the total."""
@@ -33,7 +33,6 @@ class DirectoryOptions(Frozen):
         words: Maximum words of a chunk.
         overlap: Maximum words repeated from the previous chunk.
         num_candidates: Chunks taken from each ranking.
-        num_reranked: Chunks that the reranker scores for a query.
         max_file_bytes: Larger files are skipped.
         max_bytes: Maximum bytes of all files together.
         max_files: Maximum number of files.
@@ -43,7 +42,6 @@ class DirectoryOptions(Frozen):
     words: int = MAX_WORDS
     overlap: int = OVERLAP
     num_candidates: int = 50
-    num_reranked: int = 20
     max_file_bytes: int = MAX_FILE_BYTES
     max_bytes: int = MAX_BYTES
     max_files: int = MAX_FILES
@@ -87,7 +85,6 @@ class DirectorySource:
         name: str | None = None,
         embedding: EmbeddingModel | None = None,
         owned: bool = False,
-        reranker: CrossEncoder | None = None,
         cache: EmbeddingCache | None = None,
         options: DirectoryOptions | None = None,
         progress: DirectoryProgress | None = None,
@@ -99,18 +96,16 @@ class DirectorySource:
             name: Name of the source; None is the path.
             embedding: Embeds chunks and queries; None searches by BM25 only.
             owned: Whether the embedding model is closed with the source.
-            reranker: A cross-encoder with a single output; closed by its owner.
             cache: Cache of the vectors.
             options: How the directory is split and searched.
             progress: Receives progress.
 
         Raises:
             DataError: There is no such directory, it cannot be read, or there is no text in it.
-            UserError: The directory is too large, the reranker is a classifier, or bm25s is not installed.
+            UserError: The directory is too large, or bm25s is not installed.
             BackendError: The embedding model failed.
         """
         options = options or DirectoryOptions()
-        scorer = None if reranker is None else cross_encoder_reranker(reranker)
         cancel = threading.Event()
         try:
             contents, passages = await asyncio.to_thread(_read, path, options, cancel, progress)
@@ -123,12 +118,9 @@ class DirectorySource:
             name=name or str(path),
             options=RetrieverOptions(
                 num_candidates=options.num_candidates,
-                num_reranked=options.num_reranked,
                 use_titles=False,
                 deduplicate=False,
             ),
-            reranker=scorer,
-            reranker_identity="" if reranker is None else reranker.identity,
             owned=owned,
             cache=cache,
             progress=None if progress is None else lambda done, total: progress("embedding", done, total),
@@ -160,7 +152,7 @@ class DirectorySource:
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
         """The best chunks under their headings (see `KnowledgeSource`); the context is not used.
 
-        A score is the reranker's raw output, or else the fused one, up to 2/61.
+        A score is the fused one, up to 2/61.
         """
         return await self.search(text, k, self._retriever.embedding)
 

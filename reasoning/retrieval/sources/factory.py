@@ -15,7 +15,7 @@ from ....core.errors import BackendUnavailable, CapabilityMissing, DataError, Un
 from ....core.registry import nearest
 from ....core.settings import Settings
 from ....serving.encoders.factory import load_embedding_model
-from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
+from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.factory import load_model
 from ....serving.model import LanguageModel
 from ...knowledge import KnowledgeSource
@@ -48,7 +48,6 @@ async def create_knowledge_source(
     *,
     load_embedding: LoadEmbedding | None = None,
     load_language_model: LoadModel | None = None,
-    reranker: CrossEncoder | None = None,
     options: DirectoryOptions | None = None,
     progress: DirectoryProgress | None = None,
 ) -> KnowledgeSource:
@@ -67,7 +66,6 @@ async def create_knowledge_source(
         load_embedding: Loads embedding models, which its owner closes; None loads them by the settings, and they are
             closed with the source.
         load_language_model: Loads language models, likewise.
-        reranker: A reranking cross-encoder for directories, closed by its owner.
         options: How a directory is split and searched.
         progress: Receives progress of reading and embedding a directory.
 
@@ -88,7 +86,6 @@ async def create_knowledge_source(
         load_language_model or partial(load_model, settings=settings),
         owns_embedding=load_embedding is None,
         owns_model=load_language_model is None,
-        reranker=reranker,
         options=options,
         progress=progress,
     )
@@ -142,7 +139,6 @@ class _SourceFactory:
     load_language_model: LoadModel
     owns_embedding: bool
     owns_model: bool
-    reranker: CrossEncoder | None
     options: DirectoryOptions | None
     progress: DirectoryProgress | None
 
@@ -160,7 +156,6 @@ class _SourceFactory:
                 name=name,
                 embedding=embedding,
                 owned=self.owns_embedding,
-                reranker=self.reranker,
                 cache=EmbeddingCache(self.settings.cache_dir / FILE),
                 options=self.options,
                 progress=self.progress,

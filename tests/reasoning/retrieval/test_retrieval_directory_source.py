@@ -73,36 +73,6 @@ async def test_embeddings_find_what_shares_no_word_and_both_rankings_are_fused(d
     assert embedding.closed
 
 
-class Reranker:
-    name, identity, labels, max_tokens = "rerank", "rerank@1", ("score",), None
-
-    def __init__(self):
-        self.read = []
-
-    async def logits(self, pairs):
-        import numpy as np
-
-        self.read += pairs
-        return np.array([[len(text)] for _, text in pairs], dtype=np.float32)
-
-    async def aclose(self):
-        pass
-
-
-async def test_a_reranker_decides_the_order_of_the_best(docs):
-    reranker = Reranker()
-    knowledge = await DirectorySource.load(docs, reranker=reranker, options=DirectoryOptions(num_reranked=2))
-    found = await knowledge.query("hot", 1)
-    assert [s.text for s in found] == ["Guide > Sun\nThe Sun is a star. It is hot."]  # the longer of the two
-    assert found[0].score == len(found[0].text)
-    assert sorted(text for _, text in reranker.read) == [found[0].text, "Venus is hot and cloudy."]
-    assert await knowledge.query("xylophone", 1) == []
-    classes = Reranker()
-    classes.labels = ("yes", "no")
-    with pytest.raises(UserError, match="is a classifier"):
-        await DirectorySource.load(docs, reranker=classes)
-
-
 async def test_the_identity_follows_content_names_options_and_models(docs):
     async def identity(**how):
         return (await DirectorySource.load(docs, **how)).identity
@@ -113,13 +83,12 @@ async def test_the_identity_follows_content_names_options_and_models(docs):
         await identity(options=DirectoryOptions(words=50)),
         await identity(embedding=WordEmbedding()),
         await identity(embedding=WordEmbedding(name="other")),
-        await identity(reranker=Reranker()),
     ]
     (docs / "plain.txt").write_text("A moon orbits a planet!")
     different.append(await identity())
     (docs / "plain.txt").rename(docs / "renamed.txt")
     different.append(await identity())
-    assert len({first, *different}) == 7
+    assert len({first, *different}) == 6
 
 
 async def test_vectors_are_embedded_once_for_all_time(docs, tmp_path):

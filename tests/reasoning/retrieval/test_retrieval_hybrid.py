@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import InvalidResponse, UserError
+from reason.core.errors import UserError
 from reason.reasoning.knowledge import Passage, Retriever
 from reason.reasoning.retrieval.bm25 import BM25Index
 from reason.reasoning.retrieval.deduplication import PassageDeduplicator
@@ -16,7 +16,6 @@ from reason.reasoning.retrieval.retriever import (
     ClaimWords,
     HybridRetriever,
     RetrieverOptions,
-    cross_encoder_reranker,
     searchable_text,
     title_match_length,
 )
@@ -124,46 +123,6 @@ def test_a_long_copy_under_another_title_is_a_repetition() -> None:
         False,
         False,
     ]
-
-
-async def test_a_scorer_decides_the_order() -> None:
-    asked: list[tuple[str, str]] = []
-
-    async def longest(pairs: Sequence[tuple[str, str]]) -> list[float]:
-        asked.extend(pairs)
-        return [float(len(text)) for _, text in pairs]
-
-    retriever = await HybridRetriever.build(FACTS, WordVectors(), reranker=longest, reranker_identity="longest")
-    [found] = await retriever.retrieve(["hot sun red automobile"], 2)
-    assert ids(found) == ["moon", "none"] or found[0].score >= found[1].score
-    assert found[0].score == max(len(text) for _, text in asked)
-    assert ("hot sun red automobile", "Sun\nIt is hot and bright.") in asked
-
-    async def broken(pairs: Sequence[tuple[str, str]]) -> list[float]:
-        return [math.nan for _ in pairs]
-
-    with pytest.raises(InvalidResponse, match="reranker"):
-        await (await HybridRetriever.build(FACTS, reranker=broken)).retrieve(["sun"], 1)
-
-
-async def test_a_cross_encoder_as_scorer() -> None:
-    import numpy as np
-
-    class Reranker:
-        name = identity = "r"
-        max_tokens = None
-
-        def __init__(self, *labels: str) -> None:
-            self.labels = labels
-
-        async def logits(self, pairs: Sequence[tuple[str, str]]) -> object:
-            return np.array([[len(b) / 8] for _, b in pairs], dtype=np.float32)
-
-        async def aclose(self) -> None: ...
-
-    assert await cross_encoder_reranker(Reranker("score"))([("a", "bbbb")]) == [0.5]  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="is a classifier"):
-        cross_encoder_reranker(Reranker("yes", "no"))  # type: ignore[arg-type]
 
 
 async def test_identity_follows_passages_options_and_models() -> None:

@@ -187,7 +187,6 @@ async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings
         opener,
         owns_embedding=True,
         owns_model=False,
-        reranker=None,
         options=None,
         progress=None,
     )
