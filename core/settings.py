@@ -160,8 +160,6 @@ class ProviderSettings(BaseModel):
             tenant.
         session_header: Name of a header whose value is the same for requests that begin alike, for routers that send
             them to the same server; None is `X-Session-ID` for `hosted_vllm` and none elsewhere, empty is none.
-        priority: `hosted_vllm` only: lower numbers are served earlier, if the server's scheduling policy is
-            `priority`; with another policy it ignores or refuses any number but 0.
         usd_per_prompt_token: Price, if the price map does not have it.
         usd_per_completion_token: Price, if the price map does not have it.
     """
@@ -180,7 +178,6 @@ class ProviderSettings(BaseModel):
     probe: bool | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     session_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")] | None = None
-    priority: Annotated[int, Field(ge=-(1 << 62), lt=1 << 62)] | None = None
     usd_per_prompt_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     usd_per_completion_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 

@@ -53,7 +53,6 @@ class Capabilities(Frozen):
         inputs: What messages may have besides text.
         tools: A prompt's tools are rendered in the model's own form, and its calls are parsed.
         context_tokens: Maximum tokens of prompt and completion together; None if unknown.
-        max_batch: Maximum requests of a batch; None if the backend decides.
         usd_per_prompt_token: Price; 0 for local models, None if unknown.
         usd_per_completion_token: Price; 0 for local models, None if unknown.
         prompt_per_sample: Whether every sample of a request is charged for the prompt; otherwise it is charged once.
@@ -73,7 +72,6 @@ class Capabilities(Frozen):
     inputs: frozenset[AttachmentKind] = Field(default=frozenset(), exclude_if=lambda value: not value)
     tools: bool = False
     context_tokens: int | None = None
-    max_batch: int | None = None
     usd_per_prompt_token: float | None = 0.0
     usd_per_completion_token: float | None = 0.0
     prompt_per_sample: bool = False

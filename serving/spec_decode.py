@@ -28,11 +28,6 @@ class SpecDecodeCounters:
         """Tokens for each pass; 1 without drafts."""
         return self.tokens / self.passes if self.passes else 1.0
 
-    @property
-    def acceptance_rate(self) -> float:
-        """Share of the draft tokens that were accepted; 0 before the first."""
-        return self.accepted / self.drafted if self.drafted else 0.0
-
     def __add__(self, other: SpecDecodeCounters) -> SpecDecodeCounters:
         return SpecDecodeCounters(
             passes=self.passes + other.passes,

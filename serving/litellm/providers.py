@@ -37,8 +37,6 @@ NAME_HINT = "a model string is <provider>/<name>: local/…, openai/…, anthrop
 
 VLLM_SESSION_HEADER = "X-Session-ID"
 """The header that vLLM itself and common routers know."""
-VLLM_ONLY = ("cache_salt", "priority")
-"""Settings that no other provider's server understands."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,8 @@ def find_target(name: str, settings: Settings) -> Target:
         if not key:
             raise _missing_key(name, key_env)
     base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
-    if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(provider_settings, n) is not None]):
-        raise UserError(f"setting {foreign[0]} of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
+    if provider != "hosted_vllm" and provider_settings.cache_salt is not None:
+        raise UserError(f"setting cache_salt of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
     if provider == "hosted_vllm" and base is None:
         raise BackendMisconfigured(
             f"model {name!r}: the server's address is not set",

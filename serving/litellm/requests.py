@@ -22,7 +22,7 @@ from ..metered.model import conversation_bytes
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, check_sampling
 from .prompt_cache import KEY_CHARS, prompt_start_key, with_marks
-from .providers import VLLM_ONLY, Target, reasoning_series
+from .providers import Target, reasoning_series
 from .vllm_server import messages_of
 
 
@@ -338,7 +338,7 @@ def vllm_extra(
         extra["top_k"] = sampling.top_k
     extra |= vllm_server_fields(target, request.prompt.cache_salt)
     if traits.priorities and request.priority:
-        extra["priority"] = extra.get("priority", 0) + request.priority
+        extra["priority"] = request.priority
     if sampling.top_logprobs:
         extra["return_tokens_as_token_ids"] = True
     if sampling.json_schema is not None:
@@ -350,20 +350,14 @@ def vllm_extra(
 
 
 def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
-    """Cache salt and priority of a request, where the settings or the run have them.
+    """Cache salt of a request to a vLLM server: that of the run (`Prompt.cache_salt`), of the settings, or a hash of both.
 
-    Neither changes the samples, so neither is part of a request, of a model's identity or of the run store's keys.
-
-    Args:
-        target: The endpoint; only vLLM servers receive these fields.
-        salt: The run's (`Prompt.cache_salt`). If the settings have one too, a hash of both is sent, so that programs
-            that share a server share nothing of their tenants' prompts.
+    It does not change the samples, so it is no part of a request, of a model's identity or of the run store's keys.
     """
-    fields = {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
-    if salt and target.vllm:
-        own = fields.get("cache_salt")
-        fields["cache_salt"] = salt if own is None else _sum(own, salt)
-    return fields
+    salts = [one for one in (target.settings.cache_salt, salt) if one] if target.vllm else []
+    if len(salts) > 1:  # programs that share a server share nothing of their tenants' prompts
+        salts = [hashlib.sha256(json.dumps(salts).encode()).hexdigest()[:32]]
+    return {"cache_salt": salts[0]} if salts else {}
 
 
 def session_headers(target: Target, prompt: Prompt) -> dict[str, str]:
@@ -374,10 +368,6 @@ def session_headers(target: Target, prompt: Prompt) -> dict[str, str]:
 
 def _with_headers(body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
     return body | {"extra_headers": headers} if headers else body
-
-
-def _sum(*texts: str) -> str:
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
 
 
 def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:

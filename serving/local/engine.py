@@ -179,7 +179,6 @@ class LocalModel:
             kv_sharing=self._decoder is not None,
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,
-            max_batch=self._max_num_seqs,
             profile=self._tokenizer.profile,
         )
 

@@ -231,7 +231,6 @@ class VllmModel:
             kv_sharing=self._shares_cache,
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,
-            max_batch=self._max_num_seqs,
             profile=self._tokenizer.profile,
         )
 

@@ -48,13 +48,6 @@ async def test_a_long_run_never_precedes_other_clients_of_the_server(opened, sto
         assert server.requests[-1][1]["priority"] == 1
 
 
-async def test_the_settings_priority_is_added(opened):
-    async with opened(settings={"priority": -40}) as (server, model):
-        await model.generate([request(priority=5)])
-        await model.generate([request()])
-        assert [body["priority"] for _, body in server.requests] == [-35, -40]
-
-
 async def test_a_server_that_refuses_priorities_gets_none(opened):
     async with opened(priorities=False) as (server, model):
         assert not model.traits.priorities

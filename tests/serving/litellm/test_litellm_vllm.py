@@ -162,20 +162,20 @@ async def test_processors_without_effect_are_not_declared(opened, monkeypatch):
         assert model.capabilities.logits_processors == frozenset()
 
 
-async def test_salt_and_priority_are_sent_and_change_nothing_that_is_stored(opened):
-    async with opened() as (_, plain), opened(settings={"cache_salt": "tenant", "priority": -3}) as (server, model):
+async def test_the_salt_is_sent_and_changes_nothing_that_is_stored(opened):
+    async with opened() as (_, plain), opened(settings={"cache_salt": "tenant"}) as (server, model):
         [[made]] = await model.generate([ask()])
         await model.generate([ask(PROMPT.with_prefix((ord("b"),)))])
         await model.score(PROMPT, ["blue"])
         sent = bodies(server, "/v1/chat/completions") + bodies(server, "/v1/completions")
         assert len(sent) == 3
-        assert all((b["cache_salt"], b["priority"]) == ("tenant", -3) for b in sent)
+        assert all(b["cache_salt"] == "tenant" for b in sent)
         assert model.identity.partition("=")[2] == plain.identity.partition("=")[2]
         [[again]] = await plain.generate([ask()])
         assert again.text == made.text
 
 
-async def test_only_vllm_servers_take_salt_and_priority(opened):
+async def test_only_vllm_servers_take_a_salt(opened):
     with pytest.raises(UserError, match="cache_salt"):
         async with opened(provider="openai", settings={"cache_salt": "tenant"}):
             pass
