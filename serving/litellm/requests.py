@@ -350,7 +350,7 @@ def vllm_extra(
 
 
 def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
-    """Cache salt of a request to a vLLM server: that of the run (`Prompt.cache_salt`), of the settings, or a hash of both.
+    """Cache salt of a request to a vLLM server: that of the run (`Prompt.cache_salt`) or settings, or a hash of both.
 
     It does not change the samples, so it is no part of a request, of a model's identity or of the run store's keys.
     """
