@@ -1,4 +1,4 @@
-"""`reason models`: list, pull, show, probe and remove models."""
+"""`reason models`: list, pull, show and remove models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEASURED_SOURCES = ("measured", "chat template")
 """Sources of a profile's fields that were read off the model itself."""
 
 models_app = typer.Typer(
-    help="Models: list, pull, show, probe, remove.",
+    help="List, pull, show and remove models.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -184,6 +184,9 @@ class ShowModelOptions:
             autocompletion=complete_model,
         ),
     ]
+    write: Annotated[
+        bool, typer.Option("--write", help="Measure the profile again, and write it to the user's reason.toml.")
+    ] = False
     as_json: Json = False
 
 
@@ -192,71 +195,28 @@ class ShowModelOptions:
 def show(options: ShowModelOptions) -> None:
     """Load a model and show its capabilities and its profile: how it thinks, and what it accepts.
 
-    Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded.
+    Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded; with
+    --write, so is any endpoint in OpenAI's format.
     """
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
 
     settings = load_settings()
+    if options.write:
+        settings = _to_be_measured(options.name, settings)
     try:
         with StatusLine(f"loading {options.name}") as report:
             facts = run_interruptible(_inspect(options, settings, report))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
+    written = _write_profile(options.name, facts["profile"]) if options.write else None
     if options.as_json:
         rows = {name: {"value": value, "source": source} for name, (value, source) in facts["profile"].items()}
-        write_json(facts | {"profile": rows})
+        write_json(facts | {"profile": rows, "written": written})
     else:
         _print(facts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeModelOptions:
-    """Options of `reason models probe`."""
-
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model string: hosted_vllm/…, openai/…, local/…",
-            autocompletion=complete_model,
-        ),
-    ]
-    write: Annotated[bool, typer.Option("--write", help="Write the measured fields to the user's reason.toml.")] = False
-    as_json: Json = False
-
-
-@models_app.command()
-@option_model
-def probe(options: ProbeModelOptions) -> None:
-    """Measure how a model thinks and what it accepts, by its chat template and a few short requests.
-
-    Of a provider whose format is not OpenAI's nothing can be measured: its profile comes from LiteLLM's map.
-    """
-    from ..core.errors import Cancelled, UserError
-    from ..core.settings import config_files, load_settings
-    from ..serving.profiles.settings_file import append_profile
-
-    settings = load_settings()
-    try:
-        with StatusLine(f"loading {options.name}") as report:
-            profile = run_interruptible(_measured_profile(options.name, settings, report))
-    except asyncio.CancelledError:
-        raise Cancelled("cancelled") from None
-    measured = {name: value for name, (value, source) in _profile_rows(profile).items() if source in MEASURED_SOURCES}
-    path = config_files()[0]
-    if options.write:
-        if not measured:
-            raise UserError(
-                f"model {options.name!r}: nothing was measured",
-                hint=f'describe it by hand: [profiles."{options.name}"] in {path}',
-            )
-        append_profile(path, options.name, measured)
-    if options.as_json:
-        write_json({"name": options.name, "measured": measured, "written": str(path) if options.write else None})
-        return
-    _print_profile({name: (value, "measured") for name, value in measured.items()})
-    say(f'wrote [profiles."{options.name}"] to {path}' if options.write else "use --write to keep it in reason.toml")
+    if written is not None:
+        say(f'wrote [profiles."{options.name}"] to {written}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,22 +269,32 @@ async def _inspect(options: ShowModelOptions, settings: Settings, report: Status
         await model.aclose()
 
 
-async def _measured_profile(name: str, settings: Settings, report: StatusLine) -> ModelProfile:
+def _to_be_measured(name: str, settings: Settings) -> Settings:
+    """Settings with which a model is measured when it is loaded, regardless of a profile written before."""
     from ..core.settings import ProviderSettings
-    from ..serving.factory import load_model
 
+    profiles = {pattern: fields for pattern, fields in settings.profiles.items() if pattern != name}
+    providers = settings.providers
     if not name.startswith(LOCAL_PREFIXES):
-        known = settings.providers.get(name) or settings.providers.get(name.partition("/")[0]) or ProviderSettings()
-        providers = {**settings.providers, name: known.model_copy(update={"probe": True})}
-        settings = settings.model_copy(update={"providers": providers})
-    own = {pattern: fields for pattern, fields in settings.profiles.items() if pattern != name}
-    settings = settings.model_copy(update={"profiles": own})  # what was written before is measured again
-    report(f"measuring {name}")
-    model = await load_model(name, settings)
-    try:
-        return model.capabilities.profile
-    finally:
-        await model.aclose()
+        known = providers.get(name) or providers.get(name.partition("/")[0]) or ProviderSettings()
+        providers = {**providers, name: known.model_copy(update={"probe": True})}
+    return settings.model_copy(update={"profiles": profiles, "providers": providers})
+
+
+def _write_profile(name: str, rows: dict[str, tuple[Any, str]]) -> str:
+    """Write the measured fields of a profile to the user's settings file; returns its path."""
+    from ..core.errors import UserError
+    from ..core.settings import config_files
+    from ..serving.profiles.settings_file import append_profile
+
+    path = config_files()[0]
+    measured = {field: value for field, (value, source) in rows.items() if source in MEASURED_SOURCES}
+    if not measured:
+        raise UserError(
+            f"model {name!r}: nothing was measured", hint=f'describe it by hand: [profiles."{name}"] in {path}'
+        )
+    append_profile(path, name, measured)
+    return str(path)
 
 
 def _profile_rows(profile: ModelProfile) -> dict[str, tuple[Any, str]]:
@@ -361,6 +331,7 @@ def _file_facts(name: str, settings: Settings) -> dict[str, Any]:
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.markup import escape
+    from rich.text import Text
 
     table = plain_table("field", "value")
     for name, value in facts.items():
@@ -378,17 +349,11 @@ def _print(facts: dict[str, Any]) -> None:
         table.add_row(name, _format_value(value))
     console.print(table)
     console.print()
-    _print_profile(facts["profile"])
-
-
-def _print_profile(rows: dict[str, tuple[Any, str]]) -> None:
-    from rich.text import Text
-
     table = plain_table("profile", "value", "source")
-    for name, (value, source) in rows.items():
+    for name, (value, source) in facts["profile"].items():
         shown = value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
         table.add_row(Text(name), Text(shown), Text(source, "dim" if source == "default" else "green"))
-    out().print(table)
+    console.print(table)
 
 
 def _format_value(value: Any) -> str:

@@ -157,7 +157,7 @@ def navigator(options: TrainNavigatorOptions) -> None:
     from ..evals.training.navigator import HELD_OUT, ValidationResult, split_problems, train_navigator
     from .inputs import parse_source
     from .render.eval_tables import say_data
-    from .render.train_view import CountView
+    from .render.status import CountView
 
     if not options.data:
         raise UserError("no dataset to train on is named", hint="name one with --data, for example --data gsm8k")

@@ -382,7 +382,7 @@ def _gather(training: RouterTrainingOptions, recorded: LocalSettings, table: Arm
     """Compute the signals of the questions with the model of a role, under the engine settings of its runs."""
     from ..core.settings import load_settings
     from ..evals.training.routers.fitting import compute_signals
-    from .render.train_view import CountView
+    from .render.status import CountView
 
     model = table.models[role]
     settings = load_settings(model=model, store=training.store)

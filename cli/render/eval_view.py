@@ -1,4 +1,4 @@
-"""Live views of an evaluation and of a sweep: items done, accuracy with its interval, throughput, remaining time."""
+"""Progress lines of an evaluation and of a sweep: items, accuracy with its interval, throughput, remaining time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
 from ...core.events import Event, SampleFinished
 from ...evals.results import ResultRow
 from ...evals.runner import RunObserver
 from ...evals.statistics.intervals import wilson
 from .console import duration
-from .status import ProgressView, bar, bar_rows
+from .status import ProgressView
 
 RATE_WINDOW_S = 60.0
 
@@ -111,22 +108,6 @@ class EvalProgress:
             parts.append(f"failed {self.failed}")
         return ", ".join(parts)
 
-    def render(self) -> RenderableType:
-        """The progress as rows of bars."""
-        rows = bar_rows()
-        left = self.seconds_left
-        eta = "" if left is None else f"  {duration(left)} left"
-        items = Text.assemble(f"{self.done}/{self.total}", (eta, "dim"))
-        rows.add_row("items", bar(self.done, self.total, "green"), items)
-        if self.accuracy is not None:
-            shown = f"{100 * self.accuracy:.1f}%{_format_interval(self.interval)}"
-            rows.add_row("accuracy", bar(self.accuracy, 1.0, "blue"), Text(shown))
-        rate = self.tokens_per_s
-        rows.add_row("tokens", "", Text(f"{self.tokens:,}" + ("" if rate is None else f"  {rate:.0f}/s")))
-        if self.unparsed or self.failed:
-            rows.add_row("", "", Text(f"unparsed answers {self.unparsed}, failed {self.failed}", "yellow"))
-        return rows
-
     def _count(self, row: ResultRow) -> None:
         self.has_stored = True
         self.done += 1
@@ -138,7 +119,7 @@ class EvalProgress:
 
 
 class EvalView(ProgressView, RunObserver):
-    """Live view of an evaluation; an observer of its run.
+    """Progress line of an evaluation; an observer of its run.
 
     Args:
         title: Name of the run.
@@ -167,15 +148,12 @@ class EvalView(ProgressView, RunObserver):
         self.note(text)
 
     def line(self) -> str:
-        return f"{self._title}: {self.progress.line()}"
-
-    def render(self) -> RenderableType:
-        title = self.title(self._title)
-        return Group(title, self.progress.render()) if self.progress.total else title
+        shown = self.progress.line() if self.progress.total else ""
+        return " · ".join(filter(None, (self._title, self._note, shown)))
 
 
 class SweepView(ProgressView):
-    """Live view of the runs of a sweep.
+    """Progress line of the runs of a sweep.
 
     Args:
         num_runs: Number of runs.
@@ -216,15 +194,6 @@ class SweepView(ProgressView):
         rates = [run.progress.tokens_per_s or 0.0 for run in self._running.values()]
         shown = "; ".join(f"{title}: {run.progress.line()}" for title, run in self._running.items())
         return f"{self._done} of {self._num_runs} runs, {sum(rates):.0f} tokens/s" + (f"; {shown}" if shown else "")
-
-    def render(self) -> RenderableType:
-        rows = bar_rows()
-        counts = Text.assemble(f"{self._done}/{self._num_runs}  {self.tokens:,} tokens", (f"  {self._note}", "dim"))
-        rows.add_row("runs", bar(self._done, self._num_runs, "green"), counts)
-        parts: list[RenderableType] = [rows]
-        for title, run in self._running.items():
-            parts += [Text(title, "bold"), run.progress.render()]
-        return Group(*parts)
 
     @property
     def _done(self) -> int:

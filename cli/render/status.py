@@ -11,19 +11,16 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .console import byte_size, say, start_live
+from .console import byte_size, plural, say, start_live
 
 if TYPE_CHECKING:
-    from rich.bar import Bar
     from rich.console import RenderableType
     from rich.live import Live
-    from rich.table import Table
 
 FRAMES_PER_S = 4
 FIRST_LINE_S = 15.0
 """Seconds before the first plain line; the interval doubles with each line."""
 MAX_INTERVAL_S = 1800.0
-BAR_WIDTH = 28
 
 STAGE_UNITS = {"reading": "files", "embedding": "passages"}
 """Units of the stages of reading documents."""
@@ -113,15 +110,6 @@ class ProgressView(ABC):
     def _terminal_line(self) -> str:
         return f"{self.line()} · {self.elapsed:.1f} s"
 
-    def title(self, text: str) -> Table:
-        """The first row of a view: spinner, title and note."""
-        from rich.table import Table
-        from rich.text import Text
-
-        row = Table.grid(padding=(0, 1))
-        row.add_row(self._spinner, Text.assemble((text, "bold"), (f"  {self._note}", "dim")))
-        return row
-
     def _plain(self) -> None:
         """Print a plain line if one is due."""
         elapsed = self.elapsed
@@ -155,20 +143,24 @@ class StatusLine(ProgressView):
             super()._plain()
 
 
-def bar(done: float, total: float, colour: str) -> Bar:
-    """A bar of a live view."""
-    from rich.bar import Bar
+class CountView(ProgressView):
+    """The progress line of a count of finished items.
 
-    size = max(total, 1e-9)
-    return Bar(size=size, begin=0, end=min(done, size), width=BAR_WIDTH, color=colour, bgcolor="grey23")
+    Args:
+        title: The work.
+        noun: The item, in the singular.
+    """
 
+    def __init__(self, title: str, noun: str) -> None:
+        super().__init__()
+        self._title, self._noun = title, noun
+        self._done = self._total = 0
 
-def bar_rows() -> Table:
-    """The rows of a live view: name, bar, text."""
-    from rich.table import Table
+    def count(self, done: int, total: int) -> None:
+        """Show the count."""
+        self._note, self._done, self._total = "", done, total
+        self._plain()
 
-    rows = Table.grid(padding=(0, 1))
-    rows.add_column(justify="right", style="dim", min_width=9)
-    rows.add_column(width=BAR_WIDTH)
-    rows.add_column()
-    return rows
+    def line(self) -> str:
+        count = f"{self._done:,} of {plural(self._total, self._noun)}" if self._total else ""
+        return " · ".join(filter(None, (self._title, self._note, count)))

@@ -1,4 +1,4 @@
-"""`reason models show` and `probe`: the profile of a model, where each field comes from, and how it is kept."""
+"""`reason models show`: the profile of a model, where each field comes from, and how it is kept."""
 
 from __future__ import annotations
 
@@ -44,26 +44,25 @@ def test_show_prints_the_profile_with_its_sources(cli, server):
     assert '"<think>\\n"' in out
 
 
-def test_probe_measures_and_writes_a_profile(cli, server, home):
-    status, out, _ = cli("models", "probe", MODEL, "--json")
-    assert status == 0
-    measured = json.loads(out)["measured"]
-    assert measured["thinks"] == "default"
-    assert measured["efforts"]["none"] == SWITCH
-    assert measured["prefix"] == "thought"
+def test_show_writes_the_measured_profile(cli, server, home):
+    measured = ("thinks", "thought", "efforts")
+    shown = json.loads(cli("models", "show", MODEL, "--json")[1])
+    assert shown["written"] is None
     assert not settings_file(home).exists()
 
-    status, out, err = cli("models", "probe", MODEL, "--write", "--json")
+    status, out, err = cli("models", "show", MODEL, "--write", "--json")
     assert status == 0, err
     path = settings_file(home)
     assert json.loads(out)["written"] == str(path)
-    assert tomllib.loads(path.read_text())["profiles"][MODEL] == measured
+    written = tomllib.loads(path.read_text())["profiles"][MODEL]
+    assert {field: written[field] for field in measured} == {
+        field: shown["profile"][field]["value"] for field in measured
+    }
+    assert written["prefix"] == "thought"
 
-    shown = json.loads(cli("models", "show", MODEL, "--json")[1])
-    assert shown["profile"]["thinks"]["source"] == f'settings [profiles."{MODEL}"]'
-    again = json.loads(cli("models", "probe", MODEL, "--json")[1])
-    assert again["measured"] == measured  # the server's own, not what was written
-    status, _, err = cli("models", "probe", MODEL, "--write")
+    again = json.loads(cli("models", "show", MODEL, "--json")[1])
+    assert again["profile"]["thinks"]["source"] == f'settings [profiles."{MODEL}"]'
+    status, _, err = cli("models", "show", MODEL, "--write")
     assert status != 0
     assert "has a profile of" in err
 
