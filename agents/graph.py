@@ -3,15 +3,15 @@
 The graph carries the coarse stages only. A search never runs as graph steps: a strategy is one node, and what it has
 paid for is in the run store call by call.
 
-Importing LangGraph takes most of a second. So `pipeline.LazyGraph` imports this module when a run first needs the
+Importing LangGraph takes most of a second. So `reasoner.LazyGraph` imports this module when a run first needs the
 graph, and only this module imports LangGraph.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -63,14 +63,7 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
     return graph.compile(checkpointer=checkpointer)
 
 
-class Node(Protocol):
-    """A stage in the form that LangGraph calls."""
-
-    def __call__(self, state: GraphState, *, runtime: Runtime[PipelineContext]) -> Awaitable[GraphState]:
-        """Run the stage."""
-
-
-def as_node(stage: str) -> Node:
+def as_node(stage: str) -> Any:
     """A stage as a LangGraph node; its cost is checkpointed with its result."""
 
     async def node(state: GraphState, *, runtime: Runtime[PipelineContext]) -> GraphState:
@@ -83,14 +76,7 @@ def as_node(stage: str) -> Node:
     return node
 
 
-class Chooser(Protocol):
-    """An edge's condition in the form that LangGraph calls."""
-
-    def __call__(self, state: GraphState, runtime: Runtime[PipelineContext]) -> str:
-        """The next stage."""
-
-
-def _chooser(stage: str) -> Chooser:
+def _chooser(stage: str) -> Callable[[GraphState, Runtime[PipelineContext]], str]:
     def choose(state: GraphState, runtime: Runtime[PipelineContext]) -> str:
         return next_stage(stage, _parsed(state), runtime.context.run) or END
 

@@ -7,10 +7,8 @@ checkpoints; `PipelineRun` takes one run through it, however it ends.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,7 +28,7 @@ from ..core.events import (
 )
 from ..core.messages import AUTO_EFFORT, Frozen
 from ..core.run import Run
-from ..core.store.protocol import JsonText, RunStatus, RunStore
+from ..core.store.protocol import JsonText, RunStatus
 from ..core.types import (
     Answer,
     AnswerCandidate,
@@ -61,9 +59,10 @@ from .resources import RunResources
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+    from langgraph.graph.state import CompiledStateGraph
     from langgraph.types import Durability
 
-    from .graph import Graph
+    Graph = CompiledStateGraph[Any, "PipelineContext", Any, Any]
 
 
 class VerifiedAttempt(Frozen):
@@ -693,41 +692,6 @@ def described_models(models: Mapping[str, LanguageModel | RewardModel]) -> JsonT
             _described.clear()
         known = _described[key] = JsonText(json.dumps(described)), list(capabilities.values())
     return known[0]
-
-
-class LazyGraph:
-    """Makes the graph at the first call, always the same one. To be called in a thread: the first imports LangGraph."""
-
-    def __init__(self, store: RunStore | None) -> None:
-        self._store = store
-        self._graph: Graph | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self) -> Graph:
-        """The graph."""
-        with self._lock:
-            if self._graph is None:
-                with without_collections():
-                    from .graph import RunStoreSaver, build_graph
-                self._graph = build_graph(None if self._store is None else RunStoreSaver(self._store))
-            return self._graph
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """Collect no garbage meanwhile: among all that an import makes, a collection holds up the event loop.
-
-    In a process whose heap is frozen, such as a server, what was made is frozen too.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if gc.get_freeze_count():
-            gc.freeze()
-        if was_enabled:
-            gc.enable()
 
 
 def outside_other_graphs() -> AbstractContextManager[None]:

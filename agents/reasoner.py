@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakSet
 
 from ..core.budget import Budget
@@ -23,7 +24,7 @@ from ..core.json_schema import check_schema
 from ..core.messages import Prompt, RequestedEffort
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
-from ..core.store.location import open_store
+from ..core.store import open_store
 from ..core.store.protocol import NewRun, RunRecord, RunStore
 from ..core.types import Answer, Document, Question
 from ..reasoning.knowledge import SourceLike, source_name
@@ -32,7 +33,7 @@ from ..serving.factory import load_model
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel
 from ..verify.verifier import make_verifiers
-from .pipeline import LazyGraph, PipelineRun
+from .pipeline import PipelineRun
 from .planner import (
     GIVEN,
     NO_MAP,
@@ -51,6 +52,9 @@ from .planner import (
     used_roles,
 )
 from .resources import ModelPool, ProviderPool, RunResources, load_reward_model, recorded_models
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 T = TypeVar("T")
 
@@ -165,6 +169,41 @@ async def _check_schema(question: str | Question) -> None:
 
 async def _yield() -> None:
     pass
+
+
+class LazyGraph:
+    """Makes the graph at the first call, always the same one. To be called in a thread: the first imports LangGraph."""
+
+    def __init__(self, store: RunStore | None) -> None:
+        self._store = store
+        self._graph: Graph | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Graph:
+        """The graph."""
+        with self._lock:
+            if self._graph is None:
+                with without_collections():
+                    from .graph import RunStoreSaver, build_graph
+                self._graph = build_graph(None if self._store is None else RunStoreSaver(self._store))
+            return self._graph
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile: among all that an import makes, a collection holds up the event loop.
+
+    In a process whose heap is frozen, such as a server, what was made is frozen too.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if gc.get_freeze_count():
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 class Reasoner:

@@ -265,7 +265,7 @@ class RunPiece:
                     return
 
     async def _operations(self, store: Any, reasoner: Any) -> dict[str, tuple[float, str]]:
-        from reason.core.store.location import open_store
+        from reason.core.store import open_store
 
         names = self._random.sample(self.names[len(self.names) // 2 :], REPEATS)
         middle = self.names[len(self.names) // 2]
@@ -336,7 +336,7 @@ def runs_sqlite(piece: Piece, args: argparse.Namespace, deadline: float, path: P
 
 async def first_query_across_runs(file: Path) -> None:
     """What `--reuse store` does first in a file: an index of all calls."""
-    from reason.core.store.location import open_store
+    from reason.core.store import open_store
 
     store = await open_store(file)
     (run,) = await store.list_runs(1)

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 
 _TAG = re.compile(r"\btag-[0-9a-z-]+")
 PAGE = 1000

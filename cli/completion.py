@@ -94,7 +94,7 @@ def _listed(settings: Settings, *, here: bool) -> Iterable[tuple[str, str]]:
 
 
 def _runs(settings: Settings) -> Iterable[tuple[str, str]]:
-    from ..core.store.location import open_store
+    from ..core.store import open_store
 
     async def newest() -> list[ListedRun]:
         store = await open_store(settings.store)

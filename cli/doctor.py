@@ -162,7 +162,8 @@ def _check_settings_files() -> Check:
 
 async def _try_store(location: Path | str) -> str:
     from ..core.run import new_run_id
-    from ..core.store.location import open_store, redacted_location
+    from ..core.store import open_store
+    from ..core.store.location import redacted_location
 
     store = await open_store(location)
     try:

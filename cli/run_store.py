@@ -20,7 +20,7 @@ def with_store(location: str | None, work: Callable[[RunStore], Awaitable[T]]) -
         work: Called with the store.
     """
     from ..core.settings import load_settings
-    from ..core.store.location import open_store
+    from ..core.store import open_store
 
     async def run() -> T:
         store = await open_store(load_settings(store=location).store)

@@ -186,7 +186,7 @@ async def _check_auth(settings: Settings) -> None:
         UserError: The address is public, and authentication is off or no valid key exists.
     """
     from ..core.errors import UserError
-    from ..core.store.location import open_store
+    from ..core.store import open_store
     from ..sidecar.auth import is_loopback
 
     serve = settings.serve

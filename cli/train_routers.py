@@ -251,7 +251,7 @@ def _stored(options: TrainAutoOptions) -> _Source:
 
 def _read_store(data: Sequence[str], store: Path | str | None) -> list[LoggedRun]:
     from ..core.settings import load_settings
-    from ..core.store.location import open_store
+    from ..core.store import open_store
     from ..evals.task import open_task
     from ..evals.training.routers.stored_runs import read_runs
     from .inputs import parse_source

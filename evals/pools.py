@@ -24,7 +24,7 @@ from pydantic import JsonValue, ValidationError
 from ..core.errors import DataError, UserError
 from ..core.files import question_digest
 from ..core.messages import Completion
-from ..core.store.location import open_store
+from ..core.store import open_store
 from ..core.types import AnswerKind, Question
 from ..reasoning.answers.equivalence import equal_without_algebra
 from ..reasoning.candidates import read_answer

@@ -23,7 +23,8 @@ from ..core.errors import DataError, StoreError, UserError
 from ..core.events import Event, SolutionFinished
 from ..core.files import write_file
 from ..core.messages import Frozen
-from ..core.store.location import open_store, parse_location
+from ..core.store import open_store
+from ..core.store.location import parse_location
 from ..core.store.sql import SqlStore
 from .plan import DatasetSource, EvalPlan, flatten
 from .results import ResultRow

@@ -33,7 +33,8 @@ from ..core.events import Event
 from ..core.files import Progress
 from ..core.messages import Failure
 from ..core.settings import Settings, settings_for_models
-from ..core.store.location import open_store, redacted_location
+from ..core.store import open_store
+from ..core.store.location import redacted_location
 from ..core.store.protocol import RunRecord
 from ..core.store.sql import SqlStore
 from ..core.store.sqlite import SqliteStore

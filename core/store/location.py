@@ -1,38 +1,16 @@
-"""Where a run store is, a SQLite file or the URL of a Postgres database, and `open_store`."""
+"""Where a run store is: a SQLite file, or the URL of a Postgres database."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
 from ..errors import UserError
-from ..extras import install_command
-
-if TYPE_CHECKING:
-    from .sql import SqlStore
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}")  # paths lose one of two slashes
 _NAME = re.compile(r"[\w.~%+-]*")
 _SECRET_FIELDS = ("password", "sslpassword", "passfile", "sslkey")
-
-
-async def open_store(location: Path | str) -> SqlStore:
-    """Open or create a run store."""
-    parsed = parse_location(location)
-    if not is_postgres_url(parsed):
-        from .sqlite import SqliteStore
-
-        return await SqliteStore.open(Path(parsed))
-    try:
-        from .postgres import PostgresStore
-    except ImportError as e:
-        raise UserError(
-            f"a run store in Postgres needs a package that is not installed ({e.name or e})",
-            hint=install_command("postgres"),
-        ) from e
-    return await PostgresStore.open(str(parsed))
 
 
 def is_postgres_url(location: Path | str) -> bool:

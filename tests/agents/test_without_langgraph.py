@@ -62,7 +62,7 @@ def test_an_import_meanwhile_is_not_interrupted_by_collections(is_frozen):
     """One of them held the event loop of a server for 240 ms, in its first run with a verifier."""
     script = (
         "import gc\n"
-        "from reason.agents.pipeline import without_collections\n"
+        "from reason.agents.reasoner import without_collections\n"
         f"gc.freeze() if {is_frozen} else None\n"
         "frozen = gc.get_freeze_count()\n"
         "with without_collections():\n"

@@ -10,7 +10,7 @@ import sys
 import pytest
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.types import Question
 
 

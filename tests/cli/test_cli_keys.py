@@ -7,7 +7,7 @@ import json
 
 import pytest
 from reason.core.settings import load_settings
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.sidecar.api_keys import parse_key, verify_secret
 
 

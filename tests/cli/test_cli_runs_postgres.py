@@ -21,7 +21,7 @@ def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted,
 def test_queued_run_is_listed_as_queued(cli, home):
     import asyncio
 
-    from reason.core.store.location import open_store
+    from reason.core.store import open_store
 
     async def queue():
         store = await open_store("queued.sqlite3")

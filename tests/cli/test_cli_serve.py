@@ -14,7 +14,7 @@ import pytest
 import reason.cli.serve as serve_module
 from reason.cli.render.status import StatusLine
 from reason.core.settings import Settings, load_settings
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.protocol import ApiKey
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.postgres import PostgresStore
 
 

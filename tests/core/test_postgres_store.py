@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.postgres import KEEPALIVE, Lease, PostgresStore
 from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.postgres_server import PostgresServer

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import ReasonError
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.protocol import RunWrites, StoredCall
 
 NAMES = ("a", "b", "ab", "c")

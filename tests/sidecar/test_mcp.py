@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
 from support.held_model import Held

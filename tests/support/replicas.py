@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
 

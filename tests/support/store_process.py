@@ -12,7 +12,7 @@ _PROGRAM = textwrap.dedent("""
     import asyncio, json, sys
     from reason.core.budget import Budget
     from reason.core.errors import ReasonError
-    from reason.core.store.location import open_store
+    from reason.core.store import open_store
     from reason.core.store.protocol import KeyLimits, Spending, StoredCall
 
     def call(key):

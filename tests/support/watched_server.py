@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from reason.core.store.location import open_store
+from reason.core.store import open_store
 from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
 

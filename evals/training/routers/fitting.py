@@ -26,7 +26,7 @@ from ....core.errors import BackendUnavailable, UnknownName, UserError
 from ....core.files import Progress
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
-from ....core.store.location import open_store
+from ....core.store import open_store
 from ....core.store.protocol import RunStatus, RunStore
 from ....core.types import Question
 from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
