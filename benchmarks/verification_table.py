@@ -38,8 +38,7 @@ from reason.core.version import __version__
 from reason.evals.datasets.records import find_files, sha256_of
 from reason.evals.statistics.calibration import risk_coverage
 from reason.evals.statistics.multiple import holm
-from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.decision import DecisionRule, decision_rule_for
+from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision_rule_for
 from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.fusion import Mode

@@ -86,7 +86,7 @@ class VerifyOptions:
         bool,
         typer.Option(
             "--programs-only",
-            help="Check arithmetic, dates and units by programs, without documents.",
+            help="Check arithmetic only, without documents.",
             rich_help_panel=EVIDENCE,
         ),
     ] = False
@@ -182,7 +182,7 @@ def verify(options: VerifyOptions) -> None:
     ):
         raise UserError(
             "there is no evidence to check the answer against",
-            hint="pass --docs PATH or --index DIR, or --programs-only for arithmetic, dates and units",
+            hint="pass --docs PATH or --index DIR, or --programs-only for arithmetic",
         )
     from ..agents.verification import averify_text
     from .terminal_run import Output, verify_in_terminal

@@ -177,7 +177,7 @@ async def ask(call: ToolContext, body: AskBody) -> tuple[str, AskResult]:
 
 
 async def verify(call: ToolContext, body: VerifyBody) -> tuple[str, TextVerification]:
-    """Verify a text claim by claim against documents, and by programs for arithmetic, dates and units."""
+    """Verify a text claim by claim against documents, and its arithmetic by computation."""
     config, notes = verify_config(body, call.reasoner, call.caller.tenant)
     reports = ClaimReportSink()
     result = text_verification_of(await call.answer(config, reports), config, reports, notes)

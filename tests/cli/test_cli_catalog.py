@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from reason.reasoning.strategy import STRATEGIES
-from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.decision import DavinciConfig
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import UserError
-from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
-from reason.verify.davinci.decision import DecisionRule, decision_rule_for
+from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision_rule_for
 from reason.verify.davinci.verdict_model import fit_verdict_model
 from reason.verify.types import Support, support
 from support.labelled_claims import judged, passage, row

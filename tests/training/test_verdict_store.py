@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import BackendError, DataError, StoreError
-from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
+from reason.verify.davinci.decision import DavinciConfig
 from reason.verify.types import Pair, Support
 from support.labelled_claims import SAYS, passage, row, said
 from support.scripted_entailment import ScriptedEntailment

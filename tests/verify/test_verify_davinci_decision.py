@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from reason.core.errors import DataError, UserError
 from reason.reasoning.knowledge import Passage
-from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.decision import _SHIPPED, Decision, DecisionRule, decision_rule_for
+from reason.verify.davinci.decision import _SHIPPED, DavinciConfig, Decision, DecisionRule, decision_rule_for
 from reason.verify.davinci.features import FEATURE_NAMES
 from reason.verify.davinci.verdict_model import VerdictModel, load_verdict_model, save_verdict_model
 from reason.verify.fusion import EvidenceItem, fuse_evidence
@@ -114,9 +113,9 @@ def test_unparsed_passages_are_left_out() -> None:
         (CLAIM, [], "no evidence was found"),
         (CLAIM, [("Bread is baked.", SILENT)], "no passage is about it"),
         ("The bridge has a toll.", [("The bridge has two lanes.", SILENT)], "no passage mentions a toll"),
-        (CLAIM, [(UNRELATED, SILENT)], 'no passage mentions "opened" or 12 June 1926'),
-        (CLAIM, [(WRONG, SILENT)], "the passages name 13 June 1926 where the claim has 12 June 1926"),
-        (CLAIM, [(WRONG, NO)], "the passages name 13 June 1926 where the claim has 12 June 1926"),
+        (CLAIM, [(UNRELATED, SILENT)], "no passage mentions 12 June or 1926"),
+        (CLAIM, [(WRONG, SILENT)], "the passages name 13 June where the claim has 12 June"),
+        (CLAIM, [(WRONG, NO)], "the passages name 13 June where the claim has 12 June"),
         (CLAIM, [(RIGHT, MAYBE)], "no passage states it clearly"),
         (CLAIM, [(RIGHT, SILENT)], "the passages are about it, but neither state nor contradict it"),
         (CLAIM, [(RIGHT, YES)], ""),
@@ -139,7 +138,7 @@ def test_the_shipped_model_is_used_for_exactly_its_judge(model: VerdictModel) ->
         assert decision_rule_for(DavinciConfig(), judge).model is None
 
 
-@pytest.mark.parametrize("changed", [{"verdicts": "none"}, {"aggregation": "mean"}, {"evidence_form": "span"}])
+@pytest.mark.parametrize("changed", [{"verdicts": "none"}, {"aggregation": "mean"}])
 def test_anything_else_than_what_was_fitted_has_no_model(changed: dict[str, str]) -> None:
     assert decision_rule_for(DavinciConfig(**changed), SHIPPED[0].judge).model is None  # type: ignore[arg-type]
 
@@ -166,7 +165,7 @@ def test_a_file_applies_to_its_judge_alone(tmp_path: Path) -> None:
     assert decision_rule_for(config.model_copy(update={"threshold": 0.7}), "mine").thresholds() == (0.7, 0.7)
     with pytest.raises(DataError, match=r"the verdict model v \(0 claims\) was fitted to the judge 'mine', not to 'b'"):
         decision_rule_for(config, "b")
-    with pytest.raises(UserError, match="aggregation 'witness' and form 'full', not to 'mean' and 'full'"):
+    with pytest.raises(UserError, match="aggregation 'witness', not to 'mean'"):
         decision_rule_for(config.model_copy(update={"aggregation": "mean"}), "mine")
     with pytest.raises(DataError, match="there is no verdict model"):
         decision_rule_for(DavinciConfig(verdicts=str(tmp_path / "none.json")), "mine")

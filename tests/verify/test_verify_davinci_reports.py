@@ -16,9 +16,8 @@ from reason.core.types import Candidate, CheckedClaim, Document, Evidence, Quest
 from reason.reasoning.knowledge import Passage
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
-from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import Davinci, make_verification, overall_verdict
-from reason.verify.davinci.decision import _SHIPPED, DecisionRule, decision_rule_for
+from reason.verify.davinci.decision import _SHIPPED, DavinciConfig, DecisionRule, decision_rule_for
 from reason.verify.davinci.verdict_model import load_verdict_model, save_verdict_model
 from reason.verify.entailment.metered import MeteredEntailment
 from reason.verify.types import Claim, ClaimReport, Pair, Support, support
@@ -139,13 +138,11 @@ async def test_the_budget_reaches_the_first_claims(harness: Any) -> None:
     assert make_verification("davinci", found).verdict == "unchecked"
 
 
-async def test_a_program_settles_what_it_can_work_out(harness: Any) -> None:
+async def test_arithmetic_is_computed(harness: Any) -> None:
     wrong, right = await reports(await harness(), "3 * 18 = 55. 3 * 18 = 54.", ())
     assert (wrong.verdict, right.verdict) == ("refuted", "supported")
     assert wrong.evidence[0].source == "program"
     assert "54" in wrong.program
-    (asked,) = await reports(await harness(), "3 * 18 = 55.", (), programs=False)
-    assert asked.verdict == "not_enough_evidence"
 
 
 async def test_both_sides_make_a_dispute_with_a_span_of_each(harness: Any) -> None:
@@ -162,13 +159,10 @@ async def test_both_sides_make_a_dispute_with_a_span_of_each(harness: Any) -> No
     assert [e.source for e in report.evidence] == ["a", "b"]
 
 
-@pytest.mark.parametrize("form", ["full", "span"])
 @pytest.mark.parametrize("aggregation", ["witness", "mean", "vote", "max", "product", "concat"])
-async def test_every_aggregation_finds_the_false_claim(harness: Any, form: str, aggregation: str) -> None:
+async def test_every_aggregation_finds_the_false_claim(harness: Any, aggregation: str) -> None:
     documents = (Document(name="tower", text="The Eiffel Tower is 330 metres high and stands in Paris."),)
-    found = await reports(
-        await harness(), f"{TOWER} {LOW}", documents, aggregation=aggregation, evidence_form=form, threshold=0.5
-    )
+    found = await reports(await harness(), f"{TOWER} {LOW}", documents, aggregation=aggregation, threshold=0.5)
     assert [report.label for report in found] == ["supports", "refutes"]
 
 

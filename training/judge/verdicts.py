@@ -16,7 +16,7 @@ from reason.core.errors import StoreError
 from reason.core.types import Verdict
 from reason.verify.davinci.decision import DecisionRule
 from reason.verify.davinci.features import claim_features
-from reason.verify.davinci.pairs import judged_pair
+from reason.verify.davinci.passages import judged_pair
 from reason.verify.davinci.verdict_model import VerdictExample, fit_verdict_model
 from reason.verify.entailment.windows import WindowedEntailment
 from reason.verify.metrics import LABELS, GoldLabel

@@ -21,19 +21,16 @@ from ...reasoning.strategy import Stability
 from ..attribution.attribution import attribute_claims
 from ..attribution.segments import samples_of, segments_of
 from ..claims.model_splitter import split_claims_by_model
-from ..claims.questions import question_text
-from ..claims.splitter import split_claims
+from ..claims.splitter import question_text, split_claims
 from ..entailment.windows import WindowedEntailment, WindowVerdict
-from ..programs.checker import check_claim
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import Claim, ClaimReport, Entailment, InternalAttribution, Label, Pair, PairVerdict, Span, as_evidence
 from ..verifier import AUTO, MODEL, VerifierContext
 from .agreement import add_second_judge, agreement_note, second_judge_note
-from .config import DavinciConfig
-from .decision import Decision, DecisionRule, concatenated, decision_rule_for, evidence_weights
+from .arithmetic import check_claim_arithmetic
+from .decision import DavinciConfig, Decision, DecisionRule, concatenated, decision_rule_for, evidence_weights
 from .features import compare
-from .pairs import judged_pair
-from .passages import fill_up, judged_claim, judged_passage
+from .passages import fill_up, judged_claim, judged_pair, judged_passage
 
 _LABELS: dict[Verdict, Label] = {"supported": "supports", "refuted": "refutes"}
 _MAX_SPANS = 2
@@ -51,7 +48,7 @@ class Davinci:
     Differs: evidence is the premise and the claim the hypothesis, as classifiers of inference are trained, where the
     paper states the opposite order. A verdict is decided by a fitted model of the judge's probabilities and of what
     the passages contain of the claim, where the paper has a vote and a gate. Complete passages are judged and spans
-    shown, as in its better ablation. Claims that a program can check need no evidence.
+    shown, as in its better ablation. Arithmetic is computed and needs no evidence.
     """
 
     name: ClassVar[str] = "davinci"
@@ -139,10 +136,10 @@ class Davinci:
     async def _check_all(
         self, claims: Sequence[Claim], question: Question, context: VerifierContext, *, part: str = "answer"
     ) -> list[ClaimReport]:
-        """The record of each claim, by program or by evidence, without origins."""
+        """The record of each claim, by arithmetic or by evidence, without origins."""
         if not claims:
             return []
-        drafts = [self._check_by_program(claim) for claim in claims]
+        drafts = [check_claim_arithmetic(claim) for claim in claims]
         unchecked_indices = [i for i, draft in enumerate(drafts) if draft is None]
         unchecked_claims = [claims[i] for i in unchecked_indices]
         passages = await self._passages(unchecked_claims, question, context)
@@ -181,17 +178,6 @@ class Davinci:
             return [self._decide(evidence, second_rule) for evidence in judged]
 
         return await add_second_judge(reports, decide_by, context.second, context.run)
-
-    # -- stage 0: claims
-
-    def _check_by_program(self, claim: Claim) -> ClaimReport | None:
-        """The report of a program on a wrong part, or on a claim that consists only of the computed part."""
-        result = check_claim(claim.text) if self.config.programs else None
-        if result is None or (result.holds and not result.is_complete):
-            return None
-        return ClaimReport.by_program(
-            claim, holds=result.holds, shown=result.detail, result=result.detail, backend="program"
-        )
 
     # -- stage A: evidence and origin
 
@@ -260,13 +246,7 @@ class Davinci:
         if self.config.aggregation == "concat" and evidence.passages:
             judged = [judged_passage(passage) for passage in evidence.passages]
             return [Pair(concatenated(judged), judged_claim(claim))]
-        pairs = [judged_pair(claim, passage) for passage in evidence.passages]
-        if self.config.evidence_form == "span":
-            best = [compare(claim, passage).nearest for passage in evidence.passages]
-            return [
-                pair._replace(evidence=pair.evidence[start:end]) for pair, (start, end) in zip(pairs, best, strict=True)
-            ]
-        return pairs
+        return [judged_pair(claim, passage) for passage in evidence.passages]
 
     def _decide(self, evidence: _ClaimEvidence, rule: DecisionRule) -> Decision | None:
         """None where the budget did not reach the claim."""
@@ -342,7 +322,7 @@ class Davinci:
             )
         verdicts = evidence.verdicts or ()
         scores, credibility = [p.score for p in evidence.passages], [p.credibility for p in evidence.passages]
-        weights = evidence_weights(scores, credibility, self.config.tau)
+        weights = evidence_weights(scores, credibility)
         own = () if self.config.aggregation == "concat" else verdicts  # a joint verdict belongs to no single passage
         pairs = tuple(
             PairVerdict(passage=p.id, probs=v.support, span=spans.get(i), weight=w)

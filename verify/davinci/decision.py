@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from ...core.errors import DataError, UserError
 from ...core.types import Verdict
 from ...reasoning.knowledge import Passage
+from ...reasoning.strategy import Parameters
 from ..fusion import Mode, evidence_item, fuse_evidence
-from ..types import NOTHING, Label, Support
-from .config import DavinciConfig
+from ..types import NOTHING, AttributionKind, Label, Support
 from .features import bears_on, claim_features, compare, missing_words, replaced_term, with_verbatim
 from .passages import judged_passage
 from .verdict_model import VerdictModel, decided_label, load_verdict_model
@@ -38,6 +40,46 @@ MIN_LEAN: Final = 0.5
 UNFITTED_THRESHOLD: Final = 0.8
 """Threshold of both decisive verdicts of judges without a model of their own, among them language models; chosen, not
 fitted."""
+
+
+class DavinciConfig(Parameters):
+    """Parameters of `davinci`."""
+
+    judge: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="judge of evidence: auto (the run's judge model if one is named, else base if it is on this "
+            "machine, else small), model, base, small, lexical, nli/… or cross/…",
+        ),
+    ] = "auto"
+    claims: Annotated[
+        Literal["rules", "model"], Field(description="claim splitting: by rules or by the judge model")
+    ] = "rules"
+    max_claims: Annotated[int, Field(ge=1, le=1000, description="maximum claims of an answer")] = 20
+    k: Annotated[int, Field(ge=1, le=20, description="passages retrieved for each claim")] = 5
+    aggregation: Annotated[
+        Mode | Literal["concat"],
+        Field(description="aggregation of several passages where no verdict model is used; only witness has one"),
+    ] = "witness"
+    verdicts: Annotated[
+        str,
+        Field(
+            description="file of a fitted verdict model; empty for the one shipped for the judge, none for the "
+            "unfitted one"
+        ),
+    ] = ""
+    threshold: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="minimum probability of a decisive verdict; null for the verdict model's own"),
+    ] = None
+    internal: Annotated[
+        tuple[AttributionKind, ...], Field(max_length=4, description="levels of attribution within the run")
+    ] = (
+        "provenance",
+        "agreement",
+    )
+
 
 Reason = Literal["ok", "weak", "silent", "conflict", "no_evidence"]
 
@@ -266,25 +308,24 @@ def _note(claim: str, passages: Sequence[Passage], verdict: Verdict, lean: Label
 def decision_rule_for(config: DavinciConfig, judge: str) -> DecisionRule:
     """The decision rule of a judge.
 
-    The shipped model is used where it was fitted to exactly this judge, for complete passages in the default
-    aggregation; anything else has the fused probabilities, unless a file is configured.
+    The shipped model is used where it was fitted to exactly this judge, in the default aggregation; anything else has
+    the fused probabilities, unless a file is configured.
 
     Args:
         config: Names the file.
         judge: Identity of the judge.
 
     Raises:
-        UserError: A model is configured for an aggregation or form that models are not fitted to.
+        UserError: A model is configured for an aggregation that models are not fitted to.
         DataError: The configured file cannot be read, or was fitted to another judge.
     """
     mode = "witness" if config.aggregation == "concat" else config.aggregation
-    is_default = config.aggregation == "witness" and config.evidence_form == "full"
+    is_default = config.aggregation == "witness"
     model: VerdictModel | None = None
     if config.verdicts and config.verdicts != NO_MODEL:
         if not is_default:
             raise UserError(
-                f"a verdict model is fitted to aggregation 'witness' and form 'full', not to {config.aggregation!r} "
-                f"and {config.evidence_form!r}",
+                f"a verdict model is fitted to aggregation 'witness', not to {config.aggregation!r}",
                 hint="leave davinci.verdicts out, or set it to none",
             )
         model = load_verdict_model(Path(config.verdicts))
@@ -303,32 +344,15 @@ def _shipped_models() -> tuple[VerdictModel, ...]:
     return tuple(load_verdict_model(file) for file in sorted(_SHIPPED.glob("verdicts-*.json")))
 
 
-def evidence_weights(scores: Sequence[float], credibility: Sequence[float], tau: float) -> list[float]:
-    """Weights of passages: softmax(score / tau), times credibility, normalised; all 0 where nothing is credible.
-
-    Reciprocal-rank scores lie within 0.05 of each other: with them, a `tau` of 1 weighs passages almost equally.
+def evidence_weights(scores: Sequence[float], credibility: Sequence[float]) -> list[float]:
+    """Weights of passages: softmax of their scores, times credibility, normalised; all 0 where nothing is credible.
 
     Args:
         scores: One for each passage, on any scale.
         credibility: Likewise, each in [0, 1]; 0 excludes a passage.
-        tau: Temperature; the lower, the more the best passages count.
-
-    Raises:
-        UserError: The lengths differ, `tau` is not positive, or a number is out of its range.
     """
-    if len(scores) != len(credibility):
-        raise UserError(f"expected as many credibilities as scores ({len(scores)}), got {len(credibility)}")
-    if not (math.isfinite(tau) and tau > 0):
-        raise UserError(f"tau must be positive, got {tau}")
-    if not all(math.isfinite(score) for score in scores):
-        raise UserError("a score is not a finite number")
-    if not all(0 <= one <= 1 for one in credibility):
-        raise UserError("a credibility is outside [0, 1]")
-    credible = [score for score, one in zip(scores, credibility, strict=True) if one > 0]
-    if not credible:
-        return [0.0] * len(scores)
     # the best credible passage has the exponent 0, so that not all weights underflow
-    best = max(credible)
-    exponentials = [c * math.exp((s - best) / tau) if c > 0 else 0.0 for s, c in zip(scores, credibility, strict=True)]
+    best = max((score for score, one in zip(scores, credibility, strict=True) if one > 0), default=0.0)
+    exponentials = [c * math.exp(s - best) if c > 0 else 0.0 for s, c in zip(scores, credibility, strict=True)]
     total = math.fsum(exponentials)
-    return [value / total for value in exponentials]
+    return [value / total for value in exponentials] if total else exponentials

@@ -11,33 +11,41 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from ...reasoning.knowledge import Passage
 from ...reasoning.retrieval.deduplication import normalized_text
 from ...reasoning.segmentation import sentence_spans
-from ..entailment.embedded_features import ABSOLUTES, MAX_CHARS, FeatureWord, feature_words
-from ..programs.quantities import Quantity, comparable, equal, quantities
+from ..entailment.embedded_features import (
+    ABSOLUTES,
+    MAX_CHARS,
+    FeatureWord,
+    are_comparable,
+    comparison_sign,
+    feature_words,
+    stem,
+)
 from ..types import Support
 from .passages import judged_claim, judged_passage
 
 # -- terms of a text
 
-TermKind = Literal["word", "name", "quantity"]
+TermKind = Literal["word", "name", "number"]
 
 
 @dataclass(frozen=True)
 class Term:
-    """A content word, name or quantity of a text.
+    """A content word, name or number of a text.
 
     Attributes:
-        key: Stem of a word; a quantity as it is written.
+        key: Stem of a word; numbers of equal value have the same.
         kind: What it is.
         start: Its first character.
         end: One past the last.
-        quantity: The quantity: a number, measure, date, time or sum of money; None of words.
+        number: The number; None of words.
+        unit: Stem of the word after a number, or that it is the day of a date; empty for neither.
+        bound: Positive of a number that is a lower bound ("more than 100"), negative of an upper one, else 0.
         is_first: Whether it begins a sentence, so that its capital says little.
     """
 
@@ -45,7 +53,9 @@ class Term:
     kind: TermKind
     start: int
     end: int
-    quantity: Quantity | None = None
+    number: FeatureWord | None = None
+    unit: str = ""
+    bound: int = 0
     is_first: bool = False
 
 
@@ -54,18 +64,20 @@ class TextTerms:
     """The terms of a text.
 
     Attributes:
-        terms: In order; the words of a quantity are not terms of their own.
-        keys: Keys of its words, those of quantities included.
-        quantities: Its quantities.
+        terms: In order.
+        keys: Their keys.
         negates: Whether it has a word that negates.
         absolutes: Its words such as "only" and "all".
     """
 
     terms: tuple[Term, ...]
     keys: frozenset[str]
-    quantities: tuple[Quantity, ...]
     negates: bool
     absolutes: frozenset[str]
+
+
+_IN_NAME = re.compile(r"[^\W\d_]-$")
+"""Before a number that is part of a name: "COVID-19"."""
 
 
 @lru_cache(maxsize=8192)
@@ -73,69 +85,50 @@ def text_terms(text: str) -> TextTerms:
     """The terms of the first `MAX_CHARS` characters of a text."""
     text = text[:MAX_CHARS]
     words = feature_words(text)
-    found = tuple(quantities(text))
     starts = {start for start, _ in sentence_spans(text)}
-    terms = [Term(q.text, "quantity", q.start, q.end, q) for q in found]
-    keys: set[str] = set()
+    terms: list[Term] = []
     for position, word in enumerate(words):
         if word.plain or word.negates:
             continue
-        keys.add(word.stem)
-        if word.counts or any(q.start < word.end and word.start < q.end for q in found):
+        if word.counts:
+            if _IN_NAME.search(text, max(0, word.start - 2), word.start):
+                continue
+            after = words[position + 1] if position + 1 < len(words) else None
+            has_unit = after is not None and not after.counts and not after.plain and after.start - word.end <= 1
+            unit = after.stem if after is not None and has_unit else ""
+            unit = _DAY if _is_day(words, position) else unit
+            bound = comparison_sign(words, position, text)
+            terms.append(Term(word.stem, "number", word.start, word.end, word, unit, bound))
             continue
         is_first = word.start in starts
         is_name = word.kind == "name" and not (is_first and not _is_name_at_start(words, position))
         terms.append(Term(word.stem, "name" if is_name else "word", word.start, word.end, is_first=is_first))
     return TextTerms(
-        tuple(sorted(terms, key=lambda term: term.start)),
-        frozenset(keys),
-        found,
+        tuple(terms),
+        frozenset(term.key for term in terms),
         any(word.negates for word in words),
         frozenset(lowered for w in words if (lowered := text[w.start : w.end].casefold()) in ABSOLUTES),
     )
+
+
+_DAY: Final = "day of a month"
+_MONTHS: Final = frozenset(
+    {"january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november"}
+    | {"december"}
+)
+_MONTH_STEMS: Final = frozenset(map(stem, _MONTHS))
+
+
+def _is_day(words: Sequence[FeatureWord], position: int) -> bool:
+    """Whether a number is the day of a date: a month is next to it."""
+    neighbours = (*words[max(0, position - 1) : position], *words[position + 1 : position + 2])
+    return words[position].value <= 31 and any(word.stem in _MONTH_STEMS for word in neighbours)
 
 
 def _is_name_at_start(words: Sequence[FeatureWord], position: int) -> bool:
     """Whether the first word of a sentence is a name: another name, or a word such as "is", follows."""
     after = words[position + 1] if position + 1 < len(words) else None
     return after is not None and (after.kind == "name" or after.plain)
-
-
-def is_in(term: Term, text: TextTerms) -> bool:
-    """Whether a text has a word with the same stem, or a quantity that can be the same, in any notation and unit."""
-    if term.quantity is None:
-        return term.key in text.keys
-    return any(equal(term.quantity, other) or _same_number(term.quantity, other) for other in text.quantities)
-
-
-def same_quantity(quantity: Quantity, text: TextTerms) -> Quantity | None:
-    """The quantity of a text that is exactly another one, which may be written otherwise; None if there is none."""
-    return next(
-        (
-            other
-            for other in text.quantities
-            if quantity.bound == other.bound == "exact"
-            and quantity.dimension == other.dimension
-            and equal(quantity, other)
-            and (quantity.dimension != "date" or quantity.value == other.value)
-        ),
-        None,
-    )
-
-
-_NUMERAL = re.compile(r"[0-9][0-9,.]*")
-
-
-def _same_number(a: Quantity, b: Quantity) -> bool:
-    """Whether one has no unit and both have the same numeral: "aged 10" and "10 years"."""
-    if "number" not in (a.dimension, b.dimension):
-        return False
-    one, other = _NUMERAL.match(a.text), _NUMERAL.match(b.text)
-    return one is not None and other is not None and one[0] == other[0]
-
-
-_PLAIN_DIMENSIONS: Final = frozenset({"number", "ordinal", "date", "time of day", "version"})
-"""Dimensions of quantities that any sentence about the same subject may have."""
 
 
 # -- a claim and one passage
@@ -171,7 +164,7 @@ def bears_on(claim: str, passage: Passage) -> bool:
 
     It has a content word, name or number of the claim beyond the claim's subject and the passage's title. It shares the
     subject alone, and still bears on the claim, where both say what or where the subject is ("Ann is a judge", "Ann is
-    an actor"), where it has another quantity in the same unit, where it has the dates of a life that the claim is
+    an actor"), where it has another number in the same unit, where it has the dates of a life that the claim is
     about, and where the claim says "only" or "all".
     """
     return compare(claim, passage).bears
@@ -181,11 +174,11 @@ def bears_on(claim: str, passage: Passage) -> bool:
 def match_passage(claim: str, title: str, text: str) -> PassageMatch:
     """Compare a claim with a passage, given by its title and text."""
     own, heading, body = text_terms(claim), text_terms(title), text_terms(text)
-    in_text = frozenset(i for i, term in enumerate(own.terms) if is_in(term, body))
-    in_title = frozenset(i for i, term in enumerate(own.terms) if is_in(term, heading))
+    in_text = frozenset(i for i, term in enumerate(own.terms) if term.key in body.keys or _bound_holds(term, body))
+    in_title = frozenset(i for i, term in enumerate(own.terms) if term.key in heading.keys)
     spans = list(sentence_spans(text[:MAX_CHARS])) or [(0, len(text))]
     subject = _subject(claim, own)
-    found = [{i for i in in_text if is_in(own.terms[i], text_terms(text[start:end]))} for start, end in spans]
+    found = [{i for i in in_text if own.terms[i].key in text_terms(text[start:end]).keys} for start, end in spans]
     start, end = spans[max(range(len(spans)), key=lambda n: (len(found[n] - subject), len(found[n])))]
     sentence = text_terms(text[start:end])
     nearest = text[start:end]
@@ -201,35 +194,48 @@ def match_passage(claim: str, title: str, text: str) -> PassageMatch:
             or bool(_LIFE.search(claim) and _LIFE_DATES.search(nearest))
             or bool(own.absolutes)
             or bool(_LOCATION.search(claim) and _LOCATION.search(nearest))
-            # any sentence about the same subject may have a date or a plain number, but not one in the same unit
-            or any(
-                q is not None and q.dimension not in _PLAIN_DIMENSIONS
-                for q in (own.terms[i].quantity for i, _ in competitors)
-            )
+            # any sentence about the same subject may have a year or a plain number, but not one in the same unit
+            or any(own.terms[i].unit == other.unit != "" for i, other in competitors)
         )
     )
     return PassageMatch(in_text | in_title, (start, end), bears, own.negates != sentence.negates, tuple(competitors))
 
 
 def _competitor(term: Term, own: TextTerms, sentence: TextTerms, heading: TextTerms) -> Term | None:
-    """The term of the nearest sentence that may stand in place of a missing quantity or name."""
-    if term.quantity is not None:
-        others = [
-            t
-            for t in sentence.terms
-            if t.quantity is not None and comparable(term.quantity, t.quantity) and not is_in(t, own)
-        ]
-        return min(others, key=lambda t: _distance(term.quantity, t.quantity), default=None)
+    """The term of the nearest sentence that may stand in place of a missing number or name."""
+    others = [t for t in sentence.terms if t.key not in own.keys]
+    if term.number is not None:
+        numbers = [t for t in others if _may_replace(t, term)]
+        return min(numbers, key=lambda t: abs(_value(t) - _value(term)), default=None)
     if term.kind == "name":
-        others = [t for t in sentence.terms if t.key not in own.keys and t.key not in heading.keys]
-        return next((t for t in others if t.kind == "name" and not t.is_first), None)
+        return next((t for t in others if t.kind == "name" and not t.is_first and t.key not in heading.keys), None)
     return None
 
 
-def _distance(a: Quantity | None, b: Quantity | None) -> float:
-    if a is None or b is None or not isinstance(a.value, Fraction) or not isinstance(b.value, Fraction):
-        return math.inf
-    return abs(float(a.value) - float(b.value))
+_MAX_RATIO: Final = 3.0
+"""Of two numbers without a common unit that may be about the same thing."""
+
+
+def _may_replace(other: Term, missing: Term) -> bool:
+    """Whether a number may be a different value of the same thing: of one kind, with one unit or a similar size."""
+    if other.number is None or missing.number is None or not are_comparable(missing.number, other.number):
+        return False
+    if other.unit == missing.unit != "":
+        return True
+    low, high = sorted((abs(_value(other)), abs(_value(missing))))
+    are_alike = _value(other).is_integer() == _value(missing).is_integer() and _DAY not in (other.unit, missing.unit)
+    return are_alike and high <= _MAX_RATIO * low
+
+
+def _bound_holds(term: Term, body: TextTerms) -> bool:
+    """Whether the nearest number of a text is on the right side of a bound."""
+    numbers = [_value(other) for other in body.terms if term.bound and _may_replace(other, term)]
+    nearest = min(numbers, key=lambda value: abs(value - _value(term)), default=None)
+    return nearest is not None and (nearest > _value(term)) == (term.bound > 0)
+
+
+def _value(term: Term) -> float:
+    return 0.0 if term.number is None else term.number.value
 
 
 _DETERMINERS: Final = frozenset({"the", "a", "an", "this", "these", "those", "its", "their", "his", "her", "our"})
@@ -249,7 +255,7 @@ def _subject(claim: str, own: TextTerms) -> frozenset[int]:
                 continue
             break
         position = by_start.get(word.start)
-        if position is None or own.terms[position].quantity is not None:
+        if position is None or own.terms[position].number is not None:
             break
         is_name = written[0].isupper()
         if subject and not is_name:
@@ -365,7 +371,7 @@ def claim_features(claim: str, passages: Sequence[Passage], supports: Sequence[S
     found: set[int] = set().union(*(m.found for m in matches))
     missing = [i for i in range(len(own.terms)) if i not in found]
     competing = {i for m in matches if m.bears for i, _ in m.competitors}
-    numbers = [i for i in missing if own.terms[i].quantity is not None]
+    numbers = [i for i in missing if own.terms[i].number is not None]
     names = [i for i in missing if own.terms[i].kind == "name"]
     num_names = sum(term.kind == "name" for term in own.terms)
     return (
@@ -408,13 +414,17 @@ def missing_words(claim: str, passages: Sequence[Passage], limit: int = 2) -> li
     found: set[int] = set().union(*(compare(claim, p).found for p in passages))
     phrases: list[tuple[int, int, str]] = []
     previous: Term | None = None
+    named = 0
     for term in (term for i, term in enumerate(own.terms) if i not in found):
-        written = claim[term.start : term.end]
+        if term.start < named:
+            continue  # the unit of a number before it
+        written = _with_unit(claim, term)
+        named = term.start + len(written)
         article = _ARTICLE.search(claim[: term.start])
         joins = previous is not None and claim[previous.end : term.start].isspace() and previous.kind == term.kind
         if term.kind != "word":
             start = phrases.pop()[1] if joins and term.kind == "name" else term.start
-            phrases.append((0, start, claim[start : term.end]))
+            phrases.append((0, start, claim[start : term.start] + written))
         elif article is not None:
             phrases.append((1, term.start, article[0].lower() + written))
         elif written.casefold() not in _LIGHT_WORDS:
@@ -422,6 +432,15 @@ def missing_words(claim: str, passages: Sequence[Passage], limit: int = 2) -> li
         previous = term
     kept = sorted(phrases)[:limit]
     return list(dict.fromkeys(phrase for _, _, phrase in sorted(kept, key=lambda one: one[1])))
+
+
+_UNIT = re.compile(r"[ -]?[^\W\d_]+")
+
+
+def _with_unit(text: str, term: Term) -> str:
+    """A number as it is written, with the word after it if that is its unit."""
+    unit = _UNIT.match(text, term.end) if term.unit else None
+    return text[term.start : unit.end() if unit else term.end]
 
 
 def replaced_term(claim: str, passages: Sequence[Passage]) -> tuple[str, str] | None:
@@ -436,7 +455,7 @@ def replaced_term(claim: str, passages: Sequence[Passage]) -> tuple[str, str] | 
     for passage, match in sorted(matches, key=lambda one: -len(one[1].found)):
         start, end = match.nearest
         for i, other in match.competitors if match.bears else ():
-            if own.terms[i].quantity is not None and i not in found:
+            if own.terms[i].number is not None and i not in found:
                 term = own.terms[i]
-                return claim[term.start : term.end], passage.text[start:end][other.start : other.end]
+                return _with_unit(claim, term), _with_unit(passage.text[start:end], other)
     return None

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from ...reasoning.knowledge import Passage
 from ..injection import without_instructions
+from ..types import Pair
 
 _FILE_NAME = re.compile(
     r".*\.(?:txt|md|markdown|rst|html?|pdf|json|jsonl|csv|tsv|xml|docx?|odt|rtf|log|tex|yaml|yml|toml)", re.IGNORECASE
@@ -38,6 +39,12 @@ def judged_passage(passage: Passage) -> Passage:
     if (title, text) == (passage.title, passage.text):
         return passage
     return passage.model_copy(update={"title": title, "text": text})
+
+
+def judged_pair(claim: str, passage: Passage) -> Pair:
+    """A passage and a claim as the judge reads them."""
+    judged = judged_passage(passage)
+    return Pair(judged.text, judged_claim(claim), judged.title)
 
 
 def fill_up(retrieved: Sequence[Passage], passages: Sequence[Passage], k: int) -> list[Passage]:

@@ -22,8 +22,8 @@ from ...core.events import ClaimChecked
 from ...core.run import Run
 from ...core.types import AgreementLabel, Candidate, CheckedClaim, Question, Solution, Verification
 from ...reasoning.strategy import Stability, validate_parameters
-from ..davinci.config import DavinciConfig
 from ..davinci.davinci import Davinci, make_verification
+from ..davinci.decision import DavinciConfig
 from ..types import Claim, ClaimReport
 from ..verifier import AUTO, VerifierContext
 from .answering import closed_kind, collect_opinions

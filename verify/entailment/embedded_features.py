@@ -261,8 +261,8 @@ def pair_features(pair: Pair) -> PairFeatures:
         _share(sum(w.stem in in_evidence for w in content), len(content)),
         min(1.0, sum(w.stem not in in_text for w in content) / 5),
         _share(len(pairs & _stem_pairs(evidence)), len(pairs)),
-        float(any(_comparable(a, b) for a in missing_numbers for b in other_numbers)),
-        float(any(not any(_comparable(a, b) for b in other_numbers) for a in missing_numbers)),
+        float(any(are_comparable(a, b) for a in missing_numbers for b in other_numbers)),
+        float(any(not any(are_comparable(a, b) for b in other_numbers) for a in missing_numbers)),
         float(bool(numbers) and not missing_numbers and False not in comparisons.values()),
         float(True in comparisons.values()),
         float(False in comparisons.values()),
@@ -314,10 +314,10 @@ def _comparisons(
     """For each number of the claim that is compared ("more than 100"): whether the evidence's nearest one fits."""
     holds: dict[int, bool] = {}
     for i, word in enumerate(claim):
-        direction = _comparison_sign(claim, i, text)
+        direction = comparison_sign(claim, i, text)
         if not word.counts or not direction:
             continue
-        nearest = [(abs(_log_ratio(word, w)), j) for j, w in enumerate(evidence) if _comparable(word, w)]
+        nearest = [(abs(_log_ratio(word, w)), j) for j, w in enumerate(evidence) if are_comparable(word, w)]
         nearest = [(distance, j) for distance, j in nearest if word.kind == "year" or distance <= _MAX_LOG_RATIO]
         if not nearest:
             continue
@@ -325,14 +325,14 @@ def _comparisons(
         nearest_word = evidence[j]
         if nearest_word.value == word.value:
             strict = direction in (1, -1)
-            other_direction = _comparison_sign(evidence, j, other)
+            other_direction = comparison_sign(evidence, j, other)
             holds[i] = not strict or ((other_direction > 0) == (direction > 0) and other_direction != 0)
         else:
             holds[i] = (nearest_word.value > word.value) == (direction > 0)
     return holds
 
 
-def _comparison_sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
+def comparison_sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
     """Comparison of a number: 1 more, 2 at least, -1 less, -2 at most, 0 none."""
     before = [text[w.start : w.end].casefold() for w in words[max(0, i - 3) : i]]
     last = before[-1] if before else ""
@@ -347,7 +347,8 @@ def _comparison_sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
     return 1 if last in _LARGER else (-1 if last in _SMALLER else 0)
 
 
-def _comparable(a: FeatureWord, b: FeatureWord) -> bool:
+def are_comparable(a: FeatureWord, b: FeatureWord) -> bool:
+    """Whether the second is a number of the first one's kind: both percentages or neither, both years or neither."""
     return b.counts and a.percent == b.percent and (a.kind == "year") == (b.kind == "year")
 
 

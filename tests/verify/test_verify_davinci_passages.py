@@ -1,11 +1,10 @@
-"""What a judge reads: passages without file names and instructions, numbers in their notation, documents filled up."""
+"""What a judge reads: passages without file names and instructions and documents filled up."""
 
 from __future__ import annotations
 
 import pytest
 from reason.reasoning.knowledge import Passage
-from reason.verify.davinci.pairs import in_notation_of, judged_pair
-from reason.verify.davinci.passages import fill_up, judged_claim, judged_passage
+from reason.verify.davinci.passages import fill_up, judged_claim, judged_pair, judged_passage
 
 
 def passage(text: str, title: str = "", name: str = "p") -> Passage:
@@ -35,21 +34,6 @@ def test_instructions_are_blank_in_all_three_texts_and_positions_stay() -> None:
 def test_a_passage_without_any_is_itself() -> None:
     plain = passage("Entry is free.", "Policy")
     assert judged_passage(plain) is plain
-
-
-@pytest.mark.parametrize(
-    ("text", "claim", "written"),
-    [
-        ("It is 1.5 km long.", "The track is 1,500 m long.", "The track is 1.5 km long."),
-        ("Opened on June 12, 1926.", "It opened on 12 June 1926.", "It opened on June 12, 1926."),
-        ("It has 3 doors.", "It has three doors and four keys.", "It has 3 doors and four keys."),
-        ("It is 1.6 km long.", "The track is 1,500 m long.", "The track is 1,500 m long."),
-        ("No number.", "The track is 1,500 m long.", "The track is 1,500 m long."),
-    ],
-)
-def test_equal_numbers_are_written_as_in_the_text(text: str, claim: str, written: str) -> None:
-    assert in_notation_of(text, claim) == written
-    assert judged_pair(claim, passage(text)).claim == written
 
 
 def test_few_retrieved_passages_are_filled_up_in_the_order_of_the_document() -> None:

@@ -1,1 +1,0 @@
-"""Claims that a program can check: arithmetic, dates, units."""
