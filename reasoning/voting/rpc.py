@@ -6,20 +6,29 @@
     ppl     answer: that of the most probable chain
 
 Source: Zhou et al., "A Theoretical Study on Bridging Internal Probability and Self-Consistency for LLM Reasoning"
-(NeurIPS 2025, arXiv:2510.15444), sections 2 and 4, and the authors' program.
+(NeurIPS 2025, arXiv:2510.15444), sections 2 and 4, and the authors' program. Of `scope="thought"`: Fu et al., "Deep
+Think with Confidence" (2025, arXiv:2508.15260), equations 2 to 4 and section 3.2 (offline thinking: the chains of the
+highest confidence vote, each weighted by it):
+
+    confidence of a token   minus the mean log-probability of the k most likely tokens at its position: high where one
+                            token has nearly all the mass
+    confidence of a group   mean over `window` consecutive tokens, for each position of the window; of a thought shorter
+                            than the window, all tokens are one group
+    confidence of a chain   the mean of the lowest tenth of its groups
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue
 
 from ...core.errors import BudgetExceeded
 from ...core.events import VoteUpdated
-from ...core.messages import Completion, Prompt, Thought
+from ...core.messages import Completion, Prompt, Thought, TopToken
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...serving.metered.model import MeteredModel
@@ -31,12 +40,17 @@ from ..limits import MAX_CHAINS
 from ..sampling import SampleSet, SamplingConfig
 from ..strategy import Models, Stability
 from .answer_classes import answer_classes, weighted_vote
-from .group_confidence import TOP_LOGPROBS, most_confident, thought_confidence
 from .path_votes import Parity, Path, Vote, vote
 from .self_consistency import majority_solution, sampling_notes
 
 KEEP: Final = 0.9
 """Share of the chains that vote with `scope="thought"`; the paper keeps 0.9, or 0.1 of several hundred."""
+
+TOP_LOGPROBS: Final = 20
+"""Most likely tokens that count at a position."""
+WINDOW: Final = 2048
+"""Tokens of a group in the paper."""
+BOTTOM_SHARE: Final = 0.1
 
 Scope = Literal["answer", "thought", "all"]
 """Which tokens weigh a chain: those of its answer, of the thought before it, or all."""
@@ -247,3 +261,50 @@ def _solution(result: Vote, samples: SampleSet, run: Run, notes: dict[str, JsonV
         stopped=samples.stopped,
         notes={"votes": dict(votes), **notes},
     )
+
+
+def token_confidence(top: Sequence[TopToken]) -> float:
+    """Minus the mean log-probability of the listed tokens, in nats; tokens of probability 0 do not count."""
+    logprobs = [token.logprob for token in top if token.logprob > -math.inf]
+    return -math.fsum(logprobs) / len(logprobs) if logprobs else 0.0
+
+
+def group_confidences(confidences: Sequence[float], window: int) -> list[float]:
+    """The mean of each `window` consecutive tokens; of fewer tokens their mean, of none nothing."""
+    size = min(window, len(confidences))
+    if not size:
+        return []
+    sums = [0.0, *accumulate(confidences)]
+    return [(sums[i + size] - sums[i]) / size for i in range(len(confidences) - size + 1)]
+
+
+def chain_confidence(confidences: Sequence[float], window: int = WINDOW) -> float | None:
+    """Confidence of a chain from those of its tokens, in nats: the mean of the lowest tenth of its groups.
+
+    Args:
+        confidences: `token_confidence` of each token; None is returned without tokens.
+        window: Tokens of a group.
+    """
+    groups = group_confidences(confidences, window)
+    if not groups:
+        return None
+    lowest = sorted(groups)[: max(1, int(BOTTOM_SHARE * len(groups)))]
+    return math.fsum(lowest) / len(lowest)
+
+
+def thought_confidence(completion: Completion) -> float | None:
+    """Confidence of a chain's thought, in nats; None if it has none, or if its log-probabilities are hidden."""
+    if completion.top_logprobs is None:
+        return None
+    return chain_confidence([token_confidence(top) for top in completion.top_logprobs[: completion.answer_from]])
+
+
+def most_confident(confidences: Sequence[float], keep: float) -> list[int]:
+    """Positions of the share `keep` of highest confidence, ascending: at least one, of equals the first.
+
+    Args:
+        keep: In (0, 1]; the number is rounded up.
+    """
+    count = max(1, math.ceil(round(keep * len(confidences), 9)))
+    ranking = sorted(range(len(confidences)), key=lambda i: (-confidences[i], i))
+    return sorted(ranking[:count])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.messages import TopToken
-from reason.reasoning.voting.group_confidence import (
+from reason.reasoning.voting.rpc import (
     chain_confidence,
     group_confidences,
     most_confident,
