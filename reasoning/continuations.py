@@ -1,17 +1,17 @@
 """Continuing a partial solution: `Prefix`, the prompts that continue it, and its completion.
 
-The steps are those of the answer, before which the model does not think, or those of an open thought, which is
-continued exactly; the answer then follows the closed thought and is no part of the steps' text.
+The steps are those of the answer, before which the model does not think; or, for routers and workers that write one
+thought together, those of an open thought, which is continued exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, overload
+from typing import overload
 
 from ..core.errors import BudgetExceeded
-from ..core.messages import Completion, FinishReason, Message, Prompt, Request, SamplingParams, Thought, Usage
+from ..core.messages import Completion, FinishReason, Message, Prompt, Request, SamplingParams, Thought
 from ..core.run import Run
 from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
@@ -27,9 +27,6 @@ CONTINUE_INSTRUCTION = (
 MIN_SHARE_TOKENS = 32
 """If a budget does not cover all samples, fewer are requested rather than giving one less than this."""
 
-THOUGHT_ANSWER_TOKENS: Final = 256
-"""Maximum tokens of the answer after a closed thought."""
-
 
 @dataclass(frozen=True)
 class Prefix(Sequence[str]):
@@ -42,7 +39,6 @@ class Prefix(Sequence[str]):
         logprobs: Summed raw log-probability of each step's tokens, in nats; None if unknown.
         lengths: Generated tokens of each step; 0 if unknown.
         terminal: Whether the solution has ended or stated its answer, so that there is nothing to continue.
-        answer: Of a closed thought, the answer after it; None for steps of an answer and for an open thought.
         is_cut: Whether its last step was cut at its maximum tokens or by the budget.
     """
 
@@ -52,13 +48,7 @@ class Prefix(Sequence[str]):
     logprobs: tuple[float | None, ...] = ()
     lengths: tuple[int, ...] = ()
     terminal: bool = False
-    answer: str | None = None
     is_cut: bool = False
-
-    @property
-    def solution(self) -> str:
-        """The text, and the answer after a closed thought."""
-        return self.text if self.answer is None else f"{self.text}\n\n{self.answer}"
 
     @classmethod
     def from_steps(cls, steps: Sequence[str], delimiter: str = "\n\n") -> Prefix:
@@ -80,18 +70,16 @@ class Prefix(Sequence[str]):
         length: int,
         *,
         terminal: bool = False,
-        answer: str | None = None,
     ) -> Prefix:
         """This prefix with one more step.
 
         Args:
-            step: The step, without a delimiter; the last step of a closed thought includes the answer.
+            step: The step, without a delimiter.
             text: The complete text with it.
             token_ids: All tokens with it; None if unknown.
             logprob: Summed log-probability of the step's tokens, in nats; None if unknown.
             length: Generated tokens of the step.
             terminal: Whether the solution ends with it.
-            answer: The answer after the thought that it closes.
         """
         return Prefix(
             steps=(*self.steps, step),
@@ -100,7 +88,6 @@ class Prefix(Sequence[str]):
             logprobs=(*self.logprobs, logprob),
             lengths=(*self.lengths, length),
             terminal=terminal,
-            answer=answer,
         )
 
     def __len__(self) -> int:
@@ -266,19 +253,7 @@ class PrefixCompleter:
         )
 
 
-def completion_of(prefix: Prefix, *, in_thought: bool = False) -> Completion:
-    """A prefix as a completion, which is cut by the budget unless it is terminal.
-
-    Args:
-        in_thought: Whether an open prefix is the beginning of a thought.
-    """
+def completion_of(prefix: Prefix) -> Completion:
+    """A prefix as a completion, which is cut by the budget unless it is terminal."""
     reason: FinishReason = "budget" if not prefix.terminal else "length" if prefix.is_cut else "stop"
-    if prefix.answer is None and not in_thought:
-        return Completion(text=prefix.text, finish_reason=reason)
-    tokens = sum(prefix.lengths)
-    return Completion(
-        text=prefix.answer or "",
-        finish_reason=reason,
-        thought=Thought(text=prefix.text, tokens=tokens, closed=prefix.answer is not None),
-        usage=Usage(completion_tokens=tokens, thinking_tokens=tokens),
-    )
+    return Completion(text=prefix.text, finish_reason=reason)

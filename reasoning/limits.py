@@ -24,7 +24,6 @@ MAX_TOKENS: Final = 1 << 20
 """Maximum tokens of one text; longer than the context of any model."""
 MAX_WEIGHT: Final = 1e9
 """Maximum of factors, weights and temperatures that the method does not bound itself."""
-MAX_DELIMITER_CHARS: Final = 100
 MAX_RUN_SAMPLES: Final = 65_536
 """Maximum samples that the parameters of one run may lead to."""
 

@@ -5,8 +5,7 @@ on it. The logits processor `step_control` is for chains that are sampled in one
 forcing the delimiter; here a step that is too long simply ends, so a search tree holds only text that the model
 generated.
 
-The steps are those of the answer, before which the model does not think, or those of its thought, which is continued
-exactly. A step that closes the thought is the last one, and the answer is requested after it.
+The steps are those of the answer, before which the model does not think.
 
 Source: the step of A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) and of particle filtering (Puri et al. 2025,
 arXiv:2502.01618), which cut at blank lines. Differs: a blank line in fenced code or a displayed formula ends no step.
@@ -14,7 +13,6 @@ arXiv:2502.01618), which cut at blank lines. Differs: a blank line in fenced cod
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -31,12 +29,12 @@ from ..core.types import Question
 from ..serving.metered.model import MeteredModel
 from .answers.extraction import extract_answer
 from .candidates import complete_sentences
-from .continuations import THOUGHT_ANSWER_TOKENS, ContinuationRequests, Prefix, split_tokens
+from .continuations import ContinuationRequests, Prefix, split_tokens
 from .segmentation import find_boundary, is_inside_block, normalize_step, strip_repeated_steps
 
-EndReason = Literal["delimiter", "answer", "end", "closed", "cap", "budget", "cancelled"]
-"""Why a step ended: at the delimiter, because it states the final answer (wherever it ended), with the text, with the
-thought (or at its maximum tokens), at its own maximum tokens, by the budget, or cancelled."""
+EndReason = Literal["delimiter", "answer", "end", "cap", "budget", "cancelled"]
+"""Why a step ended: at the delimiter, because it states the final answer (wherever it ended), with the text, at its
+maximum tokens, by the budget, or cancelled."""
 
 DEFAULT_TEMPERATURE: Final = 0.8
 """Sampling temperature of the particle filtering paper."""
@@ -52,7 +50,6 @@ class StepOptions(Frozen):
         top_p: Nucleus mass; None is the model's own.
         top_k: Most likely tokens kept; 0 keeps all.
         logprobs: Whether log-probabilities of the steps are requested.
-        in_thought: Whether the steps are those of the model's thought.
     """
 
     delimiter: Annotated[str, Field(min_length=1)] = "\n\n"
@@ -61,7 +58,6 @@ class StepOptions(Frozen):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] = 0
     logprobs: bool = False
-    in_thought: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,10 +66,10 @@ class StepSample:
 
     Attributes:
         index: Sample index within its prefix, counted over all expansions of the prefix.
-        text: The step, without the delimiter; with the answer after it if it closes the thought.
+        text: The step, without the delimiter.
         token_ids: Its tokens, those of the delimiter or the text's end included; None if the backend hides them or the
             step is only a part of what was generated.
-        tokens: Generated tokens, discarded ones and those of the answer after a thought included.
+        tokens: Generated tokens, discarded ones included.
         logprob: Summed raw log-probability of its tokens, in nats; None if unknown.
         end_reason: Why it ended.
         duplicate_of: The `index` of the first sample of the prefix with the same text that ends alike; None if this is
@@ -150,7 +146,6 @@ class _PartialStep:
         position: Its index among all steps of the batch.
         ids: Its tokens; None once they are unknown.
         without_stop: Whether it is sampled without stop strings.
-        answer: The answer after the thought that it closes; None without one.
     """
 
     prefix_index: int
@@ -161,11 +156,8 @@ class _PartialStep:
     text: str = ""
     ids: tuple[int, ...] | None = ()
     tokens: int = 0
-    thinking_tokens: int = 0
     logprob: float | None = 0.0
     without_stop: bool = False
-    answer: str | None = None
-    answer_tokens: int = 0
     end_reason: EndReason | None = None
     failed: bool = False
 
@@ -207,8 +199,7 @@ class StepSampler:
     ) -> None:
         self.options = options or StepOptions()
         self._model, self._question, self._run = model, question, run
-        self._in_thought = self.options.in_thought
-        self._continuations = ContinuationRequests(model, prompt, run, "step", in_thought=self._in_thought)
+        self._continuations = ContinuationRequests(model, prompt, run, "step")
         self._seen: dict[Prompt, dict[tuple[str, bool], int]] = {}
 
     async def expand(
@@ -242,22 +233,15 @@ class StepSampler:
         async for i, prefix in paced(enumerate(prefixes)):
             if prefix.terminal:
                 raise UserError(f"prefix {i} has ended: there is no next step", hint="expand only open prefixes")
-            tokens = int(min(cap, self._thinking_tokens_left(prefix)))
-            steps += [_PartialStep(i, prefix, tokens, position=len(steps) + j) for j in range(k)]
+            steps += [_PartialStep(i, prefix, cap, position=len(steps) + j) for j in range(k)]
         counts = _BatchCounts()
         pending = steps
         while pending:
             pending = await self._round(pending, self._sampling(temperature_factor), keep_tokens, counts)
-        await self._answer([step for step in steps if step.end_reason == "closed"], counts)
         expansions: list[StepExpansion] = []
         async for i, prefix in paced(enumerate(prefixes)):
             expansions.append(self._expansion(prefix, steps[i * k : (i + 1) * k], counts.skipped[i]))
         return StepBatch(tuple(expansions), counts.tokens, counts.num_rounds, counts.budget_exhausted)
-
-    def _thinking_tokens_left(self, prefix: Prefix) -> float:
-        """Tokens that a thought may still have by the run's limit, at least 1: it is closed at the limit."""
-        limit = self._run.config.thinking_tokens if self._in_thought else None
-        return math.inf if limit is None else max(1, limit - sum(prefix.lengths))
 
     def _sampling(self, temperature_factor: float) -> SamplingParams:
         options = self.options
@@ -267,7 +251,7 @@ class StepSampler:
             top_p=options.top_p,
             top_k=options.top_k,
             logprobs=options.logprobs,
-            effort=None if self._in_thought else "none",
+            effort="none",
         )
 
     # -- one round
@@ -292,13 +276,9 @@ class StepSampler:
         """The first ones that the budget covers, and the maximum tokens of each if that is less than they may have."""
         ledger = self._run.ledger
         left = max(0.0, ledger.remaining("tokens") - keep_tokens)
-        spare = 0
-        if self._in_thought:  # a sample that closes its thought begins an answer of one token
-            left, spare = min(left, ledger.remaining("thinking_tokens")), 1
         count, share, limit = len(pending), None, None
-        if left < sum(step.tokens_left + spare for step in pending):
-            count, share = split_tokens(left, count, self.options.max_step_tokens + spare)
-            share = max(1, share - spare) if count else share
+        if left < sum(step.tokens_left for step in pending):
+            count, share = split_tokens(left, count, self.options.max_step_tokens)
             limit = None if count else "tokens"
         groups: set[tuple[Prompt, int, bool]] = set()
         async for i, step in paced(enumerate(pending[:count])):
@@ -341,8 +321,6 @@ class StepSampler:
                     "seed": self._continuations.seed(prompt),
                 }
             )
-            if self._in_thought:
-                params = params.model_copy(update={"max_tokens": 1, "thinking_tokens": max_tokens})
             indices = self._continuations.take_indices(prompt, len(members))
             requests.append(Request(prompt=prompt, sampling=params, sample_indices=indices))
         results = await self._model.generate(requests)
@@ -360,10 +338,6 @@ class StepSampler:
                 step.failed = True
                 continue
             self._append(step, completion)
-            if self._in_thought:
-                if self._end_in_thought(step, completion, request):
-                    unfinished.append(step)
-                continue
             at_stop = completion.finish_reason == "stop" and request.sampling.stop
             if self._end_at_stop(step, completion) if at_stop else self._end_without_stop(step, completion):
                 unfinished.append(step)
@@ -371,81 +345,16 @@ class StepSampler:
         return sorted(unfinished, key=attrgetter("position"))
 
     def _append(self, step: _PartialStep, completion: Completion) -> None:
-        text, count = completion.text, completion.usage.completion_tokens
-        logprob = completion.logprob
-        if self._in_thought:
-            thought = completion.thought
-            text = "" if thought is None else thought.text
-            logprobs = completion.logprobs
-            logprob = None if logprobs is None else math.fsum(logprobs[: completion.answer_from])
-            if thought is None or thought.closed:  # its tokens include the tag
-                step.ids = None
+        text, count, logprob = completion.text, completion.usage.completion_tokens, completion.logprob
         if self._continuations.is_approximate(step.full_text):
             text = strip_repeated_steps((*step.prefix.steps, step.text), text)
             step.ids = None
         is_known = bool(completion.token_ids) or not count
         step.text += text
         step.tokens += count
-        step.thinking_tokens += completion.usage.thinking_tokens
         step.tokens_left -= count
         step.ids = (*step.ids, *completion.token_ids) if is_known and step.ids is not None else None
         step.logprob = None if step.logprob is None or logprob is None else step.logprob + logprob
-
-    def _end_in_thought(self, step: _PartialStep, completion: Completion, request: Request) -> bool:
-        """End a step of a thought; returns whether it must be continued."""
-        reason, thought = completion.finish_reason, completion.thought
-        if reason in ("cancelled", "budget"):
-            step.end_reason = "cancelled" if reason == "cancelled" else "budget"
-        elif completion.text or thought is None or thought.closed:
-            step.end_reason = "closed"
-        elif reason == "stop" and completion.stop_reason != "":
-            if not is_inside_block(step.full_text):
-                step.end_reason = "delimiter"
-            else:
-                step.text += self.options.delimiter
-                if step.tokens_left > 0:
-                    return True
-                step.end_reason = "cap"
-        elif completion.usage.completion_tokens < (request.sampling.thinking_tokens or 0):
-            step.end_reason = "closed"  # the text ended inside the thought
-        elif step.tokens_left <= 0:
-            step.end_reason = "cap"
-        else:
-            return True  # its share of the budget is spent: it is continued if others have left something
-        if step.end_reason in ("delimiter", "cap") and step.thinking_tokens >= self._thinking_tokens_left(step.prefix):
-            step.end_reason = "closed"
-        return False
-
-    async def _answer(self, closed: Sequence[_PartialStep], counts: _BatchCounts) -> None:
-        """Request the answers after closed thoughts, all as one call."""
-        if not closed:
-            return
-        requests = []
-        async for step in paced(closed):
-            step.answer = ""
-            prompt = self._continuations.prompt_of_answer(step.full_text)
-            params = SamplingParams(
-                temperature=self.options.temperature,
-                default_temperature=0.0,
-                top_p=self.options.top_p,
-                top_k=self.options.top_k,
-                max_tokens=THOUGHT_ANSWER_TOKENS,
-                seed=self._continuations.seed(prompt),
-            )
-            indices = self._continuations.take_indices(prompt, 1)
-            requests.append(Request(prompt=prompt, sampling=params, sample_indices=indices))
-        try:
-            results = await self._model.generate(requests)
-        except BudgetExceeded as e:
-            self._run.record_limit(e)
-            self._run.degrade("the budget had no room for the answer after a thought")
-            counts.budget_exhausted = True
-            return
-        for step, (completion,) in zip(closed, results, strict=True):
-            counts.tokens += completion.usage.completion_tokens
-            step.answer_tokens = completion.usage.completion_tokens
-            step.answer = completion.text.strip() if completion.ok else ""
-            counts.budget_exhausted = counts.budget_exhausted or completion.finish_reason == "budget"
 
     def _end_at_stop(self, step: _PartialStep, completion: Completion) -> bool:
         """End a step that met a delimiter or the text's end; returns whether it must be continued."""
@@ -532,21 +441,19 @@ class StepSampler:
     def _sample(self, step: _PartialStep) -> StepSample:
         assert step.end_reason is not None
         closing = self.options.delimiter if step.end_reason == "delimiter" else ""
-        text = step.text if step.answer is None else f"{step.text.strip()}\n\n{step.answer}".strip()
         after = step.prefix.append(
-            text,
+            step.text,
             step.full_text + closing,
             step.full_ids,
             step.logprob,
-            step.thinking_tokens if self._in_thought else step.tokens,
-            terminal=step.end_reason in ("answer", "end", "closed"),
-            answer=step.answer,
+            step.tokens,
+            terminal=step.end_reason in ("answer", "end"),
         )
         return StepSample(
             index=step.index,
-            text=text,
+            text=step.text,
             token_ids=step.ids,
-            tokens=step.tokens + step.answer_tokens,
+            tokens=step.tokens,
             logprob=step.logprob,
             end_reason=step.end_reason,
             duplicate_of=None,

@@ -353,7 +353,7 @@ def _continuation(prefix: Prefix, expansion: StepExpansion) -> tuple[Continuatio
         return Continuation("", 0), prefix
     if not sample.is_complete:
         return Continuation("", sample.tokens), prefix
-    text = sample.after.solution[len(prefix.text) :]
+    text = sample.after.text[len(prefix.text) :]
     return Continuation(text, sample.tokens, terminal=sample.terminal, logprob=sample.logprob), sample.after
 
 

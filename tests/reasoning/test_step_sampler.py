@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.messages import Thought
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import Prefix
 from support.scripted_model import END, THINKS, ScriptedModel, replies, thinking
@@ -127,50 +126,6 @@ async def test_a_model_that_thinks_writes_steps_of_its_answer_without_thinking(s
     assert steps[-1].after.text == CHAIN
     assert harness.spent.thinking_tokens == 0
     assert [r.sampling.effort for call in harness.model.generate_calls for r in call] == ["none"] * 3
-
-
-async def test_steps_of_a_thought_end_with_it_and_the_answer_follows(store):
-    harness = Harness(
-        store, ScriptedModel(thinking("Two.\n\nThe answer is 5.\n\nNo.", "The answer is 4."), profile=THINKS)
-    )
-    steps = await walk(await harness.sampler(in_thought=True))
-    assert [(s.text, s.end_reason) for s in steps] == [
-        ("Two.", "delimiter"),
-        ("The answer is 5.", "delimiter"),
-        ("No.\n\nThe answer is 4.", "closed"),
-    ]
-    last = steps[-1].after
-    assert (last.text, last.answer) == ("Two.\n\nThe answer is 5.\n\nNo.", "The answer is 4.")
-    assert last.solution == f"{last.text}\n\n{last.answer}"
-    assert last.token_ids is None  # its tokens include the closing tag
-    assert last.logprobs == (0.0, 0.0, 0.0)
-    assert last.lengths == (6, 18, 4)
-    assert steps[-1].tokens == 4 + 1 + len("The answer is 4.") + 1
-    assert harness.spent.completion_tokens == sum(s.tokens for s in steps)
-
-
-async def test_a_step_of_a_thought_that_is_too_long_ends_at_its_maximum_tokens(store):
-    harness = Harness(store, ScriptedModel(thinking("word " * 9, "The answer is 4."), profile=THINKS))
-    sampler = await harness.sampler(in_thought=True, max_step_tokens=10)
-    (first,) = (await sampler.expand([ROOT])).expansions[0].samples
-    assert (first.text, first.end_reason, first.tokens) == ("word word ", "cap", 10)
-    (second,) = (await sampler.expand([first.after])).expansions[0].samples
-    assert second.after.text == "word word word word "
-    asked = harness.model.generate_calls[1][0]
-    assert asked.prompt.thought == Thought(text="word word ", token_ids=tuple(map(ord, "word word ")), closed=False)
-    assert (asked.sampling.thinking_tokens, asked.sampling.max_tokens) == (10, 1)
-
-
-async def test_a_thought_whose_text_ends_without_its_tag_is_answered(store):
-    def script(text):
-        written = text.rpartition("<think>")[2]
-        if "</think>" in written:
-            return replies("The answer is 4.")(text)
-        return {("Hm." + END)[len(written)]: 1.0}
-
-    harness = Harness(store, ScriptedModel(script, profile=THINKS))
-    (step,) = (await (await harness.sampler(in_thought=True)).expand([ROOT])).expansions[0].samples
-    assert (step.end_reason, step.after.answer, step.terminal) == ("closed", "The answer is 4.", True)
 
 
 async def test_another_delimiter(store):
