@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MAX_NOTES = 5
 
 index_app = typer.Typer(
-    help="Indexes of passages for verification: build, extend, show.",
+    help="Build, extend and show indexes of passages for verification.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -41,7 +41,7 @@ EmbeddingModelName = Annotated[
     typer.Option(
         "--embedding-model",
         metavar="NAME",
-        help="Embedding model of the vectors. (default: the index's own, or the setting embedding_model)",
+        help="Embed passages with this model. (default: the index's own, or the setting embedding_model)",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -56,7 +56,7 @@ class BuildIndexOptions:
     embedding_model: EmbeddingModelName = None
     no_vectors: Annotated[
         bool,
-        typer.Option("--no-vectors", help="Lexical search only; no embedding model is needed.", rich_help_panel=ENGINE),
+        typer.Option("--no-vectors", help="Search by words only; no embedding model is needed.", rich_help_panel=ENGINE),
     ] = False
     as_json: Json = False
 
@@ -86,7 +86,7 @@ class ExtendIndexOptions:
     directory: Directory
     paths: Paths
     embedding_model: EmbeddingModelName = None
-    prune: Annotated[bool, typer.Option("--prune", help="Removal of documents whose files no longer exist.")] = False
+    prune: Annotated[bool, typer.Option("--prune", help="Remove documents whose files no longer exist.")] = False
     as_json: Json = False
 
 

@@ -91,7 +91,7 @@ class ShowMemoryOptions:
             "-n",
             min=1,
             metavar="N",
-            help=f"Maximum number of items, the newest ones. (default: {DEFAULT_LIMIT}; JSON: all)",
+            help=f"Show at most this many items, the newest ones. (default: {DEFAULT_LIMIT}; JSON: all)",
         ),
     ] = None
     as_json: Json = False
