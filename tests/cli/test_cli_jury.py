@@ -102,7 +102,7 @@ def test_strategy_and_verifier_are_listed_and_shown(cli: Cli) -> None:
     for name in ("parity", "anonymise", "weights", "arXiv:2601.00850"):
         assert name in shown
     assert "edgejury" in cli("verifiers")[1]
-    assert "anonymise" in cli("verifiers", "show", "edgejury")[1]
+    assert "shuffle" in cli("verifiers", "show", "edgejury")[1]
 
 
 def test_the_trace_page_has_stages_opinions_reviews_ranking_and_labels(
