@@ -181,12 +181,12 @@ def usage_text(row: RoleUsage | RunUsage) -> str:
     details = ((row.thinking_tokens, "thinking"), (row.replayed_tokens, "from the store"))
     parts = ", ".join(f"{count:,} {what}" for count, what in details if count)
     cached = f" ({row.cached_tokens:,} cached)" if row.cached_tokens else ""
-    return ", ".join(
-        (
-            plural(row.model_calls, "call"),
-            f"{row.prompt_tokens:,} prompt tokens{cached}",
-            f"{row.completion_tokens:,} generated" + (f" ({parts})" if parts else ""),
-            "unknown cost" if row.cost_usd is None else f"{row.cost_usd:.4f} USD",
-            f"{row.working_s if isinstance(row, RoleUsage) else row.wall_seconds:.1f} s",
-        )
+    cost = "unknown cost" if row.cost_usd is None else f"{row.cost_usd:.4f} USD" if row.cost_usd else ""
+    amounts = (
+        plural(row.model_calls, "call"),
+        f"{row.prompt_tokens:,} prompt tokens{cached}",
+        f"{row.completion_tokens:,} generated" + (f" ({parts})" if parts else ""),
+        cost,
+        f"{row.working_s if isinstance(row, RoleUsage) else row.wall_seconds:.1f} s",
     )
+    return ", ".join(filter(None, amounts))
