@@ -40,7 +40,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "hogwild": {"parameters": {"any_model": True}},
     "rag": {"context": [lambda text, n: [DOCUMENT][:n]]},
 }
-SKIPPED: Mapping[str, str] = {"question-router": "it has to be trained for two models"}
+SKIPPED: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from cost_curves import CostCurves, cost_curves
 from reason.core.blas_threads import one_blas_thread
 from reason.core.files import question_digest
 from reason.core.types import AnswerKind, Question
@@ -31,7 +32,7 @@ from reason.evals.statistics.paired import compare_paired
 from reason.evals.training.routers.arm_table import ArmSpec, ArmTable, Sample
 from reason.evals.training.routers.auto import cross_validated_arms
 from reason.evals.training.routers.fitting import FOLDS, QuestionSignals
-from reason.evals.training.routers.policies import CostCurves, MeasuredArms, PredictedArms, cost_curves
+from reason.evals.training.routers.policies import MeasuredArms, PredictedArms
 from reason.reasoning.stopping import Lead, Tally
 from reason.routers.features import QuestionFeatures, named_features
 from reporting import Comparison, compared, comparisons_table, table, write_results

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reason.cli.render.eval_view import SweepView
+from reason.cli.render.eval_view import EvalView
 from reason.core.settings import load_settings
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import STORE, read_manifest
@@ -129,7 +129,7 @@ def main() -> int:
     args = arguments()
     settings = load_settings(reuse="store")
     jobs = plan_sweep(sweep_of(args), settings, args.out, lambda source: open_task(with_absolute_path(source)))
-    with SweepView(len(jobs)) as view:
+    with EvalView("first table", len(jobs)) as view:
         made = asyncio.run(
             run_sweep(
                 jobs,

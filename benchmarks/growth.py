@@ -667,7 +667,7 @@ def measure_pool(size: int, scratch: Path | None) -> dict[str, tuple[float, str]
     """Read a pool of questions with 16 samples each, and answer from it."""
     from reason.core.messages import Message, Prompt, Request, SamplingParams
     from reason.serving.recorded.model import load_recorded
-    from reason.serving.recorded.pool import check_pool
+    from reason.serving.recorded.pool import read_pool
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         file = Path(folder) / "pool.jsonl"
@@ -687,7 +687,7 @@ def measure_pool(size: int, scratch: Path | None) -> dict[str, tuple[float, str]
                 }
                 out.write(json.dumps(row) + "\n")
         began = time.perf_counter()
-        check_pool(file)
+        read_pool(file)
         checked = time.perf_counter() - began
         began = time.perf_counter()
         model = load_recorded(f"recorded/{file}")

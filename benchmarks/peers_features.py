@@ -156,7 +156,7 @@ FEATURES: Mapping[str, tuple[Callable[[], str], Mapping[str, Claim]]] = {
         },
     ),
     "several models on one question": (
-        strategies("edgejury", "glimprouter", "cascade", "question-router"),
+        strategies("edgejury", "glimprouter", "cascade"),
         {
             "OptiLLM": _opti("`moa` (of one model)", "moa.py", "def mixture_of_agents("),
             "treequest": _tree(

@@ -1,6 +1,6 @@
 r"""Routers that share a chain of thought between two models: a table for each dataset.
 
-    reason calibrate router --data gsm8k=TRAIN.jsonl --limit 50 -m LARGE --small-model SMALL --out pair.json
+    reason calibrate router runs/calibrate --out pair.json
     python benchmarks/router_table.py plan --large LARGE --small SMALL --data gsm8k=FILE math500=FILE --limit 100 \
         --routers pair.json --rates 0.1 0.5 --out plans
     reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 1 --reuse none
@@ -133,7 +133,7 @@ def fit(timed: Iterable[Observation]) -> LatencyModel:
 
 UNKNOWN = ""
 LOOPS = ("glimprouter",)
-ORDER = ("cot", "large", "small", "glimprouter", "random", "cascade", "question-router")
+ORDER = ("cot", "large", "small", "glimprouter", "random", "cascade")
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,6 @@ def method_of(run: StoredRun, large: str) -> str:
             first = args.get("first_parameters")
             samples = f", n = {first['n']}" if isinstance(first, dict) and "n" in first else ""
             return f"cascade, {args['first']}{samples}, threshold {args['threshold']}"
-        case "question-router":
-            return "question-router" + ("" if args.get("rate") is None else f", rate {args['rate']}")
         case "glimprouter":
             at = f"threshold {float(str(args['threshold'])):.4g}"
             rate = "" if args.get("rate") is None else f", rate {args['rate']}"
@@ -314,9 +312,6 @@ def _used_large(kind: str, notes: SolutionNotes) -> bool | None:
     if kind == "cascade":
         requests = notes.get("asked_large")
         return requests if isinstance(requests, bool) else None
-    routed = notes.get("question_router")
-    if isinstance(routed, dict):
-        return routed.get("answered") == "large"
     return None
 
 
@@ -356,8 +351,6 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--cascade", type=float, nargs="*", default=[0.6], help="thresholds of the cascade")
     plan.add_argument("--cascade-samples", type=int, default=8)
     plan.add_argument("--calibration", type=Path, help="map of self-consistency on the small model, for the cascade")
-    plan.add_argument("--question-router", type=Path, help="a file of `reason train question-router`")
-    plan.add_argument("--question-rates", type=float, nargs="*", default=[], help="further rates of it")
     plan.add_argument("--max-tokens", type=int, default=2048, help="of a chain in one request")
     plan.add_argument("--limit", type=int)
     plan.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -403,10 +396,6 @@ def methods(options: argparse.Namespace, measured: list[float]) -> list[Method]:
         loop("glimprouter", policy="random", rate=rate) for rate in dict.fromkeys([*options.random_rates, *measured])
     ]
     results += [("cascade", _cascade(options, at)) for at in options.cascade]
-    if options.question_router is not None:
-        router = {"router": _toml(_absolute(options.question_router))}
-        results.append(("question-router", router))
-        results += [("question-router", {**router, "rate": rate}) for rate in options.question_rates]
     return results
 
 

@@ -83,7 +83,14 @@ def record_samples(options: argparse.Namespace) -> None:
     with EvalView() as view:
         asyncio.run(
             evaluate(
-                plan, task, source, options.out, settings, resume=True, concurrency=options.concurrency, observer=view
+                plan,
+                task,
+                source,
+                options.out,
+                settings,
+                resume=True,
+                concurrency=options.concurrency,
+                observer=view.watch(),
             )
         )
 

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -36,7 +36,7 @@ from .options import (
 from .render.console import out, plural, say, write_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from ..core.settings import Settings
     from ..evals.calibration import SignalQuality
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ..evals.task import Task
     from .render.eval_view import EvalView
 
+T = TypeVar("T")
 SCALE = "Scale"
 RUNS = Path("eval-runs")
 MIN_USEFUL_AUROC = 0.6
@@ -100,7 +101,7 @@ def eval_(context: typer.Context) -> None:
 Resume = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Continuation of the run in --out; finished items are not repeated.", rich_help_panel=OUTPUT
+        "--resume", help="Continue the run in --out; finished items are not repeated.", rich_help_panel=OUTPUT
     ),
 ]
 Reuse = Annotated[
@@ -125,9 +126,6 @@ class DatasetOptions:
     ] = None
     map: FieldMap = None
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Dataset variant.", rich_help_panel=DATA)] = None
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split on the hub, if not the usual one.", rich_help_panel=DATA)
-    ] = None
     revision: Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit on the hub.", rich_help_panel=DATA)] = (
         None
     )
@@ -199,34 +197,6 @@ class EvalRunOptions:
             rich_help_panel=SCALE,
         ),
     ] = None
-    executor: Annotated[
-        str, typer.Option(metavar="local|ray", help="Executor of the items.", rich_help_panel=SCALE)
-    ] = "local"
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Ray cluster of the ray executor: HOST:PORT of its head, or [b]auto[/b] for that of this machine. "
-            "(default: RAY_ADDRESS, or a new one on this machine)",
-            rich_help_panel=SCALE,
-        ),
-    ] = None
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Shards of the ray executor, each with its own engine.", rich_help_panel=SCALE
-        ),
-    ] = 2
-    endpoints: Annotated[
-        list[str],
-        typer.Option(
-            "--endpoint",
-            metavar="URL",
-            help="Model server of one shard of the ray executor. Repeatable.",
-            show_default=False,
-            rich_help_panel=SCALE,
-        ),
-    ] = field(default_factory=list)
     out: Annotated[
         Path | None,
         typer.Option(
@@ -245,11 +215,6 @@ class EvalRunOptions:
     reuse: Reuse = None
 
     @property
-    def on_ray(self) -> bool:
-        """Whether Ray executes the run."""
-        return self.executor == "ray" or self.ray is not None
-
-    @property
     def decides_run(self) -> bool:
         """Whether an option is set that decides the results of the run, apart from the dataset."""
         groups = (self.reasoning, self.source, self.budget)
@@ -260,25 +225,13 @@ class EvalRunOptions:
 @option_model
 def run(options: EvalRunOptions) -> None:
     """Run every item of a dataset and score the answers. Budget limits apply to each item."""
-    from ..core.errors import ReasonError, UserError
-    from ..core.store.location import is_postgres_url, parse_location
-    from ..evals.runner import stored_location
+    from ..core.store.location import parse_location
+    from ..evals.runner import evaluate, stored_location
     from .render.eval_tables import say_data, say_default_seeds
     from .render.eval_view import EvalView
 
     settings = _settings(options)
-    if options.executor not in ("local", "ray"):
-        raise UserError(f"unknown executor {options.executor!r}", hint="use local or ray")
-    if options.on_ray and options.batch:
-        raise UserError("--batch cannot be combined with --executor ray", hint="leave out --executor")
-    if options.on_ray and options.shard is not None:
-        raise UserError("--shard cannot be combined with --executor ray", hint="leave out --shard")
     store = None if options.store is None else parse_location(options.store)
-    if options.on_ray and store is not None and not is_postgres_url(store):
-        raise UserError(
-            f"the shards of a run on Ray cannot share the file --store {store}",
-            hint="give postgresql://HOST/DATABASE, or leave it out: each shard has a file of its own",
-        )
     prepared = _prepare(options, settings)
     say_data(prepared.task.info)
     if options.dataset is not None and options.seeds is None and len(prepared.plan.seeds) > 1:
@@ -288,32 +241,47 @@ def run(options: EvalRunOptions) -> None:
     resume = shlex.join(
         ["reason", "eval", "--resume", "--out", str(prepared.out)]
         + (["--store", stored_location(store)] if store is not None else [])
-        + (["--ray", options.ray] if options.ray is not None else [])
-        + (["--executor", "ray"] if options.on_ray and options.ray is None else [])
-        + [part for url in options.endpoints for part in ("--endpoint", url)]
         + (["--batch"] if options.batch else [])
     )
     view = EvalView(prepared.label or f"{prepared.task.info.name} {prepared.plan.strategy}")
-    try:
-        with view:
-            rows = run_interruptible(
-                _evaluate(options, settings, prepared, store, view), on_first=lambda: view.note("stopping")
-            )
-    except asyncio.CancelledError:
-        say(_interruption(resume, has_stored=view.progress.has_stored))
-        if options.batch and view.progress.has_stored:
-            cancel = shlex.join(["reason", "eval", "cancel-batches", str(prepared.out)])
-            say(f"batches in flight go on at the provider, and are paid: {cancel}", label="note", style="cyan")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    except ReasonError:
-        if view.progress.has_stored:
-            say(f"the work so far is saved: {resume}", label="note", style="cyan")
-        raise
+    work = evaluate(
+        prepared.plan,
+        prepared.task,
+        prepared.source,
+        prepared.out,
+        settings,
+        label=prepared.label,
+        resume=options.resume,
+        shard=prepared.shard,
+        concurrency=options.concurrency,
+        batch=options.batch,
+        store=store,
+        observer=view.watch(),
+        progress=view.pulled,
+    )
+    cancel = shlex.join(["reason", "eval", "cancel-batches", str(prepared.out)])
+    paid = f"batches in flight go on at the provider, and are paid: {cancel}" if options.batch else ""
+    rows = _run_resumable(view, work, resume, paid)
     _print_result(prepared, rows, as_json=options.as_json)
 
 
-def _interruption(resume: str, *, has_stored: bool) -> str:
-    return f"interrupted; {'the finished items are saved' if has_stored else 'nothing is finished yet'}: {resume}"
+def _run_resumable(view: EvalView, work: Coroutine[Any, Any, T], resume: str, note: str = "") -> T:
+    """Run an evaluation or a sweep under its view; name the command that resumes it if it ends early."""
+    from ..core.errors import ReasonError
+
+    try:
+        with view:
+            return run_interruptible(work, on_first=lambda: view.note("stopping"))
+    except asyncio.CancelledError:
+        saved = "the finished items are saved" if view.has_stored else "nothing is finished yet"
+        say(f"interrupted; {saved}: {resume}")
+        if note and view.has_stored:
+            say(note, label="note", style="cyan")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except ReasonError:
+        if view.has_stored:
+            say(f"the work so far is saved: {resume}", label="note", style="cyan")
+        raise
 
 
 class _Prepared(NamedTuple):
@@ -383,7 +351,6 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
             data=data.data,
             map=parse_map(data.map or ""),
             variant=data.variant or "",
-            split=data.split or "",
             revision=data.revision or "",
             choice_seed=0 if choice_seed is None else None if choice_seed < 0 else choice_seed,
             options=dataset_options,
@@ -398,46 +365,6 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     if shard is not None:
         name += f"-shard-{shard[0] + 1}-of-{shard[1]}"
     return _Prepared(plan, task, source, options.out or RUNS / name, options.label, shard)
-
-
-async def _evaluate(
-    options: EvalRunOptions, settings: Settings, prepared: _Prepared, store: Path | str | None, view: EvalView
-) -> list[ResultRow]:
-    from ..evals.runner import DEFAULT_CONCURRENCY, evaluate
-
-    if options.on_ray:
-        from ..evals.ray_executor import evaluate_on_ray
-
-        return await evaluate_on_ray(
-            prepared.plan,
-            prepared.task,
-            prepared.source,
-            prepared.out,
-            settings,
-            address=options.ray,
-            label=prepared.label,
-            resume=options.resume,
-            workers=options.workers,
-            endpoints=tuple(options.endpoints),
-            concurrency=options.concurrency or DEFAULT_CONCURRENCY,
-            store=store,
-            observer=view,
-        )
-    return await evaluate(
-        prepared.plan,
-        prepared.task,
-        prepared.source,
-        prepared.out,
-        settings,
-        label=prepared.label,
-        resume=options.resume,
-        shard=prepared.shard,
-        concurrency=options.concurrency,
-        batch=options.batch,
-        store=store,
-        observer=view,
-        progress=view.pulled,
-    )
 
 
 def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bool) -> None:
@@ -522,7 +449,6 @@ class SweepOptions:
 @option_model
 def sweep(options: SweepOptions) -> None:
     """Run strategies over parameters, budgets and models from a TOML file; all runs share recorded samples."""
-    from ..core.errors import ReasonError
     from ..core.settings import load_settings
     from ..evals.run_directory import STORE
     from ..evals.runner import DEFAULT_CONCURRENCY
@@ -530,7 +456,7 @@ def sweep(options: SweepOptions) -> None:
     from ..evals.sweep import SweepModels, plan_sweep, read_sweep, run_sweep
     from ..evals.task import open_task, with_absolute_path
     from .render.eval_tables import print_runs, say_data, say_default_seeds, say_warnings
-    from .render.eval_view import SweepView
+    from .render.eval_view import EvalView
 
     settings = load_settings(reuse=options.reuse or "store")
     directory = options.out or RUNS / options.file.stem
@@ -560,7 +486,7 @@ def sweep(options: SweepOptions) -> None:
         if value is not None:
             command += [flag, str(value)]
     resume = shlex.join(command)
-    view = SweepView(len(jobs))
+    view = EvalView("reason eval sweep", len(jobs))
     work = run_sweep(
         jobs,
         settings,
@@ -571,16 +497,7 @@ def sweep(options: SweepOptions) -> None:
         concurrent_datasets=options.concurrent_datasets,
         progress=view.pulled,
     )
-    try:
-        with view:
-            rows = run_interruptible(work, on_first=lambda: view.note("stopping"))
-    except asyncio.CancelledError:
-        say(_interruption(resume, has_stored=view.has_stored))
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    except ReasonError:
-        if view.has_stored:
-            say(f"the work so far is saved: {resume}", label="note", style="cyan")
-        raise
+    rows = _run_resumable(view, work, resume)
     summaries = [(job, summarize(job_rows)) for job, job_rows in zip(jobs, rows, strict=True)]
     if options.as_json:
         records = [{"run": str(j.out), "label": j.label, "summary": s.model_dump(mode="json")} for j, s in summaries]
@@ -640,9 +557,8 @@ class CalibrateOptions:
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run on development data.")]
     out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file of the calibration map.")]
     method: Annotated[
-        str,
+        Literal["temperature", "platt", "isotonic"],
         typer.Option(
-            metavar="temperature|platt|isotonic",
             help="Calibration method: scaling of the log-odds, scaling and shift, or any non-decreasing function.",
         ),
     ] = "temperature"
@@ -662,17 +578,12 @@ def calibrate(options: CalibrateOptions) -> None:
     """
     from rich.text import Text
 
-    from ..core.calibration import CalibrationMethod
-    from ..core.errors import UserError
     from ..evals.calibration import fit_calibration_map, save_calibration_map
     from ..evals.run_directory import load_run
     from .render.console import plain_table, printable
 
-    methods = get_args(CalibrationMethod)
-    if options.method not in methods:
-        raise UserError(f"unknown method {options.method!r}", hint=f"use one of {', '.join(methods)}")
     stored = load_run(options.run)
-    fitted, answers = fit_calibration_map(stored, cast(CalibrationMethod, options.method), folds=options.folds)
+    fitted, answers = fit_calibration_map(stored, options.method, folds=options.folds)
     save_calibration_map(fitted, options.out)
     fitted = fitted.model_copy(update={"name": options.out.stem})
     if options.as_json:

@@ -1,25 +1,21 @@
-"""`reason pool`: import, show and check pools of recorded samples."""
+"""`reason pool`: import and show pools of recorded samples."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .command import option_model
 from .completion import complete_dataset
 from .options import DATA, OUTPUT, Json
-from .render.console import out, plain_table, plural, printable, say, write_json, write_line
+from .render.console import out, plain_table, plural, printable, say, write_json
 
 if TYPE_CHECKING:
-    from ..evals.pools import PoolSummary, SourceFormat
-    from ..serving.recorded.pool import Pool, PoolProblem
-
-MAX_SHOWN_PROBLEMS = 20
-"""Problems of a kind that are printed; --json has all."""
+    from ..evals.pools import PoolSummary
+    from ..serving.recorded.pool import Pool
 
 DEFAULT_MAX_TOKENS = 512
 """Default `max_tokens` of the sampling strategies."""
@@ -28,15 +24,13 @@ EXAMPLES = """
 [b]Examples[/b]
 
 reason pool import runs.jsonl --map answer=prediction,model={name}-{temperature} --out pool.jsonl.gz
-reason pool import lm-eval-out/my-model --out pool.jsonl.gz
-reason pool import logs/*.eval --out pool.jsonl.gz
 reason pool import eval-runs/sc8 --out pool.jsonl.gz
 reason pool show pool.jsonl.gz
 reason eval gsm8k -m recorded/pool.jsonl.gz:my-model -s self-consistency --set n=40
 """
 
 pool_app = typer.Typer(
-    help="Recorded samples as models: import, show, check.",
+    help="Use recorded samples as models.",
     no_args_is_help=True,
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -53,23 +47,13 @@ class ImportOptions:
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
-            help="JSON Lines or CSV files, sample logs of lm-evaluation-harness, logs of Inspect, directories of "
-            "[b]reason eval[/b].",
+            help="JSON Lines or CSV files, or directories of [b]reason eval[/b].",
         ),
     ]
     out: Annotated[
         Path,
         typer.Option("--out", metavar="POOL", help="File of the pool: .jsonl or .jsonl.gz.", rich_help_panel=OUTPUT),
     ]
-    source_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="jsonl|lm-eval|inspect|run",
-            help="Format of the sources. (default: the one that each looks like)",
-            rich_help_panel=DATA,
-        ),
-    ] = None
     map: Annotated[
         str,
         typer.Option(
@@ -106,16 +90,6 @@ class ImportOptions:
             rich_help_panel=DATA,
         ),
     ] = field(default_factory=list)
-    lm_eval_filter: Annotated[
-        str,
-        typer.Option(
-            "--filter",
-            metavar="NAME",
-            help="Filter of lm-evaluation-harness whose answers are taken. (default: the first)",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = ""
     questions: Annotated[
         str | None,
         typer.Option(
@@ -140,26 +114,22 @@ def import_(options: ImportOptions) -> None:
     """Make a pool of recorded samples from other formats."""
     from ..core.errors import UserError
     from ..evals.datasets.loading import load_dataset
-    from ..evals.pools import FORMATS, import_pool, parse_pool_map, summarize
     from ..evals.pools import ImportOptions as Reading
+    from ..evals.pools import import_pool, parse_pool_map, summarize
     from ..serving.recorded.pool import read_pool, require_pool_name, write_pool
     from .interrupts import run_interruptible
 
     require_pool_name(str(options.out))
-    if options.source_format not in (None, *FORMATS):
-        raise UserError(f"unknown format {options.source_format!r}", hint="--format " + ", ".join(FORMATS))
     if options.data is not None and options.questions is None:
         raise UserError("--data is the file of --questions, which is missing", hint="--questions DATASET")
     questions = None
     if options.questions is not None:
         questions = load_dataset(options.questions, data=options.data, seed=None)
     reading = Reading(
-        source_format=cast("SourceFormat | None", options.source_format),
         mapping=parse_pool_map(options.map),
         model=options.model,
         dataset=options.dataset,
         only=_conditions(options.only),
-        lm_eval_filter=options.lm_eval_filter,
         questions=questions,
     )
     write_pool(options.out, run_interruptible(import_pool(options.sources, reading)))
@@ -238,59 +208,3 @@ def _print_summary(pool: Pool, summaries: list[PoolSummary], *, as_json: bool) -
             label="note",
             style="cyan",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckOptions:
-    """Options of `reason pool check`."""
-
-    pool: PoolFile
-    as_json: Json = False
-
-
-@pool_app.command()
-@option_model
-def check(options: CheckOptions) -> None:
-    """Check a pool: format, duplicates, missing sample numbers, right answers and texts that differ.
-
-    The exit status is 2 if something is wrong. Texts from which another answer is read than the recorded one are noted.
-    """
-    from ..core.errors import DataError
-    from ..evals.pools import reads_differently
-    from ..serving.recorded.pool import check_pool
-
-    pool, problems = check_pool(options.pool)
-    differing = [line for sample, line in zip(pool.samples, pool.lines, strict=True) if reads_differently(sample)]
-    if options.as_json:
-        write_json(
-            {
-                "pool": str(pool.path),
-                "fingerprint": pool.fingerprint,
-                "samples": len(pool.samples),
-                "problems": [asdict(problem) for problem in problems],
-                "other_answer_in_text": differing,
-            }
-        )
-    else:
-        _print_problems(problems)
-        if differing:
-            shown = ", ".join(map(str, differing[:5])) + (", …" if len(differing) > 5 else "")
-            say(
-                f"another answer than the recorded one is read from the text of {plural(len(differing), 'sample')} "
-                f"(lines {shown}); `recorded/` serves the text",
-                label="note",
-                style="cyan",
-            )
-        if not problems:
-            say(f"{plural(len(pool.samples), 'sample')}, nothing is wrong")
-    if problems:
-        raise typer.Exit(DataError.exit_code)
-
-
-def _print_problems(problems: list[PoolProblem]) -> None:
-    for kind in dict.fromkeys(problem.kind for problem in problems):
-        own = [problem for problem in problems if problem.kind == kind]
-        for problem in islice(own, MAX_SHOWN_PROBLEMS):
-            write_line(f"line {problem.line}: {problem.message}")
-        if len(own) > MAX_SHOWN_PROBLEMS:
-            write_line(f"and {len(own) - MAX_SHOWN_PROBLEMS:,} more of this kind ({kind})")

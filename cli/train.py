@@ -1,12 +1,12 @@
-"""`reason train`: train navigators, routers and entailment models; show what a trained file contains."""
+"""`reason train`: train navigators for `rlot` and routers for `auto`; show what a trained file contains."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,12 +20,16 @@ from .options import (
     MainModel,
     Parameters,
     RewardModel,
+    SmallModel,
+    Store,
 )
 from .render.console import out, plain_table, say, write_json
-from .train_routers import AUTO_EXAMPLES, QUESTION_EXAMPLES, SHADOW_EXAMPLES, auto, question_router, shadow
 
 if TYPE_CHECKING:
+    from ..core.settings import LocalSettings
     from ..evals.training.navigator import EpisodeRecord, TrainedNavigator, TrainingPlan, ValidationResult
+    from ..evals.training.routers.arm_table import ArmTable
+    from ..evals.training.routers.fitting import QuestionSignals
 
 LEARNING = "Learning"
 RUN = "Training run"
@@ -47,13 +51,24 @@ An interrupted training continues when the same command is run again.
 130 interrupted
 """
 
+AUTO_EXAMPLES = """
+[b]Examples[/b]
+
+reason eval sweep sweep.toml --out runs/gsm8k
+reason train auto runs/gsm8k/*/ --price 0.1
+reason train auto runs/cot runs/votes --holdout 0.3 --no-entropy --out auto.json
+reason ask "…" -s auto
+
+[b]Exit status[/b]
+
+0 finished   1 internal error   2 usage error, or the runs allow no router   3 failure of a model or store
+130 interrupted; the signals so far are in the run store, and the same command continues
+"""
+
 train_app = typer.Typer(
-    help="Train navigators for rlot, and routers for auto and question-router.",
+    help="Train navigators for rlot and routers for auto.",
     no_args_is_help=True,
 )
-train_app.command("auto", epilog=AUTO_EXAMPLES)(auto)
-train_app.command("shadow", epilog=SHADOW_EXAMPLES)(shadow)
-train_app.command("question-router", epilog=QUESTION_EXAMPLES)(question_router)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +88,8 @@ class TrainNavigatorOptions:
     map: FieldMap = None
     limit: Limit = None
     problems: Annotated[
-        str,
-        typer.Option(
-            metavar="hard|all",
-            help="Train on the questions that a direct answer gets wrong, or on all.",
-            rich_help_panel=DATA,
-        ),
+        Literal["hard", "all"],
+        typer.Option(help="Train on the questions that a direct answer gets wrong, or on all.", rich_help_panel=DATA),
     ] = "hard"
     holdout: Annotated[
         float,
@@ -88,9 +99,8 @@ class TrainNavigatorOptions:
     ] = 0.5
     model: MainModel = None
     reward: Annotated[
-        str,
+        Literal["outcome", "prm", "potential"],
         typer.Option(
-            metavar="outcome|prm|potential",
             help="Reward a block with nothing before the answer, the reward model's score of its step, or the increase "
             "of that score.",
             rich_help_panel=LEARNING,
@@ -266,6 +276,147 @@ def _say_summary(trained: TrainedNavigator) -> None:
         )
     if not trained.is_complete:
         say(f"ended by --max-tokens after {len(trained.records)} episodes; run it again to continue", label="note")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAutoOptions:
+    """Options of `reason train auto`."""
+
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs of the same questions.")]
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="File of the router. (default: that of the main model, which auto uses by itself)"
+        ),
+    ] = None
+    price: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1000,
+            metavar="X",
+            help="Price of 1000 generated tokens, in probability of a right answer.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = 0.05
+    small_cost: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="X",
+            help="Cost of a token of the small model, relative to one of the main model.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = 1.0
+    holdout: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.9,
+            metavar="SHARE",
+            help="Hold out this share of the questions, and report it separately.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = 0.0
+    no_entropy: Annotated[
+        bool,
+        typer.Option(
+            "--no-entropy",
+            help="Leave out the first-token entropy, in training and in routing; load no model.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = False
+    model: MainModel = None
+    small_model: SmallModel = None
+    as_json: Json = False
+    store: Store = None
+
+
+@train_app.command(epilog=AUTO_EXAMPLES)
+@option_model
+def auto(options: TrainAutoOptions) -> None:
+    """Train the router of auto, which chooses model, effort, strategy and samples for a question.
+
+    An action is a strategy with its parameters, its effort and its model. Evaluation runs of different actions must
+    share at least 40 questions. The value of routing is estimated by cross-validation, next to each action at equal
+    average tokens.
+    """
+    from ..core.files import check_writable
+    from ..evals.run_directory import load_runs
+    from ..evals.training.routers.arm_table import arm_table
+    from ..evals.training.routers.auto import train_auto
+    from ..routers.router_files import router_path, save_router_file
+    from .render.router_tables import print_auto
+
+    if options.out is not None:
+        check_writable(options.out)
+    runs = load_runs(options.runs)
+    for run in runs:
+        if not run.manifest.complete:
+            say(f"the run in {run.path} is not finished", label="warning", style="yellow")
+    table = arm_table(runs, main=options.model, small=options.small_model, small_cost=options.small_cost)
+    main = table.models["main"]
+    out = options.out or router_path(main)
+    check_writable(out)
+    local = next(run.manifest.plan.local for run in runs if run.manifest.plan.models["main"] == main)
+    gathered = _gather(options, local, table)
+    trained = train_auto(table, gathered, price=options.price, holdout=options.holdout)
+    save_router_file(trained.file, out)
+    if options.as_json:
+        values = {"crossed": trained.crossed, "held": trained.held}
+        write_json(
+            {
+                "file": str(out),
+                "digest": trained.file.digest,
+                "arms": [arm.label for arm in trained.file.arms],
+                **{name: None if value is None else asdict(value) for name, value in values.items()},
+                "questions_left_out": table.left_out,
+            }
+        )
+    else:
+        print_auto(trained)
+    questions = len(trained.file.trained.digests)
+    say(f"{questions} questions of {', '.join(table.datasets)}, {len(runs)} runs", label="note", style="cyan")
+    if table.left_out:
+        say(f"{table.left_out} questions that an arm lacks are left out", label="note", style="cyan")
+    if gathered.missing:
+        say(f"the questions have no embedding: {gathered.missing}", label="warning", style="yellow")
+    if all(arm.right.constant for arm in trained.file.arms):
+        say(
+            "no signal predicts which questions an arm answers correctly: every question gets the same arm",
+            label="warning",
+            style="yellow",
+        )
+    models = ["-m", main, *(["--small-model", table.models["small"]] if "small" in table.models else [])]
+    router = [] if options.out is None else ["--set", f"router={out}"]
+    say(f"the router is in {out}; {shlex.join(['reason', 'ask', 'QUESTION', '-s', 'auto', *router, *models])}")
+
+
+def _gather(options: TrainAutoOptions, recorded: LocalSettings, table: ArmTable) -> QuestionSignals:
+    """Compute the signals of the questions with the main model, under the engine settings of its runs."""
+    from ..core.settings import load_settings
+    from ..evals.training.routers.fitting import compute_signals
+    from .render.status import CountView
+
+    model = table.models["main"]
+    settings = load_settings(model=model, store=options.store)
+    settings = settings.model_copy(update={"local": recorded})
+    view = CountView("signals of the questions", "question")
+    work = compute_signals(
+        table.questions,
+        settings,
+        model=None if options.no_entropy else model,
+        identity=table.engines["main"],
+        watch=view.count,
+        progress=view.pulled,
+    )
+    try:
+        with view:
+            return run_interruptible(work, on_first=lambda: view.note("stopping"))
+    except asyncio.CancelledError:
+        say("interrupted; the signals so far are in the run store, and the same command continues")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @dataclass(frozen=True, kw_only=True)

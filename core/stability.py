@@ -73,8 +73,6 @@ EXPERIMENTAL = frozenset(
         "reason.routers.router_files",
         "reason.routers.auto",
         "reason.routers.features",
-        "reason.evals.training.routers.logistic",
-        "reason.routers.question_router",
     }
 )
 """Documented modules and packages whose names are experimental."""

@@ -10,7 +10,7 @@ answer, the confidence, the candidates, the ledger and the name of the run in `r
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from inspect_ai.model import ChatMessageAssistant, Content, ContentReasoning, Co
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ..agents.reasoner import Reasoner
-from ..core.messages import RequestedEffort
 from ..core.types import Answer, Question
 from ..reasoning.prompts import LETTERS
 from ..reasoning.strategy import STRATEGIES
@@ -29,6 +28,18 @@ from .plan import derive_item_seed
 # distribution has another name than its package, as ours has.
 _PREFIX = "" if "site-packages" in Path(__file__).parts else "reason/"
 
+
+_OPTIONS = (
+    "small_model",
+    "judge_model",
+    "reward_model",
+    "jurors",
+    "chair_model",
+    "budget",
+    "effort",
+    "thinking_tokens",
+)
+"""Arguments of `Reasoner`; the others given to a solver are parameters of its strategy."""
 
 # A solver is not notified of the last sample; hooks are notified of the end of a run. Both are per process.
 _OPEN: weakref.WeakSet[Reasoner] = weakref.WeakSet()
@@ -49,43 +60,25 @@ def strategy_solver(
     strategy: str,
     model: str | None = None,
     *,
-    small_model: str | None = None,
-    judge_model: str | None = None,
-    reward_model: str | None = None,
-    jurors: Sequence[str] | None = None,
-    chair_model: str | None = None,
     seed: int = 0,
-    budget: dict[str, Any] | None = None,
-    effort: RequestedEffort | None = None,
-    thinking_tokens: int | None = None,
     parameters: dict[str, Any] | None = None,
     reasoner: Reasoner | None = None,
+    **options: Any,
 ) -> Solver:
     """A strategy as a solver.
 
     Args:
         model: Its main model; None is the setting.
-        effort: How much models that think do so; Inspect's own `reasoning_effort` is for Inspect's model.
-        thinking_tokens: Maximum tokens of each thought.
+        seed: Decides, with the sample's name and epoch, the seed of a question.
+        reasoner: What answers, instead of a `Reasoner` of the other arguments.
+        options: Further arguments of `Reasoner`.
 
     Raises:
         UnknownName: There is no such strategy or parameter.
         UserError: A value is not allowed.
     """
     if reasoner is None:
-        reasoner = Reasoner(
-            model,
-            strategy,
-            small_model=small_model,
-            judge_model=judge_model,
-            reward_model=reward_model,
-            jurors=jurors,
-            chair_model=chair_model,
-            parameters=parameters,
-            budget=budget,
-            effort=effort,
-            thinking_tokens=thinking_tokens,
-        )
+        reasoner = Reasoner(model, strategy, parameters=parameters, **options)
         _OPEN.add(reasoner)
     answering = reasoner
 
@@ -137,33 +130,11 @@ def _told(state: TaskState, answer: Answer) -> TaskState:
 
 def _register(strategy: str) -> Callable[..., Solver]:
     @solver(name=_PREFIX + strategy)
-    def of_strategy(
-        model: str | None = None,
-        small_model: str | None = None,
-        judge_model: str | None = None,
-        reward_model: str | None = None,
-        jurors: list[str] | str | None = None,
-        chair_model: str | None = None,
-        seed: int = 0,
-        budget: dict[str, Any] | None = None,
-        effort: RequestedEffort | None = None,
-        thinking_tokens: int | None = None,
-        **parameters: Any,
-    ) -> Solver:
-        return strategy_solver(
-            strategy,
-            model,
-            small_model=small_model,
-            judge_model=judge_model,
-            reward_model=reward_model,
-            jurors=[jurors] if isinstance(jurors, str) else jurors,  # Inspect makes no list of one
-            chair_model=chair_model,
-            seed=seed,
-            budget=budget,
-            effort=effort,
-            thinking_tokens=thinking_tokens,
-            parameters=parameters,
-        )
+    def of_strategy(model: str | None = None, seed: int = 0, **given: Any) -> Solver:
+        options = {name: given.pop(name) for name in _OPTIONS if name in given}
+        if isinstance(options.get("jurors"), str):  # Inspect makes no list of one
+            options["jurors"] = [options["jurors"]]
+        return strategy_solver(strategy, model, seed=seed, parameters=given, **options)
 
     return of_strategy
 

@@ -1,23 +1,19 @@
 """Pools of recorded samples: import from other formats, and summaries (`reason pool`).
 
-Formats of a source:
-
-    jsonl     a JSON object a line, whose fields a map may rename
-    lm-eval   `samples_*.jsonl` of lm-evaluation-harness with `--log_samples`, or their directory
-    inspect   a log of Inspect: `.eval`, or its `.json` form
-    run       the directory of an evaluation (`reason eval`), whose run store has the samples
+A source is a file with a JSON object a line (or CSV), whose fields a map may rename; or the directory of an evaluation
+(`reason eval`), whose run store has the samples. Logs of lm-evaluation-harness are such files:
+`--map question_id=doc_id,question=doc.question,text=resps.0.0,answer=filtered_resps.0,gold=target`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast
 
 from pydantic import JsonValue, ValidationError
 
@@ -36,25 +32,16 @@ from .datasets.records import Record, read_file
 from .results import ResultRow
 from .run_directory import MANIFEST, StoredRun, load_run, run_store_path
 
-SourceFormat = Literal["jsonl", "lm-eval", "inspect", "run"]
-
 Fields = dict[str, Any]
 """Fields of a sample before they are checked, and `where` they come from."""
 
 FIELDS: Final = tuple(PoolSample.model_fields)
 """What a map may name."""
 
-FORMATS: Final = get_args(SourceFormat)
-
 _TEXTS: Final = ("model", "dataset", "question_id", "gold", "answer")
 """Fields whose numbers are written as text."""
 
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
-_LM_EVAL_NAME = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
-_LM_EVAL_QUESTIONS = ("question", "problem", "query", "input", "prompt")
-_LM_EVAL_OPTIONS = ("options", "choices")
-_LM_EVAL_UNREAD = ("[invalid]", "")
-_INSPECT_RIGHT: Final[Mapping[Any, bool]] = {"C": True, "I": False, 1: True, 0: False}
 _FINISH_REASONS: Final = {"stop": "stop", "max_tokens": "length", "model_length": "length", "length": "length"}
 
 
@@ -63,22 +50,18 @@ class ImportOptions:
     """How sources are read.
 
     Attributes:
-        source_format: Their format; None is the one that each looks like.
         mapping: Where fields of a sample come from: a field's dotted path, or a text with paths in braces
             (`model={model}-{temperature}`).
         model: Name of the model of every sample; empty takes the source's.
         dataset: Name of the dataset of every sample; empty takes the source's.
         only: Values that fields of a record must have, as texts; others are left out.
-        lm_eval_filter: Which filter's answers of lm-evaluation-harness are taken; empty is the first.
         questions: Dataset that has the texts and right answers that the source lacks, by question id.
     """
 
-    source_format: SourceFormat | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     dataset: str = ""
     only: Mapping[str, str] = field(default_factory=dict)
-    lm_eval_filter: str = ""
     questions: Dataset | None = None
 
 
@@ -104,15 +87,14 @@ async def import_pool(sources: Sequence[Path], options: ImportOptions) -> list[P
 
     Raises:
         DataError: A source cannot be read, or a record makes no sample; names file and line.
-        UserError: A source is of no known format, or an option is invalid.
+        UserError: An option is invalid.
     """
     records: list[Fields] = []
     for source in sources:
-        source_format = options.source_format or detect_format(source)
-        if source_format == "run":
+        if (source / MANIFEST).is_file():
             records += await _read_run(source)
         else:
-            records += _READERS[source_format](source, options)
+            records += _read_jsonl(source, options)
     if not records:
         raise DataError(f"{', '.join(map(str, sources))}: there is no sample in it")
     _require_shared_questions(records, options.questions)
@@ -145,30 +127,6 @@ def _require_shared_questions(records: Sequence[Fields], questions: Dataset | No
         f"samples like {str(records[0].get('question_id'))!r}",
         hint="--map question_id=… names the field with the id",
     )
-
-
-def detect_format(source: Path) -> SourceFormat:
-    """The format that a source looks like.
-
-    Raises:
-        UserError: It looks like none.
-        DataError: It cannot be read.
-    """
-    if source.is_dir():
-        if (source / MANIFEST).is_file():
-            return "run"
-        if any(source.glob("samples_*.jsonl")):
-            return "lm-eval"
-        raise UserError(f"{source} is no evaluation", hint=f"a directory with {MANIFEST}, or with samples_*.jsonl")
-    if source.suffix == ".eval":
-        return "inspect"
-    if source.suffix == ".json":
-        return "inspect"
-    if source.name.endswith((".jsonl", ".jsonl.gz", ".csv")):
-        first = next(read_file(source), None)
-        is_lm_eval = first is not None and {"doc_id", "resps", "filtered_resps"} <= set(first.values)
-        return "lm-eval" if is_lm_eval else "jsonl"
-    raise UserError(f"{source} is of no known format", hint="--format " + ", ".join(FORMATS) + " says which")
 
 
 def _completed(fields: Fields, options: ImportOptions, counts: dict[tuple[str, str, str], int]) -> Fields:
@@ -261,224 +219,6 @@ def _at(record: Record, path: str) -> Any:
             known = ", ".join(sorted(record.values))
             raise record.bad(f"there is no field {path!r}, which --map names", hint=f"the record has: {known}")
     return value
-
-
-# -- lm-evaluation-harness
-
-
-def _read_lm_eval(source: Path, options: ImportOptions) -> Iterator[Fields]:
-    paths = sorted(source.glob("samples_*.jsonl")) if source.is_dir() else [source]
-    for path in paths:
-        name = _LM_EVAL_NAME.fullmatch(path.name)
-        model = options.model or _lm_eval_model(path)
-        chosen = options.lm_eval_filter
-        filters: set[str] = set()
-        for record in read_file(path):
-            own = record.optional("filter") or "none"
-            filters.add(own)
-            chosen = chosen or own
-            if own == chosen:
-                yield from _lm_eval_samples(record, model, name["task"] if name else path.stem, options.mapping)
-        if chosen not in filters:
-            raise UserError(
-                f"{path} has no filter {chosen!r}", hint=f"--filter {' or '.join(sorted(filters)) or 'is not needed'}"
-            )
-
-
-def _lm_eval_model(path: Path) -> str:
-    """The model of a log: as the results beside it state, else the name of its directory."""
-    for results in sorted(path.parent.glob("results_*.json"), reverse=True):
-        try:
-            model = json.loads(results.read_text(encoding="utf-8")).get("model_name")
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(model, str) and model:
-            return model
-    return path.resolve().parent.name
-
-
-def _lm_eval_samples(record: Record, model: str, task: str, mapping: Mapping[str, str]) -> Iterator[Fields]:
-    doc: Any = record.value("doc")
-    responses: Any = record.value("resps")
-    filtered: Any = record.value("filtered_resps")
-    texts = responses[0] if isinstance(responses, list) and responses else None
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise record.bad(
-            "its responses are no texts: the task compares log-likelihoods and samples nothing",
-            hint="import a task that generates",
-        )
-    document = doc if isinstance(doc, dict) else {}
-    question = next((document[n] for n in _LM_EVAL_QUESTIONS if isinstance(document.get(n), str)), None)
-    if question is None:
-        question = _lm_eval_prompt(record)
-    shown: list[Any] = next((document[n] for n in _LM_EVAL_OPTIONS if isinstance(document.get(n), list)), [])
-    choices = tuple(str(option) for option in shown)
-    answers = filtered[0] if isinstance(filtered, list) and filtered else None
-    if isinstance(answers, str) and len(texts) == 1:
-        answers = [answers]
-    common: Fields = {
-        "model": model,
-        "dataset": task,
-        "question_id": str(record.value("doc_id")),
-        "question": None if question is None else with_options(question, choices),
-        "gold": _lm_eval_gold(record, choices),
-        **_mapped(record, mapping),
-        "where": record.where,
-    }
-    for i, text in enumerate(texts):
-        fields = {**common, "text": text}
-        if isinstance(answers, list) and len(answers) == len(texts) and "answer" not in mapping:
-            answer = answers[i]
-            fields["answer"] = None if str(answer).strip() in _LM_EVAL_UNREAD else str(answer).strip()
-        if len(texts) == 1:
-            fields["correct"] = _lm_eval_correct(record)
-        yield fields
-
-
-def _lm_eval_prompt(record: Record) -> str | None:
-    arguments = record.values.get("arguments")
-    first = arguments.get("gen_args_0") if isinstance(arguments, dict) else None
-    prompt = first.get("arg_0") if isinstance(first, dict) else None
-    return prompt if isinstance(prompt, str) else None
-
-
-def _lm_eval_gold(record: Record, choices: Sequence[str]) -> str | None:
-    target = record.values.get("target")
-    if isinstance(target, list):
-        target = target[0] if target else None
-    if target is None:
-        return None
-    text = str(target)
-    if choices and text.isdigit() and int(text) < len(choices):
-        return LETTERS[int(text)]
-    if "####" in text:  # a solution with its answer after it, as in GSM8K
-        return text.rpartition("####")[2].strip().replace(",", "")
-    return text.strip()
-
-
-def _lm_eval_correct(record: Record) -> bool | None:
-    metrics = record.values.get("metrics")
-    names = [name for name in metrics if isinstance(name, str)] if isinstance(metrics, list) else []
-    values = [record.values.get(name) for name in names]
-    return next((bool(value) for value in values if value in (0, 1)), None)
-
-
-# -- Inspect
-
-
-def _read_inspect(source: Path, options: ImportOptions) -> Iterator[Fields]:
-    header, samples = _inspect_log(source)
-    evaluation = header.get("eval") if isinstance(header, dict) else None
-    if not isinstance(evaluation, dict):
-        raise DataError(f"{source} is no log of Inspect: it has no field 'eval'")
-    model, task = str(evaluation.get("model", "")), str(evaluation.get("task", "")).rpartition("/")[2]
-    for where, sample in samples:
-        record = Record(sample, where, 1)
-        fields = _inspect_sample(record)
-        if fields is not None:
-            yield {"model": model, "dataset": task, **fields, **_mapped(record, options.mapping), "where": where}
-
-
-def _inspect_log(source: Path) -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
-    """Header and samples of a log, those of a question in the order of their epochs."""
-    try:
-        if source.suffix == ".json":
-            log = json.loads(source.read_bytes())
-            header, samples = log, [(f"{source} sample {i}", s) for i, s in enumerate(log.get("samples") or [], 1)]
-        else:
-            with zipfile.ZipFile(source) as archive:
-                header = json.loads(archive.read("header.json"))
-                names = [n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")]
-                samples = [(f"{source} {name}", json.loads(archive.read(name))) for name in names]
-    except FileNotFoundError as e:
-        raise DataError(f"there is no log {source}") from e
-    except NotImplementedError:  # by zipfile: a compression that it does not know
-        return _inspect_log_by_package(source)
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as e:
-        raise DataError(
-            f"{source} is no complete log of Inspect: {e}", hint="a finished .eval or .json log is needed"
-        ) from e
-    return header, sorted(samples, key=lambda s: (str(s[1].get("id")), int(s[1].get("epoch", 1))))
-
-
-def _inspect_log_by_package(source: Path) -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
-    """The same through Inspect itself, for logs in a compression that Python's zip reader lacks."""
-    try:
-        from inspect_ai.log import read_eval_log
-    except ImportError as e:
-        raise DataError(
-            f"{source} is compressed in a way that Python {'.'.join(map(str, _python()))} cannot read",
-            hint="install inspect-ai, or convert it: inspect log convert --to json",
-        ) from e
-    log = read_eval_log(str(source)).model_dump(mode="json")
-    samples = [(f"{source} sample {i}", s) for i, s in enumerate(log.get("samples") or [], 1)]
-    return log, sorted(samples, key=lambda s: (str(s[1].get("id")), int(s[1].get("epoch", 1))))
-
-
-def _python() -> tuple[int, int]:
-    import sys
-
-    return sys.version_info[:2]
-
-
-def _inspect_sample(record: Record) -> Fields | None:
-    """The fields of a sample; None if the model answered nothing."""
-    values: dict[str, Any] = dict(record.values)
-    output = values.get("output") or {}
-    choices = output.get("choices") or []
-    if not choices:
-        return None
-    choice, usage = choices[0], output.get("usage") or {}
-    options = tuple(str(option) for option in values.get("choices") or ())
-    target = values.get("target")
-    fields: Fields = {
-        "question_id": str(record.value("id")),
-        "question": with_options(_inspect_question(values.get("input")), options),
-        "gold": str(target[0] if isinstance(target, list) else target) if target else None,
-        "text": _inspect_text((choice.get("message") or {}).get("content")),
-        "finish_reason": _FINISH_REASONS.get(choice.get("stop_reason")),
-    }
-    for score in (values.get("scores") or {}).values():
-        answer, value = score.get("answer"), score.get("value")
-        if isinstance(answer, str):
-            fields["answer"] = answer.strip() or None
-        if not isinstance(value, list | dict) and value in _INSPECT_RIGHT:
-            fields["correct"] = _INSPECT_RIGHT[value]
-        break
-    if usage:
-        cached = (usage.get("input_tokens_cache_read") or 0) + (usage.get("input_tokens_cache_write") or 0)
-        fields["prompt_tokens"] = (usage.get("input_tokens") or 0) + cached
-        fields["completion_tokens"] = usage.get("output_tokens")
-        fields["thinking_tokens"] = usage.get("reasoning_tokens")
-        fields["usd"] = usage.get("total_cost")
-    logprobs = [token["logprob"] for token in (choice.get("logprobs") or {}).get("content") or []]
-    if logprobs and len(logprobs) == fields.get("completion_tokens", len(logprobs)):
-        fields["token_logprobs"] = logprobs
-    elif logprobs:
-        fields["mean_logprob"] = fmean(logprobs)
-    return fields
-
-
-def _inspect_question(value: Any) -> str:
-    """The last message of the user."""
-    if isinstance(value, str):
-        return value
-    messages = [m for m in value or [] if isinstance(m, dict) and m.get("role") == "user"]
-    return _inspect_text(messages[-1].get("content")) if messages else ""
-
-
-def _inspect_text(content: Any) -> str:
-    """The text of a message, without what the model thought."""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content or [] if part.get("type") == "text")
-
-
-_READERS: Final[Mapping[SourceFormat, Callable[[Path, ImportOptions], Iterator[Fields]]]] = {
-    "jsonl": _read_jsonl,
-    "lm-eval": _read_lm_eval,
-    "inspect": _read_inspect,
-}
 
 
 # -- our own evaluations
@@ -620,14 +360,3 @@ def _summary(model: str, dataset: str, samples: Sequence[PoolSample]) -> PoolSum
         recorded=tuple(name for name, count in having.items() if count == len(samples)),
         partly_recorded=tuple(name for name, count in having.items() if 0 < count < len(samples)),
     )
-
-
-def reads_differently(sample: PoolSample) -> bool:
-    """Whether the project reads another answer from a sample's recorded text than the source did."""
-    if sample.text is None:
-        return False
-    question = Question(text=sample.question_text)
-    read = read_answer(sample.text, question, is_cut=sample.finish_reason == "length")
-    if read is None or sample.answer is None:
-        return (read is None) != (sample.answer is None)
-    return equal_without_algebra(read.value, sample.answer, "auto") is False

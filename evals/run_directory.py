@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue, ValidationError
@@ -29,49 +29,9 @@ from ..core.store.sql import SqlStore
 from .plan import DatasetSource, EvalPlan, flatten
 from .results import ResultRow
 
-
-class LockedDirectory:
-    """A directory that one process at a time uses: a context manager, which creates and locks it.
-
-    Args:
-        path: The directory.
-        wait_s: Seconds for which it waits for another process to end.
-
-    Attributes:
-        option: The CLI option that names it, for messages.
-
-    Raises:
-        UserError: Another process uses it.
-        StoreError: It cannot be used.
-    """
-
-    option: ClassVar[str]
-
-    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
-        self.path = path
-        self._lock = FileLock(path / ".lock", timeout=wait_s)
-
-    def __enter__(self) -> Self:
-        another = f"choose another {self.option}"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout as e:
-            raise UserError(f"another process uses {self.path}", hint=f"wait until it ends, or {another}") from e
-        except OSError as e:
-            raise StoreError(f"cannot use the directory {self.path}: {e.strerror}", hint=another) from e
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
-
-
 MANIFEST = "run.json"
 ITEMS = "items.jsonl"
 STORE = "store.sqlite3"
-SHARDS = "shards"
 
 
 class RunManifest(Frozen):
@@ -100,18 +60,30 @@ class RunManifest(Frozen):
     complete: bool = False
 
 
-class RunDirectory(LockedDirectory):
-    """The directory of one evaluation, locked by this process: a context manager.
+class RunDirectory:
+    """The directory of one evaluation, created and locked by this process: a context manager.
 
     Raises:
         UserError: Another process uses it.
+        StoreError: It cannot be used.
     """
 
-    option = "--out"
-
-    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
-        super().__init__(path, wait_s=wait_s)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock", timeout=0)
         self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout as e:
+            raise UserError(
+                f"another process uses {self.path}", hint="wait until it ends, or choose another --out"
+            ) from e
+        except OSError as e:
+            raise StoreError(f"cannot use the directory {self.path}: {e.strerror}", hint="choose another --out") from e
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -119,7 +91,7 @@ class RunDirectory(LockedDirectory):
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        super().__exit__(kind, error, trace)
+        self._lock.release()
 
     def begin(self, manifest: RunManifest, *, resume: bool) -> list[ResultRow]:
         """Start or resume the run.
@@ -143,9 +115,6 @@ class RunDirectory(LockedDirectory):
                     f"{self.path} holds another run: {plan_differences(before.plan, manifest.plan) or 'another shard'}",
                     hint="--resume --out alone continues it; or choose another --out",
                 )
-            if not before.complete and bool(before.merged) != bool(manifest.merged):
-                begun, hint = ("", "add --ray ADDRESS") if before.merged else ("not ", "leave out --ray")
-                raise UserError(f"the run in {self.path} was {begun}begun on Ray, so its work is not found", hint=hint)
             rows = read_rows(self.path, torn_end=True)
             self._cut_torn_end()
         self._write_manifest(manifest)
@@ -382,7 +351,7 @@ def begun_store(out: Path) -> Path | str | None:
     if not (out / MANIFEST).exists():
         return None
     store = read_manifest(out).store
-    location = parse_location(store) if store != STORE and not store.startswith(f"{SHARDS}/") else None
+    location = parse_location(store) if store != STORE else None
     return None if isinstance(location, Path) and not location.exists() else location
 
 

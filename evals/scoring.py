@@ -6,14 +6,12 @@
 | choice | the letter that the answer names; with log-probabilities of all choices also MC1 and MC2 |
 | label | the label; its evidence by precision, recall and F1 |
 | text | exact match and word F1 after SQuAD's normalization |
-| truthful | word overlap with true and false references |
-| evidence | F1 of the cited texts |
 | code | whether the code passes the tests in a sandbox |
 
 Source: Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), section 3: MC1 asks whether the most likely choice is the right
-one; MC2 is the share of probability of the right choices, both under the summed log-probability of a choice; appendix B
-for overlap. Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Yang et al., "HotpotQA" (EMNLP
-2018) and its evaluation script, for F1 of yes and no. Lin, "ROUGE" (2004), sections 2 and 3.1, for ROUGE-1 and ROUGE-L.
+one; MC2 is the share of probability of the right choices, both under the summed log-probability of a choice.
+Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Yang et al., "HotpotQA" (EMNLP
+2018) and its evaluation script, for F1 of yes and no.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -38,14 +36,12 @@ from ..reasoning.logprob import softmax
 from .datasets.items import (
     ChoiceGold,
     CodeGold,
-    EvidenceGold,
     EvidenceSets,
     Item,
     LabelGold,
     MathGold,
     Score,
     TextGold,
-    TruthfulGold,
 )
 
 
@@ -117,9 +113,6 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WHOLE = frozenset({("yes",), ("no",), ("noanswer",)})
 """Answers that share a part with no other one."""
-_WORD = re.compile(r"[^\W_]+")
-MAX_WORDS = 2000
-"""Maximum words of a text for ROUGE-L, whose time grows with the product of two lengths."""
 
 
 def score_text(gold: TextGold, answer: Answer) -> Score:
@@ -134,31 +127,6 @@ def score_text(gold: TextGold, answer: Answer) -> Score:
         prediction=answer.answer,
         confidence=answer.confidence,
         metrics={"f1": max(answer_f1(values, right) for right in gold.answers)},
-    )
-
-
-def score_truthful(gold: TruthfulGold, answer: Answer) -> Score:
-    """Whether a free answer overlaps more with a true reference than with every false one: a proxy, not a judgement.
-
-    The score is by ROUGE-1; `rouge_l` is the same by ROUGE-L, and the two `…_margin` say by how much.
-
-    Differs: the paper's judge is a fine-tuned model; of its measures by overlap, BLEU and BLEURT are left out.
-    """
-    values = words(answer.answer or answer.text)
-    metrics: dict[str, float] = {}
-    measures: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {"rouge_1": overlap, "rouge_l": rouge_l}
-    for name, measure in measures.items():
-        true, false = (max(measure(values, words(r)) for r in side) for side in (gold.correct, gold.incorrect))
-        metrics[name] = float(true > false)
-        metrics[f"{name}_margin"] = true - false
-    return Score(
-        value=metrics["rouge_1"],
-        correct=metrics["rouge_1"] == 1.0,
-        parsed=bool(values),
-        label=gold.best,
-        prediction=answer.answer,
-        confidence=answer.confidence,
-        metrics=metrics,
     )
 
 
@@ -179,11 +147,6 @@ def answer_f1(predicted: str, right: str) -> float:
     return float(a == b) if a in _WHOLE or b in _WHOLE else overlap(a, b)
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Runs of letters and digits, case folded; up to `MAX_WORDS`."""
-    return tuple(_WORD.findall(text.casefold())[:MAX_WORDS])
-
-
 def overlap(predicted: Sequence[str], right: Sequence[str]) -> float:
     """F1 of two bags of words, in [0, 1]; 1 for two empty ones, 0 if one is empty."""
     if not predicted or not right:
@@ -191,37 +154,8 @@ def overlap(predicted: Sequence[str], right: Sequence[str]) -> float:
     return _f1(sum((Counter(predicted) & Counter(right)).values()), len(predicted), len(right))
 
 
-def rouge_l(predicted: Sequence[str], right: Sequence[str]) -> float:
-    """F1 of the longest common subsequence of two texts' words, in [0, 1] (ROUGE-L)."""
-    if not predicted or not right:
-        return float(predicted == right)
-    row = [0] * (len(right) + 1)
-    for word in predicted:
-        above = 0
-        for j, other in enumerate(right, 1):
-            above, row[j] = row[j], above + 1 if word == other else max(row[j], row[j - 1])
-    return _f1(row[-1], len(predicted), len(right))
-
-
 def _f1(common: int, predicted: int, right: int) -> float:
     return 2 * common / (predicted + right)
-
-
-def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Score:
-    """F1 of the texts named against the right ones is the score."""
-    named = cited_evidence(question, answer)
-    metrics = attribution(named, gold.evidence) if gold.evidence.names else {}
-    value = metrics.get("evidence_f1", float(not named))
-    return Score(
-        value=value,
-        correct=set(named) == set(gold.evidence.names),
-        parsed=bool(named) or not gold.evidence.names,
-        label=", ".join(gold.evidence.names),
-        prediction=", ".join(named) or None,
-        confidence=answer.confidence,
-        metrics=metrics,
-        notes={"evidence": list(named)},
-    )
 
 
 async def score_code(question: Question, gold: CodeGold, answer: Answer) -> Score:
@@ -440,10 +374,6 @@ class Scorer:
                 return score_label(item.question, item.gold, answer)
             case TextGold():
                 return score_text(item.gold, answer)
-            case TruthfulGold():
-                return score_truthful(item.gold, answer)
-            case EvidenceGold():
-                return score_evidence(item.question, item.gold, answer)
             case CodeGold():
                 return await score_code(item.question, item.gold, answer)
 

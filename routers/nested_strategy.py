@@ -13,7 +13,7 @@ from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Strategy, create_strategy, require_features
 from ..reasoning.thinking import fit_to_thinking, require_suitable_thinking
 
-ROUTING: Final = frozenset({"auto", "cascade", "question-router"})
+ROUTING: Final = frozenset({"auto", "cascade"})
 """Strategies that are routers themselves."""
 
 

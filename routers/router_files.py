@@ -1,4 +1,4 @@
-"""JSON files of fitted routers: the thresholds of `glimprouter`, the linear models of `auto` and `question-router`.
+"""JSON files of fitted routers: the thresholds of `glimprouter`, the linear models of `auto`.
 
 A run records the digest of the file that it started with, since a file may be replaced under its name.
 
@@ -519,126 +519,8 @@ def probability_of(log_odds: float) -> float:
     return 1 / (1 + math.exp(min(-log_odds, MAX_EXPONENT)))
 
 
-# -- question-router
-
-QUESTION_KIND: Final = "reason question router"
-QUESTION_FORMAT: Final = 1
-QUESTION_MADE_BY: Final = "reason train question-router SMALL_RUN LARGE_RUN --out FILE makes one"
-
-
-class EvaluatedStrategy(Frozen):
-    """How one of the two models answers.
-
-    Attributes:
-        strategy: Name of the strategy.
-        parameters: Its complete parameters.
-        share_right: Mean score in training.
-        mean_tokens: Mean generated tokens in training.
-    """
-
-    strategy: str
-    parameters: dict[str, JsonValue]
-    share_right: Probability
-    mean_tokens: NonNegative
-
-
-class QuestionRouterFile(FittedFile):
-    """The linear model and thresholds of `question-router`.
-
-    Attributes:
-        kind: Kind of the file.
-        format: Version of the format.
-        name: Name of the file without its extension; empty before it is saved.
-        small: How the small model answers.
-        large: How the large model answers.
-        space: The features that the line is over.
-        needed: Log-odds that the large model is right and the small one is not.
-        quantiles: Quantiles of that probability over the training questions, each predicted by a line that was fitted
-            without it (see `quantiles_of`).
-        rate: Requested share of questions for the large model.
-        threshold: Probability from which a question goes to the large model at this rate.
-        measured_rate: Share that the threshold sends there; differs from `rate` where many questions have the same
-            probability.
-        trained: Provenance; the small model's role there is "small", the large one's "main".
-    """
-
-    kind: Literal["reason question router"] = QUESTION_KIND
-    format: Literal[1] = QUESTION_FORMAT
-    name: str = ""
-    small: EvaluatedStrategy
-    large: EvaluatedStrategy
-    space: FeatureSpace
-    needed: LinearModel
-    quantiles: Annotated[tuple[Probability, ...], Field(min_length=PARTS + 1, max_length=PARTS + 1)]
-    rate: Probability
-    threshold: NonNegative
-    measured_rate: Probability
-    trained: TrainedOn
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if "small" not in self.trained.engines:
-            raise ValueError("a question router must name the identities of both models")
-        if not self.needed.fits(self.space):
-            raise ValueError("the line is over other features than the file's")
-        if any(b < a for a, b in pairwise(self.quantiles)):
-            raise ValueError("the quantiles must not fall")
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.name} ({', '.join(self.trained.datasets)})".lstrip()
-
-    def threshold_for(self, rate: float) -> float:
-        """The threshold at another rate (see `threshold_for_rate`)."""
-        return threshold_for_rate(self.quantiles, rate)
-
-
-def threshold_for_rate(quantiles: Sequence[float], rate: float) -> float:
-    """The minimum probability that goes to the large model at a rate: the (1 - rate) quantile, to a hundredth.
-
-    At a rate of 0 it is just above the largest one.
-
-    Raises:
-        UserError: The rate is outside [0, 1].
-    """
-    if not 0 <= rate <= 1:
-        raise UserError(f"rate must be in [0, 1], got {rate:g}", hint="it is a share of the questions")
-    if rate == 0:
-        return math.nextafter(quantiles[-1], math.inf)
-    return quantiles[min(math.floor((1 - rate) * PARTS + 1e-9), PARTS - 1)]
-
-
-def load_question_router_file(path: Path) -> QuestionRouterFile:
-    """Read a question-router file.
-
-    Raises:
-        DataError: There is no such file, it is damaged, of another kind or version, or its values are impossible.
-    """
-    return read_fitted_file(
-        path,
-        QuestionRouterFile,
-        kind=QUESTION_KIND,
-        format=QUESTION_FORMAT,
-        label="question-router file",
-        hint=QUESTION_MADE_BY,
-    )
-
-
-async def question_row(
-    question: Question, models: Models, run: Run, file: QuestionRouterFile, model: MeteredModel
-) -> NDArray[np.float64]:
-    """A question's features in a router's space; what is not known is reported as a degradation.
-
-    See `question_signals`.
-    """
-    signals, reports = await question_signals(question, models, run, file, model)
-    for report in reports:
-        run.degrade(report)
-    return file.space.row(signals)
-
-
 async def question_signals(
-    question: Question, models: Models, run: Run, file: AutoRouterFile | QuestionRouterFile, model: MeteredModel
+    question: Question, models: Models, run: Run, file: AutoRouterFile, model: MeteredModel
 ) -> tuple[QuestionFeatures, tuple[str, ...]]:
     """A question's features as far as a router uses them, and what a reader of its choice should know of them.
 

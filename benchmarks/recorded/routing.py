@@ -35,8 +35,13 @@ from reason.evals.statistics.paired import NonInferiority, PairedComparison, com
 from reason.evals.training.routers.arm_table import ArmSpec, ArmTable
 from reason.evals.training.routers.auto import fit_arms as fit_auto
 from reason.evals.training.routers.auto import predict_arms
-from reason.evals.training.routers.fitting import QuestionSignals, feature_matrix, make_space
-from reason.evals.training.routers.logistic import fit_logistic, sigmoid
+from reason.evals.training.routers.fitting import (
+    QuestionSignals,
+    feature_matrix,
+    fit_logistic,
+    fit_right,
+    make_space,
+)
 from reason.evals.training.routers.policies import (
     PredictedArms,
     at_cost,
@@ -45,13 +50,14 @@ from reason.evals.training.routers.policies import (
     policies_of,
     single_policies,
 )
-from reason.evals.training.routers.question_router import fit_needed, needed_of
 from reason.reasoning.sampling import SampleSet
 from reason.reasoning.voting.self_consistency import majority_solution
 from reason.routers.cascade import belief_in, reason_for_large
-from reason.routers.features import QuestionFeatures, named_features
+from reason.routers.features import LinearModel, QuestionFeatures, named_features
+from reason.routers.router_files import probability_of
 from reason.serving.encoders.factory import load_embedding_model
 from reporting import Section, compared, comparisons_table, finding, table, write_results
+from scipy.special import expit
 
 FOLDS = 5
 SEEDS = range(100)
@@ -353,7 +359,35 @@ def by_regression(train: Floats, targets: Floats, test: Floats) -> Floats:
     """Plain logistic regression over the complete embedding, `[questions]`."""
     mean, scale = train.mean(axis=0), train.std(axis=0) + 1e-9
     b, w = fit_logistic((train - mean) / scale, targets, PENALTY)
-    return sigmoid(b + ((test - mean) / scale) @ w)
+    result: Floats = expit(b + ((test - mean) / scale) @ w)
+    return result
+
+
+def needed_of(table: ArmTable) -> Floats:
+    """The probability that the large model is right and the small one is not, `[questions]`; seeds are independent."""
+    result: Floats = table.right[:, 1] * (1 - table.right[:, 0])
+    return result
+
+
+def fit_needed(
+    table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int
+) -> tuple[LinearModel, Floats]:
+    """The log-odds that the large model is needed, and each question's probability by a fit without its fold."""
+
+    def fit(rows: Sequence[int]) -> tuple[Any, LinearModel]:
+        own = [signals[j] for j in rows]
+        space = make_space(own, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
+        return space, fit_right(space, feature_matrix(space, own), needed[rows], [table.groups[j] for j in rows])
+
+    fold, needed, crossed = assign_folds(table.groups, folds), needed_of(table), np.empty(len(table.questions))
+    with one_blas_thread():
+        for i in range(folds):
+            space, line = fit(np.flatnonzero(fold != i).tolist())
+            for j in np.flatnonzero(fold == i).tolist():
+                crossed[j] = probability_of(line.value(space, space.row(signals[j])))
+        _, line = fit(range(len(signals)))
+    # a constant predicts the same for all questions; the differences between its folds are noise
+    return line, np.full(len(crossed), probability_of(line.intercept)) if line.constant else crossed
 
 
 # -- two models
@@ -395,7 +429,7 @@ def routellm_section(dataset: str, rows: Sequence[Row], embedded: Embedded, publ
     gathered, vectors = embedded.gathered(signals), matrix_of(signals)
     needed = needed_of(arms)
     fold = assign_folds(arms.groups, FOLDS, 0)
-    _, line, crossed = fit_needed(arms, signals, gathered, FOLDS)
+    line, crossed = fit_needed(arms, signals, gathered, FOLDS)
     chances: dict[str, Floats] = {"question-router": crossed}
     near, plain = np.empty(len(rows)), np.empty(len(rows))
     for number in range(FOLDS):

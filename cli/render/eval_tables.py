@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from ...evals.comparison import RunComparison
 from ...evals.plan import DatasetInfo
 from ...evals.statistics.intervals import Interval
 from ...evals.summary import EvalSummary, MeanScore, tokens_text
-from .console import out, say
+from .console import out, plain_table, say
 
 
 def say_data(use: DatasetInfo) -> None:
@@ -50,26 +49,18 @@ def say_warnings(label: str, summary: EvalSummary) -> None:
         say(f"{label}: {sentence} ({rows} rows)", label="note", style="cyan")
 
 
+_RUN_COLUMNS = (
+    *("items", "seeds", "acc.\n%", "95%\ninterval", "tokens\n/ item", "paid\ntokens", "calls\n/ item"),
+    *("p50\ns", "p95\ns", "unparsed\n%"),
+)
+"""Headings of two lines keep names and intervals unwrapped on a narrow terminal."""
+
+
 def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
     """Print a table of runs."""
-    # headings of two lines keep names and intervals unwrapped on a narrow terminal
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for head in (
-        "run",
-        "items",
-        "seeds",
-        "acc.\n%",
-        "95%\ninterval",
-        "tokens\n/ item",
-        "paid\ntokens",
-        "calls\n/ item",
-        "p50\ns",
-        "p95\ns",
-        "unparsed\n%",
-    ):
-        table.add_column(head, justify="left" if head == "run" else "right", overflow="fold", vertical="bottom")
+    table = plain_table("run", *_RUN_COLUMNS, right="|".join(_RUN_COLUMNS))
+    table.columns[0].no_wrap = False
     for label, s in runs:
-        latency = s.latency
         table.add_row(
             Text(label, "bold"),
             str(s.items),
@@ -79,8 +70,7 @@ def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
             tokens_text(s.cost),
             f"{s.cost.paid_tokens:,}",
             f"{s.cost.calls:.2f}",
-            "-" if latency is None else f"{latency.p50:.2f}",
-            "-" if latency is None else f"{latency.p95:.2f}",
+            *(("-", "-") if s.latency is None else (f"{s.latency.p50:.2f}", f"{s.latency.p95:.2f}")),
             Text(f"{100 * s.unparsed:.1f}", "bold red" if s.alarming else ""),
         )
     out().print(table)
@@ -88,55 +78,41 @@ def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
 
 def print_details(summary: EvalSummary) -> None:
     """Print the other scores of a run, its seeds and its subjects."""
+    console = out()
     levels = [(f"level {name}", mean) for name, mean in summary.levels.items()]
     rows: list[tuple[str, MeanScore]] = [*summary.metrics.items(), *summary.subjects.items(), *levels]
     if rows:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for head in ("score or subject", "items", "%", "95% interval"):
-            table.add_column(head, justify="left" if head.startswith("score") else "right")
+        table = plain_table("score or subject", "items", "%", "95% interval", right="items|%|95% interval")
         for name, mean in rows:
-            table.add_row(Text(name), str(mean.items), f"{100 * mean.value:.1f}", interval(mean.interval))
-        out().print()
-        out().print(table)
+            table.add_row(name, str(mean.items), f"{100 * mean.value:.1f}", interval(mean.interval))
+        console.print()
+        console.print(table)
     if summary.labels is not None:
-        labels = summary.labels
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for head in ("label", "items", "predicted", "precision %", "recall %", "F1 %"):
-            table.add_column(head, justify="left" if head == "label" else "right")
-        for name, f in labels.labels.items():
-            table.add_row(Text(name), str(f.support), str(f.predicted), *map(_share, (f.precision, f.recall, f.f1)))
-        out().print()
-        out().print(Text(f"macro F1 {100 * labels.macro_f1:.1f}%, weighted F1 {100 * labels.weighted_f1:.1f}%"))
-        out().print(table)
+        heads = ("items", "predicted", "precision %", "recall %", "F1 %")
+        table = plain_table("label", *heads, right="|".join(heads))
+        for name, f in summary.labels.labels.items():
+            shares = ("-" if value is None else f"{100 * value:.1f}" for value in (f.precision, f.recall, f.f1))
+            table.add_row(name, str(f.support), str(f.predicted), *shares)
+        console.print(f"\nmacro F1 {100 * summary.labels.macro_f1:.1f}%")
+        console.print(table)
     s = summary.spread
+    lines = ["one seed: the variation between seeds is not estimable"]
     if s.seeds > 1:
         unstable = "not estimable" if s.instability is None else f"{100 * s.instability:.1f}%"
-        out().print()
-        out().print(
-            Text(
-                f"seeds: mean {100 * s.mean:.1f}%, sd {100 * (s.sd or 0):.1f}, from {100 * s.low:.1f} to "
-                f"{100 * s.high:.1f}; two seeds disagree on {unstable} of the items"
-            )
-        )
-        passes = "  ".join(f"pass@{k} {100 * v:.1f}%" for k, v in summary.pass_at.items())
-        if passes:
-            out().print(Text(passes))
-    else:
-        out().print()
-        out().print(Text("one seed: the variation between seeds is not estimable", "dim"))
-    stated = [("confidence", summary.calibration), ("calibrated", summary.calibrated)]
-    for name, c in stated:
-        if c is None:
-            continue
-        auroc = "-" if c.auroc is None else f"{c.auroc:.3f}"
-        if name == "confidence":
-            out().print()
-        out().print(
-            Text(
+        lines = [
+            f"seeds: mean {100 * s.mean:.1f}%, sd {100 * (s.sd or 0):.1f}, from {100 * s.low:.1f} to "
+            f"{100 * s.high:.1f}; two seeds disagree on {unstable} of the items",
+            *filter(None, ["  ".join(f"pass@{k} {100 * v:.1f}%" for k, v in summary.pass_at.items())]),
+        ]
+    for name, c in (("confidence", summary.calibration), ("calibrated", summary.calibrated)):
+        if c is not None:
+            auroc = "-" if c.auroc is None else f"{c.auroc:.3f}"
+            lines.append(
                 f"{name} ({c.n} rows): ECE {c.ece:.3f}, adaptive ECE {c.adaptive_ece:.3f}, Brier {c.brier:.3f}, "
                 f"NLL {c.nll:.3f}, AUROC {auroc}"
             )
-        )
+    console.print()
+    console.print(Text("\n".join(lines)))
 
 
 def print_comparison(comparison: RunComparison, p_adjusted: float | None = None) -> None:
@@ -156,22 +132,24 @@ def print_comparison(comparison: RunComparison, p_adjusted: float | None = None)
         console.print(Text("  the difference below is that of all these settings together", "yellow"))
     if comparison.missing:
         console.print(Text(f"  {comparison.missing} rows are in only one of the runs and are ignored", "yellow"))
-    table = Table.grid(padding=(0, 2))
-    table.add_row("difference", f"{100 * p.difference:+.2f} points, {p.status(p_adjusted)}")
-    method = "" if p.interval is None else f" ({p.interval.method})"
-    table.add_row("95% interval", interval(p.interval, signed=True) + method)
-    table.add_row(
-        "wins / losses", f"{p.wins} / {p.losses}   both right {p.both}, both wrong {p.neither}, other {p.other}"
-    )
-    table.add_row(p.test, f"p = {p.p:.4f}")
-    if p_adjusted is not None:
-        table.add_row("p (Holm)", f"p = {p_adjusted:.4f}")
-    detectable = "not estimable" if p.detectable is None else f"{100 * p.detectable:.2f} points"
-    table.add_row("detectable difference", f"{detectable} (80% power)")
-    if p.items_needed is not None:
-        table.add_row("items needed to detect it", f"{p.items_needed:,}")
+    rows = {
+        "difference": f"{100 * p.difference:+.2f} points, {p.status(p_adjusted)}",
+        "95% interval": interval(p.interval, signed=True) + ("" if p.interval is None else f" ({p.interval.method})"),
+        "wins / losses": f"{p.wins} / {p.losses}   both right {p.both}, both wrong {p.neither}, other {p.other}",
+        p.test: f"p = {p.p:.4f}",
+        "p (Holm)": "" if p_adjusted is None else f"p = {p_adjusted:.4f}",
+        "detectable difference": "not estimable"
+        if p.detectable is None
+        else f"{100 * p.detectable:.2f} points (80% power)",
+        "items needed to detect it": "" if p.items_needed is None else f"{p.items_needed:,}",
+    }
     for name, other in comparison.by_metric.items():
-        table.add_row(name, f"{100 * other.difference:+.2f} points {interval(other.interval, signed=True)}")
+        rows[name] = f"{100 * other.difference:+.2f} points {interval(other.interval, signed=True)}"
+    table = plain_table("", "")
+    table.show_header = False
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
     console.print(table)
 
 
@@ -181,7 +159,3 @@ def interval(ends: Interval | None, *, signed: bool = False) -> str:
         return "not estimable"
     form = "+.1f" if signed else ".1f"
     return f"[{100 * ends.low:{form}}, {100 * ends.high:{form}}]"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

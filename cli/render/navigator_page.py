@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from ...reasoning.rlot.assessment import ASPECTS, State
 from ...reasoning.rlot.blocks import LETTERS, NAMES, legal_blocks
 from ...reasoning.rlot.navigator import PARAMETERS, Navigator, load_navigator
-from .console import out, printable, write_json
+from .console import out, plain_table, printable, write_json
 
 STATES: dict[str, State] = {
     "the bare problem: nothing applies": (0, 0, 0, 0, 0, 0, 0),
@@ -33,22 +30,39 @@ def show_navigator(file: str, *, as_json: bool) -> None:
         DataError: The file holds no navigator.
     """
     navigator = load_navigator(file)
-    rows: list[tuple[str, State, int | None]] = [(name, state, None) for name, state in STATES.items()]
-    rows += [("", state, count) for state, count in common_states(navigator)]
+    card = navigator.card
+    records = [state_record(navigator, name, state, None) for name, state in STATES.items()]
+    records += [state_record(navigator, "", state, count) for state, count in common_states(navigator)]
     if as_json:
-        write_json(
-            {
-                "card": navigator.card.model_dump(mode="json"),
-                "digest": navigator.digest,
-                "aspects": list(ASPECTS),
-                "blocks": list(NAMES),
-                "states": [state_record(navigator, name, state, count) for name, state, count in rows],
-            }
-        )
+        plain: dict[str, Any] = {"card": card.model_dump(mode="json"), "digest": navigator.digest}
+        write_json({**plain, "aspects": list(ASPECTS), "blocks": list(NAMES), "states": records})
         return
-    out().print(card_table(navigator))
+    facts = {
+        "name": card.name,
+        "weights": f"{PARAMETERS:,}, {navigator.digest}",
+        "model": f"{card.model} {card.model_identity}",
+        "reward": f"{card.reward} {card.reward_model}",
+        "datasets": ", ".join(card.datasets),
+        "trained": f"{card.episodes:,} episodes, {card.steps:,} blocks, {card.problems:,} problems, seed {card.seed}, "
+        f"discount {card.gamma:g}"
+        if card.episodes
+        else "",
+        "chains": f"up to {card.max_blocks} blocks, {card.mask_mode}, refine {card.refine_mode}",
+        "created": " by reason ".join(part for part in (card.created, card.version) if part),
+    }
+    table = plain_table("", "")
+    table.show_header = False
+    for name, value in facts.items():
+        if value.strip():
+            table.add_row(name, printable(value.strip()))
+    out().print(table)
     out().print()
-    out().print(state_table(navigator, rows))
+    table = plain_table(" ".join(ASPECTS), "state", "first", "later", *LETTERS, right="|".join(LETTERS))
+    for one in records:
+        meaning = one["meaning"] or f"{one['visits']:,} times in training"
+        values = (f"{one['q'][block]:.2f}" for block in NAMES)
+        table.add_row("  ".join(map(str, one["state"])), meaning, one["first"], one["later"], *values)
+    out().print(table)
 
 
 def state_record(navigator: Navigator, name: str, state: State, count: int | None) -> dict[str, Any]:
@@ -75,78 +89,3 @@ def common_states(navigator: Navigator) -> list[tuple[State, int]]:
                 if all(0 <= score <= 3 for score in state):
                     states.append((state, count))
     return states
-
-
-def card_table(navigator: Navigator) -> Table:
-    """The card, one line per known fact."""
-    card = navigator.card
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    facts: dict[str, object] = {
-        "name": card.name,
-        "weights": f"{PARAMETERS:,}, {navigator.digest}",
-        "model": card.model,
-        "engine": card.model_identity,
-        "reward": card.reward + (f" by {card.reward_model}" if card.reward_model else ""),
-        "datasets": ", ".join(card.datasets),
-        "trained": f"{card.episodes:,} episodes, {card.steps:,} blocks, {card.problems:,} problems, seed {card.seed}"
-        if card.episodes
-        else "",
-        "discount": f"{card.gamma:g}" if card.episodes else "",
-        "chains": f"up to {card.max_blocks} blocks, {card.mask_mode}, refine {card.refine_mode}",
-        "created": " by reason ".join(part for part in (card.created, card.version) if part),
-    }
-    for name, value in facts.items():
-        if value:
-            table.add_row(name, Text(printable(str(value))))
-    for name, note in _notes(navigator).items():
-        table.add_row(name, Text(printable(note)))
-    return table
-
-
-def state_table(navigator: Navigator, rows: list[tuple[str, State, int | None]]) -> Table:
-    """The choices in each state, with the values of all blocks."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(" ".join(ASPECTS))
-    table.add_column("state", overflow="fold")
-    table.add_column("first")
-    table.add_column("later")
-    for letter in LETTERS:
-        table.add_column(letter, justify="right")
-    for name, state, count in rows:
-        record = state_record(navigator, name, state, count)
-        meaning = name or f"{count:,} times in training"
-        table.add_row(
-            "  ".join(map(str, state)),
-            meaning,
-            record["first"],
-            record["later"],
-            *(f"{record['q'][block]:.2f}" for block in NAMES),
-        )
-    return table
-
-
-def _notes(navigator: Navigator) -> dict[str, str]:
-    notes = navigator.card.notes
-    facts: dict[str, str] = {}
-    last, checked = notes.get("last_episodes"), notes.get("validation")
-    if isinstance(last, dict):
-        facts["last episodes"] = (
-            f"{_share(last.get('accuracy'))} right, return {_number(last.get('return'))}, "
-            f"{_number(last.get('length'))} blocks"
-        )
-    if isinstance(checked, dict) and checked.get("problems"):
-        facts["held out"] = f"{checked.get('correct')} of {checked.get('problems')} right"
-    missing = notes.get("missing_scores")
-    if isinstance(missing, float):
-        facts["unparsed scores"] = _share(missing)
-    return facts
-
-
-def _share(value: object) -> str:
-    return f"{100 * value:.1f}%" if isinstance(value, int | float) else "?"
-
-
-def _number(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, int | float) else "?"

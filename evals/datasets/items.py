@@ -98,28 +98,6 @@ class TextGold(Frozen):
     answers: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class TruthfulGold(Frozen):
-    """True and false reference answers of a question that is answered freely.
-
-    Attributes:
-        best: The best true answer.
-        correct: True answers.
-        incorrect: False answers.
-    """
-
-    type: Literal["truthful"] = "truthful"
-    best: str
-    correct: Annotated[tuple[str, ...], Field(min_length=1)]
-    incorrect: Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class EvidenceGold(Frozen):
-    """The texts that are to be cited."""
-
-    type: Literal["evidence"] = "evidence"
-    evidence: EvidenceSets
-
-
 class CodeGold(Frozen):
     """Tests that the answer's Python code is to pass, which the question does not show."""
 
@@ -127,9 +105,7 @@ class CodeGold(Frozen):
     tests: Annotated[tuple[CodeTest, ...], Field(min_length=1, max_length=MAX_TESTS)]
 
 
-Gold = Annotated[
-    MathGold | ChoiceGold | LabelGold | TextGold | TruthfulGold | EvidenceGold | CodeGold, Field(discriminator="type")
-]
+Gold = Annotated[MathGold | ChoiceGold | LabelGold | TextGold | CodeGold, Field(discriminator="type")]
 """What is right, by `type`."""
 
 

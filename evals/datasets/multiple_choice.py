@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...core.types import Question
-from .items import ChoiceGold, Item, TruthfulGold
+from .items import ChoiceGold, Item
 from .records import HubSource, Record
 from .spec import DatasetSpec, ReadOptions
 
@@ -55,16 +55,12 @@ GPQA = DatasetSpec(
 )
 
 
-NO_COMMENT = "I have no comment."
-"""Always a true answer, as the authors' evaluation has it."""
-
 _REPO = "truthfulqa/truthful_qa"
 _REVISION = "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 
 
 def _truthfulqa_hub(variant: str) -> tuple[HubSource, ...]:
-    config = "generation" if variant == "generative" else "multiple_choice"
-    return (HubSource(_REPO, "validation", config, revision=_REVISION),)
+    return (HubSource(_REPO, "validation", "multiple_choice", revision=_REVISION),)
 
 
 def _read_truthfulqa(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
@@ -72,14 +68,6 @@ def _read_truthfulqa(rows: Iterator[Record], reading: ReadOptions) -> Iterator[I
         name = row.text("id") if row.has("id") else f"tqa-{row.position:04d}"
         subject = row.optional("category")
         text = row.text("question")
-        if reading.variant == "generative":
-            gold = TruthfulGold(
-                best=row.text("best_answer"),
-                correct=tuple(dict.fromkeys([*row.texts("correct_answers"), NO_COMMENT])),
-                incorrect=row.texts("incorrect_answers"),
-            )
-            yield Item(id=name, question=Question(text=text, kind="text"), gold=gold, subject=subject)
-            continue
         choices, right = _targets(row, reading.variant)
         order = reading.order(name, len(choices))
         shown = tuple(choices[i] for i in order)
@@ -131,7 +119,6 @@ TRUTHFULQA = DatasetSpec(
     variants={
         "mc1": "one right choice",
         "mc2": "several right choices: the share of probability that they have",
-        "generative": "answered freely, compared with true and false reference answers",
     },
     folders=("truthfulqa",),
     prompt="truthfulqa",

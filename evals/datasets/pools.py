@@ -31,7 +31,7 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
         try:
             sample = PoolSample.model_validate(dict(row.values))
         except ValidationError as e:
-            raise row.bad(first_error(e), hint="`reason pool check` lists every problem") from e
+            raise row.bad(first_error(e), hint="a pool has one sample a line") from e
         if dataset in (None, sample.dataset):
             first.setdefault(sample.key, (sample, row))
     datasets = {sample.dataset for sample, _ in first.values()}

@@ -405,23 +405,16 @@ def _line(error: Exception) -> str:
 
 
 def _rows(table: Any, repo: str, where: str) -> Iterator[Record]:
-    features = table.features
     for i, record in enumerate(table, 1):
-        values = {str(k): _plain(v, features.get(k)) for k, v in record.items()}
+        values = {str(k): _plain(v) for k, v in record.items()}
         yield Record(values, f"{where} row {i}", i, repo)
 
 
-def _plain(value: Any, feature: Any) -> JsonValue:
-    """A value as JSON has it; numbers of classes become the classes' names."""
-    names = getattr(feature, "int2str", None)
-    if names is not None and isinstance(value, int):
-        return str(names(value)) if value >= 0 else None
+def _plain(value: Any) -> JsonValue:
     if isinstance(value, dict):
-        fields = feature if isinstance(feature, dict) else {}
-        return {str(k): _plain(v, fields.get(k)) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        entry = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-        return [_plain(v, entry) for v in value]
+        return [_plain(v) for v in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)

@@ -1,4 +1,4 @@
-"""The metrics of a report as SVG text: accuracy against tokens and latency, calibration, success rates, risk.
+"""The metrics of a report as SVG text: accuracy against tokens, calibration, success rates, risk.
 
 Matplotlib figures with CSS variables as colours, for light and dark pages.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...core.extras import missing_package
-from .content import ReportContent, RunSection
+from .content import RunSection
 
 COLOURS = ("#4269d0", "#d9822b", "#3a9d5d", "#b5487a", "#8250c4", "#1f9ea3", "#9c6b4e", "#7a7f87")
 """Lines of methods: alike in lightness, on white and on near-black."""
@@ -20,20 +20,35 @@ FAINT = "#040506"
 """Stand for the page's own colours while matplotlib draws; replaced by CSS variables afterwards."""
 
 
-def accuracy_against_tokens(content: ReportContent, dataset: str) -> str:
+def accuracy_against_tokens(runs: Sequence[RunSection]) -> str:
     """Accuracy against generated tokens per item, a curve for each method, 95% intervals as bands; none for one run."""
-    runs = _of(content, dataset)
-    if len(runs) < 2:
-        return ""
-    return _curves(runs, lambda r: r.summary.cost.tokens, "generated tokens per item (log scale)")
-
-
-def accuracy_against_latency(content: ReportContent, dataset: str) -> str:
-    """Accuracy against the median seconds per item; empty where fewer than two runs were computed in one go."""
-    runs = [r for r in _of(content, dataset) if r.summary.latency is not None]
-    if len(runs) < 2:
-        return ""
-    return _curves(runs, _median_seconds, "median seconds per item (log scale)")
+    families = list(dict.fromkeys(r.family for r in runs))
+    if len(runs) < 2 or not any(r.summary.cost.tokens > 0 for r in runs):
+        return ""  # a strategy that generates nothing cannot be on this axis
+    figure, axes = _figure(5.0, 3.1)
+    for i, family in enumerate(families):
+        colour = COLOURS[i % len(COLOURS)]
+        members = sorted(
+            (r for r in runs if r.family == family and r.summary.cost.tokens > 0), key=lambda r: r.summary.cost.tokens
+        )
+        if not members:
+            continue
+        x = [r.summary.cost.tokens for r in members]
+        y = [100 * r.summary.accuracy.value for r in members]
+        ends = [r.summary.accuracy.interval for r in members]
+        low = [v if e is None else 100 * e.low for v, e in zip(y, ends, strict=True)]
+        high = [v if e is None else 100 * e.high for v, e in zip(y, ends, strict=True)]
+        if len(members) > 1:
+            axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        else:
+            axes.vlines(x, low, high, color=colour, alpha=0.5, linewidth=2)
+        axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=1.8, label=family)
+    axes.set_xscale("log")
+    axes.set_xlabel("generated tokens per item (log scale)")
+    axes.set_ylabel("accuracy %")
+    columns = 2 if max(map(len, families)) < 40 else 1
+    figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
+    return _svg(figure)
 
 
 def calibration_diagram(run: RunSection) -> str:
@@ -93,54 +108,6 @@ def success_rates(run: RunSection) -> str:
     return _svg(figure)
 
 
-def _curves(runs: Sequence[RunSection], at: Callable[[RunSection], float], label: str) -> str:
-    if not any(at(r) > 0 for r in runs):
-        return ""  # a strategy that generates nothing cannot be on this axis
-    figure, axes = _figure(5.0, 3.1)
-    families = list(dict.fromkeys(r.family for r in runs))
-    for i, family in enumerate(families):
-        colour = COLOURS[i % len(COLOURS)]
-        members = sorted((r for r in runs if r.family == family and at(r) > 0), key=at)
-        if not members:
-            continue
-        x = [at(r) for r in members]
-        y = [100 * r.summary.accuracy.value for r in members]
-        ends = [r.summary.accuracy.interval for r in members]
-        low = [v if e is None else 100 * e.low for v, e in zip(y, ends, strict=True)]
-        high = [v if e is None else 100 * e.high for v, e in zip(y, ends, strict=True)]
-        if len(members) > 1:
-            axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-        else:
-            axes.vlines(x, low, high, color=colour, alpha=0.5, linewidth=2)
-        axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=1.8, label=family)
-    axes.set_xscale("log")
-    axes.set_xlabel(label)
-    axes.set_ylabel("accuracy %")
-    _plain_numbers(axes)
-    columns = 2 if max(map(len, families)) < 40 else 1
-    figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
-    return _svg(figure)
-
-
-def _plain_numbers(axes: Any) -> None:
-    """Numbers on a logarithmic axis as people write them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axes.get_xlim()
-    near = high / low < 30
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _median_seconds(run: RunSection) -> float:
-    return 0.0 if run.summary.latency is None else run.summary.latency.p50
-
-
-def _of(content: ReportContent, dataset: str) -> list[RunSection]:
-    return [r for r in content.runs if r.dataset.fingerprint == dataset]
-
-
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
@@ -155,10 +122,9 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
     axes.tick_params(colors=INK, which="both", labelsize=8)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    axes.xaxis.label.set_fontsize(9)
-    axes.yaxis.label.set_fontsize(9)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(INK)
+        label.set_fontsize(9)
     axes.grid(visible=True, axis="y", color=FAINT, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes

@@ -9,6 +9,7 @@ from ...core.errors import UserError
 from ...core.files import write_file
 from ..run_directory import MANIFEST
 from .content import ReportContent
+from .page import render_html, render_markdown
 
 FORMS = (".html", ".md", ".json")
 
@@ -20,12 +21,8 @@ def render(content: ReportContent, form: str) -> str:
         UserError: There is no such form, or the metrics need a package that is not installed.
     """
     if form == ".html":
-        from .html import render_html
-
         return render_html(content)
     if form == ".md":
-        from .markdown import render_markdown
-
         return render_markdown(content)
     if form == ".json":
         return content.model_dump_json(indent=2) + "\n"

@@ -72,7 +72,7 @@ from ...serving.metered.scorers import MeteredReward
 from ...serving.model import LanguageModel
 from ...serving.rewards.factory import load_reward_model
 from ...serving.rewards.model import RewardModel
-from ..datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, TruthfulGold, is_held_out
+from ..datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, is_held_out
 from ..plan import derive_item_seed
 from ..task import AnswerScorer, Task
 
@@ -317,7 +317,7 @@ def split_problems(tasks: Sequence[Task], plan: TrainingPlan) -> tuple[list[Prob
     parts: tuple[list[Problem], list[Problem]] = ([], [])
     for task in tasks:
         for item in list(task.items.values())[: plan.limit]:
-            if isinstance(item.gold, TruthfulGold) or getattr(item.gold, "rule", "one") != "one":
+            if getattr(item.gold, "rule", "one") != "one":
                 raise DataError(
                     f"answers to {task.info.full_name} are neither right nor wrong (item {item.id!r})",
                     hint="train on another dataset, or on another variant",

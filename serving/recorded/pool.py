@@ -122,13 +122,11 @@ class Pool:
         path: The file.
         fingerprint: The first 16 hexadecimal digits of the SHA-256 of its lines, before compression.
         samples: The samples, in the order of the file.
-        lines: Line of each sample, from 1.
     """
 
     path: Path
     fingerprint: str
     samples: tuple[PoolSample, ...]
-    lines: tuple[int, ...]
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -144,70 +142,34 @@ class Pool:
         return {key: tuple(sorted(samples, key=lambda s: s.sample)) for key, samples in questions.items()}
 
 
-@dataclass(frozen=True)
-class PoolProblem:
-    """Something that is wrong with a pool.
-
-    Attributes:
-        kind: "format", "duplicate", "missing sample", "gold", "question" or "same text".
-        line: The line at fault, from 1; None if it is none in particular.
-        message: What is wrong, with the value.
-    """
-
-    kind: str
-    line: int | None
-    message: str
-
-
-def scan_pool(path: Path) -> tuple[Pool, list[PoolProblem]]:
-    """The readable samples of a file, and the lines that are none.
-
-    Raises:
-        DataError: The file cannot be read or decompressed.
-    """
-    content = _content(path)
-    samples: list[PoolSample] = []
-    lines: list[int] = []
-    problems: list[PoolProblem] = []
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not raw.strip():
-            continue
-        try:
-            samples.append(PoolSample.model_validate_json(raw))
-            lines.append(number)
-        except ValidationError as e:
-            problems.append(PoolProblem("format", number, first_error(e)))
-    fingerprint = hashlib.sha256(content).hexdigest()[:16]
-    return Pool(path, fingerprint, tuple(samples), tuple(lines)), problems
-
-
 def read_pool(path: Path) -> Pool:
     """Read a pool.
 
     Raises:
         DataError: The file cannot be read, has no sample, a line is none, or two lines are the same sample; names the
-            line.
+            first such line.
     """
-    pool, problems = scan_pool(path)
-    problems = problems or list(_duplicates(pool))
-    check = f"reason pool check {path} lists every problem"
-    if problems:
-        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise DataError(f"{path} line {problems[0].line}: {problems[0].message}{more}", hint=check)
-    if not pool.samples:
+    content = _content(path)
+    samples: list[PoolSample] = []
+    first: dict[tuple[str, QuestionKey, int], int] = {}
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        try:
+            sample = PoolSample.model_validate_json(raw)
+        except ValidationError as e:
+            raise DataError(f"{path} line {number}: {first_error(e)}", hint="a pool has one sample a line") from e
+        before = first.setdefault((sample.model, sample.key, sample.sample), number)
+        if before != number:
+            raise DataError(
+                f"{path} line {number}: sample {sample.sample} of {sample.model} on "
+                f"{sample.dataset}:{sample.question_id} is in line {before} already",
+                hint="number the samples of a model and question from 0",
+            )
+        samples.append(sample)
+    if not samples:
         raise DataError(f"{path} has no sample", hint="a pool is JSON lines, one sample a line")
-    return pool
-
-
-def check_pool(path: Path) -> tuple[Pool, list[PoolProblem]]:
-    """Read a pool with everything that is wrong with it, in the order of its lines.
-
-    Raises:
-        DataError: The file cannot be read or decompressed.
-    """
-    pool, problems = scan_pool(path)
-    problems += [*_duplicates(pool), *_missing_samples(pool), *_contradictions(pool), *_same_texts(pool)]
-    return pool, sorted(problems, key=lambda problem: problem.line or 0)
+    return Pool(path, hashlib.sha256(content).hexdigest()[:16], tuple(samples))
 
 
 def write_pool(path: Path, samples: Iterable[PoolSample]) -> None:
@@ -272,69 +234,6 @@ def first_error(error: ValidationError) -> str:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _duplicates(pool: Pool) -> Iterable[PoolProblem]:
-    first: dict[tuple[str, QuestionKey, int], int] = {}
-    for sample, line in zip(pool.samples, pool.lines, strict=True):
-        before = first.setdefault((sample.model, sample.key, sample.sample), line)
-        if before != line:
-            yield PoolProblem(
-                "duplicate",
-                line,
-                f"sample {sample.sample} of {sample.model} on {sample.dataset}:{sample.question_id} is in line "
-                f"{before} already",
-            )
-
-
-def _missing_samples(pool: Pool) -> Iterable[PoolProblem]:
-    numbers: dict[tuple[str, QuestionKey], set[int]] = {}
-    last: dict[tuple[str, QuestionKey], int] = {}
-    for sample, line in zip(pool.samples, pool.lines, strict=True):
-        numbers.setdefault((sample.model, sample.key), set()).add(sample.sample)
-        last[sample.model, sample.key] = line
-    for (model, (dataset, question)), found in numbers.items():
-        missing = sorted(set(range(max(found) + 1)) - found)
-        if missing:
-            shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            yield PoolProblem(
-                "missing sample",
-                last[model, (dataset, question)],
-                f"{model} on {dataset}:{question} has no sample {shown} of 0 to {max(found)}",
-            )
-
-
-def _contradictions(pool: Pool) -> Iterable[PoolProblem]:
-    """Questions with two golds or two texts."""
-    for field in ("gold", "question"):
-        first: dict[QuestionKey, tuple[str | None, int]] = {}
-        for sample, line in zip(pool.samples, pool.lines, strict=True):
-            value = getattr(sample, field)
-            before, at = first.setdefault(sample.key, (value, line))
-            if value != before:
-                yield PoolProblem(
-                    field,
-                    line,
-                    f"the {field} of {sample.dataset}:{sample.question_id} is {_shown(value)}, in line {at} it is "
-                    f"{_shown(before)}",
-                )
-
-
-def _same_texts(pool: Pool) -> Iterable[PoolProblem]:
-    """Questions that a prompt could not tell apart."""
-    first: dict[str, QuestionKey] = {}
-    seen: set[QuestionKey] = set()
-    for sample, line in zip(pool.samples, pool.lines, strict=True):
-        if sample.key in seen:
-            continue
-        seen.add(sample.key)
-        before = first.setdefault(normalized(sample.question_text), sample.key)
-        if before != sample.key:
-            yield PoolProblem(
-                "same text",
-                line,
-                f"{sample.dataset}:{sample.question_id} has the text of {before[0]}:{before[1]}",
-            )
 
 
 def normalized(text: str) -> str:

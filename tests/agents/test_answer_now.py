@@ -22,7 +22,7 @@ THOUGHT = "Two and two.\n\nThat is a sum.\n\nIt has two parts.\n\nSo it is four.
 ANSWER = "First, 2 and 2 are added.\n\nThen the sum is 4.\n\nThe answer is 4."
 END = "\x03"
 
-OTHERS = {"auto", "question-router", "rlot", "logprob", "rag"}
+OTHERS = {"auto", "rlot", "logprob", "rag"}
 """Strategies that need a trained file, choices, or knowledge."""
 LEXICAL = {"davinci": {"judge": "lexical"}}
 PARAMETERS = {"hogwild": {"any_model": True}}

@@ -39,11 +39,11 @@ def run(*arguments, monkeypatch, capsys):
 
 def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     out = tmp_path / "plans"
-    files = ("--routers", "pair.json", "--question-router", "q.json", "--calibration", "map.json")
+    files = ("--routers", "pair.json", "--calibration", "map.json")
     printed = run(
         *("plan", "--large", LARGE, "--small", SMALL, "--data", "gsm8k=g.jsonl", "my.jsonl", "--kind", "number"),
         *("--limit", 30, "--thresholds", 0.5, 1, *files, "--rates", 0.1, "--random-rates", 0.25),
-        *("--cascade", 0.6, "--question-rates", 0.3, "--set", "max_step_tokens=64", "--out", out),
+        *("--cascade", 0.6, "--set", "max_step_tokens=64", "--out", out),
         monkeypatch=monkeypatch,
         capsys=capsys,
     )
@@ -54,7 +54,7 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     assert (sweep.dataset[0].name, sweep.dataset[0].limit) == ("gsm8k", 30)
     runs = expand_sweep(sweep)
     assert {(r.models.main, r.models.small) for r in runs} == {(LARGE, SMALL)}
-    pair, question = str(Path("pair.json").absolute()), str(Path("q.json").absolute())
+    pair = str(Path("pair.json").absolute())
     steps = {"max_step_tokens": 64}
     chains = {"n": 8, "max_tokens": 2048}
     expected = [("cot", {"max_tokens": 2048})]
@@ -64,7 +64,6 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     expected += [("glimprouter", {"policy": "random", "rate": 0.25, **steps})]
     cascade = {"threshold": 0.6, "first_parameters": chains, "then_parameters": {"max_tokens": 2048}}
     expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
-    expected += [("question-router", {"router": question}), ("question-router", {"router": question, "rate": 0.3})]
     assert [(r.strategy, r.parameters) for r in runs] == expected
     (alone,) = expand_sweep(read_sweep(out / "gsm8k-small.toml"))
     assert (alone.strategy, alone.models.main, alone.models.small) == ("cot", SMALL, None)

@@ -57,7 +57,6 @@ def test_import_writes_a_pool_and_shows_it(cli, home: Path) -> None:
     ("arguments", "message"),
     [
         (("--out", "pool.json"), "'pool.json' is no name of a pool"),
-        (("--out", "p.jsonl", "--format", "csv"), "unknown format 'csv'"),
         (("--out", "p.jsonl", "--map", "label=x"), "--map names 'label'"),
         (("--out", "p.jsonl", "--only", "label"), "--only 'label' is no FIELD=VALUE"),
         (("--out", "p.jsonl", "--data", "x"), "--data is the file of --questions"),
@@ -69,26 +68,6 @@ def test_a_mistaken_import_is_refused(cli, home: Path, arguments: tuple[str, ...
     status, out, err = cli("pool", "import", str(home / "a.jsonl"), *arguments)
     assert (status, out) == (2, "")
     assert message in err
-
-
-def test_check_lists_problems_and_fails(cli, pool: Path) -> None:
-    assert cli("pool", "check", str(pool))[::2] == (0, "18 samples, nothing is wrong\n")
-    with pool.open("a") as file:
-        file.write(sample("q1", 7, "4", gold="5").model_dump_json() + "\nbroken\n")
-    status, out, _ = cli("pool", "check", str(pool))
-    assert status == 2
-    assert "line 19: the gold of sums:q1 is '5'" in out
-    assert "line 19: m on sums:q1 has no sample 5, 6 of 0 to 7" in out
-    assert "line 20: this is no JSON" in out
-    status, out, _ = cli("pool", "check", str(pool), "--json")
-    assert (status, [p["line"] for p in json.loads(out)["problems"]]) == (2, [19, 19, 20])
-
-
-def test_check_notes_texts_that_read_otherwise(cli, home: Path) -> None:
-    path = write(home, [sample(question="How many?", text="The answer is 5.")])
-    status, _, err = cli("pool", "check", str(path))
-    assert status == 0
-    assert "another answer than the recorded one is read from the text of 1 sample (lines 1)" in err
 
 
 def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool: Path) -> None:

@@ -13,22 +13,6 @@ from reason.evals.datasets.loading import load_dataset
 SHA = "a" * 40
 
 
-class Names:
-    """A feature whose numbers stand for names."""
-
-    def __init__(self, *names):
-        self.names = names
-
-    def int2str(self, value):
-        return self.names[value]
-
-
-class Table(list):
-    def __init__(self, rows, features=None):
-        super().__init__(rows)
-        self.features = features or {}
-
-
 class HubError(Exception):
     pass
 
@@ -36,7 +20,7 @@ class HubError(Exception):
 @pytest.fixture
 def hub(monkeypatch):
     """Stand-ins for `datasets` and `huggingface_hub`; what they were asked, and what they answer, is in the result."""
-    state = types.SimpleNamespace(table=Table([]), error=None, info_error=None, asked=[], offline="")
+    state = types.SimpleNamespace(table=[], error=None, info_error=None, asked=[], offline="")
     errors = types.ModuleType("huggingface_hub.errors")
     for name in ("GatedRepoError", "RevisionNotFoundError", "RepositoryNotFoundError"):
         setattr(errors, name, type(name, (HubError,), {}))
@@ -68,7 +52,7 @@ def hub(monkeypatch):
 
 
 def test_a_dataset_is_read_at_its_pinned_commit(hub):
-    hub.table = Table([{"question": "2 + 2?", "answer": "It is #### 4"}])
+    hub.table = [{"question": "2 + 2?", "answer": "It is #### 4"}]
     dataset = load_dataset("gsm8k")
     revision = "740312add88f781978c0658806c59bc2815b9866"
     assert hub.asked == [("info", "openai/gsm8k", revision), ("load", "openai/gsm8k", "main", "test", revision)]
@@ -77,41 +61,24 @@ def test_a_dataset_is_read_at_its_pinned_commit(hub):
 
 
 def test_another_commit_and_split(hub):
-    hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}])
+    hub.table = [{"question": "2 + 2?", "answer": "#### 4"}]
     dataset = load_dataset("gsm8k", revision="b" * 40, split="train")
     assert hub.asked[-1] == ("load", "openai/gsm8k", "main", "train", "b" * 40)
     assert dataset.options["split"] == "train"
 
 
-def test_the_newest_commit_is_recorded_if_none_is_pinned(hub):
-    evidence = [
-        {"evidence_id": "e", "evidence_label": 0, "article": "P", "evidence": "T", "entropy": 0.0, "votes": [None]}
-    ]
-    labels = Names("SUPPORTS", "REFUTES", "NOT_ENOUGH_INFO", "DISPUTED")
-    hub.table = Table(
-        [{"claim_id": "0", "claim": "C", "claim_label": 0, "evidences": evidence}],
-        {"claim_label": labels, "evidences": [{"evidence_label": labels}]},
-    )
-    dataset = load_dataset("climate-fever")
-    assert dataset.revision == SHA
-    assert hub.asked[-1] == ("load", "tdiggelm/climate_fever", None, "test", SHA)
-    (item,) = dataset.items
-    assert item.gold.label == "SUPPORTS"
-    assert item.gold.evidence.names == ("0-0",)
-
-
 def test_a_bad_row_of_the_hub_is_named(hub):
-    hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}, {"question": None, "answer": "#### 4"}])
+    hub.table = [{"question": "2 + 2?", "answer": "#### 4"}, {"question": None, "answer": "#### 4"}]
     with pytest.raises(DataError, match=r"openai/gsm8k@740312add88f test row 2: the field 'question' is missing"):
         load_dataset("gsm8k")
 
 
 def test_aime_takes_each_year_from_one_source(hub):
-    hub.table = Table([{"Year": 2023, "Problem Number": 1, "Question": "Q", "Answer": "5", "Part": "I"}])
+    hub.table = [{"Year": 2023, "Problem Number": 1, "Question": "Q", "Answer": "5", "Part": "I"}]
     assert [i.id for i in load_dataset("aime:2023").items] == ["aime-2023-I-1"]
-    hub.table = Table([{"problem": "Q", "answer": "70"}, {"problem": "R", "answer": "71"}])
+    hub.table = [{"problem": "Q", "answer": "70"}, {"problem": "R", "answer": "71"}]
     assert [i.id for i in load_dataset("aime:2026").items] == ["aime-2026-1", "aime-2026-2"]
-    hub.table = Table([{"ID": "2024-II-4", "Problem": "Q", "Answer": 33}])
+    hub.table = [{"ID": "2024-II-4", "Problem": "Q", "Answer": 33}]
     assert [i.id for i in load_dataset("aime:2024").items] == ["aime-2024-II-4"]
     with pytest.raises(UserError, match="comes from 4 sources"):
         load_dataset("aime", revision="b" * 40)
@@ -136,7 +103,7 @@ def test_errors_of_the_hub_have_hints(hub, info, kind, message):
 
 def test_offline_only_the_cache_is_used(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}])
+    hub.table = [{"question": "2 + 2?", "answer": "#### 4"}]
     assert load_dataset("gsm8k").size == 1
     assert [a[0] for a in hub.asked] == ["load"]
     hub.error = OSError("not there")

@@ -151,16 +151,13 @@ def test_the_shuffle_depends_only_on_seed_and_item(tmp_path):
     assert {i.id: i for i in load_dataset("truthfulqa", data=path, seed=1).items} != items
 
 
-def test_truthfulqa_from_the_hub_and_generative(tmp_path):
+def test_truthfulqa_from_the_hub(tmp_path):
     row = truth()
     hub = {"question": row["question"], "mc1_targets": row["mc1"], "mc2_targets": row["mc2"]}
     (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "h.jsonl", hub)).items
     assert item.id == "tqa-0001"
     assert len(item.gold.correct) == 2
     assert item.subject == ""
-    (free,) = load_dataset("truthfulqa:generative", data=write(tmp_path / "t.jsonl", row)).items
-    assert free.gold.correct == ("Air", "Gases", "I have no comment.")
-    assert free.question.choices == ()
 
 
 def test_mc1_of_other_choices_is_left_out_of_mc2(tmp_path):
@@ -291,70 +288,6 @@ def test_fever_from_the_hub(tmp_path):
     }
     (item,) = fever(tmp_path, "oracle-sr", row)
     assert [(d.name, d.text) for d in item.question.documents] == [("A_-LRB-film-RRB-:3", "A (film): It (really) is.")]
-
-
-def climate(label, *labels):
-    evidence = [{"page": "P", "text": f"T{i}", "label": one, "doc_id": f"d{i}"} for i, one in enumerate(labels)]
-    return {"id": f"cf-{label}", "claim": "C", "label": label, "evidence": evidence}
-
-
-def test_climate_fever_three_and_four_ways(tmp_path):
-    rows = climate("DISPUTED", "SUPPORTS", "REFUTES"), climate("NOT_ENOUGH_INFO", "NOT_ENOUGH_INFO", "NOT_ENOUGH_INFO")
-    path = write(tmp_path / "c.jsonl", *rows)
-    disputed, lacking = load_dataset("climate-fever", data=path).items
-    assert disputed.gold.evidence.names == ("d0", "d1")
-    assert len(disputed.question.choices) == 4
-    assert lacking.gold.label == "NOT ENOUGH INFO"
-    assert lacking.gold.evidence.names == ()
-    (three,) = load_dataset("climate-fever:three-way", data=path).items
-    assert three.id == lacking.id
-    assert len(three.question.choices) == 3
-
-
-def test_pairs_are_grouped(tmp_path):
-    path = write(
-        tmp_path / "v.jsonl",
-        {"id": "a_1", "case_id": "a", "claim": "C", "label": "SUPPORTS", "evidence": "E", "page": "P"},
-    )
-    (item,) = load_dataset("vitaminc", data=path).items
-    assert (item.group, item.question.documents[0].text) == ("a", "P: E")
-    rows = [
-        {"id": f"7{i}", "claim": "C", "label": lab, "evidence": "E", "base_id": "7"}
-        for i, lab in enumerate(("SUPPORTS", "REFUTES"))
-    ]
-    path = write(tmp_path / "s.jsonl", *rows)
-    assert [(i.group, i.gold.label) for i in load_dataset("fever-symmetric", data=path).items] == [
-        ("7", "SUPPORTS"),
-        ("7", "REFUTES"),
-    ]
-    rows = [
-        {
-            "id": str(i),
-            "part": "hover",
-            "claim": "C",
-            "evidence": [{"page": "P", "text": "T"}],
-            "label_full": "SUPPORTED",
-            "sufficiency": s,
-        }
-        for i, s in enumerate(("NOT ENOUGH", "ENOUGH -- IRRELEVANT"))
-    ]
-    path = write(tmp_path / "f.jsonl", *rows)
-    assert [i.gold.label for i in load_dataset("sufficient-facts", data=path).items] == ["NOT ENOUGH INFO", "SUPPORTS"]
-
-
-def test_rows_with_passages_and_whole_documents(tmp_path):
-    evidence = [{"page": "P", "text": "T"}, {"page": "", "text": "U"}]
-    row = {"id": "a", "claim": "C", "label": "NOT ENOUGH INFO", "evidence": evidence, "case_id": "p1"}
-    path = write(tmp_path / "w.jsonl", row, row | {"id": "b", "label": "SUPPORTS"})
-    for name in ("wice", "fool-me-twice", "factcheck-gpt"):
-        open_one, supported = load_dataset(name, data=path).items
-        assert (open_one.group, open_one.gold.label, open_one.gold.evidence.names) == ("p1", "NOT ENOUGH INFO", ())
-        assert {d.text for d in supported.question.documents} == {"P: T", "U"}
-        assert set(supported.gold.evidence.names) == {"b-0", "b-1"}
-    plain = {"id": "p", "title": "rules.md", "claim": "C", "label": "REFUTES", "kind": "date", "document": "# Rules"}
-    (item,) = load_dataset("plain-claims", data=write(tmp_path / "p.jsonl", plain)).items
-    assert (item.subject, item.group, item.gold.label) == ("date", "rules.md", "REFUTES")
-    assert [(d.name, d.text) for d in item.question.documents] == [("rules.md", "# Rules")]
 
 
 def test_choices_of_a_claim_map_to_its_labels(tmp_path):

@@ -14,9 +14,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="REASON_TEST_DATA name
 @pytest.mark.parametrize(
     "name",
     [
-        "aime", "aime:2024", "math500", "math500:1-3", "gsm8k", "truthfulqa", "truthfulqa:mc2", "truthfulqa:generative",
-        "fever", "fever:oracle-sr", "fever:retrieval", "climate-fever", "climate-fever:three-way", "vitaminc",
-        "fever-symmetric", "sufficient-facts",
+        "aime", "aime:2024", "math500", "math500:1-3", "gsm8k", "truthfulqa", "truthfulqa:mc2",
+        "fever", "fever:oracle-sr", "fever:retrieval",
     ],
 )  # fmt: skip
 def test_a_dataset_is_read_completely(name):
@@ -45,16 +44,6 @@ def test_truthfulqas_choices_are_the_rows():
         assert {item.question.choices[i] for i in item.gold.correct} == right
         best = row["mc1"]["choices"][row["mc1"]["labels"].index(1)]
         assert item.question.choices[item.gold.mc1_correct] == best
-
-
-def test_fever_symmetric_is_balanced_without_the_evidence():
-    labels: dict[str, list[str]] = {}
-    for item in load_dataset("fever-symmetric:claim-only", data=DATA).items:
-        labels.setdefault(item.question.text, []).append(item.gold.label)
-    assert all(
-        sorted(x) == ["REFUTES", "SUPPORTS"] * (len(x) // 2) or x.count("REFUTES") * 2 == len(x)
-        for x in labels.values()
-    )
 
 
 def test_every_class_of_fevers_oracle_has_as_many_sentences():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from reason.core.errors import DataError, UserError
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.pools import ImportOptions, detect_format, import_pool, parse_pool_map, reads_differently, summarize
+from reason.evals.pools import ImportOptions, import_pool, parse_pool_map, summarize
 from reason.serving.recorded.pool import PoolSample, read_pool
 from support.recorded_pools import sample, samples, write
 
@@ -89,160 +88,25 @@ async def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
         parse_pool_map("label=x")
 
 
-# -- lm-evaluation-harness
-
-
-def lm_eval_row(doc_id: int, text: str, number: str, *, right: bool, name: str = "strict-match") -> dict[str, Any]:
-    question = f"{doc_id} + 2?"
-    return {
-        "doc_id": doc_id,
-        "doc": {"question": question, "answer": f"It is so.\n#### {doc_id + 2}"},
-        "target": f"It is so.\n#### {doc_id + 2}",
-        "arguments": {"gen_args_0": {"arg_0": f"Question: {question}\nAnswer:", "arg_1": {"until": ["Question:"]}}},
-        "resps": [[text]],
-        "filtered_resps": [number],
-        "filter": name,
-        "metrics": ["exact_match"],
-        "doc_hash": "0",
-        "prompt_hash": "0",
-        "target_hash": "0",
-        "exact_match": float(right),
-    }
-
-
-async def test_sample_logs_of_lm_evaluation_harness(tmp_path: Path) -> None:
-    directory = tmp_path / "out" / "org__tiny"
+async def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path: Path) -> None:
     rows = [
-        lm_eval_row(2, "The answer is 4.", "4", right=True),
-        lm_eval_row(3, "I do not know 7", "[invalid]", right=False),
-        lm_eval_row(2, "The answer is 4.", "4", right=True, name="flexible-extract"),
-        lm_eval_row(3, "I do not know 7", "7", right=False, name="flexible-extract"),
-    ]
-    path = lines(directory / "samples_gsm8k_2026-01-02T03-04-05.678901.jsonl", *rows)
-    (directory / "results_2026-01-02T03-04-05.678901.json").write_text(json.dumps({"model_name": "org/tiny"}))
-    assert detect_format(path) == detect_format(directory) == "lm-eval"
-    made = await imported(directory)
-    assert [(s.model, s.dataset, s.question_id, s.sample) for s in made] == [
-        ("org/tiny", "gsm8k", "2", 0), ("org/tiny", "gsm8k", "3", 0)
-    ]  # fmt: skip
-    assert [(s.question, s.gold, s.answer, s.correct, s.text) for s in made] == [
-        ("2 + 2?", "4", "4", True, "The answer is 4."),
-        ("3 + 2?", "5", None, False, "I do not know 7"),
-    ]
-    flexible = await imported(path, lm_eval_filter="flexible-extract")
-    assert [s.answer for s in flexible] == ["4", "7"]
-    with pytest.raises(UserError, match="has no filter 'none'"):
-        await imported(path, lm_eval_filter="none")
-
-
-async def test_repeats_of_lm_evaluation_harness_are_samples(tmp_path: Path) -> None:
-    row = lm_eval_row(2, "", "4", right=True)
-    row["resps"] = [["The answer is 4.", "The answer is 5.", "Well"]]
-    path = lines(tmp_path / "samples_sums.jsonl", row)
-    made = await imported(path, model="m")
-    assert [(s.sample, s.answer, s.correct) for s in made] == [(0, "4", True), (1, "5", False), (2, None, False)]
-    row["filtered_resps"] = [["4", "5", "[invalid]"]]
-    made = await imported(lines(path, row), model="m")
-    assert [s.answer for s in made] == ["4", "5", None]
-
-
-async def test_log_likelihood_tasks_have_no_samples(tmp_path: Path) -> None:
-    row = {**lm_eval_row(2, "", "4", right=True), "resps": [[["-1.5", "False"]], [["-2.0", "True"]]]}
-    with pytest.raises(DataError, match="compares log-likelihoods and samples nothing"):
-        await imported(lines(tmp_path / "samples_arc.jsonl", row), model="m")
-
-
-# -- Inspect
-
-
-def inspect_sample(name: str, epoch: int, answer: str, *, right: bool, **output: Any) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [
-        {"type": "reasoning", "reasoning": "secret 9"},
-        {"type": "text", "text": f"ANSWER: {answer}"},
-    ]
-    choice = {"message": {"role": "assistant", "content": content}, "stop_reason": "stop", **output}
-    return {
-        "id": name,
-        "epoch": epoch,
-        "input": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{name}?"}],
-        "target": ["4"],
-        "messages": [],
-        "output": {
-            "model": "org/m",
-            "choices": [choice],
-            "usage": {
-                "input_tokens": 5, "input_tokens_cache_read": 6, "output_tokens": 3, "reasoning_tokens": 1,
-                "total_cost": 0.25,
-            },
+        {
+            "doc_id": 2,
+            "doc": {"question": "2 + 2?"},
+            "target": "4",
+            "resps": [["The answer is 4."]],
+            "filter": "strict",
         },
-        "scores": {"match": {"value": "C" if right else "I", "answer": answer, "explanation": answer}},
-    }  # fmt: skip
-
-
-HEADER = {"version": 2, "status": "success", "eval": {"task": "tasks/sums", "model": "openai/m"}}
-
-
-async def test_logs_of_inspect_in_both_forms(tmp_path: Path) -> None:
-    logprobs = {"content": [{"token": t, "logprob": v} for t, v in (("AN", -0.5), ("SWER", -0.25), (" 4", -1.0))]}
-    rows = [
-        inspect_sample("b", 1, "4", right=True),
-        inspect_sample("a", 2, "5", right=False, stop_reason="max_tokens"),
-        inspect_sample("a", 1, "4", right=True, logprobs=logprobs),
-        {**inspect_sample("c", 1, "4", right=True), "output": {"choices": []}},
+        {"doc_id": 2, "doc": {"question": "2 + 2?"}, "target": "4", "resps": [["The answer is 4."]], "filter": "loose"},
     ]
-    packed, plain = tmp_path / "log.eval", tmp_path / "log.json"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("_journal/start.json", "{}")
-        for row in rows:
-            archive.writestr(f"samples/{row['id']}_epoch_{row['epoch']}.json", json.dumps(row))
-        archive.writestr("header.json", json.dumps(HEADER))
-    plain.write_text(json.dumps({**HEADER, "samples": rows}))
-    made = await imported(packed)
-    assert await imported(plain) == made
-    assert [(s.question_id, s.sample, s.answer, s.correct, s.finish_reason) for s in made] == [
-        ("a", 0, "4", True, "stop"), ("a", 1, "5", False, "length"), ("b", 0, "4", True, "stop")
-    ]  # fmt: skip
-    first = made[0]
-    assert (first.model, first.dataset, first.question, first.gold, first.text) == (
-        "openai/m", "sums", "a?", "4", "ANSWER: 4"
-    )  # fmt: skip
-    assert (first.prompt_tokens, first.completion_tokens, first.thinking_tokens, first.usd) == (11, 3, 1, 0.25)
-    assert (first.token_logprobs, made[1].token_logprobs) == ((-0.5, -0.25, -1.0), None)
-
-
-async def test_a_log_that_inspect_wrote_itself(tmp_path: Path) -> None:
-    log = pytest.importorskip("inspect_ai.log", reason="Inspect is not installed")
-    path = tmp_path / "log.eval"
-    evaluation = {
-        "created": "2026-01-02T03:04:05+00:00",
-        "task": "sums",
-        "dataset": {},
-        "model": "openai/m",
-        "config": {},
-    }
-    rows = [inspect_sample("a", 1, "4", right=True)]
-    written = {"version": 2, "status": "success", "eval": evaluation, "samples": rows}
-    log.write_eval_log(log.EvalLog.model_validate(written), str(path), format="eval")
-    (made,) = await imported(path)
-    assert (made.model, made.question_id, made.answer, made.correct, made.text) == (
-        "openai/m", "a", "4", True, "ANSWER: 4"
-    )  # fmt: skip
-
-
-async def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
-    torn, other = tmp_path / "log.eval", tmp_path / "other.json"
-    torn.write_bytes(b"PK\x03\x04torn")
-    other.write_text("{}")
-    with pytest.raises(DataError, match="is no complete log of Inspect"):
-        await imported(torn)
-    with pytest.raises(DataError, match="it has no field 'eval'"):
-        await imported(other)
-    with pytest.raises(DataError, match="there is no log"):
-        await imported(tmp_path / "absent.eval")
-    with pytest.raises(UserError, match="is of no known format"):
-        await imported(tmp_path / "notes.txt")
-    with pytest.raises(UserError, match="is no evaluation"):
-        await imported(tmp_path)
+    mapping = "question_id=doc_id,question=doc.question,text=resps.0.0,gold=target"
+    path = lines(tmp_path / "samples_gsm8k.jsonl", *rows)
+    made = await imported(
+        path, mapping=parse_pool_map(mapping), model="org/tiny", dataset="gsm8k", only={"filter": "strict"}
+    )
+    assert [(s.question_id, s.sample, s.question, s.gold, s.answer, s.correct) for s in made] == [
+        ("2", 0, "2 + 2?", "4", "4", True)
+    ]
 
 
 # -- summaries
@@ -261,14 +125,6 @@ def test_a_summary_states_what_is_recorded(tmp_path: Path) -> None:
     assert (second.accuracy, second.cut, second.mean_tokens, second.recorded) == (
         None, 1, None, ("gold", "finish_reason")
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "answer", "differs"),
-    [("The answer is 4.", "4", False), ("The answer is 4.", "5", True), ("The answer is 4.", None, True)],
-)
-def test_a_text_from_which_another_answer_is_read_is_noticed(text: str, answer: str | None, differs: bool) -> None:
-    assert reads_differently(sample(answer=answer, text=text, question="How many?")) is differs
 
 
 # -- a pool as a dataset

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.cli.render.eval_view import SweepView
+from reason.cli.render.eval_view import EvalView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.datasets.items import fingerprint
 from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.report.content import build_content
-from reason.evals.report.html import grid_tables, render_html
-from reason.evals.report.markdown import render_markdown
+from reason.evals.report.page import best_of, render_html, render_markdown
 from reason.evals.report.writing import run_folders
 from reason.evals.run_directory import load_runs
 from reason.evals.runner import RunObserver
@@ -204,29 +203,27 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     assert "| method | sums-6 | sums-4 | sums-4:later |" in markdown
     page = render_html(content)
     assert page.count("All methods, no limit a question") == 1
-    equal = [cell.model_copy(update={"accuracy": 0.0}) if cell else None for cell in grid.rows[1].cells]
-    level = grid.model_copy(update={"rows": tuple(r.model_copy(update={"cells": tuple(equal)}) for r in grid.rows)})
-    assert 'class="num best"' in grid_tables(grid)
-    assert 'class="num best"' not in grid_tables(level)
+    assert best_of([0.5, 0.25]) == 0.5
+    assert best_of([0.5, 0.5]) is None
     alone = build_content(runs[:1], "One")
     assert alone.grids == ()
 
 
 async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
-    view = SweepView(len(jobs))
+    view = EvalView("sweep", len(jobs))
     assert not view.has_stored
     lines: list[str] = []
 
     def watch(title: str) -> object:
         watched = view.watch(title)
-        moved = view.on_row
+        moved = watched._moved
 
         def noting() -> None:
             lines.append(view.line())
             moved()
 
-        view.on_row = noting  # type: ignore[method-assign]
+        watched._moved = noting
         return watched
 
     await run_sweep(
@@ -239,7 +236,7 @@ async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path)
         concurrent_datasets=3,  # type: ignore[arg-type]
     )
     assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
-    assert view.line() == "7 of 7 runs, 0 tokens/s"
+    assert view.line() == "sweep: 7 of 7 runs"
     assert view.has_stored
 
 

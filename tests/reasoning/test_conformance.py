@@ -26,7 +26,7 @@ CHECKS = [
     "resumption",
     "event pairs",
 ]
-ASK_MORE = {"hogwild", "logprob", "question-router", "rag"}
+ASK_MORE = {"hogwild", "logprob", "rag"}
 """Of these the kit's question or model is not enough: a known model, choices, a trained file, knowledge."""
 
 

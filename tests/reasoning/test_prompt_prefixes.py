@@ -7,7 +7,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.conformance import QUESTION, PlainModel, TrialRunner
 from reason.reasoning.strategy import STRATEGIES
 
-NEEDS_MORE = {"hogwild", "logprob", "question-router", "rag"}
+NEEDS_MORE = {"hogwild", "logprob", "rag"}
 """Of these the model or the question of the conformance kit is not enough."""
 
 

@@ -269,7 +269,7 @@ def test_inner_parameters_are_checked_and_noted():
         create_strategy("cascade", {"first": 3})
 
 
-@pytest.mark.parametrize("name", ["cascade", "auto", "question-router"])
+@pytest.mark.parametrize("name", ["cascade", "auto"])
 def test_nested_routers_are_rejected(name):
     for role in ("first", "then"):
         with pytest.raises(UserError, match=f"cascade cannot hand a question on to {name}"):

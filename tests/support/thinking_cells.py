@@ -84,9 +84,7 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
 }
 """Parameters that keep a run short."""
 
-NEEDS_MORE = {
-    "question-router": "it has to be trained for two models",
-}
+NEEDS_MORE = {}
 """Strategies that no kind of model can run as they are."""
 
 DOCUMENT = Document(name="shop.md", text="The shop sells 5 kinds of apples and 7 kinds of pears: 12 kinds of fruit.")

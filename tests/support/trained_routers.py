@@ -19,8 +19,6 @@ from reason.routers.features import ENTROPY, FeatureSpace, LinearModel
 from reason.routers.router_files import (
     Arm,
     AutoRouterFile,
-    EvaluatedStrategy,
-    QuestionRouterFile,
     TokenModel,
     TrainedOn,
     arm_label,
@@ -77,30 +75,6 @@ def auto_file(
     *arms: Arm, space: FeatureSpace = BARE, price: float = 0.0, trained: TrainedOn | None = None
 ) -> AutoRouterFile:
     return AutoRouterFile(price=price, space=space, arms=arms, trained=trained or trained_on())
-
-
-def question_file(needed: LinearModel, *, space: FeatureSpace = BARE, **changed: Any) -> QuestionRouterFile:
-    """A router of chains of `cot`, the large model's with another length."""
-
-    def chain(**parameters: Any) -> EvaluatedStrategy:
-        return EvaluatedStrategy(
-            strategy="cot", parameters=create_strategy("cot", parameters)[1], share_right=0.5, mean_tokens=20
-        )
-
-    fields: dict[str, Any] = {
-        "small": chain(max_tokens=30),
-        "large": chain(max_tokens=40),
-        "space": space,
-        "needed": needed,
-        "quantiles": tuple(i / 100 for i in range(101)),
-        "rate": 0.5,
-        "threshold": 0.5,
-        "measured_rate": 0.5,
-        "trained": trained_on(
-            models={"main": "large", "small": "small"}, engines={"main": "large@1", "small": "small@1"}
-        ),
-    }
-    return QuestionRouterFile(**{**fields, **changed})
 
 
 # -- evaluation runs

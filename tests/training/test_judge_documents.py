@@ -18,7 +18,6 @@ from document_facts import (
     Measure,
     Money,
     Name,
-    Percent,
     Person,
     Value,
     alternatives,
@@ -37,7 +36,6 @@ VALUES: list[Value] = [
     Measure(1500, "length"),
     Measure(90, "time"),
     Measure(21, "term"),
-    Percent(40),
     Date(1926),
     Date(1926, 6, 12),
 ]

@@ -108,7 +108,6 @@ MONTHS: Final = [
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 ]
-WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 COLOURS: Final = (
     "red", "blue", "green", "black", "white", "grey", "yellow", "orange", "brown", "purple", "silver", "beige",
 )
@@ -511,35 +510,6 @@ class Measure(Value):
 
 def _plural(unit: str, value: float) -> str:
     return unit if value == 1 else "feet" if unit == "foot" else f"{unit}s"
-
-
-@dataclass(frozen=True)
-class Percent(Value):
-    """A percentage."""
-
-    number: int
-    sort = "percent"
-
-    def stated(self, rng: random.Random) -> str:
-        return f"{self.number}{rng.choice(('%', '%', ' percent', ' per cent'))}"
-
-    def other(self, rng: random.Random) -> Value:
-        while (number := self.number + rng.choice((-1, 1)) * rng.randint(1, 20)) <= 0 or number > 100:
-            pass
-        return Percent(number)
-
-    def bound(self, rng: random.Random, holds: bool) -> str:
-        gap = rng.choice((1, 2, 5, 10))
-        if self.number - gap < 1 or self.number + gap > 99:
-            return ""
-        low, high = Percent(self.number - gap), Percent(self.number + gap)
-        if rng.random() < 0.5:
-            return f"{rng.choice(('more than', 'at least', 'over'))} {(low if holds else high).stated(rng)}"
-        return f"{rng.choice(('less than', 'at most', 'under'))} {(high if holds else low).stated(rng)}"
-
-    @property
-    def size(self) -> float | None:
-        return self.number
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from document_facts import (
     COLOURS,
     COUNTRY_NAMES,
     MATERIALS,
-    WEEKDAYS,
     Choice,
     Clock,
     Count,
@@ -22,7 +21,6 @@ from document_facts import (
     Measure,
     Money,
     Name,
-    Percent,
     Person,
     coined,
     company,
@@ -110,19 +108,6 @@ _ASIDES: Final = (
     "Not every visitor notices the small plaque by the entrance.",
     "The former tollkeeper's cottage is not part of the site.",
 )
-_OFFICE_ASIDES: Final = (
-    "Questions should be sent to the help desk.",
-    "This page does not replace the full text.",
-    "Nothing here affects rights under the law.",
-    "The previous version is no longer valid.",
-    "Forms that are not signed will be returned.",
-    "Please do not reply to the automatic message.",
-    "Managers have been informed.",
-)
-
-
-
-
 def _plans(rng: random.Random, what: str, verb: str, done: str) -> Choice:
     """Something that has been done, is planned, may be done or has been given up."""
     year = rng.randint(2026, 2032)
@@ -136,8 +121,6 @@ def _plans(rng: random.Random, what: str, verb: str, done: str) -> Choice:
         (f"It is certain that {what} will be {done}.", "NSRR"), (f"{what} will be {done}.", "NSNR"), (f"{what} might be {done}.", "NNSR"),
         (f"The plan to {verb} {what} was given up.", "RRRS"), (f"There is no longer a plan to {verb} {what}.", "NRRS"),
     ])
-
-
 
 
 def _bridge(rng: random.Random) -> Document:
@@ -169,8 +152,6 @@ def _bridge(rng: random.Random) -> Document:
     ), _ASIDES)
 
 
-
-
 def _biography(rng: random.Random) -> Document:
     me, teacher, rival, spouse = _persons(rng, 4)
     born = rng.randint(1820, 1985)
@@ -200,10 +181,6 @@ def _biography(rng: random.Random) -> Document:
             ("$S once worked as a clerk.", "SNR"), ("$S was a sailor at one time.", "NSR"), ("$S never did any other work.", "RRS")]),
         _origin("teacher", teacher, "The teacher of $S", rng), _origin("spouse", spouse, "The person whom $S married", rng), _career("teacher", teacher, "The teacher of $S", rng),
     ), ("Critics did not agree about the late work.", "No portrait from that time is known.", "The family archive was not opened until recently.", "A street was later renamed, though not without protest."))
-
-
-
-
 
 
 def _product(rng: random.Random) -> Document:
@@ -272,113 +249,7 @@ def _minutes(rng: random.Random) -> Document:
     ), ("There was no other business.", "Apologies were received from two members.", "Nobody objected to the agenda.", "The projector did not work at first."))
 
 
-
-
-
-
-
-
-def _lease(rng: random.Random) -> Document:
-    landlord, tenant, agent = _persons(rng, 3)
-    c = rng.choice("£$€")
-    rent = _round(rng, 300, 3000, 10)
-    d1, d2 = rng.sample((7, 14, 21, 28, 30, 42, 56, 60, 84, 90), 2)
-    return Document("lease", rng.choice(("Lease", "Tenancy agreement", "Rental contract", f"Lease of a flat in {place(rng)}")), "", (), _NO_PRONOUN, (
-        Fact("landlord", landlord, "The flat is let by $v.|The landlord is $v.", "The landlord [is/is not] $v.|$v [is/is not] the landlord."),
-        Fact("tenant", tenant, "The tenant is $v.|The flat is rented by $v.", "$v [is/is not] the tenant.|The tenant [is/is not] $v."),
-        Fact("agent", agent, "$v holds the keys.|The keys are kept by $v.", "The keys [are/are not] with $v.|$v [keeps/does not keep] the keys."),
-        Fact("rent", Money(rent, c), "The monthly rent is $v.|The tenant pays $v of rent each month.", "The rent [is/is not] $v a month.|Each month, the tenant [owes/does not owe] $v of rent.", "the monthly rent", True),
-        Fact("deposit", Money(rent * rng.choice((1, 2, 3)) + rng.choice((0, 50)), c), "A deposit of $v is due on signing.|The deposit amounts to $v.", "The deposit [is/is not] $v.|The tenant [has/does not have] to pay a deposit of $v.", "the deposit", True),
-        Fact("late fee", Money(_round(rng, 5, 95, 5), c), "For late payment a fee of $v is charged.|Whoever pays late owes an extra $v.", "The fee for late payment [is/is not] $v.|Paying late [costs/does not cost] $v.", "the fee for late payment", True),
-        Fact("notice", Measure(d1, "term"), "The tenant may end the lease with notice of $v.|The tenant's notice period is $v.", "The notice period of the tenant [is/is not] $v.|The tenant [has/does not have] to give notice of $v.", "the notice period of the tenant"),
-        Fact("landlord notice", Measure(d2, "term"), "The landlord has to give notice of $v.|The notice period of the landlord is $v.", "The landlord's notice period [is/is not] $v.|If the landlord ends the lease, the notice period [is/is not] $v.", "the notice period of the landlord"),
-        Fact("begin", Date.sample(rng, 2012, 2029, 3), "The lease begins $v.|The lease takes effect $v.", "The lease [starts/does not start] $v.|The beginning of the lease [is/is not] $v."),
-        Fact("area", Count(rng.randint(22, 190)), "The flat measures $v square metres.|The living space is $v square metres.", "The flat [has/does not have] $v square metres.|The size of the flat [is/is not] $v square metres.", "", True),
-        Fact("floor", word(("ground", "first", "second", "third", "fourth", "fifth", "sixth"), "floor", rng), "The flat is on the $v floor.|It lies on the $v floor.", "The flat [is/is not] on the $v floor."),
-        Fact("walls", word(COLOURS, "colour", rng), "The front door is $v.|The front door has been painted $v.", "The front door [is/is not] $v.|The colour of the front door [is/is not] $v."),
-        _choice(rng, "pets", ["Pets are not allowed.|The tenant must not keep any pets.", "Cats may be kept, but no dogs.|The tenant may keep cats; dogs are forbidden.", "Pets are allowed if the landlord agrees in writing.|With the landlord's written consent, pets may be kept."], [
-            ("The tenant may keep a cat without asking.", "RSR"), ("No pets are permitted.", "SRR"), ("A dog can be kept with the written consent of the landlord.", "RRS"), ("The tenant may not keep a dog under any circumstances.", "SSR")]),
-        _choice(rng, "sublet", ["Subletting is forbidden.|The tenant must not sublet the flat.", "The tenant may sublet one room but not the flat.|Only one room may be sublet, never the flat as such.", "The tenant may sublet the flat without asking.|Subletting needs no consent."], [
-            ("The tenant is allowed to sublet one room.", "RSS"), ("Nothing may be sublet.", "SRR"), ("The complete flat may be sublet.", "RRS"), ("It is forbidden to sublet the complete flat.", "SSR")]),
-        _choice(rng, "repairs", ["Small repairs are paid by the tenant, large ones by the landlord.|The tenant pays for small repairs and the landlord for large ones.", "All repairs are paid by the landlord.|The landlord pays for every repair.", "All repairs are paid by the tenant.|The tenant bears the cost of every repair."], [
-            ("The landlord pays for large repairs.", "SSR"), ("The tenant pays for small repairs.", "SRS"), ("The tenant never pays for repairs.", "RSR"), ("The landlord pays for no repairs.", "RRS"), ("Small repairs are at the landlord's expense.", "RSR")]),
-        _choice(rng, "heating", ["Heating is included in the rent.|The rent includes heating.", "Heating is not included in the rent and is billed separately.|The rent does not cover heating, which is billed apart."], [
-            ("The tenant pays extra for heating.", "RS"), ("The rent covers heating.", "SR"), ("Heating costs are part of the rent.", "SR"), ("Heating is charged in addition to the rent.", "RS")]),
-        _choice(rng, "furnished", ["The kitchen is furnished; the other rooms are empty.|Only the kitchen is furnished.", "All rooms are furnished.|The flat is let fully furnished.", "The flat is let unfurnished.|None of the rooms is furnished."], [
-            ("The kitchen comes with furniture.", "SSR"), ("Every room is furnished.", "RSR"), ("No room is furnished.", "RRS"), ("At least one room is not furnished.", "SRS")]),
-        _choice(rng, "extend", ["The lease may be extended once, by a year.|An extension by one year is possible, but only once.", "The lease cannot be extended.|No extension is possible.", "The lease is extended automatically unless one side objects.|Unless one side objects, the lease goes on automatically."], [
-            ("The lease is extended without anybody doing anything.", "RRS"), ("The lease can never be extended.", "RSR"), ("The lease can be extended twice.", "RRN"), ("An extension is possible.", "SRS")]),
-        _origin("tenant", tenant, "The tenant", rng), _origin("landlord", landlord, "The landlord", rng),
-    ), _OFFICE_ASIDES)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-def _handbook(rng: random.Random) -> Document:
-    d = rng.sample(range(3, 40), 4)
-    w = rng.sample((2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 26), 3)
-    lead, officer = _persons(rng, 2)
-    day = rng.choice(WEEKDAYS[:5])
-    return Document("handbook", rng.choice(("Staff handbook", "Working here", f"{company(rng)}: handbook for employees", "Rules for employees")), "", (), _NO_PRONOUN, (
-        Fact("leave", Count(d[0] + 15), "Full-time employees have $v days of annual leave.|The annual leave is $v days for full-time staff.", "The annual leave of full-time staff [is/is not] $v days.|A full-time employee [gets/does not get] $v days of leave a year.", "the annual leave of full-time staff in days", True),
-        Fact("carry", Count(d[1] % 12 + 2), "Up to $v days of leave can be carried into the next year.|At most $v days of leave may be carried over.", "The maximum leave to be carried over [is/is not] $v days.", "", False),
-        Fact("training", Count(d[2] % 12 + 2), "There are $v training days a year.|Each employee has $v training days a year.", "The number of training days a year [is/is not] $v.|Employees [get/do not get] $v training days a year.", "the number of training days a year", True),
-        Fact("parental", Measure(w[0] * 7, "term"), "Paid parental leave lasts $v.|Parents receive paid leave of $v.", "Paid parental leave [is/is not] $v long.|The paid parental leave [lasts/does not last] $v.", "the paid parental leave", True),
-        Fact("probation", Measure(w[1] * 7, "term"), "The probation period is $v.|New employees are on probation for $v.", "Probation [lasts/does not last] $v.|The probation period [is/is not] $v.", "the probation period", True),
-        Fact("sick", Measure(w[2] * 7, "term"), "Sick pay is paid for up to $v.|Employees who are ill receive sick pay for at most $v.", "The maximum duration of sick pay [is/is not] $v.", "the maximum duration of sick pay"),
-        Fact("start", Clock.sample(rng, 6, 10), "Core hours begin at $v.|Everybody has to be at work by $v.", "Core hours [start/do not start] at $v.", ""),
-        Fact("end", Clock.sample(rng, 14, 18), "Core hours end at $v.|Core hours last until $v.", "Core hours [are/are not] over at $v.|Core hours [end/do not end] at $v."),
-        Fact("bonus", Percent(rng.randint(2, 25)), "The annual bonus is $v of the salary.|Employees receive an annual bonus of $v of their salary.", "The annual bonus [is/is not] $v of the salary.|The bonus [amounts/does not amount] to $v of the salary.", "the bonus", True),
-        Fact("pension", Percent(rng.randint(2, 15)), "The company pays $v of the salary into the pension plan.|The pension contribution of the company is $v of the salary.", "The company's pension contribution [is/is not] $v of the salary.", "the pension contribution", True),
-        Fact("lead", lead, "$v heads the personnel department.|The head of personnel is $v.", "$v [is/is not] the head of personnel.|The personnel department [is/is not] headed by $v."),
-        Fact("officer", officer, "The safety officer is $v.|$v is responsible for safety at work.", "$v [is/is not] the safety officer.|Safety at work [is/is not] the responsibility of $v."),
-        _choice(rng, "remote", [f"Employees may work from home two days a week, except on {day}s.|Working from home is possible on two days a week, but not on {day}s.", "Employees may work from home as often as they like.|There is no limit on working from home.", "Working from home is not possible.|All work has to be done at the office."], [
-            (f"An employee may work from home on a {day}.", "RSR"), ("Some work may be done from home.", "SSR"), ("Employees may work from home five days a week.", "RSR"), ("Employees can never work from home.", "RRS"), ("There is a limit on working from home.", "SRN")]),
-        _choice(rng, "overtime", ["Overtime is paid.|Employees are paid for overtime.", "Overtime is not paid but compensated with free time.|Employees get time off, not money, for overtime.", "Overtime is neither paid nor compensated.|Employees get nothing for overtime."], [
-            ("Employees get money for overtime.", "SRR"), ("Those who work overtime get time off.", "NSR"), ("Overtime is not compensated in any way.", "RRS"), ("No money is paid for overtime.", "RSS")]),
-        _choice(rng, "note", ["A doctor's note is needed from the first day of illness.|Employees who are ill need a doctor's note from day one.", "A doctor's note is needed only if an illness lasts more than three days.|For up to three days of illness no doctor's note is needed, but for longer ones it is."], [
-            ("An employee who is ill for two days has to bring a doctor's note.", "SR"), ("For an illness of five days a doctor's note is necessary.", "SS"), ("Two days of illness need no doctor's note.", "RS")]),
-        _choice(rng, "dress", ["There is no dress code.|Employees can wear what they like.", "Staff with customer contact must wear a uniform; others need not.|Only staff with customer contact have to wear a uniform.", "All employees must wear a uniform.|Everyone has to wear a uniform."], [
-            ("Everybody has to wear a uniform.", "RRS"), ("Nobody has to wear a uniform.", "SRR"), ("Staff with customer contact wear a uniform.", "RSS"), ("Employees without customer contact may wear what they like.", "SNR")]),
-        _choice(rng, "gifts", ["Employees may accept small gifts.|Small gifts may be accepted.", "Employees must not accept any gifts.|No gifts may be accepted.", "Employees may accept gifts if their manager agrees.|With a manager's consent, gifts may be accepted."], [
-            ("It is forbidden to accept a gift, however small.", "RSR"), ("With a manager's consent, an employee may accept a small gift.", "SRS"), ("No gift is acceptable.", "RSR")]),
-        _choice(rng, "phones", ["Private calls are allowed during breaks only.|Employees may make private calls only in their breaks.", "Private calls are allowed at any time.|Employees may make private calls whenever they want.", "Private calls are forbidden at all times.|Employees may never make private calls at work."], [
-            ("An employee may make a private call in a break.", "SSR"), ("Private calls outside breaks are permitted.", "RSR"), ("Private calls are never permitted.", "RRS")]),
-        _origin("officer", officer, "The safety officer", rng), _career("lead", lead, "The head of personnel", rng),
-        _plans(rng, "the canteen", "enlarge", "enlarged"),
-    ), _OFFICE_ASIDES)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# verb, past, participle, noun phrase of the thing; both sides are persons
-
-
-
-
 # fmt: on
 
-KINDS: Final = (_bridge, _biography, _product, _minutes, _lease, _handbook)
-
-
+KINDS: Final = (_bridge, _biography, _product, _minutes)
 """Makers of documents."""

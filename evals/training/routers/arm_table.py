@@ -2,7 +2,7 @@
 
 An arm is an action: a strategy with its parameters, the effort of its models, and the model that plays its main part.
 Evaluation runs of one arm on other datasets, or its shards, fill the same column; the rows are the questions that every
-column has. The table of a run store (`stored_runs`) has the questions that some column has.
+column has.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ....core.settings import CHAIR, jurors_of
 from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
+from ...calibration import engine_identities
 from ...plan import DatasetSource
 from ...results import ResultRow
 from ...run_directory import StoredRun
@@ -33,8 +34,8 @@ Open = Callable[[DatasetSource], Task]
 
 
 @dataclass(frozen=True)
-class ActionSpec:
-    """What makes runs those of one arm.
+class ArmSpec:
+    """What makes runs those of one arm, a column.
 
     Attributes:
         strategy: Name of the strategy.
@@ -42,6 +43,8 @@ class ActionSpec:
         role: Role of the model of its main part.
         needs: Other roles with models of their own.
         effort: Effort of the models; None is their default.
+        calls: Mean model calls.
+        reward_calls: Mean passes of a reward model.
     """
 
     strategy: str
@@ -49,29 +52,33 @@ class ActionSpec:
     role: PlayedBy
     needs: tuple[str, ...]
     effort: Effort | None
+    calls: float = 0.0
+    reward_calls: float = 0.0
 
     @property
     def label(self) -> str:
         """The arm's name."""
         return arm_label(self.strategy, self.parameters, self.role, self.effort)
 
-    @property
-    def key(self) -> str:
-        """The same for equal ones."""
-        return json.dumps(vars(self), sort_keys=True)
 
-
-@dataclass(frozen=True)
-class ArmSpec(ActionSpec):
-    """A column.
+class Sample(NamedTuple):
+    """A run of one question.
 
     Attributes:
-        calls: Mean model calls.
-        reward_calls: Mean passes of a reward model.
+        score: In [0, 1].
+        tokens: Generated tokens, all models together.
+        cost: The same in tokens of the main model.
+        confidence: The strategy's; NaN if it has none.
+        length: Generated tokens of the candidates.
+        answered: 1 if there is an answer, else 0.
     """
 
-    calls: float
-    reward_calls: float
+    score: float
+    tokens: float
+    cost: float
+    confidence: float
+    length: float
+    answered: float
 
 
 @dataclass(frozen=True)
@@ -172,36 +179,65 @@ def arm_table(
         DataError: A dataset cannot be read, or has changed.
     """
     main, small = _models(runs, main, small)
-    columns: dict[str, Column] = {}
+    arms: dict[str, ArmSpec] = {}
+    cells: dict[str, dict[Key, list[Sample]]] = {}
+    calls: dict[str, list[tuple[int, int]]] = {}
     for run in runs:
         plan = run.manifest.plan
         _refuse_unfit(run)
         role: PlayedBy = "main" if plan.models["main"] == main else "small"
         needs = tuple(r for r in ("small", "judge", "reward") if r in plan.models) if role == "main" else ()
         assert plan.effort != AUTO_EFFORT
-        action = ActionSpec(plan.strategy, plan.parameters, role, needs, plan.effort)
-        columns.setdefault(action.key, Column(action)).take(run, small_cost)
-    if len(columns) < 2:
+        arm = ArmSpec(plan.strategy, plan.parameters, role, needs, plan.effort)
+        name = json.dumps(vars(arm), sort_keys=True)
+        arms.setdefault(name, arm)
+        column = cells.setdefault(name, {})
+        others = set(column)
+        for row in run.rows:
+            key = plan.dataset.fingerprint, row.id
+            if key in others:
+                raise UserError(
+                    f"two runs of {arm.label} have the question {row.id!r}",
+                    hint="give one of them; or their seeds as one run",
+                )
+            column.setdefault(key, []).append(_sample(row, role, small_cost))
+            calls.setdefault(name, []).append((row.ledger.model_calls, row.ledger.reward_calls))
+    if len(arms) < 2:
         raise UserError("a choice needs at least two arms to answer, and these runs have one", hint=AUTO_MADE_BY)
-    several = list(columns.values())
-    shared = [key for key in several[0].cells if all(key in column.cells for column in several)]
+    columns = list(cells.values())
+    shared = [key for key in columns[0] if all(key in column for column in columns)]
     if len(shared) < fewest:
         raise UserError(
-            f"{len(shared)} questions were answered in each of the {len(several)} arms; at least {fewest} are needed",
+            f"{len(shared)} questions were answered in each of the {len(arms)} arms; at least {fewest} are needed",
             hint="evaluate all of them on the same questions: reason eval sweep",
         )
-    request = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
+    known = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
+    questions = tuple(known[key] for key in shared)
+    digests = tuple(question_digest(question.text) for question in questions)
     own = {(run.manifest.plan.dataset.fingerprint, row.id): row.group for run in runs for row in run.rows}
-    return make_table(
-        several,
-        {key: request[key] for key in shared},
-        groups={key: f"{key[0]}:{own[key]}" for key in shared if own[key]},
+    most = max(len(column[key]) for column in columns for key in shared)
+    samples = np.full((len(shared), len(columns), most, len(Sample._fields)), np.nan)
+    for i, key in enumerate(shared):
+        for a, column in enumerate(columns):
+            samples[i, a, : len(column[key])] = column[key]
+    means = [np.mean(calls[name], axis=0) for name in arms]
+    return ArmTable(
+        questions=questions,
+        digests=digests,
+        groups=tuple(
+            f"{key[0]}:{own[key]}" if own[key] else digest for key, digest in zip(shared, digests, strict=True)
+        ),
+        arms=tuple(
+            replace(arm, calls=float(of[0]), reward_calls=float(of[1]))
+            for arm, of in zip(arms.values(), means, strict=True)
+        ),
+        samples=samples,
         models={"main": main, **({} if small is None else {"small": small})} | _others(runs),
         engines=_engines(runs, main),
         runs=tuple(run.label for run in runs),
         datasets={run.manifest.plan.dataset.full_name: run.manifest.plan.dataset.fingerprint for run in runs},
         seeds=tuple(sorted({seed for run in runs for seed in run.manifest.plan.seeds})),
-        left_out=len({key for column in several for key in column.cells}) - len(shared),
+        left_out=len({key for column in columns for key in column}) - len(shared),
     )
 
 
@@ -209,104 +245,17 @@ Key = tuple[str, str]
 """Identifies a question: its dataset's fingerprint and its id."""
 
 
-class Sample(NamedTuple):
-    """A run of one question.
-
-    Attributes:
-        score: In [0, 1].
-        tokens: Generated tokens, all models together.
-        cost: The same in tokens of the main model.
-        confidence: The strategy's; NaN if it has none.
-        length: Generated tokens of the candidates.
-        answered: 1 if there is an answer, else 0.
-    """
-
-    score: float
-    tokens: float
-    cost: float
-    confidence: float
-    length: float
-    answered: float
-
-
-class Column:
-    """The runs of one arm."""
-
-    def __init__(self, action: ActionSpec) -> None:
-        self.action = action
-        self._calls: list[tuple[int, int]] = []
-        self.cells: dict[Key, list[Sample]] = {}
-
-    def take(self, run: StoredRun, small_cost: float) -> None:
-        """Add an evaluation run."""
-        others = set(self.cells)
-        for row in run.rows:
-            key = run.manifest.plan.dataset.fingerprint, row.id
-            if key in others:
-                raise UserError(
-                    f"two runs of {self.action.label} have the question {row.id!r}",
-                    hint="give one of them; or their seeds as one run",
-                )
-            self.add(key, _sample(row, self.action.role, small_cost), row.ledger.model_calls, row.ledger.reward_calls)
-
-    def add(self, key: Key, sample: Sample, calls: int, reward_calls: int) -> None:
-        """Add a run of one question."""
-        self.cells.setdefault(key, []).append(sample)
-        self._calls.append((calls, reward_calls))
-
-    def arm(self) -> ArmSpec:
-        """The spec of its runs."""
-        calls, reward_calls = np.mean(self._calls, axis=0)
-        return ArmSpec(**vars(self.action), calls=float(calls), reward_calls=float(reward_calls))
-
-
-def make_table(
-    columns: Sequence[Column], questions: dict[Key, Question], *, groups: dict[Key, str], **provenance: object
-) -> ArmTable:
-    """The table of some questions.
-
-    Args:
-        groups: Group of each question that does not stand alone.
-        provenance: The other fields of the table.
-    """
-    digests = tuple(question_digest(question.text) for question in questions.values())
-    most = max(len(column.cells.get(key, ())) for column in columns for key in questions)
-    cells = np.full((len(questions), len(columns), most, len(Sample._fields)), np.nan)
-    for i, key in enumerate(questions):
-        for a, column in enumerate(columns):
-            for s, sample in enumerate(column.cells.get(key, ())):
-                cells[i, a, s] = sample
-    return ArmTable(
-        questions=tuple(questions.values()),
-        digests=digests,
-        groups=tuple(groups.get(key, digest) for key, digest in zip(questions, digests, strict=True)),
-        arms=tuple(column.arm() for column in columns),
-        samples=cells,
-        **provenance,  # type: ignore[arg-type]
-    )
-
-
 def _sample(row: ResultRow, role: PlayedBy, small_cost: float) -> Sample:
+    tokens = row.ledger.completion_tokens
+    by_small = sum(n for name, n in row.ledger.tokens_by_role.items() if name.startswith("small:"))
     return Sample(
         score=row.value,
-        tokens=row.ledger.completion_tokens,
-        cost=weighted_cost(row.ledger.completion_tokens, row.ledger.tokens_by_role, role, small_cost),
+        tokens=tokens,
+        cost=small_cost * tokens if role == "small" else tokens - (1 - small_cost) * by_small,
         confidence=np.nan if row.confidence is None else row.confidence,
         length=sum(candidate.tokens for candidate in row.candidates),
         answered=float(row.answer is not None),
     )
-
-
-def weighted_cost(tokens: int, by_role: dict[str, int], role: PlayedBy, small_cost: float) -> float:
-    """Generated tokens, those of the small model weighted.
-
-    Args:
-        by_role: Generated tokens by "role:model".
-        role: The role of the model that plays the strategy's main part.
-    """
-    if role == "small":
-        return small_cost * tokens
-    return tokens - (1 - small_cost) * sum(n for name, n in by_role.items() if name.startswith("small:"))
 
 
 def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> tuple[str, str | None]:
@@ -352,23 +301,20 @@ def _refuse_unfit(run: StoredRun) -> None:
 
 
 def _engines(runs: Sequence[StoredRun], main: str) -> dict[str, str]:
-    """The identity of each model by role, the same in all rows."""
-    results: dict[str, set[str]] = {}
+    """The identity of each model by role, the same in all runs."""
+    results: dict[str, str] = {}
     for run in runs:
-        own = run.manifest.plan.models["main"] == main
-        for row in run.rows:
-            for role, identity in row.engines.items():
-                if role in ("main", "small", "judge", "reward"):
-                    results.setdefault(role if own or role != "main" else "small", set()).add(identity)
+        is_main = run.manifest.plan.models["main"] == main
+        for role, identity in engine_identities(run.rows).items():
+            own = role if is_main or role != "main" else "small"
+            if own in ("main", "small", "judge", "reward") and results.setdefault(own, identity) != identity:
+                raise UserError(
+                    f"the runs come from several {own} models: {results[own]}, {identity}",
+                    hint="run the evaluations again with one",
+                )
     if "main" not in results:
-        raise UserError(f"no row says which model {main} is", hint="run the evaluation again; or name another with -m")
-    for role, identities in results.items():
-        if len(identities) > 1:
-            raise UserError(
-                f"the rows come from several {role} models: {', '.join(sorted(identities))}",
-                hint="run the evaluations again with one",
-            )
-    return {role: next(iter(identities)) for role, identities in results.items()}
+        raise UserError(f"no run has the model {main}", hint="name another with -m")
+    return results
 
 
 def _others(runs: Sequence[StoredRun]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from ...statistics.outcomes import Array
 from .arm_table import ArmTable
 from .escalations import FittedEscalation, Outcome, fit_escalations
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
-from .policies import LoggedValue, MeasuredArms, PolicyValue, PredictedArms, logged_value, value_of
+from .policies import MeasuredArms, PolicyValue, PredictedArms, value_of
 
 EXCLUDED: Final = 1e9
 """Predicted loss of an arm that a fit does not have."""
@@ -37,14 +37,12 @@ class TrainedAuto:
 
     Attributes:
         file: The router, fitted to all training questions.
-        logged: What it would have given on the runs.
-        crossed: Its value by cross-validation, on the questions that every action answered; None if they are too few.
+        crossed: Its value by cross-validation.
         held: Its value on the held-out questions; None if none were.
     """
 
     file: AutoRouterFile
-    logged: LoggedValue
-    crossed: PolicyValue | None
+    crossed: PolicyValue
     held: PolicyValue | None
 
 
@@ -66,12 +64,9 @@ def train_auto(
     with one_blas_thread():
         fit = fit_auto(own, signals, gathered)
         measured = cross_validated_arms(own, signals, gathered, folds)
-    complete = np.flatnonzero(~np.isnan(own.right).any(axis=1)).tolist()
-    enough = len({own.groups[i] for i in complete}) >= 2 * folds
     return TrainedAuto(
         file=AutoRouterFile(price=price, space=fit.space, arms=fit.arms, trained=trained_on(own, holdout)),
-        logged=logged_value(measured, own, price),
-        crossed=value_of(measured.only(complete), price) if enough else None,
+        crossed=value_of(measured, price),
         held=value_of(fit.measure(table.only(held), [gathered.signals[i] for i in held]), price) if held else None,
     )
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from ....core.concurrency import gather, shielded
 from ....core.errors import BackendUnavailable, UnknownName, UserError
@@ -41,7 +42,6 @@ from ....serving.model import LanguageModel
 from ...calibration import assign_folds
 from ...statistics.intervals import standard_error
 from ...statistics.outcomes import Array, number_groups
-from .logistic import base_log_odds, fit_linear, fit_logistic, log_losses
 
 FOLDS: Final = 5
 COMPONENTS: Final = (0, 4, 8, 16)
@@ -64,6 +64,50 @@ class LineComplexity:
 
     penalty: float | None = None
     components: int = 0
+
+
+def fit_logistic(x: Array, y: Array, penalty: float) -> tuple[float, Array]:
+    """Logistic regression: intercept and weights of the least log-loss with `penalty / 2 |w|^2`.
+
+    Targets may be shares, as the mean over seeds is: a row then counts as right and as wrong, by its share.
+
+    Args:
+        x: `[rows, columns]`, standardised.
+        y: `[rows]`, in [0, 1].
+    """
+    if not x.shape[1] or y.min() == y.max():
+        return base_log_odds(y), np.zeros(x.shape[1])
+    model = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-10, max_iter=200)
+    labels = np.repeat([1, 0], len(y))
+    model.fit(np.vstack([x, x]), labels, sample_weight=np.concatenate([y, 1 - y]))
+    return float(model.intercept_[0]), model.coef_[0]
+
+
+def fit_linear(x: Array, y: Array, penalty: float) -> tuple[float, Array]:
+    """Ridge regression: intercept and weights.
+
+    Args:
+        x: `[rows, columns]`.
+        y: `[rows]`.
+    """
+    if not x.shape[1]:
+        return float(y.mean()), np.zeros(0)
+    model = Ridge(alpha=penalty).fit(x, y)
+    return float(model.intercept_), model.coef_
+
+
+def base_log_odds(y: Array) -> float:
+    """The log-odds of the mean target; of targets of one kind, by Jeffreys' estimate (k + 1/2) / (n + 1)."""
+    k, n = float(y.sum()), len(y)
+    if not 0 < k < n:
+        k, n = k + 0.5, n + 1
+    return float(np.log(k) - np.log(n - k))
+
+
+def log_losses(eta: Array, y: Array) -> Array:
+    """The log-loss of each row in nats, `[rows]`, of log-odds."""
+    losses: Array = np.logaddexp(0, eta) - y * eta
+    return losses
 
 
 def make_space(
@@ -315,7 +359,7 @@ async def compute_signals(
             if identity not in ("", opened.identity):
                 raise UserError(
                     f"the runs were made with {identity}, and {model} is {opened.identity} here",
-                    hint="open it as it was (--weight-format), or leave its entropy away: --no-entropy",
+                    hint="leave its entropy out: --no-entropy",
                 )
         embedding, missing = await _embedding(settings, progress)
         if embedding is not None:

@@ -1,24 +1,23 @@
 """Calibration of GlimpRouter: the entropy threshold that sends a given share of steps to the large model.
 
-`calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of
-`glimprouter` by entropy can be used as well, for example one at threshold 0; its steps then follow other writers.
+Any run of `glimprouter` by entropy can be used. At threshold 100 the small model writes every step: no entropy of a
+vocabulary of less than e^100 tokens reaches it.
 
 Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110; the quantile as threshold is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 from pydantic import JsonValue
 
 from ....core.errors import UserError
 from ....core.files import write_file
-from ....core.settings import Settings
 from ....core.version import __version__
 from ....routers.router_files import GlimpRouterFile, quantiles_of
 from ....serving.entropy import EntropyKind
@@ -26,14 +25,8 @@ from ...calibration import engine_identities
 from ...plan import EvalPlan
 from ...results import ResultRow
 from ...run_directory import SolutionNotes
-from ...runner import make_plan
-from ...task import Task
 
 STRATEGY: Final = "glimprouter"
-FIXED_PARAMETERS: Final[Mapping[str, JsonValue]] = {"policy": "entropy", "threshold": 100.0, "answer": "writer"}
-"""Parameters of the run: no entropy of a vocabulary of less than e^100 tokens reaches the threshold."""
-UNUSED_PARAMETERS: Final = ("router", "router_digest", "rate")
-"""Parameters that it has no use for."""
 MIN_RELIABLE_STEPS: Final = 100
 """Minimum number of steps for a reliable quantile; fewer give a warning."""
 
@@ -64,41 +57,6 @@ class PooledEntropies:
         """The share of the steps that a threshold sends to the large model."""
         sent = sum(h > threshold if strict else h >= threshold for h in self.entropies)
         return sent / len(self.entropies)
-
-
-def calibration_plan(
-    task: Task,
-    settings: Settings,
-    *,
-    parameters: Mapping[str, Any],
-    limit: int | None = None,
-    seed: int = 0,
-) -> EvalPlan:
-    """The evaluation whose entropies are pooled: `glimprouter`, with everything written by the small model.
-
-    Args:
-        parameters: Parameters of the step loop that differ from the defaults.
-
-    Raises:
-        UserError: No small model is named, a parameter is decided here, or one is not allowed.
-    """
-    if settings.small_model is None:
-        raise UserError(
-            "a router is of two models, and no small model was named",
-            hint="--small-model SMALL (small_model in Python) next to the large one, -m LARGE",
-        )
-    for name in parameters:
-        if name in FIXED_PARAMETERS or name in UNUSED_PARAMETERS:
-            raise UserError(f"{name} must not be set here: the calibration decides it", hint="leave it out")
-    chosen = settings.model_copy(update={"strategy": STRATEGY, "calibration": {}})
-    # what the settings say of glimprouter is for its use, above all a threshold or a router's file
-    usual = {
-        k: v
-        for k, v in settings.strategies.get(STRATEGY, {}).items()
-        if k not in FIXED_PARAMETERS and k not in UNUSED_PARAMETERS
-    }
-    chosen = chosen.model_copy(update={"strategies": {}})
-    return make_plan(task, chosen, parameters={**usual, **parameters, **FIXED_PARAMETERS}, limit=limit, seeds=(seed,))
 
 
 def pool_entropies(rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | None]) -> PooledEntropies:

@@ -1,29 +1,25 @@
-"""The value of choosing among arms: policies at every price, at equal cost, and the area under quality over cost.
+"""The value of choosing among arms: policies at every price, and at the cost of each arm.
 
 At every price the choice is another policy, from the most likely answer at any cost to the cheapest. Between the two
 policies whose mean costs enclose that of an arm, each question is assigned at random, with the probability at which the
 mean costs are equal: so `auto` is compared with the arm at the same mean cost, question by question, as a policy that
 can be run. The baseline without signals is the best random mix of two actions at that cost, chosen with hindsight: the
-convex hull of the actions. The area under a cost-quality curve is a mean over costs that rise by equal factors, from
-the cheapest action's to that of the most accurate one, as the part of the gap between the two that is recovered.
+convex hull of the actions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
 
 from ...statistics.intervals import Interval, bootstrap
-from ...statistics.outcomes import Array, Index, number_groups
-from .arm_table import ArmTable
+from ...statistics.outcomes import Array, Index
 
 MAX_PRICES: Final = 200
-BUDGETS: Final = 41
-"""Costs that the area under a curve is a mean over."""
 Reach = Literal["equal", "auto costs less", "auto costs more"]
 
 
@@ -77,17 +73,6 @@ class MeasuredArms:
     def policies(self) -> list[Policy]:
         """`auto` at every price at which choices change."""
         return policies_of(self.predicted, self.right, self.cost)
-
-    def only(self, kept: Sequence[int]) -> MeasuredArms:
-        """The same for some of the questions."""
-        rows = list(kept)
-        return replace(
-            self,
-            predicted=PredictedArms(self.predicted.right[rows], self.predicted.cost[rows]),
-            right=self.right[rows],
-            cost=self.cost[rows],
-            clusters=number_groups(self.clusters[rows].tolist()),
-        )
 
 
 @dataclass(frozen=True)
@@ -232,70 +217,6 @@ def value_over_arms(measured: MeasuredArms, price: float) -> list[ScoreDifferenc
     return [score_difference(auto - other, measured.clusters) for other in others]
 
 
-# -- the area under the curve of quality over cost
-
-
-@dataclass(frozen=True)
-class CostCurves:
-    """Quality over cost of four ways to choose.
-
-    Attributes:
-        budgets: Mean costs, `[costs]`.
-        cheapest: Scores of the cheapest action, `[questions]`.
-        gap: Mean score of the most accurate action less the mean of these.
-        curves: Scores at each cost by way, `[costs, questions]`: "auto"; "fixed", the most accurate action that costs
-            no more; "mix", the best random mix of two actions; "oracle", the choice with knowledge of each action's
-            score and cost for the question. The second and third know the mean scores of these questions, which favours
-            them.
-    """
-
-    budgets: Array
-    cheapest: Array
-    gap: float
-    curves: dict[str, Array]
-
-    @property
-    def floor(self) -> float:
-        """Mean score of the cheapest action."""
-        return float(self.cheapest.mean())
-
-    def scores(self, way: str) -> Array:
-        """The mean over costs, `[questions]`."""
-        result: Array = self.curves[way].mean(axis=0)
-        return result
-
-    def area(self, way: str) -> float:
-        """The part of the gap that is recovered."""
-        return (float(self.scores(way).mean()) - self.floor) / self.gap
-
-
-def cost_curves(measured: MeasuredArms) -> CostCurves | None:
-    """The curves; None where the cheapest action is the most accurate one, so that there is nothing to trade."""
-    singles, n = measured.singles, measured.actions
-    costs, means = np.array([s.cost.mean() for s in singles]), np.array([s.right.mean() for s in singles])
-    cheapest, top = int(np.lexsort((-means, costs))[0]), int(np.lexsort((costs, -means))[0])
-    if means[top] <= means[cheapest]:
-        return None
-    budgets = np.geomspace(max(float(costs[cheapest]), 1e-9), float(costs[top]), BUDGETS)
-    budgets[0], budgets[-1] = costs[cheapest], costs[top]  # exactly, so that both actions are affordable
-    known = PredictedArms(measured.right[:, :n], measured.cost[:, :n])
-    best = policies_of(known, known.right, known.cost)
-    curves = {
-        "auto": [_within(measured.policies, singles[cheapest], b) for b in budgets],
-        "fixed": [singles[max(np.flatnonzero(costs <= b), key=lambda a: means[a])].right for b in budgets],
-        "mix": [best_random_mix(singles, b) for b in budgets],
-        "oracle": [_within(best, singles[cheapest], b) for b in budgets],
-    }
-    gap = float(means[top] - means[cheapest])
-    return CostCurves(budgets, singles[cheapest].right, gap, {way: np.array(s) for way, s in curves.items()})
-
-
-def _within(policies: Sequence[Policy], cheapest: Policy, budget: float) -> Array:
-    """Scores of the mix of two policies that costs no more than a budget; of the cheapest action if none does."""
-    policy, reach = at_cost([cheapest, *policies], budget)
-    return cheapest.right if reach == "auto costs more" else policy.right
-
-
 def policies_of(predicted: PredictedArms, right: Array, cost: Array) -> list[Policy]:
     """The policy at every price at which choices change.
 
@@ -355,27 +276,6 @@ PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
-class CurveArea:
-    """Areas under the curves of quality over cost (see `CostCurves`).
-
-    Attributes:
-        auto: Of `auto`.
-        fixed: Of the best action at each cost.
-        mix: Of the best random mix of two actions.
-        oracle: Of the choice with knowledge of the outcomes.
-        over_fixed: Mean score over costs of `auto` less that of the best action.
-        over_mix: Likewise the best random mix.
-    """
-
-    auto: float
-    fixed: float
-    mix: float
-    oracle: float
-    over_fixed: ScoreDifference
-    over_mix: ScoreDifference
-
-
-@dataclass(frozen=True)
 class PolicyValue:
     """The value of choosing on questions that the fit did not use.
 
@@ -385,7 +285,6 @@ class PolicyValue:
         comparisons: `auto` next to each action at that action's cost.
         worth: Worth of `auto` at the file's price less that of each action.
         prices: `auto` at several prices, the file's among them.
-        area: Areas under the curves; None where the cheapest action is the most accurate one.
     """
 
     labels: tuple[str, ...]
@@ -393,76 +292,14 @@ class PolicyValue:
     comparisons: tuple[ArmComparison, ...]
     worth: tuple[ScoreDifference, ...]
     prices: tuple[PriceOutcome, ...]
-    area: CurveArea | None
-
-
-@dataclass(frozen=True)
-class LoggedValue:
-    """What choosing would have given on stored runs, next to what was done.
-
-    A question's outcome under a choice is known if the chosen action was run for it; else it is predicted by a fit
-    without the question. The intervals are over questions, and do not contain the error of the predictions.
-
-    Attributes:
-        questions: How many there are.
-        runs: Their runs.
-        known: Share of the questions whose chosen action was run.
-        right: Mean score of what was done.
-        cost: Its mean cost, in tokens.
-        auto_right: Mean score of the choice.
-        auto_cost: Its mean cost.
-        difference: Score of the choice less that of what was done.
-        saved: Cost of what was done less that of the choice, in tokens.
-    """
-
-    questions: int
-    runs: int
-    known: float
-    right: float
-    cost: float
-    auto_right: float
-    auto_cost: float
-    difference: ScoreDifference
-    saved: ScoreDifference
 
 
 def value_of(measured: MeasuredArms, price: float) -> PolicyValue:
-    """The value of choosing on questions that the fits did not use, and that every action answered."""
-    curves = cost_curves(measured)
-    area = None
-    if curves is not None:
-        auto, clusters = curves.scores("auto"), measured.clusters
-        area = CurveArea(
-            **{way: curves.area(way) for way in curves.curves},
-            over_fixed=score_difference(auto - curves.scores("fixed"), clusters),
-            over_mix=score_difference(auto - curves.scores("mix"), clusters),
-        )
+    """The value of choosing on questions that the fits did not use."""
     return PolicyValue(
         labels=measured.labels,
         questions=len(measured.right),
         comparisons=tuple(compare_with_arms(measured)),
         worth=tuple(value_over_arms(measured, price)),
         prices=tuple(at_price(measured, p) for p in sorted({*PRICES, price})),
-        area=area,
-    )
-
-
-def logged_value(measured: MeasuredArms, table: ArmTable, price: float) -> LoggedValue:
-    """What choosing would have given on the runs of a table, next to what was done."""
-    picks = choose_arms(measured.predicted, price)
-    outcome = policy_of(picks, measured.right, measured.cost)
-    expected = policy_of(picks, measured.predicted.right, measured.predicted.cost)
-    known = ~np.isnan(outcome.right)
-    right, cost = np.where(known, outcome.right, expected.right), np.where(known, outcome.cost, expected.cost)
-    done_right, done_cost = (np.nanmean(values, axis=1) for values in (table.right, table.cost))
-    return LoggedValue(
-        questions=len(picks),
-        runs=int((~np.isnan(table.field("score"))).sum()),
-        known=float(known.mean()),
-        right=float(done_right.mean()),
-        cost=float(done_cost.mean()),
-        auto_right=float(right.mean()),
-        auto_cost=float(cost.mean()),
-        difference=score_difference(right - done_right, measured.clusters),
-        saved=score_difference(done_cost - cost, measured.clusters),
     )

@@ -22,7 +22,6 @@ from reason.evals.datasets.items import (
     LabelGold,
     MathGold,
     TextGold,
-    TruthfulGold,
     fingerprint,
 )
 from reason.evals.datasets.loading import load_dataset
@@ -92,7 +91,7 @@ def test_the_split_depends_only_on_the_text(count: int, share: float, rng: rando
 def test_invalid_problems_are_refused() -> None:
     with pytest.raises(UserError, match="nothing to validate on"):
         split_problems([sums_task(3)], TrainingPlan(holdout=0.0))
-    gold = TruthfulGold(best="a", correct=("a",), incorrect=("b",))
+    gold = ChoiceGold(correct=(0,), rule="mass")
     items = (Item(id="t", question=Question(text="True?"), gold=gold),)
     truthful = Dataset(
         name="truthful", source="", licence="", warning="", items=items, size=1, fingerprint=fingerprint(items)

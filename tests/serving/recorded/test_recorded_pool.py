@@ -1,4 +1,4 @@
-"""The format of a pool: what a line may hold, what is refused with its line, what `check_pool` finds."""
+"""The format of a pool: what a line may hold, what is refused with its line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
-from reason.serving.recorded.pool import PoolSample, check_pool, read_pool, write_pool
+from reason.serving.recorded.pool import PoolSample, read_pool, write_pool
 from support.recorded_pools import sample, samples, write
 
 LINE = {"model": "m", "dataset": "sums", "question_id": "q1", "sample": 0, "answer": "4"}
@@ -77,7 +77,6 @@ def test_an_invalid_field_is_refused_with_its_line_and_value(
     with pytest.raises(DataError, match=r"pool\.jsonl line 2: ") as caught:
         read_pool(path)
     assert message in str(caught.value)
-    assert "reason pool check" in caught.value.hint
 
 
 def test_lines_that_are_no_sample_are_refused(tmp_path: Path) -> None:
@@ -99,30 +98,6 @@ def test_lines_that_are_no_sample_are_refused(tmp_path: Path) -> None:
 def test_a_pool_is_written_under_the_name_of_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no name of a pool"):
         write_pool(tmp_path / "pool.json", samples(["4"]))
-
-
-def test_check_finds_every_problem_with_its_line(tmp_path: Path) -> None:
-    path = pool_of(
-        tmp_path,
-        {**LINE, "gold": "4", "question": "2 + 2?"},
-        {**LINE, "sample": 2, "gold": "5", "question": "2 + 2?"},
-        "no JSON",
-        {**LINE, "sample": 2, "gold": "4", "question": "2 and 2?"},
-        {**LINE, "question_id": "q2", "gold": "4", "question": "2  +\n2?"},
-    )
-    pool, problems = check_pool(path)
-    assert len(pool.samples) == 4
-    assert [(p.kind, p.line) for p in problems] == [
-        ("gold", 2), ("format", 3), ("duplicate", 4), ("missing sample", 4), ("question", 4), ("same text", 5)
-    ]  # fmt: skip
-    by_kind = {p.kind: p.message for p in problems}
-    assert by_kind["missing sample"] == "m on sums:q1 has no sample 1 of 0 to 2"
-    assert by_kind["gold"] == "the gold of sums:q1 is '5', in line 1 it is '4'"
-    assert by_kind["same text"] == "sums:q2 has the text of sums:q1"
-
-
-def test_a_clean_pool_has_no_problem(tmp_path: Path) -> None:
-    assert check_pool(write(tmp_path, samples(["4", None, "5"])))[1] == []
 
 
 def test_a_count_of_tokens_follows_from_the_log_probabilities() -> None:

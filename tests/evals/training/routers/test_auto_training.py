@@ -1,4 +1,4 @@
-"""Both routers trained on runs whose truth is known, and the questions looked at once."""
+"""The router of `auto` trained on runs whose truth is known, and the questions looked at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from reason.evals.training.routers import fitting as gathering
 from reason.evals.training.routers.arm_table import arm_table
 from reason.evals.training.routers.auto import train_auto
 from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
-from reason.evals.training.routers.question_router import needed_of, train_question_router
 from reason.reasoning.strategy import Models
 from reason.routers.auto import choose_effort
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
@@ -100,54 +99,6 @@ def test_too_few_questions_are_refused(table, gathered):
         train_auto(few, QuestionSignals(gathered.signals[:6]), price=0.1)
     with pytest.raises(UserError, match="none of the 1 questions is"):
         train_auto(table.only([0]), QuestionSignals(gathered.signals[:1]), price=0.1, holdout=0.5)
-
-
-# -- the question router
-
-
-@pytest.fixture(scope="module")
-def pair(data):
-    little = way(data, "cot", lambda i: float(not hard(i)), lambda i: 20, models={"main": "small"})
-    big = way(data, "cot", lambda i: 1.0, lambda i: 30, parameters={"max_tokens": 99}, models={"main": "large"})
-    return arm_table([little, big], main="large", small="small")
-
-
-def test_a_question_router_learns_which_questions_need_the_large_model(pair, gathered):
-    trained = train_question_router(pair, gathered, rate=1 / 3, holdout=0.2)
-    file = trained.file
-    assert trained.needed == pytest.approx(1 / 3, abs=0.05)
-    assert file.large.parameters["max_tokens"] == 99
-    assert file.trained.engines == {"main": "large@1", "small": "small@1"}
-    at = next(a for a in trained.crossed if a.rate == 1 / 3)
-    assert at.right > 0.97
-    assert at.by_random < 0.85
-    assert at.over_random.interval.low > 0.1
-    assert file.measured_rate == pytest.approx(1 / 3, abs=0.05)
-    assert trained.held_questions == len(pair.questions) - file.trained.questions
-    assert next(a for a in trained.held if a.rate == 1 / 3).right > 0.9
-
-
-def test_the_large_model_is_needed_if_only_it_is_right(pair):
-    assert needed_of(pair).tolist() == [float(hard(i)) for i in range(N)]
-    halves = pair.only([0])
-    halves.right[:] = [[0.5, 0.5]]
-    assert needed_of(halves).tolist() == [0.25]
-
-
-def test_without_a_signal_all_questions_are_sent_and_reported(data, gathered):
-    rng = random.Random(9)
-    luck = [rng.random() < 0.3 for _ in range(N)]
-    little = way(data, "cot", lambda i: float(not luck[i]), lambda i: 20, models={"main": "small"})
-    big = way(data, "cot", lambda i: 1.0, lambda i: 30, models={"main": "large"})
-    trained = train_question_router(arm_table([little, big], main="large", small="small"), gathered, rate=0.3)
-    assert trained.file.needed.constant
-    assert trained.file.measured_rate == 1.0
-    assert len(set(trained.file.quantiles)) == 1
-
-
-def test_runs_of_one_model_are_no_question_router(table, gathered):
-    with pytest.raises(UserError, match="a run of the small model and one of the large model"):
-        train_question_router(table, gathered, rate=0.3)
 
 
 # -- looking at the questions

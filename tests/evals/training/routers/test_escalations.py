@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from reason.core.files import question_digest
 from reason.core.types import Question
 from reason.evals.training.routers.arm_table import ArmSpec, ArmTable, Sample
-from reason.evals.training.routers.auto import cross_validated_arms, fit_auto, train_auto
+from reason.evals.training.routers.auto import train_auto
 from reason.evals.training.routers.escalations import fit_escalations, is_nested
 from reason.evals.training.routers.fitting import QuestionSignals
-from reason.evals.training.routers.policies import cost_curves
 from reason.routers.features import QuestionFeatures, named_features, observed
 
 N = 100
@@ -54,25 +52,6 @@ def test_a_telling_confidence_sends_exactly_the_wrong_answers_on():
     assert best.cost.tolist() == [10.0 if i % 2 == 0 else 110.0 for i in range(N)]
 
 
-def test_quality_over_cost_is_that_of_the_known_optimum():
-    table = table_of([CHEAP, DEAR], [telling(i) for i in range(N)])
-    signals = signals_of(table)
-    measured = cross_validated_arms(table, signals, QuestionSignals(tuple(signals)), 5)
-    curves = cost_curves(measured)
-    assert (curves.floor, curves.gap) == (0.5, 0.5)
-    # at 60 tokens all are right; below, a mix with the cheap action
-    expected = [min(1.0, 0.5 + 0.5 * (b - 10) / 50) for b in curves.budgets]
-    assert curves.curves["auto"].mean(axis=1) == pytest.approx(expected)
-    mix = [0.5 + 0.5 * (b - 10) / 90 for b in curves.budgets]
-    assert curves.curves["mix"].mean(axis=1) == pytest.approx(mix)
-    assert curves.curves["fixed"].mean(axis=1) == pytest.approx([0.5] * 40 + [1.0])
-    # the oracle need not pay for the cheap answer before the dear one
-    assert curves.curves["oracle"].mean(axis=1) == pytest.approx(
-        [min(1.0, 0.5 + 0.5 * (b - 10) / 45) for b in curves.budgets]
-    )
-    assert curves.area("auto") > curves.area("mix") > curves.area("fixed")
-
-
 def test_the_file_has_the_escalation_and_its_value_is_reported():
     table = table_of([CHEAP, DEAR], [telling(i) for i in range(N)])
     signals = signals_of(table)
@@ -83,13 +62,9 @@ def test_the_file_has_the_escalation_and_its_value_is_reported():
     sure = QuestionFeatures(signals[0].named | observed(1.0, 10, answered=True))
     unsure = QuestionFeatures(signals[0].named | observed(0.5, 10, answered=True))
     assert arm.escalation.expected_gain(sure) <= arm.escalation.threshold < arm.escalation.expected_gain(unsure)
-    area = trained.crossed.area
-    assert area.over_mix.interval.low > 0
     at = next(p for p in trained.crossed.prices if p.price == 1.0)
     assert (at.right, at.cost) == (1.0, 60.0)
-    assert trained.logged.right == 0.75  # as done: each question in both ways
-    assert (trained.logged.auto_right, trained.logged.known) == (1.0, 1.0)
-    assert trained.logged.saved.value == pytest.approx(55 - 60)
+    assert at.over_random.interval.low > 0
 
 
 def test_an_unanswered_question_goes_on_whatever_the_gain():
@@ -141,16 +116,3 @@ def test_rows_of_a_first_answer_are_those_that_the_router_sees():
         row = escalation.space.row(QuestionFeatures(signals[i].named | seen))
         taken = escalation.gain.value(escalation.space, row) > escalation.threshold
         assert applied.cost[i] == (110 if taken else 10)
-
-
-def test_questions_that_an_arm_lacks_train_the_others():
-    cells = [telling(i) for i in range(N)]
-    nothing = Sample(*[np.nan] * 6)
-    cells = [[cheap, [nothing] if i < N // 2 else dear] for i, (cheap, dear) in enumerate(cells)]
-    table = table_of([CHEAP, DEAR], cells)
-    fit = fit_auto(table, signals_of(table), QuestionSignals(()))
-    assert [arm.share_right for arm in fit.arms[:2]] == [0.5, 1.0]
-    trained = train_auto(table, QuestionSignals(tuple(signals_of(table))), price=0.0)
-    assert trained.crossed.questions == N // 2  # those that both have
-    assert trained.logged.questions == N
-    assert trained.logged.known == 0.5

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.settings import Settings
 from reason.evals.plan import EvalPlan
 from reason.evals.results import ResultRow
-from reason.evals.training.routers.glimprouter import calibration_plan, fit_router, pool_entropies, save_router
+from reason.evals.training.routers.glimprouter import fit_router, pool_entropies, save_router
 from reason.routers.router_files import load_glimprouter_file
 from support.calibration_maps import failed_row, make_plan, make_row
-from support.eval_tasks import sums_task
 
 ENGINES = {"main": "large@1", "small": "small@1"}
 
@@ -125,35 +123,3 @@ def test_rows_of_several_models_are_refused() -> None:
 def test_a_rate_is_a_share(rate: float) -> None:
     with pytest.raises(UserError, match="no share of steps to send"):
         fit_router(plan(), [row("a")], [noted(1.0)], rate)
-
-
-def settings(tmp_path: Path, **changed: Any) -> Settings:
-    return Settings(**{"model": "s/large", "small_model": "s/small", "store": tmp_path / "s", **changed})
-
-
-def test_the_calibration_run_uses_only_the_small_model(tmp_path: Path) -> None:
-    own = {"glimprouter": {"threshold": 0.5, "router": "r.json", "steps": "lines", "temperature": 0.0}}
-    result = calibration_plan(
-        sums_task(3), settings(tmp_path, strategies=own), parameters={"temperature": 0.5}, limit=2, seed=7
-    )
-    assert (result.strategy, result.limit, result.seeds) == ("glimprouter", 2, (7,))
-    chosen = {n: result.parameters[n] for n in ("policy", "threshold", "answer", "router", "steps", "temperature")}
-    assert chosen == {
-        "policy": "entropy",
-        "threshold": 100.0,
-        "answer": "writer",
-        "router": "",
-        "steps": "lines",  # what the settings say of steps holds here too
-        "temperature": 0.5,
-    }
-
-
-@pytest.mark.parametrize("name", ["threshold", "policy", "answer", "router", "rate"])
-def test_parameters_that_the_calibration_sets_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"{name} must not be set here"):
-        calibration_plan(sums_task(3), settings(tmp_path), parameters={name: 1})
-
-
-def test_one_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no small model was named"):
-        calibration_plan(sums_task(3), settings(tmp_path, small_model=None), parameters={})

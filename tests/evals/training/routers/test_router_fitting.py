@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from reason.evals.training.routers.fitting import (
     LineComplexity,
+    base_log_odds,
     candidates_of,
     choose_complexity,
     feature_matrix,
+    fit_linear,
+    fit_logistic,
     fit_right,
     fit_tokens,
+    log_losses,
     make_space,
 )
-from reason.evals.training.routers.logistic import base_log_odds, fit_logistic, log_losses, sigmoid
 from reason.routers.features import ENTROPY, QuestionFeatures
 from reason.routers.router_files import probability_of
+from scipy.special import expit
 
 
 def cases(n, seed=0, width=12):
@@ -86,7 +91,7 @@ def test_a_signal_is_found_and_has_its_size():
     signals, rng = cases(600)
     space = make_space(signals, embedding="w", embedding_identity="w-1")
     x = feature_matrix(space, signals)
-    y = (rng.random(600) < sigmoid(-0.5 + 1.5 * x[:, 0])).astype(float)
+    y = (rng.random(600) < expit(-0.5 + 1.5 * x[:, 0])).astype(float)
     result = fit_right(space, x, y, names(600))
     assert not result.constant
     assert result.named[0] == pytest.approx(1.5, abs=0.4)
@@ -122,3 +127,25 @@ def test_groups_are_never_cut():
 
     assert chosen(names(120)).penalty is not None
     assert chosen([str(g) for g in group]) == LineComplexity()
+
+
+def test_fits_of_shares_are_statsmodels_and_shrink_with_the_penalty():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), rng.random(60)
+    b, w = fit_logistic(x, y, 1e-9)
+    expected = sm.GLM(y, sm.add_constant(x), family=sm.families.Binomial()).fit().params
+    assert np.allclose([b, *w], expected, atol=1e-5)
+    assert np.abs(fit_logistic(x, y, 1000.0)[1]).max() < np.abs(w).max()
+    b, w = fit_linear(x, y, 7.0)
+    ridge = np.linalg.lstsq(
+        np.vstack([sm.add_constant(x), np.sqrt(7.0) * np.eye(4)[1:]]), np.concatenate([y, np.zeros(3)]), rcond=None
+    )[0]
+    assert np.allclose([b, *w], ridge)
+
+
+@pytest.mark.parametrize("kind", [0.0, 1.0])
+def test_targets_of_one_kind_give_jeffreys_share(kind):
+    b, w = fit_logistic(np.ones((9, 2)), np.full(9, kind), 1.0)
+    assert not w.any()
+    assert expit(b) == pytest.approx(0.95 if kind else 0.05)
+    assert fit_logistic(np.zeros((4, 0)), np.array([1.0, 0, 0, 0]), 1.0)[0] == pytest.approx(np.log(1 / 3))

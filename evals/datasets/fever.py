@@ -1,7 +1,4 @@
-"""Datasets of claims with evidence: FEVER, CLIMATE-FEVER, VitaminC, FEVER Symmetric, SufficientFacts.
-
-A claim is a question with documents and a choice for each label. FEVER has gold evidence or retrieved sentences; the
-others come with their evidence.
+"""FEVER: claims with evidence. A claim is a question with documents and a choice for each label.
 
 Source: Thorne et al., "FEVER: a Large-scale Dataset for Fact Extraction and VERification" (NAACL 2018).
 """
@@ -17,7 +14,7 @@ from .items import EvidenceSets, Item, LabelGold
 from .records import HubSource, Record, read_file
 from .spec import DatasetSpec, ReadOptions
 
-SUPPORTS, REFUTES, NOT_ENOUGH, DISPUTED = "SUPPORTS", "REFUTES", "NOT ENOUGH INFO", "DISPUTED"
+SUPPORTS, REFUTES, NOT_ENOUGH = "SUPPORTS", "REFUTES", "NOT ENOUGH INFO"
 THREE = (SUPPORTS, REFUTES, NOT_ENOUGH)
 SPELLINGS = {
     "SUPPORTS": SUPPORTS,
@@ -26,7 +23,6 @@ SPELLINGS = {
     "REFUTED": REFUTES,
     "NOT ENOUGH INFO": NOT_ENOUGH,
     "NOT_ENOUGH_INFO": NOT_ENOUGH,
-    "DISPUTED": DISPUTED,
 }
 """What the sources call the labels."""
 
@@ -37,13 +33,11 @@ _BY_DOCUMENTS = {
     SUPPORTS: "The documents support the claim.",
     REFUTES: "The documents refute the claim.",
     NOT_ENOUGH: "The documents do not hold enough information to tell.",
-    DISPUTED: "Some documents support the claim and others refute it.",
 }
 _BY_ITSELF = {
     SUPPORTS: "The claim is true.",
     REFUTES: "The claim is false.",
     NOT_ENOUGH: "It cannot be told.",
-    DISPUTED: "It is disputed.",
 }
 
 
@@ -55,9 +49,7 @@ def claim_item(
     label: str,
     labels: Sequence[str],
     documents: Sequence[Document],
-    evidence: EvidenceSets | None = None,
-    subject: str = "",
-    group: str = "",
+    evidence: EvidenceSets,
 ) -> Item:
     """A claim with its documents as a multiple-choice question.
 
@@ -79,8 +71,6 @@ def claim_item(
             kind="choice",
         ),
         gold=LabelGold(label=label, labels=tuple(labels), shown=shown, evidence=None if alone else evidence),
-        subject=subject,
-        group=group,
     )
 
 
@@ -265,223 +255,4 @@ FEVER = DatasetSpec(
         "corpus": "file of the sentences; by default corpus/sentences.jsonl in the directory beside the dataset's",
         "sentences": f"sentences for each claim (oracle, retrieval), 1 to {MAX_SENTENCES}",
     },
-)
-
-
-_SEEN = "Public for years: models may have seen claims and labels in training; compare with the variant claim-only."
-_WITHOUT = {CLAIM_ONLY: "without evidence"}
-
-# -- CLIMATE-FEVER (Diggelmann et al. 2020, arXiv:2012.00614)
-
-
-def _read_climate(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    labels = THREE if reading.variant == "three-way" else (*THREE, DISPUTED)
-    for row in rows:
-        label = label_of(row, row.first("label", "claim_label"), (*THREE, DISPUTED))
-        if label not in labels:
-            continue
-        name = row.text(row.first("id", "claim_id"))
-        documents, right = [], []
-        for i, entry in enumerate(row.rows(row.first("evidence", "evidences"))):
-            one = entry.text(entry.first("doc_id", "evidence_id")) if entry.has("doc_id") else f"{name}-{i}"
-            documents.append(
-                sentence(
-                    one, entry.optional(entry.first("page", "article")), entry.text(entry.first("text", "evidence"))
-                )
-            )
-            if label_of(entry, entry.first("label", "evidence_label"), THREE) in (SUPPORTS, REFUTES):
-                right.append(one)
-        yield claim_item(
-            reading,
-            name=name,
-            claim=row.text("claim"),
-            label=label,
-            labels=labels,
-            documents=list({d.name: d for d in documents}.values()),
-            evidence=EvidenceSets(names=tuple(dict.fromkeys(right))),
-        )
-
-
-CLIMATE_FEVER = DatasetSpec(
-    name="climate-fever",
-    summary="CLIMATE-FEVER: claims about the climate, five sentences of Wikipedia for each",
-    licence="none stated; the evidence is Wikipedia text: CC BY-SA 3.0",
-    warning=_SEEN,
-    read=_read_climate,
-    hub=lambda variant: (HubSource("tdiggelm/climate_fever", "test"),),
-    variants={
-        "four-way": "with the label DISPUTED: sentences on both sides",
-        "three-way": "disputed claims left out",
-        **_WITHOUT,
-    },
-    folders=("climate_fever",),
-)
-
-# -- VitaminC (Schuster, Fisch and Barzilay 2021, arXiv:2103.08541)
-
-
-def _read_vitaminc(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    for row in rows:
-        name = row.text(row.first("id", "unique_id"))
-        yield claim_item(
-            reading,
-            name=name,
-            claim=row.text("claim"),
-            label=label_of(row, "label", THREE),
-            labels=THREE,
-            documents=[sentence("evidence", row.optional("page"), row.text("evidence"))],
-            group=row.text("case_id"),
-        )
-
-
-VITAMINC = DatasetSpec(
-    name="vitaminc",
-    summary="VitaminC: claims against passages that differ in little and change the verdict",
-    licence="CC BY-SA 3.0",
-    warning=f"{_SEEN} Claims of one case are no independent questions; standard errors are clustered by case.",
-    read=_read_vitaminc,
-    hub=lambda variant: (HubSource("tals/vitaminc", "test", revision="be6febb761b0b2807687e61e0b5282e459df2fa0"),),
-    variants={"evidence": "with the passage", **_WITHOUT},
-    folders=("vitaminc",),
-)
-
-# -- FEVER Symmetric (Schuster et al. 2019, arXiv:1908.05267)
-
-
-def _read_symmetric(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    for row in rows:
-        yield claim_item(
-            reading,
-            name=row.text("id"),
-            claim=row.text("claim"),
-            label=label_of(row, row.first("label", "gold_label"), (SUPPORTS, REFUTES)),
-            labels=(SUPPORTS, REFUTES),
-            documents=[Document(name="evidence", text=row.text(row.first("evidence", "evidence_sentence")))],
-            group=row.optional("base_id"),
-        )
-
-
-FEVER_SYMMETRIC = DatasetSpec(
-    name="fever-symmetric",
-    summary="FEVER Symmetric: every claim with evidence for it and with evidence against it",
-    licence="data: CC BY-SA 3.0; code: MIT",
-    warning="A verifier that ignores the evidence scores 50%. Pairs of one claim are clustered.",
-    read=_read_symmetric,
-    variants={"evidence": "with the sentence", **_WITHOUT},
-    folders=("fever_symmetric",),
-)
-
-# -- SufficientFacts (Atanasova et al. 2022, arXiv:2204.02007)
-
-
-def _read_sufficient(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    for row in rows:
-        lacking = row.text("sufficiency").strip().upper().startswith("NOT ENOUGH")
-        full = label_of(row, "label_full", THREE)
-        name = row.text("id")
-        yield claim_item(
-            reading,
-            name=name,
-            claim=row.text("claim"),
-            label=NOT_ENOUGH if lacking else full,
-            labels=THREE,
-            documents=[
-                sentence(f"{name}-{i}", e.optional("page"), e.text("text")) for i, e in enumerate(row.rows("evidence"))
-            ],
-            subject=row.optional("part"),
-            group=row.text("claim"),
-        )
-
-
-SUFFICIENT_FACTS = DatasetSpec(
-    name="sufficient-facts",
-    summary="SufficientFacts: is the evidence still enough after a part of it was removed?",
-    licence="MIT (its authors' card); evidence: Wikipedia, CC BY-SA 3.0",
-    warning=f"{_SEEN} Rows of one claim are clustered.",
-    read=_read_sufficient,
-    variants={"evidence": "with what is left of it", **_WITHOUT},
-    folders=("sufficient_facts",),
-)
-
-# -- datasets with a local file only: rows of id, claim, label, evidence (page, text) and case_id
-
-
-def _read_labelled(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    for row in rows:
-        name, label = row.text("id"), label_of(row, "label", THREE)
-        documents = [
-            sentence(f"{name}-{i}", e.optional("page"), e.text("text")) for i, e in enumerate(row.rows("evidence"))
-        ]
-        yield claim_item(
-            reading,
-            name=name,
-            claim=row.text("claim"),
-            label=label,
-            labels=THREE,
-            documents=documents,
-            evidence=EvidenceSets(names=tuple(d.name for d in documents) if label != NOT_ENOUGH else ()),
-            group=row.optional("case_id"),
-        )
-
-
-def _labelled(name: str, summary: str, licence: str, folder: str, warning: str) -> DatasetSpec:
-    return DatasetSpec(
-        name=name,
-        summary=summary,
-        licence=licence,
-        warning=warning,
-        read=_read_labelled,
-        variants={"evidence": "with its evidence", **_WITHOUT},
-        folders=(folder,),
-    )
-
-
-FOOL_ME_TWICE = _labelled(
-    "fool-me-twice",
-    "Fool Me Twice (Eisenschlos et al. 2021): claims written to deceive, with their gold evidence",
-    "Apache-2.0; evidence: Wikipedia, CC BY-SA 3.0",
-    "fm2",
-    f"{_SEEN} Every claim is supported or refuted; claims of one page are clustered.",
-)
-WICE = _labelled(
-    "wice",
-    "WiCE (Kamoi et al. 2023): sentences of Wikipedia against the articles that they cite",
-    "annotations ODC-BY; Wikipedia: CC BY-SA; articles under Common Crawl's terms",
-    "wice",
-    "No claim is refuted; partly supported ones count as not enough. Rows of one page are clustered.",
-)
-FACTCHECK_GPT = _labelled(
-    "factcheck-gpt",
-    "Factcheck-GPT (Wang et al. 2023): claims of ChatGPT's answers against excerpts of web pages, one at a time",
-    "Apache-2.0; excerpts: their sites",
-    "factcheck_gpt",
-    "Three of four excerpts are not enough: compare with the majority class. Claims of one answer are clustered.",
-)
-
-# -- plain claims over whole documents
-
-
-def _read_plain(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    for row in rows:
-        title = row.text("title")
-        yield claim_item(
-            reading,
-            name=row.text("id"),
-            claim=row.text("claim"),
-            label=label_of(row, "label", THREE),
-            labels=THREE,
-            documents=[Document(name=title, text=row.text("document"))],
-            subject=row.optional("kind"),
-            group=title,
-        )
-
-
-PLAIN_CLAIMS = DatasetSpec(
-    name="plain-claims",
-    summary="Plain claims: dates, numbers, names, negation and the like, about six small documents",
-    licence="that of this package",
-    warning="Sixty claims: intervals are wide. Claims about one document are clustered.",
-    read=_read_plain,
-    variants={"document": "with the complete document", **_WITHOUT},
-    folders=("plain_claims",),
 )
