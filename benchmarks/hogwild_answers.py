@@ -62,7 +62,7 @@ def sweep(options: argparse.Namespace) -> str:
                 continue
             lines += ["", "[[strategy]]", 'name = "hogwild"', "[strategy.parameters]", f"workers = {workers}"]
             lines += [f'layout = "{layout}"', f"max_passes = {options.passes}", "any_model = true"]
-            lines += ["finisher_tokens = 24", f'separator = "{separator}"']
+            lines.append(f'separator = "{separator}"')
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ from ...serving.worker_group import MAX_WORKERS, Layout, WorkerGroupConfig
 from ..answers.equivalence import Equivalence
 from ..answers.extraction import extract_answer
 from ..conclude import conclusion_request, with_conclusion
-from ..limits import MAX_ITEMS, MAX_TOKENS
+from ..limits import MAX_TOKENS
 from ..prompts import question_prompt
 from ..strategy import Models, Parameters, Stability, Thinking
 from .prompts import BOX, OTHERS, OUT_OF_TIME, OWN, PAST, shared_prompt, worker_names
@@ -60,7 +60,11 @@ def require_listed(model: str) -> None:
 
 DEFAULT_TEMPERATURE: Final = 0.6
 DEFAULT_TOP_P: Final = 0.95
-"""The authors' sampling parameters."""
+"""The authors' sampling parameters; the nucleus mass with a shared cache alone."""
+FINISHER_TOKENS: Final = 16
+"""Maximum tokens of the finisher's answer."""
+STEP_TOKENS: Final = 256
+"""Maximum tokens of a step without a shared cache."""
 
 Level = Literal["full", "interleaved", "blackboard"]
 """What workers see of one another: every token; every finished step, within one response; every finished step, in a
@@ -120,44 +124,20 @@ class Hogwild:
                 description="maximum number of forward passes; each worker writes one token per pass",
             ),
         ] = 1024
-        step_tokens: Annotated[
-            int, Field(ge=8, le=MAX_TOKENS, description="maximum tokens of a step, without a shared cache only")
-        ] = 256
         check_every: Annotated[
             int,
             Field(
                 ge=0, le=MAX_TOKENS, description="tokens of all workers between two redundancy checks; 0 turns them off"
             ),
         ] = 1024
-        check_order: Annotated[
-            Literal["next", "random"],
-            Field(description="which worker is checked: the next to begin a step, or a random one"),
-        ] = "next"
         answer: Annotated[
             AnswerRule,
             Field(description="first: the first boxed answer; confirmed: one that a second worker states too"),
         ] = "first"
-        finisher_tokens: Annotated[
-            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the finisher's answer")
-        ] = 16
         temperature: Annotated[
             float | None, Field(ge=0, le=100, description="sampling temperature; 0 is greedy; by default 0.6")
         ] = None
-        top_p: Annotated[
-            float | None,
-            Field(gt=0, le=1, description="nucleus mass; by default 0.95 with a shared cache, else the model's own"),
-        ] = None
-        top_k: Annotated[
-            int, Field(ge=0, le=MAX_TOKENS, description="number of most likely tokens kept; 0 keeps all")
-        ] = 0
         separator: Annotated[str, Field(min_length=1, description="text between two steps")] = SEPARATOR
-        banned: Annotated[
-            tuple[str, ...],
-            Field(
-                max_length=MAX_ITEMS,
-                description="tokens that contain one of these texts are not sampled, with a shared cache only",
-            ),
-        ] = ()
         any_model: Annotated[bool, Field(description="allow models that are not known to collaborate")] = False
 
     def __init__(self, config: Config) -> None:
@@ -185,7 +165,7 @@ class Hogwild:
             text, boxed = team.transcript(), team.final_answer or (team.answers[0] if team.answers else None)
             answer, finished = None if boxed is None or in_thought else boxed.answer, False
             if answer is None:
-                text, answer = await finish(prompt, team, question, model, run, config.finisher_tokens)
+                text, answer = await finish(prompt, team, question, model, run)
                 finished = True
         run.emit(CandidateAdded(index=0, answer=answer))
         candidate = Candidate(
@@ -247,10 +227,9 @@ class Hogwild:
             others_header=OTHERS,
             own_header=OWN,
             temperature=DEFAULT_TEMPERATURE if config.temperature is None else config.temperature,
-            top_p=DEFAULT_TOP_P if config.top_p is None else config.top_p,
-            top_k=config.top_k,
+            top_p=DEFAULT_TOP_P,
             seed=run.seed,
-            banned_texts=(*config.banned, close_tag) if close_tag else config.banned,
+            banned_texts=(close_tag,) if close_tag else (),
         )
         workers = model.workers(group)
         loop = SharedCacheLoop(
@@ -260,8 +239,7 @@ class Hogwild:
             max_passes=self._max_passes(team, run),
             separator=config.separator,
             check_every=config.check_every,
-            check_order=config.check_order,
-            reserved_tokens=config.finisher_tokens,
+            reserved_tokens=FINISHER_TOKENS,
             run=run,
             close_tag=close_tag,
         )
@@ -279,9 +257,7 @@ class Hogwild:
         sampling = SamplingParams(
             temperature=config.temperature,
             default_temperature=DEFAULT_TEMPERATURE,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            max_tokens=config.step_tokens,
+            max_tokens=STEP_TOKENS,
             effort=None if team.in_thought else "none",
         )
         loop = RoundsLoop(
@@ -291,14 +267,14 @@ class Hogwild:
             sampling,
             max_passes=self._max_passes(team, run),
             separator=separator,
-            reserved_tokens=config.finisher_tokens,
+            reserved_tokens=FINISHER_TOKENS,
             run=run,
         )
         return await loop.run(), {"passes": loop.passes, "rounds": loop.rounds}
 
 
 async def finish(
-    prompt: Prompt, team: Team, question: Question, model: MeteredModel, run: Run, max_tokens: int
+    prompt: Prompt, team: Team, question: Question, model: MeteredModel, run: Run
 ) -> tuple[str, str | None]:
     """Complete the transcript with an answer: a sentence that time is up, then an open box for the model to fill.
 
@@ -331,7 +307,7 @@ async def finish(
             text = with_conclusion(partial, completion, question).text
             found = extract_answer(text[len(transcript) :], question)
             return text, None if found is None else found.value
-        sampling = quick_params(model, max_tokens=max_tokens, stop=("\n",))
+        sampling = quick_params(model, max_tokens=FINISHER_TOKENS, stop=("\n",))
         ((completion,),) = await model.generate([Request(prompt=shared, sampling=sampling)])
     except (BudgetExceeded, ContextTooLong) as e:
         if isinstance(e, BudgetExceeded):

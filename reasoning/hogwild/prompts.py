@@ -11,39 +11,39 @@ from ..prompts import question_prompt, requested_kind
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo")
 """Names of the workers, in order."""
 
-PAST = "## Finished steps of everybody\n\n"
+PAST = "## Finished steps from all workers\n\n"
 """Header of the common history, after the prompt."""
 
-OTHERS = "## Unfinished steps of the others\n\n"
+OTHERS = "## Steps the other workers are writing\n\n"
 """Header before the unfinished steps of the others."""
 
-OWN = "...\n\n## My own unfinished step\n\n"
+OWN = "...\n\n## The step I am writing\n\n"
 """Header before the worker's own unfinished step; the ellipsis marks the others' text as unfinished."""
 
 UNFINISHED = " ..."
 """Ellipsis after an unfinished step in the transcript."""
 
-CHECK = "Before I go on: is this already done, or being done, by somebody else? Yes or no: "
+CHECK = "Quick check: has someone else already done this, or are they doing it now? Yes or no: "
 """The redundancy check; the next word is the verdict."""
 
 BOX = "The final answer is \\boxed{"
 """Beginning of the answer after a thought."""
 
-OUT_OF_TIME = f"There is no time left to think, so here is the final answer at once.\n\n{BOX}"
+OUT_OF_TIME = f"I am out of time, so I have to give the final answer now.\n\n{BOX}"
 """The finisher: completed with the answer."""
 
 _ADVICE = (
-    "Agree on a plan first; if two plans collide, the one of {first} counts.",
-    "Split the work: parts of the problem, different methods, or solving and checking.",
-    "Say in a few words what you are about to do, so that nobody does it as well.",
-    "Read what the others are writing. If you notice that you do what somebody else does, stop at once and do "
+    "Agree on a plan first. If two plans conflict, follow {first}'s.",
+    "Divide the work: take different parts of the problem, try different methods, or have one solve and another check.",
+    "Say briefly what you are about to do, so that no one else does the same thing.",
+    "Read what the others are writing. If you notice that you are duplicating someone's work, stop right away and do "
     "something else.",
-    "Talk to one another: ask, answer, correct mistakes, use results.",
-    "Give a line up when it has become useless.",
+    "Talk to each other: ask and answer questions, correct mistakes, and use each other's results.",
+    "Drop an approach that isn't working.",
 )
 
 _FORM: dict[AnswerKind, str] = {
-    "choice": "the letter of the right choice",
+    "choice": "the letter of the correct choice",
     "number": "the number",
     "math": "the final answer",
     "yes_no": "yes or no",
@@ -63,13 +63,13 @@ def shared_prompt(question: Question, names: Sequence[str]) -> Prompt:
 def system_prompt(names: Sequence[str]) -> str:
     """Who the workers are, how they see one another, and advice on working together."""
     if len(names) == 1:
-        return f"You are {names[0]}, a careful thinker who writes down every step."
+        return f"You are {names[0]}. You think carefully and write down every step."
     advice = "\n".join(f"- {line.format(first=names[0])}" for line in _ADVICE)
     return (
-        f"{_listed(names)} solve one problem together, at the same time. Each of them is an assistant that writes "
-        "short steps, with a blank line behind each, and sees what all others write while they write it. The text has "
-        "three parts: finished steps of everybody, in the order in which they were finished; then the unfinished steps "
-        "of the others, which grow while you read them; and last your own unfinished step, which you go on with.\n\n"
+        f"{_listed(names)} are assistants solving a problem together, at the same time. Each writes short steps, each "
+        "followed by a blank line, and sees what the others are writing as they write it. The text has three parts: "
+        "the finished steps of all workers, in the order they were completed; then the steps the others are still "
+        "writing, which grow as you read them; and finally the step you are writing, which you continue.\n\n"
         f"{advice}"
     )
 
@@ -77,8 +77,8 @@ def system_prompt(names: Sequence[str]) -> str:
 def _task(question: Question, names: Sequence[str]) -> str:
     kind = requested_kind(question)
     answer = _FORM.get(kind, "the final answer")
-    who = "Whoever has it puts" if len(names) > 1 else "At the end, put"
-    return f"Solve this in short steps, with a blank line behind each. {who} {answer} within \\boxed{{}}."
+    who = "Whoever finds it first should put" if len(names) > 1 else "At the end, put"
+    return f"Solve this in short steps, each followed by a blank line. {who} {answer} in \\boxed{{}}."
 
 
 def step_prefix(name: str, number: int) -> str:
@@ -91,7 +91,7 @@ def opener(worker: int, names: Sequence[str]) -> str:
     if len(names) == 1:
         return ""
     others = _listed([name for name in names if name != names[worker]])
-    return f"Hi, {others}! Let us split the work. I propose that" if worker == 0 else f"Hi, {others}!"
+    return f"Hi, {others}! Let's divide the work. I suggest that" if worker == 0 else f"Hi, {others}!"
 
 
 def step_request(name: str, number: int, steps: Sequence[str]) -> str:
@@ -103,8 +103,8 @@ def step_request(name: str, number: int, steps: Sequence[str]) -> str:
     """
     board = "\n\n".join(steps) or "(none yet)"
     return (
-        f"Finished steps of everybody:\n\n{board}\n\nYou are {name}. Write your step {number} now, that step alone "
-        "and no step of anybody else. If it has the final answer, put that within \\boxed{}."
+        f"Finished steps from all workers:\n\n{board}\n\nYou are {name}. Write your step {number} now: only that step, "
+        "and no one else's. If it contains the final answer, put the answer in \\boxed{}."
     )
 
 

@@ -6,9 +6,7 @@ Inference: Parallel LLM Generation via Concurrent Attention", arXiv:2504.06261, 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from typing import Literal
 
 from ...core.budget import CostBound
 from ...core.errors import BudgetExceeded, ContextTooLong, InvalidResponse
@@ -32,8 +30,8 @@ class SharedCacheLoop:
         layout: Block layout; a contiguous one moves no finished step to the history.
         max_passes: Forward passes before the loop stops.
         separator: Text between two steps.
-        check_every: Tokens of all workers, injected text included, between two redundancy checks; 0 turns them off.
-        check_order: Which worker is checked when it begins its next step: the first to begin one, or a random one.
+        check_every: Tokens of all workers, injected text included, after which the next worker to begin a step gets the
+            redundancy check; 0 turns it off.
         reserved_tokens: Tokens of the budget kept for the finisher.
         close_tag: Text that closes the workers' thought, which ends their work; empty without a thought.
     """
@@ -47,7 +45,6 @@ class SharedCacheLoop:
         max_passes: int,
         separator: str,
         check_every: int,
-        check_order: Literal["next", "random"],
         reserved_tokens: int,
         run: Run,
         close_tag: str = "",
@@ -56,10 +53,7 @@ class SharedCacheLoop:
         self._workers, self._team, self._layout = workers, team, layout
         self._max_passes, self._separator, self._check_every = max_passes, separator, check_every
         self._reserved_tokens, self._run = reserved_tokens, run
-        checks_are_random = check_order == "random"
-        self._rng = random.Random(run.derive_seed("hogwild", "checks")) if checks_are_random else None  # noqa: S311
         self._tokens_since_check = 0
-        self._next_checked: int | None = None
         self._verdicts: dict[int, str] = {}
         self.passes = 0
         self.checks = 0
@@ -113,7 +107,7 @@ class SharedCacheLoop:
             return False, WorkerInput(token=token.token)
         # The token that closes a step is fed with the next one, so each moved step begins with its own separator.
         prefix = await team.finish(worker, self.passes)
-        if self._is_checked(worker):
+        if self._is_checked():
             prefix += CHECK
             team.writing[worker] = prefix
             team.emit("asked", {"worker": worker, "pass": self.passes, "text": CHECK})
@@ -121,16 +115,12 @@ class SharedCacheLoop:
             self.checks += 1
         return True, WorkerInput(token=token.token, text=prefix)
 
-    def _is_checked(self, worker: int) -> bool:
+    def _is_checked(self) -> bool:
         """Whether a worker that begins a step gets the redundancy check."""
-        if not self._check_every or self._team.workers == 1:
-            return False
-        if self._tokens_since_check > self._check_every and self._next_checked is None:
-            self._next_checked = worker if self._rng is None else self._rng.randrange(self._team.workers)
-        if self._next_checked != worker:
-            return False
-        self._next_checked, self._tokens_since_check = None, 0
-        return True
+        is_due = bool(self._check_every) and self._tokens_since_check > self._check_every and self._team.workers > 1
+        if is_due:
+            self._tokens_since_check = 0
+        return is_due
 
     def _read_verdict(self, worker: int, text: str) -> None:
         """Emit the first word after a redundancy check."""

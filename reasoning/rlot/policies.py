@@ -124,8 +124,7 @@ class RewardGreedyPolicy:
     """Runs every legal block and keeps the step that the reward model scores highest.
 
     Source: the one-step-greedy baseline of the paper. Differs: the authors do not say how its chains end; here the
-        finish
-    check and the limit of blocks end them.
+    finish check and the limit of blocks end them.
     """
 
     needs_assessment: ClassVar[bool] = False

@@ -14,15 +14,15 @@ from .blocks import Block
 
 GENERIC_SUBTASK = "Work out what the problem asks for."
 """The subtask if a completion lists none."""
-GENERIC_PLAN = "Do what is needed next, in the most direct way."
+GENERIC_PLAN = "Do what is needed next in the most direct way."
 """The plan if a completion lists none."""
 SCORES_BEGIN = '{"A1":'
 """Prefix of a completion with scores."""
 
 DESCRIPTIONS = {
     Block.REASON: "Write the next step.",
-    Block.DECOMPOSE: "Split what is left into subtasks and solve them one by one.",
-    Block.DEBATE: "Compare several plans for the next step and follow the best.",
+    Block.DECOMPOSE: "Break the remaining work into subtasks and solve them one by one.",
+    Block.DEBATE: "Compare several plans for the next step and follow the best one.",
     Block.REFINE: "Check the last step and improve it.",
     Block.TERMINATE: "Give the final answer.",
 }
@@ -47,16 +47,16 @@ def result(number: int) -> str:
 def one_step(number: int) -> str:
     """Request for one further step."""
     return (
-        f"Write step {number} and nothing else: the one next step towards the answer, in one to three sentences. "
-        "If it reaches the answer, it says so."
+        f"Write only step {number}, the next step toward the answer, in one to three sentences. If it reaches the "
+        "answer, say so."
     )
 
 
 def split(maximum: int) -> str:
     """Request for up to `maximum` subtasks."""
     return (
-        f"Split what is left to do into at most {maximum} subtasks whose results together solve the problem. Do not "
-        "solve them and do not calculate. Write a numbered list with one short line for each subtask."
+        f"Break the remaining work into at most {maximum} subtasks whose results together solve the problem. Do not "
+        "solve them or do any calculations. Write a numbered list with one short line per subtask."
     )
 
 
@@ -69,16 +69,16 @@ def subtasks(tasks: Sequence[str], results: Sequence[str]) -> list[str]:
 def solve_subtask(number: int, task: str) -> str:
     """Request for the result of one subtask."""
     return (
-        f"Solve subtask {number} and no other: {task}\nUse the results above. Do not split it any further. Answer in "
-        "one to three sentences that end with its result."
+        f"Solve only subtask {number}: {task}\nUse the results above. Do not break it down further. Answer in one "
+        "to three sentences, ending with the result."
     )
 
 
 def summarise(number: int) -> str:
     """Request for the step that summarizes the subtasks."""
     return (
-        f"Write step {number}: a short summary of the results above, in one to four sentences, that keeps the key "
-        "reasoning and all results. Add nothing new."
+        f"Write step {number}: a short summary of the results above, in one to four sentences, keeping the key "
+        "reasoning and all results. Do not add anything new."
     )
 
 
@@ -86,7 +86,7 @@ def plan(number: int, plans: int) -> str:
     """Request for `plans` plans for step `number`."""
     return (
         f"Propose {plans} different plans for step {number}, the next step. Do not carry them out. Write a numbered "
-        "list with one sentence for each plan."
+        "list with one sentence per plan."
     )
 
 
@@ -96,7 +96,7 @@ def planned(plans: Sequence[str]) -> str:
 
 
 COMPARE = (
-    "Compare the plans. Which one is the most promising? Begin with its number, then give the reason in one sentence. "
+    "Compare the plans. Which one is most promising? Start with its number, then give the reason in one sentence. "
     "Do not carry it out."
 )
 
@@ -104,16 +104,16 @@ COMPARE = (
 def follow(number: int, chosen: int, text: str) -> str:
     """Request for one step along a plan."""
     return (
-        f"Follow plan {chosen}: {text}\nWrite step {number} and nothing else: the one next step along this plan, in "
-        "one to three sentences. If it reaches the answer, it says so."
+        f"Follow plan {chosen}: {text}\nWrite only step {number}, the next step along this plan, in one to three "
+        "sentences. If it reaches the answer, say so."
     )
 
 
 def refine(number: int) -> str:
     """Request for a better version of a step."""
     return (
-        f"Check step {number}. Is anything in it wrong or unclear? Write step {number} again, correct and clearer, and "
-        "nothing else. Do not go on to the next step."
+        f"Check step {number}. Is anything in it wrong or unclear? Rewrite step {number} so that it is correct and "
+        "clear, and write nothing else. Do not continue to the next step."
     )
 
 
@@ -123,22 +123,22 @@ def assess(*, has_steps: bool) -> str:
     Args:
         has_steps: Whether there are steps; otherwise the bare problem is assessed.
     """
-    subject = "the last step" if has_steps else "where the work stands: no step is written yet"
+    subject = "the last step" if has_steps else "the current state of the work: no step has been written yet"
     return (
-        f"Judge {subject}. Score each statement: 3 true, 2 unsure, 1 false, 0 does not apply.\n"
+        f"Assess {subject}. Score each statement: 3 = true, 2 = unsure, 1 = false, 0 = does not apply.\n"
         "A1: It follows correctly from the problem.\n"
         "A2: It is clear enough to build on.\n"
         "A3: Its calculations are correct.\n"
-        "B1: What is left to do is complex.\n"
-        "B2: There are other ways to do it.\n"
-        "C1: The final answer is near.\n"
-        "C2: Everything that it needs is known.\n"
-        'Reply with JSON alone, one digit from 0 to 3 for each name: {"A1": digit, "A2": digit, "A3": digit, '
+        "B1: The remaining work is complex.\n"
+        "B2: There are other ways to solve it.\n"
+        "C1: The final answer is close.\n"
+        "C2: Everything it needs is known.\n"
+        'Reply only with JSON, one digit from 0 to 3 for each name: {"A1": digit, "A2": digit, "A3": digit, '
         '"B1": digit, "B2": digit, "C1": digit, "C2": digit}'
     )
 
 
-FINISHED = "Is the problem not yet solved, or solved? Reply with one word: no if it is not yet solved, yes if it is."
+FINISHED = "Is the problem still unsolved, or solved? Reply with one word: no if it is unsolved, yes if it is solved."
 """The finish check. Asked directly, small models say yes whatever the steps are."""
 
 
@@ -153,4 +153,4 @@ def answer(question: Question, *, has_steps: bool) -> str:
 def choose(blocks: Sequence[Block]) -> str:
     """Request for the next block; the blocks are numbered, since letters may be options of the problem."""
     listed = "\n".join(f"{i}. {DESCRIPTIONS[block]}" for i, block in enumerate(blocks, 1))
-    return f"What is best to do next?\n{listed}\nReply with one number alone."
+    return f"What is the best thing to do next?\n{listed}\nReply with one number only."

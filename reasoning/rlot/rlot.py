@@ -40,9 +40,8 @@ class RLoT:
     """`rlot`: blocks chosen by a trained navigator, or by a baseline.
 
     Requests: one for the bare problem, then by block: reason and refine 3, debate 5, decompose m + 4 with m subtasks,
-        the
-    answer 1. Policies other than "learned" use no assessment: one fewer for the problem and each block; "llm" adds one
-    for each choice. "prm-greedy" runs all blocks at each choice.
+    the answer 1. Policies other than "learned" use no assessment: one fewer for the problem and each block; "llm" adds
+    one for each choice. "prm-greedy" runs all blocks at each choice.
 
     The answer is read from the final completion; if it cannot be parsed there is none. With `n_votes` attempts they
     vote, and the confidence is the answer's share; a single attempt has no confidence.

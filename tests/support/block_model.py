@@ -27,8 +27,8 @@ from support.stored_runs import RunHarness
 
 QUESTION = Question(text="How many apples are left?", kind="number")
 KINDS = {
-    "split": "Split what is left to do into",
-    "solve": "Solve subtask ",
+    "split": "Break the remaining work into at most",
+    "solve": "Solve only subtask ",
     "summary": "a short summary of the results above",
     "plans": " different plans for step ",
     "compare": prompts.COMPARE,
@@ -37,13 +37,13 @@ KINDS = {
     "assess": "Score each statement:",
     "finished": prompts.FINISHED,
     "answer": "Give the final answer ",
-    "choose": "What is best to do next?",
-    "reason": "the one next step towards the answer",
+    "choose": "What is the best thing to do next?",
+    "reason": "the next step toward the answer",
 }
 STEP = re.compile(r"^Step \d+: (.*)$", re.MULTILINE)
 
 
-SOLVING = re.compile(r"^Solve subtask (\d+) and no other: ", re.MULTILINE)
+SOLVING = re.compile(r"^Solve only subtask (\d+): ", re.MULTILINE)
 
 
 def asked(text):

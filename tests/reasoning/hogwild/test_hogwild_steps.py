@@ -51,7 +51,7 @@ def test_prompt_names_workers_and_answer_form() -> None:
     system, user = prompt.messages
     assert all(name in system.content for name in NAMES[:3])
     assert not any(name in system.content for name in NAMES[3:])
-    assert "the number within \\boxed{}" in user.content
+    assert "the number in \\boxed{}" in user.content
     assert prompt.prefix == PAST
     choice = shared_prompt(Question(text="?", choices=("a", "b")), NAMES[:2])
     assert "A) a\nB) b" in choice.messages[1].content
@@ -65,7 +65,7 @@ def test_single_worker_prompt_mentions_no_others() -> None:
 
 
 def test_openers_differ() -> None:
-    assert opener(0, NAMES[:2]) == "Hi, Ben! Let us split the work. I propose that"
+    assert opener(0, NAMES[:2]) == "Hi, Ben! Let's divide the work. I suggest that"
     assert opener(1, NAMES[:2]) == "Hi, Ada!"
     assert opener(1, NAMES[:3]) == "Hi, Ada and Cleo!"
     assert step_prefix("Ada", 2) == "**Ada, step 2:** "

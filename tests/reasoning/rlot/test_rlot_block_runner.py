@@ -91,7 +91,7 @@ async def test_subtasks_see_previous_results(store):
     solved = [text for kind, _, text in world.seen if kind == "solve"]
     assert [text.count("Result of subtask") for text in solved] == [1, 2, 3]  # its own prefix begins the response
     for number, text in enumerate(solved, 1):
-        assert f"Solve subtask {number} and no other: part {number - 1}\n" in text
+        assert f"Solve only subtask {number}: part {number - 1}\n" in text
     (summary,) = [text for kind, _, text in world.seen if kind == "summary"]
     assert [line for line in summary.splitlines() if line.startswith("Result")] == [
         f"Result of subtask {i}: xxxxthe end." for i in (1, 2, 3)
