@@ -56,7 +56,9 @@ class BuildIndexOptions:
     embedding_model: EmbeddingModelName = None
     no_vectors: Annotated[
         bool,
-        typer.Option("--no-vectors", help="Search by words only; no embedding model is needed.", rich_help_panel=ENGINE),
+        typer.Option(
+            "--no-vectors", help="Search by words only; no embedding model is needed.", rich_help_panel=ENGINE
+        ),
     ] = False
     as_json: Json = False
 
