@@ -22,6 +22,8 @@ ANSWERS = [
     ("In 1931.", "He was born in 1880. When did Emil Vogt die?", ["When did Emil Vogt die? In 1931."]),
     ("No.", "Is Ottawa in Peru?", ["Is Ottawa in Peru? No."]),
     ("No.", "", []),
+    ("No refunds are given.", "Are refunds given?", ["No refunds are given."]),
+    ("Tin is hard. No: tin is soft.", "", ["Tin is hard.", "tin is soft."]),
     (
         "Yes, the standard warranty of the machine covers the batteries for twelve months.",
         "Are batteries covered?",

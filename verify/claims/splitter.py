@@ -88,7 +88,7 @@ _OPENER = re.compile(
     r"|certainly|of course|well|indeed|in summary|in short),\s+|(?:please )?note that\s+|step [0-9]{1,3}[:.]\s+",
     re.IGNORECASE,
 )
-POLARITY = re.compile(r"(?:yes|no)\b[,.:;!]?\s*", re.IGNORECASE)
+POLARITY = re.compile(r"(?:yes|no)(?:\s*[,.:;!]+\s*|\s*$)", re.IGNORECASE)
 _MARKER = re.compile(
     r"(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct )?answer(?: is)?\s?(?:is\b|:)\s*", re.IGNORECASE
 )
@@ -155,21 +155,22 @@ def _claims(answer: str, question: str) -> Iterator[Claim]:
                     continue
             if block.kind == "item" and introduction and _is_fragment(text):
                 text = f"{introduction}: {text}"
-            elif is_first and question.strip() and (is_short(text) or POLARITY.match(text)):
-                text = _joined(question, text)
+            elif is_first and question.strip() and is_short(text):
+                text = join_answer(question, text)
+            elif not is_short(text):
+                text = _without_polarity(text)
             is_first = False
             yield Claim(text=text.rstrip(":") or text, start=start, end=end)
 
 
-def _joined(question: str, text: str) -> str:
+def _without_polarity(text: str) -> str:
     polarity = POLARITY.match(text)
-    if polarity is not None and not is_short(text):
-        return text[polarity.end() :]
-    return join_answer(question, text)
+    return text if polarity is None else text[polarity.end() :]
 
 
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|may|might|must|should|[a-z]{2,}ed)\b|n['\u2019]t\b"
+    r"\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|may|might|must|should|[a-z]{2,}ed)\b"
+    r"|n['\u2019]t\b|[=<>]"
 )
 PRONOUN = re.compile(r"(?:it|he|she|they|this|that|these|those)\b", re.IGNORECASE)
 
@@ -183,7 +184,7 @@ def is_short(text: str) -> bool:
 
     Verbs are recognised by a few forms, so a short statement may count too; the question does it no harm.
     """
-    text = POLARITY.sub("", _MARKER.sub("", text, count=1), count=1)
+    text = _without_polarity(_MARKER.sub("", text, count=1))
     return len(text.split()) <= SHORT_WORDS and (_VERB.search(text) is None or PRONOUN.match(text) is not None)
 
 
