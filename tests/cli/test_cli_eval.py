@@ -240,7 +240,6 @@ def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
         (["eval", "sums.jsonl"], "sums.jsonl"),
         (["eval", "x.jsonl", "--shard", "3/2"], "no shard 3 of 2"),
         (["eval", "x.jsonl", "--shard", "a"], "is not I/N"),
-        (["eval", "x.jsonl", "--executor", "slurm"], "unknown executor 'slurm'"),
         (["eval", "x.jsonl", "--option", "kind"], "is not key=value"),
         (["eval", "compare", "nowhere"], "holds no evaluation"),
         (["eval", "report", "nowhere", "--out", "r.pdf"], "not a report format"),

@@ -93,7 +93,6 @@ def test_an_evaluation_in_batches_and_the_cancelling_of_one(cli, served: BatchSe
     ("flags", "message"),
     [
         (["--budget", "seconds=5"], "--budget seconds=5 cannot be combined with --batch"),
-        (["--executor", "ray"], "--batch cannot be combined with --executor ray"),
         (["-m", "local/smollm2-135m"], "model 'local/smollm2-135m' has no batch API"),
     ],
 )
