@@ -3,7 +3,7 @@
 | source | step reward | score of a prefix |
 | --- | --- | --- |
 | reward, judge | `ModelStepReward` | a reward model's scores of its steps: trained on steps or outcomes, or a judge |
-| arithmetic | `ArithmeticStepReward` | share of its calculations that are right |
+| arithmetic | `ArithmeticStepReward` | 0 if one of its calculations is wrong |
 | logprob | `LogprobStepReward` | mean probability of its tokens: how certain the model is, not how right |
 """
 
@@ -293,19 +293,18 @@ def _mean_probability(prefix: Sequence[str], aggregate: Aggregation) -> float | 
 
 
 class ArithmeticStepReward(CachedStepReward):
-    """The share of right ones among a step's calculations (see `check_arithmetic`).
+    """Whether a step's calculations are right (see `check_arithmetic`): 0 if one is wrong, else 1.
 
     Steps that calculate nothing have no value and are skipped: "last" is the last step that does. A prefix without any
     gets `unknown`.
 
     Args:
         unknown: Score of a prefix that calculates nothing, in [0, 1]; None leaves it unscored.
-        strict: Whether one wrong calculation makes a step's value 0.
     """
 
-    def __init__(self, run: Run, *, unknown: float | None = 0.5, strict: bool = True) -> None:
+    def __init__(self, run: Run, *, unknown: float | None = 0.5) -> None:
         super().__init__("arithmetic, checked exactly", run)
-        self._unknown, self._strict = unknown, strict
+        self._unknown = unknown
         self._checks: dict[str, ArithmeticCheck] = {}
 
     async def _score(
@@ -316,13 +315,8 @@ class ArithmeticStepReward(CachedStepReward):
 
     def _value(self, prefix: Sequence[str], aggregate: Aggregation) -> float | None:
         parts = ["\n".join(prefix)] if aggregate == "model" else list(prefix)
-        checks = [check for part in parts if (check := self._check(part)).share is not None]
-        shares = [check.share for check in checks if check.share is not None]
-        if not shares:
-            return self._unknown
-        if self._strict:
-            shares = [0.0 if check.has_wrong else share for check, share in zip(checks, shares, strict=True)]
-        return aggregate_scores(shares, aggregate)
+        values = [float(not check.wrong) for part in parts if (check := self._check(part)).share is not None]
+        return aggregate_scores(values, aggregate) if values else self._unknown
 
     def _check(self, step: str) -> ArithmeticCheck:
         """The check of a step, which many prefixes have in common."""

@@ -243,11 +243,6 @@ async def test_arithmetic_is_checked_step_by_step(harness, steps, how, value):
     ]
 
 
-async def test_the_share_of_right_calculations(harness):
-    source = ArithmeticStepReward(await harness.run(), strict=False)
-    assert await source.score("q", [CALCULATION, ["1 + 1 = 2, 1 + 2 = 4"]], "model") == [0.75, 0.5]
-
-
 async def test_a_prefix_that_calculates_nothing_is_unknown(harness):
     run = await harness.run()
     assert await ArithmeticStepReward(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
