@@ -232,7 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class ServerProtocol(BoundedProtocol):
-    """Limits the time in which a client sends headers and reads responses.
+    """Limits the time in which a client sends headers and reads responses, and closes idle connections for new ones.
 
     uvicorn's keep-alive timeout ends with the first byte of a request, so a client that sends one byte at a time could
     hold a connection indefinitely; so could one that does not read its response.
@@ -240,13 +240,27 @@ class ServerProtocol(BoundedProtocol):
 
     headers_s: float = HEADER_TIMEOUT_S
     write_s: float = WRITE_TIMEOUT_S
+    max_connections: int = SPARE_CONNECTIONS
+    """Above it, a new connection takes the place of the one that has been idle for longest; without one, uvicorn
+    answers 503."""
+    _used_at: float = 0.0
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline for the first request."""
+        """Start the deadline for the first request, and make room for the connection."""
         super().connection_made(transport)
+        self._used_at = self.loop.time()
+        if len(self.connections) > self.max_connections:
+            others = [c for c in self.connections if isinstance(c, ServerProtocol) and c is not self and c.is_idle]
+            if others:
+                min(others, key=lambda other: other._used_at).transport.close_now()
         self._wait()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being processed."""
+        return self.cycle is None or self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
         """Stop the deadline once the headers are complete; else make sure that it runs."""
@@ -259,6 +273,7 @@ class ServerProtocol(BoundedProtocol):
     def on_response_complete(self) -> None:
         """Stop the deadline; between requests, uvicorn's keep-alive timeout applies."""
         super().on_response_complete()
+        self._used_at = self.loop.time()
         self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -321,9 +336,10 @@ def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
 
     uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), and ignores proxy headers.
     """
+    limit = max_connections(serve)
     return {
-        "http": ServerProtocol,
-        "limit_concurrency": max_connections(serve),  # uvicorn answers 503 beyond it
+        "http": type("Protocol", (ServerProtocol,), {"max_connections": limit}),
+        "limit_concurrency": limit + 1,
         "ws": "none",
         "server_header": False,
         "access_log": False,

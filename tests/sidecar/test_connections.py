@@ -13,7 +13,7 @@ import uvicorn
 from reason.core.settings import ServeSettings
 from reason.sidecar import server as reason_server
 from reason.sidecar.auth import MAX_HEADER_BYTES
-from reason.sidecar.server import ServerProtocol, max_connections, uvicorn_options
+from reason.sidecar.server import max_connections, uvicorn_options
 from support.authenticated_app import guarded_app
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -53,10 +53,10 @@ class Listening:
 async def listening(tmp_path, headers_s=30.0, linger_s=60.0, **serve):
     async with guarded_app(tmp_path, serve=serve) as g:
         key = (await g.key())["Authorization"]
-        options = {
-            **uvicorn_options(g.app.state.serve),
+        options = uvicorn_options(g.app.state.serve)
+        options |= {
             "port": 0,
-            "http": type("Protocol", (ServerProtocol,), {"headers_s": headers_s, "linger_s": linger_s}),
+            "http": type("Protocol", (options["http"],), {"headers_s": headers_s, "linger_s": linger_s}),
             "lifespan": "off",
         }
         server = uvicorn.Server(uvicorn.Config(g.app, **options))
@@ -246,16 +246,36 @@ def test_the_maximum_leaves_half_of_the_files_to_others(monkeypatch):
     assert max_connections(serve) == 64 + 256 + 2048
 
 
-async def test_connections_beyond_the_maximum_get_503_until_others_close(tmp_path, monkeypatch):
+CLOSING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+async def test_idle_connections_keep_no_caller_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(reason_server, "max_connections", lambda serve: 20)
+    async with listening(tmp_path) as s:
+        idle = [await s.open() for _ in range(150)]
+        for _, writer in idle[::2]:
+            writer.write(b"GET /v1/runs HTTP/1.1\r\nHost: ")
+        for _ in range(3):
+            assert statuses(await s.send(CLOSING)) == [200]
+        assert len(s.connections) <= 20
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_connections_in_use_beyond_the_maximum_get_503_until_others_close(tmp_path, monkeypatch):
     monkeypatch.setattr(reason_server, "max_connections", lambda serve: 4)
-    request = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     async with listening(tmp_path) as s:
         held = [await s.open() for _ in range(4)]
-        assert statuses(await s.send(request)) == [503]
+        head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nAuthorization: " + s.key
+        for _, writer in held:  # their bodies do not come
+            writer.write(head + b"\r\n\r\n")
+        while any(connection.is_idle for connection in s.connections):
+            await asyncio.sleep(0.01)
+        assert statuses(await s.send(CLOSING)) == [503]
         for _, writer in held:
             writer.close()
         await until_closed(s)
-        assert statuses(await s.send(request)) == [200]
+        assert statuses(await s.send(CLOSING)) == [200]
 
 
 async def test_a_client_that_does_not_read_is_closed(tmp_path, monkeypatch):
