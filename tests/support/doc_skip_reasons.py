@@ -17,7 +17,6 @@ REASONS = {
     "it needs several machines": r"ray start|api_base",
     "it needs root and network namespaces": r"tests/cluster",
     "it needs root and podman": r"tests/deploy/check_images",
-    "it needs Ray": r"\bray\b",
     "it needs Inspect": r"^inspect ",
     "it needs LM Evaluation Harness and a data set of the hub": r"^lm_eval ",
     "it needs a large model of the hub": r"local/Qwen/",
