@@ -136,7 +136,7 @@ async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, setting
         jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=Noting, concurrent_datasets=3
     )
     assert [len(rows) for rows in made] == [6, 4, 4, 6, 4, 4, 4]
-    # n=1 and cot ask what n=3 asked; a wrong sum is refuted by a program, and repaired once
+    # n=1 and cot ask what n=3 asked; a wrong sum is refuted by arithmetic, and repaired once
     assert len(model.made) == 3 * (6 + 4 + 4) + 1
     assert {label.split()[0] for label in begun[:3]} == {"sums-6", "sums-4", "sums-4:later"}
     for data in ("sums-6", "sums-4", "sums-4:later"):

@@ -12,7 +12,7 @@ REASONS = {
     "it needs a Kubernetes cluster": r"^kubectl ",
     "it needs a vLLM server": r"vllm serve|vllm\.entrypoints|hosted_vllm/|kv-cache-memory-bytes",
     "it needs vLLM": r"vllm|model\.cache",
-    "an MCP client starts it": r"reason mcp",
+    "an MCP client starts it": r"reason (mcp|serve --mcp)",
     "it needs Open WebUI": r"open-webui",
     "it needs several machines": r"ray start|api_base",
     "it needs root and network namespaces": r"tests/cluster",

@@ -18,6 +18,7 @@ ANSWERS = [
     ("Ottawa", "What is the capital of Canada?", ["The capital of Canada is Ottawa."]),
     ("It is Ottawa.", "What is the capital of Canada?", ["The capital of Canada is Ottawa."]),
     ("The answer is: Ottawa", "What is the capital of Canada?", ["The capital of Canada is Ottawa."]),
+    ("The answer is 22.", "What is 10 + 11?", ["10 + 11 = 22."]),
     ("Iron.", "What is the tower made of?", ["What is the tower made of? Iron."]),
     ("In 1931.", "He was born in 1880. When did Emil Vogt die?", ["When did Emil Vogt die? In 1931."]),
     ("No.", "Is Ottawa in Peru?", ["Is Ottawa in Peru? No."]),

@@ -97,7 +97,7 @@ _LETTER = re.compile(r"\(?(?:option )?\(?([A-Z])\)?\.?", re.IGNORECASE)
 _OPTION = re.compile(r"^([A-Z])\) (.+)$", re.MULTILINE)
 _ASKED = re.compile(r"[^.?!\n]*\?")
 _WHAT_IS = re.compile(
-    r"(?:what|who) (?P<be>is|are|was|were) (?P<thing>(?:the|an?|your|his|her|its|their)\b[^?]+?)"
+    r"(?:what|who) (?P<be>is|are|was|were) (?P<thing>(?:the|an?|your|his|her|its|their)\b[^?]+?|[\d(][^?a-z]*\d\)?)"
     r"(?<! of| by| in| on| at| to)(?<! for)(?<! with| from| made| used)(?<! about| named)(?<! called)\?",
     re.IGNORECASE,
 )
@@ -115,7 +115,8 @@ def join_answer(question: str, answer: str) -> str:
     answer = _IT_IS.sub("", answer)
     if what is not None and not POLARITY.match(answer):
         thing = what["thing"]
-        return f"{thing[:1].upper()}{thing[1:]} {what['be'].lower()} {answer.rstrip('.!')}."
+        be = "=" if thing[0] in "(0123456789" else what["be"].lower()
+        return f"{thing[:1].upper()}{thing[1:]} {be} {answer.rstrip('.!')}."
     return f"{asked} {answer}"
 
 
