@@ -163,7 +163,7 @@ class AskOptions:
         bool,
         typer.Option(
             "--shadow",
-            help="Record what auto would choose, without following it; see [b]reason train shadow[/b].",
+            help="Record what auto would choose, without following it.",
             rich_help_panel=REASONING,
         ),
     ] = False

@@ -83,7 +83,7 @@ class ServeOptions:
         bool,
         typer.Option(
             "--shadow",
-            help="Record what auto would choose for each run, without following it; see [b]reason train shadow[/b].",
+            help="Record what auto would choose for each run, without following it.",
             rich_help_panel=SERVER,
         ),
     ] = False

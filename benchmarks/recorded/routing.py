@@ -818,8 +818,9 @@ python benchmarks/recorded/routing.py --pools POOLS --docs docs --vectors vector
 ```
 
 The cascade's confidence and decision are `majority_solution`, `belief_in` and `reason_for_large`; routers are fitted
-by `reason.evals.training.routers`, with the features of `question-router` without the first-token entropy, which
-needs the model, and embeddings of {embedding}. With two models each question is routed by a fit without its fold
+by `reason.evals.training.routers`, with the features of `auto` without the first-token entropy, which
+needs the model, and embeddings of {embedding}. `question-router` is the fit that chooses between two models,
+as `auto` does now. With two models each question is routed by a fit without its fold
 (five folds of question groups); with several, `auto`'s arms are fitted on the source's training rows and measured on
 its test rows. "Length of the question" sends the longest questions to the large model and fits nothing. APGR: the
 part of the gap between the models that is recovered, a mean over all shares of calls; ties are broken at random.
