@@ -818,7 +818,7 @@ Holm's correction within each of the three tables of comparisons; "shown" needs 
 Verdicts of models of 2023 and 2024, without token probabilities: five different reviewers stand for repeated calls of
 one judge, and differ more than these would. Their verdicts have three values, so ties are frequent; a judge with
 probabilities has next to none. Reward models and JudgeBench are {len(rewards.wanted)} pairs. Ratings on a scale are
-checked on the small models alone. Nothing here measures `best-of-n`, `ranked-vote` or `edgejury` with a strong judge.
+checked on the small models alone. Nothing here measures `best-of-n` or `edgejury` with a strong judge.
 """
 
 

@@ -63,7 +63,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "question": "Which river flows through Paris?",
         "choices": ["Loire", "Seine", "Rhone"],
         "strategy": "edgejury",
-        "parameters": {"review_tokens": 160},
+        "parameters": {"max_tokens": 160},
         "budget": {"tokens": 1500},
         "seed": 3,
     },
