@@ -22,6 +22,8 @@ MAX_CHARS = 200_000
 """Checked part of a text, in characters."""
 MAX_SIDE_CHARS = 200
 MAX_EXPONENT = 64
+MAX_BITS = 8000
+"""Maximum size of a power, in bits."""
 
 _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), by)
@@ -41,8 +43,9 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=[0-9)%])\s?x\s?(?=[0-9(])", "*"),
         (r"(?<=[0-9)])\*\*(?=[0-9(-])", "^"),
         (r"\*\*", ""),
-        (r"^\s*(?:[-*•]\s+|[0-9]{1,3}[.)]\s+)", ""),
-        (r"\s*\n\s*(?==[^=])", " "),  # a line that begins with "=" continues the one before
+        (r"^[^\S\n]*(?:[-*•]|[0-9]{1,3}[.)])[^\S\n]+", ""),
+        # a line that begins with "=" continues the one before; each run of whitespace is tried once
+        (r"(?<!\s)(?=\s*\n)\s+(?==[^=])", " "),
     )
 )
 _SIGN = re.compile(r"(?<![<>!=~])(=|~)(?![=>])")
@@ -181,10 +184,11 @@ def _evaluate(node: ast.expr, source: str) -> Fraction:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_evaluate(operand, source)
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            exponent = _evaluate(right, source)
-            if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
-                raise ValueError("exponent out of range")
-            return Fraction(_evaluate(left, source) ** int(exponent))
+            base, exponent = _evaluate(left, source), _evaluate(right, source)
+            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+            if exponent.denominator != 1 or abs(exponent) > min(MAX_EXPONENT, MAX_BITS / bits):
+                raise ValueError("power out of range")
+            return Fraction(base ** int(exponent))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_evaluate(left, source), _evaluate(right, source))
     raise ValueError("not arithmetic over numbers")

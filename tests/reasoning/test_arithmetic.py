@@ -176,3 +176,38 @@ def test_generated_equations(expression, number, error):
 @given(st.text(alphabet="0123456789+-*/^%()=~.x ,\n\\{}$≈", max_size=120))
 def test_it_never_raises(text):
     check_arithmetic(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "(",
+        "((",
+        "1+",
+        "1=",
+        "2^",
+        "1/",
+        " ",
+        "\n",
+        "\r\n",
+        "\\frac{",
+        "9",
+        "1,",
+        "1 ",
+        "-",
+        "a=",
+        "=\n",
+        "1*(",
+        "5 of ",
+    ],
+)
+@pytest.mark.timeout(60)
+def test_long_texts_are_taken(piece):
+    check_arithmetic(piece * (100_000 // len(piece)) + " = 1")
+
+
+def test_a_power_of_powers_is_not_evaluated():
+    power = "9"
+    for _ in range(12):
+        power = f"({power}^64)"
+    assert check_arithmetic(f"{power} + 1 = 2").lines == ()
