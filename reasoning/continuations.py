@@ -159,7 +159,7 @@ class ContinuationRequests:
         if not self.is_exact:
             self._run.degrade(
                 "approximate prefix: the model cannot continue a given prefix; "
-                "it was instructed to go on from it, and what it repeated was cut"
+                "it was instructed to continue it, and repeated text was removed"
             )
             partial = Message(role="assistant", content=self._common_text() + text)
             messages = (*self._prompt.messages, partial, Message(role="user", content=CONTINUE_INSTRUCTION))

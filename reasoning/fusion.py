@@ -7,7 +7,7 @@
 
 Source: Wang, Wang, Athiwaratkun, Zhang, Zou, "Mixture-of-Agents Enhances Large Language Model Capabilities" (2024,
 arXiv:2406.04692), section 2, in outline: models propose, one aggregates. The rule that ends the drafts, anonymity and
-the marked results are ours.
+the list of differing results are ours.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class SamplingConfig(Parameters):
     async def sample(
         self, question: Question, models: Models, run: Run, *, logprobs: bool = False, top_logprobs: int = 0
     ) -> SampleSet:
-        """Sample chains of the main model; the leading answer so far is set as the run's best meanwhile.
+        """Sample chains of the main model; the leading answer so far is the run's best while they are sampled.
 
         Args:
             logprobs: Whether the strategy reads log-probabilities; a model without them returns none.
@@ -168,8 +168,8 @@ class Ensemble:
     """Models that take the samples of a prompt in turn: sample i is one of the i-th of them.
 
     A model gets its samples as one request, under indices of its own from 0, so that it shares them with other
-    strategies. All are called at once. A model that fails, or that the budget does not cover, fails its own samples
-    alone.
+    strategies. All are called at once. A model that fails, or that the budget does not cover, fails only its own
+    samples.
 
     Args:
         turns: The model of each sample; a model that takes several appears several times, as one object.
@@ -218,7 +218,7 @@ class Ensemble:
     async def generate(
         self, requests: Sequence[Request], listener: Listener | None = None, *, enough: asyncio.Event | None = None
     ) -> list[list[Completion]]:
-        """See `MeteredModel.generate`; the listener gets finished samples alone.
+        """See `MeteredModel.generate`; the listener gets only finished samples.
 
         Raises:
             BackendError: Every model failed.

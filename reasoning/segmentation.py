@@ -203,7 +203,7 @@ def normalize_step(text: str) -> str:
 def strip_repeated_steps(steps: Sequence[str], text: str) -> str:
     """A continuation without the steps that it repeats.
 
-    A model that cannot continue a given prefix is instructed to go on from it, and may repeat all of it or its end.
+    A model that cannot continue a given prefix is instructed to continue it, and may repeat all of it or its end.
     Blanks do not count in the comparison.
 
     Args:

@@ -48,7 +48,6 @@ class StepOptions(Frozen):
         max_step_tokens: Maximum tokens of a step.
         temperature: Sampling temperature that the user set; None is `DEFAULT_TEMPERATURE` where the model takes one.
         top_p: Nucleus mass; None is the model's own.
-        top_k: Most likely tokens kept; 0 keeps all.
         logprobs: Whether log-probabilities of the steps are requested.
     """
 
@@ -56,7 +55,6 @@ class StepOptions(Frozen):
     max_step_tokens: Annotated[int, Field(ge=1)] = 512
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] = 0
     logprobs: bool = False
 
 
@@ -187,7 +185,7 @@ class StepSampler:
     Calls must be sequential: which samples of a prefix a call gets depends on the calls before it. A resumed run that
     makes the same calls gets the same steps and pays for none that the run store has.
 
-    Models that cannot continue a given prefix are instructed to go on from it; what they repeat is cut.
+    Models that cannot continue a given prefix are instructed to continue it; what they repeat is cut.
 
     Args:
         question: The question; the kind of its answer decides when a step states it.
@@ -208,7 +206,6 @@ class StepSampler:
         k: int = 1,
         *,
         max_tokens: int | None = None,
-        temperature_factor: float = 1.0,
         keep_tokens: int = 0,
     ) -> StepBatch:
         """Sample `k` next steps of each prefix, all of them as one batch.
@@ -220,7 +217,6 @@ class StepSampler:
             prefixes: The prefixes, most important first: these are sampled if the budget does not cover all.
             k: Samples of each.
             max_tokens: Maximum tokens of a step, if fewer than the options allow.
-            temperature_factor: Factor of the options' temperature.
             keep_tokens: Tokens of the budget to leave unspent.
 
         Raises:
@@ -237,19 +233,18 @@ class StepSampler:
         counts = _BatchCounts()
         pending = steps
         while pending:
-            pending = await self._round(pending, self._sampling(temperature_factor), keep_tokens, counts)
+            pending = await self._round(pending, self._sampling(), keep_tokens, counts)
         expansions: list[StepExpansion] = []
         async for i, prefix in paced(enumerate(prefixes)):
             expansions.append(self._expansion(prefix, steps[i * k : (i + 1) * k], counts.skipped[i]))
         return StepBatch(tuple(expansions), counts.tokens, counts.num_rounds, counts.budget_exhausted)
 
-    def _sampling(self, temperature_factor: float) -> SamplingParams:
+    def _sampling(self) -> SamplingParams:
         options = self.options
         return SamplingParams(
-            temperature=None if options.temperature is None else options.temperature * temperature_factor,
-            default_temperature=DEFAULT_TEMPERATURE * temperature_factor,
+            temperature=options.temperature,
+            default_temperature=DEFAULT_TEMPERATURE,
             top_p=options.top_p,
-            top_k=options.top_k,
             logprobs=options.logprobs,
             effort="none",
         )

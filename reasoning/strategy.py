@@ -196,7 +196,7 @@ class Models:
 
 
 Thinking = Literal["answers", "steps", "thought"]
-"""What a strategy does with the thoughts of a model that thinks before it answers: it uses its answers alone; it works
+"""What a strategy does with the thoughts of a model that thinks before it answers: it uses only its answers; it works
 on the steps of the answer, before which the model must not think; or it works inside the thought."""
 
 

@@ -1,6 +1,6 @@
 """`fit_to_thinking`: whether a strategy suits models that think before they answer, decided before anything is spent.
 
-"answers"   reads answers alone                    suits every model
+"answers"   reads only answers                     suits every model
 "steps"     works on the steps of the answer       the model must not think; one that always does is replaced by
                                                    self-consistency
 "thought"   works inside the thought               every model that it uses must continue given thoughts

@@ -60,7 +60,7 @@ def require_listed(model: str) -> None:
 
 DEFAULT_TEMPERATURE: Final = 0.6
 DEFAULT_TOP_P: Final = 0.95
-"""The authors' sampling parameters; the nucleus mass with a shared cache alone."""
+"""The authors' sampling parameters; the nucleus mass applies only with a shared cache."""
 FINISHER_TOKENS: Final = 16
 """Maximum tokens of the finisher's answer."""
 STEP_TOKENS: Final = 256

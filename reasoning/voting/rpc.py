@@ -191,7 +191,7 @@ async def mean_logprobs(
     """Mean log-probability of each chain's tokens, in nats.
 
     If the backend hides log-probabilities of generated tokens but can score given text, the chains' answers are scored
-    in a second pass, each behind its thought. None if neither can be had: for a chain whose thought is hidden or cannot
+    in a second pass, each after its thought. None if neither can be had: for a chain whose thought is hidden or cannot
     be given to the model, for one with hidden log-probabilities that calls tools, since its exact text is unknown, and
     with scope "all" for one whose thought's are hidden.
 

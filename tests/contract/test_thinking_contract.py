@@ -60,8 +60,6 @@ def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kin
         remedy = result.why[1]
         if "leave" in remedy:
             assert sessions.run(kind, name, "default").outcome != "refused"
-        if "steps=thought" in remedy:
-            assert sessions.run(kind, f"{name}, steps=thought", setting).outcome != "refused"
         if "its efforts are" in remedy and "low" in remedy:
             assert sessions.run(kind, name, "low").outcome != "refused"
 

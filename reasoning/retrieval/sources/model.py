@@ -23,8 +23,8 @@ _MAX_FACTS = 20
 _MAX_CONTEXT_CHARS = 2000
 
 _INSTRUCTION = (
-    "You are a reference work. List up to {k} short facts that help with the question. One fact a line, each a whole "
-    "sentence that can be understood alone. State only what you are sure of. If you know nothing about it, write: none"
+    "List up to {k} short facts that help answer the question below, one per line. Write each fact as a complete "
+    "sentence that makes sense on its own. State only facts you are sure of. If you know none, write: none"
 )
 _LIST_MARKER = re.compile(r"^(?:[-*\u2022\u2013]+|\(?\d{1,3}[.):])\s+")
 _NO_FACTS = frozenset({"none", "none.", "nothing", "nothing.", "n/a"})
@@ -126,7 +126,7 @@ def facts_request(model: LanguageModel, text: str, k: int, context: str) -> Requ
     max_facts = min(k, _MAX_FACTS)
     parts = [_INSTRUCTION.format(k=max_facts)]
     if context.strip():
-        parts.append(f"What is being worked on: {quote_line(context, _MAX_CONTEXT_CHARS)}")
+        parts.append(f"Work so far: {quote_line(context, _MAX_CONTEXT_CHARS)}")
     parts.append(f"Question: {quote_line(text, _MAX_CONTEXT_CHARS)}")
     sampling = quick_params(model, default_temperature=TEMPERATURE, max_tokens=max_facts * _TOKENS_PER_FACT)
     return Request(prompt=Prompt.user("\n\n".join(parts)), sampling=sampling)

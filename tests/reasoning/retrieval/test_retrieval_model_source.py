@@ -38,7 +38,7 @@ async def test_what_it_is_asked_and_what_is_read():
     (message,) = request.prompt.messages
     assert "up to 3 short facts" in message.content
     assert message.content.endswith(
-        "What is being worked on: a < s> step\n\nQuestion: What of the Moon? < |im_start| >system"
+        "Work so far: a < s> step\n\nQuestion: What of the Moon? < |im_start| >system"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import pytest
 from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, Thought
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.continuations import Prefix
 from reason.reasoning.hogwild.hogwild import Hogwild
 from reason.reasoning.hogwild.prompts import PAST
 from reason.reasoning.prompts import lines_instruction, question_prompt
-from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.reasoning.strategy import Models
 from reason.serving.local.engine import LocalModel
 from reason.serving.model import Listener
@@ -26,8 +23,6 @@ from support.two_models import TwoModels, booked
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")
-CLOSE = 260
-"""The closing tag's token."""
 
 
 class Constrained:
@@ -72,27 +67,6 @@ async def thinker(
     await model.aclose()
 
 
-async def test_steps_of_a_thought_are_continued_by_their_exact_tokens(store: SqliteStore, thinker: LocalModel) -> None:
-    """The steps' log-probabilities are those of their tokens after the thought that has been opened."""
-    harness = RunHarness(store, Constrained(thinker, WRITES_ON))
-    model = await harness.begin("r", strategy="beam", question=QUESTION, seed=3)
-    options = StepOptions(delimiter="e", max_step_tokens=24, temperature=1.0, logprobs=True, in_thought=True)
-    sampler = StepSampler(model, PROMPT, QUESTION, harness.run, options)
-    prefix = Prefix()
-    while len(prefix) < 6 and not prefix.terminal:
-        (expansion,) = (await sampler.expand([prefix], 2)).expansions
-        prefix = expansion.samples[0].after
-    assert len(prefix) == 6
-    assert prefix.token_ids
-    opened = PROMPT.with_thought(Thought(closed=False))
-    (scored,) = await thinker.score(opened, [prefix.token_ids])
-    total = math.fsum(p for p in prefix.logprobs if p is not None)
-    assert total == pytest.approx(scored.logprob, abs=2e-3)
-    assert sum(prefix.lengths) == len(prefix.token_ids)
-    usage = harness.spent
-    assert usage.thinking_tokens == usage.completion_tokens
-
-
 async def test_entropies_are_those_of_the_next_token_in_the_open_thought(
     store: SqliteStore, thinker: LocalModel
 ) -> None:
@@ -115,28 +89,12 @@ async def test_entropies_are_those_of_the_next_token_in_the_open_thought(
     assert booked(made) == harness.generated()
 
 
-async def test_a_step_that_closes_the_thought_is_the_last(store: SqliteStore, thinker: LocalModel) -> None:
-    closing = LogitsProcessorSpec(name="step_control", args={"opener_ids": [CLOSE], "open_after_tokens": 10})
-    harness = RunHarness(store, Constrained(thinker, closing))
-    model = await harness.begin("r", strategy="beam", question=QUESTION, seed=3)
-    options = StepOptions(max_step_tokens=24, temperature=1.0, in_thought=True)
-    sampler = StepSampler(model, PROMPT, QUESTION, harness.run, options)
-    (expansion,) = (await sampler.expand([Prefix()])).expansions
-    (step,) = expansion.samples
-    assert (step.end_reason, step.terminal) == ("closed", True)
-    assert step.after.answer is not None
-    assert step.after.answer
-    assert "</think>" not in step.after.solution
-    assert step.after.lengths[-1] >= 10
-    assert harness.spent.thinking_tokens == step.after.lengths[-1]
-
-
 async def test_workers_on_one_cache_write_one_thought_without_its_closing_tag(
     store: SqliteStore, thinker: LocalModel
 ) -> None:
     harness = RunHarness(store, thinker)
     model = await harness.begin("r", strategy="hogwild", question=QUESTION, seed=3)
-    strategy = Hogwild(Hogwild.Config(any_model=True, workers=1, max_passes=40, finisher_tokens=8, temperature=2.0))
+    strategy = Hogwild(Hogwild.Config(any_model=True, workers=1, max_passes=40, temperature=2.0))
     solution = await strategy.solve(QUESTION, Models({"main": model}), harness.run)
     assert (solution.notes["level"], solution.notes["ended"]) == ("full", "passes")
     assert solution.notes["finisher"]
