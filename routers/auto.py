@@ -188,11 +188,7 @@ class Auto:
     async def _solve_arm(
         self, arm: Arm, signals: QuestionFeatures, question: Question, models: Models, run: Run
     ) -> Solution:
-        """Run an arm: its action, and the second one where the first answer promises a gain.
-
-        Raises:
-            CapabilityMissing: The first action's strategy cannot run.
-        """
+        """Run an arm: its action, and the second one where the first answer promises a gain."""
         first = await self._act(arm, question, models, run)
         escalation = arm.escalation
         if escalation is None:

@@ -945,12 +945,7 @@ class StepwiseSolver:
         return solution
 
     async def _request_answer(self, writer: Writer) -> Completion:
-        """The answer of a model; the text of the completion begins with the steps.
-
-        Raises:
-            BudgetExceeded: The budget or the context has no room for it.
-            BackendError: The model failed.
-        """
+        """The answer of a model; the text of the completion begins with the steps."""
         client, transcript, in_thought = self._context.clients[writer], self._transcript, self._context.in_thought
         before = transcript.context + answer_trigger(self._context.question)
         prompt = client.steps.prompt_of_answer(transcript.joined) if in_thought else client.prompt_after(before)

@@ -89,11 +89,7 @@ def main() -> None:
 
 
 def _isolate(request: dict[str, Any]) -> None:
-    """Enter new namespaces with an empty root, the given directories in it read-only.
-
-    Raises:
-        OSError: The kernel refuses a step, which the message names.
-    """
+    """Enter new namespaces with an empty root, the given directories in it read-only."""
     is_root = os.geteuid() == 0
     _unshare_as_root() if is_root else _unshare_as_user()
     _call("sethostname", b"sandbox", 7)
@@ -165,11 +161,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _drop_privileges() -> None:
-    """Give up root and every capability for good; a later `exec` gives none back.
-
-    Raises:
-        OSError: The kernel refuses.
-    """
+    """Give up root and every capability for good; a later `exec` gives none back."""
     for capability in range(64):
         if _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0) != 0 and ctypes.get_errno() == errno.EINVAL:
             break  # the kernel has no more

@@ -196,12 +196,7 @@ class RLoT:
 
 
 def _load_checked(name: str, weights: str) -> Navigator:
-    """Load a navigator and check its digest unless that is empty.
-
-    Raises:
-        DataError: It cannot be read.
-        UserError: Its weights have changed since the run began.
-    """
+    """Load a navigator and check its digest unless that is empty."""
     navigator = load_navigator(name)
     if weights not in ("", navigator.digest):
         raise UserError(

@@ -306,19 +306,7 @@ def _read_documents(
     is_complete: bool,
     prune: bool,
 ) -> DocumentChanges:
-    """Bring the database to the current content of the files.
-
-    Args:
-        database: The database.
-        paths: Files and directories.
-        chunking: How documents are split.
-        progress: Receives progress.
-        is_complete: Whether the paths name everything the index is to contain; otherwise documents elsewhere are left.
-        prune: Whether documents whose files no longer exist are removed.
-
-    Raises:
-        DataError: A path does not exist, or a named file cannot be read. Documents read before it are kept.
-    """
+    """Bring the database to the current content of the files."""
     changes = DocumentChanges(removed=prune)
     database.delete_incomplete()
     files = list_source_files(paths, changes.notes)
@@ -461,12 +449,7 @@ class _PassageEmbedder:
 def _publish_index(
     directory: Path, database: PassageDatabase, config: IndexConfig, live: NDArray[np.int64], progress: BuildProgress
 ) -> IndexManifest:
-    """Index words and vectors of the live positions, and publish the result.
-
-    Raises:
-        OSError: It cannot be written; the previous publication stays.
-        DataError: A file is damaged.
-    """
+    """Index words and vectors of the live positions, and publish the result."""
     previous = read_manifest(directory)
     digest = database.digest()
     bm25, has_no_words = _build_bm25(directory, live, digest, progress)

@@ -250,13 +250,7 @@ def select_tool(name: str, schemas: Mapping[str, Mapping[str, Any]], requested: 
 
 
 def _query_tool(name: str, schema: Mapping[str, Any], *, any_name: bool) -> QueryTool | None:
-    """The arguments of a tool; None if it requires more than text, number and context.
-
-    Args:
-        name: The tool.
-        schema: JSON schema of its arguments.
-        any_name: Whether the argument for the text may have an unusual name.
-    """
+    """The arguments of a tool; None if it requires more than text, number and context."""
     properties, required = schema.get("properties"), schema.get("required")
     fields = properties if isinstance(properties, dict) else {}
     required_names = {n for n in required if isinstance(n, str)} if isinstance(required, list) else set()
