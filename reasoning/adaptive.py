@@ -63,7 +63,7 @@ class Adaptive:
     """
 
     name: ClassVar[str] = "adaptive"
-    summary: ClassVar[str] = "as many samples as the model considers necessary; weak ones can be ended early"
+    summary: ClassVar[str] = "sample as many answers as the model considers necessary; weak ones can be ended early"
     paper: ClassVar[str] = "Manvi et al. 2024, arXiv:2410.02725"
     confidence: ClassVar[str] = (
         "The answer's share of the self-evaluated quality of all samples; with select=best, the best sample's quality."

@@ -68,7 +68,7 @@ class BestOfN:
     """
 
     name: ClassVar[str] = "best-of-n"
-    summary: ClassVar[str] = "many sampled chains, the one that scores highest"
+    summary: ClassVar[str] = "sample many chains and keep the one that scores highest"
     paper: ClassVar[str] = "Cobbe et al. 2021, arXiv:2110.14168"
     confidence: ClassVar[str] = (
         "The highest score, as a probability; with select=weighted, the answer's share of all scores."

@@ -33,7 +33,7 @@ class ChainOfThought:
     """
 
     name: ClassVar[str] = "cot"
-    summary: ClassVar[str] = "one chain of thought (zero-shot)"
+    summary: ClassVar[str] = "write one chain of thought (zero-shot)"
     paper: ClassVar[str] = "Kojima et al. 2022, arXiv:2205.11916"
     confidence: ClassVar[str] = "It has none: a single chain does not say how sure the model is."
     family: ClassVar[str] = "chains"

@@ -70,7 +70,7 @@ class Fusion:
     """
 
     name: ClassVar[str] = "fusion"
-    summary: ClassVar[str] = "drafts of several models until they suffice, then one streamed answer made of them"
+    summary: ClassVar[str] = "draft answers with several models until they suffice, then stream one answer made of them"
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2406.04692"
     confidence: ClassVar[str] = "The share of the drafts that reach the answer; none for free texts."
     family: ClassVar[str] = "several models"

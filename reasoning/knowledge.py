@@ -34,7 +34,7 @@ class KnowledgeSource(Protocol):
 
     Attributes:
         name: The string it was created from.
-        kind: "directory", "faiss", "python", "http", "mcp", "model" or "memory".
+        kind: "directory", "python", "http", "mcp", "model" or "memory".
         identity: Changes whenever a query could get another response, as far as that is known.
     """
 

@@ -61,7 +61,7 @@ class LogProb:
     """
 
     name: ClassVar[str] = "logprob"
-    summary: ClassVar[str] = "multiple choice without generation: the most probable choice"
+    summary: ClassVar[str] = "pick the most probable choice of a multiple-choice question, without generation"
     paper: ClassVar[str] = "Brown et al. 2020, arXiv:2005.14165"
     confidence: ClassVar[str] = "The answer's share of the probability of all choices."
     family: ClassVar[str] = "chains"

@@ -37,7 +37,7 @@ class RetrievalAugmented:
     """
 
     name: ClassVar[str] = "rag"
-    summary: ClassVar[str] = "knowledge retrieved once, before reasoning; the answers of the chains vote"
+    summary: ClassVar[str] = "retrieve knowledge once, before reasoning; the answers of the chains vote"
     paper: ClassVar[str] = "Lewis et al. 2020, arXiv:2005.11401"
     confidence: ClassVar[str] = "The answer's share of the votes of all chains."
     family: ClassVar[str] = "knowledge"

@@ -72,7 +72,9 @@ class Auto:
     """
 
     name: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "the model, effort, strategy and samples that are worth most, by what runs have shown"
+    summary: ClassVar[str] = (
+        "choose the model, effort, strategy and samples that are worth most, from what past runs have shown"
+    )
     paper: ClassVar[str] = "after Ding et al. 2024, arXiv:2404.14618"
     confidence: ClassVar[str] = "That of the strategy that it chose for the question."
     family: ClassVar[str] = "routing"

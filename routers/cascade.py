@@ -97,7 +97,7 @@ class Cascade:
     """
 
     name: ClassVar[str] = "cascade"
-    summary: ClassVar[str] = "the small model answers, and the large one where that answer is not confident"
+    summary: ClassVar[str] = "answer with the small model, and with the large one where that answer is not confident"
     paper: ClassVar[str] = "Chen et al. 2023, arXiv:2305.05176"
     confidence: ClassVar[str] = "That of the strategy whose answer is returned; a likelihood is never stated as one."
     family: ClassVar[str] = "several models"

@@ -121,7 +121,7 @@ class GlimpRouter:
     """
 
     name: ClassVar[str] = "glimprouter"
-    summary: ClassVar[str] = "a small model writes the steps whose first token it is sure of, a large one the others"
+    summary: ClassVar[str] = "write a step with a small model if it is sure of the first token, else with a large one"
     paper: ClassVar[str] = "Zeng et al. 2026, arXiv:2601.05110"
     confidence: ClassVar[str] = "It has none: the entropies choose the writers and do not judge the answer."
     stability: ClassVar[Stability] = "beta"

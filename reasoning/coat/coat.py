@@ -56,7 +56,7 @@ class CoAT:
     """
 
     name: ClassVar[str] = "coat"
-    summary: ClassVar[str] = "tree search over thoughts that bring knowledge into their branch as they need it"
+    summary: ClassVar[str] = "search a tree of thoughts, bringing knowledge into a branch as it needs it"
     paper: ClassVar[str] = "Pan, Deng, Huang 2025, arXiv:2502.02390"
     confidence: ClassVar[str] = "The reward of the chosen solution, or its score without a reward model."
     stability: ClassVar[Stability] = "beta"

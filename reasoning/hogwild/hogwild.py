@@ -99,7 +99,7 @@ class Hogwild:
     """
 
     name: ClassVar[str] = "hogwild"
-    summary: ClassVar[str] = "workers on one shared cache that see one another write"
+    summary: ClassVar[str] = "run workers on one shared cache that see one another write"
     paper: ClassVar[str] = "Rodionov et al. 2025, arXiv:2504.06261"
     confidence: ClassVar[str] = "It has none: the workers write one answer together."
     stability: ClassVar[Stability] = "experimental"

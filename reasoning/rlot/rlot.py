@@ -53,7 +53,7 @@ class RLoT:
     """
 
     name: ClassVar[str] = "rlot"
-    summary: ClassVar[str] = "a trained navigator puts the chain together from reason, decompose, debate and refine"
+    summary: ClassVar[str] = "let a trained navigator build the chain from reason, decompose, debate and refine"
     paper: ClassVar[str] = "Hao et al. 2026, arXiv:2505.14140"
     confidence: ClassVar[str] = "The answer's share of the votes of all attempts; none for a single attempt."
     stability: ClassVar[Stability] = "beta"

@@ -208,7 +208,7 @@ class AStarStrategy:
     """
 
     name: ClassVar[str] = "astar"
-    summary: ClassVar[str] = "A* search over reasoning steps, guided by a score of each step"
+    summary: ClassVar[str] = "search over reasoning steps with A*, guided by a score of each step"
     paper: ClassVar[str] = "Chatziveroglou 2025, arXiv:2505.13672"
     confidence: ClassVar[str] = (
         "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."

@@ -138,7 +138,7 @@ class BeamStrategy:
     """
 
     name: ClassVar[str] = "beam"
-    summary: ClassVar[str] = "beam search over reasoning steps, guided by a score of each step"
+    summary: ClassVar[str] = "search over reasoning steps with a beam, guided by a score of each step"
     paper: ClassVar[str] = "Snell et al. 2024, arXiv:2408.03314; Beeching, Tunstall, Rush 2024"
     confidence: ClassVar[str] = (
         "The score of the chosen solution, as a probability; with select=vote, its answer's share of all scores."

@@ -484,7 +484,7 @@ class ParticleFilterStrategy:
     """
 
     name: ClassVar[str] = "particle-filter"
-    summary: ClassVar[str] = "a particle filter over reasoning steps, weighted by a score of each step"
+    summary: ClassVar[str] = "run a particle filter over reasoning steps, weighted by a score of each step"
     paper: ClassVar[str] = "Puri et al. 2025, arXiv:2502.01618"
     confidence: ClassVar[str] = "The answer's share of the weights of all particles."
     stability: ClassVar[Stability] = "beta"

@@ -79,7 +79,7 @@ class RPC:
     """
 
     name: ClassVar[str] = "rpc"
-    summary: ClassVar[str] = "many sampled chains, votes weighted by their probability, improbable chains pruned"
+    summary: ClassVar[str] = "sample many chains, weight their votes by their probability, and prune improbable chains"
     paper: ClassVar[str] = "Zhou et al. 2025, arXiv:2510.15444"
     confidence: ClassVar[str] = (
         "The answer's share of the probability of the distinct chains that are left after pruning, times the share of "

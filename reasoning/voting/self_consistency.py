@@ -38,7 +38,7 @@ class SelfConsistency:
     """
 
     name: ClassVar[str] = "self-consistency"
-    summary: ClassVar[str] = "many sampled chains, majority vote over their answers"
+    summary: ClassVar[str] = "sample many chains and take a majority vote over their answers"
     paper: ClassVar[str] = "Wang et al. 2023, arXiv:2203.11171"
     confidence: ClassVar[str] = "The answer's share of the votes of all chains."
     family: ClassVar[str] = "votes"

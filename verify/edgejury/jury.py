@@ -467,7 +467,7 @@ class EdgeJury:
 
     name: ClassVar[str] = "edgejury"
     summary: ClassVar[str] = (
-        "several models answer, review one another anonymously, and a chair writes the final answer"
+        "let several models answer and review one another anonymously; a chair writes the final answer"
     )
     paper: ClassVar[str] = "Kumar 2025, arXiv:2601.00850"
     confidence: ClassVar[str] = "How far the jurors agree on the answer, which is no probability that it is right."
