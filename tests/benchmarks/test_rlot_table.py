@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 
-import numpy as np
 import pytest
 import rlot_table
 from reason.cli.main import main
@@ -17,6 +16,7 @@ from reason.serving.metered import model as metered_module
 from rlot_table import Chains, chains_in
 from support.navigation_model import SumsModel, SumsWorld, step_chance
 from support.scripted_reward import ScriptedReward
+from support.torch_navigator import random_weights
 
 
 def run(*arguments, monkeypatch, capsys):
@@ -110,7 +110,7 @@ def swept(tmp_path_factory):
         for i in range(12)
     ]
     (directory / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), directory / "nav.safetensors")
+    save_navigator(Navigator(DuelingNetwork(random_weights(1))), directory / "nav.safetensors")
     plan = (
         "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 3 9 --reward-model x/y"
     )

@@ -27,10 +27,10 @@ from reason.core.errors import DataError, InvalidResponse, ReasonError, UserErro
 from reason.core.events import EVENT_ADAPTER, read_events
 from reason.core.files import json_lines
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm.providers import Prices, split_usage
+from reason.serving.litellm.providers import Prices
 from reason.serving.litellm.providers import Target as Provider
-from reason.serving.litellm.responses import SampleCollector, to_completion, token_id
-from reason.serving.litellm.transport import ServerSentEvents
+from reason.serving.litellm.responses import SampleCollector, split_usage, to_completion, token_id
+from reason.serving.litellm.transport import EventParser
 from reason.sidecar import client as client_calls
 from reason.sidecar.middleware import check_json
 from reason.sidecar.openai.requests import ChatRequest, ResponsesRequest
@@ -93,7 +93,7 @@ def provider_stream(data: bytes) -> None:
 
 def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
     """The objects of a stream, and how it ended; none of a stream that was refused."""
-    reader, events = ServerSentEvents(), []
+    reader, events = EventParser(), []
     try:
         for piece in pieces:
             events += reader.feed(piece)

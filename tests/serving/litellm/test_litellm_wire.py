@@ -14,7 +14,7 @@ from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.errors import ContextExceeded, ErrorResponse, classify_error
 from reason.serving.litellm.providers import Target, find_target
 from reason.serving.litellm.requests import openai_body
-from reason.serving.litellm.transport import HttpClient, ServerSentEvents
+from reason.serving.litellm.transport import HttpClient, EventParser
 
 VALUES = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.text(), st.integers(), st.none())), max_size=6)
 
@@ -25,7 +25,7 @@ def test_events_do_not_depend_on_chunk_boundaries(values, end, cuts):
     for value in values:
         text += f"event: x{end}data: {json.dumps(value, ensure_ascii=False)}{end}{end}"
     whole = f"{text}data: [DONE]{end}{end}".encode()
-    reader, found, rest = ServerSentEvents(), [], whole
+    reader, found, rest = EventParser(), [], whole
     for cut in cuts:
         found += reader.feed(rest[:cut]) if rest[:cut] else []
         rest = rest[cut:]
@@ -35,7 +35,7 @@ def test_events_do_not_depend_on_chunk_boundaries(values, end, cuts):
 
 
 def test_an_event_of_several_lines_and_one_without_an_end():
-    reader = ServerSentEvents()
+    reader = EventParser()
     assert reader.feed(b'data: {"a":\ndata: 1}\n\ndata:{"b": 2}') == [{"a": 1}]
     assert not reader.done
     assert reader.end() == [{"b": 2}]
@@ -43,15 +43,15 @@ def test_an_event_of_several_lines_and_one_without_an_end():
 
 
 def test_data_after_done_is_ignored():
-    reader = ServerSentEvents()
+    reader = EventParser()
     assert reader.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n') == [{"a": 1}]
 
 
 def test_non_object_is_a_bad_response():
     with pytest.raises(InvalidResponse):
-        ServerSentEvents().feed(b"data: [1]\n\n")
+        EventParser().feed(b"data: [1]\n\n")
     with pytest.raises(ValueError, match="key must be a string"):
-        ServerSentEvents().feed(b"data: {broken\n\n")
+        EventParser().feed(b"data: {broken\n\n")
 
 
 def target_of(name: str, base: str | None = None) -> Target:
