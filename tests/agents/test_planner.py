@@ -77,7 +77,7 @@ def test_a_jury_is_chosen_per_run(settings):
 @pytest.mark.parametrize(
     ("role", "said", "who"),
     [
-        ("small_model", "uses no small model, so it cannot use the small model x", "cascade, glimprouter"),
+        ("small_model", "uses no small model, so it cannot use the small model x", "cascade or glimprouter"),
         ("judge_model", "uses no judge, so it cannot use the judge x", "davinci"),
         ("reward_model", "uses no reward model, so it cannot use the reward model x", "best-of-n"),
     ],

@@ -14,7 +14,7 @@ from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.errors import ContextExceeded, ErrorResponse, classify_error
 from reason.serving.litellm.providers import Target, find_target
 from reason.serving.litellm.requests import openai_body
-from reason.serving.litellm.transport import HttpClient, EventParser
+from reason.serving.litellm.transport import EventParser, HttpClient
 
 VALUES = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.text(), st.integers(), st.none())), max_size=6)
 
