@@ -12,7 +12,7 @@ import typer
 
 from .command import option_model
 from .interrupts import run_interruptible
-from .options import FileStore, Json
+from .options import Json
 from .render.console import out, plain_table, printable, say, write_json
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class CalibrateRouterOptions:
         typer.Option(min=0, max=1, metavar="SHARE", help="Share of the steps routed to the large model, above 0."),
     ] = 0.25
     as_json: Json = False
-    store: FileStore = None
 
 
 @calibrate_app.command(epilog=EXAMPLES)
@@ -81,7 +80,7 @@ def router(options: CalibrateRouterOptions) -> None:
     run = load_run(options.run)
     if not run.manifest.complete:
         say(f"the run is not finished: {len(run.rows)} rows so far", label="warning", style="yellow")
-    notes = run_interruptible(read_solution_notes(run.rows, run_store_path(run, options.store)))
+    notes = run_interruptible(read_solution_notes(run.rows, run_store_path(run)))
     fitted, pooled = fit_router(run.manifest.plan, run.rows, notes, options.rate)
     save_router(fitted, options.out)
     fitted = fitted.model_copy(update={"name": options.out.stem})

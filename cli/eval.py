@@ -125,10 +125,6 @@ class DatasetOptions:
         ),
     ] = None
     map: FieldMap = None
-    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Dataset variant.", rich_help_panel=DATA)] = None
-    revision: Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit on the hub.", rich_help_panel=DATA)] = (
-        None
-    )
     dataset_options: Annotated[
         list[str],
         typer.Option(
@@ -139,15 +135,6 @@ class DatasetOptions:
             rich_help_panel=DATA,
         ),
     ] = field(default_factory=list)
-    choice_seed: Annotated[
-        int | None,
-        typer.Option(
-            min=-1,
-            metavar="N",
-            help="Seed of the order of choices; -1 keeps the source's order. (default: 0)",
-            rich_help_panel=DATA,
-        ),
-    ] = None
     limit: Limit = None
 
 
@@ -206,10 +193,6 @@ class EvalRunOptions:
         ),
     ] = None
     resume: Resume = False
-    label: Annotated[
-        str,
-        typer.Option(metavar="TEXT", help="Name of the run in reports.", show_default=False, rich_help_panel=OUTPUT),
-    ] = ""
     as_json: Json = False
     store: RunStore = None
     reuse: Reuse = None
@@ -333,7 +316,7 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     from ..evals.task import open_task, with_absolute_path
     from .inputs import parse_parameters, parse_shard, parse_texts
 
-    data, choice_seed = options.source, options.source.choice_seed
+    data = options.source
     dataset_options = parse_texts(data.dataset_options, "--option")
     parameters = parse_parameters(options.reasoning.parameters)
     shard = parse_shard(options.shard)
@@ -350,9 +333,6 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
             dataset=options.dataset,
             data=data.data,
             map=parse_map(data.map or ""),
-            variant=data.variant or "",
-            revision=data.revision or "",
-            choice_seed=0 if choice_seed is None else None if choice_seed < 0 else choice_seed,
             options=dataset_options,
         )
     )
@@ -364,7 +344,7 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     name = run_directory_name(plan)
     if shard is not None:
         name += f"-shard-{shard[0] + 1}-of-{shard[1]}"
-    return _Prepared(plan, task, source, options.out or RUNS / name, options.label, shard)
+    return _Prepared(plan, task, source, options.out or RUNS / name, "", shard)
 
 
 def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bool) -> None:
@@ -562,7 +542,6 @@ class CalibrateOptions:
             help="Calibration method: scaling of the log-odds, scaling and shift, or any non-decreasing function.",
         ),
     ] = "temperature"
-    folds: Annotated[int, typer.Option(min=2, metavar="K", help="Number of cross-validation folds.")] = 5
     as_json: Json = False
 
 
@@ -583,7 +562,7 @@ def calibrate(options: CalibrateOptions) -> None:
     from .render.console import plain_table, printable
 
     stored = load_run(options.run)
-    fitted, answers = fit_calibration_map(stored, options.method, folds=options.folds)
+    fitted, answers = fit_calibration_map(stored, options.method)
     save_calibration_map(fitted, options.out)
     fitted = fitted.model_copy(update={"name": options.out.stem})
     if options.as_json:
@@ -645,7 +624,6 @@ class ReportOptions:
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Report file: .html, .md or .json. (default: a table)")
     ] = None
-    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the report.")] = "Evaluation"
 
 
 @eval_app.command()
@@ -668,7 +646,7 @@ def report(options: ReportOptions) -> None:
         for label, summary in summaries:
             say_warnings(label, summary)
         return
-    write_report(build_content(runs, options.title), options.out)
+    write_report(build_content(runs, "Evaluation"), options.out)
     say(f"{plural(len(runs), 'run')} reported in {options.out}")
 
 
@@ -678,7 +656,6 @@ class SignalOptions:
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run with self-evaluated samples.")]
     as_json: Json = False
-    store: FileStore = None
 
 
 @eval_app.command()
@@ -697,7 +674,7 @@ def signal(options: SignalOptions) -> None:
     async def measure() -> SignalQuality:
         run = load_run(options.run)
         is_partial = bool(run.manifest.plan.parameters.get("prune_at"))
-        notes = await read_solution_notes(run.rows, run_store_path(run, options.store)) if is_partial else None
+        notes = await read_solution_notes(run.rows, run_store_path(run)) if is_partial else None
         return await measure_self_evaluation(run, notes)
 
     measured = asyncio.run(measure())
@@ -744,7 +721,6 @@ class CancelBatchesOptions:
     """Options of `reason eval cancel-batches`."""
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run with batches in flight.")]
-    store: FileStore = None
 
 
 @eval_app.command()
@@ -754,7 +730,7 @@ def cancel_batches(options: CancelBatchesOptions) -> None:
     from ..core.settings import load_settings
     from ..evals.batches import cancel_run_batches
 
-    number = asyncio.run(cancel_run_batches(options.run, load_settings(), options.store))
+    number = asyncio.run(cancel_run_batches(options.run, load_settings()))
     say(f"{number} {'batch' if number == 1 else 'batches'} cancelled")
 
 

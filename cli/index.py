@@ -13,7 +13,7 @@ import typer
 
 from .command import option_model
 from .interrupts import run_interruptible
-from .options import ENGINE, Json
+from .options import Json
 from .render.console import age, byte_size, out, plain_table, plural, printable, say, write_json
 from .render.status import StageReporter, StatusLine
 
@@ -36,15 +36,6 @@ Paths = Annotated[
         help="Files and directories of text, Markdown, HTML, JSON or PDF; each line of JSON Lines is a passage.",
     ),
 ]
-EmbeddingModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--embedding-model",
-        metavar="NAME",
-        help="Embed passages with this model. (default: the index's own, or the setting embedding_model)",
-        rich_help_panel=ENGINE,
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +44,8 @@ class BuildIndexOptions:
 
     directory: Directory
     paths: Paths
-    embedding_model: EmbeddingModelName = None
     no_vectors: Annotated[
-        bool,
-        typer.Option(
-            "--no-vectors", help="Search by words only; no embedding model is needed.", rich_help_panel=ENGINE
-        ),
+        bool, typer.Option("--no-vectors", help="Search by words only; no embedding model is needed.")
     ] = False
     as_json: Json = False
 
@@ -66,18 +53,16 @@ class BuildIndexOptions:
 @index_app.command()
 @option_model
 def build(options: BuildIndexOptions) -> None:
-    """Build an index of documents. An interrupted build is resumed, a finished index is updated."""
-    from ..core.errors import UserError
-    from ..reasoning.retrieval.index.builder import build_index
+    """Build an index of documents. An interrupted build is resumed, a finished index is updated.
 
-    if options.no_vectors and options.embedding_model is not None:
-        raise UserError("--no-vectors and --embedding-model exclude each other", hint="use one of them")
+    The setting embedding_model is the model of a new index.
+    """
+    from ..reasoning.retrieval.index.builder import build_index
 
     async def work(model: Any, report: StageReporter) -> IndexBuild:
         return await build_index(options.directory, options.paths, model, progress=report)
 
-    name = _embedding_name(options.directory, options.embedding_model)
-    built = _run(options.directory, work, name, vectors=not options.no_vectors)
+    built = _run(options.directory, work, vectors=not options.no_vectors)
     _print_changes(options.directory, built, options.as_json)
 
 
@@ -87,7 +72,6 @@ class ExtendIndexOptions:
 
     directory: Directory
     paths: Paths
-    embedding_model: EmbeddingModelName = None
     prune: Annotated[bool, typer.Option("--prune", help="Remove documents whose files no longer exist.")] = False
     as_json: Json = False
 
@@ -101,13 +85,12 @@ def add(options: ExtendIndexOptions) -> None:
 
     plan = read_config(options.directory)
     # without a plan there is no index, and the error needs no model
-    vectors = plan is not None and (plan.embedding is not None or options.embedding_model is not None)
+    vectors = plan is not None and plan.embedding is not None
 
     async def work(model: Any, report: StageReporter) -> IndexBuild:
         return await add_to_index(options.directory, options.paths, model, prune=options.prune, progress=report)
 
-    name = _embedding_name(options.directory, options.embedding_model)
-    _print_changes(options.directory, _run(options.directory, work, name, vectors=vectors), options.as_json)
+    _print_changes(options.directory, _run(options.directory, work, vectors=vectors), options.as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,17 +134,15 @@ def show(options: ShowIndexOptions) -> None:
             say(f"{summary.num_documents - len(summary.largest):,} smaller documents are not shown", label="note")
 
 
-def _embedding_name(directory: Path, name: str | None) -> str | None:
-    """The embedding model to load: NAME, or the index's own."""
+def _own_embedding_model(directory: Path) -> str | None:
+    """The embedding model that made an index; None for a new one."""
     from ..reasoning.retrieval.index.manifest import read_config
 
     plan = read_config(directory)
-    return name or (None if plan is None or plan.embedding is None else plan.embedding.name)
+    return None if plan is None or plan.embedding is None else plan.embedding.name
 
 
-def _run(
-    directory: Path, work: Callable[[Any, StageReporter], Awaitable[IndexBuild]], name: str | None, *, vectors: bool
-) -> IndexBuild:
+def _run(directory: Path, work: Callable[[Any, StageReporter], Awaitable[IndexBuild]], *, vectors: bool) -> IndexBuild:
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
     from ..reasoning.retrieval.index.builder import index_progress
@@ -174,7 +155,7 @@ def _run(
                 from ..serving.encoders.factory import load_embedding_model
 
                 report("loading the embedding model", 0, None)
-                model = await load_embedding_model(name, load_settings())
+                model = await load_embedding_model(_own_embedding_model(directory), load_settings())
             try:
                 return await work(model, report)
             finally:

@@ -98,7 +98,6 @@ class RerunOptions:
 
     run: RunName
     as_json: Json = False
-    trace: Trace = None
     store: Store = None
 
 
@@ -134,7 +133,7 @@ def _rerun(options: RerunOptions, work: Answering) -> None:
     answer_in_terminal(
         lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
         work,
-        Output(options.as_json, trace=options.trace, resume_flags=resume_flags(options.store)),
+        Output(options.as_json, resume_flags=resume_flags(options.store)),
     )
 
 

@@ -66,11 +66,8 @@ async def refuse_open_batches(plan: EvalPlan, store: BatchStore) -> None:
         )
 
 
-async def cancel_run_batches(directory: Path, settings: Settings, store: Path | None) -> int:
+async def cancel_run_batches(directory: Path, settings: Settings) -> int:
     """Cancel the batches of a run that are in flight; returns their number.
-
-    Args:
-        store: The run store; None is the one that the run names.
 
     Raises:
         DataError: The directory holds no run, or its store is not there.
@@ -80,7 +77,7 @@ async def cancel_run_batches(directory: Path, settings: Settings, store: Path | 
     from ..serving.litellm.providers import find_target
 
     run = StoredRun(directory, read_manifest(directory), rows=[])  # which may have no rows yet
-    opened = await open_run_store(run_store_path(run, store))
+    opened = await open_run_store(run_store_path(run))
     try:
         return await cancel_batches(opened, batch_scope(run.manifest.plan), lambda name: find_target(name, settings))
     finally:

@@ -363,7 +363,7 @@ async def open_run_store(path: Path | str) -> SqlStore:
         StoreError: It cannot be read.
     """
     if isinstance(path, Path) and not path.exists():  # noqa: ASYNC240 - opening it would create one
-        raise DataError(f"there is no run store {path}", hint="name it with --store FILE")
+        raise DataError(f"there is no run store {path}", hint="move it back to where the run had it")
     return await open_store(path)
 
 

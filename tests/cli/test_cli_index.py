@@ -39,8 +39,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
     async def load_embedding_model(name: str | None, settings: Any, *_: Any) -> WordVectors:
         names.append(name)
-        model = WordVectors(identity=name or "words-1", dimension=32)
-        model.name = name or "test/words"  # type: ignore[misc]
+        model = WordVectors(identity=name or settings.embedding_model, dimension=32)
+        model.name = name or settings.embedding_model  # type: ignore[misc]
         return model
 
     monkeypatch.setattr("reason.serving.encoders.factory.load_embedding_model", load_embedding_model)
@@ -85,18 +85,21 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
 
 
-def test_embedding_model_is_that_of_the_index(cli: Cli, documents: Path, opened: list[str | None]) -> None:
+def test_embedding_model_is_that_of_the_index(
+    cli: Cli, documents: Path, opened: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/words")
     assert cli("index", "build", "i", "docs")[0] == 0
-    assert cli("index", "build", "j", "docs", "--embedding-model", "test/other")[0] == 0
-    assert cli("index", "add", "j", "docs")[0] == 0
-    assert opened == [None, "test/other", "test/other"]
-    shown = json.loads(cli("index", "show", "j", "--json")[1])
-    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/other", "exact")
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/other")
+    assert cli("index", "add", "i", "docs")[0] == 0
+    assert cli("index", "build", "i", "docs")[0] == 0
+    assert opened == [None, "test/words", "test/words"]
+    shown = json.loads(cli("index", "show", "i", "--json")[1])
+    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/words", "exact")
     assert shown["largest"][0] == {"source": "docs/b.jsonl", "passages": 3}
-    status, out, err = cli("index", "add", "i", "docs", "--embedding-model", "test/other")
+    status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
     assert (status, out) == (2, "")
-    assert "made with test/words, not with test/other" in err
-    assert "use the model test/words that made it" in err
+    assert "leave out --no-vectors" in err
 
 
 def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
@@ -109,8 +112,6 @@ def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Pat
     assert (status, "absent does not exist" in err) == (2, True)
     status, _, err = cli("index", "build", "docs", "docs", "--no-vectors")
     assert (status, "the directory docs holds something else" in err) == (2, True)
-    status, _, err = cli("index", "build", "i", "docs", "--no-vectors", "--embedding-model", "x")
-    assert (status, "exclude each other" in err) == (2, True)
     (documents / "bad.pdf").write_bytes(b"no pdf")
     status, _, err = cli("index", "build", "k", "docs", "--no-vectors")
     assert status == 0

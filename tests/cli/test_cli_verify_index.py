@@ -48,9 +48,12 @@ def write_sentence_model(directory: Path, seed: int) -> Path:
     return directory
 
 
-def test_an_index_of_another_embedding_model_is_refused(cli: Cli, workspace: Path) -> None:
+def test_an_index_of_another_embedding_model_is_refused(
+    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = write_sentence_model(workspace / "encoder", seed=1)
-    built = cli("index", "build", "ix", "facts.md", "--embedding-model", f"local/{encoder}")
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", f"local/{encoder}")
+    built = cli("index", "build", "ix", "facts.md")
     assert built[0] == 0, built
     arguments = ["verify", "--answer", "answer.txt", "--index", "ix", *LEXICAL]
     status, out, _ = cli(*arguments)

@@ -133,9 +133,9 @@ async def test_batches_are_cancelled_on_request(served, settings_of, tmp_path) -
     decided = plan(settings)
     work = asyncio.ensure_future(evaluate(decided, sums_task(6), SOURCE, out, settings, batch=True))
     await server.interrupt(work)
-    assert await cancel_run_batches(out, settings, None) == 1
+    assert await cancel_run_batches(out, settings) == 1
     assert server.batches[0].is_cancelled
-    assert await cancel_run_batches(out, settings, None) == 0
+    assert await cancel_run_batches(out, settings) == 0
     server.end_all()
     rows = await evaluate(decided, sums_task(6), SOURCE, out, settings, batch=True, resume=True)
     assert all(row.correct for row in rows)
@@ -176,9 +176,11 @@ async def test_shared_models_and_a_store_that_is_not_there_are_refused(served, s
         with pytest.raises(UserError, match="batch mode cannot be combined with models that a sweep shares"):
             await evaluate(plan(settings), sums_task(6), SOURCE, tmp_path / "a", settings, batch=True, shared=shared)
     await evaluate(plan(settings), sums_task(6), SOURCE, tmp_path / "b", settings, batch=True)
+    store = (tmp_path / "b" / "store.sqlite3").rename(tmp_path / "moved.sqlite3")
     with pytest.raises(DataError, match="there is no run store"):
-        await cancel_run_batches(tmp_path / "b", settings, tmp_path / "moved.sqlite3")
-    assert not (tmp_path / "moved.sqlite3").exists()
+        await cancel_run_batches(tmp_path / "b", settings)
+    assert store.exists()
+    assert not (tmp_path / "b" / "store.sqlite3").exists()
 
 
 SCRIPT = textwrap.dedent(

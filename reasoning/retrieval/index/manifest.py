@@ -133,7 +133,7 @@ def check_embedding(directory: Path, info: EmbeddingInfo | None, embedding: Embe
     if embedding is None:
         raise DataError(
             f"the index {directory} has vectors of {info.name}, but no embedding model was given",
-            hint=f"pass --embedding-model {info.name}, or build an index without vectors in a new directory",
+            hint="leave out --no-vectors, or build an index without vectors in a new directory",
         )
     if (info.identity, info.dimension) != (embedding.identity, embedding.dimension):
         same_name = info.name == embedding.name
