@@ -253,6 +253,7 @@ class ServerProtocol(BoundedProtocol):
         self._used_at = self.loop.time()
         if len(self.connections) > self.max_connections:
             others = [c for c in self.connections if isinstance(c, ServerProtocol) and c is not self and c.is_idle]
+            others = [c for c in others if not c.transport.is_closing()]  # others that were made in this turn closed it
             if others:
                 min(others, key=lambda other: other._used_at).transport.close_now()
         self._wait()
