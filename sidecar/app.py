@@ -197,8 +197,11 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         """Open the models and the store, adopt runs that other processes left, and drain at shutdown."""
         if not serve.auth and not is_loopback(serve.host):
             log_event("auth.off", logging.WARNING, host=serve.host, effect="everyone who reaches it may do everything")
-        counter = request_counter(serve)
-        async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
+        async with (
+            aclosing(request_counter(serve)) as counter,
+            aclosing(gate),
+            Reasoner(settings=settings, progress=progress) as reasoner,
+        ):
             load_registries(settings)
             validate_aliases(reasoner)
             await reasoner.load()

@@ -84,6 +84,8 @@ class SpendingReservation:
 
 REDIS_TIMEOUT_S = 0.5
 """Maximum time of an attempt to connect to Redis, and of a command, in seconds."""
+REDIS_CONNECTIONS = 64
+"""Maximum number of connections to Redis of a process; further requests wait for one."""
 REDIS_RETRY_S = 1.0
 """Interval of attempts to reach Redis while it is unreachable, in seconds."""
 
@@ -91,7 +93,7 @@ REDIS_RETRY_S = 1.0
 class RequestCounter:
     """Counts requests per minute in a sliding window, per process or in the Redis that replicas share.
 
-    While Redis is unreachable, each process counts for itself, or requests are refused, as `fail` states.
+    While Redis is unreachable, each process counts for itself, or requests are refused, as `fail` states. `aclose` it.
 
     Args:
         url: `redis://HOST:PORT/DATABASE` or `rediss://…`; None counts per process.
@@ -107,14 +109,30 @@ class RequestCounter:
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._shared: SlidingWindowCounterRateLimiter | None = None
         self._is_reached, self._retry_at = True, 0.0
+        self._pool: Any = None
         if url is not None:
-            import redis  # noqa: F401 (`limits` reports its absence as an error of its own)
+            from redis.asyncio import BlockingConnectionPool
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
 
-            timeouts: dict[str, Any] = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), REDIS_TIMEOUT_S)
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=REDIS_CONNECTIONS,
+                timeout=REDIS_TIMEOUT_S,
+                socket_timeout=REDIS_TIMEOUT_S,
+                socket_connect_timeout=REDIS_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 1),  # a connection that the server has closed is made again
+            )
+            options: dict[str, Any] = {"connection_pool": self._pool}
             storage: Storage = RedisStorage(
-                f"async+{url}", implementation="redispy", key_prefix="reason", wrap_exceptions=True, **timeouts
+                f"async+{url}", implementation="redispy", key_prefix="reason", wrap_exceptions=True, **options
             )
             self._shared = SlidingWindowCounterRateLimiter(storage)
+
+    async def aclose(self) -> None:
+        """Close the connections to Redis."""
+        if self._pool is not None:
+            await self._pool.aclose()
 
     async def hit(self, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
         """Count a request; returns whether it is within the limit, and the state of the window.

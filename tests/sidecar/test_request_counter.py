@@ -52,7 +52,7 @@ async def replica(server: RedisServer, fail: str = "open") -> AsyncIterator[KeyL
     try:
         yield limiter
     finally:
-        await redis_of(limiter).aclose()
+        await limiter._requests.aclose()
 
 
 @asynccontextmanager
