@@ -200,7 +200,9 @@ class LoadBalancedModel(LiteLLMModel):
         samples = len(run) * max_response_tokens(part.request, self.capabilities.profile) - received
         endpoint = await self._endpoint(part.request.prompt, prompt + max(samples, 0), attempts)
         if endpoint is None:
-            return AttemptResult((), self._verdict(attempts.tried))
+            verdict = self._verdict(attempts.tried)
+            attempts.tried.clear()  # the verdict may be one of these failures, and is not retried
+            return AttemptResult((), verdict)
         assert endpoint.model is not None
         with endpoint.limiter.outstanding(prompt, max(samples, 0)) as outstanding:
             async with endpoint.limiter.slot() as queued:

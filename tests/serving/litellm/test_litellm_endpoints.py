@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from reason.core.errors import BackendUnavailable, RateLimited, UnknownName, UserError
+from reason.core.errors import BackendMisconfigured, BackendUnavailable, RateLimited, UnknownName, UserError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
 from reason.serving.litellm import endpoints
@@ -163,6 +163,15 @@ async def test_revoked_key_moves_requests_to_other_endpoints(monkeypatch):
         assert await ask(model, echoes(20)) == [f"{i:04}" for i in range(20)]
         other.key = "changed"
         with pytest.raises((UserError, BackendUnavailable)):
+            await model.generate(echoes(1))
+
+
+async def test_a_key_that_all_endpoints_refuse_is_an_error(monkeypatch):
+    monkeypatch.setenv("ONE_KEY", "right")
+    one, other = FaultServer(script()), FaultServer(script())
+    async with spread(one, other, api_key_env="ONE_KEY") as (model, _):
+        one.key = other.key = "changed"
+        with pytest.raises(BackendMisconfigured, match="ONE_KEY"):
             await model.generate(echoes(1))
 
 
