@@ -328,7 +328,6 @@ class BatchQueue:
         while not batch.provider_id:
             try:
                 provider_id = await self.api.submit(batch.name, [line.data for line in lines])
-                batch = await self._update(batch, provider_id=provider_id, status="submitted")
             except Exception as e:
                 wait = self._retrying.wait(classify_error(e, self._target), retries, 0.0, random.random)
                 if wait is None:
@@ -338,6 +337,8 @@ class BatchQueue:
                 if not batch.provider_id:
                     retries += 1
                     await asyncio.sleep(wait)
+            else:  # if the store fails, the batch is not deleted from it: a later process finds it at the provider
+                batch = await self._update(batch, provider_id=provider_id, status="submitted")
         self._locate(batch)
         self._report(f"batch {batch.provider_id}: {len(lines):,} requests submitted to {self._target.endpoint}")
         return batch

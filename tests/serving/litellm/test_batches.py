@@ -4,7 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from reason.core.errors import BackendError, BackendMisconfigured, ContextTooLong, RateLimited, UserError
+from reason.core.errors import BackendError, BackendMisconfigured, ContextTooLong, RateLimited, StoreError, UserError
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
 from reason.core.store.sqlite import SqliteStore
@@ -115,6 +115,21 @@ async def test_results_that_were_not_stored_before_a_kill_are_read_again(bench):
         [[again]] = await model.generate([request("a")])
         assert again.text == "a 0"
         assert len(bench.server.batches) == 1
+
+
+async def test_a_batch_is_not_forgotten_if_the_store_fails_after_its_submission(bench, monkeypatch):
+    def fails(self, batch):
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteStore, "update_batch", fails)
+        async with bench.model() as model:
+            with pytest.raises(StoreError):
+                await model.generate([request("a")])
+    async with bench.model() as model:
+        [[completion]] = await model.generate([request("a")])
+    assert completion.text == "a 0"
+    assert len(bench.server.batches) == 1
 
 
 @pytest.mark.parametrize("outcome", ["lost", "503"])
