@@ -9,7 +9,9 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
+
+from pydantic import ValidationError
 
 from ..core.budget import Budget, LimitKind, require_known_price
 from ..core.concurrency import CrossLoopLock
@@ -114,9 +116,10 @@ class ProviderPool:
                 stack.push_async_callback(provider.aclose)
 
     def _provider(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = RESOURCES.load(name)()
-        return self._made[name]
+        made = self._made
+        if name not in made:
+            made.setdefault(name, RESOURCES.load(name)())  # a replay on another loop may have made it meanwhile
+        return made[name]
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,8 @@ class ModelPool:
 
 # -- replays
 
+CapabilitiesT = TypeVar("CapabilitiesT", Capabilities, RewardCapabilities)
+
 
 def recorded_models(
     record: RunRecord, config: RunConfig, *, has_time_limit: bool
@@ -254,11 +259,10 @@ def recorded_models(
         if role == "reward":
             reward = _recorded_reward(name, recorded, record, config.budget)
             continue
-        capabilities = Capabilities.model_validate(recorded["capabilities"])
         models[role] = ReplayModel(
             name,
             str(recorded["identity"]),
-            capabilities,
+            _recorded_capabilities(Capabilities, recorded, record),
             limit="seconds" if has_time_limit else None,
             finished=record.status == "finished",
         )
@@ -266,14 +270,20 @@ def recorded_models(
 
 
 def _recorded_reward(name: str, recorded: Mapping[str, Any], record: RunRecord, budget: Budget) -> ReplayReward:
-    capabilities = RewardCapabilities.model_validate(recorded["capabilities"])
     is_stopped = record.answer is not None and record.answer.get("stopped") == "budget"
     # the ledger of the replay enforces the other limits
     limit: LimitKind | None = "seconds" if budget.seconds is not None else "usd" if budget.usd is not None else None
     return ReplayReward(
         name,
         str(recorded["identity"]),
-        capabilities,
+        _recorded_capabilities(RewardCapabilities, recorded, record),
         finished=record.status == "finished",
         limit=limit if is_stopped else None,
     )
+
+
+def _recorded_capabilities(kind: type[CapabilitiesT], recorded: Mapping[str, Any], record: RunRecord) -> CapabilitiesT:
+    try:
+        return kind.model_validate(recorded["capabilities"])
+    except ValidationError as e:
+        raise DataError(f"run {record.id} was made by another version of reason", hint="ask the question again") from e
