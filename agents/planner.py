@@ -213,8 +213,7 @@ class Planner:
             question=question,
             strategy=settings.strategy,
             parameters=complete,
-            models=models_by_role(settings, roles)
-            | ({"embedding": settings.embedding_model} if uses_embedding else {}),
+            models=models,
             verify=settings.verify,
             verify_parameters=verifiers,
             evidence=(settings.evidence if evidence is None else tuple(evidence)) if settings.verify else (),

@@ -34,7 +34,6 @@ class RunWriter:
 
     Everything is gathered until `flush` or `end`, or inside `saving` until its delay is over.
 
-
     Attributes:
         is_created: Whether the run is in the store.
     """
