@@ -86,7 +86,7 @@ def split_questions(table: ArmTable, holdout: float, folds: int) -> tuple[list[i
     if groups < 2 * folds:
         raise UserError(
             f"{groups} groups of questions are left to train on, too few for {folds} folds",
-            hint="lower --holdout or --folds, or evaluate on more questions",
+            hint="lower --holdout, or evaluate on more questions",
         )
     return training, held
 
