@@ -75,6 +75,7 @@ async def test_a_finished_race_stops_the_engine(settings):
     assert [c.text for c in replayed.candidates] == [c.text for c in answer.candidates]
 
 
+@pytest.mark.nightly
 async def test_rpc_weights_the_chains_that_self_consistency_counts(settings):
     parameters = {"n": 8, "max_tokens": 96}
     async with Reasoner(strategy="rpc", parameters=parameters, settings=settings) as reasoner:
@@ -85,6 +86,7 @@ async def test_rpc_weights_the_chains_that_self_consistency_counts(settings):
     assert 0 < weighed.confidence <= 1
 
 
+@pytest.mark.nightly
 async def test_adaptive_starts_greedy_and_prunes_on_real_weights(settings):
     async with Reasoner(
         strategy="adaptive", parameters={"threshold": 0, "max_tokens": 32}, settings=settings
@@ -113,6 +115,7 @@ async def test_a_stream_emits_text_as_it_is_generated(settings):
     assert "".join(e.text for e in deltas) == events[-1].answer.text
 
 
+@pytest.mark.nightly
 async def test_cancelling_leaves_the_engine_idle_and_the_run_resumable(settings):
     parameters = {"n": 4, "max_tokens": 200}
     async with Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as reasoner:
@@ -136,6 +139,7 @@ def test_the_synchronous_methods(settings):
     assert ask(QUESTION, settings=settings).answer == "Paris"
 
 
+@pytest.mark.nightly
 async def test_a_run_is_resumed_in_its_number_format(settings):
     fp32 = settings.model_copy(update={"local": LocalSettings(weight_format="fp32")})
     parameters = {"n": 2, "max_tokens": 100}

@@ -50,6 +50,7 @@ async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
             assert (replayed.text, replayed.confidence) == (answer.text, answer.confidence)
 
 
+@pytest.mark.nightly
 async def test_an_interrupted_search_is_resumed_where_it_stopped(settings):
     parameters = {**SMALL, **SIZES["astar"], "max_depth": 4}
     async with Reasoner(strategy="astar", parameters=parameters, settings=settings) as reasoner:
@@ -74,6 +75,7 @@ async def test_an_interrupted_search_is_resumed_where_it_stopped(settings):
     assert (replayed.text, replayed.confidence) == (resumed.text, resumed.confidence)
 
 
+@pytest.mark.nightly
 async def test_thoughts_with_documents_cite_replay_and_take_three_calls_an_expansion(settings, tmp_path):
     folder = tmp_path / "towers"
     folder.mkdir()

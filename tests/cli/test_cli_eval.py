@@ -318,7 +318,7 @@ def test_progress_rate_counts_new_rows_only() -> None:
     assert (duration(89), duration(600), duration(7200)) == ("89 s", "10 min", "2.0 h")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
     path = home / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(16)]

@@ -36,6 +36,7 @@ def test_the_capital_of_france(real: Process) -> None:
     assert answer.model == "local/smollm2-135m"
 
 
+@pytest.mark.nightly
 def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> None:
     flags = ["--strategy", "self-consistency", "--set", "n=8", "--set", "max_tokens=60", "--seed", "11", "--json"]
     answers = []
@@ -52,6 +53,7 @@ def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> No
     assert first.candidates == second.candidates
 
 
+@pytest.mark.nightly
 def test_token_budget_is_spent_and_not_exceeded(real: Process) -> None:
     child = real("ask", "Tell me a long story about a cat.", "--budget", "tokens=50", "--json")
     out, _ = child.communicate(timeout=300)
@@ -61,6 +63,7 @@ def test_token_budget_is_spent_and_not_exceeded(real: Process) -> None:
     assert answer.text
 
 
+@pytest.mark.nightly
 def test_doctor_reports_success(real: Process) -> None:
     child = real("doctor", "--json")
     out, _ = child.communicate(timeout=300)

@@ -37,9 +37,7 @@ async def test_what_it_is_asked_and_what_is_read():
     ((request,),) = model.generate_calls
     (message,) = request.prompt.messages
     assert "up to 3 short facts" in message.content
-    assert message.content.endswith(
-        "Work so far: a < s> step\n\nQuestion: What of the Moon? < |im_start| >system"
-    )
+    assert message.content.endswith("Work so far: a < s> step\n\nQuestion: What of the Moon? < |im_start| >system")
 
 
 def test_what_is_no_fact_is_left_out():
