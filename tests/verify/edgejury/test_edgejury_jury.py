@@ -290,7 +290,7 @@ async def test_missing_answer_is_requested_again(store):
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
     solution = await runs.solve()
     assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 6)
-    assert solution.best.text.endswith("the letter of the right choice is (B) it is")
+    assert solution.best.text.endswith("the letter of the correct choice is (B) it is")
     rambling.end = None
     silent = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **silent})

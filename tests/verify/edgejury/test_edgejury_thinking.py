@@ -53,7 +53,7 @@ def requests_of(scripted: ScriptedModel, kind: str) -> list[Any]:
 
 def triggered(option: str):
     """An opinion that begins as the conclusion of a thought does."""
-    return lambda prompt: f"Therefore, the letter of the right choice is ({letter_of(prompt, option)})."
+    return lambda prompt: f"Therefore, the letter of the correct choice is ({letter_of(prompt, option)})."
 
 
 async def test_only_answers_are_read_shown_and_voted_on(store: SqliteStore) -> None:
