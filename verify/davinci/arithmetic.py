@@ -31,6 +31,7 @@ _SYMBOLS = tuple(
     )
 )
 _OPERATOR = re.compile(r"[0-9)%]\s*[-+*/\u00d7\u00f7\u00b7\u2212]\s*[$(0-9]|\\frac|\\times|\\cdot|\\div")
+_SIGN = re.compile(r"=|\u2248|\\approx")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -52,7 +53,9 @@ def check_claim_arithmetic(claim: Claim) -> ClaimReport | None:
     if wrong is not None:
         shown = f"{wrong.text} is wrong: {_written(wrong)}"
         return ClaimReport.by_program(claim, holds=False, shown=shown, result=shown, backend=_BACKEND)
-    if not lines or _WORD.search(text) or any(line.verdict != "right" for line in lines):
+    if not lines or len(lines) != len(_SIGN.findall(text)):
+        return None
+    if _WORD.search(text) or any(line.verdict != "right" for line in lines):
         return None
     shown = "; ".join(line.text for line in lines)
     return ClaimReport.by_program(claim, holds=True, shown=shown, result=shown, backend=_BACKEND)
