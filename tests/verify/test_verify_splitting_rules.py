@@ -23,6 +23,10 @@ ANSWERS = [
     ("In 1931.", "He was born in 1880. When did Emil Vogt die?", ["When did Emil Vogt die? In 1931."]),
     ("No.", "Is Ottawa in Peru?", ["Is Ottawa in Peru? No."]),
     ("No.", "", []),
+    ("No. Ottawa is in Canada.", "Is Ottawa in Peru?", ["Is Ottawa in Peru? No.", "Ottawa is in Canada."]),
+    ("No, that is not so.", "Is Ottawa in Peru?", ["Is Ottawa in Peru? No, that is not so."]),
+    ("**Ottawa**", "What is the capital of Canada?", ["The capital of Canada is Ottawa."]),
+    ("\\boxed{21}", "What is 10 + 11?", ["10 + 11 = \\boxed{21}."]),
     ("No refunds are given.", "Are refunds given?", ["No refunds are given."]),
     ("Tin is hard. No: tin is soft.", "", ["Tin is hard.", "tin is soft."]),
     (
@@ -62,6 +66,8 @@ ANSWERS = [
     ),
     ("1. **Io**: It is a moon. It has volcanoes.", "", ["Io: It is a moon.", "It has volcanoes."]),
     ("| Metal | Symbol |\n|---|---|\n| Tin | Sn |\n", "", ["Metal: Tin; Symbol: Sn"]),
+    ("| A \\| B | C |\n|---|---|\n| x \\| y | z |\n", "", ["A \\| B: x \\| y; C: z"]),
+    ("> Tin is soft.\n> Zinc is hard.", "", ["Tin is soft.", "Zinc is hard."]),
     ("> Tin is **soft** and [cheap](http://a.example/b.c?d=e).", "", ["Tin is soft and cheap."]),
     # code, formulas, quotations, lines
     ("Run this:\n```sh\nls. -a\n```\nThe shell is `a. B`. It ends.", "", ["The shell is `a. B`.", "It ends."]),

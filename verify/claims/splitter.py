@@ -89,6 +89,8 @@ _OPENER = re.compile(
     re.IGNORECASE,
 )
 POLARITY = re.compile(r"(?:yes|no)(?:\s*[,.:;!]+\s*|\s*$)", re.IGNORECASE)
+_NO = re.compile(r"(no\.)\s+(?=[^\W\d_])", re.IGNORECASE)
+"""A sentence, where `sentence_spans` reads the abbreviation of "number"."""
 _MARKER = re.compile(
     r"(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct )?answer(?: is)?\s?(?:is\b|:)\s*", re.IGNORECASE
 )
@@ -112,8 +114,9 @@ def join_answer(question: str, answer: str) -> str:
     text = _OPTION.sub("", question)
     asked = " ".join((_ASKED.findall(text) or [text])[-1].split())[-MAX_QUESTION:]
     what = _WHAT_IS.fullmatch(asked)
-    answer = _IT_IS.sub("", answer)
     if what is not None and not POLARITY.match(answer):
+        it_is = _IT_IS.match(answer)
+        answer = answer[it_is.end() :] if it_is else answer
         thing = what["thing"]
         be = "=" if thing[0] in "(0123456789" else what["be"].lower()
         return f"{thing[:1].upper()}{thing[1:]} {be} {answer.rstrip('.!')}."
@@ -170,7 +173,7 @@ def _without_polarity(text: str) -> str:
 
 
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|may|might|must|should|[a-z]{2,}ed)\b"
+    r"(?<!\\)\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|may|might|must|should|[a-z]{2,}ed)\b"
     r"|n['\u2019]t\b|[=<>]"
 )
 PRONOUN = re.compile(r"(?:it|he|she|they|this|that|these|those)\b", re.IGNORECASE)
@@ -220,9 +223,10 @@ def _blocks(answer: str) -> Iterator[_Block]:
             if token.type == "tr_close" and row:
                 yield _Block("header" if "thead_open" in parents else "row", tuple(row))
         elif token.type == "inline" and "tr_open" in parents:
-            found = answer.find(token.content, at)
+            cell = token.content.replace("|", r"\|")  # the parser removes the backslash
+            found = answer.find(cell, at)
             start = found if found >= 0 else at
-            at = min(len(answer), start + len(token.content))
+            at = min(len(answer), start + len(cell))
             row.append((start, at))
         elif token.type == "inline" and token.map and token.content.strip():
             lines = token.content.split("\n")
@@ -232,7 +236,8 @@ def _blocks(answer: str) -> Iterator[_Block]:
             if start < 0 or end <= start:
                 start, end = first, starts[token.map[1]] - 1
             kind: Literal["text", "item", "heading"] = "text"
-            if "heading_open" in parents or _BOLD_LINE.fullmatch(token.content):
+            is_bold = _BOLD_LINE.fullmatch(token.content) is not None
+            if "heading_open" in parents or (is_bold and answer[end:].strip()):  # at the end it is no heading
                 kind = "heading"
             elif "list_item_open" in parents:
                 kind = "item"
@@ -245,6 +250,7 @@ _PROTECTED = re.compile(
 )
 """Code, formulas, and quotations within a sentence, in which no sentence ends."""
 _SOFT_BREAK = re.compile(r"\r?\n[ \t>]*(?=[a-z(])|(?<=,)\r?\n[ \t>]*")
+_QUOTE_MARK = re.compile(r"(?<=\n)[ \t]*>[ \t>]*")
 _LINK = re.compile(r"!?\[([^\[\]\n]{1,300})\]\([^()\n]{0,300}\)")
 _EMPHASIS = tuple(
     re.compile(pattern)
@@ -260,9 +266,14 @@ def _sentences(answer: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Spans of a block's sentences, without introductory words; long ones are cut."""
     text = _PROTECTED.sub(lambda m: "x" * len(m[0]), answer[start:end])
     text = _SOFT_BREAK.sub(lambda m: " " * len(m[0]), text)
+    text = _QUOTE_MARK.sub(lambda m: " " * len(m[0]), text)
     for begin, stop in sentence_spans(text):
         opener = _OPENER.match(text, begin, stop)
         begin = opener.end() if opener else begin
+        refusal = _NO.match(text, begin, stop)
+        if refusal is not None:
+            yield start + begin, start + refusal.end(1)
+            begin = refusal.end()
         while stop - begin > MAX_SENTENCE:
             cut = text.rfind(" ", begin + 1, begin + MAX_SENTENCE)
             cut = cut if cut > 0 else begin + MAX_SENTENCE
@@ -274,7 +285,7 @@ def _sentences(answer: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _plain(text: str) -> str:
     """A part of the answer in one line, without emphasis and the addresses of links."""
-    text = _LINK.sub(r"\1", text)
+    text = _LINK.sub(r"\1", _QUOTE_MARK.sub("", text))
     for pattern in _EMPHASIS:
         text = pattern.sub(r"\1", text)
     return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")  # replace lone surrogates
