@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from ....core.concurrency import gather, shielded
 from ....core.errors import BackendUnavailable, UnknownName, UserError
+from ....core.extras import missing_package
 from ....core.files import Progress
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
@@ -42,6 +42,11 @@ from ....serving.model import LanguageModel
 from ...calibration import assign_folds
 from ...statistics.intervals import standard_error
 from ...statistics.outcomes import Array, number_groups
+
+try:
+    from sklearn.linear_model import LogisticRegression, Ridge
+except ModuleNotFoundError as e:
+    raise missing_package("training a router", "scikit-learn", "train") from e
 
 FOLDS: Final = 5
 COMPONENTS: Final = (0, 4, 8, 16)
