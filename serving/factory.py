@@ -58,7 +58,8 @@ async def load_model(
         from .litellm.provider_names import provider_of_family
 
         provider = provider_of_family(name)
-        known = [model for loader in LOADERS.names() for model in LOADERS.load(loader).known_models()]
+        loadable = set(LOADERS.names()) - LOADERS.load_errors().keys()  # a broken plug-in does not hide this error
+        known = [model for loader in sorted(loadable) for model in LOADERS.load(loader).known_models()]
         candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", known)
         raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
     return await _open_provider(name, settings, limiters)
