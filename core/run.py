@@ -162,6 +162,7 @@ class Run:
         self._on_conclude: set[Callable[[], object]] = set()
         self.partial_completions: list[tuple[Prompt, Completion]] = []
         self.degraded: list[str] = []
+        self._spent_limits: set[str] = set()
         self.stream_text = stream_text
         self.requeue = False
         self.error_filter: ErrorFilter | None = None
@@ -342,9 +343,10 @@ class Run:
             self.emit(Degraded(what=what))
 
     def record_limit(self, error: BudgetExceeded) -> None:
-        """Record a spent budget in the trace."""
-        if error.kind == "user":  # recorded by `conclude`
+        """Record a spent budget in the trace, each limit once."""
+        if error.kind == "user" or error.kind in self._spent_limits:  # `conclude` records the user's wish
             return
+        self._spent_limits.add(error.kind)
         self.emit(BudgetExhausted(kind=error.kind, used=error.used, limit=error.limit))
 
 
