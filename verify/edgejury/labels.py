@@ -148,9 +148,11 @@ async def collect_stances(
 
 async def _judged(claims: Sequence[Claim], opinions: Sequence[Opinion], judge: Entailment) -> list[ClaimStances]:
     reads_opinions = isinstance(judge, JudgeEntailment)  # a language model judges all claims of a text together
+    # opinions answer the same question, so a short answer is compared without it
+    statements = [claim.text.rpartition("? ")[2] for claim in claims]
     pairs = [
-        Pair(opinion.text if reads_opinions else lexical_premise(claim.text, opinion.text), claim.text)
-        for claim in claims
+        Pair(opinion.text if reads_opinions else lexical_premise(statement, opinion.text), statement)
+        for statement in statements
         for opinion in opinions
     ]
     verdicts = iter(await WindowedEntailment(judge).judge(pairs)) if pairs else iter(())
