@@ -153,31 +153,22 @@ async def test_hostile_claims_end() -> None:
 numbers = st.floats(-50, 50)
 
 
-@given(st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=8), st.floats(0.01, 100))
-def test_weights_sum_to_one_and_follow_scores(rows: list[tuple[float, float]], tau: float) -> None:
+@given(st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=8))
+def test_weights_sum_to_one_and_follow_scores(rows: list[tuple[float, float]]) -> None:
     scores, credibility = [s for s, _ in rows], [c for _, c in rows]
-    weights = evidence_weights(scores, credibility, tau)
+    weights = evidence_weights(scores, credibility)
     assert all(w == 0 for w, c in zip(weights, credibility, strict=True) if c == 0)
     if any(c > 1e-300 for c in credibility):
         assert math.fsum(weights) == pytest.approx(1)
-    shifted = evidence_weights([s + 3 for s in scores], credibility, tau)
+    shifted = evidence_weights([s + 3 for s in scores], credibility)
     assert shifted == pytest.approx(weights, abs=1e-9)
-    equal = evidence_weights(scores, [1.0] * len(scores), tau)
+    equal = evidence_weights(scores, [1.0] * len(scores))
     assert equal[scores.index(max(scores))] == max(equal)
 
 
 def test_weights_by_hand() -> None:
-    assert evidence_weights([math.log(2), 0.0], [1, 1], 1.0) == pytest.approx([2 / 3, 1 / 3])
-    assert evidence_weights([math.log(2), 0.0], [0.5, 1], 1.0) == pytest.approx([0.5, 0.5])
-    assert evidence_weights([1.0, 2.0], [0, 0], 1.0) == [0.0, 0.0]
-    assert evidence_weights([2000.0, 0.0], [0, 1], 1.0) == [0.0, 1.0]  # what is not believed cannot drown the rest
-    assert evidence_weights([], [], 1.0) == []
-
-
-@pytest.mark.parametrize(
-    ("scores", "credibility", "tau"),
-    [([1.0], [1.0, 1.0], 1.0), ([1.0], [1.0], 0.0), ([math.nan], [1.0], 1.0), ([1.0], [1.5], 1.0)],
-)
-def test_weights_refuse(scores: list[float], credibility: list[float], tau: float) -> None:
-    with pytest.raises(UserError):
-        evidence_weights(scores, credibility, tau)
+    assert evidence_weights([math.log(2), 0.0], [1, 1]) == pytest.approx([2 / 3, 1 / 3])
+    assert evidence_weights([math.log(2), 0.0], [0.5, 1]) == pytest.approx([0.5, 0.5])
+    assert evidence_weights([1.0, 2.0], [0, 0]) == [0.0, 0.0]
+    assert evidence_weights([2000.0, 0.0], [0, 1]) == [0.0, 1.0]  # what is not believed cannot drown the rest
+    assert evidence_weights([], []) == []
