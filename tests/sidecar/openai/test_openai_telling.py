@@ -176,7 +176,7 @@ def test_when_the_text_is_certain():
     assert answer_call(config("cot")) == 1
     assert answer_call(config()) == 0
     assert answer_call(config(parameters={"n": 1})) == 1
-    assert answer_call(config("mcts")) == 0
+    assert answer_call(config("coat")) == 0
     assert answer_call(config("cot", verify=("davinci",), repairs=0)) == 1
     assert answer_call(config("cot", verify=("davinci",), repairs=1)) == 0
     assert answer_call(config("cot", verify=("davinci",), repairs=0, require_verified=True)) == 0
