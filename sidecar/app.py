@@ -58,8 +58,7 @@ def load_registries(settings: Settings) -> None:
             with suppress(ReasonError):
                 registry.load(name)
     if settings.verify or any(alias.verify for alias in settings.serve.aliases.values()):
-        for module in ("graph", "checkpoints"):
-            import_module(f"{agents.__name__}.{module}")
+        import_module(f"{agents.__name__}.graph")
 
 
 def validate_aliases(reasoner: Reasoner) -> None:
