@@ -89,6 +89,7 @@ def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, ro
     assert len(calls) == expected_batches
 
 
+@pytest.mark.skipif(not can_prepack(torch.bfloat16), reason="this torch has no prepacked product in bf16")
 @pytest.mark.parametrize(
     ("first_of_another_kernel", "expected"),
     [(1, (True, 128)), (3, (False, 2)), (16, (False, 2)), (17, (False, 16)), (33, (False, 32)), (90, (False, 32))],
