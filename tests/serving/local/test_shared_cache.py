@@ -163,7 +163,8 @@ def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(de
 
     with torch.inference_mode():
         for mine, other in zip(passes([0, 1, 2]), passes([2, 0, 1]), strict=True):
-            torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
+            # 1e-5 with AVX-512; without it, torch's products sum in another order by the number of rows
+            torch.testing.assert_close(mine, other, atol=2e-5, rtol=0)
 
 
 def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None:
