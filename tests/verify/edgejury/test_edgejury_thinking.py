@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -197,8 +198,12 @@ async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(
     store: SqliteStore, steps: int, text: str
 ) -> None:
     made: list[int] = []
+    all_began = asyncio.Event()
 
-    def step() -> None:  # of all jurors, who share a model
+    async def step() -> None:  # of all jurors, who share a model: none writes before the last has begun
+        if only.running == len(FAMILIES):
+            all_began.set()
+        await all_began.wait()
         made.append(1)
         if len(made) == steps:
             runs.run.conclude()
