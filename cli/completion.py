@@ -41,25 +41,16 @@ complete_dataset = complete_from("reason.datasets")
 
 def complete_model(prefix: str) -> Candidates:
     """Language models: those on this machine, those with a short name, of the settings, and of providers with a key."""
-    return _completed(prefix, _models)
-
-
-def complete_pullable(prefix: str) -> Candidates:
-    """Models and encoders that are not here, and the name of the recommended ones."""
-    return _completed(prefix, lambda settings: _listed(settings, here=False))
-
-
-def complete_removable(prefix: str) -> Candidates:
-    """Models and encoders that are here."""
-    return _completed(prefix, lambda settings: _listed(settings, here=True))
+    return completed(prefix, _models)
 
 
 def complete_run(prefix: str) -> Candidates:
     """The newest runs of the run store in a file; a database on another machine is not asked."""
-    return _completed(prefix, _runs)
+    return completed(prefix, _runs)
 
 
-def _completed(prefix: str, candidates: Callable[[Settings], Iterable[tuple[str, str]]]) -> Candidates:
+def completed(prefix: str, candidates: Callable[[Settings], Iterable[tuple[str, str]]]) -> Candidates:
+    """Those of the candidates under the settings that begin with the prefix; none if they cannot be found."""
     from ..core.settings import load_settings
 
     with suppress(Exception):
@@ -69,10 +60,11 @@ def _completed(prefix: str, candidates: Callable[[Settings], Iterable[tuple[str,
 
 def _models(settings: Settings) -> Iterable[tuple[str, str]]:
     from ..serving.litellm.provider_names import EXAMPLE_MODELS, key_in_environment
-    from ..serving.model_files.catalogue import KNOWN_ENCODERS
-    from .models import all_models
+    from ..serving.factory import LOADERS
 
-    names = {m.name: m.about or m.source for m in all_models(settings.cache_dir) if m.name not in KNOWN_ENCODERS}
+    names: dict[str, str] = {}
+    for backend in LOADERS.names():
+        names |= LOADERS.load(backend).known_models(settings)
     own = (settings.model, settings.small_model, settings.judge_model, settings.chair_model, *settings.jurors)
     names |= {name: "in the settings" for name in own if name is not None and name not in names}
     for provider, name in EXAMPLE_MODELS.items():
@@ -80,17 +72,6 @@ def _models(settings: Settings) -> Iterable[tuple[str, str]]:
         if variable:
             names[name] = f"{variable} is set"
     return names.items()
-
-
-def _listed(settings: Settings, *, here: bool) -> Iterable[tuple[str, str]]:
-    from ..serving.model_files.catalogue import RECOMMENDED
-    from .models import all_models
-
-    if not here:
-        yield RECOMMENDED, "models that are better than the default one"
-    for model in all_models(settings.cache_dir):
-        if (model.directory is not None) == here:
-            yield model.name, model.about or model.source
 
 
 def _runs(settings: Settings) -> Iterable[tuple[str, str]]:

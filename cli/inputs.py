@@ -1,4 +1,4 @@
-"""What a user passes to a command, parsed and checked: questions, files, choices, parameters, datasets."""
+"""What a user passes to a command, parsed and checked: questions, files, choices, parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..core.errors import DataError, UserError
 if TYPE_CHECKING:
     from ..core.messages import Attachment
     from ..core.types import CodeTest, Document
-    from ..evals.plan import DatasetSource
 
 MAX_ATTACHMENT_FILE_BYTES = 20_000_000
 """Maximum size of an image or PDF in bytes."""
@@ -257,30 +256,6 @@ def parse_texts(items: Sequence[str], option: str) -> dict[str, str]:
             raise UserError(f"{option} names {key.strip()!r} twice", hint="pass each key once")
         texts[key.strip()] = value.strip()
     return texts
-
-
-def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
-    """A dataset from `NAME`, `NAME=FILE` or `FILE`.
-
-    Args:
-        value: The value of --data.
-        mapping: The value of --map.
-
-    Raises:
-        UserError: The name, or the file after `=`, is missing.
-    """
-    from ..evals import plan as eval_plan
-    from ..evals.datasets.custom import parse_map
-    from ..evals.task import with_absolute_path
-
-    name, equals, path = (part.strip() for part in value.partition("="))
-    if not name or (equals and not path):
-        raise UserError(f"--data {value!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
-    return with_absolute_path(
-        eval_plan.DatasetSource(
-            dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {}
-        )
-    )
 
 
 def parse_shard(value: str | None) -> tuple[int, int] | None:

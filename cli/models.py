@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .command import option_model
-from .completion import complete_model, complete_pullable, complete_removable
+from .completion import Candidates, complete_model, completed
 from .interrupts import run_interruptible
 from .options import Json
 from .render.console import byte_size, confirm_removal, out, plain_table, say, write_json
@@ -93,6 +93,24 @@ def all_models(cache_dir: Path) -> list[ModelListing]:
             else replace(here, about=model.about)
         )
     return sorted(listed.values(), key=lambda m: m.name)
+
+
+def complete_pullable(prefix: str) -> Candidates:
+    """Models and encoders that are not here, and the name of the recommended ones."""
+    from ..serving.model_files.catalogue import RECOMMENDED
+
+    recommended = [(RECOMMENDED, "models that are better than the default one")]
+    return completed(prefix, lambda settings: recommended + _listed(settings, here=False))
+
+
+def complete_removable(prefix: str) -> Candidates:
+    """Models and encoders that are here."""
+    return completed(prefix, lambda settings: _listed(settings, here=True))
+
+
+def _listed(settings: Settings, *, here: bool) -> Candidates:
+    models = all_models(settings.cache_dir)
+    return [(m.name, m.about or m.source) for m in models if (m.directory is not None) == here]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from .render.console import out, plain_table, say, write_json
 
 if TYPE_CHECKING:
     from ..core.settings import LocalSettings
+    from ..evals.plan import DatasetSource
     from ..evals.training.navigator import EpisodeRecord, TrainedNavigator, TrainingPlan, ValidationResult
     from ..evals.training.routers.arm_table import ArmTable
     from ..evals.training.routers.fitting import QuestionSignals
@@ -154,6 +155,23 @@ class TrainNavigatorOptions:
     as_json: Json = False
 
 
+def _parse_source(value: str, mapping: str | None) -> DatasetSource:
+    """A dataset from `NAME` or `NAME=FILE`, with the value of --map."""
+    from ..core.errors import UserError
+    from ..evals import plan as eval_plan
+    from ..evals.datasets.custom import parse_map
+    from ..evals.task import with_absolute_path
+
+    name, equals, path = (part.strip() for part in value.partition("="))
+    if not name or (equals and not path):
+        raise UserError(f"--data {value!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
+    return with_absolute_path(
+        eval_plan.DatasetSource(
+            dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {}
+        )
+    )
+
+
 @train_app.command(epilog=EXAMPLES)
 @option_model
 def navigator(options: TrainNavigatorOptions) -> None:
@@ -165,7 +183,6 @@ def navigator(options: TrainNavigatorOptions) -> None:
     from ..core.settings import load_settings
     from ..evals.task import open_task
     from ..evals.training.navigator import HELD_OUT, ValidationResult, split_problems, train_navigator
-    from .inputs import parse_source
     from .render.eval_tables import say_data
     from .render.status import CountView
 
@@ -173,7 +190,7 @@ def navigator(options: TrainNavigatorOptions) -> None:
         raise UserError("no dataset to train on is named", hint="name one with --data, for example --data gsm8k")
     plan = _plan(options)
     settings = load_settings(model=options.model, reward_model=options.reward_model)
-    tasks = [open_task(parse_source(text, options.map)) for text in options.data]
+    tasks = [open_task(_parse_source(text, options.map)) for text in options.data]
     for task in tasks:
         say_data(task.info)
     train, held_out = split_problems(tasks, plan)

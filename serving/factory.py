@@ -5,7 +5,7 @@ A backend is imported when the first of its models is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Protocol
 
 from ..core.errors import UnknownName
@@ -23,8 +23,8 @@ class ModelLoader(Protocol):
     async def load(self, name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
         """Load a model; raises as `load_model`."""
 
-    def known_models(self) -> Iterable[str]:
-        """Strings of models that are suggested for similar names."""
+    def known_models(self, settings: Settings) -> Mapping[str, str]:
+        """What each known model is, by its string, for completion and for suggestions of similar names."""
 
 
 LOADERS: Registry[ModelLoader] = Registry("reason.backends", "backend")
@@ -59,7 +59,7 @@ async def load_model(
 
         provider = provider_of_family(name)
         loadable = set(LOADERS.names()) - LOADERS.load_errors().keys()  # a broken plug-in does not hide this error
-        known = [model for loader in sorted(loadable) for model in LOADERS.load(loader).known_models()]
+        known = [model for loader in sorted(loadable) for model in LOADERS.load(loader).known_models(settings)]
         candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", known)
         raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
     return await _open_provider(name, settings, limiters)

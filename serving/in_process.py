@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from ..core.errors import Cancelled
 from ..core.files import Progress
 from ..core.settings import Settings
 from .model import LanguageModel
-from .model_files.catalogue import KNOWN_MODELS
 from .model_files.downloads import run_pull
 
 
@@ -23,7 +22,7 @@ class Loader:
     """A `ModelLoader`."""
 
     load: Callable[[str, Settings, Progress | None], Awaitable[LanguageModel]]
-    known_models: Callable[[], Iterable[str]] = tuple
+    known_models: Callable[[Settings], Mapping[str, str]] = lambda settings: {}
 
 
 async def _pull_local(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
@@ -47,6 +46,14 @@ async def _load_vllm(name: str, settings: Settings, progress: Progress | None) -
     from .vllm.model import load_vllm
 
     return await load_vllm(name, settings, progress)
+
+
+def _local_models(settings: Settings) -> Mapping[str, str]:
+    from .model_files.catalogue import RECOMMENDED_MODELS
+    from .model_files.find import list_models
+
+    recommended = {name: model.about for name, model in RECOMMENDED_MODELS.items()}
+    return {m.name: m.about or m.source for m in list_models(settings.cache_dir)} | recommended
 
 
 def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
@@ -83,7 +90,7 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
     )
 
 
-local = Loader(_pull_local, lambda: KNOWN_MODELS)
+local = Loader(_pull_local, _local_models)
 gguf = Loader(_pull_gguf)
 vllm = Loader(_load_vllm)
 recorded = Loader(_load_recorded)
