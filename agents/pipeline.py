@@ -603,9 +603,8 @@ class PipelineRun:
                 run.degrade(f"{name} has changed since the run began: its queries are sent again")
             async with run.writer.saving(then_flush=False):
                 if config.effort == AUTO_EFFORT and config.strategy not in (GIVEN, "auto"):  # auto chooses it itself
-                    run.effort = await _router().choose_effort(run.question, context.models, run)
-                if config.shadow and config.strategy != GIVEN:
-                    await _router().record_shadow(run.question, context.models, run)
+                    router = cast(type[EffortRouter], STRATEGIES.load("auto"))
+                    run.effort = await router.choose_effort(run.question, context.models, run)
                 with outside_other_graphs():
                     answer = await stages(context)
         except asyncio.CancelledError:
@@ -667,10 +666,6 @@ class PipelineRun:
             )
             best = Solution(chosen=0 if candidates else None, candidates=candidates)
         return assemble(run, best.model_copy(update={"stopped": stopped}), strategy=run.config.strategy)
-
-
-def _router() -> type[EffortRouter]:
-    return cast(type[EffortRouter], STRATEGIES.load("auto"))
 
 
 MAX_DESCRIBED = 64

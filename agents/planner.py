@@ -163,7 +163,6 @@ class Planner:
         effort: RequestedEffort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
-        shadow: bool | None = None,
     ) -> RunConfig:
         check_thinking_options(effort, thinking_tokens)
         base = self._settings
@@ -199,10 +198,8 @@ class Planner:
             )
         refuse_unused_verify_thoughts(settings, verify_thoughts)
         uses_knowledge = uses_role(settings.strategy, "knowledge")
-        is_shadowed = (settings.shadow if shadow is None else shadow) and settings.strategy != "auto"
         uses_embedding = (
-            is_shadowed
-            or uses_role(settings.strategy, "embedding")
+            uses_role(settings.strategy, "embedding")
             or (uses_knowledge and bool(settings.memory))
             or bool(requested_entailment(settings.strategy, strategy_parameters, question))
         )
@@ -231,7 +228,6 @@ class Planner:
             thinking_tokens=settings.thinking_tokens if thinking_tokens is None else thinking_tokens,
             verify_thoughts=bool(settings.verify)
             and (settings.verify_thoughts if verify_thoughts is None else verify_thoughts),
-            shadow=is_shadowed,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:

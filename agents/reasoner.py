@@ -235,7 +235,6 @@ class Reasoner:
             or "auto", which chooses one for each question.
         thinking_tokens: Maximum tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the answer's thought.
-        shadow: Whether each run records what `auto` would choose for its question, without following it.
         calibration: The strategy's calibration map, or its file; "none" is no map.
         context: Knowledge sources of the strategy: directories, addresses and the like by their descriptions, sources
             of your own, or functions from a text and a number to snippets. They are closed with the reasoner.
@@ -273,7 +272,6 @@ class Reasoner:
         effort: RequestedEffort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
-        shadow: bool | None = None,
         calibration: CalibrationMap | Path | str | None = None,
         context: Sequence[SourceLike] | None = None,
         memory: str | None = None,
@@ -298,7 +296,6 @@ class Reasoner:
             effort=effort,
             thinking_tokens=thinking_tokens,
             verify_thoughts=verify_thoughts,
-            shadow=shadow,
             memory=memory,
             context=None if context is None else tuple(map(source_name, context)),
         )
@@ -396,7 +393,7 @@ class Reasoner:
             overrides: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
                 settings' if the strategy differs), model, small_model, judge_model, jurors, chair_model, verify,
                 verify_parameters, evidence, repairs, budget, seed, effort, thinking_tokens, verify_thoughts,
-                shadow, require_verified; and tenant, the run's owner.
+                require_verified; and tenant, the run's owner.
 
         Raises:
             UserError: One of them is not allowed; names it.
@@ -429,8 +426,7 @@ class Reasoner:
         with self._running(run_id) as in_flight:
             resources = await self._load_all(config)
             store = await self.open_store()
-            durability = self.settings.durability
-            run = Run(run_id, config, store, sinks=sinks, stream_text=stream_text, is_new=is_new, durability=durability)
+            run = Run(run_id, config, store, sinks=sinks, stream_text=stream_text, is_new=is_new)
             on_start(run)
             if creation is not None:
                 run.writer.create(creation)

@@ -1,6 +1,6 @@
 """Overhead of a run: `Reasoner.aask` with `cot`, or a vote of n samples, over a model that answers at once.
 
-    python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--samples 8] [--durability response]
+    python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--samples 8]
         [--store FILE|URL] [--profile] [--http]
 
 Prints, for each number of concurrent runs, runs per second, CPU milliseconds a run (all threads of this process),
@@ -47,7 +47,7 @@ async def measure(store: Path | str, at_once: int, args: argparse.Namespace) -> 
 
     reasoner_module.load_model = instant  # type: ignore[assignment]  # no model string opens it
     strategy = "self-consistency" if args.samples else "cot"
-    settings = load_settings(store=store, model=MODEL, strategy=strategy, durability=args.durability)
+    settings = load_settings(store=store, model=MODEL, strategy=strategy)
     async with Reasoner(settings=settings, parameters={"n": args.samples} if args.samples else None) as reasoner:
         took: list[float] = []
 
@@ -120,7 +120,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--samples", type=int, help="samples of a vote; by default one chain of thought")
-    parser.add_argument("--durability", choices=("full", "response"), default="full")
     parser.add_argument("--store", help="a database; else a new file")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--http", action="store_true", help="measure the path of a chat request as well")

@@ -63,13 +63,11 @@ def main() -> int:
         backend = stack.enter_context(Backend(directory, AT_ONCE))
         expected = [name for name in PEERS if not args.only or name in args.only.split(",")]
         running, missing = start_all(directory, backend, args.peers, ["reason", *expected], stack)
-        variants = {"reason, durability response": {"options": ["--durability", "response"]}}
         if args.before is not None:
-            variants["reason before"] = {"package": args.before}
-        for name, variant in variants.items():
+            name = "reason before"
             place = directory / name.replace(" ", "-")
             place.mkdir()
-            running[name] = reason_server(place, backend, name=name, **variant)
+            running[name] = reason_server(place, backend, name=name, package=args.before)
             stack.callback(running[name].process.kill)
         servers = [direct(backend), *running.values()]
         before = {s.name: s.process.resident() for s in servers if s.name != DIRECT}

@@ -159,14 +159,6 @@ class AskOptions:
             rich_help_panel=VERIFICATION,
         ),
     ] = False
-    shadow: Annotated[
-        bool,
-        typer.Option(
-            "--shadow",
-            help="Record what auto would choose, without following it.",
-            rich_help_panel=REASONING,
-        ),
-    ] = False
     budget: BudgetOptions
     answer: AnswerOptions
 
@@ -214,7 +206,6 @@ def ask(options: AskOptions) -> None:
         effort=reasoning.effort,
         thinking_tokens=reasoning.thinking_tokens,
         verify_thoughts=options.verify_thoughts or None,
-        shadow=options.shadow or None,
         store=options.answer.store,
     )
 

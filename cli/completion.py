@@ -59,8 +59,8 @@ def completed(prefix: str, candidates: Callable[[Settings], Iterable[tuple[str, 
 
 
 def _models(settings: Settings) -> Iterable[tuple[str, str]]:
-    from ..serving.litellm.provider_names import EXAMPLE_MODELS, key_in_environment
     from ..serving.factory import LOADERS
+    from ..serving.litellm.provider_names import EXAMPLE_MODELS, key_in_environment
 
     names: dict[str, str] = {}
     for backend in LOADERS.names():

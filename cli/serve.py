@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,23 +79,7 @@ class ServeOptions:
             "--mcp", help="Also serve the tools ask, verify and vote to MCP clients, at /mcp.", rich_help_panel=SERVER
         ),
     ] = False
-    shadow: Annotated[
-        bool,
-        typer.Option(
-            "--shadow",
-            help="Record what auto would choose for each run, without following it.",
-            rich_help_panel=SERVER,
-        ),
-    ] = False
     store: Store = None
-    durability: Annotated[
-        Literal["full", "response"] | None,
-        typer.Option(
-            help="Store everything of a run ([b]full[/b]), or leave out the events of a short one ([b]response[/b]). "
-            "(default: full)",
-            rich_help_panel=SERVER,
-        ),
-    ] = None
 
 
 @option_model
@@ -109,9 +93,7 @@ def serve(options: ServeOptions) -> None:
 
     settings = load_settings(
         model=options.model,
-        shadow=options.shadow or None,
         store=options.store,
-        durability=options.durability,
         serve=without_none(
             host=options.host,
             port=options.port,

@@ -34,7 +34,7 @@ from .events import (
 from .messages import AUTO_EFFORT, Completion, Effort, EncodedOnce, Failure, Prompt, RequestedEffort
 from .settings import LocalSettings
 from .store.protocol import NewCall, RunRecord, RunStore, StoredCall
-from .store.run_writer import Durability, RunWriter
+from .store.run_writer import RunWriter
 from .types import Question, Solution
 
 MAX_UNSAVED_EVENTS = 100_000
@@ -64,7 +64,6 @@ class RunConfig(EncodedOnce):
             model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
-        shadow: Whether the run records what `auto` would choose, without following it.
     """
 
     question: Question
@@ -88,7 +87,6 @@ class RunConfig(EncodedOnce):
     effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
-    shadow: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class ErrorFilter(Protocol):
@@ -112,7 +110,6 @@ class Run:
         stream_text: Whether a sink wants text deltas.
         recording: Whether the run is written to the store; a replay is not.
         is_new: Whether the store has no calls of it yet.
-        durability: What is stored of it.
         conclusion: Of a run that is replayed, when the user wanted its answer: it stops at the same call. That of a
             resumed run is read in `previous_events`.
         clock: Monotonic seconds; replaced in tests.
@@ -146,7 +143,6 @@ class Run:
         stream_text: bool = False,
         recording: bool = True,
         is_new: bool = False,
-        durability: Durability = "full",
         conclusion: Conclusion | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -167,7 +163,7 @@ class Run:
         self.requeue = False
         self.error_filter: ErrorFilter | None = None
         self.recording = recording
-        self.writer = RunWriter(store, run_id, is_recording=recording, durability=durability)
+        self.writer = RunWriter(store, run_id, is_recording=recording)
         self._is_new = is_new
         self._seen_keys: set[str] = set()
         self._dispatch = EventDispatcher(sinks)

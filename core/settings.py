@@ -371,10 +371,7 @@ class Settings(BaseSettings):
             or "auto", which chooses one for the question; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
-        shadow: Whether each run records what `auto` would choose for its question, without following it.
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
-        durability: What is stored of a run: "full" is everything; "response" is, of a run that is done within a moment,
-            its responses and its answer, without the events before.
         cache_dir: Directory of the model files and of documents' vectors.
         reuse: Which stored calls may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
         providers: API providers by name, or single models of theirs by model string, for example
@@ -409,9 +406,7 @@ class Settings(BaseSettings):
     effort: RequestedEffort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     verify_thoughts: bool = False
-    shadow: bool = False
     store: Path | str = Field(default_factory=default_store)
-    durability: Literal["full", "response"] = "full"
     cache_dir: Path = Field(default_factory=default_cache_dir)
     reuse: Literal["run", "store", "none"] = "run"
     local: LocalSettings = LocalSettings()

@@ -307,7 +307,6 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path | str) -> Setti
             "thinking_tokens": plan.thinking_tokens,
             "verify_thoughts": plan.verify_thoughts,
             "memory": "",  # one item's memory must not answer another
-            "shadow": False,  # its choice would be charged to the item
             "seed": None,
             "store": store,
         }

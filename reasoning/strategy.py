@@ -253,15 +253,11 @@ class Strategy(Protocol):
 
 
 class EffortRouter(Protocol):
-    """A strategy that also chooses the effort of runs of other strategies, and records what it would have chosen."""
+    """A strategy that also chooses the effort of runs of other strategies."""
 
     @staticmethod
     async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
         """The effort of a run with the effort "auto": chosen once, and the same when the run is resumed or replayed."""
-
-    @staticmethod
-    async def record_shadow(question: Question, models: Models, run: Run) -> None:
-        """Record what it would choose for a question; the run does not follow it."""
 
 
 STRATEGIES: Registry[type[Strategy]] = Registry("reason.strategies", "strategy")

@@ -4,8 +4,7 @@
 
 An arm is an action (a model, how much it thinks, a strategy and its parameters, the samples among them), or a cheap
 action and an escalation: another one, taken if the expected gain from the first answer's confidence and length exceeds
-a threshold. The effort "auto" chooses among the actions of one strategy, and shadow mode records the choice of a run
-that does something else.
+a threshold. The effort "auto" chooses among the actions of one strategy.
 
 Sources of the idea: Ding et al., "Hybrid LLM: Cost-Efficient and Quality-Aware Query Routing" (ICLR 2024,
 arXiv:2404.14618); Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), which chooses
@@ -18,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.errors import BudgetExceeded, CapabilityMissing, ReasonError, UserError
+from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.messages import AUTO_EFFORT, EFFORTS, Effort
 from ..core.run import Run
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
 FALLBACK = "cot"
 NOTE: Final = "auto.chosen"
 EFFORT_NOTE: Final = "effort.chosen"
-SHADOW_NOTE: Final = "auto.shadow"
 
 
 class Auto:
@@ -166,11 +163,6 @@ class Auto:
         effort = next((one for one in EFFORTS if one == decision["effort"]), None)
         run.emit(StrategyNote(strategy=run.config.strategy, name=EFFORT_NOTE, data={"effort": effort}))
         return effort
-
-    @staticmethod
-    async def record_shadow(question: Question, models: Models, run: Run) -> None:
-        """Record what `auto` would choose for a question; the run does not follow it."""
-        await record_shadow(question, models, run)
 
     async def _file(self, models: Models, run: Run) -> AutoRouterFile | None:
         """The file, the same when the run is resumed; None without one."""
@@ -511,34 +503,3 @@ def _effort_arms(file: AutoRouterFile, strategy: str, models: Models) -> list[Ar
     ]
     own = [arm for arm in arms if arm.strategy == strategy]
     return own if len({arm.effort for arm in own}) > 1 else arms
-
-
-# -- shadow mode
-
-
-async def record_shadow(question: Question, models: Models, run: Run) -> None:
-    """Record what `auto` would choose for a question, from the main model's file; the run does not follow it.
-
-    One note in the trace has the choice, or why there is none. Only the run's cancellation is raised.
-    """
-    path = router_path(models.main.name)
-    try:
-        data = await _shadow_notes(path, question, models, run)
-    except ReasonError as e:
-        data = {"why_not": e.message}
-    run.emit(StrategyNote(strategy=run.config.strategy, name=SHADOW_NOTE, data=data))
-
-
-async def _shadow_notes(path: Path, question: Question, models: Models, run: Run) -> dict[str, JsonValue]:
-    file = load_auto_router_file(path)
-    other = file.trained.difference(identities_of(models))
-    if other:
-        return {"why_not": f"the router {file} is for another model: {other}"}
-    choice = await estimate_arms(question, models, run, file)
-    refused: dict[str, str] = {}
-    for estimate in choice.estimates:
-        why = unavailable(estimate, file, models, run, None)
-        if not why:
-            return {**choice.notes(estimate, refused), "router_digest": file.digest, "reports": list(choice.reports)}
-        refused[estimate.arm.label] = why
-    return {"why_not": "; ".join(f"{label}: {why}" for label, why in refused.items())}

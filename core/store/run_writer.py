@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from pydantic import JsonValue
 
 from ..errors import StoreError
-from ..events import Event, RunFinished
+from ..events import Event
 from ..types import Answer
 from .protocol import JsonText, NewCall, NewRun, RunEnd, RunStatus, RunStore, RunWrites, StoredCall
 
@@ -23,10 +22,6 @@ CREATION_DELAY_S = 0.25
 """How long the row of a run waits that nobody was told of, in seconds."""
 EVENTS_DELAY_S = 1.0
 """How long events wait, in seconds."""
-
-Durability = Literal["full", "response"]
-"""What is stored of a run: everything; or, of a run that ends before anything of it was written, its responses and its
-last event."""
 
 
 class RunWriter:
@@ -38,13 +33,10 @@ class RunWriter:
         is_created: Whether the run is in the store.
     """
 
-    def __init__(
-        self, store: RunStore, run_id: str, *, is_recording: bool = True, durability: Durability = "full"
-    ) -> None:
+    def __init__(self, store: RunStore, run_id: str, *, is_recording: bool = True) -> None:
         self._store = store
         self._run_id = run_id
         self._is_recording = is_recording
-        self._durability = durability
         self._pending = RunWrites()
         self._write: asyncio.Future[None] | None = None
         """The write in flight."""
@@ -129,11 +121,7 @@ class RunWriter:
         await self._begin_end(end)
 
     def _begin_end(self, end: RunEnd) -> asyncio.Future[None]:
-        pending, answer = self._pending, end.answer
-        pending.end = end
-        is_done = end.status == "finished" and isinstance(answer, Answer) and answer.stopped == "done"
-        if self._durability == "response" and is_done and pending.creation is not None:
-            pending.events = [event for event in pending.events if isinstance(event, RunFinished)]
+        self._pending.end = end
         return self._begin_write()
 
     def saving(self, *, then_flush: bool = True) -> Saving:

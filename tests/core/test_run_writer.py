@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from reason.core.errors import StoreError, UserError
-from reason.core.events import BudgetExhausted, RunFinished, StageStarted
+from reason.core.events import StageStarted
 from reason.core.run import Run, RunConfig
 from reason.core.store import run_writer
 from reason.core.store.protocol import NewCall, NewRun
@@ -119,40 +119,6 @@ async def test_a_response_is_looked_up_after_it_was_written(store, long):
         assert await run.lookup_calls(["k"]) == {}
         run.writer.add_calls([call("k")])
         assert list(await run.lookup_calls(["k"])) == ["k"]
-
-
-# -- how much is stored
-
-
-async def test_events_of_a_trivial_run_are_not_stored_where_only_responses_are_durable(store, long):
-    run = run_of(store, durability="response")
-    run.writer.create(NewRun(run.config))
-    async with run.writer.saving(then_flush=False):
-        run.emit(stage(0))
-        run.writer.add_calls([call("k")])
-    run.emit(RunFinished(answer=answer()))
-    await run.writer.end("finished", answer())
-    assert [e.type for e in await store.list_events("r")] == ["run.finished"]
-    assert await store.count_calls("r") == 1
-
-
-@pytest.mark.parametrize(("status", "stopped"), [("finished", "user"), ("finished", "budget"), ("interrupted", "done")])
-async def test_other_runs_keep_their_events(store, long, status, stopped):
-    run = run_of(store, durability="response")
-    run.writer.create(NewRun(run.config))
-    run.emit(BudgetExhausted(kind="user", used=0, limit=0))
-    await run.writer.end(status, answer(stopped))
-    assert [e.type for e in await store.list_events("r")] == ["budget.exhausted"]
-
-
-async def test_a_run_that_was_written_before_its_end_keeps_its_events(store, long):
-    run = run_of(store, durability="response")
-    run.writer.create(NewRun(run.config))
-    run.emit(stage(0))
-    await run.writer.flush()
-    run.emit(stage(0))
-    await run.writer.end("finished", answer())
-    assert [e.number for e in await store.list_events("r")] == [1, 2]
 
 
 # -- a longer one

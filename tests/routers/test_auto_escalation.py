@@ -1,4 +1,4 @@
-"""`auto` on actions that differ in effort, in samples and in model: what follows the first answer, and shadow mode."""
+"""`auto` on actions that differ in effort, in samples and in model: what follows the first answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from reason.agents.reasoner import Reasoner
 from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
-from reason.core.types import Candidate, Question, Solution
+from reason.core.types import Candidate, Solution
 from reason.routers.auto import with_first_answer
 from reason.routers.features import CONFIDENCE, LENGTH, MISSING, FeatureSpace, LinearModel, QuestionFeatures
 from reason.routers.router_files import Escalation, router_path, save_router_file
@@ -164,51 +164,3 @@ def test_what_is_seen_of_a_first_answer():
     assert seen == {"length": 1.0, CONFIDENCE: 0.5, LENGTH: pytest.approx(2.0794415), MISSING: 0.0}
     nothing = with_first_answer(question, Solution(chosen=None)).named
     assert nothing == {"length": 1.0, LENGTH: 0.0, MISSING: 1.0}
-
-
-# -- shadow mode
-
-
-async def test_shadow_mode_records_a_choice_and_changes_nothing(settings):
-    save(votes(2), arm("cot", line(-1.0), 5, parameters={"max_tokens": 30}), identity="scripted@1")
-    plain, _ = await answered(settings, ScriptedModel(SPLIT), strategy="cot")
-    other = settings.model_copy(update={"store": settings.store.with_name("shadow"), "shadow": True})
-    shadowed, notes = await answered(other, ScriptedModel(SPLIT), strategy="cot")
-    assert (shadowed.text, shadowed.usage.completion_tokens) == (plain.text, plain.usage.completion_tokens)
-    assert (shadowed.degraded, shadowed.selected_strategy) == ((), "")
-    assert notes["auto.shadow"]["selected_strategy"] == "votes 2"
-    assert notes["auto.shadow"]["arms"][0]["tokens"] == 20.0
-
-
-async def test_shadow_mode_ignores_the_runs_effort_and_reports_training_questions_in_the_note_only(settings):
-    model = ScriptedModel(thinking("a", "The answer is 4."), profile=THINKS)
-    path = router_path("scripted")
-    path.parent.mkdir(parents=True)
-    trained = trained_on(QUESTION, engines={"main": model.identity})
-    save_router_file(auto_file(votes(2, effort="low"), WORSE, trained=trained), path)
-    shadowed = settings.model_copy(update={"shadow": True})
-    answer, notes = await answered(shadowed, model, strategy="cot", effort="high")
-    assert answer.degraded == ()
-    assert model.generate_calls[0][0].sampling.effort == "high"
-    assert notes["auto.shadow"]["selected_strategy"] == "votes 2"
-    assert "trained on this question" in notes["auto.shadow"]["reports"][0]
-
-
-async def test_shadow_mode_without_a_router_says_why_and_answers(settings):
-    answer, notes = await answered(settings.model_copy(update={"shadow": True}), ScriptedModel(SPLIT), strategy="cot")
-    assert answer.answer in ("4", "5")
-    assert "there is no auto-router file" in notes["auto.shadow"]["why_not"]
-    save(votes(2), WORSE, identity="other@1")
-    again = settings.model_copy(update={"shadow": True, "store": settings.store.with_name("again")})
-    _, notes = await answered(again, ScriptedModel(SPLIT), strategy="cot")
-    assert "is for another model" in notes["auto.shadow"]["why_not"]
-
-
-async def test_auto_itself_is_not_shadowed(settings):
-    save(votes(2), WORSE)
-    _, notes = await answered(settings.model_copy(update={"shadow": True}), ScriptedModel(SPLIT))
-    assert set(notes) == {"auto.chosen"}
-    with loaded_models({"scripted": ScriptedModel(SPLIT)}):
-        async with Reasoner(settings=settings, shadow=True, strategy="cot") as reasoner:
-            assert reasoner.plan(Question(text=QUESTION)).shadow
-            assert not reasoner.plan(Question(text=QUESTION), shadow=False).shadow
