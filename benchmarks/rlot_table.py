@@ -1,7 +1,7 @@
 r"""RLoT: its policies next to `cot` and self-consistency at equal tokens, a table for each dataset.
 
     python benchmarks/rlot_table.py plan --models vllm/A vllm/B --data gsm8k=FILE gpqa=FILE --limit 200 --out plans \
-        --navigator nav.safetensors --reward-model local/DIRECTORY
+        --navigator nav.safetensors
     reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 16
     python benchmarks/rlot_table.py table runs/gsm8k runs/gpqa > table.md
 
@@ -34,17 +34,13 @@ from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.evals.summary import mean_of, outcomes_of
 from reporting import difference_cells, made_here, strategy_blocks
 
-POLICIES = ("learned", "fixed", "llm", "random", "prm-greedy")
+POLICIES = ("learned", "fixed", "llm")
 """The policies of `rlot`, in the order of the tables."""
 
 
 def sweep_files(options: argparse.Namespace) -> dict[Path, str]:
     """A sweep for each dataset as TOML, by its file."""
-    models = "\n".join(
-        f"[[models]]\nmain = {json.dumps(name)}\n"
-        + (f"reward = {json.dumps(options.reward_model)}\n" if options.reward_model else "")
-        for name in options.models
-    )
+    models = "\n".join(f"[[models]]\nmain = {json.dumps(name)}\n" for name in options.models)
     files: dict[Path, str] = {}
     for word in options.data:
         name, _, file = word.partition("=")
@@ -70,8 +66,6 @@ def methods(options: argparse.Namespace) -> list[tuple[str, dict[str, object]]]:
     results.append(("cot", {**chains, "temperature": 0.0}))
     shared: dict[str, object] = dict(word.split("=", 1) for word in options.set)
     for policy in options.policies:
-        if policy == "prm-greedy" and not options.reward_model:
-            continue
         navigators = options.navigator if policy == "learned" else [None]
         for navigator in navigators:
             own = {} if navigator is None else {"navigator": json.dumps(absolute_if_file(navigator))}
@@ -113,7 +107,6 @@ def main() -> int:
     plan.add_argument("--data", nargs="+", required=True, metavar="NAME[=FILE]")
     plan.add_argument("--out", type=Path, required=True)
     plan.add_argument("--navigator", nargs="+", default=["default"])
-    plan.add_argument("--reward-model", help="for prm-greedy, which is left out without one")
     plan.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
     plan.add_argument("--samples", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     plan.add_argument("--votes", type=int, nargs="+", default=[1])

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from data import Row, arguments, fingerprint, read
+from recorded_tree import RecordedTree, replay_search
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -31,7 +32,6 @@ from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import SearchLimits, StepSearch
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from reason.reasoning.search.recorded_tree import RecordedTree, replay_search
 from reporting import adjusted_p, claim_marker, compared, comparisons_table, table, write_results
 
 ANSWERS = 5
@@ -74,7 +74,7 @@ class Reading:
 
 def recorded_trees(rows: Sequence[Row]) -> list[RecordedTree]:
     """The trees; a score is the value over that of three votes "sure"."""
-    return [RecordedTree.from_row({**row, "value_max": VOTE * row["value_samples"]}) for row in rows]
+    return [RecordedTree({**row, "value_max": VOTE * row["value_samples"]}) for row in rows]
 
 
 def read_search(trees: Sequence[RecordedTree], make: MakeSearch, seeds: Sequence[int] = ()) -> Reading:

@@ -47,7 +47,7 @@ def show_navigator(file: str, *, as_json: bool) -> None:
         f"discount {card.gamma:g}"
         if card.episodes
         else "",
-        "chains": f"up to {card.max_blocks} blocks, {card.mask_mode}, refine {card.refine_mode}",
+        "chains": f"up to {card.max_blocks} blocks, parity {card.parity}",
         "created": " by reason ".join(part for part in (card.created, card.version) if part),
     }
     table = plain_table("", "")
@@ -67,13 +67,13 @@ def show_navigator(file: str, *, as_json: bool) -> None:
 
 def state_record(navigator: Navigator, name: str, state: State, count: int | None) -> dict[str, Any]:
     """The choices of a navigator in a state, for the first block and for later ones."""
-    max_blocks, mode = navigator.card.max_blocks, navigator.card.mask_mode
+    max_blocks, parity = navigator.card.max_blocks, navigator.card.parity
     return {
         "meaning": name,
         "state": list(state),
         "visits": count,
-        "first": NAMES[navigator.choose(state, legal_blocks(0, max_blocks, mode))],
-        "later": NAMES[navigator.choose(state, legal_blocks(1, max_blocks, mode))] if max_blocks > 1 else NAMES[-1],
+        "first": NAMES[navigator.choose(state, legal_blocks(0, max_blocks, parity))],
+        "later": NAMES[navigator.choose(state, legal_blocks(1, max_blocks, parity))] if max_blocks > 1 else NAMES[-1],
         "q": dict(zip(NAMES, navigator.q(state), strict=True)),
     }
 

@@ -89,7 +89,7 @@ EPISODES: Final = "episodes.jsonl"
 VALIDATIONS: Final = "validations.jsonl"
 HELD_OUT: Final = "held_out.jsonl"
 STORE: Final = "store.sqlite3"
-POLICY_PARAMETERS: Final = frozenset({"policy", "navigator", "weights", "sequence", "n_votes", "vote_temperature"})
+POLICY_PARAMETERS: Final = frozenset({"policy", "navigator", "weights", "sequence", "n_votes"})
 """Parameters of `rlot` that select the policy or combine several answers: a training explores by itself."""
 EPISODE_ERRORS: Final = (ContextTooLong, InvalidResponse)
 """Errors of one episode: it ends without an answer, and gets no further reward."""
@@ -643,14 +643,10 @@ class TrainingEpisode:
         self._runner = BlockRunner(
             MeteredModel(resources.model, "main", run),
             run,
-            config.limits,
-            refine_mode=config.refine_mode,
-            system=config.system,
+            RLoT.limits,
             temperature=config.temperature,
         )
-        self._chain = Episode(
-            self._runner, problem.item.question, max_blocks=config.max_blocks, mask_mode=config.mask_mode
-        )
+        self._chain = Episode(self._runner, problem.item.question, max_blocks=config.max_blocks, parity=config.parity)
         reward = None if resources.reward is None else MeteredReward(resources.reward, "reward", run)
         self._rewards = EpisodeRewards(plan.reward, plan.learning.gamma, reward, run)
 
@@ -931,8 +927,7 @@ def _card(
         seed=plan.seed,
         gamma=plan.learning.gamma,
         max_blocks=config.max_blocks,
-        mask_mode=config.mask_mode,
-        refine_mode=config.refine_mode,
+        parity=config.parity,
         parameters=resources.parameters,
         trained_on=tuple(sorted({problem.digest for problem in problems})),
         created=datetime.now(UTC).date().isoformat(),

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 from pydantic import JsonValue
 
 from ...core.budget import CostBound, LimitKind
+from ...core.concurrency import gather
 from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError
 from ...core.events import CandidateAdded, StrategyNote
 from ...core.run import Run
@@ -24,7 +24,7 @@ from ..candidates import read_candidate
 from ..sampling import leading_solution
 from ..voting.answer_classes import weighted_vote
 from .assessment import State
-from .block_runner import MIN_BLOCK_TOKENS, BlockRunner, run_concurrently
+from .block_runner import MIN_BLOCK_TOKENS, BlockRunner
 from .blocks import LETTERS, NAMES, Block, Trajectory
 from .episode import Episode
 from .policies import BlockChoice, FixedPolicy, Policy
@@ -37,26 +37,28 @@ def budget_shortfall(
     run: Run,
     runner: BlockRunner,
     trajectory: Trajectory,
-    blocks: Sequence[Block],
+    block: Block | None,
     *,
     with_assessment: bool,
     tokens: int = 0,
     calls: int = 0,
 ) -> LimitKind | None:
-    """The first limit that does not cover some blocks and the answer after them; None if all do.
+    """The first limit that does not cover a block and the answer after it; None if all do.
 
     Time is short if no more than twice the time kept for the answer is left.
 
     Args:
-        trajectory: The trajectory before the first block.
-        blocks: The blocks, all of which are to run; empty for the answer alone.
-        with_assessment: Whether an assessment follows each block.
+        trajectory: The trajectory before the block.
+        block: The block; None for the answer alone.
+        with_assessment: Whether an assessment follows the block.
         tokens: Additional tokens.
         calls: Additional requests.
     """
     ledger, limits = run.ledger, runner.limits
-    tokens += sum(runner.max_tokens(block, with_assessment=with_assessment) for block in blocks) + limits.answer_tokens
-    calls += sum(runner.max_calls(block, with_assessment=with_assessment) for block in blocks) + 1
+    tokens, calls = tokens + limits.answer_tokens, calls + 1
+    if block is not None:
+        tokens += runner.max_tokens(block, with_assessment=with_assessment)
+        calls += runner.max_calls(block, with_assessment=with_assessment)
     usd = 0.0 if ledger.budget.usd is None else _max_usd(runner, trajectory, tokens, calls)
     kind = ledger.view().shortfall(CostBound(tokens=tokens, calls=calls, usd=usd))
     seconds = ledger.remaining_seconds()
@@ -70,7 +72,6 @@ def _max_usd(runner: BlockRunner, trajectory: Trajectory, tokens: int, calls: in
     capabilities = runner.client.model.capabilities
     question = trajectory.question
     texts = [
-        runner.client.system,
         question.text,
         *(turn.content for turn in question.conversation),
         *(call.model_dump_json() for turn in question.conversation for call in turn.tool_calls),
@@ -156,7 +157,7 @@ class Attempt:
 
     def fits_budget(self) -> bool:
         """Whether the budget covers an answer at all."""
-        return not self._exceeds_budget(())
+        return not self._exceeds_budget()
 
     async def _advance(self) -> None:
         """Run blocks until there is an answer or it has to be forced."""
@@ -164,7 +165,7 @@ class Attempt:
         self._fit_limits()
         policy, limits = self._policy, episode.runner.limits
         if self._exceeds_budget(
-            (), tokens=limits.assess_tokens if policy.needs_assessment else 0, calls=int(policy.needs_assessment)
+            tokens=limits.assess_tokens if policy.needs_assessment else 0, calls=int(policy.needs_assessment)
         ):
             return
         await episode.begin()
@@ -174,16 +175,16 @@ class Attempt:
                 self.ended = "limit"
                 await episode.finish()
                 return
-            if policy.calls_model and self._exceeds_budget((), tokens=limits.choose_tokens, calls=1):
+            if policy.calls_model and self._exceeds_budget(tokens=limits.choose_tokens, calls=1):
                 return
             choice = await policy.choose(episode)
             if policy.needs_assessment:
                 self.states.append(episode.state)
-            blocks = [episode.effective_block(action) for action in choice.actions]
-            running = [block for block in blocks if block is not Block.TERMINATE]
-            self._shorten(running)
-            if running and self._exceeds_budget(running):
-                return
+            block = episode.effective_block(choice.action)
+            if block is not Block.TERMINATE:
+                self._shorten(block)
+                if self._exceeds_budget(block):
+                    return
             await self._take(choice)
 
     async def _take(self, choice: BlockChoice) -> None:
@@ -195,7 +196,7 @@ class Attempt:
             "q": None if choice.q is None else [round(value, 4) for value in choice.q],
         }
         calls, tokens = runner.calls, runner.tokens
-        block = await self._policy.take(episode, choice)
+        block = await episode.act(choice.action)
         if episode.is_done:
             self.ended = "terminated" if block is Block.TERMINATE else "finished"
         self._note(
@@ -229,25 +230,25 @@ class Attempt:
             episode.with_assessment = False
             self._policy = FixedPolicy([Block.REASON] * episode.max_blocks)
 
-    def _shorten(self, blocks: Sequence[Block]) -> None:
-        """Shorten the steps, plans and results of blocks that the budget does not cover at their full lengths."""
+    def _shorten(self, block: Block) -> None:
+        """Shorten the steps, plans and results of a block that the budget does not cover at their full lengths."""
         runner, has_assessment = self.episode.runner, self._policy.needs_assessment
         left = self._run.ledger.remaining("tokens")
-        full = sum(runner.max_tokens(block, with_assessment=has_assessment) for block in blocks)
-        checks = len(blocks) * runner.check_tokens(with_assessment=has_assessment)
-        if not blocks or left >= full + runner.limits.answer_tokens:
+        full = runner.max_tokens(block, with_assessment=has_assessment)
+        checks = runner.check_tokens(with_assessment=has_assessment)
+        if left >= full + runner.limits.answer_tokens:
             return
         shorter = runner.limits.shortened((left - runner.limits.answer_tokens - checks) / (full - checks))
         if shorter is not None:
             runner.limits = shorter
 
-    def _exceeds_budget(self, blocks: Sequence[Block], *, tokens: int = 0, calls: int = 0) -> bool:
+    def _exceeds_budget(self, block: Block | None = None, *, tokens: int = 0, calls: int = 0) -> bool:
         episode = self.episode
         kind: LimitKind | None = budget_shortfall(
             self._run,
             episode.runner,
             episode.trajectory,
-            blocks,
+            block,
             with_assessment=self._policy.needs_assessment,
             tokens=tokens,
             calls=calls,
@@ -337,7 +338,9 @@ class AttemptVote:
         Raises:
             BackendError: All of them failed.
         """
-        results = await run_concurrently([partial(self._run_attempt, attempt) for attempt in self._attempts], self._run)
+        attempts = [self._run_attempt(attempt) for attempt in self._attempts]
+        is_unlimited = self._run.ledger.view().is_unlimited
+        results = await gather(attempts) if is_unlimited else [await attempt for attempt in attempts]
         failed: list[ReasonError] = []
         completed: list[Attempt] = []
         for attempt, error in zip(self._attempts, results, strict=True):
@@ -353,9 +356,13 @@ class AttemptVote:
             self._run.degrade(ATTEMPT_FAILED)
         self._completed = completed
 
-    async def _run_attempt(self, attempt: Attempt) -> None:
-        if attempt.vote == 0 or attempt.fits_budget():
-            await attempt.run()
+    async def _run_attempt(self, attempt: Attempt) -> ReasonError | None:
+        try:
+            if attempt.vote == 0 or attempt.fits_budget():
+                await attempt.run()
+        except ReasonError as e:
+            return e
+        return None
 
     async def solution(self) -> Solution:
         """The solution of all attempts."""

@@ -16,26 +16,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from dataclasses import dataclass, replace
 
-from pydantic import Field
-
-from ...core.concurrency import gather
-from ...core.errors import InvalidResponse, ReasonError
-from ...core.messages import Completion, Frozen, Prompt, Request, SamplingParams
+from ...core.errors import InvalidResponse
+from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_params
 from ..answers.normalization import visible_text
 from ..candidates import complete_sentences
-from ..limits import MAX_TOKENS
 from ..prompts import answer_trigger, question_prompt
 from . import prompts
 from .assessment import ASPECTS, Assessment, read_assessment
-from .blocks import Block, Legal, RefineMode, Trajectory
+from .blocks import Block, Legal, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,6 @@ class TrajectoryClient:
     """Sends the requests of one attempt to the model.
 
     Args:
-        system: System message; empty leaves it to the model.
         temperature: Sampling temperature of steps, subtasks and plans that the user set; None leaves it to
             `default_temperature`.
         default_temperature: Their sampling temperature where the model takes one; 0 is greedy.
@@ -83,7 +77,6 @@ class TrajectoryClient:
         model: MeteredModel,
         run: Run,
         *,
-        system: str,
         temperature: float | None,
         default_temperature: float,
         sample_index: int,
@@ -92,7 +85,6 @@ class TrajectoryClient:
         self.calls, self.tokens = 0, 0
         self.is_truncated = False
         self.budget = run.ledger.view()
-        self.system = system
         self._temperature, self._default_temperature, self._index = temperature, default_temperature, sample_index
 
     async def complete(self, *items: TrajectoryRequest) -> list[Completion]:
@@ -148,7 +140,7 @@ class TrajectoryClient:
         steps = item.trajectory.written
         suffix = "\n\n".join([*([steps] if steps else []), *item.parts])
         prefix = item.prefix if self.model.capabilities.prefix else ""
-        return question_prompt(item.trajectory.question, suffix, system=self.system, prefix=prefix)
+        return question_prompt(item.trajectory.question, suffix, prefix=prefix)
 
 
 MAX_ITEM_CHARS = 400
@@ -247,36 +239,32 @@ MIN_BLOCK_TOKENS = 24
 """Length below which a budget does not shorten steps, plans and results."""
 
 
-class BlockLimits(Frozen):
+@dataclass(frozen=True, slots=True)
+class BlockLimits:
     """Maximum lengths, in tokens unless stated otherwise."""
 
-    step_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a step")] = 256
-    plan_tokens: Annotated[
-        int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a list of plans or subtasks")
-    ] = 256
-    pick_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a comparison of plans")] = 48
-    subtask_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a subtask's result")] = 192
-    summary_tokens: Annotated[
-        int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the summary of the subtasks")
-    ] = 192
-    assess_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a self-assessment")] = 96
-    finished_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the finish check")] = 4
-    choose_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a choice among blocks")] = 4
-    answer_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the final answer")] = 128
-    subtasks: Annotated[int, Field(ge=1, le=20, description="maximum number of subtasks")] = 5
-    plans: Annotated[int, Field(ge=1, le=20, description="plans in a debate")] = 3
-    carried_chars: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=MAX_TOKENS,
-            description="maximum characters of a subtask's result in later prompts, counted from its end",
-        ),
-    ] = 800
+    step_tokens: int = 256
+    plan_tokens: int = 256
+    """Of a list of plans or subtasks."""
+    pick_tokens: int = 48
+    """Of a comparison of plans."""
+    subtask_tokens: int = 192
+    """Of a subtask's result."""
+    summary_tokens: int = 192
+    assess_tokens: int = 96
+    finished_tokens: int = 4
+    choose_tokens: int = 4
+    answer_tokens: int = 128
+    subtasks: int = 5
+    """Number of subtasks."""
+    plans: int = 3
+    """Number of plans in a debate."""
+    carried_chars: int = 800
+    """Characters of a subtask's result in later prompts, counted from its end."""
 
     def with_answer(self, max_tokens: int) -> BlockLimits:
         """The limits with an answer of at most `max_tokens` tokens."""
-        return self.model_copy(update={"answer_tokens": min(self.answer_tokens, max_tokens)})
+        return replace(self, answer_tokens=min(self.answer_tokens, max_tokens))
 
     def shortened(self, share: float) -> BlockLimits | None:
         """The limits with shorter steps, plans and results; None if one would be shorter than `MIN_BLOCK_TOKENS`.
@@ -287,15 +275,13 @@ class BlockLimits(Frozen):
         names = ("step_tokens", "plan_tokens", "pick_tokens", "subtask_tokens", "summary_tokens")
         lengths = {name: int(getattr(self, name) * share) for name in names}
         least = {name: 1 if name == "pick_tokens" else min(MIN_BLOCK_TOKENS, getattr(self, name)) for name in names}
-        return None if any(lengths[name] < least[name] for name in names) else self.model_copy(update=lengths)
+        return None if any(lengths[name] < least[name] for name in names) else replace(self, **lengths)
 
 
 class BlockRunner:
     """Executes blocks for one attempt at a problem.
 
     Args:
-        refine_mode: Whether a refined step is appended, as in the paper, or replaces the step it refines.
-        system: System message; empty leaves it to the model.
         temperature: Sampling temperature of steps that the user set; None leaves it to `default_temperature`.
         default_temperature: Sampling temperature of steps where the model takes one; 0 is greedy. Judgements are always
             greedy.
@@ -314,8 +300,6 @@ class BlockRunner:
         run: Run,
         limits: BlockLimits,
         *,
-        refine_mode: RefineMode = "append",
-        system: str = "",
         temperature: float | None = None,
         default_temperature: float = 0.0,
         sample_index: int = 0,
@@ -325,7 +309,6 @@ class BlockRunner:
         self.client = TrajectoryClient(
             model,
             run,
-            system=system,
             temperature=temperature,
             default_temperature=default_temperature,
             sample_index=sample_index,
@@ -333,7 +316,6 @@ class BlockRunner:
         self.scores_requested = 0
         self.scores_missing = 0
         self.unparsed: Counter[str] = Counter()
-        self._refine_mode = refine_mode
         self._supports_prefix = model.capabilities.prefix
 
     @property
@@ -414,8 +396,7 @@ class BlockRunner:
             trajectory, [prompts.refine(last)], self.limits.step_tokens, prefix=prefix, stop=stop, is_sampled=True
         )
         (completion,) = await self.client.complete(request)
-        text = read_step(completion)
-        return trajectory.with_last_step(text) if self._refine_mode == "replace" else trajectory.with_step(text)
+        return trajectory.with_step(read_step(completion))
 
     async def _list(self, name: str, trajectory: Trajectory, request: str, max_items: int) -> list[str]:
         query = TrajectoryRequest(trajectory, [request], self.limits.plan_tokens, prefix="1.", is_sampled=True)
@@ -523,27 +504,3 @@ class BlockRunner:
 
 def _next(trajectory: Trajectory) -> int:
     return len(trajectory.steps) + 1
-
-
-T = TypeVar("T")
-
-
-async def run_concurrently(functions: Sequence[Callable[[], Awaitable[T]]], run: Run) -> list[T | ReasonError]:
-    """Run coroutine functions concurrently if nothing but time limits the run, else one after another.
-
-    Without a limit, concurrent work does not affect what the budget leaves for the rest, and a replay makes the same
-    requests.
-
-    Returns:
-        For each its result, or the error it ended with.
-    """
-
-    async def guarded(function: Callable[[], Awaitable[T]]) -> T | ReasonError:
-        try:
-            return await function()
-        except ReasonError as e:
-            return e
-
-    if not run.ledger.view().is_unlimited:
-        return [await guarded(function) for function in functions]
-    return await gather([guarded(function) for function in functions])

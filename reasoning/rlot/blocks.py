@@ -1,8 +1,8 @@
 """The five logic blocks that form a chain of thought, which of them may come next, and `Trajectory`, the chain so far.
 
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140. Differs: the authors' program runs another block in
-place of an illegal one, which the learned values do not account for. Here illegal blocks are masked by default;
-`"substitute"` is the authors' behaviour.
+place of an illegal one, which the learned values do not account for. Here illegal blocks are masked; with
+`parity="reference"` they are replaced as in that program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from ...core.errors import UserError
 from ...core.types import Question
 
-MaskMode = Literal["mask", "substitute"]
+Parity = Literal["none", "reference"]
 Legal: TypeAlias = tuple[bool, bool, bool, bool, bool]
 """Whether each block may run next, by number."""
 
@@ -36,20 +36,20 @@ NAMES: Final[tuple[str, ...]] = ("reason", "decompose", "debate", "refine", "ter
 """Name of each block, by number."""
 
 
-def legal_blocks(num_blocks: int, max_blocks: int, mode: MaskMode) -> Legal:
+def legal_blocks(num_blocks: int, max_blocks: int, parity: Parity = "none") -> Legal:
     """Which blocks may run next.
 
     Args:
         num_blocks: Blocks run so far.
         max_blocks: Maximum blocks before the answer, at least 1.
-        mode: "mask": no Refine first, since there is nothing to refine, and only Terminate after `max_blocks` blocks.
-            "substitute": everything may be chosen, and `effective_block` replaces it.
+        parity: "none": no Refine first, since there is nothing to refine, and only Terminate after `max_blocks` blocks.
+            "reference": everything may be chosen, and `effective_block` replaces it.
 
     Raises:
         UserError: An argument is out of range.
     """
     _check(num_blocks, max_blocks)
-    if mode == "substitute":
+    if parity == "reference":
         return (True, True, True, True, True)
     has_more = num_blocks < max_blocks
     return (has_more, has_more, has_more, has_more and num_blocks > 0, True)
@@ -97,9 +97,6 @@ def _check(num_blocks: int, max_blocks: int) -> None:
         )
 
 
-RefineMode = Literal["append", "replace"]
-
-
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """A problem and its steps, without numbers: everything in a block's prompt but fixed text."""
@@ -110,10 +107,6 @@ class Trajectory:
     def with_step(self, text: str) -> Trajectory:
         """The trajectory with one more step; a blank step is ignored."""
         return replace(self, steps=(*self.steps, text.strip())) if text.strip() else self
-
-    def with_last_step(self, text: str) -> Trajectory:
-        """The trajectory with the last step replaced; a blank step is ignored."""
-        return replace(self, steps=(*self.steps[:-1], text.strip())) if text.strip() and self.steps else self
 
     @property
     def written(self) -> str:

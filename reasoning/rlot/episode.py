@@ -16,7 +16,7 @@ from ...core.messages import Completion
 from ...core.types import Question
 from .assessment import Assessment, State
 from .block_runner import BlockRunner
-from .blocks import NAMES, Block, Legal, MaskMode, Trajectory, effective_block, legal_blocks
+from .blocks import NAMES, Block, Legal, Parity, Trajectory, effective_block, legal_blocks
 
 EMPTY_STATE: State = (0, 0, 0, 0, 0, 0, 0)
 """The state without an assessment."""
@@ -31,7 +31,7 @@ class Episode:
     Args:
         runner: Executes the blocks.
         max_blocks: Maximum blocks before the answer.
-        mask_mode: Treatment of illegal actions (see `blocks`).
+        parity: Treatment of illegal actions (see `blocks`).
         with_assessment: Whether the model assesses itself; otherwise the state is all zeros.
 
     Attributes:
@@ -49,13 +49,13 @@ class Episode:
         question: Question,
         *,
         max_blocks: int = 5,
-        mask_mode: MaskMode = "mask",
+        parity: Parity = "none",
         with_assessment: bool = True,
     ) -> None:
-        legal_blocks(0, max_blocks, mask_mode)  # validates the arguments
+        legal_blocks(0, max_blocks, parity)  # validates the arguments
         self.runner = runner
         self.max_blocks = max_blocks
-        self.mask_mode: MaskMode = mask_mode
+        self.parity: Parity = parity
         self.with_assessment = with_assessment
         self.trajectory = Trajectory(question)
         self.assessment = Assessment(EMPTY_STATE, 0)
@@ -72,7 +72,7 @@ class Episode:
     @property
     def legal(self) -> Legal:
         """Legality of each action."""
-        return legal_blocks(self.num_blocks, self.max_blocks, self.mask_mode)
+        return legal_blocks(self.num_blocks, self.max_blocks, self.parity)
 
     @property
     def is_full(self) -> bool:
@@ -99,7 +99,7 @@ class Episode:
         """Take an action.
 
         Returns:
-            The block that ran, which differs from the action only under "substitute".
+            The block that ran, which differs from the action only with `parity="reference"`.
 
         Raises:
             UserError: The episode has ended, or the action is masked.
@@ -110,7 +110,7 @@ class Episode:
         if block is Block.TERMINATE:
             await self.finish(forced=self.is_full)
         else:
-            await self.advance(block, await self.runner.run(block, self.trajectory))
+            await self._advance(block, await self.runner.run(block, self.trajectory))
         return block
 
     def effective_block(self, action: int) -> Block:
@@ -128,19 +128,8 @@ class Episode:
             )
         return block
 
-    async def advance(self, block: Block, trajectory: Trajectory) -> None:
-        """Continue with the result of a block: assess it, and answer if it contains the final answer.
-
-        Args:
-            block: The block that ran.
-            trajectory: Its result.
-
-        Raises:
-            UserError: The episode has ended.
-            BudgetExceeded: The budget does not cover the requests; the step stays.
-            BackendError: The model failed; likewise.
-        """
-        self._require_open()
+    async def _advance(self, block: Block, trajectory: Trajectory) -> None:
+        """Continue with the result of a block: assess it, and answer if it contains the final answer."""
         self.trajectory = trajectory
         self.blocks.append(block)
         self.num_blocks += 1

@@ -30,7 +30,7 @@ from ...core.errors import DataError, UserError
 from ...core.files import QuestionDigest, question_digest, write_file
 from ...core.messages import Frozen
 from .assessment import State
-from .blocks import MaskMode, RefineMode, best_legal
+from .blocks import Parity, best_legal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,8 +102,7 @@ class NavigatorCard(Frozen):
     seed: int = 0
     gamma: FiniteFloat = 0.9
     max_blocks: int = 5
-    mask_mode: MaskMode = "mask"
-    refine_mode: RefineMode = "append"
+    parity: Parity = "none"
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     trained_on: tuple[QuestionDigest, ...] = ()
     created: str = ""

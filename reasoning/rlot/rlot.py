@@ -24,12 +24,12 @@ from ...serving.model import Feature
 from ..strategy import Models, Parameters, Stability, Thinking
 from .attempts import Attempt, AttemptVote
 from .block_runner import BlockLimits, BlockRunner
-from .blocks import LETTERS, Block, MaskMode, RefineMode
+from .blocks import LETTERS, Block, Parity
 from .episode import Episode
 from .navigator import DEFAULT, Navigator, load_navigator
-from .policies import FixedPolicy, LearnedPolicy, ModelPolicy, Policy, RandomPolicy, RewardGreedyPolicy
+from .policies import FixedPolicy, LearnedPolicy, ModelPolicy, Policy
 
-PolicyName = Literal["learned", "fixed", "llm", "prm-greedy", "random"]
+PolicyName = Literal["learned", "fixed", "llm"]
 Letter = Literal["R", "D", "Db", "Rf", "Ga"]
 
 VOTE_TEMPERATURE: Final = 0.7
@@ -41,12 +41,12 @@ class RLoT:
 
     Requests: one for the bare problem, then by block: reason and refine 3, debate 5, decompose m + 4 with m subtasks,
     the answer 1. Policies other than "learned" use no assessment: one fewer for the problem and each block; "llm" adds
-    one for each choice. "prm-greedy" runs all blocks at each choice.
+    one for each choice.
 
     The answer is read from the final completion; if it cannot be parsed there is none. With `n_votes` attempts they
     vote, and the confidence is the answer's share; a single attempt has no confidence.
 
-    Differs from the paper's program: illegal actions are masked, not replaced (`mask_mode`); the assessment is JSON
+    Differs from the paper's program: illegal actions are masked, not replaced (`parity`); the assessment is JSON
     without reasons, and there is none after the answer; only the first word of the finish check counts; an unreadable
     answer is wrong, never a random option; results of subtasks are passed on up to a maximum length; an unreadable
     choice of plan is counted, and is the first plan as there.
@@ -58,18 +58,16 @@ class RLoT:
     confidence: ClassVar[str] = "The answer's share of the votes of all attempts; none for a single attempt."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    roles: ClassVar[tuple[str, ...]] = ("main",)
     thinking: ClassVar[Thinking] = "steps"
+    limits: ClassVar[BlockLimits] = BlockLimits()
 
     class Config(Parameters):
         """Parameters of `rlot`."""
 
         policy: Annotated[
             PolicyName,
-            Field(
-                description="choice of blocks: the trained navigator, a fixed sequence, the model itself, the reward "
-                "model one step ahead, or random"
-            ),
+            Field(description="choice of blocks: the trained navigator, a fixed sequence, or the model itself"),
         ] = "learned"
         navigator: Annotated[
             str, Field(min_length=1, description='the navigator\'s file; "default" is the bundled one')
@@ -89,23 +87,18 @@ class RLoT:
             ),
         ] = ("R", "Rf", "Ga")
         max_blocks: Annotated[int, Field(ge=1, le=100, description="maximum blocks before the answer")] = 5
-        mask_mode: Annotated[
-            MaskMode,
-            Field(description="illegal blocks: never chosen, or replaced as in the paper's program"),
-        ] = "mask"
-        refine_mode: Annotated[
-            RefineMode, Field(description="whether a refined step is appended or replaces the old one")
-        ] = "append"
-        limits: Annotated[BlockLimits, Field(description="maximum lengths")] = BlockLimits()
+        parity: Annotated[
+            Parity, Field(description="reference replaces illegal blocks as the authors' program does")
+        ] = "none"
         n_votes: Annotated[int, Field(ge=1, le=256, description="number of attempts, whose answers vote")] = 1
         temperature: Annotated[
-            float | None, Field(ge=0, le=100, description="temperature of a single attempt; by default 0, greedy")
-        ] = None
-        vote_temperature: Annotated[
             float | None,
-            Field(gt=0, le=100, description="temperature of attempts that vote; by default 0.7 where it is taken"),
+            Field(
+                ge=0,
+                le=100,
+                description="temperature of steps; by default 0 for a single attempt, else 0.7 where it is taken",
+            ),
         ] = None
-        system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
 
         @model_validator(mode="before")
         @classmethod
@@ -121,13 +114,12 @@ class RLoT:
 
         @classmethod
         def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-            limits = values["limits"]
-            name = max(("plans", "subtasks"), key=limits.__getitem__)
-            return {"n_votes": values["n_votes"], "max_blocks": values["max_blocks"], f"limits.{name}": limits[name]}
+            each = max(RLoT.limits.subtasks, RLoT.limits.plans)
+            return {"n_votes": values["n_votes"], f"max_blocks (of {each} samples)": each * values["max_blocks"]}
 
         @model_validator(mode="after")
         def _check_sequence(self) -> Self:
-            if self.policy == "fixed" and self.mask_mode == "mask" and self.sequence[0] == "Rf":
+            if self.policy == "fixed" and self.parity == "none" and self.sequence[0] == "Rf":
                 raise ValueError("the first block of a sequence must write a step: there is none to refine yet")
             return self
 
@@ -144,10 +136,9 @@ class RLoT:
 
         Raises:
             DataError: The navigator cannot be read.
-            UserError: The policy is "prm-greedy" and there is no reward model.
         """
         config = self.config
-        policy, navigator = self._policy(models, run)
+        policy, navigator = self._policy()
         if navigator is not None:
             data: dict[str, JsonValue] = {"name": navigator.card.name, "digest": navigator.digest}
             run.emit(StrategyNote(strategy=run.config.strategy, name="navigator.loaded", data=data))
@@ -158,7 +149,7 @@ class RLoT:
         await votes.run()
         return await votes.solution()
 
-    def _policy(self, models: Models, run: Run) -> tuple[Policy, Navigator | None]:
+    def _policy(self) -> tuple[Policy, Navigator | None]:
         config = self.config
         match config.policy:
             case "learned":
@@ -168,20 +159,14 @@ class RLoT:
                 return FixedPolicy([Block(LETTERS.index(letter)) for letter in config.sequence]), None
             case "llm":
                 return ModelPolicy(), None
-            case "prm-greedy":
-                return RewardGreedyPolicy(models.reward, run), None
-            case "random":
-                return RandomPolicy(run), None
 
     def _attempt(self, vote: int, policy: Policy, question: Question, models: Models, run: Run) -> Attempt:
         config = self.config
         runner = BlockRunner(
             models.main,
             run,
-            config.limits,
-            refine_mode=config.refine_mode,
-            system=config.system,
-            temperature=config.temperature if config.n_votes == 1 else config.vote_temperature,
+            self.limits,
+            temperature=config.temperature,
             default_temperature=0.0 if config.n_votes == 1 else VOTE_TEMPERATURE,
             sample_index=vote,
         )
@@ -189,7 +174,7 @@ class RLoT:
             runner,
             question,
             max_blocks=config.max_blocks,
-            mask_mode=config.mask_mode,
+            parity=config.parity,
             with_assessment=policy.needs_assessment,
         )
         return Attempt(episode, policy, run)

@@ -14,8 +14,7 @@ from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.rlot.navigator import DuelingNetwork, Navigator, save_navigator
 from reason.serving.metered import model as metered_module
 from rlot_table import Chains, chains_in
-from support.navigation_model import SumsModel, SumsWorld, step_chance
-from support.scripted_reward import ScriptedReward
+from support.navigation_model import SumsModel, SumsWorld
 from support.torch_navigator import random_weights
 
 
@@ -59,7 +58,7 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
         ("self-consistency", None, 4),
         ("self-consistency", None, 1),
         ("cot", None, None),
-        *(("rlot", policy, None) for policy in ("learned", "fixed", "llm", "random")),  # no reward model is named
+        *(("rlot", policy, None) for policy in ("learned", "fixed", "llm")),
     ]
     assert sorted(methods, key=str) == sorted(2 * each, key=str)
     run(
@@ -67,8 +66,6 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
         *common,
         "--data",
         "gsm8k",
-        "--reward-model",
-        "x/y",
         "--votes",
         1,
         4,
@@ -79,13 +76,11 @@ def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
         **how,
     )
     runs = expand_sweep(read_sweep(out / "gsm8k.toml"))
-    assert {r.models.reward for r in runs} == {"x/y"}
     learned = [r.parameters for r in runs if r.parameters.get("policy") == "learned"]
     assert [(p["n_votes"], p["max_blocks"], p["navigator"]) for p in learned] == [
         (1, 3, str(navigator)),
         (4, 3, str(navigator)),
     ] * 2
-    assert sum(r.parameters.get("policy") == "prm-greedy" for r in runs) == 2
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +91,6 @@ def swept(tmp_path_factory):
 
     async def load_model(*_):
         return model
-
-    async def load_reward_model(*_):
-        return ScriptedReward(step_chance)
 
     rows = [
         {
@@ -111,12 +103,9 @@ def swept(tmp_path_factory):
     ]
     (directory / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     save_navigator(Navigator(DuelingNetwork(random_weights(1))), directory / "nav.safetensors")
-    plan = (
-        "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 3 9 --reward-model x/y"
-    )
+    plan = "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 3 9"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reason.agents.reasoner.load_model", load_model)
-        patch.setattr("reason.agents.reasoner.load_reward_model", load_reward_model)
         patch.setattr(metered_module, "lockstep_groups", lambda requests, model: [])
         for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             patch.setenv(variable, str(directory / variable))
@@ -146,8 +135,6 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
         "rlot, learned, nav",
         "rlot, fixed, R-Rf-Ga",
         "rlot, llm",
-        "rlot, random",
-        "rlot, prm-greedy",
     ]
     fixed, learned, cot = rows["rlot, fixed, R-Rf-Ga"], rows["rlot, learned, nav"], rows["cot"]
     assert fixed["right % [95 %]"].startswith("100.0 [")
@@ -164,7 +151,6 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
     assert rows["rlot, llm"][beside].split()[0] == "-25.0"
     assert fixed[beside] == "costs less than its fewest"  # a curve begins at three samples
     assert rows["self-consistency, n = 3"][beside] == ""
-    assert rows["rlot, prm-greedy"][beside] == "costs more than its largest number of samples"
 
 
 def test_without_a_store_and_without_a_curve(swept, tmp_path, monkeypatch, capsys):

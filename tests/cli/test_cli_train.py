@@ -170,12 +170,10 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     path = home / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(12)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    limits = [f"limits.{name}_tokens={n}" for name, n in (("step", 8), ("plan", 8), ("subtask", 8), ("summary", 8))]
-    limits += ["limits.assess_tokens=8", "limits.answer_tokens=8", "limits.pick_tokens=8", "max_blocks=2"]
     payload = (
         *("train", "navigator", "--data", str(path), "-m", f"local/{tiny_model}"),
         *("--problems", "all", "--parallel", "2", "--episodes", "16", "--validation", "0"),
-        *(word for text in limits for word in ("--set", text)),
+        *("--set", "max_blocks=2"),
     )
     child = process(*payload, "--run-dir", "work")
     store = Path("work") / "store.sqlite3"

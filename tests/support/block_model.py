@@ -165,6 +165,13 @@ class BlockModel(ScriptedModel):
             self.under_way -= 1
 
 
+def rlot(*, limits=None, **config):
+    """The strategy, with maximum lengths other than its own."""
+    strategy = RLoT(RLoT.Config(**config))
+    strategy.limits = BlockLimits(**limits or {})
+    return strategy
+
+
 class BlockRuns(RunHarness):
     """Runs episodes and the strategy in a world; `events` are those of the run that ended last."""
 
@@ -188,7 +195,7 @@ class BlockRuns(RunHarness):
         run = Run(self.run.id, timeless, self.store, recording=False)
         metered = MeteredModel(recorded, "main", run)
         models = Models({"main": metered}, None if reward is None else MeteredReward(reward, "reward", run))
-        solution = await RLoT(RLoT.Config(**config)).solve(run.question, models, run)
+        solution = await rlot(**config).solve(run.question, models, run)
         return solution, run
 
     async def runner(self, name="run", *, budget=None, seed=1, limits=None, question=QUESTION, **how):
@@ -197,16 +204,16 @@ class BlockRuns(RunHarness):
         return BlockRunner(self.main, self.run, limits or BlockLimits(), **how)
 
     async def episode(
-        self, name="run", *, max_blocks=5, mask_mode="mask", with_assessment=True, question=QUESTION, **how
+        self, name="run", *, max_blocks=5, parity="none", with_assessment=True, question=QUESTION, **how
     ):
         runner = await self.runner(name, question=question, **how)
-        return Episode(runner, question, max_blocks=max_blocks, mask_mode=mask_mode, with_assessment=with_assessment)
+        return Episode(runner, question, max_blocks=max_blocks, parity=parity, with_assessment=with_assessment)
 
     async def solve(self, name="run", *, question=QUESTION, reward=None, budget=None, seed=1, **config):
         self.sink.events.clear()
         main = await self.begin(name, strategy="rlot", question=question, budget=budget, seed=seed)
         models = Models({"main": main}, None if reward is None else MeteredReward(reward, "reward", self.run))
-        return await RLoT(RLoT.Config(**config)).solve(question, models, self.run)
+        return await rlot(**config).solve(question, models, self.run)
 
     @property
     def events(self):

@@ -66,13 +66,6 @@ async def test_steps_added_per_block(store):
     }
 
 
-async def test_refine_mode_replace(store):
-    runs = BlockRuns(store, BlockWorld())
-    runner = await runs.runner(refine_mode="replace")
-    assert (await runner.run(Block.REFINE, ONE)).steps == ("refined 1.",)
-    assert (await runner.run(Block.REFINE, Trajectory(QUESTION, ("one.", "two.")))).steps == ("one.", "refined 2.")
-
-
 async def test_refine_without_steps_reasons(store):
     world = BlockWorld()
     runner = await BlockRuns(store, world).runner()
@@ -127,7 +120,7 @@ async def test_unparsed_completions_have_fallbacks_and_are_counted(store):
     await runner.run(Block.DECOMPOSE, ONE)
     after = await runner.run(Block.DEBATE, ONE)
     assert await runner.check(ONE) is False
-    assert await runner.choose_block(ONE, legal_blocks(1, 5, "mask")) is None
+    assert await runner.choose_block(ONE, legal_blocks(1, 5, "none")) is None
     assert runner.unparsed == {"subtasks": 1, "plans": 1, "pick": 1, "finished": 1, "choice": 1}
     assert after.steps[1] == f"{prompts.GENERIC_PLAN}\nfollowed 2."
     assert any(prompts.GENERIC_SUBTASK in text for kind, _, text in world.seen if kind == "solve")
@@ -167,8 +160,8 @@ async def test_model_chooses_among_legal_blocks(store):
     world = BlockWorld()
     world.choose = lambda steps: "4"
     runner = await BlockRuns(store, world).runner()
-    assert await runner.choose_block(Trajectory(QUESTION), legal_blocks(0, 5, "mask")) is Block.TERMINATE
-    assert await runner.choose_block(ONE, legal_blocks(1, 5, "mask")) is Block.REFINE
+    assert await runner.choose_block(Trajectory(QUESTION), legal_blocks(0, 5, "none")) is Block.TERMINATE
+    assert await runner.choose_block(ONE, legal_blocks(1, 5, "none")) is Block.REFINE
     assert "4. Give the final answer." in world.seen[0][2]
 
 
@@ -186,7 +179,7 @@ async def everything(runner, trajectory):
         await runner.run(block, trajectory)
     await runner.assess_and_check(trajectory)
     await runner.answer(trajectory)
-    await runner.choose_block(trajectory, legal_blocks(1, 5, "mask"))
+    await runner.choose_block(trajectory, legal_blocks(1, 5, "none"))
 
 
 async def test_prompts_contain_only_question_steps_and_templates(store):
@@ -214,9 +207,9 @@ async def test_prompts_contain_only_question_steps_and_templates(store):
 
 async def test_prompts_of_a_trajectory_share_a_prefix(store):
     world = BlockWorld()
-    runner = await BlockRuns(store, world).runner(system="Be brief.")
+    runner = await BlockRuns(store, world).runner()
     await everything(runner, ONE)
-    head = "system: Be brief.\nuser: How many apples are left?\n\nStep 1: a first step.\n\n"
+    head = "user: How many apples are left?\n\nStep 1: a first step.\n\n"
     assert all(text.startswith(head) for _, _, text in world.seen)
     further = await runner.run(Block.REASON, ONE)
     world.seen.clear()
@@ -272,7 +265,7 @@ async def test_fixed_prompt_text_is_within_its_bound(store):
 
 def test_maximum_price_includes_tool_calls():
     priced = Capabilities(usd_per_prompt_token=1.0, usd_per_completion_token=0.0)
-    runner = SimpleNamespace(client=SimpleNamespace(system="", model=SimpleNamespace(capabilities=priced)))
+    runner = SimpleNamespace(client=SimpleNamespace(model=SimpleNamespace(capabilities=priced)))
     call = ToolCall(name="look_up", arguments='{"word": "' + "x" * 100 + '"}')
 
     def most(*calls):

@@ -30,17 +30,17 @@ def test_block_numbers_letters_and_names() -> None:
     ],
 )
 def test_legal_blocks_with_mask(ran: int, expected: tuple[bool, ...]) -> None:
-    assert legal_blocks(ran, 5, "mask") == expected
+    assert legal_blocks(ran, 5, "none") == expected
 
 
 @given(st.integers(0, 20), st.integers(1, 10))
 def test_all_blocks_are_legal_with_substitute(ran: int, most: int) -> None:
-    assert legal_blocks(ran, most, "substitute") == (True,) * 5
+    assert legal_blocks(ran, most, "reference") == (True,) * 5
 
 
 @given(st.integers(0, 4), st.integers(0, 20), st.integers(1, 10))
 def test_substitution_yields_legal_blocks(action: int, ran: int, most: int) -> None:
-    may = legal_blocks(ran, most, "mask")
+    may = legal_blocks(ran, most, "none")
     block = effective_block(action, ran, most)
     assert may[block]
     if may[action]:
@@ -63,8 +63,8 @@ def test_best_legal_action_breaks_ties_by_number(values: list[int], may: list[bo
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: legal_blocks(-1, 5, "mask"), "-1"),
-        (lambda: legal_blocks(0, 0, "substitute"), "max_blocks 0"),
+        (lambda: legal_blocks(-1, 5, "none"), "-1"),
+        (lambda: legal_blocks(0, 0, "reference"), "max_blocks 0"),
         (lambda: effective_block(5, 0, 5), "no block 5"),
         (lambda: effective_block(-1, 0, 5), "no block -1"),
         (lambda: effective_block(0, -1, 5), "-1"),

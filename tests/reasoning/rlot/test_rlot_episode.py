@@ -45,7 +45,7 @@ async def test_calls_of_an_episode(store, m, with_assessment):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     actions=st.lists(st.integers(0, 4), min_size=8, max_size=8),
-    mode=st.sampled_from(["mask", "substitute"]),
+    mode=st.sampled_from(["none", "reference"]),
     says_yes=st.none() | st.integers(1, 5),
     most=st.integers(1, 5),
 )
@@ -53,7 +53,7 @@ async def test_episode_invariants_for_any_actions(tmp_path_factory, actions, mod
     store = await SqliteStore.open(tmp_path_factory.mktemp("rules") / "runs.sqlite3")
     world = BlockWorld()
     world.finished = lambda steps: "yes" if len(steps) == says_yes else "no"
-    episode = await BlockRuns(store, world).episode(mask_mode=mode, max_blocks=most)
+    episode = await BlockRuns(store, world).episode(parity=mode, max_blocks=most)
     await episode.begin()
     taken = 0
     for action in actions:
@@ -104,7 +104,7 @@ async def test_positive_finish_check_ends_episode(store):
 
 async def test_answer_is_forced_after_five_blocks(store):
     runs = BlockRuns(store, BlockWorld())
-    episode = await runs.episode(mask_mode="substitute")
+    episode = await runs.episode(parity="reference")
     await episode.begin()
     for _ in range(5):
         assert await episode.act(Block.REASON) is Block.REASON
@@ -126,7 +126,7 @@ async def test_first_refine_is_masked_or_substituted(store):
     with pytest.raises(UserError, match="'refine' is not legal"):
         await masked.act(Block.REFINE)
     assert masked.num_blocks == 0
-    other = await runs.episode("substitute", mask_mode="substitute")
+    other = await runs.episode("reference", parity="reference")
     assert other.legal == (True,) * 5
     assert await other.act(Block.REFINE) is Block.REASON
     assert other.trajectory.steps == ("reasoned 1.",)

@@ -44,8 +44,7 @@ CARD = NavigatorCard(
     seed=7,
     gamma=0.95,
     max_blocks=4,
-    mask_mode="substitute",
-    refine_mode="replace",
+    parity="reference",
     parameters={"plans": 3, "limits": {"step_tokens": 64}, "system": "Zähle! \U0001f600"},
     trained_on=(question_digest("What is 1 + 1?"), question_digest("And 2 + 2?")),
     created="2026-01-02T03:04:05Z",
@@ -278,7 +277,7 @@ def test_other_model_raises(tmp_path: Path) -> None:
         ({"card": None}, "is damaged"),
         ({"card": []}, "is damaged"),
         ({"card": {**CARD.model_dump(mode="json"), "trained_on": ["What is 1 + 1?"]}}, "is damaged"),
-        ({"card": {**CARD.model_dump(mode="json"), "mask_mode": "none"}}, "is damaged"),
+        ({"card": {**CARD.model_dump(mode="json"), "parity": "both"}}, "is damaged"),
     ],
 )
 def test_mismatched_card_raises(file: Path, changes: dict[str, object], message: str) -> None:

@@ -3,25 +3,21 @@
 import pytest
 from reason import Reasoner, Settings
 from reason.core.settings import LocalSettings
+from reason.reasoning.rlot.block_runner import BlockLimits
+from reason.reasoning.rlot.rlot import RLoT
 from support.navigators import stored
 
 QUESTION = "Tom has 3 apples and buys 2 more. How many apples does he have?"
-JUDGE = "judge/local/smollm2-135m"
-LIMITS = {
-    "step_tokens": 24,
-    "plan_tokens": 32,
-    "pick_tokens": 8,
-    "subtask_tokens": 16,
-    "summary_tokens": 24,
-    "answer_tokens": 16,
-    "subtasks": 2,
-}
+LIMITS = BlockLimits(
+    step_tokens=24, plan_tokens=32, pick_tokens=8, subtask_tokens=16, summary_tokens=24, answer_tokens=16, subtasks=2
+)
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def settings(tmp_path, smollm2_files):
+def settings(tmp_path, smollm2_files, monkeypatch):
+    monkeypatch.setattr(RLoT, "limits", LIMITS)
     return Settings(
         model="local/smollm2-135m",
         store=tmp_path / "runs.sqlite3",
@@ -31,11 +27,10 @@ def settings(tmp_path, smollm2_files):
     )
 
 
-async def ask(settings, *, reward=None, budget=None, **parameters):
+async def ask(settings, *, budget=None, **parameters):
     async with Reasoner(
         strategy="rlot",
-        parameters={"limits": LIMITS, **parameters},
-        reward_model=reward,
+        parameters=parameters,
         budget=budget or {},
         settings=settings,
     ) as reasoner:
@@ -63,12 +58,9 @@ async def test_navigator_with_votes(settings, tmp_path):
     assert further.usage.model_calls == 1 + 3 + 1
 
 
-async def test_reward_and_model_policies(settings):
+async def test_model_policy(settings):
     chosen = await ask(settings, policy="llm", max_blocks=1)
     assert chosen.stopped == "done"
-    best = await ask(settings, policy="prm-greedy", reward=JUDGE, max_blocks=1)
-    assert best.usage.reward_calls == 3
-    assert best.text.startswith("Step 1: ")
 
 
 async def test_budget_is_kept(settings):

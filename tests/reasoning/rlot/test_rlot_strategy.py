@@ -16,7 +16,6 @@ from reason.reasoning.strategy import STRATEGIES, create_strategy
 from support.block_model import QUESTION, STEP, BlockRuns, BlockWorld, asked
 from support.navigators import stored
 from support.scripted_model import CLOSE, OPEN, THINKS
-from support.scripted_reward import ScriptedReward
 
 SHORT = {
     "step_tokens": 24,
@@ -56,19 +55,17 @@ class Wide(BlockWorld):
 
 
 def settings_of(policy, navigator):
-    """Parameters of a policy, and whether it needs a reward model."""
-    reward = ScriptedReward(lambda step: 0.9 if "summed" in step else 0.5) if policy == "prm-greedy" else None
     own = {"sequence": ["R", "D", "Db", "Rf"]} if policy == "fixed" else {"navigator": navigator}
-    return {"policy": policy, "limits": SHORT, **own}, reward
+    return {"policy": policy, "limits": SHORT, **own}
 
 
-POLICIES = pytest.mark.parametrize("policy", ["learned", "fixed", "llm", "prm-greedy", "random"])
+POLICIES = pytest.mark.parametrize("policy", ["learned", "fixed", "llm"])
 
 
 def test_strategy_is_registered():
     kind = STRATEGIES.load("rlot")
     assert kind.name == "rlot"
-    assert kind.roles == ("main", "reward")
+    assert kind.roles == ("main",)
     assert kind.Config().policy == "learned"
 
 
@@ -129,16 +126,16 @@ async def test_unreadable_answer_is_none(store, navigator):
 @POLICIES
 @pytest.mark.parametrize("votes", [1, 3])
 async def test_token_limit_is_never_exceeded(store, navigator, policy, votes):
-    config, reward = settings_of(policy, navigator)
+    config = settings_of(policy, navigator)
     runs = BlockRuns(store, Wide())
     answered = []
     for tokens in [*range(1, 20, 3), *range(20, 900, 44 * votes)]:
-        made = await runs.solve(f"{tokens}", budget=Budget(tokens=tokens), reward=reward, n_votes=votes, **config)
+        made = await runs.solve(f"{tokens}", budget=Budget(tokens=tokens), n_votes=votes, **config)
         assert runs.run.ledger.used("tokens") <= tokens
         answered.append(made.best is not None and made.best.answer is not None)
         if made.stopped == "done":
             assert runs.run.ledger.exhausted is None
-        again, run = await runs.replay(reward=reward, n_votes=votes, **config)
+        again, run = await runs.replay(n_votes=votes, **config)
         assert again == made
         assert run.degraded == runs.run.degraded
     assert not answered[0]
@@ -159,16 +156,16 @@ async def test_a_budget_without_room_for_assessments_is_spent_on_steps(store, na
 
 @POLICIES
 async def test_call_limit_is_never_exceeded(store, navigator, policy):
-    config, reward = settings_of(policy, navigator)
+    config = settings_of(policy, navigator)
     runs = BlockRuns(store, BlockWorld())
     for calls in range(1, 19):
-        made = await runs.solve(f"{calls}", budget=Budget(calls=calls), reward=reward, **config)
+        made = await runs.solve(f"{calls}", budget=Budget(calls=calls), **config)
         assert runs.run.ledger.used("calls") <= calls
         assert made.best.answer == "7"
         if calls == 1 and policy != "random":
             assert made.notes["chain"] == ["Ga"]
             assert made.stopped == "budget"
-        again, _ = await runs.replay(reward=reward, **config)
+        again, _ = await runs.replay(**config)
         assert again == made
 
 
@@ -182,17 +179,6 @@ async def test_price_limit_is_never_exceeded(store, navigator, votes):
         assert runs.run.ledger.used("usd") <= cents / 100
         answers.add((made.stopped, None if made.best is None else made.best.answer))
     assert answers == {("budget", None), ("budget", "7"), ("done", "7")}
-
-
-async def test_reward_call_limit(store, navigator):
-    config, reward = settings_of("prm-greedy", navigator)
-    runs = BlockRuns(store, BlockWorld())
-    made = await runs.solve(budget=Budget(reward_calls=4), reward=reward, **config)
-    assert runs.run.ledger.used("reward_calls") == 3
-    assert made.notes["chain"] == ["D", "Ga"]
-    assert made.notes["forced"]
-    assert made.stopped == "budget"
-    assert made.best.answer == "7"
 
 
 async def test_time_is_reserved_for_the_answer(store, navigator):
@@ -236,21 +222,21 @@ async def test_replay_after_time_limit(store, navigator, seconds, votes):
 @POLICIES
 @pytest.mark.parametrize("votes", [1, 3])
 async def test_replay_equals_run(store, navigator, policy, votes):
-    config, reward = settings_of(policy, navigator)
+    config = settings_of(policy, navigator)
     runs = BlockRuns(store, Wide())
-    made = await runs.solve(reward=reward, n_votes=votes, **config)
+    made = await runs.solve(n_votes=votes, **config)
     before = len(runs.model.made)
-    again, run = await runs.replay(reward=reward, n_votes=votes, **config)
+    again, run = await runs.replay(n_votes=votes, **config)
     assert again == made
     assert len(runs.model.made) == before
     assert run.degraded == runs.run.degraded
-    resumed = await runs.solve(reward=reward, n_votes=votes, **config)
+    resumed = await runs.solve(n_votes=votes, **config)
     assert resumed == made
     assert len(runs.model.made) == before
 
 
 async def test_killed_run_resumes_without_repeated_calls(store, navigator):
-    config, _ = settings_of("fixed", navigator)
+    config = settings_of("fixed", navigator)
     whole = BlockRuns(store, BlockWorld())
     expected = await whole.solve("whole", **config)
     for at in range(1, len(whole.model.generate_calls)):
@@ -280,11 +266,10 @@ async def test_killed_run_resumes_without_repeated_calls(store, navigator):
         ("fixed", 2, "5"),
         ("fixed", 6, None),
         ("llm", 3, "5"),
-        ("prm-greedy", 10, None),
     ],
 )
 async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after, answer):
-    config, reward = settings_of(policy, navigator)
+    config = settings_of(policy, navigator)
 
     class Stating(BlockWorld):
         def reason(self, steps):
@@ -301,7 +286,7 @@ async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after
         return await ask(requests, listener)
 
     runs.model.generate = generate
-    work = asyncio.ensure_future(runs.solve(reward=reward, **config))
+    work = asyncio.ensure_future(runs.solve(**config))
     while calls <= after:
         await asyncio.sleep(0)
     work.cancel()
@@ -441,15 +426,6 @@ async def test_failing_answer_raises(store):
         await runs.solve(policy="fixed", sequence=["R", "Db"])
 
 
-async def test_failing_block_is_ignored_by_reward_policy(store, navigator):
-    config, reward = settings_of("prm-greedy", navigator)
-    runs = Failing(store, BlockWorld(), {"split"}, BackendUnavailable("gone"))
-    made = await runs.solve(reward=reward, max_blocks=1, **config)
-    assert made.notes["chain"] == ["R", "Ga"]
-    again, _ = await runs.replay(reward=reward, max_blocks=1, **config)
-    assert again == made
-
-
 async def test_failing_attempt_does_not_fail_others(store, navigator):
     runs = BlockRuns(store, Wide())
     runs.model._failing = frozenset({1})  # every request of the second attempt
@@ -504,10 +480,10 @@ async def test_prompts_are_independent_of_gold_answer(store, navigator):
 
 async def test_equal_seeds_give_equal_traces(store, navigator, tmp_path):
     traces = []
-    for n, seed in enumerate((3, 3, 4)):
+    for n, seed in enumerate((3, 3, 5)):
         own = await SqliteStore.open(tmp_path / f"{n}.sqlite3")
         runs = BlockRuns(own, Wide())
-        await runs.solve(navigator=navigator, seed=seed, n_votes=1, temperature=0.9, policy="random")
+        await runs.solve(navigator=navigator, seed=seed, n_votes=1, temperature=0.9)
         plain = [e.model_dump(mode="json", exclude={"at_s", "seconds"}) for e in runs.events]
         traces.append(json.dumps(plain, sort_keys=True))
         await own.aclose()

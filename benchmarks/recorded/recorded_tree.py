@@ -1,10 +1,10 @@
 """Searches over recorded trees: expansions and scores are answered from a record instead of by models.
 
-    tree = RecordedTree.from_row(row)
+    tree = RecordedTree(row)
     replay = replay_search(BeamSearch(BeamOptions(width=5, k=tree.max_children)), tree)
     replay.complete, replay.num_opened, replay.left_record
 
-A row is one JSON object (docs/search-trees.md describes the fields):
+A row is one JSON object:
 
     {"question_id": "q1", "value_max": 60, "nodes": [
         {"id": 0, "parent": null, "depth": 0, "thought": ""},
@@ -17,27 +17,21 @@ that node here, so the replay's result is a lower bound of what the search would
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from ...core.errors import DataError
-from .core import ExpandRequest, SearchOutcome, StepSearch
-from .tree import Continuation, Node
+from reason.reasoning.search.core import ExpandRequest, SearchOutcome, StepSearch
+from reason.reasoning.search.tree import Continuation, Node
 
 BLANK = Continuation("", 0)
 """Stands for a continuation that the record does not hold."""
 
 
-class RecordedNode(BaseModel):
-    """One state of a recorded search. Unknown fields of a row are ignored.
+@dataclass(frozen=True, slots=True)
+class RecordedNode:
+    """One state of a recorded search.
 
     Attributes:
         id: Unique within its tree.
@@ -51,13 +45,11 @@ class RecordedNode(BaseModel):
         correct: Whether a complete solution is correct.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
     id: int
     parent: int | None
-    depth: Annotated[int, Field(ge=0)]
+    depth: int
     thought: str
-    value: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    value: float | None = None
     selected: bool | None = None
     answer: str | None = None
     correct: bool | None = None
@@ -66,16 +58,6 @@ class RecordedNode(BaseModel):
     def is_complete(self) -> bool:
         """Whether it is a complete solution: it has an answer, or a verdict on one."""
         return self.answer is not None or self.correct is not None
-
-
-class _Row(BaseModel):
-    """The fields of a row that a tree is made of."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    question_id: str = ""
-    value_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    nodes: list[RecordedNode]
 
 
 class RecordedTree:
@@ -90,76 +72,24 @@ class RecordedTree:
         root: The state before the first thought.
     """
 
-    def __init__(self, row: _Row) -> None:
-        self.question_id = row.question_id
-        self.nodes: dict[int, RecordedNode] = {}
-        self._value_max = row.value_max
-        for node in row.nodes:
-            if node.id in self.nodes:
-                raise self._error(node, "the id occurs twice", "number the nodes of a tree from 0")
-            self.nodes[node.id] = node
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.question_id = str(row.get("question_id", ""))
+        self._value_max = float(row.get("value_max", 1.0))
+        names = RecordedNode.__slots__
+        nodes = [RecordedNode(**{name: node[name] for name in names if name in node}) for node in row["nodes"]]
+        self.nodes = {node.id: node for node in nodes}
         self._children: dict[int, list[RecordedNode]] = {}
         self._states: dict[tuple[int, str], RecordedNode] = {}
-        roots = [node for node in row.nodes if node.parent is None]
-        if len(roots) != 1:
-            where = f" of {self.question_id}" if self.question_id else ""
-            raise DataError(
-                f"the recorded tree{where} has {len(roots)} nodes without a parent",
-                hint="give exactly one root, with parent null and depth 0",
-            )
-        self.root = roots[0]
-        for node in row.nodes:
-            self._add(node)
+        (self.root,) = (node for node in nodes if node.parent is None)
+        for node in nodes:
+            if node.parent is not None:
+                self._add(node, self.nodes[node.parent])
 
-    def _add(self, node: RecordedNode) -> None:
-        if node.value is not None and node.value > self._value_max:
-            raise self._error(
-                node, f"the value {node.value:g} is above value_max, {self._value_max:g}", "set the tree's value_max"
-            )
-        if node.parent is None:
-            if node.depth:
-                raise self._error(node, f"the root has depth {node.depth}", "a root has depth 0")
-            return
-        parent = self.nodes.get(node.parent)
-        if parent is None:
-            raise self._error(
-                node, f"there is no parent {node.parent}", "give every node's parent, or null for the root"
-            )
-        if node.depth != parent.depth + 1:
-            message = f"the depth is {node.depth} and that of its parent {parent.id} is {parent.depth}"
-            raise self._error(node, message, "a node is one deeper than its parent")
-        if parent.is_complete:
-            raise self._error(
-                node, f"the parent {parent.id} is a complete solution", "only the last node has an answer"
-            )
-        if not node.thought.strip():
-            raise self._error(node, "the thought is empty", "only the root has no thought")
+    def _add(self, node: RecordedNode, parent: RecordedNode) -> None:
         # a repeated sibling is the state of its first occurrence
         parent = self._states.get((parent.parent, parent.thought), parent) if parent.parent is not None else parent
         state = self._states.setdefault((parent.id, node.thought), node)
         self._children.setdefault(parent.id, []).append(state)
-
-    def _error(self, node: RecordedNode, message: str, hint: str) -> DataError:
-        where = f" of {self.question_id}" if self.question_id else ""
-        return DataError(f"node {node.id} of the recorded tree{where}: {message}", hint=hint)
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> RecordedTree:
-        """A tree from one row.
-
-        Raises:
-            DataError: A field is missing or of the wrong type, or the nodes are not a tree.
-        """
-        try:
-            parsed = _Row.model_validate(dict(row))
-        except ValidationError as e:
-            first = e.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            raise DataError(
-                f"recorded tree {row.get('question_id', '')!s}: {field}: {first['msg']}, got {first['input']!r:.80}",
-                hint="docs/search-trees.md describes the fields",
-            ) from e
-        return cls(parsed)
 
     @property
     def max_children(self) -> int:
@@ -189,32 +119,6 @@ class RecordedTree:
         for step in steps:
             node = None if node is None else self._states.get((node.id, step.removesuffix("\n")))
         return node
-
-
-def read_recorded_trees(path: str | Path) -> Iterator[RecordedTree]:
-    """The trees of a file, one row a line; `.gz` is unpacked.
-
-    Raises:
-        DataError: The file cannot be read, or a line is no JSON object or no tree; the message has its number.
-    """
-    try:
-        content = Path(path).read_bytes()
-        text = (gzip.decompress(content) if str(path).endswith(".gz") else content).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read the recorded trees {path}: {e}", hint="give JSON lines, or them in a .gz") from e
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise DataError("the line is not an object", hint="write one tree a line")
-            tree = RecordedTree.from_row(row)
-        except json.JSONDecodeError as e:
-            raise DataError(f"{path} line {number}: this is no JSON: {e}", hint="write one tree a line") from e
-        except DataError as e:
-            raise DataError(f"{path} line {number}: {e.message}", hint=e.hint) from e
-        yield tree
 
 
 @dataclass(frozen=True, slots=True)
