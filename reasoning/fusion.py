@@ -1,30 +1,31 @@
 """`fusion`: drafts of one or several models, and a synthesis of them that is streamed.
 
-    1. drafts      all at once, until a stopping rule, the time or the budget says that they suffice   (sampling)
-                   the others are cancelled
+    1. drafts      all at once
     2. synthesis   from the drafts, anonymous and in random order; clients read it as it is generated, unless the
                    answer may still be repaired
 
 Source: Wang, Wang, Athiwaratkun, Zhang, Zou, "Mixture-of-Agents Enhances Large Language Model Capabilities" (2024,
-arXiv:2406.04692), section 2, in outline: models propose, one aggregates. The rule that ends the drafts, anonymity and
-the list of differing results are ours.
+arXiv:2406.04692), section 2, in outline: models propose, one aggregates. Anonymity and the list of differing results
+are ours.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from ..core.budget import CostBound
-from ..core.errors import BackendError, BudgetExceeded, InvalidResponse, StoreError
+from ..core.concurrency import gather
+from ..core.errors import BackendError, BudgetExceeded, InvalidResponse, ReasonError, StoreError
 from ..core.events import CandidateAdded, TextDelta, VoteUpdated
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
-from ..core.settings import CHAIR, JURY, Seconds
+from ..core.settings import CHAIR, JURY
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
@@ -35,42 +36,32 @@ from .conclude import conclude
 from .limits import MAX_TOKENS
 from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction
 from .quoting import quote_line
-from .sampling import Ensemble, SampleSet, leading_solution, sample_chains
-from .stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, NoStop, rule_of_name
+from .sampling import leading_solution
 from .strategy import Models, Parameters, Stability
 from .voting.answer_classes import answer_classes
 
 MIN_DRAFTS: Final = 3
 """Minimum number of drafts unless `n` is set."""
 DRAFT_TEMPERATURE, SYNTHESIS_TEMPERATURE = 0.7, 0.5
-DRAFT_TIME: Final = 2 / 3
-"""Share of the time that is left which the drafts may take."""
 SYNTHESIS_STAGE: Final = "synthesis"
 """Name of the stage whose call generates the answer's text."""
-
-DraftStopping = Annotated[
-    NoStop | Agreement | Beta | Dirichlet | Lead | FirstFinished,
-    Field(discriminator="rule", description="rule that ends the drafts: none, or a name or object of a stopping rule"),
-    BeforeValidator(rule_of_name),
-]
 
 
 class Fusion:
     """Drafts of one or several models, fused into one answer that is streamed.
 
     The drafts are of the jurors' models in turn, or of the main model; the synthesis is of the chair's model, or of the
-    main model. The rule that ends the drafts reads their short answers: of free texts, hardly two are equal, and all
-    drafts are used unless the rule is `first-finished`, or the deadline passes. A single draft is the answer.
+    main model. A single draft is the answer.
 
     Model calls: 1 for each model of the drafts (more where thoughts are cut), and 1 for the synthesis.
 
     Confidence is the share of the drafts that reach the answer; free texts have none.
 
-    Differs: one layer of drafts, which need not all be finished; the aggregator does not know whose drafts it reads.
+    Differs: one layer of drafts; the aggregator does not know whose drafts it reads.
     """
 
     name: ClassVar[str] = "fusion"
-    summary: ClassVar[str] = "draft answers with several models until they suffice, then stream one answer made of them"
+    summary: ClassVar[str] = "draft answers with several models, then stream one answer made of them"
     paper: ClassVar[str] = "Wang et al. 2024, arXiv:2406.04692"
     confidence: ClassVar[str] = "The share of the drafts that reach the answer; none for free texts."
     family: ClassVar[str] = "several models"
@@ -85,11 +76,6 @@ class Fusion:
         n: Annotated[
             int | None,
             Field(ge=2, le=26, description="number of drafts; null is one for each given model, at least 3"),
-        ] = None
-        stopping: DraftStopping = Lead()
-        deadline_s: Annotated[
-            Seconds | None,
-            Field(description="seconds after which the drafts that have finished suffice; null is no such limit"),
         ] = None
         temperature: Annotated[
             float | None,
@@ -167,16 +153,18 @@ class _Fusion:
     def __init__(self, config: Fusion.Config, question: Question, models: Models, run: Run) -> None:
         self._config, self._question, self._models, self._run = config, question, models, run
         self._is_closed = answer_kind(question) != "text"
+        self._drafts: list[_Draft] = []
+        self._stopped: Stopped = "done"
         self._sampling = SamplingParams(default_temperature=SYNTHESIS_TEMPERATURE, max_tokens=config.synthesis_tokens)
 
     async def solve(self) -> Solution:
         with self._run.stage("drafts"):
-            samples, drafts = await self._sample_drafts()
-        if not samples.candidates:
-            return Solution(chosen=None, stopped=samples.stopped)
+            await self._write_drafts()
+        drafts = [draft for draft in self._drafts if draft.candidate.text.strip()]
+        if not self._drafts:
+            return Solution(chosen=None, stopped=self._stopped)
         classes = await answer_classes([draft.result for draft in drafts], self._question, self._run)
-        notes = self._notes(samples, drafts)
-        fallback = self._of_drafts(samples, drafts, classes, notes)
+        fallback = self._of_drafts(drafts, classes)
         self._run.set_best(fallback)
         if len(drafts) < 2:
             self._run.degrade("there is a single draft: it is the answer")
@@ -186,71 +174,83 @@ class _Fusion:
 
     # -- drafts
 
-    async def _sample_drafts(self) -> tuple[SampleSet, list[_Draft]]:
-        config, run = self._config, self._run
-        prompt = question_prompt(self._question, step_by_step_instruction(self._question))
-        ensemble, n, is_bounded = self._ensemble(prompt)
-        sampling = SamplingParams(
-            temperature=config.temperature,
-            default_temperature=DRAFT_TEMPERATURE,
-            max_tokens=config.max_tokens,
-            n=n,
-        )
-        left = run.ledger.remaining_seconds()
-        limits = [config.deadline_s, None if left is None else DRAFT_TIME * left]
-        samples = await sample_chains(
-            ensemble,
-            prompt,
-            sampling,
-            self._question,
-            run,
-            rule=config.stopping,
-            mode="race",
-            deadline_s=min((limit for limit in limits if limit is not None), default=None),
-            on_candidate=lambda candidates: run.set_best(lambda: leading_solution(candidates)),
-        )
-        if is_bounded and any(one.finish_reason in ("length", "thinking") for one in samples.candidates):
-            run.degrade("the budget shortened the drafts, so that it covers the synthesis")
-        drafts = [
-            _Draft(i, candidate, ensemble.writer(i), candidate.answer if self._is_closed else None)
-            for i, candidate in zip((c.sample_index for c in samples.completions), samples.candidates, strict=False)
-            if candidate.text.strip()
-        ]
-        return samples, drafts
-
-    def _ensemble(self, prompt: Prompt) -> tuple[Ensemble, int, bool]:
-        """The models of the drafts, the number of drafts, and whether the budget bounds them.
-
-        What remains is shared equally by the drafts and the synthesis, but never more than these may need.
-        """
-        config, ledger = self._config, self._run.ledger
-        jury, chair = self._models.jury, self._models.chair
+    async def _write_drafts(self) -> None:
+        """Request all drafts at once, those of one model as one call; a model that fails, fails its own ones alone."""
+        config, run, jury = self._config, self._run, self._models.jury
         n = config.n or max(MIN_DRAFTS, len(jury))
-        covered = max(1.0, ledger.remaining("calls") - 1)
-        distinct = list({id(model): model for model in jury}.values())
-        if covered < len(distinct):
-            self._run.degrade(f"the call limit covers {int(covered)} of {len(distinct)} models of drafts")
-            jury = tuple(model for model in jury if model in distinct[: int(covered)])
-        turns = [jury[i % len(jury)] for i in range(n)]
-        reserve = min(chair.max_sample_tokens(prompt, self._sampling), ledger.remaining("tokens") / 2)
-        tokens = ledger.view(CostBound(tokens=int(reserve))).tokens_per_sample(n)
-        usd = ledger.remaining("usd") / (n + 1)
-        shares = [max(1.0, min(tokens, _affordable_tokens(model, prompt, usd))) for model in turns]
-        thinking = max(1.0, ledger.remaining("thinking_tokens") / (n + 1))
-        is_bounded = min(shares) < math.inf or thinking < math.inf
-        return Ensemble(turns, shares, thinking, self._run), n, is_bounded
+        prompt = question_prompt(self._question, step_by_step_instruction(self._question))
+        # what remains is shared equally by the drafts and the synthesis, but never more than these may need
+        reserve = min(self._models.chair.max_sample_tokens(prompt, self._sampling), run.ledger.remaining("tokens") / 2)
+        budget = run.ledger.view(CostBound(tokens=int(reserve)))
+        tokens, thinking = budget.tokens_per_sample(n), run.ledger.remaining("thinking_tokens") / (n + 1)
+        indices = {model: tuple(i for i in range(n) if jury[i % len(jury)] is model) for model in jury}
+        try:
+            with budget.cutoff() as enough:
+                errors = await gather(
+                    [
+                        self._draft(model, own, model.within(self._request(prompt, len(own)), tokens, thinking), enough)
+                        for model, own in indices.items()
+                    ]
+                )
+        except BudgetExceeded as e:
+            errors = [self._limit(e)]
+        failed = [error for error in errors if isinstance(error, BackendError | StoreError)]
+        if failed and not self._drafts:
+            raise failed[0]
+        if failed:
+            run.degrade(f"{n - len(self._drafts)} of {n} drafts failed")
+        cut = any(draft.candidate.finish_reason in ("length", "thinking") for draft in self._drafts)
+        if cut and min(tokens, thinking) < math.inf:
+            run.degrade("the budget shortened the drafts, so that it covers the synthesis")
 
-    def _of_drafts(
-        self,
-        samples: SampleSet,
-        drafts: Sequence[_Draft],
-        classes: Sequence[Sequence[int]],
-        notes: dict[str, JsonValue],
-    ) -> Solution:
+    def _request(self, prompt: Prompt, n: int) -> Request:
+        config = self._config
+        sampling = SamplingParams(
+            temperature=config.temperature, default_temperature=DRAFT_TEMPERATURE, max_tokens=config.max_tokens, n=n
+        )
+        return Request(prompt=prompt, sampling=sampling)
+
+    async def _draft(
+        self, model: MeteredModel, indices: Sequence[int], request: Request, enough: asyncio.Event | None
+    ) -> ReasonError | None:
+        """The drafts of one model; returns why it has none."""
+        run = self._run
+        try:
+            (completions,) = await model.generate([request], enough=enough)
+            completions = await conclude(model, [(request.prompt, one) for one in completions], self._question, run)
+        except (BackendError, StoreError) as e:
+            if isinstance(e, StoreError) and run.recording:
+                raise  # but a replay has no response where the run itself got an error
+            return e
+        except BudgetExceeded as e:
+            return self._limit(e)
+        for i, completion in zip(indices, completions, strict=True):
+            if completion.finish_reason in ("budget", "cancelled"):
+                self._stopped = "budget"
+            if completion.ok and completion.finish_reason != "cancelled":
+                candidate = read_candidate(completion, self._question)
+                self._drafts.append(_Draft(i, candidate, model, candidate.answer if self._is_closed else None))
+                run.emit(CandidateAdded(index=i, answer=candidate.answer))
+        self._drafts.sort(key=lambda draft: draft.index)
+        run.set_best(leading_solution([draft.candidate for draft in self._drafts]))
+        return None
+
+    def _limit(self, error: BudgetExceeded) -> BudgetExceeded:
+        self._run.record_limit(error)
+        self._stopped = "budget"
+        return error
+
+    def _of_drafts(self, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]]) -> Solution:
         """The most frequent answer of the drafts, else the first draft with a text."""
-        candidates = tuple(samples.candidates)
+        candidates = tuple(draft.candidate for draft in self._drafts)
+        notes: dict[str, JsonValue] = {
+            "drafts": [
+                {"model": draft.model.name, "answer": draft.candidate.answer, "tokens": draft.candidate.tokens}
+                for draft in drafts
+            ]
+        }
         if not drafts:
-            return Solution(chosen=0, candidates=candidates, stopped=samples.stopped, notes=notes)
+            return Solution(chosen=0, candidates=candidates, stopped=self._stopped, notes=notes)
         members = max(classes, key=len, default=())
         first = drafts[members[0]] if members else drafts[0]
         if classes:
@@ -261,18 +261,9 @@ class _Fusion:
             chosen=candidates.index(first.candidate),
             candidates=candidates,
             confidence=len(members) / len(drafts) if members else None,
-            stopped=samples.stopped,
+            stopped=self._stopped,
             notes=notes,
         )
-
-    def _notes(self, samples: SampleSet, drafts: Sequence[_Draft]) -> dict[str, JsonValue]:
-        return {
-            **samples.notes(self._config.stopping),
-            "drafts": [
-                {"model": draft.model.name, "answer": draft.candidate.answer, "tokens": draft.candidate.tokens}
-                for draft in drafts
-            ],
-        }
 
     # -- synthesis
 
@@ -432,13 +423,3 @@ def _letter(blind: Blinding, draft: int) -> str:
     letter = blind.letter(draft)
     assert letter is not None  # every draft is shown
     return letter
-
-
-def _affordable_tokens(model: MeteredModel, prompt: Prompt, usd: float) -> float:
-    """Tokens of a draft that an amount of money covers; infinite without a limit, or of a model that costs nothing."""
-    capabilities = model.capabilities
-    price = capabilities.usd_per_completion_token
-    if usd == math.inf or not price:
-        return math.inf
-    prompt_tokens = model.count_tokens(prompt) or 0
-    return max(0.0, usd - (capabilities.usd_per_prompt_token or 0.0) * prompt_tokens) / price

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final
@@ -17,14 +16,13 @@ from pydantic import Field, JsonValue
 
 from ..core.budget import LimitKind
 from ..core.concurrency import gather, paced
-from ..core.errors import BackendError, BudgetExceeded, InvalidResponse, ReasonError, StoreError
+from ..core.errors import BudgetExceeded, InvalidResponse
 from ..core.events import CandidateAdded, StrategyNote
-from ..core.messages import Chunk, Completion, Failure, Prompt, Request, SamplingParams
+from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel, sampled_json
-from ..serving.model import Listener
 from .answers.equivalence import Equivalence
 from .candidates import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
@@ -164,132 +162,8 @@ class SamplingConfig(Parameters):
         return samples
 
 
-class Ensemble:
-    """Models that take the samples of a prompt in turn: sample i is one of the i-th of them.
-
-    A model gets its samples as one request, under indices of its own from 0, so that it shares them with other
-    strategies. All are called at once. A model that fails, or that the budget does not cover, fails only its own
-    samples.
-
-    Args:
-        turns: The model of each sample; a model that takes several appears several times, as one object.
-        max_tokens: Maximum tokens of a sample of each turn, thought and answer together; infinite for no such limit.
-        max_thinking_tokens: Maximum tokens of each thought.
-        run: The run that pays.
-    """
-
-    def __init__(
-        self, turns: Sequence[MeteredModel], max_tokens: Sequence[float], max_thinking_tokens: float, run: Run
-    ) -> None:
-        self._turns, self._max_tokens, self._max_thinking_tokens = tuple(turns), tuple(max_tokens), max_thinking_tokens
-        self._run = run
-        self.members = tuple({id(model): model for model in turns}.values())
-        self.name = ", ".join(model.name for model in self.members)
-
-    def writer(self, sample: int) -> MeteredModel:
-        """The model of a sample."""
-        return self._turns[sample]
-
-    @property
-    def key(self) -> JsonValue:
-        """What the samples depend on besides their request: the model of each."""
-        return [model.identity for model in self._turns]
-
-    def max_sample_tokens(self, prompt: Prompt, sampling: SamplingParams) -> int:
-        """Maximum tokens of a sample, its thought included."""
-        return max(
-            self._bounded(i, Request(prompt=prompt, sampling=sampling)).sampling.total_tokens
-            for i in range(len(self._turns))
-        )
-
-    def max_samples_of(self, prompt: Prompt, samples: int) -> int:
-        """Number of samples of a prompt whose prompt tokens fit the budget, between 1 and `samples`."""
-        return min(model.max_samples_of(prompt, samples) for model in self.members)
-
-    @contextmanager
-    def held(self, requests: Sequence[Request]) -> Iterator[None]:
-        """See `MeteredModel.held`."""
-        with ExitStack() as stack:
-            for request in requests:
-                for model, own, _ in self._parts(request):
-                    stack.enter_context(model.held([own]))
-            yield
-
-    async def generate(
-        self, requests: Sequence[Request], listener: Listener | None = None, *, enough: asyncio.Event | None = None
-    ) -> list[list[Completion]]:
-        """See `MeteredModel.generate`; the listener gets only finished samples.
-
-        Raises:
-            BackendError: Every model failed.
-            BudgetExceeded: The budget covers none of the models.
-        """
-        return [await self._generate(request, listener, enough) for request in requests]
-
-    async def conclude(
-        self, samples: Sequence[tuple[Prompt, Completion]], question: Question, run: Run
-    ) -> list[Completion]:
-        """See `conclude.conclude`."""
-        results = [completion for _, completion in samples]
-        for model in self.members:
-            own = [i for i, completion in enumerate(results) if self.writer(completion.sample_index) is model]
-            for i, concluded in zip(own, await conclude(model, [samples[i] for i in own], question, run), strict=True):
-                results[i] = concluded
-        return results
-
-    async def _generate(
-        self, request: Request, listener: Listener | None, enough: asyncio.Event | None
-    ) -> list[Completion]:
-        errors: list[ReasonError] = []
-        done: dict[int, Completion] = {}
-
-        async def call(model: MeteredModel, own: Request, samples: Sequence[int]) -> None:
-            def finish(completion: Completion, sample: int) -> None:
-                done[sample] = completion.model_copy(update={"sample_index": sample})
-                if listener is not None:
-                    listener(Chunk(sample_index=sample, completion=done[sample]))
-
-            def on_chunk(chunk: Chunk) -> None:
-                if chunk.completion is not None:
-                    finish(chunk.completion, samples[own.indices.index(chunk.sample_index)])
-
-            try:
-                (completions,) = await model.generate([own], on_chunk, enough=enough)
-            except (BackendError, BudgetExceeded, StoreError) as e:
-                # a replay has no response where the run itself got an error
-                if isinstance(e, StoreError) and self._run.recording:
-                    raise
-                if isinstance(e, BudgetExceeded):
-                    self._run.record_limit(e)
-                errors.append(e)
-                failure = Failure(code=e.code, message=e.message)
-                for sample in samples:
-                    if sample not in done:
-                        finish(Completion(text="", finish_reason="error", failure=failure), sample)
-            else:
-                for completion, sample in zip(completions, samples, strict=True):
-                    done[sample] = completion.model_copy(update={"sample_index": sample})
-
-        await gather([call(*part) for part in self._parts(request)])
-        if errors and all(not completion.ok for completion in done.values()):
-            raise next((e for e in errors if isinstance(e, BackendError)), errors[0])
-        return [done[sample] for sample in request.indices]
-
-    def _parts(self, request: Request) -> Iterator[tuple[MeteredModel, Request, list[int]]]:
-        """Each model with its request and the samples that are its own."""
-        for model in self.members:
-            turns = [i for i, one in enumerate(self._turns) if one is model]
-            samples = [i for i in turns if i in request.indices]
-            if samples:
-                own = request.model_copy(update={"sample_indices": tuple(turns.index(i) for i in samples)})
-                yield model, self._bounded(samples[0], own), samples
-
-    def _bounded(self, turn: int, request: Request) -> Request:
-        return self._turns[turn].within(request, self._max_tokens[turn], self._max_thinking_tokens)
-
-
 async def sample_chains(
-    model: MeteredModel | Ensemble,
+    model: MeteredModel,
     prompt: Prompt,
     sampling: SamplingParams,
     question: Question,
@@ -298,7 +172,6 @@ async def sample_chains(
     rule: StoppingRule | None = None,
     mode: SamplingMode = "auto",
     width: int | None = None,
-    deadline_s: float | None = None,
     on_candidate: Callable[[list[Candidate]], None] | None = None,
 ) -> SampleSet:
     """Take up to `sampling.n` samples of a prompt.
@@ -309,14 +182,11 @@ async def sample_chains(
     The answers of samples that were cut while the model thought are requested after their thoughts (`conclude`).
 
     Args:
-        model: The model, or several that take the samples in turn.
         rule: Stopping rule; None takes all samples.
         width: Concurrent samples of a race: as one finishes the next starts, each as a call of its own. None starts
             all at once as one call: fastest, but most of what is cancelled has been paid for by then. Samples count in
             the order in which they were started, so the answer does not depend on it (except under a rule that
             `counts_by_completion`).
-        deadline_s: Seconds after which the samples that have finished suffice, or else the first that finishes: they
-            all count, and a race is ended. None is no such limit.
         on_candidate: Called with the candidates so far, in order of completion, whenever one is added.
 
     Raises:
@@ -324,21 +194,20 @@ async def sample_chains(
     """
     rule = rule or NoStop()
     can_stop = not isinstance(rule, NoStop)
-    members = model.members if isinstance(model, Ensemble) else (model,)
-    samples = SampleSet(mode=_resolve_mode(mode, members))
+    samples = SampleSet(mode=_resolve_mode(mode, model))
     async with Equivalence.for_run(run) as equivalence:
         counter = _TallyCounter(question, equivalence)
         while samples.num_requested < sampling.n and samples.stopped == "done" and not samples.stopped_early:
             remaining = sampling.n - samples.num_requested
             size = remaining if samples.mode == "race" else rule.round_size(counter.tally, remaining)
             size, cut_by = _affordable(model, prompt, sampling, size, run)
-            shorter = None if isinstance(model, Ensemble) else with_room_to_conclude(model, prompt, sampling, run)
+            shorter = with_room_to_conclude(model, prompt, sampling, run)
             indices = tuple(range(samples.num_requested, samples.num_requested + size))
             request = Request(prompt=prompt, sampling=shorter or sampling, sample_indices=indices)
             batch = _Batch(request, question, run, samples, on_candidate, is_shortened=shorter is not None)
             try:
-                if (can_stop or deadline_s is not None) and samples.mode == "race":
-                    samples.stopped_early = await _race(model, batch, counter, rule, width, deadline_s)
+                if can_stop and samples.mode == "race":
+                    samples.stopped_early = await _race(model, batch, counter, rule, width)
                 else:
                     await batch.generate(model)
             except BudgetExceeded as e:
@@ -365,7 +234,7 @@ async def sample_chains(
 
 
 def _affordable(
-    model: MeteredModel | Ensemble, prompt: Prompt, sampling: SamplingParams, count: int, run: Run
+    model: MeteredModel, prompt: Prompt, sampling: SamplingParams, count: int, run: Run
 ) -> tuple[int, LimitKind | None]:
     """How many samples the budget covers, one or more; and the limit that would cut a thought of a single one short."""
     tokens = model.max_sample_tokens(prompt, sampling)
@@ -381,12 +250,11 @@ def _affordable(
 
 
 async def _race(
-    model: MeteredModel | Ensemble,
+    model: MeteredModel,
     batch: _Batch,
     counter: _TallyCounter,
     rule: StoppingRule,
     width: int | None,
-    deadline_s: float | None,
 ) -> bool:
     """Run a batch and check the rule after each sample that counts; once it stops, cancel the rest.
 
@@ -395,19 +263,14 @@ async def _race(
     far they got does always, so the outcome of a race is recorded, and a replay follows the record.
 
     Returns:
-        Whether the rule stopped the race, or the deadline did.
+        Whether the rule stopped the race.
     """
     key: dict[str, JsonValue] = {"race": batch.identity, "rule": rule.model_dump(mode="json"), "width": width}
-    if isinstance(model, Ensemble):
-        recorder, key["models"] = model.members[0], model.key
-    else:
-        recorder = model
-    recorded = await load_decision(batch.run, recorder, key)
+    recorded = await load_decision(batch.run, model, key)
     if recorded is not None:
         return await batch.replay(model, recorded)
     enough = asyncio.Event()
     is_complete = False
-    timer = None if deadline_s is None else asyncio.get_running_loop().call_later(deadline_s, batch.expire, enough)
 
     async def watch() -> bool:
         while True:
@@ -429,14 +292,12 @@ async def _race(
         batch.sample_finished.set()
         stopped_early = await watcher
     finally:
-        if timer is not None:
-            timer.cancel()
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
     if stopped_early:
         batch.keep_counted()
-    await save_decision(batch.run, recorder, key, {**batch.outcome(), "stopped_early": stopped_early})
-    return stopped_early or batch.is_late
+    await save_decision(batch.run, model, key, {**batch.outcome(), "stopped_early": stopped_early})
+    return stopped_early
 
 
 class _Batch:
@@ -468,9 +329,6 @@ class _Batch:
         self._started: list[int] = []
         self.was_cut = False
         """Whether a sample was cut while the model thought."""
-        self.is_late = False
-        """Whether the deadline has passed."""
-        self._when_late: asyncio.Event | None = None
 
     @property
     def identity(self) -> JsonValue:
@@ -484,14 +342,7 @@ class _Batch:
             "finished": list(self._candidates),
             "counted": list(self._counted),
             "stopped": self._samples.stopped,
-            **({"late": True} if self.is_late else {}),
         }
-
-    def expire(self, enough: asyncio.Event) -> None:
-        """Let the samples that have finished suffice, or else the first that finishes."""
-        self.is_late, self._when_late = True, enough
-        if self._candidates:
-            enough.set()
 
     def next_uncounted(self, rule: StoppingRule) -> Sample | None:
         """The next finished sample that the rule counts; None while one that was started earlier is running."""
@@ -527,7 +378,7 @@ class _Batch:
 
     async def generate(
         self,
-        model: MeteredModel | Ensemble,
+        model: MeteredModel,
         enough: asyncio.Event | None = None,
         *,
         finished: Sequence[JsonValue] | None = None,
@@ -542,7 +393,7 @@ class _Batch:
         self._samples.num_calls += 1
         await self._add(await self._concluded(model, completions, enough, finished), earlier)
 
-    async def generate_in_lanes(self, model: MeteredModel | Ensemble, enough: asyncio.Event, width: int) -> None:
+    async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
         """Take `width` samples at a time, each in a call of its own; none is started once there is enough.
 
         Raises:
@@ -574,7 +425,7 @@ class _Batch:
             self._samples.stopped = "budget"
         await self._add([completions[index] for index in sorted(completions)], earlier)
 
-    async def replay(self, model: MeteredModel | Ensemble, outcome: dict[str, JsonValue]) -> bool:
+    async def replay(self, model: MeteredModel, outcome: dict[str, JsonValue]) -> bool:
         """Take the samples of a recorded race from the run store; returns whether the rule had stopped it."""
         started, finished, counted = outcome["started"], outcome["finished"], outcome["counted"]
         assert isinstance(started, list)
@@ -585,9 +436,8 @@ class _Batch:
         self._finished = {index: self._finished[index] for index in finished if isinstance(index, int)} | self._finished
         if outcome["stopped"] == "budget":
             self._samples.stopped = "budget"
-        self.is_late = outcome.get("late") is True
         if outcome["stopped_early"] is not True:
-            return self.is_late
+            return False
         for index in counted:
             assert isinstance(index, int)
             self._counted.append(index)
@@ -597,7 +447,7 @@ class _Batch:
 
     async def _concluded(
         self,
-        model: MeteredModel | Ensemble,
+        model: MeteredModel,
         completions: Sequence[Completion],
         enough: asyncio.Event | None,
         finished: Sequence[JsonValue] | None = None,
@@ -615,12 +465,7 @@ class _Batch:
         indices = [c.sample_index for c in cut]
         samples = [c for c in completions if c.finish_reason != "thinking" or c.sample_index in indices]
         pairs = [(self.request.prompt, c) for c in samples]
-        concluded = (
-            await model.conclude(pairs, self._question, self.run)
-            if isinstance(model, Ensemble)
-            else await conclude(model, pairs, self._question, self.run)
-        )
-        by_index = {c.sample_index: c for c in concluded}
+        by_index = {c.sample_index: c for c in await conclude(model, pairs, self._question, self.run)}
         for index in indices:
             self._take(by_index[index])
         return [by_index.get(c.sample_index, c) for c in completions]
@@ -664,8 +509,6 @@ class _Batch:
         candidate = self._candidates[completion.sample_index] = read_candidate(completion, self._question)
         self._finished[completion.sample_index] = (completion, candidate)
         self.sample_finished.set()
-        if self._when_late is not None:
-            self._when_late.set()
         self._samples.candidates.append(candidate)
         self.run.emit(CandidateAdded(index=completion.sample_index, answer=candidate.answer))
         if self._on_candidate is not None:
@@ -709,9 +552,9 @@ def leading_solution(candidates: Sequence[Candidate]) -> Solution:
     return Solution(chosen=chosen, candidates=tuple(candidates), confidence=votes[answer] / len(candidates))
 
 
-def _resolve_mode(mode: SamplingMode, members: Sequence[MeteredModel]) -> str:
+def _resolve_mode(mode: SamplingMode, model: MeteredModel) -> str:
     if mode != "auto":
         return mode
-    capabilities = [model.capabilities for model in members]
-    is_free = all(c.usd_per_completion_token == 0 and not c.prompt_per_sample for c in capabilities)
+    capabilities = model.capabilities
+    is_free = capabilities.usd_per_completion_token == 0 and not capabilities.prompt_per_sample
     return "race" if is_free else "rounds"
