@@ -10,7 +10,7 @@ graph, and only this module imports LangGraph.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from langgraph.checkpoint.base import (
@@ -27,7 +27,7 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
 from ..core.store.protocol import RunStore, StoredCheckpoint
-from .pipeline import STAGES, SUCCESSORS, PipelineContext, PipelineState, next_stage, run_stage
+from .pipeline import STAGES, PipelineContext, PipelineState, run_stage, should_repair
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -37,12 +37,10 @@ class GraphState(TypedDict, total=False):
     """The checkpointed JSON: the fields of `PipelineState`, with the run's cost up to the end of the last stage."""
 
     question: dict[str, Any]
-    strategy: str
     solution: dict[str, Any]
-    verification: dict[str, Any] | None
+    verification: dict[str, Any]
     num_repairs: int
     previous: dict[str, Any]
-    answer: dict[str, Any]
     usage: dict[str, Any]
     degraded: list[str]
 
@@ -53,22 +51,21 @@ Graph = CompiledStateGraph[GraphState, PipelineContext, GraphState, GraphState]
 def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
     """The pipeline's graph; one serves any number of concurrent runs."""
     graph = StateGraph(GraphState, context_schema=PipelineContext)
-    graph.add_edge(START, next(iter(STAGES)))
-    for stage, following in SUCCESSORS.items():
-        graph.add_node(stage, as_node(stage))
-        if len(following) > 1:
-            graph.add_conditional_edges(stage, _chooser(stage), list(following))
-        else:
-            graph.add_edge(stage, following[0] if following else END)
+    for stage in STAGES:
+        graph.add_node(stage, _as_node(stage))
+    graph.add_edge(START, "solve")
+    graph.add_edge("solve", "verify")
+    graph.add_conditional_edges("verify", _after_verify, ["repair", END])
+    graph.add_edge("repair", "verify")
     return graph.compile(checkpointer=checkpointer)
 
 
-def as_node(stage: str) -> Any:
+def _as_node(stage: str) -> Any:
     """A stage as a LangGraph node; its cost is checkpointed with its result."""
 
     async def node(state: GraphState, *, runtime: Runtime[PipelineContext]) -> GraphState:
         run = runtime.context.run
-        update = await run_stage(stage, _parsed(state), runtime.context)
+        update = await run_stage(stage, PipelineState.of(state), runtime.context)
         values: dict[str, Any] = {name: _json(value) for name, value in update.items()}
         values |= {"usage": run.ledger.usage().model_dump(mode="json"), "degraded": list(run.degraded)}
         return cast(GraphState, values)
@@ -76,15 +73,8 @@ def as_node(stage: str) -> Any:
     return node
 
 
-def _chooser(stage: str) -> Callable[[GraphState, Runtime[PipelineContext]], str]:
-    def choose(state: GraphState, runtime: Runtime[PipelineContext]) -> str:
-        return next_stage(stage, _parsed(state), runtime.context.run) or END
-
-    return choose
-
-
-def _parsed(state: GraphState) -> PipelineState:
-    return PipelineState.model_validate({k: v for k, v in state.items() if k in PipelineState.model_fields})
+def _after_verify(state: GraphState, runtime: Runtime[PipelineContext]) -> str:
+    return "repair" if should_repair(PipelineState.of(state), runtime.context.run) else END
 
 
 def _json(value: Any) -> Any:
@@ -147,15 +137,13 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint that saves work: one that holds a solution, or its verification.
+        """Store a checkpoint that holds a solution.
 
         Up to its first solution a run resumes from its beginning, since all its responses are in the store call by
-        call. A stage without verifiers is repeated at no cost, and what follows an answer is the end.
+        call.
         """
         run_id, namespace, parent = _names(config)
-        values = checkpoint["channel_values"]
-        is_unverified = "verification" in values and values["verification"] is None and not values.get("num_repairs")
-        if "solution" not in values or "answer" in values or is_unverified:
+        if "solution" not in checkpoint["channel_values"]:
             return _config(run_id, namespace, checkpoint["id"])
         kind, state = self.serde.dumps_typed(checkpoint)
         await self._store.put_checkpoint(

@@ -1,7 +1,7 @@
-"""The pipeline around a strategy: route → solve → verify (→ repair → verify …) → finish.
+"""The pipeline around a strategy: solve → verify (→ repair → verify …).
 
-`STAGES` and `next_stage` define it. `run_stages` runs it directly, `graph.build_graph` as a LangGraph graph with
-checkpoints; `PipelineRun` takes one run through it, however it ends.
+`PipelineRun` takes one run through it, however it ends: a run without verifiers only solves, one with verifiers goes
+through the LangGraph graph of `graph.build_graph`, which has a checkpoint after each stage.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..core.concurrency import shielded
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError
@@ -76,21 +76,22 @@ class PipelineState(Frozen):
     """What the pipeline carries from stage to stage. Its JSON is checkpointed; run and models are not part of it.
 
     Attributes:
-        strategy: Name of the strategy, set by `route`.
         solution: Set by `solve` and `repair`.
-        verification: Set by `verify`; None if no verifier ran.
+        verification: Set by `verify`.
         num_repairs: How often the answer went back to the strategy.
         previous: The best attempt before, while another one is made.
-        answer: Set by `finish`.
     """
 
     question: Question
-    strategy: str = ""
     solution: Solution | None = None
     verification: Verification | None = None
     num_repairs: int = 0
     previous: VerifiedAttempt | None = None
-    answer: Answer | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The state in the values of the graph."""
+        return cls.model_validate({name: value for name, value in values.items() if name in cls.model_fields})
 
 
 StateUpdate = dict[str, Any]
@@ -122,11 +123,6 @@ class PipelineContext:
 
 
 # -- the stages
-
-
-async def route(state: PipelineState, context: PipelineContext) -> StateUpdate:
-    """Choose the strategy: the one that was requested, since routers are strategies themselves."""
-    return {"strategy": context.run.config.strategy}
 
 
 async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
@@ -187,15 +183,13 @@ async def _in_requested_form(solution: Solution, question: Question, context: Pi
 
 
 async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
-    """Run the verifiers one after the other; without any, pass the answer through.
+    """Run the verifiers one after the other.
 
     Of several attempts the best verified one stays. Tool calls state nothing that could be verified: they stay
     unchecked. So does an answer that the user wanted at once. The claims of the chosen candidate's thought, if they are
     checked too, follow those of the answer and change neither verdict nor support.
     """
-    run, names, solution = context.run, context.run.config.verify, _solution(state)
-    if not names:
-        return {"verification": None}
+    run, solution = context.run, _solution(state)
     is_concluded = run.ledger.is_closed or solution.stopped == "user"
     if is_concluded and state.previous is not None and state.previous.solution == solution:
         return {"verification": state.previous.verification}
@@ -264,54 +258,16 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
     return {"solution": solution, "num_repairs": state.num_repairs + 1, "previous": previous}
 
 
-async def finish(state: PipelineState, context: PipelineContext) -> StateUpdate:
-    """Assemble the answer."""
-    run, verification, solution = context.run, state.verification, state.solution
-    if solution is None or solution.best is None or solution.best.answer is None:
-        run.degrade(no_answer_reason(solution))
-    answer = assemble(run, state.solution, strategy=state.strategy, verification=verification)
-    if run.config.require_verified and (verification is None or verification.verdict != "supported"):
-        raise NotVerified(failure_text(verification), partial=answer)
-    return {"answer": answer}
-
-
-PipelineStage = Callable[[PipelineState, PipelineContext], Awaitable[StateUpdate]]
-
-STAGES: dict[str, PipelineStage] = {
-    "route": route,
+STAGES: dict[str, Callable[[PipelineState, PipelineContext], Awaitable[StateUpdate]]] = {
     "solve": solve,
     "verify": verify,
     "repair": repair,
-    "finish": finish,
 }
-
-SUCCESSORS: dict[str, tuple[str, ...]] = {
-    "route": ("solve",),
-    "solve": ("verify",),
-    "verify": ("repair", "finish"),
-    "repair": ("verify",),
-    "finish": (),
-}
-"""Stages that may follow each stage; where there are two, `next_stage` chooses."""
-
-
-def next_stage(stage: str, state: PipelineState, run: Run) -> str | None:
-    """The stage after one that has ended; None after the last."""
-    if stage == "verify":
-        return "repair" if should_repair(state, run) else "finish"
-    return next(iter(SUCCESSORS[stage]), None)
-
-
-def _does_work(stage: str, run: Run) -> bool:
-    """Whether a stage calls models or searches; the others are not in the trace."""
-    return stage in ("solve", "repair") or (stage == "verify" and bool(run.config.verify))
 
 
 async def run_stage(name: str, state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run one stage, with its events in the trace and saved at its end."""
     run = context.run
-    if not _does_work(name, run):
-        return await STAGES[name](state, context)
     started = time.monotonic()
     number = run.emit(StageStarted(stage=name))
     with run.event_scope(number):
@@ -321,25 +277,18 @@ async def run_stage(name: str, state: PipelineState, context: PipelineContext) -
     return update
 
 
-async def run_stages(context: PipelineContext) -> Answer:
-    """All stages in this task, without a graph and its checkpoints.
-
-    For a run without verifiers: all that costs anything is in `solve`, whose calls are in the run store one by one, so
-    a checkpoint would save nothing, while each step of a graph costs as much processor time as a few model calls.
-    """
-    state, stage = PipelineState(question=context.run.question), next(iter(STAGES))
-    while True:
-        state = state.model_copy(update=await run_stage(stage, state, context))
-        following = next_stage(stage, state, context.run)
-        if following is None:
-            assert state.answer is not None
-            return state.answer
-        stage = following
+def finish(run: Run, solution: Solution, verification: Verification | None) -> Answer:
+    """Assemble the complete answer; raises `NotVerified` if it must be supported and is not."""
+    if solution.best is None or solution.best.answer is None:
+        run.degrade(no_answer_reason(solution))
+    answer = assemble(run, solution, verification)
+    if run.config.require_verified and (verification is None or verification.verdict != "supported"):
+        raise NotVerified(failure_text(verification), partial=answer)
+    return answer
 
 
-def assemble(run: Run, solution: Solution | None, *, strategy: str, verification: Verification | None = None) -> Answer:
+def assemble(run: Run, solution: Solution, verification: Verification | None = None) -> Answer:
     """The answer as the user gets it, complete or partial; a calibration map that does not apply to it is reported."""
-    solution = solution or Solution(chosen=None, stopped="cancelled")
     best = solution.best
     confidence = solution.confidence
     calibration = run.config.calibration
@@ -352,7 +301,7 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
     return Answer(
         answer=None if best is None else best.answer,
         text="" if best is None else best.text,
-        strategy=strategy,
+        strategy=run.config.strategy,
         model=run.config.models.get("main", ""),
         confidence=confidence,
         stopped=stopped,
@@ -382,13 +331,9 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         option=None if best is None else run.question.option(best.answer),
         stopped_by=run.ledger.exhausted if stopped == "budget" else None,
         thought="" if best is None else best.thought,
-        based_on=_based_on(solution) if stopped == "user" else "",
+        based_on=str(solution.notes.get("based_on", "the strategy's finished answer")) if stopped == "user" else "",
         tool_calls=() if best is None else best.tool_calls,
     )
-
-
-def _based_on(solution: Solution) -> str:
-    return str(solution.notes.get("based_on", "the strategy's finished answer"))
 
 
 def _solution(state: PipelineState) -> Solution:
@@ -531,7 +476,11 @@ class PipelineRun:
         self._thread: RunnableConfig = {"configurable": {"thread_id": run.id}}
 
     async def start(self) -> Answer:
-        """Run from the beginning; also for a run that was stopped before it had a checkpoint."""
+        """Run from the beginning, also a run that was stopped before it had a checkpoint.
+
+        A run without verifiers has none: all that costs anything is in `solve`, whose calls are in the run store one by
+        one, while each step of a graph costs as much processor time as a few model calls.
+        """
         resources = self._resources
         models = described_models(resources.by_role())
         others = dict(resources.knowledge.descriptions)
@@ -547,6 +496,8 @@ class PipelineRun:
     async def resume(self) -> Answer:
         """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning."""
         self._changed_sources = self._resources.knowledge.changed
+        if not self._run.config.verify:
+            return await self.start()
         with outside_other_graphs():
             graph = await asyncio.to_thread(self._graph)
             checkpoint = await graph.aget_state(self._thread)
@@ -554,6 +505,13 @@ class PipelineRun:
             return await self.start()
         self._restore(checkpoint.values)
         return await self._execute(lambda context: self._through_graph(None, context), resumed=True)
+
+    async def _from_start(self, context: PipelineContext) -> Answer:
+        state = PipelineState(question=context.run.question)
+        if context.run.config.verify:
+            return await self._through_graph({"question": state.question.model_dump(mode="json")}, context)
+        update = await run_stage("solve", state, context)
+        return finish(context.run, update["solution"], None)
 
     def _restore(self, values: Mapping[str, Any]) -> None:
         """Take over what an interrupted run had spent and degraded up to its last checkpoint."""
@@ -564,18 +522,14 @@ class PipelineRun:
         if "solution" in values:
             run.set_best(Solution.model_validate(values["solution"]))
 
-    async def _from_start(self, context: PipelineContext) -> Answer:
-        if self._run.config.verify:
-            return await self._through_graph({"question": self._run.question.model_dump(mode="json")}, context)
-        return await run_stages(context)
-
     async def _through_graph(self, state: dict[str, Any] | None, context: PipelineContext) -> Answer:
         """Run the graph with a checkpoint after each stage; None continues from the last checkpoint."""
         graph = await asyncio.to_thread(self._graph)  # the first call imports LangGraph
         await self._run.writer.flush()  # checkpoints need the run's row
         durability: Durability | None = None if graph.checkpointer is None else "async"
         values = await graph.ainvoke(cast(Any, state), self._thread, context=context, durability=durability)
-        return Answer.model_validate(values["answer"])
+        state = PipelineState.of(values)
+        return finish(self._run, _solution(state), state.verification)
 
     async def _execute(self, stages: Callable[[PipelineContext], Awaitable[Answer]], *, resumed: bool) -> Answer:
         run, config = self._run, self._run.config
@@ -665,7 +619,7 @@ class PipelineRun:
                 if c.text
             )
             best = Solution(chosen=0 if candidates else None, candidates=candidates)
-        return assemble(run, best.model_copy(update={"stopped": stopped}), strategy=run.config.strategy)
+        return assemble(run, best.model_copy(update={"stopped": stopped}))
 
 
 MAX_DESCRIBED = 64

@@ -256,17 +256,16 @@ def _longest_attempt(solution: Solution, question: Question, run: Run) -> tuple[
     return max(attempts, key=length, default=(prompt, Completion(text="", finish_reason="budget")))
 
 
-def no_answer_reason(solution: Solution | None) -> str:
+def no_answer_reason(solution: Solution) -> str:
     """Why a run that was not cancelled has no answer, as a note for its reader."""
-    candidates = () if solution is None else solution.candidates
+    candidates = solution.candidates
     total = len(candidates)
     thinking = sum(c.finish_reason == "thinking" or (not c.text and c.thinking_tokens > 0) for c in candidates)
     samples = f"{total} sample{'' if total == 1 else 's'}"
     if thinking:
         return f"no answer: {thinking} of {samples} ended while the model thought; raise the budget or lower --effort"
     if not any(c.text.strip() for c in candidates):
-        stopped = "done" if solution is None else solution.stopped
-        reason = {"budget": "the budget was spent", "user": "the user wanted it"}.get(stopped)
+        reason = {"budget": "the budget was spent", "user": "the user wanted it"}.get(solution.stopped)
         empty = f"{samples} {'has' if total == 1 else 'have'} no text" if total else "no sample was finished"
         return f"no answer: {reason} before a sample was finished" if reason else f"no answer: {empty}"
     return f"no answer could be read from {samples}"

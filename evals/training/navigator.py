@@ -449,7 +449,7 @@ class EpisodeResources:
 
     async def score(self, problem: Problem, run: Run, candidate: Candidate) -> bool:
         """Whether an answer is right."""
-        answer = assemble(run, Solution(chosen=0, candidates=(candidate,)), strategy=run.config.strategy)
+        answer = assemble(run, Solution(chosen=0, candidates=(candidate,)))
         return (await self._scorers[problem.dataset].score(problem.item, answer)).correct is True
 
     async def close(self) -> None:

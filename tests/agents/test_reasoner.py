@@ -315,12 +315,12 @@ async def test_a_run_that_died_after_solving_does_not_call_the_model_again(opene
     def die(*_):
         raise RuntimeError("power cut")
 
-    finish = pipeline.STAGES["finish"]
-    monkeypatch.setitem(pipeline.STAGES, "finish", die)
+    finish = pipeline.finish
+    monkeypatch.setattr(pipeline, "finish", die)
     async with voting(settings) as reasoner:
         with pytest.raises(RuntimeError, match="power cut"):
             await reasoner.aask("Where?", run_id="died")
-    monkeypatch.setitem(pipeline.STAGES, "finish", finish)
+    monkeypatch.setattr(pipeline, "finish", finish)
     calls = len(opened["scripted"].generate_calls)
     async with voting(settings) as reasoner:
         answer = await reasoner.aresume("died")

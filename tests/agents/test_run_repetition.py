@@ -1,11 +1,9 @@
-"""Runs without verifiers run their stages without the graph, with the same events and answer."""
+"""What a run repeats and what it does not: strategies, calls, and the stages before a checkpoint."""
 
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents import pipeline
-from reason.agents.pipeline import PipelineRun
 from reason.agents.reasoner import Reasoner
-from reason.core.events import MemorySink
 from reason.core.settings import Settings
 from reason.reasoning.cot import ChainOfThought
 from reason.serving.metered.model import MeteredModel
@@ -28,30 +26,6 @@ def settings(tmp_path):
     return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
-async def through_graph(run, context):
-    """The way of a run with verifiers."""
-    return await run._through_graph({"question": run._run.question.model_dump(mode="json")}, context)
-
-
-def told(sink):
-    """What was told, but for names and times."""
-    return [e.model_dump(exclude={"run_id", "at_s", "seconds", "answer"}) for e in sink.events]
-
-
-async def test_both_ways_emit_the_same_events_and_answer(model, settings, monkeypatch):
-    brief, whole = MemorySink(), MemorySink()
-    async with Reasoner(settings=settings) as reasoner:
-        one = await reasoner.aask("Where?", sinks=[brief])
-        store = await reasoner.open_store()
-        assert await store.get_checkpoint(one.run_id) is None
-        monkeypatch.setattr(PipelineRun, "_from_start", through_graph)
-        other = await reasoner.aask("Where?", sinks=[whole])
-        assert await store.get_checkpoint(other.run_id) is not None
-    assert told(brief) == told(whole)
-    assert [e.stage for e in brief.of_type("stage.started")] == ["solve"]  # the others have no work
-    assert one.model_copy(update={"run_id": "", "usage": other.usage}) == other.model_copy(update={"run_id": ""})
-
-
 async def test_a_strategy_is_made_once_a_run(model, settings, monkeypatch):
     made = []
     init = ChainOfThought.__init__
@@ -61,19 +35,24 @@ async def test_a_strategy_is_made_once_a_run(model, settings, monkeypatch):
     assert len(made) == 1
 
 
-async def test_a_run_with_checkpoints_resumes_from_them(model, settings, monkeypatch):
+@pytest.mark.parametrize("died_in", ["verify", "finish"])
+async def test_a_verified_run_resumes_from_its_last_checkpoint(model, settings, facts, monkeypatch, died_in):
     def die(*_):
         raise RuntimeError("power cut")
 
+    judged = {"davinci": {"judge": "lexical", "verdicts": "none"}}
+    options = {"settings": settings, "verify": ["davinci"], "verify_parameters": judged, "evidence": [facts]}
     with monkeypatch.context() as before:
-        before.setattr(PipelineRun, "_from_start", through_graph)
-        before.setitem(pipeline.STAGES, "finish", die)
-        async with Reasoner(settings=settings) as reasoner:
+        before.setitem(pipeline.STAGES, "verify", die) if died_in == "verify" else before.setattr(
+            pipeline, "finish", die
+        )
+        async with Reasoner(**options) as reasoner:
             with pytest.raises(RuntimeError, match="power cut"):
                 await reasoner.aask("Where?", run_id="kept")
     monkeypatch.setitem(pipeline.STAGES, "solve", die)  # it is solved
-    async with Reasoner(settings=settings) as reasoner:
-        assert (await reasoner.aresume("kept")).answer == "Paris"
+    async with Reasoner(**options) as reasoner:
+        answer = await reasoner.aresume("kept")
+    assert (answer.answer, answer.verification.verifiers) == ("Paris", ("davinci",))
 
 
 async def test_a_new_run_does_not_look_up_calls_it_cannot_have(model, settings, monkeypatch):
