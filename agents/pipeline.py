@@ -528,8 +528,8 @@ class PipelineRun:
         await self._run.writer.flush()  # checkpoints need the run's row
         durability: Durability | None = None if graph.checkpointer is None else "async"
         values = await graph.ainvoke(cast(Any, state), self._thread, context=context, durability=durability)
-        state = PipelineState.of(values)
-        return finish(self._run, _solution(state), state.verification)
+        last = PipelineState.of(values)
+        return finish(self._run, _solution(last), last.verification)
 
     async def _execute(self, stages: Callable[[PipelineContext], Awaitable[Answer]], *, resumed: bool) -> Answer:
         run, config = self._run, self._run.config

@@ -38,6 +38,7 @@ MAX_ATTACHMENT_BYTES = 40_000_000
 MAX_KNOWN = 256
 """Configurations that a `Planner` keeps."""
 MAX_KEY_CHARS = 4096
+VerifyParameters = Mapping[str, Mapping[str, Any]]
 _ANY_QUESTION = Question(text="?")
 
 
@@ -100,14 +101,10 @@ class Planner:
     def __init__(
         self,
         settings: Settings,
-        parameters: Mapping[str, Any],
-        verify_parameters: Mapping[str, Mapping[str, Any]],
         require_verified: bool,
         calibration: CalibrationMap | None,
     ) -> None:
         self._settings = settings
-        self._parameters = parameters
-        self._verify_parameters = verify_parameters
         self._require_verified = require_verified
         self._maps: dict[str, CalibrationMap | None] = {settings.strategy: calibration}
         self._known: dict[str, RunConfig] = {}
@@ -164,7 +161,6 @@ class Planner:
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
     ) -> RunConfig:
-        check_thinking_options(effort, thinking_tokens)
         base = self._settings
         overrides: dict[str, Any] = {
             "strategy": strategy,
@@ -174,29 +170,24 @@ class Planner:
             "jurors": None if jurors is None else tuple(jurors),
             "chair_model": chair_model,
             "verify": None if verify is None else tuple(verify),
+            "evidence": None if evidence is None else tuple(evidence),
+            "repairs": repairs,
+            "effort": effort,
+            "thinking_tokens": thinking_tokens,
+            "verify_thoughts": verify_thoughts,
         }
         settings = base.model_copy(update={name: value for name, value in overrides.items() if value is not None})
-        defaults = (
-            self._parameters if settings.strategy == base.strategy else base.strategies.get(settings.strategy, {})
-        )
+        defaults = settings.strategies.get(settings.strategy, {})
         strategy_parameters = strategy_config(settings.strategy, {**defaults, **(parameters or {})})
         complete = strategy_parameters.model_dump(mode="json")
         require_tool_support(settings.strategy, question)
-        verifiers = complete_parameters(
-            settings.verify, {**base.verifiers, **self._verify_parameters}, verify_parameters
-        )
+        verifiers = complete_parameters(settings.verify, settings.verifiers, verify_parameters)
         has_judge_model = settings.judge_model is not None
         verifiers = resolve_judges(verifiers, settings, has_judge_model=has_judge_model)
         if "judge" in complete and _may_request_judge(settings.strategy):
             complete = with_resolved_judge(complete, settings, has_judge_model=has_judge_model)
-        roles = used_roles(settings.strategy, settings.verify, verifiers)
-        refuse_unused_models(settings, roles, overrides)
         is_required = self._require_verified if require_verified is None else require_verified
-        if is_required and not settings.verify:
-            raise UserError(
-                "a verified answer is required but no verifier is named", hint="name one with verify", param="verify"
-            )
-        refuse_unused_verify_thoughts(settings, verify_thoughts)
+        roles = check_options(settings, verifiers, overrides, require_verified=is_required)
         uses_knowledge = uses_role(settings.strategy, "knowledge")
         uses_embedding = (
             uses_role(settings.strategy, "embedding")
@@ -213,8 +204,8 @@ class Planner:
             models=models,
             verify=settings.verify,
             verify_parameters=verifiers,
-            evidence=(settings.evidence if evidence is None else tuple(evidence)) if settings.verify else (),
-            repairs=(settings.repairs if repairs is None else repairs) if settings.verify else 0,
+            evidence=settings.evidence if settings.verify else (),
+            repairs=settings.repairs if settings.verify else 0,
             require_verified=is_required,
             budget=budget,
             local=settings.local,
@@ -224,10 +215,9 @@ class Planner:
             context=settings.context if uses_knowledge else (),
             memory=settings.memory if uses_knowledge else "",
             tenant=tenant,
-            effort=settings.effort if effort is None else effort,
-            thinking_tokens=settings.thinking_tokens if thinking_tokens is None else thinking_tokens,
-            verify_thoughts=bool(settings.verify)
-            and (settings.verify_thoughts if verify_thoughts is None else verify_thoughts),
+            effort=settings.effort,
+            thinking_tokens=settings.thinking_tokens,
+            verify_thoughts=bool(settings.verify) and settings.verify_thoughts,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:
@@ -240,8 +230,8 @@ class Planner:
 
 def complete_parameters(
     names: Sequence[str],
-    settings: Mapping[str, Mapping[str, Any]],
-    given: Mapping[str, Mapping[str, Any]] | None,
+    settings: VerifyParameters,
+    given: VerifyParameters | None,
 ) -> dict[str, dict[str, Any]]:
     """The parameters of each verifier, complete."""
     given = given or {}
@@ -292,8 +282,15 @@ def _validated_budget(budget: Budget | Mapping[str, Any]) -> Budget:
 # -- effort: what can be checked before the model is loaded, and what its profile decides
 
 
-def check_thinking_options(effort: str | None, thinking_tokens: int | None) -> None:
-    """Refuse options that no model could have."""
+def check_options(
+    settings: Settings,
+    verify_parameters: VerifyParameters,
+    options: Mapping[str, Any],
+    *,
+    require_verified: bool,
+) -> set[str]:
+    """The roles of models that a run uses; refuses options of the caller that no run, or not this one, could have."""
+    effort, thinking_tokens = options.get("effort"), options.get("thinking_tokens")
     if effort is not None and effort not in (*EFFORTS, AUTO_EFFORT):
         raise UserError(
             f"there is no effort {effort!r}", hint=f"one of {', '.join(EFFORTS)}, {AUTO_EFFORT}", param="effort"
@@ -304,14 +301,17 @@ def check_thinking_options(effort: str | None, thinking_tokens: int | None) -> N
             hint="effort none turns thoughts off",
             param="thinking_tokens",
         )
-
-
-def refuse_unused_verify_thoughts(settings: Settings, verify_thoughts: bool | None) -> None:
-    """Refuse to verify thoughts without a verifier, if the caller asks for it."""
-    if verify_thoughts and not settings.verify:
+    roles = used_roles(settings.strategy, settings.verify, verify_parameters)
+    refuse_unused_models(settings, roles, options)
+    if require_verified and not settings.verify:
+        raise UserError(
+            "a verified answer is required but no verifier is named", hint="name one with verify", param="verify"
+        )
+    if options.get("verify_thoughts") and not settings.verify:
         raise UserError(
             "thoughts are to be verified but no verifier is named", hint="name one with verify", param="verify_thoughts"
         )
+    return roles
 
 
 def refuse_unsuitable_effort(config: RunConfig, model: str, profile: ModelProfile) -> None:
@@ -338,8 +338,6 @@ def _first(*values: int | None) -> int:
 
 
 # -- which models a run uses
-
-VerifyParameters = Mapping[str, Mapping[str, Any]]
 
 
 def models_of(settings: Settings) -> dict[str, str]:

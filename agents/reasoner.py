@@ -39,17 +39,14 @@ from .planner import (
     NO_MAP,
     Planner,
     calibration_map_for,
+    check_options,
     check_question,
-    check_thinking_options,
     complete_parameters,
     refuse_duplicate_sources,
     refuse_missing_evidence,
     refuse_other_model,
     refuse_unsuitable_effort,
     refuse_unused_knowledge,
-    refuse_unused_models,
-    refuse_unused_verify_thoughts,
-    used_roles,
 )
 from .resources import ModelPool, ProviderPool, RunResources, load_reward_model, recorded_models
 
@@ -244,7 +241,6 @@ class Reasoner:
 
     Attributes:
         settings: The settings, with the arguments applied.
-        verify_parameters: The parameters of each verifier, complete.
 
     Raises:
         UserError: An argument is not allowed; says which.
@@ -279,7 +275,6 @@ class Reasoner:
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        check_thinking_options(effort, thinking_tokens)
         overrides = _without_none(
             model=model,
             strategy=strategy,
@@ -300,21 +295,22 @@ class Reasoner:
             context=None if context is None else tuple(map(source_name, context)),
         )
         base = {} if settings is None else settings.model_dump()
-        self.settings = load_settings(**{**base, **overrides})
-        refuse_unused_knowledge(self.settings.strategy, context or (), memory or "")
-        refuse_duplicate_sources(self.settings.context if context is None else context)
+        chosen = load_settings(**{**base, **overrides})
+        refuse_unused_knowledge(chosen.strategy, context or (), memory or "")
+        refuse_duplicate_sources(chosen.context if context is None else context)
         self._sources: tuple[SourceLike, ...] = tuple(context or ())
         self._require_verified = require_verified
-        chosen = {**self.settings.strategies.get(self.settings.strategy, {}), **(parameters or {})}
-        parameters = strategy_config(self.settings.strategy, chosen).model_dump(mode="json")
-        self.verify_parameters = complete_parameters(self.settings.verify, self.settings.verifiers, verify_parameters)
-        used = used_roles(self.settings.strategy, self.settings.verify, self.verify_parameters)
-        refuse_unused_models(self.settings, used, overrides)
-        if require_verified and not self.settings.verify:
-            raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
-        refuse_unused_verify_thoughts(self.settings, verify_thoughts)
+        own = strategy_config(chosen.strategy, {**chosen.strategies.get(chosen.strategy, {}), **(parameters or {})})
+        verifiers = complete_parameters(chosen.verify, chosen.verifiers, verify_parameters)
+        self.settings = chosen.model_copy(
+            update={
+                "strategies": {**chosen.strategies, chosen.strategy: own.model_dump(mode="json")},
+                "verifiers": {**chosen.verifiers, **verifiers},
+            }
+        )
         self._calibration = calibration_map_for(self.settings, calibration)
-        self._planner = Planner(self.settings, parameters, self.verify_parameters, require_verified, self._calibration)
+        self._planner = Planner(self.settings, require_verified, self._calibration)
+        check_options(self.settings, verifiers, overrides, require_verified=require_verified)
         self._lock = threading.Lock()
         self._models = ModelPool(
             lambda *args: load_model(*args), lambda *args: load_reward_model(*args), self.settings, progress, self._lock
@@ -334,13 +330,10 @@ class Reasoner:
         *,
         choices: Sequence[str] = (),
         documents: Sequence[Document] = (),
-        seed: int | None = None,
-        effort: RequestedEffort | None = None,
-        thinking_tokens: int | None = None,
-        verify_thoughts: bool | None = None,
         run_id: str | None = None,
         sinks: Sequence[Sink] = (),
         stream_text: bool = False,
+        **options: Any,
     ) -> Answer:
         """Answer a question.
 
@@ -351,13 +344,10 @@ class Reasoner:
         Args:
             choices: Options of a multiple-choice question.
             documents: Texts that the answer may use.
-            seed: Seed of this question.
-            effort: How much models that think do so for this question; None is the reasoner's.
-            thinking_tokens: Maximum tokens of each thought; None is the reasoner's.
-            verify_thoughts: Whether the verifiers also check the claims of the thought; None is the reasoner's.
             run_id: Name of the run; None creates one.
             sinks: Receive every event.
             stream_text: Whether the sinks receive text as it is generated.
+            options: What differs for this question, as in `plan`: seed, effort, budget and others.
 
         Raises:
             UserError: The question is empty or too long, its schema is none, the calibration map is for another model,
@@ -366,15 +356,7 @@ class Reasoner:
             NotVerified: A verified answer is required and this one is not.
         """
         await _check_schema(question)
-        config = self.plan(
-            question,
-            choices=choices,
-            documents=documents,
-            seed=seed,
-            effort=effort,
-            thinking_tokens=thinking_tokens,
-            verify_thoughts=verify_thoughts,
-        )
+        config = self.plan(question, choices=choices, documents=documents, **options)
         return await self.arun(config, run_id=run_id, sinks=sinks, stream_text=stream_text)
 
     def plan(
@@ -383,14 +365,14 @@ class Reasoner:
         *,
         choices: Sequence[str] = (),
         documents: Sequence[Document] = (),
-        **overrides: Any,
+        **options: Any,
     ) -> RunConfig:
         """The configuration of a run for `arun`. It opens nothing, and reads no files but a calibration map, once.
 
         Args:
             choices: Options of a multiple-choice question.
             documents: Texts that the answer may use.
-            overrides: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
+            options: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
                 settings' if the strategy differs), model, small_model, judge_model, jurors, chair_model, verify,
                 verify_parameters, evidence, repairs, budget, seed, effort, thinking_tokens, verify_thoughts,
                 require_verified; and tenant, the run's owner.
@@ -398,7 +380,7 @@ class Reasoner:
         Raises:
             UserError: One of them is not allowed; names it.
         """
-        return self._planner.plan(check_question(question, choices, documents), **overrides)
+        return self._planner.plan(check_question(question, choices, documents), **options)
 
     async def arun(
         self,
@@ -479,11 +461,8 @@ class Reasoner:
         *,
         choices: Sequence[str] = (),
         documents: Sequence[Document] = (),
-        seed: int | None = None,
-        effort: RequestedEffort | None = None,
-        thinking_tokens: int | None = None,
-        verify_thoughts: bool | None = None,
         run_id: str | None = None,
+        **options: Any,
     ) -> AsyncGenerator[Event, None]:
         """Answer a question and yield all its events, including text as it is generated. Arguments as `aask`.
 
@@ -494,15 +473,7 @@ class Reasoner:
             ReasonError: As `aask`, after the events so far.
         """
         await _check_schema(question)
-        config = self.plan(
-            question,
-            choices=choices,
-            documents=documents,
-            seed=seed,
-            effort=effort,
-            thinking_tokens=thinking_tokens,
-            verify_thoughts=verify_thoughts,
-        )
+        config = self.plan(question, choices=choices, documents=documents, **options)
         async with aclosing(self.astream_run(config, run_id=run_id)) as events:
             async for event in events:
                 yield event
@@ -617,7 +588,6 @@ class Reasoner:
             verify=verify,
             budget=budget,
             require_verified=self._require_verified,
-            verify_parameters=self.verify_parameters,
             calibration=calibration,
             context=context,
             effort=effort,

@@ -130,33 +130,29 @@ async def averify_text(
         DataError: A document or an index cannot be read.
         BackendError: Every call of the judging models failed.
     """
-    settings = load_settings() if settings is None else settings
-    _check_answer(answer, question)
-    reasoner = Reasoner(
-        model,
-        jurors=jurors,
-        verify=(verifier,),
-        verify_parameters={verifier: _own_defaults(verifier, parameters, settings)},
-        evidence=tuple(evidence) or None,
-        repairs=0,
-        budget=budget,
-        calibration="none",
+    base = {} if settings is None else settings.model_dump()
+    overrides = {
+        "model": model,
+        "jurors": jurors,
+        "evidence": tuple(map(str, evidence)) or None,
+        "budget": budget.model_dump() if isinstance(budget, Budget) else budget,
+    }
+    settings = load_settings(**base | {name: value for name, value in overrides.items() if value is not None})
+    if jurors and JURY not in make_verifier(verifier, {})[0].roles:
+        raise UserError(f"the verifier {verifier} uses no jury, so it cannot use the juror {jurors[0]}")
+    config, notes = plan_verification(
+        answer,
         settings=settings,
-        progress=progress,
+        question=question,
+        documents=documents,
+        verifiers=(verifier,),
+        parameters={verifier: parameters or {}},
+        model=model,
+        programs_only=programs_only,
+        tests=tests,
     )
-    async with reasoner:
-        config, notes = plan_verification(
-            answer,
-            settings=reasoner.settings,
-            question=question,
-            documents=documents,
-            verifiers=(verifier,),
-            parameters=reasoner.verify_parameters,
-            model=model,
-            programs_only=programs_only,
-            tests=tests,
-        )
-        reports = ClaimReportSink()
+    reports = ClaimReportSink()
+    async with Reasoner(calibration="none", settings=settings, progress=progress) as reasoner:
         result = await reasoner.arun(config, sinks=(reports, *sinks))
     return text_verification_of(result, config, reports, notes)
 

@@ -38,8 +38,8 @@ with Reasoner(strategy="cot", settings=settings) as reasoner:
     print(answer.stopped, imported())
     replayed = reasoner.replay("unverified")
     print(replayed.text == answer.text, imported())
-with Reasoner(strategy="cot", verify=["davinci"], settings=settings) as reasoner:
-    reasoner.verify_parameters["davinci"]["judge"] = "lexical"
+judged = {{"davinci": {{"judge": "lexical"}}}}
+with Reasoner(strategy="cot", verify=["davinci"], verify_parameters=judged, settings=settings) as reasoner:
     verified = reasoner.ask("What is 2 + 3?")
     print(verified.verification is not None, imported())
 """
