@@ -3,16 +3,17 @@
 The graph carries the coarse stages only. A search never runs as graph steps: a strategy is one node, and what it has
 paid for is in the run store call by call.
 
-Importing LangGraph takes most of a second. So `reasoner.LazyGraph` imports this module when a run first needs the
-graph, and only this module imports LangGraph.
+Importing LangGraph takes most of a second: only this module does, and a run with verifiers imports it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
     ChannelVersions,
@@ -31,6 +32,7 @@ from .pipeline import STAGES, PipelineContext, PipelineState, run_stage, should_
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+    from langgraph.types import Durability
 
 
 class GraphState(TypedDict, total=False):
@@ -45,11 +47,49 @@ class GraphState(TypedDict, total=False):
     degraded: list[str]
 
 
-Graph = CompiledStateGraph[GraphState, PipelineContext, GraphState, GraphState]
+class PipelineGraph:
+    """The pipeline of a store's runs, any number of them at once; without a store it has no checkpoints."""
+
+    def __init__(self, store: RunStore | None) -> None:
+        self._graph = _build_graph(None if store is None else RunStoreSaver(store))
+
+    async def last_values(self, run_id: str) -> dict[str, Any]:
+        """The values of a run's last checkpoint; empty if it has none."""
+        with _outside_other_graphs():
+            values: dict[str, Any] = (await self._graph.aget_state(_thread(run_id))).values
+        return values
+
+    async def run(self, state: PipelineState | None, context: PipelineContext) -> PipelineState:
+        """Run the stages; a state of None continues from the last checkpoint."""
+        values: Any = None if state is None else {"question": state.question.model_dump(mode="json")}
+        durability: Durability | None = None if self._graph.checkpointer is None else "async"
+        with _outside_other_graphs():
+            last = await self._graph.ainvoke(values, _thread(context.run.id), context=context, durability=durability)
+        return PipelineState.of(last)
 
 
-def build_graph(checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
-    """The pipeline's graph; one serves any number of concurrent runs."""
+def _thread(run_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": run_id}}
+
+
+@contextmanager
+def _outside_other_graphs() -> Iterator[None]:
+    """Make the pipeline independent of a LangGraph graph in one of whose nodes a question is asked.
+
+    LangGraph takes a graph that is called inside a node for a part of the node's graph: the outer checkpointer would
+    get our states, its listeners our stages, and a continued outer thread would continue the pipeline from an earlier
+    run's state. A run is durable by itself; the outer graph needs no more than its answer.
+    """
+    token = var_child_runnable_config.set(None)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def _build_graph(
+    checkpointer: BaseCheckpointSaver[Any] | None,
+) -> CompiledStateGraph[GraphState, PipelineContext, GraphState, GraphState]:
     graph = StateGraph(GraphState, context_schema=PipelineContext)
     for stage in STAGES:
         graph.add_node(stage, _as_node(stage))

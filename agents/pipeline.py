@@ -1,17 +1,15 @@
 """The pipeline around a strategy: solve → verify (→ repair → verify …).
 
 `PipelineRun` takes one run through it, however it ends: a run without verifiers only solves, one with verifiers goes
-through the LangGraph graph of `graph.build_graph`, which has a checkpoint after each stage.
+through the LangGraph graph of `PipelineGraph`, which has a checkpoint after each stage.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -54,15 +52,11 @@ from ..serving.model import LanguageModel
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
 from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts
-from .planner import GIVEN, calibration_difference, given_solution, inapplicable_map
+from .planner import GIVEN, calibration_difference, given_text, inapplicable_map
 from .resources import RunResources
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-    from langgraph.graph.state import CompiledStateGraph
-    from langgraph.types import Durability
-
-    Graph = CompiledStateGraph[Any, "PipelineContext", Any, Any]
+    from .graph import PipelineGraph
 
 
 class VerifiedAttempt(Frozen):
@@ -129,7 +123,8 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run the strategy; a given answer is taken as it is."""
     run, strategy, parameters = context.run, context.resources.strategy, context.run.config.parameters
     if strategy is None:
-        solution = given_solution(parameters)
+        text = given_text(parameters)
+        solution = Solution(chosen=0, candidates=(Candidate(text=text, answer=text),))
         run.set_best(solution)
         return {"solution": solution}
     require_features(strategy, context.models, state.question)
@@ -470,10 +465,9 @@ def _line(text: str) -> str:
 class PipelineRun:
     """One run through the pipeline, from its start or its last checkpoint to its end, however it ends."""
 
-    def __init__(self, run: Run, resources: RunResources, graph: Callable[[], Graph]) -> None:
+    def __init__(self, run: Run, resources: RunResources, graph: Callable[[], PipelineGraph]) -> None:
         self._run, self._resources, self._graph = run, resources, graph
         self._changed_sources: tuple[str, ...] = ()
-        self._thread: RunnableConfig = {"configurable": {"thread_id": run.id}}
 
     async def start(self) -> Answer:
         """Run from the beginning, also a run that was stopped before it had a checkpoint.
@@ -498,18 +492,17 @@ class PipelineRun:
         self._changed_sources = self._resources.knowledge.changed
         if not self._run.config.verify:
             return await self.start()
-        with outside_other_graphs():
-            graph = await asyncio.to_thread(self._graph)
-            checkpoint = await graph.aget_state(self._thread)
-        if not checkpoint.values:
+        graph = await asyncio.to_thread(self._graph)
+        values = await graph.last_values(self._run.id)
+        if not values:
             return await self.start()
-        self._restore(checkpoint.values)
+        self._restore(values)
         return await self._execute(lambda context: self._through_graph(None, context), resumed=True)
 
     async def _from_start(self, context: PipelineContext) -> Answer:
         state = PipelineState(question=context.run.question)
         if context.run.config.verify:
-            return await self._through_graph({"question": state.question.model_dump(mode="json")}, context)
+            return await self._through_graph(state, context)
         update = await run_stage("solve", state, context)
         return finish(context.run, update["solution"], None)
 
@@ -522,13 +515,11 @@ class PipelineRun:
         if "solution" in values:
             run.set_best(Solution.model_validate(values["solution"]))
 
-    async def _through_graph(self, state: dict[str, Any] | None, context: PipelineContext) -> Answer:
-        """Run the graph with a checkpoint after each stage; None continues from the last checkpoint."""
+    async def _through_graph(self, state: PipelineState | None, context: PipelineContext) -> Answer:
+        """Run the graph from this state; None continues from the last checkpoint."""
         graph = await asyncio.to_thread(self._graph)  # the first call imports LangGraph
         await self._run.writer.flush()  # checkpoints need the run's row
-        durability: Durability | None = None if graph.checkpointer is None else "async"
-        values = await graph.ainvoke(cast(Any, state), self._thread, context=context, durability=durability)
-        last = PipelineState.of(values)
+        last = await graph.run(state, context)
         return finish(self._run, _solution(last), last.verification)
 
     async def _execute(self, stages: Callable[[PipelineContext], Awaitable[Answer]], *, resumed: bool) -> Answer:
@@ -559,8 +550,7 @@ class PipelineRun:
                 if config.effort == AUTO_EFFORT and config.strategy not in (GIVEN, "auto"):  # auto chooses it itself
                     router = cast(type[EffortRouter], STRATEGIES.load("auto"))
                     run.effort = await router.choose_effort(run.question, context.models, run)
-                with outside_other_graphs():
-                    answer = await stages(context)
+                answer = await stages(context)
         except asyncio.CancelledError:
             if run.requeue:
                 await run.writer.flush()
@@ -641,25 +631,3 @@ def described_models(models: Mapping[str, LanguageModel | RewardModel]) -> JsonT
             _described.clear()
         known = _described[key] = JsonText(json.dumps(described)), list(capabilities.values())
     return known[0]
-
-
-def outside_other_graphs() -> AbstractContextManager[None]:
-    """Make the pipeline independent of a LangGraph graph in one of whose nodes a question is asked.
-
-    LangGraph takes a graph that is called inside a node for a part of the node's graph: the outer checkpointer would
-    get our states, its listeners our stages, and a continued outer thread would continue the pipeline from an earlier
-    run's state. A run is durable by itself; the outer graph needs no more than its answer. Where LangGraph was not
-    imported there is no outer graph, and it is not imported to find that out.
-    """
-    return _outside_graphs() if "langchain_core.runnables.config" in sys.modules else nullcontext()
-
-
-@contextmanager
-def _outside_graphs() -> Iterator[None]:
-    from langchain_core.runnables.config import var_child_runnable_config
-
-    token = var_child_runnable_config.set(None)
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)

@@ -18,10 +18,8 @@ from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, us
 from ..core.types import (
     MAX_CONVERSATION_CHARS,
     MAX_QUESTION_CHARS,
-    Candidate,
     Document,
     Question,
-    Solution,
     Verification,
 )
 from ..reasoning.knowledge import SourceLike, source_name
@@ -539,24 +537,9 @@ def _shown(value: JsonValue) -> str:
 
 
 GIVEN = "given"
-"""Strategy of a run that verifies a given text. It cannot be requested: nothing is solved."""
-ANSWER = "answer"
-"""Its one parameter: the text."""
-NO_QUESTION = " "
-"""Question of such a run if none came with the text; a question has at least one character."""
-
-
-def given_parameters(text: str) -> dict[str, JsonValue]:
-    """Parameters of a run that verifies a given text."""
-    return {ANSWER: text}
+"""Strategy of a run that verifies a given text, its one parameter. It cannot be requested: nothing is solved."""
 
 
 def given_text(parameters: Mapping[str, JsonValue]) -> str:
     """The given text of such a run."""
-    return str(parameters[ANSWER])
-
-
-def given_solution(parameters: Mapping[str, JsonValue]) -> Solution:
-    """The given text as a solution."""
-    text = given_text(parameters)
-    return Solution(chosen=0, candidates=(Candidate(text=text, answer=text),))
+    return str(parameters["answer"])

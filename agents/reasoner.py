@@ -51,7 +51,7 @@ from .planner import (
 from .resources import ModelPool, ProviderPool, RunResources, load_reward_model, recorded_models
 
 if TYPE_CHECKING:
-    from .graph import Graph
+    from .graph import PipelineGraph
 
 T = TypeVar("T")
 
@@ -173,16 +173,16 @@ class LazyGraph:
 
     def __init__(self, store: RunStore | None) -> None:
         self._store = store
-        self._graph: Graph | None = None
+        self._graph: PipelineGraph | None = None
         self._lock = threading.Lock()
 
-    def __call__(self) -> Graph:
+    def __call__(self) -> PipelineGraph:
         """The graph."""
         with self._lock:
             if self._graph is None:
                 with without_collections():
-                    from .graph import RunStoreSaver, build_graph
-                self._graph = build_graph(None if self._store is None else RunStoreSaver(self._store))
+                    from .graph import PipelineGraph
+                self._graph = PipelineGraph(self._store)
             return self._graph
 
 

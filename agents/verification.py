@@ -26,9 +26,7 @@ from ..verify.types import ClaimReport
 from ..verify.verifier import LEXICAL, MODEL, Verifier, make_verifier
 from .planner import (
     GIVEN,
-    NO_QUESTION,
     complete_parameters,
-    given_parameters,
     given_text,
     resolve_judges,
     verifier_needs_evidence,
@@ -201,9 +199,9 @@ def plan_verification(
     for name, values in complete.items():
         models |= _models(make_verifier(name, values)[0], settings, model)
     config = RunConfig(
-        question=Question(text=question.strip() or NO_QUESTION, documents=tuple(documents), tests=tuple(tests)),
+        question=Question(text=question.strip() or " ", documents=tuple(documents), tests=tuple(tests)),
         strategy=GIVEN,
-        parameters=given_parameters(answer),
+        parameters={"answer": answer},
         models=models,
         verify=tuple(verifiers),
         verify_parameters=complete,

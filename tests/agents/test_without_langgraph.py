@@ -16,7 +16,6 @@ import reason.agents.reasoner as module
 import reason.cli.main
 from support.eval_tasks import adder
 from reason import Reasoner
-from reason.agents.pipeline import outside_other_graphs
 from reason.core.settings import Settings
 from support.scripted_model import ScriptedModel
 
@@ -31,8 +30,6 @@ def imported():
 
 module.load_model = load_model
 settings = Settings(model="scripted/adder", store={store!r}, cache_dir={cache!r})
-with outside_other_graphs():
-    pass
 with Reasoner(strategy="cot", settings=settings) as reasoner:
     answer = reasoner.ask("What is 2 + 3?", run_id="unverified")
     print(answer.stopped, imported())
