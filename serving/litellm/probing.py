@@ -36,7 +36,7 @@ async def _working_processors(model: LiteLLMModel, prompt: Prompt, listed: froze
 
     Those over several requests are none of them, since a server does not start these in the same step.
     """
-    known = logits_processor_names(groups=False) & listed
+    known = logits_processor_names() & listed
     if "only_tokens" not in known:
         return frozenset()
     ids, _ = await model.retried(lambda: model.ids_of(prompt))
@@ -153,7 +153,7 @@ async def probe_capabilities(
         )
         working: frozenset[str] = frozenset()
         if traits.tokenizer and listed is not None:
-            able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
+            able = build(can.model_copy(update={"logits_processors": logits_processor_names()}), traits)
             working = await _working_processors(able, prompt, listed)
         exact = counted is not None and counted == first.usage.prompt_tokens
         if not exact and profile.prefix != "none":

@@ -20,7 +20,7 @@ to the CPU for sampling: generators and logits processors are the same everywher
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,10 @@ import torch
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
 from ..devices import choose_device
-from ..logits_processors import lockstep_groups, logits_processor_names, make_logits_processors
+from ..logits_processors import logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener, Relevance
 from ..model_files.find import ModelFiles
 from ..profiles.profile import OwnSampling
-from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
 from ..structured_output import SCHEMA, GrammarCompiler
 from ..tool_calls import ToolCallAdapter
@@ -49,7 +48,7 @@ from .relevance import RelevanceTask, tokenize_parts
 from .response import PreparedRequest, prepare_request
 from .scheduler import Scheduler
 from .sequence import GenerateTask
-from .spec_decode import NgramSpeculator, SpecDecodeMode
+from .spec_decode import NgramSpeculator, SpecDecodeCounters, SpecDecodeMode
 from .tasks import NextTokenTask, ScoreTask
 from .tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
 from .weights import CPU, WeightFormat
@@ -95,7 +94,7 @@ class LocalModel:
         self._tokenizer, self._eos, self._own_sampling = tokenizer, eos, sampling
         self._model = model
         self._config, self._decoder = model.config, model if isinstance(model, Decoder) else None
-        self._max_num_seqs, self._checkpoint = max_num_seqs, checkpoint
+        self._checkpoint = checkpoint
         # "auto" never drafts where it could move bits (`max_invariant_drafts`): then no texts need be indexed
         mode = speculative_decoding if model.max_invariant_rows or speculative_decoding == "on" else "off"
         self._scheduler = Scheduler(model, kv_cache_bytes, max_num_seqs, NgramSpeculator(eos, mode))
@@ -206,21 +205,15 @@ class LocalModel:
         return calling.read(await self._generate(calling.requests, calling.hearing(listener)))
 
     async def _generate(self, requests: Sequence[Request], listener: Listener | None) -> list[list[Completion]]:
-        groups = lockstep_groups(requests, self.name)
         prepared = [self._prepare(r) for r in requests]
         for (_, processors), request in zip(prepared, requests, strict=True):
             if (schema := request.sampling.json_schema) is not None:
                 # after all processors, so that none of them undoes it
                 processors.append((SCHEMA, await asyncio.to_thread(self._grammars.of, schema)))
-        if (size := max(map(len, groups), default=0)) > self._max_num_seqs:
-            raise UserError(
-                f"{size} requests in lockstep need as many sequences", hint=f"max_num_seqs is {self._max_num_seqs}"
-            )
         results: list[list[Completion]] = []
-        window = len(requests) if groups else MAX_SUBMITTED  # a group must not be cut
-        for start in range(0, len(requests), max(1, window)):
-            stop = min(start + window, len(requests))
-            results.extend(await self._sample(prepared, start, stop, listener, groups))
+        for start in range(0, len(requests), MAX_SUBMITTED):
+            stop = min(start + MAX_SUBMITTED, len(requests))
+            results.extend(await self._sample(prepared, start, stop, listener))
         return results
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
@@ -353,7 +346,6 @@ class LocalModel:
         start: int,
         stop: int,
         listener: Listener | None,
-        groups: Sequence[tuple[int, ...]],
     ) -> list[list[Completion]]:
         requests = [one.request for one, _ in prepared]
         finished: list[dict[int, list[Completion]]] = [{} for _ in range(start, stop)]
@@ -372,38 +364,28 @@ class LocalModel:
 
         call = PendingCall(on_item)
         call_id = object()
-        tasks: dict[int, GenerateTask] = {}
-        for position in keep_groups_adjacent(range(start, stop), groups):
+        for position in range(start, stop):
             one, processors = prepared[position]
             if requests[position].indices:
-                tasks[position] = GenerateTask(
-                    request=requests[position],
-                    position=position,
-                    prompt_ids=one.prompt_ids,
-                    may_think=one.may_think,
-                    is_open=one.is_open,
-                    eos=self._eos,
-                    processors=processors,
-                    tokenizer=self._tokenizer,
-                    on_chunk=call.emit,
-                    on_error=call.emit,
-                    call=call_id,
-                    is_single_sample=is_single_sample,
+                call.tasks.append(
+                    GenerateTask(
+                        request=requests[position],
+                        position=position,
+                        prompt_ids=one.prompt_ids,
+                        may_think=one.may_think,
+                        is_open=one.is_open,
+                        eos=self._eos,
+                        processors=processors,
+                        tokenizer=self._tokenizer,
+                        on_chunk=call.emit,
+                        on_error=call.emit,
+                        call=call_id,
+                        is_single_sample=is_single_sample,
+                    )
                 )
-        for group in groups:
-            members = [tasks[i] for i in group if i in tasks]
-            for member in members:
-                member.lockstep_group = members
-        call.tasks.extend(tasks.values())
         if call.tasks:
             await self._calls.run(call)
         return [[done[index].pop(0) for index in requests[start + i].indices] for i, done in enumerate(finished)]
-
-
-def keep_groups_adjacent(positions: Iterable[int], groups: Sequence[tuple[int, ...]]) -> list[int]:
-    """The positions, those of a group adjacent: so no part of a group delays the rest of it."""
-    group_of = {i: group for group in groups for i in group}
-    return list(dict.fromkeys(j for i in positions for j in group_of.get(i, (i,))))
 
 
 def _fastest_threads(model: CausalLM) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.messages import SamplingParams
-from ..logits_processors import LogitsProcessor, LogitsRow, ProcessorState, ThoughtState, run_logits_processors
+from ..logits_processors import LogitsProcessor, ProcessorState, ThoughtState, run_logits_processors
 from ..structured_output import SCHEMA, GrammarProcessor
 
 
@@ -51,7 +51,6 @@ class Sampler:
 
     Args:
         index: Sample index of the request: seeds the generator.
-        lockstep_group: What the samples of a lockstep group have in common; None for a sample in none.
         thought: Where the sample's thought ends; None if it begins with none.
     """
 
@@ -62,23 +61,15 @@ class Sampler:
         processors: Sequence[tuple[str, LogitsProcessor]],
         prompt_ids: Sequence[int],
         eos: frozenset[int] = frozenset(),
-        lockstep_group: object = None,
         thought: ThoughtState | None = None,
     ) -> None:
         self._sampling, self._processors = sampling, processors
         self._temperature = 1.0 if sampling.temperature is None else sampling.temperature
         self._top_p = 1.0 if sampling.top_p is None else sampling.top_p
-        self._prompt_ids, self._scope = prompt_ids, self if lockstep_group is None else lockstep_group
+        self._prompt_ids = prompt_ids
         self.generated: list[int] = []
         self.states = {
-            name: ProcessorState(
-                prompt_ids,
-                self.generated,
-                index,
-                eos_ids=eos,
-                together=lockstep_group is not None,
-                thought=thought,
-            )
+            name: ProcessorState(prompt_ids, self.generated, index, eos_ids=eos, thought=thought)
             for name, _ in processors
         }
         self._grammar = next(
@@ -97,17 +88,15 @@ class Sampler:
         """Whether the text is constrained by a schema, satisfies it, and cannot continue."""
         return self._grammar is not None and self._grammar.ended(self.states[SCHEMA])
 
-    def line(self, logits: Tensor) -> LogitsRow:
-        """A row of fp32 logits `[vocab_size]`, in the CPU's memory, as the input of the processors."""
-        return LogitsRow(logits.numpy(), self._prompt_ids, self.generated, self._processors, self.states, self._scope)
-
     def sample(self, logits: NDArray[np.float32], scratch: Scratch) -> int:
-        """Sample the next token from processed logits `[vocab_size]`, and append it to `generated`.
+        """Sample the next token from raw logits `[vocab_size]`, and append it to `generated`.
 
         Raises:
             ValueError: The processors forbid every token.
+            Exception: A processor raised it.
         """
-        token = self._sample(logits, scratch)
+        processed = run_logits_processors(self._processors, self.states, logits, self._prompt_ids, self.generated)
+        token = self._sample(processed, scratch)
         self.generated.append(token)
         return token
 
@@ -160,18 +149,15 @@ def sample_tokens(
     """
     on_cpu = logits if all(s.is_greedy for s in samplers) else logits.cpu()
     scratch = Scratch(logits.shape[1])
-    lines = {i: s.line(on_cpu[i]) for i, s in enumerate(samplers) if not s.is_greedy}
-    run_logits_processors(list(lines.values()))
-    greedy = _most_likely_tokens(logits) if len(lines) < len(samplers) else []
+    greedy = _most_likely_tokens(logits) if any(s.is_greedy for s in samplers) else []
     tokens: list[int | Exception] = []
     for i, sampler in enumerate(samplers):
         if sampler.is_greedy:
             sampler.generated.append(greedy[i])
             tokens.append(greedy[i])
             continue
-        line = lines[i]
         try:
-            tokens.append(line.error or sampler.sample(line.row, scratch))
+            tokens.append(sampler.sample(on_cpu[i].numpy(), scratch))
         except Exception as error:  # noqa: BLE001 - a row that a processor has broken belongs to its sample only
             tokens.append(error)
     logprobs = token_logprobs(logits, [t if isinstance(t, int) else 0 for t in tokens], num_top)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -51,14 +51,6 @@ class _ScheduledChunk:
     on_logits: Callable[[Tensor], None] | None
 
 
-@dataclass(eq=False)
-class _ResumingGroup:
-    """Preempted sequences that continue in one step, as soon as the tokens of all of them are computed again."""
-
-    sequences: list[RunningSequence]
-    logits: dict[int, Tensor] = field(default_factory=dict)
-
-
 class Scheduler:
     """Chooses and runs steps; lives on one thread."""
 
@@ -73,8 +65,7 @@ class Scheduler:
         self._prefills: list[Prefill] = []
         self._ready: deque[GenerateTask] = deque()
         self._running: list[RunningSequence] = []
-        self._preempted: deque[list[RunningSequence]] = deque()
-        self._resuming: list[_ResumingGroup] = []
+        self._preempted: deque[RunningSequence] = deque()
         self._running_at_preemption = 0
 
     @property
@@ -148,9 +139,7 @@ class Scheduler:
         tasks: dict[int, Task] = {id(t): t for t in self._waiting}
         tasks.update((id(p.task), p.task) for p in self._prefills)
         tasks.update((id(t), t) for t in self._ready)
-        preempted = [s for sequences in self._preempted for s in sequences]
-        resuming = [s for group in self._resuming for s in group.sequences]
-        tasks.update((id(s.task), s.task) for s in (*self._running, *preempted, *resuming))
+        tasks.update((id(s.task), s.task) for s in (*self._running, *self._preempted))
         for task in tasks.values():
             task.cancelled = True
         self._drop_cancelled()
@@ -195,12 +184,7 @@ class Scheduler:
             if task.cancelled:
                 task.release()
         self._ready = deque(t for t in self._ready if not t.cancelled)
-        self._preempted = deque(group for group in self._preempted if not group[0].task.cancelled)
-        for resuming in self._resuming:
-            if resuming.sequences[0].task.cancelled:
-                for sequence in resuming.sequences:
-                    sequence.end()
-        self._resuming = [g for g in self._resuming if not g.sequences[0].task.cancelled]
+        self._preempted = deque(s for s in self._preempted if not s.task.cancelled)
         self._waiting = deque(t for t in self._waiting if not t.cancelled)
 
     def _admit(self) -> None:
@@ -209,7 +193,7 @@ class Scheduler:
             try:
                 task.start(self)
             except OutOfCache as error:
-                if self._running or self._prefills or any(self._may_spawn(t) for t in self._ready):
+                if self._running or self._prefills or self._ready:
                     self._waiting.appendleft(task)  # it fits when something has finished
                 else:
                     task.fail(error)
@@ -225,60 +209,39 @@ class Scheduler:
         comparable = (p for p in self._prefills if not p.all_logits and p.task.salt == task.salt)
         return any(_common_prefix(task.prompt_ids, p.task.prompt_ids) >= stored + MIN_SHARED_TOKENS for p in comparable)
 
-    def _may_spawn(self, task: GenerateTask) -> bool:
-        """Whether the prompts of all tasks in its lockstep group are computed."""
-        return all(any(t is other for t in self._ready) for other in task.lockstep_group)
-
     def _spawn(self) -> None:
         """Start samples of computed prompts: the first token comes from the prompt's own logits."""
-        for task in list(self._ready):
-            if task.logits is None or not self._may_spawn(task):
-                continue  # another task of its group has started it, or is not ready yet
-            group = task.lockstep_group or [task]
-            started: list[RunningSequence] = []
-            while task.pending and len(self._running) + len(started) + len(group) <= self._max_rows:
-                started += [member.spawn() for member in group]
-            logits = {id(member): member.logits for member in group}
+        while self._ready:
+            task = self._ready[0]
+            started = [task.spawn() for _ in range(min(len(task.pending), self._max_rows - len(self._running)))]
             if started:
-                self._sample(started, torch.stack([_required(logits[id(s.task)]) for s in started]))
+                assert task.logits is not None  # its prompt is computed
+                self._sample(started, task.logits.expand(len(started), -1))
             self._running.extend(s for s in started if not s.is_finished)
             if task.pending:
                 break
-            for member in group:
-                member.logits = None
-        self._ready = deque(t for t in self._ready if t.pending)
+            task.logits = None
+            self._ready.popleft()
 
-    def _resume(self, sequences: list[RunningSequence]) -> None:
-        """Compute the tokens of preempted sequences again, then continue them in one step."""
-        started: list[tuple[RunningSequence, CachedSequence]] = []
-        for sequence in sequences:
-            task = sequence.task
-            try:
-                started.append((sequence, self.prefix_cache.start(sequence.token_ids, 1, task.call, task.salt)))
-            except OutOfCache as error:
-                for _, cached in started:
-                    cached.release()
-                if self._running or self._prefills or self._resuming:
-                    self._preempted.appendleft(sequences)
-                else:
-                    self._fail(sequences, error)
-                return
-        group = _ResumingGroup(sequences)
-        self._resuming.append(group)
-        for sequence, cached in started:
-            sequence.cached = cached
-            rest = sequence.token_ids[cached.num_cached :]
-            self._prefills.append(Prefill(sequence.task, cached, rest, False, self._resumer(group, sequence)))
+    def _resume(self, sequence: RunningSequence) -> None:
+        """Compute the tokens of a preempted sequence again, then continue it."""
+        task = sequence.task
+        try:
+            cached = self.prefix_cache.start(sequence.token_ids, 1, task.call, task.salt)
+        except OutOfCache as error:
+            if self._running or self._prefills:
+                self._preempted.appendleft(sequence)
+            else:
+                self._fail(sequence, error)
+            return
 
-    def _resumer(self, group: _ResumingGroup, sequence: RunningSequence) -> Callable[[Tensor, int], None]:
         def on_logits(logits: Tensor, first: int) -> None:
-            group.logits[id(sequence)] = logits[-1].clone()
-            if len(group.logits) == len(group.sequences):
-                self._resuming.remove(group)
-                self._sample(group.sequences, torch.stack([group.logits[id(s)] for s in group.sequences]))
-                self._running.extend(s for s in group.sequences if not s.is_finished)
+            self._sample([sequence], logits[-1:])
+            if not sequence.is_finished:
+                self._running.append(sequence)
 
-        return on_logits
+        sequence.cached = cached
+        self._prefills.append(Prefill(task, cached, sequence.token_ids[cached.num_cached :], False, on_logits))
 
     # --- One step
 
@@ -331,21 +294,16 @@ class Scheduler:
 
     def _preempt(self, error: OutOfCache) -> bool:
         """Free memory by preempting a sample, or fail one that does not fit by itself; False if prefills must wait."""
-        youngest = [s for s in self._running if s.is_lockstep_with(self._running[-1])]
-        others = [s for s in self._running if s not in youngest]
-        if youngest and (others or self._prefills):
-            for sequence in youngest:
-                if sequence.cached is not None:
-                    sequence.cached.release()
-                    sequence.cached = None
-            self._running = others
+        if self._running:
+            youngest = self._running.pop()
+            if not self._running and not self._prefills:
+                self._fail(youngest, error)
+                return True
+            youngest.location.release()
+            youngest.cached = None
             self._preempted.append(youngest)
             # It continues when one of the others has ended: earlier, it would not fit either.
             self._running_at_preemption = max(1, len(self._running))
-            return True
-        if youngest:
-            self._running = []
-            self._fail(youngest, error)
             return True
         prefill = self._prefills[-1]
         prefill.task.cancelled = True
@@ -353,10 +311,9 @@ class Scheduler:
         prefill.task.fail(error)
         return False
 
-    def _fail(self, sequences: Sequence[RunningSequence], error: OutOfCache) -> None:
-        for sequence in sequences:
-            sequence.fail(Failure(code=error.code, message=str(error)))
-            sequence.end()
+    def _fail(self, sequence: RunningSequence, error: OutOfCache) -> None:
+        sequence.fail(Failure(code=error.code, message=str(error)))
+        sequence.end()
 
     def _decode_chunk(self, sequence: RunningSequence) -> _ScheduledChunk:
         location = sequence.location
@@ -478,12 +435,6 @@ class Scheduler:
                 sequence.fail(Failure(code=code, message=message))
             else:
                 sequence.append(result)
-
-
-def _required(logits: Tensor | None) -> Tensor:
-    if logits is None:
-        raise RuntimeError("a sample cannot start before its prompt is computed")
-    return logits
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -30,8 +30,6 @@ class GenerateTask:
     Attributes:
         on_chunk: Receives chunks; the last chunk of a sample carries its completion.
         on_error: Receives the error if nothing could be sampled.
-        lockstep_group: All tasks of its group, itself among them, whose samples start and decode together; empty if it
-            is in none.
         is_single_sample: Whether its call is for one sample only.
         may_think: Whether its samples begin with a thought, or inside one.
         is_open: Whether they begin inside one.
@@ -53,7 +51,6 @@ class GenerateTask:
     submitted_at: float = field(default_factory=time.monotonic)
     waited_s: float = 0.0
     pending: list[int] = field(default_factory=list)
-    lockstep_group: list[GenerateTask] = field(default_factory=list)
     is_single_sample: bool = False
     may_think: bool = False
     is_open: bool = False
@@ -116,12 +113,11 @@ class RunningSequence:
         self.task = task
         self.index = index
         self.cached: CachedSequence | None = cached
-        group = task.lockstep_group[0] if task.lockstep_group else None
         tokenizer = task.tokenizer
         thought = None
         if task.may_think and task.processors:
             thought = ThoughtFollower(lambda: tokenizer, tokenizer.profile, is_open=task.is_open)
-        self.sampler = Sampler(sampling, index, task.processors, task.prompt_ids, task.eos, group, thought)
+        self.sampler = Sampler(sampling, index, task.processors, task.prompt_ids, task.eos, thought)
         self.is_finished = False
         self._num_cached = cached.num_cached
         self._sampling = sampling
@@ -144,8 +140,8 @@ class RunningSequence:
 
     @property
     def max_draft_tokens(self) -> int:
-        """Tokens that may still be drafted; none for a sequence in a lockstep group."""
-        return 0 if self.task.lockstep_group else self._sampling.total_tokens - len(self.sampler.generated)
+        """Tokens that may still be drafted."""
+        return self._sampling.total_tokens - len(self.sampler.generated)
 
     def tail(self, count: int) -> Sequence[int]:
         """Its last tokens."""
@@ -153,10 +149,6 @@ class RunningSequence:
         if len(generated) >= count:
             return generated[-count:]
         return [*self.task.prompt_ids[len(generated) - count :], *generated]
-
-    def is_lockstep_with(self, other: RunningSequence) -> bool:
-        """Whether the other is this sequence, or one that must decode in the same steps."""
-        return other is self or (other.index == self.index and any(t is other.task for t in self.task.lockstep_group))
 
     @property
     def last_token(self) -> int:

@@ -5,46 +5,29 @@ in place, and `state` describes the sample so far. Processors act on sampling on
 the raw distribution. They run in the order in which a request names them, each on the row that the previous one
 returned, so a processor that measures comes before those that change. They are registered in the entry-point group
 `reason.logits_processors`, whose entries name a factory that takes the arguments of the request and returns the
-processor. A processor over several requests in lockstep is a `GroupLogitsProcessor`, registered in
-`reason.group_logits_processors`.
+processor.
 """
 
 from .builtin import entropy_probe, forbid_tokens, only_tokens, steer, step_control, stop_on_confidence
-from .groups import (
-    GroupLogitsProcessor,
-    GroupMember,
-    LockstepLost,
-    LogitsRow,
-    contrast,
-    lockstep_groups,
-    run_logits_processors,
-)
 from .registry import (
     ENTRY_POINTS,
-    GROUP_ENTRY_POINTS,
     LogitsProcessor,
     ProcessorFactory,
     ProcessorState,
     ThoughtState,
     logits_processor_names,
     make_logits_processors,
+    run_logits_processors,
 )
 
 __all__ = [
     "ENTRY_POINTS",
-    "GROUP_ENTRY_POINTS",
-    "GroupLogitsProcessor",
-    "GroupMember",
-    "LockstepLost",
     "LogitsProcessor",
-    "LogitsRow",
     "ProcessorFactory",
     "ProcessorState",
     "ThoughtState",
-    "contrast",
     "entropy_probe",
     "forbid_tokens",
-    "lockstep_groups",
     "logits_processor_names",
     "make_logits_processors",
     "only_tokens",

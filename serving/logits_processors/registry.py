@@ -1,11 +1,10 @@
-"""The interface of logits processors, the registry that finds them by name, and checks of their arguments."""
+"""The interface of logits processors, the registry that finds and runs them, and checks of their arguments."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ...core.errors import CapabilityMissing, UserError
@@ -16,15 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .groups import GroupMember
-
     Row = NDArray[np.float32]
 
 ENTRY_POINTS: Final = "reason.logits_processors"
 """Entry-point group of the factories."""
-
-GROUP_ENTRY_POINTS: Final = "reason.group_logits_processors"
-"""Entry-point group of the factories of processors over several requests (`GroupLogitsProcessor`)."""
 
 REPORTS_PAGE = "/v1/reason/reports"
 PROCESSORS_PAGE = "/v1/reason/logits_processors"
@@ -57,8 +51,6 @@ class ProcessorState:
         eos_ids: Tokens that end a text.
         memory: State of a processor between two tokens, under a key of its own. An engine may request the same position
             twice (a prompt computed in chunks): the second time counts.
-        peers: All members of a group at this step; empty if they are not in lockstep.
-        together: Whether the engine has started the group as a whole.
         thought: Where the sample's thought ends; None if it begins with none.
     """
 
@@ -68,8 +60,6 @@ class ProcessorState:
     extras: dict[str, Any] = field(default_factory=dict)
     eos_ids: frozenset[int] = frozenset()
     memory: dict[object, Any] = field(default_factory=dict)
-    peers: Sequence[GroupMember] = ()
-    together: bool = False
     thought: ThoughtState | None = None
 
     @property
@@ -87,14 +77,9 @@ LogitsProcessor = Callable[["Row", ProcessorState], "Row"]
 ProcessorFactory = Callable[..., LogitsProcessor]
 
 
-def logits_processor_names(*, groups: bool = True) -> frozenset[str]:
-    """Names of all registered processors.
-
-    Args:
-        groups: Whether to include processors over several requests, which must start in the same step.
-    """
-    entry_groups = (ENTRY_POINTS, *([GROUP_ENTRY_POINTS] if groups else []))
-    return frozenset(e.name for group in entry_groups for e in entry_points_in(group))
+def logits_processor_names() -> frozenset[str]:
+    """Names of all registered processors."""
+    return frozenset(e.name for e in entry_points_in(ENTRY_POINTS))
 
 
 def make_logits_processors(
@@ -115,10 +100,7 @@ def make_logits_processors(
 
 
 def _make(spec: LogitsProcessorSpec, model: str, also: Iterable[str]) -> LogitsProcessor:
-    entries: tuple[EntryPoint, ...] = (
-        *entry_points_in(ENTRY_POINTS, spec.name),
-        *entry_points_in(GROUP_ENTRY_POINTS, spec.name),
-    )
+    entries = entry_points_in(ENTRY_POINTS, spec.name)
     if not entries:
         error = CapabilityMissing(f"logits processor {spec.name}", model, alternative="")
         registered = ", ".join(sorted(logits_processor_names().union(also))) or "none"
@@ -129,6 +111,23 @@ def _make(spec: LogitsProcessorSpec, model: str, also: Iterable[str]) -> LogitsP
         return factory(**spec.args)
     except TypeError as error:
         raise UserError(f"logits processor {spec.name!r} does not take {spec.args!r}: {error}") from error
+
+
+def run_logits_processors(
+    processors: Sequence[tuple[str, LogitsProcessor]],
+    states: Mapping[str, ProcessorState],
+    row: Row,
+    prompt_ids: Sequence[int],
+    generated_ids: Sequence[int],
+) -> Row:
+    """Run a sample's processors on its row of logits, each on the row that the previous one returned."""
+    import numpy as np
+
+    for name, processor in processors:
+        state = states[name]
+        state.prompt_ids, state.generated_ids = prompt_ids, generated_ids
+        row = np.asarray(processor(row, state), dtype=np.float32)
+    return row
 
 
 # -- checks of arguments

@@ -38,7 +38,6 @@ from ...core.messages import (
 from ...core.run import Run
 from ...core.store.protocol import JsonText, StoredCall, call_keys, canonical_json
 from ...core.types import Question
-from ..logits_processors.groups import lockstep_groups
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..streaming import stream_of
@@ -290,20 +289,14 @@ class MeteredModel:
             return []
         bounded = self._fit([self._resolved(r) async for r in paced(requests)])
         fitted = [one.request for one in bounded]
-        groups = lockstep_groups(fitted, self.name)
         even_closed = self._is_concluding or self._run.conclusion is not None
         reserved = self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed)
         with self.held(fitted), reserved as release:
-            sampled: list[JsonValue] = []
-            described: list[JsonText] = []
-            async for request in paced(fitted):
-                sampled.append(sampled_json(request))
-                described.append(canonical_json(sampled[-1]))
-            hashed = _hashed_requests(sampled, groups) if groups else described
+            described = [canonical_json(sampled_json(request)) async for request in paced(fitted)]
             keys: dict[SampleKey, str] = {}
             async for i, request in paced(enumerate(fitted)):
                 indices = request.indices
-                own_keys = call_keys(self.identity, hashed[i], request.sampling.seed, indices)
+                own_keys = call_keys(self.identity, described[i], request.sampling.seed, indices)
                 keys.update(zip([(i, index) for index in indices], own_keys, strict=True))
             stored = await self._run.lookup_calls(list(keys.values()))
             done: dict[SampleKey, Completion] = {}
@@ -311,11 +304,6 @@ class MeteredModel:
                 async for slot, key in paced(keys.items()):
                     if key in stored:
                         done[slot] = Completion.model_validate(stored[key].response)
-            for group in groups:  # samples in lockstep are generated together or not at all
-                for index in fitted[group[0]].indices:
-                    if not all((i, index) in done for i in group):
-                        for i in group:
-                            done.pop((i, index), None)
             if len(done) < len(keys) and not self._is_concluding:
                 self._run.require_open()
             replayed = frozenset(done)
@@ -823,15 +811,6 @@ def sampled_json(request: Request) -> JsonValue:
         # as text: keys are made of sorted JSON, and the order of a schema's properties matters
         sampling["json_schema"] = json.dumps(request.sampling.json_schema)
     return {"prompt": request.prompt.model_dump(mode="json"), "sampling": sampling}
-
-
-def _hashed_requests(own: Sequence[JsonValue], groups: Sequence[tuple[int, ...]]) -> list[JsonValue]:
-    """What decides the samples of each request; for one in lockstep, the other requests of its group belong to it."""
-    hashed = list(own)
-    for group in groups:
-        for i in group:
-            hashed[i] = {"request": own[i], "together": [own[j] for j in group if j != i]}
-    return hashed
 
 
 async def _unless(enough: asyncio.Event | None, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..logits_processors import logits_processor_names
 from ..logits_processors.registry import PROCESSORS_PAGE, REPORTS_PAGE
+from .logits_processor import ReasonWorkerExtension
 from .options import WORKER
-from .worker import ReasonWorkerExtension
 
 MAX_IDS = 4096
 
@@ -73,5 +73,5 @@ class ReasonEndpoint:
         return {"reports": reports}
 
     async def list_logits_processors(self) -> dict[str, list[str]]:
-        """Names of the installed logits processors, except those over several requests, which need a lockstep group."""
-        return {"logits_processors": sorted(logits_processor_names(groups=False))}
+        """Names of the installed logits processors."""
+        return {"logits_processors": sorted(logits_processor_names())}

@@ -1,41 +1,100 @@
-"""Start and end of vLLM's engine and its processes."""
+"""Start and end of vLLM's engine and its processes.
+
+A program that is killed cannot shut its engine down, and vLLM's core does not watch its parent: it would stay, with all
+its memory, and wait for requests. So each of its processes watches the program that started it (`start_watchdog`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import threading
+import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from ...core.errors import BackendUnavailable, UserError
+from ...core.messages import Frozen
 from ...core.settings import VllmSettings
 from ..model_files.checkpoint import read_config
 from ..model_files.find import ModelFiles
 from ..transformers_loading import first_line
 from .installation import quiet_environment, require_main_guard, require_vllm
-from .metrics import CacheEventSubscriber, CacheStatsLogger, SpecDecodeStatsLogger
 from .options import engine_arguments
 from .shared_cache import shared_cache_arguments
-from .watchdog import OWNER_PID
 
+OWNER_PID = "REASON_VLLM_OWNER"
+"""Environment variable with the process id of the program that starts an engine; set during the start."""
+POLL_S = 0.5
+"""Seconds between two checks of the parent."""
 SHUTDOWN_S = 10.0
 """Seconds that an engine's processes have to end by themselves."""
 
 
-@dataclass(frozen=True)
-class RunningEngine:
-    """A running engine and its metrics.
+class CacheCounters(Frozen):
+    """What the prefix cache of an engine did since it was started, over all its requests.
+
+    Each sample is a request of vLLM's own, so a prompt that is sampled n times is looked up n times here, while a run's
+    ledger counts it once. Lookups after a preemption are left out. The counters follow the engine by a moment.
 
     Attributes:
-        cache_stats: Its scheduler's statistics of the prefix cache.
-        events: Its KV-cache events; None if they are off.
-        spec_decode_stats: Its scheduler's statistics of speculative decoding.
+        queried_tokens: Prompt tokens that were looked up.
+        hit_tokens: Those whose keys and values were in the engine's memory.
     """
+
+    queried_tokens: int = 0
+    hit_tokens: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the prompt tokens that were not computed; 0 before the first."""
+        return self.hit_tokens / self.queried_tokens if self.queried_tokens else 0.0
+
+    def __sub__(self, before: CacheCounters) -> CacheCounters:
+        """What happened since `before`."""
+        return CacheCounters(
+            queried_tokens=self.queried_tokens - before.queried_tokens, hit_tokens=self.hit_tokens - before.hit_tokens
+        )
+
+
+class CacheStatsLogger:
+    """A stat logger of vLLM's, called on its front end's event loop once a step: sums the prefix cache's statistics."""
+
+    def __init__(self) -> None:
+        self.counters = CacheCounters()
+
+    def __call__(self, vllm_config: Any, engine_index: int = 0) -> Self:
+        """What vLLM calls to create the logger of one engine; all share this one."""
+        return self
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add a step."""
+        if scheduler_stats is not None:
+            step = scheduler_stats.prefix_cache_stats
+            self.counters = CacheCounters(
+                queried_tokens=self.counters.queried_tokens + step.queries,
+                hit_tokens=self.counters.hit_tokens + step.hits,
+            )
+
+    def log(self) -> None:
+        """Log nothing."""
+
+    def log_engine_initialized(self) -> None:
+        """Log nothing."""
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None:
+        """Log nothing."""
+
+
+@dataclass(frozen=True)
+class RunningEngine:
+    """A running engine and the statistics of its prefix cache."""
 
     engine: Any
     cache_stats: CacheStatsLogger = field(default_factory=CacheStatsLogger)
-    events: CacheEventSubscriber | None = None
-    spec_decode_stats: SpecDecodeStatsLogger = field(default_factory=SpecDecodeStatsLogger)
 
 
 def start_engine(files: ModelFiles, settings: VllmSettings) -> RunningEngine:
@@ -52,15 +111,8 @@ def start_engine(files: ModelFiles, settings: VllmSettings) -> RunningEngine:
     arguments = engine_arguments(files.directory, settings, context if isinstance(context, int) else None, cpu)
     if settings.shared_workers:
         arguments |= shared_cache_arguments(files.directory, settings, require_vllm(), arguments, cpu=cpu)
-    cache_stats, spec_decode_stats = CacheStatsLogger(), SpecDecodeStatsLogger()
-    events = _subscribe(settings, arguments)
-    try:
-        engine = launch_engine(files.name, arguments, stat_loggers=[cache_stats, spec_decode_stats])
-    except BaseException:
-        if events is not None:
-            events.close()
-        raise
-    return RunningEngine(engine, cache_stats, events, spec_decode_stats)
+    cache_stats = CacheStatsLogger()
+    return RunningEngine(launch_engine(files.name, arguments, stat_loggers=[cache_stats]), cache_stats)
 
 
 def prepare_vllm() -> bool:
@@ -149,15 +201,22 @@ def _reap(processes: list[Any]) -> None:
     psutil.wait_procs(left, timeout=SHUTDOWN_S)
 
 
-def _subscribe(settings: VllmSettings, arguments: dict[str, Any]) -> CacheEventSubscriber | None:
-    """Have the engine publish its KV-cache events to us."""
-    has_several_engines = settings.engine.get("data_parallel_size", 1) != 1
-    if not arguments["enable_prefix_caching"] or has_several_engines or "kv_events_config" in settings.engine:
-        return None
-    from vllm.config import KVEventsConfig
+def start_watchdog() -> None:
+    """Watch the parent process from a thread, if this is a process of an engine that we started.
 
-    events = CacheEventSubscriber()
-    arguments["kv_events_config"] = KVEventsConfig(
-        enable_kv_cache_events=True, publisher="zmq", endpoint=events.endpoint
-    )
-    return events
+    vLLM calls this in each of its processes (entry-point group `vllm.general_plugins`), also a server's, where it does
+    nothing.
+    """
+    owner = os.environ.get(OWNER_PID, "")
+    if not owner.isdecimal() or int(owner) == os.getpid():
+        return
+    threading.Thread(target=_watch, args=(os.getppid(), int(owner)), daemon=True, name="reason-owner").start()
+
+
+def _watch(parent: int, owner: int) -> None:
+    is_orphaned = parent == 1 and owner != 1
+    while not is_orphaned and os.getppid() == parent:
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SHUTDOWN_S)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -28,7 +28,6 @@ from ...core.messages import (
     TopToken,
     Usage,
 )
-from ..entropy import min_entropy
 from ..local.response import ResponseAssembler
 from ..local.tokenizer import Tokenizer
 from ..thoughts import SplitText
@@ -215,20 +214,15 @@ def scored_continuation(output: Any, token_ids: Sequence[int], num_context: int)
 # --- Next-token distributions: one token is sampled for each prompt, and its alternatives are listed
 
 
-def next_token_requests(prompts: Sequence[Prompt], top: int, *, exact_entropy: bool) -> list[Request]:
-    """Requests whose completions report the distributions.
-
-    Args:
-        exact_entropy: Whether a logits processor can measure the entropy over the full vocabulary.
-    """
-    processors = (LogitsProcessorSpec(name="entropy_probe"),) if exact_entropy else ()
+def next_token_requests(prompts: Sequence[Prompt], top: int) -> list[Request]:
+    """Requests whose completions report the distributions."""
     sampling = SamplingParams(
         temperature=0,
         max_tokens=1,
         effort="none",
         thinking_tokens=1,
         top_logprobs=top,
-        logits_processors=processors,
+        logits_processors=(LogitsProcessorSpec(name="entropy_probe"),),
         ignore_eos=True,
     )
     return [Request(prompt=p, sampling=sampling) for p in prompts]
@@ -243,13 +237,12 @@ def next_token_distribution(completion: Completion) -> NextTokenDistribution:
     if completion.failure is not None or not completion.top_logprobs:
         raise BackendError(f"vLLM returned no distribution: {completion.failure}")
     top = completion.top_logprobs[0]
-    probe: Any = completion.extras.get("entropy_probe")
-    logprobs = tuple(t.logprob for t in top)
+    probe: Any = completion.extras["entropy_probe"]
     return NextTokenDistribution(
         token_ids=tuple(t.token_id for t in top),
         tokens=tuple(t.token for t in top),
-        logprobs=logprobs,
-        entropy=min_entropy(logprobs) if probe is None else probe["entropy"][0],
-        support="top_k" if probe is None else "full",
+        logprobs=tuple(t.logprob for t in top),
+        entropy=probe["entropy"][0],
+        support="full",
         usage=completion.usage.model_copy(update={"completion_tokens": 0}),
     )

@@ -2,10 +2,9 @@
 
 vLLM has two incompatible interfaces, and its model runner decides which is used. Runner V1 (always on a CPU) follows
 batch rows that move; runner V2 gives every request a slot for its lifetime. The class distinguishes them by how it is
-constructed, keeps one `ProcessorChain` for each sample, and passes the rows of a step to the processors together.
+constructed, and keeps one `ProcessorChain` for each sample.
 
-`vllm serve` finds `ReasonLogitsProcessorPlugin` through the entry-point group `vllm.logits_processors`; an engine of
-ours, or a command line, names `ReasonLogitsProcessor`, and then the plugin is idle. Runner V2 was only exercised with
+An engine of ours, or a server's command line, names `ReasonLogitsProcessor`. Runner V2 was only exercised with
 stand-ins for its state.
 """
 
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,17 @@ import torch
 
 from ...core.errors import ReasonError, UserError
 from ..local.tokenizer import Tokenizer, eos_ids
-from ..logits_processors import LogitsRow, run_logits_processors
 from ..structured_output import SCHEMA, GrammarCompiler
 from .installation import vllm_imports
-from .options import PROCESSOR
 from .processor_chain import ProcessorChain, ProcessorRequest
 
 with vllm_imports():
     from vllm.v1.sample.logits_processor import LogitsProcessor as RunnerV1
     from vllm.v1.sample.logits_processor.builtin import process_dict_updates
     from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2
+
+_Sample = tuple[int, ProcessorChain, Sequence[int], Sequence[int]]
+"""A row of logits, its sample's processors, and the tokens of its prompt and of its text."""
 
 MAX_REPORTS = 4096
 """Maximum reports of ended samples that wait to be fetched; beyond that the oldest is dropped."""
@@ -138,52 +138,60 @@ class ReasonLogitsProcessor(RunnerV1, RunnerV2):  # type: ignore[misc]
         """Change the rows `[rows, vocab]` in place."""
         if not self._entries:
             return logits
-        work = self._of_rows(logits) if ctx is None else self._of_slots(logits, ctx)
-        before = [processed.row for _, _, processed in work]
-        run_logits_processors([processed for _, _, processed in work])
-        for (i, chain, processed), row in zip(work, before, strict=True):
-            result = chain.result(processed, row)
+        samples = self._of_rows(logits.shape[0]) if ctx is None else self._of_slots(ctx)
+        for i, chain, prompt_ids, generated_ids in samples:
+            row: Any = logits[i].float().cpu().numpy()
+            result = chain.process(row, prompt_ids, generated_ids)
             if result is not row:
                 logits[i] = torch.from_numpy(np.ascontiguousarray(result, dtype=np.float32)).to(logits)
         return logits
 
-    def _of_rows(self, logits: torch.Tensor) -> list[tuple[int, ProcessorChain, LogitsRow]]:
-        return [
-            (i, entry.chain, entry.chain.logits_row(_row(logits, i), entry.prompt_ids, entry.output_ids))
-            for i, entry in sorted(self._entries.items())
-            if i < logits.shape[0]
-        ]
+    def _of_rows(self, num_rows: int) -> Iterator[_Sample]:
+        for i, entry in sorted(self._entries.items()):
+            if i < num_rows:
+                yield i, entry.chain, entry.prompt_ids, entry.output_ids
 
-    def _of_slots(self, logits: torch.Tensor, ctx: Any) -> list[tuple[int, ProcessorChain, LogitsRow]]:
+    def _of_slots(self, ctx: Any) -> Iterator[_Sample]:
         states = self._states
         if states is None or not any(slot in self._entries for slot in ctx.idx_mapping_np.tolist()):
-            return []
-        work = []
+            return
         for i, (slot, position) in enumerate(zip(ctx.expanded_idx_mapping.tolist(), ctx.pos.tolist(), strict=True)):
             entry, length = self._entries.get(slot), int(states.prompt_len.np[slot])
             if entry is not None and position + 1 >= length:  # else a chunk of an unfinished prompt
                 ids = states.all_token_ids.gpu[slot, : position + 1].tolist()
-                work.append((i, entry.chain, entry.chain.logits_row(_row(logits, i), ids[:length], ids[length:])))
-        return work
+                yield i, entry.chain, ids[:length], ids[length:]
 
 
-def _row(logits: torch.Tensor, i: int) -> Any:
-    return logits[i].float().cpu().numpy()
+class ReasonWorkerExtension:
+    """Methods that vLLM adds to its workers if it is named as `worker_extension_cls`."""
+
+    model_runner: Any
+
+    def reason_take_reports(self, ids: list[str]) -> dict[str, Any]:
+        """Reports of the samples with these ids, from the processor of either runner."""
+        batch = getattr(self.model_runner, "input_batch", None)
+        sampler = getattr(self.model_runner, "sampler", None)
+        processors = [*(batch.logitsprocs.all if batch is not None and hasattr(batch, "logitsprocs") else ())]
+        processors += getattr(sampler, "logits_processors", ())
+        reports: dict[str, Any] = {}
+        for processor in processors:
+            if isinstance(processor, ReasonLogitsProcessor):
+                reports |= {i: serializable(report) for i, report in processor.take_reports(ids).items()}
+        return reports
+
+    def reason_close_workers(self, group: str) -> tuple[int, int]:
+        """Forget a worker group; returns its passes in which workers saw one another, and in which they did not."""
+        from .shared_attention import STATE
+
+        counts = STATE.close(group)
+        return counts.shared, counts.skipped
 
 
-class ReasonLogitsProcessorPlugin(ReasonLogitsProcessor):
-    """What `vllm serve` finds by itself; idle where the command line names `ReasonLogitsProcessor`."""
-
-    def __init__(self, vllm_config: Any, *rest: Any) -> None:
-        super().__init__(vllm_config, *rest)
-        named = list(vllm_config.model_config.logits_processors or ())
-        self._idle = PROCESSOR in named or ReasonLogitsProcessor in named
-        is_v1, is_async = len(rest) == 2, bool(vllm_config.scheduler_config.async_scheduling)
-        if is_v1 and is_async and not self._idle:
-            raise ValueError(
-                "this runner does not pass the generated tokens to a plugin, so its logits processors would act on "
-                f"stale texts; start vLLM with --logits-processors {PROCESSOR}"
-            )
-
-    def _chain(self, params: Any) -> ProcessorChain | None:
-        return None if self._idle else super()._chain(params)
+def serializable(report: dict[str, Any]) -> dict[str, Any]:
+    """A report that can be sent: an error of a worker's method, as by a value that is no JSON, ends vLLM's engine."""
+    try:
+        json.dumps(report)
+    except (TypeError, ValueError, RecursionError) as e:
+        message = f"a logits processor reported what is no JSON: {e}"
+        return {"extras": {}, "failure": ["logits_processor_failed", message]}
+    return report

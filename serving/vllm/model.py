@@ -2,8 +2,7 @@
 
 What a seed guarantees. A sample uses a generator of its own, made of (seed, index). vLLM computes in the number format
 of the weights, mostly bf16, and batches rows as they arrive: a batch of another size may move a logit in its last bits
-and so, now and then, flip a near tie. With speculative decoding, how many numbers a sample has consumed depends on what
-was drafted, and so, now and then, on its neighbours: a seed guarantees nothing then.
+and so, now and then, flip a near tie.
 """
 
 from __future__ import annotations
@@ -35,17 +34,16 @@ from ...core.settings import Settings, VllmSettings
 from ..local.config import ContextLimits
 from ..local.response import PreparedRequest, prepare_request
 from ..local.tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
-from ..logits_processors import LockstepLost, lockstep_groups, logits_processor_names, make_logits_processors
+from ..logits_processors import logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener
 from ..model_files.catalogue import PREFIX
 from ..model_files.downloads import run_pull
 from ..model_files.find import ModelFiles, find_model
-from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
 from ..structured_output import GrammarCompiler
 from ..tool_calls import ToolCallAdapter
 from ..worker_group import WorkerGroupConfig
-from .engine import RunningEngine, start_engine, stop_engine
+from .engine import CacheCounters, RunningEngine, start_engine, stop_engine
 from .generation import (
     CompletionBuilder,
     is_valid_score,
@@ -57,27 +55,14 @@ from .generation import (
     stream_outputs,
 )
 from .installation import require_main_guard, require_vllm
-from .lockstep import AttemptBuffer, LockstepAdmission, wait_until_entered
-from .metrics import CacheCounters, cache_counters
-from .options import KEY, MAX_LOGPROBS, check_speculative_request, sampling_arguments, speculative_identity
+from .options import KEY, MAX_LOGPROBS, sampling_arguments
 from .shared_cache import SCHEDULER
-from .worker_group import (
-    BatchSlots,
-    SharedCacheBudget,
-    VllmWorkerGroup,
-    WorkerGroupHost,
-    slot_bytes,
-    start_worker_group,
-)
+from .worker_group import BatchSlots, VllmWorkerGroup, WorkerGroupHost, start_worker_group
 
 VLLM_PREFIX = "vllm/"
 
 MAX_SUBMITTED = 1024
 """Maximum samples of one call that are submitted to the engine at a time."""
-
-MAX_ATTEMPTS = 4
-"""Attempts to start a lockstep group in one step. The first one leaves their prompts in the cache, so that the next
-need no tokens of the step for them."""
 
 T = TypeVar("T")
 
@@ -105,7 +90,7 @@ async def load_vllm(name: str, settings: Settings, progress: Progress | None = N
 
     model = await run_pull(load, lambda model: model.aclose())
     try:
-        await model.check_engine()
+        await model.check_logits_processors()
     except BaseException:
         await model.aclose()
         raise
@@ -116,7 +101,7 @@ class VllmModel:
     """A language model on vLLM, in this program.
 
     Attributes:
-        identity: Fingerprint of the weights, number format, version of vLLM, and its speculative decoding.
+        identity: Fingerprint of the weights, number format and version of vLLM.
         engine: vLLM's `AsyncLLM`; None once closed.
     """
 
@@ -126,14 +111,12 @@ class VllmModel:
         files: ModelFiles,
         running: RunningEngine,
         tokenizer: Tokenizer,
-        shared_bytes: int = 1 << 30,
     ) -> None:
         engine = running.engine
         config = engine.model_config
         self.name = name
-        self._weights = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
-        speculative = engine.vllm_config.speculative_config
-        self.identity = self._weights + speculative_identity(speculative) + tokenizer.profile.digest
+        weights = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
+        self.identity = weights + tokenizer.profile.digest
         self.engine: Any = engine
         self._loop = OneLoop(f"the engine of {name}")
         self._tokenizer = tokenizer
@@ -148,17 +131,11 @@ class VllmModel:
         )
         self._grammars = GrammarCompiler(tokenizer, self._limits.vocab_size, self._eos, name)
         self._max_num_seqs: int = engine.vllm_config.scheduler_config.max_num_seqs
-        self._block_tokens: int = engine.vllm_config.cache_config.block_size
         self._shares_cache = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
         self._batch_slots = BatchSlots(self._max_num_seqs)
-        shared = SharedCacheBudget(shared_bytes, slot_bytes(engine.vllm_config)) if self._shares_cache else None
-        self._shared_budget = shared
-        self._is_speculative = speculative is not None
-        self._samples_exactly = not self._is_speculative  # until it is checked
         self._has_prefix_cache = bool(engine.vllm_config.cache_config.enable_prefix_caching)
         self._running_engine = running
         self._work: set[asyncio.Task[Any]] = set()
-        self._admission = LockstepAdmission(self._open_engine)
 
     @classmethod
     def load(
@@ -168,7 +145,7 @@ class VllmModel:
         settings: VllmSettings,
         profiles: UserProfiles | None = None,
     ) -> VllmModel:
-        """Start the engine; blocks. `check_engine` should follow.
+        """Start the engine; blocks. `check_logits_processors` should follow.
 
         Args:
             profiles: The user's settings for models that think (`ModelProfile`).
@@ -181,19 +158,7 @@ class VllmModel:
         tokenizer = Tokenizer(files.directory, name, profiles)
         _ = tokenizer.profile  # first: errors leave no engine running
         running = start_engine(files, settings)
-        return cls(name, files, running, tokenizer, settings.shared_bytes)
-
-    async def check_engine(self) -> None:
-        """Check that logits processors work, or how draft tokens are sampled.
-
-        Raises:
-            BackendUnavailable: Logits processors were ignored.
-        """
-        if self._is_speculative:
-            exact = await self._one(self._open_engine().collective_rpc("reason_ensure_exact_sampling"))
-            self._samples_exactly = all(exact)
-        else:
-            await self.check_logits_processors()
+        return cls(name, files, running, tokenizer)
 
     async def check_logits_processors(self) -> None:
         """Check that logits processors reach the engine's sampler: one that forces a token, and one that measures.
@@ -212,7 +177,7 @@ class VllmModel:
         if completion.failure is not None or not is_forced:
             raise BackendUnavailable(
                 f"vLLM runs {self.name} without our logits processors: {completion.failure or completion.token_ids}",
-                hint="speculative decoding and other model runners cannot have them; see docs/logits-processors.md",
+                hint="other model runners cannot have them; see docs/logits-processors.md",
             )
 
     @property
@@ -221,12 +186,12 @@ class VllmModel:
         return Capabilities(
             logprobs=True,
             top_logprobs=min(MAX_LOGPROBS, self._limits.vocab_size),
-            full_vocabulary=not self._is_speculative,
+            full_vocabulary=True,
             scoring=True,
             prefix=True,
-            seed=not self._is_speculative,
-            logits_processors=frozenset() if self._is_speculative else logits_processor_names(),
-            json_schema=self._grammars.possible and not self._is_speculative,
+            seed=True,
+            logits_processors=logits_processor_names(),
+            json_schema=self._grammars.possible,
             forks=self._has_prefix_cache,
             kv_sharing=self._shares_cache,
             tools=self._tokenizer.tool_support.renders_tools,
@@ -237,15 +202,7 @@ class VllmModel:
     @property
     def cache(self) -> CacheCounters:
         """Counters of the prefix cache since the engine was started."""
-        return cache_counters(self._block_tokens, self._running_engine.cache_stats, self._running_engine.events)
-
-    @property
-    def spec_decode(self) -> SpecDecodeCounters:
-        """Counters of speculative decoding since the engine was started (setting `vllm.speculative_method`).
-
-        They follow the engine by a moment.
-        """
-        return self._running_engine.spec_decode_stats.counters
+        return self._running_engine.cache_stats.counters
 
     @property
     def num_running(self) -> int:
@@ -264,34 +221,13 @@ class VllmModel:
         prepared = [self._prepare(r) for r in requests]
         submitted = asyncio.Semaphore(MAX_SUBMITTED)
 
-        async def sample(position: int, index: int) -> list[Completion]:
+        async def sample(position: int, index: int) -> Completion:
             async with submitted:
-                return [await self._sample(prepared[position], position, index, listener)]
+                return await self._sample(prepared[position], position, index, listener)
 
-        groups = lockstep_groups(requests, self.name)
-        if (size := max(map(len, groups), default=0)) > self._max_num_seqs:
-            raise UserError(
-                f"{size} requests in lockstep need as many sequences", hint=f"max_num_seqs is {self._max_num_seqs}"
-            )
-        running_groups = asyncio.Semaphore(max(1, self._max_num_seqs // max(1, size)))
-        scope = uuid.uuid4().hex
-
-        async def sample_group(group: tuple[int, ...], index: int) -> list[Completion]:
-            async with running_groups:
-                members = [(prepared[i], i) for i in group]
-                return await self._sample_group(members, index, scope, listener)
-
-        grouped = {i for group in groups for i in group}
-        single = [(i, x) for i, request in enumerate(requests) for x in request.indices if i not in grouped]
-        lockstep = [(group, x) for group in groups for x in requests[group[0]].indices]
-        completions = await self._all([sample(i, x) for i, x in single] + [sample_group(g, x) for g, x in lockstep])
-        keys = [[key] for key in single] + [[(i, x) for i in group] for group, x in lockstep]
-        by_key = {
-            key: completion
-            for batch_keys, batch in zip(keys, completions, strict=True)
-            for key, completion in zip(batch_keys, batch, strict=True)
-        }
-        return [[by_key[i, x] for x in request.indices] for i, request in enumerate(requests)]
+        samples = [(i, index) for i, request in enumerate(requests) for index in request.indices]
+        completions = iter(await self._all([sample(i, index) for i, index in samples]))
+        return [[next(completions) for _ in request.indices] for request in requests]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         async with aclosing(stream_of(self.generate, request)) as pieces:
@@ -310,21 +246,17 @@ class VllmModel:
         return await self._all([self._score(before, after, prompt.cache_salt) for before, after in pairs])
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """Distributions of the next tokens (see `LanguageModel.next_token`).
-
-        Entropies are exact, except with speculative decoding.
-        """
         if top < 1:
             raise UserError(f"top must be at least 1, got {top}")
         top = min(top, self._limits.vocab_size)
         if top > MAX_LOGPROBS:
             raise CapabilityMissing(f"top_logprobs={top}", self.name)
-        requests = next_token_requests(prompts, top, exact_entropy=not self._is_speculative)
+        requests = next_token_requests(prompts, top)
         return [next_token_distribution(completion) for [completion] in await self.generate(requests)]
 
     async def start_workers(self, config: WorkerGroupConfig) -> VllmWorkerGroup:
         """Workers that read one another's cache (see `SupportsWorkers`); needs the setting `vllm.shared_workers`."""
-        if self._shared_budget is None:
+        if not self._shares_cache:
             raise CapabilityMissing("kv_sharing", self.name)
         host = WorkerGroupHost(
             engine=self._open_engine,
@@ -333,7 +265,6 @@ class VllmModel:
             eos=self._eos,
             limits=self._limits,
             slots=self._batch_slots,
-            budget=self._shared_budget,
         )
         return await start_worker_group(config, host)
 
@@ -352,8 +283,6 @@ class VllmModel:
         if work:
             await asyncio.wait(work)
         await stop_engine(engine)
-        if self._running_engine.events is not None:
-            await asyncio.to_thread(self._running_engine.events.close)
 
     # --- Calls
 
@@ -363,71 +292,23 @@ class VllmModel:
         prepared = prepare_request(request, self._tokenizer, self._limits)
         if sampling.top_logprobs > self.capabilities.top_logprobs:
             raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
-        if self._is_speculative:
-            check_speculative_request(sampling, self.name, samples_exactly=self._samples_exactly)
         make_logits_processors(sampling.logits_processors, self.name)
         if sampling.json_schema is not None:
             self._grammars.check(sampling.json_schema)
         return prepared
 
-    async def _sample_group(
-        self,
-        members: Sequence[tuple[PreparedRequest, int]],
-        index: int,
-        scope: str,
-        listener: Listener | None,
-    ) -> list[Completion]:
-        """The samples of a lockstep group, one of each request, started in one step of the engine.
-
-        Under load a step may not fit all of them: as long as nothing was emitted, they are started again.
-        """
-        for attempt in range(MAX_ATTEMPTS):
-            buffer = AttemptBuffer(listener, self._eos)
-            request_ids = [_new_request_id() for _ in members]
-            tasks: list[asyncio.Task[Completion]] = []
-
-            async def submit(
-                tasks: list[asyncio.Task[Completion]] = tasks,
-                request_ids: list[str] = request_ids,
-                buffer: AttemptBuffer = buffer,
-                scope: str = f"{scope}-{attempt}",
-            ) -> None:
-                for (prepared, position), request_id in zip(members, request_ids, strict=True):
-                    sample = self._sample(prepared, position, index, buffer.add, request_id, scope)
-                    tasks.append(asyncio.ensure_future(sample))
-                await wait_until_entered(self._open_engine(), request_ids, tasks)
-
-            try:
-                await self._admission.admit(submit)
-                completions = list(await asyncio.gather(*tasks))
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-            is_lost = any(c.failure is not None and c.failure.code == LockstepLost.code for c in completions)
-            if not is_lost or buffer.has_emitted or attempt + 1 == MAX_ATTEMPTS:
-                break
-        buffer.emit_rest()
-        return completions
-
     async def _sample(
-        self,
-        prepared: PreparedRequest,
-        position: int,
-        index: int,
-        listener: Listener | None,
-        request_id: str = "",
-        scope: str = "",
+        self, prepared: PreparedRequest, position: int, index: int, listener: Listener | None
     ) -> Completion:
         from vllm import SamplingParams as VllmSamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         request, prompt_ids = prepared.request, prepared.prompt_ids
-        request_id = request_id or _new_request_id()
+        request_id = _new_request_id()
         arguments = sampling_arguments(request.sampling, index, self._eos)
         has_processors = bool(request.sampling.logits_processors) or request.sampling.json_schema is not None
         if has_processors:
-            arguments["extra_args"] = {KEY: self._processor_request(prepared, index, request_id, scope)}
+            arguments["extra_args"] = {KEY: self._processor_request(prepared, index, request_id)}
         params = VllmSamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
         builder = CompletionBuilder(
             request, position, index, prompt_ids, self._eos, self._tokenizer, is_open=prepared.is_open
@@ -449,7 +330,7 @@ class VllmModel:
             listener(chunk.model_copy(update={"completion": completion}))
         return completion
 
-    def _processor_request(self, prepared: PreparedRequest, index: int, request_id: str, scope: str) -> dict[str, Any]:
+    def _processor_request(self, prepared: PreparedRequest, index: int, request_id: str) -> dict[str, Any]:
         """A `ProcessorRequest`, as plain values."""
         sampling, profile = prepared.request.sampling, self._tokenizer.profile
         return {
@@ -458,8 +339,6 @@ class VllmModel:
             "logits_processors": [spec.model_dump(mode="json") for spec in sampling.logits_processors],
             "json_schema": "" if sampling.json_schema is None else json.dumps(sampling.json_schema),
             "eos": sorted(self._eos),
-            "scope": scope or request_id,
-            "together": bool(scope),
             "thought": profile.model_dump(mode="json") if prepared.may_think else None,
             "is_open": prepared.is_open,
         }
@@ -509,9 +388,6 @@ class VllmModel:
             raise translated from error
         finally:
             self._work.difference_update(tasks)
-
-    async def _one(self, work: Coroutine[Any, Any, T]) -> T:
-        return (await self._all([work]))[0]
 
     def _translated(self, error: BaseException) -> BaseException:
         """An error of vLLM's as one of ours; any other unchanged."""

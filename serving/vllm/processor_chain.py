@@ -13,7 +13,7 @@ from ...core.messages import Frozen, LogitsProcessorSpec
 from ...core.settings import user_error_of
 from ..local.response import ThoughtFollower
 from ..local.tokenizer import Tokenizer
-from ..logits_processors import LogitsProcessor, LogitsRow, ProcessorState, make_logits_processors
+from ..logits_processors import LogitsProcessor, ProcessorState, make_logits_processors, run_logits_processors
 from ..logits_processors.builtin import keep_only
 from ..profiles.profile import ModelProfile
 from ..structured_output import SCHEMA, GrammarError
@@ -32,8 +32,6 @@ class ProcessorRequest(Frozen):
         logits_processors: The logits processors, in order.
         json_schema: The JSON schema that constrains the text, as text; empty if there is none.
         eos: Tokens that end a text; None uses those that vLLM stops at.
-        scope: Groups of requests that have the same name are different ones in different scopes.
-        together: Whether the request belongs to a lockstep group.
         thought: How the model thinks, if the response begins with a thought; None if it begins with the answer.
         is_open: Whether it begins inside the thought.
     """
@@ -45,8 +43,6 @@ class ProcessorRequest(Frozen):
     logits_processors: tuple[LogitsProcessorSpec, ...] = ()
     json_schema: str = ""
     eos: tuple[int, ...] | None = None
-    scope: str = ""
-    together: bool = False
     thought: ModelProfile | None = None
     is_open: bool = False
 
@@ -102,43 +98,29 @@ class ProcessorChain:
         if request.thought is not None and tokenizer is not None:
             thought = ThoughtFollower(tokenizer, request.thought, is_open=request.is_open)
         self._states = {
-            name: ProcessorState((), (), request.sample, eos_ids=self._eos, together=request.together, thought=thought)
+            name: ProcessorState((), (), request.sample, eos_ids=self._eos, thought=thought)
             for name, _ in self._processors
         }
 
-    def logits_row(self, row: Row, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> LogitsRow:
-        """A row of logits, with its sample's tokens so far, as the input of the processors.
-
-        The first processor that fails ends its own sample and affects no other: the others then do not run.
-        """
-        is_stale = bool(generated_ids) and generated_ids[-1] < 0
-        if is_stale and self.failure is None:
-            error = UserError(
-                "vLLM does not pass the generated tokens to the logits processors",
-                hint=f"--logits-processors {PROCESSOR}",
-            )
-            self.failure = error.code, f"a logits processor failed: {error}"
-        processors = self._processors if self.failure is None else ()
-        return LogitsRow(row, prompt_ids, generated_ids, processors, self._states, self.request.scope)
-
-    def result(self, processed: LogitsRow, row: Row) -> Row:
-        """The row after the processors; one that ends the text if a processor has failed.
-
-        Args:
-            processed: What `logits_row` returned, its processors run.
-        """
+    def process(self, row: Row, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> Row:
+        """The row after the processors; one that ends the text once a processor has failed."""
         import numpy as np
 
-        error = processed.error
-        if self.failure is None and error is not None:
-            code = error.code if isinstance(error, ReasonError) else "logits_processor_failed"
-            message = str(error) if isinstance(error, GrammarError) else f"a logits processor failed: {error}"
-            self.failure = code, message
-        if self.failure is None and processed.row is not row and not bool(np.isfinite(processed.row).any()):
-            message = "a logits processor failed: the logits processors forbid every token"
-            self.failure = UserError.code, message
         if self.failure is None:
-            return processed.row
+            try:
+                if generated_ids and generated_ids[-1] < 0:
+                    raise UserError(
+                        "vLLM does not pass the generated tokens to the logits processors",
+                        hint=f"--logits-processors {PROCESSOR}",
+                    )
+                processed = run_logits_processors(self._processors, self._states, row, prompt_ids, generated_ids)
+                if processed is not row and not bool(np.isfinite(processed).any()):
+                    raise UserError("the logits processors forbid every token")
+                return processed
+            except Exception as error:  # noqa: BLE001 - third-party code: its failure ends its own sample
+                code = error.code if isinstance(error, ReasonError) else "logits_processor_failed"
+                message = str(error) if isinstance(error, GrammarError) else f"a logits processor failed: {error}"
+                self.failure = code, message
         eos = sorted(i for i in self._eos if i < len(row))
         return keep_only(row, eos) if eos else row
 

@@ -42,7 +42,7 @@ KEY = "reason_workers"
 """The key of a `WorkerRequest` in a request's `extra_args`."""
 
 _RESERVED = ("scheduler_cls", "async_scheduling", "attention_config", "attention_backend", "kv_cache_dtype")
-_INCOMPATIBLE = ("speculative_config", "data_parallel_size", "decode_context_parallel_size")
+_INCOMPATIBLE = ("data_parallel_size", "decode_context_parallel_size")
 
 
 def shared_cache_arguments(
@@ -75,10 +75,6 @@ def shared_cache_arguments(
         raise UserError(
             "setting vllm.shared_workers: the cache of this model's attention cannot be shared",
             hint="use a Llama, Qwen2 or Qwen3 model without sliding windows, or turn the setting off",
-        )
-    if settings.speculative_method != "off":
-        raise UserError(
-            "setting vllm.speculative_method is incompatible with vllm.shared_workers", hint="remove one of them"
         )
     taken = sorted(set(settings.engine) & {*_RESERVED, *_INCOMPATIBLE})
     if taken:

@@ -4,8 +4,8 @@ Each worker is a session of vLLM's engine: a request that stays, with all that i
 one pass after another. A session drops the token that was sampled last unless it is part of the next input, which is
 how a pass is defined.
 
-What limits groups is kept here, where their inputs are known, since an error in the engine's processes would end the
-engine: rows of vLLM's batch (`BatchSlots`) and memory for keys and values outside vLLM's cache (`SharedCacheBudget`).
+What limits groups is kept here, since an error in the engine's processes would end the engine: rows of vLLM's batch
+(`BatchSlots`). Their sessions' tokens are in vLLM's cache too, so that its size bounds what is kept outside of it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...core.concurrency import shielded
 from ...core.errors import BackendError, BackendUnavailable, UserError
 from ...core.messages import LogitsProcessorSpec, Usage
 from ..local.config import ContextLimits
-from ..local.prefix_cache import OutOfCache
-from ..local.shared_cache import grown_capacity, initial_capacity
 from ..local.tokenizer import TextAssembler, Tokenizer
 from ..worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerToken, WorkerUsage, header_ids, input_ids
 from .generation import stream_outputs
@@ -71,103 +69,6 @@ class BatchSlots:
 
 
 @dataclass(frozen=True)
-class BlockSize:
-    """Tokens and capacity of a block."""
-
-    tokens: int
-    capacity: int
-
-    @classmethod
-    def of(cls, tokens: int) -> BlockSize:
-        """That of a new block."""
-        return cls(tokens, initial_capacity(tokens))
-
-    def extended(self, tokens: int) -> BlockSize:
-        """That of the block after so many more tokens at once."""
-        return BlockSize(self.tokens + tokens, grown_capacity(self.capacity, self.tokens + tokens))
-
-    def emptied(self) -> BlockSize:
-        """That of the block without its tokens."""
-        return replace(self, tokens=0)
-
-
-@dataclass(frozen=True)
-class GroupSize:
-    """Sizes of a group's blocks, as `GroupCaches` creates them in each process of the engine.
-
-    Attributes:
-        history: The prompt, and what was moved after it.
-        headers: The two headers.
-        own: What each worker has written and was not moved.
-    """
-
-    history: BlockSize
-    headers: tuple[BlockSize, BlockSize]
-    own: tuple[BlockSize, ...]
-
-    @classmethod
-    def of(cls, prompt: int, others_header: int, own_header: int, num_workers: int) -> GroupSize:
-        """Those of a new group, by the tokens of its prompt and headers."""
-        headers = BlockSize.of(others_header), BlockSize.of(own_header)
-        return cls(BlockSize.of(prompt), headers, tuple(BlockSize.of(0) for _ in range(num_workers)))
-
-    @property
-    def slots(self) -> int:
-        """Slots of all blocks."""
-        return sum(block.capacity for block in (self.history, *self.headers, *self.own))
-
-    def after(self, read: Sequence[int], moves: Sequence[int]) -> GroupSize:
-        """Those after a pass.
-
-        Args:
-            moves: Workers whose text moves to the history before it, in this order.
-        """
-        history, own = self.history, list(self.own)
-        for worker in moves:
-            history, own[worker] = history.extended(own[worker].tokens), own[worker].emptied()
-        return replace(self, history=history, own=tuple(b.extended(n) for b, n in zip(own, read, strict=True)))
-
-
-class SharedCacheBudget:
-    """Budget of slots outside vLLM's cache."""
-
-    def __init__(self, max_bytes: int, slot_bytes: int) -> None:
-        self._max_bytes, self._slot_bytes = max_bytes, slot_bytes
-        self._slots = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in use."""
-        return self._slots * self._slot_bytes
-
-    def acquire(self, slots: int) -> None:
-        """Take slots.
-
-        Raises:
-            OutOfCache: There are not so many.
-        """
-        needed = (self._slots + slots) * self._slot_bytes
-        if needed > self._max_bytes:
-            raise OutOfCache(
-                f"workers on one cache would keep {needed:,} bytes of keys and values outside vLLM's cache; the "
-                f"maximum is {self._max_bytes:,}",
-                hint="use fewer or shorter workers at a time, or increase the setting vllm.shared_bytes",
-            )
-        self._slots += slots
-
-    def release(self, slots: int) -> None:
-        """Give back slots."""
-        self._slots -= slots
-
-
-def slot_bytes(vllm_config: Any) -> int:
-    """Bytes of a token's keys and values in all layers of one process of the engine, the largest of them."""
-    model, parallel = vllm_config.model_config, vllm_config.parallel_config
-    num_layers = -(-model.get_total_num_hidden_layers() // parallel.pipeline_parallel_size)
-    return int(2 * num_layers * model.get_num_kv_heads(parallel) * model.get_head_size() * model.dtype.itemsize)
-
-
-@dataclass(frozen=True)
 class WorkerGroupHost:
     """What the workers need of their model.
 
@@ -175,7 +76,6 @@ class WorkerGroupHost:
         run: Runs work concurrently that ends with the model and with each other's failure; translates vLLM's errors.
         limits: What fits the engine.
         slots: Rows of its batch.
-        budget: Memory of groups outside its cache.
     """
 
     engine: Callable[[], Any]
@@ -184,7 +84,6 @@ class WorkerGroupHost:
     eos: frozenset[int]
     limits: ContextLimits
     slots: BatchSlots
-    budget: SharedCacheBudget
 
 
 async def start_worker_group(config: WorkerGroupConfig, host: WorkerGroupHost) -> VllmWorkerGroup:
@@ -195,8 +94,7 @@ async def start_worker_group(config: WorkerGroupConfig, host: WorkerGroupHost) -
     num_header = len(others) + len(own)
     host.limits.check_length(len(prompt_ids) + num_header + config.num_workers, "prompt and headers")
     lengths = ViewLengths(config.layout, len(prompt_ids), num_header, (0,) * config.num_workers)
-    size = GroupSize.of(len(prompt_ids), len(others), len(own), config.num_workers)
-    group = VllmWorkerGroup(config, lengths, size, host)
+    group = VllmWorkerGroup(config, lengths, (len(prompt_ids), len(others), len(own)), host)
     await host.slots.acquire(config.num_workers)
     try:
         await group.prefill(prompt_ids, others, own)
@@ -213,10 +111,10 @@ class VllmWorkerGroup:
         counts: Passes in which they saw one another, and in which not; known once they are closed.
     """
 
-    def __init__(self, config: WorkerGroupConfig, lengths: ViewLengths, size: GroupSize, host: WorkerGroupHost) -> None:
-        self._config, self._lengths, self._host = config, lengths, host
-        self._size, self._reserved_slots = size, 0
-        self._sizes = size.history.tokens, size.headers[0].tokens, size.headers[1].tokens
+    def __init__(
+        self, config: WorkerGroupConfig, lengths: ViewLengths, sizes: tuple[int, int, int], host: WorkerGroupHost
+    ) -> None:
+        self._config, self._lengths, self._sizes, self._host = config, lengths, sizes, host
         self._name = f"workers-{uuid.uuid4().hex}"
         self._sessions = [_Session(host.engine(), f"{self._name}-{w}", self._params) for w in range(config.num_workers)]
         banned = host.tokenizer.tokens_containing(config.banned_texts, host.limits.vocab_size)
@@ -238,12 +136,7 @@ class VllmWorkerGroup:
         return self._usage.usage
 
     async def prefill(self, prompt_ids: Sequence[int], others: Sequence[int], own: Sequence[int]) -> None:
-        """Have the prompt and the headers computed.
-
-        Raises:
-            OutOfCache: There is no memory for them.
-        """
-        self._reserve(self._size)
+        """Have the prompt and the headers computed."""
         # The first one leaves the prompt's full blocks in the cache for those that follow.
         headers = [self._prefill_header(kind, ids) for kind, ids in (("others", others), ("own", own)) if ids]
         await self._host.run([self._sessions[0].read(prompt_ids, self._request("prompt", 0)), *headers])
@@ -259,7 +152,6 @@ class VllmWorkerGroup:
                 # One token less than the context: vLLM needs one for the sampled one.
                 counts = [len(ids) for ids in inputs]
                 lengths = self._lengths.after(counts, step.moves, self._host.limits.max_tokens - 1)
-                self._reserve(self._size.after(counts, step.moves))
                 tokens = await self._pass(step, inputs)
             except BaseException:
                 # How far the engine got is not known here.
@@ -272,12 +164,6 @@ class VllmWorkerGroup:
         """Free their memory; idempotent."""
         async with self._lock:
             await self._close()
-
-    def _reserve(self, size: GroupSize) -> None:
-        """Reserve the memory that the blocks will need."""
-        more = size.slots - self._reserved_slots
-        self._host.budget.acquire(more)
-        self._size, self._reserved_slots = size, self._reserved_slots + more
 
     async def _pass(self, step: GroupStep, inputs: Sequence[Sequence[int]]) -> list[WorkerToken | None]:
         self._num_passes += 1
@@ -364,10 +250,7 @@ class VllmWorkerGroup:
             finally:
                 await self._host.slots.release(self.num_workers)
         finally:  # also where that was cancelled: a closed group is never closed again
-            try:
-                await self._forget()
-            finally:
-                self._host.budget.release(self._reserved_slots)
+            await self._forget()
 
     async def _forget(self) -> None:
         """Have the engine's processes forget the group, and fetch its counts."""

@@ -26,7 +26,6 @@ PLUGINS = {
     "reason.verifiers",
     "reason.datasets",
     "reason.logits_processors",
-    "reason.group_logits_processors",
 }
 
 

@@ -342,47 +342,6 @@ async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(harne
         assert run.ledger.usage().replayed_calls == turn
 
 
-def pair(expert="good", amateur="bad"):
-    def one(text, role):
-        processor = LogitsProcessorSpec(name="contrast", args={"pair": "p", "role": role})
-        return Request(
-            prompt=Prompt.user(text), sampling=SamplingParams(n=2, max_tokens=50, logits_processors=(processor,))
-        )
-
-    return [one(expert, "expert"), one(amateur, "amateur")]
-
-
-async def test_lockstep_requests_are_replayed_or_generated_together(harness):
-    model = ScriptedModel(MANY)
-    await MeteredModel(model, "main", await harness.run("a")).generate(pair())
-    assert len(model.made) == 4
-    again = await harness.run("a", new=False)
-    await MeteredModel(model, "main", again).generate(pair())
-    assert len(model.made) == 4
-
-    found = await harness.store.list_calls("a")
-    lost = next(c for c in found if c.request["request"]["prompt"]["messages"][0]["content"] == "bad")
-    await harness.run("b")
-    await harness.store.add_calls("b", [c for c in found if c is not lost])  # as if it had been killed in between
-    await MeteredModel(model, "main", await harness.run("b", new=False)).generate(pair())
-    made = model.generate_calls[-1]
-    assert [r.sample_indices for r in made] == [made[0].sample_indices] * 2
-    assert len(made[0].sample_indices) == 1
-
-
-async def test_partner_prompt_is_part_of_the_key(harness):
-    model = ScriptedModel(MANY)
-    await MeteredModel(model, "main", await harness.run("a")).generate(pair())
-    await MeteredModel(model, "main", await harness.run("b", reuse="store")).generate(pair())
-    assert len(model.generate_calls) == 1
-    await MeteredModel(model, "main", await harness.run("c", reuse="store")).generate(pair(amateur="worse"))
-    assert len(model.made) == 8
-    await MeteredModel(model, "main", await harness.run("d", reuse="store")).generate(
-        pair()[:1]
-    )  # alone, it is a plain one
-    assert len(model.made) == 10
-
-
 @pytest.mark.parametrize("apart", ["provider", "processors", "gaps", None])
 async def test_cost_is_reserved_for_every_charged_prompt(harness, monkeypatch, apart):
     model = ScriptedModel(MANY, price=0.01)

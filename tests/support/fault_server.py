@@ -194,7 +194,7 @@ class FaultServer:
         return {"data": [{"index": i, "score": len(t) / 10} for i, t in reversed(list(enumerate(texts)))]}
 
     def _processors(self, body: Any) -> Any:
-        return {"logits_processors": sorted(logits_processor_names(groups=False)) if self.processors else []}
+        return {"logits_processors": sorted(logits_processor_names()) if self.processors else []}
 
     def _reports(self, body: Any) -> Any:
         return {"reports": {i: self.told.pop(i) for i in body["ids"] if i in self.told}}

@@ -27,7 +27,7 @@ from reason.verify.verifier import VERIFIERS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "tests" / "release" / "public_api.json"
-OTHER_GROUPS = ("reason.datasets", "reason.logits_processors", "reason.group_logits_processors")
+OTHER_GROUPS = ("reason.datasets", "reason.logits_processors")
 
 Described = dict[str, Any]
 

@@ -95,7 +95,8 @@ class VllmProcess:
             *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"),
             *("--scheduling-policy", "priority", "--enable-prompt-tokens-details"),
             *("--generation-config", "vllm"),
-            *("--worker-extension-cls", "reason.serving.vllm.worker.ReasonWorkerExtension"),
+            *("--logits-processors", "reason.serving.vllm.logits_processor:ReasonLogitsProcessor"),
+            *("--worker-extension-cls", "reason.serving.vllm.logits_processor.ReasonWorkerExtension"),
             *more,
         ]
         self._process: subprocess.Popen[bytes] | None = None

@@ -277,16 +277,6 @@ def test_a_sample_cancelled_during_verification_leaves_nothing(tokenizer: Tokeni
             assert int(tree.cache.kv[0][0, 0, node.slot, 0]) == node.token
 
 
-def test_sequences_in_a_lockstep_group_are_never_drafted(tokenizer: Tokenizer) -> None:
-    harness = SchedulerRun(tokenizer, fixed)
-    tasks = [harness.task(i, temperature=1.0) for i in range(2)]
-    for task in tasks:
-        task.lockstep_group = tasks
-    harness.run(*tasks)
-    assert harness.look.counters.drafted == 0
-    assert harness.look.counters.passes == 2 * 19
-
-
 def test_rejected_draft_tokens_are_not_stored(tokenizer: Tokenizer) -> None:
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0, n=3))

@@ -65,7 +65,7 @@ async def vllm_model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[An
     from reason.serving.vllm.model import VllmModel
 
     model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS)
-    await model.check_engine()
+    await model.check_logits_processors()
     yield model
     await model.aclose()
 

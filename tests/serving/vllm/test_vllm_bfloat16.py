@@ -38,7 +38,7 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     from reason.serving.vllm.model import VllmModel
 
     model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS)
-    await model.check_engine()
+    await model.check_logits_processors()
     yield model
     await model.aclose()
 

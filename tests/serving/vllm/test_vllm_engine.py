@@ -48,14 +48,10 @@ def reports(llm: Any, *ids: str) -> dict[str, Any]:
 
 
 def processor(llm: Any) -> Any:
-    from reason.serving.vllm.logits_processor import ReasonLogitsProcessor, ReasonLogitsProcessorPlugin
+    from reason.serving.vllm.logits_processor import ReasonLogitsProcessor
 
     runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
-    [actual] = [
-        p
-        for p in runner.input_batch.logitsprocs.all
-        if isinstance(p, ReasonLogitsProcessor) and not isinstance(p, ReasonLogitsProcessorPlugin)
-    ]
+    [actual] = [p for p in runner.input_batch.logitsprocs.all if isinstance(p, ReasonLogitsProcessor)]
     return actual
 
 
@@ -117,29 +113,6 @@ def test_requests_without_logits_processors_are_untouched(
     monkeypatch.setattr(ours, "apply", lambda logits, ctx=None: logits)
     monkeypatch.setattr(ours, "update_state", lambda batch_update: None)
     assert with_processor == values()
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_contrastive_pair_has_equal_tokens_and_a_single_member_is_unchanged(
-    llm: Any, prompts: list[list[int]], temperature: float
-) -> None:
-    plain = {"temperature": temperature, "seed": 9, "max_tokens": 16, "ignore_eos": True}
-
-    def member(name: str, role: str, scope: str) -> dict[str, Any]:
-        hook = LogitsProcessorSpec(name="contrast", args={"pair": "p", "role": role, "strength": 1.0})
-        arguments = order(name, hook)
-        arguments[KEY]["scope"] = scope
-        return plain | {"extra_args": arguments}
-
-    listed = [member("e", "expert", "1"), plain, member("a", "amateur", "1")]
-    expert, _, amateur = (list(o.outputs[0].token_ids) for o in run(llm, prompts[:3], listed))
-    assert expert == amateur
-    assert [r["extras"]["contrast"]["mixed"] for r in reports(llm, "e", "a").values()] == [16, 16]
-    without = list(run(llm, prompts[:1], [plain])[0].outputs[0].token_ids)
-    assert expert != without
-    single = run(llm, [prompts[0], prompts[2]], [member("x", "expert", "2"), member("y", "amateur", "3")])
-    assert list(single[0].outputs[0].token_ids) == without
-    assert [r["extras"] for r in reports(llm, "x", "y").values()] == [{}, {}]
 
 
 def test_a_failing_logits_processor_ends_only_its_sample(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:

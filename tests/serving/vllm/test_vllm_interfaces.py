@@ -74,7 +74,7 @@ def test_the_names_in_strings_exist(tree: SourceTree) -> None:
     """What is named on command lines, by entry points and in the environment."""
     assert tree.module("vllm.entrypoints.openai.api_server") is not None
     groups = [g for g in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"] if "vllm" in g]
-    assert len(groups) == 3
+    assert len(groups) == 2
     for group in groups:
         sources = ("vllm.plugins", "vllm.v1.sample.logits_processor")
         assert any(f'"{group}"' in module.text for name in sources if (module := tree.module(name)) is not None), group
@@ -94,11 +94,8 @@ CALLS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("vllm.v1.engine.async_llm:AsyncLLM.generate", 3, ()),
     ("vllm.v1.engine.async_llm:AsyncLLM.encode", 3, ()),
     ("vllm.v1.engine.async_llm:AsyncLLM.collective_rpc", 1, ("args",)),
-    ("vllm.v1.engine.async_llm:AsyncLLM.pause_generation", 0, ("mode", "clear_cache")),
-    ("vllm.v1.engine.async_llm:AsyncLLM.resume_generation", 0, ()),
     ("vllm.v1.engine.async_llm:AsyncLLM.shutdown", 0, ()),
     ("vllm.engine.protocol:StreamingInput", 2, ()),
-    ("vllm.config:KVEventsConfig", 0, ("enable_kv_cache_events", "publisher", "endpoint")),
     ("vllm.config.pooler:PoolerConfig", 0, ("tok_pooling_type", "step_tag_id")),
     ("vllm:PoolingParams", 0, ("task", "use_activation")),
     ("vllm.v1.attention.backends.registry:register_backend", 2, ()),
@@ -107,13 +104,7 @@ CALLS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("vllm.v1.engine:EngineCoreOutputs", 0, ("outputs",)),
     ("vllm.utils.import_utils:resolve_obj_by_qualname", 1, ()),
     ("vllm.config.model:ModelConfig.get_vocab_size", 0, ()),
-    ("vllm.config.model:ModelConfig.get_total_num_hidden_layers", 0, ()),
-    ("vllm.config.model:ModelConfig.get_num_kv_heads", 1, ()),
     ("vllm.config.model:ModelConfig.get_num_attention_heads", 1, ()),
-    ("vllm.config.model:ModelConfig.get_head_size", 0, ()),
-    ("vllm.v1.sample.rejection_sampler:apply_sampling_constraints", 3, ()),
-    ("vllm.v1.sample.rejection_sampler:expand_batch_to_tokens", 3, ("replace_from", "replace_to")),
-    ("vllm.v1.sample.rejection_sampler:_rejection_random_sample", 11, ()),
 )
 """Functions, methods and classes; arguments that are given by position, and by name."""
 
@@ -129,15 +120,13 @@ def test_every_call_is_accepted(
 
 def test_every_argument_of_the_engine_exists(tree: SourceTree) -> None:
     directory = Path("/models/x")
-    names: set[str] = {"kv_transfer_config", "kv_events_config", "pooler_config"}
+    names: set[str] = {"kv_transfer_config", "pooler_config"}
     for cpu in (True, False):
-        for settings in (VllmSettings(), VllmSettings(kv_cache_bytes=1 << 30, speculative_method="ngram")):
+        for settings in (VllmSettings(), VllmSettings(kv_cache_bytes=1 << 30)):
             names |= engine_arguments(directory, settings, None, cpu).keys()
     names |= {"scheduler_cls", "async_scheduling", "attention_config", "attention_backend", "kv_cache_dtype"}
     names |= {"speculative_config", "data_parallel_size", "decode_context_parallel_size", "runner"}
     assert names - tree.attributes("vllm.engine.arg_utils:AsyncEngineArgs") == set()
-    config = engine_arguments(directory, VllmSettings(speculative_method="ngram"), None, cpu=True)["speculative_config"]
-    assert config.keys() - tree.attributes("vllm.config.speculative:SpeculativeConfig") == set()
 
 
 def test_every_sampling_parameter_exists(tree: SourceTree) -> None:
@@ -170,19 +159,17 @@ def _at(tree: SourceTree, path: Path) -> Any:
 
 
 ATTRIBUTES: dict[str, str] = {
-    "vllm.v1.engine.async_llm:AsyncLLM": "engine_core model_config vllm_config output_handler output_processor",
+    "vllm.v1.engine.async_llm:AsyncLLM": "engine_core model_config vllm_config output_handler",
     "vllm.v1.engine.core_client:MPClient": "resources",
     "vllm.v1.engine.core_client:BackgroundResources": "engine_manager",
     "vllm.v1.engine.utils:CoreEngineProcManager": "processes",
-    "vllm.v1.engine.output_processor:OutputProcessor": "external_req_ids",
-    "vllm.config:VllmConfig": "model_config cache_config scheduler_config parallel_config speculative_config "
+    "vllm.config:VllmConfig": "model_config cache_config scheduler_config parallel_config "
     "kv_transfer_config compilation_config",
     "vllm.config:ModelConfig": "dtype max_model_len model served_model_name hf_text_config logits_processors",
     "vllm.config:CacheConfig": "block_size enable_prefix_caching",
     "vllm.config:SchedulerConfig": "max_num_seqs scheduler_cls async_scheduling",
     "vllm.config:ParallelConfig": "rank world_size data_parallel_size pipeline_parallel_size "
     "enable_batch_sharded_sampling",
-    "vllm.config:SpeculativeConfig": "method num_speculative_tokens prompt_lookup_min prompt_lookup_max",
     "vllm.config:CompilationConfig": "static_forward_context",
     "vllm.config:KVTransferConfig": "kv_load_failure_policy",
     "vllm.inputs:TokensPrompt": "prompt_token_ids cache_salt",
@@ -192,14 +179,8 @@ ATTRIBUTES: dict[str, str] = {
     "vllm.outputs:PoolingOutput": "data",
     "vllm.logprobs:Logprob": "logprob rank",
     "vllm.v1.metrics.stats:RequestStateStats": "scheduled_ts queued_ts",
-    "vllm.v1.metrics.stats:SchedulerStats": "prefix_cache_stats spec_decoding_stats",
+    "vllm.v1.metrics.stats:SchedulerStats": "prefix_cache_stats",
     "vllm.v1.metrics.stats:PrefixCacheStats": "queries hits",
-    "vllm.v1.metrics.stats:IterationStats": "inter_token_latencies_iter time_to_first_tokens_iter "
-    "num_generation_tokens",
-    "vllm.v1.spec_decode.metrics:SpecDecodingStats": "num_draft_tokens num_accepted_tokens",
-    "vllm.distributed.kv_events:KVEventBatch": "events",
-    "vllm.distributed.kv_events:BlockStored": "block_hashes",
-    "vllm.distributed.kv_events:BlockRemoved": "block_hashes",
     "vllm.v1.request:Request": "request_id prompt_token_ids sampling_params kv_transfer_params status client_index "
     "resumable",
     "vllm.v1.request:RequestStatus": "FINISHED_STOPPED FINISHED_LENGTH_CAPPED FINISHED_ABORTED",
@@ -244,7 +225,7 @@ def test_every_attribute_exists(tree: SourceTree, reference: str) -> None:
 
 
 LIKE = {
-    "StepStatsLogger": "vllm.v1.metrics.loggers:StatLoggerBase",
+    "CacheStatsLogger": "vllm.v1.metrics.loggers:StatLoggerBase",
     "ReasonEndpoint": "vllm.plugins.endpoint_plugins.interface:EndpointPlugin",
 }
 """Classes that vLLM uses as if they were derived from one of its own."""
@@ -252,7 +233,7 @@ LIKE = {
 NEW = {
     "ReasonLogitsProcessor": {"take_reports"},
     "ReasonEndpoint": {"take_reports", "list_logits_processors"},
-    "StepStatsLogger": {"__call__"},
+    "CacheStatsLogger": {"__call__"},
     # removed from vLLM 0.32 with cascade attention; 0.31 has it
     "SharedCpuBuilder": {"use_cascade_attention"},
     "SharedFlashBuilder": {"use_cascade_attention"},
@@ -305,10 +286,9 @@ def methods(definition: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFu
 
 def test_all_classes_for_vllm_are_known() -> None:
     assert set(derived_classes()) == {
-        *("ReasonLogitsProcessorPlugin", "RowTracker", "SharedCacheScheduler"),
+        *("ReasonLogitsProcessor", "RowTracker", "SharedCacheScheduler"),
         *("SharedCpuBackend", "SharedCpuBuilder", "SharedCpuAttention"),
-        *("SharedFlashBackend", "SharedFlashBuilder", "SharedFlashAttention", "ReasonEndpoint", "StepStatsLogger"),
-        *("CacheStatsLogger", "SpecDecodeStatsLogger"),
+        *("SharedFlashBackend", "SharedFlashBuilder", "SharedFlashAttention", "ReasonEndpoint", "CacheStatsLogger"),
     }
 
 

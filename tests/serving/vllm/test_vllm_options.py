@@ -16,7 +16,6 @@ from reason.core.errors import UserError
 from reason.core.messages import SamplingParams
 from reason.core.settings import Settings, VllmSettings
 from reason.serving.factory import load_model
-from reason.serving.logits_processors import run_logits_processors
 from reason.serving.vllm import installation as installed
 from reason.serving.vllm.generation import is_valid_score
 from reason.serving.vllm.options import derived_seed, engine_arguments, sampling_arguments
@@ -190,9 +189,7 @@ def test_a_failing_chain_ends_the_text_with_its_error() -> None:
     chain = ProcessorChain(order, eos=[2])
     row = np.zeros(4, dtype=np.float32)
     for _ in range(2):
-        line = chain.logits_row(row, [1], [])
-        run_logits_processors([line])
-        assert np.isfinite(chain.result(line, row)).tolist() == [False, False, True, False]
+        assert np.isfinite(chain.process(row, [1], [])).tolist() == [False, False, True, False]
     assert chain.report() == {
         "extras": {},
         "failure": ["user_error", "a logits processor failed: the logits processors forbid every token"],

@@ -361,7 +361,7 @@ def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path: Path) -> None
     ):
         with pytest.raises(UserError, match="attention"):
             arguments(config=CONFIG | more)
-    for name in ("scheduler_cls", "speculative_config", "kv_cache_dtype"):
+    for name in ("scheduler_cls", "data_parallel_size", "kv_cache_dtype"):
         with pytest.raises(UserError, match=name):
             arguments(**{name: "x"})
 

@@ -46,7 +46,7 @@ async def model(files: ModelFiles) -> AsyncIterator[Any]:
     from reason.serving.vllm.model import VllmModel
 
     model = await asyncio.to_thread(VllmModel.load, "vllm/thinks", files, SETTINGS)
-    await model.check_engine()
+    await model.check_logits_processors()
     yield model
     await model.aclose()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.vllm.watchdog import OWNER_PID, SHUTDOWN_S, start_watchdog
+from reason.serving.vllm.engine import OWNER_PID, SHUTDOWN_S, start_watchdog
 
 PROGRAM = """
 import pathlib, sys, time
@@ -67,7 +67,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
 @pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])
 def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    monkeypatch.setattr("reason.serving.vllm.watchdog.threading.Thread", lambda **k: started.append(k))
+    monkeypatch.setattr("reason.serving.vllm.engine.threading.Thread", lambda **k: started.append(k))
     monkeypatch.setenv(OWNER_PID, owner)
     start_watchdog()
     assert started == []

@@ -42,10 +42,10 @@ async def started(files: ModelFiles, **engine: Any) -> Any:
         max_num_seqs=16,
         kv_cache_bytes=KV_BYTES,
         shared_workers=True,
-        engine={"kv_events_config": None, **engine},
+        engine=engine,
     )
     model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, settings)
-    await model.check_engine()
+    await model.check_logits_processors()
     return model
 
 
@@ -338,26 +338,3 @@ async def test_a_full_cache_ends_its_group_with_an_error(model: Any) -> None:
     await again.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
     await again.aclose()
     assert (again.counts.shared, again.counts.skipped) == (1, 0)
-
-
-async def test_memory_next_to_the_cache_is_counted_and_bounded(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.serving.local.prefix_cache import OutOfCache
-    from reason.serving.vllm.worker_group import SharedCacheBudget
-
-    column = 2 * 3 * 32 * 4
-    first = 5 * 64  # prompt, two headers, two workers
-    budget = SharedCacheBudget((first + 64) * column, column)
-    assert model._shared_budget._slot_bytes == column
-    monkeypatch.setattr(model, "_shared_budget", budget)
-    with pytest.raises(OutOfCache, match="outside vLLM's cache"):
-        await model.start_workers(opening(num_workers=4))
-    assert (model.num_running, budget.nbytes) == (0, 0)
-    group = await model.start_workers(opening())
-    assert budget.nbytes == first * column
-    await group.advance(GroupStep(inputs=(WorkerInput(text="a" * 70), WorkerInput(text="b"))))
-    assert budget.nbytes == (first + 64) * column
-    with pytest.raises(OutOfCache, match="outside vLLM's cache") as caught:
-        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b" * 70))))
-    assert "vllm.shared_bytes" in caught.value.hint
-    assert (model.num_running, budget.nbytes) == (0, 0)
-    assert group.counts.shared == 1

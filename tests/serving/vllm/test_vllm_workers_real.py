@@ -26,10 +26,9 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
         max_num_seqs=8,
         kv_cache_bytes=64 << 20,
         shared_workers=True,
-        engine={"kv_events_config": None},
     )
     opened = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, settings)
-    await opened.check_engine()
+    await opened.check_logits_processors()
     yield opened
     await opened.aclose()
 
