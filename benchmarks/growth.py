@@ -616,13 +616,14 @@ def passages(piece: Piece, args: argparse.Namespace, deadline: float, path: Path
 
 
 def measure_vectors(size: int, scratch: Path | None) -> dict[str, tuple[float, str]]:
-    """Index vectors by themselves, from files as the builder of an index writes them."""
-    from reason.reasoning.retrieval.index.shards import ArrayShards
-    from reason.reasoning.retrieval.vector_index import BlockVectorIndex, append_vectors, build_vector_index
+    """Index vectors by themselves, from a file of them."""
+    from reason.reasoning.retrieval.vector_index import VectorIndex
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        directory, rng = Path(folder) / "faiss", np.random.default_rng(5)
-        shards = ArrayShards(Path(folder) / "vectors", ".npy")
+        file, rng = Path(folder) / "index.faiss", np.random.default_rng(5)
+        stored = np.lib.format.open_memmap(
+            Path(folder) / "vectors.npy", mode="w+", dtype=np.float32, shape=(size, DIMENSION)
+        )
 
         def unit_vectors(count: int) -> Any:
             vectors = rng.standard_normal((count, DIMENSION), dtype=np.float32)
@@ -630,13 +631,13 @@ def measure_vectors(size: int, scratch: Path | None) -> dict[str, tuple[float, s
 
         for start in range(0, size, 1 << 14):
             stop = min(start + (1 << 14), size)
-            append_vectors(shards, stop, unit_vectors(stop - start))
+            stored[start:stop] = unit_vectors(stop - start)
         live = np.arange(size, dtype=np.int64)
         began = time.perf_counter()
-        files = build_vector_index(directory, shards, live, DIMENSION, None, lambda done, total: None)
+        VectorIndex.build(live, stored.__getitem__, DIMENSION, lambda done, total: None, None).save(file)
         built = time.perf_counter() - began
         began = time.perf_counter()
-        index = BlockVectorIndex(directory, files)
+        index = VectorIndex.load(file)
         opened = time.perf_counter() - began
         queries = unit_vectors(REPEATS + 5)
         for query in queries[REPEATS:]:
@@ -649,7 +650,7 @@ def measure_vectors(size: int, scratch: Path | None) -> dict[str, tuple[float, s
             "build": (built, "s"),
             "open": (1000 * opened, "ms"),
             "search": asyncio.run(timed(search)),
-            "files": (sum(p.stat().st_size for p in directory.iterdir()) / 1e6, "MB"),
+            "files": (file.stat().st_size / 1e6, "MB"),
         }
 
 

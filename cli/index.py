@@ -14,7 +14,7 @@ import typer
 from .command import option_model
 from .interrupts import run_interruptible
 from .options import Json
-from .render.console import age, byte_size, out, plain_table, plural, printable, say, write_json
+from .render.console import age, byte_size, out, plain_table, plural, say, write_json
 from .render.status import StageReporter, StatusLine
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ExtendIndexOptions:
 def add(options: ExtendIndexOptions) -> None:
     """Add new and changed documents to an index; unchanged ones are not read or embedded again."""
     from ..reasoning.retrieval.index.builder import add_to_index
-    from ..reasoning.retrieval.index.manifest import read_config
+    from ..reasoning.retrieval.index.saved_index import read_config
 
     plan = read_config(options.directory)
     # without a plan there is no index, and the error needs no model
@@ -118,25 +118,16 @@ def show(options: ShowIndexOptions) -> None:
     table.add_row("documents", f"{summary.num_documents:,}")
     table.add_row("embedding model", summary.embedding or "none: lexical search only")
     table.add_row("vectors", summary.vectors)
-    table.add_row("chunking", f"up to {summary.words} words, {summary.overlap} words of overlap")
     table.add_row("size", byte_size(summary.size_bytes))
     table.add_row("digest", summary.digest[:16])
     out().print(table)
-    if summary.unpublished:
-        say(summary.unpublished, label="note", style="cyan")
-    if summary.largest:
-        listed = plain_table("document", "passages")
-        for document in summary.largest:
-            listed.add_row(printable(document.source), f"{document.passages:,}")
-        out().print()
-        out().print(listed)
-        if len(summary.largest) < summary.num_documents:
-            say(f"{summary.num_documents - len(summary.largest):,} smaller documents are not shown", label="note")
+    if summary.state == "outdated":
+        say("documents are saved but not all indexed: run the last command again", label="note", style="cyan")
 
 
 def _own_embedding_model(directory: Path) -> str | None:
     """The embedding model that made an index; None for a new one."""
-    from ..reasoning.retrieval.index.manifest import read_config
+    from ..reasoning.retrieval.index.saved_index import read_config
 
     plan = read_config(directory)
     return None if plan is None or plan.embedding is None else plan.embedding.name

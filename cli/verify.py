@@ -256,7 +256,7 @@ def check_indexes(paths: Sequence[Path]) -> None:
     Raises:
         DataError: One is no index, unfinished or damaged.
     """
-    from ..reasoning.retrieval.index.manifest import published_manifest
+    from ..reasoning.retrieval.index.saved_index import published_manifest
 
     if paths:
         for path in paths:

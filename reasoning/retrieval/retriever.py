@@ -25,7 +25,7 @@ from .deduplication import PassageDeduplicator
 from .embedding_cache import EmbeddingCache, embed_documents
 from .passages import replace_surrogates
 from .rank_fusion import fuse_rankings
-from .vector_index import InMemoryVectorIndex
+from .vector_index import VectorIndex
 from .words import STOP_WORDS, split_words
 
 if TYPE_CHECKING:
@@ -50,20 +50,6 @@ class RetrieverOptions(Frozen):
     deduplicate: bool = True
 
 
-class KeywordIndex(Protocol):
-    """Search by keywords."""
-
-    def search(self, query: str, k: int) -> list[tuple[int, float]]:
-        """(position, score), best first."""
-
-
-class VectorIndex(Protocol):
-    """Search by inner product."""
-
-    def search(self, queries: NDArray[np.float32], k: int) -> list[list[int]]:
-        """For each row of `[queries, dimension]` the nearest positions, best first."""
-
-
 class PassageStore(Protocol):
     """Passages by position."""
 
@@ -76,7 +62,7 @@ class SearchIndex:
     """Data of a `HybridRetriever`; `vectors` is None without embeddings, `digest` is a hash of everything."""
 
     passages: PassageStore
-    keywords: KeywordIndex
+    keywords: BM25Index
     vectors: VectorIndex | None
     digest: str
 
@@ -151,18 +137,12 @@ class HybridRetriever:
         if len({passage.id for passage in passages}) < len(passages):
             raise UserError("two passages have the same id")
         texts = await asyncio.to_thread(lambda: [searchable_text(passage) for passage in passages])
-        keywords = await asyncio.to_thread(BM25Index, texts)
+        keywords = await asyncio.to_thread(lambda: BM25Index.of(map(split_words, texts)))
         vectors = None
         if embedding is not None and passages:
-            vectors = InMemoryVectorIndex(await embed_documents(texts, embedding, cache=cache, progress=progress))
+            vectors = VectorIndex.exact(await embed_documents(texts, embedding, cache=cache, progress=progress))
         index = SearchIndex(_PassageList(passages), keywords, vectors, _digest(passages))
-        return cls(
-            name,
-            index,
-            embedding,
-            options=options,
-            owned=owned,
-        )
+        return cls(name, index, embedding, options=options, owned=owned)
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
         """See `Retriever`. A score is the fused one: up to 1/61 for each ranking.

@@ -278,7 +278,7 @@ def _shown_notes(notes: Sequence[FileNote]) -> tuple[str, ...]:
 
 def _located(name: str) -> tuple[Path, bool]:
     """The path of evidence, and whether it is a saved index."""
-    from .index.manifest import read_manifest
+    from .index.saved_index import read_manifest
 
     path = Path(name).expanduser()
     return path, path.is_dir() and read_manifest(path) is not None

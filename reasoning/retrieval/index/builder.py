@@ -1,8 +1,8 @@
 """Builds a saved index in a directory: `build_index` creates or updates one, `add_to_index` adds documents.
 
-The directory holds the passages (`passages.sqlite3`), word counts and vectors in shards (`counts`, `vectors`), the
-indexes built from them (`bm25-…`, `faiss`), and `index.json`, which publishes them. An interrupted build continues
-from the shards; until it has finished, searches use the previous index. Memory holds one number for each passage.
+The directory holds documents, passages and vectors (`passages.sqlite3`), the indexes made from them (`index-…`), and
+`index.json`, which publishes them. An interrupted build continues from the database; until it has finished, searches
+use the previous index.
 """
 
 from __future__ import annotations
@@ -28,41 +28,38 @@ from ....core.files import atomic_write
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.model_files.downloads import run_pull
 from ...knowledge import Passage
-from ..bm25 import SHARD_PASSAGES, append_word_counts, write_bm25_index
+from ..bm25 import BM25Index
 from ..passages import ChunkOptions, SourceFile, file_passages, list_source_files, no_text_error, path_text
 from ..readers import FileNote
-from ..vector_index import append_vectors, build_vector_index, load_faiss, read_vectors
-from .database import PassageDatabase
-from .manifest import (
-    BM25_PREFIX,
+from ..vector_index import VectorIndex, load_faiss
+from .database import PassageDatabase, index_errors
+from .saved_index import (
     CONFIG_FILE,
-    COUNTS_DIR,
     DATABASE_FILE,
     FORMAT,
-    LOCK_FILE,
+    MANIFEST_FILE,
     POSITIONS_FILE,
-    VECTOR_INDEX_DIR,
-    VECTORS_DIR,
+    VECTORS_FILE,
     EmbeddingInfo,
     IndexConfig,
     IndexManifest,
     check_embedding,
-    publish,
+    no_index_error,
+    published_manifest,
     read_config,
-    read_manifest,
 )
-from .shards import PARTIAL_PREFIX, ArrayShards, index_errors, write_durably
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 EMBEDDING_BATCH = 512
-"""Positions in one file of vectors, the maximum that an interrupted build embeds again."""
+"""Passages embedded at once, the maximum that an interrupted build embeds again."""
 
 BuildProgress = Callable[[str, int, int | None], None]
 """Receives the stage, the amount done, and the total if it is known; within a build it may raise to stop."""
 
+_LOCK_FILE, _PARTIAL, _FILES_PREFIX = ".lock", ".partial-", "index-"
 _HASH_BYTES = 1 << 20
 _REPORT_EVERY = 500
 
@@ -98,7 +95,7 @@ class IndexBuild:
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """Saved passages, those of removed documents included, and positions with vectors."""
+    """Saved passages, those of removed documents included, and those with vectors."""
 
     num_passages: int
     num_embedded: int
@@ -109,7 +106,6 @@ async def build_index(
     paths: Sequence[Path],
     embedding: EmbeddingModel | None,
     *,
-    chunking: ChunkOptions | None = None,
     progress: BuildProgress | None = None,
 ) -> IndexBuild:
     """Build an index of all documents of some paths; an interrupted build continues, a finished one is updated.
@@ -118,16 +114,15 @@ async def build_index(
         directory: Directory of the index, created if necessary. Documents that the paths do not name are removed.
         paths: Files and directories.
         embedding: Makes the vectors; not closed here. None searches by BM25 only.
-        chunking: How documents are split; None keeps the current setting, or the default.
         progress: Receives progress, also from other threads; must be quick and must not raise.
 
     Raises:
         UserError: The directory contains other files, or another process builds there.
-        DataError: There is no text, a named file cannot be read, or the index has other settings or models.
+        DataError: There is no text, a named file cannot be read, or another model made the index's vectors.
         StoreError: It cannot be written, for example because the disk is full.
         BackendError: The embedding model failed.
     """
-    return await _Builder(directory, progress).run(paths, embedding, chunking, is_complete=True, prune=True)
+    return await _Builder(directory, progress).run(paths, embedding, is_complete=True, prune=True)
 
 
 async def add_to_index(
@@ -152,8 +147,8 @@ async def add_to_index(
         ReasonError: As `build_index`.
     """
     if read_config(directory) is None:
-        raise DataError(f"there is no index in {directory}", hint="`reason index build DIR PATH` builds one")
-    return await _Builder(directory, progress).run(paths, embedding, None, is_complete=False, prune=prune)
+        raise no_index_error(directory)
+    return await _Builder(directory, progress).run(paths, embedding, is_complete=False, prune=prune)
 
 
 def index_progress(directory: Path) -> IndexProgress:
@@ -163,7 +158,7 @@ def index_progress(directory: Path) -> IndexProgress:
     with index_errors(directory):
         database = PassageDatabase(directory / DATABASE_FILE)
         try:
-            return IndexProgress(database.end(), _vector_shards(directory).end)
+            return IndexProgress(*database.num_passages())
         finally:
             database.close()
 
@@ -178,39 +173,52 @@ class _Builder:
         self,
         paths: Sequence[Path],
         embedding: EmbeddingModel | None,
-        chunking: ChunkOptions | None,
         *,
         is_complete: bool,
         prune: bool,
     ) -> IndexBuild:
         directory = self._directory
         with self._locked():
-            config = self._config(embedding, chunking)
+            config = self._config(embedding)
             if config.embedding is not None:
                 load_faiss()  # fails now rather than after hours
-            database = await self._on_thread(lambda progress: _open_database(directory))
+            database = await self._on_thread(lambda progress: PassageDatabase(directory / DATABASE_FILE, write=True))
             try:
                 changes: DocumentChanges = await self._on_thread(
-                    lambda progress: _read_documents(
-                        database, paths, config.chunking, progress, is_complete=is_complete, prune=prune
-                    )
+                    lambda progress: _read_documents(database, paths, progress, is_complete=is_complete, prune=prune)
                 )
                 live = await self._on_thread(lambda progress: database.live_positions())
                 if not len(live):
                     raise no_text_error(paths, changes.notes)
-                await self._on_thread(partial(_count_words, directory, database))
                 if embedding is not None:
-                    embedder = _PassageEmbedder(directory, database, embedding.dimension, live)
-                    while embedder.done < embedder.end:
-                        self._report("embedding", embedder.done, embedder.end)
-                        with index_errors(directory):
-                            await embedder.embed_batch(embedding, lambda work: self._on_thread(lambda progress: work()))
+                    await self._embed(database, embedding, live)
                 manifest: IndexManifest = await self._on_thread(
                     partial(_publish_index, directory, database, config, live)
                 )
             finally:
                 await asyncio.to_thread(database.close)
         return IndexBuild(manifest, changes)
+
+    async def _embed(self, database: PassageDatabase, embedding: EmbeddingModel, live: NDArray[np.int64]) -> None:
+        """Embed the passages without vectors in batches, and store each batch before the next."""
+        import numpy as np
+
+        done = -1
+        while True:
+            self._report("embedding", int(np.searchsorted(live, done, side="right")), len(live))
+            rows = await self._on_thread(lambda progress: database.without_vectors(done, EMBEDDING_BATCH))  # noqa: B023
+            if not rows:
+                return
+            texts = {content_hash: text for _, content_hash, text in rows}
+            vectors = await embedding.embed(list(texts.values()), kind="document")
+            if vectors.shape != (len(texts), embedding.dimension) or not np.isfinite(vectors).all():
+                raise InvalidResponse(
+                    f"{embedding.name} returned an array of shape {vectors.shape} for {len(texts)} texts, or numbers "
+                    "that are not finite"
+                )
+            by_hash = dict(zip(texts, vectors, strict=True))
+            await self._on_thread(lambda progress: database.add_vectors(by_hash))  # noqa: B023
+            done = rows[-1][0]
 
     async def _on_thread(self, work: Callable[..., Any]) -> Any:
         """Run blocking work; cancellation stops it at its next progress report and waits until it stops."""
@@ -238,14 +246,14 @@ class _Builder:
             if directory.exists():
                 if not directory.is_dir():
                     raise UserError(f"{directory} is not a directory", hint="choose another directory")
-                names = {path.name for path in directory.iterdir() if not path.name.startswith(PARTIAL_PREFIX)}
-                names -= {LOCK_FILE}
+                names = {path.name for path in directory.iterdir() if not path.name.startswith(_PARTIAL)}
+                names -= {_LOCK_FILE}
                 if names and CONFIG_FILE not in names:
                     raise UserError(
                         f"the directory {directory} holds something else", hint="choose an empty or a new directory"
                     )
             directory.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(directory / LOCK_FILE)
+            lock = FileLock(directory / _LOCK_FILE)
             try:
                 lock.acquire(timeout=0)
             except Timeout as e:
@@ -258,7 +266,7 @@ class _Builder:
         finally:
             lock.release()
 
-    def _config(self, embedding: EmbeddingModel | None, chunking: ChunkOptions | None) -> IndexConfig:
+    def _config(self, embedding: EmbeddingModel | None) -> IndexConfig:
         """The configuration of the index if the model fits; otherwise a new one is written."""
         # an index without passages starts over
         stored_config = read_config(self._directory) if index_progress(self._directory).num_passages else None
@@ -266,32 +274,13 @@ class _Builder:
             info = None
             if embedding is not None:
                 info = EmbeddingInfo(name=embedding.name, identity=embedding.identity, dimension=embedding.dimension)
-            config = IndexConfig(chunking=chunking or ChunkOptions(), embedding=info)
+            config = IndexConfig(embedding=info)
             content = json.dumps(config.model_dump(mode="json"), indent=2).encode()
             with index_errors(self._directory):
-                atomic_write(self._directory / CONFIG_FILE, content, PARTIAL_PREFIX)
+                atomic_write(self._directory / CONFIG_FILE, content, _PARTIAL)
             return config
         check_embedding(self._directory, stored_config.embedding, embedding)
-        if chunking is not None and chunking != stored_config.chunking:
-            raise DataError(
-                f"the index {self._directory} has passages of {stored_config.chunking.words} words, "
-                f"but {chunking.words} were requested",
-                hint="build another index in a new directory",
-            )
         return stored_config
-
-
-def _count_shards(directory: Path) -> ArrayShards:
-    return ArrayShards(directory / COUNTS_DIR, ".npz")
-
-
-def _vector_shards(directory: Path) -> ArrayShards:
-    return ArrayShards(directory / VECTORS_DIR, ".npy")
-
-
-def _open_database(directory: Path) -> PassageDatabase:
-    min_position = max(_count_shards(directory).end, _vector_shards(directory).end)
-    return PassageDatabase(directory / DATABASE_FILE, write=True, min_position=min_position)
 
 
 # -- documents
@@ -300,7 +289,6 @@ def _open_database(directory: Path) -> PassageDatabase:
 def _read_documents(
     database: PassageDatabase,
     paths: Sequence[Path],
-    chunking: ChunkOptions,
     progress: BuildProgress,
     *,
     is_complete: bool,
@@ -322,7 +310,7 @@ def _read_documents(
                 continue
             source = database.unique_source(path, file.source)
             unique = SourceFile(file.path, source, file.inside)
-            passages = file_passages(unique, chunking, changes.notes, streaming=True)
+            passages = file_passages(unique, ChunkOptions(), changes.notes, streaming=True)
             count = database.add_document(path, source, digest, _with_reports(passages, read, progress))
         except DataError as e:
             database.delete_incomplete()
@@ -378,93 +366,28 @@ def _with_reports(passages: Iterator[Passage], before: int, progress: BuildProgr
         yield passage
 
 
-# -- counts, vectors, publication
-
-
-def _count_words(directory: Path, database: PassageDatabase, progress: BuildProgress) -> None:
-    """Count the words of passages without counts."""
-    counts = _count_shards(directory)
-    end = database.end()
-    while counts.end < end:
-        progress("counting words", counts.end, end)
-        stop = min(counts.end + SHARD_PASSAGES, end)
-        append_word_counts(counts, stop, [(row.position, row.text) for row in database.rows(counts.end, stop)])
-
-
-class _PassageEmbedder:
-    """Embeds the passages without vectors in batches, and stores each batch before the next."""
-
-    def __init__(self, directory: Path, database: PassageDatabase, dimension: int, live: NDArray[np.int64]) -> None:
-        self._database, self._dimension, self._live = database, dimension, live
-        self._shards = _vector_shards(directory)
-        self.end = database.end()
-
-    @property
-    def done(self) -> int:
-        """Positions with vectors."""
-        return self._shards.end
-
-    async def embed_batch(self, embedding: EmbeddingModel, on_thread: Callable[[Callable[[], Any]], Any]) -> None:
-        """Embed the next batch; texts that were embedded before are not embedded again.
-
-        Args:
-            embedding: The model.
-            on_thread: Runs blocking work.
-        """
-        start, stop = self.done, min(self.done + EMBEDDING_BATCH, self.end)
-        vectors, missing = await on_thread(lambda: self._known_vectors(start, stop))
-        if missing:
-            texts = list(missing)
-            computed = await embedding.embed(texts, kind="document")
-            if computed.shape != (len(texts), self._dimension):
-                raise InvalidResponse(
-                    f"{embedding.name} returned an array of shape {computed.shape} for {len(texts)} texts"
-                )
-            for text, vector in zip(texts, computed, strict=True):
-                vectors[missing[text]] = vector
-        await on_thread(lambda: append_vectors(self._shards, stop, vectors))
-
-    def _known_vectors(self, start: int, stop: int) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-        """Vectors that equal passages already have, and the other texts with the rows they belong to."""
-        import numpy as np
-
-        low, high = np.searchsorted(self._live, [start, stop])
-        live = set(self._live[low:high].tolist())
-        rows = [row for row in self._database.rows(start, stop) if row.position in live]
-        vectors: NDArray[np.float32] = np.zeros((stop - start, self._dimension), dtype=np.float32)
-        earlier = self._database.earlier_positions([row.content_hash for row in rows], start)
-        positions = np.array(sorted(set(earlier.values())), dtype=np.int64)
-        stored = read_vectors(self._shards, positions, self._dimension)
-        by_position = dict(zip(positions.tolist(), stored, strict=True))
-        missing: dict[str, list[int]] = {}
-        for row in rows:
-            known_vector = by_position.get(earlier.get(row.content_hash, -1))
-            if known_vector is not None and known_vector.any():
-                vectors[row.position - start] = known_vector
-            else:
-                missing.setdefault(row.text, []).append(row.position - start)
-        return vectors, missing
+# -- publication
 
 
 def _publish_index(
     directory: Path, database: PassageDatabase, config: IndexConfig, live: NDArray[np.int64], progress: BuildProgress
 ) -> IndexManifest:
-    """Index words and vectors of the live positions, and publish the result."""
-    previous = read_manifest(directory)
+    """Index words and vectors of the live positions, and publish the result; the last one if nothing has changed."""
     digest = database.digest()
-    bm25, has_no_words = _build_bm25(directory, live, digest, progress)
-    vectors = None
-    if config.embedding is not None:
-        vectors = build_vector_index(
-            directory / VECTOR_INDEX_DIR,
-            _vector_shards(directory),
-            live,
-            config.embedding.dimension,
-            None if previous is None else previous.vectors,
-            lambda done, total: progress("indexing vectors", done, total),
-        )
-    files = [f"{bm25}/{path.name}" for path in (directory / bm25).iterdir()]
-    files += [f"{VECTOR_INDEX_DIR}/{name}" for name in (vectors.files() if vectors is not None else ())]
+    name = _FILES_PREFIX + hashlib.blake2b(live.tobytes() + digest.encode(), digest_size=8).hexdigest()
+    try:
+        previous = published_manifest(directory)
+    except DataError:
+        previous = None
+    if previous is not None and previous.files == name:
+        return previous
+    partial_directory = directory / f"{_PARTIAL}{name}"
+    shutil.rmtree(partial_directory, ignore_errors=True)
+    partial_directory.mkdir()
+    earlier = None if previous is None else directory / previous.files
+    num_lists = _write_files(partial_directory, database, config.embedding, live, earlier, progress)
+    shutil.rmtree(directory / name, ignore_errors=True)
+    os.replace(partial_directory, directory / name)
     manifest = IndexManifest(
         format=FORMAT,
         config=config,
@@ -472,48 +395,50 @@ def _publish_index(
         num_documents=sum(1 for _ in database.documents()),
         num_passages=len(live),
         digest=digest,
-        bm25=bm25,
-        has_no_words=has_no_words,
-        vectors=vectors,
-        sizes={name: (directory / name).stat().st_size for name in sorted(files)},
+        files=name,
+        num_lists=num_lists,
+        sizes={path.name: path.stat().st_size for path in sorted((directory / name).iterdir())},
     )
-    publish(directory, manifest)
-    _delete_unpublished(directory, manifest)
+    atomic_write(directory / MANIFEST_FILE, json.dumps(manifest.model_dump(mode="json"), indent=2).encode())
+    for path in directory.iterdir():
+        if path.name.startswith((_FILES_PREFIX, _PARTIAL)) and path.name != name:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     database.delete_removed()
     return manifest
 
 
-def _build_bm25(directory: Path, live: NDArray[np.int64], digest: str, progress: BuildProgress) -> tuple[str, bool]:
-    """Name of the directory of the BM25 index, made of a hash of its content, and whether it has no words."""
+def _write_files(
+    directory: Path,
+    database: PassageDatabase,
+    embedding: EmbeddingInfo | None,
+    live: NDArray[np.int64],
+    earlier: Path | None,
+    progress: BuildProgress,
+) -> int:
+    """Write the indexes of words and vectors; returns the number of lists of the latter."""
     import numpy as np
 
-    content = hashlib.blake2b(live.tobytes() + digest.encode(), digest_size=8).hexdigest()
-    name = f"{BM25_PREFIX}-{content}"
-    if not (directory / name).is_dir():
-        partial_directory = directory / f"{PARTIAL_PREFIX}{name}"
-        shutil.rmtree(partial_directory, ignore_errors=True)
-        partial_directory.mkdir()
-        try:
-            write_bm25_index(
-                _count_shards(directory),
-                live,
-                partial_directory,
-                lambda done, total: progress("indexing words", done, total),
-            )
-            write_durably(partial_directory / POSITIONS_FILE, lambda file: np.save(file, live, allow_pickle=False))
-            os.replace(partial_directory, directory / name)
-        finally:
-            shutil.rmtree(partial_directory, ignore_errors=True)
-    return name, len(list((directory / name).iterdir())) == 1
+    np.save(directory / POSITIONS_FILE, live, allow_pickle=False)
 
+    def words() -> Iterator[list[str]]:
+        for done, one in enumerate(database.live_words()):
+            if done % _REPORT_EVERY == 0:
+                progress("indexing words", done, len(live))
+            yield one
 
-def _delete_unpublished(directory: Path, manifest: IndexManifest) -> None:
-    """Delete unpublished files, and files left by interrupted builds."""
-    for path in directory.iterdir():
-        if path.name.startswith((f"{BM25_PREFIX}-", PARTIAL_PREFIX)) and path.name != manifest.bm25:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    published = set() if manifest.vectors is None else set(manifest.vectors.files())
-    if (directory / VECTOR_INDEX_DIR).is_dir():
-        for path in (directory / VECTOR_INDEX_DIR).iterdir():
-            if path.name not in published:
-                path.unlink(missing_ok=True)
+    BM25Index.of(words()).save(directory)
+    num_lists = 0
+    if embedding is not None:
+        vectors = VectorIndex.build(
+            live,
+            lambda positions: database.vectors(positions, embedding.dimension),
+            embedding.dimension,
+            lambda done, total: progress("indexing vectors", done, total),
+            None if earlier is None else (earlier / VECTORS_FILE, np.load(earlier / POSITIONS_FILE)),
+        )
+        vectors.save(directory / VECTORS_FILE)
+        num_lists = vectors.num_lists
+    for path in directory.iterdir():  # published files are on the disk
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    return num_lists

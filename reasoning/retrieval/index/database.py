@@ -1,4 +1,4 @@
-"""`PassageDatabase`: the documents and passages of an index in one SQLite file; everything else is derived from it.
+"""`PassageDatabase`: an index's documents, passages and vectors in one SQLite file, from which all else is derived.
 
 A passage has a position, a number that it keeps and that is never reused. Replaced documents stay until the published
 index no longer needs them, so that searches use the previous state while an index is being changed.
@@ -6,16 +6,19 @@ index no longer needs them, so that searches use the previous state while an ind
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...knowledge import Passage
+from ....core.errors import DataError, StoreError, UserError
+from ...knowledge import Passage, searchable_text
 from ..passages import position_id
+from ..words import split_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,28 +42,22 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE INDEX IF NOT EXISTS by_path ON documents (path);
 CREATE INDEX IF NOT EXISTS by_source ON documents (source);
 CREATE TABLE IF NOT EXISTS passages (
-    position INTEGER PRIMARY KEY,
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
     document INTEGER NOT NULL,
     id TEXT NOT NULL,
     source TEXT NOT NULL,
     title TEXT NOT NULL,
     text TEXT NOT NULL,
     start INTEGER,
+    words TEXT NOT NULL,
     content_hash BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_document ON passages (document);
 CREATE INDEX IF NOT EXISTS by_id ON passages (id);
 CREATE INDEX IF NOT EXISTS by_content_hash ON passages (content_hash);
+CREATE TABLE IF NOT EXISTS vectors (content_hash BLOB PRIMARY KEY, vector BLOB NOT NULL);
 """
 _DOCUMENT_COLUMNS = "number, path, source, digest, passages"
-
-
-class PassageRow(NamedTuple):
-    """A passage as it is indexed: its position, its searchable text, and the hash of that."""
-
-    position: int
-    text: str
-    content_hash: bytes
 
 
 class IndexedDocument(NamedTuple):
@@ -79,14 +76,12 @@ class PassageDatabase:
     Args:
         path: The file.
         write: Whether it is opened for writing, and created if necessary.
-        min_position: Minimum position of a new passage: one past the last with stored counts or vectors.
 
     Raises:
         sqlite3.DatabaseError: It cannot be opened, or is not an index database.
     """
 
-    def __init__(self, path: Path, *, write: bool = False, min_position: int = 0) -> None:
-        self._min_position = min_position
+    def __init__(self, path: Path, *, write: bool = False) -> None:
         uri = path.resolve().as_uri() + ("?mode=rwc" if write else "?mode=ro")
         self._db = sqlite3.connect(
             uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -136,12 +131,11 @@ class PassageDatabase:
         count, remaining = 0, iter(passages)
         while batch := list(islice(remaining, _BATCH)):
             with self._transaction():
-                position = max(self.end(), self._min_position)
                 for one in batch:
-                    p = self._with_unique_id(one, path, number)
-                    row = (position, number, p.id, p.source, p.title, p.text, p.start, _content_hash(p))
-                    self._db.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-                    position += 1
+                    p, text = self._with_unique_id(one, path, number), searchable_text(one)
+                    words = " ".join(split_words(text))
+                    row = (number, p.id, p.source, p.title, p.text, p.start, words, _content_hash(text))
+                    self._db.execute("INSERT INTO passages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             count += len(batch)
         with self._transaction():
             self._db.execute("UPDATE documents SET state = ? WHERE path = ? AND state = ?", (REMOVED, path, LIVE))
@@ -160,15 +154,17 @@ class PassageDatabase:
         self._delete(READING)
 
     def delete_removed(self) -> None:
-        """Delete removed documents, which the published index no longer needs."""
-        self._delete(REMOVED)
+        """Delete removed documents, which the published index no longer needs, and vectors without a passage."""
+        if self._delete(REMOVED):
+            self._db.execute("DELETE FROM vectors WHERE content_hash NOT IN (SELECT content_hash FROM passages)")
 
-    # -- passages
+    # -- passages and vectors
 
-    def end(self) -> int:
-        """One past the last position."""
-        (end,) = self._db.execute("SELECT COALESCE(MAX(position), -1) + 1 FROM passages").fetchone()
-        return int(end)
+    def num_passages(self) -> tuple[int, int]:
+        """Number of passages, removed ones included, and of those with vectors."""
+        sql = "SELECT COUNT(*), COUNT(vectors.content_hash) FROM passages LEFT JOIN vectors USING (content_hash)"
+        passages, embedded = self._db.execute(sql).fetchone()
+        return passages, embedded
 
     def live_positions(self) -> NDArray[np.int64]:
         """The positions of the index, ascending."""
@@ -180,21 +176,54 @@ class PassageDatabase:
         )
         return np.fromiter((row[0] for row in self._db.execute(sql, (LIVE,))), dtype=np.int64)
 
-    def rows(self, start: int, stop: int) -> list[PassageRow]:
-        """The passages of a range of positions, removed ones included."""
+    def live_words(self) -> Iterator[list[str]]:
+        """The words of each passage of the index, in order of position."""
         sql = (
-            "SELECT position, title, text, content_hash FROM passages "
-            "WHERE position >= ? AND position < ? ORDER BY position"
+            "SELECT words FROM passages WHERE document IN (SELECT number FROM documents WHERE state = ?) "
+            "ORDER BY position"
         )
-        rows = self._db.execute(sql, (start, stop))
-        return [PassageRow(p, f"{title}\n{text}" if title else text, digest) for p, title, text, digest in rows]
+        return (words.split() for (words,) in self._db.execute(sql, (LIVE,)))
 
-    def earlier_positions(self, hashes: Sequence[bytes], before: int) -> dict[bytes, int]:
-        """By content hash, the first position before another of a passage with the same text and title."""
-        # one look-up each: a statement for several reads all passages of a text, however often it is repeated
-        sql = "SELECT MIN(position) FROM passages WHERE content_hash = ? AND position < ?"
-        found = ((one, self._db.execute(sql, (one, before)).fetchone()[0]) for one in dict.fromkeys(hashes))
-        return {one: position for one, position in found if position is not None}
+    def without_vectors(self, after: int, count: int) -> list[tuple[int, bytes, str]]:
+        """(position, content hash, searchable text) of the next live passages after a position without a vector."""
+        sql = (
+            "SELECT position, content_hash, title, text FROM passages WHERE position > ? "
+            "AND document IN (SELECT number FROM documents WHERE state = ?) "
+            "AND NOT EXISTS (SELECT 1 FROM vectors WHERE vectors.content_hash = passages.content_hash) "
+            "ORDER BY position LIMIT ?"
+        )
+        rows = self._db.execute(sql, (after, LIVE, count))
+        return [(position, hashed, f"{title}\n{text}" if title else text) for position, hashed, title, text in rows]
+
+    def add_vectors(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> None:
+        """Store vectors by content hash, which passages with the same text share."""
+        rows = [(content_hash, vector.astype("<f4").tobytes()) for content_hash, vector in vectors.items()]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+
+    def vectors(self, positions: NDArray[np.int64], dimension: int) -> NDArray[np.float32]:
+        """The vectors of ascending positions, `[positions, dimension]`.
+
+        Raises:
+            DataError: One is missing or has another dimension.
+        """
+        import numpy as np
+
+        vectors: NDArray[np.float32] = np.empty((len(positions), dimension), dtype=np.float32)
+        found = 0
+        for start in range(0, len(positions), _MAX_PARAMETERS):
+            batch = tuple(positions[start : start + _MAX_PARAMETERS].tolist())
+            sql = (
+                "SELECT vector FROM passages JOIN vectors USING (content_hash) "  # noqa: S608
+                f"WHERE position IN ({','.join('?' * len(batch))}) ORDER BY position"
+            )
+            for (vector,) in self._db.execute(sql, batch):
+                if len(vector) == 4 * dimension:
+                    vectors[found] = np.frombuffer(vector, dtype="<f4")
+                    found += 1
+        if found < len(positions):
+            raise DataError("vectors of the index are missing or damaged", hint="remove it and build it again")
+        return vectors
 
     def passages_at(self, positions: Sequence[int]) -> dict[int, Passage]:
         """The passages at positions, as far as they exist."""
@@ -222,12 +251,14 @@ class PassageDatabase:
             return passage
         return passage.model_copy(update={"id": position_id(passage)})
 
-    def _delete(self, state: int) -> None:
+    def _delete(self, state: int) -> bool:
+        """Delete the documents in a state; whether there were any."""
         numbers = [row[0] for row in self._db.execute("SELECT number FROM documents WHERE state = ?", (state,))]
         for number in numbers:
             with self._transaction():
                 self._db.execute("DELETE FROM passages WHERE document = ?", (number,))
                 self._db.execute("DELETE FROM documents WHERE number = ?", (number,))
+        return bool(numbers)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -241,5 +272,36 @@ class PassageDatabase:
         self._db.execute("COMMIT")
 
 
-def _content_hash(passage: Passage) -> bytes:
-    return hashlib.blake2b(f"{passage.title}\n{passage.text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _content_hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+
+
+@contextmanager
+def index_errors(directory: Path) -> Iterator[None]:
+    """Turn errors of the system and the database on an index's own files into errors with a remedy.
+
+    Raises:
+        StoreError: The disk is full, or a file cannot be written.
+        UserError: The directory is not writable.
+        DataError: The database is damaged.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.DatabaseError) as e:
+        is_system = isinstance(e, OSError)
+        code = (e.errno or 0) if is_system else getattr(e, "sqlite_errorcode", 0) & 0xFF
+        if code in _FULL if is_system else code == sqlite3.SQLITE_FULL:
+            raise StoreError(
+                f"the disk of {directory} is full; what was saved is kept",
+                hint="free some space and run it again to continue",
+            ) from e
+        readonly = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+        if code in (_FORBIDDEN if is_system else readonly):
+            raise UserError(f"cannot write the index {directory}: {e}", hint="choose another directory") from e
+        if not is_system and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise DataError(f"the index {directory} is damaged: {e}", hint="remove it and rebuild it") from e
+        raise StoreError(f"the index {directory} cannot be read or written: {e}") from e

@@ -19,6 +19,7 @@ from reason.reasoning.retrieval.retriever import (
     searchable_text,
     title_match_length,
 )
+from reason.reasoning.retrieval.words import split_words
 from reason.verify.davinci.decision import evidence_weights
 from support.word_vectors import WordVectors
 
@@ -46,7 +47,7 @@ async def test_without_an_embedding_it_is_bm25_and_says_so() -> None:
     assert isinstance(retriever, Retriever)
     assert retriever.degraded == ("passages are searched by words only: the passages have no vectors",)
     [found] = await retriever.retrieve(["The moon goes round the earth"], 3)
-    expected = BM25Index([searchable_text(p) for p in FACTS]).search("The moon goes round the earth", 3)
+    expected = BM25Index.of([split_words(searchable_text(p)) for p in FACTS]).search("The moon goes round the earth", 3)
     assert ids(found) == [FACTS[i].id for i, _ in expected] == ["moon"]
     assert found[0].score == pytest.approx(1 / 61)
 

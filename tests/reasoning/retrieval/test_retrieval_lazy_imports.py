@@ -47,7 +47,7 @@ async def test_missing_packages_name_the_extra(monkeypatch):
     for package in ("bm25s", "faiss", "mcp"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"bm25s.*{re.escape(install_command('local'))}"):
-        BM25Index(["a"])
+        BM25Index.of([["a"]])
     with pytest.raises(UserError, match=rf"faiss.*{re.escape(install_command('local'))}"):
         load_faiss()
     with pytest.raises(UserError, match=rf"mcp.*{re.escape(install_command('mcp'))}"):

@@ -7,19 +7,21 @@ import errno
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from reason.core.errors import BackendError, DataError, ReasonError, StoreError, UserError
 from reason.reasoning.knowledge import Passage, Retriever
-from reason.reasoning.retrieval import bm25, vector_index
-from reason.reasoning.retrieval.index import builder, shards
+from reason.reasoning.retrieval import vector_index
+from reason.reasoning.retrieval.index import builder
 from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
-from reason.reasoning.retrieval.index.database import PassageDatabase
-from reason.reasoning.retrieval.index.saved_index import load_index, summarize_index
-from reason.reasoning.retrieval.passages import ChunkOptions, read_passages
+from reason.reasoning.retrieval.index.database import PassageDatabase, index_errors
+from reason.reasoning.retrieval.index.saved_index import load_index, published_manifest, summarize_index
+from reason.reasoning.retrieval.passages import read_passages
 from reason.reasoning.retrieval.retriever import HybridRetriever
 from support.word_vectors import WordVectors
 
@@ -66,7 +68,6 @@ CLAIMS = ["The sun warms the moon.", "number7 guards", "The piano plays number14
 @pytest.fixture
 def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(builder, "EMBEDDING_BATCH", 16)
-    monkeypatch.setattr(builder, "SHARD_PASSAGES", 32)
     folder = tmp_path / "docs"
     folder.mkdir()
     write_rows(folder / "rows.jsonl", 0, 150)
@@ -98,68 +99,47 @@ async def test_it_answers_as_search_in_memory_does(documents: Path, tmp_path: Pa
     assert (built.manifest.num_passages, built.manifest.num_documents) == (151, 2)
     assert built.changes.new == ["docs/note.md", "docs/rows.jsonl"]
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
-    stages = ["reading", "counting words", *(["embedding"] if vectors else []), "indexing words"]
+    stages = ["reading", *(["embedding"] if vectors else []), "indexing words"]
     assert list(dict.fromkeys(told)) == [*stages, *(["indexing vectors"] if vectors else [])]
-
-
-async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
-    import bm25s
-    import numpy as np
-    from reason.reasoning.retrieval.bm25 import K1, B
-    from reason.reasoning.retrieval.index.shards import ArrayShards
-    from reason.reasoning.retrieval.words import split_words
-
-    texts = [
-        f"{SUBJECTS[i % 10]} {VERBS[i % 6]} {SUBJECTS[i % 3]} the " * (1 + i % 4) + f"w{i % 17}" for i in range(90)
-    ]
-    texts[5] = ""
-    live = np.array([i for i in range(90) if i % 8 != 3])
-    counts = ArrayShards(tmp_path / "counts", ".npz")
-    for stop in (20, 21, 70, 90):
-        rows = [(i, texts[i]) for i in range(counts.end, stop)]
-        bm25.append_word_counts(counts, stop, rows)
-    (tmp_path / "words").mkdir()
-    assert bm25.write_bm25_index(ArrayShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None)
-    ours = bm25s.BM25.load(tmp_path / "words", mmap=True)
-    theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
-    theirs.index([split_words(texts[i]) for i in live], show_progress=False)
-    for query in (["moon", "plays"], ["w3", "the", "sun"], ["w16"]):
-        assert ours.get_scores(query) == pytest.approx(theirs.get_scores(query), rel=1e-5)
 
 
 async def test_the_approximate_index_finds_the_nearest(
     documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_index, "BLOCK_SIZE", 60)
+    monkeypatch.setattr(vector_index, "MAX_EXACT", 100)
     monkeypatch.setattr(vector_index, "_SAMPLES_PER_LIST", 6)
-    how = {"max_exact": 100}
-    make = vector_index.build_vector_index
-    monkeypatch.setattr(builder, "build_vector_index", lambda *a: make(*a, **how))
+    trained: list[int] = []
+    faiss = vector_index.load_faiss()
+    train = faiss.IndexIVFScalarQuantizer.train
+    monkeypatch.setattr(
+        faiss.IndexIVFScalarQuantizer, "train", lambda self, x: (trained.append(len(x)), train(self, x))
+    )
     model = Counted()
-    near = (await build_index(tmp_path / "i", [documents], model)).manifest.vectors
-    assert near is not None
-    assert (near.kind, len(near.blocks), near.num_lists) == ("ivf", 3, 25)
-    searched = vector_index.BlockVectorIndex(tmp_path / "i" / "faiss", near, num_probes=25)
-    # the centroids are stored, loaded and compared with a query once, and not once for each block
-    assert [index.quantizer.ntotal for index, _ in searched._blocks] == [0, 0, 0]
-    assert searched._trained.quantizer.ntotal == 25
-    passages = read_passages([documents]).passages
-    vectors = await model.embed([f"{p.title}\n{p.text}" for p in passages])
-    queries = await model.embed(CLAIMS[:3])
-    for found, exact in zip(searched.search(queries, 10), queries @ vectors.T, strict=True):
-        kept = sorted(exact)[-10:][::-1]
-        assert [exact[place] for place in found] == pytest.approx(kept, abs=2e-3)
-    # an addition makes the last block anew, and trains nothing
-    write_rows(documents / "more.jsonl", 150, 10)
-    files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "faiss").iterdir()}
-    after = (await add_to_index(tmp_path / "i", [documents], model)).manifest.vectors
-    assert after is not None
-    assert after.centroids == near.centroids
-    assert set(after.blocks[:2]) == set(near.blocks[:2])
-    assert after.blocks[2] != near.blocks[2]
-    kept_files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "faiss").iterdir()}
-    assert {n: t for n, t in files.items() if not n.startswith(near.blocks[2])}.items() <= kept_files.items()
-    assert len(kept_files) == 7
+
+    async def check(num_lists: int) -> None:
+        files = tmp_path / "i" / published_manifest(tmp_path / "i").files
+        searched = vector_index.VectorIndex.load(files / "vectors.faiss")
+        assert searched.num_lists == num_lists
+        positions = np.load(files / "positions.npy").tolist()
+        with closing(PassageDatabase(tmp_path / "i" / "passages.sqlite3")) as database:
+            vectors = database.vectors(np.array(positions), DIMENSION)
+        queries = await model.embed(CLAIMS[:3])
+        for found, exact in zip(searched.search(queries, 10), queries @ vectors.T, strict=True):
+            kept = sorted(exact)[-10:][::-1]
+            assert [exact[positions.index(place)] for place in found] == pytest.approx(kept, abs=2e-3)
+
+    await build_index(tmp_path / "i", [documents], model)
+    await check(25)
+    assert trained == [150]
+    # a change removes and adds vectors, and trains nothing
+    write_rows(documents / "rows.jsonl", 5, 150)
+    await add_to_index(tmp_path / "i", [documents], model)
+    await check(25)
+    assert trained == [150]
+    write_rows(documents / "more.jsonl", 500, 600)
+    await add_to_index(tmp_path / "i", [documents], model)
+    await check(55)
+    assert len(trained) == 2
 
 
 async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) -> None:
@@ -197,17 +177,6 @@ async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(documents: Pa
     assert before < 151
     await build_index(tmp_path / "i", [documents], model)  # nothing is locked
     assert len(model.documents) <= 151 + 16
-    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
-
-
-async def test_a_file_that_is_half_written_is_not_believed(documents: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackendError):
-        await build_index(tmp_path / "i", [documents], Counted(fails_after=40))
-    vectors = sorted((tmp_path / "i" / "vectors").iterdir())
-    vectors[-1].with_name(".partial-" + vectors[-1].name).write_bytes(b"half")
-    (tmp_path / "i" / "vectors" / "000000000140-000000000150.npy").write_bytes(b"stray")
-    model = Counted()
-    await build_index(tmp_path / "i", [documents], model)
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
 
 
@@ -273,10 +242,10 @@ async def test_an_open_index_answers_as_before_while_it_is_changed(documents: Pa
         (documents / "new.txt").write_text("A new file has come that must be embedded.")
         await add_to_index(tmp_path / "i", [documents], Counted(fails_after=0))
     assert await asked(tmp_path / "i", model) == before
-    assert summarize_index(tmp_path / "i").unpublished.endswith("run it again")
+    assert summarize_index(tmp_path / "i").state == "outdated"
     await add_to_index(tmp_path / "i", [documents], model)
     assert await asked(tmp_path / "i", model) != before
-    assert summarize_index(tmp_path / "i").unpublished == ""
+    assert summarize_index(tmp_path / "i").state == "ready"
 
 
 async def test_other_models_are_refused_with_both_names(documents: Path, tmp_path: Path) -> None:
@@ -292,8 +261,6 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
         await add_to_index(tmp_path / "i", [documents], None)
     with pytest.raises(DataError, match="has no vectors, but the embedding model test/words"):
         await add_to_index(tmp_path / "plain", [documents], Counted())
-    with pytest.raises(DataError, match="passages of 64 words, but 32 were requested"):
-        await build_index(tmp_path / "plain", [documents], None, chunking=ChunkOptions(words=32))
 
     async def opener(_name: str | None) -> Any:
         return other
@@ -324,11 +291,10 @@ async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, m
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(vector_index, "write_durably", full)
-        patch.setattr("reason.reasoning.retrieval.index.shards.write_durably", full)
+        patch.setattr(builder, "_write_files", full)
         with pytest.raises(StoreError, match="the disk of .* is full; what was saved is kept"):
             await build_index(tmp_path / "i", [documents], Counted())
-    with pytest.raises(StoreError, match="is full"), shards.index_errors(tmp_path):
+    with pytest.raises(StoreError, match="is full"), index_errors(tmp_path):
         _fill_a_database(tmp_path / "small.sqlite3")
     await build_index(tmp_path / "i", [documents], Counted())
 
@@ -356,11 +322,11 @@ async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> Non
     assert (await build_index(tmp_path / "i", [documents], Counted())).manifest.num_passages == 151
 
 
-@pytest.mark.parametrize("what", ["index.json", "config.json", "passages.sqlite3", "bm25-*", "faiss"])
+@pytest.mark.parametrize("what", ["index.json", "config.json", "passages.sqlite3", "index-*"])
 async def test_damage_is_an_error_that_names_it(documents: Path, tmp_path: Path, what: str) -> None:
     model = Counted()
     await build_index(tmp_path / "i", [documents], model)
-    [file] = list((tmp_path / "i").glob(what)) or sorted((tmp_path / "i").glob("bm25-*"))
+    [file] = (tmp_path / "i").glob(what)
     for path in [file] if file.is_file() else list(file.iterdir()):
         path.write_bytes(b"damaged")
     with pytest.raises(ReasonError, match="damaged|missing"):
@@ -395,9 +361,6 @@ def test_adding_a_document_reads_no_other_documents(tmp_path: Path) -> None:
     assert database.document("/b") is None
     assert database.unique_source("/b", "s") == "/b"
     database.add_document("/b", "/b", "1", passages[:1])
-    hashes = [row.content_hash for row in database.rows(3, 4)]
-    assert database.earlier_positions(hashes, 3) == {hashes[0]: 0}
-    assert database.earlier_positions(hashes, 0) == {}
     database._db.set_trace_callback(None)
     for sql in (s for s in statements if s.startswith(("SELECT", "UPDATE", "DELETE"))):
         plan = [row[3] for row in database._db.execute(f"EXPLAIN QUERY PLAN {sql}")]
