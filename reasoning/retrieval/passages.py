@@ -121,7 +121,7 @@ def list_source_files(paths: Sequence[Path], notes: list[FileNote]) -> list[Sour
     for path in paths:
         try:
             root = path.expanduser().resolve(strict=True)
-            listed = sorted(walk_files(root, notes, root.name, None)) if root.is_dir() else []
+            listed = sorted(walk_files(root, notes, root.name)) if root.is_dir() else []
         except FileNotFoundError as e:
             raise DataError(f"{path} does not exist", hint="name existing files or directories") from e
         except (OSError, RuntimeError) as e:  # RuntimeError: circular links
@@ -170,7 +170,7 @@ def file_passages(
         if is_json_lines:
             yield from _json_lines_passages(file.path, file.source, notes)
             return
-        content = read_regular_file(file.path, file.inside or file.path.parent, max_bytes, max_bytes)
+        content = read_regular_file(file.path, file.inside or file.path.parent, max_bytes)
         read = extract_text(file.path.name, content)
     except UnreadableFile as e:
         raise DataError(f"cannot read {file.path} as text: {e}", hint="give text, Markdown, HTML, JSON or PDF") from e
@@ -249,15 +249,6 @@ def replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def chunk_passages(part: TextPart, source: str, chunking: ChunkOptions) -> Iterator[Passage]:
-    """The chunks of a text as passages; their title is the path of headings, or else the text's title; often empty."""
-    title = text_title(part.text)
-    for chunk in split_chunks(part.text, words=chunking.words, overlap=chunking.overlap, headings=part.headings):
-        text = part.text[chunk.start : chunk.end]
-        passage = Passage(id="?", source=source, text=text, title=chunk.heading or title, start=chunk.start)
-        yield passage.model_copy(update={"id": position_id(passage)})
-
-
 def text_title(text: str) -> str:
     """The title that a plain text begins with: a short first line without a stop, before a blank one. Empty if none."""
     line, _, rest = text[:_MAX_TITLE_CHARS].lstrip().partition("\n")
@@ -267,8 +258,12 @@ def text_title(text: str) -> str:
 
 
 def _split(part: TextPart, source: str, name: str, chunking: ChunkOptions) -> Iterator[Passage]:
-    for passage in chunk_passages(part, source, chunking):
-        yield passage if passage.title else passage.model_copy(update={"title": name})
+    """The chunks of a text; their title is the path of headings, the text's title, or the name of the document."""
+    title = text_title(part.text) or name
+    for chunk in split_chunks(part.text, words=chunking.words, overlap=chunking.overlap, headings=part.headings):
+        text = part.text[chunk.start : chunk.end]
+        passage = Passage(id="?", source=source, text=text, title=chunk.heading or title, start=chunk.start)
+        yield passage.model_copy(update={"id": position_id(passage)})
 
 
 def _megabytes(size: int) -> str:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
 import stat
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path, PurePath
 from typing import Any
-
-from ...core.errors import DataError
-
-MAX_FILE_BYTES = 10 << 20
-MAX_BYTES = 1 << 30
-MAX_FILES = 50_000
 
 # fmt: off
 BINARY_SUFFIXES = frozenset([
@@ -79,85 +71,17 @@ class FileNote:
     skipped: bool = True
 
 
-@dataclass(slots=True)
-class DirectoryContents:
-    """Texts of a directory: (source, parts) of each file with text, by name, and at most one note a file."""
-
-    files: list[tuple[str, list[TextPart]]] = field(default_factory=list)
-    notes: list[FileNote] = field(default_factory=list)
-
-
-def read_directory(
-    root: Path,
-    *,
-    max_file_bytes: int = MAX_FILE_BYTES,
-    max_bytes: int = MAX_BYTES,
-    max_files: int = MAX_FILES,
-    cancel: threading.Event | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> DirectoryContents:
-    """Read the texts of a directory, recursively.
-
-    Hidden files and directories, `node_modules` and the like are ignored. Links to directories are not followed, and
-    links to files only within the directory.
-
-    Args:
-        root: The directory.
-        max_file_bytes: Larger files are skipped.
-        max_bytes: Maximum bytes of all files together; files beyond it, by name, are skipped.
-        max_files: Likewise for their number.
-        cancel: Set from another thread to stop.
-        progress: Called with the numbers of files read and in total.
-
-    Raises:
-        DataError: There is no such directory, or it cannot be listed.
-    """
-    contents = DirectoryContents()
-    try:
-        if not root.is_dir():
-            raise DataError(f"{root} is not a directory", hint="give an existing directory of documents")
-        name, inside = root.resolve().name, root.resolve()
-        files = sorted(walk_files(root, contents.notes, name, cancel))
-    except OSError as e:
-        raise DataError(f"cannot read the directory {root}: {e.strerror or e}") from e
-    bytes_read = 0
-    for number, (relative, path) in enumerate(files, 1):
-        if cancel is not None and cancel.is_set():
-            break
-        source = f"{name}/{relative}" if name else relative
-        if number > max_files:
-            contents.notes.append(FileNote(source, f"this file and all after it: more than {max_files} files"))
-            break
-        try:
-            content = read_regular_file(path, inside, min(max_file_bytes, max_bytes - bytes_read), max_file_bytes)
-            read = extract_text(relative, content)
-        except (UnreadableFile, OSError) as e:
-            contents.notes.append(FileNote(source, _reason(e)))
-        else:
-            bytes_read += len(content)
-            contents.notes += [FileNote(source, note, skipped=False) for note in read.notes[:1]]
-            if read.parts:
-                contents.files.append((source, read.parts))
-            elif not read.notes:
-                contents.notes.append(FileNote(source, "it has no text"))
-        if progress is not None:
-            progress(number, len(files))
-    return contents
-
-
-def walk_files(
-    root: Path, notes: list[FileNote], name: str, cancel: threading.Event | None
-) -> Iterator[tuple[str, Path]]:
+def walk_files(root: Path, notes: list[FileNote], name: str) -> Iterator[tuple[str, Path]]:
     """Files below a directory with their relative paths; a subdirectory that cannot be listed becomes a note."""
     pending = [("", root)]
-    while pending and not (cancel is not None and cancel.is_set()):
+    while pending:
         prefix, path = pending.pop()
         try:
             entries = list(os.scandir(path))
         except OSError as e:
             if not prefix:
                 raise
-            notes.append(FileNote(f"{name}/{prefix}", _reason(e)))
+            notes.append(FileNote(f"{name}/{prefix}", f"cannot be read: {e.strerror or e}"))
             continue
         for entry in entries:
             relative = prefix + os.fsencode(entry.name).decode("utf-8", "replace")
@@ -169,7 +93,7 @@ def walk_files(
                 yield relative, Path(entry.path)
 
 
-def read_regular_file(path: Path, inside: Path, max_bytes: int, max_file_bytes: int) -> bytes:
+def read_regular_file(path: Path, inside: Path, max_bytes: int) -> bytes:
     """The bytes of a regular file within a directory.
 
     Raises:
@@ -185,22 +109,12 @@ def read_regular_file(path: Path, inside: Path, max_bytes: int, max_file_bytes: 
     # non-blocking, in case it is a pipe without a writer
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UnreadableFile("not a regular file")
-        if status.st_size > max_file_bytes:
-            size = f"{max_file_bytes >> 20} MiB" if max_file_bytes >= 1 << 20 else f"{max_file_bytes} bytes"
-            raise UnreadableFile(f"larger than {size}")
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise UnreadableFile("the limit on the bytes of the directory is reached")
+        raise UnreadableFile(f"larger than {max_bytes >> 20} MiB")
     return content
-
-
-def _reason(error: UnreadableFile | OSError) -> str:
-    if isinstance(error, UnreadableFile):
-        return str(error)
-    return "a circular link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror or error}"
 
 
 # -- formats
@@ -221,8 +135,6 @@ def extract_text(name: str, content: bytes) -> FileText:
     text = _decode(content, notes)
     if suffix in (".html", ".htm", ".xhtml"):
         parts = [TextPart(_html_text(text), headings=True)]
-    elif suffix in (".jsonl", ".ndjson"):
-        parts = list(_json_lines_records(text, notes))
     elif suffix == ".json":
         parts = _json_records(text, notes)
     elif suffix in (".csv", ".tsv"):
@@ -298,26 +210,6 @@ def _html_text(text: str) -> str:
     lines = [" ".join(line.split()) for line in "".join(parser.pieces).split("\n")]
     kept = [line for i, line in enumerate(lines) if line or (i and lines[i - 1])]
     return "\n".join(kept).strip()
-
-
-def _json_lines_records(text: str, notes: list[str]) -> Iterator[TextPart]:
-    invalid: list[int] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if number > _MAX_RECORDS:
-            notes.append(f"lines from {number} on are skipped")
-            break
-        if line.strip():
-            try:
-                record = _record_text(json.loads(line))
-            except (ValueError, RecursionError):
-                record = None
-            if record is None:
-                invalid.append(number)
-            else:
-                yield TextPart(record, str(number))
-    if invalid:
-        line_numbers = ", ".join(map(str, invalid[:5])) + (", …" if len(invalid) > 5 else "")
-        notes.append(f"{len(invalid)} lines are neither a string nor a JSON object with a field `text`: {line_numbers}")
 
 
 def _json_records(text: str, notes: list[str]) -> list[TextPart]:

@@ -12,12 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Protocol, Self
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ...core.errors import UserError
-from ...core.messages import Frozen
 from ...serving.encoders.protocols import EmbeddingModel
 from ..knowledge import Passage, Retriever, searchable_text
 from .bm25 import BM25Index
@@ -36,18 +33,8 @@ VERSION = 2
 """Part of the identity; increased whenever the same passages would be ranked differently."""
 
 
-class RetrieverOptions(Frozen):
-    """Options of the ranking.
-
-    Attributes:
-        num_candidates: Passages taken from each ranking.
-        use_titles: Whether passages whose title the claim names are a ranking of their own.
-        deduplicate: Whether passages that repeat a better one are dropped.
-    """
-
-    num_candidates: Annotated[int, Field(ge=1)] = 50
-    use_titles: bool = True
-    deduplicate: bool = True
+NUM_CANDIDATES = 50
+"""Passages taken from each ranking."""
 
 
 class PassageStore(Protocol):
@@ -74,12 +61,11 @@ class HybridRetriever:
         name: Its name.
         index: Data to search.
         embedding: Embeds claims; None searches by BM25 only.
-        options: Options of the ranking.
         owned: Whether the embedding model is closed with the retriever.
 
     Attributes:
         name: Its name.
-        identity: Hash of passages, options and models.
+        identity: Hash of passages and models.
         degraded: Reduced functionality and its reason; empty if there is none.
     """
 
@@ -89,19 +75,16 @@ class HybridRetriever:
         index: SearchIndex,
         embedding: EmbeddingModel | None = None,
         *,
-        options: RetrieverOptions | None = None,
         owned: bool = False,
     ) -> None:
         self.name = name
         self._index, self.embedding, self._owned = index, embedding, owned
-        self._options = options or RetrieverOptions()
         uses_vectors = embedding is not None and index.vectors is not None
         reason = "no embedding model was given" if index.vectors is not None else "the passages have no vectors"
         self.degraded: tuple[str, ...] = () if uses_vectors else (f"passages are searched by words only: {reason}",)
         content = [
             VERSION,
             index.digest,
-            self._options.model_dump(mode="json"),
             embedding.identity if uses_vectors and embedding is not None else None,
         ]
         self.identity = f"hybrid:{hashlib.sha256(json.dumps(content).encode()).hexdigest()}"
@@ -113,7 +96,6 @@ class HybridRetriever:
         embedding: EmbeddingModel | None = None,
         *,
         name: str = "passages",
-        options: RetrieverOptions | None = None,
         owned: bool = False,
         cache: EmbeddingCache | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -124,7 +106,6 @@ class HybridRetriever:
             passages: Passages with unique ids.
             embedding: Embeds passages and claims; None searches by BM25 only.
             name: See the class.
-            options: See the class.
             owned: See the class.
             cache: Cache of the vectors of passages.
             progress: Called with the numbers of passages embedded and in total.
@@ -142,7 +123,7 @@ class HybridRetriever:
         if embedding is not None and passages:
             vectors = VectorIndex.exact(await embed_documents(texts, embedding, cache=cache, progress=progress))
         index = SearchIndex(_PassageList(passages), keywords, vectors, _digest(passages))
-        return cls(name, index, embedding, options=options, owned=owned)
+        return cls(name, index, embedding, owned=owned)
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
         """See `Retriever`. A score is the fused one: up to 1/61 for each ranking.
@@ -165,11 +146,8 @@ class HybridRetriever:
         vectors = None
         if embedding is not None and self._index.vectors is not None:
             vectors = await embedding.embed(distinct, kind="query")
-        ranked = await asyncio.to_thread(self._rank, distinct, vectors, max(k, self._options.num_candidates))
-        if self._options.deduplicate:
-            results = await asyncio.to_thread(lambda: [_without_repetitions(passages, k) for passages in ranked])
-        else:
-            results = [passages[:k] for passages in ranked]
+        ranked = await asyncio.to_thread(self._rank, distinct, vectors, max(k, NUM_CANDIDATES))
+        results = await asyncio.to_thread(lambda: [_without_repetitions(passages, k) for passages in ranked])
         by_claim = dict(zip(distinct, results, strict=True))
         return [list(by_claim.get(claim, [])) for claim in clean_claims]
 
@@ -190,9 +168,8 @@ class HybridRetriever:
         ranked: list[list[Passage]] = []
         for claim, lists in zip(claims, rankings, strict=True):
             fused = fuse_rankings(lists)
-            if self._options.use_titles:
-                title_matches = _by_title(claim, [position for position, _ in fused], passages)
-                fused = fuse_rankings([*lists, title_matches]) if title_matches else fused
+            title_matches = _by_title(claim, [position for position, _ in fused], passages)
+            fused = fuse_rankings([*lists, title_matches]) if title_matches else fused
             ranked.append([passages[p].model_copy(update={"score": s}) for p, s in fused if p in passages])
         return ranked
 

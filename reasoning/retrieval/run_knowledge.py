@@ -6,10 +6,8 @@ memories is imported by the first run that has any.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.budget import LimitKind
@@ -22,15 +20,11 @@ from ...serving.encoders.factory import load_embedding_model
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.replay import ReplayEmbedding
 from ...serving.model import LanguageModel
-from ..knowledge import KnowledgeSource, Retriever, Snippet, SourceLike, source_name
+from ..knowledge import KnowledgeSource, Snippet, SourceLike, source_name
 from ..strategy import Knowledge
 
 if TYPE_CHECKING:
     from ..memory.named_memory import NamedMemory
-    from .readers import FileNote
-
-MAX_NOTES = 5
-"""Notes on documents that a run reports."""
 
 
 @dataclass
@@ -195,90 +189,3 @@ def _recorded_identities(record: RunRecord | None) -> dict[str, str]:
         for role, recorded in record.identities.items()
         if isinstance(recorded, dict) and "identity" in recorded
     }
-
-
-# -- evidence
-
-
-async def load_retriever(names: Sequence[str], settings: Settings, progress: Progress | None) -> Retriever:
-    """A retriever over a saved index, or over files and directories that are read now.
-
-    Passages are retrieved by words and embeddings, or by words only if no embedding model is available. Vectors of
-    documents are cached: only texts that were not embedded before are embedded.
-
-    Args:
-        names: One saved index, or files and directories, which are searched together.
-        progress: Receives the progress of reading and embedding.
-
-    Raises:
-        DataError: There is nothing there, or it cannot be read.
-        UserError: A library is not installed.
-    """
-    from .embedding_cache import FILE, EmbeddingCache
-    from .index.saved_index import load_index
-    from .passages import read_passages
-    from .retriever import HybridRetriever
-
-    locations = [await asyncio.to_thread(_located, name) for name in names]
-
-    async def embedding(model: str | None) -> EmbeddingModel:
-        return await load_embedding_model(model or settings.embedding_model, settings, progress)
-
-    if len(locations) == 1 and locations[0][1]:
-        return await load_index(locations[0][0], embedding)
-    if progress is not None:
-        progress("reading", 0, None)
-    documents = await asyncio.to_thread(read_passages, [path for path, _ in locations])
-    model: EmbeddingModel | None = None
-    without_model = ""
-    try:
-        model = await embedding(None)
-    except (UserError, BackendUnavailable) as e:
-        why = e.message if isinstance(e, UserError) else e.code  # the text of the other names addresses
-        without_model = f"passages are retrieved by their words only: {why}"
-
-    def report(done: int, total: int) -> None:
-        if progress is not None:
-            progress("embedding", done, total)
-
-    try:
-        retriever = await HybridRetriever.build(
-            documents.passages,
-            model,
-            name=", ".join(names),
-            owned=True,
-            cache=EmbeddingCache(settings.cache_dir / FILE),
-            progress=report,
-        )
-    except BaseException:
-        if model is not None:
-            await model.aclose()
-        raise
-    degraded = (without_model,) if without_model else retriever.degraded
-    retriever.degraded = (*degraded, *_shown_notes(documents.notes))
-    return retriever
-
-
-async def evidence_groups(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """What is searched together: all documents, so that rare words are rare among all of them; each index by itself."""
-    is_index = {name: (await asyncio.to_thread(_located, name))[1] for name in dict.fromkeys(names)}
-    documents = tuple(name for name, indexed in is_index.items() if not indexed)
-    return [*([documents] if documents else []), *((name,) for name, indexed in is_index.items() if indexed)]
-
-
-def _shown_notes(notes: Sequence[FileNote]) -> tuple[str, ...]:
-    """Documents that were left out or read otherwise; the first few by name."""
-    shown = [
-        f"{note.path} {'was skipped' if note.skipped else 'was read differently'}: {note.reason}"
-        for note in notes[:MAX_NOTES]
-    ]
-    more = len(notes) - len(shown)
-    return (*shown, *((f"{more:,} more documents were skipped or read differently",) if more else ()))
-
-
-def _located(name: str) -> tuple[Path, bool]:
-    """The path of evidence, and whether it is a saved index."""
-    from .index.saved_index import read_manifest
-
-    path = Path(name).expanduser()
-    return path, path.is_dir() and read_manifest(path) is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError
-from reason.reasoning.retrieval import run_knowledge as resources
-from reason.reasoning.retrieval.run_knowledge import load_retriever
+from reason.reasoning.retrieval.sources import directory as resources
+from reason.reasoning.retrieval.sources.directory import load_retriever
 from support.knowledge_sources import WordEmbedding
 from support.scripted_model import ScriptedModel, replies
 

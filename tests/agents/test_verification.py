@@ -110,9 +110,8 @@ async def test_the_run_is_stored_and_replays_without_loading_anything(settings, 
     async def refuse(*_, **__):
         raise AssertionError("something was opened")
 
-    for name in ("load_entailment", "load_retriever"):
-        monkeypatch.setattr(verifying_module, name, refuse)
-    monkeypatch.setattr("reason.reasoning.retrieval.index.saved_index.load_index", refuse)
+    monkeypatch.setattr(verifying_module, "load_entailment", refuse)
+    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_retriever", refuse)
     asked = len(judging.calls)
     reports, sink = ClaimReportSink(), MemorySink()
     async with Reasoner(settings=settings) as reasoner:

@@ -19,7 +19,6 @@ from ...core.store.protocol import RunRecord
 from ...core.types import Answer
 from ...reasoning.knowledge import Retriever
 from ...reasoning.retrieval.metered import MeteredRetriever, RecordedRetriever
-from ...reasoning.retrieval.run_knowledge import evidence_groups, load_retriever
 from ...reasoning.strategy import Models
 from ..types import Entailment
 from ..verifier import BUILT_IN_JUDGES, LEXICAL, MODEL, PreparesItself, Verifier, VerifierContext
@@ -129,7 +128,9 @@ class VerifierPool:
             with suppress(UserError, BackendUnavailable):  # a strategy works without it and says so
                 used[strategy_judge] = await self._entailment(strategy_judge, settings, progress)
         retrievers: list[Retriever] = []
-        if verifiers:
+        if verifiers and config.evidence:
+            from ...reasoning.retrieval.sources.directory import evidence_groups
+
             groups = await evidence_groups(config.evidence)
             retrievers = [await self._retriever(names, settings, progress) for names in groups]
         retriever = retrievers[0] if retrievers else None
@@ -182,6 +183,8 @@ class VerifierPool:
 
     async def _retriever(self, names: tuple[str, ...], settings: Settings, progress: Progress | None) -> Retriever:
         if names not in self.retrievers:
+            from ...reasoning.retrieval.sources.directory import load_retriever
+
             self.retrievers[names] = await load_retriever(names, settings, progress)
         return self.retrievers[names]
 

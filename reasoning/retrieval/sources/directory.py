@@ -1,142 +1,49 @@
-"""`DirectorySource`: a directory of documents, searched by BM25 and embeddings."""
+"""Documents as a retriever (`load_retriever`), and a directory of them as a knowledge source (`DirectorySource`)."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Self
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path, PurePath
 
-from ....core.errors import DataError, UserError
-from ....core.messages import Frozen
+from ....core.errors import BackendUnavailable, CapabilityMissing, UserError
+from ....core.files import Progress
 from ....core.run import Run
+from ....core.settings import Settings
+from ....serving.encoders.factory import load_embedding_model
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text
-from ..chunking import MAX_WORDS, OVERLAP
-from ..embedding_cache import EmbeddingCache
-from ..passages import ChunkOptions, chunk_passages
-from ..readers import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, DirectoryContents, FileNote, read_directory
-from ..retriever import HybridRetriever, RetrieverOptions
+from ..embedding_cache import FILE, EmbeddingCache
+from ..index.saved_index import load_index, read_manifest
+from ..passages import ChunkOptions, read_passages
+from ..readers import FileNote
+from ..retriever import HybridRetriever
 
-DirectoryProgress = Callable[[str, int, int], None]
-"""Receives the stage, "reading" files (from another thread) or "embedding" chunks, the number done, and the total."""
+LoadEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
+"""Loads the embedding model of a name; None is the default."""
 
-
-class DirectoryOptions(Frozen):
-    """Options of splitting and searching a directory.
-
-    Attributes:
-        words: Maximum words of a chunk.
-        overlap: Maximum words repeated from the previous chunk.
-        num_candidates: Chunks taken from each ranking.
-        max_file_bytes: Larger files are skipped.
-        max_bytes: Maximum bytes of all files together.
-        max_files: Maximum number of files.
-        max_chunks: Maximum number of chunks; a directory with more is refused.
-    """
-
-    words: int = MAX_WORDS
-    overlap: int = OVERLAP
-    num_candidates: int = 50
-    max_file_bytes: int = MAX_FILE_BYTES
-    max_bytes: int = MAX_BYTES
-    max_files: int = MAX_FILES
-    max_chunks: int = 400_000
+SNIPPET_CHUNKING = ChunkOptions(words=120, overlap=20)
+MAX_NOTES = 5
+"""Notes on documents that a run reports."""
 
 
 class DirectorySource:
-    """A directory of documents; create it with `DirectorySource.load`. It is a snapshot of the files.
+    """A directory of documents, or a saved index. It is a snapshot of the files.
 
-    Attributes:
+    Args:
         name: The string it was created from.
-        kind: "directory".
-        identity: Hash of the texts, the options and the models.
-        notes: Skipped files, and files that were read differently; each file once.
-        num_files: Number of files with text.
+        retriever: Searches the documents; closed with the source.
+        embedding: Embeds queries in place of the retriever's model, such as a metered one.
     """
 
     kind = "directory"
     records_calls = False
 
-    def __init__(
-        self,
-        name: str,
-        retriever: HybridRetriever,
-        options: DirectoryOptions,
-        *,
-        notes: tuple[FileNote, ...],
-        num_files: int,
-        num_chunks: int,
-    ) -> None:
-        self.name, self.notes, self.num_files = name, notes, num_files
-        content = json.dumps([retriever.identity, options.model_dump(mode="json")], sort_keys=True)
-        self.identity = f"directory:{hashlib.sha256(content.encode()).hexdigest()}"
-        self._retriever, self._num_chunks = retriever, num_chunks
-
-    @classmethod
-    async def load(
-        cls,
-        path: Path,
-        *,
-        name: str | None = None,
-        embedding: EmbeddingModel | None = None,
-        owned: bool = False,
-        cache: EmbeddingCache | None = None,
-        options: DirectoryOptions | None = None,
-        progress: DirectoryProgress | None = None,
-    ) -> Self:
-        """Read and index a directory.
-
-        Args:
-            path: The directory.
-            name: Name of the source; None is the path.
-            embedding: Embeds chunks and queries; None searches by BM25 only.
-            owned: Whether the embedding model is closed with the source.
-            cache: Cache of the vectors.
-            options: How the directory is split and searched.
-            progress: Receives progress.
-
-        Raises:
-            DataError: There is no such directory, it cannot be read, or there is no text in it.
-            UserError: The directory is too large, or bm25s is not installed.
-            BackendError: The embedding model failed.
-        """
-        options = options or DirectoryOptions()
-        cancel = threading.Event()
-        try:
-            contents, passages = await asyncio.to_thread(_read, path, options, cancel, progress)
-        except asyncio.CancelledError:
-            cancel.set()
-            raise
-        retriever = await HybridRetriever.build(
-            passages,
-            embedding,
-            name=name or str(path),
-            options=RetrieverOptions(
-                num_candidates=options.num_candidates,
-                use_titles=False,
-                deduplicate=False,
-            ),
-            owned=owned,
-            cache=cache,
-            progress=None if progress is None else lambda done, total: progress("embedding", done, total),
-        )
-        return cls(
-            retriever.name,
-            retriever,
-            options,
-            notes=tuple(contents.notes),
-            num_files=len(contents.files),
-            num_chunks=len(passages),
-        )
-
-    def __len__(self) -> int:
-        """Number of chunks."""
-        return self._num_chunks
+    def __init__(self, name: str, retriever: HybridRetriever, embedding: EmbeddingModel | None = None) -> None:
+        self.name, self.identity = name, f"directory:{retriever.identity}"
+        self.degraded = retriever.degraded
+        self._retriever, self._embedding = retriever, embedding
 
     def metered(self, run: Run, timeout_s: float) -> KnowledgeSource:
         """The source with its embedding of queries charged to a run (see `MeteredSource`).
@@ -144,70 +51,109 @@ class DirectorySource:
         Raises:
             UserError: The run limits dollars, and the embedding model's price is unknown.
         """
-        embedding = self._retriever.embedding
-        if embedding is None:
+        model = self._retriever.embedding
+        if model is None:
             return self
-        return _MeteredDirectory(self, MeteredEmbedding(embedding, "embedding", run))
+        return DirectorySource(self.name, self._retriever, MeteredEmbedding(model, "embedding", run))
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
-        """The best chunks under their headings (see `KnowledgeSource`); the context is not used.
-
-        A score is the fused one, up to 2/61.
-        """
-        return await self.search(text, k, self._retriever.embedding)
-
-    async def search(self, text: str, k: int, embedding: EmbeddingModel | None) -> list[Snippet]:
-        """`query` with another instance of the embedding model, such as a metered one."""
-        (passages,) = await self._retriever.search([text], k, embedding)
-        return [Snippet(text=searchable_text(p), source_id=p.id, score=p.score) for p in passages]
+        """The best passages under their headings (see `KnowledgeSource`); the context is not used."""
+        (passages,) = await self._retriever.search([text], k, self._embedding or self._retriever.embedding)
+        return [Snippet(text=_with_heading(p), source_id=p.id, score=p.score) for p in passages]
 
     async def aclose(self) -> None:
-        """Close the embedding model if the source owns it; idempotent."""
+        """Close the embedding model if the retriever owns it; idempotent."""
         await self._retriever.aclose()
 
 
-class _MeteredDirectory:
-    """A directory as one run queries it."""
-
-    kind = DirectorySource.kind
-
-    def __init__(self, source: DirectorySource, embedding: EmbeddingModel) -> None:
-        self.name, self.identity = source.name, source.identity
-        self._source, self._embedding = source, embedding
-
-    async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
-        return await self._source.search(text, k, self._embedding)
-
-    async def aclose(self) -> None:
-        """Do nothing: the directory is closed by its owner."""
+def _with_heading(passage: Passage) -> str:
+    is_file_name = PurePath(passage.source.partition("#")[0]).name == passage.title
+    return passage.text if is_file_name else searchable_text(passage)
 
 
-def _read(
-    path: Path, options: DirectoryOptions, cancel: threading.Event, progress: DirectoryProgress | None
-) -> tuple[DirectoryContents, list[Passage]]:
-    """Read and split the files, on a thread."""
-    contents = read_directory(
-        path,
-        max_file_bytes=options.max_file_bytes,
-        max_bytes=options.max_bytes,
-        max_files=options.max_files,
-        cancel=cancel,
-        progress=None if progress is None else lambda done, total: progress("reading", done, total),
-    )
-    chunking = ChunkOptions(words=options.words, overlap=options.overlap)
-    passages: list[Passage] = []
-    for source, parts in contents.files:
-        for part in parts:
-            if cancel.is_set():
-                return contents, []
-            passages += chunk_passages(part, f"{source}#{part.name}" if part.name else source, chunking)
-        if len(passages) > options.max_chunks:
-            raise UserError(
-                f"{path} has more than {options.max_chunks} chunks",
-                hint="choose a subdirectory",
-            )
-    if not passages and not cancel.is_set():
-        notes = contents.notes
-        skipped = f"; {len(notes)} files were skipped, the first: {notes[0].path}: {notes[0].reason}" if notes else ""
-        raise DataError(f"there is no text in the directory {path}{skipped}", hint="give a directory of documents")
-    return contents, passages
+async def load_retriever(
+    names: Sequence[str],
+    settings: Settings,
+    progress: Progress | None,
+    load_embedding: LoadEmbedding | None = None,
+    chunking: ChunkOptions | None = None,
+) -> HybridRetriever:
+    """A retriever over a saved index, or over files and directories that are read now.
+
+    Passages are retrieved by words and embeddings, or by words only if no embedding model is available. Vectors of
+    documents are cached: only texts that were not embedded before are embedded.
+
+    Args:
+        names: One saved index, or files and directories, which are searched together.
+        progress: Receives the progress of reading and embedding.
+        load_embedding: Loads embedding models, which its owner closes; None loads them by the settings, and they are
+            closed with the retriever.
+        chunking: How documents are split.
+
+    Raises:
+        DataError: There is nothing there, or it cannot be read.
+        UserError: A library is not installed.
+    """
+    locations = [await asyncio.to_thread(_located, name) for name in names]
+    owned = load_embedding is None
+
+    async def load_own(name: str | None) -> EmbeddingModel:
+        return await load_embedding_model(name or settings.embedding_model, settings, progress)
+
+    load = load_embedding or load_own
+    if len(locations) == 1 and locations[0][1]:
+        return await load_index(locations[0][0], load, owned=owned)
+    if progress is not None:
+        progress("reading", 0, None)
+    documents = await asyncio.to_thread(read_passages, [path for path, _ in locations], chunking)
+    model: EmbeddingModel | None = None
+    without_model = ""
+    try:
+        model = await load(None)
+    except (UserError, BackendUnavailable, CapabilityMissing) as e:
+        why = e.code if isinstance(e, BackendUnavailable) else e.message  # the text of the other names addresses
+        without_model = f"passages are retrieved by their words only: {why}"
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress("embedding", done, total)
+
+    try:
+        retriever = await HybridRetriever.build(
+            documents.passages,
+            model,
+            name=", ".join(names),
+            owned=owned,
+            cache=EmbeddingCache(settings.cache_dir / FILE),
+            progress=report,
+        )
+    except BaseException:
+        if model is not None and owned:
+            await model.aclose()
+        raise
+    degraded = (without_model,) if without_model else retriever.degraded
+    retriever.degraded = (*degraded, *_shown_notes(documents.notes))
+    return retriever
+
+
+async def evidence_groups(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """What is searched together: all documents, so that rare words are rare among all of them; each index by itself."""
+    is_index = {name: (await asyncio.to_thread(_located, name))[1] for name in dict.fromkeys(names)}
+    documents = tuple(name for name, indexed in is_index.items() if not indexed)
+    return [*([documents] if documents else []), *((name,) for name, indexed in is_index.items() if indexed)]
+
+
+def _shown_notes(notes: Sequence[FileNote]) -> tuple[str, ...]:
+    """Documents that were left out or read otherwise; the first few by name."""
+    shown = [
+        f"{note.path} {'was skipped' if note.skipped else 'was read differently'}: {note.reason}"
+        for note in notes[:MAX_NOTES]
+    ]
+    more = len(notes) - len(shown)
+    return (*shown, *((f"{more:,} more documents were skipped or read differently",) if more else ()))
+
+
+def _located(name: str) -> tuple[Path, bool]:
+    """The path of evidence, and whether it is a saved index."""
+    path = Path(name).expanduser()
+    return path, path.is_dir() and read_manifest(path) is not None

@@ -1,18 +1,18 @@
 """A folder as a knowledge: what it reads, skips, tells, finds and cites; caching, cancellation and hostile folders."""
 
-import asyncio
 import os
 import sqlite3
-import threading
 from pathlib import Path
 
 import pytest
-from reason.core.errors import BackendError, DataError, UserError
+from reason.core.errors import BackendError, BackendUnavailable, DataError
+from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.embedding_cache import EmbeddingCache
-from reason.reasoning.retrieval.readers import read_directory
+from reason.reasoning.retrieval.index.builder import build_index
+from reason.reasoning.retrieval.passages import read_passages
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
-from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
+from reason.reasoning.retrieval.sources.factory import create_knowledge_source
 from support.knowledge_sources import WordEmbedding
 
 pytest.importorskip("numpy")
@@ -31,16 +31,26 @@ def docs(tmp_path):
     return folder
 
 
-async def test_it_finds_by_words_and_cites_the_characters(docs):
-    knowledge = await DirectorySource.load(docs)
+@pytest.fixture
+def load(docs, tmp_path):
+    settings = Settings(store=tmp_path / "home" / "runs.sqlite3", cache_dir=tmp_path / "cache")
+
+    async def load(embedding=None, path=docs, **how):
+        async def opener(_name):
+            if embedding is None:
+                raise BackendUnavailable("no weights")
+            return embedding
+
+        return await create_knowledge_source(path, settings, load_embedding=opener, **how)
+
+    return load
+
+
+async def test_it_finds_by_words_and_cites_the_characters(load, docs):
+    knowledge = await load()
     assert isinstance(knowledge, KnowledgeSource)
-    assert (knowledge.kind, knowledge.name, knowledge.num_files, len(knowledge), knowledge.notes) == (
-        "directory",
-        str(docs),
-        3,
-        5,
-        (),
-    )
+    assert (knowledge.kind, knowledge.name) == ("directory", str(docs))
+    assert knowledge.degraded == ("passages are retrieved by their words only: backend_unavailable",)
     found = await knowledge.query("What is the Sun?", 2)
     assert found[0].text == "Guide > Sun\nThe Sun is a star. It is hot."
     source, _, place = found[0].source_id.partition(":")
@@ -48,131 +58,100 @@ async def test_it_finds_by_words_and_cites_the_characters(docs):
     assert source == "docs/guide.md"
     assert GUIDE[start:end] == "The Sun is a star. It is hot."
     (mars,) = await knowledge.query("Mars", 3)
-    assert (mars.text, mars.source_id) == ("Mars is red.", "docs/more/facts.jsonl#1:0-12")
+    assert (mars.text, mars.source_id) == ("Mars is red.", "docs/more/facts.jsonl#1")
     assert await knowledge.query("xylophone", 3) == await knowledge.query("", 3) == []
     await knowledge.aclose()
 
 
-async def test_embeddings_find_what_shares_no_word_and_both_rankings_are_fused(docs):
+async def test_embeddings_find_what_shares_no_word_and_both_rankings_are_fused(load):
     embedding = WordEmbedding({"moon": "luna", "lunar": "luna"})
-    knowledge = await DirectorySource.load(docs, embedding=embedding)
+    knowledge = await load(embedding)
     texts = [s.text for s in await knowledge.query("Moon", 5)]
-    assert texts[0] == "A moon orbits a planet."  # first in both
+    assert texts[0] == "A moon orbits a planet."  # first in both, without the name of its file
     assert texts[1] == "Guide\nThe lunar lander has four thin legs."  # by meaning alone
     assert len(texts) == 5
     scores = [s.score for s in await knowledge.query("moon", 5)]
     assert scores == sorted(scores, reverse=True)
-    assert scores[0] == pytest.approx(2 / 61)
-    kinds = {kind for _, kind in embedding.embedded}
-    assert kinds == {"query", "document"}
-    assert not embedding.closed
+    assert 1 / 61 < scores[0] <= 2 / 61
+    assert {kind for _, kind in embedding.embedded} == {"query", "document"}
     await knowledge.aclose()
     assert not embedding.closed
-    owned = await DirectorySource.load(docs, embedding=embedding, owned=True)
-    await owned.aclose()
-    assert embedding.closed
 
 
-async def test_the_identity_follows_content_names_options_and_models(docs):
-    async def identity(**how):
-        return (await DirectorySource.load(docs, **how)).identity
+async def test_the_identity_follows_content_names_and_models(load, docs):
+    async def identity(*embedding):
+        return (await load(*embedding)).identity
 
     first = await identity()
-    assert await identity(name="other") == first
-    different = [
-        await identity(options=DirectoryOptions(words=50)),
-        await identity(embedding=WordEmbedding()),
-        await identity(embedding=WordEmbedding(name="other")),
-    ]
+    assert await identity() == first
+    different = [await identity(WordEmbedding()), await identity(WordEmbedding(name="other"))]
     (docs / "plain.txt").write_text("A moon orbits a planet!")
     different.append(await identity())
     (docs / "plain.txt").rename(docs / "renamed.txt")
     different.append(await identity())
-    assert len({first, *different}) == 6
+    assert len({first, *different}) == 5
 
 
-async def test_vectors_are_embedded_once_for_all_time(docs, tmp_path):
-    cache = EmbeddingCache(tmp_path / "home" / "vectors.sqlite3")
+async def test_vectors_are_embedded_once_for_all_time(load, docs):
     first, second = WordEmbedding(), WordEmbedding()
-    one = await DirectorySource.load(docs, embedding=first, cache=cache)
+    one = await load(first)
     (docs / "plain.txt").write_text("Something new.")
-    two = await DirectorySource.load(docs, embedding=second, cache=EmbeddingCache(cache.path))
-    assert [len(first.embedded), second.embedded] == [5, [("Something new.", "document")]]
+    two = await load(second)
+    assert [len(first.embedded), second.embedded] == [5, [("plain.txt\nSomething new.", "document")]]
     assert [s.text for s in await two.query("star", 1)] == [s.text for s in await one.query("star", 1)]
     other = WordEmbedding(name="other")
-    await DirectorySource.load(docs, embedding=other, cache=cache)
+    await load(other)
     assert len(other.embedded) == 5
 
 
-async def test_progress_is_told(docs):
+async def test_a_saved_index_is_a_directory_too(load, docs, tmp_path):
+    await build_index(tmp_path / "index", [docs], WordEmbedding())
+    embedding = WordEmbedding()
+    knowledge = await load(embedding, tmp_path / "index")
+    (found,) = await knowledge.query("Mars", 1)
+    assert (found.text, found.source_id) == ("Mars is red.", "docs/more/facts.jsonl#1")
+    assert {kind for _, kind in embedding.embedded} == {"query"}
+
+
+async def test_progress_is_told(load):
     told = []
-    await DirectorySource.load(docs, embedding=WordEmbedding(), progress=lambda *at: told.append(at))
-    assert told == [*(("reading", i, 3) for i in (1, 2, 3)), ("embedding", 5, 5)]
+    await load(WordEmbedding(), progress=lambda *at: told.append(at))
+    assert told == [("reading", 0, None), ("embedding", 5, 5)]
 
 
-async def test_a_run_is_charged_for_its_queries(docs, runs):
-    knowledge = await DirectorySource.load(docs, embedding=WordEmbedding())
+async def test_a_run_is_charged_for_its_queries(load, runs):
+    knowledge = await load(WordEmbedding())
     run = await runs.run()
     (found,) = await KnowledgeClient([knowledge], run).query(["the Sun"], 1)
     assert found[0].source_kind == "directory"
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 2
     # by words alone there is nothing to pay
-    plain = await DirectorySource.load(docs)
+    plain = await load()
     assert plain.metered(run, 1.0) is plain
 
 
-async def test_opening_can_be_cancelled_while_it_reads_and_while_it_embeds(docs):
-    reading, go_on = threading.Event(), threading.Event()
-
-    def hold(*_):
-        reading.set()
-        go_on.wait(30)
-
-    task = asyncio.create_task(DirectorySource.load(docs, progress=hold))
-    await asyncio.to_thread(reading.wait, 30)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    go_on.set()
-    begun = asyncio.Event()
-
-    async def never():
-        begun.set()
-        await asyncio.Event().wait()
-
-    task = asyncio.create_task(DirectorySource.load(docs, embedding=WordEmbedding(step=never)))
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def test_a_failing_embedding_model_is_an_error_of_its_own(docs):
+async def test_a_failing_embedding_model_is_an_error_of_its_own(load):
     with pytest.raises(BackendError, match="gone"):
-        await DirectorySource.load(docs, embedding=WordEmbedding(failing=True))
+        await load(WordEmbedding(failing=True))
 
 
 # -- hostile folders
 
 
-def left_out(contents):
-    return {note.path: note.reason for note in contents.notes if note.skipped}
+def read(path):
+    collection = read_passages([path])
+    return sorted({p.source for p in collection.passages}), {n.path: n.reason for n in collection.notes if n.skipped}
 
 
-@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.write_text("a file")])
-async def test_what_is_no_folder_is_refused(tmp_path, make):
-    make(tmp_path / "x")
-    with pytest.raises(DataError, match="is not a directory"):
-        await DirectorySource.load(tmp_path / "x")
-
-
-async def test_a_folder_without_text_is_refused_and_says_what_was_left_out(tmp_path):
-    with pytest.raises(DataError, match="no text in the directory"):
-        await DirectorySource.load(tmp_path)
+def test_a_folder_without_text_is_refused_and_says_what_was_left_out(tmp_path):
+    with pytest.raises(DataError, match="there is no text in"):
+        read(tmp_path)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(DataError, match=r"2 files were skipped.*a\.png.*binary"):
-        await DirectorySource.load(tmp_path)
+    with pytest.raises(DataError, match=r"1 files were skipped.*a\.png.*binary"):
+        read(tmp_path)
+
+
+PLAIN = ["docs/guide.md", "docs/more/facts.jsonl#1", "docs/more/facts.jsonl#2", "docs/plain.txt"]
 
 
 def test_hidden_files_and_those_of_programs_are_not_looked_at(docs):
@@ -180,9 +159,7 @@ def test_hidden_files_and_those_of_programs_are_not_looked_at(docs):
         (docs / name).mkdir()
         (docs / name / "a.txt").write_text("no")
     (docs / ".env").write_text("SECRET=1")
-    contents = read_directory(docs)
-    assert [source for source, _ in contents.files] == ["docs/guide.md", "docs/more/facts.jsonl", "docs/plain.txt"]
-    assert contents.notes == []
+    assert read(docs) == (PLAIN, {})
 
 
 def test_links_are_followed_to_files_within_the_folder_alone(docs, tmp_path):
@@ -194,40 +171,32 @@ def test_links_are_followed_to_files_within_the_folder_alone(docs, tmp_path):
     (docs / "gone").symlink_to("nowhere")
     (docs / "out.txt").symlink_to(secret)
     (docs / "in.txt").symlink_to("plain.txt")
-    contents = read_directory(docs)
-    assert len(contents.files) == 4
-    out = left_out(contents)
-    assert out.pop("docs/gone").startswith("cannot be read")
-    assert "circular" in out["docs/self"] or "cannot be read" in out["docs/self"]
-    del out["docs/self"]
-    assert out == {
-        "docs/loop": "a link to a directory",
-        "docs/more/up": "a link to a directory",
-        "docs/out.txt": "a link out of the directory",
-    }
-
-
-def test_a_folder_may_be_a_link_itself(docs, tmp_path):
+    files, out = read(docs)
+    assert files == sorted([*PLAIN, "docs/in.txt"])
+    assert out.keys() == {"docs/gone", "docs/self", "docs/loop", "docs/more/up", "docs/out.txt"}
+    assert "link to a directory" in out["docs/loop"]
+    assert "link to a directory" in out["docs/more/up"]
+    assert "link out of the directory" in out["docs/out.txt"]
     (tmp_path / "link").symlink_to(docs)
-    assert len(read_directory(tmp_path / "link").files) == 3
+    assert read(tmp_path / "link") == (files, out)
 
 
 def test_binary_huge_broken_and_odd_files_are_left_out_or_told(docs):
     (docs / "data.bin").write_bytes(b"\0\1\2")
     (docs / "disguised.txt").write_bytes(b"PK\3\4\0\0")
     with (docs / "huge.txt").open("wb") as file:
-        file.truncate(50 << 20)
+        file.truncate(70 << 20)
     (docs / "latin.txt").write_bytes(b"caf\xe9")
+    (docs / "broken.jsonl").write_text('{"text": "x"}\n{"no": 1}\n')
     os.mkfifo(docs / "pipe.txt")
-    contents = read_directory(docs)
-    assert left_out(contents) == {
-        "docs/data.bin": "a binary file",
-        "docs/disguised.txt": "a binary file",
-        "docs/huge.txt": "larger than 10 MiB",
-        "docs/pipe.txt": "not a regular file",
-    }
-    assert [n.path for n in contents.notes if not n.skipped] == ["docs/latin.txt"]
-    assert dict(contents.files)["docs/latin.txt"][0].text == "café"
+    files, out = read(docs)
+    assert files == sorted([*PLAIN, "docs/latin.txt"])
+    reasons = {"data.bin": "a binary file", "disguised.txt": "a binary file", "huge.txt": "more than the 64 MB"}
+    reasons |= {"broken.jsonl": "line 2 has no field `text`", "pipe.txt": "not a regular file"}
+    assert {name for name, reason in reasons.items() if reason in out[f"docs/{name}"]} == reasons.keys()
+    collection = read_passages([docs])
+    assert [n.path for n in collection.notes if not n.skipped] == ["docs/latin.txt"]
+    assert "café" in [p.text for p in collection.passages]
 
 
 def test_unreadable_files_and_folders_are_told(docs, monkeypatch):
@@ -245,33 +214,10 @@ def test_unreadable_files_and_folders_are_told(docs, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse(real_open, "locked.txt"))
     monkeypatch.setattr(os, "scandir", refuse(real_scan, "shut"))
-    contents = read_directory(docs)
-    assert left_out(contents) == dict.fromkeys(("docs/shut/", "docs/locked.txt"), "cannot be read: Permission denied")
-    assert len(contents.files) == 3
-
-
-def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path):
-    try:
-        (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("un café")
-    except OSError:
-        pytest.skip("this file system takes no such name")
-    ((source, _),) = read_directory(tmp_path).files
-    assert source == f"{tmp_path.name}/caf\ufffd.txt"
-
-
-def test_bounds_of_files_and_bytes(docs):
-    few = read_directory(docs, max_files=1)
-    assert [source for source, _ in few.files] == ["docs/guide.md"]
-    assert left_out(few) == {"docs/more/facts.jsonl": "this file and all after it: more than 1 files"}
-    small = read_directory(docs, max_bytes=len(GUIDE) + 30)
-    assert [source for source, _ in small.files] == ["docs/guide.md", "docs/plain.txt"]
-    assert left_out(small) == {"docs/more/facts.jsonl": "the limit on the bytes of the directory is reached"}
-    assert left_out(read_directory(docs, max_file_bytes=30)).keys() == {"docs/guide.md", "docs/more/facts.jsonl"}
-
-
-async def test_too_many_chunks_are_refused(docs):
-    with pytest.raises(UserError, match="more than 2 chunks"):
-        await DirectorySource.load(docs, options=DirectoryOptions(max_chunks=2))
+    files, out = read(docs)
+    assert files == PLAIN
+    assert out.keys() == {"docs/shut/", "docs/locked.txt"}
+    assert all("Permission denied" in reason for reason in out.values())
 
 
 # -- the cache of vectors
@@ -317,24 +263,3 @@ async def test_a_damaged_cache_is_begun_anew_and_one_that_cannot_be_is_none(tmp_
     nowhere = EmbeddingCache(tmp_path / "file" / "v.sqlite3")
     await nowhere.put("m", vectors([1, 2]))
     assert await nowhere.get("m", 2, ["t0"]) == {}
-
-
-# -- the real embedding model
-
-
-async def test_with_the_real_embedding_model(docs):
-    from reason.core.errors import BackendUnavailable
-    from reason.core.settings import load_settings
-    from reason.serving.encoders.factory import load_embedding_model
-
-    pytest.importorskip("sentence_transformers")
-    try:
-        embedding = await load_embedding_model(None, load_settings())
-    except BackendUnavailable as e:
-        pytest.skip(f"the embedding model cannot be had: {e}")
-    knowledge = await DirectorySource.load(docs, embedding=embedding, owned=True)
-    try:
-        (first, *_) = await knowledge.query("landing gear of spacecraft", 3)
-        assert "lunar lander" in first.text
-    finally:
-        await knowledge.aclose()

@@ -6,6 +6,7 @@ import pytest
 from reason.core.errors import BackendError, BudgetExceeded, InvalidResponse, StoreError
 from reason.core.messages import Completion
 from reason.reasoning.knowledge import KnowledgeSource
+from reason.reasoning.retrieval.retriever import HybridRetriever
 from reason.reasoning.retrieval.sources.client import (
     KnowledgeClient,
     MeteredSource,
@@ -156,12 +157,11 @@ async def test_a_source_that_is_not_known_to_be_a_model_replays_without_charges(
     assert run.ledger.usage().model_calls == 0
 
 
-async def test_what_is_noted_stands_for_any_source(tmp_path):
+async def test_what_is_noted_stands_for_any_source():
     pytest.importorskip("bm25s")
-    (tmp_path / "a.txt").write_text("text")
     for source in (
         ScriptedKnowledgeSource({}),
-        await DirectorySource.load(tmp_path),
+        DirectorySource("a", await HybridRetriever.build([])),
         ModelSource(ScriptedModel(replies("x"))),
     ):
         stands = recorded_source(source_description(source))

@@ -88,13 +88,6 @@ def test_deep_html_is_no_deep_recursion():
     assert texts("a.html", "<div>" * 20_000 + "deep") == [("", "deep")]
 
 
-def test_json_lines():
-    lines = '{"text": "one", "title": " T "}\n\n"two"\n{"no": 1}\nbroken {\n{"text": 5}\n{"text": "three"}\n'
-    assert texts("a.jsonl", lines) == [("1", "T\n\none"), ("3", "two"), ("7", "three")]
-    assert notes("a.jsonl", lines) == ["3 lines are neither a string nor a JSON object with a field `text`: 4, 5, 6"]
-    assert notes("a.jsonl", "x\n" * 9)[0].endswith(": 1, 2, 3, 4, 5, …")
-
-
 def test_json():
     assert texts("a.json", json.dumps([{"text": "one"}, "two", {"x": 1}])) == [("1", "one"), ("2", "two")]
     assert texts("a.json", json.dumps({"text": "all"})) == [("", "all")]

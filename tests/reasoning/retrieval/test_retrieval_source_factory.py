@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
+from reason.core.errors import DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources import factory as opening
-from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
+from reason.reasoning.retrieval.sources.directory import DirectorySource
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
 from reason.reasoning.retrieval.sources.function import FunctionSource
 from reason.reasoning.retrieval.sources.http import HttpSource
@@ -36,15 +36,15 @@ def models(monkeypatch):
     """Stands for the models that the settings name; what was opened."""
     made = []
 
-    async def embedding(name, settings):
-        made.append(WordEmbedding(name=name or "default"))
+    async def embedding(name, settings, progress):
+        made.append(WordEmbedding(name=name))
         return made[-1]
 
     async def model(name, settings):
         made.append(ScriptedModel(replies("a fact"), name=name))
         return made[-1]
 
-    monkeypatch.setattr(opening, "load_embedding_model", embedding)
+    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", embedding)
     monkeypatch.setattr(opening, "load_model", model)
     return made
 
@@ -55,20 +55,17 @@ async def test_directorys(docs, settings, models, asked):
     knowledge = await create_knowledge_source(
         docs if asked == "path" else asked,
         settings,
-        options=DirectoryOptions(words=50),
         progress=lambda *at: told.append(at),
     )
     assert isinstance(knowledge, DirectorySource)
     assert knowledge.name == (str(docs) if asked == "path" else asked)
     ((text, source),) = [(s.text, s.source_id) for s in await knowledge.query("moon", 3)]
     assert (text, source) == ("The Moon is far.", "docs/a.txt:0-16")
-    assert told == [("reading", 1, 1), ("embedding", 1, 1)]
+    assert told == [("reading", 0, None), ("embedding", 1, 1)]
     assert (settings.cache_dir / "vectors.sqlite3").is_file()
     await knowledge.aclose()
     assert [m.closed for m in models] == [True]
-    again = await create_knowledge_source(
-        asked if asked != "path" else docs, settings, options=DirectoryOptions(words=50)
-    )
+    again = await create_knowledge_source(asked if asked != "path" else docs, settings)
     assert again.identity == knowledge.identity
     assert models[1].embedded == []  # vectors were kept
     await again.aclose()
@@ -86,21 +83,13 @@ async def test_an_embedding_opener_of_somebody_elses_keeps_its_model(docs, setti
     assert not model.closed
 
 
-@pytest.mark.parametrize("error", [BackendUnavailable("no weights"), UserError("an extra is missing")])
-async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs, settings, error):
+async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs, settings):
     async def opener(name):
-        raise error
+        raise UserError("an extra is missing")
 
     knowledge = await create_knowledge_source("docs", settings, load_embedding=opener)
-    assert [(n.path, n.skipped) for n in knowledge.notes] == [("docs", False)]
-    assert error.message in knowledge.notes[0].reason
+    assert knowledge.degraded == ("passages are retrieved by their words only: an extra is missing",)
     assert [s.text for s in await knowledge.query("moon", 1)] == ["The Moon is far."]
-
-
-async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
-    with pytest.raises(DataError, match="no text in the directory"):
-        await create_knowledge_source(tmp_path, settings)
-    assert [m.closed for m in models] == [True]
 
 
 async def test_services_and_models(settings, models):
@@ -169,7 +158,7 @@ async def test_a_directory_with_a_colon_in_its_name_is_a_directory(tmp_path, set
     await knowledge.aclose()
 
 
-async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings):
+async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings, monkeypatch):
     begun = asyncio.Event()
 
     async def never():
@@ -178,19 +167,11 @@ async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings
 
     model = WordEmbedding(step=never)
 
-    async def opener(name):
+    async def opener(*_):
         return model
 
-    sources = opening._SourceFactory(
-        settings,
-        opener,
-        opener,
-        owns_embedding=True,
-        owns_model=False,
-        options=None,
-        progress=None,
-    )
-    task = asyncio.create_task(sources.directory("docs", docs))
+    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", opener)
+    task = asyncio.create_task(create_knowledge_source("docs", settings))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

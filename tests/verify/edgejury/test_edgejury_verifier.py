@@ -220,7 +220,7 @@ def judge(monkeypatch):
         raise BackendUnavailable("none here")
 
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", load_entailment)
-    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", load_embedding_model)
     return made
 
 
