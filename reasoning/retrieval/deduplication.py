@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, islice
 from typing import Final, Literal, NamedTuple, Protocol
 
 from ...core.unicode_forms import normalize
@@ -219,14 +219,18 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
         words = tuple(split_words(item.text)) if item.text else ()
         if words:
             parent[root(i)] = root(first_by_text.setdefault(words, i))
-    compared = list(first_by_text.items())[:MAX_COMPARED]
-    grams = {i: (_ngrams(words, 3), _ngrams(words, 2)) for words, i in compared}
-    for a, b in combinations(grams, 2):
-        if root(a) != root(b) and any(
-            _is_near(left, right, threshold)
-            for left, right, threshold in zip(grams[a], grams[b], (jaccard, pairs), strict=True)
-        ):
-            parent[root(a)] = root(b)
+    # an inverted index of n-grams: only texts that share one are compared
+    for n, threshold in ((3, jaccard), (2, pairs)):
+        sizes: dict[int, int] = {}
+        holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for words, i in islice(first_by_text.items(), MAX_COMPARED):
+            grams = _ngrams(words, n)
+            sizes[i] = len(grams)
+            for j, common in Counter(chain.from_iterable(holders[gram] for gram in grams)).items():
+                if common >= threshold * (sizes[i] + sizes[j] - common) - 1e-9:
+                    parent[root(i)] = root(j)
+            for gram in grams:
+                holders[gram].append(i)
     groups: dict[int, list[int]] = defaultdict(list)
     for i in range(len(items)):
         groups[root(i)].append(i)
@@ -236,14 +240,6 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
 def _ngrams(words: tuple[str, ...], n: int) -> frozenset[tuple[str, ...]]:
     """The n-grams of words; a shorter text is a single n-gram."""
     return frozenset(zip(*(words[i:] for i in range(n)), strict=False)) if len(words) >= n else frozenset([words])
-
-
-def _is_near(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]], threshold: float) -> bool:
-    """Whether the Jaccard index reaches the threshold; sets of too different sizes are not compared."""
-    if min(len(a), len(b)) < threshold * max(len(a), len(b)) - 1e-9:
-        return False
-    common = len(a & b)
-    return common >= threshold * (len(a) + len(b) - common) - 1e-9
 
 
 def _sha256(form: str) -> str:

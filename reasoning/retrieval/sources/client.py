@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
-from weakref import WeakValueDictionary
 
 from pydantic import JsonValue
 
@@ -91,21 +90,15 @@ class _RunSource:
     is_own: bool
 
 
-class _PendingQuery:
-    """One query in flight; concurrent equal queries wait for its response."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.response: KnowledgeResponse | None = None
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Query:
+    """A query of one source, and its response."""
+
     source: _RunSource
     text: str
     k: int
     context: str
-    pending: _PendingQuery
+    response: KnowledgeResponse | None = None
 
     @property
     def request(self) -> dict[str, JsonValue]:
@@ -119,7 +112,6 @@ class KnowledgeClient:
         sources: The sources, not closed by this object. Without any, every query has no snippets.
         run: The run.
         timeout_s: Maximum seconds for one query of one source.
-        max_concurrent: Maximum queries in flight over all sources.
 
     Attributes:
         errors: Queries that a source failed; one that the store answers again counts once.
@@ -127,32 +119,21 @@ class KnowledgeClient:
         repeats: Snippets dropped because the same response already had their text, counted likewise.
 
     Raises:
-        UserError: A number is not positive, or the run cannot pay for a model that a source uses.
+        UserError: The timeout is not positive, or the run cannot pay for a model that a source uses.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[KnowledgeSource],
-        run: Run,
-        *,
-        timeout_s: float = TIMEOUT_S,
-        max_concurrent: int = MAX_CONCURRENT,
-    ) -> None:
+    def __init__(self, sources: Sequence[KnowledgeSource], run: Run, *, timeout_s: float = TIMEOUT_S) -> None:
         if not timeout_s > 0:
             raise UserError(f"timeout_s must be positive, got {timeout_s}")
-        if max_concurrent < 1:
-            raise UserError(f"max_concurrent must be at least 1, got {max_concurrent}")
         self.errors = 0
         self.timeouts = 0
         self.repeats = 0
         self._run = run
         self._timeout_s = timeout_s
         self._sources = [_run_source(source, run, timeout_s) for source in sources]
-        self._slots = asyncio.Semaphore(max_concurrent)
-        self._in_flight: WeakValueDictionary[str, _PendingQuery] = WeakValueDictionary()
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._counted: set[str] = set()
         self._reported: set[tuple[str, str]] = set()
-        self._abandoned: set[asyncio.Task[list[Snippet]]] = set()
 
     async def query(self, queries: Sequence[str], k: int, contexts: Sequence[str] = ()) -> list[list[SourcedSnippet]]:
         """Send every query to every source concurrently.
@@ -175,26 +156,21 @@ class KnowledgeClient:
             raise UserError(f"k must be at least 1, got {k}")
         if contexts and len(contexts) != len(queries):
             raise UserError(f"{len(queries)} queries have {len(contexts)} contexts", hint="give one for each, or none")
-        table = [
-            {} if not query.strip() else self._queries(query, k, contexts[i] if contexts else "")
-            for i, query in enumerate(queries)
-        ]
-        distinct = {key: query for row in table for key, query in row.items()}
+        distinct: dict[str, _Query] = {}
+        table: list[list[_Query]] = []
+        for i, query in enumerate(queries):
+            keyed = self._queries(query, k, contexts[i] if contexts else "") if query.strip() else {}
+            table.append([distinct.setdefault(key, one) for key, one in keyed.items()])
         if distinct:
             await self._answer(distinct)
         return [self._merge(row, k) for row in table]
 
     def _queries(self, text: str, k: int, context: str) -> dict[str, _Query]:
         """One query of each source, by its key in the run store."""
-        queries: dict[str, _Query] = {}
-        for source in self._sources:
-            # the text of a model may contain what the store cannot write
-            arguments = valid_text(text, len(text)), k, valid_text(context, len(context))
-            query = _Query(source, *arguments, _PendingQuery())
-            key = call_key(source.source.identity, query.request, None, 0)
-            # registered before the store is read, so that a query that finishes meanwhile is not sent again
-            queries[key] = _Query(source, *arguments, self._in_flight.setdefault(key, query.pending))
-        return queries
+        # the text of a model may contain what the store cannot write
+        arguments = valid_text(text, len(text)), k, valid_text(context, len(context))
+        queries = [_Query(source, *arguments) for source in self._sources]
+        return {call_key(query.source.source.identity, query.request, None, 0): query for query in queries}
 
     async def _answer(self, queries: dict[str, _Query]) -> None:
         """Set the response of each query."""
@@ -203,42 +179,30 @@ class KnowledgeClient:
             response, query = KnowledgeResponse.model_validate(call.response), queries[key]
             # a source that records the calls of its models is queried again, so that the run is charged as it was
             if not query.source.records_calls or response.failed == "error":
-                query.pending.response = response
-        sent: set[str] = set()
-        calls = RecordedCalls(run, ROLE, "", "")
+                query.response = response
+        pending = {key: query for key, query in queries.items() if query.response is None}
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
-            async with run.writer.saving(), calls.time_limit():
-                pending_queries = {key: query for key, query in queries.items() if query.pending.response is None}
-                await self._send_all(pending_queries, sent)
+            async with run.writer.saving(), RecordedCalls(run, ROLE, "", "").time_limit():
+                await gather([self._send_one(key, query) for key, query in pending.items()])
+        num_snippets = 0
         for key, query in queries.items():
-            if key in sent or key not in self._counted:
+            assert query.response is not None
+            num_snippets += len(query.response.snippets)
+            if key in pending or key not in self._counted:
                 self._counted.add(key)
-                self._count(query)
-        responses = [query.pending.response for query in queries.values()]
-        num_snippets = sum(len(response.snippets) for response in responses if response is not None)
-        data: dict[str, JsonValue] = {"queries": len(queries), "replayed": len(queries) - len(sent)}
+                self._count(query, query.response)
+        data: dict[str, JsonValue] = {"queries": len(queries), "replayed": len(queries) - len(pending)}
         self._note("knowledge.queried", {**data, "snippets": num_snippets})
         await run.save()
 
-    async def _send_all(self, queries: dict[str, _Query], sent: set[str]) -> None:
-        async def send(key: str, query: _Query) -> None:
-            async with query.pending.lock:
-                if query.pending.response is not None:
-                    return
-                async with self._slots:
-                    response = await self._send(query)
-                query.pending.response = response
-                sent.add(key)
-                if self._run.recording:
-                    source = query.source.source
-                    calls = RecordedCalls(self._run, ROLE, source.name, source.identity)
-                    # a failure belongs to this run: other runs query again
-                    stored = response.model_dump(mode="json")
-                    self._run.writer.add_calls(
-                        [calls.record(key, query.request, stored, truncated=bool(response.failed))]
-                    )
-
-        await gather([send(key, query) for key, query in queries.items()])
+    async def _send_one(self, key: str, query: _Query) -> None:
+        async with self._slots:
+            response = query.response = await self._send(query)
+        if self._run.recording:
+            calls = RecordedCalls(self._run, ROLE, query.source.source.name, query.source.source.identity)
+            # a failure belongs to this run: other runs query again
+            record = calls.record(key, query.request, response.model_dump(mode="json"), truncated=bool(response.failed))
+            self._run.writer.add_calls([record])
 
     async def _send(self, query: _Query) -> KnowledgeResponse:
         """Query one source; its failure is a response."""
@@ -248,13 +212,15 @@ class KnowledgeClient:
             return await run_source.source.query(query.text, query.k, query.context)
 
         task = asyncio.create_task(snippets())
+        task.add_done_callback(_retrieve_exception)
         try:
             # a source that records calls ends by itself, so that its meter records where it was cut
             await asyncio.wait((task,), timeout=self._timeout_s + (_GRACE_S if run_source.records_calls else 0.0))
         finally:
             is_late = not task.done()
-            if is_late:
-                await self._abandon(task)
+            if is_late:  # one that ignores the cancellation continues, and its result is dropped
+                task.cancel()
+                await asyncio.wait((task,), timeout=_GRACE_S)
         if is_late:
             return self._timed_out()
         if task.cancelled():
@@ -271,25 +237,9 @@ class KnowledgeClient:
         code = error.code if isinstance(error, ReasonError) else type(error).__name__
         return KnowledgeResponse(failed="error", code=code, message=message)
 
-    async def _abandon(self, task: asyncio.Task[list[Snippet]]) -> None:
-        """Cancel a query; one that ignores the cancellation continues, and its result is dropped."""
-        task.cancel()
-        try:
-            await asyncio.wait((task,), timeout=_GRACE_S)
-        finally:
-            if not task.done():
-                self._abandoned.add(task)
-                task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[list[Snippet]]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, so that the event loop does not report it
-
-    def _count(self, query: _Query) -> None:
+    def _count(self, query: _Query, response: KnowledgeResponse) -> None:
         """Count a response, and report a failure: in full once for each source and error code."""
-        response, name = query.pending.response, query.source.source.name
-        assert response is not None
+        name = query.source.source.name
         self.repeats += len(response.snippets) - len({_collapse_whitespace(s.text) for s in response.snippets})
         if not response.failed:
             return
@@ -311,12 +261,12 @@ class KnowledgeClient:
     def _note(self, name: str, data: dict[str, JsonValue]) -> None:
         self._run.emit(StrategyNote(strategy=self._run.config.strategy, name=name, data=data))
 
-    def _merge(self, row: dict[str, _Query], k: int) -> list[SourcedSnippet]:
+    def _merge(self, row: Sequence[_Query], k: int) -> list[SourcedSnippet]:
         """The snippets of one query, best first."""
         by_text: dict[str, SourcedSnippet] = {}
         rankings: list[list[str]] = []
-        for query in row.values():
-            response, source = query.pending.response, query.source.source
+        for query in row:
+            response, source = query.response, query.source.source
             assert response is not None
             rankings.append([_collapse_whitespace(s.text) for s in response.snippets])
             for text, snippet in zip(rankings[-1], response.snippets, strict=True):
@@ -331,6 +281,11 @@ class KnowledgeClient:
     def _timed_out(self, message: str = "") -> KnowledgeResponse:
         message = _one_line(message) or f"no response within {self._timeout_s:g} seconds"
         return KnowledgeResponse(failed="timeout", code=BackendTimeout.code, message=message)
+
+
+def _retrieve_exception(task: asyncio.Task[list[Snippet]]) -> None:
+    if not task.cancelled():
+        task.exception()  # so that the event loop does not report that of an abandoned query
 
 
 def _run_source(source: KnowledgeSource, run: Run, timeout_s: float) -> _RunSource:

@@ -35,7 +35,6 @@ CONNECT_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 10.0
 _QUERY_ARGUMENTS = ("query", "q", "question", "text", "search", "search_query", "input", "prompt")
 _COUNT_ARGUMENTS = ("k", "top_k", "limit", "n", "max_results", "num_results", "count")
-_CONTEXT_ARGUMENTS = ("context",)
 _MAX_PAGES = 20
 
 
@@ -233,15 +232,15 @@ def select_tool(name: str, schemas: Mapping[str, Mapping[str, Any]], requested: 
         UnknownName: There is no tool of that name.
         UserError: It takes no text, or the choice is ambiguous.
     """
+    if requested is not None and requested not in schemas:
+        near = nearest(requested, schemas)
+        raise UnknownName("tool", requested, near, hint=f"{name} has {', '.join(sorted(schemas)) or 'none'}")
     if requested is not None:
-        if requested not in schemas:
-            near = nearest(requested, schemas)
-            raise UnknownName("tool", requested, near, hint=f"{name} has {', '.join(sorted(schemas)) or 'none'}")
-        tool = _query_tool(requested, schemas[requested], any_name=True)
+        tool = _query_tool(requested, schemas[requested], is_named=True)
         if tool is None:
             raise UserError(f"the tool {requested!r} of {name} takes no text, or has other required arguments")
         return tool
-    candidates = [t for each, schema in schemas.items() if (t := _query_tool(each, schema, any_name=False)) is not None]
+    candidates = [t for each, schema in schemas.items() if (t := _query_tool(each, schema)) is not None]
     if len(candidates) == 1:
         return candidates[0]
     names = ", ".join(sorted(t.name for t in candidates) or sorted(schemas)) or "none"
@@ -249,34 +248,19 @@ def select_tool(name: str, schemas: Mapping[str, Mapping[str, Any]], requested: 
     raise UserError(f"{problem}: {names}", hint=f"name the tool: {name}#TOOL")
 
 
-def _query_tool(name: str, schema: Mapping[str, Any], *, any_name: bool) -> QueryTool | None:
-    """The arguments of a tool; None if it requires more than text, number and context."""
-    properties, required = schema.get("properties"), schema.get("required")
-    fields = properties if isinstance(properties, dict) else {}
-    required_names = {n for n in required if isinstance(n, str)} if isinstance(required, list) else set()
-    texts = [n for n, field in fields.items() if _accepts(field, "string")]
-    query = next((n for n in _QUERY_ARGUMENTS if n in texts), "")
-    if not query and any_name:
-        others = [n for n in texts if n not in _CONTEXT_ARGUMENTS] or texts
-        others = [n for n in others if n in required_names] or others
-        query = others[0] if len(others) == 1 else ""
-    if not query:
-        return None
-    numbers = [n for n in _COUNT_ARGUMENTS if _accepts(fields.get(n), "integer") or _accepts(fields.get(n), "number")]
-    count = next(iter(numbers), "")
-    context = next((n for n in _CONTEXT_ARGUMENTS if n != query and n in texts), "")
-    return QueryTool(name, query, count, context) if required_names <= {query, count, context} else None
+def _query_tool(name: str, schema: Mapping[str, Any], *, is_named: bool = False) -> QueryTool | None:
+    """The arguments of a tool; None if it takes no text, or requires more than text, number and context.
 
-
-def _accepts(schema: Any, kind: str) -> bool:
-    """Whether a schema allows a type, possibly as one of several."""
-    if not isinstance(schema, dict):
-        return False
-    types = schema.get("type")
-    variants = schema.get("anyOf") or schema.get("oneOf")
-    if isinstance(variants, list) and any(_accepts(one, kind) for one in variants if isinstance(one, dict)):
-        return True
-    return types == kind or (isinstance(types, list) and kind in types)
+    The text is an argument with a usual name or, of a tool that is named, the only required one.
+    """
+    properties, required = schema.get("properties") or {}, schema.get("required") or []
+    query, count, context = (
+        next((argument for argument in usual if argument in properties), "")
+        for usual in (_QUERY_ARGUMENTS, _COUNT_ARGUMENTS, ("context",))
+    )
+    if not query and is_named and len(required) == 1:
+        query = required[0]
+    return QueryTool(name, query, count, context) if query and {query, count, context}.issuperset(required) else None
 
 
 # -- connection

@@ -74,7 +74,7 @@ async def test_what_cannot_be_asked_is_refused(runs, bad):
         await KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run()).query(["moon"], **bad)
 
 
-@pytest.mark.parametrize("bad", [{"timeout_s": 0}, {"timeout_s": float("nan")}, {"max_concurrent": 0}])
+@pytest.mark.parametrize("bad", [{"timeout_s": 0}, {"timeout_s": float("nan")}])
 async def test_bounds_that_bound_nothing_are_refused(runs, bad):
     with pytest.raises(UserError):
         KnowledgeClient([], await runs.run(), **bad)
@@ -195,11 +195,9 @@ async def test_a_source_that_cannot_be_cancelled_is_left_behind(runs, monkeypatc
     client = KnowledgeClient([source], await runs.run(), timeout_s=SHORT)
     assert texts(await client.query(["stubborn", "good"], 3)) == [[], ["fact of good"]]
     assert client.timeouts == 1
-    (left,) = client._abandoned
+    (left,) = asyncio.all_tasks() - {asyncio.current_task()}
     source.release.set()
     await asyncio.wait((left,))
-    await asyncio.sleep(0)
-    assert not client._abandoned
 
 
 async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
@@ -222,14 +220,13 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
 # -- the run store
 
 
-async def test_equal_queries_are_asked_once_also_by_two_tasks_at_once(runs):
+async def test_equal_queries_are_asked_once(runs):
     source = ScriptedKnowledgeSource(FACTS)
     client = KnowledgeClient([source], await runs.run())
-    rows = await asyncio.gather(*(client.query(["moon", "sun", "moon"], 3) for _ in range(5)))
-    assert sorted(source.texts) == ["moon", "sun"]
-    assert all(texts(row) == [FACTS["moon"], FACTS["sun"], FACTS["moon"]] for row in rows)
+    for _ in range(2):
+        assert texts(await client.query(["moon", "sun", "moon"], 3)) == [FACTS["moon"], FACTS["sun"], FACTS["moon"]]
+    assert source.texts == ["moon", "sun"]
     assert await runs.store.count_calls("r") == 2
-    assert not client._in_flight
 
 
 async def test_what_is_asked_names_the_reply(runs):
@@ -304,19 +301,7 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs):
 # -- bounds
 
 
-async def test_queries_under_way_are_bounded_and_waiting_is_no_part_of_the_deadline(runs):
-    source = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.001))
-    client = KnowledgeClient([source], await runs.run(), max_concurrent=4, timeout_s=60)
-    queries = [f"q{i}" for i in range(20)]
-    assert texts(await client.query(queries, 1)) == [[q] for q in queries]
-    assert source.most_running == 4
-    one_by_one = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.08), name="slow")
-    client = KnowledgeClient([one_by_one], await runs.run(), max_concurrent=1, timeout_s=3.0)
-    assert texts(await client.query([f"w{i}" for i in range(40)], 1))[-1] == ["w39"]  # 3.2 s in all
-    assert client.timeouts == 0
-
-
-async def test_the_default_bound_is_sixteen(runs):
+async def test_queries_in_flight_are_bounded(runs):
     waiting = asyncio.Event()
     source = ScriptedKnowledgeSource(FACTS, step=waiting.wait)
     task = asyncio.create_task(KnowledgeClient([source], await runs.run()).query([f"q{i}" for i in range(40)], 1))
