@@ -251,15 +251,16 @@ def select_tool(name: str, schemas: Mapping[str, Mapping[str, Any]], requested: 
 def _query_tool(name: str, schema: Mapping[str, Any], *, is_named: bool = False) -> QueryTool | None:
     """The arguments of a tool; None if it takes no text, or requires more than text, number and context.
 
-    The text is an argument with a usual name or, of a tool that is named, the only required one.
+    The text is an argument with a usual name or, of a tool that is named, the only other required one.
     """
     properties, required = schema.get("properties") or {}, schema.get("required") or []
     query, count, context = (
         next((argument for argument in usual if argument in properties), "")
         for usual in (_QUERY_ARGUMENTS, _COUNT_ARGUMENTS, ("context",))
     )
-    if not query and is_named and len(required) == 1:
-        query = required[0]
+    others = [argument for argument in required if argument not in (count, context)]
+    if not query and is_named and len(others) == 1:
+        query = others[0]
     return QueryTool(name, query, count, context) if query and {query, count, context}.issuperset(required) else None
 
 
