@@ -291,17 +291,22 @@ def index_errors(directory: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, sqlite3.DatabaseError) as e:
-        is_system = isinstance(e, OSError)
-        code = (e.errno or 0) if is_system else getattr(e, "sqlite_errorcode", 0) & 0xFF
-        if code in _FULL if is_system else code == sqlite3.SQLITE_FULL:
-            raise StoreError(
-                f"the disk of {directory} is full; what was saved is kept",
-                hint="free some space and run it again to continue",
-            ) from e
-        readonly = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-        if code in (_FORBIDDEN if is_system else readonly):
-            raise UserError(f"cannot write the index {directory}: {e}", hint="choose another directory") from e
-        if not is_system and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    except OSError as e:
+        raise _storage_error(directory, e, is_full=e.errno in _FULL, is_forbidden=e.errno in _FORBIDDEN) from e
+    except sqlite3.DatabaseError as e:
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise DataError(f"the index {directory} is damaged: {e}", hint="remove it and rebuild it") from e
-        raise StoreError(f"the index {directory} cannot be read or written: {e}") from e
+        is_forbidden = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+        raise _storage_error(directory, e, is_full=code == sqlite3.SQLITE_FULL, is_forbidden=is_forbidden) from e
+
+
+def _storage_error(directory: Path, error: Exception, *, is_full: bool, is_forbidden: bool) -> StoreError | UserError:
+    if is_full:
+        return StoreError(
+            f"the disk of {directory} is full; what was saved is kept",
+            hint="free some space and run it again to continue",
+        )
+    if is_forbidden:
+        return UserError(f"cannot write the index {directory}: {error}", hint="choose another directory")
+    return StoreError(f"the index {directory} cannot be read or written: {error}")
