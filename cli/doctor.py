@@ -31,14 +31,7 @@ IN_PROCESS = ("local/", "gguf/", "vllm/")
 
 
 class Check(NamedTuple):
-    """Result of one check.
-
-    Attributes:
-        name: What was checked.
-        state: "ok"; "note" for information that prevents nothing; "fail" for something chosen that does not work.
-        detail: The result.
-        hint: The remedy; empty if none is needed.
-    """
+    """Result of one check: a "note" prevents nothing, "fail" is for something chosen that does not work."""
 
     name: str
     state: Literal["ok", "note", "fail"]
@@ -102,24 +95,15 @@ def _print(checks: list[Check]) -> None:
 async def run_checks(
     settings: Settings, pull: bool, quick: bool, report: Callable[[str], None]
 ) -> AsyncIterator[Check]:
-    """Run all checks, the quick ones first.
-
-    Args:
-        settings: The settings in force.
-        pull: Whether to download missing models.
-        quick: Whether to load no models.
-        report: Called with the check in progress.
-    """
+    """Run all checks, the quick ones first; `report` is called with the check in progress."""
     from ..core.version import __version__
-    from ..reasoning.strategy import STRATEGIES
 
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     yield Check("reason", "ok", f"{__version__} on {machine}")
     yield _check_settings_files()
     yield await _attempt("run store", _try_store(settings.store))
     yield _check_cache(settings.cache_dir)
-    if errors := STRATEGIES.load_errors():
-        yield Check("plugins", "note", "; ".join(errors.values()), "reinstall or remove these packages")
+    yield _check_plugins()
     report("calling endpoints")
     for check in await check_endpoints(settings):
         yield check
@@ -137,11 +121,7 @@ async def run_checks(
 
 
 async def _attempt(name: str, trial: Awaitable[str], *, is_required: bool = True) -> Check:
-    """Await a trial, which returns the detail of its check.
-
-    Args:
-        is_required: Whether something that is not available, such as a model that is not downloaded, is a failure.
-    """
+    """Await a trial, which returns the detail of its check; what is not available is a failure only if required."""
     from ..core.errors import BackendUnavailable, ReasonError
 
     try:
@@ -150,6 +130,17 @@ async def _attempt(name: str, trial: Awaitable[str], *, is_required: bool = True
         return Check(name, "fail" if is_required else "note", e.message, e.hint)
     except ReasonError as e:
         return Check(name, "fail", e.message, e.hint)
+
+
+def _check_plugins() -> Check:
+    """Import everything that plugs in."""
+    from ..agents.resources import RESOURCES
+    from ..reasoning.strategy import STRATEGIES
+    from ..serving.factory import LOADERS
+    from ..verify.verifier import VERIFIERS
+
+    errors = [e for registry in (STRATEGIES, VERIFIERS, LOADERS, RESOURCES) for e in registry.load_errors().values()]
+    return Check("plugins", "note" if errors else "ok", "; ".join(errors) or "all can be imported")
 
 
 def _check_settings_files() -> Check:
@@ -207,7 +198,6 @@ async def check_endpoints(settings: Settings) -> list[Check]:
 
 
 async def _check_endpoint(name: str, base: str, settings: ProviderSettings) -> Check:
-    """Whether an endpoint lists its models."""
     import httpx
 
     variable = settings.api_key_env or f"{name.partition('/')[0].upper()}_API_KEY"

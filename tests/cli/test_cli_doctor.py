@@ -161,6 +161,19 @@ def test_missing_models_and_unusable_directories_are_failures(
     assert "did you mean 'local/smollm2-135m'" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("group", ["reason.strategies", "reason.backends", "reason.resources"])
+def test_plugins_that_cannot_be_imported_are_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    package = tmp_path / "broken-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: broken\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(f"[{group}]\nbad = no_such_module:Thing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins = checks_of(cli, "--quick")[1]["plugins"]
+    assert (plugins["state"], "'bad' of broken cannot be loaded" in plugins["detail"]) == ("note", True)
+
+
 def test_a_model_is_loaded_and_generates(cli: Cli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASON_MODEL", f"local/{tiny_model}")
     model = checks_of(cli)[1]["model"]
