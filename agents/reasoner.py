@@ -25,7 +25,8 @@ from ..core.messages import Prompt, RequestedEffort
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store import open_store
-from ..core.store.protocol import NewRun, RunRecord, RunStore
+from ..core.store.protocol import NewRun, RunRecord
+from ..core.store.sql import RunStore
 from ..core.types import Answer, Document, Question
 from ..reasoning.knowledge import SourceLike, source_name
 from ..reasoning.strategy import STRATEGIES, Knowledge, Strategy, requested_entailment, strategy_config
@@ -627,10 +628,6 @@ class Reasoner:
         """Load the models and open the store of the settings now instead of at the first question."""
         await self.open_store()
         await self._models.load(self.plan("?"))
-
-    def wrap_models(self, wrap: Callable[[LanguageModel], LanguageModel]) -> None:
-        """Replace every language model that is loaded from now on by what `wrap` makes of it."""
-        self._models.wrap = wrap
 
     def loaded_models(self) -> frozenset[str]:
         """Strings of the loaded models."""

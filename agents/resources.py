@@ -183,7 +183,6 @@ class ModelPool:
         self._load_model, self._load_reward_model = load_model, load_reward_model
         self._settings, self._progress, self._lock = settings, progress, lock
         self._limiters = LimiterRegistry()
-        self.wrap: Callable[[LanguageModel], LanguageModel] = lambda model: model
         """What a language model that is loaded is replaced by."""
         self._models: dict[_Key, LanguageModel] = {}
         self._rewards: dict[_Key, RewardModel] = {}
@@ -216,7 +215,7 @@ class ModelPool:
         key = name, local
         if key not in self._models:
             settings = self._settings.model_copy(update={"local": local})
-            self._models[key] = self.wrap(await self._load_model(name, settings, self._progress, self._limiters))
+            self._models[key] = await self._load_model(name, settings, self._progress, self._limiters)
         return self._models[key]
 
     async def aclose(self) -> None:

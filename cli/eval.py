@@ -167,15 +167,6 @@ class EvalRunOptions:
     source: DatasetOptions
     budget: BudgetOptions
     concurrency: Concurrency = None
-    batch: Annotated[
-        bool,
-        typer.Option(
-            "--batch",
-            help="Requests in batches of OpenAI: half the price, answers within a day. Up to 4096 items "
-            "go on together, round by round, unless [b]--concurrency[/b] is set.",
-            rich_help_panel=SCALE,
-        ),
-    ] = False
     shard: Annotated[
         str | None,
         typer.Option(
@@ -224,7 +215,6 @@ def run(options: EvalRunOptions) -> None:
     resume = shlex.join(
         ["reason", "eval", "--resume", "--out", str(prepared.out)]
         + (["--store", stored_location(store)] if store is not None else [])
-        + (["--batch"] if options.batch else [])
     )
     view = EvalView(prepared.label or f"{prepared.task.info.name} {prepared.plan.strategy}")
     work = evaluate(
@@ -237,18 +227,15 @@ def run(options: EvalRunOptions) -> None:
         resume=options.resume,
         shard=prepared.shard,
         concurrency=options.concurrency,
-        batch=options.batch,
         store=store,
         observer=view.watch(),
         progress=view.pulled,
     )
-    cancel = shlex.join(["reason", "eval", "cancel-batches", str(prepared.out)])
-    paid = f"batches in flight go on at the provider, and are paid: {cancel}" if options.batch else ""
-    rows = _run_resumable(view, work, resume, paid)
+    rows = _run_resumable(view, work, resume)
     _print_result(prepared, rows, as_json=options.as_json)
 
 
-def _run_resumable(view: EvalView, work: Coroutine[Any, Any, T], resume: str, note: str = "") -> T:
+def _run_resumable(view: EvalView, work: Coroutine[Any, Any, T], resume: str) -> T:
     """Run an evaluation or a sweep under its view; name the command that resumes it if it ends early."""
     from ..core.errors import ReasonError
 
@@ -258,8 +245,6 @@ def _run_resumable(view: EvalView, work: Coroutine[Any, Any, T], resume: str, no
     except asyncio.CancelledError:
         saved = "the finished items are saved" if view.has_stored else "nothing is finished yet"
         say(f"interrupted; {saved}: {resume}")
-        if note and view.has_stored:
-            say(note, label="note", style="cyan")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except ReasonError:
         if view.has_stored:
@@ -714,24 +699,6 @@ def signal(options: SignalOptions) -> None:
     auroc = measured.pruning_auroc
     pruning = "" if auroc is None else f" --set auroc={math.floor(1000 * auroc) / 1000:g}"
     say(f"use it with --set alpha={measured.alpha:.4g} --set beta={measured.beta:.4g}{pruning}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CancelBatchesOptions:
-    """Options of `reason eval cancel-batches`."""
-
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run with batches in flight.")]
-
-
-@eval_app.command()
-@option_model
-def cancel_batches(options: CancelBatchesOptions) -> None:
-    """Cancel the batches of a run at the provider. What they have done is paid, and used when the run is resumed."""
-    from ..core.settings import load_settings
-    from ..evals.batches import cancel_run_batches
-
-    number = asyncio.run(cancel_run_batches(options.run, load_settings()))
-    say(f"{number} {'batch' if number == 1 else 'batches'} cancelled")
 
 
 @dataclass(frozen=True, kw_only=True)

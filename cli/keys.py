@@ -15,7 +15,8 @@ from .render.console import age, out, plain_table, printable, say, write_json, w
 from .run_store import with_store
 
 if TYPE_CHECKING:
-    from ..core.store.protocol import ApiKey, RunStore
+    from ..core.store.protocol import ApiKey
+    from ..core.store.sql import RunStore
 
 keys_app = typer.Typer(help="Create, list and revoke the API keys of the REST sidecar.")
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ..serving.profiles.profile import ModelProfile
 
 LOCAL_PREFIXES = ("local/", "vllm/")
-MEASURED_SOURCES = ("measured", "chat template")
-"""Sources of a profile's fields that were read off the model itself."""
 
 models_app = typer.Typer(
     help="List, pull, show and remove models.",
@@ -202,9 +200,6 @@ class ShowModelOptions:
             autocompletion=complete_model,
         ),
     ]
-    write: Annotated[
-        bool, typer.Option("--write", help="Measure the profile again, and write it to the user's reason.toml.")
-    ] = False
     as_json: Json = False
 
 
@@ -213,28 +208,22 @@ class ShowModelOptions:
 def show(options: ShowModelOptions) -> None:
     """Load a model and show its capabilities and its profile: how it thinks, and what it accepts.
 
-    Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded; with
-    --write, so is any endpoint in OpenAI's format.
+    Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded.
     """
     from ..core.errors import Cancelled
     from ..core.settings import load_settings
 
     settings = load_settings()
-    if options.write:
-        settings = _to_be_measured(options.name, settings)
     try:
         with StatusLine(f"loading {options.name}") as report:
             facts = run_interruptible(_inspect(options, settings, report))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
-    written = _write_profile(options.name, facts["profile"]) if options.write else None
     if options.as_json:
         rows = {name: {"value": value, "source": source} for name, (value, source) in facts["profile"].items()}
-        write_json(facts | {"profile": rows, "written": written})
+        write_json(facts | {"profile": rows})
     else:
         _print(facts)
-    if written is not None:
-        say(f'wrote [profiles."{options.name}"] to {written}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,34 +274,6 @@ async def _inspect(options: ShowModelOptions, settings: Settings, report: Status
         }
     finally:
         await model.aclose()
-
-
-def _to_be_measured(name: str, settings: Settings) -> Settings:
-    """Settings with which a model is measured when it is loaded, regardless of a profile written before."""
-    from ..core.settings import ProviderSettings
-
-    profiles = {pattern: fields for pattern, fields in settings.profiles.items() if pattern != name}
-    providers = settings.providers
-    if not name.startswith(LOCAL_PREFIXES):
-        known = providers.get(name) or providers.get(name.partition("/")[0]) or ProviderSettings()
-        providers = {**providers, name: known.model_copy(update={"probe": True})}
-    return settings.model_copy(update={"profiles": profiles, "providers": providers})
-
-
-def _write_profile(name: str, rows: dict[str, tuple[Any, str]]) -> str:
-    """Write the measured fields of a profile to the user's settings file; returns its path."""
-    from ..core.errors import UserError
-    from ..core.settings import config_files
-    from ..serving.profiles.settings_file import append_profile
-
-    path = config_files()[0]
-    measured = {field: value for field, (value, source) in rows.items() if source in MEASURED_SOURCES}
-    if not measured:
-        raise UserError(
-            f"model {name!r}: nothing was measured", hint=f'describe it by hand: [profiles."{name}"] in {path}'
-        )
-    append_profile(path, name, measured)
-    return str(path)
 
 
 def _profile_rows(profile: ModelProfile) -> dict[str, tuple[Any, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from ..core.store.protocol import RunStore
+    from ..core.store.sql import RunStore
 
 T = TypeVar("T")
 

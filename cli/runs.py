@@ -16,7 +16,7 @@ from .render.console import out, say, write_line
 from .run_store import with_store
 
 if TYPE_CHECKING:
-    from ..core.store.protocol import RunStore
+    from ..core.store.sql import RunStore
     from .terminal_run import Answering
 
 runs_app = typer.Typer(help="List, show, replay, resume, remove and prune runs.")

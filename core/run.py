@@ -33,8 +33,9 @@ from .events import (
 )
 from .messages import AUTO_EFFORT, Completion, Effort, EncodedOnce, Failure, Prompt, RequestedEffort
 from .settings import LocalSettings
-from .store.protocol import NewCall, RunRecord, RunStore, StoredCall
+from .store.protocol import NewCall, RunRecord, StoredCall
 from .store.run_writer import RunWriter
+from .store.sql import RunStore
 from .types import Question, Solution
 
 MAX_UNSAVED_EVENTS = 100_000

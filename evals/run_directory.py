@@ -25,7 +25,7 @@ from ..core.files import write_file
 from ..core.messages import Frozen
 from ..core.store import open_store
 from ..core.store.location import parse_location
-from ..core.store.sql import SqlStore
+from ..core.store.sql import RunStore
 from .plan import DatasetSource, EvalPlan, flatten
 from .results import ResultRow
 
@@ -355,7 +355,7 @@ def begun_store(out: Path) -> Path | str | None:
     return None if isinstance(location, Path) and not location.exists() else location
 
 
-async def open_run_store(path: Path | str) -> SqlStore:
+async def open_run_store(path: Path | str) -> RunStore:
     """Open the run store of an evaluation.
 
     Raises:

@@ -36,12 +36,11 @@ from ..core.settings import Settings, settings_for_models
 from ..core.store import open_store
 from ..core.store.location import redacted_location
 from ..core.store.protocol import RunRecord
-from ..core.store.sql import SqlStore
+from ..core.store.sql import RunStore
 from ..core.store.sqlite import SqliteStore
 from ..core.types import Answer
 from ..core.version import __version__
 from ..reasoning.strategy import create_strategy
-from .batches import check_batches, refuse_open_batches, use_batches
 from .datasets.items import Item
 from .plan import DatasetSource, EvalPlan, software_versions
 from .results import ResultRow, prompt_hash, row_ledger, row_timing, sampling_settings
@@ -67,9 +66,6 @@ class RunObserver:
     def event(self, event: Event) -> None:
         """An event of an item's run."""
 
-    def batch(self, text: str) -> None:
-        """What happens to the run's batches, for the user."""
-
 
 class EvalRunner:
     """Runs the items of one plan."""
@@ -80,7 +76,7 @@ class EvalRunner:
         task: Task,
         scorer: AnswerScorer,
         reasoner: Reasoner,
-        store: SqlStore,
+        store: RunStore,
         *,
         concurrency: int,
         observer: RunObserver | None = None,
@@ -226,10 +222,6 @@ class EvalRunner:
 
 DEFAULT_CONCURRENCY = 16
 """Default number of items in flight: enough to fill the embedded engine's batch."""
-
-
-BATCH_CONCURRENCY = 4096
-"""Default number of items in flight where requests are sent in batches: each round of all of them is one batch."""
 
 
 DEFAULT_SEEDS = 3
@@ -383,7 +375,6 @@ async def evaluate(
     resume: bool = False,
     shard: tuple[int, int] | None = None,
     concurrency: int | None = None,
-    batch: bool = False,
     store: Path | str | None = None,
     shared: SharedResources | None = None,
     observer: RunObserver | None = None,
@@ -394,9 +385,7 @@ async def evaluate(
     Cancelling keeps the rows so far in the directory and every response in the run store.
 
     Args:
-        concurrency: Maximum number of items in flight; None is `DEFAULT_CONCURRENCY`, or `BATCH_CONCURRENCY` in batch
-            mode.
-        batch: Whether the requests of all items in flight are sent in batches, at half the price and within a day.
+        concurrency: Maximum number of items in flight; None is `DEFAULT_CONCURRENCY`,
         store: The run store, a file or the URL of a Postgres database; None is that of a resumed run, or a file in the
             directory.
         shared: Opened models and store of a sweep.
@@ -406,15 +395,10 @@ async def evaluate(
         A row for every item and seed.
 
     Raises:
-        UserError: The directory holds another run, the plan is invalid, its model has no batch API, or batches of the
-            run are in flight and `batch` is not set.
+        UserError: The directory holds another run, the plan is invalid or its model is unknown.
         DataError: The directory is damaged, or the dataset is not the plan's.
         BackendError: The model failed; finished rows are saved.
     """
-    if batch and shared is not None:
-        raise UserError("batch mode cannot be combined with models that a sweep shares", hint="leave out one of both")
-    if batch:
-        check_batches(plan, settings)
     if task.info.fingerprint != plan.dataset.fingerprint:
         raise DataError(
             f"the rows of {task.info.source} are not those that the run began with", hint="use the same data"
@@ -439,8 +423,6 @@ async def evaluate(
         stack.push_async_callback(reader.aclose)
         if isinstance(reader, SqliteStore) and path == out / STORE:
             await reader.disown_runs()  # whoever locks the directory is alone in it, also after the end of its host
-        if not batch:
-            await refuse_open_batches(plan, reader)
         if shared is None:
             reasoner = Reasoner(
                 parameters=plan.parameters,
@@ -449,8 +431,6 @@ async def evaluate(
                 progress=progress,
             )
             await stack.enter_async_context(reasoner)
-            if batch:
-                use_batches(reasoner, plan, reader, (observer or RunObserver()).batch)
         else:
             reasoner = await shared.reasoner.variant(
                 plan.strategy,
@@ -464,7 +444,7 @@ async def evaluate(
                 verify_thoughts=plan.verify_thoughts,
             )
         scorer = await stack.enter_async_context(task.open_scorer())
-        in_flight = concurrency or (BATCH_CONCURRENCY if batch else DEFAULT_CONCURRENCY)
+        in_flight = concurrency or DEFAULT_CONCURRENCY
         runner = EvalRunner(plan, task, scorer, reasoner, reader, concurrency=in_flight, observer=observer)
         rows = await runner.run(keys, rows, directory.add)
         directory.finish(manifest, rows)

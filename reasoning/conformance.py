@@ -44,7 +44,7 @@ from ..core.messages import (
     Usage,
 )
 from ..core.run import Run, RunConfig
-from ..core.store.protocol import RunStore
+from ..core.store.sql import RunStore
 from ..core.store.sqlite import SqliteStore
 from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel

@@ -15,7 +15,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from pydantic import JsonValue
 
@@ -25,7 +25,6 @@ from ..core.json_schema import enum_schema, object_schema
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
-    from .local.tokenizer import Tokenizer
     from .logits_processors import ProcessorState
     from .logits_processors.registry import Row
 
@@ -111,6 +110,21 @@ class GrammarProcessor:
         return matcher
 
 
+class ByteTokenizer(Protocol):
+    """What a grammar needs of a tokenizer."""
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether its tokens are sequences of bytes."""
+
+    def serialized(self) -> str:
+        """The tokenizer in the format of the `tokenizers` library."""
+
+
 class GrammarCompiler:
     """Compiles schemas for one model's tokenizer. May be used from several threads.
 
@@ -125,7 +139,7 @@ class GrammarCompiler:
             the tokenizer.
     """
 
-    def __init__(self, tokenizer: Tokenizer, vocab: int, eos: Iterable[int], model: str) -> None:
+    def __init__(self, tokenizer: ByteTokenizer, vocab: int, eos: Iterable[int], model: str) -> None:
         self._tokenizer, self._model = tokenizer, model
         self._vocab = max(vocab, tokenizer.size)
         self._eos = sorted(i for i in eos if i < self._vocab)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from ..core.concurrency import cancel_and_wait
 from ..core.errors import ReasonError
 from ..core.settings import ServeSettings
-from ..core.store.protocol import RunStore
+from ..core.store.sql import RunStore
 from .logs import log_event, log_fault
 
 INTERVAL_S = 60.0

@@ -31,7 +31,8 @@ from ..core.errors import (
 )
 from ..core.events import Event, RunFailed, RunFinished, Sink
 from ..core.run import RunConfig
-from ..core.store.protocol import NewRun, RunEnd, RunStatus, RunStore, RunWrites
+from ..core.store.protocol import NewRun, RunEnd, RunStatus, RunWrites
+from ..core.store.sql import RunStore
 from ..core.types import Answer, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller

@@ -26,7 +26,8 @@ from ..core.errors import (
 from ..core.events import RunFailed
 from ..core.run import RunConfig, new_run_id, read_config
 from ..core.settings import ServeSettings
-from ..core.store.protocol import RunRecord, RunStore
+from ..core.store.protocol import RunRecord
+from ..core.store.sql import RunStore
 from .admission import AdmissionQueue
 from .auth import Caller
 from .error_objects import error_from

@@ -16,7 +16,8 @@ from typing import Literal
 from ..core.errors import Cancelled, NotVerified, ReasonError, ShuttingDown
 from ..core.events import RUN_ENDS, Event, RunFailed, RunFinished
 from ..core.run import Run, RunConfig, read_config
-from ..core.store.protocol import NewRun, RunRecord, RunStatus, RunStore, RunWrites
+from ..core.store.protocol import NewRun, RunRecord, RunStatus, RunWrites
+from ..core.store.sql import RunStore
 from ..core.types import Answer
 from ..core.verdicts import failure_text
 from .auth import Caller

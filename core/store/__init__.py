@@ -9,10 +9,10 @@ from ..errors import UserError
 from .location import is_postgres_url, parse_location
 
 if TYPE_CHECKING:
-    from .sql import SqlStore
+    from .sql import RunStore
 
 
-async def open_store(location: Path | str) -> SqlStore:
+async def open_store(location: Path | str) -> RunStore:
     """Open or create a run store."""
     parsed = parse_location(location)
     if not is_postgres_url(parsed):

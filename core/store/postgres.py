@@ -25,124 +25,16 @@ from psycopg.conninfo import conninfo_to_dict
 from ..errors import StoreError, UserError
 from .group_commit import Connection, GroupCommit, Row
 from .location import redacted_location
-from .sql import SCHEMA_VERSION, Ownership, SqlStore
+from .sql import SCHEMA, SCHEMA_VERSION, Ownership, RunStore
 
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE owners (id TEXT PRIMARY KEY, lease_until DOUBLE PRECISION NOT NULL);
-CREATE TABLE commits (owner TEXT PRIMARY KEY, number BIGINT NOT NULL);
-CREATE TABLE runs (
-    id TEXT COLLATE "C" PRIMARY KEY,
-    created DOUBLE PRECISION NOT NULL,
-    updated DOUBLE PRECISION NOT NULL,
-    status TEXT NOT NULL,
-    owner TEXT,
-    tenant TEXT NOT NULL DEFAULT '',
-    background INTEGER NOT NULL DEFAULT 0,
-    idempotency TEXT,
-    digest TEXT NOT NULL DEFAULT '',
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    answer_requested INTEGER NOT NULL DEFAULT 0,
-    adoptions INTEGER NOT NULL DEFAULT 0,
-    counted INTEGER NOT NULL DEFAULT 0,
-    charged_tokens BIGINT NOT NULL DEFAULT 0,
-    charged_usd DOUBLE PRECISION NOT NULL DEFAULT 0,
-    error TEXT,
-    strategy TEXT NOT NULL DEFAULT '',
-    model TEXT NOT NULL DEFAULT '',
-    models TEXT NOT NULL DEFAULT '{}',
-    question TEXT NOT NULL DEFAULT '',
-    metadata TEXT NOT NULL DEFAULT '{}',
-    search TEXT NOT NULL DEFAULT '',
-    answer_text TEXT,
-    stopped TEXT,
-    tokens BIGINT,
-    thinking_tokens BIGINT,
-    cost_usd DOUBLE PRECISION,
-    seconds DOUBLE PRECISION,
-    config TEXT NOT NULL,
-    identities TEXT NOT NULL DEFAULT '{}',
-    answer TEXT
-);
-CREATE INDEX runs_created ON runs (created, id);
-CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
-CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
-CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
-CREATE TABLE calls (
-    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    key TEXT COLLATE "C" NOT NULL,
-    role TEXT NOT NULL,
-    model TEXT NOT NULL,
-    request TEXT NOT NULL,
-    request_digest TEXT,
-    response TEXT NOT NULL,
-    truncated INTEGER NOT NULL DEFAULT 0,
-    created DOUBLE PRECISION NOT NULL,
-    tokens BIGINT NOT NULL DEFAULT 0,
-    usd DOUBLE PRECISION NOT NULL DEFAULT 0,
-    PRIMARY KEY (run_id, key)
-);
+_SCHEMA = (
+    SCHEMA.format(name='TEXT COLLATE "C"', bytes="BYTEA", end="")
+    + """;
 CREATE INDEX calls_key ON calls (key);
-CREATE TABLE requests (
-    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    digest TEXT COLLATE "C" NOT NULL,
-    request TEXT NOT NULL,
-    PRIMARY KEY (run_id, digest)
-);
-CREATE TABLE events (
-    run_id TEXT COLLATE "C" NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    number BIGINT NOT NULL,
-    events TEXT NOT NULL,
-    PRIMARY KEY (run_id, number)
-);
-CREATE TABLE checkpoints (
-    thread_id TEXT COLLATE "C" NOT NULL,
-    checkpoint_ns TEXT COLLATE "C" NOT NULL DEFAULT '',
-    checkpoint_id TEXT COLLATE "C" NOT NULL,
-    parent_checkpoint_id TEXT,
-    type TEXT NOT NULL,
-    checkpoint BYTEA NOT NULL,
-    metadata BYTEA NOT NULL,
-    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
-);
-CREATE TABLE spending (
-    tenant TEXT NOT NULL,
-    day TEXT COLLATE "C" NOT NULL,
-    tokens BIGINT NOT NULL,
-    usd DOUBLE PRECISION NOT NULL,
-    runs BIGINT NOT NULL,
-    PRIMARY KEY (tenant, day)
-);
-CREATE TABLE reservations (
-    name TEXT COLLATE "C" PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    created DOUBLE PRECISION NOT NULL,
-    tokens BIGINT NOT NULL,
-    usd DOUBLE PRECISION NOT NULL
-);
-CREATE INDEX reservations_of_tenant ON reservations (tenant, owner);
-CREATE TABLE batches (
-    name TEXT PRIMARY KEY,
-    scope TEXT COLLATE "C" NOT NULL,
-    created DOUBLE PRECISION NOT NULL,
-    provider_id TEXT NOT NULL,
-    status TEXT NOT NULL,
-    lines TEXT NOT NULL
-);
-CREATE INDEX batches_of_scope ON batches (scope);
-CREATE TABLE api_keys (
-    id TEXT COLLATE "C" PRIMARY KEY,
-    name TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    scopes TEXT NOT NULL,
-    limits TEXT NOT NULL,
-    created DOUBLE PRECISION NOT NULL,
-    expires DOUBLE PRECISION,
-    revoked DOUBLE PRECISION
-)
+CREATE TABLE owners (id TEXT PRIMARY KEY, lease_until DOUBLE PRECISION NOT NULL);
+CREATE TABLE commits (owner TEXT PRIMARY KEY, number BIGINT NOT NULL)
 """
+)
 
 _TABLES_LOCK = 0x7265_6173_6F6E
 """Id of the advisory lock under which one process at a time creates tables."""
@@ -173,7 +65,7 @@ _NUMBER = "INSERT INTO commits VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET n
 _IS_ALIVE = f"EXISTS (SELECT 1 FROM owners WHERE owners.id = owner AND owners.lease_until > {_NOW})"  # noqa: S608
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(RunStore):
     """The run store in a Postgres database; open it with `PostgresStore.open`.
 
     Each opened store is an owner of its own, which counts as alive as long as its lease is renewed.

@@ -14,7 +14,8 @@ from pydantic import JsonValue
 from ..errors import StoreError
 from ..events import Event
 from ..types import Answer
-from .protocol import JsonText, NewCall, NewRun, RunEnd, RunStatus, RunStore, RunWrites, StoredCall
+from .protocol import JsonText, NewCall, NewRun, RunEnd, RunStatus, RunWrites, StoredCall
+from .sql import RunStore
 
 CALL_DELAY_S = 0.02
 """How long a finished response waits to be written, if the run goes on without another call, in seconds."""

@@ -1,4 +1,4 @@
-"""`SqlStore`: the run store over any SQL database, as JSON and never pickle."""
+"""`RunStore`: the run store over any SQL database, as JSON and never pickle."""
 
 from __future__ import annotations
 
@@ -34,14 +34,122 @@ from .protocol import (
     RunStatus,
     RunWrites,
     Spending,
-    StoredBatch,
     StoredCall,
     StoredCheckpoint,
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, RunQuery, answer_columns, question_columns
 
 SCHEMA_VERSION = 5
-"""Version of the tables, which each kind of database has with the same columns."""
+"""Version of the tables."""
+# the JSON is last in a row: what precedes it is read without it
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE runs (
+    id {name} PRIMARY KEY,
+    created DOUBLE PRECISION NOT NULL,
+    updated DOUBLE PRECISION NOT NULL,
+    status TEXT NOT NULL,
+    owner TEXT,
+    tenant TEXT NOT NULL DEFAULT '',
+    background INTEGER NOT NULL DEFAULT 0,
+    idempotency TEXT,
+    digest TEXT NOT NULL DEFAULT '',
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    answer_requested INTEGER NOT NULL DEFAULT 0,
+    adoptions INTEGER NOT NULL DEFAULT 0,
+    counted INTEGER NOT NULL DEFAULT 0,
+    charged_tokens BIGINT NOT NULL DEFAULT 0,
+    charged_usd DOUBLE PRECISION NOT NULL DEFAULT 0,
+    error TEXT,
+    strategy TEXT NOT NULL DEFAULT '',
+    model TEXT NOT NULL DEFAULT '',
+    models TEXT NOT NULL DEFAULT '{{}}',
+    question TEXT NOT NULL DEFAULT '',
+    metadata TEXT NOT NULL DEFAULT '{{}}',
+    search TEXT NOT NULL DEFAULT '',
+    answer_text TEXT,
+    stopped TEXT,
+    tokens BIGINT,
+    thinking_tokens BIGINT,
+    cost_usd DOUBLE PRECISION,
+    seconds DOUBLE PRECISION,
+    config TEXT NOT NULL,
+    identities TEXT NOT NULL DEFAULT '{{}}',
+    answer TEXT
+);
+CREATE INDEX runs_created ON runs (created, id);
+CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
+CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
+CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
+CREATE TABLE calls (
+    run_id {name} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    key {name} NOT NULL,
+    role TEXT NOT NULL,
+    model TEXT NOT NULL,
+    request TEXT NOT NULL,
+    request_digest TEXT,
+    response TEXT NOT NULL,
+    truncated INTEGER NOT NULL DEFAULT 0,
+    created DOUBLE PRECISION NOT NULL,
+    tokens BIGINT NOT NULL DEFAULT 0,
+    usd DOUBLE PRECISION NOT NULL DEFAULT 0,
+    PRIMARY KEY (run_id, key)
+){end};
+CREATE TABLE requests (
+    run_id {name} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    digest {name} NOT NULL,
+    request TEXT NOT NULL,
+    PRIMARY KEY (run_id, digest)
+){end};
+CREATE TABLE events (
+    run_id {name} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    number BIGINT NOT NULL,
+    events TEXT NOT NULL,
+    PRIMARY KEY (run_id, number)
+){end};
+CREATE TABLE checkpoints (
+    thread_id {name} NOT NULL,
+    checkpoint_ns {name} NOT NULL DEFAULT '',
+    checkpoint_id {name} NOT NULL,
+    parent_checkpoint_id TEXT,
+    type TEXT NOT NULL,
+    checkpoint {bytes} NOT NULL,
+    metadata {bytes} NOT NULL,
+    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
+){end};
+CREATE TABLE spending (
+    tenant TEXT NOT NULL,
+    day {name} NOT NULL,
+    tokens BIGINT NOT NULL,
+    usd DOUBLE PRECISION NOT NULL,
+    runs BIGINT NOT NULL,
+    PRIMARY KEY (tenant, day)
+){end};
+CREATE TABLE reservations (
+    name {name} PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    tokens BIGINT NOT NULL,
+    usd DOUBLE PRECISION NOT NULL
+){end};
+CREATE INDEX reservations_of_tenant ON reservations (tenant, owner);
+CREATE TABLE api_keys (
+    id {name} PRIMARY KEY,
+    name TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    limits TEXT NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    expires DOUBLE PRECISION,
+    revoked DOUBLE PRECISION
+){end}"""
+"""Statements that create the tables, separated by `;` and a line break.
+
+A database fills in its type of `{name}` (text that sorts by code point), its type of `{bytes}`, and the `{end}` of a
+table without row ids.
+"""
 MAX_PARAMETERS = 500
 """Parameters of one statement; databases bound their number."""
 LAST = "\U0010ffff"
@@ -102,12 +210,15 @@ class Ownership:
             )
 
 
-class SqlStore:
-    """A run store over an SQL database, without its connection.
+class RunStore:
+    """The run store over any SQL database; open it with `open_store`.
+
+    All methods raise `StoreError` if the store fails. Methods that write to a run also raise it, and write nothing, if
+    another process has claimed the run in the meantime. Methods that are not coroutines begin to write when they are
+    called, and are done when their result is awaited; a write is completed even if its awaiter is cancelled.
 
     Each operation is one function on the store's thread, and writes of several runs are one transaction (see
-    `GroupCommit`). Calls and events, of which there may be many, become JSON there too. For the operations see
-    `RunStore`.
+    `GroupCommit`). Calls and events, of which there may be many, become JSON there too.
     """
 
     def __init__(self, commits: GroupCommit, ownership: Ownership) -> None:
@@ -133,15 +244,38 @@ class SqlStore:
         idempotency: str | None = None,
         digest: str = "",
     ) -> asyncio.Future[None]:
-        """Create a run and claim it; a queued background run is left unclaimed."""
+        """Create a run and claim it; a queued background run is left to the process that claims it first.
+
+        Args:
+            config: Its `RunConfig`, or the JSON of one.
+            background: Whether another process continues it when this one ends.
+            idempotency: The caller's key of the request, unique within the tenant.
+            digest: Hash of the request, which tells a repeated one from another with the same key.
+
+        Raises:
+            DuplicateRequest: The tenant's request with this key has created a run before; nothing is created.
+            UserError: There is a run of that name.
+        """
         return self.save(run_id, RunWrites(NewRun(config, tenant, background, status, idempotency, digest)))
 
     async def find_request(self, tenant: str, idempotency: str) -> tuple[str, str] | None:
-        """Name and digest of the run that a request has made."""
+        """Name and digest of the run that a tenant's request with this key has created; None if there is none."""
         return await self._commits.read(lambda db: _find_request(db, tenant, idempotency))
 
     async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = (), adopting: bool = False) -> None:
-        """Claim a run for this process."""
+        """Claim an existing run for this process; of several that try concurrently, one succeeds.
+
+        Args:
+            allowed: Stored statuses of a run that may be claimed; empty is any. A run whose process was killed is
+                stored as "running".
+            adopting: Whether the process takes it over by itself, which is counted if another one died with it
+                (`RunRecord.adoptions`); at a caller's request the count begins again.
+
+        Raises:
+            UnknownName: There is no such run.
+            RunConflict: Another living process works on it.
+            UserError: It has another status.
+        """
 
         def claim(db: Connection) -> None:
             status, owner, liveness = self._locked(db, run_id)
@@ -164,7 +298,12 @@ class SqlStore:
         await self._commits.write(claim)
 
     async def release_run(self, run_id: str, status: Literal["queued", "interrupted", "failed"] = "queued") -> None:
-        """Give up a run of this process."""
+        """Give up a run of this process, charging nothing.
+
+        Args:
+            status: "queued" leaves it to the process that claims it next, unless its cancellation was requested: then
+                it is "interrupted".
+        """
 
         def release(db: Connection) -> None:
             self._ownership.check(db, run_id)
@@ -179,7 +318,10 @@ class SqlStore:
         await self._commits.write(release, run_id)
 
     async def list_claimable_runs(self, limit: int) -> list[RunRecord]:
-        """Background runs without a living owner."""
+        """Background runs without a living owner: queued ones, and those whose process was killed.
+
+        Those that were adopted least often come first, of these the oldest.
+        """
 
         def listed(db: Connection) -> list[RunRecord]:
             sql = f"SELECT {self._columns} FROM runs WHERE background = 1 AND status IN ('queued', 'running') "  # noqa: S608
@@ -201,7 +343,13 @@ class SqlStore:
         return await self._commits.read(listed)
 
     async def request_cancel(self, run_id: str) -> None:
-        """Ask the owner of a run to cancel it."""
+        """Ask the owner of a run to cancel it; a run without an owner becomes interrupted at once.
+
+        A run that has ended stays as it is.
+
+        Raises:
+            UnknownName: There is no such run.
+        """
 
         def request(db: Connection) -> None:
             status, owner, liveness = self._locked(db, run_id)
@@ -224,7 +372,13 @@ class SqlStore:
         return await self._requested("cancel_requested", run_ids)
 
     async def request_answer(self, run_id: str) -> None:
-        """Ask the owner of a run to answer now."""
+        """Ask the owner of a run to answer now, or the process that claims it next.
+
+        A run that has ended stays as it is.
+
+        Raises:
+            UnknownName: There is no such run.
+        """
 
         def request(db: Connection) -> None:
             status, _, _ = self._locked(db, run_id)
@@ -267,11 +421,19 @@ class SqlStore:
         *,
         events: Sequence[Event] = (),
     ) -> asyncio.Future[None]:
-        """Record how a run ended, charge its tenant and release it."""
+        """Record how a run ended, with its last events, charge its tenant and release it, all at once.
+
+        The tenant is charged for what was paid since the run was claimed: the answer's tokens and dollars without those
+        that the store answered; and, if the run was resumed after its process was killed, for the stored calls that
+        were never charged. A run that has ended already is not charged again.
+        """
         return self.save(run_id, RunWrites(events=list(events), end=RunEnd(status, answer, error)))
 
     def save(self, run_id: str, writes: RunWrites) -> asyncio.Future[None]:
-        """Write in one transaction."""
+        """Write all of it in one transaction, as the methods for its parts do.
+
+        The writes belong to the store from then on.
+        """
 
         def write(db: Connection) -> None:
             now = time.time()
@@ -335,7 +497,15 @@ class SqlStore:
             db.write(_SPEND, (new.tenant, _day(now), tokens, usd, 1))
 
     async def delete_run(self, run_id: str, *, only_ended: bool = False) -> None:
-        """Delete a run."""
+        """Delete a run with its calls, events and checkpoints; its spending stays recorded.
+
+        Args:
+            only_ended: Whether to refuse a run that a process executes, or a background run that one will continue.
+
+        Raises:
+            UnknownName: With `only_ended`, there is no such run.
+            RunConflict: With `only_ended`, it has not ended.
+        """
 
         def delete(db: Connection) -> None:
             if only_ended and not self._has_ended(db, run_id):
@@ -345,7 +515,14 @@ class SqlStore:
         await self._commits.write(delete)
 
     async def prune_runs(self, *, before: float) -> int:
-        """Delete some of the oldest runs that have ended."""
+        """Delete some of the oldest runs that have ended; call it again until it deletes none.
+
+        Args:
+            before: Runs that were last written before this time are deleted, in seconds since the epoch.
+
+        Returns:
+            Number of runs deleted, in one short transaction.
+        """
 
         def prune(db: Connection) -> int:
             end = time.monotonic() + PRUNE_S
@@ -383,7 +560,16 @@ class SqlStore:
     # -- queries of runs
 
     async def get_run(self, run_id: str, *, tenant: str | None = None, exact: bool = False) -> RunRecord:
-        """A run by its name or a unique prefix of it."""
+        """A run by its name or a unique prefix of it.
+
+        Args:
+            tenant: The tenant that must own it; None is any.
+            exact: Whether `run_id` is the complete name.
+
+        Raises:
+            UnknownName: There is none, or another tenant owns it.
+            UserError: Several names have this prefix.
+        """
         return await self._commits.read(lambda db: self._get(db, run_id, tenant, exact))
 
     def _get(self, db: Connection, run_id: str, tenant: str | None, exact: bool) -> RunRecord:
@@ -416,7 +602,21 @@ class SqlStore:
         sort: RunSort = "created",
         ascending: bool = False,
     ) -> list[ListedRun]:
-        """A page of runs."""
+        """A page of runs, the newest first unless requested otherwise.
+
+        With a filter or another order, it looks at `MAX_SEARCHED_RUNS` runs of the tenant: the newest, or in the order
+        of creation those from `after` on.
+
+        Args:
+            after: Name of the last run of the preceding page, in the same order.
+            model: The main model.
+            search: A text that name, question (its first 2,000 characters) or metadata contain, ignoring case.
+            tag: Key and value of a metadata pair.
+            sort: Runs without a value come last.
+
+        Raises:
+            UnknownName: There is no run `after`.
+        """
         query = RunQuery(tenant, status, strategy, model, search, tag, sort, ascending)
         return await self._commits.read(lambda db: self._list(db, query, limit, after))
 
@@ -441,7 +641,7 @@ class SqlStore:
     # -- calls and events
 
     async def find_calls(self, run_id: str, keys: Sequence[str], *, any_run: bool = False) -> dict[str, StoredCall]:
-        """The stored calls among `keys`."""
+        """The stored calls among `keys`: of this run, and with `any_run` of all others of its tenant."""
         if not keys:
             return {}
 
@@ -465,7 +665,7 @@ class SqlStore:
         return await self._commits.read(find)
 
     def add_calls(self, run_id: str, calls: Sequence[NewCall | StoredCall]) -> asyncio.Future[None]:
-        """Store calls."""
+        """Store calls that the run has paid for; an existing key stays as it is."""
         return self.save(run_id, RunWrites(calls=list(calls)))
 
     async def count_calls(self, run_id: str) -> int:
@@ -484,7 +684,7 @@ class SqlStore:
         return [_call(row) for row in rows]
 
     async def copied_call_keys(self, run_id: str) -> frozenset[str]:
-        """Keys of the calls that a run copied from another."""
+        """Keys of the calls that another run had stored before: this run copied them and paid nothing."""
         sql = (
             "SELECT key FROM calls AS mine WHERE run_id = ? AND EXISTS (SELECT 1 FROM calls AS theirs "
             "WHERE theirs.key = mine.key AND theirs.run_id <> mine.run_id AND theirs.created < mine.created)"
@@ -502,11 +702,11 @@ class SqlStore:
             self._has_key_index = True
 
     def add_events(self, run_id: str, events: Sequence[Event]) -> asyncio.Future[None]:
-        """Store events."""
+        """Store events; one that is stored already is not stored twice."""
         return self.save(run_id, RunWrites(events=list(events)))
 
     async def list_events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
-        """Stored events of a run, in order."""
+        """Stored events of a run with a number above `after`, in order."""
         # parsed on the store's thread, so that a long trace does not block the event loop
         return await self._commits.read(lambda db: _read_events(db, run_id, after, limit))
 
@@ -538,7 +738,7 @@ class SqlStore:
     async def get_checkpoint(
         self, run_id: str, namespace: str = "", *, checkpoint_id: str | None = None
     ) -> StoredCheckpoint | None:
-        """The last checkpoint of a run, or the one of that id."""
+        """The last checkpoint of a run, or the one of that id; None if there is none."""
         where, values = "thread_id = ? AND checkpoint_ns = ?", [run_id, namespace]
         if checkpoint_id is not None:
             where += " AND checkpoint_id = ?"
@@ -560,7 +760,11 @@ class SqlStore:
     # -- spending and keys
 
     async def get_spending(self, tenant: str, since: float) -> Spending:
-        """What a tenant has paid for since a day."""
+        """What a tenant has paid for since the beginning of a UTC day, and what its runs in flight reserve.
+
+        Args:
+            since: A time of that day, in seconds since the epoch.
+        """
         return await self._commits.read(lambda db: self._spending(db, tenant, since))
 
     def _spending(self, db: Connection, tenant: str, since: float) -> Spending:
@@ -587,7 +791,19 @@ class SqlStore:
     async def reserve_spending(
         self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float, *, held: Spending
     ) -> tuple[Budget | None, Spending]:
-        """Reserve a run's budget out of what daily limits leave its tenant."""
+        """Reserve a run's budget out of what daily limits leave its tenant, atomically among all processes.
+
+        The reservation counts until it is released, or its process has died.
+
+        Args:
+            name: A new name, for `release_spending`.
+            at: A time of the UTC day, in seconds since the epoch.
+            held: Further reservations of the tenant, which are not in the store.
+
+        Returns:
+            The budget, capped by what was left (`KeyLimits.left_for`), None if nothing was left and so nothing is
+            reserved; and what had been spent and reserved before, `held` included.
+        """
 
         def reserve(db: Connection) -> tuple[Budget | None, Spending]:
             day = (tenant, _day(at))
@@ -616,40 +832,15 @@ class SqlStore:
         return await self._commits.write(reserve)
 
     async def release_spending(self, name: str) -> None:
-        """Give back a reservation."""
+        """Give back a reservation; its run has been charged for what it spent."""
         await self._commits.write(lambda db: db.write("DELETE FROM reservations WHERE name = ?", (name,)))
 
-    # -- batches
-
-    async def add_batch(self, batch: StoredBatch) -> None:
-        """Store a batch before it is submitted."""
-        row = batch.name, batch.scope, batch.created, batch.provider_id, batch.status, to_json(batch.lines)
-        await self._commits.write(lambda db: db.write("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", row))
-
-    async def update_batch(self, batch: StoredBatch) -> None:
-        """Store a batch's id and status."""
-        row = batch.provider_id, batch.status, batch.name
-        sql = "UPDATE batches SET provider_id = ?, status = ? WHERE name = ?"
-        await self._commits.write(lambda db: db.write(sql, row))
-
-    async def delete_batch(self, name: str) -> None:
-        """Forget a batch that was never submitted."""
-        await self._commits.write(lambda db: db.write("DELETE FROM batches WHERE name = ?", (name,)))
-
-    async def list_batches(self, scope: str) -> list[StoredBatch]:
-        """The batches of a scope and of those that begin with it, oldest first."""
-        rows = await self._commits.read(
-            lambda db: db.execute(
-                "SELECT name, scope, created, provider_id, status, lines FROM batches "
-                "WHERE scope >= ? AND scope < ? ORDER BY created, name",
-                (scope, scope + LAST),
-            )
-        )
-        names = ("name", "scope", "created", "provider_id", "status")
-        return [StoredBatch(**dict(zip(names, row, strict=False)), lines=json.loads(row[5])) for row in rows]
-
     async def add_key(self, key: ApiKey) -> None:
-        """Store a new key."""
+        """Store a new key.
+
+        Raises:
+            UserError: There is a key of that id.
+        """
 
         def add(db: Connection) -> None:
             created = db.execute(
@@ -672,14 +863,14 @@ class SqlStore:
         await self._commits.write(add)
 
     async def list_keys(self) -> list[ApiKey]:
-        """All keys, oldest first."""
+        """All keys, revoked ones included, oldest first."""
         rows = await self._commits.read(
             lambda db: db.execute(f"SELECT {_KEY} FROM api_keys ORDER BY created, id")  # noqa: S608
         )
         return [_key(row) for row in rows]
 
     async def find_key(self, key_id: str) -> ApiKey | None:
-        """The key of an id."""
+        """The key of that id, revoked or not; None if there is none."""
         if "\0" in key_id:
             return None
         rows = await self._commits.read(
@@ -688,7 +879,14 @@ class SqlStore:
         return _key(rows[0]) if rows else None
 
     async def revoke_key(self, key_id: str) -> ApiKey:
-        """Revoke a key."""
+        """Revoke a key; a revoked one stays so.
+
+        Returns:
+            The key as it is now.
+
+        Raises:
+            UnknownName: There is no such key.
+        """
 
         def revoke(db: Connection) -> ApiKey:
             rows = db.execute(
@@ -702,7 +900,11 @@ class SqlStore:
         return await self._commits.write(revoke)
 
     async def check_writable(self) -> None:
-        """Write to the store."""
+        """Write as much as a small run does, and overwrite it the next time.
+
+        Raises:
+            StoreError: The store cannot be written: it is unreachable or read-only, or its disk is full.
+        """
 
         def write(db: Connection) -> None:
             db.write(
@@ -779,7 +981,7 @@ def to_json(value: Any) -> str | None:
 
 _OWNER = list(ListedRun.model_fields).index("owner")
 _LIVENESS = len(ListedRun.model_fields)
-"""Index of the owner's liveness in a row of `SqlStore._columns`."""
+"""Index of the owner's liveness in a row of `RunStore._columns`."""
 _CALLS = "calls LEFT JOIN requests ON requests.run_id = calls.run_id AND requests.digest = calls.request_digest"
 _CALL = "calls.key, calls.role, calls.model, calls.request, calls.response, calls.truncated, requests.request AS shared"
 _ADD_REQUESTS = "INSERT INTO requests (run_id, digest, request) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"

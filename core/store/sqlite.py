@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import ReasonError, StoreError
 from .group_commit import Connection, GroupCommit, Row
-from .sql import SCHEMA_VERSION, Ownership, SqlStore
+from .sql import SCHEMA, SCHEMA_VERSION, Ownership, RunStore
 
 BUSY_TIMEOUT_S = 10.0
 """Maximum wait for another process that locks the file, when opening it, in seconds."""
@@ -27,123 +27,10 @@ order: a process that writes without a pause, such as a replay, may starve other
 
 T = TypeVar("T")
 
-# the JSON is last: what precedes it is read without it
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY,
-    created REAL NOT NULL,
-    updated REAL NOT NULL,
-    status TEXT NOT NULL,
-    owner TEXT,
-    tenant TEXT NOT NULL DEFAULT '',
-    background INTEGER NOT NULL DEFAULT 0,
-    idempotency TEXT,
-    digest TEXT NOT NULL DEFAULT '',
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    answer_requested INTEGER NOT NULL DEFAULT 0,
-    adoptions INTEGER NOT NULL DEFAULT 0,
-    counted INTEGER NOT NULL DEFAULT 0,
-    charged_tokens INTEGER NOT NULL DEFAULT 0,
-    charged_usd REAL NOT NULL DEFAULT 0,
-    error TEXT,
-    strategy TEXT NOT NULL DEFAULT '',
-    model TEXT NOT NULL DEFAULT '',
-    models TEXT NOT NULL DEFAULT '{}',
-    question TEXT NOT NULL DEFAULT '',
-    metadata TEXT NOT NULL DEFAULT '{}',
-    search TEXT NOT NULL DEFAULT '',
-    answer_text TEXT,
-    stopped TEXT,
-    tokens INTEGER,
-    thinking_tokens INTEGER,
-    cost_usd REAL,
-    seconds REAL,
-    config TEXT NOT NULL,
-    identities TEXT NOT NULL DEFAULT '{}',
-    answer TEXT
-);
-CREATE INDEX runs_created ON runs (created, id);
-CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
-CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
-CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
-CREATE TABLE calls (
-    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    key TEXT NOT NULL,
-    role TEXT NOT NULL,
-    model TEXT NOT NULL,
-    request TEXT NOT NULL,
-    request_digest TEXT,
-    response TEXT NOT NULL,
-    truncated INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL,
-    tokens INTEGER NOT NULL DEFAULT 0,
-    usd REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (run_id, key)
-) WITHOUT ROWID;
-CREATE TABLE requests (
-    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    digest TEXT NOT NULL,
-    request TEXT NOT NULL,
-    PRIMARY KEY (run_id, digest)
-) WITHOUT ROWID;
-CREATE TABLE events (
-    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    number INTEGER NOT NULL,
-    events TEXT NOT NULL,
-    PRIMARY KEY (run_id, number)
-) WITHOUT ROWID;
-CREATE TABLE checkpoints (
-    thread_id TEXT NOT NULL,
-    checkpoint_ns TEXT NOT NULL DEFAULT '',
-    checkpoint_id TEXT NOT NULL,
-    parent_checkpoint_id TEXT,
-    type TEXT NOT NULL,
-    checkpoint BLOB NOT NULL,
-    metadata BLOB NOT NULL,
-    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
-) WITHOUT ROWID;
-CREATE TABLE spending (
-    tenant TEXT NOT NULL,
-    day TEXT NOT NULL,
-    tokens INTEGER NOT NULL,
-    usd REAL NOT NULL,
-    runs INTEGER NOT NULL,
-    PRIMARY KEY (tenant, day)
-) WITHOUT ROWID;
-CREATE TABLE reservations (
-    name TEXT PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    created REAL NOT NULL,
-    tokens INTEGER NOT NULL,
-    usd REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX reservations_of_tenant ON reservations (tenant, owner);
-CREATE TABLE batches (
-    name TEXT PRIMARY KEY,
-    scope TEXT NOT NULL,
-    created REAL NOT NULL,
-    provider_id TEXT NOT NULL,
-    status TEXT NOT NULL,
-    lines TEXT NOT NULL
-);
-CREATE INDEX batches_of_scope ON batches (scope);
-CREATE TABLE api_keys (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    scopes TEXT NOT NULL,
-    limits TEXT NOT NULL,
-    created REAL NOT NULL,
-    expires REAL,
-    revoked REAL
-) WITHOUT ROWID
-"""
+_SCHEMA = SCHEMA.format(name="TEXT", bytes="BLOB", end=" WITHOUT ROWID")
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(RunStore):
     """The run store in one SQLite file; open it with `SqliteStore.open`.
 
     Safe under several processes. A run is owned by another process as long as that process lives; a process on another

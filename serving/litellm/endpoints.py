@@ -1,11 +1,11 @@
-"""Load balancing: one model over several endpoints, each request to the usable one with the least outstanding tokens.
+"""Load balancing: one model over several endpoints, each request to the usable one with the fewest requests in flight.
 
-A request that fails for a reason that another endpoint may not have (a rate limit, a time-out, a broken stream, a
-refused key) goes to another one at once, without its finished samples; a broken one only as `RetryPolicy` allows. After
-all have failed, it waits as a request to a single endpoint would.
+A request that fails for a reason that another endpoint may not share (a rate limit, a timeout, a broken stream, a
+refused key) moves to another endpoint at once, without its finished samples; a broken one only as `RetryPolicy` allows.
+After all endpoints have failed, it waits as a request to a single endpoint would.
 
-An endpoint that keeps failing is taken out of use. It is checked in the background, with growing pauses, and returns
-when it lists the same model again; one that was down when the model was opened is opened then.
+An endpoint that keeps failing is taken out of use. A background check opens it again, with growing pauses, and it
+returns if it still serves the same model. An endpoint that is down when the model is loaded starts in that state.
 
 LiteLLM's Router (1.110) does not fit: its stream wrapper joins samples and invents finish reasons, and an endpoint
 whose stream breaks off is not cooled down.
@@ -17,20 +17,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, RateLimited, ReasonError, UserError
-from ...core.messages import Chunk, Prompt, ScoredContinuation
+from ...core.messages import Prompt, ScoredContinuation
 from ...core.settings import EndpointSettings, ProviderSettings, Settings
 from ..model import Capabilities, Listener
 from .errors import FailedAttempt, RetryPolicy
-from .limiter import ConcurrencyLimiter, LimiterRegistry, OutstandingTokens
+from .limiter import ConcurrencyLimiter, LimiterRegistry
 from .model import AttemptResult, Attempts, LiteLLMModel, SampleBatch
-from .probing import find_served_model, list_served_models
 from .prompt_cache import prompt_start_key
-from .providers import BYTES_PER_TOKEN
-from .requests import max_response_tokens
 
 MAX_CONSECUTIVE_FAILURES = 3
 """Consecutive failures after which an endpoint is taken out of use; fewer may be chance."""
@@ -38,10 +34,10 @@ COOLDOWN_S = 1.0
 """Seconds before the first check of an endpoint that failed; each further pause is twice as long."""
 MAX_COOLDOWN_S = 60.0
 POLL_S = 0.05
-"""How often a request that waits for an endpoint looks for one, in seconds."""
+"""How often a waiting request looks for a usable endpoint, in seconds."""
 SLACK = 8
-"""How many times a request's own tokens the endpoint of its prompt's beginning may have outstanding beyond the least
-loaded one and still be chosen: elsewhere, its prompt may have to be computed again."""
+"""Requests that the endpoint which has a prompt's beginning in its cache may have in flight beyond the least loaded one
+and still be chosen."""
 MAX_PLACED = 4096
 """Prompt beginnings whose endpoints are remembered."""
 
@@ -52,11 +48,10 @@ class Endpoint:
 
     Attributes:
         address: Its address.
-        limiter: Limit of its concurrent requests, with their outstanding tokens.
-        model: The model there; None until it was reached.
+        limiter: Limit of its concurrent requests.
+        model: The model there; None until the endpoint was reached.
         is_down: Whether it is out of use until a check succeeds.
         paused_until: When it may be used again after a rate limit, or checked again while it is down.
-        excluded: Why it is not used: it serves another model.
         last_error: Error of its last failed request or check.
     """
 
@@ -65,7 +60,6 @@ class Endpoint:
     model: LiteLLMModel | None = None
     is_down: bool = False
     paused_until: float = 0.0
-    excluded: str = ""
     last_error: Exception | None = None
     check: asyncio.Task[None] | None = None
     _failures: int = 0
@@ -117,39 +111,38 @@ class EndpointPool:
         self._num_chosen = 0
         self._placed: dict[str, Endpoint] = {}
 
-    def choose(self, key: str | None, tokens: int, without: Collection[Endpoint] = ()) -> Endpoint | None:
-        """The least loaded usable endpoint, or that of the key if it has not much more; None if none is usable.
+    def choose(self, key: str | None, without: Collection[Endpoint] = ()) -> Endpoint | None:
+        """The least loaded usable endpoint, or the key's own if it is not much busier; None if none is usable.
 
         A new key is placed at the least loaded endpoint, and stays there while that is usable.
 
         Args:
             key: Prompts with the same key go to the same endpoint where possible; None for no preference.
-            tokens: The request's tokens: its prompt and the maximum of its samples.
             without: Endpoints to skip.
         """
         now = self.clock()
         usable = [e for e in self.all if e not in without and e.is_usable(now)]
         if not usable:
             return None
-        chosen = min(usable, key=lambda e: (e.limiter.full, e.limiter.tokens, e._last_used))
+        chosen = min(usable, key=lambda e: (e.limiter.full, e.limiter.busy, e._last_used))
         if key is not None:
             own = self._placed.pop(key, None)
             self._placed[key] = own = own if own in usable else chosen
             if len(self._placed) > MAX_PLACED:
                 del self._placed[next(iter(self._placed))]
-            if not own.limiter.full and own.limiter.tokens <= chosen.limiter.tokens + SLACK * tokens:
+            if not own.limiter.full and own.limiter.busy <= chosen.limiter.busy + SLACK:
                 chosen = own
         self._num_chosen += 1
         chosen._last_used = self._num_chosen
         return chosen
 
-    def account(self) -> str:
-        """Each endpoint with the reason why it is not used, for messages."""
-        return "; ".join(f"{e.address}: {e.excluded or e.last_error or 'not tried'}" for e in self.all)
+    def describe_errors(self) -> str:
+        """Each endpoint with its last error, for messages."""
+        return "; ".join(f"{e.address}: {e.last_error or 'not tried'}" for e in self.all)
 
 
-Join = Callable[[Endpoint], Awaitable[None]]
-"""Opens the model of an endpoint that could not be reached before; raises if it is not the one it should be."""
+OpenEndpoint = Callable[[Endpoint], Awaitable[LiteLLMModel]]
+"""Opens the model at an endpoint; raises `UserError` if it is not the model that the others serve."""
 
 
 @dataclass
@@ -168,7 +161,7 @@ class LoadBalancedModel(LiteLLMModel):
         capabilities: What all of them can do.
         identity: Part of every key in the run store.
         retrying: Retry policy after all have been tried.
-        join: Loads the model of an endpoint that could not be reached before.
+        open_endpoint: Opens the model at an endpoint that was down.
     """
 
     def __init__(
@@ -178,14 +171,14 @@ class LoadBalancedModel(LiteLLMModel):
         capabilities: Capabilities,
         identity: str,
         retrying: RetryPolicy,
-        join: Join,
+        open_endpoint: OpenEndpoint,
     ) -> None:
         limiter = ConcurrencyLimiter(sum(e.limiter.max_in_flight for e in endpoints.all))
         traits = first.traits.model_copy(update={"multi_sample": not capabilities.prompt_per_sample})
         super().__init__(first.target, first.wire, capabilities, traits, first.prices, limiter, identity)
         self.endpoints = endpoints
         self._retrying = retrying
-        self._join = join
+        self._open_endpoint = open_endpoint
 
     def _new_attempts(self) -> _Attempts:
         return _Attempts(self.endpoints.clock())
@@ -195,19 +188,14 @@ class LoadBalancedModel(LiteLLMModel):
     ) -> AttemptResult:
         """One request to the best endpoint; a failure there is no reason to wait while others have not been tried."""
         assert isinstance(attempts, _Attempts)
-        received = sum(part.broken[i].received for i in run if i in part.broken)
-        prompt = prompt_tokens(part.request.prompt) + received
-        samples = len(run) * max_response_tokens(part.request, self.capabilities.profile) - received
-        endpoint = await self._endpoint(part.request.prompt, prompt + max(samples, 0), attempts)
+        endpoint = await self._endpoint(part.request.prompt, attempts)
         if endpoint is None:
             verdict = self._verdict(attempts.tried)
             attempts.tried.clear()  # the verdict may be one of these failures, and is not retried
             return AttemptResult((), verdict)
         assert endpoint.model is not None
-        with endpoint.limiter.outstanding(prompt, max(samples, 0)) as outstanding:
-            async with endpoint.limiter.slot() as queued:
-                counting = partial(_count, outstanding, listener)
-                outcome = await endpoint.model.attempt(part, run, attempts.waited_s + queued, counting)
+        async with endpoint.limiter.slot() as queued:
+            outcome = await endpoint.model.attempt(part, run, attempts.waited_s + queued, listener)
         attempts.waited_s = 0.0 if outcome.finished else attempts.waited_s + queued
         self._settle(endpoint, outcome.fault, attempts)
         return outcome
@@ -224,12 +212,12 @@ class LoadBalancedModel(LiteLLMModel):
         else:
             endpoint.succeeded()
 
-    async def _endpoint(self, prompt: Prompt, tokens: int, attempts: _Attempts) -> Endpoint | None:
+    async def _endpoint(self, prompt: Prompt, attempts: _Attempts) -> Endpoint | None:
         """The endpoint of the next attempt, after a wait if none is usable; None if no attempt makes sense."""
         key = prompt_start_key(prompt) if self.target.settings.affinity else None
         while True:
             self._start_checks()
-            endpoint = self.endpoints.choose(key, tokens, attempts.tried)
+            endpoint = self.endpoints.choose(key, attempts.tried)
             if endpoint is not None:
                 return endpoint
             began = self.endpoints.clock()
@@ -240,7 +228,7 @@ class LoadBalancedModel(LiteLLMModel):
             while not is_usable and (left := began + wait - self.endpoints.clock()) > 0:
                 await asyncio.sleep(min(left, POLL_S))
                 self._start_checks()
-                is_usable = not attempts.tried and self.endpoints.choose(None, 0) is not None
+                is_usable = not attempts.tried and self.endpoints.choose(None) is not None
             attempts.waited_s += self.endpoints.clock() - began
             attempts.retries += not is_usable
             attempts.tried.clear()
@@ -248,8 +236,8 @@ class LoadBalancedModel(LiteLLMModel):
     def _wait(self, attempts: _Attempts, now: float) -> float | None:
         """Seconds to wait until an endpoint may be usable; None if the request fails now."""
         endpoints = self.endpoints.all
-        if all(e.excluded for e in endpoints):
-            return None
+        if all(e.is_down and isinstance(e.last_error, UserError) for e in endpoints):
+            return None  # a refused key, or another model
         limited = [e.paused_until - now for e in endpoints if not e.is_down]
         if limited and not attempts.tried:
             wait = max(0.0, min(limited))
@@ -266,19 +254,17 @@ class LoadBalancedModel(LiteLLMModel):
 
     async def _check(self, endpoint: Endpoint) -> None:
         """Put an endpoint that is down back into use, if it answers and serves the same model."""
-        endpoint.excluded = ""
         try:
-            if endpoint.model is None:
-                await self._join(endpoint)
-            else:
-                await _require_same_model(endpoint.model)
-            endpoint.is_down = False
-        except BackendError as e:
-            endpoint.last_error = e
+            model = await self._open_endpoint(endpoint)
         except ReasonError as e:
-            endpoint.excluded = str(e)
-        if endpoint.is_down:
+            endpoint.last_error = e
             endpoint.take_down(self.endpoints.clock())
+            return
+        if endpoint.model is None:
+            endpoint.model = model
+        else:  # which may have responses in flight
+            await model.aclose()
+        endpoint.is_down = False
 
     def _verdict(self, tried: Mapping[Endpoint, FailedAttempt]) -> FailedAttempt:
         """The error for the caller from the failures at all endpoints."""
@@ -286,7 +272,7 @@ class LoadBalancedModel(LiteLLMModel):
         has_all = len(faults) == len(self.endpoints.all)
         if has_all and all(f.fatal for f in faults):
             return faults[0]
-        message = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
+        message = f"model {self.name!r}: no endpoint answers: {self.endpoints.describe_errors()}"
         limits = [f.error for f in faults if isinstance(f.error, RateLimited)]
         if has_all and len(limits) == len(faults):
             requested = [e.retry_after_s for e in limits if e.retry_after_s is not None]
@@ -297,12 +283,10 @@ class LoadBalancedModel(LiteLLMModel):
         if not self.capabilities.scoring:
             raise CapabilityMissing("scoring", self.name)
         attempts = self._new_attempts()
-        tokens = len(continuations) * prompt_tokens(prompt)
-        while (endpoint := await self._endpoint(prompt, tokens, attempts)) is not None:
+        while (endpoint := await self._endpoint(prompt, attempts)) is not None:
             assert endpoint.model is not None
             try:
-                with endpoint.limiter.outstanding(tokens, 0):
-                    scored = await endpoint.model.score(prompt, continuations)
+                scored = await endpoint.model.score(prompt, continuations)
             except BackendError as e:
                 self._settle(endpoint, FailedAttempt(e, retryable=True), attempts)
             else:
@@ -317,35 +301,6 @@ class LoadBalancedModel(LiteLLMModel):
         for endpoint in self.endpoints.all:
             if endpoint.model is not None:
                 await endpoint.model.aclose()
-
-
-def prompt_tokens(prompt: Prompt) -> int:
-    """About how many tokens a prompt has, without a look at its characters."""
-    size = len(prompt.text or "") + sum(len(message.content) for message in prompt.messages)
-    if isinstance(prompt.prefix, str):
-        return 1 + (size + len(prompt.prefix)) // BYTES_PER_TOKEN
-    return 1 + size // BYTES_PER_TOKEN + len(prompt.prefix)
-
-
-def _count(outstanding: OutstandingTokens, listener: Listener | None, chunk: Chunk) -> bool | None:
-    if chunk.completion is None and chunk.lost is None:
-        outstanding.received(chunk.tokens or len(chunk.token_ids) or 1)
-    return None if listener is None else listener(chunk)
-
-
-async def _require_same_model(model: LiteLLMModel) -> None:
-    """Check that a server lists the model that was opened there."""
-    listed = await list_served_models(model)
-    if not listed:
-        return
-    entry = find_served_model(listed, model.target)
-    was = _weights(model), model.capabilities.context_tokens
-    now = entry.get("root"), entry.get("max_model_len")
-    if any(a is not None and b is not None and a != b for a, b in zip(was, now, strict=True)):
-        raise UserError(
-            f"model {model.name!r}: {model.target.endpoint} served {was[0]!r} with a context of {was[1]} tokens, and "
-            f"now serves {now[0]!r} with {now[1]}"
-        )
 
 
 def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
@@ -383,9 +338,7 @@ def endpoint_settings(name: str, settings: Settings) -> ProviderSettings | None:
 async def load_endpoints(
     name: str, settings: Settings, provider_settings: ProviderSettings, limiters: LimiterRegistry, open_one: OpenOne
 ) -> LoadBalancedModel:
-    """Load a model at each of its endpoints.
-
-    An endpoint that cannot be reached is tried again while requests are made, and joins if it serves the same model.
+    """Load a model at each of its endpoints; one that cannot be reached is checked again while requests are made.
 
     Args:
         name: The model string.
@@ -398,7 +351,7 @@ async def load_endpoints(
         UserError: Two endpoints serve different models, a key is missing or wrong, or one does not serve the model.
         BackendUnavailable: None can be reached.
     """
-    listed = provider_settings.endpoints
+    listed = {one.api_base: one for one in provider_settings.endpoints}
 
     async def open_at(one: EndpointSettings) -> LiteLLMModel:
         single = provider_settings.model_copy(
@@ -414,14 +367,14 @@ async def load_endpoints(
         model.endpoint_label = model.target.endpoint
         return model
 
-    opened = await asyncio.gather(*map(open_at, listed), return_exceptions=True)
+    opened = await asyncio.gather(*map(open_at, listed.values()), return_exceptions=True)
     models = [m for m in opened if isinstance(m, LiteLLMModel)]
     try:
         failed = next((e for e in opened if isinstance(e, BaseException) and not isinstance(e, BackendError)), None)
         if failed is not None:
             raise failed
         if not models:
-            faults = "; ".join(f"{e.api_base}: {f}" for e, f in zip(listed, opened, strict=True))
+            faults = "; ".join(f"{address}: {fault}" for address, fault in zip(listed, opened, strict=True))
             raise BackendUnavailable(f"model {name!r}: no endpoint answers: {faults}", hint="is a server running?")
         for model in models[1:]:
             _require_equal(models[0], model)
@@ -429,37 +382,31 @@ async def load_endpoints(
         await asyncio.gather(*(model.aclose() for model in models))
         raise
     can = common_capabilities(models)
-    settings_of: dict[Endpoint, EndpointSettings] = {}
-    for one, result in zip(listed, opened, strict=True):
-        endpoint = Endpoint(
-            one.api_base, limiters.of(one.api_base, name, one.concurrency or provider_settings.concurrency)
-        )
+    endpoints = []
+    for (address, one), result in zip(listed.items(), opened, strict=True):
         if isinstance(result, LiteLLMModel):
-            endpoint.model, endpoint.limiter = result, result.limiter
-        elif isinstance(result, Exception):
-            endpoint.is_down, endpoint.last_error = True, result
-        settings_of[endpoint] = one
+            endpoints.append(Endpoint(address, result.limiter, result))
+        else:
+            limiter = limiters.of(address, name, one.concurrency or provider_settings.concurrency)
+            error = result if isinstance(result, Exception) else None
+            endpoints.append(Endpoint(address, limiter, is_down=True, last_error=error))
 
-    async def join(endpoint: Endpoint) -> None:
-        model = await open_at(settings_of[endpoint])
+    async def open_again(endpoint: Endpoint) -> LiteLLMModel:
+        model = await open_at(listed[endpoint.address])
         try:
             _require_equal(models[0], model)
-            least = common_capabilities([models[0], model])
-            lacks = [
-                n for n in Capabilities.model_fields if _least([getattr(can, n), getattr(least, n)]) != getattr(can, n)
-            ]
-            if lacks:
-                raise UserError(f"{model.target.endpoint} lacks what the other endpoints have: {', '.join(lacks)}")
+            _require_capabilities(can, model)
         except UserError:
             await model.aclose()
             raise
-        endpoint.model, endpoint.limiter = model, model.limiter
+        endpoint.limiter = model.limiter
+        return model
 
     # the weights if the endpoints report them, otherwise the addresses
     identities = sorted({m.identity for m in models} if all("=" in m.identity for m in models) else ())
-    identity = "|".join(identities) or f"{name}@{'|'.join(sorted(e.api_base for e in listed))}"
+    identity = "|".join(identities) or f"{name}@{'|'.join(sorted(listed))}"
     retrying = RetryPolicy(max_retries=provider_settings.max_retries, max_seconds=provider_settings.retry_s)
-    return LoadBalancedModel(EndpointPool(tuple(settings_of)), models[0], can, identity, retrying, join)
+    return LoadBalancedModel(EndpointPool(endpoints), models[0], can, identity, retrying, open_again)
 
 
 def _weights(model: LiteLLMModel) -> str | None:
@@ -473,12 +420,21 @@ def _require_equal(one: LiteLLMModel, other: LiteLLMModel) -> None:
     a, b = one.capabilities, other.capabilities
     for what, first, second in (
         ("weights", _weights(one), _weights(other)),
-        ("context of tokens", a.context_tokens, b.context_tokens),
-        ("thoughts (reasoning parser or chat template)", a.profile.digest, b.profile.digest),
+        ("context length", a.context_tokens, b.context_tokens),
+        ("thinking format (reasoning parser or chat template)", a.profile.digest, b.profile.digest),
     ):
         if first != second and (None not in (first, second) or what == "weights"):
             raise UserError(
-                f"model {one.name!r}: endpoints differ in their {what}: {one.target.endpoint} has {first}, "
+                f"model {one.name!r}: endpoints differ in {what}: {one.target.endpoint} has {first}, "
                 f"{other.target.endpoint} has {second}",
-                hint="list endpoints of one and the same model, or give each model a name of its own",
+                hint="list endpoints of the same model, or configure each model under its own name",
             )
+
+
+def _require_capabilities(can: Capabilities, model: LiteLLMModel) -> None:
+    """Check that an endpoint has every capability that the others share."""
+    own = model.capabilities
+    names = Capabilities.model_fields.keys() - {"profile"}
+    lacks = [n for n in sorted(names) if _least([getattr(can, n), getattr(own, n)]) != getattr(can, n)]
+    if lacks:
+        raise UserError(f"{model.target.endpoint} lacks capabilities of the other endpoints: {', '.join(lacks)}")

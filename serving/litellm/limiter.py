@@ -16,13 +16,11 @@ class ConcurrencyLimiter:
 
     Attributes:
         busy: Requests that hold a slot or wait for one.
-        tokens: Tokens that are still to be computed for requests, as far as `outstanding` is told of them.
     """
 
     def __init__(self, max_in_flight: int) -> None:
         self.max_in_flight = max_in_flight
         self.busy = 0
-        self.tokens = 0
         self._free = PerLoop(lambda: asyncio.Semaphore(max_in_flight))
 
     @property
@@ -33,31 +31,6 @@ class ConcurrencyLimiter:
     def slot(self) -> LimiterSlot:
         """Hold a slot: `async with` gives the seconds waited for it."""
         return LimiterSlot(self, self._free.get())
-
-    def outstanding(self, prompt: int, samples: int) -> OutstandingTokens:
-        """Count a request's tokens inside a `with`: those of its prompt, and the maximum of its samples together."""
-        return OutstandingTokens(self, prompt, samples)
-
-
-class OutstandingTokens:
-    """Tokens that are still to be computed for one request, counted in its limiter inside a `with`."""
-
-    def __init__(self, limiter: ConcurrencyLimiter, prompt: int, samples: int) -> None:
-        self._limiter, self._prompt, self._left = limiter, prompt, prompt + samples
-
-    def __enter__(self) -> OutstandingTokens:
-        self._limiter.tokens += self._left
-        return self
-
-    def received(self, tokens: int) -> None:
-        """Tokens of a sample are received: they are computed, and so is the prompt."""
-        done = min(self._prompt + tokens, self._left)
-        self._prompt = 0
-        self._left -= done
-        self._limiter.tokens -= done
-
-    def __exit__(self, *exc: object) -> None:
-        self._limiter.tokens -= self._left
 
 
 class LimiterSlot:

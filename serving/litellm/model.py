@@ -15,7 +15,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ from ..streaming import stream_of
 from ..tool_calls import with_call_ids
 from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
-from .prompt_cache import CachedPrefix, SharedPrefixes
+from .prompt_cache import prefix_marks
 from .providers import Prices, Target, estimate_tokens
 from .requests import (
     RequestTraits,
@@ -93,8 +93,8 @@ class SampleBatch:
         broken: Those whose response broke off, as far as they were received; the next attempt continues them.
         num_broken: How many responses to each broke off after its first token.
         inexact: Those whose tokens have another text than was received, so that they cannot be continued.
-        prefix: What the provider's prompt cache is told; None if it is told nothing.
-        waits: Whether the request is sent when another one has written the prefix to the cache.
+        marks: Numbers of leading messages after which the prompt is marked for the provider's cache.
+        begun: Set when a response of the call has begun, after which the provider's cache has what the others share.
     """
 
     position: int
@@ -104,18 +104,8 @@ class SampleBatch:
     broken: dict[int, StreamedSample] = field(default_factory=dict)
     num_broken: Counter[int] = field(default_factory=Counter)
     inexact: set[int] = field(default_factory=set)
-    prefix: CachedPrefix | None = None
-    waits: bool = False
-
-    @property
-    def marks(self) -> tuple[int, ...]:
-        """Numbers of leading messages after which the prompt is marked for the provider's cache."""
-        return () if self.prefix is None else self.prefix.marks
-
-    def begun(self) -> None:
-        """The response has begun or will not begin: the provider's cache has what others share, or never will."""
-        if self.prefix is not None and self.prefix.begun is not None and not self.waits:
-            self.prefix.begun.set()
+    marks: tuple[int, ...] = ()
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     def left(self, done: Mapping[tuple[int, int], Completion]) -> tuple[int, ...]:
         """The samples that are not done."""
@@ -194,8 +184,6 @@ class LiteLLMModel:
         self.endpoint_label = ""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._words: dict[int, str] = {}
-        profile = capabilities.profile
-        self._prefixes = SharedPrefixes(profile.min_cached_tokens) if profile.prompt_cache == "marks" else None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -210,18 +198,21 @@ class LiteLLMModel:
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         for request in requests:
             check_request(request, self.target, self._can, self.traits)
-        parts = iter(self._parts(requests))
+        parts = self._parts(requests)
+        if parts and not (len(parts) > 1 and any(part.marks for part in parts)):
+            parts[0].begun.set()
+        numbered = iter(enumerate(parts))
         done: dict[tuple[int, int], Completion] = {}
         errors: list[ReasonError] = []
 
         async def work() -> None:
-            for part in parts:
-                if part.waits and part.prefix is not None and part.prefix.begun is not None:
-                    await part.prefix.begun.wait()
+            for number, part in numbered:
+                if number:
+                    await part.begun.wait()
                 try:
                     error = await self._make(part, done, listener)
                 finally:
-                    part.begun()
+                    part.begun.set()
                 if error is not None:
                     errors.append(error)
 
@@ -235,15 +226,15 @@ class LiteLLMModel:
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         return stream_of(self.generate, request)
 
-    def _parts(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
-        split = [self._runs(request) for request in requests]
-        prefixes: Sequence[CachedPrefix | None] = [None] * len(requests)
-        if self._prefixes is not None:
-            prefixes = self._prefixes.of_call([r.prompt for r in requests], [len(runs) for runs in split])
-        for i, (request, runs, prefix) in enumerate(zip(requests, split, prefixes, strict=True)):
-            for number, run in enumerate(runs):
-                waits = prefix is not None and (prefix.waits or number > 0)
-                yield SampleBatch(i, request, run, prefix=prefix, waits=waits)
+    def _parts(self, requests: Sequence[Request]) -> list[SampleBatch]:
+        profile, begun = self._can.profile, asyncio.Event()
+        parts = []
+        for i, request in enumerate(requests):
+            runs = self._runs(request)
+            is_marked = profile.prompt_cache == "marks"
+            marks = prefix_marks(request.prompt, len(runs), profile.min_cached_tokens) if is_marked else ()
+            parts += [SampleBatch(i, request, run, marks=marks, begun=begun) for run in runs]
+        return parts
 
     def _runs(self, request: Request) -> list[tuple[int, ...]]:
         """The samples of each request that is sent for one of ours."""
@@ -322,7 +313,7 @@ class LiteLLMModel:
         def emit(
             index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str, tokens: int
         ) -> None:
-            part.begun()
+            part.begun.set()
             if listener is not None and listener(
                 Chunk(
                     request=part.position,
@@ -356,7 +347,6 @@ class LiteLLMModel:
                         reading.take(events)
                         if reading.is_complete:
                             break
-                waited += getattr(sending, "waited_s", 0.0)  # in a batch
             await self._locate_answers(reading.samples)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
             fault = classify_error(e, self.target)

@@ -231,10 +231,6 @@ def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str 
     return None
 
 
-BATCH_DISCOUNT = 0.5
-"""Price of a token in a batch, relative to its usual one, where the map does not say."""
-
-
 @dataclass(frozen=True)
 class Prices:
     """Dollars per token; None if unknown.
@@ -269,13 +265,8 @@ class Prices:
         return prompt + completion_tokens * self.completion
 
 
-def find_prices(target: Target, *, batch: bool = False) -> tuple[Prices, int | None]:
-    """Prices and context length of a model in LiteLLM's map; prices in the settings take precedence.
-
-    Args:
-        batch: Whether the prices are those of a batch: the map's, or else half of the others, which is what OpenAI and
-            Anthropic document.
-    """
+def find_prices(target: Target) -> tuple[Prices, int | None]:
+    """Prices and context length of a model in LiteLLM's map; prices in the settings take precedence."""
     is_own_server = target.settings.api_base is not None or target.vllm
     known = {} if is_own_server else map_entry(target.provider, target.served)
     settings = target.settings
@@ -288,8 +279,6 @@ def find_prices(target: Target, *, batch: bool = False) -> tuple[Prices, int | N
 
     def price(name: str) -> float | None:
         value = known.get(name)
-        if batch and value is not None:
-            value = known.get(f"{name}_batches", value * BATCH_DISCOUNT)
         return None if value is None else float(value)
 
     prices = Prices(

@@ -621,37 +621,18 @@ def split_usage(
         waited_s: Seconds that the request waited, reported on the first sample.
         prompt_tokens: Tokens of the prompt where the provider sent no usage.
     """
-    seen = [s.tokens for s in samples]
-    thoughts = [s.thought_tokens if s.has_thought else 0 for s in samples]
     counts = _counts(usage)
     prompt, cached, written, thinking, total = (prompt_tokens, 0, 0, 0, 0) if counts is None else counts
-    if counts is None:
-        # servers of one's own send a chunk for each token
-        completions = [
-            t if t is not None else s.pieces if target.is_own_server else count_tokens(s)
-            for t, s in zip(seen, samples, strict=True)
-        ]
-    elif len(samples) == 1:
-        completions = [total]
-    elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
-        completions = [t or 0 for t in seen]
-    else:
-        # a response that came at once shows no tokens
-        is_whole = all(s.pieces <= 1 for s in samples)
-        weights = [t or (count_tokens(s) if is_whole else s.pieces) for t, s in zip(seen, samples, strict=True)]
-        completions = _split(total, weights)
-        if thinking and any(thoughts):  # pieces of thoughts and of answers need not have equally many tokens
-            answers = [max(0, w - t) for w, t in zip(weights, thoughts, strict=True)]
-            parts = _split(thinking, thoughts), _split(total - thinking, answers if any(answers) else weights)
-            completions = [sum(pair) for pair in zip(*parts, strict=True)]
+    shown = [s.tokens or (s.pieces if target.is_own_server and s.pieces > 1 else count_tokens(s)) for s in samples]
+    completions = shown if counts is None else _split(total, shown)
+    thoughts = [s.thought_tokens if s.has_thought else 0 for s in samples]
     if thinking:
         thoughts = _split_within(thinking, thoughts if any(thoughts) else completions, completions)
     else:
-        shown = [
-            t if s.token_ids or target.is_own_server else max(t, estimate_tokens(s.thought))
-            for t, s in zip(thoughts, samples, strict=True)
-        ]
-        thoughts = [min(t, c) for t, c in zip(shown, completions, strict=True)]
+        if not target.is_own_server:
+            estimates = [0 if s.token_ids else estimate_tokens(s.thought) for s in samples]
+            thoughts = list(map(max, thoughts, estimates))
+        thoughts = [min(t, c) for t, c in zip(thoughts, completions, strict=True)]
     shares = []
     for i, (tokens, thought) in enumerate(zip(completions, thoughts, strict=True)):
         first = i == 0

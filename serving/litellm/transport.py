@@ -135,19 +135,9 @@ class HttpClient:
         """The JSON of a page. Errors as `post`, and ValueError for a page that is no JSON."""
         return await self._read(await self._send("GET", path))
 
-    async def get_bytes(self, path: str) -> bytes:
-        """A page. Errors as `post`."""
-        return await (await self._send("GET", path)).read()
-
-    async def post_json(
-        self, path: str, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
-    ) -> Any:
-        """The JSON of the response to a POST of JSON, or of bytes of another kind that a header names.
-
-        Errors as `post`, and ValueError for a page that is no JSON.
-        """
-        data = body if isinstance(body, bytes) else to_json(body)
-        return await self._read(await self.post(path, data, headers))
+    async def post_json(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
+        """The JSON of the response to a POST of JSON. Errors as `post`, and ValueError for a page that is no JSON."""
+        return await self._read(await self.post(path, to_json(body), headers))
 
     async def post(self, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
         """The response to a POST of JSON, when its headers are received.

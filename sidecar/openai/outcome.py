@@ -21,7 +21,8 @@ from ...core.errors import ReasonError, UserError
 from ...core.events import BudgetCharged, CallFinished, Event, TextDelta
 from ...core.messages import Completion, Thought, ToolCall
 from ...core.run import RunConfig
-from ...core.store.protocol import RunRecord, RunStore
+from ...core.store.protocol import RunRecord
+from ...core.store.sql import RunStore
 from ...core.types import Answer, RoleUsage, RunUsage
 from ..auth import Caller
 from ..error_objects import event_json

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,29 +41,6 @@ def test_show_prints_the_profile_with_its_sources(cli, server):
     status, out, _ = cli("models", "show", MODEL)
     assert status == 0
     assert '"<think>\\n"' in out
-
-
-def test_show_writes_the_measured_profile(cli, server, home):
-    measured = ("thinks", "thought", "efforts")
-    shown = json.loads(cli("models", "show", MODEL, "--json")[1])
-    assert shown["written"] is None
-    assert not settings_file(home).exists()
-
-    status, out, err = cli("models", "show", MODEL, "--write", "--json")
-    assert status == 0, err
-    path = settings_file(home)
-    assert json.loads(out)["written"] == str(path)
-    written = tomllib.loads(path.read_text())["profiles"][MODEL]
-    assert {field: written[field] for field in measured} == {
-        field: shown["profile"][field]["value"] for field in measured
-    }
-    assert written["prefix"] == "thought"
-
-    again = json.loads(cli("models", "show", MODEL, "--json")[1])
-    assert again["profile"]["thinks"]["source"] == f'settings [profiles."{MODEL}"]'
-    status, _, err = cli("models", "show", MODEL, "--write")
-    assert status != 0
-    assert "has a profile of" in err
 
 
 def test_unknown_field_of_a_profile_is_an_error_with_its_name(cli, server, home):

@@ -28,7 +28,7 @@ def columns(schema):
 
 def test_both_databases_have_the_same_columns():
     assert columns(postgres._SCHEMA) == columns(sqlite._SCHEMA)
-    assert len(columns(sqlite._SCHEMA)) == 9
+    assert len(columns(sqlite._SCHEMA)) == 8
     assert columns(sqlite._SCHEMA)["events"] == ["run_id", "number", "events", "PRIMARY"]
 
 

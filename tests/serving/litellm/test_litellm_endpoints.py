@@ -176,7 +176,7 @@ async def test_a_key_that_all_endpoints_refuse_is_an_error(monkeypatch):
 
 
 async def test_endpoints_of_different_models_are_refused():
-    with pytest.raises(UserError, match="context of tokens: .* has 1000, .* has 900"):
+    with pytest.raises(UserError, match="context length: .* has 1000, .* has 900"):
         async with spread(FaultServer(script()), FaultServer(script(900))):
             pass
     with pytest.raises(UnknownName, match="serves: large"):
@@ -209,9 +209,9 @@ async def test_joining_endpoint_with_fewer_capabilities_is_excluded():
     async with spread(late, FaultServer(script())) as (model, _):
         late.fault = lambda n: None
         async with asyncio.timeout(20):
-            while not model.endpoints.all[0].excluded:
+            while not isinstance(model.endpoints.all[0].last_error, UserError):
                 await ask(model, echoes(4))
-        assert "logprobs" in model.endpoints.all[0].excluded
+        assert "logprobs" in str(model.endpoints.all[0].last_error)
         assert not any(text.startswith("echo") for text in late.answered)
 
 
@@ -338,14 +338,15 @@ async def test_a_restarted_endpoint_is_used_only_if_it_serves_the_same_model():
         restarts.fault, restarts.root = (lambda n: "disconnect"), "scripts/retrained"
         await ask_until(model, lambda: model.endpoints.all[0].is_down)
         restarts.fault = lambda n: None
-        await ask_until(model, lambda: model.endpoints.all[0].excluded)
-        assert "served 'scripts/small'" in model.endpoints.all[0].excluded
-        assert "now serves 'scripts/retrained'" in model.endpoints.all[0].excluded
-        before = restarts.count
+        first = model.endpoints.all[0]
+        await ask_until(model, lambda: isinstance(first.last_error, UserError))
+        assert "scripts/small" in str(first.last_error)
+        assert "scripts/retrained" in str(first.last_error)
+        restarts.answered.clear()
         await ask(model, echoes(20))
-        assert restarts.count == before
+        assert not any(text.startswith("echo") for text in restarts.answered)
         restarts.root = "scripts/small"
-        await ask_until(model, lambda: restarts.count > before)
+        await ask_until(model, lambda: any(text.startswith("echo") for text in restarts.answered))
 
 
 async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_each_text_once():
@@ -390,21 +391,6 @@ async def test_samples_of_a_broken_response_go_on_at_the_same_time_and_finished_
         assert sum(s.count for s in servers) == 7
         assert max(s.most_open for s in servers) > 1, "not one after the other"
         assert sum(c.usage.completion_tokens for c in made) == 6 * (len(text) + 1)
-
-
-async def test_an_endpoint_that_computes_a_long_response_gets_fewer_requests():
-    servers = [FaultServer(script(), pause_s=0.01) for _ in range(2)]
-    async with spread(*servers) as (model, _):
-        long = Request(prompt=Prompt.user("echo " + "z" * 300), sampling=SamplingParams(max_tokens=600))
-        task = asyncio.create_task(model.generate([long]))
-        async with asyncio.timeout(60):
-            while not any(s.open for s in servers):
-                await asyncio.sleep(0.001)
-        [busy] = [s for s in servers if s.open]
-        await asyncio.gather(*(ask(model, echoes(1, i)) for i in range(8)))
-        assert busy.count == 1
-        await task
-        assert all(e.limiter.tokens == 0 for e in model.endpoints.all)
 
 
 async def test_all_endpoints_gone_is_an_error_that_names_each():

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from reason.core.errors import RateLimited
+from reason.core.errors import RateLimited, UserError
 from reason.core.messages import Prompt
 from reason.serving.litellm.endpoints import (
     COOLDOWN_S,
@@ -85,87 +82,47 @@ def test_one_rejected_key_trips():
 
 def test_full_endpoint_is_skipped():
     chosen = pool(2, most=2)
-    chosen.all[1].limiter.tokens = 1000
-    places = []
-    for _ in range(4):
-        one = chosen.choose(None, 10)
-        one.limiter.busy += 1
-        one.limiter.tokens += 10
-        places.append(one.address)
-    assert places == ["http://0/v1", "http://0/v1", "http://1/v1", "http://1/v1"]
+    chosen.all[0].limiter.busy = 2
+    chosen.all[1].limiter = ConcurrencyLimiter(9)
+    chosen.all[1].limiter.busy = 5
+    assert chosen.choose(None) is chosen.all[1]
 
 
 def test_what_is_down_or_tried_is_not_chosen():
     chosen = pool(3)
     down(chosen.all[0])
-    chosen.all[1].is_down, chosen.all[1].excluded = True, "another model"
-    assert chosen.choose(None, 10) is chosen.all[2]
-    assert chosen.choose("key", 10, {chosen.all[2]}) is None
-    assert "http://0/v1: down; http://1/v1: another model" in chosen.account()
+    chosen.all[1].is_down, chosen.all[1].last_error = True, UserError("another model")
+    assert chosen.choose(None) is chosen.all[2]
+    assert chosen.choose("key", {chosen.all[2]}) is None
+    assert "http://0/v1: down; http://1/v1: another model" in chosen.describe_errors()
 
 
 def test_few_trees_are_spread_and_stay_where_they_are():
     chosen = pool(3)
     places = {}
     for key in "abcdefghi":
-        places[key] = chosen.choose(key, 100)
-        places[key].limiter.tokens += 100
+        places[key] = chosen.choose(key)
+        places[key].limiter.busy += 1
     assert set(Counter(e.address for e in places.values()).values()) == {3}
     for one in chosen.all:
-        one.limiter.tokens = 0
-    assert all(chosen.choose(key, 100) is one for key, one in places.items())
+        one.limiter.busy = 0
+    assert all(chosen.choose(key) is one for key, one in places.items())
     places["a"].is_down = True
-    after = chosen.choose("a", 100)
+    after = chosen.choose("a")
     assert after is not places["a"]
     places["a"].is_down = False
-    assert chosen.choose("a", 100) is after
-
-
-def test_outstanding_tokens_decide_and_not_requests():
-    chosen = pool(2)
-    with chosen.all[0].limiter.outstanding(100, 4000) as long:
-        for _ in range(40):  # forty short requests are less than a long one
-            one = chosen.choose(None, 100)
-            assert one is chosen.all[1]
-            one.limiter.busy += 1
-            one.limiter.tokens += 100
-        long.received(1)  # with the first token, the prompt has been computed
-        assert chosen.all[0].limiter.tokens == 3999
-        assert chosen.choose(None, 100) is chosen.all[0]
-        long.received(3990)
-        assert chosen.all[0].limiter.tokens == 9
-        long.received(50)
-        assert chosen.all[0].limiter.tokens == 0
-    assert chosen.all[0].limiter.tokens == 0
-
-
-def test_outstanding_tokens_end_with_their_request():
-    limiter = ConcurrencyLimiter(4)
-    with pytest.raises(RuntimeError), limiter.outstanding(100, 400) as outstanding:
-        outstanding.received(3)
-        raise RuntimeError
-    assert limiter.tokens == 0
+    assert chosen.choose("a") is after
 
 
 def test_affinity_yields_to_load():
     chosen = pool(2)
-    own = chosen.choose("key", 10)
-    own.limiter.tokens = SLACK * 10
-    assert chosen.choose("key", 10) is own
-    own.limiter.tokens = SLACK * 10 + 1
-    assert chosen.choose("key", 10) is not own
-    assert chosen.choose("key", 11) is own, "the more a request has to compute, the more it may wait for"
-    own.limiter.busy = own.limiter.max_in_flight
-    assert chosen.choose("key", 11) is not own
-
-
-@given(st.lists(st.integers(1, 3000), min_size=1, max_size=200), st.integers(2, 4))
-def test_a_single_prompt_unbalances_endpoints_by_no_more_than_the_slack(sizes, number):
-    chosen = pool(number, most=10_000)
-    for tokens in sizes:
-        chosen.choose("key", tokens).limiter.tokens += tokens
-    loads = [one.limiter.tokens for one in chosen.all]
-    assert max(loads) - min(loads) <= (SLACK + 1) * max(sizes)
+    own = chosen.choose("key")
+    own.limiter.busy = SLACK
+    assert chosen.choose("key") is own
+    own.limiter.busy = SLACK + 1
+    assert chosen.choose("key") is not own
+    own.limiter.busy = own.limiter.max_in_flight = 4
+    assert chosen.choose("key") is not own
 
 
 def test_prompts_of_one_question_share_a_key():

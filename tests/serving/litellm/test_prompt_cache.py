@@ -8,7 +8,7 @@ from reason.core.messages import Message, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model_map import map_entry
-from reason.serving.litellm.prompt_cache import SharedPrefixes, prompt_start_key
+from reason.serving.litellm.prompt_cache import prefix_marks, prompt_start_key
 from support.messages_server import MessagesServer
 
 NAME = "anthropic/claude-sonnet-4-5"
@@ -45,7 +45,7 @@ async def test_samples_of_a_prompt_read_what_the_first_of_them_has_written(opene
     async with opened() as (server, model):
         [made] = await model.generate([request(chat("colour?"), n=4)])
         assert [c.text for c in made] == ["blue sky"] * 4
-        assert server.marked == [1, 1, 1, 1]
+        assert server.marked == [2, 2, 2, 2]
         written = [c.usage.cache_write_tokens for c in made]
         read = [c.usage.cached_tokens for c in made]
         assert written[0] > 1024
@@ -65,29 +65,22 @@ async def test_the_first_request_is_alone_until_its_response_begins(opened):
         assert all("cache_control" in str(body) for body in server.requests)
 
 
-async def test_a_written_prefix_is_not_waited_for_again(opened):
-    async with opened() as (_server, model):
-        await model.generate([request(chat("colour?"), n=2)])
-        [made] = await model.generate([request(chat("colour?"), n=3)])
-        assert all(c.usage.cached_tokens > 1024 and not c.usage.cache_write_tokens for c in made)
-
-
-async def test_a_beginning_is_marked_once_a_second_call_begins_with_it(opened):
+async def test_calls_share_a_long_system_prompt(opened):
     async with opened() as (server, model):
         usages = []
-        for text in ("colour?", "size?", "weight?", "age?"):
+        for text in ("colour?", "size?", "weight?"):
             [[completion]] = await model.generate([request(chat(text))])
             usages.append((completion.usage.cache_write_tokens > 0, completion.usage.cached_tokens > 0))
-        assert server.marked == [0, 1, 1, 1]
-        assert usages == [(False, False), (True, False), (False, True), (False, True)]
+        assert server.marked == [1, 1, 1]
+        assert usages == [(True, False), (False, True), (False, True)]
 
 
-async def test_requests_of_one_call_share_the_messages_that_they_begin_with(opened):
+async def test_requests_of_one_call_share_the_system_prompt(opened):
     async with opened() as (server, model):
         requests = [request(chat(f"Judge answer {i}.")) for i in range(3)]
         results = await model.generate(requests)
         assert server.marked == [1, 1, 1]
-        assert sorted(c.usage.cache_write_tokens > 0 for [c] in results) == [False, False, True]
+        assert [c.usage.cache_write_tokens > 0 for [c] in results] == [True, False, False]
 
 
 async def test_a_short_prompt_and_a_single_one_are_not_marked(opened):
@@ -129,42 +122,13 @@ async def test_reading_and_writing_have_prices_of_their_own(monkeypatch):
         await model.aclose()
 
 
-def test_tenants_share_no_beginning():
-    shared = SharedPrefixes(min_tokens=8)
-    first = shared.of_call([chat("a").with_cache_salt("one")], [1])
-    other = shared.of_call([chat("b").with_cache_salt("two")], [1])
-    same = shared.of_call([chat("b").with_cache_salt("one")], [1])
-    assert [one.marks for one in (*first, *other, *same)] == [(), (), (1,)]
-
-
-def test_a_turn_of_the_assistant_is_not_marked_and_what_follows_it_is():
+def test_a_continued_conversation_is_marked_at_its_end():
     turns = (Message(role="user", content="word " * 40), Message(role="assistant", content="yes"))
     grown = Prompt(messages=(*turns, Message(role="user", content="why?")))
-    shared = SharedPrefixes(min_tokens=8)
-    [cached] = shared.of_call([Prompt(messages=turns)], [2])
-    assert cached.marks == (1,)
-    [cached] = shared.of_call([grown], [2])
-    assert cached.marks == (1, 3)
-
-
-def test_a_prefix_that_may_have_left_the_cache_is_written_again_by_one_request():
-    now = 0.0
-    shared = SharedPrefixes(min_tokens=8, clock=lambda: now)
-    [first] = shared.of_call([chat("a")], [2])
-    [warm] = shared.of_call([chat("a")], [2])
-    now = 1000.0
-    [late] = shared.of_call([chat("a")], [2])
-    assert (first.begun is None, warm.begun is None, late.begun is None) == (False, True, False)
-
-
-def test_what_is_remembered_is_bounded(monkeypatch):
-    from reason.serving.litellm import prompt_cache
-
-    monkeypatch.setattr(prompt_cache, "MAX_KNOWN_PREFIXES", 10)
-    shared = SharedPrefixes(min_tokens=0)
-    for i in range(50):
-        shared.of_call([Prompt.user(f"question {i}")], [2])
-    assert (len(shared._known), len(shared._written)) == (10, 10)
+    assert prefix_marks(Prompt(messages=turns[:1]), 1, min_tokens=8) == ()
+    assert prefix_marks(Prompt(messages=turns[:1]), 2, min_tokens=8) == (1,)
+    assert prefix_marks(grown, 1, min_tokens=8) == (3,)
+    assert prefix_marks(grown, 1, min_tokens=100) == ()
 
 
 async def test_openai_gets_a_key_that_prompts_with_the_same_beginning_share(monkeypatch):

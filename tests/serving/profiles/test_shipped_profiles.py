@@ -56,29 +56,3 @@ def test_a_limit_of_the_thought_is_an_argument_of_seed_oss_template() -> None:
     profile = merge_profile(shipped_layers("ByteDance-Seed/Seed-OSS-36B-Instruct"))
     assert profile.effort_fields("high", 512) == {"chat_template_kwargs": {"thinking_budget": 512}}
     assert profile.effort_fields("none") == {"chat_template_kwargs": {"thinking_budget": 0}}
-
-
-def test_a_profile_is_appended_to_the_settings_once(tmp_path: Path) -> None:
-    path = tmp_path / "reason" / "reason.toml"
-    fields = {
-        "thinks": "default",
-        "open_tag": '<"think">\n',
-        "refuses": ["stop"],
-        "opened_by_template": True,
-        "max_thinking_tokens": 100,
-        "efforts": {"none": {"chat_template_kwargs": {"enable thinking": False}}, "low": {}},
-    }
-    append_profile(path, "hosted_vllm/a.b", fields)
-    assert tomllib.loads(path.read_text())["profiles"] == {"hosted_vllm/a.b": fields}
-    path.write_text('model = "local/x"\n' + path.read_text().rstrip("\n"))
-    append_profile(path, "hosted_vllm/c", {"thinks": "never"})
-    written = tomllib.loads(path.read_text())
-    assert written["model"] == "local/x"
-    assert written["profiles"] == {"hosted_vllm/a.b": fields, "hosted_vllm/c": {"thinks": "never"}}
-    with pytest.raises(UserError, match="has a profile of 'hosted_vllm/c' already"):
-        append_profile(path, "hosted_vllm/c", {"thinks": "always"})
-    with pytest.raises(UnknownName):
-        append_profile(path, "hosted_vllm/d", {"thinking": "always"})
-    path.write_text("model =")
-    with pytest.raises(DataError, match="is no TOML"):
-        append_profile(path, "hosted_vllm/d", {"thinks": "always"})
