@@ -6,10 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from reason.core.errors import DataError, UnknownName, UserError
 from reason.serving.profiles import profile as profile_module
 from reason.serving.profiles.profile import merge_profile, parse_profile, shipped_layers
-from reason.serving.profiles.settings_file import append_profile
 
 FILES = sorted(Path(profile_module.__file__).parent.glob("*.toml"))
 
