@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -59,24 +60,27 @@ class CostBound:
     prompt_tokens: int = 0
 
     def __add__(self, other: CostBound) -> CostBound:
-        return CostBound(
-            self.tokens + other.tokens,
-            self.calls + other.calls,
-            self.reward_calls + other.reward_calls,
-            self.usd + other.usd,
-            self.thinking_tokens + other.thinking_tokens,
-            self.prompt_tokens + other.prompt_tokens,
-        )
+        return CostBound(**{kind: amount + getattr(other, kind) for kind, amount in vars(self).items()})
 
     def __sub__(self, other: CostBound) -> CostBound:
-        return CostBound(
-            self.tokens - other.tokens,
-            self.calls - other.calls,
-            self.reward_calls - other.reward_calls,
-            self.usd - other.usd,
-            self.thinking_tokens - other.thinking_tokens,
-            self.prompt_tokens - other.prompt_tokens,
-        )
+        return CostBound(**{kind: amount - getattr(other, kind) for kind, amount in vars(self).items()})
+
+    def first_shortfall(self, remaining: Callable[[LimitKind], float]) -> LimitKind | None:
+        """The first limit with less remaining than this bound; None if it fits."""
+        return next((kind for kind in _LIMITED if getattr(self, kind) > remaining(kind)), None)
+
+
+_LIMITED: Mapping[LimitKind, str] = MappingProxyType(
+    {
+        "tokens": "completion_tokens",
+        "thinking_tokens": "thinking_tokens",
+        "prompt_tokens": "prompt_tokens",
+        "calls": "model_calls",
+        "reward_calls": "reward_calls",
+        "usd": "cost_usd",
+    }
+)
+"""Limits of amounts, each with the field of `RoleUsage` that it bounds."""
 
 
 class Ledger:
@@ -115,20 +119,12 @@ class Ledger:
         """Amount spent and reserved, in the limit's unit."""
         if kind == "seconds":
             return self.elapsed_s
-        rows = self._by_role.values()
-        if kind == "tokens":
-            return sum(r.completion_tokens for r in rows) + self._reserved.tokens
-        if kind == "thinking_tokens":
-            return sum(r.thinking_tokens for r in rows) + self._reserved.thinking_tokens
-        if kind == "prompt_tokens":
-            return sum(r.prompt_tokens for r in rows) + self._reserved.prompt_tokens
         if kind == "user":
             return 0.0
-        if kind == "calls":
-            return sum(r.model_calls for r in rows) + self._reserved.calls
-        if kind == "reward_calls":
-            return sum(r.reward_calls for r in rows) + self._reserved.reward_calls
-        return math.fsum(r.cost_usd or 0.0 for r in rows) + self._reserved.usd
+        name = _LIMITED[kind]
+        amounts = [getattr(row, name) or 0 for row in self._by_role.values()]
+        reserved: float = getattr(self._reserved, kind)
+        return reserved + (math.fsum(amounts) if kind == "usd" else sum(amounts))
 
     def remaining(self, kind: LimitKind) -> float:
         """Amount that may still be spent; infinite without a limit, never negative."""
@@ -163,7 +159,7 @@ class Ledger:
             raise self.exceeded("user")
         if self.remaining_seconds() == 0.0:
             raise self.exceeded("seconds")
-        kind = _first_shortfall(cost, self.remaining)
+        kind = cost.first_shortfall(self.remaining)
         if kind is not None:
             raise self.exceeded(kind)
         self._reserved += cost
@@ -213,18 +209,17 @@ class Ledger:
         key = f"{role}:{model}"
         row = self._by_role.get(key, RoleUsage(model=model))
         is_priced = row.cost_usd is not None and usage.cost_usd is not None
+        amounts = {
+            **{name: getattr(usage, name) for name in _AMOUNTS[:5]},
+            "model_calls": calls,
+            "reward_calls": reward_calls,
+            "replayed_calls": replayed_calls,
+            "replayed_tokens": replayed_tokens,
+            "lost_tokens": lost_tokens,
+        }
         row = RoleUsage(
             model=model,
-            prompt_tokens=row.prompt_tokens + usage.prompt_tokens,
-            cached_tokens=row.cached_tokens + usage.cached_tokens,
-            cache_write_tokens=row.cache_write_tokens + usage.cache_write_tokens,
-            completion_tokens=row.completion_tokens + usage.completion_tokens,
-            thinking_tokens=row.thinking_tokens + usage.thinking_tokens,
-            model_calls=row.model_calls + calls,
-            reward_calls=row.reward_calls + reward_calls,
-            replayed_calls=row.replayed_calls + replayed_calls,
-            replayed_tokens=row.replayed_tokens + replayed_tokens,
-            lost_tokens=row.lost_tokens + lost_tokens,
+            **{name: getattr(row, name) + amount for name, amount in amounts.items()},
             cost_usd=(row.cost_usd or 0.0) + (usage.cost_usd or 0.0) if is_priced else None,
             working_s=row.working_s + working_s,
             waited_s=row.waited_s + usage.waited_s,
@@ -316,7 +311,7 @@ class BudgetView:
 
     def shortfall(self, cost: CostBound) -> LimitKind | None:
         """The first limit that a step of this maximum cost could exceed; None if it fits."""
-        return _first_shortfall(cost, self.remaining)
+        return cost.first_shortfall(self.remaining)
 
     def require(self, cost: CostBound) -> None:
         """Raise unless a step of this maximum cost fits.
@@ -389,15 +384,3 @@ def require_known_price(budget: Budget, model: str, price_known: bool) -> None:
             f"the price of model {model!r} is unknown, so a budget of {budget.usd:g} USD cannot be enforced",
             hint="limit tokens or calls instead, or choose a model with a known price",
         )
-
-
-def _first_shortfall(cost: CostBound, remaining: Callable[[LimitKind], float]) -> LimitKind | None:
-    amounts: dict[LimitKind, float] = {
-        "tokens": cost.tokens,
-        "thinking_tokens": cost.thinking_tokens,
-        "prompt_tokens": cost.prompt_tokens,
-        "calls": cost.calls,
-        "reward_calls": cost.reward_calls,
-        "usd": cost.usd,
-    }
-    return next((kind for kind, amount in amounts.items() if amount > remaining(kind)), None)

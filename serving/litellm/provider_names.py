@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -55,8 +52,6 @@ _FAMILIES: Final = (
 )
 """Providers whose models are known by the beginning of their names."""
 
-_PROVIDER = re.compile(r'^    [A-Z0-9_]+ = "([\w-]+)"', re.MULTILINE)
-
 
 def provider_of_family(served: str) -> str | None:
     """The provider to which a model without one belongs by its name: `claude-…` is Anthropic's; None if unknown."""
@@ -71,21 +66,3 @@ def key_in_environment(provider: str) -> str | None:
 def is_litellm_installed() -> bool:
     """Whether LiteLLM is installed; it is not imported."""
     return importlib.util.find_spec("litellm") is not None
-
-
-@cache
-def litellm_providers() -> frozenset[str]:
-    """The providers of the installed LiteLLM, read from its files; empty if they are not found there."""
-    package = importlib.util.find_spec("litellm")
-    folders = package.submodule_search_locations if package is not None else None
-    if not folders:
-        return frozenset()
-    types = Path(folders[0]) / "types" / "utils.py"
-    configured = Path(folders[0]) / "llms" / "openai_like" / "providers.json"  # later versions have it
-    try:
-        _, _, rest = types.read_text(encoding="utf-8").partition("class LlmProviders(")
-        found = set(_PROVIDER.findall(rest.partition("\nclass ")[0]))
-        also: Any = json.loads(configured.read_text(encoding="utf-8")) if configured.exists() else ()
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset(found | set(also)) if found else frozenset()

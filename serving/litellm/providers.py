@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,6 @@ from .provider_names import (
     KEY_VARIABLES,
     is_litellm_installed,
     key_in_environment,
-    litellm_providers,
     provider_of_family,
 )
 
@@ -118,7 +116,7 @@ def load_litellm() -> Any:
 
 
 def find_target(name: str, settings: Settings) -> Target:
-    """The target of a model string. A misspelt provider and a missing key are found without LiteLLM.
+    """The target of a model string. A missing key of a common provider is reported without importing LiteLLM.
 
     Raises:
         UnknownName: LiteLLM knows no such provider.
@@ -170,20 +168,22 @@ def find_target(name: str, settings: Settings) -> Target:
 
 
 def _check_provider(name: str) -> None:
-    """Refuse a model whose provider LiteLLM does not have."""
-    provider, slash, served = name.partition("/")
+    """Refuse a model without a provider, and one that needs LiteLLM where it is not installed."""
+    provider, slash, _ = name.partition("/")
     if not slash:
         known = provider_of_family(name)
         raise UnknownName("model", name, (f"{known}/{name}",) if known else (), hint=NAME_HINT)
-    names = litellm_providers() | OPENAI_WIRE | KEY_VARIABLES.keys()
-    imported = sys.modules.get("litellm")
-    own = {str(one["provider"]) for one in getattr(imported, "custom_provider_map", ())}  # of the program
-    if provider not in names | own:
-        similar = nearest(provider, [*names, *OUR_BACKENDS], max_matches=1)
-        if similar or is_litellm_installed():
-            raise UnknownName("model", name, tuple(f"{one}/{served}" for one in similar), hint=NAME_HINT)
     if not is_litellm_installed():
+        if provider not in KEY_VARIABLES and (similar := _similar_models(name)):
+            raise UnknownName("model", name, similar, hint=NAME_HINT)
         raise missing_package(f"model {name!r}", "litellm", PROVIDERS_EXTRA)
+
+
+def _similar_models(name: str) -> tuple[str, ...]:
+    """The model string with a similar provider."""
+    provider, _, served = name.partition("/")
+    known = [*KEY_VARIABLES, *OPENAI_WIRE, *OUR_BACKENDS]
+    return tuple(f"{one}/{served}" for one in nearest(provider, known, max_matches=1))
 
 
 def _check_usual_key(name: str, provider: str, provider_settings: ProviderSettings) -> None:
@@ -206,7 +206,7 @@ def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
     try:
         served, provider, key, base = litellm.get_llm_provider(name)
     except litellm.BadRequestError as e:
-        raise UnknownName("model", name, hint=NAME_HINT) from e
+        raise UnknownName("model", name, _similar_models(name), hint=NAME_HINT) from e
     if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
         raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
     return served, provider, key, base

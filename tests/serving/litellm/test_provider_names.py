@@ -17,7 +17,6 @@ from reason.serving.litellm.provider_names import (
     EXAMPLE_MODELS,
     KEY_VARIABLES,
     key_in_environment,
-    litellm_providers,
     provider_of_family,
 )
 from reason.serving.litellm.providers import find_target, load_litellm
@@ -27,12 +26,6 @@ from reason.serving.litellm.providers import find_target, load_litellm
 def without_keys(monkeypatch):
     for name in [n for n in os.environ if n.endswith(("_API_KEY", "_TOKEN", "_API_BASE"))]:
         monkeypatch.delenv(name)
-
-
-def test_the_providers_read_from_litellms_files_are_those_it_has():
-    listed = {str(getattr(p, "value", p)) for p in load_litellm().provider_list}
-    assert listed <= litellm_providers()
-    assert KEY_VARIABLES.keys() <= litellm_providers()
 
 
 def test_the_keys_are_those_that_litellm_looks_for(without_keys, monkeypatch):
@@ -94,7 +87,6 @@ def test_other_names_are_of_no_provider(name):
     [
         ("anthropic/claude-haiku-4-5", "needs a key in ANTHROPIC_API_KEY, which is not set"),
         ("gemini/gemini-2.5-flash", "needs a key in GEMINI_API_KEY or GOOGLE_API_KEY, which is not set"),
-        ("antropic/claude-haiku-4-5", "did you mean 'anthropic/claude-haiku-4-5'?"),
         ("gpt-5.6", "did you mean 'openai/gpt-5.6'?"),
         ("openai/gpt-5.6", "needs a key in OPENAI_API_KEY, which is not set"),
     ],
@@ -125,7 +117,6 @@ def test_without_litellm_only_servers_of_ones_own_are_called(without_keys, monke
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     monkeypatch.setattr(providers, "is_litellm_installed", lambda: False)
-    monkeypatch.setattr(providers, "litellm_providers", frozenset)
     for name in ("openai/gpt-5.6", "anthropic/claude-haiku-4-5"):
         with pytest.raises(UserError, match="needs the package 'litellm', which is not installed") as caught:
             find_target(name, Settings())
