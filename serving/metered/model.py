@@ -616,25 +616,17 @@ class MeteredModel:
     def _bounded(self, request: Request, share: float, thinking_share: float = math.inf) -> _BoundedRequest:
         sampling = request.sampling
         wanted, answer = sampling.thinking_tokens or 0, sampling.max_tokens
-        if not wanted:
-            if answer <= share:
-                return _BoundedRequest(request)
-            changes = {"max_tokens": int(share)}
-            bounded = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
-            return _BoundedRequest(bounded, answer_limit="tokens")
-        thought = int(min(wanted, thinking_share))
+        allowed = thought = int(min(wanted, thinking_share))
         if thought + answer > share:
             answer = min(answer, max(1, int(share) - thought, int(share) // 2))
-            thought = min(thought, int(share) - answer)
+            thought = max(0, min(thought, int(share) - answer))
         if (thought, answer) == (wanted, sampling.max_tokens):
             return _BoundedRequest(request)
-        changes = {"max_tokens": answer, "thinking_tokens": thought}
-        bounded = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
-        thinking_limit: LimitKind = "thinking_tokens" if thought >= int(min(wanted, thinking_share)) else "tokens"
+        changes = {"max_tokens": answer} | ({"thinking_tokens": thought} if wanted else {})
         return _BoundedRequest(
-            bounded,
+            request.model_copy(update={"sampling": sampling.model_copy(update=changes)}),
             answer_limit="tokens" if answer < sampling.max_tokens else None,
-            thinking_limit=None if thought == wanted else thinking_limit,
+            thinking_limit=None if thought == wanted else "tokens" if thought < allowed else "thinking_tokens",
         )
 
     def _max_cost(self, requests: Sequence[Request]) -> CostBound:

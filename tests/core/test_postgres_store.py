@@ -7,7 +7,7 @@ import pytest
 from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
 from reason.core.store import open_store
-from reason.core.store.postgres import KEEPALIVE, Lease, PostgresStore
+from reason.core.store.postgres import Lease, PostgresStore
 from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.postgres_server import PostgresServer
 from support.store_process import StoreProcess
@@ -321,13 +321,6 @@ async def test_errors_do_not_show_the_password(url):
         await open_store(url)
     assert "geheim" not in str(e.value)
     assert "postgresql://u:***@" in str(e.value)
-
-
-async def test_connections_use_keepalives(place):
-    store = await PostgresStore.open(f"{place}?keepalives_count=3")
-    given = await store._commits.read(lambda db: db.db.info.get_parameters())
-    assert {k: given[k] for k in KEEPALIVE} == {k: str(v) for k, v in KEEPALIVE.items()} | {"keepalives_count": "3"}
-    await store.aclose()
 
 
 def test_only_stop_ends_the_lease_thread():

@@ -13,7 +13,6 @@ from reason.core.store.run_writer import RunWriter
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
-from reason.serving.model import LanguageModel
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -53,10 +52,6 @@ def request(n=1, max_tokens=50, text="q", **sampling):
 MANY = replies(*(f"answer {i}" for i in range(9)))
 
 
-async def test_it_is_a_language_model(harness):
-    assert isinstance(MeteredModel(ScriptedModel(MANY), "main", await harness.run()), LanguageModel)
-
-
 async def test_request_for_several_samples_is_one_call(harness):
     model = ScriptedModel(MANY)
     run = await harness.run()
@@ -93,24 +88,6 @@ async def test_stored_samples_are_not_generated_again(harness):
     assert await MeteredModel(model, "main", third).generate([request(n=8)]) == second
     assert third.ledger.usage().replayed_calls == third.ledger.usage().model_calls == 1
     assert len(model.made) == 8
-
-
-async def test_distinct_samples_replay_as_distinct(harness):
-    model = ScriptedModel(MANY)
-    (samples,) = await MeteredModel(model, "main", await harness.run()).generate([request(n=30)])
-    assert len({c.text for c in samples}) > 3
-    (again,) = await MeteredModel(model, "main", await harness.run(new=False)).generate([request(n=30)])
-    assert again == samples
-
-
-async def test_stop_reason_is_stored_and_replayed(harness):
-    model = ScriptedModel(replies("one, two", "three"))
-    asked = request(n=12, stop=(", ",))
-    (samples,) = await MeteredModel(model, "main", await harness.run()).generate([asked])
-    assert {(c.text, c.stop_reason) for c in samples} == {("one", ", "), ("three", "")}
-    (again,) = await MeteredModel(model, "main", await harness.run(new=False)).generate([asked])
-    assert again == samples
-    assert len(model.generate_calls) == 1
 
 
 async def test_another_seed_sampling_prompt_or_model_is_another_sample(harness):
@@ -207,17 +184,6 @@ async def test_unreached_budget_changes_no_finish_reason(harness):
     assert run.ledger.exhausted is None
     (short,) = await MeteredModel(ScriptedModel(replies("abcdef")), "main", run).generate([request(max_tokens=3)])
     assert short[0].finish_reason == "length"  # its own limit, not the budget's
-
-
-async def test_call_budget_rejects_the_next_call(harness):
-    run = await harness.run(calls=2)
-    model = ScriptedModel(MANY)
-    metered = MeteredModel(model, "main", run)
-    await metered.generate([request(text="a"), request(text="b")])
-    with pytest.raises(BudgetExceeded) as refused:
-        await metered.generate([request(text="c")])
-    assert refused.value.kind == "calls"
-    assert len(model.generate_calls) == 1
 
 
 async def test_cost_budget_is_checked_against_the_maximum_cost(harness):
@@ -380,15 +346,6 @@ async def test_a_prompt_token_budget_refuses_a_call_before_it_is_sent(harness):
     assert run.ledger.usage().prompt_tokens == 2 * tokens
     charged = harness.sink.of_type("budget.charged")
     assert (charged[-1].total_prompt_tokens, charged[-1].limits) == (2 * tokens, {"prompt_tokens": 2 * tokens + 1})
-
-
-async def test_prompts_of_concurrent_calls_are_reserved(harness):
-    model = ScriptedModel(MANY)
-    run = await harness.run(prompt_tokens=2 * model.count_tokens(Prompt.user("q")))
-    metered = MeteredModel(model, "main", run)
-    results = await asyncio.gather(*(metered.generate([request(text=text)]) for text in "abc"), return_exceptions=True)
-    assert sum(isinstance(result, BudgetExceeded) for result in results) == 1
-    assert run.ledger.remaining("prompt_tokens") == 0
 
 
 class Uncounted:

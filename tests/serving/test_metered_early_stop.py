@@ -86,13 +86,6 @@ async def test_early_stop_replays_but_is_not_reused_by_other_runs(store):
     assert sorted(index for _, index in model.made[made:]) == sorted(set(range(12)) - whole)
 
 
-async def test_without_early_stop_it_is_a_normal_call(store):
-    model = ScriptedModel(LENGTHS)
-    (plain,) = await MeteredModel(model, "main", await a_run(store, "a")).generate([REQUEST])
-    (patient,) = await MeteredModel(model, "main", await a_run(store, "b")).generate([REQUEST], enough=asyncio.Event())
-    assert patient == plain
-
-
 async def test_immediate_stop_generates_nothing(store):
     model, run, enough = ScriptedModel(LENGTHS), await a_run(store), asyncio.Event()
     enough.set()
@@ -111,17 +104,3 @@ async def test_backend_failure_is_raised(store):
     with pytest.raises(BackendUnavailable, match="the engine is gone"):
         await MeteredModel(model, "main", await a_run(store)).generate([REQUEST], enough=asyncio.Event())
     assert model.running == 0
-
-
-async def test_cancellation_is_not_an_early_stop(store):
-    hold = asyncio.Event()
-    model = ScriptedModel(LENGTHS, step=lambda: asyncio.ensure_future(hold.wait()))
-    run = await a_run(store)
-    task = asyncio.create_task(MeteredModel(model, "main", run).generate([REQUEST], enough=asyncio.Event()))
-    while not model.running:
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert model.running == 0
-    assert await store.count_calls("r") == 0

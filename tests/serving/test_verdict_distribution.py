@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendError
 from reason.core.messages import Completion, Prompt
 from reason.serving.verdict_distribution import VerdictDistribution, has_verdict_distribution, label_of, read_verdicts
-from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import ALWAYS_THINKS, ScriptedModel, replies, thinking
 
 YES_NO = ("Yes", "No")
 DIGITS = tuple("123456789")
@@ -140,23 +140,6 @@ async def test_verdicts_are_sampled_where_there_is_none():
     assert all(0.5 < v.expected((1, 0)) < 1 for v in verdicts)
     (requests,) = model.generate_calls
     assert [(r.sampling.n, r.is_attempt) for r in requests] == [(40, False), (40, False)]
-
-
-async def test_a_model_that_thinks_gives_its_verdict_without_a_thought():
-    def verdict(text):
-        assert text.endswith("<think></think>"), text[-40:]
-        return {"Y": 0.9, "N": 0.1}
-
-    model = ScriptedModel(thinking("Hm.", verdict), profile=THINKS)
-    (read,) = await read_verdicts(model, [Prompt.user("?")], YES_NO)
-    assert read.expected((1, 0)) == pytest.approx(0.9)
-    assert not model.generate_calls
-
-
-async def test_a_model_that_always_thinks_gives_its_verdict_after_the_thought():
-    model = ScriptedModel(thinking("Hm.", replies("Yes", "No", weights=[4, 1])), profile=ALWAYS_THINKS)
-    (read,) = await read_verdicts(model, [Prompt.user("?")], YES_NO)
-    assert read.expected((1, 0)) == pytest.approx(0.8)
 
 
 async def test_no_verdict_at_all_is_an_error():

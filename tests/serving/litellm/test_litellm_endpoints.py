@@ -8,7 +8,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,7 +19,6 @@ from reason.serving.litellm import endpoints
 from reason.serving.litellm.endpoints import LoadBalancedModel
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
-from reason.serving.litellm.limiter import LimiterRegistry
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
@@ -87,24 +86,6 @@ async def test_requests_are_spread_evenly_and_report_their_endpoint():
         assert [len(s.answered) for s in servers] == pytest.approx([20, 20, 20], abs=2)
         served = Counter(c.extras["endpoint"] for [c] in made)
         assert served == Counter({b: len(s.answered) for b, s in zip(bases, servers, strict=True)})
-
-
-async def test_load_follows_speed():
-    slow, fast = FaultServer(script(), pause_s=0.05), FaultServer(script(), pause_s=0.001)
-    async with spread(slow, fast, concurrency=4) as (model, _):
-        await ask(model, echoes(60))
-        assert len(slow.answered) < len(fast.answered)
-
-
-async def test_requests_survive_a_dead_a_limiting_and_a_slow_endpoint():
-    dies, limits, slow = (FaultServer(script(), pause_s=p) for p in (0.001, 0.001, 0.005))
-    async with spread(dies, limits, slow) as (model, _):
-        dies.fault = lambda n: "cut 2" if n >= 3 else None
-        limits.fault = lambda n: "429 0.05" if n % 2 else None
-        texts = await ask(model, echoes(90))
-        assert texts == [f"{i:04}" for i in range(90)]
-        answered = Counter(dies.answered + limits.answered + slow.answered)
-        assert answered == Counter(f"echo {i:04}" for i in range(90))
 
 
 async def test_dead_endpoint_is_skipped_until_it_recovers():
@@ -264,21 +245,6 @@ async def test_cancelling_closes_all_connections():
         assert all(e.limiter.busy == 0 for e in model.endpoints.all)
 
 
-async def test_models_of_one_pool_share_endpoint_limits():
-    server = FaultServer(script(), pause_s=0.002)
-    async with server.run() as base:
-        limiters = LimiterRegistry()
-        several = Settings(providers={"hosted_vllm": {"endpoints": [{"api_base": base}], "concurrency": 3}})
-        single = Settings(providers={"hosted_vllm": {"api_base": base, "concurrency": 3}})
-        one = await load_litellm_model("hosted_vllm/small", several, limiters)
-        other = await load_litellm_model("hosted_vllm/small", single, limiters)
-        server.most_open = 0
-        await asyncio.gather(one.generate(echoes(20)), other.generate(echoes(20)))
-        assert server.most_open == 3
-        await one.aclose()
-        await other.aclose()
-
-
 def test_invalid_endpoint_lists_are_rejected(monkeypatch):
     base = {"api_base": "http://a/v1"}
     for given, told in (
@@ -311,18 +277,6 @@ async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoi
         assert answered == Counter(f"echo {i:04}" for i in range(number))
         assert sum(s.count for s in servers) > number
         assert min(len(s.answered) for s in servers) > number / 5
-
-
-async def test_endpoints_that_ignore_n_get_one_request_per_sample():
-    servers = [FaultServer(script()) for _ in range(2)]
-    async with spread(*servers, max_retries=0) as (model, _):
-        before = sum(s.count for s in servers)
-        for server in servers:
-            server.many = False
-        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=SamplingParams(n=6, max_tokens=20))])
-        assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(6)]
-        assert sum(s.count for s in servers) - before == 6
-        assert not model.traits.multi_sample
 
 
 async def ask_until(model: LoadBalancedModel, happened: Callable[[], object]) -> None:
@@ -375,41 +329,6 @@ async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_ea
         # each generated token is paid once
         assert made.usage.completion_tokens == len(text) + 1
         assert sum(c.lost.completion_tokens for c in heard if c.lost) == 0
-
-
-async def test_samples_of_a_broken_response_go_on_at_the_same_time_and_finished_ones_are_kept():
-    text = "one two three four"
-    servers = [FaultServer(ScriptedModel(replies(text), context_tokens=1000), pause_s=0.002) for _ in range(3)]
-    async with spread(*servers) as (model, _):
-        for server in servers:
-            server.fault = lambda n: "cut 20" if sum(s.count for s in servers) == 1 else None
-        request = Request(prompt=Prompt.user("Count."), sampling=SamplingParams(n=6, max_tokens=60))
-        heard: list[Chunk] = []
-        [made] = await model.generate([request], heard.append)
-        assert [c.text for c in made] == [text] * 6
-        assert ["".join(c.text for c in heard if c.sample_index == i) for i in range(6)] == [text] * 6
-        assert sum(s.count for s in servers) == 7
-        assert max(s.most_open for s in servers) > 1, "not one after the other"
-        assert sum(c.usage.completion_tokens for c in made) == 6 * (len(text) + 1)
-
-
-async def test_all_endpoints_gone_is_an_error_that_names_each():
-    servers = [FaultServer(script()) for _ in range(2)]
-    async with spread(*servers, max_retries=2) as (model, bases):
-        await ask(model, echoes(2))
-        for server in servers:
-            server.fault = lambda n: "disconnect"
-        for _ in range(3):
-            with pytest.raises(BackendUnavailable, match="no endpoint answers") as caught:
-                await model.generate(echoes(1))
-            assert all(base in str(caught.value) for base in bases)
-        for server in servers:
-            server.fault = lambda n: None
-        async with asyncio.timeout(20):
-            while any(e.is_down for e in model.endpoints.all):
-                with suppress(BackendUnavailable):
-                    await ask(model, echoes(1))
-        assert await ask(model, echoes(2)) == ["0000", "0001"]
 
 
 async def test_a_request_waits_for_an_endpoint_that_comes_back():

@@ -8,12 +8,10 @@ import jsonschema
 import pytest
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt, Request, SamplingParams
-from reason.core.settings import EndpointSettings, ProviderSettings, Settings
+from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.providers import find_target
 from reason.serving.litellm.requests import openai_body
-from support.fault_server import FaultServer
-from support.scripted_model import ScriptedModel, replies
 
 SCHEMA = {
     "type": "object",
@@ -94,18 +92,6 @@ async def test_schema_support_of_providers_follows_the_documentation(monkeypatch
         assert model.capabilities.json_schema is able
     finally:
         await model.aclose()
-
-
-async def test_schema_support_needs_all_endpoints():
-    servers = [FaultServer(ScriptedModel(replies("blue sky")), schemas=schemas) for schemas in (True, False)]
-    async with servers[0].run() as first, servers[1].run() as second:
-        endpoints = tuple(EndpointSettings(api_base=base) for base in (first, second))
-        settings = Settings(providers={"hosted_vllm": ProviderSettings(endpoints=endpoints)})
-        model = await load_litellm_model("hosted_vllm/small", settings)
-        try:
-            assert not model.capabilities.json_schema
-        finally:
-            await model.aclose()
 
 
 def test_a_schema_keeps_its_order_on_the_wire(monkeypatch):

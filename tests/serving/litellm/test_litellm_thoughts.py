@@ -138,17 +138,6 @@ async def test_a_hidden_thought_that_fills_the_cap_is_a_cut_thought() -> None:
         assert made.usage.thinking_tokens == made.usage.completion_tokens == server.tokens == 21
 
 
-@pytest.mark.parametrize("kind", THINKING, ids=ids)
-async def test_quick_calls_do_not_think_where_the_model_can(kind: Kind) -> None:
-    async with opened(kind) as (server, model):
-        if not model.capabilities.profile.can_skip_thinking:
-            pytest.skip("it always thinks")
-        made = await one(model, effort="none", default_temperature=0.0, max_tokens=8)
-        assert made.thought is None
-        assert server.thinking_tokens == made.usage.thinking_tokens == 0
-        assert 0 < made.usage.completion_tokens <= 8
-
-
 @pytest.mark.parametrize("kind", VLLM, ids=ids)
 async def test_thoughts_are_continued_as_tokens_on_vllm(kind: Kind) -> None:
     async with opened(kind) as (server, model):
@@ -208,14 +197,6 @@ async def test_providers_cannot_be_given_thoughts() -> None:
         with pytest.raises(CapabilityMissing, match="thought in the prompt"):
             await one(model, ASK.with_thought(Thought(text="It is 12.")))
         assert not server.requests
-
-
-async def test_blocks_of_a_thought_are_kept_with_their_signatures() -> None:
-    async with opened(BY_NAME["Claude 5"]) as (_, model):
-        made = await one(model)
-        assert made.thought is not None
-        [block] = made.thought.blocks
-        assert (block["type"], block["thinking"], block["signature"]) == ("thinking", made.thought.text, "signed")
 
 
 async def test_a_users_profile_takes_precedence_over_what_is_measured() -> None:

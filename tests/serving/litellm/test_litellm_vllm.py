@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
+from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.litellm.vllm_server import tokenize_messages
 from reason.serving.vllm.processor_chain import ProcessorRequest
@@ -46,37 +46,12 @@ async def test_raw_text_is_sent_as_tokens(opened):
         assert made.text == " sky"
 
 
-@pytest.mark.parametrize(
-    ("prompt", "page"), [(PROMPT, "chat/completions"), (Prompt(text="assistant: "), "completions")]
-)
-async def test_each_sample_reports_its_stop_reason(opened, prompt, page):
-    async with opened("one, two", "three; four", "five") as (server, model):
-        [made] = await model.generate([ask(prompt, n=24, stop=(", ", ";"))])
-        assert len(bodies(server, f"/v1/{page}")) == 1
-        assert {(c.text, c.stop_reason) for c in made} == {("one", ", "), ("three", ";"), ("five", "")}
-        [short] = await model.generate(
-            [ask(prompt).model_copy(update={"sampling": SamplingParams(max_tokens=2, seed=1)})]
-        )
-        assert (short[0].finish_reason, short[0].stop_reason) == ("length", None)
-
-
 async def test_sample_with_a_failed_processor_has_no_stop_reason(opened):
     async with opened() as (_, model):
         bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
         [[failed], [fine]] = await model.generate([bad, ask()])
         assert (failed.finish_reason, failed.stop_reason) == ("error", None)
         assert (fine.finish_reason, fine.stop_reason) == ("stop", "")
-
-
-async def test_without_the_vllm_field_there_is_no_stop_reason(opened, monkeypatch):
-    real = FaultServer._choice
-    monkeypatch.setattr(FaultServer, "_choice", lambda *a: {k: v for k, v in real(*a).items() if k != "stop_reason"})
-    async with opened("one, two") as (_, model):
-        [[cut], [whole]] = await model.generate([ask(stop=(", ",)), ask()])
-        assert [(c.text, c.finish_reason, c.stop_reason) for c in (cut, whole)] == [
-            ("one", "stop", None),
-            ("one, two", "stop", None),
-        ]
 
 
 async def test_samples_share_one_request_and_are_those_of_their_index(opened):
@@ -160,25 +135,6 @@ async def test_processors_without_effect_are_not_declared(opened, monkeypatch):
     monkeypatch.setattr(fault_server, "make_logits_processors", lambda calls, name: [])
     async with opened() as (_, model):
         assert model.capabilities.logits_processors == frozenset()
-
-
-async def test_the_salt_is_sent_and_changes_nothing_that_is_stored(opened):
-    async with opened() as (_, plain), opened(settings={"cache_salt": "tenant"}) as (server, model):
-        [[made]] = await model.generate([ask()])
-        await model.generate([ask(PROMPT.with_prefix((ord("b"),)))])
-        await model.score(PROMPT, ["blue"])
-        sent = bodies(server, "/v1/chat/completions") + bodies(server, "/v1/completions")
-        assert len(sent) == 3
-        assert all(b["cache_salt"] == "tenant" for b in sent)
-        assert model.identity.partition("=")[2] == plain.identity.partition("=")[2]
-        [[again]] = await plain.generate([ask()])
-        assert again.text == made.text
-
-
-async def test_only_vllm_servers_take_a_salt(opened):
-    with pytest.raises(UserError, match="cache_salt"):
-        async with opened(provider="openai", settings={"cache_salt": "tenant"}):
-            pass
 
 
 async def test_prompt_that_the_server_would_truncate_is_rejected(opened):

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
@@ -91,31 +91,6 @@ async def test_requests_of_a_tree_go_to_one_server(header, changes):
             assert sorted(counts) == [0, 0, 3]
             used.append(counts.index(3))
         assert set(used) == {0, 1, 2}, "a long system prompt does not gather all questions on one server"
-
-
-async def test_a_header_that_the_router_does_not_know_has_no_effect():
-    async with routed("X-User-Id") as (servers, model):
-        for _ in range(6):
-            await model.generate([Request(prompt=Prompt.user("q"), sampling=SamplingParams(max_tokens=20))])
-        assert [server.count for server in servers] == [2, 2, 2]
-
-
-@pytest.mark.parametrize("header", ["X-Session-ID", ""])
-async def test_a_response_that_breaks_off_is_continued_by_its_own_server(header):
-    async with routed(header) as (servers, model):
-        for server in servers:
-            server.fault = lambda n: "cut 5" if n == 0 else None
-        heard: list[Chunk] = []
-
-        def client(chunk: Chunk) -> bool:
-            heard.append(chunk)
-            return True
-
-        [[made]] = await model.generate(
-            [Request(prompt=Prompt.user("q"), sampling=SamplingParams(max_tokens=40))], client
-        )
-        assert (made.text, "".join(chunk.text for chunk in heard)) == (TEXT, TEXT)
-        assert sorted(server.count for server in servers) == [0, 0, 2]
 
 
 @pytest.mark.parametrize("header", ["X-Session-ID", ""])
