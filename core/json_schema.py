@@ -64,7 +64,7 @@ def is_strict(schema: JsonValue) -> bool:
 
 
 def check_schema(schema: JsonSchema, param: str | None = None) -> None:
-    """Refuse what is no JSON Schema, or a very large one. Large ones take seconds: check them in a thread."""
+    """Refuse what is not a JSON Schema, or a very large one. Large ones take seconds: check them in a thread."""
     from jsonschema import Draft202012Validator, SchemaError, validators
 
     try:
@@ -90,7 +90,7 @@ def _parts(value: JsonValue) -> Iterator[JsonValue]:
 
 
 def schema_fault(text: str, schema: JsonSchema) -> str:
-    """Why a text is no JSON that satisfies a schema, on one line; empty if it is.
+    """Why a text is not JSON that satisfies a schema, on one line; empty if it is.
 
     Differs from JSON Schema: `patternProperties`, and what depends on it, is not checked; nothing is loaded from
     addresses. Blocks for up to tenths of a second.

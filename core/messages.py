@@ -124,7 +124,7 @@ class ToolCall(Frozen):
 
     @property
     def parsed_arguments(self) -> dict[str, JsonValue] | None:
-        """The arguments; None if they are no JSON object (see `parse_json`)."""
+        """The arguments; None if they are not a JSON object (see `parse_json`)."""
         try:
             read = parse_json(self.arguments)
         except ValueError:
@@ -140,7 +140,7 @@ def parse_json(text: str) -> JsonValue:
     """Parse JSON that a model wrote.
 
     Raises:
-        ValueError: It is no JSON, nested too deep, or cannot be serialized again: a number that no float holds, or a
+        ValueError: It is not JSON, nested too deep, or cannot be serialized again: a number that no float holds, or a
             lone surrogate.
     """
     try:
@@ -155,7 +155,7 @@ def parse_json(text: str) -> JsonValue:
 def canonical_calls(calls: Iterable[ToolCall]) -> str:
     """Calls as one text: equal texts are equal calls, in the same order. Ids and spacing are left out.
 
-    Arguments that are no JSON object stay text.
+    Arguments that are not a JSON object stay text.
     """
     values = [{"name": call.name, "arguments": arguments_or_text(call)} for call in calls]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -200,7 +200,7 @@ def validate_tool_choice(tools: Sequence[Tool], choice: str) -> None:
 
 
 def arguments_or_text(call: ToolCall) -> JsonValue:
-    """A call's arguments; their text if it is no JSON object."""
+    """A call's arguments; their text if it is not a JSON object."""
     values = call.parsed_arguments
     return call.arguments if values is None else values
 
@@ -482,7 +482,7 @@ class SamplingParams(Frozen):
             return self
         if self.ignore_eos:
             raise ValueError("ignore_eos excludes json_schema: a text that satisfies a schema has an end")
-        json.dumps(self.json_schema, allow_nan=False)  # raises ValueError for what is no JSON
+        json.dumps(self.json_schema, allow_nan=False)  # raises ValueError for invalid JSON
         return self
 
     @model_validator(mode="after")

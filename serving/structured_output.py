@@ -36,7 +36,7 @@ MAX_CACHED_GRAMMARS: Final = 64
 """Schemas of a model whose grammars are kept ready."""
 
 TRIAL_SCHEMA: Final = object_schema({"zq": enum_schema(["q7"])})
-"""A schema that no model satisfies unasked: by it is seen whether one is held to schemas at all."""
+"""A schema that no model satisfies by chance, to probe whether a server enforces schemas."""
 TRIAL_TOKENS: Final = 64
 """Room for its text, with the blanks that a server's grammar may leave free."""
 

@@ -28,7 +28,9 @@ def parse_location(location: Path | str) -> Path | str:
     scheme = match["scheme"].lower()
     if scheme not in ("postgresql", "postgres"):
         # the URL may hold a password: it is not shown
-        raise UserError(f"a run store cannot be at {scheme}://…", hint="give a file, or postgresql://HOST/DATABASE")
+        raise UserError(
+            f"unsupported run-store URL scheme {scheme!r}", hint="give a file, or postgresql://HOST/DATABASE"
+        )
     return "postgresql://" + location[match.end() :]
 
 

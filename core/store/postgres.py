@@ -53,7 +53,7 @@ CONNECT_S = 5
 """Timeout of one attempt to connect to one host, in seconds."""
 KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 3, "keepalives_count": 2, "tcp_user_timeout": 10_000}
 """A connection to a machine or network that is gone is given up after 10 seconds. By default the system would wait for
-a quarter of an hour, and the lease would expire meanwhile."""
+a quarter of an hour, and the lease would expire in the meantime."""
 MAX_ATTEMPTS = 5
 """How often a transaction is attempted that conflicts with others."""
 
@@ -131,7 +131,7 @@ class ClosableConnection(Connection, Protocol):
 class Lease(threading.Thread):
     """Renews this process' lease, whatever its event loop is doing: from a thread, over a connection of its own.
 
-    While the server cannot be reached, renewal is retried each second. A lease that expires meanwhile does no harm:
+    While the server cannot be reached, renewal is retried each second. An expired lease does no harm:
     writes of this process are refused from the moment that another one has claimed the run.
 
     Attributes:

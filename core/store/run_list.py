@@ -1,4 +1,4 @@
-"""What lists of runs show: short columns beside the configuration, which no list reads, and the query of a list."""
+"""Lists of runs: the short columns that a list reads instead of the configuration, and the query of a list."""
 
 from __future__ import annotations
 

@@ -154,10 +154,8 @@ MAX_PARAMETERS = 500
 """Parameters of one statement; databases bound their number."""
 LAST = "\U0010ffff"
 """Sorts after every character of a run's name."""
-PRUNE_PAGE = 200
-"""Runs that `prune_runs` looks at together."""
-PRUNE_S = 0.1
-"""Time of one call of it, in seconds, if no single run takes longer: other writers wait meanwhile."""
+PRUNE_PAGE = 50
+"""Runs that one call of `prune_runs` looks at: other writers wait for its transaction."""
 MAX_RESERVATION_S = 86_400
 """Age at which a reservation no longer counts, whatever its process does, in seconds."""
 MAX_EVENTS = 64
@@ -199,7 +197,7 @@ class Ownership:
         """Refuse to write to a run that this process does not own (any more)."""
         row = db.owner_of(run_id)
         if not row:
-            raise StoreError(f"run {run_id} is not in the run store", hint="it was deleted meanwhile, or never created")
+            raise StoreError(f"run {run_id} is not in the run store", hint="it was deleted or never created")
         (owner,) = row
         if owner is None:
             raise StoreError(f"run {run_id} has no owner: it has ended or was released", hint="resume it")
@@ -280,7 +278,7 @@ class RunStore:
         def claim(db: Connection) -> None:
             status, owner, liveness = self._locked(db, run_id)
             if allowed and status not in allowed:
-                raise UserError(f"run {run_id} is {status}", hint="look at it again: it has changed meanwhile")
+                raise UserError(f"run {run_id} is {status}", hint="check its status and retry")
             if owner is not None and self._ownership.is_held(owner, liveness):
                 raise RunConflict(
                     f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
@@ -525,27 +523,17 @@ class RunStore:
         """
 
         def prune(db: Connection) -> int:
-            end = time.monotonic() + PRUNE_S
-            pruned = 0
-            position: Row = (-1.0, "")
-            while time.monotonic() < end:
-                # a run that was created later was written later, too
-                rows = db.execute(
-                    "SELECT created, id FROM runs WHERE (created, id) > (?, ?) AND created < ? AND updated < ? "  # noqa: S608
-                    "AND (status NOT IN ('queued', 'running') "
-                    f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
-                    "ORDER BY created, id LIMIT ?",
-                    (*position, before, before, self._ownership.owner, PRUNE_PAGE),
-                )
-                for position in rows:
-                    if self._has_ended(db, position[1]):
-                        _delete_run(db, position[1])
-                        pruned += 1
-                    if time.monotonic() > end:
-                        break
-                if not rows:
-                    break
-            return pruned
+            rows = db.execute(
+                "SELECT id FROM runs WHERE created < ? AND updated < ? "  # noqa: S608
+                "AND (status NOT IN ('queued', 'running') "
+                f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
+                "ORDER BY created, id LIMIT ?",
+                (before, before, self._ownership.owner, PRUNE_PAGE),
+            )
+            ended = [run_id for (run_id,) in rows if self._has_ended(db, run_id)]
+            for run_id in ended:
+                _delete_run(db, run_id)
+            return len(ended)
 
         return await self._commits.write(prune)
 

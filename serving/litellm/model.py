@@ -300,7 +300,7 @@ class LiteLLMModel:
         done: dict[tuple[int, int], Completion],
         listener: Listener | None,
     ) -> ReasonError | None:
-        """Request each of the missing samples by itself, at the same time."""
+        """Request the missing samples concurrently, one request each."""
         parts = [replace(part, indices=(index,)) for index in left]
         errors = await self.gather([partial(self._make, one, done, listener) for one in parts])
         return next((error for error in errors if error is not None), None)
@@ -479,7 +479,7 @@ class LiteLLMModel:
         )
 
     async def _fitted(self, request: Request) -> Request:
-        """The request with its thought limited to what the context has room for beside prompt and answer."""
+        """The request with its thought limited to what the context leaves after prompt and answer."""
         thinking = thinking_of(request, self._can.profile)
         limit = self._can.context_tokens
         if limit is None or not thinking.is_on or not may_not_fit(request, self._can, self.traits):

@@ -231,7 +231,7 @@ async def _shown_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
         except (BackendError, CapabilityMissing):
             shown = None
         if shown is None and profile.sources.get("thinks") == MAP_SOURCE:
-            return {"thinks": "never"}  # the map does not know the servers of one's own
+            return {"thinks": "never"}  # the map does not know the self-hosted servers
     if shown is None and profile.opened_by_template and profile.thought == "tags":
         return {"refuses_while_thinking": ["json_schema"]}  # a grammar would apply to the thought
     return shown or {}

@@ -1,8 +1,8 @@
 """The profile of a provider's model: the user's settings, what was measured, the shipped data, and LiteLLM's map.
 
-LiteLLM's part is asked for, not written down: the flags of its map of models, and its own check of the parameters of a
-request (`get_optional_params`, offline), with and without a thought. So a model that next month's LiteLLM knows needs
-no code here. For OpenAI's models the flags say it all, and LiteLLM is not imported.
+LiteLLM's part is queried, not hard-coded: the flags of its model map, and its own check of a request's parameters
+(`get_optional_params`, offline), with and without a thought. So a model that next month's LiteLLM knows needs no code
+here. For OpenAI's models the flags are enough, and LiteLLM is not imported.
 """
 
 from __future__ import annotations

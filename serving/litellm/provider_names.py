@@ -28,7 +28,7 @@ KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "moonshot": ("MOONSHOT_API_KEY",),
     }
 )
-"""Variables that may hold the key of a provider's own service, by provider; for others LiteLLM is asked."""
+"""Variables that may hold the key of a provider's own service, by provider; for others, LiteLLM decides."""
 
 EXAMPLE_MODELS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -73,7 +73,7 @@ class Target:
 
     @property
     def is_own_server(self) -> bool:
-        """Whether the endpoint is a server of one's own, not a provider's service."""
+        """Whether the endpoint is self-hosted, not a provider's service."""
         return self.vllm or (self.openai_wire and self.settings.api_base is not None)
 
     @property
@@ -208,7 +208,9 @@ def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
     except litellm.BadRequestError as e:
         raise UnknownName("model", name, _similar_models(name), hint=NAME_HINT) from e
     if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
-        raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
+        raise UserError(
+            f"model {name!r} is not served by an API provider", hint="a vLLM server's models are hosted_vllm/…"
+        )
     return served, provider, key, base
 
 
@@ -218,7 +220,7 @@ def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str 
     if key:
         return key
     if base is not None and provider in OPENAI_WIRE:
-        return "none"  # the client wants one, and a server of one's own seldom does
+        return "none"  # self-hosted servers seldom need a key
     if provider in OPENAI_WIRE:
         raise _missing_key(name, key_env)
     if key_in_environment(provider):

@@ -164,7 +164,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         ("prefix", bool(prompt.prefix) and thinking.is_on and profile.refused("prefix", thinking=True)),
         ("thought in the prompt", prompt.thought is not None and not (tokens and profile.prefix == "thought")),
         *((f"{a.kind} input", a.kind not in can.inputs) for a in attachments),
-        # a server of one's own would open an address of the caller's choice, and so would LiteLLM in this process
+        # a self-hosted server would open an address of the caller's choice, and so would LiteLLM in this process
         (
             "input by address",
             (target.is_own_server or not target.openai_wire) and any(a.url for a in attachments),
@@ -176,7 +176,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
             prompt.tool_choice != TOOL_CHOICE_AUTO
             and (not _takes(target, "tool_choice") or profile.refused("tool_choice", thinking=thinking.is_on)),
         ),
-        # what is sent as tokens is no chat to the server, which then reads no calls
+        # a prompt sent as tokens is not a chat request, so the server would not parse tool calls
         ("tools with raw tokens", bool(prompt.tools) and tokens),
         ("prefix of token ids", not isinstance(prompt.prefix, str) and not traits.tokenizer),
         ("raw text prompts", prompt.text is not None and not traits.tokenizer),
@@ -412,8 +412,8 @@ def _sampling(
 def openai_body(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """The JSON of a chat request for an endpoint in OpenAI's format, from the arguments of `litellm.acompletion`.
 
-    OpenAI's own service, and its models that reason wherever they are, limit tokens by `max_completion_tokens`; servers
-    of one's own seldom know that name.
+    OpenAI's own service, and its models that reason wherever they are, limit tokens by `max_completion_tokens`;
+    self-hosted servers seldom know that name.
     """
     sent = {k: v for k, v in body.items() if k != "extra_headers"}
     if "max_tokens" in sent and (target.api_base is None or reasoning_series(target.served)):

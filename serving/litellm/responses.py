@@ -25,7 +25,7 @@ from .providers import Prices, Target, estimate_tokens
 MAX_REST_TOKENS = 8
 """Maximum tokens that the server may add to a sample that was ended here, for which the response is read to its end."""
 MAX_COUNTED_TOKENS = 1 << 40
-"""What states more of one response is no count."""
+"""A larger reported count is invalid."""
 HIDDEN = -1
 """Token id of an alternative whose id the provider does not report."""
 
@@ -58,7 +58,7 @@ class ReadingRules:
         max_thinking_tokens: Tokens after which a thought is cut; 0 if only the server's limit of the sample holds.
         max_tokens: Maximum tokens of a sample.
         chars_per_token: Characters of a chunk that are taken for a token where no tokens are shown; 0 is one token a
-            chunk, as servers of one's own send them.
+            chunk, as self-hosted servers send them.
         needs_usage: Whether a response whose answers were ended here is read to its end for the provider's count, since
             thoughts do not show their tokens.
     """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 MAX_EVENT_BYTES = 64 << 20
-"""Maximum bytes of one event: more is no response."""
+"""Maximum bytes of one event; a longer one is an invalid response."""
 DONE = b"[DONE]"
 """Last event of a stream in OpenAI's format."""
 _EMPTY = (b"", b"\r")
@@ -56,8 +56,8 @@ class EventParser:
         """The objects that some bytes complete.
 
         Raises:
-            InvalidResponse: An event is too long, or no JSON object.
-            ValueError: An event is no JSON.
+            InvalidResponse: An event is too long, or not a JSON object.
+            ValueError: An event is not JSON.
         """
         lines = data_chunk.split(b"\n")
         if len(lines) == 1:
@@ -81,7 +81,7 @@ class EventParser:
                 elif event and not self.done:
                     value = from_json(event)
                     if not isinstance(value, dict):
-                        raise InvalidResponse("an event of the stream is no JSON object")
+                        raise InvalidResponse("an event of the stream is not a JSON object")
                     objects.append(value)
         return objects
 
@@ -89,8 +89,8 @@ class EventParser:
         """The object without its closing empty line, if there is one.
 
         Raises:
-            InvalidResponse: It is no JSON object.
-            ValueError: It is no JSON.
+            InvalidResponse: It is not a JSON object.
+            ValueError: It is not JSON.
         """
         return self.feed(b"\n\n") if self._tail or self._data else []
 
@@ -132,11 +132,11 @@ class HttpClient:
         return EventStream(self, path, to_json(body), headers)
 
     async def get_json(self, path: str) -> Any:
-        """The JSON of a page. Errors as `post`, and ValueError for a page that is no JSON."""
+        """The JSON of a page. Errors as `post`, and ValueError for a page that is not JSON."""
         return await self._read(await self._send("GET", path))
 
     async def post_json(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
-        """The JSON of the response to a POST of JSON. Errors as `post`, and ValueError for a page that is no JSON."""
+        """The JSON of the response to a POST of JSON. Errors as `post`, and ValueError for a page that is not JSON."""
         return await self._read(await self.post(path, to_json(body), headers))
 
     async def post(self, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
@@ -218,8 +218,8 @@ class EventStream:
     Raises:
         aiohttp.ClientError: While iterated: the connection broke.
         TimeoutError: While iterated: the endpoint did not respond in time.
-        ValueError: While iterated: an event is no JSON.
-        InvalidResponse: While iterated: an event is no JSON object.
+        ValueError: While iterated: an event is not JSON.
+        InvalidResponse: While iterated: an event is not a JSON object.
     """
 
     def __init__(self, client: HttpClient, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:

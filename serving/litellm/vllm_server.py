@@ -26,7 +26,7 @@ def messages_of(
         prompt: The prompt.
         profile: The model's profile; None returns no thoughts.
         thinking: Whether the model thinks in this request; signed thoughts are of no use to it otherwise.
-        own_server: Whether a server of one's own reads them, by vLLM's name of the field too.
+        own_server: Whether a self-hosted server reads them, which also gets vLLM's name of the field.
     """
     messages = [_message(m) for m in prompt.messages]
     when = "never" if profile is None else profile.return_thoughts
@@ -72,11 +72,11 @@ async def call(
     """POST to a path outside `/v1` and return the JSON object of the response.
 
     Raises:
-        InvalidResponse: The response is no JSON object.
+        InvalidResponse: The response is not a JSON object.
     """
     response = await client.post_json(root(client) + path, body, headers)
     if not isinstance(response, dict):
-        raise InvalidResponse(f"{path} answered with no JSON object")
+        raise InvalidResponse(f"{path} did not return a JSON object")
     return response
 
 

@@ -190,7 +190,7 @@ class MeteredModel:
         """Parameters of a quick call: a verdict, a digit, a query, a choice; as deterministic as the model allows.
 
         The model does not think. If it cannot do otherwise, it thinks as little as it can, in
-        `QUICK_THINKING_TOKENS` of additional room, and the answer alone is read.
+        `QUICK_THINKING_TOKENS` of additional room, and only the answer is read.
 
         Args:
             max_tokens: Maximum tokens of the answer.
@@ -798,7 +798,7 @@ def sampled_json(request: Request) -> JsonValue:
     sampling: JsonObject = request.sampling.model_dump(mode="json", exclude={"n", "seed", "json_schema"})
     default_temperature = sampling.pop("default_temperature")
     if sampling["temperature"] is None:
-        sampling["temperature"] = default_temperature  # whoever chose it, the distribution is the same
+        sampling["temperature"] = default_temperature  # the distribution does not depend on who set it
     if request.sampling.json_schema is not None:
         # as text: keys are made of sorted JSON, and the order of a schema's properties matters
         sampling["json_schema"] = json.dumps(request.sampling.json_schema)
