@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self, TextIO
 import anyio
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
-from .errors import DataError, StoreError
+from .errors import StoreError
 from .messages import Completion, EncodedOnce, Frozen, RequestedEffort
 from .types import Answer, Question, Solution, Verification
 
@@ -708,22 +708,3 @@ class LiveSink:
                 return
             self._arrived = anyio.Event()
             await self._arrived.wait()
-
-
-def read_events(path: Path) -> list[Event]:
-    """Read a trace written by `JsonlSink`.
-
-    Raises:
-        DataError: The file is missing or a line is not an event; names file and line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read the trace {path}: {e}") from e
-    events: list[Event] = []
-    for n, line in enumerate(lines, 1):
-        try:
-            events.append(EVENT_ADAPTER.validate_json(line))
-        except ValueError as e:
-            raise DataError(f"{path}:{n}: not an event", hint="the file may be truncated") from e
-    return events

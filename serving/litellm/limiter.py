@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from ...core.concurrency import PerLoop
 
@@ -28,30 +30,16 @@ class ConcurrencyLimiter:
         """Whether the next request would have to wait."""
         return self.busy >= self.max_in_flight
 
-    def slot(self) -> LimiterSlot:
-        """Hold a slot: `async with` gives the seconds waited for it."""
-        return LimiterSlot(self, self._free.get())
-
-
-class LimiterSlot:
-    """A slot of a limiter, held inside an `async with`."""
-
-    def __init__(self, limiter: ConcurrencyLimiter, free: asyncio.Semaphore) -> None:
-        self._limiter, self._free = limiter, free
-
-    async def __aenter__(self) -> float:
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Hold a slot inside an `async with`, which gives the seconds waited for it."""
         started = time.monotonic()
-        self._limiter.busy += 1
+        self.busy += 1
         try:
-            await self._free.acquire()
-        except BaseException:
-            self._limiter.busy -= 1
-            raise
-        return time.monotonic() - started
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._free.release()
-        self._limiter.busy -= 1
+            async with self._free.get():
+                yield time.monotonic() - started
+        finally:
+            self.busy -= 1
 
 
 class LimiterRegistry:

@@ -203,9 +203,7 @@ class BlockRuns(RunHarness):
         self.main = await self.begin(name, strategy="rlot", question=question, budget=budget, seed=seed)
         return BlockRunner(self.main, self.run, limits or BlockLimits(), **how)
 
-    async def episode(
-        self, name="run", *, max_blocks=5, parity="none", with_assessment=True, question=QUESTION, **how
-    ):
+    async def episode(self, name="run", *, max_blocks=5, parity="none", with_assessment=True, question=QUESTION, **how):
         runner = await self.runner(name, question=question, **how)
         return Episode(runner, question, max_blocks=max_blocks, parity=parity, with_assessment=with_assessment)
 

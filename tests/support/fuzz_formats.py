@@ -24,7 +24,7 @@ from openai import APIError
 from pydantic import ValidationError
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError, InvalidResponse, ReasonError, UserError
-from reason.core.events import EVENT_ADAPTER, read_events
+from reason.core.events import EVENT_ADAPTER
 from reason.core.files import json_lines
 from reason.core.settings import ProviderSettings, Settings, load_settings
 from reason.serving.litellm.providers import Prices
@@ -155,16 +155,12 @@ def openai_bodies(data: bytes) -> None:
 
 
 def stored_events(data: bytes) -> None:
-    """A stored event round-trips or is refused; the error of a damaged trace names its line."""
-    path, said, other = folder() / "trace.jsonl", "", ""
-    path.write_bytes(data)
-    try:
-        for event in read_events(path):
-            again = EVENT_ADAPTER.validate_json(event.model_dump_json())
-            assert again.model_dump_json() == event.model_dump_json()
-    except DataError as e:
-        said = str(e)
-    assert not said or str(path) in said
+    """A stored event round-trips or is refused; the error of a damaged file names its line."""
+    other = ""
+    with suppress(ValueError):
+        event = EVENT_ADAPTER.validate_json(data)
+        again = EVENT_ADAPTER.validate_json(event.model_dump_json())
+        assert again.model_dump_json() == event.model_dump_json()
     try:
         for line in json_lines(data, "file"):
             assert line.where == f"file line {line.number}"
