@@ -17,7 +17,6 @@ from reason.core.errors import UserError
 from reason.evals.statistics.intervals import percentiles, resample_groups
 from reason.evals.statistics.outcomes import number_groups
 from reason.evals.statistics.paired import exact_sign_test
-from reason.verify import metrics as scores
 from reason.verify.types import Support
 
 Array = NDArray[np.float64]
@@ -25,6 +24,10 @@ Array = NDArray[np.float64]
 RESAMPLES: Final = 1000
 BY_LABELS: Final = ("accuracy", "macro_f1", "false_supported", "wrong_supported", "answered")
 BY_PROBABILITIES: Final = ("ece", "brier", "nll", "aurc")
+LABELS: Final = ("supports", "refutes", "neutral")
+"""In the order of `Support`."""
+MIN_PROBABILITY: Final = 1e-12
+"""Minimum probability in a log-likelihood: a 0 for the gold label gives a loss of 27.6 nats, not infinity."""
 NAMES: Final = (*BY_LABELS, *BY_PROBABILITIES)
 ECE_BY_CHANCE: Final = "ece_by_chance"
 """The ECE that calibrated probabilities would stay below in 95 % of such samples: in a small one it is far from 0."""
@@ -116,7 +119,7 @@ def verdict_metrics(
     full = _by_labels(confusion.sum(axis=0, keepdims=True), names)
     values = {name: float(value[0]) for name, value in full.items() if np.isfinite(value[0])}
     replicates = _by_labels(_summed(confusion, group, counts), names)
-    plain = [i for i, g in enumerate(golds) if g in scores.LABELS]
+    plain = [i for i, g in enumerate(golds) if g in LABELS]
     if probs is None:
         plain = []
     if plain and probs is not None:
@@ -125,6 +128,11 @@ def verdict_metrics(
         values |= more
         replicates |= again
     return VerdictMetrics(n, len(plain), values, replicates, text == gold)
+
+
+def top_label_hits(probs: Sequence[Support], golds: Sequence[str]) -> tuple[list[float], list[bool]]:
+    """Confidence of the top label of each example, and whether that label is correct."""
+    return [min(p.confidence, 1.0) for p in probs], [p.label == g for p, g in zip(probs, golds, strict=True)]
 
 
 def difference(a: VerdictMetrics, b: VerdictMetrics) -> MetricDifference:
@@ -188,16 +196,8 @@ def _by_labels(confusion: Array, names: Sequence[str]) -> dict[str, Array]:
 def _by_probabilities(
     probs: Sequence[Support], golds: Sequence[str], group: NDArray[np.intp], counts: Array
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    confidences, correct = scores.top_label_hits(probs, golds)
-    confidences = [min(c, 1.0) for c in confidences]
-    values = {
-        "ece": ece(confidences, correct),
-        "brier": scores.brier(probs, golds),
-        "nll": scores.nll(probs, golds),
-        "aurc": aurc(confidences, correct),
-    }
-    values[ECE_BY_CHANCE] = _ece_by_chance(np.array(confidences))
-    n, positions = len(golds), scores.label_indices(probs, golds)
+    confidences, correct = top_label_hits(probs, golds)
+    n, positions = len(golds), [LABELS.index(gold) for gold in golds]
     table = np.array(probs, dtype=np.float64)
     hot = np.zeros_like(table)
     hot[np.arange(n), positions] = 1
@@ -208,10 +208,17 @@ def _by_probabilities(
         [
             np.ones(n),
             ((table - hot) ** 2).sum(axis=1),
-            -np.log(np.maximum(table[np.arange(n), positions], scores.MIN_PROBABILITY)),
+            -np.log(np.maximum(table[np.arange(n), positions], MIN_PROBABILITY)),
             gaps,
         ]
     )
+    values = {
+        "ece": ece(confidences, correct),
+        "brier": float(each[:, 1].mean()),
+        "nll": float(each[:, 2].mean()),
+        "aurc": aurc(confidences, correct),
+        ECE_BY_CHANCE: _ece_by_chance(c),
+    }
     sums = _summed(each, group, counts)
     size = np.maximum(sums[:, 0], 1)
     return values, {

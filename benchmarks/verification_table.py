@@ -21,7 +21,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -42,10 +42,9 @@ from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision
 from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.fusion import Mode
-from reason.verify.metrics import evidence_recall, evidence_scores, mean_evidence_scores, top_label_hits
 from reason.verify.types import Entailment
 from reporting import p_value, processor, table
-from verdict_metrics import ECE_BY_CHANCE, VerdictMetrics, difference, verdict_metrics
+from verdict_metrics import ECE_BY_CHANCE, VerdictMetrics, difference, top_label_hits, verdict_metrics
 from verdicts import (
     ClaimVerdict,
     JudgedClaim,
@@ -314,13 +313,20 @@ def evidence_table(results: Sequence[Measurement], judge: str) -> str:
             for v, c in zip(one.verdicts[Method(judge, SHIPPED)], one.claims, strict=True)
             if v.shown and v.label == c.row.gold and c.row.right and len(c.row.passages or ()) > len(c.row.right)
         ]
-        means, n = mean_evidence_scores(evidence_scores(shown, row.right_ids) for shown, row in right)
-        if means is None or one.key.endswith(TWO_LABELS):
+        if not right or one.key.endswith(TWO_LABELS):
             continue
-        complete = [value for shown, row in right if (value := evidence_recall(shown, row.sets)) is not None]
+        means = np.mean([evidence_scores(shown, row.right_ids) for shown, row in right], axis=0)
+        # FEVER (Thorne et al. 2018, section 5): 1 if one of the sufficient sets is shown completely
+        complete = [any(set(one) <= set(shown) for one in row.sets) for shown, row in right if row.sets]
         all_of_a_set = f"{np.mean(complete):.3f}" if complete else ""
-        rows.append([one.title, str(n), *(f"{value:.3f}" for value in means), all_of_a_set])
+        rows.append([one.title, str(len(right)), *(f"{value:.3f}" for value in means), all_of_a_set])
     return table(["set", "claims", "precision", "recall", "F1", "a sufficient set"], rows)
+
+
+def evidence_scores(shown: Collection[str], right: Collection[str]) -> tuple[float, float, float]:
+    """Precision, recall and F1 of shown passages against at least one that is right."""
+    both = len({*shown} & {*right})
+    return both / len(shown) if shown else 0.0, both / len(right), 2 * both / (len(shown) + len(right))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """`fuse_evidence`: many pieces of evidence into one verdict, and how far they contradict one another.
 
-Items are cleaned, copies are merged, and each gets a weight (`weigh_items`). They are combined by one of five modes:
+Items are cleaned, copies are merged, and each gets a weight (`weigh_items`). They are combined by one of three modes:
 
     witness     each item is informative of a claim that holds or fails, or uninformative (`witness_fusion`)
     product     tempered product of distributions (`product_fusion`)
     mean        weighted mean
-    vote        weighted vote of the top labels
-    max         the most decisive item
 
 Source: Alege 2026, "I Know What I Don't Know: Latent Posterior Factor Models for Multi-Evidence Probabilistic
 Reasoning", arXiv:2603.15670, of which soft factors, exponents and the exact combination are kept; nothing is learned.
@@ -23,9 +21,9 @@ from typing import Final, Literal, NamedTuple
 from ..core.errors import DataError
 from ..reasoning.knowledge import Passage
 from ..reasoning.retrieval.deduplication import cluster_copies
-from .types import NOTHING, Label, Support
+from .types import NOTHING, Support
 
-Mode = Literal["witness", "product", "mean", "vote", "max"]
+Mode = Literal["witness", "product", "mean"]
 
 EPS: Final = 1e-6
 """Minimum probability of a label: a smaller one is noise, and would decide by itself."""
@@ -245,23 +243,6 @@ def mean_fusion(items: Sequence[WeightedItem]) -> Support:
     return mean_of([item.probs for item in items], [item.weight for item in items])
 
 
-def vote_fusion(items: Sequence[WeightedItem]) -> Support:
-    """Weighted votes for the top labels, with half a vote added to each label."""
-    total = math.fsum(item.weight for item in items)
-
-    def share(label: Label) -> float:
-        return (math.fsum(item.weight for item in items if item.probs.label == label) + 0.5) / (total + 1.5)
-
-    return Support(share("supports"), share("refutes"), share("neutral"))
-
-
-def max_fusion(items: Sequence[WeightedItem]) -> Support:
-    """The item of the largest weight times max(p_S, p_R), of at least one; the mean of several such."""
-    decisiveness = [item.weight * max(item.probs.supports, item.probs.refutes) for item in items]
-    top = max(decisiveness)
-    return mean_of([item.probs for item, value in zip(items, decisiveness, strict=True) if value == top])
-
-
 # -- fusion
 
 
@@ -293,9 +274,5 @@ def fuse_evidence(items: Sequence[EvidenceItem], mode: Mode = "witness") -> Fuse
             probs = product_fusion(weighted)
         case "mean":
             probs = mean_fusion(weighted)
-        case "vote":
-            probs = vote_fusion(weighted)
-        case "max":
-            probs = max_fusion(weighted)
     total = math.fsum(probs)
     return FusedVerdict(probs if total == 1 else Support(*(q / total for q in probs)), conflict(factors), warnings)

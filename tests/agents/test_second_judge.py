@@ -11,7 +11,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
 from reason.verify.entailment import run_resources as resources
 from reason.verify.entailment.judge import JudgeEntailment
-from reason.verify.entailment.metered import MeteredEntailment
+from reason.verify.entailment.run_resources import MeteredEntailment
 from reason.verify.types import Pair, Support
 from reason.verify.verifier import make_verifiers
 from support.scripted_entailment import ScriptedEntailment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from reason.verify.attribution.segments import Segment
+from reason.verify.attribution import Segment
 from reason.verify.types import Claim
 
 from support.scripted_model import END, Distribution, Script, ScriptedModel

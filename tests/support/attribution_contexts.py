@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from reason.core.types import Document, Question
-from reason.verify.attribution.segments import Segment, segments_of
+from reason.verify.attribution import Segment, segments_of
 from reason.verify.types import Claim
 
 

@@ -13,7 +13,7 @@ A = Support(0.9, 0.05, 0.05)
 B = Support(0.05, 0.9, 0.05)
 Z = Support(0.02, 0.02, 0.96)
 
-MODES = ("witness", "product", "mean", "vote", "max")
+MODES = ("witness", "product", "mean")
 
 
 def close(values: Any, tolerance: float = 1e-6) -> Any:

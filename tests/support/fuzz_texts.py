@@ -22,8 +22,7 @@ from reason.reasoning.rlot.assessment import read_assessment
 from reason.reasoning.rlot.block_runner import read_list, read_number, read_step, read_yes_no
 from reason.reasoning.segmentation import sentence_spans, split_steps
 from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
-from reason.verify.claims.model_splitter import parse_entries
-from reason.verify.claims.splitter import split_claims
+from reason.verify.claims import parse_entries, split_claims
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.chair import read_chair
 from reason.verify.edgejury.option_orders import OptionOrder

@@ -8,8 +8,8 @@ from typing import Any
 
 from labelled_claims import LabelledClaim, ranked
 from reason.reasoning.knowledge import Passage
-from reason.verify.metrics import GoldLabel
 from reason.verify.types import Pair, Support
+from verdict_fit import GoldLabel
 from verdicts import JudgedClaim
 
 SAYS = {"yes": Support(0.8, 0.1, 0.1), "no": Support(0.1, 0.8, 0.1), "hm": Support(0.1, 0.1, 0.8)}

@@ -7,8 +7,7 @@ from pathlib import Path
 import calibrate_verdicts
 import pytest
 from reason.core.errors import UserError
-from reason.verify.davinci.decision import DavinciConfig, decision_rule_for
-from reason.verify.davinci.verdict_model import load_verdict_model
+from reason.verify.davinci.decision import DavinciConfig, decision_rule_for, load_verdict_model
 from support.labelled_claims import SAYS, said, write_fever
 from support.scripted_entailment import ScriptedEntailment
 

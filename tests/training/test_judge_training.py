@@ -34,8 +34,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.serving.model_files.find import ModelFiles
-from reason.verify.entailment.embedded import load_delta
-from reason.verify.entailment.embedded_network import TokenRow
+from reason.verify.entailment.embedded import TokenRow, load_delta
 from reason.verify.types import Pair
 from support.entailment_files import write_claims
 from support.tiny_encoder import write_tiny_encoder

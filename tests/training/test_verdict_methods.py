@@ -10,10 +10,10 @@ from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import UserError
 from reason.verify.davinci.davinci import check_claims
 from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision_rule_for
-from reason.verify.davinci.verdict_model import fit_verdict_model
 from reason.verify.types import Support, support
 from support.labelled_claims import judged, passage, row
 from support.scripted_entailment import ScriptedEntailment
+from verdict_fit import fit_verdict_model
 from verdicts import (
     GOLDS,
     ClaimVerdict,

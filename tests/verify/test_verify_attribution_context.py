@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.store.sqlite import SqliteStore
-from reason.verify.attribution.context import (
+from reason.verify.attribution import (
     FULL_CONTEXT,
     MAX_CONCURRENT,
     MIN_LOGPROB,
     PENALTY,
     ContextPrompt,
+    Segment,
     attribute_by_context,
     context_source,
     logit_of,
     random_subsets,
     sparse_weights,
 )
-from reason.verify.attribution.segments import Segment
 from reason.verify.types import Claim
 from support.additive_attribution_model import CLAIM, QUESTION, additive, context_of, sigmoid
 from support.scripted_model import END, ScriptedModel
@@ -252,13 +252,6 @@ def test_a_penalty_leaves_the_parts_that_matter():
     assert fitted.weights[7] == pytest.approx(3.0, abs=0.2)
     assert sum(abs(w) > 0.1 for w in fitted.weights) == 2
     assert PENALTY == 0.01
-
-
-def test_no_subsets_cannot_be_fitted():
-    with pytest.raises(ValueError, match="0 subsets"):
-        sparse_weights([], [])
-    with pytest.raises(ValueError, match="1 values"):
-        sparse_weights([(True,), (False,)], [1.0])
 
 
 def test_log_odds():

@@ -9,9 +9,15 @@ from statistics import fmean
 import pytest
 from reason.serving.local.engine import LocalModel
 from reason.serving.model_files.find import ModelFiles
-from reason.verify.attribution.attribution import attribute_claims, missing_levels
-from reason.verify.attribution.context import FULL_CONTEXT, ContextPrompt, attribute_by_context, score_claims
-from reason.verify.attribution.segments import Segment
+from reason.verify.attribution import (
+    FULL_CONTEXT,
+    NOTHING,
+    ContextPrompt,
+    Segment,
+    attribute_by_context,
+    attribute_claims,
+    score_claims,
+)
 from support.attribution_contexts import FACTS, CopiedFact, context_of
 
 pytestmark = pytest.mark.real
@@ -31,7 +37,7 @@ async def log_prob_drop(fact: CopiedFact, segments: Sequence[Segment], model: Lo
     """
     visible = ContextPrompt.of(segments)
     prompts = [visible.prompt(), visible.prompt([s.name != removed for s in visible.context])]
-    full, reduced = (await score_claims(model, [fact.answer], prompts)).scores
+    (full, reduced), _ = await score_claims(model, [fact.answer], prompts)
     assert full is not None
     assert reduced is not None
     return full[0].mean - reduced[0].mean
@@ -89,7 +95,7 @@ async def test_relevance_names_the_source_where_the_plain_gradient_does_not(
     model: LocalModel, fact: CopiedFact
 ) -> None:
     (found,) = await attribute_claims([fact.claim], fact.segments, model=model, levels=["whitebox"])
-    assert missing_levels(found) == ()
+    assert all(a.component != NOTHING for a in found)
     assert found[0].component == fact.name
     notes = [a for a in found if a.component != "question"]
     assert notes[0].weight > 0.5 > 2 * notes[1].weight

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from reason.core.types import Candidate, Document, Evidence, Question, Solution, Step
-from reason.verify.attribution.context import BARE, ContextPrompt
-from reason.verify.attribution.segments import Segment, context_segments, samples_of, segments_of
+from reason.verify.attribution import (
+    BARE,
+    MAX_SEGMENT_WORDS,
+    ContextPrompt,
+    Segment,
+    context_segments,
+    samples_of,
+    segments_of,
+)
 
 QUESTION = Question(
     text="When did the boat leave?",
@@ -25,14 +32,12 @@ SOLUTION = Solution(
 
 
 def test_the_parts_come_in_the_order_in_which_they_came_to_be() -> None:
-    found = segments_of(QUESTION, SOLUTION, system="Be brief.", tools=[("clock", "It is 17:43.")])
+    found = segments_of(QUESTION, SOLUTION)
     assert [(s.name, s.kind, s.text) for s in found] == [
-        ("system prompt", "system", "Be brief."),
         ("question", "question", "When did the boat leave?"),
         ("choices", "question", "A) at noon\nB) at dusk"),
         ("document «log.txt»", "document", "The boat left at dusk."),
         ("document «log.txt» (2)", "document", "It rained."),
-        ("result of clock", "tool", "It is 17:43."),
         ("citation 1 («log.txt»)", "citation", "The boat left at dusk."),
         ("sample 1, step 1", "step", "I look it up.\n\n"),
         ("sample 1, step 2", "step", "At dusk."),
@@ -53,10 +58,10 @@ def test_a_candidate_without_steps_is_cut_into_them() -> None:
 
 
 def test_a_long_document_is_cut_between_sentences_and_loses_no_word() -> None:
-    text = " ".join(f"Sentence number {i} has six words." for i in range(60))
-    parts = segments_of(Question(text="What?", documents=(Document(name="d", text=text),)), words=50)[1:]
-    assert len(parts) == 8
-    assert all(len(s.text.split()) <= 50 and s.text.endswith(".") and s.text in text for s in parts)
+    text = " ".join(f"Sentence number {i} has six words." for i in range(140))
+    parts = segments_of(Question(text="What?", documents=(Document(name="d", text=text),)))[1:]
+    assert len(parts) == 7
+    assert all(len(s.text.split()) <= MAX_SEGMENT_WORDS and s.text.endswith(".") and s.text in text for s in parts)
     assert " ".join(s.text for s in parts).split() == text.split()
     assert parts[2].name == "document «d», part 3"
     assert {s.source for s in parts} == {"d"}
@@ -69,26 +74,23 @@ def test_names_are_unique_even_if_a_document_is_called_like_the_second_of_two() 
     assert len(set(found)) == len(found) == 5
 
 
-def test_given_are_documents_tools_and_citations_that_stand_nowhere_else() -> None:
-    segments = segments_of(QUESTION, SOLUTION, system="Be brief.", tools=[("clock", "It is 17:43.")])
+def test_given_are_documents_and_citations_that_stand_nowhere_else() -> None:
+    segments = segments_of(QUESTION, SOLUTION)
     elsewhere = Segment(name="citation 2", kind="citation", text="It snowed.")
     assert [s.name for s in context_segments([*segments, elsewhere])] == [
         "document «log.txt»",
         "document «log.txt» (2)",
-        "result of clock",
         "citation 2",
     ]
 
 
 def test_the_prompt_shows_the_kept_parts_as_strategies_do() -> None:
-    shown = ContextPrompt.of(segments_of(QUESTION, system="Be brief.", tools=[("clock", "It is 17:43.")]))
-    prompt = shown.prompt([True, False, True])
-    assert [m.role for m in prompt.messages] == ["system", "user"]
-    assert prompt.messages[1].content == (
-        "Document «log.txt»:\nThe boat left at dusk.\n\nDocument «clock»:\nIt is 17:43.\n\n"
-        "When did the boat leave?\n\nA) at noon\nB) at dusk"
+    shown = ContextPrompt.of(segments_of(QUESTION, SOLUTION))
+    (message,) = shown.prompt([True, False]).messages
+    assert message.content == (
+        "Document «log.txt»:\nThe boat left at dusk.\n\nWhen did the boat leave?\n\nA) at noon\nB) at dusk"
     )
-    assert shown.prompt([False] * 3).messages[1].content.startswith("When did")
+    assert shown.prompt([False] * 2).messages[0].content.startswith("When did")
 
 
 def test_a_claim_without_a_question_is_asked_for_in_words_of_our_own() -> None:

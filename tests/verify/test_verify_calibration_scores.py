@@ -10,13 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.calibration_fit import aurc, ece, reliability
 from reason.core.errors import UserError
-from reason.evals.scoring import label_report
 from reason.evals.statistics import calibration as evals_calibration
-from reason.verify.metrics import accuracy, brier, macro_f1, nll, top_label_hits
-from reason.verify.types import Support
-from support.evidence_items import A, B, Z
-
-LABELS = ["supports", "refutes", "neutral"]
 
 
 def test_4_ece_by_hand():
@@ -38,24 +32,6 @@ def test_scores_are_those_of_the_evaluations(pairs):
     assert aurc(c, right) == pytest.approx(evals_calibration.aurc(*arrays), abs=1e-12)
     ours, theirs = reliability(c, right), evals_calibration.reliability(*arrays)
     assert [b.count for b in ours] == [b.count for b in theirs]
-
-
-@given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "disputed"])), min_size=1, max_size=30))
-def test_macro_f1_is_that_of_the_evaluations(pairs):
-    said, right = [s for s, _ in pairs], [r for _, r in pairs]
-    report = label_report([(r, s) for s, r in pairs])
-    assert macro_f1(said, right) == pytest.approx(report.macro_f1, abs=1e-12)
-    assert accuracy(said, right) == pytest.approx(report.accuracy, abs=1e-12)
-
-
-def test_scores_by_hand():
-    golds = ["supports", "supports", "neutral"]
-    assert nll([A, B, Z], golds) == pytest.approx(-(math.log(0.9) + math.log(0.05) + math.log(0.96)) / 3)
-    assert nll([Support(0, 0, 1)], ["supports"]) == pytest.approx(12 * math.log(10))
-    assert brier([A, B], ["supports", "supports"]) == pytest.approx((0.01 + 0.005 + 0.95**2 + 0.81 + 0.0025) / 2)
-    assert macro_f1(["supports", "refutes"], ["supports", "supports"]) == pytest.approx(1 / 3)
-    assert macro_f1(["supports"], ["supports"], over=LABELS) == pytest.approx(1 / 3)
-    assert top_label_hits([A, B], ["supports", "supports"]) == ([0.9, 0.9], [True, False])
 
 
 def test_aurc_by_hand():

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
+from reason.core.files import write_fitted_file
 from reason.reasoning.knowledge import Passage
-from reason.verify.davinci.decision import _SHIPPED, DavinciConfig, Decision, DecisionRule, decision_rule_for
-from reason.verify.davinci.features import FEATURE_NAMES
-from reason.verify.davinci.verdict_model import VerdictModel, load_verdict_model, save_verdict_model
+from reason.verify.davinci.decision import (
+    _SHIPPED,
+    DavinciConfig,
+    Decision,
+    DecisionRule,
+    VerdictModel,
+    decided_label,
+    decision_rule_for,
+    load_verdict_model,
+)
+from reason.verify.davinci.features import FEATURE_NAMES, FEATURES
 from reason.verify.fusion import EvidenceItem, fuse_evidence
 from reason.verify.types import Support
 
@@ -159,7 +172,7 @@ def test_a_file_applies_to_its_judge_alone(tmp_path: Path) -> None:
     model = VerdictModel(
         judge="mine", supports=weights, refutes=weights, intercepts=(0.0, 0.0), supported=0.9, refuted=0.8
     )
-    save_verdict_model(model, file)
+    write_fitted_file(model, file)
     config = DavinciConfig(verdicts=str(file))
     assert decision_rule_for(config, "mine").thresholds() == (0.9, 0.8)
     assert decision_rule_for(config.model_copy(update={"threshold": 0.7}), "mine").thresholds() == (0.7, 0.7)
@@ -169,3 +182,71 @@ def test_a_file_applies_to_its_judge_alone(tmp_path: Path) -> None:
         decision_rule_for(config.model_copy(update={"aggregation": "mean"}), "mine")
     with pytest.raises(DataError, match="there is no verdict model"):
         decision_rule_for(DavinciConfig(verdicts=str(tmp_path / "none.json")), "mine")
+
+
+# -- the verdict model
+
+ZERO = dict.fromkeys(FEATURE_NAMES, 0.0)
+
+RATIOS = VerdictModel(
+    judge="",
+    supports=ZERO | {"supports": 1.0},
+    refutes=ZERO | {"refutes": 1.0},
+    intercepts=(0.0, 0.0),
+    supported=0.8,
+    refuted=0.8,
+)
+"""The judge's probabilities of one passage as they are."""
+
+
+def test_log_ratios_with_weight_1_are_the_judges_probabilities() -> None:
+    stated = Support(0.7, 0.2, 0.1)
+    logs = {"supports": math.log(0.7 / 0.1), "refutes": math.log(0.2 / 0.1)}
+    assert RATIOS.probabilities(tuple((ZERO | logs).values())) == pytest.approx(stated)
+
+
+@given(st.lists(st.floats(-14, 14), min_size=len(FEATURES), max_size=len(FEATURES)))
+def test_probabilities_are_a_distribution(values: list[float]) -> None:
+    probs = RATIOS.probabilities(values)
+    assert math.fsum(probs) == pytest.approx(1)
+    assert all(0 <= p <= 1 for p in probs)
+
+
+@pytest.mark.parametrize(
+    ("probs", "label"),
+    [
+        (Support(0.8, 0.1, 0.1), "supports"),
+        (Support(0.79, 0.11, 0.1), "neutral"),
+        (Support(0.1, 0.7, 0.2), "refutes"),
+        (Support(0.1, 0.69, 0.21), "neutral"),
+        (Support(0.1, 0.1, 0.8), "neutral"),
+    ],
+)
+def test_a_threshold_itself_passes_and_each_label_has_its_own(probs: Support, label: str) -> None:
+    assert decided_label(probs, 0.8, 0.7) == label
+
+
+def test_ties_go_to_the_more_careful_label() -> None:
+    assert decided_label(Support(0.4, 0.4, 0.2), 0.0, 0.0) == "refutes"
+    assert decided_label(Support(0.4, 0.2, 0.4), 0.0, 0.0) == "neutral"
+
+
+def test_a_file_of_a_model_is_read_and_one_with_other_features_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    write_fitted_file(RATIOS, path)
+    loaded = load_verdict_model(path)
+    assert loaded == RATIOS.model_copy(update={"name": "v"})
+    assert loaded.digest == RATIOS.digest
+    raw = json.loads(path.read_text())
+    raw["supports"]["share of vowels"] = raw["supports"].pop("names missing")
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="features differ from those of this version: names missing, share of vowels"):
+        load_verdict_model(path)
+
+
+def test_each_shipped_model_keeps_its_bounds_and_is_of_one_judge() -> None:
+    assert {"verdicts-base", "verdicts-lexical", "verdicts-small"} <= {model.name for model in SHIPPED}
+    assert len({model.judge for model in SHIPPED}) == len(SHIPPED)
+    for model in SHIPPED:
+        assert all(s.false_supported <= 0.05 for s in model.scores), model.name
+        assert min(model.supported, model.refuted) >= 0.5

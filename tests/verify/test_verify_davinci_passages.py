@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from reason.reasoning.knowledge import Passage
-from reason.verify.davinci.passages import fill_up, judged_claim, judged_pair, judged_passage
+from reason.verify.davinci.davinci import fill_up
+from reason.verify.davinci.features import judged_claim, judged_pair, judged_passage
 
 
 def passage(text: str, title: str = "", name: str = "p") -> Passage:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, UnknownName, UserError
+from reason.core.errors import BackendError, BudgetExceeded, UnknownName, UserError
 from reason.core.events import MemorySink
+from reason.core.files import write_fitted_file
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Candidate, CheckedClaim, Document, Evidence, Question, Solution
 from reason.reasoning.knowledge import Passage
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
-from reason.verify.davinci.davinci import Davinci, make_verification, overall_verdict
-from reason.verify.davinci.decision import _SHIPPED, DavinciConfig, DecisionRule, decision_rule_for
-from reason.verify.davinci.verdict_model import load_verdict_model, save_verdict_model
-from reason.verify.entailment.metered import MeteredEntailment
-from reason.verify.types import Claim, ClaimReport, Pair, Support, support
+from reason.verify.davinci.davinci import (
+    Davinci,
+    agreement_note,
+    check_claim_arithmetic,
+    make_verification,
+    overall_verdict,
+    second_judge_note,
+)
+from reason.verify.davinci.decision import _SHIPPED, DavinciConfig, DecisionRule, decision_rule_for, load_verdict_model
+from reason.verify.entailment.run_resources import MeteredEntailment
+from reason.verify.types import Claim, ClaimReport, Pair, SecondJudge, Support, support
 from reason.verify.verifier import VerifierContext, make_verifier
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel
@@ -138,6 +146,26 @@ async def test_the_budget_reaches_the_first_claims(harness: Any) -> None:
     assert make_verification("davinci", found).verdict == "unchecked"
 
 
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("3 x 4 = 13", False),
+        ("3 x 4 = 12", True),
+        ("3 \u00d7 4 = 12", True),
+        ("3x4=13", False),
+        ("15% of 80 is 12", True),
+        ("12 plus 30 equals 41", False),
+        ("The 4x4 is 2000", None),
+        ("0x10 = 16", None),
+        ("2x = 8", None),
+        ("If 3 x 4 = 13", None),
+    ],
+)
+def test_a_claim_of_arithmetic_needs_no_evidence(text: str, holds: bool | None) -> None:
+    found = check_claim_arithmetic(Claim(text=text, start=0, end=len(text)))
+    assert (found and found.verdict) == {True: "supported", False: "refuted", None: None}[holds]
+
+
 async def test_arithmetic_is_computed(harness: Any) -> None:
     wrong, right = await reports(await harness(), "3 * 18 = 55. 3 * 18 = 54.", ())
     assert (wrong.verdict, right.verdict) == ("refuted", "supported")
@@ -159,22 +187,11 @@ async def test_both_sides_make_a_dispute_with_a_span_of_each(harness: Any) -> No
     assert [e.source for e in report.evidence] == ["a", "b"]
 
 
-@pytest.mark.parametrize("aggregation", ["witness", "mean", "vote", "max", "product", "concat"])
+@pytest.mark.parametrize("aggregation", ["witness", "mean", "product"])
 async def test_every_aggregation_finds_the_false_claim(harness: Any, aggregation: str) -> None:
     documents = (Document(name="tower", text="The Eiffel Tower is 330 metres high and stands in Paris."),)
     found = await reports(await harness(), f"{TOWER} {LOW}", documents, aggregation=aggregation, threshold=0.5)
     assert [report.label for report in found] == ["supports", "refutes"]
-
-
-async def test_a_verdict_on_all_passages_as_one_text_is_no_passages_own(harness: Any) -> None:
-    documents = (
-        Document(name="a", text="The Eiffel Tower is 330 metres high."),
-        Document(name="b", text="Tin is soft."),
-    )
-    (report,) = await reports(await harness(), LOW, documents, aggregation="concat", threshold=0.5)
-    assert report.verdict == "refuted"
-    assert report.evidence
-    assert len(report.passages) > len(report.pairs) == 0
 
 
 async def test_an_instruction_in_the_evidence_is_only_text(harness: Any) -> None:
@@ -264,7 +281,7 @@ async def test_an_instruction_is_blank_to_the_judge_and_the_span_is_in_the_origi
 async def test_the_record_is_enough_to_repeat_the_decision(harness: Any, tmp_path: Any) -> None:
     (shipped, *_) = sorted(_SHIPPED.glob("verdicts-*.json"))
     file = tmp_path / "mine.json"
-    save_verdict_model(load_verdict_model(shipped).model_copy(update={"judge": "scripted@1"}), file)
+    write_fitted_file(load_verdict_model(shipped).model_copy(update={"judge": "scripted@1"}), file)
     for verdicts in ("none", str(file)):
         for report in await reports(await harness(), f"{TOWER} {LOW}", verdicts=verdicts):
             rule = decision_rule_for(DavinciConfig(verdicts=verdicts), report.backend)
@@ -282,6 +299,47 @@ async def test_a_held_back_verdict_says_what_it_leans_to_and_what_it_needs(harne
     assert claim.confidence is not None
     assert claim.confidence < 0.8
     assert [e.source for e in claim.evidence] == ["tower.txt"]
+
+
+# -- the second judge
+
+VERDICTS = ("supported", "refuted", "disputed", "not_enough_evidence")
+
+
+async def test_a_second_judge_is_recorded_and_changes_nothing_else(harness: Any) -> None:
+    context = await harness()
+    alone = await reports(context, f"{TOWER} {LOW} 3 * 18 = 54.")
+    second = ScriptedEntailment(lambda pair: NO, name="small")
+    both = await reports(replace(context, second=second), f"{TOWER} {LOW} 3 * 18 = 54.")
+    assert [one.model_copy(update={"second_judge": None}) for one in both] == alone
+    assert [one.second_judge and one.second_judge.label for one in both] == ["refutes", "refutes", None]
+    assert both[0].second_judge.backend == "small@1"
+    assert agreement_note(both) == "judges agree on 1 of 2 claims"
+    assert agreement_note(alone) == ""
+
+
+@pytest.mark.parametrize("error", [BudgetExceeded("reward_calls", 3, 3), BackendError("out of memory")])
+async def test_a_second_judge_that_fails_leaves_the_verdicts(harness: Any, error: Exception) -> None:
+    class Broken(ScriptedEntailment):
+        async def judge(self, pairs: Any) -> Any:
+            raise error
+
+    context = await harness()
+    assert await reports(replace(context, second=Broken(by_content)), TOWER) == await reports(context, TOWER)
+
+
+async def test_without_evidence_no_second_judge_is_asked(harness: Any) -> None:
+    second = ScriptedEntailment(by_content)
+    await reports(replace(await harness(), second=second), TOWER, ())
+    assert second.calls == []
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("label", ["supports", "refutes", "neutral"])
+def test_only_a_supported_claim_that_the_second_judge_refutes_is_marked(verdict: Any, label: Any) -> None:
+    second = SecondJudge(backend="small", label=label, probs=(0.2, 0.3, 0.5))
+    marked = second_judge_note(report(verdict).model_copy(update={"second_judge": second}))
+    assert bool(marked) == ((verdict, label) == ("supported", "refutes"))
 
 
 # -- deciding

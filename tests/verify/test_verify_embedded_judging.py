@@ -11,12 +11,11 @@ from reason.core.errors import BackendUnavailable, DataError, UserError
 from reason.core.settings import Settings, load_settings
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment import embedded
-from reason.verify.entailment.embedded import EmbeddedEntailment, load_delta, load_embedded
-from reason.verify.entailment.embedded_network import PairTokenizer, init_head, read_encoder
-from reason.verify.entailment.embedded_weights import compute_delta, serialize_delta
+from reason.verify.entailment.embedded import EmbeddedEntailment, PairTokenizer, load_delta, load_embedded, read_encoder
 from reason.verify.types import Entailment, Pair
 from support.entailment_pairs import REFUTED, SUPPORTED, SWAPPED
 from support.tiny_encoder import write_tiny_encoder
+from train import compute_delta, init_head, serialize_delta
 
 PAIRS = [Pair("text " * n, f"claim {n}", "title" if n % 2 else "") for n in (3, 1, 9, 0, 5)]
 

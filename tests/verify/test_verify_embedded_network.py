@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 import torch
 from reason.core.errors import DataError
-from reason.verify.entailment.embedded_features import FEATURES, MARKS
-from reason.verify.entailment.embedded_network import (
+from reason.verify.entailment.embedded import (
     HIDDEN,
     MAX_CLAIM_TOKENS,
     EncoderConfig,
     PairTokenizer,
     compute_logits,
-    init_head,
-    init_lora,
     make_batch,
     merge_lora,
     read_encoder,
 )
+from reason.verify.entailment.embedded_features import FEATURES, MARKS
 from reason.verify.types import Pair
 from support.tiny_encoder import SIZE, write_tiny_encoder, write_tiny_mpnet
+from train import init_head, init_lora
 
 BERT = EncoderConfig("bert", 2, 2, SIZE, 1e-12)
 

@@ -9,22 +9,13 @@ from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.verify.entailment import factory
 from reason.verify.entailment.factory import find_embedded, load_entailment, resolve_judge
-from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.lexical import LexicalEntailment
-from reason.verify.entailment.nli import NliEntailment, ScoreEntailment
 from support.scripted_entailment import ScriptedEncoder, ScriptedEntailment
-from support.scripted_model import ScriptedModel, replies
 
 
 async def test_what_needs_no_files(tmp_path):
     settings = Settings(cache_dir=tmp_path)
     assert isinstance(await load_entailment("lexical", settings), LexicalEntailment)
-    model = ScriptedModel(replies("A"))
-    judge = await load_entailment("model", settings, model=model)
-    assert isinstance(judge, JudgeEntailment)
-    assert judge.name == "model"
-    await judge.aclose()
-    assert not model.closed
     with pytest.raises(UserError, match="needs a judge model") as unnamed:
         await load_entailment("model", settings)
     assert "--judge-model" in unnamed.value.hint
@@ -62,9 +53,9 @@ async def test_auto_is_the_named_model_or_the_better_embedded_judge_here(embedde
     on_this_machine |= here
     settings = Settings(cache_dir=tmp_path)
     assert resolve_judge("auto", settings, has_judge_model=named) == resolved
-    judge = await load_entailment("auto", settings, model=ScriptedModel(replies("A")) if named else None)
-    assert judge.name == resolved
-    assert loaded == ([] if named else [resolved])
+    if not named:
+        assert (await load_entailment("auto", settings)).name == resolved
+        assert loaded == [resolved]
     assert find_embedded(settings) == ("base" if "base" in here else "small" if here else None)
 
 
@@ -82,9 +73,9 @@ async def test_embedded_judges_by_their_size(embedded, tmp_path, size):
 @pytest.mark.parametrize(
     ("prefix", "labels", "kind"),
     [
-        ("nli/", ("entailment", "not_entailment"), NliEntailment),
-        ("cross/", ("contradiction", "entailment", "neutral"), NliEntailment),
-        ("cross/", ("score",), ScoreEntailment),
+        ("nli/", ("entailment", "not_entailment"), "nli-"),
+        ("cross/", ("contradiction", "entailment", "neutral"), "nli-"),
+        ("cross/", ("score",), "cross-score:"),
     ],
 )
 async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix, labels, kind):
@@ -102,7 +93,7 @@ async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix
     settings = Settings(cache_dir=tmp_path)
     for rest in ("cross-encoder/nli-deberta-v3-base", "/models/mine", "./mine"):
         judge = await load_entailment(prefix + rest, settings, progress=progress)
-        assert isinstance(judge, kind)
+        assert judge.identity.startswith(kind)
         assert judge.name == prefix + rest
         assert loaded.pop() == (f"local/{rest}", progress)
         await judge.aclose()
@@ -158,7 +149,7 @@ async def test_an_unknown_model_is_named(tmp_path):
 
 
 def test_importing_loads_nothing_heavy():
-    modules = ["lexical", "nli", "windows", "judge", "metered", "factory"]
+    modules = ["lexical", "nli", "windows", "judge", "run_resources", "factory"]
     imports = ", ".join(f"reason.verify.entailment.{m}" for m in modules)
     script = f"import sys\nimport {imports}, reason.verify.spans\n" + (
         "print([m for m in ('torch', 'transformers', 'faiss', 'litellm', 'vllm', 'sentence_transformers') "

@@ -15,7 +15,7 @@ from reason.verify.entailment.judge import (
     MAX_CLAIM_CHARS,
     MAX_WORDS,
     ORDERS,
-    JudgeConfig,
+    VOTES,
     JudgeEntailment,
     count_votes,
     group_prompt,
@@ -56,14 +56,11 @@ async def test_letters_by_name_and_averaged_over_two_orders():
 
     model = ScriptedModel(script)
     judge = JudgeEntailment(model)
-    (opinion,) = await judge.verdicts([PAIR])
-    assert opinion.support == pytest.approx(
+    (verdict,) = await judge.judge([PAIR])
+    assert verdict == pytest.approx(
         ((0.6 / 0.9 + 0.4 / 0.8) / 2, (0.1 / 0.9 + 0.3 / 0.8) / 2, (0.2 / 0.9 + 0.1 / 0.8) / 2), abs=1e-12
     )
-    assert opinion.coverage == pytest.approx(0.8)
-    assert opinion.votes == 0
     assert model.generate_calls == []
-    assert await judge.judge([PAIR]) == [opinion.support]
 
 
 @pytest.mark.parametrize("bias", [(0.7, 0.2, 0.1), (0.1, 0.2, 0.7), (0.98, 0.01, 0.01), (0.34, 0.33, 0.33)])
@@ -86,14 +83,9 @@ async def test_a_reply_that_is_no_letter_is_unread():
     def script(text):
         return letters(0.9, 0.05, 0.05) if "good" in text else letters(0.2, 0.1, 0.1, 0.6)
 
-    judge = JudgeEntailment(ScriptedModel(script))
-    good, bad = await judge.verdicts([Pair("good", "c"), Pair("text", "c")])
-    assert good.support is not None
-    assert bad.support is None
-    assert bad.coverage == pytest.approx(0.4)
-    lenient = JudgeEntailment(ScriptedModel(script), JudgeConfig(min_coverage=0.3))
-    assert (await lenient.judge([Pair("text", "c")]))[0] is not None
-    assert lenient.identity != judge.identity
+    good, bad = await JudgeEntailment(ScriptedModel(script)).judge([Pair("good", "c"), Pair("text", "c")])
+    assert good is not None
+    assert bad is None
 
 
 def told(**chances):
@@ -149,28 +141,21 @@ def test_what_a_vote_says(text, label):
     assert parse_vote(text) == label
 
 
-def test_shares_are_smoothed_and_unparsed_votes_only_lower_the_coverage():
+def test_shares_of_parsed_votes_are_smoothed():
     verdict = count_votes(["supports", "supports", "neutral", None, None])
-    assert verdict.support == pytest.approx((2.5 / 4.5, 0.5 / 4.5, 1.5 / 4.5), abs=1e-12)  # n = 3
-    assert (verdict.votes, verdict.coverage) == (3, 0.6)
-    assert count_votes([None]) == (None, 0.0, 0)
-    assert count_votes([]) == (None, 0.0, 0)
+    assert verdict == pytest.approx((2.5 / 4.5, 0.5 / 4.5, 1.5 / 4.5), abs=1e-12)  # n = 3
+    assert count_votes([None]) is None
+    assert count_votes([]) is None
 
 
-async def test_votes_of_all_pairs_go_in_one_call_with_the_seed():
+async def test_votes_of_all_pairs_go_in_one_call():
     model = Chatting(replies("Verdict: SUPPORTS", "Verdict: REFUTES", weights=[3, 1]))
-    judge = JudgeEntailment(model, JudgeConfig(votes=7, seed=11))
-    first = await judge.verdicts([PAIR, Pair("other", "claim")])
-    assert await judge.verdicts([PAIR, Pair("other", "claim")]) == first
-    assert [o.votes for o in first] == [7, 7]
-    (requests, _) = model.generate_calls
-    assert [(r.sampling.n, r.sampling.seed, r.sampling.default_temperature) for r in requests] == [(7, 11, 0.7)] * 2
-    assert (
-        JudgeEntailment(model, JudgeConfig(seed=12)).identity != JudgeEntailment(model, JudgeConfig(seed=11)).identity
-    )
-    assert len(Chatting(replies("x")).generate_calls) == 0
+    judge = JudgeEntailment(model)
+    await judge.judge([PAIR, Pair("other", "claim")])
+    (requests,) = model.generate_calls
+    assert [(r.sampling.n, r.sampling.default_temperature) for r in requests] == [(VOTES, 0.7)] * 2
     assert await judge.judge([]) == []
-    assert len(model.generate_calls) == 2
+    assert len(model.generate_calls) == 1
 
 
 async def test_letters_of_a_model_that_thinks_are_read_without_its_thought():
@@ -178,7 +163,7 @@ async def test_letters_of_a_model_that_thinks_are_read_without_its_thought():
         return letters(0.6, 0.1, 0.2, 0.1) if FIRST in text else letters(0.1, 0.3, 0.4, 0.2)
 
     plain, thinker = ScriptedModel(script), ScriptedModel(thinking("C, I say: C.", script), profile=THINKS)
-    assert await JudgeEntailment(thinker).verdicts([PAIR]) == await JudgeEntailment(plain).verdicts([PAIR])
+    assert await JudgeEntailment(thinker).judge([PAIR]) == await JudgeEntailment(plain).judge([PAIR])
     assert not thinker.generate_calls
 
 
@@ -186,14 +171,13 @@ async def test_letters_of_a_model_that_always_thinks_are_those_of_its_answer():
     thinker = ScriptedModel(
         thinking("B", lambda text: letters(1, 0, 0) if FIRST in text else letters(0, 0, 1)), profile=ALWAYS_THINKS
     )
-    (verdict,) = await JudgeEntailment(thinker).verdicts([PAIR])
-    assert (verdict.support.label, verdict.coverage) == ("supports", 1.0)
+    (verdict,) = await JudgeEntailment(thinker).judge([PAIR])
+    assert verdict == pytest.approx((1.0, 0.0, 0.0), abs=1e-9)
 
 
 async def test_votes_are_sampled_without_a_thought_where_the_model_can():
     model = Chatting(thinking("Verdict: REFUTES", "It says so.\nVerdict: SUPPORTS"), profile=THINKS)
-    (verdict,) = await JudgeEntailment(model).verdicts([PAIR])
-    assert (verdict.support.label, verdict.votes) == ("supports", 5)
+    assert await JudgeEntailment(model).judge([PAIR]) == [count_votes(["supports"] * 5)]
     ((request,),) = model.generate_calls
     assert (request.sampling.effort, request.sampling.default_temperature) == ("none", 0.7)
 
@@ -203,8 +187,7 @@ async def test_votes_cut_in_a_thought_are_unparsed_and_reported(tmp_path):
     model = Chatting(thinking("Verdict: SUPPORTS " * 100, "Verdict: REFUTES"), profile=ALWAYS_THINKS)
     runs = RunHarness(store, model)
     metered = await runs.begin("r", strategy="cot", question=Question(text="q"), seed=1)
-    (verdict,) = await JudgeEntailment(metered).verdicts([PAIR])
-    assert (verdict.support, verdict.coverage) == (None, 0.0)
+    assert await JudgeEntailment(metered).judge([PAIR]) == [None]
     (note,) = runs.run.degraded
     assert "were cut while it thought, and count as unparsed" in note
     await store.aclose()
@@ -212,8 +195,7 @@ async def test_votes_cut_in_a_thought_are_unparsed_and_reported(tmp_path):
 
 async def test_failed_votes_leave_the_others_and_nothing_at_all_is_an_error():
     some = Chatting(replies("SUPPORTS"), failing=frozenset({0, 1}))
-    (opinion,) = await JudgeEntailment(some).verdicts([PAIR])
-    assert (opinion.votes, opinion.coverage) == (3, 0.6)
+    assert await JudgeEntailment(some).judge([PAIR]) == [count_votes(["supports"] * 3)]
     every = Chatting(replies("SUPPORTS"), failing=frozenset(range(5)))
     with pytest.raises(BackendError, match="scripted to fail"):
         await JudgeEntailment(every).judge([PAIR])
@@ -253,10 +235,9 @@ LABEL_OF_WORD = {"right": "supports", "wrong": "refutes", "open": "neutral"}
 
 async def test_claims_about_one_evidence_are_judged_in_two_orders():
     model = Chatting(judging(by_last_word))
-    verdicts = await JudgeEntailment(model).verdicts(EIGHT)
-    assert [v.support.label for v in verdicts] == [LABEL_OF_WORD[pair.claim.split()[1]] for pair in EIGHT]
-    assert {(v.votes, v.coverage) for v in verdicts} == {(5, 1.0)}
-    assert verdicts[0].support == pytest.approx((5.5 / 6.5, 0.5 / 6.5, 0.5 / 6.5), abs=1e-12)  # as five single votes
+    verdicts = await JudgeEntailment(model).judge(EIGHT)
+    assert [v.label for v in verdicts] == [LABEL_OF_WORD[pair.claim.split()[1]] for pair in EIGHT]
+    assert verdicts[0] == pytest.approx((5.5 / 6.5, 0.5 / 6.5, 0.5 / 6.5), abs=1e-12)  # as five single votes
     ((first, second),) = model.generate_calls
     assert [first.sampling.n, second.sampling.n] == [3, 2]
     assert sorted(claims_of(first)) == sorted(pair.claim for pair in EIGHT)
@@ -267,7 +248,7 @@ async def test_claims_about_one_evidence_are_judged_in_two_orders():
     ]
     assert sorted(labels[0]) == ["REFUTES", "SILENT", "SUPPORTS"]
     assert labels[1] == labels[0][::-1]
-    single = await JudgeEntailment(Chatting(judging(by_last_word))).verdicts(EIGHT[:1])
+    single = await JudgeEntailment(Chatting(judging(by_last_word))).judge(EIGHT[:1])
     assert single == verdicts[:1]
 
 
@@ -276,15 +257,16 @@ async def test_a_bias_towards_the_first_label_or_claim_decides_nothing():
         label = re.search(r"^([A-Z]+): The evidence", text, re.MULTILINE)[1]
         return replies(json.dumps({str(i): label for i in range(1, 9)}))(text)
 
-    verdicts = await JudgeEntailment(Chatting(script), JudgeConfig(votes=4)).verdicts(EIGHT)
-    assert [max(v.support) for v in verdicts] == [pytest.approx(2.5 / 5.5)] * 8
+    verdicts = await JudgeEntailment(Chatting(script)).judge(EIGHT)
+    assert [max(v) for v in verdicts] == [pytest.approx(3.5 / 6.5)] * 8  # three votes of one label and two of another
 
     def prefers_first(text):
         half = {str(i): "SUPPORTS" if i <= 4 else "REFUTES" for i in range(1, 9)}
         return replies(json.dumps(half))(text)
 
-    verdicts = await JudgeEntailment(Chatting(prefers_first), JudgeConfig(votes=4)).verdicts(EIGHT)
-    assert [v.support for v in verdicts] == [pytest.approx((2.5 / 5.5, 2.5 / 5.5, 0.5 / 5.5))] * 8
+    verdicts = await JudgeEntailment(Chatting(prefers_first)).judge(EIGHT)
+    assert all(sorted(v) == pytest.approx([0.5 / 6.5, 2.5 / 6.5, 3.5 / 6.5]) for v in verdicts)
+    assert {v.label for v in verdicts} == {"supports", "refutes"}
 
 
 async def test_a_claim_that_a_group_leaves_out_is_judged_again_by_itself():
@@ -292,9 +274,9 @@ async def test_a_claim_that_a_group_leaves_out_is_judged_again_by_itself():
         return by_last_word(claim) if alone or claim != EIGHT[1].claim else None
 
     model = Chatting(judging(verdict_of))
-    verdicts = await JudgeEntailment(model).verdicts(EIGHT)
-    assert [v.support.label for v in verdicts] == [LABEL_OF_WORD[pair.claim.split()[1]] for pair in EIGHT]
-    assert verdicts[1].votes == 5
+    verdicts = await JudgeEntailment(model).judge(EIGHT)
+    assert [v.label for v in verdicts] == [LABEL_OF_WORD[pair.claim.split()[1]] for pair in EIGHT]
+    assert verdicts[1] == count_votes(["refutes"] * 5)
     _, (again,) = model.generate_calls
     assert again.sampling.n == 5
     assert again.prompt == vote_prompt(EIGHT[1], 10 * MAX_WORDS)
@@ -302,33 +284,33 @@ async def test_a_claim_that_a_group_leaves_out_is_judged_again_by_itself():
 
 async def test_a_claim_without_a_verdict_is_judged_again_once_only():
     model = Chatting(judging(lambda claim, alone=False: None if claim == EIGHT[0].claim else "SILENT"))
-    verdicts = await JudgeEntailment(model).verdicts(EIGHT)
-    assert verdicts[0] == (None, 0.0, 0)
-    assert all(v.support.label == "neutral" for v in verdicts[1:])
+    verdicts = await JudgeEntailment(model).judge(EIGHT)
+    assert verdicts[0] is None
+    assert all(v.label == "neutral" for v in verdicts[1:])
     assert [len(requests) for requests in model.generate_calls] == [2, 1]
 
 
 async def test_votes_that_fail_in_a_group_are_replaced_by_single_ones():
     model = Chatting(judging(by_last_word), failing=frozenset({2}))
-    verdicts = await JudgeEntailment(model).verdicts(EIGHT[:2])
-    assert [(v.votes, v.support.label) for v in verdicts] == [(5, "supports"), (5, "refutes")]
+    verdicts = await JudgeEntailment(model).judge(EIGHT[:2])
+    assert verdicts == [count_votes(["supports"] * 5), count_votes(["refutes"] * 5)]
     assert [[r.sampling.n for r in requests] for requests in model.generate_calls] == [[3, 2], [1, 1]]
 
 
 @pytest.mark.parametrize("wrap", ["{}", "```json\n{}\n```", "Here it is:\n{}\nAnything else?"])
 async def test_json_is_found_in_what_is_around_it(wrap):
     model = Chatting(judging(by_last_word, wrap=wrap.replace("{}", "{0}")))
-    assert [v.votes for v in await JudgeEntailment(model).verdicts(EIGHT)] == [5] * 8
+    assert all(max(v) == 5.5 / 6.5 for v in await JudgeEntailment(model).judge(EIGHT))
     assert len(model.generate_calls) == 1
 
 
 async def test_a_model_that_takes_schemas_is_held_to_one():
     model = Chatting(judging(by_last_word), json_schema=True)  # which asserts that the response satisfies it
-    verdicts = await JudgeEntailment(model).verdicts(EIGHT[:3])
-    assert [v.support.label for v in verdicts] == ["supports", "refutes", "neutral"]
+    verdicts = await JudgeEntailment(model).judge(EIGHT[:3])
+    assert [v.label for v in verdicts] == ["supports", "refutes", "neutral"]
     schemas = [request.sampling.json_schema for request in model.generate_calls[0]]
     assert all(list(schema["properties"]) == ["1", "2", "3"] for schema in schemas)
-    await JudgeEntailment(plain := Chatting(judging(by_last_word))).verdicts(EIGHT[:3])
+    await JudgeEntailment(plain := Chatting(judging(by_last_word))).judge(EIGHT[:3])
     assert plain.generate_calls[0][0].sampling.json_schema is None
 
 
@@ -341,8 +323,8 @@ async def test_other_evidence_another_title_and_long_claims_make_another_group()
         *(Pair("long", "word " * (MAX_CLAIM_CHARS // 15) + f"{i} right") for i in range(3)),
     ]
     model = Chatting(judging(by_last_word))
-    verdicts = await JudgeEntailment(model).verdicts(pairs)
-    assert [v.support.label for v in verdicts] == [LABEL_OF_WORD[pair.claim.split()[-1]] for pair in pairs]
+    verdicts = await JudgeEntailment(model).judge(pairs)
+    assert [v.label for v in verdicts] == [LABEL_OF_WORD[pair.claim.split()[-1]] for pair in pairs]
     grouped, single = model.generate_calls
     assert [len(claims_of(request)) for request in grouped] == [8, 8, 2, 2]
     assert len(single) == 4  # the ninth claim, the other title, the other evidence, the third long claim
@@ -518,15 +500,12 @@ async def test_limits_names_and_closing():
     assert isinstance(judge, Entailment)
     assert judge.max_words == 905  # (2048 - 600) / 1.6
     assert JudgeEntailment(ScriptedModel(lambda text: {END: 1.0})).max_words == MAX_WORDS
-    assert JudgeEntailment(model, JudgeConfig(max_words=9)).max_words == 9
     assert JudgeEntailment(Chatting(lambda text: {END: 1.0})).identity != judge.identity
     await judge.judge([Pair("word " * 100_000, "c")])  # what does not fit is cut with a mark
     shown = letter_prompt(Pair("word " * 100_000, "c"), ORDERS[0], 9050, prefix=True).messages[0].content
     assert " …\n</snippets>" in shown
     await judge.aclose()
     assert not model.closed
-    await JudgeEntailment(model, owned=True).aclose()
-    assert model.closed
 
 
 async def test_a_metered_judge_charges_the_run_and_is_not_asked_again(tmp_path):

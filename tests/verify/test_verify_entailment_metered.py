@@ -9,7 +9,7 @@ from reason.core.events import CallFinished, CallStarted, MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.verify.entailment.metered import MeteredEntailment, RecordedEntailment
+from reason.verify.entailment.run_resources import MeteredEntailment, RecordedEntailment
 from reason.verify.types import Entailment, Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
@@ -133,14 +133,14 @@ async def test_a_recorded_run_is_shown_again_without_a_model(harness):
     make, _, _ = harness
     inner = ScriptedEntailment(by_length)
     await MeteredEntailment(inner, await make()).judge([A, BAD])
-    absent = RecordedEntailment(inner.name, inner.identity, inner.max_words)
+    absent = RecordedEntailment(inner.name, inner.identity, finished=True)
     assert isinstance(absent, Entailment)
     replay = await make(new=False)
     assert await MeteredEntailment(absent, replay).judge([A, BAD]) == [by_length(A), None]
-    unfinished = RecordedEntailment(inner.name, inner.identity, None, finished=False)
+    unfinished = RecordedEntailment(inner.name, inner.identity, finished=False)
     with pytest.raises(StoreError, match="resume"):
         await MeteredEntailment(unfinished, replay).judge([C])
-    limited = RecordedEntailment(inner.name, inner.identity, None, limit="seconds")
+    limited = RecordedEntailment(inner.name, inner.identity, limit="seconds", finished=True)
     with pytest.raises(BudgetExceeded):
         await MeteredEntailment(limited, replay).judge([C])
     assert await MeteredEntailment(limited, replay).judge([A, C]) == [by_length(A), None]  # what it had stands

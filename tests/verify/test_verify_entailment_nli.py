@@ -78,16 +78,6 @@ def test_names_that_do_not_tell_are_refused(labels):
     assert "id2label" in refused.value.hint
 
 
-async def test_names_by_somebody_who_knows():
-    encoder = ScriptedEncoder(("LABEL_0", "LABEL_1"), fixed(LABEL_0=0.0, LABEL_1=9.0))
-    model = NliEntailment("nli", encoder, labels=("unsupported", "supported"))
-    assert (await model.judge([PAIR]))[0].label == "supports"
-    other = NliEntailment("nli", encoder, labels=("supported", "unsupported"))
-    assert model.identity != other.identity
-    with pytest.raises(DataError, match="2 outputs"):
-        NliEntailment("nli", encoder, labels=("supported",))
-
-
 async def test_evidence_is_the_premise_and_the_claim_the_hypothesis():
     """Invariant 9, on a model that knows what follows from what: swapping changes every verdict."""
     follows = {("a cat sleeps", "an animal sleeps"), ("it is 5", "it is a number"), ("red car", "car")}
@@ -129,7 +119,6 @@ async def test_limits_and_closing():
     with pytest.raises(InvalidResponse, match="nli"):
         await model.judge([PAIR])
     await model.aclose()
-    await NliEntailment("n", encoder, owned=False).aclose()
     assert encoder.closed == 1
 
 

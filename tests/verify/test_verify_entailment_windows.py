@@ -1,9 +1,7 @@
 """Long evidence: windows of whole sentences, and where the verdict was found."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import UserError
 from reason.verify.entailment.windows import WindowedEntailment, window_spans
 from reason.verify.types import NOTHING, Entailment, Pair, Support
 from support.scripted_entailment import ScriptedEntailment
@@ -23,25 +21,19 @@ def text_of(marks, sentences=40):
     return " ".join(f"Here are words number {i}{' ' + marks[i] if i in marks else '.'}" for i in range(sentences))
 
 
-async def test_the_surest_window_decides_and_tells_its_place():
+async def test_the_surest_window_decides():
     inner = ScriptedEntailment(by_marks, max_words=20)
-    model = WindowedEntailment(inner)
     text = text_of({3: "yes!", 30: "no!"})
-    (judged,) = await model.judge_windows([Pair(text, "claim", "title")])
-    assert judged.support == NO
-    assert "no!" in text[judged.start : judged.end]
-    assert len(text[judged.start : judged.end].split()) <= 20
-    assert text[judged.start : judged.end].startswith("Here are")
-    assert await model.judge([Pair(text, "claim", "title")]) == [NO]
+    assert await WindowedEntailment(inner).judge([Pair(text, "claim", "title")]) == [NO]
     assert {(p.claim, p.title) for p in inner.calls[0]} == {("claim", "title")}
+    assert all(len(p.evidence.split()) <= 20 and p.evidence.startswith("Here are") for p in inner.calls[0])
 
 
 async def test_short_evidence_is_passed_on_as_it_is():
     inner = ScriptedEntailment(by_marks, max_words=20)
     pairs = [Pair("  All of this fits. yes!\n", "claim", "title"), Pair("", "claim")]
-    judged = await WindowedEntailment(inner).judge_windows(pairs)
+    assert await WindowedEntailment(inner).judge(pairs) == [YES, NOTHING]
     assert inner.calls == [pairs]
-    assert [(j.support, j.start, j.end) for j in judged] == [(YES, 0, len(pairs[0].evidence)), (NOTHING, 0, 0)]
 
 
 async def test_without_a_limit_nothing_is_cut():
@@ -57,9 +49,8 @@ async def test_all_windows_of_all_pairs_go_in_one_call():
     inner = ScriptedEntailment(by_marks, max_words=20)
     model = WindowedEntailment(inner)
     pairs = [Pair(text_of({i: "yes!"}), f"claim {i}") for i in (0, 20, 39)] + [Pair("no!", "last")]
-    judged = await model.judge_windows(pairs)
+    assert await model.judge(pairs) == [YES, YES, YES, NO]
     assert len(inner.calls) == 1
-    assert [j.support for j in judged] == [YES, YES, YES, NO]
     assert await model.judge([]) == []
     assert len(inner.calls) == 1
 
@@ -67,15 +58,13 @@ async def test_all_windows_of_all_pairs_go_in_one_call():
 async def test_a_window_that_could_not_be_read_is_left_out():
     inner = ScriptedEntailment(by_marks, max_words=20)
     mixed, all_bad = text_of({1: "?!", 30: "yes!"}), text_of(dict.fromkeys(range(40), "?!"))
-    first, second = await WindowedEntailment(inner).judge_windows([Pair(mixed, "c"), Pair(all_bad, "c")])
-    assert first.support == YES
-    assert (second.support, second.start, second.end) == (None, 0, len(all_bad))
+    assert await WindowedEntailment(inner).judge([Pair(mixed, "c"), Pair(all_bad, "c")]) == [YES, None]
 
 
 async def test_equals_go_to_the_first():
-    text = text_of({5: "yes!", 35: "yes!"})
-    (judged,) = await WindowedEntailment(ScriptedEntailment(by_marks, max_words=20)).judge_windows([Pair(text, "c")])
-    assert text[: judged.end].count("yes!") == 1
+    first, last = Support(0.8, 0.15, 0.05), Support(0.15, 0.8, 0.05)
+    inner = ScriptedEntailment(lambda p: first if "yes!" in p.evidence else last, max_words=20)
+    assert await WindowedEntailment(inner).judge([Pair(text_of({1: "yes!"}), "c")]) == [first]
 
 
 async def test_what_a_cut_parts_is_found_in_the_overlap():
@@ -83,13 +72,10 @@ async def test_what_a_cut_parts_is_found_in_the_overlap():
         return YES if "yes!" in pair.evidence and "also!" in pair.evidence else NOTHING
 
     text = text_of({7: "yes!", 8: "also!"}, 20)
-    apart = WindowedEntailment(ScriptedEntailment(needs_both, max_words=46), overlap=0)
-    shared = WindowedEntailment(ScriptedEntailment(needs_both, max_words=46), overlap=12)
     starts = [start for start, _ in window_spans(text, 46, 0)]
-    assert text.index("Here are words number 8") in starts  # the cut falls between the two
-    assert [v.label for v in await apart.judge([Pair(text, "c")])] == ["neutral"]
-    assert [v.label for v in await shared.judge([Pair(text, "c")])] == ["supports"]
-    assert apart.identity != shared.identity
+    assert text.index("Here are words number 8") in starts  # without an overlap the cut falls between the two
+    model = WindowedEntailment(ScriptedEntailment(needs_both, max_words=46))
+    assert [v.label for v in await model.judge([Pair(text, "c")])] == ["supports"]
 
 
 @given(st.text("ab .\n中。", max_size=600), st.integers(1, 30), st.integers(0, 29))
@@ -111,14 +97,11 @@ def test_text_without_blanks_is_counted_by_its_characters():
     assert max(end - start for start, end in places) <= 800
 
 
-async def test_sizes_that_make_no_sense_and_closing():
-    inner = ScriptedEntailment(by_marks)
-    for words, overlap in ((0, 0), (5, 5), (5, -1)):
-        with pytest.raises(UserError, match="overlap must be in"):
-            WindowedEntailment(inner, max_words=words, overlap=overlap)
-    model = WindowedEntailment(inner, max_words=10)
+async def test_limit_identity_and_closing():
+    inner = ScriptedEntailment(by_marks, max_words=10)
+    model = WindowedEntailment(inner)
     assert isinstance(model, Entailment)
     assert model.max_words is None
-    assert model.identity != inner.identity
+    assert model.identity == f"{inner.identity}+windows-10-2"
     await model.aclose()
     assert inner.closed == 1

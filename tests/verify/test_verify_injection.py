@@ -18,7 +18,7 @@ from reason.core.settings import load_settings
 from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.davinci import Davinci
 from reason.verify.davinci.decision import DavinciConfig
-from reason.verify.davinci.passages import judged_pair
+from reason.verify.davinci.features import judged_pair
 from reason.verify.entailment.embedded import base_is_available
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.entailment.judge import LETTERS, JudgeEntailment

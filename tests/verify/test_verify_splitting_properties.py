@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.retrieval.words import NEGATIONS, number_values, split_words
-from reason.verify.claims.splitter import split_claims
+from reason.verify.claims import split_claims
 
 PIECES = st.sampled_from([
     "Tin", "is", "He", "It", "was", "and", "died", ".", "\n", "\r\n", "- ", "**", "`", "```\n", "$", "$$", "\\[", "|",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reason.core.errors import UserError
 from reason.core.types import Question
-from reason.verify.claims.splitter import is_worth_checking, question_text, split_claims
+from reason.verify.claims import is_worth_checking, question_text, split_claims
 
 ANSWERS = [
     # a sentence is a claim, as it is written

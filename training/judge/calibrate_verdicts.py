@@ -16,9 +16,10 @@ from pathlib import Path
 
 from cases import parse_paths
 from labelled_claims import MAX_CLAIMS, EvaluationSet, read_evaluation_sets
+from reason.core.files import write_fitted_file
 from reason.core.settings import load_settings
-from reason.verify.davinci.verdict_model import VerdictExample, fit_verdict_model, save_verdict_model
 from reason.verify.entailment.factory import load_entailment
+from verdict_fit import VerdictExample, fit_verdict_model
 from verdicts import StoredEntailment, VerdictStore, examples_of, judge_claims
 
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         examples, identity = asyncio.run(judge_sets(fitted, options.judge, store))
     model = fit_verdict_model(examples, judge=identity, max_false_supported=options.max_false_supported).model
     file = options.out / f"verdicts-{options.judge.replace('/', '-')}.json"
-    save_verdict_model(model, file)
+    write_fitted_file(model, file)
     for s in model.scores:
         print(
             f"{s.part}: {s.claims} claims, accuracy {s.accuracy:.3f}, macro F1 {s.macro_f1:.3f}, ECE {s.ece:.3f}, "

@@ -18,13 +18,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contrasts import changed_claims
-from documents import LabelledPair, document_pairs
+from contrasts import MONTHS, LabelledPair, changed_claims
 from reason.core.errors import DataError, UserError
 from reason.evals.datasets.items import is_held_out
 from reason.evals.datasets.records import Record, find_files, read_file, sha256_of
+from reason.verify.entailment.embedded import TokenRow
 from reason.verify.entailment.embedded_features import FeatureWord, feature_words
-from reason.verify.entailment.embedded_network import TokenRow
 from reason.verify.types import Label, Pair
 
 _WORD = re.compile(r"\w+")
@@ -344,12 +343,6 @@ class _Groups:
         self._above[self.root(a)] = self.root(b)
 
 
-# fmt: off
-_MONTHS: Final = frozenset([
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-    "December",
-])
-# fmt: on
 _PEOPLES: Final = ("ish", "ese", "ian", "can", "ean")
 _AUXILIARY = re.compile(
     r"\b(is|was|are|were|has been|had been|have been|has|had|did|does|can|will|could|would)\b(?! not\b)"
@@ -437,7 +430,7 @@ def _kind(words: Sequence[FeatureWord], i: int, end: int, text: str) -> str:
         digits = span.replace(",", "")
         return f"number of {len(digits)} digits" if digits.isdigit() else ("percent" if word.percent else "")
     if word.kind == "name":
-        if span in _MONTHS:
+        if span in MONTHS:
             return "month"
         if end - i == 1 and span.endswith(_PEOPLES) and len(span) > 5:
             return "people"
@@ -567,7 +560,6 @@ class SamplingMix:
     """How often each kind of pair is sampled, each a share of what is possible."""
 
     rates: dict[str, float] = field(default_factory=dict)
-    documents: float = 0.35
     changed: float = 0.15
     unrelated: float = 0.05
     silent: float = 0.4
@@ -606,7 +598,6 @@ def sample_epoch(stock: EpochSource, seed: int, epoch: int) -> list[LabelledPair
     cases = [case for case in stock.cases if rng.random() < rates.get(case.source, 1.0)]
     for case in cases:
         sampled.extend(_of_case(case, stock, rng))
-    sampled.extend(document_pairs(round(stock.mix.documents * len(cases)), rng))
     count = min(len(stock.sentences), round(stock.mix.clauses * len(cases)))
     for i in sorted(rng.sample(range(len(stock.sentences)), count)):
         sampled.extend(_of_sentence(i, stock, rng))

@@ -5,10 +5,30 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-from document_facts import MONTHS, LabelledPair, number_words
 from reason.verify.types import Label, Pair
+
+
+class LabelledPair(NamedTuple):
+    """A text and a claim with their label; pairs of one group differ in little and belong into one batch."""
+
+    pair: Pair
+    label: Label
+    kind: str
+    group: str
+
+
+# fmt: off
+MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)
+_NUMBERS: Final = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)
+# fmt: on
 
 _NEGATION = re.compile(r"\b(?:not|never|no|none|neither|nor|nobody|nothing|without|cannot)\b|n't\b", re.I)
 _MONTH = "|".join(MONTHS)
@@ -308,12 +328,13 @@ def _with_bound(pair: Pair, rng: random.Random, holds: bool) -> str | None:
 def _numerals(pair: Pair, rng: random.Random) -> str | None:
     """A small number in words, or a number word in digits."""
     match = re.search(r"\b[a-z]+ (\d{1,2})(?= [a-z]+s\b)", pair.claim)
-    if match is not None and not re.match(
+    is_followed = match is not None and re.match(
         r" (?:percent|per cent|million|billion|a\.m|p\.m|am\b|pm\b)", pair.claim[match.end() :]
-    ):
-        return pair.claim[: match.start(1)] + number_words(int(match[1])) + pair.claim[match.end() :]
+    )
+    if match is not None and not is_followed and int(match[1]) < len(_NUMBERS):
+        return pair.claim[: match.start(1)] + _NUMBERS[int(match[1])] + pair.claim[match.end() :]
     for number in range(20, 1, -1):
-        new = re.sub(rf"(?<=[a-z] ){number_words(number)}(?= [a-z])", str(number), pair.claim, count=1)
+        new = re.sub(rf"(?<=[a-z] ){_NUMBERS[number]}(?= [a-z])", str(number), pair.claim, count=1)
         if new != pair.claim:
             return new
     return None

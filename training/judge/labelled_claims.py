@@ -19,8 +19,8 @@ from reason.evals.datasets.records import Record, find_files, read_file
 from reason.reasoning.knowledge import Passage
 from reason.reasoning.retrieval.passages import document_passages
 from reason.reasoning.retrieval.retriever import HybridRetriever
-from reason.verify.davinci.passages import fill_up
-from reason.verify.metrics import GoldLabel, parse_gold_label
+from reason.verify.davinci.davinci import fill_up
+from verdict_fit import GoldLabel
 
 RANK_CONSTANT: Final = 60
 """A passage at rank r, from 1, that has no score of its own gets 1 / (60 + r), as of one ranking that is fused."""
@@ -86,11 +86,30 @@ def _passage(name: str, page: str, text: str) -> Passage:
     return Passage(id=name, source=page or name, title=page, text=text)
 
 
+_GOLD_NAMES: Final[dict[str, GoldLabel]] = {
+    "supports": "supports",
+    "supported": "supports",
+    "refutes": "refutes",
+    "refuted": "refutes",
+    "neutral": "neutral",
+    "nei": "neutral",
+    "not enough": "neutral",
+    "not enough info": "neutral",
+    "not enough evidence": "neutral",
+    "partially supported": "neutral",
+    "disputed": "disputed",
+}
+
+
 def _gold(row: Record, field: str = "label") -> GoldLabel:
-    try:
-        return parse_gold_label(row.text(field))
-    except DataError as e:
-        raise row.bad(e.message, hint=e.hint) from e
+    """The label of a dataset's name for it, in any case, with spaces or underscores."""
+    name = row.text(field)
+    label = _GOLD_NAMES.get(" ".join(name.casefold().replace("_", " ").split()))
+    if label is None:
+        raise row.bad(
+            f"unknown label of a claim {name[:60]!r}", hint="expected SUPPORTS, REFUTES, NOT ENOUGH INFO or DISPUTED"
+        )
+    return label
 
 
 def _fever(row: Record, corpus: Corpus) -> LabelledClaim:

@@ -10,12 +10,13 @@ import argparse
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from cases import (
     LICENCES,
@@ -32,27 +33,38 @@ from cases import (
     sample_epoch,
     split_cases,
 )
+from pydantic import JsonValue
 from reason.core.files import write_file
 from reason.core.settings import load_settings
 from reason.core.version import __version__
 from reason.serving.encoders.files import find_encoder
-from reason.verify.entailment.embedded import MODELS, load_delta
-from reason.verify.entailment.embedded_network import (
+from reason.verify.entailment.embedded import (
+    CHANGE,
+    ENTRY,
+    HIDDEN,
+    INTEGERS,
     LABELS,
+    MODELS,
+    NEW,
+    SCALE,
     EncoderConfig,
     PairTokenizer,
+    WeightDelta,
+    apply_delta,
     compute_logits,
-    init_head,
-    init_lora,
+    load_delta,
     make_batch,
     merge_lora,
     read_encoder,
 )
-from reason.verify.entailment.embedded_weights import apply_delta, compute_delta, serialize_delta
+from reason.verify.entailment.embedded_features import FEATURES, MARKS
 from reason.verify.types import Pair
+from safetensors.numpy import save
 from scipy.optimize import minimize_scalar
 from torch.nn import functional as f
 
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = Mapping[str, Array]
 HEAD = ("marks", "hidden.", "labels.", "features.")
 Weights = dict[str, torch.Tensor]
 
@@ -79,6 +91,86 @@ class Hyperparameters:
     def lr_factor(self, progress: float) -> float:
         """Linear warm-up, then linear decay to 0."""
         return progress / self.warmup if progress < self.warmup else max(0.0, (1 - progress) / (1 - self.warmup))
+
+
+def init_head(config: EncoderConfig, seed: int) -> dict[str, torch.Tensor]:
+    """Marks and head before any training: the marks and the labels' matrices are 0, the hidden layer is random."""
+    generator = torch.Generator().manual_seed(seed)
+    width = 4 * config.size + len(FEATURES)
+    return {
+        "marks": torch.zeros(len(MARKS), config.size),
+        "hidden.weight": torch.randn(HIDDEN, width, generator=generator) * width**-0.5,
+        "hidden.bias": torch.zeros(HIDDEN),
+        "labels.weight": torch.zeros(len(LABELS), HIDDEN),
+        "labels.bias": torch.zeros(len(LABELS)),
+        "features.weight": torch.zeros(len(LABELS), len(FEATURES)),
+    }
+
+
+def init_lora(weights: Weights, config: EncoderConfig, rank: int, seed: int) -> dict[str, torch.Tensor]:
+    """Low-rank changes of the trained layers' matrices before any training: `a` is random and `b` is 0."""
+    generator = torch.Generator().manual_seed(seed)
+    changes: dict[str, torch.Tensor] = {}
+    for i in range(config.entry, config.layers):
+        for name in ("qkv", "out", "up", "down"):
+            rows, columns = weights[f"{i}.{name}.weight"].shape
+            changes[f"{i}.{name}.a"] = torch.randn(rank, columns, generator=generator) * columns**-0.5
+            changes[f"{i}.{name}.b"] = torch.zeros(rows, rank)
+    return changes
+
+
+def compute_delta(
+    before: Arrays,
+    after: Arrays,
+    *,
+    base: str,
+    bits: int = 6,
+    temperature: float = 1.0,
+    card: Mapping[str, JsonValue] | None = None,
+) -> WeightDelta:
+    """Quantize the difference of two sets of weights.
+
+    Raises:
+        ValueError: A weight is not a number, or a change is too large for fp16.
+    """
+    if not 2 <= bits <= 8:
+        raise ValueError(f"bits must be from 2 to 8, got {bits}")
+    arrays: dict[str, Array] = {}
+    for name, array in after.items():
+        # only the first positions may have been trained
+        change = array - before[name][: len(array)] if name in before else array
+        if not np.isfinite(change.astype(np.float16)).all():
+            raise ValueError(f"the weight {name} is not a number, or too large")
+        if name not in before:
+            arrays[NEW + name] = change.astype(np.float16)
+        elif change.ndim == 2 and name[0].isdigit():
+            arrays[INTEGERS + name], arrays[SCALE + name] = _quantized(change, bits)
+        else:
+            arrays[CHANGE + name] = change.astype(np.float16)
+    return WeightDelta(base, bits, arrays, temperature, dict(card or {}))
+
+
+def serialize_delta(delta: WeightDelta) -> bytes:
+    """The file's content; the same change gives the same bytes."""
+    entry = {**delta.header, "sha256": delta.sha256, "card": delta.card}
+    arrays = {name: np.ascontiguousarray(delta.arrays[name]) for name in sorted(delta.arrays)}
+    return bytes(save(arrays, {ENTRY: json.dumps(entry)}))
+
+
+def _quantized(change: Array, bits: int) -> tuple[Array, Array]:
+    """The packed integers and the scale of each row."""
+    top = 2 ** (bits - 1) - 1
+    scales = (np.abs(change).max(1) / top).astype(np.float16)
+    wide = scales.astype(np.float32)[:, None]
+    integers = np.divide(change, wide, out=np.zeros_like(change), where=wide > 0)
+    return _packed(np.clip(np.rint(integers), -top, top).astype(np.int8), bits), scales
+
+
+def _packed(integers: Array, bits: int) -> Array:
+    """Numbers from -2^(bits-1) to 2^(bits-1) - 1, `bits` bits each, end to end."""
+    shifted = (integers.reshape(-1).astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+    planes = np.unpackbits(shifted[:, None], axis=1)[:, 8 - bits :]
+    return np.packbits(planes.reshape(-1))
 
 
 def is_learned(name: str, encoder: EncoderConfig, *, lora: bool) -> bool:

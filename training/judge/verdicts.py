@@ -15,12 +15,10 @@ from labelled_claims import LabelledClaim, shown_passages
 from reason.core.errors import StoreError
 from reason.core.types import Verdict
 from reason.verify.davinci.decision import DecisionRule
-from reason.verify.davinci.features import claim_features
-from reason.verify.davinci.passages import judged_pair
-from reason.verify.davinci.verdict_model import VerdictExample, fit_verdict_model
+from reason.verify.davinci.features import claim_features, judged_pair
 from reason.verify.entailment.windows import WindowedEntailment
-from reason.verify.metrics import LABELS, GoldLabel
 from reason.verify.types import NOTHING, Entailment, Pair, Support, support
+from verdict_fit import LABELS, GoldLabel, VerdictExample, fit_verdict_model
 
 KIND: Final = "reason verdicts 1"
 BUSY_S: Final = 30.0

@@ -6,31 +6,42 @@ and Verification in Claim Inference for Language Models", arXiv:2604.21193.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
 from ...core.types import CheckedClaim, Question, Solution, Verdict, Verification, least_support
+from ...reasoning.answers.normalization import normalize_characters
+from ...reasoning.arithmetic import CheckedLine, check_arithmetic
 from ...reasoning.knowledge import Passage, Retriever
 from ...reasoning.retrieval.passages import document_passages
 from ...reasoning.retrieval.retriever import HybridRetriever
 from ...reasoning.strategy import Stability
-from ..attribution.attribution import attribute_claims
-from ..attribution.segments import samples_of, segments_of
-from ..claims.model_splitter import split_claims_by_model
-from ..claims.splitter import question_text, split_claims
-from ..entailment.windows import WindowedEntailment, WindowVerdict
+from ..attribution import attribute_claims, samples_of, segments_of
+from ..claims import question_text, split_claims, split_claims_by_model
+from ..entailment.windows import WindowedEntailment
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
-from ..types import Claim, ClaimReport, Entailment, InternalAttribution, Label, Pair, PairVerdict, Span, as_evidence
+from ..types import (
+    Claim,
+    ClaimReport,
+    Entailment,
+    InternalAttribution,
+    Label,
+    Pair,
+    PairVerdict,
+    SecondJudge,
+    Span,
+    Support,
+    as_evidence,
+)
 from ..verifier import AUTO, MODEL, VerifierContext
-from .agreement import add_second_judge, agreement_note, second_judge_note
-from .arithmetic import check_claim_arithmetic
-from .decision import DavinciConfig, Decision, DecisionRule, concatenated, decision_rule_for, evidence_weights
-from .features import compare
-from .passages import fill_up, judged_claim, judged_pair, judged_passage
+from .decision import DavinciConfig, Decision, DecisionRule, decision_rule_for, evidence_weights
+from .features import compare, judged_pair, judged_passage
 
 _LABELS: dict[Verdict, Label] = {"supported": "supports", "refuted": "refutes"}
 _MAX_SPANS = 2
@@ -171,13 +182,13 @@ class Davinci:
             self._report(evidence, decision, own, calibrator, entailment)
             for evidence, decision, own in zip(examined, decisions, spans, strict=True)
         ]
-
-        async def decide_by(second: Entailment) -> list[Decision | None]:
-            second_rule = decision_rule_for(self.config.model_copy(update={"verdicts": ""}), second.identity)
-            judged = await self._judged(claims, passages, WindowedEntailment(second))
-            return [self._decide(evidence, second_rule) for evidence in judged]
-
-        return await add_second_judge(reports, decide_by, context.second, context.run)
+        second = context.second
+        if second is None or not any(map(_is_judged, reports)):
+            return reports
+        second_rule = decision_rule_for(self.config.model_copy(update={"verdicts": ""}), second.identity)
+        compared = await self._judged(claims, passages, WindowedEntailment(second))
+        others = [self._decide(evidence, second_rule) for evidence in compared]
+        return [_with_second(report, other, second) for report, other in zip(reports, others, strict=True)]
 
     # -- stage A: evidence and origin
 
@@ -207,13 +218,12 @@ class Davinci:
         entailment: Entailment,
     ) -> list[tuple[InternalAttribution, ...]]:
         segments = await off_loop(lambda: segments_of(question, solution), is_long=_num_chars(question) > LONG_CHARS)
-        samples = samples_of(segments)
         # with a single sample, agreement would only compare it with itself
-        levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
+        is_single = len(samples_of(segments)) < 2
+        levels = [level for level in self.config.internal if level != "agreement" or not is_single]
         return await attribute_claims(
             claims,
             segments,
-            samples=samples,
             entailment=entailment,
             model=context.models.main if context.models.has("main") else None,
             levels=levels,
@@ -225,38 +235,26 @@ class Davinci:
     async def _judged(
         self, claims: Sequence[Claim], passages: Sequence[Sequence[Passage]], entailment: WindowedEntailment
     ) -> list[_ClaimEvidence]:
-        """Claims with the verdict of each passage: all pairs in one call, or pair by pair where that fails."""
+        """Claims with the verdict of each passage: all pairs in one call, or separately where that fails."""
         examined = [_ClaimEvidence(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
-        pairs = await off_loop(lambda: [self._pairs(evidence) for evidence in examined], is_long=_is_long(passages))
+        pairs = await off_loop(
+            lambda: [[judged_pair(one.claim.text, passage) for passage in one.passages] for one in examined],
+            is_long=_is_long(passages),
+        )
         try:
-            window_verdicts = await entailment.judge_windows([pair for own in pairs for pair in own])
-        except BudgetExceeded:
-            return await _judge_within_budget(examined, pairs, entailment)
-        except BackendError:
-            return await _judge_one_by_one(examined, pairs, entailment)
-        verdicts = iter(window_verdicts)
+            verdicts = iter(await entailment.judge([pair for own in pairs for pair in own]))
+        except (BudgetExceeded, BackendError):
+            return await _judge_separately(examined, pairs, entailment)
         return [
             replace(evidence, verdicts=tuple(next(verdicts) for _ in own))
             for evidence, own in zip(examined, pairs, strict=True)
         ]
 
-    def _pairs(self, evidence: _ClaimEvidence) -> list[Pair]:
-        """The pairs of a claim: one for each passage, or one for all of them as one text, best first."""
-        claim = evidence.claim.text
-        if self.config.aggregation == "concat" and evidence.passages:
-            judged = [judged_passage(passage) for passage in evidence.passages]
-            return [Pair(concatenated(judged), judged_claim(claim))]
-        return [judged_pair(claim, passage) for passage in evidence.passages]
-
     def _decide(self, evidence: _ClaimEvidence, rule: DecisionRule) -> Decision | None:
         """None where the budget did not reach the claim."""
         if evidence.verdicts is None:
             return None
-        supports = [verdict.support for verdict in evidence.verdicts]
-        claim = evidence.claim.text
-        if self.config.aggregation == "concat":
-            return rule.decide_concatenated(claim, evidence.passages, supports[0] if supports else None)
-        return rule.decide(claim, evidence.passages, supports)
+        return rule.decide(evidence.claim.text, evidence.passages, evidence.verdicts)
 
     async def _spans(
         self,
@@ -277,8 +275,7 @@ class Davinci:
             if decision is None:
                 continue
             claim = evidence.claim.text
-            shown = decision.shown if self.config.aggregation == "concat" else decision.shown[:_MAX_SPANS]
-            for order, position in enumerate(shown):
+            for order, position in enumerate(decision.shown[:_MAX_SPANS]):
                 passage = evidence.passages[position]
                 label = _LABELS.get(decision.verdict)
                 if decision.verdict == "disputed":
@@ -311,42 +308,29 @@ class Davinci:
         calibrator: str,
         entailment: Entailment,
     ) -> ClaimReport:
+        report = partial(ClaimReport, claim=evidence.claim, passages=evidence.passages, backend=entailment.identity)
         if decision is None:
-            return ClaimReport(
-                claim=evidence.claim,
-                passages=evidence.passages,
-                backend=entailment.identity,
-                verdict="unchecked",
-                reason="unchecked",
-                note="the budget did not reach it",
-            )
+            return report(verdict="unchecked", reason="unchecked", note="the budget did not reach it")
         verdicts = evidence.verdicts or ()
         scores, credibility = [p.score for p in evidence.passages], [p.credibility for p in evidence.passages]
         weights = evidence_weights(scores, credibility)
-        own = () if self.config.aggregation == "concat" else verdicts  # a joint verdict belongs to no single passage
         pairs = tuple(
-            PairVerdict(passage=p.id, probs=v.support, span=spans.get(i), weight=w)
-            for i, (p, v, w) in enumerate(zip(evidence.passages, own, weights, strict=False))
+            PairVerdict(passage=p.id, probs=v, span=spans.get(i), weight=w)
+            for i, (p, v, w) in enumerate(zip(evidence.passages, verdicts, weights, strict=False))
         )
-        has_failed = bool(verdicts) and all(v.support is None for v in verdicts)
+        has_failed = bool(verdicts) and all(v is None for v in verdicts)
         warnings = [*decision.warnings, *(() if evidence.passages else ("no_evidence",))]
         if evidence.failed or has_failed:
             warnings.append("verifier_failed" if has_failed else "passage_left_out")
         if has_failed:
-            return ClaimReport(
-                claim=evidence.claim,
-                passages=evidence.passages,
-                backend=entailment.identity,
+            return report(
                 verdict="not_enough_evidence" if evidence.failed else "unparsed",
                 pairs=pairs,
                 reason="verifier_failed",
                 note="it could not be judged",
                 warnings=tuple(warnings),
             )
-        return ClaimReport(
-            claim=evidence.claim,
-            passages=evidence.passages,
-            backend=entailment.identity,
+        return report(
             verdict=decision.verdict,
             label=None if decision.reason == "no_evidence" else decision.label,
             probs=decision.probs,
@@ -367,6 +351,17 @@ class Davinci:
 def _is_long(passages: Sequence[Sequence[Passage]]) -> bool:
     """Whether to read the quantities in the passages is long work; it takes ten times as long as to split them."""
     return sum(len(passage.text) for own in passages for passage in own) > LONG_CHARS // 10
+
+
+def fill_up(retrieved: Sequence[Passage], passages: Sequence[Passage], k: int) -> list[Passage]:
+    """The first k retrieved passages; where fewer were, the others of a document follow in its order, with score 0.
+
+    A claim may share no word with the passage that decides it ("You can't get your wine paid for", "Alcohol is not
+    reimbursed"), and a document of few passages can be read completely.
+    """
+    known = {passage.id for passage in retrieved}
+    others = [passage.model_copy(update={"score": 0.0}) for passage in passages if passage.id not in known]
+    return [*retrieved, *others][:k]
 
 
 def _num_chars(question: Question) -> int:
@@ -401,45 +396,46 @@ class _ClaimEvidence:
 
     claim: Claim
     passages: tuple[Passage, ...]
-    verdicts: tuple[WindowVerdict, ...] | None = None
+    verdicts: tuple[Support | None, ...] | None = None
     failed: bool = False
 
 
-async def _judge_within_budget(
+async def _judge_separately(
     examined: Sequence[_ClaimEvidence], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
 ) -> list[_ClaimEvidence]:
-    """Claim by claim, in order, until the budget is exhausted; the rest stays unchecked, unless it needs no pass."""
+    """Claim by claim until the budget is exhausted; where a call fails pair by pair, without the pairs that fail.
+
+    Claims that the budget did not reach stay unchecked, unless they need no pass.
+    """
     judged = list(examined)
     is_exhausted = False
     for number, own in enumerate(pairs):
         if is_exhausted and own:
             continue
+        failed = False
         try:
-            judged[number] = replace(examined[number], verdicts=tuple(await entailment.judge_windows(own)))
+            try:
+                verdicts = await entailment.judge(own)
+            except BackendError:
+                verdicts, failed = await _judge_pairs(own, entailment)
         except BudgetExceeded:
             is_exhausted = True
+        else:
+            judged[number] = replace(examined[number], verdicts=tuple(verdicts), failed=failed)
     return judged
 
 
-async def _judge_one_by_one(
-    examined: Sequence[_ClaimEvidence], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
-) -> list[_ClaimEvidence]:
-    """Pair by pair: a failed pair is left out and reported."""
-    judged = []
-    for evidence, own in zip(examined, pairs, strict=True):
-        verdicts: list[WindowVerdict] = []
-        failed = False
-        for pair in own:
-            try:
-                verdicts += await entailment.judge_windows([pair])
-            except BudgetExceeded:
-                break
-            except BackendError:
-                failed = True
-                verdicts.append(WindowVerdict(None, 0, len(pair.evidence)))
-        is_complete = len(verdicts) == len(own)
-        judged.append(replace(evidence, verdicts=tuple(verdicts) if is_complete else None, failed=failed))
-    return judged
+async def _judge_pairs(pairs: Sequence[Pair], entailment: WindowedEntailment) -> tuple[list[Support | None], bool]:
+    """The verdict of each pair, and whether a call failed."""
+    verdicts: list[Support | None] = []
+    failed = False
+    for pair in pairs:
+        try:
+            verdicts += await entailment.judge([pair])
+        except BackendError:
+            failed = True
+            verdicts.append(None)
+    return verdicts, failed
 
 
 async def check_claims(
@@ -456,6 +452,46 @@ async def check_claims(
     bare = [Claim(text=text, start=0, end=len(text)) for text in claims]
     passages = [[] for _ in claims] if retriever is None else await retriever.retrieve(claims, config.k)
     return await Davinci(config).check(bare, passages, context)
+
+
+# -- the second judge
+
+
+def _is_judged(report: ClaimReport) -> bool:
+    """Whether a judge decided on the claim, so that another one can be compared."""
+    return report.verdict in (*_LABELS, "disputed", "not_enough_evidence") and report.reason not in (
+        "program",
+        "no_evidence",
+        "verifier_failed",
+    )
+
+
+def _with_second(report: ClaimReport, decision: Decision | None, judge: Entailment) -> ClaimReport:
+    """The report with the verdict of another judge for comparison, which never changes the first one.
+
+    Source: that a model tends to agree with texts like its own, so that a judge of another kind is worth having:
+    Panickssery, Bowman and Feng 2024, "LLM Evaluators Recognize and Favor Their Own Generations", arXiv:2404.13076.
+    """
+    if decision is None or decision.reason == "no_evidence" or not _is_judged(report):
+        return report
+    label = _LABELS.get(decision.verdict, "neutral")
+    second = SecondJudge(backend=judge.identity, label=label, probs=tuple(decision.probs))
+    return report.model_copy(update={"second_judge": second})
+
+
+def agreement_note(reports: Sequence[ClaimReport]) -> str:
+    """The agreement on the claims of an answer in a few words; empty without a second judge."""
+    agreements = [r.second_judge.label == _LABELS.get(r.verdict, "neutral") for r in reports if r.second_judge]
+    if not agreements:
+        return ""
+    return f"judges agree on {sum(agreements)} of {len(agreements)} claim{'' if len(agreements) == 1 else 's'}"
+
+
+def second_judge_note(report: ClaimReport) -> str:
+    """A warning where the second judge refutes, beyond its own threshold, a supported claim; empty otherwise."""
+    second = report.second_judge
+    is_contradicted = second is not None and report.verdict == "supported" and second.label == "refutes"
+    return "another judge finds that the evidence refutes it" if is_contradicted else ""
 
 
 # -- the summary of an answer
@@ -508,3 +544,73 @@ def claim_summary(report: ClaimReport) -> CheckedClaim:
         origins=tuple(origin.component for origin in report.internal if origin.weight > 0),
         agreement=report.agreement,
     )
+
+
+# -- claims of arithmetic
+
+_MAX_STATEMENT_CHARS = 2000
+"""A longer claim is not a single statement."""
+_REPORTED = re.compile(
+    r"\b(?:not|no|never|if|suppos\w+|would|could|might|may|said|says?|claim\w*|believ\w+|thought|false|wrong|incorrect"
+    r"|error|instead|base|binary|octal|hex|mod|modulo|clock)\b|n['\u2019]t\b|[0-9]-[0-9]|[?\"\u201c\u201e\u00ab]",
+    re.IGNORECASE,
+)
+"""What negates, supposes or quotes arithmetic, is about another one, or is a range."""
+_NUMBER = r"(?:[$\u20ac\u00a3]?[0-9][0-9,.]*%?)"
+_SYMBOLS = tuple(
+    (re.compile(pattern, re.IGNORECASE), symbol)
+    for pattern, symbol in (
+        (rf"(?<=[0-9])\s?(?:%|percent|per cent) of (?={_NUMBER})", "% * "),
+        (rf"(?<=[0-9%]) plus (?={_NUMBER})", " + "),
+        (rf"(?<=[0-9%]) minus (?={_NUMBER})", " - "),
+        (rf"(?<=[0-9%]) (?:times|multiplied by) (?={_NUMBER})", " * "),
+        (rf"(?<=[0-9%]) divided by (?={_NUMBER})", " / "),
+        (rf"(?<=[0-9%]) (?:is equal to|equals|is|makes|gives) (?:exactly )?(?={_NUMBER})", " = "),
+    )
+)
+_TIMES = re.compile(r"(?<!\b0)(?<=[0-9)])\s?x\s?(?=[$(0-9])", re.IGNORECASE)
+"""The letter x between numbers, in an equation: "a 4x4 is 2000 kg" has none."""
+_OPERATOR = re.compile(r"[0-9)%]\s*[-+*/\u00d7\u00f7\u00b7\u2212]\s*[$(0-9]|\\frac|\\times|\\cdot|\\div")
+_SIGN = re.compile(r"=|\u2248|\\approx")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def check_claim_arithmetic(claim: Claim) -> ClaimReport | None:
+    """The report on a claim with a wrong equality, or one that is only right equalities; None of any other claim.
+
+    Such claims need no evidence: "3 * 18 = 54", "15% of 80 is 12", "12 plus 30 equals 42".
+
+    A right equality in a claim that states something else shows nothing about the rest. What is negated, supposed or
+    quoted is not checked.
+    """
+    text = normalize_characters(claim.text)
+    if len(text) > _MAX_STATEMENT_CHARS or _REPORTED.search(text):
+        return None
+    if "=" in text:
+        text = _TIMES.sub(" * ", text)
+    for pattern, symbol in _SYMBOLS:
+        text = pattern.sub(symbol, text)
+    if _OPERATOR.search(text) is None:
+        return None
+    lines = check_arithmetic(text).lines
+    wrong = next((line for line in lines if _is_wrong(line)), None)
+    if wrong is not None:
+        shown = f"{wrong.text} is wrong: {_written(wrong)}"
+        return ClaimReport.by_program(claim, holds=False, shown=shown, result=shown, backend="program")
+    if not lines or len(lines) != len(_SIGN.findall(text)):
+        return None
+    if _WORD.search(text) or any(line.verdict != "right" for line in lines):
+        return None
+    shown = "; ".join(line.text for line in lines)
+    return ClaimReport.by_program(claim, holds=True, shown=shown, result=shown, backend="program")
+
+
+def _is_wrong(line: CheckedLine) -> bool:
+    """Whether an equality is wrong by more than the rounding of one side to an integer."""
+    are_integers = line.left.denominator == line.right.denominator == 1
+    return line.verdict == "wrong" and (are_integers or 2 * abs(line.left - line.right) > 1)
+
+
+def _written(line: CheckedLine) -> str:
+    left = line.left
+    return str(left) if left.denominator == 1 else f"{float(left):.6g}"

@@ -1,10 +1,11 @@
-"""`DecisionRule`: from the judge's probabilities of each passage to the verdict on a claim. Pure.
+"""From the judge's probabilities of each passage to the verdict on a claim. Pure.
 
 A `VerdictModel` gives the calibrated probabilities; a decisive verdict needs its threshold and a passage that shows it.
-Everything else is "not enough evidence".
+Everything else is "not enough evidence". The model is a multinomial logistic regression over `features`, fitted by
+training/judge/verdict_fit.py.
 
 Source: Rawte et al. 2026, "Trust but Verify: Introducing DAVinCI", arXiv:2604.21193; relevance, features and thresholds
-are ours (see `features`, `verdict_model`).
+are ours.
 """
 
 from __future__ import annotations
@@ -14,19 +15,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat, model_validator
 
 from ...core.errors import DataError, UserError
-from ...core.types import Verdict
+from ...core.files import FittedFile, read_fitted_file
+from ...core.messages import Frozen
+from ...core.types import Probability, Verdict
+from ...core.version import __version__
 from ...reasoning.knowledge import Passage
 from ...reasoning.strategy import Parameters
 from ..fusion import Mode, evidence_item, fuse_evidence
 from ..types import NOTHING, AttributionKind, Label, Support
-from .features import bears_on, claim_features, compare, missing_words, replaced_term, with_verbatim
-from .passages import judged_passage
-from .verdict_model import VerdictModel, decided_label, load_verdict_model
+from .features import (
+    FEATURE_NAMES,
+    bears_on,
+    claim_features,
+    compare,
+    judged_passage,
+    missing_words,
+    replaced_term,
+    with_verbatim,
+)
 
 VERDICTS: Final[dict[Label, Verdict]] = {
     "supports": "supported",
@@ -59,8 +70,7 @@ class DavinciConfig(Parameters):
     max_claims: Annotated[int, Field(ge=1, le=1000, description="maximum claims of an answer")] = 20
     k: Annotated[int, Field(ge=1, le=20, description="passages retrieved for each claim")] = 5
     aggregation: Annotated[
-        Mode | Literal["concat"],
-        Field(description="aggregation of several passages where no verdict model is used; only witness has one"),
+        Mode, Field(description="aggregation of several passages where no verdict model is used; only witness has one")
     ] = "witness"
     verdicts: Annotated[
         str,
@@ -81,9 +91,109 @@ class DavinciConfig(Parameters):
     )
 
 
-Reason = Literal["ok", "weak", "silent", "conflict", "no_evidence"]
+# -- the verdict model
 
-_SHIPPED = Path(__file__).parent / "shipped"
+
+class HeldOutScores(Frozen):
+    """How a model does on a dataset that it was not fitted on, with the thresholds that ship.
+
+    Attributes:
+        part: The dataset, or the set of it.
+        claims: Its claims.
+        accuracy: Share of right verdicts of three; a disputed claim is right as not enough evidence.
+        macro_f1: Mean F1 of the labels that occur.
+        ece: Expected calibration error of the top label's probability, ten bins.
+        false_supported: Share of supported ones among the claims whose gold label is another.
+        false_refuted: Share of refuted ones among the claims whose gold label is another.
+        wrong_supported: Share of wrong ones among the supported; None if none is.
+        decided: Share of supported and refuted ones.
+    """
+
+    part: str
+    claims: int
+    accuracy: Probability
+    macro_f1: Probability
+    ece: Probability
+    false_supported: Probability
+    false_refuted: Probability
+    wrong_supported: Probability | None
+    decided: Probability
+
+
+class VerdictModel(FittedFile):
+    """Weights of the features, and thresholds, for one judge.
+
+    Attributes:
+        kind: What the file is.
+        format: Version of the file format.
+        name: The file's stem; empty before it is saved.
+        judge: Identity of what judged the pairs.
+        supports: Weight of each feature for the log-odds of "supports" to "neutral".
+        refutes: The same of "refutes".
+        intercepts: Their constants.
+        supported: Minimum probability of "supported".
+        refuted: Minimum probability of "refuted".
+        data: Hash of the examples; empty if there were none.
+        scores: How it does on each dataset, fitted without it.
+        version: Version of `reason`.
+    """
+
+    kind: Literal["reason verdict model"] = "reason verdict model"
+    format: Literal[1] = 1
+    name: str = ""
+    judge: str
+    supports: dict[str, FiniteFloat]
+    refutes: dict[str, FiniteFloat]
+    intercepts: tuple[FiniteFloat, FiniteFloat]
+    supported: Annotated[FiniteFloat, Field(gt=0)]
+    refuted: Annotated[FiniteFloat, Field(gt=0)]
+    data: str = ""
+    scores: tuple[HeldOutScores, ...] = ()
+    version: str = __version__
+
+    @model_validator(mode="after")
+    def _has_all_features(self) -> Self:
+        for side in (self.supports, self.refutes):
+            if tuple(side) != FEATURE_NAMES:
+                wrong = sorted({*side} ^ {*FEATURE_NAMES}) or ["their order"]
+                raise ValueError(f"the features differ from those of this version: {', '.join(wrong)}")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.name} ({sum(s.claims for s in self.scores)} claims)".lstrip()
+
+    def probabilities(self, features: Sequence[float]) -> Support:
+        """The calibrated probabilities of a claim by its features (`FEATURES`)."""
+        logits = (
+            self.intercepts[0] + math.fsum(w * x for w, x in zip(self.supports.values(), features, strict=True)),
+            self.intercepts[1] + math.fsum(w * x for w, x in zip(self.refutes.values(), features, strict=True)),
+            0.0,
+        )
+        top = max(logits)
+        powers = [math.exp(logit - top) for logit in logits]
+        total = math.fsum(powers)
+        return Support(*(power / total for power in powers))
+
+
+def load_verdict_model(path: Path) -> VerdictModel:
+    """Read a model.
+
+    Raises:
+        DataError: The file does not exist, cannot be read, or is not a valid verdict model of this version.
+    """
+    hint = "fit one with training/judge/calibrate_verdicts.py"
+    return read_fitted_file(path, VerdictModel, kind="reason verdict model", format=1, label="verdict model", hint=hint)
+
+
+def decided_label(probs: Support, supported: float, refuted: float) -> Literal["supports", "refutes", "neutral"]:
+    """The top label, if it is decisive with at least its threshold; else neutral."""
+    threshold = {"supports": supported, "refutes": refuted, "neutral": 0.0}[probs.label]
+    return probs.label if probs.confidence >= threshold else "neutral"
+
+
+# -- the decision
+
+Reason = Literal["ok", "weak", "silent", "conflict", "no_evidence"]
 
 
 @dataclass(frozen=True)
@@ -208,15 +318,6 @@ class DecisionRule:
             warnings=(*(("unfitted",) if self.model is None else ()), *fused.warnings),
         )
 
-    def decide_concatenated(self, claim: str, passages: Sequence[Passage], support: Support | None) -> Decision:
-        """The decision by one verdict on all passages as one text, which is shown by those that bear on the claim."""
-        if not passages or support is None:
-            return self.decide(claim, (), ())
-        joined = passages[0].model_copy(update={"title": "", "text": concatenated(passages)})
-        decision = self.decide(claim, [joined], [support])
-        bearing = tuple(i for i, p in enumerate(passages) if bears_on(claim, p)) or tuple(range(len(passages)))
-        return decision if not decision.shown else Decision(**{**vars(decision), "shown": bearing, "is_joint": True})
-
     def _disputing(
         self, claim: str, passages: Sequence[Passage], parsed: Sequence[tuple[int, Support]]
     ) -> tuple[int, int] | None:
@@ -239,11 +340,6 @@ class DecisionRule:
         if self.model is not None:
             return self.model.probabilities(claim_features(claim, [passage], [support]))
         return fuse_evidence([evidence_item(judged_passage(passage), support)], self.mode).probs
-
-
-def concatenated(passages: Sequence[Passage]) -> str:
-    """All passages as one text, each with its title."""
-    return " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in passages)
 
 
 def _showing(
@@ -319,7 +415,6 @@ def decision_rule_for(config: DavinciConfig, judge: str) -> DecisionRule:
         UserError: A model is configured for an aggregation that models are not fitted to.
         DataError: The configured file cannot be read, or was fitted to another judge.
     """
-    mode = "witness" if config.aggregation == "concat" else config.aggregation
     is_default = config.aggregation == "witness"
     model: VerdictModel | None = None
     if config.verdicts and config.verdicts != NO_MODEL:
@@ -336,7 +431,10 @@ def decision_rule_for(config: DavinciConfig, judge: str) -> DecisionRule:
             )
     elif not config.verdicts and is_default:
         model = next((m for m in _shipped_models() if m.judge == judge), None)
-    return DecisionRule(model=model, mode=mode, threshold=config.threshold)
+    return DecisionRule(model=model, mode=config.aggregation, threshold=config.threshold)
+
+
+_SHIPPED = Path(__file__).parent / "shipped"
 
 
 @cache

@@ -26,8 +26,47 @@ from ..entailment.embedded_features import (
     feature_words,
     stem,
 )
-from ..types import Support
-from .passages import judged_claim, judged_passage
+from ..injection import without_instructions
+from ..types import Pair, Support
+
+# -- passages and claims as they are judged
+
+_FILE_NAME = re.compile(
+    r".*\.(?:txt|md|markdown|rst|html?|pdf|json|jsonl|csv|tsv|xml|docx?|odt|rtf|log|tex|yaml|yml|toml)", re.IGNORECASE
+)
+
+
+@lru_cache(maxsize=8192)
+def _clean(text: str) -> str:
+    """A text without instructions to its judge, of the same length; cached, since claims share passages."""
+    return without_instructions(text)
+
+
+def judged_claim(claim: str) -> str:
+    """The claim as it is judged: without instructions to the judge, unless it is nothing else."""
+    clean = _clean(claim)
+    return claim if clean == claim else " ".join(clean.split()) or claim
+
+
+def judged_passage(passage: Passage) -> Passage:
+    """The passage as it is judged, compared and shown; its text has the length of the original.
+
+    Instructions to the judge are blank in text and title, and a title that is the name of a file, which states nothing,
+    is left out.
+    """
+    title = "" if _FILE_NAME.fullmatch(passage.title) else _clean(passage.title)
+    title = title if title == passage.title else " ".join(title.split())
+    text = _clean(passage.text)
+    if (title, text) == (passage.title, passage.text):
+        return passage
+    return passage.model_copy(update={"title": title, "text": text})
+
+
+def judged_pair(claim: str, passage: Passage) -> Pair:
+    """A passage and a claim as the judge reads them."""
+    judged = judged_passage(passage)
+    return Pair(judged.text, judged_claim(claim), judged.title)
+
 
 # -- terms of a text
 

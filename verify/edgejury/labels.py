@@ -23,7 +23,7 @@ from ...reasoning.prompts import LETTERS
 from ...reasoning.retrieval.words import sentence_scores
 from ...reasoning.segmentation import sentence_spans
 from ...reasoning.strategy import Models
-from ..claims.splitter import question_text, split_claims
+from ..claims import question_text, split_claims
 from ..entailment.judge import JudgeEntailment
 from ..entailment.lexical import LexicalEntailment
 from ..entailment.windows import WindowedEntailment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import Final
 
 from ...core.errors import UnknownName, UserError
@@ -11,14 +10,11 @@ from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import Settings
 from ...serving.encoders.factory import SERVED_PREFIX, load_cross_encoder
-from ...serving.encoders.protocols import CrossEncoder
-from ...serving.model import LanguageModel
 from ...serving.model_files.catalogue import PREFIX as LOCAL_PREFIX
 from ..types import Entailment
 from ..verifier import AUTO, LEXICAL, MODEL
-from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
-from .nli import NliEntailment, ScoreEntailment
+from .nli import NliEntailment
 
 BASE: Final = "base"
 SMALL: Final = "small"
@@ -62,15 +58,12 @@ def resolve_judge(name: str, settings: Settings, *, has_judge_model: bool) -> st
     return BASE if base_is_available(settings) else SMALL
 
 
-async def load_entailment(
-    name: str, settings: Settings, *, model: LanguageModel | None = None, progress: Progress | None = None
-) -> Entailment:
-    """Load an entailment.
+async def load_entailment(name: str, settings: Settings, *, progress: Progress | None = None) -> Entailment:
+    """Load an entailment other than a language model.
 
     | name | judge |
     | --- | --- |
-    | `auto` | `model` if there is one, else `base` if its files are on this machine, else `small` |
-    | `model` | the language model `model` |
+    | `auto` | `base` if its files are on this machine, else `small` |
     | `base` | the larger embedded judge: a fine-tuned all-mpnet-base-v2 |
     | `small` | the smaller embedded judge: a fine-tuned all-MiniLM-L6-v2 |
     | `lexical` | shared words; no model |
@@ -82,36 +75,31 @@ async def load_entailment(
     Args:
         name: One of these names.
         settings: Where files are cached; the section `encoders`.
-        model: The language model of `model`, not closed with the entailment; a metered one charges its run.
         progress: Receives the progress of a download, from another thread.
 
     Raises:
         UnknownName: There is no such judge.
-        UserError: `model` has no model, a setting is wrong or an extra is missing.
+        UserError: The name is `model`, a setting is wrong or an extra is missing.
         DataError: The model's files are missing or damaged, or its labels are unknown.
         BackendUnavailable: The model cannot be fetched, or its server cannot be reached.
     """
-    name = resolve_judge(name, settings, has_judge_model=model is not None)
+    name = resolve_judge(name, settings, has_judge_model=False)
     if name == LEXICAL:
         return LexicalEntailment()
-    if name == MODEL and model is not None:
-        return JudgeEntailment(model)
-    if name == BASE:
+    if name in EMBEDDED:
         from .embedded import load_embedded
 
-        return await load_embedded(settings, progress, size="base")
-    if name == SMALL:
-        from .embedded import load_embedded
-
-        return await load_embedded(settings, progress, size="small")
+        return await load_embedded(settings, progress, size="base" if name == BASE else "small")
     prefix = _prefix_of(name)
     rest = name.removeprefix(prefix)
     encoder = await load_cross_encoder(
         rest if rest.startswith(SERVED_PREFIX) else LOCAL_PREFIX + rest, settings, progress
     )
-    if prefix == CROSS_PREFIX and len(encoder.labels) == 1:
-        return await _over(encoder, lambda encoder: ScoreEntailment(name, encoder))
-    return await _over(encoder, lambda encoder: NliEntailment(name, encoder))
+    try:
+        return NliEntailment(name, encoder, may_score=prefix == CROSS_PREFIX)
+    except BaseException:
+        await encoder.aclose()
+        raise
 
 
 def find_embedded(settings: Settings) -> str | None:
@@ -124,15 +112,6 @@ def find_embedded(settings: Settings) -> str | None:
     if base_is_available(settings):
         return BASE
     return SMALL if has_encoder(MODELS[SMALL].encoder, settings.cache_dir) else None
-
-
-async def _over(encoder: CrossEncoder, make: Callable[[CrossEncoder], Entailment]) -> Entailment:
-    """An entailment over an encoder, which is closed if it cannot serve."""
-    try:
-        return make(encoder)
-    except BaseException:
-        await encoder.aclose()
-        raise
 
 
 def _prefix_of(name: str) -> str:

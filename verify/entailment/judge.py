@@ -19,13 +19,11 @@ import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, NamedTuple
-
-from pydantic import Field
+from typing import NamedTuple
 
 from ...core.errors import BackendError
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
-from ...core.messages import Completion, Failure, Frozen, NextTokenDistribution, Prompt, Request, SamplingParams
+from ...core.messages import Completion, Failure, NextTokenDistribution, Prompt, Request, SamplingParams
 from ...reasoning.knowledge import Snippet
 from ...reasoning.quoting import quote_line, quote_snippets, remove_invisible
 from ...serving.model import LanguageModel
@@ -100,11 +98,7 @@ _LEADING_WORDS = frozenset(["final", "verdict", "answer", "label", "is", "the"])
 def letter_prompt(pair: Pair, order: tuple[Label, Label, Label], max_chars: int, *, prefix: bool) -> Prompt:
     """The prompt for a letter; all orders of one pair share a prefix up to the list of labels.
 
-    Args:
-        pair: Evidence and claim.
-        order: The label of each letter.
-        max_chars: Maximum characters of the evidence.
-        prefix: Whether the model can continue the beginning of a response.
+    `max_chars` is the maximum of the evidence; `prefix` is whether the model can continue the beginning of a response.
     """
     options = "\n".join(f"{letter}) {_MEANINGS[label]}" for letter, label in zip(LETTERS, order, strict=True))
     instruction = f"{_quoted(pair, max_chars)}\n\n{_CARE}\n\nWhich of these holds?\n{options}\n\n{_LETTER}"
@@ -119,13 +113,7 @@ def vote_prompt(pair: Pair, max_chars: int) -> Prompt:
 
 
 def group_prompt(pairs: Sequence[Pair], labels: Sequence[Label], max_chars: int) -> Prompt:
-    """The prompt for the verdicts on several claims by the same evidence, as JSON.
-
-    Args:
-        pairs: The claims, in the order of their numbers; evidence and title are those of the first.
-        labels: The order of the labels.
-        max_chars: Maximum characters of the evidence.
-    """
+    """The prompt for the verdicts on several claims by the evidence of the first, as JSON."""
     claims = "\n".join(f"{i}. > {quote_line(pair.claim, MAX_CLAIM_CHARS)}" for i, pair in enumerate(pairs, 1))
     options = "\n".join(f"{_WORDS[label]}: {_MEANINGS[label].replace('the claim', 'a claim')}" for label in labels)
     form = _GROUP_FORM.format(words=", ".join(_WORDS[label] for label in labels), word=_WORDS[labels[0]])
@@ -220,49 +208,18 @@ MAX_WORDS = 1500
 MAX_GROUP_CLAIMS = 8
 """Maximum claims that are judged in one call."""
 
+VOTES = 5
+"""Verdicts sampled for a pair if the model returns no distribution."""
+
 _VOTE_TEMPERATURE = 0.7
+_VOTE_TOKENS = 256
+"""Maximum tokens of a short comparison and the verdict."""
 _GROUP_TOKENS = 20
 """Maximum tokens of a claim's field in the response to a group."""
 _CHARS_PER_WORD = 10
 _TOKENS_PER_WORD = 1.6
 _OTHER_TOKENS = 600
 """Tokens of instructions, claim and title."""
-
-
-class JudgeConfig(Frozen):
-    """How a language model judges.
-
-    Attributes:
-        votes: Verdicts sampled for a pair if the model returns no distribution.
-        temperature: Their temperature; by default 0.7 where the model takes one.
-        max_tokens: Maximum tokens of one of them: a short comparison and the verdict.
-        seed: Their seed; None leaves it to the metered model, which sets the run's.
-        min_coverage: Minimum probability, under each order, that a response is one of the letters; below it the pair
-            has no verdict.
-        max_words: Maximum words of evidence; None is what the model's context holds, up to 1500.
-    """
-
-    votes: Annotated[int, Field(ge=3, le=15)] = 5
-    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
-    max_tokens: Annotated[int, Field(ge=8)] = 256
-    seed: int | None = None
-    min_coverage: Annotated[float, Field(ge=0, le=1)] = MIN_COVERAGE
-    max_words: Annotated[int, Field(ge=1)] | None = None
-
-
-class JudgeVerdict(NamedTuple):
-    """A judge's verdict on a pair.
-
-    Attributes:
-        support: The probabilities; None if the response could not be parsed.
-        coverage: Share of the judge's responses that are verdicts: the smaller of the two orders' probability of a
-            letter, or the share of sampled responses that could be parsed; in [0, 1].
-        votes: Number of counted verdicts; 0 where letters were read from a distribution.
-    """
-
-    support: Support | None
-    coverage: float
-    votes: int = 0
 
 
 class JudgeEntailment:
@@ -277,31 +234,24 @@ class JudgeEntailment:
     cut in the prompt, with an ellipsis; `WindowedEntailment` avoids that.
 
     Args:
-        model: The judge; preferably not the model that wrote the claims, which tends to agree with itself.
-        config: How it judges.
-        name: Its name among the judges.
-        owned: Whether the model is closed with this object.
+        model: The judge, which is not closed; preferably not the model that wrote the claims, which tends to agree with
+            itself.
     """
 
-    def __init__(
-        self, model: LanguageModel, config: JudgeConfig | None = None, *, name: str = "model", owned: bool = False
-    ) -> None:
-        self._model, self._config, self._owned = model, config or JudgeConfig(), owned
+    name = "model"
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
         self._capabilities = quick_capabilities(model)
         self._has_distribution = has_verdict_distribution(model)
-        self.max_words: int | None = self._config.max_words or self._context_words()
-        self.name = name
+        self.max_words: int | None = self._context_words()
         method = "letters" if self._has_distribution else "votes"
-        settings = f"{self._config.model_dump_json()}|{self.max_words}|{self._capabilities.prefix}"
+        settings = f"{VOTES}|{_VOTE_TOKENS}|{MIN_COVERAGE}|{self.max_words}|{self._capabilities.prefix}"
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         self.identity = f"judge-{method}-{prompts_digest(letters=self._has_distribution)}-{digest}:{model.identity}"
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """See `Entailment.judge`."""
-        return [verdict.support for verdict in await self.verdicts(pairs)]
-
-    async def verdicts(self, pairs: Sequence[Pair]) -> list[JudgeVerdict]:
-        """`judge` with the coverage of the responses.
+        """See `Entailment.judge`.
 
         Raises:
             BudgetExceeded: The requests do not fit the budget.
@@ -312,16 +262,14 @@ class JudgeEntailment:
         return await (self._letter_verdicts(pairs) if self._has_distribution else self._sampled_verdicts(pairs))
 
     async def aclose(self) -> None:
-        """Close the model if this object owns it; idempotent."""
-        if self._owned:
-            await self._model.aclose()
+        """Do nothing: the model is closed by its owner."""
 
     def _context_words(self) -> int:
         """Words of evidence that fit into the model's context alongside the rest of the prompt."""
         context = self._capabilities.context_tokens
         if context is None:
             return MAX_WORDS
-        completion_tokens = 0 if self._has_distribution else self._config.max_tokens
+        completion_tokens = 0 if self._has_distribution else _VOTE_TOKENS
         completion_tokens += self._capabilities.profile.quick_thinking_tokens
         num_tokens = context - _OTHER_TOKENS - completion_tokens
         return max(1, min(MAX_WORDS, int(num_tokens / _TOKENS_PER_WORD)))
@@ -330,31 +278,25 @@ class JudgeEntailment:
     def _max_chars(self) -> int:
         return _CHARS_PER_WORD * (self.max_words or MAX_WORDS)
 
-    async def _letter_verdicts(self, pairs: Sequence[Pair]) -> list[JudgeVerdict]:
-        """Letters from the distribution of the first token, averaged over the orders."""
+    async def _letter_verdicts(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """Letters from the distribution of the first token, averaged over the orders; None where one is no letter."""
         capabilities = self._capabilities
         prompts = [
             letter_prompt(p, order, self._max_chars, prefix=capabilities.prefix) for p in pairs for order in ORDERS
         ]
         distributions = await first_tokens(self._model, prompts, min(TOP_LOGPROBS, capabilities.top_logprobs))
-        verdicts = []
-        for i in range(len(pairs)):
-            pair_distributions = distributions[i * len(ORDERS) : (i + 1) * len(ORDERS)]
-            letters = [
-                parse_letters(distribution, order)
-                for distribution, order in zip(pair_distributions, ORDERS, strict=True)
-                if distribution is not None
-            ]
-            if len(letters) < len(ORDERS):
-                verdicts.append(JudgeVerdict(None, 0.0))
-                continue
-            coverage = min(result.coverage for result in letters)
-            columns = zip(*(result.support for result in letters), strict=True)
-            is_parsed = coverage >= self._config.min_coverage
-            verdicts.append(JudgeVerdict(support(map(sum, columns)) if is_parsed else None, coverage))
+        letters = [
+            None if distribution is None else parse_letters(distribution, ORDERS[i % len(ORDERS)])
+            for i, distribution in enumerate(distributions)
+        ]
+        verdicts: list[Support | None] = []
+        for i in range(0, len(letters), len(ORDERS)):
+            parsed = [one.support for one in letters[i : i + len(ORDERS)] if one and one.coverage >= MIN_COVERAGE]
+            columns = map(sum, zip(*parsed, strict=True))
+            verdicts.append(support(columns) if len(parsed) == len(ORDERS) else None)
         return verdicts
 
-    async def _sampled_verdicts(self, pairs: Sequence[Pair]) -> list[JudgeVerdict]:
+    async def _sampled_verdicts(self, pairs: Sequence[Pair]) -> list[Support | None]:
         """Sampled verdicts, counted: those of groups first, then those of single claims and of what is missing."""
         votes: list[list[Label | None]] = [[] for _ in pairs]
         failures: list[Failure | None] = []
@@ -367,8 +309,8 @@ class JudgeEntailment:
                 parsed = parse_group(sample.text, len(order)) if sample.ok else [None] * len(order)
                 for i, label in zip(order, parsed, strict=True):
                     votes[i] += [] if label is None else [label]
-        missing = [i for i, own in enumerate(votes) if len(own) < self._config.votes]
-        requests = [self._single_request(pairs[i], self._config.votes - len(votes[i])) for i in missing]
+        missing = [i for i, own in enumerate(votes) if len(own) < VOTES]
+        requests = [self._single_request(pairs[i], VOTES - len(votes[i])) for i in missing]
         for i, samples in zip(missing, await self._sample(requests), strict=True):
             failures += [sample.failure for sample in samples]
             votes[i] += [parse_vote(sample.text) if sample.ok else None for sample in samples]
@@ -385,7 +327,7 @@ class JudgeEntailment:
         return completions
 
     def _single_request(self, pair: Pair, n: int) -> Request:
-        return Request(prompt=vote_prompt(pair, self._max_chars), sampling=self._sampling(n, self._config.max_tokens))
+        return Request(prompt=vote_prompt(pair, self._max_chars), sampling=self._sampling(n, _VOTE_TOKENS))
 
     def _group_request(self, pairs: Sequence[Pair], labels: Sequence[Label], n: int) -> Request:
         schema = group_schema(len(pairs)) if self._capabilities.json_schema else None
@@ -393,15 +335,8 @@ class JudgeEntailment:
         return Request(prompt=group_prompt(pairs, labels, self._max_chars), sampling=sampling)
 
     def _sampling(self, n: int, max_tokens: int, schema: JsonSchema | None = None) -> SamplingParams:
-        config = self._config
         return quick_params(
-            self._model,
-            temperature=config.temperature,
-            default_temperature=_VOTE_TEMPERATURE,
-            max_tokens=max_tokens,
-            n=n,
-            seed=config.seed,
-            json_schema=schema,
+            self._model, default_temperature=_VOTE_TEMPERATURE, max_tokens=max_tokens, n=n, json_schema=schema
         )
 
     def _group_orders(
@@ -409,16 +344,16 @@ class JudgeEntailment:
     ) -> Iterator[tuple[list[int], list[Label], int]]:
         """Two orders of a group's claims and of the labels, one the reverse of the other, and the votes of each.
 
-        A bias towards the first or last claim or label decides nothing then. The order follows from the texts and the
-        seed alone, so that a resumed run asks the same.
+        A bias towards the first or last claim or label decides nothing then. The order follows from the texts alone, so
+        that a resumed run asks the same.
         """
         texts = [pairs[group[0]].evidence, *(pairs[i].claim for i in group)]
-        shuffler = random.Random("\0".join([str(self._config.seed), *texts]))  # noqa: S311
+        shuffler = random.Random("\0".join(texts))  # noqa: S311
         order, labels = [*group], [*ORDERS[0]]
         shuffler.shuffle(order)
         shuffler.shuffle(labels)
-        half = self._config.votes // 2
-        yield order, labels, self._config.votes - half
+        half = VOTES // 2
+        yield order, labels, VOTES - half
         yield order[::-1], labels[::-1], half
 
 
@@ -434,17 +369,11 @@ def _groups(pairs: Sequence[Pair]) -> list[list[int]]:
     return [group for groups in by_evidence.values() for group in groups]
 
 
-def count_votes(votes: Iterable[Label | None]) -> JudgeVerdict:
-    """Shares `(count + 1/2) / (n + 3/2)` of the labels among the n verdicts that could be parsed.
+def count_votes(votes: Iterable[Label | None]) -> Support | None:
+    """Shares `(count + 1/2) / (n + 3/2)` of the labels among the n verdicts that could be parsed; None of none.
 
-    Args:
-        votes: The sampled verdicts; None where a sample is no verdict, was truncated before it or while the model
-            thought, or failed. They only lower the coverage.
+    A vote is None where a sample is no verdict, was truncated before it or while the model thought, or failed.
     """
-    sampled = [*votes]
-    parsed = [vote for vote in sampled if vote is not None]
-    coverage = len(parsed) / len(sampled) if sampled else 0.0
-    if not parsed:
-        return JudgeVerdict(None, coverage)
-    shares = support(parsed.count(label) + 0.5 for label in ("supports", "refutes", "neutral"))
-    return JudgeVerdict(shares, coverage, len(parsed))
+    parsed = [vote for vote in votes if vote is not None]
+    labels: tuple[Label, ...] = ("supports", "refutes", "neutral")
+    return support(parsed.count(label) + 0.5 for label in labels) if parsed else None

@@ -1,4 +1,4 @@
-"""Entailment by a cross-encoder: `NliEntailment` over named labels, `ScoreEntailment` over a single output.
+"""Entailment by a cross-encoder over named labels, or over a single output.
 
 The evidence is the premise and the claim the hypothesis. The label of each output is read from the names in the model's
 files, never from its position: entailment is the first class of some models and the last of others.
@@ -38,71 +38,28 @@ class NliEntailment:
     """A sequence classifier that reads evidence and claim (see `Entailment`).
 
     Models with three labels give three probabilities. Models with two (entailment and not entailment, supported and
-    unsupported) give only the probability of support; the rest is neutral, and such a model never refutes.
+    unsupported), and those with one output, the log-odds of support, give only the probability of support; the rest is
+    neutral, and such a model never refutes. With one output are models of factual consistency like the first version of
+    Vectara's HHEM; later ones need code of their own, which is not run.
 
     Evidence beyond `max_words` may be cut by the model; `windows.WindowedEntailment` prevents that.
 
     Args:
         name: Its name in the configuration.
-        encoder: The classifier.
-        labels: Names of its outputs, in order; those of the model's files by default.
-        owned: Whether closing this closes the classifier.
+        encoder: The classifier; closed with this object.
+        may_score: Whether the classifier may have one output, whose name says nothing.
 
     Raises:
-        DataError: The names do not identify the outputs.
+        DataError: The names of the outputs do not identify them.
     """
 
-    def __init__(
-        self, name: str, encoder: CrossEncoder, *, labels: Sequence[str] | None = None, owned: bool = True
-    ) -> None:
-        names = tuple(encoder.labels if labels is None else labels)
-        if len(names) != len(encoder.labels):
-            raise DataError(f"{name} has {len(encoder.labels)} outputs, but got {len(names)} label names")
-        self._positions = _positions(name, names)
+    def __init__(self, name: str, encoder: CrossEncoder, *, may_score: bool = False) -> None:
+        names = tuple(encoder.labels)
+        is_score = may_score and len(names) == 1
+        self._positions = (0, None, 1) if is_score else _positions(name, names)
         self.name = name
-        self.identity = f"nli-{hashlib.sha256('|'.join(names).encode()).hexdigest()[:12]}:{encoder.identity}"
-        self.max_words: int | None = _max_words(encoder)
-        self._encoder, self._owned = encoder, owned
-
-    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """The support of each pair, in order; never None (see `Entailment.judge`).
-
-        Raises:
-            InvalidResponse: An output is not a number.
-        """
-        return [self._support(row) for row in await _probabilities(self.name, self._encoder, pairs)]
-
-    async def aclose(self) -> None:
-        """Close the classifier if it is owned; idempotent."""
-        if self._owned:
-            await self._encoder.aclose()
-
-    def _support(self, probabilities: Sequence[float]) -> Support:
-        supports, refutes, neutral = self._positions
-        return support(
-            (probabilities[supports], 0.0 if refutes is None else probabilities[refutes], probabilities[neutral])
-        )
-
-
-class ScoreEntailment:
-    """A cross-encoder with one output, the log-odds that the evidence supports the claim (see `Entailment`).
-
-    Such are models of factual consistency like the first version of Vectara's HHEM; later ones need code of their own,
-    which is not run. The rest is neutral: such a model never refutes.
-
-    Args:
-        name: Its name in the configuration.
-        encoder: The cross-encoder; closed with this object.
-
-    Raises:
-        DataError: It has several outputs.
-    """
-
-    def __init__(self, name: str, encoder: CrossEncoder) -> None:
-        if len(encoder.labels) != 1:
-            raise DataError(f"{name} has {len(encoder.labels)} outputs, {', '.join(encoder.labels)}, not one")
-        self.name = name
-        self.identity = f"cross-score:{encoder.identity}"
+        labels = hashlib.sha256("|".join(names).encode()).hexdigest()[:12]
+        self.identity = f"{'cross-score' if is_score else f'nli-{labels}'}:{encoder.identity}"
         self.max_words: int | None = _max_words(encoder)
         self._encoder = encoder
 
@@ -112,32 +69,25 @@ class ScoreEntailment:
         Raises:
             InvalidResponse: An output is not a number.
         """
-        rows = await _probabilities(self.name, self._encoder, pairs)
-        return [support((supports, 0.0, other)) for supports, other in rows]
+        if not pairs:
+            return []
+        import numpy as np
+
+        logits = (await self._encoder.logits([(premise(p), p.claim) for p in pairs])).astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise InvalidResponse(
+                f"{self.name} returned outputs that are not numbers", hint="check its weights and dtype"
+            )
+        if logits.shape[1] == 1:  # the sigmoid of a single output, and the rest
+            logits = np.concatenate([logits, np.zeros_like(logits)], 1)
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        rows: list[list[float]] = (exponentials / exponentials.sum(1, keepdims=True)).tolist()
+        supports, refutes, neutral = self._positions
+        return [support((row[supports], 0.0 if refutes is None else row[refutes], row[neutral])) for row in rows]
 
     async def aclose(self) -> None:
-        """Close the cross-encoder; idempotent."""
+        """Close the classifier; idempotent."""
         await self._encoder.aclose()
-
-
-async def _probabilities(name: str, encoder: CrossEncoder, pairs: Sequence[Pair]) -> list[list[float]]:
-    """The softmax of each pair's outputs in fp64; of a single output its sigmoid and the rest.
-
-    Raises:
-        InvalidResponse: An output is not a number.
-    """
-    if not pairs:
-        return []
-    import numpy as np
-
-    logits = (await encoder.logits([(premise(p), p.claim) for p in pairs])).astype(np.float64)
-    if not np.isfinite(logits).all():
-        raise InvalidResponse(f"{name} returned outputs that are not numbers", hint="check its weights and dtype")
-    if logits.shape[1] == 1:
-        logits = np.concatenate([logits, np.zeros_like(logits)], 1)
-    exponentials = np.exp(logits - logits.max(1, keepdims=True))
-    rows: list[list[float]] = (exponentials / exponentials.sum(1, keepdims=True)).tolist()
-    return rows
 
 
 def _max_words(encoder: CrossEncoder) -> int | None:

@@ -11,7 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.errors import BackendUnavailable, DataError, UserError
+from pydantic import JsonValue
+
+from ...core.budget import CostBound, LimitKind
+from ...core.errors import BackendUnavailable, DataError, StoreError, UserError
 from ...core.files import Progress
 from ...core.run import Run, RunConfig
 from ...core.settings import Settings
@@ -20,12 +23,89 @@ from ...core.types import Answer
 from ...reasoning.knowledge import Retriever
 from ...reasoning.retrieval.metered import MeteredRetriever, RecordedRetriever
 from ...reasoning.strategy import Models
-from ..types import Entailment
+from ...serving.metered.calls import RecordedCalls, ResponseCodec
+from ...serving.metered.replay import ReplayStub
+from ..types import Entailment, Pair, Support
 from ..verifier import BUILT_IN_JUDGES, LEXICAL, MODEL, PreparesItself, Verifier, VerifierContext
 from .factory import EMBEDDED, find_embedded, load_entailment, resolve_judge
 from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
-from .metered import MeteredEntailment, RecordedEntailment
+
+
+class MeteredEntailment:
+    """A classifier of one run, with budget, run store and trace; it is an `Entailment` itself.
+
+    A judge needs none of it: its language model is metered and records its own responses.
+
+    The pairs of a call are charged to `Budget.reward_calls` before anything is computed, one pass each; equal pairs are
+    judged once. Pairs that the run store has are not judged again, but charged all the same, so that a resumed run
+    spends what it would have spent. Unparsed responses are neither stored nor charged.
+    """
+
+    def __init__(self, entailment: Entailment, run: Run) -> None:
+        self._entailment = entailment
+        self.name, self.identity, self.max_words = entailment.name, entailment.identity, entailment.max_words
+        self._calls = RecordedCalls(run, "entailment", self.name, self.identity)
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """See `Entailment.judge`; pairs that the store has are not judged again.
+
+        Raises:
+            BudgetExceeded: The pairs do not fit the budget, or the time is over.
+        """
+        if not pairs:
+            return []
+        distinct = list(dict.fromkeys(pairs))
+
+        async def compute(positions: list[int]) -> list[Support | None]:
+            return await self._entailment.judge([distinct[i] for i in positions])
+
+        requests: list[dict[str, JsonValue]] = [{"entailment": dict(pair._asdict())} for pair in distinct]
+        cost = CostBound(reward_calls=len(distinct))
+        verdicts = await self._calls.answer("entailment", requests, compute, _CODEC, cost=cost)
+        by_pair = dict(zip(distinct, verdicts, strict=True))
+        return [by_pair[pair] for pair in pairs]
+
+    async def aclose(self) -> None:
+        """Do nothing: the entailment is closed by its owner."""
+
+
+def _dump(support: Support | None) -> dict[str, JsonValue]:
+    return {"probs": [] if support is None else list(support)}
+
+
+def _load(response: dict[str, JsonValue]) -> Support | None:
+    probs = response.get("probs")
+    numbers = [float(p) for p in probs if isinstance(p, int | float)] if isinstance(probs, list) else []
+    if len(numbers) != 3:
+        raise StoreError(
+            f"the store has {str(response)[:80]!r} as the verdict of a pair",
+            hint="another version of reason wrote it",
+        )
+    return Support(*numbers)
+
+
+_CODEC: ResponseCodec[Support | None] = ResponseCodec(
+    dump=_dump,
+    load=_load,
+    reward_calls=lambda support: 1,
+    is_ok=lambda support: support is not None,
+    failure=lambda error: None,
+)
+
+
+class RecordedEntailment(ReplayStub):
+    """Replaces an entailment in a replay.
+
+    Unparsed verdicts are not stored, so a finished run may request verdicts that the store does not have: they are
+    unparsed again.
+    """
+
+    max_words: int | None = None
+
+    async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
+        """Raise `not_recorded`; `MeteredEntailment` returns None for the pairs if the recorded run finished."""
+        raise self.not_recorded("a verdict")
 
 
 @dataclass(frozen=True)
@@ -148,17 +228,15 @@ class VerifierPool:
         """
         try:
             is_stopped = record.answer is not None and _was_stopped(Answer.model_validate(record.answer))
-            entailments = {
-                role.removeprefix("entailment:"): RecordedEntailment(
-                    role.removeprefix("entailment:"),
-                    str(recorded["identity"]),
-                    None if (words := recorded["max_words"]) is None else int(str(words)),
-                    finished=record.status == "finished",
-                    limit="seconds" if is_stopped and config.budget.seconds is not None else None,
-                )
-                for role, recorded in record.identities.items()
-                if role.startswith("entailment:") and isinstance(recorded, dict)
-            }
+            limit: LimitKind | None = "seconds" if is_stopped and config.budget.seconds is not None else None
+            entailments: dict[str, Entailment] = {}
+            for role, recorded in record.identities.items():
+                if role.startswith("entailment:") and isinstance(recorded, dict):
+                    name = role.removeprefix("entailment:")
+                    is_finished = record.status == "finished"
+                    stub = RecordedEntailment(name, str(recorded["identity"]), limit=limit, finished=is_finished)
+                    stub.max_words = None if (words := recorded["max_words"]) is None else int(str(words))
+                    entailments[name] = stub
             retriever = None
             if isinstance(recorded := record.identities.get("retriever"), dict):
                 notes = recorded.get("degraded")

@@ -1,35 +1,27 @@
-"""The verdict model: what a fit may learn, how its thresholds are chosen, and its file."""
+"""The fit of a verdict model: what it may learn, and how its thresholds are chosen."""
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from reason.core.errors import DataError, UserError
-from reason.verify.davinci.decision import _SHIPPED
+from reason.core.errors import UserError
+from reason.verify.davinci.decision import VerdictModel
 from reason.verify.davinci.features import FEATURE_NAMES, FEATURES
-from reason.verify.davinci.verdict_model import (
+from reason.verify.types import Support
+from support.scipy_calibration import minimize_multinomial
+from verdict_fit import (
+    LABELS,
     MAX_THRESHOLD,
     MIN_THRESHOLD,
     REFUTED_FACTOR,
     VerdictExample,
-    VerdictModel,
     choose_threshold,
-    decided_label,
     fit_verdict_model,
-    load_verdict_model,
-    save_verdict_model,
 )
-from reason.verify.metrics import LABELS, nll
-from reason.verify.types import Support
-from support.scipy_calibration import minimize_multinomial
 
 ZERO = dict.fromkeys(FEATURE_NAMES, 0.0)
 
@@ -53,8 +45,6 @@ def examples(n: int = 300, datasets: tuple[str, ...] = ("a", "b", "c"), seed: in
     return results
 
 
-# -- probabilities
-
 RATIOS = VerdictModel(
     judge="",
     supports=ZERO | {"supports": 1.0},
@@ -64,41 +54,6 @@ RATIOS = VerdictModel(
     refuted=0.8,
 )
 """The judge's probabilities of one passage as they are."""
-
-
-def test_log_ratios_with_weight_1_are_the_judges_probabilities() -> None:
-    stated = Support(0.7, 0.2, 0.1)
-    logs = {"supports": math.log(0.7 / 0.1), "refutes": math.log(0.2 / 0.1)}
-    assert RATIOS.probabilities(vector(**logs)) == pytest.approx(stated)
-
-
-@given(st.lists(st.floats(-14, 14), min_size=len(FEATURES), max_size=len(FEATURES)))
-def test_probabilities_are_a_distribution(values: list[float]) -> None:
-    probs = RATIOS.probabilities(values)
-    assert math.fsum(probs) == pytest.approx(1)
-    assert all(0 <= p <= 1 for p in probs)
-
-
-@pytest.mark.parametrize(
-    ("probs", "label"),
-    [
-        (Support(0.8, 0.1, 0.1), "supports"),
-        (Support(0.79, 0.11, 0.1), "neutral"),
-        (Support(0.1, 0.7, 0.2), "refutes"),
-        (Support(0.1, 0.69, 0.21), "neutral"),
-        (Support(0.1, 0.1, 0.8), "neutral"),
-    ],
-)
-def test_a_threshold_itself_passes_and_each_label_has_its_own(probs: Support, label: str) -> None:
-    assert decided_label(probs, 0.8, 0.7) == label
-
-
-def test_ties_go_to_the_more_careful_label() -> None:
-    assert decided_label(Support(0.4, 0.4, 0.2), 0.0, 0.0) == "refutes"
-    assert decided_label(Support(0.4, 0.2, 0.4), 0.0, 0.0) == "neutral"
-
-
-# -- fitting
 
 
 def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs() -> None:
@@ -127,7 +82,13 @@ def test_it_is_better_on_its_data_than_the_judge() -> None:
     data = examples()
     model = fit_verdict_model(data, judge="j").model
     golds = [e.gold for e in data]
-    fitted, judge = (nll([m.probabilities(e.features) for e in data], golds) for m in (model, RATIOS))
+
+    def loss(verdicts: VerdictModel) -> float:
+        return sum(
+            -math.log(getattr(verdicts.probabilities(e.features), gold)) for e, gold in zip(data, golds, strict=True)
+        )
+
+    fitted, judge = loss(model), loss(RATIOS)
     assert fitted < judge
     assert model.supports["number missing"] < 0
 
@@ -229,36 +190,3 @@ def test_too_little_or_one_sided_data_are_refused() -> None:
         fit_verdict_model([e for e in examples() if e.gold != "refutes"], judge="j")
     with pytest.raises(UserError, match=r"must be in \(0, 0\.5\), got 1"):
         fit_verdict_model(examples(), judge="j", max_false_supported=1.0)
-
-
-# -- the file
-
-
-def test_a_model_is_the_same_after_its_file(tmp_path: Path) -> None:
-    model = fit_verdict_model(examples(), judge="j").model
-    save_verdict_model(model, tmp_path / "verdicts-j.json")
-    loaded = load_verdict_model(tmp_path / "verdicts-j.json")
-    assert loaded == model.model_copy(update={"name": "verdicts-j"})
-    assert loaded.digest == model.digest
-    assert str(loaded) == "verdicts-j (300 claims)"
-
-
-def test_a_file_with_other_features_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "v.json"
-    save_verdict_model(fit_verdict_model(examples(), judge="j").model, path)
-    raw = json.loads(path.read_text())
-    raw["supports"]["share of vowels"] = raw["supports"].pop("names missing")
-    path.write_text(json.dumps(raw))
-    with pytest.raises(DataError, match="features differ from those of this version: names missing, share of vowels"):
-        load_verdict_model(path)
-    with pytest.raises(DataError, match="there is no verdict model"):
-        load_verdict_model(tmp_path / "other.json")
-
-
-def test_each_shipped_model_keeps_its_bounds_and_is_of_one_judge() -> None:
-    models: list[VerdictModel] = [load_verdict_model(file) for file in sorted(_SHIPPED.glob("*.json"))]
-    assert {"verdicts-base", "verdicts-lexical", "verdicts-small"} <= {model.name for model in models}
-    assert len({model.judge for model in models}) == len(models)
-    for model in models:
-        assert all(s.false_supported <= 0.05 for s in model.scores), model.name
-        assert min(model.supported, model.refuted) >= MIN_THRESHOLD

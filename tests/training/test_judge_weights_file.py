@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError
-from reason.verify.entailment.embedded_weights import (
-    _packed,
-    _unpacked,
-    apply_delta,
-    compute_delta,
-    parse_delta,
-    serialize_delta,
-)
+from reason.verify.entailment.embedded import _unpacked, apply_delta, parse_delta
+from train import _packed, compute_delta, serialize_delta
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:

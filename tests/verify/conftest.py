@@ -1,0 +1,8 @@
+"""The scripts of `training/judge` import one another by their bare names; so do the tests of what they write."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "training" / "judge"))

@@ -1,1 +1,0 @@
-"""Which part of a run a claim came from."""

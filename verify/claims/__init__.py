@@ -1,1 +1,0 @@
-"""Splitting an answer into claims."""
