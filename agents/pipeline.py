@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ..core.concurrency import shielded
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError
@@ -24,7 +24,7 @@ from ..core.events import (
     StageStarted,
     VerificationFinished,
 )
-from ..core.messages import AUTO_EFFORT, Frozen
+from ..core.messages import Frozen
 from ..core.run import Run
 from ..core.store.protocol import JsonText, RunStatus
 from ..core.types import (
@@ -40,11 +40,11 @@ from ..core.types import (
     Verification,
 )
 from ..core.verdicts import failure_text
-from ..reasoning.answers.kinds import answer_kind
+from ..reasoning.answers.extraction import answer_kind
 from ..reasoning.conclude import conclude_run, no_answer_reason
 from ..reasoning.json_answers import max_json_tokens, with_json_answer
 from ..reasoning.quoting import quote_line, remove_invisible
-from ..reasoning.strategy import STRATEGIES, EffortRouter, Models, require_features
+from ..reasoning.strategy import Models, require_features
 from ..reasoning.thinking import fit_to_thinking
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
@@ -52,7 +52,7 @@ from ..serving.model import LanguageModel
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
 from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts
-from .planner import GIVEN, calibration_difference, given_text, inapplicable_map
+from .planner import calibration_difference, given_text, inapplicable_map
 from .resources import RunResources
 
 if TYPE_CHECKING:
@@ -547,9 +547,6 @@ class PipelineRun:
             for name in self._changed_sources:
                 run.degrade(f"{name} has changed since the run began: its queries are sent again")
             async with run.writer.saving(then_flush=False):
-                if config.effort == AUTO_EFFORT and config.strategy not in (GIVEN, "auto"):  # auto chooses it itself
-                    router = cast(type[EffortRouter], STRATEGIES.load("auto"))
-                    run.effort = await router.choose_effort(run.question, context.models, run)
                 answer = await stages(context)
         except asyncio.CancelledError:
             if run.requeue:

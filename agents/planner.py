@@ -12,7 +12,7 @@ from pydantic import JsonValue, ValidationError
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
 from ..core.errors import DataError, UserError
-from ..core.messages import AUTO_EFFORT, EFFORTS, RequestedEffort
+from ..core.messages import EFFORTS, Effort
 from ..core.run import RunConfig, new_seed
 from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, user_error_of
 from ..core.types import (
@@ -155,7 +155,7 @@ class Planner:
         evidence: Sequence[str] | None = None,
         repairs: int | None = None,
         require_verified: bool | None = None,
-        effort: RequestedEffort | None = None,
+        effort: Effort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
     ) -> RunConfig:
@@ -289,10 +289,8 @@ def check_options(
 ) -> set[str]:
     """The roles of models that a run uses; refuses options of the caller that no run, or not this one, could have."""
     effort, thinking_tokens = options.get("effort"), options.get("thinking_tokens")
-    if effort is not None and effort not in (*EFFORTS, AUTO_EFFORT):
-        raise UserError(
-            f"there is no effort {effort!r}", hint=f"one of {', '.join(EFFORTS)}, {AUTO_EFFORT}", param="effort"
-        )
+    if effort is not None and effort not in EFFORTS:
+        raise UserError(f"there is no effort {effort!r}", hint=f"one of {', '.join(EFFORTS)}", param="effort")
     if thinking_tokens is not None and thinking_tokens < 1:
         raise UserError(
             f"thinking_tokens must be positive, got {thinking_tokens}",
@@ -314,14 +312,13 @@ def check_options(
 
 def refuse_unsuitable_effort(config: RunConfig, model: str, profile: ModelProfile) -> None:
     """Refuse an effort, or a limit of thoughts, that the main model cannot have, before anything is spent."""
-    effort, limit = config.effort, config.thinking_tokens
-    check_effort(profile, model, None if effort == AUTO_EFFORT else effort, limit)
-    if not profile.can_think and (effort == AUTO_EFFORT or limit is not None):
-        param, value = ("thinking_tokens", str(limit)) if limit is not None else ("effort", AUTO_EFFORT)
+    limit = config.thinking_tokens
+    check_effort(profile, model, config.effort, limit)
+    if not profile.can_think and limit is not None:
         raise UserError(
-            f"{param} {value}: model {model!r} does not think before it answers",
+            f"thinking_tokens {limit}: model {model!r} does not think before it answers",
             hint=f"leave it unset, choose a model that thinks, or describe this one under [profiles.{model!r}]",
-            param=param,
+            param="thinking_tokens",
         )
     if limit is not None and profile.thinking_budget and limit < profile.min_thinking_tokens:
         raise UserError(

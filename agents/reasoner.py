@@ -21,7 +21,7 @@ from ..core.errors import UserError, names_run
 from ..core.events import Event, LiveSink, Sink
 from ..core.files import Progress
 from ..core.json_schema import check_schema
-from ..core.messages import Prompt, RequestedEffort
+from ..core.messages import Effort, Prompt
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store import open_store
@@ -266,7 +266,7 @@ class Reasoner:
         repairs: int | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
-        effort: RequestedEffort | None = None,
+        effort: Effort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
         calibration: CalibrationMap | Path | str | None = None,
@@ -572,7 +572,7 @@ class Reasoner:
         calibration: CalibrationMap | Path | str | None = None,
         verify: Sequence[str] | None = None,
         context: Sequence[SourceLike] | None = None,
-        effort: RequestedEffort | None = None,
+        effort: Effort | None = None,
         thinking_tokens: int | None = None,
         verify_thoughts: bool | None = None,
     ) -> Reasoner:

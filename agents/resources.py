@@ -17,21 +17,16 @@ from ..core.budget import Budget, LimitKind, require_known_price
 from ..core.concurrency import CrossLoopLock
 from ..core.errors import DataError
 from ..core.files import Progress
-from ..core.registry import Registry
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.protocol import RunRecord
 from ..reasoning.knowledge import SourceLike
-from ..reasoning.strategy import Knowledge, Models, Strategy
+from ..reasoning.strategy import RESOURCES, Knowledge, Models, Strategy
 from ..serving.litellm.limiter import LimiterRegistry
 from ..serving.metered.replay import ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.verifier import Verifier, VerifierContext
-
-RESOURCES: Registry[Callable[..., Any]] = Registry("reason.resources", "resource provider")
-"""Providers of what runs use besides language models: "knowledge" (`KnowledgeProvider`), "verification"
-(`VerificationProvider`), and "rewards", a function that loads reward models (`LoadRewardModel`)."""
 
 
 class KnowledgeProvider(Protocol):

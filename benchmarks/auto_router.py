@@ -4,7 +4,7 @@
 
 An action is a model, its effort, and the number of its samples that vote: fixed, or by a stopping rule. The arms,
 features, fits, escalations and areas are those of `reason train auto`; every question is routed by a fit without its
-fold, escalations and thresholds included. `--vectors` is a file of the questions' embeddings, as of
+fold. `--vectors` is a file of the questions' embeddings, as of
 `benchmarks/recorded/routing.py`; those that it lacks are computed and added. `--texts` is a directory with the
 questions of GSM8K and AIME, whose texts the pools lack.
 """
@@ -85,7 +85,6 @@ class Result:
 
     Attributes:
         curves: Of `auto`, and of the ways that it is compared with.
-        before: Of `auto` without escalations: it chooses before anything is generated.
         means: Of the choice by the mean score and cost of each action on the other folds: the random mixes that can be
             had without knowledge of these questions.
     """
@@ -93,7 +92,6 @@ class Result:
     problem: Problem
     measured: MeasuredArms
     curves: CostCurves
-    before: CostCurves
     means: CostCurves
 
 
@@ -101,15 +99,14 @@ class Result:
 
 
 def vote(samples: Sequence[Row]) -> Sample:
-    """The plurality of samples, of equal answers the one reached first; NaN is the confidence of a single sample."""
+    """The plurality of samples, of equal answers the one reached first."""
     answers = [row["answer"] for row in samples if row["answer"] is not None]
     tokens = float(sum(row["completion_tokens"] or 0 for row in samples))
     if not answers:
-        return Sample(0.0, tokens, tokens, 0.0 if len(samples) > 1 else np.nan, tokens, 0.0)
-    winner, votes = Counter(answers).most_common(1)[0]
+        return Sample(0.0, tokens, tokens)
+    ((winner, _),) = Counter(answers).most_common(1)
     right = next(row["correct"] for row in samples if row["answer"] == winner)
-    confidence = votes / len(samples) if len(samples) > 1 else np.nan
-    return Sample(float(right), tokens, tokens, confidence, tokens, 1.0)
+    return Sample(float(right), tokens, tokens)
 
 
 def settled(samples: Sequence[Row]) -> Sequence[Row]:
@@ -214,12 +211,8 @@ def two_models(name: str, title: str, rows: Sequence[Row], embedded: Embedded) -
     prices = (MIXTRAL_PRICE, 1.0)
     cells = []
     for row in rows:
-        lengths = [float(len(row["text"][m])) if "text" in row else np.nan for m in (MIXTRAL, GPT4)]
         cells.append(
-            [
-                [Sample(float(row["correct"][m]), price, price, np.nan, length, 1.0)]
-                for m, price, length in zip((MIXTRAL, GPT4), prices, lengths, strict=True)
-            ]
+            [[Sample(float(row["correct"][m]), price, price)] for m, price in zip((MIXTRAL, GPT4), prices, strict=True)]
         )
     return embedded_problem(name, title, "calls of GPT-4", rows, arms, cells, embedded)
 
@@ -231,7 +224,7 @@ def eleven_models(rows: Sequence[Row], embedded: Embedded) -> Problem:
     cells = [
         [
             # millionths of a dollar, so that logarithms of 1 + cost are far from 0
-            [Sample(float(row["scores"][m]), 1e6 * row["costs"][m], 1e6 * row["costs"][m], np.nan, np.nan, 1.0)]
+            [Sample(float(row["scores"][m]), 1e6 * row["costs"][m], 1e6 * row["costs"][m])]
             for m in models
         ]
         for row in rows
@@ -253,7 +246,7 @@ def date(rows: Sequence[Row], embedded: Embedded) -> Problem:
 
     def priced(sample: Sample, price: tuple[float, float], n: int) -> Sample:
         dollars = 1e6 * n * (price[0] * PROMPT_TOKENS + price[1] * COMPLETION_TOKENS) / 1000
-        return sample._replace(tokens=dollars, cost=dollars, length=np.nan)
+        return sample._replace(tokens=dollars, cost=dollars)
 
     prompts = {"cot1": "GPT-3.5 CoT", "pot1": "GPT-3.5 PoT"}
     arms = [action(label, n) for label in prompts.values() for n in counts] + [action("GPT-4", 1)]
@@ -292,9 +285,7 @@ def solve(problem: Problem) -> Result:
     """Route every question by a fit without its fold."""
     with one_blas_thread():
         measured = cross_validated_arms(problem.table, problem.signals.signals, problem.signals, FOLDS)
-    predicted, n = measured.predicted, measured.actions
-    before = PredictedArms(predicted.right[:, :n], predicted.cost[:, :n])
-    found = [cost_curves(replace(measured, predicted=p)) for p in (predicted, before, fold_means(problem))]
+    found = [cost_curves(replace(measured, predicted=p)) for p in (measured.predicted, fold_means(problem))]
     return Result(problem, measured, *(cast(CostCurves, one) for one in found))
 
 
@@ -318,7 +309,7 @@ def area_interval(result: Result) -> tuple[float, float]:
 
 
 def comparisons_of(results: Sequence[Result]) -> list[Comparison]:
-    """The comparisons of the table: `auto` with the best action, random mixes, and itself without escalations."""
+    """The comparisons of the table: `auto` with the best action and random mixes."""
     rows = []
     for result in results:
         name, clusters = result.problem.name, result.measured.clusters
@@ -331,7 +322,6 @@ def comparisons_of(results: Sequence[Result]) -> list[Comparison]:
             "best-action": ("best action", result.curves.scores("fixed")),
             "random-mix": ("random mixes", result.curves.scores("mix")),
             "learnt-mix": ("random mixes of the other folds", result.means.scores("auto")),
-            "before": ("auto without escalations", result.before.scores("auto")),
         }
         rows += [
             (f"auto-router/{name}-vs-{key}", f"{name}: auto", label, compare_paired(own, scored(values)))
@@ -350,12 +340,11 @@ def areas_table(results: Sequence[Result]) -> str:
             (
                 result.problem.title,
                 f"{len(result.problem.table.questions):,}",
-                str(result.measured.actions),
+                str(len(result.measured.labels)),
                 f"{100 * curves.floor:.1f} to {100 * (curves.floor + curves.gap):.1f}",
                 f"{curves.area('fixed'):.3f}",
                 f"{curves.area('mix'):.3f}",
                 f"{result.means.area('auto'):.3f}",
-                f"{result.before.area('auto'):.3f}",
                 f"{curves.area('auto'):.3f} [{low:.2f}, {high:.2f}]",
                 f"{curves.area('oracle'):.3f}",
             )
@@ -368,7 +357,6 @@ def areas_table(results: Sequence[Result]) -> str:
         "best action",
         "random mixes",
         "learnt mixes",
-        "before",
         "auto",
         "oracle",
     )
@@ -382,7 +370,6 @@ def curve_table(result: Result) -> str:
         "best action": (own, "fixed"),
         "random mixes": (own, "mix"),
         "learnt mixes": (result.means, "auto"),
-        "`auto` without escalations": (result.before, "auto"),
         "`auto`": (own, "auto"),
         "oracle": (own, "oracle"),
     }
@@ -419,8 +406,8 @@ The conclusion is on [the page](../auto.md).
 
 Areas under the curve of quality over cost, the mean over 41 costs that rise by equal factors from the cheapest action's
 to that of the most accurate one, as the part of the gap in accuracy between the two that is recovered. *Random mixes*
-of two actions are the convex hull of the actions; *learnt mixes* are those that the other folds suggest; *before* is
-`auto` without escalations. Intervals of `auto`: bootstrap of the gain over the cheapest action by
+of two actions are the convex hull of the actions; *learnt mixes* are those that the other folds suggest.
+Intervals of `auto`: bootstrap of the gain over the cheapest action by
 question group, {RESAMPLES:,} resamples.
 
 Left out, as the cheapest action is within {100 * MIN_GAP:.0f} point of the most accurate one: {flat}.
@@ -438,8 +425,8 @@ Left out, as the cheapest action is within {100 * MIN_GAP:.0f} point of the most
 python benchmarks/auto_router.py --pools POOLS --texts DATA --docs docs --vectors vectors.npz
 ```
 
-- **Choice.** Each question is routed by a fit without its fold ({FOLDS} folds of question groups): arms, escalations,
-  thresholds and complexity are all fitted again. A policy belongs to each price of tokens; at a cost `auto` is the
+- **Choice.** Each question is routed by a fit without its fold ({FOLDS} folds of question groups): arms and
+  complexity are all fitted again. A policy belongs to each price of tokens; at a cost `auto` is the
   random mix of the two policies next to it in cost. `auto` never sees the questions that it is measured on; the best
   action and the random mixes of two actions are chosen with knowledge of their mean scores there, which favours them.
 - **Actions.** Votes of 1, 2, 4, 8 and (gpt-4o-mini) 16 samples of each model or effort, and as many as the rule `lead`
@@ -447,8 +434,8 @@ python benchmarks/auto_router.py --pools POOLS --texts DATA --docs docs --vector
 - **Samples.** A sampled action takes the first n of the recorded samples in {len(SEEDS)} random orders, a seed each, in
   which all actions of a model share samples; scores are means over them.
 - **Features.** The named features of `auto`, and embeddings of {embedding} where the pool has the question's text
-  (RouteLLM, RouterBench, DATE). Questions of GPQA and MedQA have no text here and no features: there only what is seen
-  of a first answer can tell them apart. No first-token entropy, which needs the model.
+  (RouteLLM, RouterBench, DATE). Questions of GPQA and MedQA have no text here and no features.
+  No first-token entropy, which needs the model.
 - **Costs.** Tokens as recorded, those of all models alike. RouteLLM: a call of Mixtral costs {MIXTRAL_PRICE:g} of one
   of GPT-4, an assumption. RouterBench: dollars as recorded. DATE: OpenAI's list prices of July 2023 and **assumed**
   lengths ({PROMPT_TOKENS} prompt tokens, billed with every sample, and {COMPLETION_TOKENS} tokens a chain).

@@ -60,7 +60,7 @@ class CostCurves:
 
 def cost_curves(measured: MeasuredArms) -> CostCurves | None:
     """The curves; None where the cheapest action is the most accurate one, so that there is nothing to trade."""
-    singles, n = measured.singles, measured.actions
+    singles, n = measured.singles, len(measured.labels)
     costs, means = np.array([s.cost.mean() for s in singles]), np.array([s.right.mean() for s in singles])
     cheapest, top = int(np.lexsort((-means, costs))[0]), int(np.lexsort((costs, -means))[0])
     if means[top] <= means[cheapest]:

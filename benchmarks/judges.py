@@ -36,7 +36,7 @@ from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.outcomes import Outcomes, number_groups
 from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.reasoning.anonymity import MATERIAL_NOTICE, make_blinding, show_answers
-from reason.reasoning.judge import MARKS, AnswerJudge
+from reason.reasoning.best_of_n import MARKS, AnswerJudge
 from reason.reasoning.prompts import question_prompt
 from reason.serving.factory import load_model
 from reason.serving.metered.model import MeteredModel

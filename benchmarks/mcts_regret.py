@@ -28,8 +28,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from reason.evals.report.plots import COLOURS
 from reason.evals.statistics.intervals import bootstrap
+from reason.reasoning.search.core import Continuation
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
-from reason.reasoning.search.tree import Continuation
 from reporting import processor, table
 
 TreePath = tuple[int, ...]

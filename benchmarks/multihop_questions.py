@@ -36,7 +36,7 @@ from typing import Any, Literal
 from reason.core.errors import DataError
 from reason.core.types import Question
 from reason.evals.scoring import squad_words
-from reason.reasoning.answers.kinds import answer_kind
+from reason.reasoning.answers.extraction import answer_kind
 
 _BRACKET = re.compile(r"\s*\(([^()]*)\)$")
 _NOT_A_NAME = re.compile(r"[^\w]+")

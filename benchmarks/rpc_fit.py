@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import scipy
 from reason.core.blas_threads import one_blas_thread
-from reason.reasoning.voting.weibull import BOUNDS, START, fit_mixture
+from reason.reasoning.voting.path_votes import BOUNDS, START, fit_mixture
 from reporting import processor
 from scipy.optimize import minimize
 

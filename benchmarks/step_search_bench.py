@@ -37,9 +37,8 @@ from accuracy_curves import AccuracyCurve, Array, Curves, saving, token_saving
 from reason.evals.report.plots import COLOURS
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
-from reason.reasoning.search.core import SearchLimits, SearchOutcome, StepSearch
+from reason.reasoning.search.core import Continuation, SearchLimits, SearchOutcome, StepSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from reason.reasoning.search.tree import Continuation
 from reporting import table
 
 Key = tuple[int, float, float]

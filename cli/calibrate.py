@@ -112,7 +112,7 @@ def _print(fitted: GlimpRouterFile) -> None:
     for rate in sorted({*RATES, fitted.rate}):
         threshold = fitted.threshold_for(rate)
         requested = rate == fitted.rate
-        share = fitted.measured_rate if requested else fitted.rate_at(threshold, strict=fitted.strict)
+        share = fitted.measured_rate if requested else fitted.rate_at(threshold)
         cells = (f"{100 * rate:.4g}%", f"{threshold:.4f}", f"{100 * share:.1f}%")
         table.add_row(*(Text(cell, "bold" if requested else "") for cell in cells))
     out().print(table)

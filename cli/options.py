@@ -47,8 +47,8 @@ def known_effort(value: str | None) -> str | None:
     """Callback of an option whose value is an effort."""
     from ..core.messages import EFFORTS  # pydantic, which no help needs
 
-    if value is not None and value not in (*EFFORTS, "auto"):
-        raise typer.BadParameter(f"must be one of {', '.join(EFFORTS)} and auto, got {value}")
+    if value is not None and value not in EFFORTS:
+        raise typer.BadParameter(f"must be one of {', '.join(EFFORTS)}, got {value}")
     return value
 
 
@@ -237,9 +237,8 @@ class ReasoningOptions:
         str | None,
         typer.Option(
             "--effort",
-            metavar="none|minimal|low|medium|high|max|auto",
-            help="Let a model that thinks spend this effort on each answer; auto chooses it for the question. "
-            "(default: the model's own)",
+            metavar="none|minimal|low|medium|high|max",
+            help="Let a model that thinks spend this effort on each answer. (default: the model's own)",
             callback=known_effort,
             rich_help_panel=REASONING,
         ),

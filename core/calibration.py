@@ -19,7 +19,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from .errors import UserError
 from .files import FittedFile, read_fitted_file
-from .messages import Frozen, RequestedEffort
+from .messages import Effort, Frozen
 from .types import Probability
 
 CalibrationMethod = Literal["temperature", "platt", "isotonic"]
@@ -147,7 +147,7 @@ class CalibrationMap(FittedFile):
     strategy: str
     parameters: dict[str, JsonValue]
     verify: tuple[str, ...] = ()
-    effort: RequestedEffort | None = None
+    effort: Effort | None = None
     thinking_tokens: int | None = None
     models: dict[str, str]
     engines: dict[str, str]

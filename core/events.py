@@ -19,7 +19,7 @@ import anyio
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
 from .errors import StoreError
-from .messages import Completion, EncodedOnce, Frozen, RequestedEffort
+from .messages import Completion, Effort, EncodedOnce, Frozen
 from .types import Answer, Question, Solution, Verification
 
 
@@ -181,7 +181,7 @@ class RunStarted(Event):
     models: dict[str, str]
     seed: int
     resumed: bool = False
-    effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
+    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 

@@ -224,9 +224,6 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
 """How much a model thinks before it answers; "none" is not at all."""
 EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "max")
 """All efforts, the least first."""
-AUTO_EFFORT: Literal["auto"] = "auto"
-RequestedEffort = Literal[Effort, "auto"]
-"""An effort as a run has it; "auto" chooses one for the question."""
 
 
 class Thought(Frozen):

@@ -31,7 +31,7 @@ from .events import (
     StageStarted,
     TextDelta,
 )
-from .messages import AUTO_EFFORT, Completion, Effort, EncodedOnce, Failure, Prompt, RequestedEffort
+from .messages import Completion, Effort, EncodedOnce, Failure, Prompt
 from .settings import LocalSettings
 from .store.protocol import NewCall, RunRecord, StoredCall
 from .store.run_writer import RunWriter
@@ -85,7 +85,7 @@ class RunConfig(EncodedOnce):
     memory: str = ""
     tenant: str = Field(default="", exclude_if=lambda value: not value)
     # unset fields are in no dump: digests of configurations without them do not depend on them
-    effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
+    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 
@@ -152,7 +152,7 @@ class Run:
         self.store = store
         self.ledger = Ledger(config.budget, clock)
         self._best: Callable[[], Solution | None] = lambda: None
-        self.effort: Effort | None = None if config.effort == AUTO_EFFORT else config.effort
+        self.effort: Effort | None = config.effort
         self.answer_now = asyncio.Event()
         self.conclusion = conclusion or find_conclusion(previous_events)
         self.finished_calls = 0

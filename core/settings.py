@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from .budget import Budget
 from .errors import DataError, UnknownName, UserError
-from .messages import RequestedEffort
+from .messages import Effort
 from .registry import nearest
 from .store.location import parse_location, redacted_location, redacted_url
 
@@ -395,7 +395,7 @@ class Settings(BaseSettings):
     repairs: Annotated[int, Field(ge=0, le=10)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     budget: Budget = Budget()
-    effort: RequestedEffort | None = None
+    effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     verify_thoughts: bool = False
     store: Path | str = Field(default_factory=default_store)

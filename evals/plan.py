@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
-from ..core.messages import Frozen, RequestedEffort
+from ..core.messages import Effort, Frozen
 from ..core.settings import LocalSettings
 from ..core.version import __version__
 
@@ -118,7 +118,7 @@ class EvalPlan(Frozen):
     calibration: CalibrationMap | None = None
     context: tuple[str, ...] = ()
     # unset fields are in no dump: digests of plans without them do not depend on them
-    effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
+    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 

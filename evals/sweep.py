@@ -22,7 +22,7 @@ from ..core.budget import Budget
 from ..core.concurrency import gather
 from ..core.errors import DataError, UserError
 from ..core.files import Progress
-from ..core.messages import Frozen, RequestedEffort
+from ..core.messages import Effort, Frozen
 from ..core.settings import JURY, Settings, jurors_of, settings_for_models, user_error_of
 from .plan import DatasetSource, EvalPlan
 from .results import ResultRow
@@ -118,7 +118,7 @@ class Sweep(Frozen):
     strategy: Annotated[list[SweepStrategy], Field(min_length=1)]
     models: list[SweepModels] = Field(default_factory=list)
     budget: list[Budget] = Field(default_factory=list)
-    effort: list[RequestedEffort] = Field(default_factory=list)
+    effort: list[Effort] = Field(default_factory=list)
     thinking_tokens: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     seeds: Annotated[list[int], Field(min_length=1)] | None = None
     context: list[str] = Field(default_factory=list)
@@ -133,7 +133,7 @@ class SweepRun(Frozen):
     parameters: dict[str, JsonValue]
     budget: Budget | None
     verify: tuple[str, ...] = ()
-    effort: RequestedEffort | None = None
+    effort: Effort | None = None
     thinking_tokens: int | None = None
 
 
@@ -185,7 +185,7 @@ def expand_sweep(sweep: Sweep) -> list[SweepRun]:
     """
     models_or_settings: list[SweepModels | None] = [*sweep.models] or [None]
     budgets: list[Budget | None] = [*sweep.budget] or [None]
-    efforts: list[RequestedEffort | None] = [*sweep.effort] or [None]
+    efforts: list[Effort | None] = [*sweep.effort] or [None]
     limits: list[int | None] = [*sweep.thinking_tokens] or [None]
     runs = [
         SweepRun(

@@ -2,7 +2,7 @@
 
     rounds of 1, 1, 2, 4, 8, … samples with rising temperature, until the best sample's quality reaches the threshold
     quality of a sample: the model's own estimate that it is at least as good as a fresh one
-    answer: the class of equal answers with the largest sum of qualities, or the best sample
+    answer: the class of equal answers with the largest sum of qualities
 
 Source: Manvi, Singh and Ermon, "Adaptive Inference-Time Compute: LLMs Can Predict if They Can Do Better, Even
 Mid-Generation" (2024, arXiv:2410.02725): adaptive sampling with an annealed temperature, and pruning mid-generation.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -24,14 +24,13 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
 from .answers.equivalence import Equivalence
-from .answers.kinds import answer_kind
+from .answers.extraction import answer_kind
 from .candidates import finished_or_all, read_candidate
 from .conclude import conclude
-from .limits import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator
 from .stopping import Beta, Tally
-from .strategy import Models, Parameters, Stability
+from .strategy import MAX_CHAINS, MAX_ITEMS, MAX_TOKENS, MAX_WEIGHT, Models, Parameters, Stability
 
 CALIBRATED_THRESHOLD = 0.85
 """Threshold of a calibrated signal."""
@@ -44,8 +43,7 @@ class Adaptive:
 
     The k-th sample has temperature `1 - 2^-(k-1)`: greedy first, then rising; a model that takes no temperature, or
     thinks, samples as its makers recommend. Quality is the model's own estimate that a sample is at least as good as a
-    fresh one (`self_evaluation`). The answer is that of the class with the largest sum of qualities, or the best
-    sample's.
+    fresh one (`self_evaluation`). The answer is that of the class with the largest sum of qualities.
 
     With `prune_at`, all `n` samples start at once at temperature 1; at each of these token counts the model judges the
     partial samples, the best share `keep` is continued, and the others end there. Of a model that thinks first, the
@@ -65,9 +63,7 @@ class Adaptive:
     name: ClassVar[str] = "adaptive"
     summary: ClassVar[str] = "sample as many answers as the model considers necessary; weak ones can be ended early"
     paper: ClassVar[str] = "Manvi et al. 2024, arXiv:2410.02725"
-    confidence: ClassVar[str] = (
-        "The answer's share of the self-evaluated quality of all samples; with select=best, the best sample's quality."
-    )
+    confidence: ClassVar[str] = "The answer's share of the self-evaluated quality of all samples."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
@@ -87,9 +83,6 @@ class Adaptive:
         max_tokens: Annotated[
             int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of a sample, its thought apart")
         ] = 512
-        select: Annotated[
-            Literal["class", "best"], Field(description="answer of the class with the most quality, or the best sample")
-        ] = "class"
         alpha: Annotated[
             float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="offset of the calibrated quality")
         ] = 0.0
@@ -160,7 +153,7 @@ class Adaptive:
                 run.record_limit(e)
                 samples.stopped = "budget"
         samples.check_failures()
-        return samples.solution(config.select)
+        return samples.solution()
 
     async def _sample_in_rounds(self, prompt: Prompt, model: MeteredModel, samples: _EvaluatedSamples) -> None:
         config, threshold = self.config, self._threshold()
@@ -417,7 +410,7 @@ class _EvaluatedSamples:
         if self.failures:
             self.run.degrade(f"{len(self.failures)} samples failed and did not count")
 
-    def solution(self, select: Literal["class", "best"]) -> Solution:
+    def solution(self) -> Solution:
         """The answer."""
         notes = {**self.notes, "evaluations": self._records}
         if not self.candidates:
@@ -427,7 +420,7 @@ class _EvaluatedSamples:
             self.run.degrade("adaptive: the model's self-evaluation gave no signal, so every sample counts the same")
         sums = {members[0]: math.fsum(self._weight(i) for i in members) for members in self.classes}
         best = self._best()
-        if select == "class" and sums:
+        if sums:
             leader = max(sums, key=lambda first: (sums[first], -first))
             members = next(m for m in self.classes if m[0] == leader)
             chosen = max(members, key=lambda i: (self._weight(i), -i))

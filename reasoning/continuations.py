@@ -36,8 +36,6 @@ class Prefix(Sequence[str]):
         steps: The steps, without the delimiters between them.
         text: The exact text, delimiters included.
         token_ids: Its tokens, so that it is continued exactly and matches a cache; None if the backend hides them.
-        logprobs: Summed raw log-probability of each step's tokens, in nats; None if unknown.
-        lengths: Generated tokens of each step; 0 if unknown.
         terminal: Whether the solution has ended or stated its answer, so that there is nothing to continue.
         is_cut: Whether its last step was cut at its maximum tokens or by the budget.
     """
@@ -45,8 +43,6 @@ class Prefix(Sequence[str]):
     steps: tuple[str, ...] = ()
     text: str = ""
     token_ids: tuple[int, ...] | None = ()
-    logprobs: tuple[float | None, ...] = ()
-    lengths: tuple[int, ...] = ()
     terminal: bool = False
     is_cut: bool = False
 
@@ -57,8 +53,6 @@ class Prefix(Sequence[str]):
             steps=tuple(steps),
             text="".join(step + delimiter for step in steps),
             token_ids=None if steps else (),
-            logprobs=(None,) * len(steps),
-            lengths=(0,) * len(steps),
         )
 
     def append(
@@ -66,8 +60,6 @@ class Prefix(Sequence[str]):
         step: str,
         text: str,
         token_ids: tuple[int, ...] | None,
-        logprob: float | None,
-        length: int,
         *,
         terminal: bool = False,
     ) -> Prefix:
@@ -77,16 +69,12 @@ class Prefix(Sequence[str]):
             step: The step, without a delimiter.
             text: The complete text with it.
             token_ids: All tokens with it; None if unknown.
-            logprob: Summed log-probability of the step's tokens, in nats; None if unknown.
-            length: Generated tokens of the step.
             terminal: Whether the solution ends with it.
         """
         return Prefix(
             steps=(*self.steps, step),
             text=text,
             token_ids=token_ids,
-            logprobs=(*self.logprobs, logprob),
-            lengths=(*self.lengths, length),
             terminal=terminal,
         )
 

@@ -17,9 +17,8 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
 from .candidates import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
-from .limits import MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
-from .strategy import Models, Parameters, Stability
+from .strategy import MAX_TOKENS, Models, Parameters, Stability
 
 
 class ChainOfThought:

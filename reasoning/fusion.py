@@ -30,15 +30,14 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
 from .anonymity import MATERIAL_NOTICE, Blinding, Roster, Scrubber, make_blinding, show_answers
-from .answers.kinds import answer_kind
+from .answers.equivalence import answer_classes
+from .answers.extraction import answer_kind
 from .candidates import read_candidate
 from .conclude import conclude
-from .limits import MAX_TOKENS
 from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction
 from .quoting import quote_line
 from .sampling import leading_solution
-from .strategy import Models, Parameters, Stability
-from .voting.answer_classes import answer_classes
+from .strategy import MAX_TOKENS, Models, Parameters, Stability
 
 MIN_DRAFTS: Final = 3
 """Minimum number of drafts unless `n` is set."""

@@ -15,12 +15,11 @@ from ..core.run import Run
 from ..core.settings import Seconds
 from ..core.types import Document, Evidence, Question, Solution
 from ..serving.model import Feature
-from .limits import MAX_CHAINS, MAX_ITEMS
 from .prompts import conversation_text
 from .quoting import quote_snippets
 from .retrieval.sources.client import TIMEOUT_S, KnowledgeClient
 from .sampling import SamplingConfig
-from .strategy import Models, Stability
+from .strategy import MAX_CHAINS, MAX_ITEMS, Models, Stability
 from .voting.self_consistency import SelfConsistency
 
 SNIPPETS_DOCUMENT = (

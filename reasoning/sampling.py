@@ -23,14 +23,12 @@ from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel, sampled_json
-from .answers.equivalence import Equivalence
+from .answers.equivalence import AnswerLabels, Equivalence
 from .candidates import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
-from .limits import MAX_CHAINS, MAX_TOKENS
 from .prompts import question_prompt, step_by_step_instruction
 from .stopping import NoStop, SamplingMode, Stopping, StoppingRule, Tally
-from .strategy import Models, Parameters
-from .voting.answer_classes import AnswerLabels
+from .strategy import MAX_CHAINS, MAX_TOKENS, Models, Parameters
 
 RACE_WIDTH: Final = 4
 """Concurrent chains of a race; a wider one takes less time and more tokens, and gives the same answer."""

@@ -4,7 +4,6 @@
 | --- | --- | --- |
 | reward, judge | `ModelStepReward` | a reward model's scores of its steps: trained on steps or outcomes, or a judge |
 | arithmetic | `ArithmeticStepReward` | 0 if one of its calculations is wrong |
-| logprob | `LogprobStepReward` | mean probability of its tokens: how certain the model is, not how right |
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field, JsonValue, field_validator
@@ -22,7 +21,6 @@ from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.messages import Prompt
 from ..core.run import Run
-from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.rewards.model import Aggregation, StepScores, StepSelection, as_one_step, count_passes
 from .arithmetic import ArithmeticCheck, check_arithmetic
@@ -45,10 +43,6 @@ class StepReward(Protocol):
     def num_passes(self) -> int:
         """Prefixes scored so far; cached scores do not count."""
 
-    @property
-    def reads_logprobs(self) -> bool:
-        """Whether it reads the log-probabilities of the steps."""
-
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
     ) -> list[float | None]:
@@ -67,8 +61,8 @@ class StepReward(Protocol):
         """
 
 
-CacheKey = tuple[str, Hashable, Aggregation]
-"""Problem, identity of the prefix, and aggregation."""
+CacheKey = tuple[str, tuple[str, ...], bool, Aggregation]
+"""Problem, steps of the prefix, whether it is a complete solution, and aggregation."""
 
 
 class CachedStepReward(ABC):
@@ -77,8 +71,6 @@ class CachedStepReward(ABC):
     Args:
         name: Name in the record of a run.
     """
-
-    reads_logprobs: bool = False
 
     def __init__(self, name: str, run: Run) -> None:
         self.name = name
@@ -93,7 +85,7 @@ class CachedStepReward(ABC):
         keys: list[CacheKey] = []
         missing: dict[CacheKey, Sequence[str]] = {}
         async for prefix in paced(prefixes):
-            key = (problem, self._prefix_identity(prefix), aggregate)
+            key = (problem, tuple(prefix), isinstance(prefix, Prefix) and prefix.terminal, aggregate)
             keys.append(key)
             if key not in self._cache and any(step.strip() for step in prefix):
                 missing.setdefault(key, prefix)
@@ -112,10 +104,6 @@ class CachedStepReward(ABC):
         }
         self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="prefixes.scored", data=data))
         return scores
-
-    def _prefix_identity(self, prefix: Sequence[str]) -> Hashable:
-        """What makes two prefixes equal: by default their texts, and whether they are complete solutions."""
-        return tuple(prefix), isinstance(prefix, Prefix) and prefix.terminal
 
     @abstractmethod
     async def _score(
@@ -253,45 +241,6 @@ def was_over_budget(scores: StepScores) -> bool:
     return scores.failure is not None and scores.failure.code == BudgetExceeded.code
 
 
-class LogprobStepReward(CachedStepReward):
-    """The exponential of a step's mean log-probability: the geometric mean of its tokens' probabilities.
-
-    A search's h is then `1 - exp(mean logprob)`. It is a weak signal, the fallback without a reward model: it measures
-    how certain the model is of its words, not whether they are true. Only a `Prefix` with known log-probabilities can
-    be scored. With aggregation "model" the mean is over all tokens of the prefix.
-    """
-
-    reads_logprobs = True
-
-    def __init__(self, run: Run) -> None:
-        super().__init__("mean log-probability of the model's own words", run)
-
-    def _prefix_identity(self, prefix: Sequence[str]) -> Hashable:
-        """Equal words may have been different tokens."""
-        return (prefix.logprobs, prefix.lengths) if isinstance(prefix, Prefix) else None
-
-    async def _score(
-        self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
-    ) -> Mapping[int, float | None]:
-        self.num_passes += len(prefixes)
-        return {i: _mean_probability(prefix, aggregate) async for i, prefix in paced(enumerate(prefixes))}
-
-
-def _mean_probability(prefix: Sequence[str], aggregate: Aggregation) -> float | None:
-    if not isinstance(prefix, Prefix) or len(prefix.logprobs) != len(prefix.lengths) or not prefix.lengths:
-        return None
-    known = [(p, n) for p, n in zip(prefix.logprobs, prefix.lengths, strict=True) if p is not None and n > 0]
-    if aggregate == "last":
-        known = known if prefix.logprobs[-1] is not None and prefix.lengths[-1] > 0 else []
-    elif len(known) < len(prefix.lengths):
-        return None
-    if not known:
-        return None
-    if aggregate == "model":
-        known = [(math.fsum(p for p, _ in known), sum(n for _, n in known))]
-    return aggregate_scores([min(1.0, math.exp(p / n)) for p, n in known], aggregate)
-
-
 class ArithmeticStepReward(CachedStepReward):
     """Whether a step's calculations are right (see `check_arithmetic`): 0 if one is wrong, else 1.
 
@@ -347,11 +296,6 @@ class ProductStepReward:
         return any(reward.budget_exhausted for reward in self._rewards)
 
     @property
-    def reads_logprobs(self) -> bool:
-        """Whether one of them reads the log-probabilities of the steps."""
-        return any(reward.reads_logprobs for reward in self._rewards)
-
-    @property
     def num_passes(self) -> int:
         """Sum of the rewards' passes."""
         return sum(reward.num_passes for reward in self._rewards)
@@ -368,7 +312,7 @@ def _product(scores: Sequence[float | None]) -> float | None:
     return math.prod(known) if known else None
 
 
-RewardSource = Literal["reward", "judge", "arithmetic", "logprob"]
+RewardSource = Literal["reward", "judge", "arithmetic"]
 REWARD_SOURCES: tuple[str, ...] = get_args(RewardSource)
 
 
@@ -377,7 +321,7 @@ class StepRewardConfig(Parameters):
 
     score: Annotated[
         str,
-        Field(description="source of step scores: auto, or reward, judge, arithmetic, logprob, joined by +"),
+        Field(description="source of step scores: auto, or reward, judge, arithmetic, joined by +"),
     ] = "auto"
     aggregate: Annotated[
         Aggregation, Field(description="aggregation of a prefix's step scores: last, min, prod, mean or model")
@@ -391,18 +335,13 @@ class StepRewardConfig(Parameters):
             raise ValueError(f"unknown source {unknown[0]!r}; use auto, or {', '.join(REWARD_SOURCES)}, joined by +")
         return score
 
-    def _has_logprobs(self, model: MeteredModel) -> bool:
-        """Whether the model returns log-probabilities of the steps, before which it does not think."""
-        return model.quick_capabilities.logprobs
-
     def create_step_reward(self, prompt: Prompt, models: Models, run: Run) -> StepReward | None:
         """The step reward of these parameters.
 
-        "auto" is the reward model, if there is one; else the model that reasons judges its own steps; else, if it lacks
-        the features for that, the mean probability of its own words.
+        "auto" is the reward model, if there is one; else the model that reasons judges its own steps.
 
         Returns:
-            The step reward; None for "auto" if the model gives no signal at all.
+            The step reward; None for "auto" if the model lacks the features for that.
 
         Raises:
             UserError: The parameters name the reward model, and there is none.
@@ -416,20 +355,10 @@ class StepRewardConfig(Parameters):
             name = "reward" if models.has("reward") else "judge"
             return self._create(name, prompt, models, run, is_only=True)
         except CapabilityMissing:
-            if not self._has_logprobs(models.main):
-                return None
-        run.degrade(
-            f"{models.main.name} cannot judge its steps; they were scored by the probability of their words, "
-            "which measures how certain the model is, not how right"
-        )
-        return LogprobStepReward(run)
+            return None
 
     def _create(self, name: str, prompt: Prompt, models: Models, run: Run, *, is_only: bool) -> StepReward:
         if name in ("reward", "judge"):
             reward = models.reward if name == "reward" else models.self_judge()
             return ModelStepReward(reward, run, prompt.messages[-1].content)
-        if name == "arithmetic":
-            return ArithmeticStepReward(run) if is_only else ArithmeticStepReward(run, unknown=None)  # a neutral factor
-        if not self._has_logprobs(models.main):
-            raise CapabilityMissing("logprobs", models.main.name)
-        return LogprobStepReward(run)
+        return ArithmeticStepReward(run) if is_only else ArithmeticStepReward(run, unknown=None)  # a neutral factor

@@ -48,14 +48,12 @@ class StepOptions(Frozen):
         max_step_tokens: Maximum tokens of a step.
         temperature: Sampling temperature that the user set; None is `DEFAULT_TEMPERATURE` where the model takes one.
         top_p: Nucleus mass; None is the model's own.
-        logprobs: Whether log-probabilities of the steps are requested.
     """
 
     delimiter: Annotated[str, Field(min_length=1)] = "\n\n"
     max_step_tokens: Annotated[int, Field(ge=1)] = 512
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ class StepSample:
         token_ids: Its tokens, those of the delimiter or the text's end included; None if the backend hides them or the
             step is only a part of what was generated.
         tokens: Generated tokens, discarded ones included.
-        logprob: Summed raw log-probability of its tokens, in nats; None if unknown.
         end_reason: Why it ended.
         duplicate_of: The `index` of the first sample of the prefix with the same text that ends alike; None if this is
             the first.
@@ -79,7 +76,6 @@ class StepSample:
     text: str
     token_ids: tuple[int, ...] | None
     tokens: int
-    logprob: float | None
     end_reason: EndReason
     duplicate_of: int | None
     after: Prefix
@@ -154,7 +150,6 @@ class _PartialStep:
     text: str = ""
     ids: tuple[int, ...] | None = ()
     tokens: int = 0
-    logprob: float | None = 0.0
     without_stop: bool = False
     end_reason: EndReason | None = None
     failed: bool = False
@@ -245,7 +240,6 @@ class StepSampler:
             temperature=options.temperature,
             default_temperature=DEFAULT_TEMPERATURE,
             top_p=options.top_p,
-            logprobs=options.logprobs,
             effort="none",
         )
 
@@ -340,7 +334,7 @@ class StepSampler:
         return sorted(unfinished, key=attrgetter("position"))
 
     def _append(self, step: _PartialStep, completion: Completion) -> None:
-        text, count, logprob = completion.text, completion.usage.completion_tokens, completion.logprob
+        text, count = completion.text, completion.usage.completion_tokens
         if self._continuations.is_approximate(step.full_text):
             text = strip_repeated_steps((*step.prefix.steps, step.text), text)
             step.ids = None
@@ -349,13 +343,12 @@ class StepSampler:
         step.tokens += count
         step.tokens_left -= count
         step.ids = (*step.ids, *completion.token_ids) if is_known and step.ids is not None else None
-        step.logprob = None if step.logprob is None or logprob is None else step.logprob + logprob
 
     def _end_at_stop(self, step: _PartialStep, completion: Completion) -> bool:
         """End a step that met a delimiter or the text's end; returns whether it must be continued."""
         if not step.text.strip() and completion.text.strip():
             # the model repeats its solution from the start: all of it is needed to see what it adds
-            step.without_stop, step.ids, step.logprob = True, None, None
+            step.without_stop, step.ids = True, None
             step.tokens_left = self.options.max_step_tokens + len(step.prefix.text)
             return True
         is_inside = is_inside_block(step.full_text)
@@ -388,7 +381,7 @@ class StepSampler:
             at = find_boundary(step.text, self.options.delimiter, step.prefix.text)
             if at is not None:
                 step.text, step.end_reason = step.text[:at], "delimiter"
-                step.ids, step.logprob = None, None
+                step.ids = None
                 if self._states_answer(step, step.text):
                     step.end_reason = "answer"
                 return False
@@ -440,8 +433,6 @@ class StepSampler:
             step.text,
             step.full_text + closing,
             step.full_ids,
-            step.logprob,
-            step.tokens,
             terminal=step.end_reason in ("answer", "end"),
         )
         return StepSample(
@@ -449,7 +440,6 @@ class StepSampler:
             text=step.text,
             token_ids=step.ids,
             tokens=step.tokens,
-            logprob=step.logprob,
             end_reason=step.end_reason,
             duplicate_of=None,
             after=after,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .limits import MAX_CHAINS
+from .strategy import MAX_CHAINS
 
 if TYPE_CHECKING:
     import numpy as np

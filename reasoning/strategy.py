@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core.errors import CapabilityMissing, UserError
-from ..core.messages import Effort
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.settings import CHAIR, JURY, jurors_of, user_error_of
@@ -19,11 +18,54 @@ from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
-from .limits import MAX_RUN_SAMPLES, require_samples_within
 
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
     from .knowledge import KnowledgeSource, MemoryItem
+import math
+from typing import Final
+
+MAX_CHAINS: Final = 4096
+"""Maximum samples of one prompt at once, beams, particles and the like; that of `SamplingParams.n`."""
+MAX_DEPTH: Final = 1000
+"""Maximum steps of a solution."""
+MAX_ROUNDS: Final = 10_000
+"""Maximum expansions, passes and the like that follow one another."""
+MAX_ITEMS: Final = 1000
+"""Maximum length of a list, and number of notes, snippets and the like."""
+MAX_TOKENS: Final = 1 << 20
+"""Maximum tokens of one text; longer than the context of any model."""
+MAX_WEIGHT: Final = 1e9
+"""Maximum of factors, weights and temperatures that the method does not bound itself."""
+MAX_RUN_SAMPLES: Final = 65_536
+"""Maximum samples that the parameters of one run may lead to."""
+
+
+def require_samples_within(strategy: str, factors: Mapping[str, int], maximum: int, remedy: str = "") -> None:
+    """Refuse parameters whose product is too large.
+
+    Args:
+        strategy: Name of the strategy, for the message.
+        factors: What the number of samples is the product of, by parameter (see `Parameters.sample_factors`).
+        maximum: Maximum of the product.
+        remedy: What else helps than to lower a parameter; empty is nothing.
+
+    Raises:
+        UserError: The product exceeds the maximum; names values, product and maximum.
+    """
+    product = math.prod(factors.values())
+    if product <= maximum:
+        return
+    values = " * ".join(f"{name} {value:,}" for name, value in factors.items())
+    total = f" = {product:,}" if len(factors) > 1 else ""
+    names = list(factors)
+    lower = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    raise UserError(
+        f"the parameters of {strategy} lead to up to {values}{total} samples, more than {maximum:,}",
+        hint=f"lower {lower}{f', or {remedy}' if remedy else ''}",
+        param=max(factors, key=factors.__getitem__).partition(" ")[0],
+    )
+
 
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A small reward model for hints."""
@@ -252,16 +294,12 @@ class Strategy(Protocol):
         """
 
 
-class EffortRouter(Protocol):
-    """A strategy that also chooses the effort of runs of other strategies."""
-
-    @staticmethod
-    async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
-        """The effort of a run with the effort "auto": chosen once, and the same when the run is resumed or replayed."""
-
-
 STRATEGIES: Registry[type[Strategy]] = Registry("reason.strategies", "strategy")
 """All strategies, built-in and of other packages, from the entry-point group `reason.strategies`."""
+
+RESOURCES: Registry[Any] = Registry("reason.resources", "resource provider")
+"""Providers of what runs use besides language models: "knowledge", "verification" and "rewards" (protocols in
+`agents.resources`), and "code_tests", which runs answers that are code (`execution.metered`)."""
 
 
 def create_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Strategy, dict[str, JsonValue]]:

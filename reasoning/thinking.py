@@ -17,8 +17,7 @@ from ..core.errors import UserError
 from ..core.run import Run
 from ..core.settings import JURY
 from ..serving.metered.model import MeteredModel
-from .limits import MAX_CHAINS
-from .strategy import NON_LANGUAGE_ROLES, Models, Strategy, Thinking, create_strategy
+from .strategy import MAX_CHAINS, NON_LANGUAGE_ROLES, Models, Strategy, Thinking, create_strategy
 
 DEFAULT_CHAINS: Final = 8
 """Chains of the self-consistency that replaces a strategy which names no number."""

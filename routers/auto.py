@@ -2,38 +2,34 @@
 
     arm = argmax P(right | question) - price * expected tokens / 1000        over arms that are available and affordable
 
-An arm is an action (a model, how much it thinks, a strategy and its parameters, the samples among them), or a cheap
-action and an escalation: another one, taken if the expected gain from the first answer's confidence and length exceeds
-a threshold. The effort "auto" chooses among the actions of one strategy.
+An arm is a model, how much it thinks, a strategy and its parameters, the samples among them.
 
 Sources of the idea: Ding et al., "Hybrid LLM: Cost-Efficient and Quality-Aware Query Routing" (ICLR 2024,
 arXiv:2404.14618); Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), which chooses
-the amount of computation by the question's difficulty for the model; Chen, Zaharia, Zou, "FrugalGPT" (2023,
-arXiv:2305.05176), for escalations. The arms, features and fits are ours.
+the amount of computation by the question's difficulty for the model. The arms, features and fits are ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import Field, JsonValue, model_validator
 
 from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
-from ..core.messages import AUTO_EFFORT, EFFORTS, Effort
+from ..core.messages import Effort
 from ..core.run import Run
 from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy
 from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.model import Feature
 from ..serving.profiles.profile import check_effort
-from .features import FeatureSpace, QuestionFeatures, observed, top_contributions, with_contributions
-from .nested_strategy import inner_strategy, prefers_second, require_suitable, solve_within
+from .features import FeatureSpace, top_contributions, with_contributions
+from .nested_strategy import inner_strategy, require_suitable, solve_within
 from .router_files import (
-    Action,
     Arm,
     AutoRouterFile,
     file_of_digest,
@@ -50,7 +46,6 @@ if TYPE_CHECKING:
 
 FALLBACK = "cot"
 NOTE: Final = "auto.chosen"
-EFFORT_NOTE: Final = "effort.chosen"
 
 
 class Auto:
@@ -58,11 +53,10 @@ class Auto:
 
     Requests: one for the first token of a chain of thought, if the file uses it, and those of the chosen arm.
 
-    The chosen strategy's solution is returned unchanged, with notes on the choice; after an escalation, both actions'
-    candidates, with the second answer unless there is none. An arm is not available if a model, a role or a file that
-    it needs is missing, if the model does not accept its effort, or if the run has another effort; and not affordable
-    if its mean cost exceeds the remaining tokens, calls or reward calls. Without a file, with the file of another
-    model, and if no arm is left, `cot` answers, and `degraded` states why.
+    The chosen strategy's solution is returned unchanged, with notes on the choice. An arm is not available if a model,
+    a role or a file that it needs is missing, if the model does not accept its effort, or if the run has another
+    effort; and not affordable if its mean cost exceeds the remaining tokens, calls or reward calls. Without a file,
+    with the file of another model, and if no arm is left, `cot` answers, and `degraded` states why.
 
     Differs from Hybrid LLM: any number of arms instead of two models, their cost is predicted and not fixed, and the
     router is a regularised linear one, so that its choice can be explained.
@@ -115,7 +109,7 @@ class Auto:
             UserError: It is another file than the run started with.
         """
         file = await self._file(models, run)
-        run.effort = _fixed_effort(run)  # when the answer is repaired, it is that of the previous arm
+        run.effort = run.config.effort  # when the answer is repaired, it is that of the previous arm
         if file is None:
             return await self._fall_back("no auto-router file", question, models, run)
         other = file.trained.difference(identities_of(models))
@@ -130,39 +124,22 @@ class Auto:
             run.degrade(report)
         refused: dict[str, str] = {}
         for estimate in choice.estimates:
-            why = unavailable(estimate, file, models, run, _fixed_effort(run))
+            why = unavailable(estimate, file, models, run, run.config.effort)
             if why:
                 refused[estimate.arm.label] = why
                 continue
             notes = choice.notes(estimate, refused)
             run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
             try:
-                solution = await self._solve_arm(estimate.arm, choice.signals, question, models, run)
+                solution = await self._solve_arm(estimate.arm, question, models, run)
             except CapabilityMissing as e:  # some can only report while they run
                 refused[estimate.arm.label] = e.message
                 run.degrade(f"{estimate.arm.label} was chosen and could not run: {e.message}")
                 continue
             return _with_notes(solution, estimate.arm.label, notes)
-        run.effort = _fixed_effort(run)
+        run.effort = run.config.effort
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
-
-    @staticmethod
-    async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
-        """The effort of a run with the effort "auto": chosen once, and the same when the run is resumed or replayed.
-
-        Raises:
-            UserError: The choice is not trained.
-        """
-        key: dict[str, JsonValue] = {"effort": AUTO_EFFORT}
-        decision = await load_decision(run, models.main, key)
-        if decision is None:
-            effort = await choose_effort(question, models, run)
-            await save_decision(run, models.main, key, {"effort": effort})
-            return effort
-        effort = next((one for one in EFFORTS if one == decision["effort"]), None)
-        run.emit(StrategyNote(strategy=run.config.strategy, name=EFFORT_NOTE, data={"effort": effort}))
-        return effort
 
     async def _file(self, models: Models, run: Run) -> AutoRouterFile | None:
         """The file, the same when the run is resumed; None without one."""
@@ -179,46 +156,9 @@ class Auto:
             await save_decision(run, models.main, key, {"digest": file.digest})
         return file
 
-    async def _solve_arm(
-        self, arm: Arm, signals: QuestionFeatures, question: Question, models: Models, run: Run
-    ) -> Solution:
-        """Run an arm: its action, and the second one where the first answer promises a gain."""
-        first = await self._act(arm, question, models, run)
-        escalation = arm.escalation
-        if escalation is None:
-            return first
-        gain = escalation.expected_gain(with_first_answer(signals, first))
-        answered = first.best is not None and first.best.answer is not None
-        taken = not answered or gain > escalation.threshold
-        notes: dict[str, JsonValue] = {
-            "first": arm.strategy,
-            "then": escalation.then.label,
-            "expected_gain": round(gain, 6),
-            "threshold": escalation.threshold,
-            "escalated": taken,
-        }
-        run.emit(StrategyNote(strategy=run.config.strategy, name="auto.escalation", data=notes))
-        first = first.model_copy(update={"notes": {**first.notes, "escalation": notes}})
-        if not taken:
-            return first
-        run.set_best(first)
-        try:
-            second = await self._act(escalation.then, question, models, run)
-        except CapabilityMissing as e:
-            run.degrade(f"{escalation.then.label} was to follow and could not run: {e.message}")
-            return first
-        answering, offset = (second, len(first.candidates)) if prefers_second(first, second) else (first, 0)
-        return Solution(
-            chosen=None if answering.chosen is None else answering.chosen + offset,
-            candidates=(*first.candidates, *second.candidates),
-            confidence=answering.confidence,
-            stopped=second.stopped,
-            notes={**second.notes, "first": first.notes, "escalation": notes},
-        )
-
-    async def _act(self, action: Action, question: Question, models: Models, run: Run) -> Solution:
-        strategy, acting = _prepared(action, models)
-        run.effort = action.effort
+    async def _solve_arm(self, arm: Arm, question: Question, models: Models, run: Run) -> Solution:
+        strategy, acting = _prepared(arm, models)
+        run.effort = arm.effort
         return await solve_within(strategy, question, acting, run)
 
     async def _fall_back(self, why: str, question: Question, models: Models, run: Run) -> Solution:
@@ -229,20 +169,10 @@ class Auto:
         return _with_notes(await strategy.solve(question, models, run), FALLBACK, notes)
 
 
-def _prepared(action: Action, models: Models) -> tuple[Strategy, Models]:
-    """An action's strategy, and the models as it sees them."""
-    strategy, _ = inner_strategy(action.strategy, action.parameters, Auto.name)
-    return strategy, models.with_main("small") if action.role == "small" else models
-
-
-def with_first_answer(signals: QuestionFeatures, first: Solution) -> QuestionFeatures:
-    """A question's features with those of a first answer."""
-    seen = observed(
-        first.confidence,
-        sum(candidate.tokens for candidate in first.candidates),
-        answered=first.best is not None and first.best.answer is not None,
-    )
-    return replace(signals, named={**signals.named, **seen})
+def _prepared(arm: Arm, models: Models) -> tuple[Strategy, Models]:
+    """An arm's strategy, and the models as it sees them."""
+    strategy, _ = inner_strategy(arm.strategy, arm.parameters, Auto.name)
+    return strategy, models.with_main("small") if arm.role == "small" else models
 
 
 # -- the choice
@@ -273,13 +203,11 @@ class ArmChoice:
 
     Attributes:
         price: Of 1000 tokens.
-        signals: The question's features.
         reports: What a reader should know of them.
         estimates: The arms, the one worth most first.
     """
 
     price: float
-    signals: QuestionFeatures
     reports: tuple[str, ...]
     estimates: list[ArmEstimate]
 
@@ -301,14 +229,10 @@ class ArmChoice:
             }
             for one in self.estimates
         ]
-        # of one action what the run store needs to learn from the run
-        learnt = {} if best.arm.escalation is not None else {"action": best.arm.action.model_dump(mode="json")}
         return {
-            **learnt,
             "selected_strategy": best.arm.label,
             "why": with_contributions(why, contributions),
-            # an answer that another one may replace is shown as a cascade's is
-            "chosen": best.arm.strategy if best.arm.escalation is None else "cascade",
+            "chosen": best.arm.strategy,
             "price": self.price,
             "arms": arms,
         }
@@ -320,13 +244,11 @@ async def estimate_arms(
     run: Run,
     file: AutoRouterFile,
     price: float | None = None,
-    arms: Sequence[Arm] | None = None,
 ) -> ArmChoice:
     """Estimate arms for a question.
 
     Args:
         price: Of 1000 tokens; None is the file's.
-        arms: Some of the file's arms; None are all.
 
     Raises:
         BudgetExceeded: The budget is spent.
@@ -335,8 +257,8 @@ async def estimate_arms(
     signals, reports = await question_signals(question, models, run, file, models.main)
     price = file.price if price is None else price
     row = file.space.row(signals)
-    estimates = rank_arms(file.arms if arms is None else arms, file.space, row, price)
-    return ArmChoice(price, signals, reports, estimates)
+    estimates = rank_arms(file.arms, file.space, row, price)
+    return ArmChoice(price, reports, estimates)
 
 
 def estimate_arm(arm: Arm, space: FeatureSpace, row: NDArray[np.float64], price: float) -> ArmEstimate:
@@ -368,26 +290,24 @@ def unavailable(
         fixed_effort: The effort that the caller demands of the run; None leaves it to the arm.
     """
     arm, identities = estimate.arm, identities_of(models)
-    for action in arm.actions:
-        if fixed_effort is not None and action.effort != fixed_effort:
-            return f"it was evaluated with effort={action.effort or 'default'}, and this run has {fixed_effort}"
-        for role in dict.fromkeys([*(["small"] if action.role == "small" else []), *action.needs]):
-            if not models.has(role):
-                return f"there is no {role} model"
-            other = file.trained.difference(identities, role)
-            if other:
-                return other
+    if fixed_effort is not None and arm.effort != fixed_effort:
+        return f"it was evaluated with effort={arm.effort or 'default'}, and this run has {fixed_effort}"
+    for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
+        if not models.has(role):
+            return f"there is no {role} model"
+        other = file.trained.difference(identities, role)
+        if other:
+            return other
     exceeded = exceeded_limit(arm, estimate.tokens, run)
     if exceeded:
         return exceeded
-    for action in arm.actions:
-        try:
-            strategy, acting = _prepared(action, models)
-            check_effort(acting.main.profile, acting.main.name, action.effort, None)
-            with _effort(run, action.effort):
-                require_suitable(strategy, acting, run)
-        except (CapabilityMissing, UserError) as e:
-            return e.message
+    try:
+        strategy, acting = _prepared(arm, models)
+        check_effort(acting.main.profile, acting.main.name, arm.effort, None)
+        with _effort(run, arm.effort):
+            require_suitable(strategy, acting, run)
+    except (CapabilityMissing, UserError) as e:
+        return e.message
     return ""
 
 
@@ -409,12 +329,6 @@ def identities_of(models: Models) -> dict[str, str]:
     return identities
 
 
-def _fixed_effort(run: Run) -> Effort | None:
-    """The effort that a run must have; None leaves it open."""
-    effort = run.config.effort
-    return None if effort == AUTO_EFFORT else effort
-
-
 @contextmanager
 def _effort(run: Run, effort: Effort | None) -> Iterator[None]:
     before, run.effort = run.effort, effort
@@ -426,80 +340,3 @@ def _effort(run: Run, effort: Effort | None) -> Iterator[None]:
 
 def _with_notes(solution: Solution, ran: str, notes: dict[str, JsonValue]) -> Solution:
     return solution.model_copy(update={"notes": {**solution.notes, "selected_strategy": ran, "auto": dict(notes)}})
-
-
-# -- the effort "auto"
-
-
-async def choose_effort(question: Question, models: Models, run: Run) -> Effort | None:
-    """The effort that is worth most for a question that a given strategy answers.
-
-    The arms are the file's actions of the main model; of several strategies, those of the run's count, if they differ
-    in their effort. An arm is not affordable if its mean cost exceeds the remaining tokens, calls or reward calls; if
-    none is, the cheapest counts.
-
-    Returns:
-        The effort; None is the model's default, if an arm was evaluated with it.
-
-    Raises:
-        UserError: The model does not think, nothing was trained for it, or its weights are others than those of the
-            training.
-        DataError: The file is damaged.
-    """
-    model = models.main
-    if not model.profile.can_think:
-        raise UserError(
-            f"effort auto: model {model.name!r} does not think before it answers",
-            hint="leave the effort unset, or choose a model that thinks",
-            param="effort",
-        )
-    path = router_path(model.name)
-    training = (
-        f"evaluate it with several efforts (reason eval DATASET -m {model.name} --effort low --out RUN_LOW, and so "
-        f"on), then: reason train auto RUN_LOW RUN_HIGH --out {path}"
-    )
-    if not path.is_file():
-        raise UserError(
-            f"effort auto: nothing was trained for model {model.name!r}, {path} does not exist",
-            hint=training,
-            param="effort",
-        )
-    file = load_auto_router_file(path)
-    other = file.trained.difference(identities_of(models))
-    if other:
-        raise UserError(f"effort auto: {path} was trained for another model: {other}", hint=training, param="effort")
-    arms = _effort_arms(file, run.config.strategy, models)
-    if len({arm.effort for arm in arms}) < 2:
-        raise UserError(
-            f"effort auto: the arms of {path} do not differ in an effort that model {model.name!r} accepts",
-            hint=training,
-            param="effort",
-        )
-    cheapest = min(arms, key=lambda arm: arm.cost * arm.mean_tokens)
-    try:
-        choice = await estimate_arms(question, models, run, file, arms=arms)
-    except BudgetExceeded as e:
-        run.record_limit(e)
-        return cheapest.effort
-    for report in choice.reports:
-        run.degrade(report)
-    refused = {e.arm.label: why for e in choice.estimates if (why := exceeded_limit(e.arm, e.tokens, run))}
-    chosen = next((e for e in choice.estimates if e.arm.label not in refused), None)
-    if chosen is None:
-        chosen = next(e for e in choice.estimates if e.arm is cheapest)
-        run.degrade(f"effort auto: the budget covers no arm of {path}; the cheapest, {cheapest.label}, was chosen")
-    data = {**choice.notes(chosen, refused), "effort": chosen.arm.effort, "arm": chosen.arm.label}
-    run.emit(StrategyNote(strategy=run.config.strategy, name=EFFORT_NOTE, data=data))
-    return chosen.arm.effort
-
-
-def _effort_arms(file: AutoRouterFile, strategy: str, models: Models) -> list[Arm]:
-    """The main model's actions whose effort it accepts: those of the run's strategy if they have several efforts."""
-    efforts = models.main.profile.efforts
-    arms = [
-        arm
-        for arm in file.arms
-        if arm.role == "main" and arm.escalation is None and (arm.effort is None or arm.effort in efforts)
-    ]
-    own = [arm for arm in arms if arm.strategy == strategy]
-    return own if len({arm.effort for arm in own}) > 1 else arms

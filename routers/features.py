@@ -19,7 +19,7 @@ from ..core.messages import Frozen, Prompt, Thought
 from ..core.run import Run
 from ..core.store.protocol import NewCall, StoredCall, call_key
 from ..core.types import Question
-from ..reasoning.answers.kinds import ResolvedKind, answer_kind
+from ..reasoning.answers.extraction import ResolvedKind, answer_kind
 from ..reasoning.prompts import question_prompt, step_by_step_instruction
 from ..serving.encoders.protocols import EmbeddingModel
 from ..serving.metered.model import MeteredModel
@@ -107,25 +107,6 @@ async def extract_features(
         except BackendError as e:
             run.degrade(f"the question could not be embedded ({e.message}): its embedding counts as unknown")
     return QuestionFeatures(named, support, vector)
-
-
-CONFIDENCE: Final = "first answer: confidence"
-LENGTH: Final = "first answer: tokens"
-MISSING: Final = "first answer: none"
-OBSERVED: Final = (CONFIDENCE, LENGTH, MISSING)
-"""Names of the features of a first answer."""
-
-
-def observed(confidence: float | None, tokens: float, *, answered: bool) -> dict[str, float]:
-    """The features of a first answer, by name.
-
-    Args:
-        confidence: The strategy's, such as the share of samples that agree; None is unknown.
-        tokens: Generated tokens of its candidates, thoughts included.
-        answered: Whether there is an answer.
-    """
-    known = {} if confidence is None else {CONFIDENCE: confidence}
-    return known | {LENGTH: math.log1p(tokens), MISSING: float(not answered)}
 
 
 def chain_prompt(question: Question) -> Prompt:

@@ -56,10 +56,9 @@ from ..core.stability import Stability
 from ..core.types import Candidate, Question, Solution, Step, Stopped
 from ..reasoning.candidates import read_candidate
 from ..reasoning.continuations import ContinuationRequests
-from ..reasoning.limits import MAX_TOKENS, MAX_WEIGHT
 from ..reasoning.prompts import answer_trigger, lines_instruction, question_prompt, steps_instruction
 from ..reasoning.segmentation import find_boundary, is_inside_block
-from ..reasoning.strategy import Models, Parameters, Thinking
+from ..reasoning.strategy import MAX_TOKENS, MAX_WEIGHT, Models, Parameters, Thinking
 from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_entropy
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Capabilities, Feature
@@ -84,6 +83,9 @@ NO_ANSWER: Final = "the budget had no room for the answer after the thought"
 
 SHORT_ANSWER_TOKENS: Final = 32
 """Maximum tokens of an answer after steps that are not a thought."""
+
+ANSWER_TOKENS: Final = 2048
+"""Maximum tokens of an answer after a thought."""
 
 DEFAULT_TEMPERATURE: Final = 0.6
 """Sampling temperature of GlimpRouter's paper."""
@@ -144,9 +146,6 @@ class GlimpRouter:
                 description="sampling temperature of steps; 0 is greedy; by default 0.6, in a thought the models' own",
             ),
         ] = None
-        top_p: Annotated[
-            float | None, Field(gt=0, le=1, description="nucleus mass of steps; by default the models' own")
-        ] = None
         max_step_tokens: Annotated[
             int,
             Field(
@@ -167,9 +166,6 @@ class GlimpRouter:
             Literal["large", "writer"],
             Field(description="model that answers: the large one, or the writer of the last step"),
         ] = "large"
-        answer_tokens: Annotated[
-            int, Field(ge=1, le=MAX_TOKENS, description="maximum tokens of the answer after thoughts")
-        ] = 2048
         policy: Annotated[
             RoutingPolicy,
             Field(description="what chooses the writer: the first token's entropy, a fixed model, or chance"),
@@ -184,9 +180,6 @@ class GlimpRouter:
                 "20 most likely tokens",
             ),
         ] = None
-        strict: Annotated[bool, Field(description="whether a step at the threshold is written by the small model")] = (
-            False
-        )
         entropy: Annotated[
             EntropyChoice,
             Field(
@@ -218,7 +211,7 @@ class GlimpRouter:
                 return parameters  # raised by `solve`
             rate = parameters.get("rate")
             threshold = file.threshold if rate is None else file.threshold_for(float(rate))
-            return {"strict": file.strict, **parameters, "threshold": threshold, "router_digest": file.digest}
+            return {**parameters, "threshold": threshold, "router_digest": file.digest}
 
         @model_validator(mode="after")
         def _check(self) -> Self:
@@ -299,7 +292,6 @@ class _FixedPolicy:
         return {
             "policy": self._config.policy,
             "threshold": None,
-            "strict": False,
             "entropy_kind": None,
             "k": 0,
         }
@@ -332,7 +324,7 @@ class _EntropyPolicy:
         probe = self.probe.request(step.prompt)
         _, probes = await self._small.client.send("probe", probe, written=self._context.transcript.tokens)
         entropy = self._read(probes)
-        if self._is_large(entropy):
+        if entropy.nats >= self._threshold:
             return self._decision(await self._context.generators["large"].write(), "large", entropy)
         return self._decision(await self._small.write(step), "small", entropy)
 
@@ -340,9 +332,6 @@ class _EntropyPolicy:
         if any(probe.finish_reason in ("cancelled", "budget") for probe in probes):  # also in a replay
             raise self._context.run.ledger.exceeded("seconds")
         return self.probe.read(probes)
-
-    def _is_large(self, entropy: FirstTokenEntropy) -> bool:
-        return entropy.nats > self._threshold if self._config.strict else entropy.nats >= self._threshold
 
     def _decision(self, draft: StepDraft, writer: Writer, entropy: FirstTokenEntropy | None) -> RoutingDecision:
         return RoutingDecision(
@@ -359,7 +348,6 @@ class _EntropyPolicy:
         return {
             "policy": self._config.policy,
             "threshold": self._threshold,
-            "strict": self._config.strict,
             "entropy_kind": self.kind,
             "k": self.probe.k,
         }
@@ -638,7 +626,7 @@ class RoutingContext:
         is_lines = config.steps == "lines"
         self.transcript = Transcript(in_thought=self.in_thought, separator=LINE_BREAK if is_lines else SEPARATOR)
         self.accounting = TokenAccounting()
-        budget = _step_budget(run, config.answer_tokens if self.in_thought else SHORT_ANSWER_TOKENS)
+        budget = _step_budget(run, ANSWER_TOKENS if self.in_thought else SHORT_ANSWER_TOKENS)
         form = lines_instruction(question) if is_lines else steps_instruction(question)
         base = question_prompt(question, form)
         self.clients: dict[Writer, ModelClient] = {
@@ -694,7 +682,6 @@ class StepGenerator:
         sampling = SamplingParams(
             temperature=self._config.temperature,
             default_temperature=DEFAULT_TEMPERATURE,
-            top_p=self._config.top_p,
             max_tokens=answer if self._in_thought else int(tokens),
             thinking_tokens=int(tokens) if self._in_thought else None,
             effort=None if self._in_thought else "none",
@@ -950,7 +937,7 @@ class StepwiseSolver:
         before = transcript.context + answer_trigger(self._context.question)
         prompt = client.steps.prompt_of_answer(transcript.joined) if in_thought else client.prompt_after(before)
         max_tokens = client.context_room(
-            self._config.answer_tokens if in_thought else SHORT_ANSWER_TOKENS, transcript.tokens
+            ANSWER_TOKENS if in_thought else SHORT_ANSWER_TOKENS, transcript.tokens
         )
         if max_tokens < 1:
             raise BudgetExceeded("tokens", transcript.tokens, transcript.tokens)
@@ -958,7 +945,6 @@ class StepwiseSolver:
             sampling = SamplingParams(
                 temperature=self._config.temperature,
                 default_temperature=DEFAULT_TEMPERATURE,
-                top_p=self._config.top_p,
                 max_tokens=max_tokens,
                 seed=client.steps.seed(prompt),
             )

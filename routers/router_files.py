@@ -9,8 +9,7 @@ requested. `auto` chooses among arms by
 
 P is a logistic function and the logarithm of the tokens a linear function of the question's features
 (`features.FeatureSpace`), both fitted on evaluation runs. The price is the probability of being right that 1000
-generated tokens are worth. An arm is one action, or two: a cheap one, and an `Escalation` to another where the first
-answer's confidence and length promise a gain.
+generated tokens are worth.
 
 Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, which recommends to send 20 to 30 per cent of the steps to
 the large model. Taking the threshold as a quantile of other problems' entropies is ours.
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from itertools import pairwise
@@ -175,7 +174,7 @@ def quantiles_of(values: Sequence[float]) -> tuple[float, ...]:
 GLIMPROUTER_KIND: Final = "reason glimprouter thresholds"
 GLIMPROUTER_FORMAT: Final = 1
 GLIMPROUTER_MADE_BY: Final = "reason calibrate router --data DATA -m LARGE --small-model SMALL --out FILE makes one"
-STEP_PARAMETERS: Final = ("max_step_tokens", "steps", "temperature", "top_p")
+STEP_PARAMETERS: Final = ("max_step_tokens", "steps", "temperature")
 """Parameters of the step loop that change what a step is, and so the entropy of its first token."""
 
 
@@ -199,7 +198,6 @@ class GlimpRouterFile(FittedFile):
         threshold: Entropy in nats from which the large model writes a step at this rate.
         measured_rate: Share of these steps that the threshold sends to the large model; differs from `rate` where many
             steps have the same entropy.
-        strict: Whether only steps above the threshold are sent to the large model, and not those at it.
         dataset: Name of the dataset with its variant.
         fingerprint: Fingerprint of the dataset.
         parameters: Complete parameters of the step loop.
@@ -222,7 +220,6 @@ class GlimpRouterFile(FittedFile):
     rate: Probability
     threshold: NonNegative
     measured_rate: Probability
-    strict: bool = False
     dataset: str
     fingerprint: str
     parameters: dict[str, JsonValue]
@@ -261,15 +258,9 @@ class GlimpRouterFile(FittedFile):
         low, high = self.quantiles[below], self.quantiles[below + 1]
         return min(low + (high - low) * (position - below), high)
 
-    def rate_at(self, threshold: float, *, strict: bool = False) -> float:
-        """The share of the calibration's steps that a threshold sends to the large model, to about a hundredth.
-
-        Args:
-            threshold: In nats.
-            strict: Whether only steps above it are sent.
-        """
-        parts = self.quantiles[:-1]  # each the minimum of a hundredth of the steps
-        return 1 - (bisect_right if strict else bisect_left)(parts, threshold) / PARTS
+    def rate_at(self, threshold: float) -> float:
+        """The share of the calibration's steps that a threshold, in nats, sends to the large model: to a hundredth."""
+        return 1 - bisect_left(self.quantiles[:-1], threshold) / PARTS  # each the minimum of a hundredth of the steps
 
     def check_models(self, *, small: str, large: str, entropy: EntropyKind, k: int, in_thought: bool = False) -> None:
         """Refuse models or entropies that the file was not made for, before anything is spent.
@@ -370,8 +361,8 @@ class TokenModel(Frozen):
         return min(max(tokens, self.min_tokens), self.max_tokens)
 
 
-class Action(Frozen):
-    """What answers a question: a model, how much it thinks, a strategy and its parameters, the samples among them.
+class Arm(Frozen):
+    """One way to answer: a model, how much it thinks, a strategy and its parameters, the samples among them.
 
     Attributes:
         label: The strategy with its parameters that are not defaults, its effort, and the model that plays it.
@@ -380,51 +371,6 @@ class Action(Frozen):
         role: The model that plays the strategy's main role: the run's main model, or its small one.
         needs: Roles that need a model of their own: "small", "judge", "reward".
         effort: How much the models think; None is their default.
-    """
-
-    label: str
-    strategy: str
-    parameters: dict[str, JsonValue]
-    role: PlayedBy = "main"
-    needs: tuple[str, ...] = ()
-    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
-
-
-class Escalation(Frozen):
-    """A second action after the first, if what is seen of the first answer promises a gain.
-
-    Attributes:
-        then: The second action, whose answer replaces the first.
-        space: The named features of the question, and those of the first answer (`features.observed`).
-        gain: The expected score of the second answer less that of the first.
-        threshold: The gain above which the second action is taken.
-    """
-
-    then: Action
-    space: FeatureSpace
-    gain: LinearModel
-    threshold: FiniteFloat
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.gain.fits(self.space):
-            raise ValueError("the line of the gain is over other features than its space")
-        return self
-
-    def expected_gain(self, signals: QuestionFeatures) -> float:
-        """The expected gain.
-
-        Args:
-            signals: The question's features, with those of the first answer.
-        """
-        return self.gain.value(self.space, self.space.row(signals))
-
-
-class Arm(Action):
-    """One way to answer: an action, and what may follow it.
-
-    Attributes:
-        escalation: What may follow; None is nothing.
         right: Log-odds of a right answer.
         tokens: Generated tokens of all models.
         cost: Weight of a token of this arm; a token of the main model has 1.
@@ -434,7 +380,12 @@ class Arm(Action):
         mean_tokens: Mean tokens in training.
     """
 
-    escalation: Escalation | None = Field(default=None, exclude_if=lambda value: value is None)
+    label: str
+    strategy: str
+    parameters: dict[str, JsonValue]
+    role: PlayedBy = "main"
+    needs: tuple[str, ...] = ()
+    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     right: LinearModel
     tokens: TokenModel
     cost: NonNegative = 1.0
@@ -442,16 +393,6 @@ class Arm(Action):
     reward_calls: NonNegative = 0.0
     share_right: Probability
     mean_tokens: NonNegative
-
-    @property
-    def action(self) -> Action:
-        """The action by itself."""
-        return Action.model_validate(self.model_dump(include=set(Action.model_fields)))
-
-    @property
-    def actions(self) -> tuple[Action, ...]:
-        """The action, and the one that may follow."""
-        return (self,) if self.escalation is None else (self, self.escalation.then)
 
 
 class AutoRouterFile(FittedFile):

@@ -12,8 +12,7 @@ from ..core.errors import ModelNotFound, UserError
 from ..core.registry import nearest
 from ..core.run import RunConfig
 from ..core.settings import ServeSettings, Settings
-from ..reasoning.limits import require_samples_within
-from ..reasoning.strategy import STRATEGIES
+from ..reasoning.strategy import STRATEGIES, require_samples_within
 from ..verify.verifier import VERIFIERS
 
 

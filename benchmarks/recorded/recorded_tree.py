@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from reason.reasoning.search.core import ExpandRequest, SearchOutcome, StepSearch
-from reason.reasoning.search.tree import Continuation, Node
+from reason.reasoning.search.core import Continuation, ExpandRequest, Node, SearchOutcome, StepSearch
 
 BLANK = Continuation("", 0)
 """Stands for a continuation that the record does not hold."""

@@ -11,7 +11,7 @@ from rich.text import Text
 from ...agents.planner import GIVEN
 from ...core.types import Answer, Evidence, Question, RoleUsage, RunUsage
 from ...core.verdicts import verdict_name
-from ...reasoning.answers.kinds import has_value_answer
+from ...reasoning.answers.extraction import has_value_answer
 from .claims import print_checked
 from .console import TextWriter, err, one_line, out, plural, print_line, say, truncate, write_line
 from .run_status import RunStatus

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...core.errors import ReasonError
 from ...core.events import CallStarted, Event, RunStarted, StrategyNote, TextDelta
 from ...core.settings import JURY
-from ...reasoning.answers.kinds import has_value_answer
+from ...reasoning.answers.extraction import has_value_answer
 from .console import TextWriter
 
 

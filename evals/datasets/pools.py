@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ...core.errors import UserError
 from ...core.types import AnswerKind, Question
-from ...reasoning.answers.numerals import parse_numeral
+from ...reasoning.answers.normalization import parse_numeral
 from ...serving.recorded.pool import PoolSample, QuestionKey, first_error
 from .custom import plain_gold
 from .items import Item

@@ -25,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import queue
 import re
 import subprocess
 import sys
@@ -42,12 +41,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from ...core.errors import UserError
-from ...core.types import AnswerKind
+from ...core.messages import is_canonical_calls
+from ...core.types import AnswerKind, Question
 from ...core.unicode_forms import normalize
 from .code import same_code
-from .normalization import MAX_ANSWER_CHARS, normalize_characters, unwrap
-from .numerals import Numeral, parse_numeral
+from .extraction import answer_kind
+from .normalization import MAX_ANSWER_CHARS, Numeral, normalize_characters, parse_numeral, unwrap
 
 if TYPE_CHECKING:
     from ...core.run import Run
@@ -65,6 +64,9 @@ MAX_FAULTS = 20
 COMPARISONS_PER_SLICE = 500
 """Comparisons after which others have the event loop."""
 MAX_CACHED_FORMS = 16_384
+MAX_CACHED_OUTCOMES = 4096
+MEMORY_BYTES = 1 << 30
+"""Limit of the process's address space."""
 
 _YES = frozenset({"yes", "true", "y", "correct"})
 _NO = frozenset({"no", "false", "n", "incorrect"})
@@ -405,51 +407,22 @@ _TOO_LATE = Comparison("undecided", "too_late")
 class Equivalence:
     """Compares and groups answers; an asynchronous context manager.
 
-    It is not bound to an event loop: one object may serve several, sequentially or in several threads. Processes start
-    with the first pair that needs one. Cancelling the awaiting task kills the process that works for it.
+    It is not bound to an event loop: one object may serve several, sequentially or in several threads. A process starts
+    with the first pair that needs it. Cancelling the awaiting task kills it.
 
     Args:
-        workers: Maximum number of processes.
-        timeout_s: Timeout of one comparison in a process, in seconds.
-        memory_bytes: Limit of each process's address space.
-        cache_size: Number of cached results of algebra (LRU).
-        algebra_s: Maximum time of all comparisons in processes, in seconds; pairs after it are undecided.
-
-    Raises:
-        UserError: An argument is not positive.
+        timeout_s: Timeout of one comparison in the process, in seconds.
+        algebra_s: Maximum time of all comparisons in it, in seconds; pairs after it are undecided.
     """
 
-    def __init__(
-        self,
-        *,
-        workers: int = 1,
-        timeout_s: float = 5.0,
-        memory_bytes: int = 1 << 30,
-        cache_size: int = 4096,
-        algebra_s: float = MAX_ALGEBRA_S,
-    ) -> None:
-        limits = {
-            "workers": workers,
-            "timeout_s": timeout_s,
-            "memory_bytes": memory_bytes,
-            "cache_size": cache_size,
-            "algebra_s": algebra_s,
-        }
-        for name, value in limits.items():
-            if not value > 0:
-                raise UserError(f"Equivalence({name}=…) must be positive, got {value!r}")
-        self._workers = workers
-        self._cache_size = cache_size
+    def __init__(self, *, timeout_s: float = 5.0, algebra_s: float = MAX_ALGEBRA_S) -> None:
         self._outcomes: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
         self._num_compared = self._num_algebra = self._num_faults = 0
         self._algebra_left_s = algebra_s
         self._lock = threading.Lock()
-        self._processes = [MathProcess(timeout_s=timeout_s, memory_bytes=memory_bytes) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[MathProcess] = queue.SimpleQueue()
-        for process in self._processes:
-            self._idle.put(process)
-        self._threads: ThreadPoolExecutor | None = None
-        self._finalizer = weakref.finalize(self, _close, self._processes)
+        self._process = MathProcess(timeout_s=timeout_s, memory_bytes=MEMORY_BYTES)
+        self._thread: ThreadPoolExecutor | None = None
+        self._finalizer = weakref.finalize(self, self._process.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -506,7 +479,7 @@ class Equivalence:
             self._algebra_left_s -= time.monotonic() - begun
         self._num_faults += outcome.reason in ("timeout", "crashed")
         if (
-            self._threads is not None and outcome.reason != "unavailable"
+            self._thread is not None and outcome.reason != "unavailable"
         ):  # closing kills processes: no result for the pair
             self._remember((left, right), outcome)
         return outcome
@@ -544,15 +517,13 @@ class Equivalence:
     async def aclose(self) -> None:
         """End the processes; idempotent. The object may be used again: new processes start."""
         with self._lock:
-            threads, self._threads = self._threads, None
-        for process in self._processes:
-            process.kill()
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
-            # a killed process ends its comparison at once, so the threads end soon
-            await asyncio.to_thread(threads.shutdown, wait=True)
-        for process in self._processes:
-            process.close()
+            thread, self._thread = self._thread, None
+        self._process.kill()
+        if thread is not None:
+            thread.shutdown(wait=False, cancel_futures=True)
+            # a killed process ends its comparison at once, so the thread ends soon
+            await asyncio.to_thread(thread.shutdown, wait=True)
+        self._process.close()
 
     async def _class_of(
         self, answer: str, answers: Sequence[str | None], classes: list[list[int]], kind: AnswerKind
@@ -566,11 +537,11 @@ class Equivalence:
         return None
 
     async def _by_algebra(self, left: str, right: str) -> WorkerVerdict:
-        job = _Job(left, right)
+        job = _Job(self._process, left, right)
         with self._lock:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="reason-equivalence")
-            future = self._threads.submit(job.run, self._idle)
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="reason-equivalence")
+            future = self._thread.submit(job.run)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -591,7 +562,7 @@ class Equivalence:
         with self._lock:
             self._outcomes[pair] = outcome
             self._outcomes.move_to_end(pair)
-            while len(self._outcomes) > self._cache_size:
+            while len(self._outcomes) > MAX_CACHED_OUTCOMES:
                 self._outcomes.popitem(last=False)
 
 
@@ -611,32 +582,28 @@ def is_heavy(formula: str) -> bool:
 
 
 class _Job:
-    """One comparison in a thread and a process; it can be cancelled at any point."""
+    """One comparison in the thread and the process; it can be cancelled at any point."""
 
-    def __init__(self, left: str, right: str) -> None:
-        self._left = left
-        self._right = right
+    def __init__(self, process: MathProcess, left: str, right: str) -> None:
+        self._process, self._left, self._right = process, left, right
         self._lock = threading.Lock()
-        self._cancelled = False
-        self._process: MathProcess | None = None
+        self._is_cancelled = self._is_running = False
 
-    def run(self, idle: queue.SimpleQueue[MathProcess]) -> WorkerVerdict:
-        process = idle.get()  # there are as many processes as threads
+    def run(self) -> WorkerVerdict:
+        with self._lock:
+            if self._is_cancelled:
+                return "crashed"
+            self._is_running = True
         try:
-            with self._lock:
-                if self._cancelled:
-                    return "crashed"
-                self._process = process
-            return process.compare(self._left, self._right)
+            return self._process.compare(self._left, self._right)
         finally:
             with self._lock:
-                self._process = None
-            idle.put(process)
+                self._is_running = False
 
     def cancel(self) -> None:
         with self._lock:
-            self._cancelled = True
-            if self._process is not None:
+            self._is_cancelled = True
+            if self._is_running:
                 self._process.kill()
 
 
@@ -648,6 +615,52 @@ def _comparison(verdict: WorkerVerdict) -> Comparison:
             return Comparison("undecided", verdict)
 
 
-def _close(processes: list[MathProcess]) -> None:
-    for process in processes:
-        process.close()
+async def answer_classes(answers: Sequence[str | None], question: Question, run: Run) -> list[list[int]]:
+    """Positions of equal answers, by first member; those without an answer are in no class.
+
+    With tools, an answer that is a tool call equals only the same call, character by character.
+    """
+    async with Equivalence.for_run(run) as equivalence:
+        if not question.needs_tools:
+            return await equivalence.group(answers, answer_kind(question))
+        texts = [None if a is not None and is_canonical_calls(a) else a for a in answers]
+        classes = await equivalence.group(texts, answer_kind(question))
+    calls: dict[str, list[int]] = {}
+    for i, (answer, text) in enumerate(zip(answers, texts, strict=True)):
+        if answer is not None and text is None:
+            calls.setdefault(answer, []).append(i)
+    return sorted([*classes, *calls.values()])
+
+
+class AnswerLabels:
+    """Numbers answers from 0 as they arrive, equal ones alike.
+
+    Args:
+        question: The question; its kind decides when two answers are equal.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._kind = answer_kind(question)
+        self._has_tools = question.needs_tools
+        self._firsts: list[str] = []
+        self._known: dict[str, int] = {}
+
+    async def label(self, answer: str | None, equivalence: Equivalence) -> int | None:
+        """The number of an answer, that of the first one equal to it; None without an answer."""
+        if answer is None:
+            return None
+        if answer not in self._known:
+            self._known[answer] = await self._label(answer, equivalence)
+        return self._known[answer]
+
+    async def _label(self, answer: str, equivalence: Equivalence) -> int:
+        is_call = self._has_tools and is_canonical_calls(answer)
+        for label, first in enumerate(self._firsts):
+            if is_call or equivalence.is_exhausted:
+                break
+            if self._has_tools and is_canonical_calls(first):
+                continue
+            if await equivalence.same(first, answer, self._kind):
+                return label
+        self._firsts.append(answer)
+        return len(self._firsts) - 1

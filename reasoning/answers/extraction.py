@@ -24,20 +24,103 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 from ...core.types import Question
 from ..segmentation import sentence_end, sentence_spans
 from .code import find_code, names_in, question_tests
-from .kinds import ResolvedKind, answer_kind, asks_for_percentage
-from .normalization import MAX_ANSWER_CHARS, closing_brace, unwrap, visible_text
-from .numerals import Numeral, find_numerals, parse_numeral
+from .normalization import MAX_ANSWER_CHARS, Numeral, closing_brace, find_numerals, parse_numeral, unwrap, visible_text
+
+# ruff: noqa: RUF001 (typographic signs of numbers are meant)
+
+ResolvedKind = Literal["choice", "number", "math", "yes_no", "code", "text"]
+
+_LATEX = re.compile(
+    r"\\(?:[dt]?frac|sqrt|sum|int|left|begin|cdot|times|pi|theta|log|sin|cos|tan|mathbb|boxed)\b|\$[^$\n]{1,400}\$"
+)
+_SYMBOLIC = re.compile(
+    r"\b(?:simplify|factor|expand|solve for|differentiate|integrate|derivative|polynomial|express)\b", re.I
+)
+_POLAR = re.compile(
+    r"(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have|had|may|might|must|am|isn't|aren't|doesn't"
+    r"|true or false|yes or no)\b",
+    re.I,
+)
+_COUNT = re.compile(
+    r"\bhow (?:many|much|old|far|tall|long|fast|big|heavy|wide|deep|high|large)\b|\bwhat (?:percent|number|fraction)"
+    r"|\bwhat is the (?:total|sum|product|difference|average|mean|median|probability|area|volume|perimeter|value|cost"
+    r"|price|speed|distance|remainder|percentage|ratio|profit)\b|\b(?:calculate|compute|evaluate)\b",
+    re.I,
+)
+_ARITHMETIC = re.compile(r"[0-9)]\s{0,3}(?:[-+*/×÷^]|plus|minus|times|divided by|mod)\s{0,3}[-(]{0,3}[0-9]", re.I)
+_WORDY = re.compile(r"\b(?:who|whom|whose|where|why|explain|describe|name|list|translate|summari[sz]e|which)\b", re.I)
+_EXPLAINED = re.compile(
+    r"\b(?:why|explain|describe|discuss|show|prove|derive|justify|compare|summari[sz]e|write|tell|reason|steps?"
+    r"|how (?:do|does|did|to|can|could|would|should|is|are|was|were))\b",
+    re.I,
+)
+_PERCENT = re.compile(r"\b(?:what|how many) percent|\bpercentage\b|\b(?:as|in) (?:a )?percent", re.I)
+
+
+def answer_kind(question: Question) -> ResolvedKind:
+    """The kind of answer: the question's own, or for "auto" the one that options and wording suggest.
+
+    Options make it "choice", tests "code". Else the last sentence that asks decides: LaTeX or algebra makes it "math",
+    an opening auxiliary verb without an "or" makes it "yes_no", a quantity or plain arithmetic makes it "number",
+    anything else is "text".
+    """
+    if question.kind != "auto":
+        return question.kind
+    if question.choices:
+        return "choice"
+    if question.tests:
+        return "code"
+    return _kind_asked_for(question.text[-4000:])
+
+
+def has_value_answer(question: Question) -> bool:
+    """Whether the answer is a value that says everything by itself: an option, a number, a formula or tested code.
+
+    A question that also asks for an explanation has no such answer.
+    """
+    kind = answer_kind(question)
+    if kind in ("number", "math"):
+        return not _EXPLAINED.search(question.text[-4000:])
+    return kind in ("choice", "code")
+
+
+@lru_cache(256)
+def _kind_asked_for(text: str) -> ResolvedKind:
+    question_sentence = _question_sentence(text)
+    if _LATEX.search(text) or _SYMBOLIC.search(question_sentence):
+        return "math"
+    if _POLAR.match(question_sentence) and not re.search(r"\bor\b(?! not\b| no\b| false\b)", question_sentence, re.I):
+        return "yes_no"
+    if _COUNT.search(question_sentence) or (
+        _ARITHMETIC.search(question_sentence) and not _WORDY.search(question_sentence)
+    ):
+        return "number"
+    return "text"
+
+
+def asks_for_percentage(question: Question) -> bool:
+    """Whether the answer's unit is percent, so that "50" and "50%" are the same."""
+    return _PERCENT.search(question.text[-4000:]) is not None
+
+
+def _question_sentence(text: str) -> str:
+    pieces = [p.strip() for p in re.split(r"(?<=[.!?。？])\s+|\n+", text) if p.strip()]
+    question_sentence = [p for p in pieces if p.endswith(("?", "？"))]
+    return (question_sentence or pieces or [text])[-1]
+
 
 _BRACKETED = re.compile(r"(?<![\w(\[])[(\[]\s?([A-Za-z])\s?[)\]]|\\text\{\s?\(?([A-Z])\)?\s?\}")
 _NAMED = re.compile(
     r"\b(?:option|choice|letter|answer)\s{1,3}(?:is\s{1,3})?[*_(\[\"']{0,4}([A-Za-z])\b(?!')", re.IGNORECASE
 )
 _LEADING = re.compile(r"[\s*_`\"'#>$]{0,8}(?:\\(?:text|textbf|mathrm|mathbf)\{)?[(\[]?\s?([A-Za-z])(?![^\W_])(?!')")
-_AFTER_BARE = re.compile(r"[\s*_`\"'$}]{0,8}(?:$|[).:,;\]\-–—\n]|(?:because|since|as|is|and|or|which|due|with)\b)")  # noqa: RUF001
+_AFTER_BARE = re.compile(r"[\s*_`\"'$}]{0,8}(?:$|[).:,;\]\-–—\n]|(?:because|since|as|is|and|or|which|due|with)\b)")
 _NEGATION = re.compile(
     r"(?:\bnot|n't|\bneither|\bexclude|\beliminate|\brule out|\bincorrect)\s{1,3}(?:option |choice |be )?$"
 )
@@ -192,7 +275,7 @@ _MARKER = re.compile(
     | (?<![^\W_])(?:antwort(?:\s?(?:ist|lautet)|:)|ответ\s?[:—-])
     )
     [\s*_:=]{0,20}
-    """,  # noqa: RUF001 (dashes and letters of other scripts are meant)
+    """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 _KIND_MARKERS: dict[ResolvedKind, re.Pattern[str]] = {
@@ -226,12 +309,12 @@ _UNITS = re.compile(
     r"|\^\s?\{?\s?\\circ\s?\}?|\\degree"
 )
 _LONE_SIDE = re.compile(r"\s*(?:[A-Za-z]|\\[a-z]+|[A-Za-z](?:_\{?\w{1,4}\}?|\([A-Za-z]\)))\s*")
-_TERM = re.compile(r"[0-9](?:[0-9.,]|[\s$]{0,3}(?:[*×·+/^÷−-]|\\times|\\cdot|\\div)[\s$]{0,3}(?=[0-9]))+")  # noqa: RUF001
+_TERM = re.compile(r"[0-9](?:[0-9.,]|[\s$]{0,3}(?:[*×·+/^÷−-]|\\times|\\cdot|\\div)[\s$]{0,3}(?=[0-9]))+")
 _LABEL = re.compile(r"\s*\(?[0-9]{1,3}[.):]\s*")
 _NO_ANSWER = re.compile(
-    r"(?:(?:sorry|unfortunately),?\s(?:but\s)?)?i(?:'m|’m|\sam)?\s(?:(?:really|honestly|just)\s)?"  # noqa: RUF001
-    r"(?:(?:do\snot|don['’]t)\sknow|not\s(?:sure|certain)|unable\sto\s(?:answer|say|tell|determine|know)"  # noqa: RUF001
-    r"|can(?:\s?not|['’]t)\s(?:answer|say|tell|determine|know))\b",  # noqa: RUF001
+    r"(?:(?:sorry|unfortunately),?\s(?:but\s)?)?i(?:'m|’m|\sam)?\s(?:(?:really|honestly|just)\s)?"
+    r"(?:(?:do\snot|don['’]t)\sknow|not\s(?:sure|certain)|unable\sto\s(?:answer|say|tell|determine|know)"
+    r"|can(?:\s?not|['’]t)\s(?:answer|say|tell|determine|know))\b",
     re.IGNORECASE,
 )
 """An answer that says there is none."""
@@ -567,7 +650,7 @@ def _lines(text: str, start: int) -> Iterator[tuple[int, int]]:
         start = end + 1
 
 
-_WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")  # noqa: RUF001 (typographic apostrophe)
+_WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")
 # fmt: off
 _FUNCTION_WORDS = frozenset([
     "the", "a", "an", "of", "in", "on", "at", "to", "for", "by", "from", "with", "and", "or", "as", "it", "its",
@@ -581,7 +664,7 @@ _QUESTION_WORDS = frozenset(["what", "which", "who", "whom", "whose", "where", "
 _CLAUSE = re.compile(
     r"\s*(?:[,;]\s+(?:which|who|whose|where|when|and|but|because|since|as|although|while|located|known|with|the|a|an|so|at|in"
     r"|on|from|by)\b"
-    r"|;|\s\(|\s(?:because|since|although|which|who)\b|\s[–—-]\s|,?\s(?:not|rather than|instead of)\b"  # noqa: RUF001 (dashes)
+    r"|;|\s\(|\s(?:because|since|although|which|who)\b|\s[–—-]\s|,?\s(?:not|rather than|instead of)\b"
     r"|\s(?:in|around|during)\s(?:the\s)?(?:early|late|mid|year|[0-9]{1,2}th|[0-9]{3,4})\b)"
 )
 _LEAD = re.compile(
@@ -711,6 +794,6 @@ def _repeated(word: str, question_words: set[str]) -> str | None:
 
 
 def _trim_end(sentence: str, start: int, end: int) -> int:
-    while start < end and (sentence[end - 1].isspace() or sentence[end - 1] in ".,;:!?。！？*_\"”'’"):  # noqa: RUF001
+    while start < end and (sentence[end - 1].isspace() or sentence[end - 1] in ".,;:!?。！？*_\"”'’"):
         end -= 1
     return end

@@ -24,14 +24,13 @@ from ...core.errors import ReasonError
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..limits import MAX_TOKENS, MAX_WEIGHT
 from ..memory.admission import AdmissionFilter, AdmissionRules
 from ..memory.similarity import RecordedSimilarity
 from ..memory.working_memory import WorkingMemory
 from ..retrieval.sources.client import KnowledgeClient
 from ..search.core import SearchLimits
 from ..search.mcts import RESAMPLES, MCTSNode, MCTSOptions, MonteCarloTreeSearch
-from ..strategy import Models, Parameters, Stability, Thinking
+from ..strategy import MAX_TOKENS, MAX_WEIGHT, Models, Parameters, Stability, Thinking
 from .association import MAX_NEW_NOTES, Association, Associator, estimate_tokens
 from .driver import ThoughtSearchDriver
 from .judge import Judging, ThoughtJudge

@@ -34,10 +34,9 @@ from ..continuations import ContinuationRequests
 from ..knowledge import MemoryItem
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
-from ..search.core import ExpandRequest
+from ..search.core import Continuation, ExpandRequest, search_node_event
 from ..search.driver import MAX_EVENT_NODES, MAX_INLINE_NODES, narrowed
 from ..search.mcts import RESAMPLES, MCTSNode, MonteCarloTreeSearch
-from ..search.tree import Continuation, search_node_event
 from . import prompts
 from .association import Associator
 from .judge import UNREADABLE_SCORE, ThoughtJudge, ThoughtScores, node_score
@@ -329,7 +328,6 @@ class ThoughtSearchDriver:
             text,
             completion.usage.completion_tokens,
             terminal=expand.finish or (answer is not None and answer.is_explicit),
-            logprob=completion.logprob,
         )
 
     # -- associate and evaluate
@@ -478,13 +476,11 @@ class ThoughtSearchDriver:
         partial = self._completion(path)
         text, citations = cite(partial.text, notes, question=self._question.text)
         candidate = read_candidate(partial.model_copy(update={"text": text}), self._question)
-        logprobs = [step.logprob for step in path]
         return candidate.model_copy(
             update={
                 "steps": tuple(Step(text=step.text, scores=self._step_scores(step)) for step in path),
                 "score": node.reward if node.reward is not None else node.score,
                 "tokens": sum(step.tokens for step in path),
-                "logprob": math.fsum(p for p in logprobs if p is not None) if None not in logprobs else None,
                 "citations": citations,
             }
         )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ...core.messages import Message, Prompt
 from ...core.types import Question
-from ..answers.kinds import answer_kind
+from ..answers.extraction import answer_kind
 from ..knowledge import MemoryItem, Snippet
 from ..memory.working_memory import WorkingMemory
 from ..prompts import last_step_form, question_prompt

@@ -14,7 +14,9 @@ from ...core.types import CodeTest, Question
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import NotRecorded
 from ..answers.code import question_code
-from .sandbox import SandboxLimits, TestResult, run_tests
+from .sandbox import SandboxLimits, TestResult, require_sandbox, run_tests
+
+__all__ = ["require_sandbox", "run_answer_tests"]
 
 ROLE = "sandbox"
 _RESULTS = TypeAdapter(tuple[TestResult, ...])

@@ -1,7 +1,7 @@
 """`run_tests`: runs code against tests in a process that can reach neither files, network, other processes nor secrets.
 
-The isolation is Linux namespaces, by `worker` itself or, where the kernel keeps them from it, by bubblewrap. Without
-either nothing is run: there is no mode without isolation. docs/code.md says what it defends and what not.
+The isolation is Linux namespaces. Without them nothing is run: there is no mode without isolation. docs/code.md says
+what it defends and what not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import sysconfig
@@ -27,7 +26,6 @@ from ...core.errors import ReasonError, SandboxUnavailable
 from ...core.messages import Frozen
 from ...core.types import CodeTest
 
-Isolation = Literal["namespaces", "bubblewrap"]
 Outcome = Literal["passed", "failed", "code_error", "time", "memory", "output", "ended", "not_run"]
 
 MIN_KERNEL: Final = (5, 14)
@@ -35,6 +33,7 @@ MIN_KERNEL: Final = (5, 14)
 MACHINES: Final = ("x86_64", "aarch64")
 """Processors whose system calls `worker` knows by number."""
 _WORKER: Final = Path(__file__).with_name("worker.py")
+_PYTHON: Final = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _GRACE_S: Final = 10.0
 _MAX_LINE: Final = 1 << 20
@@ -42,8 +41,8 @@ _SLOTS = threading.BoundedSemaphore(os.cpu_count() or 1)
 """Sandboxes at once: tests have little time, which others must not take from them."""
 _REMEDY: Final = (
     "it needs Linux 5.14 with unprivileged user namespaces (sysctl user.max_user_namespaces, "
-    "kernel.apparmor_restrict_unprivileged_userns; in Docker a seccomp profile that allows unshare and mount), or "
-    "bubblewrap (bwrap) installed; see docs/code.md"
+    "kernel.apparmor_restrict_unprivileged_userns; in Docker a seccomp profile that allows unshare and mount); see "
+    "docs/code.md"
 )
 
 
@@ -109,40 +108,27 @@ async def run_tests(
     Raises:
         SandboxUnavailable: No isolation can be had here.
     """
-    isolation = await require_sandbox()
-    return await _run(isolation, code, tests, limits or SandboxLimits())
+    await require_sandbox()
+    return await _run(code, tests, limits or SandboxLimits())
 
 
-_found: Isolation | None = None
+_is_tried = False
 
 
-async def require_sandbox() -> Isolation:
-    """The isolation of this machine, tried once by running nothing in it.
+async def require_sandbox() -> None:
+    """Try the isolation of this machine once, by running nothing in it.
 
     Raises:
         SandboxUnavailable: There is none.
     """
-    global _found
-    if _found is None:
+    global _is_tried
+    if not _is_tried:
         _refuse_other_systems()
-        refusals = []
-        for isolation in _candidates():
-            try:
-                await _run(isolation, ["pass"], [CodeTest(name="nothing", code="pass")], SandboxLimits())
-            except SandboxUnavailable as e:
-                refusals.append(e.message)
-            else:
-                _found = isolation
-                break
-        else:
-            raise SandboxUnavailable(f"code cannot be run in isolation here: {'; '.join(refusals)}", hint=_REMEDY)
-    return _found
-
-
-def _candidates() -> tuple[Isolation, ...]:
-    """The launcher first. Root gains nothing from bubblewrap, which the limit on processes would not bind."""
-    has_bubblewrap = shutil.which("bwrap") is not None and os.geteuid() != 0
-    return ("namespaces", "bubblewrap") if has_bubblewrap else ("namespaces",)
+        try:
+            await _run(["pass"], [CodeTest(name="nothing", code="pass")], SandboxLimits())
+        except SandboxUnavailable as e:
+            raise SandboxUnavailable(f"code cannot be run in isolation here: {e.message}", hint=_REMEDY) from e
+        _is_tried = True
 
 
 def _refuse_other_systems() -> None:
@@ -152,12 +138,9 @@ def _refuse_other_systems() -> None:
         raise SandboxUnavailable(f"code cannot be run in isolation on {system} {release} {machine}", hint=_REMEDY)
 
 
-async def _run(
-    isolation: Isolation, code: Sequence[str], tests: Sequence[CodeTest], limits: SandboxLimits
-) -> tuple[TestResult, ...]:
+async def _run(code: Sequence[str], tests: Sequence[CodeTest], limits: SandboxLimits) -> tuple[TestResult, ...]:
     directories, links = _library_paths()
     request = {
-        "isolation": isolation,
         "code": list(code),
         "tests": [test.model_dump() for test in tests],
         "limits": limits.model_dump(),
@@ -167,7 +150,7 @@ async def _run(
     while not _SLOTS.acquire(blocking=False):  # noqa: ASYNC110 (the holder may be on another loop)
         await asyncio.sleep(0.01)
     try:
-        lines = await _communicate(_command(isolation, limits, directories, links), request, len(tests), limits)
+        lines = await _communicate(request, len(tests), limits)
     finally:
         _SLOTS.release()
     return tuple(
@@ -176,11 +159,10 @@ async def _run(
     )
 
 
-async def _communicate(
-    command: Sequence[str], request: dict[str, Any], count: int, limits: SandboxLimits
-) -> list[dict[str, Any]]:
+async def _communicate(request: dict[str, Any], count: int, limits: SandboxLimits) -> list[dict[str, Any]]:
     """Start a worker, send it the request, and read a line for each test; the worker has ended afterwards."""
     pipe = asyncio.subprocess.PIPE
+    command = [_PYTHON, "-I", "-S", "-X", "utf8", str(_WORKER)]
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/", start_new_session=True, limit=_MAX_LINE
@@ -203,8 +185,6 @@ async def _communicate(
             if len(lines) < count:
                 message = (await process.stderr.read(_MAX_LINE)).decode("utf-8", "replace").strip()
                 said = message.splitlines()[-1] if message else "it said nothing"
-                if not lines and "bwrap" in command[0]:
-                    raise SandboxUnavailable(f"bubblewrap: {said}", hint=_REMEDY)
                 raise ReasonError(f"the sandbox ended after {len(lines)} of {count} tests: {said}")
     except TimeoutError:
         raise ReasonError(f"the sandbox did not end within {limits.total_seconds + _GRACE_S:g} s") from None
@@ -221,25 +201,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
     await process.wait()
-
-
-def _command(
-    isolation: Isolation, limits: SandboxLimits, directories: Sequence[str], links: dict[str, str]
-) -> list[str]:
-    python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    options = ["-I", "-S", "-X", "utf8"]
-    if isolation == "namespaces":
-        return [python, *options, str(_WORKER)]
-    bwrap = shutil.which("bwrap") or "bwrap"
-    command = [bwrap, "--unshare-all", "--as-pid-1", "--cap-drop", "ALL", "--clearenv", "--hostname", "sandbox"]
-    for path in (*directories, python):
-        command += ["--ro-bind", path, path]
-    for link, target in links.items():
-        command += ["--symlink", target, link]
-    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
-        command += ["--dev-bind", device, device]
-    command += ["--ro-bind", str(_WORKER), "/worker.py", "--size", str(limits.directory_bytes), "--tmpfs", "/tmp"]  # noqa: S108
-    return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--", python, *options, "/worker.py"]  # noqa: S108
 
 
 def _library_paths() -> tuple[list[str], dict[str, str]]:

@@ -4,8 +4,7 @@ Run as a script by `sandbox.run_tests`, never imported by it, with the standard 
 line of JSON) from its input and writes a line of JSON for each test.
 
     launcher    new user, mount, PID, network, IPC, UTS and cgroup namespaces; an empty root in memory with the Python
-                library read-only and a temporary directory; no capabilities. bubblewrap does this part where the
-                launcher cannot
+                library read-only and a temporary directory; no capabilities
     supervisor  process 1 of the PID namespace: starts the children, enforces time and output, reports. Signals from
                 inside do not reach it, and with it every process of the namespace ends
     child       one for each test: resource limits and a seccomp filter, then the code, then the test
@@ -58,21 +57,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    """Read the request, isolate this process if bubblewrap has not, and run the tests."""
+    """Read the request, isolate this process, and run the tests."""
     request = json.loads(sys.stdin.buffer.readline())
     import doctest  # noqa: F401 (loaded once, before the children)
 
     try:
-        if request["isolation"] == "namespaces":
-            _isolate(request)
-            _drop_privileges()
-            pid = os.fork()
-            if pid:
-                _, status = os.waitpid(pid, 0)
-                os._exit(0 if status == 0 else 1)
-            _prctl(_PDEATHSIG, signal.SIGKILL)
-        else:
-            _drop_privileges()
+        _isolate(request)
+        _drop_privileges()
+        pid = os.fork()
+        if pid:
+            _, status = os.waitpid(pid, 0)
+            os._exit(0 if status == 0 else 1)
+        _prctl(_PDEATHSIG, signal.SIGKILL)
         _prctl(_DUMPABLE, 0)
         # without a handler, process 1 cannot be signalled from inside its namespace
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -327,7 +323,7 @@ def _run_child(code: list[str], test: dict[str, str], limits: dict[str, Any], le
 def _follow(
     pid: int, output: int, report: int, limits: dict[str, Any], deadline: float
 ) -> tuple[bytearray, bytearray, str]:
-    """What a child prints and reports until it ends, and why it was killed: "time", "files", "output" or nothing."""
+    """What a child prints and reports until it ends, and why it was killed: "time", "output" or nothing."""
     printed, sent, reason = bytearray(), bytearray(), ""
     process = os.pidfd_open(pid)
     poll = select.poll()
@@ -350,9 +346,6 @@ def _follow(
             break
         if not reason and time.monotonic() >= deadline:
             reason = "time"
-        files = os.statvfs("/tmp")  # noqa: S108
-        if not reason and files.f_files - files.f_ffree > MAX_FILES:  # bubblewrap's file system has no such limit
-            reason = "files"
         if reason:
             os.kill(pid, signal.SIGKILL)
             poll.unregister(process)
@@ -374,8 +367,6 @@ def _rest(fd: int, maximum: int) -> bytes:
 def _result(sent: bytes, token: str, status: int, reason: str, limits: dict[str, Any], wall: float) -> dict[str, Any]:
     if reason == "time":
         return {"outcome": "time", "detail": f"it did not end within {wall:.3g} s"}
-    if reason == "files":
-        return {"outcome": "memory", "detail": f"it made more than {MAX_FILES:,} files"}
     if sent.startswith(token.encode()):
         with contextlib.suppress(ValueError):
             reported = json.loads(sent[len(token) :])

@@ -11,9 +11,8 @@ from pydantic import JsonValue
 from ...core.events import StrategyNote
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
-from ..answers.equivalence import Equivalence
+from ..answers.equivalence import AnswerLabels, Equivalence
 from ..answers.extraction import extract_answer
-from ..voting.answer_classes import AnswerLabels
 from .prompts import UNFINISHED, opener, step_prefix
 
 SEPARATOR = "\n\n"

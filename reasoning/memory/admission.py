@@ -21,9 +21,9 @@ from pydantic import Field
 from ...core.concurrency import paced
 from ...core.messages import Frozen
 from ..knowledge import SELF_SOURCE, MemoryItem
-from ..limits import MAX_TOKENS
 from ..retrieval.deduplication import MIN_CONTAINMENT, MIN_JACCARD, DuplicateLevel, TextFingerprint, duplicate_level
 from ..retrieval.words import content_terms
+from ..strategy import MAX_TOKENS
 from .similarity import Similarity
 
 DropReason = Literal["empty", "too_long", "irrelevant", "duplicate"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from ...core.unicode_forms import normalize
-from ..answers.numerals import find_numerals
+from ..answers.normalization import find_numerals
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)?")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")

@@ -22,7 +22,7 @@ from ...core.types import Candidate, Question, Solution, Step
 from ..answers.extraction import extract_answer
 from ..candidates import read_candidate
 from ..sampling import leading_solution
-from ..voting.answer_classes import weighted_vote
+from ..voting.self_consistency import weighted_vote
 from .assessment import State
 from .block_runner import MIN_BLOCK_TOKENS, BlockRunner
 from .blocks import LETTERS, NAMES, Block, Trajectory

@@ -21,11 +21,9 @@ from pydantic import Field
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..limits import MAX_CHAINS, MAX_WEIGHT
-from ..strategy import Models, Stability, Thinking
-from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
+from ..strategy import MAX_CHAINS, MAX_WEIGHT, Models, Stability, Thinking
+from .core import BatchResults, ExpandRequest, Node, SearchOptions, SearchOutcome, StepSearch, fill_missing_scores
 from .driver import StepSearchConfig
-from .tree import Node, fill_missing_scores
 
 EdgeCost = Literal["rise", "fall", "abs", "none"]
 

@@ -23,11 +23,20 @@ from pydantic import Field
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..limits import MAX_CHAINS
-from ..strategy import Models, Stability, Thinking
-from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
+from ..strategy import MAX_CHAINS, Models, Stability, Thinking
+from .core import (
+    BatchResults,
+    Continuation,
+    ExpandRequest,
+    ScoredNode,
+    SearchOptions,
+    SearchOutcome,
+    StepSearch,
+    kept_indices,
+    set_values,
+    sorted_by_value,
+)
 from .driver import StepSearchConfig
-from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_value
 
 
 class BeamOptions(SearchOptions):

@@ -28,15 +28,21 @@ from ...serving.rewards.model import Aggregation
 from ..answers.extraction import extract_answer
 from ..candidates import complete_sentences, read_candidate
 from ..continuations import Prefix, PrefixCompleter, completion_of
-from ..limits import MAX_CHAINS
 from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
 from ..step_rewards import StepReward, StepRewardConfig
 from ..step_sampler import StepExpansion, StepOptions, StepSampler
-from ..strategy import Models
-from ..voting.answer_classes import weighted_vote
-from ..voting.self_consistency import SelfConsistency
-from .core import ExpandRequest, SearchLimits, SearchOptions, SearchOutcome, StepSearch
-from .tree import Continuation, Node, search_node_event
+from ..strategy import MAX_CHAINS, Models
+from ..voting.self_consistency import SelfConsistency, weighted_vote
+from .core import (
+    Continuation,
+    ExpandRequest,
+    Node,
+    SearchLimits,
+    SearchOptions,
+    SearchOutcome,
+    StepSearch,
+    search_node_event,
+)
 
 N = TypeVar("N", bound=Node)
 T = TypeVar("T")
@@ -228,7 +234,7 @@ class SearchDriver(Generic[N, O]):
                     }
                 )
         if completed is None or not completed.text:
-            return Continuation("", 0, terminal=True), prefix.append("", prefix.text, None, None, 0, terminal=True)
+            return Continuation("", 0, terminal=True), prefix.append("", prefix.text, None, terminal=True)
         text = completed.text[len(prefix.text) :]
         return Continuation(text, completed.tokens, terminal=True), _with_completion(prefix, completed)
 
@@ -306,12 +312,10 @@ class SearchDriver(Generic[N, O]):
             Step(text=text, scores={} if step.score is None else {"reward": step.score})
             for text, step in zip(prefix.steps, written, strict=True)
         )
-        known = [value for value in prefix.logprobs if value is not None]
         return read_candidate(completion, self._question, node.score).model_copy(
             update={
                 "steps": steps,
                 "tokens": sum(step.tokens for step in path),
-                "logprob": math.fsum(known) if len(known) == len(prefix.logprobs) else None,
             }
         )
 
@@ -354,7 +358,7 @@ def _continuation(prefix: Prefix, expansion: StepExpansion) -> tuple[Continuatio
     if not sample.is_complete:
         return Continuation("", sample.tokens), prefix
     text = sample.after.text[len(prefix.text) :]
-    return Continuation(text, sample.tokens, terminal=sample.terminal, logprob=sample.logprob), sample.after
+    return Continuation(text, sample.tokens, terminal=sample.terminal), sample.after
 
 
 def _reopened(prefix: Prefix, completed: Candidate) -> Prefix:
@@ -367,7 +371,7 @@ def _with_completion(prefix: Prefix, completed: Candidate) -> Prefix:
     """A prefix with the rest of a completion appended as its last step."""
     step = completed.text[len(prefix.text) :].strip()
     is_cut = completed.finish_reason != "stop"
-    return replace(prefix.append(step, completed.text, None, None, completed.tokens, terminal=True), is_cut=is_cut)
+    return replace(prefix.append(step, completed.text, None, terminal=True), is_cut=is_cut)
 
 
 def narrowed(
@@ -453,7 +457,6 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             max_step_tokens=self.max_step_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
-            logprobs=reward.reads_logprobs and self._has_logprobs(models.main),
         )
         return await SearchDriver(search, models.main, prompt, question, run, reward, self.aggregate, steps).search()
 

@@ -23,9 +23,19 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from ..limits import MAX_DEPTH, MAX_ROUNDS, MAX_WEIGHT
-from .core import BatchResults, ExpandRequest, Scoring, SearchOptions, SearchOutcome, StepSearch
-from .tree import Continuation, Node, fill_missing_scores, kept_indices
+from ..strategy import MAX_DEPTH, MAX_ROUNDS, MAX_WEIGHT
+from .core import (
+    BatchResults,
+    Continuation,
+    ExpandRequest,
+    Node,
+    Scoring,
+    SearchOptions,
+    SearchOutcome,
+    StepSearch,
+    fill_missing_scores,
+    kept_indices,
+)
 
 RESAMPLES: Final = 2
 """Times that duplicate continuations are sampled again."""

@@ -22,9 +22,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from ...core.errors import BudgetExceeded
 from ...core.events import VoteUpdated
@@ -35,13 +35,12 @@ from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
 from ...serving.profiles.profile import ModelProfile
 from ...serving.quick_calls import without_thought
+from ..answers.equivalence import answer_classes
 from ..candidates import is_unfinished, text_with_calls
-from ..limits import MAX_CHAINS
 from ..sampling import SampleSet, SamplingConfig
-from ..strategy import Models, Stability
-from .answer_classes import answer_classes, weighted_vote
+from ..strategy import MAX_CHAINS, Models, Stability
 from .path_votes import Parity, Path, Vote, vote
-from .self_consistency import majority_solution, sampling_notes
+from .self_consistency import majority_solution, sampling_notes, weighted_vote
 
 KEEP: Final = 0.9
 """Share of the chains that vote with `scope="thought"`; the paper keeps 0.9, or 0.1 of several hundred."""
@@ -105,6 +104,12 @@ class RPC:
         parity: Annotated[
             Parity, Field(description="reference counts the votes exactly as the authors' program does")
         ] = "none"
+
+        @model_validator(mode="after")
+        def _has_reference(self) -> Self:
+            if self.scope == "thought" and self.parity == "reference":
+                raise ValueError("parity=reference is of the authors' program, which has no scope=thought")
+            return self
 
     def __init__(self, config: Config) -> None:
         self.config = config

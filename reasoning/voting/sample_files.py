@@ -16,8 +16,7 @@ from ...core.files import json_lines
 from ...core.registry import nearest
 from ...core.types import AnswerKind, Question
 from ..answers.equivalence import Equivalence
-from ..answers.extraction import extract_answer
-from ..answers.kinds import ResolvedKind, answer_kind
+from ..answers.extraction import ResolvedKind, answer_kind, extract_answer
 from .path_votes import Method, Parity, Path, Vote, vote
 
 KINDS: Final[tuple[AnswerKind, ...]] = get_args(AnswerKind)

@@ -11,18 +11,71 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import JsonValue
 
 from ...core.events import VoteUpdated
 from ...core.run import Run
-from ...core.types import Question, Solution
+from ...core.types import Candidate, Question, Solution
 from ...serving.model import Feature
+from ..answers.equivalence import answer_classes
 from ..sampling import SampleSet, SamplingConfig
 from ..stopping import NoStop
 from ..strategy import Models, Stability
-from .answer_classes import answer_classes
+
+
+async def majority_answer(candidates: Sequence[Candidate], question: Question, run: Run) -> tuple[int, float] | None:
+    """The first candidate of the largest class of answers, of equals the one reached first; and its share of all.
+
+    Returns:
+        Its position and share; None if no candidate has an answer.
+    """
+    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+    if not classes:
+        return None
+    largest = max(classes, key=len)
+    return largest[0], len(largest) / len(candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedVoteResult:
+    """The result of a vote by weight.
+
+    Attributes:
+        chosen: Position of the winning answer's heaviest candidate, of equals the first.
+        share: The winning answer's share of all weights.
+        sums: Sum of weights of each answer, the largest first.
+    """
+
+    chosen: int
+    share: float
+    sums: dict[str, float]
+
+
+async def weighted_vote(
+    candidates: Sequence[Candidate], weights: Sequence[float], question: Question, run: Run
+) -> WeightedVoteResult | None:
+    """Let candidates vote by weight, and emit the votes.
+
+    Args:
+        candidates: The candidates; those without an answer do not vote.
+        weights: Weight of each, at least 0.
+
+    Returns:
+        The result; None without any answer or any weight.
+    """
+    classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+    total = math.fsum(weights)
+    if not classes or total <= 0:
+        return None
+    sums = [math.fsum(weights[i] for i in members) for members in classes]
+    ranking = sorted(range(len(classes)), key=lambda k: -sums[k])  # stable: of equals the first
+    names = {k: str(candidates[classes[k][0]].answer) for k in ranking}
+    run.emit(VoteUpdated(votes={names[k]: len(classes[k]) for k in ranking}, total=len(candidates)))
+    chosen = max(classes[ranking[0]], key=lambda i: (weights[i], -i))
+    return WeightedVoteResult(chosen, sums[ranking[0]] / total, {names[k]: sums[k] for k in ranking})
 
 
 class SelfConsistency:

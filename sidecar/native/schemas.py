@@ -19,7 +19,7 @@ from pydantic import (
 from ...agents.planner import GIVEN, given_text
 from ...agents.verification import MAX_ANSWER_CHARS
 from ...core.budget import Budget
-from ...core.messages import RequestedEffort
+from ...core.messages import Effort
 from ...core.run import read_config
 from ...core.store.protocol import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
@@ -173,7 +173,7 @@ class AskBody(RequestBody):
     repairs: Annotated[int, Field(ge=0, le=10)] | None = None
     require_verified: bool | None = None
     budget: Budget = Budget()
-    effort: RequestedEffort | None = None
+    effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     verify_thoughts: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -330,7 +330,7 @@ class RunDetail(RunSummary):
     parameters: dict[str, JsonValue]
     verify: tuple[str, ...]
     budget: Budget
-    effort: RequestedEffort | None = None
+    effort: Effort | None = None
     max_thinking_tokens: int | None = None
     verify_thoughts: bool = False
     seed: int

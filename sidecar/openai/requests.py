@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from ...core.budget import Budget
 from ...core.errors import UserError
-from ...core.messages import Frozen, RequestedEffort, Thought
+from ...core.messages import Effort, Frozen, Thought
 from ...core.registry import nearest
 from ..errors import fault_detail
 from ..native.schemas import FewFaults, Metadata
@@ -45,7 +45,7 @@ class ReasonOptions(Frozen):
         budget: Limits of each run, within the limits of the server.
         verify: Names of verifiers; an empty list disables verification, null uses the server's.
         verify_parameters: Verifier parameters, by verifier.
-        effort: How much the model thinks before it answers; "auto" is chosen for the question. Alias of
+        effort: How much the model thinks before it answers; alias of
             `reasoning_effort` and `reasoning.effort`.
         thinking_tokens: Maximum number of tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
@@ -58,7 +58,7 @@ class ReasonOptions(Frozen):
     budget: Budget = Budget()
     verify: tuple[str, ...] | None = None
     verify_parameters: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    effort: RequestedEffort | None = None
+    effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     verify_thoughts: bool | None = None
     seed: Seed | None = None

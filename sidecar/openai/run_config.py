@@ -15,7 +15,7 @@ from ...agents.reasoner import Reasoner
 from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
 from ...core.json_schema import OBJECT_SCHEMA, check_schema
-from ...core.messages import TOOL_CHOICE_AUTO, Attachment, Effort, Message, RequestedEffort, Tool, ToolCall
+from ...core.messages import TOOL_CHOICE_AUTO, Attachment, Effort, Message, Tool, ToolCall
 from ...core.run import RunConfig
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
@@ -366,7 +366,7 @@ def sampled_logprobs(top_logprobs: int | None) -> int | None:
     return None if top_logprobs is None else max(1, top_logprobs)
 
 
-def effort_of(requested: ReasoningEffort | None, options: ReasonOptions, param: str) -> RequestedEffort | None:
+def effort_of(requested: ReasoningEffort | None, options: ReasonOptions, param: str) -> Effort | None:
     """The effort of a request; None if it sets none.
 
     Args:
@@ -400,7 +400,7 @@ def plan_run(
     options: ReasonOptions,
     given: Mapping[SamplingField, JsonValue],
     form: ResponseFormat | None,
-    effort: RequestedEffort | None,
+    effort: Effort | None,
     seed: int | None,
     reasoner: Reasoner,
     tenant: str,

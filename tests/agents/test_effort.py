@@ -7,12 +7,10 @@ from pydantic import ValidationError
 from reason.agents.reasoner import Reasoner
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.events import MemorySink
 from reason.core.run import RunConfig, read_config
 from reason.core.settings import Settings, load_settings
 from reason.core.store.protocol import RunRecord
 from reason.core.types import Question
-from reason.routers import auto
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
 
@@ -49,12 +47,12 @@ async def test_an_argument_beats_the_setting_and_a_questions_the_reasoners(setti
 
 
 def test_the_dial_can_be_set_in_the_environment(monkeypatch):
-    monkeypatch.setenv("REASON_EFFORT", "auto")
+    monkeypatch.setenv("REASON_EFFORT", "low")
     monkeypatch.setenv("REASON_THINKING_TOKENS", "900")
     monkeypatch.setenv("REASON_BUDGET__THINKING_TOKENS", "5000")
     settings = load_settings()
-    assert (settings.effort, settings.thinking_tokens, settings.budget) == ("auto", 900, Budget(thinking_tokens=5000))
-    with pytest.raises(UserError, match="setting effort = 'hard'.*'none', 'minimal', 'low', 'medium', 'high', 'max'"):
+    assert (settings.effort, settings.thinking_tokens, settings.budget) == ("low", 900, Budget(thinking_tokens=5000))
+    with pytest.raises(UserError, match="setting effort = 'hard'.*'none', 'minimal', 'low', 'medium', 'high' or 'max'"):
         load_settings(effort="hard")
 
 
@@ -62,7 +60,7 @@ def test_a_configuration_without_the_dial_is_dumped_as_before():
     config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1)
     assert not {"effort", "thinking_tokens", "verify_thoughts"} & set(config.model_dump())
     assert "thinking_tokens" not in Budget().model_dump()
-    dialled = config.model_copy(update={"effort": "auto", "thinking_tokens": 9, "verify_thoughts": True})
+    dialled = config.model_copy(update={"effort": "low", "thinking_tokens": 9, "verify_thoughts": True})
     assert RunConfig.model_validate(dialled.model_dump(mode="json")) == dialled
     with pytest.raises(ValidationError):
         RunConfig.model_validate(config.model_dump() | {"effort": "hard"})
@@ -71,12 +69,11 @@ def test_a_configuration_without_the_dial_is_dumped_as_before():
 @pytest.mark.parametrize(
     ("profile", "options", "message"),
     [
-        (THINKS, {"effort": "hard"}, "effort .*'hard'.*none.*minimal.*low.*medium.*high.*max.*auto"),
+        (THINKS, {"effort": "hard"}, "effort .*'hard'.*none.*minimal.*low.*medium.*high.*max"),
         (THINKS, {"thinking_tokens": 0}, "thinking_tokens .*(= 0: input should be greater|must be positive, got 0)"),
         (THINKS, {"effort": "max"}, "effort max: model 'scripted' accepts none, low, medium, high"),
         (ALWAYS_THINKS, {"effort": "none"}, "effort none: model 'scripted' always thinks"),
         (None, {"effort": "low"}, "effort low: model 'scripted' does not think"),
-        (None, {"effort": "auto"}, "effort auto: model 'scripted' does not think"),
         (None, {"thinking_tokens": 50}, "thinking_tokens 50: model 'scripted' does not think"),
         (LIMITED, {"thinking_tokens": 501}, "thinking_tokens=501: model 'scripted' takes at most 500"),
         (LIMITED, {"thinking_tokens": 99}, "thinking_tokens=99: model 'scripted' takes at least 100"),
@@ -100,33 +97,8 @@ async def test_effort_none_suits_a_model_that_does_not_think(settings):
     assert (sampling.effort, answer.answer) == (None, "4")
 
 
-async def test_an_effort_that_is_chosen_is_kept_when_the_run_is_replayed(settings, monkeypatch):
-    chosen = []
-
-    async def choose_effort(question, models, run):
-        chosen.append(question.text)
-        return "low"
-
-    monkeypatch.setattr(auto, "choose_effort", choose_effort)
-    model, sink = ScriptedModel(SCRIPT, profile=THINKS), MemorySink()
-    with loaded_models({"scripted": model}):
-        async with Reasoner(settings=settings, effort="auto") as reasoner:
-            answer = await reasoner.aask("What is 2 + 2?", run_id="r")
-            replay = await reasoner.areplay("r", sinks=[sink])
-    assert model.generate_calls[0][0].sampling.effort == "low"
-    assert (replay.answer, replay.thought) == (answer.answer, answer.thought) == ("4", "two and two")
-    assert chosen == ["What is 2 + 2?"]
-    (note,) = sink.of_type("strategy.note")
-    assert (note.name, note.data) == (auto.EFFORT_NOTE, {"effort": "low"})
-
-
-async def test_auto_without_training_is_an_error_with_a_remedy(settings):
-    with pytest.raises(UserError, match="effort auto: nothing was trained for model 'scripted'.*reason train"):
-        await asked(settings, effort="auto")
-
-
 def test_a_stored_effort_is_read_again():
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1, effort="auto")
+    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1, effort="low")
     record = RunRecord.model_construct(id="r", config=config.model_dump(mode="json"))
     assert read_config(record) == config
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import auto_router
-import pytest
 
 N = 60
 
@@ -30,16 +29,15 @@ def rows():
 
 
 def problem():
-    return auto_router.sampled("made", "made answers", rows(), (1, 2))
+    texts = {f"q{i}": "short" if i % 2 else "a long one " * 40 for i in range(N)}
+    return auto_router.sampled("made", "made answers", rows(), (1, 2), texts=texts)
 
 
-def test_votes_have_the_share_that_agrees_and_break_ties_by_order():
+def test_votes_break_ties_by_order():
     samples = [row("m", 0, answer, 5) for answer in ("2", "1", "1", None)]
     found = auto_router.vote(samples)
-    assert (found.score, found.confidence, found.tokens, found.answered) == (1.0, 0.5, 20.0, 1.0)
+    assert (found.score, found.tokens) == (1.0, 20.0)
     assert auto_router.vote(samples[:2]).score == 0.0  # one each: the first
-    assert auto_router.vote(samples[3:]).answered == 0.0
-    assert auto_router.vote(samples[:1]).confidence != auto_router.vote(samples[:1]).confidence  # not known
 
 
 def test_actions_are_models_with_their_samples():
@@ -66,16 +64,13 @@ def test_the_stopping_rule_takes_samples_until_two_agree_at_first_or_one_leads_b
 
 def test_the_page_has_areas_comparisons_and_curves():
     result = auto_router.solve(problem())
-    # two samples that agree are right; else the large model follows: 20 or 120 tokens
     assert result.curves.curves["auto"][-1].mean() == 1.0
     assert result.curves.area("auto") > result.curves.area("mix") + 0.05
-    assert result.before.area("auto") == pytest.approx(result.means.area("auto"))  # there are no features
     comparisons = auto_router.comparisons_of([result])
     assert [c.id for c in comparisons] == [
         "auto-router/made-vs-best-action",
         "auto-router/made-vs-random-mix",
         "auto-router/made-vs-learnt-mix",
-        "auto-router/made-vs-before",
     ]
     assert all(c.status == "shown" for c in comparisons)
     page = auto_router.page([result], [], comparisons, "prints", "words")

@@ -13,7 +13,7 @@ N = 40
 def test_quality_over_cost_is_that_of_the_known_optimum():
     right = np.array([[float(i % 2 == 0), 1.0] for i in range(N)])  # the cheap action is right on every second question
     cost = np.tile([10.0, 100.0], (N, 1))
-    measured = MeasuredArms(("cheap", "dear"), 2, PredictedArms(right, cost), right, cost, np.arange(N))
+    measured = MeasuredArms(("cheap", "dear"), PredictedArms(right, cost), right, cost, np.arange(N))
     curves = cost_curves(measured)
     assert (curves.floor, curves.gap) == (0.5, 0.5)
     # a router that knows pays for the dear action only where it is needed: at 55 tokens all are right

@@ -197,7 +197,7 @@ def test_stored_run_shows_effort_and_thought(cli: Cli, scripted: Scripted) -> No
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--effort", "huge"], "must be one of none, minimal, low, medium, high, max and auto, got huge"),
+        (["--effort", "huge"], "must be one of none, minimal, low, medium, high, max, got huge"),
         (["--thinking-tokens", "0"], "must be a positive number, got 0"),
         (["--budget", "thinking_tokens=-3"], "budget.thinking_tokens = -3"),
         (["--budget", "prompt_tokens=0"], "budget.prompt_tokens = 0"),

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.types import CodeTest, Question
-from reason.reasoning.answers.extraction import ExtractedAnswer, extract_answer
-from reason.reasoning.answers.kinds import answer_kind, has_value_answer
-from reason.reasoning.answers.normalization import visible_text
-from reason.reasoning.answers.numerals import parse_numeral
+from reason.reasoning.answers.extraction import ExtractedAnswer, answer_kind, extract_answer, has_value_answer
+from reason.reasoning.answers.normalization import parse_numeral, visible_text
 
 ROWS: list[dict[str, Any]] = [
     json.loads(line)

@@ -6,7 +6,7 @@ from reason.core.messages import Completion
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.judge import MARK_VALUES, AnswerJudge
+from reason.reasoning.best_of_n import MARK_VALUES, AnswerJudge
 from reason.serving.metered.model import MeteredModel
 from reason.serving.verdict_distribution import VerdictDistribution
 from support.scripted_judge import judging, shown_answers

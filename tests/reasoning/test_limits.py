@@ -4,8 +4,7 @@ import math
 
 import pytest
 from reason.core.errors import UserError
-from reason.reasoning.limits import MAX_RUN_SAMPLES
-from reason.reasoning.strategy import STRATEGIES, create_strategy
+from reason.reasoning.strategy import MAX_RUN_SAMPLES, STRATEGIES, create_strategy
 from reason.verify.verifier import VERIFIERS
 
 

@@ -224,7 +224,7 @@ def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch
 def give_fit(monkeypatch: pytest.MonkeyPatch, w: float, k1: float, lam1: float, k2: float, lam2: float) -> None:
     """Make this the fitted mixture."""
     from reason.reasoning.voting import path_votes as pruning
-    from reason.reasoning.voting.weibull import Fit
+    from reason.reasoning.voting.path_votes import Fit
 
     fit = Fit(w, k1, lam1, k2, lam2, nll=0.0, start_nll=0.0, iterations=1, converged=True, swapped=False)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_, **__: fit)

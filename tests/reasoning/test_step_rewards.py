@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
@@ -14,12 +12,10 @@ from reason.core.types import Question
 from reason.reasoning.continuations import Prefix, PrefixCompleter
 from reason.reasoning.step_rewards import (
     ArithmeticStepReward,
-    LogprobStepReward,
     ModelStepReward,
     StepReward,
     aggregate_scores,
 )
-from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
@@ -199,7 +195,6 @@ async def test_the_record_names_what_scored(harness):
     sources: list[StepReward] = [
         by_model(ScriptedReward(chance), run),
         ArithmeticStepReward(run),
-        LogprobStepReward(run),
     ]
     for source in sources:
         await source.score("q", [["a"]], "min")
@@ -207,7 +202,6 @@ async def test_the_record_names_what_scored(harness):
     assert [note["by"] for note in notes] == [
         "process reward model local/scripted-reward",
         "arithmetic, checked exactly",
-        "mean log-probability of the model's own words",
     ]
     assert notes[0] == {
         "by": sources[0].name,
@@ -217,7 +211,6 @@ async def test_the_record_names_what_scored(harness):
         "unscored": 0,
         "scores": [pytest.approx(0.9)],
     }
-    assert notes[2]["unscored"] == 1
 
 
 # -- exact arithmetic
@@ -247,47 +240,6 @@ async def test_a_prefix_that_calculates_nothing_is_unknown(harness):
     run = await harness.run()
     assert await ArithmeticStepReward(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
     assert await ArithmeticStepReward(run, unknown=None).score("q", [["so"], ["1 + 1 = 2"]]) == [None, 1.0]
-
-
-# -- log-probabilities
-
-
-def grown(*steps):
-    """A prefix with the probability of each step and its number of tokens."""
-    return Prefix(
-        tuple(f"s{i}" for i in range(len(steps))),
-        "text",
-        None,
-        tuple(None if p is None else math.log(p) for p, _ in steps),
-        tuple(n for _, n in steps),
-    )
-
-
-@pytest.mark.parametrize(
-    ("how", "value"),
-    [("last", 0.25**0.5), ("min", 0.5), ("prod", 0.25), ("mean", 0.5), ("model", (0.125 * 0.25) ** (1 / 5))],
-)
-async def test_mean_log_probabilities(harness, how, value):
-    source = LogprobStepReward(await harness.run())
-    assert await source.score("q", [grown((0.125, 3), (0.25, 2))], how) == [pytest.approx(value)]
-
-
-async def test_unknown_log_probabilities_have_no_score(harness):
-    source = LogprobStepReward(await harness.run())
-    partly = grown((None, 0), (0.25, 2))
-    assert await source.score("q", [["a"], partly], "min") == [None, None]
-    assert await source.score("q", [partly, grown((0.25, 2), (None, 3))], "last") == [pytest.approx(0.5), None]
-
-
-async def test_the_steps_of_a_sampler_carry_their_log_probabilities(harness):
-    run = await harness.run()
-    model = MeteredModel(ScriptedModel(replies("a.\n\nz", "bb.\n\nz", weights=[1, 3])), "main", run)
-    made = await StepSampler(model, PROMPT, QUESTION, run, StepOptions(temperature=1.0, logprobs=True)).expand(
-        [Prefix()], 12
-    )
-    prefixes = {s.text: s.after for s in made.expansions[0].distinct}
-    scores = await LogprobStepReward(run).score("q", [prefixes["a."], prefixes["bb."]])
-    assert scores == [pytest.approx(0.25 ** (1 / 4)), pytest.approx(0.75 ** (1 / 5))]
 
 
 # -- completing

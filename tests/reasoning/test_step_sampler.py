@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +27,6 @@ async def test_steps_end_at_blank_lines_and_the_last_one_states_the_answer(store
     assert last.token_ids == tuple(map(ord, CHAIN + END))
     assert [s.tokens for s in steps] == [len("Step 1: two.\n\n"), len("Step 2: and two.\n\n"), len("The answer is 4.E")]
     assert harness.spent.completion_tokens == len(CHAIN) + 1
-    assert last.logprobs == (0.0, 0.0, 0.0)
 
 
 async def test_every_prefix_is_sent_as_the_tokens_that_came_back(store):
@@ -276,16 +273,6 @@ async def test_another_seed_gives_other_steps(store):
     assert [s.text for s in await tree(await harness.sampler(seed=3))] != [
         s.text for s in await tree(await harness.sampler("s", seed=4))
     ]
-
-
-async def test_log_probabilities_are_summed_over_all_rounds(store):
-    harness = Harness(store, ScriptedModel(replies("```\na\n\nb\n```\n\nz", "```\na\n\nc\n```\n\nz", weights=[1, 3])))
-    (expansion,) = (await (await harness.sampler()).expand([ROOT], 12)).expansions
-    leaves = {s.text: s.logprob for s in expansion.samples}
-    assert leaves == {
-        "```\na\n\nb\n```": pytest.approx(math.log(0.25)),
-        "```\na\n\nc\n```": pytest.approx(math.log(0.75)),
-    }
 
 
 # -- budgets

@@ -13,7 +13,6 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix
 from reason.reasoning.prompts import question_prompt
-from reason.reasoning.step_rewards import LogprobStepReward
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.serving.local.engine import LocalModel
 from reason.serving.metered.model import MeteredModel
@@ -95,7 +94,7 @@ async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(harness):
 
 @pytest.mark.nightly
 async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, model):
-    """Joined greedy steps equal the greedy response: same tokens, same log-probabilities."""
+    """Joined greedy steps equal the greedy response: same tokens."""
     sampler = await harness.sampler("greedy", temperature=0.0, max_step_tokens=32)
     prefix, steps = Prefix(), []
     while not prefix.terminal and len(steps) < 4:
@@ -103,14 +102,11 @@ async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, mo
         steps.append(sample)
         prefix = sample.after
     length = len(prefix.token_ids)
-    sampling = SamplingParams(temperature=0.0, max_tokens=length, seed=0, logprobs=True)
+    sampling = SamplingParams(temperature=0.0, max_tokens=length, seed=0)
     [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=sampling)])
     assert len(steps) > 1
     assert prefix.token_ids == whole.token_ids
-    assert sum(prefix.logprobs) == pytest.approx(whole.logprob, abs=0.01)
     assert prefix.text.strip() == whole.text.strip()
-    scores = await LogprobStepReward(harness.run).score(QUESTION.text, [prefix], "model")
-    assert 0 < scores[0] < 1
 
 
 @pytest.mark.nightly

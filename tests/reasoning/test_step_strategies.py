@@ -327,18 +327,10 @@ async def test_a_named_reward_model_that_is_missing_is_an_error(store):
 class Mute(ScriptedModel):
     """Shows no probabilities at all."""
 
-    logprobs = False
-
     @property
     def capabilities(self):
-        hidden = {"logprobs": self.logprobs, "scoring": False, "top_logprobs": 0}
+        hidden = {"logprobs": False, "scoring": False, "top_logprobs": 0}
         return super().capabilities.model_copy(update=hidden)
-
-
-class Humming(Mute):
-    """Shows only the probabilities of its own tokens."""
-
-    logprobs = True
 
 
 async def test_without_any_signal_self_consistency_answers_and_is_reported(store):
@@ -347,21 +339,13 @@ async def test_without_any_signal_self_consistency_answers_and_is_reported(store
     assert len(solution.candidates) == 9
     assert harness.run.degraded == ["nothing can score the steps of scripted; used self-consistency of 9 chains"]
     with pytest.raises(CapabilityMissing):
-        await harness.solve("astar", "s", score="logprob")
+        await harness.solve("astar", "s", score="judge")
 
 
 async def test_a_wide_search_becomes_as_many_chains_as_there_may_be(store, monkeypatch):
     monkeypatch.setattr("reason.reasoning.search.driver.MAX_CHAINS", 12)
     solution = await Harness(store, Mute(MOSTLY_WRONG), reward=None).solve("beam", width=6, k=6)
     assert len(solution.candidates) == 12
-
-
-async def test_log_probabilities_are_the_last_fallback(store):
-    harness = Harness(store, Humming(MOSTLY_WRONG), reward=None)
-    solution = await harness.solve("astar")
-    assert solution.best.answer == "5"  # the answer that the model prefers
-    assert len(harness.run.degraded) == 1
-    assert "how certain the model is" in harness.run.degraded[0]
 
 
 async def test_steps_that_cannot_be_scored_take_no_other_along(store):

@@ -218,12 +218,3 @@ async def test_steps_of_the_answer_are_requested_without_thinking(store, name):
     assert (solution.best.answer, solution.best.thought) == ("4", "")
     assert {r.sampling.effort for r in harness.requests()} == {"none"}
     assert {(r.sampling.temperature, r.sampling.default_temperature) for r in harness.requests()} == {(None, 0.8)}
-
-
-async def test_log_probabilities_are_requested_where_a_score_reads_them(store):
-    model = ScriptedModel(thinking([RIGHT, WRONG], answering), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve("beam", width=1, k=4, score="logprob")
-    sampled = [r for r in harness.requests() if r.prompt.thought is None or not r.prompt.thought.closed]
-    assert all(r.sampling.logprobs for r in sampled)
-    assert 0 < solution.confidence <= 1

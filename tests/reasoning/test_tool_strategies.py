@@ -9,9 +9,8 @@ from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Message
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
-from reason.reasoning.answers.equivalence import Equivalence
+from reason.reasoning.answers.equivalence import AnswerLabels, Equivalence, answer_classes
 from reason.reasoning.strategy import Models, create_strategy, require_features, require_tool_support
-from reason.reasoning.voting.answer_classes import AnswerLabels, answer_classes
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies

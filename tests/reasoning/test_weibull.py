@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.blas_threads import one_blas_thread
 from reason.core.errors import UserError
-from reason.reasoning.voting.path_votes import prune
-from reason.reasoning.voting.weibull import (
+from reason.reasoning.voting.path_votes import (
     BOUNDS,
     START,
     density,
@@ -20,6 +19,7 @@ from reason.reasoning.voting.weibull import (
     log_density,
     log_posterior,
     nll_and_gradient,
+    prune,
     weibull_mean,
 )
 from scipy import stats

@@ -36,8 +36,7 @@ from reason import (
 )
 from reason.core.run import Run
 from reason.core.stability import Stability
-from reason.reasoning.answers.extraction import ExtractedAnswer, extract_answer
-from reason.reasoning.answers.kinds import answer_kind
+from reason.reasoning.answers.extraction import ExtractedAnswer, answer_kind, extract_answer
 from reason.serving.model import Feature
 
 assert_type(__version__, str)

@@ -1,131 +1,77 @@
-"""The effort "auto": chosen for the question from a trained file, and off without one."""
+"""`auto` on arms that differ in effort."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
-from reason.core.budget import Budget
-from reason.core.errors import DataError, UserError
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import UserError
 from reason.core.events import MemorySink
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
-from reason.reasoning.strategy import Models
-from reason.routers.auto import choose_effort
+from reason.core.settings import Settings
 from reason.routers.router_files import router_path, save_router_file
-from reason.serving.metered.model import MeteredModel
+from support.injected_models import loaded_models
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.trained_routers import arm, auto_file, line, trained_on
 
-SHORT = Question(text="x" * 20)
-LONG = Question(text="x" * round(math.e**4.9))
-IDENTITY = ScriptedModel(replies(""), profile=THINKS).identity
-# as likely right on a short question, and far more on a long one; for 20 times the tokens
-LOW = arm("cot", line(2.0, -2.0), 100, effort="low", label="cot effort=low")
-HIGH = arm("cot", line(2.0, 0.0), 2000, effort="high", label="cot effort=high")
-TRAINED = trained_on(engines={"main": IDENTITY})
+QUESTION = "What is 2 + 2?"
 
 
-@pytest.fixture(autouse=True)
-def data_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def votes(n, **changed):
+    parameters = {"n": n, "max_tokens": 30}
+    return arm("self-consistency", line(9.0), 20, parameters=parameters, label=f"votes {n}", **changed)
 
 
 @pytest.fixture
-async def store(tmp_path):
-    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield sqlite
-    await sqlite.aclose()
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
-def save(*arms, price=0.02, trained=TRAINED):
-    path = router_path("scripted")
+def save(*arms, identity="scripted@1", model="scripted", **trained):
+    path = router_path(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_router_file(auto_file(*arms, price=price, trained=trained), path)
+    save_router_file(auto_file(*arms, trained=trained_on(engines={"main": identity, **trained})), path)
+    return path
 
 
-async def choose(store, question, *, profile=THINKS, budget=None, strategy="cot", run_id="r"):
-    config = RunConfig(
-        question=question,
-        strategy=strategy,
-        parameters={},
-        models={"main": "scripted"},
-        budget=budget or Budget(),
-        seed=1,
-        effort="auto",
-    )
-    await store.create_run(run_id, {})
-    run = Run(run_id, config, store, sinks=[sink := MemorySink()])
-    model = MeteredModel(ScriptedModel(thinking("a", "The answer is 4."), profile=profile), "main", run)
-    return await choose_effort(question, Models({"main": model}), run), run, sink
+async def answered(settings, model, *, strategy="auto", small=None, **options):
+    sink = MemorySink()
+    models = {"scripted": model} | ({} if small is None else {small.name: small})
+    named = {} if small is None else {"small_model": small.name}
+    with loaded_models(models):
+        async with Reasoner(settings=settings, strategy=strategy, **named) as reasoner:
+            answer = await reasoner.aask(QUESTION, sinks=[sink], run_id="r", **options)
+    notes = {event.name: event.data for event in sink.of_type("strategy.note")}
+    return answer, notes
 
 
-async def test_a_question_gets_the_effort_that_is_worth_most(store):
-    save(LOW, HIGH)
-    effort, run, sink = await choose(store, SHORT)
-    assert (effort, run.degraded) == ("low", [])
-    (note,) = sink.of_type("strategy.note")
-    assert (note.name, note.data["arm"]) == ("effort.chosen", "cot effort=low")
-    effort, _, _ = await choose(store, LONG, run_id="long")
-    assert effort == "high"
+WORSE = arm("cot", line(-9.0), 20, parameters={"max_tokens": 30})
 
 
-async def test_an_effort_that_the_budget_does_not_cover_is_not_chosen(store):
-    save(LOW, HIGH)
-    effort, run, _ = await choose(store, LONG, budget=Budget(tokens=500))
-    assert (effort, run.degraded) == ("low", [])
-    effort, run, _ = await choose(store, LONG, budget=Budget(tokens=50), run_id="less")
-    assert effort == "low"
-    assert "the budget covers no arm" in run.degraded[0]
+async def test_a_run_with_an_effort_of_its_own_takes_only_arms_of_it(settings):
+    model = ScriptedModel(thinking("a", "The answer is 4."), profile=THINKS)
+    high = arm("cot", line(-1.0), 20, parameters={"max_tokens": 40}, effort="high", label="high")
+    save(votes(2, effort="low"), high, identity=model.identity)
+    _, notes = await answered(settings, model, effort="high")
+    assert notes["auto.chosen"]["selected_strategy"] == "high"
+    assert "evaluated with effort=low, and this run has high" in notes["auto.chosen"]["arms"][0]["refused"]
 
 
-async def test_the_arms_of_the_runs_strategy_count_if_they_differ_in_effort(store):
-    votes = [
-        arm("self-consistency", line(9.0), 10, effort="low", label="votes low"),
-        arm("self-consistency", line(9.0), 5, effort="medium", label="votes medium"),
-    ]
-    save(LOW, HIGH, *votes)
-    assert (await choose(store, LONG))[0] == "high"
-    assert (await choose(store, LONG, strategy="self-consistency", run_id="sc"))[0] == "medium"
-    assert (await choose(store, LONG, strategy="rpc", run_id="rpc"))[0] == "medium"  # none of its own: all of them
+async def test_an_effort_that_the_model_does_not_accept_is_no_arm(settings):
+    model = ScriptedModel(replies("The answer is 4."))
+    save(votes(2, effort="low"), WORSE)
+    _, notes = await answered(settings, model)
+    assert notes["auto.chosen"]["selected_strategy"] == WORSE.label
+    assert "does not think" in notes["auto.chosen"]["arms"][0]["refused"]
 
 
-async def test_the_models_default_may_be_the_choice(store):
-    save(LOW, HIGH.model_copy(update={"effort": None, "label": "cot"}))
-    assert (await choose(store, LONG))[0] is None
-
-
-async def test_efforts_that_the_model_does_not_accept_are_left_out(store):
-    save(LOW, HIGH, arm("cot", line(9.0), 10, effort="max", label="cot effort=max"))
-    assert (await choose(store, LONG))[0] == "high"
-
-
-async def test_it_is_off_until_it_is_trained(store):
-    with pytest.raises(UserError, match="nothing was trained for model 'scripted'") as caught:
-        await choose(store, SHORT)
-    assert f"reason train auto RUN_LOW RUN_HIGH --out {router_path('scripted')}" in caught.value.hint
-    assert caught.value.param == "effort"
-
-
-async def test_files_that_cannot_decide_are_refused(store):
-    save(LOW, LOW.model_copy(update={"label": "other"}))
-    with pytest.raises(UserError, match="do not differ in an effort"):
-        await choose(store, SHORT)
-    save(LOW, HIGH, trained=trained_on(engines={"main": "other@2"}))
-    with pytest.raises(UserError, match="was trained for another model: its main model is other@2"):
-        await choose(store, SHORT, run_id="other")
-    router_path("scripted").write_text("{")
-    with pytest.raises(DataError):
-        await choose(store, SHORT, run_id="damaged")
-
-
-async def test_a_model_that_cannot_think_is_refused(store):
-    save(LOW, HIGH)
-    with pytest.raises(UserError, match="effort auto: model 'scripted' does not think"):
-        await choose(store, SHORT, profile=None)
-
-
-def test_a_models_file_has_its_name():
-    assert router_path("openai/gpt-5.6").name == "openai-gpt-5.6.json"
-    assert router_path("vllm/http://host:8000/v1?m=qwen").name == "vllm-http-host-8000-v1-m-qwen.json"
+async def test_the_default_file_is_that_of_the_model_and_may_not_change_in_a_run(settings):
+    model = ScriptedModel(replies("The answer is 4."))
+    save(votes(2), WORSE)
+    with loaded_models({"scripted": model}):
+        async with Reasoner(settings=settings, strategy="auto") as reasoner:
+            answer = await reasoner.aask(QUESTION, run_id="r")
+            assert answer.selected_strategy == "votes 2"
+            assert (await reasoner.areplay("r")).selected_strategy == "votes 2"
+            save(votes(3), WORSE)
+            with pytest.raises(UserError, match="has changed since the run started"):
+                await reasoner.areplay("r")

@@ -58,13 +58,6 @@ async def test_extreme_thresholds_route_all_or_no_steps(harness):
     assert len(none.notes["writers"]) == 5
 
 
-async def test_strict_comparison_keeps_zero_entropy_steps_small(harness):
-    made = await harness.solve(threshold=0, strict=True)
-    for writer, entropy in zip(made.notes["writers"], made.notes["entropies"], strict=True):
-        assert writer == ("large" if entropy > 0 else "small")
-    assert 0.0 in made.notes["entropies"]
-
-
 async def test_first_token_entropy_decides(harness):
     made = await harness.solve(threshold=0.5)
     steps = [s.text for s in made.best.steps]
@@ -391,10 +384,11 @@ async def test_steps_are_emitted_as_events(harness):
 
 
 @pytest.mark.parametrize("think", [False, True])
-async def test_token_budgets_hold_and_replay(harness, think):
+async def test_token_budgets_hold_and_replay(harness, think, monkeypatch):
+    monkeypatch.setattr("reason.routers.glimprouter.ANSWER_TOKENS", 40)
     if think:
         harness.think()
-    given = {"threshold": 0.5, "max_step_tokens": 40, "answer_tokens": 40}
+    given = {"threshold": 0.5, "max_step_tokens": 40}
     for limit in (1, 2, 3, 9, 17, 47, 90, 200):
         made = await harness.solve(f"t{limit}", budget=Budget(tokens=limit), **given)
         assert harness.spent.completion_tokens <= limit

@@ -107,7 +107,7 @@ async def store(tmp_path):
 
 async def compared(store, name, small, large, threshold):
     harness = TwoModels(store, small, large)
-    made = await harness.solve(name, threshold=threshold, thinking_tokens=LIMIT, answer_tokens=8)
+    made = await harness.solve(name, threshold=threshold, thinking_tokens=LIMIT)
     expected = reference(small, large, threshold)
     expected = [(who, text.removesuffix("</think>")) for who, text in expected]
     said = [text for _, text in expected]

@@ -25,7 +25,7 @@ def file(tmp_path):
 
 def test_threshold_comes_from_the_file_or_a_rate_and_is_noted(file):
     _, own = create_strategy("glimprouter", {"router": str(file)})
-    assert (own["threshold"], own["strict"]) == (0.5, False)
+    assert own["threshold"] == 0.5
     assert own["router_digest"] == load_glimprouter_file(file).digest
     assert create_strategy("glimprouter", own)[1] == own
     _, of_rate = create_strategy("glimprouter", {"router": str(file), "rate": 0.1})

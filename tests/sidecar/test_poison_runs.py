@@ -69,9 +69,9 @@ def test_the_servers_own_maximum_counts_the_answers_of_a_request():
 @pytest.mark.parametrize(
     ("strategy", "parameters", "text", "stop"),
     [
-        ("beam", {"width": 128, "k": 128, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
-        ("beam", {"diverse": True, "width": 2048, "k": 4, "max_depth": 2, "score": "logprob"}, step, "\n\n"),
-        ("beam", {"width": 64, "k": 64, "max_depth": 4, "score": "logprob", "select": "vote"}, answer, "\n\n"),
+        ("beam", {"width": 128, "k": 128, "max_depth": 2, "score": "arithmetic"}, step, "\n\n"),
+        ("beam", {"diverse": True, "width": 2048, "k": 4, "max_depth": 2, "score": "arithmetic"}, step, "\n\n"),
+        ("beam", {"width": 64, "k": 64, "max_depth": 4, "score": "arithmetic", "select": "vote"}, answer, "\n\n"),
         ("self-consistency", {"n": 4096}, answer, ""),
     ],
     ids=["beam", "beam-diverse", "different-answers", "chains"],
@@ -90,7 +90,7 @@ async def test_a_long_run_leaves_the_event_loop_to_others(path, models, strategy
 async def test_the_time_of_a_budget_ends_a_search_whose_model_answers_at_once(path, models):
     async with running_manager(path, models) as run_manager, asyncio.timeout(60):
         models["scripted"] = InstantModel(step, stop_reason="\n\n", logprobs=True)
-        parameters = {"width": 16, "k": 16, "max_depth": 200, "score": "logprob"}
+        parameters = {"width": 16, "k": 16, "max_depth": 200, "score": "arithmetic"}
         asked = config_of(run_manager, strategy="beam", parameters=parameters, budget=Budget(seconds=0.5))
         run = await run_manager.start(asked, ANNE)
         assert (await run.result()).stopped == "budget"
@@ -99,7 +99,7 @@ async def test_the_time_of_a_budget_ends_a_search_whose_model_answers_at_once(pa
 async def test_a_long_run_is_cancelled_in_the_middle_of_its_work(path, models):
     async with running_manager(path, models) as run_manager, asyncio.timeout(60):
         models["scripted"] = InstantModel(step, stop_reason="\n\n", logprobs=True)
-        parameters = {"width": 128, "k": 128, "max_depth": 4, "score": "logprob"}
+        parameters = {"width": 128, "k": 128, "max_depth": 4, "score": "arithmetic"}
         run = await run_manager.start(config_of(run_manager, strategy="beam", parameters=parameters), ANNE)
         while models["scripted"].num_samples < 2000:
             await asyncio.sleep(0.01)

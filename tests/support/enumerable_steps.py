@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from reason.reasoning.search.tree import Continuation
+from reason.reasoning.search.core import Continuation
 
 
 class KnownSteps:
@@ -36,8 +36,7 @@ class KnownSteps:
     def step(self, prefix, step):
         """A step as it is reported to a search."""
         text = prefix + step
-        logprob = math.log(self.steps[prefix][step]) if step in self.steps.get(prefix, {}) else -math.inf
-        return Continuation(step, 1, text not in self.steps, self.g.get(text, 0.0), logprob)
+        return Continuation(step, 1, text not in self.steps, self.g.get(text, 0.0))
 
     def serve(self, chance):
         """A world for `play`; `chance.pick(probabilities)` makes its random choices."""

@@ -1,4 +1,4 @@
-"""Scripts of a judge whose every verdict has a known probability, for prompts of `reason.reasoning.judge`."""
+"""Scripts of a judge whose every verdict has a known probability, for prompts of `reason.reasoning.best_of_n`."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, is_dataclass, replace
 from random import Random
 
+from reason.reasoning.search.core import Continuation, Tree
 from reason.reasoning.search.particles import FilterPass
-from reason.reasoning.search.tree import Continuation, Tree
 
 WORDS = ["add", "carry", "check", "divide", "expand", "factor", "guess", "halve"]
 
@@ -17,9 +17,9 @@ class RandomWorld:
     Some continuations are blank, some repeat a sibling, and some scores and log-probabilities are missing.
     """
 
-    def __init__(self, seed, *, words=8, blank=0.0, unscored=0.0, ending=0.25, scores=None, unknown=0.0):
+    def __init__(self, seed, *, words=8, blank=0.0, unscored=0.0, ending=0.25, scores=None):
         self.seed, self.words, self.blank, self.unscored, self.ending = seed, words, blank, unscored, ending
-        self.scores, self.unknown = scores, unknown
+        self.scores = scores
         self.served = []
 
     def sample(self, prefix, index, expand):
@@ -30,10 +30,7 @@ class RandomWorld:
         score = rng.random() if rng.random() >= self.unscored else None
         if self.scores is not None:
             score = self.scores(prefix + text)
-        return Continuation(text, tokens, terminal, score, self.logprob(rng))
-
-    def logprob(self, rng):
-        return -5 * rng.random() if rng.random() >= self.unknown else None
+        return Continuation(text, tokens, terminal, score)
 
     def __call__(self, search, expand):
         prefix = search.tree.text(expand.node)

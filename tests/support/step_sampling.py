@@ -20,7 +20,7 @@ class Harness(RunHarness):
 
     async def sampler(self, name="r", *, seed=3, prompt=PROMPT, question=QUESTION, budget=None, **options):
         model = await self.begin(name, strategy="astar", question=question, budget=budget, seed=seed)
-        options = StepOptions(**{"temperature": 1.0, "logprobs": True, **options})
+        options = StepOptions(**{"temperature": 1.0, **options})
         return StepSampler(model, prompt, question, self.run, options)
 
 

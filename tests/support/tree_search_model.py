@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from reason.reasoning.search.tree import Continuation
+from reason.reasoning.search.core import Continuation
 
 GRAIN = 64
 """Scores are multiples of 1/64, so that sums of them are exact and equal values are equal in floating point too."""
@@ -19,7 +19,6 @@ class Twig:
     score: float
     terminal: bool
     reward: float
-    logprob: float | None
     tokens: int
 
 
@@ -30,8 +29,8 @@ class RaggedWorld:
     told are blanks and repetitions.
     """
 
-    def __init__(self, seed, *, widest=4, ending=0.2, likely=False):
-        self.seed, self.widest, self.ending, self.likely = seed, widest, ending, likely
+    def __init__(self, seed, *, widest=4, ending=0.2):
+        self.seed, self.widest, self.ending = seed, widest, ending
         self._known = {}
 
     def twigs(self, path):
@@ -44,7 +43,6 @@ class RaggedWorld:
                     score=rng.randint(0, GRAIN) / GRAIN,
                     terminal=rng.random() < self.ending,
                     reward=rng.randint(0, 8) / 8,  # few values, so that some are equal
-                    logprob=-9 * rng.random() if self.likely else None,
                     tokens=rng.randint(1, 5),
                 )
                 for i in range(rng.choice([0, *range(1, self.widest + 1), self.widest]))
@@ -56,7 +54,7 @@ class RaggedWorld:
         told = []
         for twig in self.twigs(path)[: expand.n]:
             reward = twig.reward if twig.terminal or expand.finish else None
-            told.append(Continuation(twig.name, twig.tokens, twig.terminal, twig.score, twig.logprob, reward))
+            told.append(Continuation(twig.name, twig.tokens, twig.terminal, twig.score, reward))
         listed, rng = list(told), Random(f"{self.seed}|{path}|rest")
         while len(told) < expand.n:
             again = rng.choice([None, *listed])

@@ -41,8 +41,8 @@ def asking(monkeypatch, tmp_path):
         async with Reasoner(settings=settings, **options) as reasoner:
             answer = await reasoner.aask(question, sinks=[sink])
             with monkeypatch.context() as patch:  # a replay runs nothing, and needs no sandbox
-                patch.setattr(sandbox, "_candidates", tuple)
-                patch.setattr(sandbox, "_found", None)
+                patch.setattr(sandbox, "MACHINES", ())
+                patch.setattr(sandbox, "_is_tried", False)
                 again = await reasoner.areplay(answer.run_id)
             assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
         return answer, model, sink
@@ -113,8 +113,8 @@ async def test_the_model_does_not_see_the_tests(asking):
 
 
 async def test_without_a_sandbox_nothing_is_asked(asking, monkeypatch):
-    monkeypatch.setattr(sandbox, "_found", None)
-    monkeypatch.setattr(sandbox, "_candidates", tuple)
+    monkeypatch.setattr(sandbox, "_is_tried", False)
+    monkeypatch.setattr(sandbox, "MACHINES", ())
     for options in ({"verify": ["execution"]}, {"strategy": "best-of-n", "parameters": {"score": "tests"}}):
         with pytest.raises(SandboxUnavailable):
             await asking(replies(RIGHT), **options)

@@ -17,13 +17,12 @@ from ...core.events import OpinionAdded
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
-from ...reasoning.answers.extraction import extract_answer
-from ...reasoning.answers.kinds import ResolvedKind, answer_kind
+from ...reasoning.answers.equivalence import answer_classes
+from ...reasoning.answers.extraction import ResolvedKind, answer_kind, extract_answer
 from ...reasoning.candidates import complete_sentences
 from ...reasoning.conclude import conclusion_request, with_conclusion
 from ...reasoning.prompts import question_prompt
 from ...reasoning.quoting import remove_invisible
-from ...reasoning.voting.answer_classes import answer_classes
 from .jurors import ANSWER_TOKENS, Juror, PanelConfig, Role
 from .option_orders import OptionOrder
 from .panel import JurorRequest, Panel, thought_of

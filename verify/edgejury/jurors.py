@@ -24,8 +24,7 @@ from ...core.run import Run
 from ...core.settings import JURY
 from ...core.types import Question
 from ...reasoning.anonymity import Roster
-from ...reasoning.limits import MAX_TOKENS
-from ...reasoning.strategy import Models, Parameters
+from ...reasoning.strategy import MAX_TOKENS, Models, Parameters
 from ...serving.metered.model import MeteredModel
 from ..verifier import AUTO
 from .option_orders import OptionOrder, identity_order, option_orders

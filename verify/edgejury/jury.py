@@ -29,9 +29,9 @@ from ...core.messages import Frozen
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...reasoning.anonymity import Scrubber
+from ...reasoning.answers.equivalence import answer_classes
 from ...reasoning.answers.extraction import extract_answer, option_letter
 from ...reasoning.strategy import Models, Stability
-from ...reasoning.voting.answer_classes import answer_classes
 from ...serving.model import Feature
 from ..verifier import LEXICAL, MODEL
 from .answering import canonical, closed_kind, collect_opinions

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
-from ...reasoning.answers.numerals import find_numerals
+from ...reasoning.answers.normalization import find_numerals
 from ..types import Pair
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from ....core.errors import DataError, UserError
 from ....core.files import question_digest
-from ....core.messages import AUTO_EFFORT, Effort
+from ....core.messages import Effort
 from ....core.settings import CHAIR, jurors_of
 from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
@@ -68,17 +68,11 @@ class Sample(NamedTuple):
         score: In [0, 1].
         tokens: Generated tokens, all models together.
         cost: The same in tokens of the main model.
-        confidence: The strategy's; NaN if it has none.
-        length: Generated tokens of the candidates.
-        answered: 1 if there is an answer, else 0.
     """
 
     score: float
     tokens: float
     cost: float
-    confidence: float
-    length: float
-    answered: float
 
 
 @dataclass(frozen=True)
@@ -187,7 +181,6 @@ def arm_table(
         _refuse_unfit(run)
         role: PlayedBy = "main" if plan.models["main"] == main else "small"
         needs = tuple(r for r in ("small", "judge", "reward") if r in plan.models) if role == "main" else ()
-        assert plan.effort != AUTO_EFFORT
         arm = ArmSpec(plan.strategy, plan.parameters, role, needs, plan.effort)
         name = json.dumps(vars(arm), sort_keys=True)
         arms.setdefault(name, arm)
@@ -252,9 +245,6 @@ def _sample(row: ResultRow, role: PlayedBy, small_cost: float) -> Sample:
         score=row.value,
         tokens=tokens,
         cost=small_cost * tokens if role == "small" else tokens - (1 - small_cost) * by_small,
-        confidence=np.nan if row.confidence is None else row.confidence,
-        length=sum(candidate.tokens for candidate in row.candidates),
-        answered=float(row.answer is not None),
     )
 
 
@@ -290,8 +280,6 @@ def _refuse_unfit(run: StoredRun) -> None:
         why = f"its strategy {plan.strategy} hands questions on itself"
     elif plan.context:
         why = "it looked things up"
-    elif plan.effort == AUTO_EFFORT:
-        why = "its effort was chosen for each question"
     elif plan.budget.model_dump(exclude_none=True):
         why = "it had a budget, which is none of the strategy's parameters"
     elif CHAIR in plan.models or jurors_of(plan.models):

@@ -1,15 +1,13 @@
 """Training `auto`: a model of each arm's accuracy and cost fitted to runs, and the value of choosing by it.
 
-The arms are the actions of the runs, and escalations between them. All fits, the choice of escalations and of their
-thresholds among them, are repeated without the questions that a value is measured on.
+The arms are the actions of the runs. All fits are repeated without the questions that a value is measured on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 import numpy as np
 
@@ -18,17 +16,13 @@ from ....core.errors import UserError
 from ....core.version import __version__
 from ....routers.auto import estimate_arm
 from ....routers.features import FeatureSpace, QuestionFeatures
-from ....routers.router_files import Arm, AutoRouterFile, Escalation, TrainedOn
+from ....routers.router_files import Arm, AutoRouterFile, TrainedOn
 from ...calibration import assign_folds
 from ...datasets.items import is_held_out
 from ...statistics.outcomes import Array
 from .arm_table import ArmTable
-from .escalations import FittedEscalation, Outcome, fit_escalations
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
 from .policies import MeasuredArms, PolicyValue, PredictedArms, value_of
-
-EXCLUDED: Final = 1e9
-"""Predicted loss of an arm that a fit does not have."""
 
 
 @dataclass(frozen=True)
@@ -97,50 +91,32 @@ class FittedAuto:
 
     Attributes:
         space: The features that their lines are over.
-        arms: The actions, then the escalations.
-        escalations: The latter.
+        arms: The actions.
     """
 
     space: FeatureSpace
     arms: tuple[Arm, ...]
-    escalations: tuple[FittedEscalation, ...]
 
     def measure(self, table: ArmTable, signals: Sequence[QuestionFeatures]) -> MeasuredArms:
         """Predictions and outcomes for other questions."""
-        outcomes = [escalation.apply(table, signals) for escalation in self.escalations]
         return MeasuredArms(
             labels=tuple(arm.label for arm in self.arms),
-            actions=len(table.arms),
             predicted=predict_arms(self.arms, self.space, signals),
-            right=np.column_stack([table.right, *(outcome.right for outcome in outcomes)]),
-            cost=np.column_stack([table.cost, *(outcome.cost for outcome in outcomes)]),
+            right=table.right,
+            cost=table.cost,
             clusters=table.clusters,
         )
 
 
 def fit_auto(table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals) -> FittedAuto:
-    """Fit the arms of a table, and the escalations that are worth having.
+    """Fit the arms of a table.
 
     Args:
         signals: The features of its questions.
         gathered: Has the embedding model.
     """
     space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
-    x = feature_matrix(space, signals)
-    arms, escalations = list(fit_arms(table, space, x)), fit_escalations(table, signals)
-    for one in escalations:
-        first, then = table.arms[one.first], table.arms[one.then]
-        fields = {
-            **vars(first),
-            "label": f"{first.label}; {then.label} at {100 * one.share:.0f}%",
-            "calls": first.calls + one.share * then.calls,
-            "reward_calls": first.reward_calls + one.share * then.reward_calls,
-            "escalation": Escalation(
-                then=arms[one.then].action, space=one.space, gain=one.gain, threshold=one.threshold
-            ),
-        }
-        arms.append(_fit_arm(space, x, table.groups, one.outcome, fields))
-    return FittedAuto(space, tuple(arms), tuple(escalations))
+    return FittedAuto(space, fit_arms(table, space, feature_matrix(space, signals)))
 
 
 def trained_on(table: ArmTable, holdout: float) -> TrainedOn:
@@ -165,34 +141,20 @@ def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
     Args:
         x: Their numbers, `[questions, size]`.
     """
-    return tuple(
-        _fit_arm(
-            space,
-            x,
-            table.groups,
-            Outcome(table.right[:, a], table.tokens[:, a], table.cost[:, a]),
-            {**vars(arm), "label": arm.label},
-        )
-        for a, arm in enumerate(table.arms)
-    )
+    return tuple(_fit_arm(table, a, space, x) for a in range(len(table.arms)))
 
 
-def _fit_arm(
-    space: FeatureSpace,
-    x: Array,
-    groups: Sequence[str],
-    outcome: Outcome,
-    fields: Mapping[str, object],
-) -> Arm:
-    known = np.flatnonzero(~np.isnan(outcome.right))
-    right, tokens, own = outcome.right[known], outcome.tokens[known], [groups[i] for i in known.tolist()]
-    total = float(tokens.sum())
+def _fit_arm(table: ArmTable, a: int, space: FeatureSpace, x: Array) -> Arm:
+    known = np.flatnonzero(~np.isnan(table.right[:, a]))
+    right, tokens, cost = (values[known, a] for values in (table.right, table.tokens, table.cost))
+    groups, total = [table.groups[i] for i in known.tolist()], float(tokens.sum())
     return Arm.model_validate(
         {
-            **fields,
-            "right": fit_right(space, x[known], right, own),
-            "tokens": fit_tokens(space, x[known], tokens, own),
-            "cost": float(outcome.cost[known].sum()) / total if total else 1.0,
+            **vars(table.arms[a]),
+            "label": table.arms[a].label,
+            "right": fit_right(space, x[known], right, groups),
+            "tokens": fit_tokens(space, x[known], tokens, groups),
+            "cost": float(cost.sum()) / total if total else 1.0,
             "share_right": float(right.mean()),
             "mean_tokens": float(tokens.mean()),
         }
@@ -211,27 +173,13 @@ def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[Que
 def cross_validated_arms(
     table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int
 ) -> MeasuredArms:
-    """Predictions and outcomes for each question by a fit without its fold, the choice of complexity included.
-
-    A fit has its own escalations; those that it lacks are columns that no choice takes.
-    """
+    """Predictions and outcomes for each question by a fit without its fold, the choice of complexity included."""
     fold = assign_folds(table.groups, folds)
-    parts: list[tuple[list[int], FittedAuto, MeasuredArms]] = []
+    predicted = PredictedArms(np.empty(table.right.shape), np.empty(table.right.shape))
     for i in range(folds):
         held, rest = np.flatnonzero(fold == i).tolist(), np.flatnonzero(fold != i).tolist()
         fit = fit_auto(table.only(rest), [signals[j] for j in rest], gathered)
-        parts.append((held, fit, fit.measure(table.only(held), [signals[j] for j in held])))
-    names = list(dict.fromkeys(escalation.name for _, fit, _ in parts for escalation in fit.escalations))
-    actions = len(table.arms)
-    shape = (len(table.questions), actions + len(names))
-    predicted = PredictedArms(np.full(shape, -EXCLUDED), np.full(shape, EXCLUDED))
-    right, cost = np.full(shape, np.nan), np.full(shape, np.nan)
-    labels = [arm.label for arm in table.arms] + [""] * len(names)
-    for held, fit, measured in parts:
-        columns = [*range(actions), *(actions + names.index(escalation.name) for escalation in fit.escalations)]
-        at = np.ix_(held, columns)
-        predicted.right[at], predicted.cost[at] = measured.predicted.right, measured.predicted.cost
-        right[at], cost[at] = measured.right, measured.cost
-        for column, label in zip(columns, measured.labels, strict=True):
-            labels[column] = label
-    return MeasuredArms(tuple(labels), actions, predicted, right, cost, table.clusters)
+        own = predict_arms(fit.arms, fit.space, [signals[j] for j in held])
+        predicted.right[held], predicted.cost[held] = own.right, own.cost
+    labels = tuple(arm.label for arm in table.arms)
+    return MeasuredArms(labels, predicted, table.right, table.cost, table.clusters)

@@ -53,10 +53,9 @@ class PooledEntropies:
     by_large: int
     in_thought: bool = False
 
-    def share(self, threshold: float, *, strict: bool) -> float:
+    def share(self, threshold: float) -> float:
         """The share of the steps that a threshold sends to the large model."""
-        sent = sum(h > threshold if strict else h >= threshold for h in self.entropies)
-        return sent / len(self.entropies)
+        return sum(h >= threshold for h in self.entropies) / len(self.entropies)
 
 
 def pool_entropies(rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | None]) -> PooledEntropies:
@@ -124,7 +123,6 @@ def fit_router(
         raise UserError(f"a rate of {rate:g} is no share of steps to send", hint="above 0 and at most 1")
     engines = engine_identities([row for row in rows if row.engines])
     pooled = pool_entropies(rows, notes)
-    strict = plan.parameters.get("strict") is True
     draft = GlimpRouterFile(
         small=plan.models["small"],
         large=plan.models["main"],
@@ -138,7 +136,6 @@ def fit_router(
         rate=rate,
         threshold=0.0,
         measured_rate=0.0,
-        strict=strict,
         dataset=plan.dataset.full_name,
         fingerprint=plan.dataset.fingerprint,
         parameters=plan.parameters,
@@ -146,7 +143,7 @@ def fit_router(
         made=datetime.now(UTC).date(),
     )
     threshold = draft.threshold_for(rate)
-    share = pooled.share(threshold, strict=strict)
+    share = pooled.share(threshold)
     return draft.model_copy(update={"threshold": threshold, "measured_rate": share}), pooled
 
 

@@ -49,8 +49,7 @@ class MeasuredArms:
     """Predictions and outcomes of arms for questions that the fits did not use.
 
     Attributes:
-        labels: Name of each arm. Actions come first, then escalations.
-        actions: How many actions there are.
+        labels: Name of each arm.
         predicted: Predictions.
         right: Scores, `[questions, arms]`; NaN where unknown.
         cost: Costs, likewise.
@@ -58,7 +57,6 @@ class MeasuredArms:
     """
 
     labels: tuple[str, ...]
-    actions: int
     predicted: PredictedArms
     right: Array
     cost: Array
@@ -67,7 +65,7 @@ class MeasuredArms:
     @property
     def singles(self) -> list[Policy]:
         """Every action for all questions."""
-        return single_policies(self.right[:, : self.actions], self.cost[:, : self.actions])
+        return single_policies(self.right, self.cost)
 
     @cached_property
     def policies(self) -> list[Policy]:

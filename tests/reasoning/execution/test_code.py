@@ -11,8 +11,7 @@ from reason.reasoning.answers.code import (
     question_tests,
 )
 from reason.reasoning.answers.equivalence import equal_without_algebra
-from reason.reasoning.answers.extraction import extract_answer
-from reason.reasoning.answers.kinds import answer_kind
+from reason.reasoning.answers.extraction import answer_kind, extract_answer
 
 
 def code_in(text, wanted=()):

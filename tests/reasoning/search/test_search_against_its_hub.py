@@ -11,8 +11,8 @@ import random
 
 import numpy as np
 import pytest
+from reason.reasoning.search.core import Continuation
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from reason.reasoning.search.tree import Continuation
 
 CLIP = 1e-7
 STEPS = 12

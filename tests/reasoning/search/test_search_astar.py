@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.search import astar
 from reason.reasoning.search.astar import AStarNode, AStarOptions, AStarSearch, path_costs
-from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.tree import Continuation, step_key
+from reason.reasoning.search.core import Continuation, SearchLimits, step_key
 from support.search_models import FixedTree, RandomWorld, play, random_tree
 
 KINDS = ["rise", "fall", "abs", "none"]

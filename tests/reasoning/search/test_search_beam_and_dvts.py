@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
-from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.tree import Continuation
+from reason.reasoning.search.core import Continuation, SearchLimits
 from support.search_models import FixedTree, RandomWorld, play, random_tree
 
 seeds = st.integers(0, 10**6)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from reason.reasoning.search.resampling import softmax
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions, softmax
 from support.enumerable_steps import UNEVEN
 from support.search_models import RandomWorld, executions, play
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.reasoning.search.core import SearchLimits
+from reason.reasoning.search.core import Continuation, SearchLimits, step_key
 from reason.reasoning.search.mcts import MCTSOptions, uct
-from reason.reasoning.search.tree import Continuation, step_key
 from support.mcts_cases import (
     always,
     by_score,
@@ -104,7 +103,7 @@ def test_the_value_of_uct_in_a_tree():
 @given(seed=seeds)
 @settings(max_examples=30)
 def test_without_exploration_it_is_greedy_in_the_value(seed):
-    done, world = search(k=3, w=0.0, expansions=25), RaggedWorld(seed, likely=True)
+    done, world = search(k=3, w=0.0, expansions=25), RaggedWorld(seed)
     while batch := done.ask():
         if batch[0].score == "none":
             break

@@ -139,7 +139,7 @@ def random_options(rng, **fixed):
 def test_one_leaf_at_a_time_is_the_plain_search():
     rng, sizes = Random(3), []
     for seed in range(300):
-        world = RaggedWorld(seed, ending=rng.choice([0.0, 0.2]), likely=rng.random() < 0.5)
+        world = RaggedWorld(seed, ending=rng.choice([0.0, 0.2]))
         sizes.append(len(compared(world, random_options(rng)).tree))
     assert max(sizes) > 60
 
@@ -148,7 +148,7 @@ def test_several_leaves_at_a_time_are_those_of_the_plain_search():
     rng, batches = Random(5), 0
     for seed in range(100):
         leaves = rng.choice([2, 3, 8])
-        world = RaggedWorld(seed, ending=rng.choice([0.0, 0.2]), likely=True)
+        world = RaggedWorld(seed, ending=rng.choice([0.0, 0.2]))
         done = compared(world, random_options(rng, leaves=leaves))
         batches += len(done.selected) > 2 * leaves
     assert batches > 10

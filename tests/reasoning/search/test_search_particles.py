@@ -7,10 +7,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from reason.reasoning.search.resampling import effective_size, log_level, softmax
-from reason.reasoning.search.tree import Continuation
+from reason.reasoning.search.core import Continuation, SearchLimits
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions, effective_size, log_level, softmax
 from support.search_models import RandomWorld, executions, play
 
 seeds = st.integers(0, 10**6)

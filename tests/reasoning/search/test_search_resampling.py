@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.search.resampling import (
+from reason.reasoning.search.particles import (
     CLIP,
     effective_size,
     entropic_temperature,

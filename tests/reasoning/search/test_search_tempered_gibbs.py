@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.reasoning.search.core import SearchLimits
-from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from reason.reasoning.search.resampling import softmax, swap_probability
+from reason.reasoning.search.particles import ParticleFilter, ParticleOptions, softmax, swap_probability
 from support.enumerable_steps import KnownSteps, RandomChooser
 from support.search_models import RandomWorld, executions, play
 

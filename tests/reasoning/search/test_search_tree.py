@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.search.tree import (
+from reason.reasoning.search.core import (
     UNKNOWN_SCORE,
     Continuation,
     Node,

@@ -174,7 +174,7 @@ def test_a_spent_budget_ends_with_length(ask):
 
 
 def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
-    made = ask(model="reason/beam:plain", max_tokens=40, extra_body={"reason": {"parameters": {"score": "logprob"}}})
+    made = ask(model="reason/beam:plain", max_tokens=40, extra_body={"reason": {"parameters": {"score": "arithmetic"}}})
     assert 0 < made.usage.completion_tokens <= 40
 
 

@@ -83,7 +83,7 @@ def test_what_is_chosen_at_the_end_is_thought_before(ask):
 
 
 def test_a_search_tells_its_steps(ask):
-    fields = {"reason": {"parameters": {"score": "logprob", "k": 2, "width": 2}}}
+    fields = {"reason": {"parameters": {"score": "arithmetic", "k": 2, "width": 2}}}
     _, content, thoughts, _ = gathered(ask(model="reason/beam", stream=True, extra_body=fields))
     assert content[0].endswith(SAID)
     assert "beam: " in thoughts[0]
@@ -97,7 +97,7 @@ SAMPLING = [n for n in STRATEGIES.names() if issubclass(STRATEGIES.load(n).Confi
 def test_a_single_chain_of_any_sampling_strategy_is_never_taken_back(ask, strategy):
     parameters = {"n": 1}
     if "score" in STRATEGIES.load(strategy).Config.model_fields:
-        parameters["score"] = "logprob"
+        parameters["score"] = "arithmetic"
     fields = {"model": f"reason/{strategy}:thinking", "extra_body": {"reason": {"parameters": parameters}}}
     _, content, _, ends = gathered(ask(**fields, stream=True))
     assert (content, ends) == ({0: SAID}, {0: "stop"})

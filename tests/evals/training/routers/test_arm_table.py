@@ -94,8 +94,6 @@ def test_runs_that_differ_in_effort_are_arms(data):
         ("cot effort=low", "low"),
         ("cot effort=high", "high"),
     ]
-    with pytest.raises(UserError, match="its effort was chosen for each question"):
-        arm_table([cot(data), cot(data, effort="auto")], fewest=12)
 
 
 def test_runs_that_cannot_be_arms_are_refused_with_a_hint(data, tmp_path):

@@ -15,12 +15,8 @@ from reason.evals.training.routers import fitting as gathering
 from reason.evals.training.routers.arm_table import arm_table
 from reason.evals.training.routers.auto import train_auto
 from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
-from reason.reasoning.strategy import Models
-from reason.routers.auto import choose_effort
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
-from reason.routers.router_files import router_path, save_router_file
 from support.scripted_model import THINKS, ScriptedModel, replies
-from support.stored_runs import RunHarness
 from support.trained_routers import asked, hard, sums_file, way
 from support.word_vectors import WordVectors
 
@@ -201,7 +197,7 @@ async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, 
     assert len(words.asked) - before <= 40 - status.count("finished")
 
 
-async def test_efforts_are_arms_and_their_file_chooses_the_effort_of_a_question(data, gathered, tmp_path, monkeypatch):
+async def test_efforts_are_arms(data, gathered):
     identity = ScriptedModel(replies(""), profile=THINKS).identity
     low = way(data, "cot", lambda i: chance(i, 0.95, 0.1), lambda i: 20, effort="low")
     high = way(data, "cot", lambda i: chance(i, 0.95, 0.9), lambda i: 200, effort="high")
@@ -209,15 +205,3 @@ async def test_efforts_are_arms_and_their_file_chooses_the_effort_of_a_question(
         run.rows[:] = [row.model_copy(update={"engines": {"main": identity}}) for row in run.rows]
     file = train_auto(arm_table([low, high]), gathered, price=0.5).file
     assert [(a.label, a.effort) for a in file.arms] == [("cot effort=low", "low"), ("cot effort=high", "high")]
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    path = router_path("scripted")
-    path.parent.mkdir(parents=True)
-    save_router_file(file, path)
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    harness = RunHarness(store, ScriptedModel(replies(""), profile=THINKS))
-    chosen = []
-    for i in range(6):
-        model = await harness.begin(f"r{i}", strategy="cot", question=asked(i), seed=1)
-        chosen.append(await choose_effort(asked(i), Models({"main": model}), harness.run))
-    await store.aclose()
-    assert chosen == ["high" if hard(i) else "low" for i in range(6)]

@@ -28,7 +28,7 @@ PREDICTED = PredictedArms(np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.9], [0.1, 0.
 
 def measured(predicted, right, cost):
     arms = right.shape[1]
-    return MeasuredArms(tuple("abc"[:arms]), arms, predicted, right, cost, np.arange(len(right)))
+    return MeasuredArms(tuple("abc"[:arms]), predicted, right, cost, np.arange(len(right)))
 
 
 KNOWING = measured(PREDICTED, RIGHT, COST)

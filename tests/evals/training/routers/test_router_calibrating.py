@@ -22,7 +22,7 @@ ENGINES = {"main": "large@1", "small": "small@1"}
 def plan(**parameters: Any) -> EvalPlan:
     models = parameters.pop("models", {"main": "large", "small": "small"})
     strategy = parameters.pop("strategy", "glimprouter")
-    given = {"policy": "entropy", "threshold": 100.0, "strict": False, **parameters}
+    given = {"policy": "entropy", "threshold": 100.0, **parameters}
     return make_plan(strategy=strategy, parameters=given, models=models)
 
 
@@ -45,8 +45,7 @@ def test_entropies_are_pooled_over_steps() -> None:
     result = pool_entropies(rows, notes)
     assert result.entropies == (0.5, 1.5, 1.0)
     assert (result.entropy, result.k, result.questions, result.without, result.by_large) == ("top_k", 20, 2, 2, 1)
-    assert result.share(1.0, strict=False) == pytest.approx(2 / 3)
-    assert result.share(1.0, strict=True) == pytest.approx(1 / 3)
+    assert result.share(1.0) == pytest.approx(2 / 3)
 
 
 def test_a_router_by_hand(tmp_path: Path) -> None:
@@ -70,8 +69,6 @@ def test_equal_entropies_give_the_measured_rate() -> None:
     assert (router.threshold, router.rate, router.measured_rate) == (math.log(2), 0.25, 0.5)
     router, _ = fit_router(plan(), rows, notes, 0.75)
     assert (router.threshold, router.measured_rate) == (0.0, 1.0)
-    router, _ = fit_router(plan(strict=True), rows, notes, 0.75)
-    assert (router.threshold, router.measured_rate, router.strict) == (0.0, 0.5, True)
 
 
 @given(st.lists(st.lists(st.floats(0, 12), max_size=6), min_size=1, max_size=30), st.integers(1, 100))
