@@ -23,10 +23,10 @@ from ..core.types import (
     Verification,
 )
 from ..reasoning.knowledge import SourceLike, source_name
-from ..reasoning.strategy import STRATEGIES, requested_entailment, require_tool_support, strategy_config
+from ..reasoning.strategy import RESOURCES, STRATEGIES, requested_entailment, require_tool_support, strategy_config
 from ..serving.profiles.profile import ModelProfile, check_effort
 from ..verify.verifier import AUTO, VERIFIERS, IncludesVerifier, make_verifier, make_verifiers
-from .resources import RESOURCES, VerificationProvider
+from .resources import VerificationProvider
 
 MAX_CHOICES = 26
 MAX_ATTACHMENTS = 20

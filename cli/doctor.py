@@ -134,8 +134,7 @@ async def _attempt(name: str, trial: Awaitable[str], *, is_required: bool = True
 
 def _check_plugins() -> Check:
     """Import everything that plugs in."""
-    from ..agents.resources import RESOURCES
-    from ..reasoning.strategy import STRATEGIES
+    from ..reasoning.strategy import RESOURCES, STRATEGIES
     from ..serving.factory import LOADERS
     from ..verify.verifier import VERIFIERS
 
