@@ -186,7 +186,7 @@ def plan_verification(
     if has_no_evidence and not programs_only:
         raise UserError(
             "there is nothing to verify the answer against",
-            hint="give documents or evidence (--docs, --index), or set programs_only (--programs-only)",
+            hint="give documents or evidence (--docs), or set programs_only (--programs-only) for arithmetic",
         )
     if has_no_evidence:  # nothing will be judged: no model is loaded for it
         complete = {

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .command import option_model
 from .completion import complete_strategy, complete_verifier
 from .options import Json
 from .render.console import out, plain_table, say, write_line
@@ -25,21 +23,6 @@ strategies_app = typer.Typer(help="List the reasoning strategies and show their 
 verifiers_app = typer.Typer(help="List the verifiers and show their parameters.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListStrategiesOptions:
-    """Options of `reason strategies list`."""
-
-    show_all: Annotated[bool, typer.Option("--all", help="Also list strategies for research and measurement.")] = False
-    as_json: Json = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListVerifiersOptions:
-    """Options of `reason verifiers list`."""
-
-    as_json: Json = False
-
-
 @strategies_app.callback(invoke_without_command=True)
 def strategies(context: typer.Context) -> None:
     """List the reasoning strategies and show their parameters."""
@@ -48,16 +31,18 @@ def strategies(context: typer.Context) -> None:
 
 
 @strategies_app.command("list")
-@option_model
-def list_strategies(options: ListStrategiesOptions) -> None:
+def list_strategies(
+    show_all: Annotated[bool, typer.Option("--all", help="Also list strategies for research and measurement.")] = False,
+    as_json: Json = False,
+) -> None:
     """List the recommended strategies by family, with when to use each; with --all every installed one.
 
     With --json, all of them.
     """
     from ..reasoning.strategy import STRATEGIES
 
-    if options.as_json or options.show_all:
-        _list(STRATEGIES, _strategy_head, as_json=options.as_json)
+    if as_json or show_all:
+        _list(STRATEGIES, _strategy_head, as_json=as_json)
         return
     from rich.text import Text
 
@@ -70,21 +55,17 @@ def list_strategies(options: ListStrategiesOptions) -> None:
     say(f"{len(STRATEGIES.names()) - len(recommended)} more with --all")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowStrategyOptions:
-    """Options of `reason strategies show`."""
-
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy.", autocompletion=complete_strategy)]
-    as_json: Json = False
-
-
 @strategies_app.command("show")
-@option_model
-def show_strategy(options: ShowStrategyOptions) -> None:
+def show_strategy(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the strategy.", autocompletion=complete_strategy)
+    ],
+    as_json: Json = False,
+) -> None:
     """Show a strategy: summary, requirements, what its confidence means, and its parameters."""
     from ..reasoning.strategy import STRATEGIES
 
-    strategy = STRATEGIES.load(options.name)
+    strategy = STRATEGIES.load(name)
     facts = {
         "source": strategy.paper or "-",
         "models": ", ".join(strategy.roles),
@@ -92,7 +73,7 @@ def show_strategy(options: ShowStrategyOptions) -> None:
         "confidence": _confidence(strategy),
     }
     command = f'reason ask "…" --strategy {strategy.name}'
-    _show(strategy, _strategy_head(strategy), facts, command, as_json=options.as_json)
+    _show(strategy, _strategy_head(strategy), facts, command, as_json=as_json)
 
 
 @verifiers_app.callback(invoke_without_command=True)
@@ -103,31 +84,26 @@ def verifiers(context: typer.Context) -> None:
 
 
 @verifiers_app.command("list")
-@option_model
-def list_verifiers(options: ListVerifiersOptions) -> None:
+def list_verifiers(as_json: Json = False) -> None:
     """List the verifiers, including those of other installed packages."""
     from ..verify.verifier import VERIFIERS
 
-    _list(VERIFIERS, _head, as_json=options.as_json)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShowVerifierOptions:
-    """Options of `reason verifiers show`."""
-
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the verifier.", autocompletion=complete_verifier)]
-    as_json: Json = False
+    _list(VERIFIERS, _head, as_json=as_json)
 
 
 @verifiers_app.command("show")
-@option_model
-def show_verifier(options: ShowVerifierOptions) -> None:
+def show_verifier(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the verifier.", autocompletion=complete_verifier)
+    ],
+    as_json: Json = False,
+) -> None:
     """Show a verifier: summary, and its parameters with type, default and meaning."""
     from ..verify.verifier import VERIFIERS
 
-    verifier = VERIFIERS.load(options.name)
+    verifier = VERIFIERS.load(name)
     command = f"reason verify --answer FILE --docs PATH --verifier {verifier.name}"
-    _show(verifier, _head(verifier), {"source": verifier.paper or "-"}, command, as_json=options.as_json)
+    _show(verifier, _head(verifier), {"source": verifier.paper or "-"}, command, as_json=as_json)
 
 
 def _loaded(registry: Any) -> list[Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import typer
 
-from .command import option_model
 from .options import Json
 from .render.console import out, plain_table, write_line
 
@@ -26,16 +24,8 @@ def config(context: typer.Context) -> None:
         show()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowConfigOptions:
-    """Options of `reason config show`."""
-
-    as_json: Json = False
-
-
 @config_app.command()
-@option_model
-def show(options: ShowConfigOptions) -> None:
+def show(as_json: Json = False) -> None:
     """Show every setting with its value and its source.
 
     Settings are changed in reason.toml, for example [b]model = "local/smollm2-135m"[/b], or in the environment, for
@@ -45,7 +35,7 @@ def show(options: ShowConfigOptions) -> None:
 
     settings = setting_sources(load_settings(), {})
     files = [{"path": str(path), "found": path.is_file()} for path in reversed(config_files())]
-    if options.as_json:
+    if as_json:
         values = {name: {"value": value, "source": source} for name, (value, source) in settings.items()}
         write_line(json.dumps({"settings": values, "files": files}, indent=2, ensure_ascii=False))
         return

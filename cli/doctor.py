@@ -10,13 +10,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from .command import option_model
 from .options import Json
 from .render.console import out, write_line
 
@@ -39,17 +37,11 @@ class Check(NamedTuple):
     hint: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DoctorOptions:
-    """Options of `reason doctor`."""
-
-    pull: Annotated[bool, typer.Option("--pull", help="Download missing models.")] = False
-    quick: Annotated[bool, typer.Option("--quick", help="Load no models.")] = False
-    as_json: Json = False
-
-
-@option_model
-def doctor(options: DoctorOptions) -> None:
+def doctor(
+    pull: Annotated[bool, typer.Option("--pull", help="Download missing models.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Load no models.")] = False,
+    as_json: Json = False,
+) -> None:
     """Check what works on this machine, and say how to mend what doesn't.
 
     Loads the model and generates a few tokens; sends no request that could cost money. Exit status 3 if something that
@@ -63,11 +55,11 @@ def doctor(options: DoctorOptions) -> None:
 
     async def run() -> list[Check]:
         with StatusLine("checking settings") as report:
-            return [check async for check in run_checks(settings, options.pull, options.quick, report)]
+            return [check async for check in run_checks(settings, pull, quick, report)]
 
     checks = run_interruptible(run())
     ok = all(check.state != "fail" for check in checks)
-    if options.as_json:
+    if as_json:
         write_line(json.dumps({"ok": ok, "checks": [c._asdict() for c in checks]}, indent=2, ensure_ascii=False))
     else:
         _print(checks)

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,8 +196,7 @@ def parse_verifier_parameters(items: Sequence[str]) -> dict[str, dict[str, Any]]
 def parse_parameters(items: Sequence[str], option: str = "--set", example: str = "n=8") -> dict[str, Any]:
     """Parameters from `key=value`; dots in a key make nested tables.
 
-    A value is parsed as JSON, then as a TOML value of one line (`8`, `0.7`, `true`, `null`, `"a"`, `[1, 2]`); anything
-    else is text.
+    A value is JSON (`8`, `0.7`, `true`, `null`, `"a"`, `[1, 2]`) or else text.
 
     Raises:
         UserError: An item has no `=` or no key, or contradicts an earlier one; names it.
@@ -224,21 +222,8 @@ def _parse_value(text: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        value = _parse_toml_value(text)
-    if isinstance(value, float) and not math.isfinite(value):
         return text
-    return value
-
-
-def _parse_toml_value(text: str) -> Any:
-    if "\n" in text or "#" in text:  # TOML would read a second line or a comment
-        return text
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-        json.dumps(value)  # parameters are stored as JSON: a date, for example, stays text
-    except (ValueError, TypeError, RecursionError):
-        return text
-    return value
+    return text if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_texts(items: Sequence[str], option: str) -> dict[str, str]:

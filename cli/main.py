@@ -90,7 +90,7 @@ def root(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Version of reason.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Print the help if no command is named."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .command import option_model
-from .completion import Candidates, complete_model, completed
+from .completion import complete_model
 from .interrupts import run_interruptible
 from .options import Json
 from .render.console import byte_size, confirm_removal, out, plain_table, say, write_json
@@ -34,39 +33,16 @@ models_app = typer.Typer(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListModelsOptions:
-    """Options of `reason models list`."""
-
-    as_json: Json = False
-
-
 @models_app.command("list")
-@option_model
-def list_(options: ListModelsOptions) -> None:
+def list_(as_json: Json = False) -> None:
     """List the downloaded models, and the known ones that can be downloaded."""
     from ..core.settings import load_settings
 
     settings = load_settings()
     listed = all_models(settings.cache_dir)
-    if options.as_json:
-        write_json(
-            {
-                "cache_dir": str(settings.cache_dir),
-                "models": [
-                    {
-                        "name": m.name,
-                        "state": m.state,
-                        "size_bytes": m.size_bytes,
-                        "about": m.about,
-                        "source": m.source,
-                        "directory": None if m.directory is None else str(m.directory),
-                        "fingerprint": m.fingerprint,
-                    }
-                    for m in listed
-                ],
-            }
-        )
+    if as_json:
+        models = [asdict(m) | {"directory": m.directory and str(m.directory)} for m in listed]
+        write_json({"cache_dir": str(settings.cache_dir), "models": models})
         return
     table = plain_table("name", "state", "size", "what")
     for m in listed:
@@ -93,43 +69,19 @@ def all_models(cache_dir: Path) -> list[ModelListing]:
     return sorted(listed.values(), key=lambda m: m.name)
 
 
-def complete_pullable(prefix: str) -> Candidates:
-    """Models and encoders that are not here, and the name of the recommended ones."""
-    from ..serving.model_files.catalogue import RECOMMENDED
-
-    recommended = [(RECOMMENDED, "models that are better than the default one")]
-    return completed(prefix, lambda settings: recommended + _listed(settings, here=False))
-
-
-def complete_removable(prefix: str) -> Candidates:
-    """Models and encoders that are here."""
-    return completed(prefix, lambda settings: _listed(settings, here=True))
-
-
-def _listed(settings: Settings, *, here: bool) -> Candidates:
-    models = all_models(settings.cache_dir)
-    return [(m.name, m.about or m.source) for m in models if (m.directory is not None) == here]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PullModelOptions:
-    """Options of `reason models pull`."""
-
+@models_app.command()
+def pull(
     name: Annotated[
         str,
         typer.Argument(
             metavar="NAME",
             help="local/<short name>, local/<hub id>, local/<directory>, local/<file.gguf>, or recommended.",
-            autocompletion=complete_pullable,
+            autocompletion=complete_model,
         ),
-    ]
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download recommended models without confirmation.")] = False
-    as_json: Json = False
-
-
-@models_app.command()
-@option_model
-def pull(options: PullModelOptions) -> None:
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download recommended models without confirmation.")] = False,
+    as_json: Json = False,
+) -> None:
     """Download a model and convert it if needed. Ctrl-C cancels and removes partial files.
 
     Encoders with a short name are downloaded too: local/all-mpnet-base-v2 is what the judge base needs. "recommended"
@@ -139,19 +91,19 @@ def pull(options: PullModelOptions) -> None:
     from ..serving.model_files.catalogue import RECOMMENDED, RECOMMENDED_MODELS
 
     settings = load_settings()
-    if options.name != RECOMMENDED:
-        pulled = _pull(options.name, settings)
-        if options.as_json:
+    if name != RECOMMENDED:
+        pulled = _pull(name, settings)
+        if as_json:
             write_json(pulled)
         return
     results = []
-    for name, model in RECOMMENDED_MODELS.items():
-        what = f"{name} ({model.about.removeprefix('recommended: ')}; about {byte_size(model.download_bytes)})"
-        if not options.yes and sys.stdin.isatty() and not typer.confirm(f"Download {what}?", default=True, err=True):
+    for one, model in RECOMMENDED_MODELS.items():
+        what = f"{one} ({model.about.removeprefix('recommended: ')}; about {byte_size(model.download_bytes)})"
+        if not yes and sys.stdin.isatty() and not typer.confirm(f"Download {what}?", default=True, err=True):
             continue
         say(f"downloading {what}")
-        results.append(_pull(name, settings))
-    if options.as_json:
+        results.append(_pull(one, settings))
+    if as_json:
         write_json({"models": results})
     elif results:
         say(f'try it: reason ask "What is 17 * 23?" -m {results[0]["name"]}')
@@ -188,10 +140,8 @@ def _pull(name: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowModelOptions:
-    """Options of `reason models show`."""
-
+@models_app.command()
+def show(
     name: Annotated[
         str,
         typer.Argument(
@@ -199,13 +149,9 @@ class ShowModelOptions:
             help="Any model string: local/…, vllm/…, openai/…, and others.",
             autocompletion=complete_model,
         ),
-    ]
-    as_json: Json = False
-
-
-@models_app.command()
-@option_model
-def show(options: ShowModelOptions) -> None:
+    ],
+    as_json: Json = False,
+) -> None:
     """Load a model and show its capabilities and its profile: how it thinks, and what it accepts.
 
     Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded.
@@ -215,32 +161,26 @@ def show(options: ShowModelOptions) -> None:
 
     settings = load_settings()
     try:
-        with StatusLine(f"loading {options.name}") as report:
-            facts = run_interruptible(_inspect(options, settings, report))
+        with StatusLine(f"loading {name}"):
+            facts = run_interruptible(_inspect(name, settings))
     except asyncio.CancelledError:
         raise Cancelled("cancelled") from None
-    if options.as_json:
-        rows = {name: {"value": value, "source": source} for name, (value, source) in facts["profile"].items()}
+    if as_json:
+        rows = {field: {"value": value, "source": source} for field, (value, source) in facts["profile"].items()}
         write_json(facts | {"profile": rows})
     else:
         _print(facts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RemoveModelOptions:
-    """Options of `reason models rm`."""
-
+@models_app.command()
+def rm(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A name of [b]reason models list[/b].", autocompletion=complete_removable),
-    ]
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without confirmation.")] = False
-    as_json: Json = False
-
-
-@models_app.command()
-@option_model
-def rm(options: RemoveModelOptions) -> None:
+        typer.Argument(metavar="NAME", help="A name of [b]reason models list[/b].", autocompletion=complete_model),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without confirmation.")] = False,
+    as_json: Json = False,
+) -> None:
     """Remove a model's files from this machine."""
     from ..core.settings import load_settings
     from ..serving.encoders.files import remove_encoder
@@ -248,24 +188,23 @@ def rm(options: RemoveModelOptions) -> None:
     from ..serving.model_files.find import remove_model
 
     settings = load_settings()
-    if not confirm_removal(f"the files of {options.name}", yes=options.yes):
+    if not confirm_removal(f"the files of {name}", yes=yes):
         return
-    remove = remove_encoder if options.name in KNOWN_ENCODERS else remove_model
-    freed = remove(options.name, settings.cache_dir)
-    if options.as_json:
-        write_json({"name": options.name, "freed_bytes": freed})
+    remove = remove_encoder if name in KNOWN_ENCODERS else remove_model
+    freed = remove(name, settings.cache_dir)
+    if as_json:
+        write_json({"name": name, "freed_bytes": freed})
     else:
-        say(f"removed {options.name}, freed {byte_size(freed)}")
+        say(f"removed {name}, freed {byte_size(freed)}")
 
 
-async def _inspect(options: ShowModelOptions, settings: Settings, report: StatusLine) -> dict[str, Any]:
+async def _inspect(name: str, settings: Settings) -> dict[str, Any]:
     from ..serving.factory import load_model
 
-    facts: dict[str, Any] = {"name": options.name}
-    if options.name.startswith(LOCAL_PREFIXES):
-        facts |= await asyncio.to_thread(_file_facts, options.name, settings)
-    report(f"loading {options.name}")
-    model: LanguageModel = await load_model(options.name, settings)
+    facts: dict[str, Any] = {"name": name}
+    if name.startswith(LOCAL_PREFIXES):
+        facts |= await asyncio.to_thread(_file_facts, name, settings)
+    model: LanguageModel = await load_model(name, settings)
     try:
         return facts | {
             "identity": model.identity,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .command import option_model
 from .completion import complete_run
 from .options import Json, RunName, Store, Trace, parse_seconds, resume_flags
 from .render.console import out, say, write_line
@@ -32,23 +30,17 @@ def runs(context: typer.Context) -> None:
         list_()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListRunsOptions:
-    """Options of `reason runs list`."""
-
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="List at most N runs.")] = 20
-    as_json: Json = False
-    store: Store = None
-
-
 @runs_app.command("list")
-@option_model
-def list_(options: ListRunsOptions) -> None:
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="List at most N runs.")] = 20,
+    as_json: Json = False,
+    store: Store = None,
+) -> None:
     """List the newest runs."""
-    from .render.run_page import run_row, runs_table
+    from .render.answer import run_row, runs_table
 
-    records = with_store(options.store, lambda store: store.list_runs(options.limit))
-    if options.as_json:
+    records = with_store(store, lambda store: store.list_runs(limit))
+    if as_json:
         write_line(json.dumps([run_row(r) for r in records], indent=2, ensure_ascii=False))
     elif records:
         out().print(runs_table(records))
@@ -56,137 +48,103 @@ def list_(options: ListRunsOptions) -> None:
         say("no runs yet")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowRunOptions:
-    """Options of `reason runs show`."""
-
-    run: RunName
-    as_json: Json = False
-    events: Annotated[bool, typer.Option("--events", help="Print the run's events, one JSON object per line.")] = False
-    trace: Trace = None
-    store: Store = None
-
-
 @runs_app.command()
-@option_model
-def show(options: ShowRunOptions) -> None:
+def show(
+    run: RunName,
+    as_json: Json = False,
+    events: Annotated[bool, typer.Option("--events", help="Print the run's events, one JSON object per line.")] = False,
+    trace: Trace = None,
+    store: Store = None,
+) -> None:
     """Show a run: settings, usage, question, answer and candidates; with --trace, write it as a page."""
-    from .render.run_page import print_run
-    from .trace_file import open_trace
+    from .render.answer import print_run
+    from .terminal_run import open_trace
 
     async def print_record(store: RunStore) -> None:
-        record = await store.get_run(options.run)
-        if options.trace is not None:
-            with open_trace(options.trace, record.status) as sinks:
-                for event in await store.list_events(record.id):
-                    for sink in sinks:
-                        sink(event)
-        if options.events:
-            for event in await store.list_events(record.id):
+        record = await store.get_run(run)
+        stored = await store.list_events(record.id) if events or trace is not None else []
+        with open_trace(trace, record.status) as sinks:
+            for event in stored:
+                for sink in sinks:
+                    sink(event)
+        if events:
+            for event in stored:
                 write_line(event.model_dump_json())
-        elif options.as_json:
+        elif as_json:
             write_line(record.model_dump_json(indent=2))
-        elif options.trace is None:
+        elif trace is None:
             print_run(record)
 
-    with_store(options.store, print_record)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RerunOptions:
-    """Options of `reason runs replay` and `reason runs resume`."""
-
-    run: RunName
-    as_json: Json = False
-    store: Store = None
+    with_store(store, print_record)
 
 
 @runs_app.command()
-@option_model
-def replay(options: RerunOptions) -> None:
+def replay(run: RunName, as_json: Json = False, store: Store = None) -> None:
     """Repeat a run without a model: every model call is answered from the run store.
 
     The output is that of the original command.
     """
-    _rerun(options, lambda reasoner, sinks, _: reasoner.areplay(options.run, sinks=sinks))
+    _rerun(lambda reasoner, sinks, _: reasoner.areplay(run, sinks=sinks), as_json, store)
 
 
 @runs_app.command()
-@option_model
-def resume(options: RerunOptions) -> None:
+def resume(run: RunName, as_json: Json = False, store: Store = None) -> None:
     """Resume a run that was interrupted, killed or failed; finished model calls are not paid again.
 
     The model and its engine settings must be those of the run.
     """
     _rerun(
-        options,
-        lambda reasoner, sinks, stream_text: reasoner.aresume(options.run, sinks=sinks, stream_text=stream_text),
+        lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text), as_json, store
     )
 
 
-def _rerun(options: RerunOptions, work: Answering) -> None:
+def _rerun(work: Answering, as_json: bool, store: str | None) -> None:
     from ..agents.reasoner import Reasoner
     from ..core.settings import load_settings
     from .terminal_run import Output, answer_in_terminal
 
-    settings = load_settings(store=options.store)
+    settings = load_settings(store=store)
     answer_in_terminal(
         lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
         work,
-        Output(options.as_json, resume_flags=resume_flags(options.store)),
+        Output(as_json, resume_flags=resume_flags(store)),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RemoveRunsOptions:
-    """Options of `reason runs rm`."""
-
+@runs_app.command()
+def rm(
     runs: Annotated[
         list[str],
         typer.Argument(metavar="RUN...", help="IDs of runs, or unique prefixes of them.", autocompletion=complete_run),
-    ]
-    store: Store = None
-
-
-@runs_app.command()
-@option_model
-def rm(options: RemoveRunsOptions) -> None:
+    ],
+    store: Store = None,
+) -> None:
     """Remove runs with their model calls and events."""
 
     async def remove(store: RunStore) -> list[str]:
-        ids = [(await store.get_run(name)).id for name in options.runs]  # resolve all before removing any
+        ids = [(await store.get_run(name)).id for name in runs]  # resolve all before removing any
         ids = list(dict.fromkeys(ids))
         for run_id in ids:
             await store.claim_run(run_id)  # refuses a run that another process executes
             await store.delete_run(run_id)
         return ids
 
-    for run_id in with_store(options.store, remove):
+    for run_id in with_store(store, remove):
         say(f"removed {run_id}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PruneRunsOptions:
-    """Options of `reason runs prune`."""
-
-    older_than: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Remove runs older than this, for example 12h, 90d or 8w.")
-    ] = None
-    store: Store = None
-
-
 @runs_app.command()
-@option_model
-def prune(options: PruneRunsOptions) -> None:
+def prune(
+    older_than: Annotated[
+        str, typer.Option(metavar="TIME", help="Remove runs older than this, for example 12h, 90d or 8w.")
+    ],
+    store: Store = None,
+) -> None:
     """Remove old runs that have ended, with their model calls and events.
 
     Runs in flight are kept. The file of a SQLite store keeps its size; freed space is used again.
     """
-    from ..core.errors import UserError
-
-    if options.older_than is None:
-        raise UserError("--older-than is not set", hint="give --older-than, for example 90d")
-    before = time.time() - parse_seconds(options.older_than, "--older-than")
+    before = time.time() - parse_seconds(older_than, "--older-than")
 
     async def prune_all(store: RunStore) -> int:
         total = 0
@@ -194,5 +152,5 @@ def prune(options: PruneRunsOptions) -> None:
             total += pruned
         return total
 
-    total = with_store(options.store, prune_all)
+    total = with_store(store, prune_all)
     say(f"removed {total} run{'' if total == 1 else 's'}")

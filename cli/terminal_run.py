@@ -6,8 +6,8 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +16,22 @@ import typer
 from ..agents.reasoner import Reasoner
 from ..agents.verification import TextVerification
 from ..core.budget import Budget
-from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError
-from ..core.events import Sink
+from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError, UserError
+from ..core.events import CallStarted, Event, JsonlSink, MemorySink, RunStarted, Sink, StrategyNote, TextDelta
 from ..core.files import Progress
-from ..core.settings import DEFAULT_MODEL, Settings
+from ..core.registry import Registry
+from ..core.settings import DEFAULT_MODEL, JURY, Settings
+from ..core.store.protocol import RunStatus as StoredStatus
 from ..core.types import Answer
+from ..reasoning.answers.extraction import has_value_answer
+from ..reasoning.search.core import SearchOptions
+from ..reasoning.strategy import STRATEGIES
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, keys, run_interruptible
 from .options import AnswerOptions, resume_flags
 from .render.answer import print_answer, print_json, print_notes
 from .render.claims import print_verification
-from .render.console import can_animate, say, write_line
+from .render.console import TextWriter, can_animate, say, write_line
 from .render.run_status import RunStatus
-from .render.text_stream import TextStream
-from .trace_file import open_trace
 
 EXIT_BY_STOPPED = {"done": 0, "user": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
 EXIT_NO_ANSWER = 6
@@ -236,3 +239,128 @@ def _advise_new_user(settings: Settings) -> None:
             after = "" if is_litellm_installed() else f", after: {install_command('providers')}"
             say(f"{variable} is set: -m {name} calls that provider{after}", label="tip", style="cyan")
             return
+
+
+# -- streamed text
+
+
+class TextStream:
+    """A sink that prints the text of a run's first generation, if it is a single sample that may be the answer.
+
+    The first generation of a search is a step of its tree, and that of a jury one of several opinions: neither is
+    printed, even if another strategy chose the search or the jury. Text that a strategy releases as the run's answer
+    (`TextDelta.answer_start`) is printed in any case.
+
+    Leading white space is dropped and trailing white space held back, so that the printed text equals the answer's.
+
+    Args:
+        on_first: Called before the first text is printed, to remove the live view.
+        on_closed: Called once when the reader of standard output has closed the pipe.
+        show_reasoning: Whether text is printed whose only answer is a value (`has_value_answer`).
+    """
+
+    def __init__(
+        self, on_first: Callable[[], None], on_closed: Callable[[], object], *, show_reasoning: bool = True
+    ) -> None:
+        self._show_reasoning = show_reasoning
+        self._is_silent = False
+        self._on_first = on_first
+        self._on_closed = on_closed
+        self._call: int | None = None
+        self._seen_generation = False
+        self._held = ""
+        self.writer = TextWriter()
+        self.printed = ""
+        self.pipe_closed = False
+
+    def __call__(self, event: Event) -> None:
+        """Print a text delta of the sample."""
+        if isinstance(event, RunStarted):
+            self._seen_generation = starts_with_draft(event.strategy)
+            self._is_silent = not self._show_reasoning and has_value_answer(event.question)
+        elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
+            self._seen_generation |= starts_with_draft(str(event.data.get("chosen", "")))
+        elif isinstance(event, CallStarted) and event.operation == "workers":
+            self._seen_generation = True  # the generation after the workers only ends their transcript
+        elif isinstance(event, CallStarted) and event.operation == "generate":
+            self._call = event.number if not self._seen_generation and event.samples == 1 else None
+            self._seen_generation = True
+        elif isinstance(event, TextDelta) and event.answer_start is None and event.parent == self._call:
+            self._print(event.text)
+        elif isinstance(event, TextDelta) and event.answer_start is not None:
+            self._seen_generation = True
+            self._print(event.text)
+
+    def _print(self, text: str) -> None:
+        if self._is_silent:
+            return
+        text = self._held + text
+        if not self.printed:
+            text = text.lstrip()
+        shown = text.rstrip()
+        self._held = text[len(shown) :]
+        if not shown:
+            return
+        if not self.printed:
+            self._on_first()
+        self.printed += shown
+        try:
+            self.writer.write(shown)
+        except BrokenPipeError:
+            self._call = None
+            self.pipe_closed = True
+            self._on_closed()
+
+
+def starts_with_draft(strategy: str) -> bool:
+    """Whether a strategy starts with a step of a tree or one of several opinions; False for unknown strategies."""
+    try:
+        kind = STRATEGIES.load(strategy)
+        return JURY in kind.roles or issubclass(kind.Config, SearchOptions)
+    except ReasonError:
+        return False
+
+
+# -- the trace in a file
+
+FORMATS: Registry[Callable[[Sequence[Event], StoredStatus | None], str]] = Registry(
+    "reason.trace_formats", "trace format"
+)
+"""Functions from a run's events and status to the text of a file, by the file's suffix."""
+
+
+@contextmanager
+def open_trace(path: Path | None, status: StoredStatus | None = None) -> Iterator[tuple[Sink, ...]]:
+    """The sinks that write a trace; the file is complete when the context exits, also by an exception.
+
+    Args:
+        path: The file; None writes none.
+        status: Status of the run in the store, for a page.
+
+    Raises:
+        UserError: No format has the suffix.
+        StoreError: The file cannot be written.
+    """
+    suffix = "" if path is None else path.suffix.removeprefix(".")
+    if path is None:
+        yield ()
+    elif suffix == "jsonl":
+        with JsonlSink(path) as sink:
+            yield (sink,)
+    elif suffix in FORMATS.names():
+        render, memory = FORMATS.load(suffix), MemorySink()
+        _write(path, "")  # fails before the run if the file is not writable
+        try:
+            yield (memory,)
+        finally:
+            _write(path, render(memory.events, status))
+    else:
+        suffixes = " or ".join(f".{name}" for name in ("jsonl", *FORMATS.names()))
+        raise UserError(f"--trace {str(path)!r} does not end in {suffixes}", hint="choose one of these suffixes")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as e:
+        raise StoreError(f"cannot write the trace to {path}: {e.strerror}", hint="choose another --trace") from e

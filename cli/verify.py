@@ -34,7 +34,7 @@ EXAMPLES = """
 
 reason verify --answer answer.txt --docs handbook.pdf --docs notes/
 some-model "Who wrote it?" | reason verify --answer - --question "Who wrote it?" --docs report.md
-reason verify --answer answer.txt --index wiki-index -m openai/gpt-4o-mini
+reason verify --answer answer.txt --docs wiki-index -m openai/gpt-4o-mini
 reason verify --answer answer.txt --docs notes/ --html checked.html --require-verified
 reason verify --answer sums.txt --programs-only
 reason verify --answer answer.md --verifier execution --tests tests.py
@@ -68,16 +68,8 @@ class VerifyOptions:
         list[Path],
         typer.Option(
             metavar="PATH",
-            help="Use this evidence: a file or directory of text, Markdown, HTML, JSON or PDF. Repeatable.",
-            show_default=False,
-            rich_help_panel=EVIDENCE,
-        ),
-    ] = field(default_factory=list)
-    index: Annotated[
-        list[Path],
-        typer.Option(
-            metavar="DIR",
-            help="Use this evidence: an index from [b]reason index build[/b]. Repeatable.",
+            help="Use this evidence: a file or directory of text, Markdown, HTML, JSON or PDF, or an index from "
+            "[b]reason index build[/b]. Repeatable.",
             show_default=False,
             rich_help_panel=EVIDENCE,
         ),
@@ -157,7 +149,6 @@ class VerifyOptions:
 @option_model
 def verify(options: VerifyOptions) -> None:
     """Check an existing text against documents, claim by claim."""
-    from ..agents.planner import verifier_needs_evidence
     from ..core.errors import NotVerified, UserError
     from ..core.settings import load_settings
     from ..core.verdicts import failure_text
@@ -166,24 +157,13 @@ def verify(options: VerifyOptions) -> None:
     text = read_answer(options.answer)
     tests = read_tests(options.tests)
     check_documents(options.answer, options.docs)
-    check_indexes(options.index)
-    evidence = [str(path.expanduser().absolute()) for path in (*options.docs, *options.index)]
+    evidence = [str(path.expanduser().absolute()) for path in options.docs]
     parameters = parse_parameters(options.parameters)
     if options.judge is not None:
         if "judge" in parameters:
             raise UserError("--judge and --set judge=… exclude each other", hint="use one of them")
         parameters["judge"] = options.judge
     settings = load_settings(budget=options.budget.limits, store=options.store)
-    if (
-        not evidence
-        and not settings.evidence
-        and not options.programs_only
-        and verifier_needs_evidence(options.verifier)
-    ):
-        raise UserError(
-            "there is no evidence to check the answer against",
-            hint="pass --docs PATH or --index DIR, or --programs-only for arithmetic",
-        )
     from ..agents.verification import averify_text
     from .terminal_run import Output, verify_in_terminal
 
@@ -248,19 +228,6 @@ def check_documents(answer: Path, paths: Sequence[Path]) -> None:
                 f"the answer {str(answer)!r} is part of the documents {str(path)!r} and would support itself",
                 hint="move it elsewhere, or name the documents one by one",
             )
-
-
-def check_indexes(paths: Sequence[Path]) -> None:
-    """Refuse directories that are not complete indexes.
-
-    Raises:
-        DataError: One is no index, unfinished or damaged.
-    """
-    from ..reasoning.retrieval.index.saved_index import published_manifest
-
-    if paths:
-        for path in paths:
-            published_manifest(path.expanduser())
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .command import option_model
 from .options import Json
 from .render.console import one_line, out, plain_table, printable, say, write_line
 
@@ -35,37 +33,31 @@ without either, votes are counted. Samples of several questions each name their 
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class VoteOptions:
-    """Options of `reason vote`."""
-
+def vote(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="JSON Lines file, one sample per line; - reads standard input.")
-    ]
+    ],
     method: Annotated[
         str,
         typer.Option(
             metavar="rpc|pc|ppl|sc",
-            help="Voting method. rpc: by probability, after pruning improbable samples; pc: by probability; ppl: the "
-            "most likely sample; sc: by count.",
+            help="Vote by this method. rpc: by probability, after pruning improbable samples; pc: by probability; ppl: "
+            "the most likely sample; sc: by count.",
         ),
-    ] = "rpc"
+    ] = "rpc",
     kind: Annotated[
         str,
         typer.Option(
             metavar="auto|number|math|text|choice|yes_no",
-            help="Kind of the answers, which decides when two are equal.",
+            help="Compare the answers as this kind, which decides when two are equal.",
         ),
-    ] = "auto"
+    ] = "auto",
     parity: Annotated[
         str,
         typer.Option(metavar="none|reference", help="Count votes exactly as the RPC authors' program does."),
-    ] = "none"
-    as_json: Json = False
-
-
-@option_model
-def vote(options: VoteOptions) -> None:
+    ] = "none",
+    as_json: Json = False,
+) -> None:
     """Choose one answer among existing samples, by count or by probability.
 
     Prints the answers with their confidences. Notes on pruning go to standard error.
@@ -75,14 +67,12 @@ def vote(options: VoteOptions) -> None:
     from .inputs import STDIN
     from .interrupts import run_interruptible
 
-    method, kind = parse_method(options.method), parse_kind(options.kind)
-    parity = parse_parity(options.parity)
-    from_stdin = options.file == STDIN
-    content = sys.stdin.buffer.read() if from_stdin else read_bytes(Path(options.file))
-    pools = read_pools(content, "standard input" if from_stdin else options.file, kind)
-    votes = run_interruptible(vote_on_pools(pools, method, parity))
+    chosen, counted = parse_method(method), parse_parity(parity)
+    content = sys.stdin.buffer.read() if file == STDIN else read_bytes(Path(file))
+    pools = read_pools(content, "standard input" if file == STDIN else file, parse_kind(kind))
+    votes = run_interruptible(vote_on_pools(pools, chosen, counted))
     for pool, result in zip(pools, votes, strict=True):
-        if options.as_json:
+        if as_json:
             write_line(json.dumps(vote_record(pool, result), ensure_ascii=False, allow_nan=False))
         else:
             _print(pool, result)

@@ -5,7 +5,7 @@ A backend is imported when the first of its models is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Protocol
 
 from ..core.errors import UnknownName
@@ -23,8 +23,8 @@ class ModelLoader(Protocol):
     async def load(self, name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
         """Load a model; raises as `load_model`."""
 
-    def known_models(self, settings: Settings) -> Mapping[str, str]:
-        """What each known model is, by its string, for completion and for suggestions of similar names."""
+    def known_models(self, settings: Settings) -> Iterable[str]:
+        """Strings of models for completion, and for suggestions of similar names."""
 
 
 LOADERS: Registry[ModelLoader] = Registry("reason.backends", "backend")

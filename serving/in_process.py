@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from ..core.errors import Cancelled
@@ -22,7 +22,7 @@ class Loader:
     """A `ModelLoader`."""
 
     load: Callable[[str, Settings, Progress | None], Awaitable[LanguageModel]]
-    known_models: Callable[[Settings], Mapping[str, str]] = lambda settings: {}
+    known_models: Callable[[Settings], Iterable[str]] = lambda settings: ()
 
 
 async def _pull_local(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
@@ -48,12 +48,11 @@ async def _load_vllm(name: str, settings: Settings, progress: Progress | None) -
     return await load_vllm(name, settings, progress)
 
 
-def _local_models(settings: Settings) -> Mapping[str, str]:
+def _local_models(settings: Settings) -> Iterable[str]:
     from .model_files.catalogue import RECOMMENDED_MODELS
     from .model_files.find import list_models
 
-    recommended = {name: model.about for name, model in RECOMMENDED_MODELS.items()}
-    return {m.name: m.about or m.source for m in list_models(settings.cache_dir)} | recommended
+    return [*(model.name for model in list_models(settings.cache_dir)), *RECOMMENDED_MODELS]
 
 
 def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:

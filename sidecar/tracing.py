@@ -103,7 +103,7 @@ class SpanNames:
     UNFINISHED = "reason.unfinished"
 
     WORKFLOW_OF_RUNS = "reason"
-    CLAIM_PROGRAM = "claim_program"
+    CHECK_ARITHMETIC = "check_arithmetic"
     OPERATIONS: ClassVar[dict[str, str]] = {"generate": CHAT, "workers": CHAT, "embed": EMBEDDINGS}
     """Operation name by operation of a model call; all others are text completions that generate no tokens."""
 
@@ -367,13 +367,13 @@ class RunSpans:
         now = self._now_ns()
         attributes: dict[str, AttributeValue] = {
             SpanNames.OPERATION: SpanNames.TOOL,
-            SpanNames.TOOL_NAME: SpanNames.CLAIM_PROGRAM,
+            SpanNames.TOOL_NAME: SpanNames.CHECK_ARITHMETIC,
             SpanNames.TOOL_TYPE: "function",
         }
         if self._content:
             attributes[SpanNames.TOOL_RESULT] = str(event.report.get("program", ""))[:MAX_ATTRIBUTE_CHARS]
         span = self._tracer.start_span(
-            f"{SpanNames.TOOL} {SpanNames.CLAIM_PROGRAM}",
+            f"{SpanNames.TOOL} {SpanNames.CHECK_ARITHMETIC}",
             self._context(event.parent),
             SpanKind.INTERNAL,
             attributes,

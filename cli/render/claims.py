@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from ...core.types import CheckedClaim, Evidence, Verdict, Verification, count_claims
@@ -15,54 +16,6 @@ from .console import one_line, out, print_line, printable, truncate
 
 if TYPE_CHECKING:
     from ...agents.verification import TextVerification
-
-_SEVERITY: tuple[Verdict, ...] = (
-    "supported",
-    "not_enough_evidence",
-    "unparsed",
-    "unchecked",
-    "disputed",
-    "refuted",
-)
-
-
-class TextSegment(NamedTuple):
-    """A part of the answer between two boundaries of claims.
-
-    Attributes:
-        text: Its text.
-        claims: Indices of the claims that contain it, the most severe verdict first.
-        ends: Indices of the claims that end with it, in order.
-    """
-
-    text: str
-    claims: tuple[int, ...]
-    ends: tuple[int, ...]
-
-
-def split_at_claims(text: str, claims: Sequence[CheckedClaim]) -> list[TextSegment]:
-    """The answer, split at the boundaries of its claims. Claims without a valid position in it are ignored."""
-    spans = [
-        (claim.start, claim.end, number)
-        for number, claim in enumerate(claims)
-        if claim.part == "answer"
-        and claim.start is not None
-        and claim.end is not None
-        and 0 <= claim.start < claim.end <= len(text)
-    ]
-    starts: dict[int, list[int]] = {}
-    ends: dict[int, list[int]] = {}
-    for start, end, number in spans:
-        starts.setdefault(start, []).append(number)
-        ends.setdefault(end, []).append(number)
-    cuts = sorted({0, len(text), *starts, *ends})
-    segments: list[TextSegment] = []
-    inside: set[int] = set()
-    for start, end in pairwise(cuts):
-        inside = inside.difference(ends.get(start, ())).union(starts.get(start, ()))
-        by_severity = sorted(inside, key=lambda n: (-_SEVERITY.index(claims[n].verdict), n))
-        segments.append(TextSegment(text[start:end], tuple(by_severity), tuple(sorted(ends.get(end, ())))))
-    return segments
 
 
 def source_with_span(source: str, start: int | None, end: int | None) -> str:
@@ -80,18 +33,21 @@ STYLES: dict[Verdict, str] = {
 }
 MAX_QUOTE_CHARS = 400
 """Maximum length of a quotation."""
-_MIN_INDENTED_WIDTH = 24
-"""Minimum width at which the list is indented."""
 
 
 def answer_with_marks(text: str, claims: Sequence[CheckedClaim]) -> Text:
-    """The answer, each claim underlined in the colour of its verdict and followed by its number: `… of France.[1]`."""
-    shown = Text()
-    for segment in split_at_claims(text, claims):
-        style = f"underline {STYLES[claims[segment.claims[0]].verdict]}" if segment.claims else ""
-        shown.append(printable(segment.text), style)
-        for number in segment.ends:
-            shown.append(f"[{number + 1}]", f"bold {STYLES[claims[number].verdict]}")
+    """The answer, each claim followed by its number in the colour of its verdict: `… of France.[1]`."""
+    ends = sorted(
+        (claim.end, number)
+        for number, claim in enumerate(claims, 1)
+        if claim.part == "answer" and claim.end is not None and 0 < claim.end <= len(text)
+    )
+    shown, position = Text(), 0
+    for end, number in ends:
+        shown.append(printable(text[position:end]))
+        shown.append(f"[{number}]", f"bold {STYLES[claims[number - 1].verdict]}")
+        position = end
+    shown.append(printable(text[position:]))
     shown.rstrip()
     return shown
 
@@ -108,22 +64,15 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
             both sides of a dispute.
     """
     width = len(str(len(claims))) + 3
-    indent = width if console.width >= _MIN_INDENTED_WIDTH else 0
-    first_of_thought = next((n for n, claim in enumerate(claims, 1) if claim.part == "thought"), None)
+    of_thought = [claim for claim in claims if claim.part == "thought"]
     for number, claim in enumerate(claims, 1):
-        if number == first_of_thought:
-            of_thought = count_claims([claim for claim in claims if claim.part == "thought"])
-            heading = f"in the thought, which does not count for the verdict: {counts_text(of_thought)}"
+        if of_thought and claim is of_thought[0]:
+            heading = f"in the thought, which does not count for the verdict: {counts_text(count_claims(of_thought))}"
             print_line(console, Text(heading, "dim"))
-        head = Text.assemble((verdict_text(claim), STYLES[claim.verdict]), f"  {one_line(claim.text)}")
-        first = f"{f'[{number}]':>{width - 1}} "
-        if not indent:
-            head = Text.assemble((first, "dim"), head)
-        for text in (head, *_details(claim, all_evidence)):
-            for line in text.wrap(console, max(1, console.width - indent)):
-                line.rstrip()
-                console.print(Text.assemble((first if indent else "", "dim"), line), soft_wrap=True)
-                first = " " * indent
+        label = Text(f"[{number}] ".rjust(width), "dim")
+        console.print(Text.assemble(label, (verdict_text(claim), STYLES[claim.verdict]), f"  {one_line(claim.text)}"))
+        for detail in _details(claim, all_evidence):
+            console.print(Padding(detail, (0, 0, 0, width)))
 
 
 def print_verification(verified: TextVerification) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from ...agents.planner import GIVEN
 from ...core.events import (
     BudgetCharged,
     BudgetExhausted,
@@ -77,7 +78,8 @@ class RunStatus(ProgressView):
             case RunStarted():
                 self._first_note = self._note = ""
                 self.run_id, self.question = event.run_id, event.question
-                self._title = " ".join(filter(None, (event.strategy, event.models.get("main"))))
+                strategy = "verify" if event.strategy == GIVEN else event.strategy
+                self._title = " ".join(filter(None, (strategy, event.models.get("main"))))
                 self.on_start(event.run_id)
             case StrategyNote(name="auto.chosen" | "question.routed"):
                 self._title += f" → {event.data.get('selected_strategy', '')}"

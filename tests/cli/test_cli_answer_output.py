@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reason.cli.render.answer import (
     print_answer,
     print_json,
@@ -19,7 +17,6 @@ from reason.cli.render.answer import (
     summary,
     usage_text,
 )
-from reason.cli.render.claims import split_at_claims
 from reason.cli.render.run_status import RunStatus
 from reason.core.budget import Budget, Ledger
 from reason.core.events import RunStarted
@@ -27,7 +24,7 @@ from reason.core.messages import Usage
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Answer, CheckedClaim, Evidence, Verdict, Verification
+from reason.core.types import Answer, Evidence, Verification
 from support.cli_json import printed_answer
 from support.mcts_events import SOURCES, noted_answer, noted_run
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
@@ -240,33 +237,3 @@ def test_run_without_an_answer_exits_with_6(cli: Cli, scripted: Scripted) -> Non
     status, out, err = cli("ask", "What is 6 * 7?")
     assert (status, out) == (6, "")
     assert "no answer: the run ended without an answer" in err
-
-
-def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:
-    return CheckedClaim(text="c", verdict=verdict, start=start, end=end)
-
-
-def test_overlapping_claims_are_split_at_their_boundaries() -> None:
-    pieces = split_at_claims(
-        "abcdefgh", [claim(0, 6), claim(2, 4, "disputed"), claim(2, 8), claim(None, None), claim(5, 99)]
-    )
-    assert [(p.text, p.claims, p.ends) for p in pieces] == [
-        ("ab", (0,), ()),
-        ("cd", (1, 0, 2), (1,)),
-        ("ef", (0, 2), (0,)),
-        ("gh", (2,), (2,)),
-    ]
-    assert [(p.text, p.claims) for p in split_at_claims("abc", [])] == [("abc", ())]
-    assert split_at_claims("", []) == []
-
-
-@given(st.text(max_size=30), st.lists(st.tuples(st.integers(-2, 32), st.integers(-2, 32)), max_size=6))
-def test_segments_join_to_the_text_and_every_claim_ends_once(text: str, places: list[tuple[int, int]]) -> None:
-    claims = [claim(start, end) for start, end in places]
-    pieces = split_at_claims(text, claims)
-    assert "".join(p.text for p in pieces) == text
-    placed = [n for n, (start, end) in enumerate(places) if 0 <= start < end <= len(text)]
-    assert sorted(n for p in pieces for n in p.ends) == placed
-    for n in placed:
-        start, end = places[n]
-        assert "".join(p.text for p in pieces if n in p.claims) == text[start:end]

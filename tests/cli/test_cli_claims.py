@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reason.agents.verification import TextVerification
-from reason.cli.render.claims import print_checked, print_verification
+from reason.cli.render.claims import answer_with_marks, print_checked, print_verification
 from reason.cli.render.console import out
 from reason.core.types import Agreement, CheckedClaim, Evidence, RunUsage, Verification
 
@@ -120,7 +120,7 @@ def test_a_sentence_that_shows_several_claims_is_shown_with_each(capsys: pytest.
     assert capsys.readouterr().out.count(OPENED.text) == 2
 
 
-@pytest.mark.parametrize("columns", [12, 60])
+@pytest.mark.parametrize("columns", [24, 60])
 def test_narrow_terminals_wrap_verdicts_and_sentences(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
@@ -131,6 +131,32 @@ def test_narrow_terminals_wrap_verdicts_and_sentences(
     assert "not enough evidence (closest: supported, 55%; 80% needed) It charges a toll." in " ".join(
         " ".join(listed).split()
     )
+
+
+def test_claims_without_a_place_in_the_text_or_of_the_thought_mark_nothing() -> None:
+    claims = [
+        CheckedClaim(text="c", verdict="refuted", evidence=(OPENED,), **place)
+        for place in (
+            {"start": 2, "end": 4},
+            {"start": 0, "end": 6},
+            {},
+            {"start": 5, "end": 99},
+            {"end": 8, "part": "thought"},
+        )
+    ]
+    assert answer_with_marks("abcdefgh", claims).plain == "abcd[1]ef[2]gh"
+
+
+def test_claims_of_the_thought_come_last_and_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    thought = CheckedClaim(text="It is red.", verdict="refuted", evidence=(OPENED,), part="thought")
+    stated = claim("It opened in 1926.", verdict="supported", evidence=(OPENED,))
+    print_checked(out(), Verification(verdict="supported", claims=(stated, thought), verifiers=("davinci",)))
+    assert [line for line in capsys.readouterr().out.splitlines() if "bridge.md" not in line] == [
+        "supported: 1 of 1 claim supported",
+        "[1] supported  It opened in 1926.",
+        "in the thought, which does not count for the verdict: 0 of 1 claim supported, 1 refuted",
+        "[2] refuted  It is red.",
+    ]
 
 
 def test_only_the_verdict_has_its_colour(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

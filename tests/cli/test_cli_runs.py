@@ -45,7 +45,7 @@ def test_old_runs_are_pruned(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
     scripted()
     ask(cli)
     status, _, error = cli("runs", "prune")
-    assert (status, "give --older-than" in error) == (2, True)
+    assert (status, "'--older-than'" in error) == (2, True)
     status, _, error = cli("runs", "prune", "--older-than", "soon")
     assert (status, "--older-than 'soon' is not a duration" in error) == (2, True)
     assert cli("runs", "prune", "--older-than", "1w") == (0, "", "removed 0 runs\n")

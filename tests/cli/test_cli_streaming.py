@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render import console
-from reason.cli.render.text_stream import TextStream, starts_with_draft
+from reason.cli.terminal_run import TextStream, starts_with_draft
 from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.types import Question
 

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from reason.cli.render.text_stream import TextStream
+from reason.cli.terminal_run import TextStream
 from reason.core.events import CallStarted, RunStarted, StrategyNote, TextDelta
 from reason.core.types import Question
 from reason.evals.training.routers import fitting as gathering

@@ -93,8 +93,8 @@ def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
 def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
-    assert "\x1b[4;32mParis is the capital of France.\x1b[0m" in out
-    assert "\x1b[1;4;31mBarcelona is the capital of Spain.\x1b[0m" in out
+    assert "Paris is the capital of France.\x1b[1;32m[1]\x1b[0m" in out
+    assert "Barcelona is the capital of Spain.\x1b[1;31m[2]\x1b[0m" in out
     monkeypatch.setenv("NO_COLOR", "1")
     out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
     assert not re.search(r"\x1b\[[\d;]*3\d", out)  # no colour
@@ -190,7 +190,7 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     (workspace / "empty.txt").write_text(" \n")
     one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "pass the text")
     one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "answer file 'none.txt' does not exist", "--answer")
-    one_line(refused(*inputs), "no evidence to check the answer against", "--docs", "--programs-only")
+    one_line(refused(*inputs), "nothing to verify the answer against", "--docs", "--programs-only")
     one_line(refused(*inputs, "--docs", "nowhere"), "does not exist", "nowhere", "name existing files or directories")
     (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
     one_line(refused(*inputs, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
@@ -203,7 +203,6 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     one_line(refused(*inputs, "--docs", "utf16.txt"), "utf16.txt", "invalid UTF-16")
     (workspace / "binary.txt").write_bytes(b"a\0b")
     one_line(refused("--answer", "binary.txt", "--docs", "facts.md"), "is binary")
-    one_line(refused(*inputs, "--index", "."), "there is no index in .", "reason index build")
     one_line(refused(*inputs, "--docs", "facts.md", "--set", "judge=model"), "exclude each other")
     one_line(refused(*inputs, "--docs", "facts.md", "--set", "k=0"), "davinci parameter k = 0")
     one_line(refused(*inputs, "--docs", "facts.md", "--verifier", "davincy"), "did you mean 'davinci'")
@@ -220,7 +219,7 @@ def test_legacy_encoding_is_read_with_a_note(cli: Cli, workspace: Path) -> None:
 
 def test_a_saved_index_is_evidence(cli: Cli, workspace: Path) -> None:
     assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
-    status, out, _ = cli("verify", "--answer", "answer.txt", "--index", "ix", *LEXICAL)
+    status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "ix", *LEXICAL)
     assert status == 0
     assert 'facts.md:11-42 "Paris is the capital of France."' in out
     assert "[2] refuted" in out

@@ -55,7 +55,7 @@ def test_an_index_of_another_embedding_model_is_refused(
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", f"local/{encoder}")
     built = cli("index", "build", "ix", "facts.md")
     assert built[0] == 0, built
-    arguments = ["verify", "--answer", "answer.txt", "--index", "ix", *LEXICAL]
+    arguments = ["verify", "--answer", "answer.txt", "--docs", "ix", *LEXICAL]
     status, out, _ = cli(*arguments)
     assert (status, "[1] supported" in out) == (0, True)
     write_sentence_model(encoder, seed=2)
@@ -71,7 +71,7 @@ def test_documents_and_an_index_together(cli: Cli, workspace: Path, monkeypatch:
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     (workspace / "more.txt").write_text("Lisbon is the capital of Portugal.")
     assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
-    status, out, err = cli("verify", "--answer", "answer.txt", "--index", "ix", "--docs", "more.txt", *LEXICAL)
+    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "ix", "--docs", "more.txt", *LEXICAL)
     assert status == 0
     assert "facts.md:0-31" in out
     assert "[2] refuted" in out
