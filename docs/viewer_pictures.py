@@ -70,7 +70,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "search": {
         "question": FERRY,
         "strategy": "coat",
-        "parameters": {"judging": "digits", "max_step_tokens": 60, "expansions": 9, "max_depth": 5},
+        "parameters": {"max_step_tokens": 60, "expansions": 9, "max_depth": 5},
         "budget": {"tokens": 3000},
         "seed": 3,
     },

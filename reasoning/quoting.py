@@ -81,6 +81,24 @@ def quote_line(text: str, max_chars: int = MAX_CHARS) -> str:
     return _truncate(_neutralize(text, max_chars, keep_lines=False), max_chars)
 
 
+def find_quotation(text: str, quotation: str, after: int = 0) -> tuple[int, int] | None:
+    """Start and end of a quotation in a text: of complete words, with any whitespace, or a quoted line's mark, between.
+
+    Args:
+        text: The quoted text.
+        quotation: A quotation by a model; one longer than the text is not in it.
+        after: Where to search first; the text before it is searched only if there is no match.
+    """
+    words = quotation.split()
+    if not words or len(quotation) > 2 * len(text) + 100:
+        return None
+    first = r"(?<!\w)" if words[0][0].isalnum() else ""
+    last = r"(?!\w)" if words[-1][-1].isalnum() else ""
+    pattern = re.compile(first + r"(?:\s+>)?\s+".join(map(re.escape, words)) + last)
+    match = pattern.search(text, after) or pattern.search(text)
+    return match.span() if match else None
+
+
 def remove_invisible(text: str) -> str:
     """A text without invisible characters, with lookalike brackets and line ends normalised."""
     text = _LINE_ENDS.sub("\n", text.translate(_LOOKALIKES))

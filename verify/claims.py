@@ -23,7 +23,7 @@ from ..core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_s
 from ..core.messages import Frozen, Prompt, Request
 from ..core.types import Question
 from ..reasoning.knowledge import Snippet
-from ..reasoning.quoting import quote_line, quote_snippets
+from ..reasoning.quoting import find_quotation, quote_line, quote_snippets
 from ..reasoning.retrieval.words import content_words, is_negated, number_values, split_words
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
@@ -436,7 +436,7 @@ def _accept_claims(entries: Sequence[tuple[str, str]], answer: str, question: st
     after = 0
     for claim, source in entries:
         text = " ".join(claim.encode("utf-8", "ignore").decode("utf-8").split())
-        span = locate_quote(source, answer, after)
+        span = find_quotation(answer, source, after)
         if not text or not is_worth_checking(text):
             refused.append("it states nothing")
         elif span is None:
@@ -469,7 +469,6 @@ def _is_covered(claim: Claim, accepted: Sequence[Claim], answer: str) -> bool:
 
 # -- checks of a model's claims
 
-_MAX_QUOTE_CHARS = 2000
 _HEDGES = re.compile(
     r"\b(?:probably|possibly|perhaps|likely|unlikely|reportedly|allegedly|supposedly|apparently|maybe|may|might"
     r"|could|believed|thought|said|claimed|rumou?red|seems?|appears?|suggests?|estimated|about|approximately|roughly"
@@ -481,27 +480,6 @@ _HEDGES = re.compile(
 _NAME = re.compile(r"(?<=\s)[^\W\d_a-z][\w'\u2019-]*")
 _ENDINGS = ("ings", "ing", "edly", "ed", "es", "s", "ly", "d")
 _MIN_STEM = 3
-
-
-def locate_quote(quote: str, text: str, after: int = 0) -> tuple[int, int] | None:
-    """Position of a quotation in a text: of complete words, with any whitespace between them.
-
-    Args:
-        quote: A quotation by a model.
-        text: The quoted text.
-        after: Where to search first; the text before it is searched only if there is no match.
-
-    Returns:
-        Start and end in the text; None if the quotation is not in it.
-    """
-    words = quote[: _MAX_QUOTE_CHARS + 1].split()
-    if not words or len(quote) > _MAX_QUOTE_CHARS:
-        return None
-    first = r"(?<!\w)" if words[0][0].isalnum() else ""
-    last = r"(?!\w)" if words[-1][-1].isalnum() else ""
-    pattern = re.compile(first + r"(?:\s+>)?\s+".join(map(re.escape, words)) + last)
-    match = pattern.search(text, after) or pattern.search(text)
-    return match.span() if match else None
 
 
 def added_content(claim: str, quote: str, before: str) -> str:

@@ -10,14 +10,13 @@ which counts only if it occurs in the passage; lexical overlap is the fallback.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from ..core.messages import Completion, Prompt, Request
 from ..reasoning.knowledge import Passage, Snippet
-from ..reasoning.quoting import quote_line, quote_snippets, remove_invisible
+from ..reasoning.quoting import find_quotation, quote_line, quote_snippets, remove_invisible
 from ..reasoning.retrieval.words import content_words, sentence_scores
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
@@ -157,46 +156,6 @@ def quote_prompt(request: SpanRequest, max_chars: int = MAX_SHOWN_CHARS) -> Prom
     return Prompt.user(f"{_TASK}\n\n{quoted}\n\nClaim:\n> {quote_line(request.claim, _MAX_CLAIM_CHARS)}\n\n{_REQUEST}")
 
 
-def find_quotation(text: str, quotation: str) -> tuple[int, int] | None:
-    """Start and end of a quotation in a text, where any run of whitespace equals any other.
-
-    The first occurrence that does not start or end within a word; None if there is none, or the quotation has no
-    content word.
-    """
-    target = " ".join(quotation.split())
-    if not content_words(target):
-        return None
-    words, positions = [], []
-    at = 0
-    for word in text.split():
-        at = text.index(word, at)
-        words.append(word)
-        positions.append(at)
-        at += len(word)
-    folded = " ".join(words)
-    starts, start = [], 0
-    for word in words:
-        starts.append(start)
-        start += len(word) + 1
-
-    def original(position: int) -> int:
-        i = bisect_left(starts, position + 1) - 1
-        return positions[i] + position - starts[i]
-
-    begin = folded.find(target)
-    while begin >= 0:
-        end = begin + len(target)
-        if not _is_within_word(folded, begin) and not _is_within_word(folded, end):
-            return original(begin), original(end - 1) + 1
-        begin = folded.find(target, begin + len(target))
-    return None
-
-
-def _is_within_word(text: str, at: int) -> bool:
-    """Whether the position is between two characters of a word."""
-    return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
-
-
 def _quoted(request: SpanRequest, completion: Completion) -> Span | None:
     if not completion.ok or completion.finish_reason == "thinking":
         return span_by_words(request.passage, request.claim)
@@ -204,7 +163,7 @@ def _quoted(request: SpanRequest, completion: Completion) -> Span | None:
     quotation = "\n".join(line.removeprefix(">") for line in lines).strip(_QUOTATION_MARKS)
     if quotation.rstrip(".").casefold() == "none":
         return None
-    position = find_quotation(request.passage.text, quotation)
+    position = find_quotation(request.passage.text, quotation) if content_words(quotation) else None
     if position is None:
         return span_by_words(request.passage, request.claim)
     return span_at(request.passage, *position, 1.0)

@@ -12,7 +12,6 @@ the thresholds, and that every item must name a snippet, are ours.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...core.events import AssociatedItem, MemoryAssociated
-from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
+from ...core.json_schema import (
+    STRING_SCHEMA,
+    JsonSchema,
+    array_schema,
+    enum_schema,
+    find_object,
+    object_schema,
+)
 from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
@@ -34,7 +40,7 @@ from ..retrieval.sources.client import KnowledgeClient, SourcedSnippet
 from ..retrieval.words import content_terms
 from ..segmentation import sentence_spans
 from . import prompts
-from .prompts import ROOT, Conversation, PathStep
+from .prompts import ROOT, PathStep, ThoughtPrompts
 
 GAP = " … "
 """Stands for omitted sentences."""
@@ -107,7 +113,7 @@ class Associator:
         name: str,
         model: MeteredModel,
         question: Question,
-        conversation: Conversation,
+        conversation: ThoughtPrompts,
         memory: WorkingMemory,
         admission: AdmissionFilter,
         sources: KnowledgeClient | None,
@@ -277,12 +283,6 @@ def _last_id(path: Sequence[PathStep]) -> int:
 
 MAX_ITEMS = 32
 
-_OBJECT = re.compile(r"\{[^{}]*\}")
-
-_TEXT = re.compile(r'"text"\s*:\s*"((?:[^"\\]|\\.){1,2000})"')
-
-_SOURCE = re.compile(r'"source(?:_id)?"\s*:\s*"?\[?\s*(\d{1,3})')
-
 _LINE = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)]|\[(?P<source>\d{1,3})\])\s+(?P<text>\S.*)$")
 
 _NOTHING = re.compile(r'\W*(?:none|nothing(?: to add)?|n/?a|\{\s*"items"\s*:\s*\[\s*\]\s*\}|\[\s*\])\W*', re.IGNORECASE)
@@ -308,54 +308,23 @@ def read_items(text: str) -> tuple[list[ProposedItem], bool]:
     """
     if _NOTHING.fullmatch(text):
         return [], True
-    parsed = _json_items(text)
-    if parsed is not None:
-        return parsed[:MAX_ITEMS], True
-    objects = [_item_of(piece) for piece in _OBJECT.findall(text)]
-    items = [item for item in objects if item is not None]
-    if not items:
-        items = [
-            ProposedItem(m["text"].strip(), int(m["source"]) if m["source"] else None)
-            for m in map(_LINE.match, text.splitlines())
-            if m is not None
-        ]
+    data = find_object(text, lambda value: isinstance(value.get("items"), list))
+    if data is not None:
+        parsed = [item for item in map(_item, data["items"][:MAX_ITEMS]) if item is not None]
+        return parsed, bool(parsed) or not data["items"]
+    lines = (match for line in text.splitlines() if (match := _LINE.match(line)) is not None)
+    items = [ProposedItem(m["text"].strip(), int(m["source"]) if m["source"] else None) for m in lines]
     return items[:MAX_ITEMS], bool(items)
-
-
-def _json_items(text: str) -> list[ProposedItem] | None:
-    start, end = text.find("{"), text.rfind("}")
-    if start < 0 or end < start:
-        return None
-    try:
-        data = json.loads(text[start : end + 1])
-    except (ValueError, RecursionError):
-        return None
-    items = data.get("items") if isinstance(data, dict) else None
-    if not isinstance(items, list):
-        return None
-    parsed = [_item(item) for item in items]
-    return [item for item in parsed if item is not None]
 
 
 def _item(item: Any) -> ProposedItem | None:
     if isinstance(item, str):
-        return ProposedItem(item.strip()) if item.strip() else None
+        item = {"text": item}
     if not isinstance(item, dict) or not isinstance(item.get("text"), str) or not item["text"].strip():
         return None
     source = item.get("source", item.get("source_id"))
     number = re.search(r"\d{1,3}", str(source)) if isinstance(source, int | str) else None
     return ProposedItem(item["text"].strip(), None if number is None else int(number[0]))
-
-
-def _item_of(piece: str) -> ProposedItem | None:
-    text, source = _TEXT.search(piece), _SOURCE.search(piece)
-    if text is None:
-        return None
-    try:
-        value = str(json.loads(f'"{text[1]}"'))
-    except ValueError:
-        value = text[1]
-    return ProposedItem(value.strip(), None if source is None else int(source[1])) if value.strip() else None
 
 
 def items_schema(snippets: int, max_items: int) -> JsonSchema:

@@ -24,8 +24,7 @@ from ...core.errors import ReasonError
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..memory.admission import AdmissionFilter, AdmissionRules
-from ..memory.similarity import RecordedSimilarity
+from ..memory.admission import AdmissionFilter, Similarity
 from ..memory.working_memory import WorkingMemory
 from ..retrieval.sources.client import KnowledgeClient
 from ..search.core import SearchLimits
@@ -34,7 +33,7 @@ from ..strategy import MAX_TOKENS, MAX_WEIGHT, Models, Parameters, Stability, Th
 from .association import MAX_NEW_NOTES, Association, Associator, estimate_tokens
 from .driver import ThoughtSearchDriver
 from .judge import Judging, ThoughtJudge
-from .prompts import Conversation
+from .prompts import ThoughtPrompts
 
 
 class CoAT:
@@ -77,22 +76,17 @@ class CoAT:
         ] = "written"
         judging: Annotated[
             Judging,
-            Field(
-                description="merged: one completion with all scores; digits: the expected next digit, without "
-                "generating; reward: the reward model scores the steps"
-            ),
+            Field(description="merged: one completion with all scores; reward: the reward model scores the steps"),
         ] = "merged"
         temperature: Annotated[
             float | None,
             Field(gt=0, le=100, description="sampling temperature of steps; by default 0.8 where the model takes one"),
         ] = None
-        top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
-        system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
 
         @classmethod
         def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
             factors = {"k": values["k"], "expansions": values["expansions"], "resamples + 1": RESAMPLES + 1}
-            return factors | {"notes of a thought": MAX_NEW_NOTES}
+            return factors if values["association"] == "none" else factors | {"notes of a thought": MAX_NEW_NOTES}
 
         def options(self, run: Run) -> MCTSOptions:
             """The parameters of the search core; a small token budget also limits the final answer."""
@@ -113,14 +107,14 @@ class CoAT:
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config, memory = self.config, WorkingMemory()
-        conversation = Conversation(question, memory, config.system)
+        conversation = ThoughtPrompts(question, memory)
         search = MonteCarloTreeSearch(config.options(run))
         driver = ThoughtSearchDriver(
             self.name,
             search,
             question,
             models.main,
-            ThoughtJudge(models.judge, conversation, run, config.judging),
+            ThoughtJudge(models.judge, conversation),
             conversation,
             None if config.association == "none" else self._associator(question, models, run, conversation, memory),
             models.reward if models.has("reward") or config.judging == "reward" else None,
@@ -128,20 +122,19 @@ class CoAT:
             beta=config.beta,
             by_reward=config.judging == "reward",
             temperature=config.temperature,
-            top_p=config.top_p,
         )
         await driver.search()
         await self._remember(search, memory, models, run)
         return driver.solution()
 
     def _associator(
-        self, question: Question, models: Models, run: Run, conversation: Conversation, memory: WorkingMemory
+        self, question: Question, models: Models, run: Run, conversation: ThoughtPrompts, memory: WorkingMemory
     ) -> Associator:
         knowledge = models.knowledge
         if knowledge.embedding is None:
             run.degrade("no embedding model: notes were compared only by their words")
-        similarity = None if knowledge.embedding is None else RecordedSimilarity(knowledge.embedding, run)
-        admission = AdmissionFilter(AdmissionRules(), estimate_tokens, similarity)
+        similarity = None if knowledge.embedding is None else Similarity(knowledge.embedding, run)
+        admission = AdmissionFilter(estimate_tokens, similarity)
         sources = KnowledgeClient(knowledge.sources, run) if knowledge.sources else None
         return Associator(
             self.name, models.main, question, conversation, memory, admission, sources, run, self.config.association

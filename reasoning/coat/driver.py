@@ -40,7 +40,7 @@ from ..search.mcts import RESAMPLES, MCTSNode, MonteCarloTreeSearch
 from . import prompts
 from .association import Associator
 from .judge import UNREADABLE_SCORE, ThoughtJudge, ThoughtScores, node_score
-from .prompts import Conversation, PathStep
+from .prompts import PathStep, ThoughtPrompts
 
 MIN_RESTATED_SHARE = 0.6
 """Share of a note's content words from which a text is taken to rest on it without citing it."""
@@ -144,7 +144,7 @@ class ThoughtSearchDriver:
         question: Question,
         model: MeteredModel,
         judge: ThoughtJudge,
-        conversation: Conversation,
+        conversation: ThoughtPrompts,
         associator: Associator | None,
         reward: MeteredReward | None,
         run: Run,
@@ -152,13 +152,12 @@ class ThoughtSearchDriver:
         beta: float,
         by_reward: bool,
         temperature: float | None,
-        top_p: float | None,
     ) -> None:
         self._name, self._search, self._question, self._model = name, search, question, model
         self._judge, self._conversation, self._associator = judge, conversation, associator
         self._reward, self._run, self._beta, self._by_reward = reward, run, beta, by_reward
         self._sampling = SamplingParams(
-            temperature=temperature, default_temperature=_TEMPERATURE, top_p=top_p, stop=("\n\n",), effort="none"
+            temperature=temperature, default_temperature=_TEMPERATURE, stop=("\n\n",), effort="none"
         )
         self._requests = ContinuationRequests(model, Prompt.user(question.text), run, "thought")
         self._scores: dict[int, ThoughtScores] = {}

@@ -13,18 +13,14 @@ from typing import Literal
 
 from ...core.errors import UserError
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
-from ...core.messages import NextTokenDistribution, Prompt, Request
-from ...core.run import Run
+from ...core.messages import Request
 from ...serving.metered.model import MeteredModel
-from ...serving.quick_calls import first_tokens, quick_params, report_cut
-from ...serving.verdict_distribution import TOP_LOGPROBS, verdict_from_token
+from ...serving.quick_calls import quick_params, report_cut
 from . import prompts
-from .prompts import Conversation, PathStep
+from .prompts import PathStep, ThoughtPrompts
 
-DIGITS = "0123456789"
-Judging = Literal["merged", "digits", "reward"]
-"""How scores are requested: all of a step in one completion, each as the expected next digit without generating, or
-steps from the reward model."""
+Judging = Literal["merged", "reward"]
+"""Where scores come from: all of a step from one completion, or those of steps from the reward model."""
 _TOKENS = 32
 """Maximum tokens of a completion."""
 
@@ -74,12 +70,6 @@ def read_scores(text: str, aspects: Sequence[str]) -> list[float | None]:
     return [numbers[i] if i < len(numbers) else None for i in range(len(aspects))]
 
 
-def expected_digit(distribution: NextTokenDistribution) -> float | None:
-    """The expected next digit divided by 9; None if digits have less than half of the probability mass."""
-    verdict = verdict_from_token(distribution, DIGITS)
-    return verdict.expected([int(digit) / 9 for digit in DIGITS]) if verdict.is_readable else None
-
-
 def _named(text: str, aspect: str) -> float | None:
     match = re.search(rf'"?\b{re.escape(aspect)}\b"?\s*[:=]\s*"?(\d{{1,3}}(?:\.\d{{1,4}})?)', text, re.IGNORECASE)
     return None if match is None else _scaled(float(match[1]))
@@ -99,7 +89,6 @@ def scores_schema(aspects: Sequence[str]) -> JsonSchema:
 
 UNREADABLE_SCORE = 0.5
 """Default for a score that could not be parsed."""
-_MIN_TOP_LOGPROBS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,32 +109,19 @@ class ThoughtJudge:
 
     Args:
         conversation: Renders paths as prompts.
-        judging: How scores are requested; "digits" becomes "merged" for models that do not return enough logprobs.
 
     Attributes:
         unreadable: Number of scores that could not be parsed; each counts as 0.5.
     """
 
-    def __init__(self, model: MeteredModel, conversation: Conversation, run: Run, judging: Judging) -> None:
+    def __init__(self, model: MeteredModel, conversation: ThoughtPrompts) -> None:
         self.unreadable = 0
         self._model, self._conversation = model, conversation
-        self._judging = judging
-        if judging == "digits" and model.quick_capabilities.top_logprobs < _MIN_TOP_LOGPROBS:
-            run.degrade(f"{model.name} returns too few logprobs for scores by the next digit; it writes its scores")
-            self._judging = "merged"
 
     @property
     def max_tokens_per_thought(self) -> int:
         """Maximum tokens generated for judging one step."""
-        thought = self._model.profile.quick_thinking_tokens
-        if self._judging == "digits":
-            return 0 if self._reads_next_token else thought + 1
-        return thought + _TOKENS
-
-    @property
-    def _reads_next_token(self) -> bool:
-        """Whether a digit is read without generating: not where the model would begin a thought there."""
-        return self._model.capabilities.prefix or not self._model.profile.starts_thinking(Prompt.user(""), None)
+        return self._model.profile.quick_thinking_tokens + _TOKENS
 
     async def judge(self, paths: Sequence[Sequence[PathStep]], *, steps: bool = True) -> list[ThoughtScores]:
         """Score the last step of each path, and its notes; or only the notes.
@@ -157,14 +133,9 @@ class ThoughtJudge:
         aspects = [
             (*(["step"] if steps else []), *(["notes"] if self._conversation.has_notes(path) else [])) for path in paths
         ]
-        if self._judging == "digits":
-            queries: list[tuple[int, tuple[str, ...]]] = [(i, (a,)) for i, names in enumerate(aspects) for a in names]
-        else:
-            queries = [(i, names) for i, names in enumerate(aspects) if names]
+        queries = [(i, names) for i, names in enumerate(aspects) if names]
         scores: list[dict[str, float]] = [{} for _ in paths]
-        results = await (self._digits if self._judging == "digits" else self._written)(
-            [(paths[i], a) for i, a in queries]
-        )
+        results = await self._written([(paths[i], names) for i, names in queries])
         for (i, requested), values in zip(queries, results, strict=True):
             for aspect, value in zip(requested, values, strict=True):
                 self.unreadable += value is None
@@ -192,14 +163,3 @@ class ThoughtJudge:
             else [None] * len(aspects)
             for request, (completion,), (_, aspects) in zip(requests, results, queries, strict=True)
         ]
-
-    async def _digits(self, queries: Sequence[tuple[Sequence[PathStep], tuple[str, ...]]]) -> list[list[float | None]]:
-        if not queries:
-            return []
-        prefix = "Score: " if self._model.capabilities.prefix else ""
-        judged: list[Prompt] = [
-            self._conversation.after(path, prompts.judge_digit(aspects[0]), prefix=prefix) for path, aspects in queries
-        ]
-        top = min(TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
-        first = await first_tokens(self._model, judged, top)
-        return [[None if distribution is None else expected_digit(distribution)] for distribution in first]

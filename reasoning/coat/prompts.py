@@ -1,4 +1,4 @@
-"""Prompts of tree search over thoughts; `Conversation` renders a path of steps and notes as a chat.
+"""Prompts of tree search over thoughts; `ThoughtPrompts` renders a path of steps and notes as a chat.
 
     user        the question, the task, and notes on the question
     assistant   the first step
@@ -81,10 +81,10 @@ def associate(snippets: Sequence[Snippet], items: int, tokens: int) -> str:
 
 STEP_SCALE = (
     "is it correct, does it bring the question closer to its answer, and does it fit the steps before it? 0 means "
-    "wrong or useless, {top} means correct and decisive"
+    "wrong or useless, 10 means correct and decisive"
 )
 NOTES_SCALE = (
-    "are they relevant to this step, new, and factually plausible? 0 means useless or false, {top} means exactly what "
+    "are they relevant to this step, new, and factually plausible? 0 means useless or false, 10 means exactly what "
     "is needed"
 )
 
@@ -96,15 +96,9 @@ def judge(aspects: Sequence[str]) -> str:
         aspects: "step", "notes" or both.
     """
     scales = {"step": STEP_SCALE, "notes": NOTES_SCALE}
-    what = " ".join(f'"{name}", for the last {name}: {scales[name].format(top=10)}.' for name in aspects)
+    what = " ".join(f'"{name}", for the last {name}: {scales[name]}.' for name in aspects)
     form = ", ".join(f'"{name}": 0-10' for name in aspects)
     return f"Judge strictly. Give scores from 0 to 10. {what} Reply only with JSON: {{{form}}}"
-
-
-def judge_digit(aspect: str) -> str:
-    """The request for one score from 0 to 9 as a single digit."""
-    scale = {"step": STEP_SCALE, "notes": NOTES_SCALE}[aspect].format(top=9)
-    return f"Judge strictly. Score the last {aspect} from 0 to 9: {scale}. Reply with one digit only."
 
 
 ROOT = 0
@@ -119,17 +113,16 @@ class PathStep:
     text: str
 
 
-class Conversation:
+class ThoughtPrompts:
     """Renders paths of one question as prompts.
 
     Args:
         question: The question.
         memory: The notes of all steps.
-        system: System message; empty leaves it to the model.
     """
 
-    def __init__(self, question: Question, memory: WorkingMemory, system: str = "") -> None:
-        self._opening = question_prompt(question, instruction(question), system=system).messages
+    def __init__(self, question: Question, memory: WorkingMemory) -> None:
+        self._opening = question_prompt(question, instruction(question)).messages
         self._memory = memory
 
     def after(self, path: Sequence[PathStep], request: str, *, prefix: str = "") -> Prompt:

@@ -3,8 +3,8 @@
 The three criteria are CoAT's (Pan, Deng, Huang, "CoAT: Chain-of-Associated-Thoughts", 2025, arXiv:2502.02390); the
 measures and thresholds are ours:
 
-    brevity     at most `max_tokens`; longer items are dropped, not cut: half a fact may be false
-    relevance   cosine with question and step of at least `relevance`; without embeddings, a common content word
+    brevity     at most `MAX_ITEM_TOKENS`; longer items are dropped, not cut: half a fact may be false
+    relevance   cosine with question and step of at least `MIN_RELEVANCE`; without embeddings, a common content word
     novelty     no duplicate of a text visible to the thought, on any of three levels: hash, word 3-grams, cosine
 """
 
@@ -14,37 +14,25 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import JsonValue
 
-from ...core.concurrency import paced
-from ...core.messages import Frozen
+from ...core.run import Run
+from ...core.store.protocol import call_key
+from ...serving.encoders.protocols import EmbeddingModel
+from ...serving.metered.calls import RecordedCalls
 from ..knowledge import SELF_SOURCE, MemoryItem
-from ..retrieval.deduplication import MIN_CONTAINMENT, MIN_JACCARD, DuplicateLevel, TextFingerprint, duplicate_level
+from ..retrieval.deduplication import DuplicateLevel, TextFingerprint, duplicate_level
 from ..retrieval.words import content_terms
-from ..strategy import MAX_TOKENS
-from .similarity import Similarity
 
 DropReason = Literal["empty", "too_long", "irrelevant", "duplicate"]
 
-
-class AdmissionRules(Frozen):
-    """The thresholds.
-
-    Attributes:
-        max_tokens: Maximum tokens of an item.
-        jaccard: Jaccard index of word 3-grams from which two texts are duplicates.
-        containment: Share of an item's 3-grams in a text from which the item is a duplicate.
-        cosine: Cosine from which two texts are duplicates.
-        relevance: Minimum cosine of an item with question and step.
-    """
-
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 96
-    jaccard: Annotated[float, Field(gt=0, le=1)] = MIN_JACCARD
-    containment: Annotated[float, Field(gt=0, le=1)] = MIN_CONTAINMENT
-    cosine: Annotated[float, Field(gt=0, le=1)] = 0.92
-    relevance: Annotated[float, Field(ge=-1, le=1)] = 0.2
+MAX_ITEM_TOKENS: Final = 96
+MIN_COSINE: Final = 0.92
+"""Cosine from which two texts are duplicates, on the third level."""
+MIN_RELEVANCE: Final = 0.2
+"""Minimum cosine of an item with question and step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +87,58 @@ class AdmissionResult:
     duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
 
 
-MAX_COMPARED = 128
-"""Proposals that are compared in one batch, each with all texts that any of their thoughts sees."""
+class Similarity:
+    """Cosine similarity of texts by an embedding model, which is not closed by this object.
+
+    Args:
+        embedding: The model, metered; or its stand-in in a replay.
+        run: The run whose store keeps the cosines, so that a replay needs no embedding model; None keeps none.
+    """
+
+    def __init__(self, embedding: EmbeddingModel, run: Run | None = None) -> None:
+        self._embedding, self._run = embedding, run
+
+    async def cosines(self, left: Sequence[str], right: Sequence[str]) -> list[list[float]]:
+        """Cosines `[left, right]` in [-1, 1], all texts in one batch.
+
+        Raises:
+            ReasonError: The embedding failed, or a replay needs what was not recorded.
+            StoreError: The run store failed.
+        """
+        if not left or not right:
+            return [[] for _ in left]
+        run, embedding = self._run, self._embedding
+        request: dict[str, JsonValue] = {"cosines": list(left), "with": list(right)}
+        key = call_key(embedding.identity, request, None, 0)
+        stored = {} if run is None else await run.lookup_calls([key])
+        if key in stored:
+            return stored[key].response["cosines"]  # type: ignore[return-value]
+        texts = list(dict.fromkeys((*left, *right)))
+        rows = {text: row for row, text in enumerate(texts)}
+        vectors = await embedding.embed(texts)
+        products = vectors[[rows[t] for t in left]] @ vectors[[rows[t] for t in right]].T
+        # rounded as stored, so that a replay compares the same numbers
+        cosines = [[round(value, 6) for value in row] for row in products.clip(-1.0, 1.0).tolist()]
+        if run is not None and run.recording:
+            calls = RecordedCalls(run, "embedding", embedding.name, embedding.identity)
+            response: dict[str, JsonValue] = {"cosines": [list(row) for row in cosines]}
+            await run.save_calls([calls.record(key, request, response)])
+        return cosines
 
 
 class AdmissionFilter:
     """Applies the rules.
 
     Args:
-        rules: The thresholds.
         count_tokens: Length of a text in tokens of the model that will read it.
         similarity: Compares meanings; without it there is no third level, and relevance is a common content word.
     """
 
-    def __init__(
-        self, rules: AdmissionRules, count_tokens: Callable[[str], int], similarity: Similarity | None = None
-    ) -> None:
-        self.rules = rules
-        self._count_tokens = count_tokens
-        self._similarity = similarity
+    def __init__(self, count_tokens: Callable[[str], int], similarity: Similarity | None = None) -> None:
+        self._count_tokens, self._similarity = count_tokens, similarity
 
     async def admit(self, nodes: Sequence[NodeProposals]) -> list[AdmissionResult]:
-        """Filter the proposals for some thoughts, with one batch of embeddings for some `MAX_COMPARED` of them.
+        """Filter the proposals for some thoughts, with one batch of embeddings.
 
         Items of one thought are compared with each other too, in order. Thoughts do not see each other's new items, so
         the result for each does not depend on the others.
@@ -128,33 +146,16 @@ class AdmissionFilter:
         Raises:
             ReasonError: Meanings could not be compared.
         """
-        results: list[AdmissionResult] = []
-        batch: list[_NodeFilter] = []
-        async for i, node in paced(enumerate(nodes, 1)):
-            batch.append(_NodeFilter(node, self.rules, self._count_tokens))
-            if i == len(nodes) or sum(len(item_filter.candidates) for item_filter in batch) >= MAX_COMPARED:
-                cosine = await self._compare(batch)
-                results += [item_filter.result(cosine) for item_filter in batch]
-                batch = []
-        return results
-
-    async def _compare(self, filters: Sequence[_NodeFilter]) -> Cosine | None:
-        if self._similarity is None:
-            return None
-        left = list(dict.fromkeys(c.text for item_filter in filters for c in item_filter.candidates))
-        visible = (
-            t
-            for item_filter in filters
-            if item_filter.candidates
-            for t in (item_filter.node.about, *item_filter.node.visible)
-        )
+        filters = [_NodeFilter(node, self._count_tokens) for node in nodes]
+        left = list(dict.fromkeys(c.text for one in filters for c in one.candidates))
+        if self._similarity is None or not left:
+            return [one.result(None) for one in filters]
+        visible = (t for one in filters if one.candidates for t in (one.node.about, *one.node.visible))
         right = list(dict.fromkeys((*(t for t in visible if t.strip()), *left)))
-        if not left:
-            return None
         table = await self._similarity.cosines(left, right)
         rows = {text: i for i, text in enumerate(left)}
         columns = {text: i for i, text in enumerate(right)}
-        return lambda item, text: table[rows[item]][columns[text]]
+        return [one.result(lambda item, text: table[rows[item]][columns[text]]) for one in filters]
 
 
 Cosine = Callable[[str, str], float]
@@ -174,8 +175,8 @@ class _Candidate:
 class _NodeFilter:
     """Filters the proposals for one thought."""
 
-    def __init__(self, node: NodeProposals, rules: AdmissionRules, count_tokens: Callable[[str], int]) -> None:
-        self.node, self._rules = node, rules
+    def __init__(self, node: NodeProposals, count_tokens: Callable[[str], int]) -> None:
+        self.node = node
         self._dropped: Counter[DropReason] = Counter()
         self._levels: Counter[DuplicateLevel] = Counter()
         self.candidates: list[_Candidate] = []
@@ -185,7 +186,7 @@ class _NodeFilter:
             fingerprint = TextFingerprint.of(text)
             if not fingerprint.form:
                 self._dropped["empty"] += 1
-            elif (tokens := count_tokens(text)) > rules.max_tokens:
+            elif (tokens := count_tokens(text)) > MAX_ITEM_TOKENS:
                 self._dropped["too_long"] += 1
             elif not self._is_duplicate(fingerprint, visible):
                 self.candidates.append(_Candidate(proposal, text, tokens, fingerprint))
@@ -214,22 +215,21 @@ class _NodeFilter:
             if not about.strip():
                 return 0.0
             value = cosine(candidate.text, about)
-            return value if value >= self._rules.relevance else None
+            return value if value >= MIN_RELEVANCE else None
         about_terms, terms = content_terms(about), content_terms(candidate.text)
         if not about_terms:
             return 0.0
         return len(about_terms & terms) / len(terms) if about_terms & terms else None
 
     def _is_duplicate(self, fingerprint: TextFingerprint, texts: Sequence[TextFingerprint]) -> bool:
-        rules = self._rules
-        level = duplicate_level(fingerprint, texts, min_jaccard=rules.jaccard, min_containment=rules.containment)
+        level = duplicate_level(fingerprint, texts)
         if level is not None:
             self._count_duplicate(level)
         return level is not None
 
     def _is_paraphrase(self, candidate: _Candidate, items: Sequence[MemoryItem], cosine: Cosine) -> bool:
         texts = (*(t for t in self.node.visible if t.strip()), *(item.text for item in items))
-        return any(cosine(candidate.text, text) >= self._rules.cosine for text in texts)
+        return any(cosine(candidate.text, text) >= MIN_COSINE for text in texts)
 
     def _count_duplicate(self, level: DuplicateLevel) -> None:
         self._dropped["duplicate"] += 1

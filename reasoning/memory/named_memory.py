@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -31,13 +32,14 @@ from ...serving.encoders.protocols import EmbeddingModel
 from ..knowledge import MemoryItem, Snippet
 from ..retrieval.deduplication import DuplicateLevel, TextFingerprint, duplicate_level
 from ..retrieval.words import content_terms
-from .admission import AdmissionRules, DropReason
+from .admission import MIN_COSINE, DropReason
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MAX_ITEMS: Final = 10_000
+"""Maximum items of a memory; the least relevant are evicted first, the oldest among ties."""
 BUSY_TIMEOUT_S = 10.0
 """Maximum seconds that another process may be writing before an operation fails."""
 SCHEMA_VERSION: Final = 2
@@ -46,8 +48,6 @@ _SUFFIX = ".sqlite3"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 """Names that Windows reserves."""
-_MAX_ATTEMPTS = 100
-"""Rounds of embedding what other processes have added meanwhile."""
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS items (
@@ -194,32 +194,22 @@ def summarize_memory(path: Path) -> MemorySummary:
 
 
 async def load_memory(
-    name: str,
-    settings: Settings,
-    embedding: EmbeddingModel | None = None,
-    *,
-    rules: AdmissionRules | None = None,
-    max_items: int = MAX_ITEMS,
-    create: bool = True,
+    name: str, settings: Settings, embedding: EmbeddingModel | None = None, *, create: bool = True
 ) -> NamedMemory:
     """Open the memory of a name, which is next to the run store.
 
     Args:
         embedding: Compares meanings; not closed by this object. None compares content words only.
-        rules: Thresholds of duplicates.
-        max_items: Maximum items; the least relevant are evicted first, the oldest among ties.
         create: Whether to create it if it does not exist.
 
     Raises:
-        UserError: The name is not valid, or `max_items` is not positive.
+        UserError: The name is not valid.
         UnknownName: It does not exist and is not to be created.
         StoreError: It cannot be opened, is locked by another process, damaged, or of another version of `reason`.
         ReasonError: Items that have no vector of this model could not be embedded.
     """
-    if max_items < 1:
-        raise UserError(f"max_items must be at least 1, got {max_items}")
     path = memory_path(name, settings) if create else find_memory(name, settings)
-    memory = NamedMemory(path, embedding, rules or AdmissionRules(), max_items)
+    memory = NamedMemory(path, embedding)
     await asyncio.to_thread(_create, path)
     await memory.items()
     return memory
@@ -239,9 +229,9 @@ class NamedMemory:
 
     kind = "memory"
 
-    def __init__(self, path: Path, embedding: EmbeddingModel | None, rules: AdmissionRules, max_items: int) -> None:
-        self.name, self.identity, self.max_items = path.stem, "", max_items
-        self._path, self._embedding, self._rules = path, embedding, rules
+    def __init__(self, path: Path, embedding: EmbeddingModel | None) -> None:
+        self.name, self.identity = path.stem, ""
+        self._path, self._embedding = path, embedding
         self._lock = asyncio.Lock()
         # one thread, so that the next operation waits for one that was cancelled
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reason-memory")
@@ -325,21 +315,22 @@ class NamedMemory:
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = False) -> T:
         """Run `work` in a transaction in which all items are known, with their vectors."""
-        loop = asyncio.get_running_loop()
-        async with self._lock:
-            for _ in range(_MAX_ATTEMPTS):
-                done, result, missing = await loop.run_in_executor(self._thread, self._attempt, work, writes)
-                if done:
-                    return result  # type: ignore[return-value]
-                vectors = await self._embed(list(missing.values()))
-                by_item = dict(zip(missing, vectors, strict=True))
-                await loop.run_in_executor(self._thread, self._store_vectors, by_item)
-        raise StoreError(f"memory {self.name!r} is being written by too many processes", hint="try again")
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], writes: bool) -> tuple[bool, T | None, dict[int, str]]:
-        with _transaction(self._path, writes=writes) as db:
-            missing = self._refresh(db)
-            return (False, None, missing) if missing else (True, work(db), {})
+        def attempt() -> T:
+            with _transaction(self._path, writes=writes) as db:
+                self._refresh(db)
+                return work(db)
+
+        def missing_vectors() -> dict[int, str]:
+            with _transaction(self._path, writes=False) as db:
+                return self._refresh(db)
+
+        run = partial(asyncio.get_running_loop().run_in_executor, self._thread)
+        async with self._lock:
+            if self._embedding is not None and (missing := await run(missing_vectors)):
+                vectors = await self._embed(list(missing.values()))
+                await run(self._store_vectors, dict(zip(missing, vectors, strict=True)))
+            return await run(attempt)
 
     def _refresh(self, db: sqlite3.Connection) -> dict[int, str]:
         """Read what has changed; returns the texts of items without a vector of the model."""
@@ -413,7 +404,7 @@ class NamedMemory:
                 db.execute("INSERT INTO vectors VALUES (?, ?, ?)", (new[-1], self._embedding.identity, blob))
         evicted: list[int] = []
         if new:
-            excess = max(0, len(self._items) + len(new) - self.max_items)
+            excess = max(0, len(self._items) + len(new) - MAX_ITEMS)
             evicted = [int(i) for (i,) in db.execute("SELECT id FROM items ORDER BY score, id LIMIT ?", (excess,))]
             db.executemany("DELETE FROM items WHERE id = ?", [(i,) for i in evicted])
             self._set_changed(db, now)
@@ -426,12 +417,11 @@ class NamedMemory:
         known: Sequence[TextFingerprint],
         known_vectors: Sequence[NDArray[np.float32]],
     ) -> DuplicateLevel | None:
-        rules = self._rules
-        level = duplicate_level(item, known, min_jaccard=rules.jaccard, min_containment=rules.containment)
+        level = duplicate_level(item, known)
         if (
             level is None
             and self._embedding is not None
-            and max(_cosines(known_vectors, vector), default=-1.0) >= rules.cosine
+            and max(_cosines(known_vectors, vector), default=-1.0) >= MIN_COSINE
         ):
             return 3
         return level

@@ -20,7 +20,7 @@ _MAX_WORD_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class TextChunk:
     """Characters `start` to `end` of a text; `heading` is the path of headings above, joined with " > "."""
 
     start: int
@@ -37,7 +37,9 @@ class _Unit:
     words: int
 
 
-def split_chunks(text: str, *, words: int = MAX_WORDS, overlap: int = OVERLAP, headings: bool = False) -> list[Chunk]:
+def split_chunks(
+    text: str, *, words: int = MAX_WORDS, overlap: int = OVERLAP, headings: bool = False
+) -> list[TextChunk]:
     """Split a text into chunks.
 
     A chunk takes complete sentences while they fit, and a heading starts a new one. The next chunk repeats the last
@@ -55,7 +57,7 @@ def split_chunks(text: str, *, words: int = MAX_WORDS, overlap: int = OVERLAP, h
     """
     if not 0 <= overlap < words:
         raise ValueError(f"overlap must be in [0, {words}), got {overlap}")
-    chunks: list[Chunk] = []
+    chunks: list[TextChunk] = []
     for start, end, heading in _sections(text) if headings else [(0, len(text), "")]:
         chunks += _pack(list(_units(text, start, end, words)), words, overlap, heading)
     return chunks
@@ -112,14 +114,14 @@ def _word_spans(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield at, min(at + _MAX_WORD_CHARS, match.end())
 
 
-def _pack(units: list[_Unit], max_words: int, overlap: int, heading: str) -> Iterator[Chunk]:
+def _pack(units: list[_Unit], max_words: int, overlap: int, heading: str) -> Iterator[TextChunk]:
     first = 0
     while first < len(units):
         last, count = first, 0
         while last < len(units) and count + units[last].words <= max_words:
             count += units[last].words
             last += 1
-        yield Chunk(units[first].start, units[last - 1].end, heading)
+        yield TextChunk(units[first].start, units[last - 1].end, heading)
         if last == len(units):
             return
         # repeat as much as the overlap allows, if the next unit still fits

@@ -106,19 +106,13 @@ def containment(item: TextFingerprint, text: TextFingerprint) -> float:
     return len(item.words & text.words) / len(item.words) if item.words else 0.0
 
 
-def duplicate_level(
-    item: TextFingerprint,
-    texts: Iterable[TextFingerprint],
-    *,
-    min_jaccard: float = MIN_JACCARD,
-    min_containment: float = MIN_CONTAINMENT,
-) -> DuplicateLevel | None:
+def duplicate_level(item: TextFingerprint, texts: Iterable[TextFingerprint]) -> DuplicateLevel | None:
     """The level, 1 or 2, at which an item duplicates one of the texts; None if it duplicates none."""
     level: DuplicateLevel | None = None
     for text in texts:
         if item.form == text.form:
             return 1
-        if level is None and (jaccard(item, text) >= min_jaccard or containment(item, text) >= min_containment):
+        if level is None and (jaccard(item, text) >= MIN_JACCARD or containment(item, text) >= MIN_CONTAINMENT):
             level = 2
     return level
 

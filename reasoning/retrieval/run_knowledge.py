@@ -32,7 +32,7 @@ class KnowledgePool:
     """Knowledge sources, memories and embedding models by name, shared by many runs and closed together."""
 
     sources: dict[str, KnowledgeSource] = field(default_factory=dict)
-    memories: dict[str, NamedMemory] = field(default_factory=dict)
+    memories: dict[tuple[str, str | None], NamedMemory] = field(default_factory=dict)
     embeddings: dict[str, EmbeddingModel] = field(default_factory=dict)
 
     async def load(
@@ -78,11 +78,12 @@ class KnowledgePool:
             loaded.append(self.sources[name])
         memory = None
         if config.memory:
-            if config.memory not in self.memories:
+            key = config.memory, None if embedding is None else embedding.identity
+            if key not in self.memories:
                 from ..memory.named_memory import load_memory
 
-                self.memories[config.memory] = await load_memory(config.memory, settings, embedding)
-            memory = self.memories[config.memory]
+                self.memories[key] = await load_memory(config.memory, settings, embedding)
+            memory = self.memories[key]
             identity = identities.get(f"knowledge:{len(config.context)}") or memory.identity
             loaded.append(_WithIdentity(memory, identity))
         changed = () if record is None else _changed_sources(loaded, identities)

@@ -92,7 +92,7 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
         ("beam", {}),
         ("astar", {}),
         ("particle-filter", {}),
-        ("coat", {"expansions": 2, "judging": "reward", "system": "OWN"}),
+        ("coat", {"expansions": 2, "judging": "reward"}),
         ("rlot", {"policy": "fixed"}),
         ("hogwild", {"any_model": True, "level": "interleaved", "max_passes": 100}),
         ("hogwild", {"any_model": True, "level": "blackboard", "max_passes": 100}),

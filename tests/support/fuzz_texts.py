@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from reason.core.json_schema import find_object
 from reason.core.messages import Completion, canonical_calls, is_canonical_calls, parse_json
 from reason.core.types import Candidate, Question
 from reason.reasoning.anonymity import Blinding
@@ -25,8 +26,8 @@ from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_too
 from reason.verify.claims import parse_entries, split_claims
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.chair import read_chair
-from reason.verify.edgejury.option_orders import OptionOrder
-from reason.verify.edgejury.panel import find_object, find_text
+from reason.verify.edgejury.jurors import OptionOrder
+from reason.verify.edgejury.panel import find_text
 from reason.verify.edgejury.review import read_review
 from reason.verify.entailment.judge import parse_vote
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
 from reason.reasoning.knowledge import Passage
+from reason.reasoning.quoting import find_quotation
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.spans import (
     MAX_SENTENCES,
     SpanRequest,
-    find_quotation,
     quote_prompt,
     span_at,
     span_by_words,

@@ -13,10 +13,10 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.reasoning.quoting import find_quotation
 from reason.verify.claims import (
     added_content,
     claims_schema,
-    locate_quote,
     parse_entries,
     split_claims,
     split_claims_by_model,
@@ -185,11 +185,11 @@ def test_any_reply_can_be_read(reply: str) -> None:
 
 def test_quotations_are_found_across_blanks() -> None:
     answer = "A b.\n> c  d. A b."
-    assert locate_quote("A b.", answer) == (0, 4)
-    assert locate_quote("A b.", answer, after=3) == (13, 17)
-    assert locate_quote("b. c d.", answer) == (2, 12)
-    assert locate_quote("b c", answer) is None
-    assert locate_quote(" ", answer) is None
+    assert find_quotation(answer, "A b.") == (0, 4)
+    assert find_quotation(answer, "A b.", after=3) == (13, 17)
+    assert find_quotation(answer, "b. c d.") == (2, 12)
+    assert find_quotation(answer, "b c") is None
+    assert find_quotation(answer, " ") is None
 
 
 def test_words_may_change_their_form_and_names_may_not() -> None:

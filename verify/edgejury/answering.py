@@ -23,8 +23,7 @@ from ...reasoning.candidates import complete_sentences
 from ...reasoning.conclude import conclusion_request, with_conclusion
 from ...reasoning.prompts import question_prompt
 from ...reasoning.quoting import remove_invisible
-from .jurors import ANSWER_TOKENS, Juror, PanelConfig, Role
-from .option_orders import OptionOrder
+from .jurors import ANSWER_TOKENS, Juror, OptionOrder, PanelConfig, Role
 from .panel import JurorRequest, Panel, thought_of
 from .types import Opinion
 

@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ...core.errors import BudgetExceeded, UserError
-from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
+from ...core.json_schema import (
+    STRING_SCHEMA,
+    JsonSchema,
+    array_schema,
+    enum_schema,
+    find_object,
+    object_schema,
+)
 from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
@@ -27,9 +34,9 @@ from ...reasoning.quoting import quote_line, remove_invisible
 from ...serving.metered.model import MeteredModel
 from .answering import closed_kind
 from .jurors import CHAIR_TOKENS
-from .panel import JurorRequest, Panel, find_object, find_text, objects_in, repair_request, texts_in, thought_of
+from .panel import JurorRequest, Panel, find_text, objects_in, repair_request, texts_in, thought_of
 from .review import MIN_REVIEWERS_TO_ADDRESS, DisplayedAnswers
-from .types import Addressed, Disagreement, KeptQuote, Opinion, PooledIssue, Position, Ranking, Synthesis
+from .types import Addressed, DisputedTopic, KeptQuote, Opinion, PooledIssue, Position, Ranking, Synthesis
 
 TEMPERATURE: Final = 0.5
 MAX_SHOWN_ISSUES: Final = 8
@@ -328,7 +335,7 @@ def _addressed(value: Any, blind: Blinding) -> Iterator[Addressed]:
             yield Addressed(issue=int(number[0]) - 1, how=how[0])
 
 
-def _disagreements(value: Any, blind: Blinding) -> Iterator[Disagreement]:
+def _disagreements(value: Any, blind: Blinding) -> Iterator[DisputedTopic]:
     for entry in objects_in(value)[:MAX_ITEMS]:
         topic, resolution = _items(entry.get("topic"), blind), _items(entry.get("resolution"), blind)
         positions = [
@@ -338,7 +345,7 @@ def _disagreements(value: Any, blind: Blinding) -> Iterator[Disagreement]:
             and (stance := _items(item.get("stance"), blind))
         ]
         if topic:
-            yield Disagreement(
+            yield DisputedTopic(
                 topic=topic[0], positions=tuple(positions), resolution=resolution[0] if resolution else ""
             )
 

@@ -72,7 +72,7 @@ class JuryConfig(PanelConfig):
     ] = ""
 
 
-class Vote(Frozen):
+class JuryVote(Frozen):
     """A weighted vote.
 
     Attributes:
@@ -86,7 +86,7 @@ class Vote(Frozen):
 
 
 @dataclass(frozen=True)
-class Decision:
+class JuryDecision:
     """The jury's answer.
 
     Attributes:
@@ -102,7 +102,7 @@ class Decision:
     choice: str | None
     juror: int | None = None
     synthesis: Synthesis | None = None
-    vote: Vote | None = None
+    vote: JuryVote | None = None
     overruled: bool = False
 
 
@@ -112,7 +112,9 @@ def unanimous_choice(opinions: Sequence[Opinion]) -> str | None:
     return choices[0] if len(choices) >= MIN_UNANIMOUS and len(set(choices)) == 1 else None
 
 
-def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], order: Sequence[int] = ()) -> Vote | None:
+def weighted_vote(
+    opinions: Sequence[Opinion], weights: Mapping[int, float], order: Sequence[int] = ()
+) -> JuryVote | None:
     """The choice with the largest weight; without weights, plain majority voting.
 
     Ties go to the choice of more jurors, then to that of the first juror.
@@ -139,7 +141,7 @@ def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], ord
     first = {choice: i for i, choice in enumerate(voters)}
     ranked = sorted(sums, key=lambda c: (-sums[c], -len(voters[c]), first[c]))
     total = math.fsum(sums.values())
-    return Vote(
+    return JuryVote(
         choice=ranked[0],
         support={choice: sums[choice] / total for choice in ranked},
         voters={choice: tuple(voters[choice]) for choice in ranked},
@@ -148,7 +150,7 @@ def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], ord
 
 def settle(
     synthesis: Synthesis, opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float]
-) -> tuple[Synthesis, Vote | None, bool]:
+) -> tuple[Synthesis, JuryVote | None, bool]:
     """Check a chair's choice against the jurors'.
 
     It is accepted if a juror with B of at least 1/2 made the same choice. Otherwise the vote, weighted by B, replaces
@@ -199,14 +201,14 @@ def with_stated_choice(answer: str, choice: str | None, question: Question) -> s
 
 def decide_by_jurors(
     opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float], question: Question, *, vote: bool
-) -> Decision:
+) -> JuryDecision:
     """The decision without a chair: the vote on closed questions with `vote`, otherwise the best opinion."""
     by_juror = {opinion.juror: opinion for opinion in opinions if opinion.ok}
     best = by_juror[ranking.best]
     result = weighted_vote(opinions, weights, ranking.order) if closed_kind(question) is not None else None
     if vote and result is not None:
         best = next(by_juror[juror] for juror in ranking.order if by_juror[juror].choice == result.choice)
-    return Decision(with_stated_choice(best.text, best.choice, question), best.choice, best.juror, None, result)
+    return JuryDecision(with_stated_choice(best.text, best.choice, question), best.choice, best.juror, None, result)
 
 
 @dataclass(frozen=True)
@@ -268,12 +270,12 @@ class _Jury:
         choice = unanimous_choice(self.opinions) if config.early_exit and closed_kind(question) is not None else None
         if len(self.answered) < 2 or choice is not None:
             self.path = "fallback" if choice is None else "early_exit"
-            decision = Decision("", None)
+            decision = JuryDecision("", None)
             if self.answered:
                 first = self.answered[0]
                 self._offer(first.juror)
                 text = with_stated_choice(first.text, first.choice, question)
-                decision = Decision(text, first.choice, first.juror)
+                decision = JuryDecision(text, first.choice, first.juror)
         else:
             decision = await self._deliberate(allowance)
         with self._stage("agreement"):
@@ -296,7 +298,7 @@ class _Jury:
         candidates = tuple(_candidate(opinion, self.question) for opinion in self.answered)
         self.run.set_best(Solution(chosen=[o.juror for o in self.answered].index(juror), candidates=candidates))
 
-    async def _deliberate(self, allowance: CallAllowance) -> Decision:
+    async def _deliberate(self, allowance: CallAllowance) -> JuryDecision:
         """Stages 2 and 3: reviews, a ranking, and the final answer."""
         config, run, opinions = self.config, self.run, self.answered
         is_reference = config.parity == "reference"
@@ -361,7 +363,7 @@ class _Jury:
 
     async def _decide_by_chair(
         self, synthesis: Synthesis | None, ranking: Ranking, weights: Mapping[int, float]
-    ) -> Decision:
+    ) -> JuryDecision:
         """The chair's answer, with its choice checked against the vote; the best opinion without one."""
         run, question, opinions = self.run, self.question, self.answered
         final = fallback_synthesis(ranking, opinions) if synthesis is None else synthesis
@@ -380,9 +382,9 @@ class _Jury:
             run.degrade(f"the chair did not address {num_missing} of the issues that several reviewers named")
         run.emit(OpinionsMerged(report=final.model_dump(mode="json")))
         juror = ranking.best if synthesis is None and not overruled else None
-        return Decision(final.answer, final.choice, juror, final, vote, overruled)
+        return JuryDecision(final.answer, final.choice, juror, final, vote, overruled)
 
-    def _solution(self, decision: Decision) -> Solution:
+    def _solution(self, decision: JuryDecision) -> Solution:
         """Each opinion as a candidate, followed by the chair's answer."""
         question = self.question
         scores = {} if self.ranking is None else {s.juror: s.score for s in self.ranking.standings}
@@ -411,7 +413,7 @@ class _Jury:
             notes=self._notes(decision),
         )
 
-    def _notes(self, decision: Decision) -> dict[str, JsonValue]:
+    def _notes(self, decision: JuryDecision) -> dict[str, JsonValue]:
         """Facts for readers of the trace, independent of time."""
         notes: dict[str, JsonValue] = {
             "path": self.path,

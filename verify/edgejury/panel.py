@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from ...core.concurrency import gather
 from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError
 from ...core.events import JuryStageEnded
+from ...core.json_schema import MAX_PARSED_CHARS
 from ...core.messages import Completion, Failure, Message, Prompt, Request
 from ...core.run import Run
 from ...reasoning.quoting import quote_line
@@ -27,10 +26,6 @@ from .types import Stage, StageCost
 
 MAX_REPEATED_CHARS: Final = 1500
 """Characters of an unreadable completion that its author is shown again."""
-MAX_PARSED_CHARS: Final = 40_000
-"""Characters of a completion that are parsed."""
-_MAX_STARTS = 16
-_PARTIAL_NUMBER = re.compile(r"[\d.eE+-]+\Z")
 
 
 @dataclass(frozen=True)
@@ -148,29 +143,6 @@ def repair_request(first: JurorRequest, completion: str, instruction: str, tempe
     max_tokens = first.request.sampling.max_tokens
     sampling = quick_params(first.model, default_temperature=temperature, max_tokens=max_tokens)
     return JurorRequest(first.juror, first.model, Request(prompt=prompt, sampling=sampling, is_attempt=False))
-
-
-def find_object(completion: str, accepts: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The first JSON object in a completion that `accepts` returns True for: a complete one, else a truncated one."""
-    text = completion[:MAX_PARSED_CHARS]
-    decoder = json.JSONDecoder(strict=False)
-    starts = [match.start() for match in re.finditer(r"\{", text)][:_MAX_STARTS]
-    for is_truncated in (False, True):
-        for start in starts:
-            try:
-                value = (
-                    from_json(_PARTIAL_NUMBER.sub("", text[start:]).encode("utf-8", "replace"), allow_partial=True)
-                    if is_truncated
-                    else decoder.raw_decode(text, start)[0]
-                )
-                if isinstance(value, dict) and "\\u" in text:
-                    # "?" in place of lone surrogates, which files and databases cannot hold
-                    value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict) and accepts(value):
-                return value
-    return None
 
 
 def find_text(completion: str, key: str) -> tuple[str, bool] | None:

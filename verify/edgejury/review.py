@@ -20,16 +20,23 @@ from typing import Any, Final, get_args
 
 from ...core.errors import BudgetExceeded
 from ...core.events import ReviewAdded
-from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
+from ...core.json_schema import (
+    STRING_SCHEMA,
+    JsonSchema,
+    array_schema,
+    enum_schema,
+    find_object,
+    object_schema,
+)
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, make_blinding, show_answers
 from ...reasoning.prompts import fit_prompt, question_prompt
-from ...reasoning.quoting import remove_invisible
+from ...reasoning.quoting import find_quotation, remove_invisible
 from ...reasoning.retrieval.words import split_words
 from .jurors import REVIEW_TOKENS, Juror
-from .panel import JurorRequest, Panel, find_object, objects_in, repair_request
+from .panel import JurorRequest, Panel, objects_in, repair_request
 from .types import MAX_MARK, MIN_MARK, Issue, IssueKind, KeptQuote, Marks, PooledIssue, Quote, Review
 
 TEMPERATURE: Final = 0.3
@@ -415,7 +422,7 @@ def verified_quotes(reviews: Sequence[Review], texts: Mapping[int, str]) -> tupl
     for review in reviews:
         for kept in review.keep:
             text = texts.get(kept.candidate)
-            span = None if text is None else _locate(kept.quote, text)
+            span = None if text is None else find_quotation(text, kept.quote)
             if span is not None:
                 spans[kept.candidate].append((*span, review.reviewer))
     quotes: list[tuple[int, int, int, KeptQuote]] = []
@@ -458,9 +465,3 @@ def _overlap_groups(places: Sequence[tuple[int, int, int]]) -> list[list[tuple[i
             groups.append([place])
         end = max(end, place[1])
     return groups
-
-
-def _locate(quote: str, text: str) -> tuple[int, int] | None:
-    """The span of a quotation, whatever its whitespace."""
-    match = re.search(r"\s+".join(map(re.escape, quote.split())), text)
-    return match.span() if match and quote.strip() else None

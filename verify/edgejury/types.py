@@ -185,7 +185,7 @@ class Position(Frozen):
     stance: str
 
 
-class Disagreement(Frozen):
+class DisputedTopic(Frozen):
     """A topic on which candidates differ, and how the chair resolves it."""
 
     topic: NonEmptyText
@@ -213,7 +213,7 @@ class Synthesis(Frozen):
     choice: str | None = None
     rationale: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
-    disagreements: tuple[Disagreement, ...] = ()
+    disagreements: tuple[DisputedTopic, ...] = ()
     addressed: tuple[Addressed, ...] = ()
     source: Literal["chair", "fallback"]
     thought: str = Field(default="", exclude_if=lambda value: not value)

@@ -6,10 +6,10 @@ import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat import association
-from reason.reasoning.coat import coat as coat_module
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.knowledge import Snippet
-from reason.reasoning.memory.admission import AdmissionRules
+from reason.reasoning.memory import admission
+from reason.reasoning.retrieval import deduplication
 from support.thought_model import ThoughtSearchRuns, World
 
 QUESTION = Question(text="Which city is it?", kind="text")
@@ -51,8 +51,13 @@ async def test_quoted_snippets_are_neutralized(store):
 
 
 async def test_long_snippets_are_shortened_and_known_ones_replaced(store, monkeypatch):
-    rules = AdmissionRules(containment=1.0, jaccard=1.0, cosine=1.0, relevance=-1.0)
-    monkeypatch.setattr(coat_module, "AdmissionRules", lambda: rules)
+    for module, name, value in (
+        (deduplication, "MIN_CONTAINMENT", 1.0),
+        (deduplication, "MIN_JACCARD", 1.0),
+        (admission, "MIN_COSINE", 1.0),
+        (admission, "MIN_RELEVANCE", -1.0),
+    ):
+        monkeypatch.setattr(module, name, value)
     for name, value in (("NUM_SNIPPETS", 2), ("MAX_NEW_NOTES", 2), ("MAX_NOTE_TOKENS", 12)):
         monkeypatch.setattr(association, name, value)
     filler = "The weather of the region is mild and changes little over the year. " * 8

@@ -1,15 +1,12 @@
 """Scores of nodes, parsing of judge responses, and citations of a solution."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.messages import NextTokenDistribution
 from reason.reasoning.coat.association import ProposedItem, read_items
 from reason.reasoning.coat.driver import cite
-from reason.reasoning.coat.judge import expected_digit, node_score, read_scores
+from reason.reasoning.coat.judge import node_score, read_scores
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
 
@@ -117,27 +114,6 @@ SCORES = [
 @pytest.mark.parametrize(("reply", "aspects", "scores"), SCORES)
 def test_scores_are_parsed_by_name_or_position(reply, aspects, scores):
     assert read_scores(reply, aspects) == [s if s is None else pytest.approx(s) for s in scores]
-
-
-def shown(**chances):
-    tokens = tuple(chances)
-    return NextTokenDistribution(
-        token_ids=tuple(range(len(tokens))),
-        tokens=tokens,
-        logprobs=tuple(math.log(p) for p in chances.values()),
-        entropy=0.0,
-        support="top_k",
-    )
-
-
-def test_expected_digit_is_mean_over_digits():
-    assert expected_digit(shown(**{"9": 0.5, " 0": 0.25, "x": 0.25})) == pytest.approx((0.5 * 9) / 0.75 / 9)
-    assert expected_digit(shown(**{"4": 1.0})) == pytest.approx(4 / 9)
-
-
-def test_expected_digit_needs_half_of_the_mass():
-    assert expected_digit(shown(**{"7": 0.4, "the": 0.6})) is None
-    assert expected_digit(shown(**{"10": 1.0})) is None
 
 
 def note(text, source=""):

@@ -436,8 +436,7 @@ async def test_duplicates_are_resampled_and_counted(store, monkeypatch):
     assert sampled > 2 + len(children)  # two samples, their scores, and the resampled duplicates
 
 
-@pytest.mark.parametrize("judging", ["merged", "digits"])
-async def test_judging_modes_give_equal_scores(store, judging):
+async def test_the_score_of_a_node_is_that_of_step_and_notes(store):
     class ScoredWorld(World):
         def score(self, path, aspect):
             return 6 if aspect == "step" else 3
@@ -446,12 +445,10 @@ async def test_judging_modes_give_equal_scores(store, judging):
             return [f"the city of {path[-1]}"]
 
     runs = ThoughtSearchRuns(store, ScoredWorld())
-    await runs.solve(CoAT, QUESTION, name=judging, judging=judging, expansions=2, beta=0.5)
-    top = 9 if judging == "digits" else 10
+    await runs.solve(CoAT, QUESTION, expansions=2, beta=0.5)
     node = nodes_of(runs.events)[1]
-    assert node.values["step"] == pytest.approx(6 / top)
-    assert node.values["notes"] == pytest.approx(3 / top)
-    assert node.score == pytest.approx((6 / top + 0.5 * 3 / top) / 1.5)
+    assert (node.values["step"], node.values["notes"]) == (0.6, 0.3)
+    assert node.score == pytest.approx((0.6 + 0.5 * 0.3) / 1.5)
 
 
 async def test_unparsed_scores_are_counted_as_half(store):

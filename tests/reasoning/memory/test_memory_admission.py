@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
 from reason.reasoning.knowledge import MemoryItem
-from reason.reasoning.memory.admission import AdmissionFilter, AdmissionResult, AdmissionRules, NodeProposals, Proposal
-from reason.reasoning.memory.similarity import EmbeddingSimilarity, Similarity
+from reason.reasoning.memory import admission as admission_module
+from reason.reasoning.memory import working_memory
+from reason.reasoning.memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal, Similarity
 from reason.reasoning.memory.working_memory import WorkingMemory
 from reason.reasoning.retrieval.deduplication import normalized_text, text_hash
 from support.word_vectors import WordVectors
@@ -29,7 +30,10 @@ def thought(*texts: str, about: str = "capital of France", visible: Sequence[str
 
 
 async def admitted(one: NodeProposals, similarity: Similarity | None = None, **rules: float) -> AdmissionResult:
-    [result] = await AdmissionFilter(AdmissionRules.model_validate(rules), words, similarity).admit([one])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in rules.items():
+            patch.setattr(admission_module, name, value)
+        [result] = await AdmissionFilter(words, similarity).admit([one])
     return result
 
 
@@ -65,9 +69,7 @@ async def test_every_proposal_is_accounted_for() -> None:
             "The capital lies on a river.",
             visible=["The capital lies on a river."],
         ),
-        max_tokens=6,
-        containment=0.6,
-        jaccard=0.6,
+        MAX_ITEM_TOKENS=6,
     )
     assert [item.text for item in result.items] == [CAPITAL]
     # seven words are too many; of six with one more sentence, level 1 finds what is seen
@@ -76,7 +78,7 @@ async def test_every_proposal_is_accounted_for() -> None:
 
 
 async def test_ten_times_the_same_is_nine_duplicates() -> None:
-    for similarity in (None, EmbeddingSimilarity(WordVectors())):
+    for similarity in (None, Similarity(WordVectors())):
         result = await admitted(thought(*[CAPITAL] * 10), similarity)
         assert len(result.items) == 1
         assert (result.dropped, result.duplicates_by_level) == ({"duplicate": 9}, {1: 9})
@@ -84,8 +86,8 @@ async def test_ten_times_the_same_is_nine_duplicates() -> None:
 
 async def test_what_is_too_long_is_left_out_and_not_cut() -> None:
     text = "France has one capital"
-    assert len((await admitted(thought(text), max_tokens=4)).items) == 1
-    result = await admitted(thought(text), max_tokens=3)
+    assert len((await admitted(thought(text), MAX_ITEM_TOKENS=4)).items) == 1
+    result = await admitted(thought(text), MAX_ITEM_TOKENS=3)
     assert (result.items, result.dropped) == ((), {"too_long": 1})
 
 
@@ -98,13 +100,13 @@ async def test_without_embeddings_a_common_content_word_makes_relevant() -> None
 
 
 async def test_with_embeddings_the_cosine_does() -> None:
-    similarity = EmbeddingSimilarity(WordVectors())
+    similarity = Similarity(WordVectors())
     texts = ("capital x y z", "capital c d e f g h i j k l m")
-    result = await admitted(thought(*texts, about="capital of France Europe"), similarity, relevance=0.2)
+    result = await admitted(thought(*texts, about="capital of France Europe"), similarity, MIN_RELEVANCE=0.2)
     assert [item.text for item in result.items] == ["capital x y z"]
     assert result.items[0].score == pytest.approx(1 / 4)
     assert result.dropped == {"irrelevant": 1}
-    result = await admitted(thought(*texts, about="capital of France Europe"), similarity, relevance=0.1)
+    result = await admitted(thought(*texts, about="capital of France Europe"), similarity, MIN_RELEVANCE=0.1)
     assert len(result.items) == 2
     assert len((await admitted(thought("cheese", about=" "), similarity)).items) == 1
 
@@ -116,7 +118,7 @@ async def test_a_given_score_wins_and_lies_between_0_and_1(given_score: float, k
 
 
 async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None:
-    similarity = EmbeddingSimilarity(WordVectors({"automobile": "car", "quick": "fast"}))
+    similarity = Similarity(WordVectors({"automobile": "car", "quick": "fast"}))
     seen = "the car is fast"
     same, other = "the automobile is quick", "the car has wheels"
     result = await admitted(thought(same, other, about="car", visible=[seen]), similarity)
@@ -130,14 +132,14 @@ async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None
 
 
 async def test_what_was_not_admitted_makes_no_duplicate() -> None:
-    similarity = EmbeddingSimilarity(WordVectors())
+    similarity = Similarity(WordVectors())
     result = await admitted(thought("cheese", "Cheese."), similarity)
     assert result.dropped == {"irrelevant": 2}
 
 
 async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
     embedding = WordVectors()
-    admission = AdmissionFilter(AdmissionRules(), words, EmbeddingSimilarity(embedding))
+    admission = AdmissionFilter(words, Similarity(embedding))
     thoughts = [
         thought(CAPITAL, "France has one capital.", node=node, visible=["France is big."]) for node in (1, 2, 3)
     ]
@@ -150,7 +152,7 @@ async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
 
 async def test_nothing_is_embedded_for_nothing() -> None:
     embedding = WordVectors()
-    admission = AdmissionFilter(AdmissionRules(), words, EmbeddingSimilarity(embedding))
+    admission = AdmissionFilter(words, Similarity(embedding))
     assert await admission.admit([]) == []
     await admission.admit([thought(), thought("", CAPITAL, visible=[CAPITAL])])
     assert embedding.asked == []
@@ -167,11 +169,11 @@ async def test_what_embeddings_say_is_not_swallowed() -> None:
             raise BackendError("no embeddings today")
 
     with pytest.raises(BackendError, match="no embeddings"):
-        await admitted(thought(CAPITAL), Broken())
+        await admitted(thought(CAPITAL), Broken())  # type: ignore[arg-type]
 
 
 async def test_cosines() -> None:
-    similarity = EmbeddingSimilarity(WordVectors())
+    similarity = Similarity(WordVectors())
     table = await similarity.cosines(["a b", "c"], ["a", "a b", "d"])
     assert table == [[pytest.approx(0.5**0.5), pytest.approx(1), 0], [0, 0, 0]]
     assert await similarity.cosines(["a"], []) == [[]]
@@ -231,14 +233,12 @@ def test_no_item_says_what_its_path_says(
 ) -> None:
     question, nodes = search
     embedding = WordVectors()
-    admission = AdmissionFilter(
-        AdmissionRules(max_tokens=5), words, EmbeddingSimilarity(embedding) if embedded else None
-    )
-    memory = WorkingMemory("path", shown)
+    admission = AdmissionFilter(words, Similarity(embedding) if embedded else None)
+    memory = WorkingMemory()
     paths: list[list[int]] = [[0]]
 
     async def cosine(a: str, b: str) -> float:
-        return (await EmbeddingSimilarity(embedding).cosines([a], [b]))[0][0]
+        return (await Similarity(embedding).cosines([a], [b]))[0][0]
 
     async def grow() -> None:
         steps = {0: question}
@@ -265,7 +265,10 @@ def test_no_item_says_what_its_path_says(
                     assert normalized_text(text) in known
             assert len(memory.shown(path)) == min(shown, len(memory.visible(path)))
 
-    asyncio.run(grow())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admission_module, "MAX_ITEM_TOKENS", 5)
+        patch.setattr(working_memory, "MAX_SHOWN", shown)
+        asyncio.run(grow())
 
 
 @given(SENTENCES.flatmap(lambda s: st.tuples(disguises(s), disguises(s))))

@@ -15,9 +15,8 @@ import pytest
 from reason.core.errors import BackendError, StoreError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource, MemoryItem, Snippet
-from reason.reasoning.memory.admission import AdmissionRules
+from reason.reasoning.memory import named_memory
 from reason.reasoning.memory.named_memory import (
-    MAX_ITEMS,
     MemoryDamaged,
     NamedMemory,
     find_memory,
@@ -174,8 +173,9 @@ async def test_the_identity_is_that_of_the_state(settings: Settings) -> None:
         await memory.aclose()
 
 
-async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors(), max_items=3)
+async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named_memory, "MAX_ITEMS", 3)
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("one", 0.5), item("two", 0.2), item("three", 0.5)])
     kept = await memory.add([item("four", 0.5), item("five", 0.1)])
     assert (kept.ids, kept.evicted) == ((4,), (5, 2))
@@ -208,14 +208,6 @@ async def test_items_are_removed_all_or_none(settings: Settings) -> None:
     await memory.remove([])
     assert await held(memory) == [FACTS[1]]
     assert await recalled(memory, "capital of France", 3) == []
-    await memory.aclose()
-
-
-async def test_rules_are_the_callers(settings: Settings) -> None:
-    rules = AdmissionRules(jaccard=1, containment=1, cosine=1)
-    memory = await load_memory("facts", settings, WordVectors(), rules=rules)
-    kept = await memory.add([item("a b c d e f g h i j"), item("a b c d e f g h i k")])
-    assert len(kept.ids) == 2
     await memory.aclose()
 
 
@@ -280,9 +272,6 @@ async def test_one_that_is_not_there(settings: Settings) -> None:
     with pytest.raises(UnknownName) as told:
         find_memory("fact", settings)
     assert told.value.nearest == ("facts",)
-    with pytest.raises(UserError, match="max_items must be at least 1"):
-        await load_memory("facts", settings, max_items=0)
-    assert MAX_ITEMS == 10_000
 
 
 async def test_one_that_was_removed_meanwhile_says_so(settings: Settings) -> None:

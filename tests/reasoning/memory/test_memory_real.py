@@ -9,9 +9,8 @@ import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import Settings, load_settings
 from reason.reasoning.knowledge import MemoryItem
-from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
+from reason.reasoning.memory.admission import AdmissionFilter, NodeProposals, Proposal, Similarity
 from reason.reasoning.memory.named_memory import load_memory
-from reason.reasoning.memory.similarity import EmbeddingSimilarity
 from reason.reasoning.retrieval.deduplication import TextFingerprint, duplicate_level, text_hash
 from reason.serving.encoders.factory import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
@@ -51,7 +50,7 @@ def test_the_examples_are_beyond_the_first_two_levels() -> None:
 
 
 async def test_admission(minilm: EmbeddingModel) -> None:
-    admission = AdmissionFilter(AdmissionRules(), lambda text: len(text.split()), EmbeddingSimilarity(minilm))
+    admission = AdmissionFilter(lambda text: len(text.split()), Similarity(minilm))
     proposals = ("Gustave Eiffel's company built the tower.", *AGAIN, FACTS[2])
     [result] = await admission.admit(
         [

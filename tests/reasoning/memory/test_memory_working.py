@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import UserError
 from reason.reasoning.knowledge import MemoryItem
-from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
-from reason.reasoning.memory.working_memory import Scope, WorkingMemory
+from reason.reasoning.memory import working_memory
+from reason.reasoning.memory.admission import AdmissionFilter, NodeProposals, Proposal
+from reason.reasoning.memory.working_memory import WorkingMemory
 from reason.reasoning.retrieval.deduplication import text_hash
 
 
@@ -36,43 +36,27 @@ def test_a_path_sees_its_own_and_its_ancestors_items() -> None:
     assert texts(memory.of(1)) == "a e"
 
 
-def test_a_tree_sees_all_by_id_and_the_same_once() -> None:
-    memory = WorkingMemory("tree")
-    memory.add(3, [item("c"), item("d")])
-    memory.add(1, [item("a")])
-    memory.add(2, [item("A!", 0.9), item("b")])
-    assert texts(memory.visible([0])) == "a b c d"
-    assert memory.visible([0, 2]) == memory.visible([0, 1, 3])
-
-
-def test_a_prompt_shows_the_best_in_their_order() -> None:
-    memory = WorkingMemory(max_shown=3)
+def test_a_prompt_shows_the_best_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working_memory, "MAX_SHOWN", 3)
+    memory = WorkingMemory()
     memory.add(0, [item("a", 0.5), item("b", 0.9), item("c", 0.1)])
     assert texts(memory.shown([0])) == "a b c"
     memory.add(1, [item("d", 0.5), item("e", 0.5)])
     assert texts(memory.shown([0, 1])) == "b d e"  # c is the least, then a is the oldest of three
     assert texts(memory.visible([0, 1])) == "a b c d e"  # nothing is forgotten
-    assert WorkingMemory(max_shown=0).shown([0]) == ()
 
 
-@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), st.integers(0, 13))
-def test_shown_is_what_dropping_one_by_one_leaves(scores: list[float], most: int) -> None:
-    memory = WorkingMemory(max_shown=most)
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12))
+def test_shown_is_what_dropping_one_by_one_leaves(scores: list[float]) -> None:
+    memory = WorkingMemory()
     memory.add(0, [item(f"t{i}", score) for i, score in enumerate(scores)])
     left = list(memory.visible([0]))
-    while len(left) > most:
+    while len(left) > 8:
         left.remove(min(left, key=lambda one: (one.score, memory.visible([0]).index(one))))
     assert list(memory.shown([0])) == left
 
 
-def test_parameters_are_checked() -> None:
-    with pytest.raises(UserError, match="must be 'path' or 'tree'"):
-        WorkingMemory("forest")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="must not be negative"):
-        WorkingMemory(max_shown=-1)
-
-
-# -- property 7: with scope path, the order of siblings does not matter
+# -- property 7: the order of siblings does not matter
 
 FACTS = ("alpha beta gamma", "Alpha, beta gamma!", "delta", "epsilon zeta eta theta", "zeta eta theta", "iota kappa")
 
@@ -91,11 +75,11 @@ def trees(draw: st.DrawFn) -> dict[str, list[str]]:
 Seen = dict[str, list[tuple[str, float]]]
 
 
-def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *, at_once: bool) -> tuple[Seen, Seen]:
+def grown(proposals: dict[str, list[str]], order: Sequence[str], *, at_once: bool) -> tuple[Seen, Seen]:
     """What each node knows and is shown, when the nodes are made in an order and numbered by it."""
     numbers = {label: i for i, label in enumerate(order)}
-    memory = WorkingMemory(scope, max_shown=2)
-    admission = AdmissionFilter(AdmissionRules(), lambda text: len(text.split()))
+    memory = WorkingMemory()
+    admission = AdmissionFilter(lambda text: len(text.split()))
 
     def path(label: str) -> list[int]:
         parts = label.split(".")
@@ -134,13 +118,5 @@ def test_siblings_may_come_in_any_order(
     keys = {label: data.draw(st.integers()) for label in labels}
     # any order in which no child comes before its parent
     mixed = sorted(labels, key=lambda label: (label.count("."), keys[label], label))
-    seen = grown(proposals, labels, "path", at_once=first_at_once)
-    assert grown(proposals, mixed, "path", at_once=then_at_once) == seen
-
-
-def test_with_scope_tree_the_order_matters() -> None:
-    proposals = {"0": [], "0.0": ["alpha beta gamma delta"], "0.1": ["alpha beta gamma"]}
-    forth = grown(proposals, ["0", "0.0", "0.1"], "tree", at_once=False)
-    back = grown(proposals, ["0", "0.1", "0.0"], "tree", at_once=False)
-    assert len(forth[0]["0.1"]) == 1
-    assert len(back[0]["0.1"]) == 2
+    seen = grown(proposals, labels, at_once=first_at_once)
+    assert grown(proposals, mixed, at_once=then_at_once) == seen

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.retrieval.chunking import Chunk, split_chunks
+from reason.reasoning.retrieval.chunking import TextChunk, split_chunks
 
 SENTENCES = "One two three. Four five six. Seven eight nine. Ten eleven twelve."
 
@@ -89,7 +89,7 @@ def test_every_word_is_in_a_piece_and_the_bounds_hold(text, words, data, heading
 @given(st.text(max_size=300))
 def test_any_text_can_be_cut(text):
     for chunk in split_chunks(text, words=3, overlap=1, headings=True):
-        assert isinstance(chunk, Chunk)
+        assert isinstance(chunk, TextChunk)
         assert text[chunk.start : chunk.end].strip()
 
 

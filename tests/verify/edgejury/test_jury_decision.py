@@ -11,8 +11,8 @@ from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.evals.statistics.position_bias import position_bias
 from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
-from reason.verify.edgejury.jury import Vote, settle, unanimous_choice, weighted_vote
-from reason.verify.edgejury.option_orders import OptionOrder, identity_order
+from reason.verify.edgejury.jurors import OptionOrder, identity_order
+from reason.verify.edgejury.jury import JuryVote, settle, unanimous_choice, weighted_vote
 from reason.verify.edgejury.types import Opinion, Ranking, Standing, Synthesis
 
 CHOICE = Question(text="Which city is the capital of France?", choices=("Lyon", "Paris", "Nice"))
@@ -31,7 +31,7 @@ def ranking(*borda: float) -> Ranking:
     return Ranking(rule="borda", standings=tuple(sorted(standings, key=lambda s: -s.borda)))
 
 
-def vote(given: list[Opinion], weights: dict[int, float] | None = None, order: tuple[int, ...] = ()) -> Vote:
+def vote(given: list[Opinion], weights: dict[int, float] | None = None, order: tuple[int, ...] = ()) -> JuryVote:
     found = weighted_vote(given, weights or {}, order)
     assert found is not None
     return found

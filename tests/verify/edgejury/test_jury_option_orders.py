@@ -11,8 +11,8 @@ from reason.core.types import Question
 from reason.evals.statistics.position_bias import position_bias
 from reason.reasoning.answers.extraction import extract_answer
 from reason.verify.edgejury.answering import read_opinion
+from reason.verify.edgejury.jurors import OptionOrder, identity_order, option_orders
 from reason.verify.edgejury.jury import weighted_vote
-from reason.verify.edgejury.option_orders import OptionOrder, identity_order, option_orders
 from reason.verify.edgejury.types import Opinion
 
 CITIES = ("Oslo", "Paris", "Rome", "Bern", "Wien", "Riga", "Kiev", "Bonn", "Lima", "Nice", "Graz", "Linz", "Bari")

@@ -8,9 +8,10 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.core.json_schema import find_object
 from reason.core.types import Question
 from reason.reasoning.anonymity import Blinding, make_blinding, show_answers
-from reason.verify.edgejury.panel import find_object, find_text
+from reason.verify.edgejury.panel import find_text
 from reason.verify.edgejury.ranking import rank
 from reason.verify.edgejury.review import read_review, review_prompt
 from reason.verify.edgejury.types import Review
