@@ -10,7 +10,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Generic, TypeVar
 
 from .errors import ReasonError, UnknownName, UserError
@@ -30,7 +30,12 @@ def entry_points_in(group: str, name: str | None = None) -> tuple[EntryPoint, ..
 
 @cache
 def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=group))
+    return tuple(_read_all(path).select(group=group))
+
+
+@cache
+def _read_all(path: tuple[str, ...]) -> EntryPoints:
+    return entry_points()
 
 
 @cache

@@ -96,21 +96,17 @@ class VllmSettings(BaseModel):
     """vLLM in this process (`vllm/…`). Names of vLLM's own arguments have their meaning there.
 
     Attributes:
-        dtype: Number format; "auto" is that of the weights.
         max_model_len: Context in tokens; None is the model's own, on a CPU at most 4096.
-        max_num_seqs: Maximum number of samples decoded together.
         kv_cache_bytes: Size of the KV cache; None is 1 GiB on a CPU, else what vLLM's `gpu_memory_utilization` leaves.
         shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: it
             overrides internals of vLLM, so it is refused with untested versions.
-        engine: Further arguments of vLLM's engine by their own names, for example `tensor_parallel_size`; they take
-            precedence.
+        engine: Further arguments of vLLM's engine by their own names, for example `dtype` or `max_num_seqs`; they
+            take precedence.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: Annotated[int, Field(ge=32)] | None = None
-    max_num_seqs: Annotated[int, Field(ge=1, le=4096)] = 64
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     shared_workers: bool = False
     engine: dict[str, JsonValue] = Field(default_factory=dict)

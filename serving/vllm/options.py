@@ -41,7 +41,6 @@ def engine_arguments(directory: Path, settings: VllmSettings, context: int | Non
         raise UserError(f"setting vllm.engine.{taken[0]} is reserved: the logits processors rely on it")
     arguments: dict[str, Any] = {
         "model": str(directory),
-        "dtype": settings.dtype,
         "enable_prefix_caching": True,
         "max_logprobs": MAX_LOGPROBS,
         "logprobs_mode": "raw_logprobs",
@@ -62,7 +61,7 @@ def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> di
     the minimum, so that most of a common prefix is reused; and nothing is compiled, which would need over a minute at
     every start.
     """
-    arguments: dict[str, Any] = {"max_num_seqs": settings.max_num_seqs}
+    arguments: dict[str, Any] = {"max_num_seqs": 64}
     length = settings.max_model_len
     if cpu:
         length = length or min(context or CPU_CONTEXT, CPU_CONTEXT)

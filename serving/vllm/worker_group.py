@@ -55,7 +55,7 @@ class BatchSlots:
         if count > self._max_slots:
             raise UserError(
                 f"{count} workers need as many rows of the engine's batch, of which they may have {self._max_slots}",
-                hint="use fewer workers, or increase the setting vllm.max_num_seqs",
+                hint="use fewer workers, or increase the setting vllm.engine.max_num_seqs",
             )
         async with self._changed:
             await self._changed.wait_for(lambda: self._free >= count)

@@ -17,7 +17,7 @@ from support.two_models import TwoModels
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")
-SETTINGS = VllmSettings(dtype="float32", max_model_len=1024, max_num_seqs=16, kv_cache_bytes=64 << 20)
+SETTINGS = VllmSettings(max_model_len=1024, kv_cache_bytes=64 << 20, engine={"dtype": "float32", "max_num_seqs": 16})
 
 
 def request(**sampling: Any) -> Request:

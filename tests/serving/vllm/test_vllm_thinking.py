@@ -20,12 +20,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 ASK = Prompt.user("What is 2 + 2?")
 SETTINGS = VllmSettings(
-    dtype="float32",
     max_model_len=512,
-    max_num_seqs=16,
     kv_cache_bytes=128 << 20,
     shared_workers=True,
-    engine={"max_logprobs": -1},
+    engine={"dtype": "float32", "max_num_seqs": 16, "max_logprobs": -1},
 )
 WORD = {
     "type": "object",

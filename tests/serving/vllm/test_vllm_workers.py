@@ -37,12 +37,10 @@ async def started(files: ModelFiles, **engine: Any) -> Any:
     from reason.serving.vllm.model import VllmModel
 
     settings = VllmSettings(
-        dtype="float32",
         max_model_len=CONTEXT,
-        max_num_seqs=16,
         kv_cache_bytes=KV_BYTES,
         shared_workers=True,
-        engine=engine,
+        engine={"dtype": "float32", "max_num_seqs": 16, **engine},
     )
     model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, settings)
     await model.check_logits_processors()

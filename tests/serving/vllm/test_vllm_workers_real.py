@@ -21,11 +21,10 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     from reason.serving.vllm.model import VllmModel
 
     settings = VllmSettings(
-        dtype="float32",
         max_model_len=512,
-        max_num_seqs=8,
         kv_cache_bytes=64 << 20,
         shared_workers=True,
+        engine={"dtype": "float32", "max_num_seqs": 8},
     )
     opened = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, settings)
     await opened.check_logits_processors()

@@ -64,7 +64,9 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[BackendUnderT
             name, key_env = "vllm/smollm2-135m", None
             settings = Settings(
                 **files,
-                vllm=VllmSettings(dtype="float32", max_model_len=CONTEXT, max_num_seqs=16, kv_cache_bytes=256 << 20),
+                vllm=VllmSettings(
+                    max_model_len=CONTEXT, kv_cache_bytes=256 << 20, engine={"dtype": "float32", "max_num_seqs": 16}
+                ),
             )
         elif kind == "hosted_vllm":
             settings = request.getfixturevalue("settings_for")(max_retries=0)
