@@ -1,4 +1,4 @@
-"""Errors as callers get them: JSON error objects in OpenAI's format, and back; shared by server and client.
+"""Errors as callers get them: JSON error objects in OpenAI's format.
 
 Texts of a model's side name addresses, may hold keys, and repeat what another system says; those of the run store and
 of files name paths. Callers get the error's class and an id instead; the log has the text under that id. `RunErrors`
@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from pydantic import ValidationError
 
 from ..core.errors import (
     BackendError,
@@ -29,7 +27,7 @@ from ..core.errors import (
     UnknownName,
 )
 from ..core.events import Event, RunFailed, SampleFinished
-from ..core.messages import Failure, parse_json
+from ..core.messages import Failure
 from ..core.types import Answer
 from .logs import log_event
 
@@ -78,11 +76,6 @@ HIDDEN = {
     InvalidResponse.code: "the model backend gave an invalid response",
 }
 """Codes of errors whose texts callers do not see, with what they see instead."""
-_ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("param", "kind", "name", "feature", "model"), str),
-    **dict.fromkeys(("retry_after_s", "tokens", "limit", "used"), (int, float)),
-}
-"""Attributes that errors may carry in addition to their message."""
 
 
 def public_error(error: ReasonError, *, run_id: str = "", request_id: str = "") -> ReasonError:
@@ -250,47 +243,13 @@ def event_json(event: Event) -> Event:
     return event
 
 
-def parse_error_object(content: bytes | str) -> Mapping[str, Any] | None:
-    """The `error` object of a response body or event; None if there is none, as in a proxy's error page."""
-    try:
-        body = parse_json(content.decode() if isinstance(content, bytes) else content)
-    except ValueError:
-        return None
-    error_object = body.get("error") if isinstance(body, dict) else None
-    return error_object if isinstance(error_object, dict) else None
-
-
-def error_from(error_object: Mapping[str, Any], status: int = 500, partial: Answer | None = None) -> ReasonError:
-    """Create the error that an error object describes.
-
-    The class is the one with the object's code. An unknown code gives `BackendError` for the statuses 502, 503 and 504,
-    else `ReasonError`.
-
-    Args:
-        error_object: The error object, or code and message from the run store. Attributes of the wrong type become
-            None.
-        status: The HTTP status of the response.
-        partial: The best answer so far; None uses the object's `partial`.
-    """
-    code, message = str(error_object.get("code") or ""), str(error_object.get("message") or "the server gave no reason")
-    kind = _class_of(code)
-    if kind is None:
-        kind = BackendError if status in (502, 503, 504) else ReasonError
+def error_from(stored: Mapping[str, Any], partial: Answer | None = None) -> ReasonError:
+    """The error that a run ended with, from its code and message in the run store; `partial` is its best answer."""
+    kind = _class_of(str(stored.get("code") or "")) or ReasonError
     error = kind.__new__(kind)  # constructors differ, and only the message is known here
-    ReasonError.__init__(error, message)
-    for name, kinds in _ATTRIBUTES.items():
-        if not hasattr(error, name):
-            value = error_object.get(name)
-            setattr(error, name, value if isinstance(value, kinds) else None)
-    error.partial = partial or _partial(error_object.get("partial"))  # type: ignore[attr-defined]
+    ReasonError.__init__(error, str(stored.get("message") or ""))
+    vars(error).update(dict.fromkeys(("param", "kind", "name", "retry_after_s", "limit")), partial=partial)
     return error
-
-
-def _partial(error_object: Any) -> Answer | None:
-    try:
-        return None if error_object is None else Answer.model_validate(error_object)
-    except ValidationError:  # an answer of another version
-        return None
 
 
 def _class_of(code: str) -> type[ReasonError] | None:

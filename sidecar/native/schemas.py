@@ -1,4 +1,4 @@
-"""Request and response bodies of the native API, shared by server and client."""
+"""Request and response bodies of the native API."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse
 from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
 from reason.core.types import Answer
-from reason.sidecar.client import SSEParser
 from reason.sidecar.native.schemas import RunDetail
+from support.native_client import parse_events
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.sidecar_server import serving, settings_for
 
@@ -72,8 +72,7 @@ def refused(response, status, code, param=None):
 
 
 def events_of(text):
-    reader = SSEParser()
-    return [e for e in map(reader.take, text.splitlines()) if e is not None]
+    return parse_events(text.splitlines())
 
 
 def test_a_question_is_answered_whole(http):

@@ -8,15 +8,15 @@ from contextlib import suppress
 import httpx
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import ReasonError, UserError
+from reason.core.errors import UserError
 from reason.core.run import RunConfig
 from reason.core.settings import ServeSettings
 from reason.core.types import Question
-from reason.sidecar.client import SidecarClient
 from reason.sidecar.policy import check_samples
 from reason.sidecar.server import frozen_heap
 from support.instant_model import InstantModel
 from support.loop_lag import LoopWatchdog
+from support.native_client import NativeClient
 from support.run_manager import ANNE, abandoned_run, config_of, running_manager
 from support.sidecar_process import Process, free_port
 from support.sidecar_server import serving, settings_for
@@ -152,20 +152,19 @@ def test_a_run_that_kills_every_process_is_quarantined_and_the_others_go_on(tmp_
 
     try:
         first = start().wait_until_ready()
-        with SidecarClient(first.url) as client, suppress(ReasonError):  # it may die before it responds
+        with NativeClient(first.url) as client, suppress(httpx.HTTPError):  # it may die before it responds
             client.start("A deadly question?")
         for process in started:
             assert process.child.wait(60) == 9
             if len(started) < 4:  # it began with the first, and three adopt it
                 start()
         last = start().wait_until_ready()
-        with SidecarClient(last.url) as client:
-            assert client.wait(client.start("A plain question?").id).answer == "42"
-            (poison,) = [run.id for run in client.list().data if "deadly" in run.question]
-            while (run := client.get(poison)).status != "failed":
-                time.sleep(0.05)
-            assert run.error.code == "run_quarantined"
-            assert "3 processes adopted it" in run.error.message
+        with NativeClient(last.url) as client:
+            assert client.wait(client.start("A plain question?"))["answer"] == "42"
+            (poison,) = [run["id"] for run in client.get("/v1/runs").json()["data"] if "deadly" in run["question"]]
+            error = client.wait(poison)["error"]
+            assert error["code"] == "run_quarantined"
+            assert "3 processes adopted it" in error["message"]
         assert last.child.poll() is None
     finally:
         for process in started:

@@ -8,7 +8,6 @@ from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar import worker_processes as workers_module
 from reason.sidecar.app import create_app
-from reason.sidecar.client import run_path
 from reason.sidecar.error_objects import INTERNAL
 from reason.sidecar.native import routes as health
 from reason.sidecar.native.routes import EventStreamResponse
@@ -169,7 +168,3 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
     assert told == [(2**22, 15)]
     workers._start()
     assert len(workers._processes) == 1  # no further workers are started
-
-
-def test_the_name_of_a_run_stays_within_its_place():
-    assert run_path("../a b") == "/v1/runs/..%2Fa%20b"

@@ -8,9 +8,8 @@ import time
 
 import httpx
 import pytest
-from reason.core.errors import Cancelled, ReasonError
 from reason.core.events import RunFinished
-from reason.sidecar.client import SidecarClient
+from support.native_client import NativeClient
 from support.sidecar_process import Process, free_port
 
 N = 6
@@ -38,6 +37,10 @@ def stored(folder):
         return dict(db.execute("SELECT run_id, COUNT(*) FROM calls GROUP BY run_id"))
 
 
+def readiness(client):
+    return httpx.get(f"{client.base_url}/readyz", timeout=60).json()
+
+
 def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
     port = free_port()
     first = start(port)
@@ -45,7 +48,7 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
     followed, broken = [], []
 
     def follow(run_id):
-        with SidecarClient(first.url, reconnects=1000) as other:
+        with NativeClient(first.url) as other:
             followed.extend(other.events(run_id))
 
     def ask():
@@ -54,8 +57,8 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
         except httpx.TransportError as e:
             broken.append(e)
 
-    with SidecarClient(first.url, reconnects=1000) as client:
-        runs = {client.start(f"Question {i}?", **VOTE).id: f"Question {i}?" for i in range(4)}
+    with NativeClient(first.url) as client:
+        runs = {client.start(f"Question {i}?", **VOTE): f"Question {i}?" for i in range(4)}
         one = next(iter(runs))
         beside = [threading.Thread(target=follow, args=(one,)), threading.Thread(target=ask)]
         for thread in beside:
@@ -69,12 +72,12 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
         assert sum(had.values()) < 5 * N  # killed before all calls ended
         second = start(port)
         for run_id, question in runs.items():
-            answer = client.wait(run_id)
-            assert (answer.answer, len(answer.candidates)) == ("42", N)
+            answer = client.wait(run_id)["result"]
+            assert (answer["answer"], len(answer["candidates"])) == ("42", N)
             assert second.begun_of(question) == N - had[run_id]
-            assert answer.usage.replayed_tokens > 0 or had[run_id] == N  # an ended run replays nothing
+            assert answer["usage"]["replayed_tokens"] > 0 or had[run_id] == N  # an ended run replays nothing
         (unclaimed,) = had.keys() - runs.keys()
-        assert client.get(unclaimed).status == "interrupted"  # no client waits for it, so it was not adopted
+        assert client.run(unclaimed)["status"] == "interrupted"  # no client waits for it, so it was not adopted
         again = httpx.post(f"{second.url}/v1/reason", json=named, headers=name, timeout=60)
         assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
         assert (again.json()["answer"], again.json()["run_id"]) == ("42", unclaimed)
@@ -97,16 +100,16 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
     def ask():
         replies["short"] = httpx.post(f"{first.url}/v1/reason", json={"question": "Short?"}, timeout=60)
 
-    with SidecarClient(first.url) as client:
-        behind = [client.start(f"Long {i}?", **VOTE, seed=i).id for i in range(3)]
+    with NativeClient(first.url) as client:
+        behind = [client.start(f"Long {i}?", **VOTE, seed=i) for i in range(3)]
         asking = threading.Thread(target=ask)
         asking.start()
-        while client.ready().in_flight < 4:
+        while readiness(client)["in_flight"] < 4:
             time.sleep(0.01)
         first.signal(signal.SIGTERM)
-        while (told := client.ready()).ready:
+        while (told := readiness(client))["ready"]:
             time.sleep(0.01)
-        assert told.draining
+        assert told["draining"]
         refused = httpx.post(f"{first.url}/v1/reason", json={"question": "Late?"}, timeout=60)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" in refused.headers
@@ -119,10 +122,10 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
     assert [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     had = stored(tmp_path)
     second = start(port)
-    with SidecarClient(second.url) as client:
+    with NativeClient(second.url) as client:
         for i, run_id in enumerate(behind):
-            answer = client.wait(run_id)
-            assert (answer.answer, len(answer.candidates)) == ("42", N)
+            answer = client.wait(run_id)["result"]
+            assert (answer["answer"], len(answer["candidates"])) == ("42", N)
             assert second.begun_of(f"Long {i}?") == N - had.get(run_id, 0)
 
 
@@ -135,10 +138,10 @@ def test_what_does_not_end_in_time_is_saved_and_the_caller_told(start):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    with SidecarClient(process.url) as client:
+    with NativeClient(process.url) as client:
         while not process.begun():
             time.sleep(0.01)
-        assert client.ready().in_flight == 1
+        assert readiness(client)["in_flight"] == 1
     process.signal(signal.SIGTERM)
     asking.join(60)
     assert process.child.wait(60) == 0
@@ -152,24 +155,18 @@ def test_a_run_is_cancelled_and_followed_from_another_process(start, tmp_path):
     first, second = (start(ready=False, step_s=0.05, REASON_SERVE__LOG_CONTENT="true") for _ in range(2))
     first.wait_until_ready()
     second.wait_until_ready()
-    with SidecarClient(first.url) as here, SidecarClient(second.url) as there:
-        run_id = here.start("Long?", **VOTE).id
+    with NativeClient(first.url) as here, NativeClient(second.url) as there:
+        run_id = here.start("Long?", **VOTE)
         while not first.begun():
             time.sleep(0.01)
-        assert there.get(run_id).status == "running"
+        assert there.run(run_id)["status"] == "running"
         events = there.events(run_id)
         assert next(events).number == 1
-        assert there.cancel(run_id).cancelling
-        with pytest.raises(Cancelled) as caught:
-            here.wait(run_id)
-        assert caught.value.partial.stopped == "cancelled"
+        assert there.post(f"/v1/runs/{run_id}/cancel").json()["cancelling"]
+        assert here.wait(run_id)["result"]["stopped"] == "cancelled"
         assert isinstance(list(events)[-1], RunFinished)
-        assert there.get(run_id).status == "interrupted"
+        assert there.run(run_id)["status"] == "interrupted"
         assert not second.begun()
-        there.resume(run_id)
-        try:
-            answer = here.wait(run_id)
-        except ReasonError as e:
-            pytest.fail(f"{e!r}: {first.said.read_text()} / {second.said.read_text()}")
-        assert answer.answer == "42"
+        there.post(f"/v1/runs/{run_id}/resume")
+        assert here.wait(run_id)["answer"] == "42", f"{first.said.read_text()} / {second.said.read_text()}"
         assert second.begun()

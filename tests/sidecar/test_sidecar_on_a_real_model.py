@@ -2,11 +2,12 @@
 
 import time
 
+import httpx
 import pytest
 from reason.agents.reasoner import Reasoner
 from reason.core.events import TextDelta
 from reason.core.settings import load_settings
-from reason.sidecar.client import SidecarClient
+from support.native_client import NativeClient, parse_events
 from support.sidecar_server import serving
 
 pytestmark = pytest.mark.real
@@ -19,18 +20,19 @@ def test_answers_are_those_of_the_sdk_and_the_engine_stops_with_its_caller(smoll
     )
     options = {"strategy": "self-consistency", "parameters": {"n": 3, "max_tokens": 24}, "seed": 11}
     question = "What is the capital of France?"
-    with serving(settings) as server, SidecarClient(server.url) as client:
-        answer = client.ask(question, **options)
-        stream = client.stream(question, text=True, parameters={"max_tokens": 400}, seed=11)
-        run_id = next(event for event in stream if isinstance(event, TextDelta)).run_id
-        stream.close()  # in the middle of a completion
-        partial = client.get(run_id)
-        assert partial.status == "interrupted"
-        assert 0 < partial.result.usage.completion_tokens < 400
+    with serving(settings) as server, NativeClient(server.url) as client:
+        answer = client.post("/v1/reason", json={"question": question, **options}).json()
+        body = {"question": question, "parameters": {"max_tokens": 400}, "seed": 11, "stream": True, "text": True}
+        with httpx.stream("POST", f"{server.url}/v1/reason", json=body, timeout=60) as stream:
+            events = (event for line in stream.iter_lines() for event in parse_events([line]))
+            run_id = next(event for event in events if isinstance(event, TextDelta)).run_id
+        partial = client.wait(run_id)  # the connection was closed in the middle of a completion
+        assert partial["status"] == "interrupted"
+        assert 0 < partial["result"]["usage"]["completion_tokens"] < 400
         (model,) = server.app.state.reasoner._models._models.values()
         while model.num_running:
             time.sleep(0.01)
     with Reasoner(settings=settings, strategy="self-consistency", parameters=options["parameters"], seed=11) as sdk:
         same = sdk.ask(question)
-    assert [c.text for c in same.candidates] == [c.text for c in answer.candidates]
-    assert same.answer == answer.answer
+    assert [c.text for c in same.candidates] == [c["text"] for c in answer["candidates"]]
+    assert same.answer == answer["answer"]

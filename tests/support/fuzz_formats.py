@@ -19,7 +19,6 @@ from typing import Any
 from unittest.mock import patch
 
 import anyio
-import httpx
 from openai import APIError
 from pydantic import ValidationError
 from reason.agents.reasoner import Reasoner
@@ -31,7 +30,6 @@ from reason.serving.litellm.providers import Prices
 from reason.serving.litellm.providers import Target as Provider
 from reason.serving.litellm.responses import SampleCollector, split_usage, to_completion, token_id
 from reason.serving.litellm.transport import EventParser
-from reason.sidecar import client as client_calls
 from reason.sidecar.middleware import check_json
 from reason.sidecar.openai.requests import ChatRequest, ResponsesRequest
 from reason.sidecar.openai.responses import _run_request
@@ -103,32 +101,6 @@ def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
     return events, "done" if reader.done else "open"
 
 
-def client_stream(data: bytes) -> None:
-    """The lines of a server's stream give events, or an error of ours, and so does a body that refuses."""
-    reader, said = client_calls.SSEParser(), "it was read"
-    try:
-        for line in [*text_of(data).splitlines(), ""]:
-            event = reader.take(line)
-            assert event is None or event.model_dump_json()
-    except ReasonError as e:
-        said = str(e)
-    assert said
-    headers = [(b"Retry-After", data[-2:].translate(None, b"\r\n\0"))]
-    refusal = httpx.Response(
-        400 + len(data) % 200, content=data, headers=headers, request=httpx.Request("GET", "http://x/")
-    )
-    with suppress(ReasonError):
-        client_calls.readiness(refusal)
-    refused = None
-    try:
-        client_calls.raise_for_status(refusal)
-    except ReasonError as e:
-        refused = e
-    assert refused is not None
-    with suppress(ReasonError):
-        assert 0 <= client_calls.EventCursor(0, reconnects=3).delay_after(refused) <= client_calls.LONGEST_DELAY_S
-
-
 def openai_bodies(data: bytes) -> None:
     """A body in OpenAI's format comes to runs, or is refused by an error that a caller can read."""
     try:
@@ -170,5 +142,5 @@ def stored_events(data: bytes) -> None:
 
 
 FORMAT_TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (settings_toml, provider_stream, client_stream, openai_bodies, stored_events)
+    target.__name__: target for target in (settings_toml, provider_stream, openai_bodies, stored_events)
 }
