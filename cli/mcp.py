@@ -1,4 +1,4 @@
-"""`reason mcp`: the tools ask, verify and vote for MCP clients."""
+"""`reason mcp`: the tools ask and verify for MCP clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class McpOptions:
 
 @option_model
 def mcp(options: McpOptions) -> None:
-    """Serve the tools ask, verify and vote to an MCP client, over standard streams.
+    """Serve the tools ask and verify to an MCP client, over standard streams.
 
     Progress notifications report the steps of a run; a cancelled request cancels its run.
     """
@@ -42,5 +42,5 @@ def mcp(options: McpOptions) -> None:
         from ..sidecar.mcp import serve_stdio
     except ModuleNotFoundError as e:
         raise missing_package("the MCP server", e.name, "mcp") from e
-    configure_logging(content=settings.serve.log_content, errors=settings.serve.log_errors)
+    configure_logging(content=settings.serve.log_content)
     run_interruptible(serve_stdio(settings))

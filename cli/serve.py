@@ -76,7 +76,7 @@ class ServeOptions:
     mcp: Annotated[
         bool,
         typer.Option(
-            "--mcp", help="Also serve the tools ask, verify and vote to MCP clients, at /mcp.", rich_help_panel=SERVER
+            "--mcp", help="Also serve the tools ask and verify to MCP clients, at /mcp.", rich_help_panel=SERVER
         ),
     ] = False
     store: Store = None
@@ -122,7 +122,7 @@ def start_server(settings: Settings) -> None:
     asyncio.run(_check_auth(settings))
     sock = bind(settings.serve.host, settings.serve.port)
     address = f"http://{_url_host(settings.serve.host)}:{sock.getsockname()[1]}"
-    configure_logging(content=settings.serve.log_content, errors=settings.serve.log_errors)
+    configure_logging(content=settings.serve.log_content)
     try:
         if settings.serve.workers > 1:
             _serve_workers(settings, sock, address)
@@ -149,7 +149,7 @@ def _serve_process(settings: Settings, sock: Any, address: str) -> None:
 
 
 def _serve_workers(settings: Settings, sock: Any, address: str) -> None:
-    from ..sidecar.worker_processes import WorkerProcesses
+    from ..sidecar.server import WorkerProcesses
 
     if settings.model.startswith(IN_PROCESS):
         say(
@@ -204,8 +204,7 @@ async def _check_auth(settings: Settings) -> None:
 
 
 def _say_ready(settings: Settings, address: str) -> None:
-    docs = f", documented at {address}/docs" if settings.serve.docs else ""
-    say(f"serving {settings.model} at {address}, in the browser at {address}/ui{docs}")
+    say(f"serving {settings.model} at {address}, in the browser at {address}/ui, documented at {address}/docs")
 
 
 def _url_host(host: str) -> str:

@@ -25,7 +25,6 @@ The process exit code and the HTTP status belong to the class and are never gues
     ├── AuthenticationError         exit 2   http 401   no API key of the server, or an invalid one
     ├── PermissionDenied            exit 2   http 403   the key does not allow that
     ├── KeyLimitExceeded            exit 3   http 429   the key has reached one of its limits
-    ├── LimitsUnavailable           exit 3   http 503   the limits of the key cannot be checked now
     ├── ServerBusy                  exit 3   http 429   the server's run slots and its queue are full
     ├── Cancelled                   exit 130 http 499   the application stopped the run; has the best answer so far
     └── StoreError                  exit 3   http 500   the run store cannot be read or written
@@ -358,17 +357,6 @@ class KeyLimitExceeded(ReasonError):
     def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
-
-
-class LimitsUnavailable(ReasonError):
-    """The limits of the key cannot be checked, because the server that counts for all replicas is unreachable."""
-
-    code = "limits_unavailable"
-    exit_code = 3
-    http_status = 503
-
-    def __init__(self, message: str = "the limits of the key cannot be checked now", *, hint: str = "") -> None:
-        super().__init__(message, hint=hint or "try again later")
 
 
 class ServerBusy(ReasonError):

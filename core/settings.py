@@ -264,30 +264,19 @@ class ServeSettings(BaseModel):
         models: Model strings that callers may request, in addition to the setting `model`.
         aliases: Further model names, each with its strategy.
         auth: Whether callers need an API key.
-        max_body_bytes: Maximum size of a request's body.
         max_runs: Maximum number of runs in flight in one process.
         max_queued: Maximum number of queued requests; further ones are refused.
-        queue_timeout_s: Maximum time in the queue, after which a request is refused; a background run stays queued.
         max_seconds: Maximum time limit of a run.
         max_tokens: Maximum token limit of a run, and the limit of a run that names none.
-        max_samples: Maximum number of samples that one request may lead to: its answers (`n`) times the product of the
-            strategy's parameters, such as width, k and max_depth.
         limits_url: `redis://HOST:PORT` of the Redis or Valkey that counts the requests per minute of keys
             over all replicas and workers (package extra `redis`); None counts them in each process.
-        limits_fail: What happens while that server is unreachable: "open" counts in each process, "closed" refuses
-            requests of keys that have such limits.
         retention_days: Age at which runs that have ended are deleted from the store; None keeps them.
-        keepalive_s: Time without events after which a stream sends a comment.
-        thoughts: Name of the field that has the reasoning text in OpenAI's format.
         cors_origins: Origins whose pages may call; empty is none.
         drain_delay_s: Time between a signal to stop and the refusal of new runs; `/readyz` fails during it, so that
             proxies send elsewhere.
         drain_timeout_s: Time that runs get to end when the process shuts down.
         log_content: Whether logs and spans may contain texts of users and models.
-        log_errors: Whether logs have the texts of errors that callers do not see; those of a model's server may repeat
-            parts of a request.
         code_execution: Whether requests may have the code of answers run in a sandbox.
-        docs: Whether `/docs` and `/openapi.json` are served.
         mcp: Whether the MCP server is at `/mcp` (package extra `mcp`).
         public_metrics: Whether `/metrics` needs no key with the scope "admin"; None is yes on a loopback address.
     """
@@ -300,25 +289,17 @@ class ServeSettings(BaseModel):
     models: tuple[str, ...] = ()
     aliases: dict[str, AliasSettings] = Field(default_factory=dict)
     auth: bool = True
-    max_body_bytes: Annotated[int, Field(ge=1024)] = 4 << 20
     max_runs: Annotated[int, Field(ge=1, le=100_000)] = 64
     max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 256
-    queue_timeout_s: Seconds = 30.0
     max_seconds: Seconds = 600.0
     max_tokens: Annotated[int, Field(ge=1)] = 500_000
-    max_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     limits_url: str | None = None
-    limits_fail: Literal["open", "closed"] = "open"
     retention_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    keepalive_s: Seconds = 15.0
-    thoughts: Literal["reasoning", "reasoning_content", "both"] = "both"
     cors_origins: tuple[str, ...] = ()
     drain_delay_s: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 0.0
     drain_timeout_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     log_content: bool = False
-    log_errors: bool = True
     code_execution: bool = False
-    docs: bool = True
     mcp: bool = False
     public_metrics: bool | None = None
 

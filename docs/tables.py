@@ -1,4 +1,4 @@
-"""Generates the tables of the docs: strategies and backends, stability labels, fields of OpenAI's API, recorded claims.
+"""Generates the tables of the docs: strategies and backends, stability labels, sampling fields, recorded claims.
 
 python docs/tables.py            writes the tables
 python docs/tables.py --check    exits with status 1 if a table is outdated
@@ -11,13 +11,12 @@ import re
 import sys
 from pathlib import Path
 
+from reason.core.settings import Settings
 from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.factory import BACKENDS
-from reason.sidecar.anthropic.requests import MESSAGES
-from reason.sidecar.app import ROUTE_STABILITY
-from reason.sidecar.openai.requests import CHAT, RESPONSES, field_table
-from reason.sidecar.openai.run_config import parameter_table
+from reason.sidecar.app import create_app
+from reason.sidecar.openai.run_config import SamplingField, targets
 from reason.verify.verifier import VERIFIERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +40,12 @@ def backends() -> str:
     return "\n".join(rows)
 
 
+def routes() -> dict[str, str]:
+    """The label of each path of the server."""
+    paths = create_app(Settings()).openapi()["paths"]
+    return {path: next(iter(operations.values()))["x-stability"] for path, operations in sorted(paths.items())}
+
+
 def stability() -> str:
     """A row for each kind of public API, a column for each label."""
     kinds: dict[str, dict[str, str]] = {
@@ -48,7 +53,7 @@ def stability() -> str:
         "names of documented modules": {**dict.fromkeys(sorted(EXPERIMENTAL), "experimental"), "all others": "beta"},
         "strategies": {name: STRATEGIES.load(name).stability for name in STRATEGIES.names()},
         "verifiers": {name: VERIFIERS.load(name).stability for name in VERIFIERS.names()},
-        "routes": dict(ROUTE_STABILITY),
+        "routes": routes(),
     }
     rows = [f"| | {' | '.join(LABELS)} |", "| --- " * (len(LABELS) + 1) + "|"]
     for kind, labels in kinds.items():
@@ -56,6 +61,20 @@ def stability() -> str:
             ", ".join(_shown(n) for n, own_label in labels.items() if own_label == label) or "none" for label in LABELS
         )
         rows.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def sampling_fields() -> str:
+    """A row for each strategy: its parameters that the fields of OpenAI's API set."""
+    rows = ["| strategy | `temperature` | `top_p` | `max_tokens` |", "| --- | --- | --- | --- |"]
+    without: dict[SamplingField, str] = {"temperature": "refused", "top_p": "1 alone", "max_tokens": "the run's budget"}
+    for strategy in STRATEGIES.names():
+        config = STRATEGIES.load(strategy).Config
+        cells = [
+            ", ".join(f"`{name}`" for name in targets(strategy, config, knob)) or otherwise
+            for knob, otherwise in without.items()
+        ]
+        rows.append(f"| `{strategy}` | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -90,12 +109,7 @@ PAGES = {
     "docs/backends.md": {"backends": backends},
     "docs/claims.md": {"recorded-claims": recorded_claims},
     "docs/stability.md": {"stability": stability},
-    "docs/anthropic-api.md": {"messages-fields": lambda: field_table(MESSAGES)},
-    "docs/openai-api.md": {
-        "chat-fields": lambda: field_table(CHAT),
-        "strategy-parameters": parameter_table,
-        "responses-fields": lambda: field_table(RESPONSES),
-    },
+    "docs/openai-api.md": {"strategy-parameters": sampling_fields},
 }
 
 

@@ -41,14 +41,13 @@ MAX_RUN_SAMPLES: Final = 65_536
 """Maximum samples that the parameters of one run may lead to."""
 
 
-def require_samples_within(strategy: str, factors: Mapping[str, int], maximum: int, remedy: str = "") -> None:
+def require_samples_within(strategy: str, factors: Mapping[str, int], maximum: int) -> None:
     """Refuse parameters whose product is too large.
 
     Args:
         strategy: Name of the strategy, for the message.
         factors: What the number of samples is the product of, by parameter (see `Parameters.sample_factors`).
         maximum: Maximum of the product.
-        remedy: What else helps than to lower a parameter; empty is nothing.
 
     Raises:
         UserError: The product exceeds the maximum; names values, product and maximum.
@@ -62,7 +61,7 @@ def require_samples_within(strategy: str, factors: Mapping[str, int], maximum: i
     lower = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
     raise UserError(
         f"the parameters of {strategy} lead to up to {values}{total} samples, more than {maximum:,}",
-        hint=f"lower {lower}{f', or {remedy}' if remedy else ''}",
+        hint=f"lower {lower}",
         param=max(factors, key=factors.__getitem__).partition(" ")[0],
     )
 

@@ -11,7 +11,8 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..core.errors import ReasonError, ServerBusy, ShuttingDown
@@ -19,6 +20,8 @@ from ..core.errors import ReasonError, ServerBusy, ShuttingDown
 AdmissionObserver = Callable[[int, int], None]
 """Called with the number of runs in flight and the number of waiting callers when either changes; must not block."""
 
+QUEUE_TIMEOUT_S = 30.0
+"""Maximum wait for a slot, in seconds, after which a request is refused."""
 INITIAL_RUN_S = 5.0
 MAX_RETRY_AFTER_S = 60.0
 
@@ -37,7 +40,6 @@ class AdmissionQueue:
     Args:
         max_runs: Maximum number of runs in flight.
         max_queued: Maximum number of waiting callers over all tenants, not counting unlimited ones.
-        queue_timeout_s: Maximum wait for a slot, in seconds.
         on_change: Called when the number of runs in flight or of waiting callers changes.
         on_abandoned: Called for each caller that is cancelled while it waits.
         clock: Monotonic clock in seconds.
@@ -47,13 +49,12 @@ class AdmissionQueue:
         self,
         max_runs: int,
         max_queued: int,
-        queue_timeout_s: float,
         *,
         on_change: AdmissionObserver | None = None,
         on_abandoned: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_runs, self._max_waiting, self._max_wait_s = max_runs, max_queued, queue_timeout_s
+        self._max_runs, self._max_waiting = max_runs, max_queued
         self._on_change, self._on_abandoned, self._clock = on_change, on_abandoned, clock
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """Waiting callers by tenant, in the order of the next assignments; no queue is empty."""
@@ -67,7 +68,8 @@ class AdmissionQueue:
         """Number of waiting callers."""
         return sum(map(len, self._queues.values()))
 
-    def slot(self, tenant: str, *, unlimited: bool = False) -> AdmissionSlot:
+    @asynccontextmanager
+    async def slot(self, tenant: str, *, unlimited: bool = False) -> AsyncIterator[None]:
         """Hold a slot inside an `async with`, waiting for one if all are in use.
 
         Args:
@@ -78,7 +80,14 @@ class AdmissionQueue:
             ServerBusy: The queue is full, or no slot became free in time.
             ShuttingDown: The queue is closed.
         """
-        return AdmissionSlot(self, tenant, unlimited)
+        await self._wait_for_slot(tenant, unlimited)
+        begun = self._clock()
+        try:
+            yield
+        finally:
+            # exponential moving average of the run time; `_busy` estimates the wait from it
+            self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
+            self._leave()
 
     def close(self) -> None:
         """Accept no new runs and reject all waiting callers; idempotent."""
@@ -88,17 +97,6 @@ class AdmissionQueue:
             for one in queue:
                 _reject(one, ShuttingDown())
         self._notify()
-
-    async def enter(self, tenant: str, unlimited: bool) -> float:
-        """Take a slot; returns the time on the queue's clock."""
-        await self._wait_for_slot(tenant, unlimited)
-        return self._clock()
-
-    def leave(self, begun: float) -> None:
-        """Release a slot that was taken at a time."""
-        # exponential moving average of the run time; `_busy` estimates the wait from it
-        self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
-        self._leave()
 
     async def _wait_for_slot(self, tenant: str, unlimited: bool) -> None:
         if self._closed:
@@ -113,12 +111,12 @@ class AdmissionQueue:
         self._queues.setdefault(tenant, deque()).append(waiter)
         self._notify()
         try:
-            async with asyncio.timeout(None if unlimited else self._max_wait_s):
+            async with asyncio.timeout(None if unlimited else QUEUE_TIMEOUT_S):
                 await waiter.slot
         except BaseException as e:
             self._give_up(tenant, waiter)
             if isinstance(e, TimeoutError):
-                raise self._busy(f"no slot became free within {self._max_wait_s:g} s") from None
+                raise self._busy(f"no slot became free within {QUEUE_TIMEOUT_S:g} s") from None
             if isinstance(e, asyncio.CancelledError) and self._on_abandoned is not None:
                 self._on_abandoned()
             raise
@@ -171,19 +169,6 @@ class AdmissionQueue:
     def _notify(self) -> None:
         if self._on_change is not None:
             self._on_change(self.in_flight, self.waiting)
-
-
-class AdmissionSlot:
-    """A slot of an `AdmissionQueue`, held inside an `async with`."""
-
-    def __init__(self, queue: AdmissionQueue, tenant: str, unlimited: bool) -> None:
-        self._queue, self._tenant, self._unlimited = queue, tenant, unlimited
-
-    async def __aenter__(self) -> None:
-        self._begun = await self._queue.enter(self._tenant, self._unlimited)
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._queue.leave(self._begun)
 
 
 def _count_limited(queue: Iterable[_Waiter]) -> int:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -23,7 +22,6 @@ from ..core.errors import ReasonError, UserError
 from ..core.extras import missing_package
 from ..core.files import Progress
 from ..core.settings import ServeSettings, Settings
-from ..core.stability import Stability
 from ..core.store.location import redacted_url
 from ..core.version import __version__
 from ..reasoning.strategy import STRATEGIES
@@ -37,7 +35,6 @@ from .middleware import RequestGuard
 from .native.routes import health, lists, reasoning, runs
 from .openai import router as openai
 from .policy import apply_ceilings, offered_models
-from .retention import pruning
 from .run_manager import RunManager
 from .viewer.routes import root
 from .viewer.routes import router as pages
@@ -86,33 +83,8 @@ def validate_aliases(reasoner: Reasoner) -> None:
             raise UserError(f"{setting}: {e.message}", hint=e.hint, param=setting) from e
 
 
-ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
-    {
-        "/healthz": "stable",
-        "/metrics": "beta",
-        "/readyz": "stable",
-        "/v1/chat/completions": "stable",
-        "/v1/messages": "beta",
-        "/v1/messages/count_tokens": "beta",
-        "/v1/models": "stable",
-        "/v1/models/{model}": "stable",
-        "/v1/reason": "beta",
-        "/v1/responses": "beta",
-        "/v1/responses/{response_id}": "beta",
-        "/v1/responses/{response_id}/cancel": "beta",
-        "/v1/responses/{response_id}/input_items": "beta",
-        "/v1/runs": "beta",
-        "/v1/runs/{run_id}": "beta",
-        "/v1/runs/{run_id}/answer": "beta",
-        "/v1/runs/{run_id}/cancel": "beta",
-        "/v1/runs/{run_id}/events": "beta",
-        "/v1/runs/{run_id}/resume": "beta",
-        "/v1/strategies": "beta",
-        "/v1/verifiers": "beta",
-        "/v1/verify": "beta",
-    }
-)
-"""Stability label by OpenAPI path; docs/stability.md defines the labels."""
+STABLE_ROUTES = frozenset({"/healthz", "/readyz", "/v1/chat/completions", "/v1/models", "/v1/models/{model}"})
+"""Paths of the OpenAPI description that are stable; the others are beta. docs/stability.md defines the labels."""
 
 
 def request_counter(serve: ServeSettings) -> RequestCounter:
@@ -122,7 +94,7 @@ def request_counter(serve: ServeSettings) -> RequestCounter:
         UserError: The library is missing, or the URL is invalid.
     """
     try:
-        return RequestCounter(serve.limits_url, serve.limits_fail)
+        return RequestCounter(serve.limits_url)
     except ModuleNotFoundError as e:
         raise missing_package("the setting serve.limits_url", e.name, "redis") from e
     except ValueError:  # its message may show the URL, and with it the password
@@ -155,7 +127,7 @@ class SidecarApp(FastAPI):
         described = super().openapi()
         for path, operations in described["paths"].items():
             for operation in operations.values():
-                operation["x-stability"] = ROUTE_STABILITY[path]
+                operation["x-stability"] = "stable" if path in STABLE_ROUTES else "beta"
         return described
 
 
@@ -209,7 +181,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
             run_manager = RunManager(
                 reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,)
             )
-            async with pruning(store, serve), run_manager, mcp.open(reasoner, run_manager) if mcp else nullcontext():
+            async with run_manager, mcp.open(reasoner, run_manager) if mcp else nullcontext():
                 app.state.reasoner, app.state.run_manager = reasoner, run_manager
                 yield
 
@@ -218,9 +190,8 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url="/docs" if serve.docs else None,
+        docs_url="/docs",
         redoc_url=None,
-        openapi_url="/openapi.json" if serve.docs else None,
     )
     app.state.settings, app.state.serve = settings, serve
     install_error_handlers(app)

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, get_args
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from fastapi import Request, Security
@@ -22,6 +22,7 @@ from starlette.types import Scope as ASGIScope
 from ..core.errors import AuthenticationError, PermissionDenied, ReasonError, UserError
 from ..core.settings import ServeSettings
 from ..core.store.protocol import ApiKey, KeyLimits
+from ..core.store.sql import RunStore
 from .api_keys import parse_key, verify_secret
 from .errors import send_error
 
@@ -170,13 +171,6 @@ _BAD_KEY = "the key is unknown, revoked or expired"
 _HOW = "send `Authorization: Bearer KEY` or `x-api-key: KEY`; `reason keys create` on the server makes one"
 
 
-class KeyStore(Protocol):
-    """The part of the run store that `KeyVerifier` uses."""
-
-    async def find_key(self, key_id: str) -> ApiKey | None:
-        """The key with this id, even if revoked; None if it does not exist."""
-
-
 class KeyVerifier:
     """Verifies keys against the store.
 
@@ -189,7 +183,7 @@ class KeyVerifier:
     """
 
     def __init__(
-        self, store: KeyStore, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+        self, store: RunStore, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
     ) -> None:
         self._store, self._clock, self._now = store, clock, now
         self._seen: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
@@ -274,7 +268,7 @@ class AuthMiddleware:
                 if scope["method"] in _UNSAFE_METHODS:
                     await identify(scope)
             except ReasonError as e:
-                await send_error(e, scope, receive, send, close=True)
+                await send_error(e, scope, receive, send, unread=True)
                 return
         await self._app(scope, receive, send)
 

@@ -26,7 +26,6 @@ from ..core.errors import (
     StoreError,
     UnknownName,
 )
-from ..core.events import Event, RunFailed, SampleFinished
 from ..core.messages import Failure
 from ..core.types import Answer
 from .logs import log_event
@@ -119,11 +118,12 @@ class RunErrors:
 
     def failure(self, failure: Failure, role: str) -> Failure:
         """The failure of a sample as strategies, events and the store get it."""
-        message = _public_message(failure.code, failure.message, self._run_id)
-        if message == failure.message:
+        kind = _class_of(failure.code)
+        text = None if kind is None else _text_for(kind)
+        if text is None or failure.message.startswith((text, _MODEL_MISSING)):  # it is for callers already
             return failure
         self._log(failure.code, failure.message, role)
-        return failure.model_copy(update={"message": message})
+        return failure.model_copy(update={"message": f"{text} (run {self._run_id})"})
 
     def _log(self, code: str, text: str, role: str) -> None:
         if (code, text) not in self._logged:
@@ -165,15 +165,6 @@ def _replaced(error: ReasonError, name: str) -> ReasonError:
     public.args = (public.message,)
     public.is_public = True  # type: ignore[attr-defined]
     return public
-
-
-def _public_message(code: str, message: str, run_id: str = "") -> str:
-    """The message of a stored error or failure for callers; one that is for callers already stays."""
-    kind = _class_of(code)
-    text = None if kind is None else _text_for(kind)
-    if text is None or message.startswith((text, _MODEL_MISSING)):
-        return message
-    return f"{text} (run {run_id})" if run_id else text
 
 
 def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]:
@@ -225,22 +216,6 @@ def error_body(
 
 def _cut(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
-
-
-def stored_error_object(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored error of a run for callers."""
-    return {**stored, "message": _public_message(str(stored.get("code")), str(stored.get("message")))}
-
-
-def event_json(event: Event) -> Event:
-    """An event for callers, without the texts of `HIDDEN` errors, which runs of the command line have in the store."""
-    if isinstance(event, RunFailed):
-        return event.model_copy(update={"message": _public_message(event.code, event.message, event.run_id)})
-    if isinstance(event, SampleFinished) and (failure := event.completion.failure) is not None:
-        message = _public_message(failure.code, failure.message, event.run_id)
-        completion = event.completion.model_copy(update={"failure": Failure(code=failure.code, message=message)})
-        return event.model_copy(update={"completion": completion})
-    return event
 
 
 def error_from(stored: Mapping[str, Any], partial: Answer | None = None) -> ReasonError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -50,14 +52,22 @@ def error_json(
     )
 
 
-async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
-    """Respond to a request with an error from a middleware.
+UNREAD_S = 5.0
+"""Maximum time for which the rest of a refused body is dropped, in seconds."""
 
-    With `close`, the connection is closed after the response, so that the rest of the body need not be read.
+
+async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, unread: bool) -> None:
+    """Respond to a request with an error from a middleware, and close the connection.
+
+    An `unread` body is dropped first: a connection that is closed with data unread is reset, and the client may lose
+    the response.
     """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(UNREAD_S):
+            while unread and (await receive()).get("more_body", False):
+                pass
     response = _public_response(scope, error)
-    if close:
-        response.headers["Connection"] = "close"
+    response.headers["Connection"] = "close"
     await response(scope, receive, send)
 
 

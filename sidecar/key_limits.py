@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
@@ -21,31 +20,15 @@ from limits.util import WindowStats
 
 from ..core.budget import Budget
 from ..core.concurrency import shielded
-from ..core.errors import KeyLimitExceeded, LimitsUnavailable, StoreError
+from ..core.errors import KeyLimitExceeded, StoreError
 from ..core.events import BudgetCharged, Event
 from ..core.store.protocol import KeyLimits, Spending
+from ..core.store.sql import RunStore
 from .auth import Caller
 from .logs import log_event, log_fault
 
-K = TypeVar("K")
-
 DAY_S = 86_400
 BUSY_RETRY_S = 1.0
-
-
-class SpendingStore(Protocol):
-    """The part of the run store that `KeyLimiter` uses; see `RunStore`."""
-
-    async def get_spending(self, tenant: str, since: float) -> Spending:
-        """What a tenant has spent on the UTC day of `since` (seconds since the epoch), and what its runs reserve."""
-
-    async def reserve_spending(
-        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float, *, held: Spending
-    ) -> tuple[Budget | None, Spending]:
-        """Reserve a budget; returns None instead of it if nothing is left, and what was spent and reserved before."""
-
-    async def release_spending(self, name: str) -> None:
-        """Give back a reservation."""
 
 
 @dataclass
@@ -93,19 +76,17 @@ REDIS_RETRY_S = 1.0
 class RequestCounter:
     """Counts requests per minute in a sliding window, per process or in the Redis that replicas share.
 
-    While Redis is unreachable, each process counts for itself, or requests are refused, as `fail` states. `aclose` it.
+    While Redis is unreachable, each process counts for itself. `aclose` it.
 
     Args:
         url: `redis://HOST:PORT/DATABASE` or `rediss://…`; None counts per process.
-        fail: "open" counts per process while Redis is unreachable, "closed" raises.
 
     Raises:
         ValueError: The URL is invalid.
         ModuleNotFoundError: The extra `redis` is not installed.
     """
 
-    def __init__(self, url: str | None = None, fail: Literal["open", "closed"] = "open") -> None:
-        self._fail = fail
+    def __init__(self, url: str | None = None) -> None:
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._shared: SlidingWindowCounterRateLimiter | None = None
         self._is_reached, self._retry_at = True, 0.0
@@ -135,11 +116,7 @@ class RequestCounter:
             await self._pool.aclose()
 
     async def hit(self, limit: RateLimitItem, key_id: str) -> tuple[bool, WindowStats]:
-        """Count a request; returns whether it is within the limit, and the state of the window.
-
-        Raises:
-            LimitsUnavailable: Redis is unreachable, and `fail` is "closed".
-        """
+        """Count a request; returns whether it is within the limit, and the state of the window."""
         if self._shared is None:
             return await _hit(self._local, limit, key_id)
         if self._is_reached or time.monotonic() >= self._retry_at:
@@ -148,13 +125,11 @@ class RequestCounter:
                 counted = await _hit(self._shared, limit, key_id)
             except (StorageError, OSError, RuntimeError) as e:  # uvloop's error of a closed transport is a RuntimeError
                 if self._is_reached:
-                    log_event("limits.unreachable", logging.WARNING, error=type(e).__name__, fail=self._fail)
+                    log_event("limits.unreachable", logging.WARNING, error=type(e).__name__)
                 self._is_reached, self._retry_at = False, time.monotonic() + REDIS_RETRY_S
             else:
                 self._is_reached = True
                 return counted
-        if self._fail == "closed":
-            raise LimitsUnavailable
         return await _hit(self._local, limit, key_id)
 
 
@@ -177,27 +152,17 @@ class KeyLimiter:
     """
 
     def __init__(
-        self, store: SpendingStore, requests: RequestCounter | None = None, *, now: Callable[[], float] = time.time
+        self, store: RunStore, requests: RequestCounter | None = None, *, now: Callable[[], float] = time.time
     ) -> None:
         self._store, self._requests, self._now = store, requests or RequestCounter(), now
         self._running: Counter[str] = Counter()
-        self._admitted_runs: Counter[tuple[str, str]] = Counter()
-        """Runs in flight, by key and request."""
-        self._attempts: Counter[tuple[str, str]] = Counter()
-        """Runs that are being admitted, likewise."""
-        self._end = asyncio.Event()
-        """Set when the next run ends."""
         self._holdings: dict[str, list[SpendingReservation]] = {}
         """Runs of keys without daily limits, by tenant."""
         self._unreleased: set[str] = set()
         """Reservations that the store could not release yet."""
 
     async def count(self, caller: Caller) -> RateLimitState:
-        """Count a request and return the state of the key's rate limits.
-
-        Raises:
-            LimitsUnavailable: See `RequestCounter.hit`.
-        """
+        """Count a request and return the state of the key's rate limits."""
         standing = RateLimitState()
         limits = caller.limits
         if limits.requests_per_minute is not None:
@@ -218,11 +183,9 @@ class KeyLimiter:
             standing.headers |= _headers("tokens", limits.tokens_per_day, max(0, left), self._rest_of_day())
         return standing
 
-    def hold(self, caller: Caller, budget: Budget) -> RunHold:
+    @asynccontextmanager
+    async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
         """Reserve a run's spending while it is in flight, inside an `async with`.
-
-        Of the runs of one request (`n` answers), those after the first wait for what the key has not left now, so that
-        the request is not answered in part.
 
         Args:
             caller: The caller that starts the run.
@@ -231,38 +194,8 @@ class KeyLimiter:
         Raises:
             KeyLimitExceeded: The key has reached its limit of concurrent runs, or of tokens or dollars per day.
         """
-        return RunHold(self, caller, budget)
-
-    async def admit(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> SpendingReservation:
-        """Hold a run's place and reservation until the end of a stack (see `hold`)."""
-        request = (caller.key_id, caller.request_id)
-        is_further = False
-        while True:
-            end = self._end
-            self._attempts[request] += 1
-            try:
-                reservation = await self._admitted(caller, budget, stack)
-                break
-            except KeyLimitExceeded as e:
-                await stack.aclose()
-                is_further = is_further or self._admitted_runs[request] > 0
-                waits = caller.request_id != "" and (is_further or self._attempts[request] > 1)
-                if not waits or e.retry_after_s > BUSY_RETRY_S:
-                    raise
-            finally:
-                _decrement(self._attempts, request)
-            with suppress(TimeoutError):  # what another process reserves ends unseen
-                async with asyncio.timeout(BUSY_RETRY_S):
-                    await end.wait()
-        self._admitted_runs[request] += 1
-        return reservation
-
-    async def leave(self, caller: Caller, stack: AsyncExitStack) -> None:
-        """Release what an admitted run holds."""
-        _decrement(self._admitted_runs, (caller.key_id, caller.request_id))
-        await stack.aclose()
-        self._end.set()
-        self._end = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            yield await self._admitted(caller, budget, stack)
 
     async def _admitted(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> SpendingReservation:
         limits = caller.limits
@@ -273,7 +206,7 @@ class KeyLimiter:
                 hint="wait until a run ends",
             )
         self._running[caller.key_id] += 1
-        stack.callback(_decrement, self._running, caller.key_id)
+        stack.callback(self._running.subtract, (caller.key_id,))
         if limits.tokens_per_day is not None or limits.usd_per_day is not None:
             return await stack.enter_async_context(self._held_in_store(caller, budget))
         reservation = SpendingReservation(budget)
@@ -344,30 +277,6 @@ class KeyLimiter:
 
     def _rest_of_day(self) -> float:
         return DAY_S - self._now() % DAY_S
-
-
-class RunHold:
-    """The place of a run in flight among those of its key, and its reservation, held inside an `async with`."""
-
-    def __init__(self, limiter: KeyLimiter, caller: Caller, budget: Budget) -> None:
-        self._limiter, self._caller, self._budget = limiter, caller, budget
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> SpendingReservation:
-        try:
-            return await self._limiter.admit(self._caller, self._budget, self._stack)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._limiter.leave(self._caller, self._stack)
-
-
-def _decrement(counter: Counter[K], key: K) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
 
 
 def _headers(kind: str, limit: int, remaining: int, reset_s: float) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""An MCP server: the tools `ask`, `verify` and `vote`, over standard streams or at `/mcp` of the sidecar.
+"""An MCP server: the tools `ask` and `verify`, over standard streams or at `/mcp` of the sidecar.
 
 `ask` and `verify` take the bodies of `/v1/reason` and `/v1/verify`. Progress notifications tell a run's events. A
 request that is cancelled, or whose client leaves, cancels its run. Errors are results with `isError`.
@@ -6,11 +6,10 @@ request that is cancelled, or whose client leaves, cancels its run. Errors are r
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from mcp.server import Server, ServerRequestContext
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -28,7 +27,7 @@ from mcp_types import (
     Tool,
     ToolAnnotations,
 )
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from ..agents.reasoner import Reasoner
@@ -38,59 +37,20 @@ from ..core.events import Event, RunFinished, SampleFinished
 from ..core.files import Progress
 from ..core.run import RunConfig
 from ..core.settings import Settings, user_error_of
-from ..core.types import Answer, AnswerKind, Evidence, RunUsage, Verification
+from ..core.types import Answer, Evidence, RunUsage, Verification
 from ..core.verdicts import counts_text, verdict_name
 from ..core.version import __version__
-from ..reasoning.voting.path_votes import Method, Parity
-from ..reasoning.voting.sample_files import read_pools, vote_on_pools, vote_record
 from .auth import ANONYMOUS, Caller, admit, identify
 from .error_objects import INTERNAL, public_error
 from .logs import log_fault
 from .native.routes import ask_config, verify_config
-from .native.schemas import AskBody, RequestBody, ResponseBody, VerifyBody
+from .native.schemas import AskBody, ResponseBody, VerifyBody
 from .openai.streaming import line_of
 from .run_manager import RunManager
 from .run_start import events_and_error
 
-MAX_SAMPLES = 10_000
-
 RunEvents = Callable[[RunConfig, Caller], AsyncGenerator[Event, None]]
 """Runs a configuration and yields its events, the last of which has the answer."""
-
-
-class VoteSample(RequestBody):
-    """A sample.
-
-    Attributes:
-        text: The text.
-        answer: The answer; if it is missing, it is extracted from the text.
-        logprobs: Log-probabilities of its tokens, in nats.
-        mean_logprob: Their mean, instead of them.
-        question: The question that it answers, where samples of several are given.
-    """
-
-    text: str
-    answer: str | None = None
-    logprobs: tuple[float, ...] | None = None
-    mean_logprob: float | None = None
-    question: str | None = None
-
-
-class VoteBody(RequestBody):
-    """Samples to vote on.
-
-    Attributes:
-        samples: The samples.
-        method: "rpc" votes by probability after it has pruned improbable samples, "pc" by probability, "sc" by count;
-            "ppl" takes the most likely sample. Without log-probabilities, all vote by count.
-        kind: Kind of the answers, which decides when two are equal.
-        parity: "reference" counts as the authors' program of RPC does.
-    """
-
-    samples: Annotated[tuple[VoteSample, ...], Field(min_length=1, max_length=MAX_SAMPLES)]
-    method: Method = "rpc"
-    kind: AnswerKind = "auto"
-    parity: Parity = "none"
 
 
 class AskResult(ResponseBody):
@@ -109,34 +69,6 @@ class AskResult(ResponseBody):
     seed: int
     run_id: str
     usage: RunUsage
-
-
-class VotedAnswer(ResponseBody):
-    """Samples with equal answers, by their positions from 1."""
-
-    answer: str | None
-    confidence: float | None
-    paths: tuple[int, ...]
-
-
-class VoteResult(ResponseBody):
-    """The vote on the samples of one question."""
-
-    question: str | None = None
-    answer: str | None
-    confidence: float | None
-    method: str
-    classes: tuple[VotedAnswer, ...]
-    ties: int
-    pruned: tuple[int, ...]
-    unparsed: int
-    degraded: tuple[str, ...]
-
-
-class VoteResults(ResponseBody):
-    """The votes, one for each question."""
-
-    votes: tuple[VoteResult, ...]
 
 
 @dataclass(frozen=True)
@@ -187,15 +119,6 @@ async def verify(call: ToolContext, body: VerifyBody) -> tuple[str, TextVerifica
     return "\n".join(lines), result
 
 
-async def vote(_: ToolContext, body: VoteBody) -> tuple[str, VoteResults]:
-    """Choose one answer among existing samples, by count or by probability. It calls no model."""
-    rows = (json.dumps(sample.model_dump(exclude_none=True)) for sample in body.samples)
-    pools = read_pools("\n".join(rows).encode(), "samples", body.kind)
-    votes = await vote_on_pools(pools, body.method, body.parity)
-    results = [VoteResult.model_validate(vote_record(*pair)) for pair in zip(pools, votes, strict=True)]
-    return "\n".join(str(result.answer) for result in results), VoteResults(votes=tuple(results))
-
-
 @dataclass(frozen=True)
 class ToolKind:
     """A tool: its function, its arguments and its result."""
@@ -222,10 +145,9 @@ class ToolKind:
 TOOLS = {
     "ask": ToolKind(ask, AskBody, AskResult),
     "verify": ToolKind(verify, VerifyBody, TextVerification),
-    "vote": ToolKind(vote, VoteBody, VoteResults),
 }
 
-INSTRUCTIONS = "Reasoning strategies and verification: ask a hard question, verify a text, or vote on samples."
+INSTRUCTIONS = "Reasoning strategies and verification: ask a hard question, or verify a text."
 
 
 def create_server(reasoner: Reasoner, run_events: RunEvents) -> Server[Any]:

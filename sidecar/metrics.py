@@ -14,8 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -64,18 +63,6 @@ _REFUSALS = frozenset(
 _OTHER = "other"
 
 
-Labelled = TypeVar("Labelled", Counter, Histogram)
-
-
-def child(metric: Labelled, *labels: str) -> Labelled:
-    """The metric with these label values, as `labels` returns it, which takes a lock and checks them each time."""
-    known: dict[tuple[str, ...], Labelled] = metric.__dict__.setdefault("_known_children", {})
-    found = known.get(labels)
-    if found is None:
-        found = known[labels] = metric.labels(*labels)
-    return found
-
-
 class Metrics:
     """The metrics of one app.
 
@@ -86,7 +73,6 @@ class Metrics:
 
     def __init__(self, strategies: frozenset[str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
-        _drop_dead_processes()
         self._strategies, self._clock = strategies, clock
 
         def counter(name: str, about: str, *labels: str) -> Counter:
@@ -147,14 +133,14 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
         """Count an HTTP request, and its error code if it was rejected; a `RequestObserver`."""
-        child(self.http, method, route, str(status)).inc()
-        child(self.http_duration, method, route).observe(seconds)
+        self.http.labels(method, route, str(status)).inc()
+        self.http_duration.labels(method, route).observe(seconds)
         if code in _REFUSALS:
-            child(self.refused, code).inc()
+            self.refused.labels(code).inc()
 
     def observe_abandoned(self) -> None:
         """Count a run that was cancelled while it waited for a slot."""
-        child(self.cancelled, "waiting").inc()
+        self.cancelled.labels("waiting").inc()
 
     def run_sink(self, strategy: str, requested_at_s: float | None = None) -> Sink:
         """Create an event sink for one run.
@@ -192,7 +178,7 @@ class _RunMeter:
         """Count the event."""
         if not self._seen:
             self._seen = True
-            child(self._metrics.first_event, self._strategy).observe(self._clock() - self._requested_at_s)
+            self._metrics.first_event.labels(self._strategy).observe(self._clock() - self._requested_at_s)
         count = _COUNTED.get(type(event))
         if count is not None:
             count(self, event)
@@ -212,12 +198,12 @@ class _RunMeter:
             call.add(event)
 
     def _count_exhausted(self, event: BudgetExhausted) -> None:
-        child(self._metrics.exhausted, _label_or_other(event.kind, _KINDS)).inc()
+        self._metrics.exhausted.labels(_label_or_other(event.kind, _KINDS)).inc()
 
     def _count_verdicts(self, event: VerificationFinished) -> None:
-        child(self._metrics.verdicts, _label_or_other(event.verification.verdict, _VERDICTS)).inc()
+        self._metrics.verdicts.labels(_label_or_other(event.verification.verdict, _VERDICTS)).inc()
         for claim in event.verification.answer_claims:
-            child(self._metrics.claims, _label_or_other(claim.verdict, _VERDICTS)).inc()
+            self._metrics.claims.labels(_label_or_other(claim.verdict, _VERDICTS)).inc()
 
     def _finish(self, event: RunFinished) -> None:
         self._end(_label_or_other(event.answer.stopped, _OUTCOMES))
@@ -231,10 +217,10 @@ class _RunMeter:
             return
         call.ended = True
         metrics, role = self._metrics, Metrics.role(event.role)
-        child(metrics.calls, role).inc()
-        child(metrics.tokens, "input", role).inc(call.prompt_tokens if call.sampled else event.prompt_tokens)
-        child(metrics.tokens, "output", role).inc(call.tokens if call.sampled else event.tokens)
-        child(metrics.thinking_tokens, role).inc(call.thinking_tokens if call.sampled else event.thinking_tokens)
+        metrics.calls.labels(role).inc()
+        metrics.tokens.labels("input", role).inc(call.prompt_tokens if call.sampled else event.prompt_tokens)
+        metrics.tokens.labels("output", role).inc(call.tokens if call.sampled else event.tokens)
+        metrics.thinking_tokens.labels(role).inc(call.thinking_tokens if call.sampled else event.thinking_tokens)
 
     def _count_dollars(self, event: BudgetCharged) -> None:
         """Count the cost that a call added to the run's total, without its replayed samples."""
@@ -257,9 +243,9 @@ class _RunMeter:
         self._calls.clear()
         metrics = self._metrics
         if outcome == "cancelled":
-            child(metrics.cancelled, self._phase).inc()
-        child(metrics.requests, self._strategy, outcome).inc()
-        child(metrics.duration, self._strategy).observe(self._clock() - self._requested_at_s)
+            metrics.cancelled.labels(self._phase).inc()
+        metrics.requests.labels(self._strategy, outcome).inc()
+        metrics.duration.labels(self._strategy).observe(self._clock() - self._requested_at_s)
 
 
 _COUNTED: dict[type[Event], Callable[[_RunMeter, Any], None]] = {
@@ -316,12 +302,3 @@ def shared_metrics() -> Iterator[None]:
             yield
         finally:
             del os.environ[MULTIPROCESS]
-
-
-def _drop_dead_processes() -> None:
-    """Remove the gauges of killed processes from a shared metrics directory."""
-    folder = os.environ.get(MULTIPROCESS)
-    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
-        pid = int(file.stem.rpartition("_")[2])
-        if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]

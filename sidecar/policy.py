@@ -15,6 +15,9 @@ from ..core.settings import ServeSettings, Settings
 from ..reasoning.strategy import STRATEGIES, require_samples_within
 from ..verify.verifier import VERIFIERS
 
+MAX_SAMPLES = 8192
+"""Maximum number of samples of a request: the product of its strategy's parameters, such as width, k and max_depth."""
+
 
 def offered_models(settings: Settings) -> tuple[str, ...]:
     """Return the model strings that callers may name, the setting `model` first."""
@@ -51,28 +54,23 @@ def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budge
     return Budget.model_validate(limits)
 
 
-def check_samples(config: RunConfig, serve: ServeSettings, *, runs: int = 1, param: str = "parameters") -> None:
-    """Reject a request whose runs may take more samples together than the server allows.
+def check_samples(config: RunConfig, *, param: str = "parameters") -> None:
+    """Reject a request whose run may take more than `MAX_SAMPLES` samples.
 
     Args:
-        config: Configuration of each run, with complete parameters.
-        serve: Settings with the ceiling `max_samples`.
-        runs: Number of runs of the request (`n` of a chat request).
+        config: The run's configuration, with complete parameters.
         param: Name of the request field with the strategy's parameters, used in the error.
 
     Raises:
         UserError: The product of the parameters exceeds the ceiling; names values, product and ceiling.
     """
-    factors = (
-        {} if config.strategy == GIVEN else STRATEGIES.load(config.strategy).Config.sample_factors(config.parameters)
-    )
-    if runs > 1:
-        factors = {"answers": runs, **factors}
+    if config.strategy == GIVEN:
+        return
+    factors = STRATEGIES.load(config.strategy).Config.sample_factors(config.parameters)
     try:
-        require_samples_within(config.strategy, factors, serve.max_samples, "ask the operator to raise max_samples")
+        require_samples_within(config.strategy, factors, MAX_SAMPLES)
     except UserError as e:
-        name = "n" if e.param == "answers" else f"{param}.{e.param}"
-        raise UserError(e.message, hint=e.hint, param=name) from None
+        raise UserError(e.message, hint=e.hint, param=f"{param}.{e.param}") from None
 
 
 def check_code_execution(config: RunConfig, serve: ServeSettings) -> None:

@@ -1,39 +1,50 @@
-"""`RunManager`: all runs of this process, in one task group."""
+"""`RunManager`: all runs of this process, in one task group, from their admission to their end.
+
+The end of a run is recorded even if the pipeline could not do so (the store was unreachable, the process was stopping).
+Failed writes are kept in memory and retried.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Iterable
-from contextlib import AsyncExitStack, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from ..agents.reasoner import Reasoner
+from ..core.concurrency import shielded
 from ..core.errors import (
     Cancelled,
     DataError,
     DuplicateRequest,
+    KeyLimitExceeded,
+    NotVerified,
     ReasonError,
     RunConflict,
     RunQuarantined,
     ServerBusy,
     ShuttingDown,
+    StoreError,
+    UnknownName,
     UserError,
 )
-from ..core.events import RunFailed
+from ..core.events import RunFailed, RunFinished, Sink
 from ..core.run import RunConfig, new_run_id, read_config
 from ..core.settings import ServeSettings
-from ..core.store.protocol import RunRecord
+from ..core.store.protocol import NewRun, RunEnd, RunRecord, RunStatus, RunWrites
 from ..core.store.sql import RunStore
+from ..core.types import Answer, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller
-from .error_objects import error_from
+from .error_objects import INTERNAL, error_from, public_error
+from .key_limits import KeyLimiter, SpendingReservation
 from .logs import log_event, log_fault
 from .native.schemas import is_active
-from .run_lifecycle import Observer, ResumeReason, RunLifecycle, SpendingLimits
 from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun
 
 ADOPT_INTERVAL_S = 2.0
@@ -44,6 +55,151 @@ PROBE_INTERVAL_S = 1.0
 """Interval between writes that check the store for health checks, in seconds."""
 CANCEL_GRACE_S = 10.0
 """Time that a stopped run gets to save its partial results, in seconds."""
+PRUNE_INTERVAL_S = 60.0
+"""Time between two searches for runs to delete, in seconds."""
+PRUNE_PAUSE_S = 1.0
+"""Pause between the transactions of one search, in which others write."""
+DAY_S = 86_400
+NOT_ADMITTED = (ServerBusy, ShuttingDown, KeyLimitExceeded)
+"""Errors of a run that was not admitted."""
+
+Observer = Callable[[LiveRun], Sink | None]
+"""Called with each run before it starts; returns a sink for the run's events, or None."""
+
+ResumeReason = Literal["adopted", "repeated", "requested"]
+"""Why a stored run continues: the process adopted it, its request was repeated, or a caller requested it.
+
+If another process claims the run first, "requested" raises `RunConflict`; the other reasons follow that process."""
+_ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
+_RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "interrupted", "failed")
+
+
+class EndRecorder:
+    """Writes the ends of runs to the store, and retries writes that failed (full disk, unreachable database)."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._pending: dict[str, RunWrites] = {}
+
+    async def record(self, live: LiveRun, error: ReasonError, *, stopped: bool) -> RunStatus:
+        """Record the end of a run without an answer, unless the pipeline has recorded it.
+
+        Args:
+            live: The run.
+            error: The error that ended it.
+            stopped: Whether it was cancelled.
+
+        Returns:
+            The run's final status, or "queued" if another process is to continue it.
+        """
+        try:
+            return await self._record(live, error, stopped)
+        except Exception as e:  # noqa: BLE001 (a failed write must not end the other runs)
+            log_fault("run.end_not_stored", e, run=live.id)
+            status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
+            event = live.closing or _final_event(live, live.buffer.last + 1, error, stopped)
+            if live.is_owned:
+                self._pending[live.id] = _ending(status, event, live.unwritten())
+            return status
+
+    @contextmanager
+    def suspended(self, run_id: str) -> Iterator[None]:
+        """Drop the pending end of a run that is claimed inside the context; restore it if the context raises."""
+        pending = self._pending.pop(run_id, None)
+        try:
+            yield
+        except BaseException:
+            if pending is not None:
+                self._pending[run_id] = pending
+            raise
+
+    async def retry_pending(self) -> None:
+        """Retry the writes that failed."""
+        for run_id, writes in list(self._pending.items()):
+            try:
+                if await self._is_open(run_id, writes) and run_id in self._pending:
+                    await self._store.save(run_id, writes)
+            except StoreError:
+                continue  # unreachable for now
+            except UnknownName:
+                pass  # deleted in the meantime
+            except Exception as e:  # noqa: BLE001 (the other ends are still to be written)
+                log_fault("run.end_given_up", e, run=run_id)
+            if self._pending.get(run_id) is writes:
+                del self._pending[run_id]
+
+    async def _record(self, live: LiveRun, error: ReasonError, stopped: bool) -> RunStatus:
+        if live.closing is not None:
+            status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
+            if isinstance(error, StoreError):  # the pipeline emitted the event, but the write may have failed
+                await self._write(live, status, live.closing)
+            return status
+        if not live.is_stored or isinstance(error, DuplicateRequest | RunConflict):
+            return "failed"
+        if not live.is_owned:
+            return "queued" if live.background else "interrupted"
+        if live.handed_over or (isinstance(error, NOT_ADMITTED) and live.background):
+            with suppress(StoreError):  # the pipeline may have released it
+                await self._store.release_run(live.id)
+            return "queued"
+        if isinstance(error, NOT_ADMITTED) and live.status == "queued":
+            await self._store.delete_run(live.id)  # a retry of the request starts a new run
+            return "failed"
+        event = _final_event(live, await self._next_number(live), error, stopped)
+        status = "interrupted" if stopped else "failed"
+        await self._write(live, status, event)
+        live.emit(event)
+        return status
+
+    async def _write(self, live: LiveRun, status: RunStatus, event: RunFinished | RunFailed) -> None:
+        await live.saved()
+        await self._store.save(live.id, _ending(status, event, live.unwritten()))
+
+    async def _is_open(self, run_id: str, writes: RunWrites) -> bool:
+        """Whether the end has not been written: by the store, or by another process that has claimed the run."""
+        if writes.creation is not None:
+            return True
+        return (await self._store.get_run(run_id, exact=True)).status in _ACTIVE
+
+    async def _next_number(self, live: LiveRun) -> int:
+        """Number for the final event of a run that ended before the pipeline started."""
+        stored = await self._store.list_events(live.id) if live.resumed else []
+        return max(live.buffer.last, stored[-1].number if stored else 0) + 1
+
+
+def _ending(status: RunStatus, event: RunFinished | RunFailed, unwritten: RunWrites) -> RunWrites:
+    """The writes that end a run: what was not written of it, the event and the end."""
+    unwritten.events.append(event)
+    if isinstance(event, RunFinished):
+        unwritten.end = RunEnd(status, event.answer)
+    else:
+        unwritten.end = RunEnd(status, error={"code": event.code, "message": event.message})
+    return unwritten
+
+
+def _status_of(closing: RunFinished | RunFailed | None, error: ReasonError) -> RunStatus:
+    if isinstance(closing, RunFinished) and isinstance(error, NotVerified | StoreError):
+        return "interrupted" if closing.answer.stopped == "cancelled" else "finished"
+    return "failed"
+
+
+def _final_event(live: LiveRun, number: int, error: ReasonError, stopped: bool) -> RunFinished | RunFailed:
+    if not stopped:
+        return RunFailed(number=number, run_id=live.id, code=error.code, message=error.message)
+    nothing = Answer(
+        answer=None,
+        text="",
+        strategy=live.config.strategy,
+        model=live.config.models.get("main", ""),
+        confidence=None,
+        stopped="cancelled",
+        candidates=(),
+        verification=None,
+        usage=RunUsage(),
+        run_id=live.id,
+        seed=live.config.seed,
+    )
+    return RunFinished(number=number, run_id=live.id, answer=nothing)
 
 
 class RunManager:
@@ -71,11 +227,12 @@ class RunManager:
         serve: ServeSettings,
         admission: AdmissionQueue,
         *,
-        allowance: SpendingLimits | None = None,
+        allowance: KeyLimiter | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
-        self.store, self._serve, self._admission = store, serve, admission
-        self._lifecycle = RunLifecycle(reasoner, store, admission, allowance, observers, lambda: self.draining)
+        self.store, self._reasoner, self._serve, self._admission = store, reasoner, serve, admission
+        self._allowance, self._observers = allowance, tuple(observers)
+        self.endings = EndRecorder(store)
         self._live: dict[str, LiveRun] = {}
         self._tasks = asyncio.TaskGroup()
         self._stack = AsyncExitStack()
@@ -139,7 +296,7 @@ class RunManager:
         config = config.model_copy(update={"tenant": caller.tenant})
         if background and self._waiting() >= self._serve.max_queued:
             try:
-                await self._lifecycle.refuse_repeated(config, idempotency, digest)
+                await self._refuse_repeated(config, idempotency, digest)
             except DuplicateRequest as e:
                 return await self._attach_repeated(e, caller)
             raise ServerBusy(
@@ -152,7 +309,7 @@ class RunManager:
         if text:
             live.buffer.expect_text()
         free = self._admission.in_flight < self._serve.max_runs
-        self._spawn(live, self._lifecycle.begin(live, idempotency, digest, free=free))
+        self._spawn(live, self._finish(live, self._begin(live, idempotency, digest, free)))
         try:
             await live.accepted()
         except DuplicateRequest as e:
@@ -368,7 +525,7 @@ class RunManager:
             )
             live.caller = caller or live.caller
             live.is_concluding = record.background and record.answer_requested
-            self._spawn(live, self._lifecycle.resume(live, reason))
+            self._spawn(live, self._finish(live, self._resume(live, reason)))
         return live
 
     async def _attach_repeated(self, made: DuplicateRequest, caller: Caller) -> AnyRun:
@@ -437,8 +594,9 @@ class RunManager:
         return sum(live.status == "queued" for live in self._live.values())
 
     async def _maintain(self) -> None:
-        """Periodically cancel and conclude runs on request of other processes, retry failed writes and adopt runs."""
-        since_adopting = ADOPT_INTERVAL_S
+        """Periodically cancel and conclude runs on request of other processes, retry failed writes, adopt and prune."""
+        days, clock = self._serve.retention_days, asyncio.get_running_loop().time
+        adopt_at = prune_at = 0.0
         while True:
             try:
                 # a cancel request of a resumed run that is not claimed yet is from before its resumption
@@ -448,16 +606,161 @@ class RunManager:
                         known[run_id].cancel()
                     for run_id in await self.store.answer_requested(list(known)):
                         known[run_id].conclude()
-                await self._lifecycle.endings.retry_pending()
-                if since_adopting >= ADOPT_INTERVAL_S:
-                    since_adopting = 0.0
+                await self.endings.retry_pending()
+                if clock() >= adopt_at:
+                    adopt_at = clock() + ADOPT_INTERVAL_S
                     await self.adopt()
+                if days is not None and clock() >= prune_at:
+                    prune_at = clock() + PRUNE_INTERVAL_S
+                    if pruned := await self.store.prune_runs(before=time.time() - days * DAY_S):
+                        prune_at = clock() + PRUNE_PAUSE_S
+                        log_event("store.pruned", runs=pruned)
             except ReasonError as e:  # the store is unreachable for now
                 log_fault("store.unreachable", e)
             except Exception as e:  # noqa: BLE001 (a fault here must not end the task group)
                 log_fault("run_manager.fault", e)
             await asyncio.sleep(POLL_INTERVAL_S)
-            since_adopting += POLL_INTERVAL_S
+
+    # -- the life of a run
+
+    async def _begin(self, live: LiveRun, idempotency: str | None, digest: str, free: bool) -> Answer | StoredRun:
+        early = live.background or idempotency is not None
+
+        async def create(status: Literal["queued", "running"]) -> None:
+            await self.store.create_run(
+                live.id,
+                live.config,
+                tenant=live.config.tenant,
+                background=live.background,
+                status=status,
+                idempotency=idempotency,
+                digest=digest,
+            )
+            live.is_stored = True
+            live.is_owned = status == "running" or not live.background
+
+        async with self._holding(live.config, live.caller, idempotency, digest) as hold:
+            if hold is not None:
+                live.config = live.config.model_copy(update={"budget": hold.budget})
+            if early:
+                await shielded(create("running" if free else "queued"))
+            if live.background:
+                live.accept()
+            async with self._admission.slot(live.config.tenant, unlimited=live.background):
+                if not early:
+                    live.creation = NewRun(live.config, live.config.tenant)
+                    live.is_stored = live.is_owned = True
+                elif not free and (other_owner := await self._claim(live, "adopted")) is not None:
+                    return other_owner
+                sinks = self._sinks(live, hold)
+                # another process may have claimed a run that waited in the store
+                untouched = free or not early
+                return await self._reasoner.arun(
+                    live.config,
+                    run_id=live.id,
+                    sinks=sinks,
+                    is_created=True,
+                    creation=live.creation,
+                    is_new=untouched,
+                    on_start=live.attach_run,
+                )
+
+    async def _resume(self, live: LiveRun, reason: ResumeReason) -> Answer | StoredRun:
+        live.is_stored = True
+        # an adopted run was admitted before: it counts against its tenant's daily limit, but against no key
+        caller = Caller(tenant=live.config.tenant) if reason == "adopted" else live.caller
+        slot = self._admission.slot(live.config.tenant, unlimited=reason == "adopted")
+        async with self._holding(live.config, caller) as hold, slot:
+            other_owner = await self._claim(live, reason)
+            if other_owner is not None:
+                return other_owner
+            sinks = self._sinks(live, hold)
+            return await self._reasoner.aresume(live.id, sinks=sinks, is_claimed=True, on_start=live.attach_run)
+
+    async def _refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
+        """Raise if the request's idempotency key is in use; checked before a request is rejected for another reason.
+
+        Raises:
+            DuplicateRequest: The key is in use.
+        """
+        known = None if idempotency is None else await self.store.find_request(config.tenant, idempotency)
+        if known is not None:
+            raise DuplicateRequest(known[0], known[1] == digest)
+
+    def _sinks(self, live: LiveRun, hold: SpendingReservation | None) -> list[Sink]:
+        """Mark the run as running and return its sinks."""
+        live.status = "running"
+        live.accept()
+        sinks = [live.emit, hold, *(observer(live) for observer in self._observers)]
+        return [sink for sink in sinks if sink is not None]
+
+    async def _claim(self, live: LiveRun, reason: ResumeReason) -> StoredRun | None:
+        """Claim a stored run; if another process has it, return the run as stored."""
+        # another process may have claimed and ended the run since its record was read
+        only = _ACTIVE if reason == "adopted" else _RESUMABLE
+
+        async def take() -> None:
+            await self.store.claim_run(live.id, allowed=only, adopting=reason == "adopted")
+            live.is_owned = True
+
+        try:
+            with self.endings.suspended(live.id):
+                await shielded(take())
+        except UserError as e:
+            if reason == "requested":
+                # the message of `e` reveals the process and host that own the run
+                raise RunConflict(
+                    f"run {live.id} is owned by another process or has changed", hint="fetch the run again"
+                ) from e
+            return self._stored(await self.store.get_run(live.id, exact=True))
+        return None
+
+    async def _finish(self, live: LiveRun, going: Coroutine[Any, Any, Answer | StoredRun]) -> None:
+        """Await the run and record its end in the store and in `live`, whatever happens."""
+        try:
+            done = await going
+        except asyncio.CancelledError:
+            await shielded(self._end_stopped(live))
+            raise
+        except Exception as e:  # noqa: BLE001 (after any fault, the store and callers must see that the run ended)
+            error = _public_error(e, live.id)
+            live.end(await shielded(self.endings.record(live, error, stopped=False)), error=error)
+        else:
+            if isinstance(done, StoredRun):
+                live.end(done.status, other_owner=done)
+            else:
+                live.end("finished", done)
+
+    async def _end_stopped(self, live: LiveRun) -> None:
+        """End a cancelled run; if it ended by itself before the cancellation, its stored end applies."""
+        closing = live.closing
+        if closing is not None and not (isinstance(closing, RunFinished) and closing.answer.stopped == "cancelled"):
+            with suppress(ReasonError):
+                record = await self.store.get_run(live.id, exact=True)
+                live.end(record.status, other_owner=self._stored(record))
+                return
+        error = _stop_error(live)
+        live.end(await self.endings.record(live, error, stopped=True), error=error)
+
+    @asynccontextmanager
+    async def _holding(
+        self, config: RunConfig, caller: Caller, idempotency: str | None = None, digest: str = ""
+    ) -> AsyncIterator[SpendingReservation | None]:
+        """Reserve a run's budget inside an `async with`; None if there are no spending limits.
+
+        Raises:
+            KeyLimitExceeded: The caller has reached a limit.
+            DuplicateRequest: The caller has reached a limit, and the request repeats an earlier one.
+        """
+        async with AsyncExitStack() as stack:
+            hold = None
+            if self._allowance is not None:
+                try:
+                    hold = await stack.enter_async_context(self._allowance.hold(caller, config.budget))
+                except KeyLimitExceeded:
+                    await self._refuse_repeated(config, idempotency, digest)
+                    raise
+            yield hold
 
 
 def _continues(record: RunRecord) -> bool:
@@ -466,3 +769,21 @@ def _continues(record: RunRecord) -> bool:
         status = error_from(record.error or {}).http_status
         return status >= 500 or status == 429
     return record.status == "interrupted" and not is_active(record)
+
+
+def _stop_error(live: LiveRun) -> ReasonError:
+    """The error that `LiveRun.result` raises for a cancelled run."""
+    partial = live.closing.answer if isinstance(live.closing, RunFinished) else None
+    if live.stopping == "cancelled":
+        return Cancelled(partial=partial)
+    return ShuttingDown("the server stopped before the run finished", partial=partial, hint="resume the run")
+
+
+def _public_error(error: Exception, run_id: str) -> ReasonError:
+    """The error as callers see it; an unexpected exception is logged and reported as an internal error."""
+    if isinstance(error, ReasonError):
+        if isinstance(error, StoreError):
+            log_fault("run.store_failed", error, run=run_id)
+        return public_error(error, run_id=run_id)
+    log_fault("run.fault", error, run=run_id)
+    return ReasonError(f"{INTERNAL} (run {run_id})")

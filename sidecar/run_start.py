@@ -20,7 +20,7 @@ from .runs import AnyRun
 from .sse import while_connected
 
 
-def request_digest(request: Request, body: BaseModel, idempotency: str | None) -> str:
+def _request_digest(request: Request, body: BaseModel, idempotency: str | None) -> str:
     """Return a hash of a request with an idempotency key, else an empty text; streaming options are excluded."""
     if idempotency is None:
         return ""
@@ -69,39 +69,34 @@ class RunStarter:
     async def start(
         self, config: RunConfig, body: BaseModel, *, background: bool = False, text: bool = False
     ) -> AnyRun:
-        """Start a run, or attach to the run of a repeated request; raises `Cancelled` if the client disconnects."""
-        starting = self._run_manager.start(
+        """Start a run, or attach to the run of a repeated request."""
+        run = await self._run_manager.start(
             config,
             self._caller,
             background=background,
             idempotency=self._idempotency,
-            digest=request_digest(self._request, body, self._idempotency),
+            digest=_request_digest(self._request, body, self._idempotency),
             text=text,
         )
-        run = await while_connected(self._request.receive, starting)
-        note_run(self._request, run)
+        self._request.state.run_id = run.id  # for the log
+        if run.replayed:
+            self._request.state.is_replayed = True  # for the header `Idempotent-Replayed`
         return run
 
-    async def answer(self, run: AnyRun) -> Answer:
-        """Wait for a run's answer; a disconnect cancels the run, unless the request has an idempotency key."""
+    async def answer(self, config: RunConfig, body: BaseModel) -> Answer:
+        """Start a run and wait for its answer; a disconnect cancels it, unless the request has an idempotency key."""
 
         async def held() -> Answer:
+            run = await self.start(config, body)
             async with run.held():
                 return await run.result()
 
         return await while_connected(self._request.receive, held())
 
 
-def note_run(request: Request, run: AnyRun) -> None:
-    """Note a request's run for the log, and whether the response needs the header `Idempotent-Replayed`."""
-    request.state.run_id = run.id
-    if run.replayed:
-        request.state.is_replayed = True
-
-
-def run_headers(run: AnyRun) -> dict[str, str]:
+def run_headers(run_id: str) -> dict[str, str]:
     """Return the header `Location`."""
-    return {"Location": f"/v1/runs/{run.id}"}
+    return {"Location": f"/v1/runs/{run_id}"}
 
 
 async def events_and_error(run: AnyRun, *, text: bool) -> AsyncGenerator[Event, None]:

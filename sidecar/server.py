@@ -1,6 +1,8 @@
-"""`serve_here`: serves the sidecar on a socket until a signal stops it; runs in flight get time to end.
+"""Serves the sidecar on a socket until a signal stops it: `serve_here` in this process, `WorkerProcesses` in several.
 
-Connections are served by uvicorn, with limits on incomplete requests and on the number of connections. Objects that
+Runs in flight get time to end; a worker that dies is replaced, and all stop together.
+
+Connections are served by uvicorn, with limits on incomplete requests. Objects that
 exist before the first request are frozen in the garbage collector.
 """
 
@@ -8,25 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
+import multiprocessing
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..core.errors import UserError
+from ..core.errors import BackendUnavailable, ReasonError, UserError
 from ..core.files import Progress
 from ..core.settings import ServeSettings, Settings
 from .app import create_app
 from .auth import MAX_HEADER_BYTES
-from .error_objects import make_error_object
-from .errors import RETRY_AFTER_S
+from .logs import configure_logging, log_event
+from .metrics import shared_metrics
 from .run_manager import RunManager
 
 if sys.platform != "win32":
@@ -67,127 +74,46 @@ HEADER_TIMEOUT_S = 10.0
 """Maximum time for the headers of a request to arrive, in seconds."""
 KEEPALIVE_TIMEOUT_S = 30
 """Timeout of an idle connection, in seconds."""
-LINGER_S = 5.0
-"""Maximum time for which the rest of a request is dropped after a response that did not wait for it, in seconds."""
 WRITE_TIMEOUT_S = 60.0
 """Maximum time for which a client reads nothing of a response, in seconds."""
 SPARE_CONNECTIONS = 2048
 """Connections beyond those of running and queued runs: event streams, idle connections of callers."""
 
 
-class MalformedRequest(ValueError):
-    """A request that violates HTTP although the parser accepts it."""
+class ServerProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits that it lacks: size and time of headers, time for which a client reads nothing.
 
-
-class GatheredWrites:
-    """A transport that sends together what is written in one turn of the event loop.
-
-    The head of a response and what is there of its body are one packet, and one system call.
-
-    Args:
-        transport: The transport of the connection, which has all other methods.
-        loop: The event loop.
+    llhttp does not limit headers, trailers and chunk extensions. uvicorn's keep-alive timeout ends with the first byte
+    of a request, so a client that sends one byte at a time could hold a connection indefinitely; so could one that does
+    not read its response.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._waiting: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        """Send data at the end of this turn."""
-        if not self._waiting:
-            self._loop.call_soon(self.flush)
-        self._waiting.append(data)
-
-    def flush(self) -> None:
-        """Send what waits now."""
-        waiting, self._waiting = self._waiting, []
-        if waiting and not self._transport.is_closing():
-            self._transport.write(b"".join(waiting))
-
-    def close(self) -> None:
-        """Send what waits, and close the connection."""
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class LingeringTransport(GatheredWrites):
-    """A transport that is closed in two steps while the client is still sending a request.
-
-    A connection that is closed with data unread is reset, and the client may lose the response. So the first step ends
-    the sending side alone, and what comes is dropped until the client closes its side (RFC 9112, section 9.6).
-
-    Args:
-        transport: The transport of the connection.
-        loop: The event loop.
-        linger_s: Maximum time between the two steps, in seconds.
-    """
-
-    is_request_incomplete = False
-    """Whether more data of a request is expected; set by the protocol."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, linger_s: float) -> None:
-        super().__init__(transport, loop)
-        self._linger_s = linger_s
-        self._lingering: asyncio.TimerHandle | None = None
-
-    def close(self) -> None:
-        """Send what waits, and close the connection, or begin to; a second call closes it in any case."""
-        if not self.is_request_incomplete or self.is_closing() or not self._transport.can_write_eof():
-            self.close_now()
-            return
-        self.flush()
-        self._lingering = self._loop.call_later(self._linger_s, self._transport.close)
-        self._transport.write_eof()
-        self._transport.resume_reading()
-
-    def close_now(self) -> None:
-        """Send what waits, and close the connection."""
-        if self._lingering is not None:
-            self._lingering.cancel()
-        super().close()
-
-    def is_closing(self) -> bool:
-        """Whether the connection is closed or being closed; data that still comes is to be dropped."""
-        return self._lingering is not None or self._transport.is_closing()
-
-
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol with a limit on headers, trailers and chunk extensions, which llhttp does not limit.
-
-    Requires exactly one Host header in HTTP/1.1 (RFC 9112, section 3.2). A malformed request is rejected after the
-    responses to the requests before it.
-    """
-
-    linger_s: float = LINGER_S
+    headers_s: float = HEADER_TIMEOUT_S
+    write_s: float = WRITE_TIMEOUT_S
     _loose = 0
     """Bytes received since the last complete head, part of a body or end of a message."""
-    _refused = ""
+    _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Gather what is written to the connection, and close it so that the client gets its response."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
-        self.transport: LingeringTransport = LingeringTransport(transport, self.loop, self.linger_s)  # type: ignore[assignment]
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data; drop it after a malformed request and while the connection closes."""
-        if self._refused or self.transport.is_closing():
-            return
+        """Parse the data; stop the deadline once the headers are complete, else make sure that it runs."""
         self._loose += len(data)
         super().data_received(data)
-        if self._loose > MAX_HEADER_BYTES and not self._refused:
+        if self._loose > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("Headers or trailers too long.")
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._deadline is None and not self.transport.is_closing():
+            self._wait()
 
     def on_headers_complete(self) -> None:
-        """Reset the byte count, and check the Host header."""
+        """Reset the byte count."""
         self._loose = 0
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise MalformedRequest("a request must have exactly one Host header")
-        self.transport.is_request_incomplete = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -196,92 +122,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Reset the byte count; nothing more is expected."""
+        """Reset the byte count."""
         self._loose = 0
-        self.transport.is_request_incomplete = False
         super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Respond with 400 and close the connection, after the responses to earlier requests."""
-        self._refused = msg
-        self.transport.is_request_incomplete = True  # what follows is not parsed
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:
-                return  # its response comes first
-            if cycle.response_started:  # and the request's body cannot be completed
-                self.transport.close_now()
-                return
-            cycle.disconnected = True  # for the application, the client is gone
-            cycle.message_event.set()
-        self.send_error_response(400, make_error_object(msg, 400, code="invalid_http"))
-
-    def on_response_complete(self) -> None:
-        """Continue with the next request, or reject the malformed one that follows."""
-        super().on_response_complete()
-        if self._refused and self.cycle.response_complete and not self.transport.is_closing():
-            self.send_error_response(400, make_error_object(self._refused, 400, code="invalid_http"))
-
-    def send_error_response(self, status: int, error: dict[str, Any]) -> None:
-        """Respond without the application, and close the connection."""
-        body = json.dumps({"error": error}).encode()
-        retry = b"retry-after: %d\r\n" % RETRY_AFTER_S if status == 503 else b""
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + retry + head + b"\r\n" + body)
-        self.transport.close()
-
-
-class ServerProtocol(BoundedProtocol):
-    """Limits the time in which a client sends headers and reads responses, and closes idle connections for new ones.
-
-    uvicorn's keep-alive timeout ends with the first byte of a request, so a client that sends one byte at a time could
-    hold a connection indefinitely; so could one that does not read its response.
-    """
-
-    headers_s: float = HEADER_TIMEOUT_S
-    write_s: float = WRITE_TIMEOUT_S
-    max_connections: int = SPARE_CONNECTIONS
-    """Above it, a new connection takes the place of the one that has been idle for longest; without one, uvicorn
-    answers 503."""
-    _used_at: float = 0.0
-    _deadline: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline for the first request, and make room for the connection."""
-        super().connection_made(transport)
-        self._used_at = self.loop.time()
-        if len(self.connections) > self.max_connections:
-            others = [c for c in self.connections if isinstance(c, ServerProtocol) and c is not self and c.is_idle]
-            others = [c for c in others if not c.transport.is_closing()]  # others that were made in this turn closed it
-            if others:
-                min(others, key=lambda other: other._used_at).transport.close_now()
-        self._wait()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is being processed."""
-        return self.cycle is None or self.cycle.response_complete
-
-    def data_received(self, data: bytes) -> None:
-        """Stop the deadline once the headers are complete; else make sure that it runs."""
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
-        elif self._deadline is None and not self.transport.is_closing():
-            self._wait()
 
     def on_response_complete(self) -> None:
         """Stop the deadline; between requests, uvicorn's keep-alive timeout applies."""
         super().on_response_complete()
-        self._used_at = self.loop.time()
         self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers."""
         self._stop_waiting()
-        if self._stalled is not None:
-            self._stalled.cancel()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -297,29 +150,12 @@ class ServerProtocol(BoundedProtocol):
             self._stalled = None
 
     def _wait(self) -> None:
-        self._deadline = self.loop.call_later(self.headers_s, self._close)
+        self._deadline = self.loop.call_later(self.headers_s, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-    def _close(self) -> None:
-        self._deadline = None
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.close()
-
-
-def max_connections(serve: ServeSettings) -> int:
-    """Maximum number of connections: runs, waiting runs and `SPARE_CONNECTIONS`, as far as files allow.
-
-    Half of the files that the process may open are for models and the store.
-    """
-    wanted = serve.max_runs + serve.max_queued + SPARE_CONNECTIONS
-    if sys.platform == "win32":
-        return wanted
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2))
 
 
 def raise_file_limit() -> None:
@@ -337,10 +173,9 @@ def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
 
     uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), and ignores proxy headers.
     """
-    limit = max_connections(serve)
     return {
-        "http": type("Protocol", (ServerProtocol,), {"max_connections": limit}),
-        "limit_concurrency": limit + 1,
+        "http": ServerProtocol,
+        "limit_concurrency": serve.max_runs + serve.max_queued + SPARE_CONNECTIONS,
         "ws": "none",
         "server_header": False,
         "access_log": False,
@@ -460,3 +295,99 @@ class DrainingServer(uvicorn.Server):
             await self._run_manager.drain(self._settings.drain_timeout_s)
         finally:
             self.should_exit = True
+
+
+FAILED_TO_START = 3
+RESTART_S = 1.0
+"""Delay before a worker is replaced, in seconds; keeps a worker that dies at once from respawning in a tight loop."""
+
+
+class WorkerProcesses:
+    """Serves a socket with `settings.serve.workers` processes until SIGTERM or SIGINT, which the workers receive too.
+
+    If a worker fails to start, all workers are stopped, since a replacement would fail as well.
+
+    Args:
+        settings: The server's settings.
+        sock: The listening socket, shared by the workers.
+    """
+
+    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+        self._settings, self._sock = settings, sock
+        self._processes: list[BaseProcess] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        """Serve until all workers have stopped.
+
+        Raises:
+            BackendUnavailable: A worker failed to start; it printed the cause to stderr.
+        """
+        with shared_metrics():
+            self._run()
+
+    def _run(self) -> None:
+        before = {number: signal.signal(number, self._signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        failed = False
+        try:
+            for _ in range(self._settings.serve.workers):
+                self._start()
+            while self._processes and not (self._stopping and not any(p.is_alive() for p in self._processes)):
+                wait([p.sentinel for p in self._processes], timeout=RESTART_S)
+                for process in list(self._processes):
+                    if process.is_alive() or self._stopping:
+                        continue
+                    process.join()
+                    if process.exitcode == FAILED_TO_START:
+                        failed = True
+                        self._stop(signal.SIGTERM)
+                        break
+                    log_event("worker.died", pid=process.pid, status=process.exitcode)
+                    mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+                    time.sleep(RESTART_S)
+                    self._processes.remove(process)
+                    self._start()
+                if self._stopping:
+                    self._processes = [p for p in self._processes if p.is_alive()]
+        finally:
+            for process in self._processes:
+                process.join()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if failed:
+            raise BackendUnavailable("a worker failed to start", hint="see the error it printed to stderr")
+
+    def _start(self) -> None:
+        """Start a worker, unless the workers are stopping."""
+        if not self._stopping:
+            self._begin()
+
+    def _begin(self) -> None:
+        process = multiprocessing.get_context("spawn").Process(target=_serve_worker, args=(self._settings, self._sock))
+        process.start()
+        self._processes.append(process)
+        if self._stopping:  # a signal arrived before this process was registered
+            self._stop(signal.SIGTERM)
+
+    def _signal(self, number: int, _frame: FrameType | None) -> None:
+        self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        self._stopping = True
+        for process in self._processes:
+            if process.is_alive() and process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+
+
+def _serve_worker(settings: Settings, sock: socket.socket) -> None:
+    """Entry point of a worker process."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # a terminal sends Ctrl-C to the process group: workers would get SIGINT twice
+    configure_logging(content=settings.serve.log_content)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(serve_here(settings, sock))
+    except ReasonError as e:
+        sys.stderr.write(f"error: {e}\n")
+        sys.exit(FAILED_TO_START)

@@ -87,6 +87,8 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
+KEEPALIVE_S = 15.0
+"""Idle time of a stream after which a ping is sent, in seconds."""
 PING = b": ping\n\n"
 """A comment, ignored by clients; keeps an idle connection open."""
 _STREAM_HEADERS = (
@@ -141,7 +143,6 @@ class ServerSentEvents(Response):
         make: Produces the events; the stream ends when it returns.
         admitted: Set when the request has its run, before which no ping is sent: a request that is refused after a wait
             gets the status of its error. None if it has one: the status is sent at once.
-        keepalive_s: Idle time in seconds after which `ping` is sent.
         encode: Converts an event of `make` to a server-sent event.
         failure: Converts an error object to the last event.
         done: What follows the last event.
@@ -156,7 +157,6 @@ class ServerSentEvents(Response):
         make: Callable[[Put], Awaitable[None]],
         admitted: asyncio.Event | None,
         *,
-        keepalive_s: float,
         encode: Callable[[Any], bytes],
         failure: Callable[[dict[str, Any]], bytes],
         done: bytes = b"",
@@ -168,7 +168,7 @@ class ServerSentEvents(Response):
         self.raw_headers = list(_STREAM_HEADERS)
         if headers:
             self.headers.update(headers)
-        self._make, self._admitted, self._keepalive_s = make, admitted, keepalive_s
+        self._make, self._admitted = make, admitted
         self._encode, self._failure, self._done, self._ping = encode, failure, done, ping
         self._held = held
 
@@ -187,7 +187,7 @@ class ServerSentEvents(Response):
 
         if self._admitted is None:
             await body.begin()
-        keepalive = _Keepalive(body, self._ping, self._admitted, self._keepalive_s)
+        keepalive = asyncio.ensure_future(_keep_alive(body, self._ping, self._admitted))
         try:
             await self._make(put)
             await body.send(self._done, more=False)
@@ -204,7 +204,7 @@ class ServerSentEvents(Response):
             log_fault("stream.fault", e)
             await body.send(self._failure(make_error_object(INTERNAL, 500, code="internal")), more=False)
         finally:
-            keepalive.stop()
+            keepalive.cancel()
 
 
 class _Body:
@@ -246,30 +246,14 @@ class _Body:
         await self._send(self._start)
 
 
-class _Keepalive:
-    """Sends a ping whenever nothing was sent for `interval_s`, once `admitted` is set; none while a part is sent."""
-
-    def __init__(self, body: _Body, ping: bytes, admitted: asyncio.Event | None, interval_s: float) -> None:
-        self._body, self._ping, self._admitted, self._interval_s = body, ping, admitted, interval_s
-        self._loop = asyncio.get_running_loop()
-        self._sending: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(interval_s, self._check)
-
-    def stop(self) -> None:
-        """Send no more pings."""
-        self._timer.cancel()
-        if self._sending is not None:
-            self._sending.cancel()
-
-    def _check(self) -> None:
-        # it is due in any case, which is cheaper than a new timer for each part
-        idle_s = self._loop.time() - self._body.sent_at_s
-        if idle_s >= self._interval_s:
-            if (self._admitted is None or self._admitted.is_set()) and not self._body.is_sending:
-                self._sending = self._loop.create_task(self._send_ping())
+async def _keep_alive(body: _Body, ping: bytes, admitted: asyncio.Event | None) -> None:
+    """Send a ping whenever nothing was sent for `KEEPALIVE_S`, once `admitted` is set; none while a part is sent."""
+    idle_s = 0.0
+    while True:
+        await asyncio.sleep(KEEPALIVE_S - idle_s)
+        idle_s = asyncio.get_running_loop().time() - body.sent_at_s
+        if idle_s >= KEEPALIVE_S:
+            if (admitted is None or admitted.is_set()) and not body.is_sending:
+                with suppress(OSError):  # the connection broke, which ends the stream
+                    await body.send(ping)
             idle_s = 0.0
-        self._timer = self._loop.call_later(self._interval_s - idle_s, self._check)
-
-    async def _send_ping(self) -> None:
-        with suppress(OSError):  # the connection broke, which ends the stream
-            await self._body.send(self._ping)

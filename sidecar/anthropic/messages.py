@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Request, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 
-from ...core.errors import CapabilityMissing, UserError
+from ...core.errors import CapabilityMissing
 from ...core.messages import ToolCall
 from ...reasoning.prompts import question_prompt
 from ..auth import Caller, authorised
 from ..error_objects import error_body
 from ..native.schemas import ErrorObject, ResponseBody
-from ..openai.chat import reason_report
 from ..openai.models import resolve_model
-from ..openai.outcome import ChoiceRunner, EndedRun, Outcome, chat_usage, write_events
+from ..openai.outcome import EndedRun, Outcome, RequestRunner, chat_usage, reason_report
 from ..openai.requests import StrictRoute
 from ..openai.run_config import check_format
 from ..openai.streaming import Kind, TextPiece, stop_at
 from ..run_start import ERROR_RESPONSES, IdempotencyKey
-from ..sse import STREAMED, Put, ServerSentEvents, named_event, while_connected
+from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
 from .requests import (
     Conversation,
     MessagesRequest,
@@ -37,8 +37,6 @@ from .requests import (
 Event = dict[str, Any]
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-VERSIONS = ("2023-06-01", "2026-10-21")
-"""Versions of Anthropic's API that have these messages and events; what the later one removed is still supported."""
 
 
 class MessageError(ResponseBody):
@@ -81,7 +79,7 @@ def _call_block(call: ToolCall, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def usage(outcome: Outcome) -> dict[str, Any]:
     """The usage of a message: the numbers of `chat_usage`, with input tokens that no cache has to do with."""
-    chat = chat_usage([outcome])
+    chat = chat_usage(outcome)
     cache = chat["prompt_tokens_details"]
     read, written = cache["cached_tokens"], cache["cache_write_tokens"]
     return {
@@ -161,9 +159,10 @@ class MessageEvents:
         """A `reason.event` with a run event."""
         return {"type": "reason.event", "event": event}
 
-    def end(self, outcome: Outcome) -> list[Event]:
+    def end(self, ended: EndedRun) -> list[Event]:
         """Events that end the message."""
         events: list[Event] = []
+        outcome = ended.outcome
         if not self._has_text and not outcome.calls:  # an empty answer also has a text block
             events += [*self._close(), *self._begin("content")]
         if self._open == "content":
@@ -175,13 +174,13 @@ class MessageEvents:
         events += self._close(signature_of(outcome.blocks))
         for call in outcome.calls:
             events += self._call(call)
-        ended = {
+        delta = {
             "type": "message_delta",
             "delta": stop_fields(outcome, self._stop),
             "usage": usage(outcome),
             "reason": reason_report(outcome.answer),
         }
-        return [*events, ended, {"type": "message_stop"}]
+        return [*events, delta, {"type": "message_stop"}]
 
     def _begin(self, kind: Kind) -> list[Event]:
         """Open a block."""
@@ -220,29 +219,10 @@ class MessageEvents:
         ]
 
 
-async def known_version(
-    anthropic_version: Annotated[
-        str | None, Header(description=f"Version of Anthropic's API: {' or '.join(VERSIONS)}.")
-    ] = None,
-) -> None:
-    """Refuse other versions of Anthropic's API.
-
-    Raises:
-        UserError: The header names one.
-    """
-    if anthropic_version not in (None, *VERSIONS):
-        raise UserError(
-            f"anthropic-version {anthropic_version!r} is not supported",
-            hint=f"send {' or '.join(VERSIONS)}, or leave it out",
-            param="anthropic-version",
-        )
-
-
 messages = APIRouter(
     prefix="/v1/messages",
     tags=["Anthropic"],
     route_class=StrictRoute,
-    dependencies=[Depends(known_version)],
     responses={status: {**described, "model": MessageError} for status, described in ERROR_RESPONSES.items()},
 )
 
@@ -273,22 +253,18 @@ async def create_message(
     await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop
     await check_format(response_format(body))
     run_request = messages_run_request(body, app.state.reasoner, caller.tenant)
-    runner = ChoiceRunner(request, body, caller, run_request, idempotency)
+    runner = RequestRunner(request, body, caller, run_request, idempotency)
     shows = shows_thoughts(body)
     if not body.stream:
-        (ended,) = await while_connected(request.receive, runner.all())
+        ended = await while_connected(request.receive, runner.execute())
         return JSONResponse(_message_body(ended, body, shows=shows))
-
-    async def make(put: Put) -> None:
-        await write_events(runner, lambda name: MessageEvents(name, body.model, run_request.stop, shows=shows), put)
 
     def failure(error: dict[str, Any]) -> bytes:
         return named_event(error_body(error, path=request.url.path, request_id=caller.request_id))
 
     return ServerSentEvents(
-        make,
+        partial(runner.stream, partial(MessageEvents, model=body.model, stop=run_request.stop, shows=shows)),
         runner.admitted,
-        keepalive_s=app.state.serve.keepalive_s,
         encode=named_event,
         failure=failure,
         ping=PING,
@@ -297,7 +273,6 @@ async def create_message(
 
 def _message_body(ended: EndedRun, body: MessagesRequest, *, shows: bool) -> dict[str, Any]:
     outcome = ended.outcome
-    assert outcome is not None
     content = content_blocks(outcome, ended.thoughts, shows=shows)
     made = message(ended.run_id, body.model, content, stop_fields(outcome, body.stop_sequences or ()), usage(outcome))
     return {**made, "reason": reason_report(outcome.answer)}

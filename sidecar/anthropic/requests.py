@@ -1,37 +1,30 @@
-"""Request bodies of `/v1/messages`, and their conversion to the chat messages and runs of OpenAI's interface.
-
-A table states whether a field is supported, ignored or refused, and why. The table in `docs/anthropic-api.md` is
-generated from it.
-"""
+"""Request bodies of `/v1/messages`, and their conversion to the chat messages and runs of OpenAI's interface."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from ...agents.reasoner import Reasoner
 from ...core.errors import UserError
+from ...core.messages import Tool
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES
 from ..openai.models import resolve_model, strategy_of
 from ..openai.requests import (
     MAX_TOOLS,
-    SHARED,
     CalledFunction,
     ChatMessage,
-    ChatTool,
     ChatToolCall,
     ContentPart,
-    FieldRule,
     FileContent,
     ImageAddress,
     LenientModel,
-    NamedFunction,
-    NamedTool,
     ReasoningEffort,
     ReasonOptions,
+    Refusal,
     ResponseFormat,
     SchemaFormat,
     Stop,
@@ -40,9 +33,8 @@ from ..openai.requests import (
     User,
     decrypted_thought,
     encrypted_thought,
-    reject_fields,
 )
-from ..openai.run_config import RunRequest, effort_of, plan_run, question_of, targets
+from ..openai.run_config import RunRequest, effort_of, plan_run, question_of, targets, tool_of
 from ..sse import encode_json
 
 MIN_THINKING_TOKENS = 1024
@@ -109,6 +101,11 @@ class ToolChoice(LenientModel):
             raise ValueError('a name is required for type "tool", and for no other')
         return self
 
+    @property
+    def chosen(self) -> str:
+        """The tool, or the choice as OpenAI's API names it."""
+        return self.name or {"any": "required"}.get(self.type, self.type)
+
 
 class Thinking(StrictModel):
     """How much the model thinks first, and whether the response has the thoughts."""
@@ -144,8 +141,22 @@ class RequestMetadata(StrictModel):
     user_id: User | None = None
 
 
+_CLIENT_TOOLS = Refusal("tools are called by the client")
+
+
 class Conversation(StrictModel):
-    """Body of `POST /v1/messages/count_tokens`, and the part of `POST /v1/messages` that the model reads."""
+    """Body of `POST /v1/messages/count_tokens`, and the part of `POST /v1/messages` that the model reads.
+
+    `cache_control` and `context_management` are ignored.
+    """
+
+    refused: ClassVar[Mapping[str, Refusal]] = {
+        "container": _CLIENT_TOOLS,
+        "diagnostics": Refusal("the server does not compare prompts"),
+        "inference_geo": Refusal("the server has no regions"),
+        "mcp_servers": Refusal(_CLIENT_TOOLS.why, ([],), "send their tools as tools"),
+        "speed": Refusal("there is one speed", ("standard",)),
+    }
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[tuple[InputMessage, ...], Field(min_length=1, max_length=10_000)]
@@ -158,12 +169,10 @@ class Conversation(StrictModel):
 
     cache_control: JsonValue = None
     context_management: JsonValue = None
-    mcp_servers: JsonValue = None
-    speed: JsonValue = None
 
 
 class MessagesRequest(Conversation):
-    """Body of `POST /v1/messages`. `MESSAGES` has the rule for each field."""
+    """Body of `POST /v1/messages`; `service_tier` is ignored."""
 
     max_tokens: Annotated[int, Field(ge=1)]
     stream: bool | None = None
@@ -174,41 +183,6 @@ class MessagesRequest(Conversation):
     metadata: RequestMetadata | None = None
 
     service_tier: str | None = None
-    container: JsonValue = None
-    diagnostics: JsonValue = None
-    inference_geo: JsonValue = None
-
-
-MESSAGES: dict[str, FieldRule] = {
-    "model": SHARED["model"],
-    "messages": FieldRule(
-        "supported",
-        "blocks of type text, thinking, tool_use and tool_result; of users also images and documents (PDF or text), "
-        "where the model takes them",
-    ),
-    "system": FieldRule("supported", "a text or text blocks"),
-    "max_tokens": FieldRule("supported", "maximum tokens of thought and answer, or of the run (see below)"),
-    "stream": SHARED["stream"],
-    "temperature": SHARED["temperature"],
-    "top_p": SHARED["top_p"],
-    "top_k": SHARED["temperature"],
-    "stop_sequences": FieldRule("supported", "the text ends before the first of them"),
-    "thinking": FieldRule("supported", "`enabled`, `adaptive` or `disabled` (see below)"),
-    "output_config": FieldRule("supported", "`effort`, and `format`: validated JSON, written after the answer"),
-    "tools": FieldRule("supported", "up to 1,024 tools of type custom; strategies without tools reject them"),
-    "tool_choice": FieldRule("supported", "`auto`, `any`, `tool`, `none`, and `disable_parallel_tool_use`"),
-    "metadata": FieldRule("supported", "`user_id` is kept with the run"),
-    "reason": SHARED["reason"],
-    "cache_control": SHARED["prompt_cache_key"],
-    "context_management": FieldRule("ignored", "the model gets the conversation as it is sent"),
-    "service_tier": SHARED["service_tier"],
-    "container": FieldRule("refused", "tools are called by the client", instead="leave it out"),
-    "diagnostics": FieldRule("refused", "the server does not compare prompts", instead="leave it out"),
-    "inference_geo": FieldRule("refused", "the server has no regions", instead="leave it out"),
-    "mcp_servers": FieldRule("refused", "tools are called by the client", ([],), instead="send their tools as tools"),
-    "speed": FieldRule("refused", "there is one speed", ("standard",), instead="leave it out"),
-}
-"""Fields of `POST /v1/messages`."""
 
 
 def signature_of(blocks: Sequence[dict[str, JsonValue]]) -> str:
@@ -343,34 +317,17 @@ def _text_of(block: Block, location: str, owner: str) -> str:
     return block.text
 
 
-def chat_tools(tools: Sequence[MessageTool]) -> list[ChatTool]:
-    """The tools as chat tools.
-
-    Raises:
-        UserError: A tool is one of Anthropic's own.
-    """
-    for i, tool in enumerate(tools):
-        if tool.type not in (None, "custom"):
-            raise UserError(
-                f"a tool of type {tool.type!r} is not supported: tools are called by the client",
-                hint="describe a tool of your own, with name, description and input_schema",
-                param=f"tools.{i}.type",
-            )
-    return [
-        ChatTool(
-            type="function",
-            function=ToolFunction(
-                name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
-            ),
+def _tool(tool: MessageTool, location: str) -> Tool:
+    if tool.type not in (None, "custom"):
+        raise UserError(
+            f"a tool of type {tool.type!r} is not supported: tools are called by the client",
+            hint="describe a tool of your own, with name, description and input_schema",
+            param=f"{location}.type",
         )
-        for tool in tools
-    ]
-
-
-def _choice(choice: ToolChoice | None) -> str | NamedTool | None:
-    if choice is None or choice.name is None:
-        return None if choice is None else {"any": "required"}.get(choice.type, choice.type)
-    return NamedTool(type="function", function=NamedFunction(name=choice.name))
+    function = ToolFunction(
+        name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
+    )
+    return tool_of("function", function, location)
 
 
 def question_of_messages(body: Conversation, metadata: dict[str, JsonValue] | None = None) -> Question:
@@ -382,14 +339,17 @@ def question_of_messages(body: Conversation, metadata: dict[str, JsonValue] | No
     chat, locations = chat_messages(body)
     try:
         return question_of(
-            chat, tools=chat_tools(body.tools or ()), tool_choice=_choice(body.tool_choice), metadata=metadata
+            chat,
+            tools=[_tool(tool, f"tools.{i}") for i, tool in enumerate(body.tools or ())],
+            tool_choice=None if body.tool_choice is None else body.tool_choice.chosen,
+            metadata=metadata,
         )
     except UserError as e:
         head, _, _ = (e.param or "").removeprefix("messages.").partition(".")
         if e.param is not None and e.param.startswith("messages.") and head.isdigit():
             e.param = locations[int(head)]
-        elif e.param is not None and ".function." in e.param:
-            e.param = e.param.replace(".function.parameters", ".input_schema").replace(".function.", ".")
+        elif e.param is not None and e.param.startswith("tools."):
+            e.param = e.param.replace(".parameters", ".input_schema")
         raise
 
 
@@ -406,7 +366,6 @@ def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str)
         UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
     """
-    reject_fields(body, MESSAGES)
     user_id = None if body.metadata is None else body.metadata.user_id
     question = question_of_messages(body, None if user_id is None else {"user": user_id})
     effort, effort_field = _effort(body)
@@ -446,7 +405,7 @@ def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str)
     )
     return RunRequest(
         model=body.model,
-        configs=(config,),
+        config=config,
         stop=body.stop_sequences or (),
         one_call=body.tool_choice is not None and body.tool_choice.disable_parallel_tool_use,
         field_names={

@@ -8,8 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from ...agents.reasoner import Reasoner
 from ...agents.verification import ClaimReportSink, TextVerification, plan_verification, text_verification_of
@@ -23,8 +22,6 @@ from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
 from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
-from ..auth import identify
-from ..error_objects import event_json
 from ..openai.models import chosen_strategy, resolve_model
 from ..policy import allowed_model, apply_ceilings, check_code_execution, check_samples, offered_models, reject_paths
 from ..run_manager import RunManager
@@ -37,7 +34,7 @@ from ..run_start import (
     events_and_error,
     run_headers,
 )
-from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, on_one_line
+from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, on_one_line, while_connected
 from .schemas import (
     AskBody,
     CodeTestIn,
@@ -56,29 +53,10 @@ from .schemas import (
     summary_of,
 )
 
-
-async def known_query(request: Request) -> None:
-    """Reject query parameters that the route does not have.
-
-    Raises:
-        RequestValidationError: There is one (422).
-        AuthenticationError: The request has no valid key, which is more important.
-    """
-    await identify(request.scope)
-    known = {field.alias for field in request.scope["route"].dependant.query_params}
-    for name in request.query_params:
-        if name not in known:
-            fault = {"type": "extra_forbidden", "loc": ("query", name), "msg": "there is no such query parameter"}
-            raise RequestValidationError([fault])
-
-
-KNOWN_QUERY = [Depends(known_query)]
-
 lists = APIRouter(
     prefix="/v1",
     tags=["catalog"],
     responses={k: ERROR_RESPONSES[k] for k in (401, 403, 422, 429, 500)},
-    dependencies=KNOWN_QUERY,
 )
 
 
@@ -199,7 +177,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         raise
     except UnknownName as e:
         raise _in_body(e, "verify", "verify_parameters", body.verify_parameters) from e
-    check_samples(config, reasoner.settings.serve)
+    check_samples(config)
     check_code_execution(config, reasoner.settings.serve)
     return config
 
@@ -314,7 +292,6 @@ class EventStreamResponse(ServerSentEvents):
 
     Args:
         events: The events.
-        keepalive_s: Idle time after which a comment is sent, in seconds.
         headers: Additional headers.
         held: See `ServerSentEvents`; a generator that was never started would not run its cleanup.
     """
@@ -322,18 +299,15 @@ class EventStreamResponse(ServerSentEvents):
     def __init__(
         self,
         events: AsyncGenerator[Event, None],
-        keepalive_s: float,
         headers: Mapping[str, str] | None = None,
         held: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         async def make(put: Put) -> None:
             async with aclosing(events):
                 async for event in events:
-                    await put(event_json(event))
+                    await put(event)
 
-        super().__init__(
-            make, None, keepalive_s=keepalive_s, encode=event_line, failure=error_line, headers=headers, held=held
-        )
+        super().__init__(make, None, encode=event_line, failure=error_line, headers=headers, held=held)
 
 
 def event_line(event: Event) -> bytes:
@@ -348,7 +322,7 @@ def error_line(error: dict[str, Any]) -> bytes:
     return f"event: error\ndata: {json.dumps({'error': error}, ensure_ascii=True, allow_nan=False)}\n\n".encode()
 
 
-runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES, dependencies=KNOWN_QUERY)
+runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES)
 
 ID_PATTERN = r"^[A-Za-z0-9._:-]+$"
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=ID_PATTERN, description="ID of the run.")]
@@ -362,7 +336,7 @@ async def start(body: AskBody, request: Request, caller: AskCaller, idempotency:
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body, background=True)
     detail = detail_of(await _run_manager(request).record(run.id, caller))
-    return _detail(detail, 202, run_headers(run))
+    return _detail(detail, 202, run_headers(run.id))
 
 
 @runs.get("", response_model=RunPage, summary="List runs")
@@ -453,7 +427,7 @@ async def events(
     """Stream a run's events, each once and in order, with its number as `id`. A disconnect does not stop the run."""
     known = int(last_event_id) if last_event_id is not None and _is_number(last_event_id) else 0
     run = await _run_manager(request).attach(run_id, caller)
-    return EventStreamResponse(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
+    return EventStreamResponse(run.events(max(after, known), text=text))
 
 
 @runs.post(
@@ -500,7 +474,7 @@ async def answer_now(run_id: RunId, request: Request, caller: AskCaller) -> Resp
 async def resume(run_id: RunId, request: Request, caller: AskCaller) -> Response:
     """Resume a run that was interrupted or failed. Completed model calls are not repeated."""
     run = await _run_manager(request).resume(run_id, caller)
-    return _detail(detail_of(await _run_manager(request).record(run.id, caller)), 202, run_headers(run))
+    return _detail(detail_of(await _run_manager(request).record(run.id, caller)), 202, run_headers(run.id))
 
 
 def _run_manager(request: Request) -> RunManager:
@@ -516,7 +490,7 @@ def _detail(detail: RunDetail, status: int = 200, headers: dict[str, str] | None
     return Response(detail.model_dump_json(), status, headers, media_type="application/json")
 
 
-reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSES, dependencies=KNOWN_QUERY)
+reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSES)
 
 
 @reasoning.post(
@@ -538,11 +512,11 @@ async def reason(body: ReasonBody, request: Request, caller: AskCaller, idempote
     """
     starter = RunStarter(request, caller, idempotency)
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
-    run = await starter.start(config, body, text=body.stream and body.text)
-    if body.stream:
-        events, keepalive_s = events_and_error(run, text=body.text), request.app.state.serve.keepalive_s
-        return EventStreamResponse(events, keepalive_s, run_headers(run), held=run.held())
-    return _json(await starter.answer(run), run_headers(run))
+    if not body.stream:
+        answer = await starter.answer(config, body)
+        return _json(answer, run_headers(answer.run_id))
+    run = await while_connected(request.receive, starter.start(config, body, text=body.text))
+    return EventStreamResponse(events_and_error(run, text=body.text), run_headers(run.id), held=run.held())
 
 
 @reasoning.post("/verify", response_model=TextVerification, summary="Verify a text claim by claim")
@@ -550,13 +524,12 @@ async def verify(body: VerifyBody, request: Request, caller: AskCaller, idempote
     """Verify a text from any source. If the budget runs out, the remaining claims are "unchecked"."""
     starter = RunStarter(request, caller, idempotency)
     config, warned = verify_config(body, request.app.state.reasoner, caller.tenant)
-    run = await starter.start(config, body)
-    answer = await starter.answer(run)
+    answer = await starter.answer(config, body)
     reports = ClaimReportSink()
     if len(config.verify) == 1:  # several verifiers number their claims independently
-        for event in await request.app.state.run_manager.store.list_events(run.id):
+        for event in await request.app.state.run_manager.store.list_events(answer.run_id):
             reports(event)
-    return _json(text_verification_of(answer, config, reports, warned), run_headers(run))
+    return _json(text_verification_of(answer, config, reports, warned), run_headers(answer.run_id))
 
 
 def _json(reply: Answer | TextVerification, headers: dict[str, str]) -> Response:

@@ -12,7 +12,6 @@ from pydantic import (
     ModelWrapValidatorHandler,
     StringConstraints,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -24,7 +23,6 @@ from ...core.run import read_config
 from ...core.store.protocol import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from ...core.types import MAX_QUESTION_CHARS, MAX_TESTS, Answer, AnswerKind
-from ..error_objects import stored_error_object
 from ..policy import without_paths
 
 MAX_DOCUMENTS = 64
@@ -65,16 +63,6 @@ class RequestBody(FewFaults):
     """Base class of request bodies; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _whole_characters(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("the text is not valid Unicode: it has unpaired surrogates") from None
-        return value
 
 
 class DocumentIn(RequestBody):
@@ -437,7 +425,7 @@ def detail_of(record: RunRecord) -> RunDetail:
         "seed": config.seed,
         "text": given_text(config.parameters) if is_given else None,
         "result": answer,
-        "error": None if record.error is None else RunError.model_validate(stored_error_object(record.error)),
+        "error": None if record.error is None else RunError.model_validate(record.error),
     }
     return RunDetail.model_construct(**{**_summary(record), **whole})
 

@@ -4,188 +4,114 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.openapi.models import Example
 
-from ...core.errors import ReasonError
-from ...core.types import Answer, RunUsage
 from ...core.version import __version__
 from ..auth import Caller, authorised
-from ..error_objects import error_object
 from ..run_start import IdempotencyKey
-from ..sse import DONE, STREAMED, Put, ServerSentEvents, data_event, encode_json, while_connected
-from .outcome import LATE_NOTE, ChoiceRunner, EndedRun, Outcome, OutcomePiece, calls_json, chat_usage, total
+from ..sse import DONE, STREAMED, ServerSentEvents, data_event, encode_json, while_connected
+from .outcome import LATE_NOTE, EndedRun, Outcome, RequestRunner, calls_json, chat_usage, reason_report
 from .requests import ChatRequest, StrictRoute
-from .run_config import RunRequest, chat_run_request, check_format
+from .run_config import chat_run_request, check_format
 from .streaming import TextPiece
-
-ThoughtFormat = Literal["reasoning", "reasoning_content", "both"]
 
 FINGERPRINT = f"reason-{__version__}"
 
 
-def thought_fields(text: str, thoughts: ThoughtFormat) -> dict[str, str]:
-    """Return the thoughts under the configured field names; no fields for an empty text."""
-    names = ("reasoning", "reasoning_content") if thoughts == "both" else (thoughts,)
-    return dict.fromkeys(names, text) if text else {}
+def thought_fields(text: str) -> dict[str, str]:
+    """The thoughts, under the two names that clients read; no fields for an empty text."""
+    return {"reasoning": text, "reasoning_content": text} if text else {}
 
 
-def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFormat) -> dict[str, Any]:
-    """Build a `chat.completion` object from the ended runs.
-
-    At least one run must have an outcome. Failed runs have no choice and are listed in `reason.degraded`. `usage`
-    and `reason.cost_usd` include them.
-    """
-    came = [(i, e, e.outcome) for i, e in enumerate(ended) if e.outcome is not None]
-    failed = [e for e in ended if e.outcome is None]
-    choices = [
-        {
-            "index": i,
-            "message": {
-                "role": "assistant",
-                "content": None if outcome.calls and not outcome.content else outcome.content,
-                "refusal": None,
-                **thought_fields(e.thoughts, thoughts),
-                **({"thinking_blocks": list(outcome.blocks)} if outcome.blocks else {}),
-                **({"tool_calls": calls_json(outcome.calls)} if outcome.calls else {}),
-            },
-            "logprobs": _logprobs(outcome),
-            "finish_reason": outcome.finish_reason,
-            **({"reason": reason_report(outcome.answer)} if len(ended) > 1 else {}),
-        }
-        for i, e, outcome in came
-    ]
-    outcomes = [outcome for _, _, outcome in came]
-    usages = [*(o.answer.usage for o in outcomes), *(e.spent for e in failed)]
+def completion(model: str, ended: EndedRun) -> dict[str, Any]:
+    """Build a `chat.completion` object."""
+    outcome = ended.outcome
+    message = {
+        "role": "assistant",
+        "content": None if outcome.calls and not outcome.content else outcome.content,
+        "refusal": None,
+        **thought_fields(ended.thoughts),
+        **_returned_thoughts(outcome),
+        **({"tool_calls": calls_json(outcome.calls)} if outcome.calls else {}),
+    }
     return {
-        "id": completion_id(came[0][1].run_id),
+        "id": completion_id(ended.run_id),
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": run_request.model,
-        "choices": choices,
-        "usage": chat_usage(outcomes, [e.spent for e in failed]),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": outcome.finish_reason}],
+        "usage": chat_usage(outcome),
         "system_fingerprint": FINGERPRINT,
-        "reason": {
-            **reason_report(outcomes[0].answer),
-            **cost_report(total(usages)),
-            "degraded": [*outcomes[0].answer.degraded, *(_failure(i, e) for i, e in enumerate(ended) if e.error)],
-        },
+        "reason": reason_report(outcome.answer),
     }
-
-
-def _logprobs(outcome: Outcome) -> dict[str, Any] | None:
-    return None if outcome.logprobs is None else {"content": outcome.logprobs, "refusal": None}
 
 
 def completion_id(run_id: str) -> str:
-    """The completion id, which contains the id of the request's first run."""
+    """The completion id, which contains the run id."""
     return f"chatcmpl-{run_id}"
 
 
-def reason_report(answer: Answer) -> dict[str, Any]:
-    """The `reason` object: result fields that OpenAI's format does not have."""
-    verification = answer.verification
-    return {
-        "run_id": answer.run_id,
-        "strategy": answer.strategy,
-        "selected_strategy": answer.selected_strategy,
-        "model": answer.model,
-        "seed": answer.seed,
-        "answer": answer.answer,
-        **({} if answer.option is None else {"option": answer.option}),
-        "confidence": answer.confidence,
-        "calibrated_confidence": answer.calibrated_confidence,
-        "calibration": answer.calibration,
-        "verification": None if verification is None else verification.model_dump(mode="json"),
-        "citations": [c.model_dump(mode="json") for c in answer.citations],
-        "stopped": answer.stopped,
-        **({} if answer.stopped_by is None else {"stopped_by": answer.stopped_by}),
-        **({"based_on": answer.based_on} if answer.based_on else {}),
-        "degraded": list(answer.degraded),
-        **cost_report(answer.usage),
-    }
+def _returned_thoughts(outcome: Outcome) -> dict[str, Any]:
+    """The provider's thoughts that the client returns with the results of the tools."""
+    return {"thinking_blocks": list(outcome.blocks)} if outcome.blocks else {}
 
 
-def cost_report(usage: RunUsage) -> dict[str, Any]:
-    """Cost in US dollars and usage, in total and by role."""
-    return {
-        "cost_usd": usage.cost_usd,
-        "usage": usage.model_dump(mode="json", exclude={"cost_usd"}),
-    }
-
-
-class ChunkBuilder:
+class ChunkWriter:
     """Builds the chunks of one stream.
 
     Args:
-        run_request: The request; its model name is repeated in each chunk.
-        thoughts: Field names for thoughts.
-        name: Completion id.
-        with_usage: Set `usage` to null in every chunk but the last, which carries the total.
+        run_id: Run id.
+        model: Model name in the request.
+        with_usage: Set `usage` to null in every chunk but the last, which carries it.
     """
 
-    def __init__(self, run_request: RunRequest, thoughts: ThoughtFormat, name: str, *, with_usage: bool) -> None:
-        self._thoughts = thoughts
+    def __init__(self, run_id: str, model: str, *, with_usage: bool) -> None:
         self._head = {
-            "id": name,
+            "id": completion_id(run_id),
             "object": "chat.completion.chunk",
             "created": int(time.time()),
-            "model": run_request.model,
+            "model": model,
             "system_fingerprint": FINGERPRINT,
         }
-        self._tail: dict[str, Any] = {"usage": None} if with_usage else {}
-        self._begun: set[int] = set()
+        self._with_usage, self._has_begun = with_usage, False
 
-    def piece(self, index: int, piece: TextPiece) -> dict[str, Any]:
+    def begin(self) -> list[dict[str, Any]]:
+        """No chunk: the first one has the role."""
+        return []
+
+    def piece(self, piece: TextPiece) -> list[dict[str, Any]]:
         """A chunk with thoughts or content."""
-        delta = {"content": piece.text} if piece.kind == "content" else thought_fields(piece.text, self._thoughts)
-        return self._chunk(index, delta)
+        return [self._chunk({"content": piece.text} if piece.kind == "content" else thought_fields(piece.text))]
 
-    def event(self, index: int, event: Mapping[str, Any]) -> dict[str, Any]:
+    def event(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """A chunk with a run event and an empty delta."""
-        return {**self._chunk(index, {}), "reason": {"event": event}}
+        return {**self._chunk({}), "reason": {"event": event}}
 
-    def calls(self, index: int, outcome: Outcome) -> dict[str, Any]:
-        """A chunk with the tool calls, and with the provider's thoughts that the client returns with their results."""
-        blocks = {"thinking_blocks": list(outcome.blocks)} if outcome.blocks else {}
-        return self._chunk(index, {**blocks, "tool_calls": calls_json(outcome.calls, numbered=True)})
+    def end(self, ended: EndedRun) -> list[dict[str, Any]]:
+        """The tool calls, then the finish reason with the run's `reason` object, then the usage."""
+        outcome = ended.outcome
+        report = reason_report(outcome.answer)
+        if ended.late:
+            report["degraded"].append(LATE_NOTE.format(outcome.answer.model))
+        chunks = [{**self._chunk({}, outcome.finish_reason), "reason": report}]
+        if outcome.calls:
+            calls = {**_returned_thoughts(outcome), "tool_calls": calls_json(outcome.calls, numbered=True)}
+            chunks.insert(0, self._chunk(calls))
+        if self._with_usage:
+            chunks.append({**self._head, "choices": [], "usage": chat_usage(outcome)})
+        return chunks
 
-    def end(self, index: int, outcome: Outcome, *, late: bool = False) -> dict[str, Any]:
-        """The last chunk of a choice: the finish reason and the run's `reason` object."""
-        piece = reason_report(outcome.answer)
-        if late:
-            piece["degraded"] = [*piece["degraded"], LATE_NOTE.format(outcome.answer.model)]
-        return {**self._chunk(index, {}, outcome.finish_reason), "reason": piece}
-
-    def logprobs(self, index: int, outcome: Outcome) -> dict[str, Any]:
-        """A chunk with the log-probabilities of the complete content, and an empty delta."""
-        chunk = self._chunk(index, {})
-        chunk["choices"][0]["logprobs"] = _logprobs(outcome)
-        return chunk
-
-    def failed(self, index: int, error: ReasonError) -> dict[str, Any]:
-        """A chunk for a failed run: the error, without a finish reason."""
-        return {**self._chunk(index, {}), "reason": {"error": error_object(error)}}
-
-    def usage(self, ended: Sequence[EndedRun]) -> dict[str, Any]:
-        """The usage chunk: the total of all runs, and no choices."""
-        outcomes = [e.outcome for e in ended if e.outcome is not None]
-        return {**self._head, "choices": [], "usage": chat_usage(outcomes, [e.spent for e in ended if e.error])}
-
-    def _chunk(self, index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        if index not in self._begun:
-            self._begun.add(index)
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        if not self._has_begun:
+            self._has_begun = True
             delta = {"role": "assistant", "content": "", **delta}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._head, "choices": [choice], **self._tail}
-
-
-def _failure(index: int, ended: EndedRun) -> str:
-    assert ended.error is not None
-    return f"answer {index} failed: {ended.error.message}"
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._head, "choices": [choice], **({"usage": None} if self._with_usage else {})}
 
 
 chat = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
@@ -224,54 +150,15 @@ async def chat_completions(
     await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop
     await check_format(body.response_format)
     run_request = chat_run_request(body, app.state.reasoner, caller.tenant)
-    runner = ChoiceRunner(request, body, caller, run_request, idempotency)
-    thoughts: ThoughtFormat = app.state.serve.thoughts
+    runner = RequestRunner(request, body, caller, run_request, idempotency)
     if not body.stream:
-        ended = await while_connected(request.receive, runner.all())
-        return Response(encode_json(completion(run_request, ended, thoughts)), media_type="application/json")
+        ended = await while_connected(request.receive, runner.execute())
+        return Response(encode_json(completion(body.model, ended)), media_type="application/json")
     with_usage = body.stream_options is not None and body.stream_options.include_usage
-
-    async def make(put: Put) -> None:
-        await stream_chat(runner, thoughts, put, with_usage=with_usage)
-
     return ServerSentEvents(
-        make,
+        partial(runner.stream, partial(ChunkWriter, model=body.model, with_usage=with_usage)),
         runner.admitted,
-        keepalive_s=app.state.serve.keepalive_s,
         encode=data_event,
         failure=lambda error: data_event({"error": error}),
         done=DONE,
     )
-
-
-async def stream_chat(runner: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:
-    """Send a chat completion as chunks. The chunks of different choices may interleave.
-
-    Raises:
-        ReasonError: All runs failed; the error of the first run.
-    """
-    run_request = runner.run_request
-    made: list[ChunkBuilder] = []
-
-    async def emit(piece: OutcomePiece) -> None:
-        if not made:
-            made.append(ChunkBuilder(run_request, thoughts, completion_id(piece.run_id), with_usage=with_usage))
-        (chunks,) = made
-        for part in piece.pieces:
-            await put(chunks.piece(piece.index, part))
-        if piece.event is not None:
-            await put(chunks.event(piece.index, piece.event.model_dump(mode="json")))
-        if piece.ended is not None and (outcome := piece.ended.outcome) is not None:
-            if outcome.calls:
-                await put(chunks.calls(piece.index, outcome))
-            if outcome.logprobs is not None:
-                await put(chunks.logprobs(piece.index, outcome))
-            await put(chunks.end(piece.index, outcome, late=piece.ended.late))
-
-    ended = await runner.all(emit)
-    (chunks,) = made
-    for i, one in enumerate(ended):
-        if one.error is not None:
-            await put(chunks.failed(i, one.error))
-    if with_usage:
-        await put(chunks.usage(ended))

@@ -1,8 +1,4 @@
-"""Request bodies of `/v1/chat/completions` and `/v1/responses`: every field that OpenAI documents, and `reason`.
-
-A table for each endpoint states whether a field is supported, ignored or refused, and why. The tables in
-`docs/openai-api.md` are generated from them.
-"""
+"""Request bodies of `/v1/chat/completions` and `/v1/responses`: every field that OpenAI documents, and `reason`."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,8 +24,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 """OpenAI's efforts, and ours: "xhigh" is our "max"."""
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
-MAX_CHOICES = 128
-"""Maximum of `n`, as in OpenAI's API."""
 MAX_TOOLS = 1024
 """Maximum number of tools; OpenAI's API takes 128."""
 User = Annotated[str, Field(max_length=512)]
@@ -71,10 +65,38 @@ class LenientModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a field of the format is refused.
+
+    Attributes:
+        why: The reason.
+        neutral: Values without effect, which clients send by default; they are accepted, and so is null.
+        instead: The alternative.
+    """
+
+    why: str
+    neutral: tuple[Any, ...] = ()
+    instead: str = "leave it out"
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value has no effect."""
+        # True == 1 and False == 0 in Python, but not in JSON
+        return value is None or any(value == n and isinstance(value, bool) == isinstance(n, bool) for n in self.neutral)
+
+
 class StrictModel(FewFaults):
-    """A part of a request; unknown fields are rejected."""
+    """A part of a request; unknown fields are rejected, and so are the `refused` ones unless they have no effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    refused: ClassVar[Mapping[str, Refusal]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, value: Any) -> Any:
+        if not cls.refused or not isinstance(value, dict):
+            return value
+        return {n: v for n, v in value.items() if n not in cls.refused or not cls.refused[n].accepts(v)}
 
 
 class ImageAddress(LenientModel):
@@ -198,14 +220,50 @@ class StreamOptions(StrictModel):
     include_obfuscation: bool | None = None
 
 
+_TEXT_ONLY = Refusal("strategies read and write text")
+_NO_PARAMETER = "no strategy has a parameter of that meaning"
+_NOT_MODERATED = Refusal("the server does not moderate")
+
+CHAT_REFUSED = {
+    "n": Refusal("a request is one run", (1,), "send several requests, or use a strategy that samples"),
+    "logprobs": Refusal("an answer takes many model calls", (False,)),
+    "top_logprobs": Refusal("an answer takes many model calls", (0,)),
+    "logit_bias": Refusal("an answer takes many model calls, and tokens differ from model to model", ({},)),
+    "frequency_penalty": Refusal(_NO_PARAMETER, (0,)),
+    "presence_penalty": Refusal(_NO_PARAMETER, (0,)),
+    "audio": _TEXT_ONLY,
+    "modalities": Refusal(_TEXT_ONLY.why, (["text"],)),
+    "prediction": Refusal("predicted outputs are not used"),
+    "functions": Refusal("the form that preceded tools", ([],), "use tools"),
+    "function_call": Refusal("the form that preceded tools", ("none",), "use tool_choice"),
+    "moderation": _NOT_MODERATED,
+    "verbosity": Refusal(_NO_PARAMETER, ("medium",), "ask for it in the prompt"),
+    "web_search_options": Refusal("there is no web search", (), "use a strategy with knowledge sources"),
+}
+
+RESPONSES_REFUSED = {
+    "top_logprobs": CHAT_REFUSED["top_logprobs"],
+    "truncation": Refusal("a conversation that does not fit is an error", ("disabled",)),
+    "background_options": Refusal("a background response has no options"),
+    "conversation": Refusal("conversations are not stored", (), "send the conversation as input"),
+    "context_management": Refusal("conversations are not stored"),
+    "max_tool_calls": Refusal("tools are called by the client"),
+    "prompt": Refusal("prompts are not stored", (), "send the text as input"),
+    "image": _TEXT_ONLY,
+    "moderation": _NOT_MODERATED,
+    "access_programs": Refusal("there are none"),
+}
+
+
 class ChatRequest(StrictModel):
-    """Body of `POST /v1/chat/completions`. `CHAT` has the rule for each field."""
+    """Body of `POST /v1/chat/completions`; the fields from `store` on are ignored."""
+
+    refused = CHAT_REFUSED
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=10_000)]
     reason: ReasonOptions = Field(default_factory=ReasonOptions)  # pydantic would deep-copy a default
 
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -222,26 +280,13 @@ class ChatRequest(StrictModel):
     metadata: Metadata | None = None
     safety_identifier: SafetyIdentifier | None = None
 
-    store: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
+
+    store: bool | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: JsonValue = None
     prompt_cache_retention: JsonValue = None
-
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    logit_bias: JsonValue = None
-    frequency_penalty: JsonValue = None
-    presence_penalty: JsonValue = None
-    audio: JsonValue = None
-    modalities: JsonValue = None
-    prediction: JsonValue = None
-    functions: JsonValue = None
-    function_call: JsonValue = None
-    moderation: JsonValue = None
-    verbosity: JsonValue = None
-    web_search_options: JsonValue = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -282,21 +327,18 @@ class InputItem(LenientModel):
     encrypted_content: str | None = None
 
 
-class FunctionTool(LenientModel):
+class FunctionTool(ToolFunction):
     """A tool of type `function`."""
 
     type: str
-    name: str | None = None
-    description: str | None = None
-    parameters: dict[str, JsonValue] | None = None
-    strict: bool | None = None
+    name: str = ""
 
 
-class FunctionChoice(LenientModel):
+class FunctionChoice(NamedFunction):
     """A tool choice that names a function."""
 
     type: str
-    name: str | None = None
+    name: str = ""
 
 
 class TextFormat(LenientModel):
@@ -322,7 +364,9 @@ class ReasoningOptions(LenientModel):
 
 
 class ResponsesRequest(StrictModel):
-    """Body of `POST /v1/responses`. `RESPONSES` has the rule for each field."""
+    """Body of `POST /v1/responses`."""
+
+    refused = RESPONSES_REFUSED
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     input: str | Annotated[tuple[InputItem, ...], Field(min_length=1, max_length=10_000)]
@@ -342,9 +386,10 @@ class ResponsesRequest(StrictModel):
     metadata: Metadata | None = None
     safety_identifier: SafetyIdentifier | None = None
 
+    reasoning: ReasoningOptions | None = None
+
     store: bool | None = None
     include: tuple[str, ...] | None = None
-    reasoning: ReasoningOptions | None = None
     service_tier: str | None = None
     stream_options: JsonValue = None
     prompt_cache_key: str | None = None
@@ -352,16 +397,6 @@ class ResponsesRequest(StrictModel):
     prompt_cache_retention: JsonValue = None
 
     background: bool | None = None
-    access_programs: JsonValue = None
-    background_options: JsonValue = None
-    context_management: JsonValue = None
-    conversation: JsonValue = None
-    image: JsonValue = None
-    max_tool_calls: JsonValue = None
-    moderation: JsonValue = None
-    prompt: JsonValue = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    truncation: JsonValue = None
 
 
 def encrypted_thought(blocks: Sequence[Mapping[str, JsonValue]]) -> str:
@@ -437,28 +472,6 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
     ]
 
 
-def input_tools(value: Sequence[FunctionTool]) -> list[ChatTool]:
-    """Convert the tools to chat tools."""
-    return [
-        ChatTool(
-            type=tool.type,
-            function=None
-            if tool.name is None
-            else ToolFunction(
-                name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
-            ),
-        )
-        for tool in value
-    ]
-
-
-def input_tool_choice(value: str | FunctionChoice | None) -> str | NamedTool | None:
-    """Convert the tool choice to that of a chat request."""
-    if not isinstance(value, FunctionChoice):
-        return value
-    return NamedTool(type=value.type, function=None if value.name is None else NamedFunction(name=value.name))
-
-
 def input_format(text: TextOptions | None) -> ResponseFormat | None:
     """Convert the text format to the `response_format` of a chat request."""
     if text is None:
@@ -474,174 +487,32 @@ def _call_of(item: InputItem, location: str) -> ChatToolCall:
     return ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
 
 
-Treatment = Literal["supported", "ignored", "refused"]
-
-
-@dataclass(frozen=True)
-class FieldRule:
-    """How the server treats a request field.
-
-    Attributes:
-        treatment: Supported, ignored or refused.
-        why: How the field is supported, or the reason it is ignored or refused.
-        neutral: Accepted values of a refused field: those that clients send by default and that have no effect.
-        instead: Alternative to a refused field; the hint of the error.
-    """
-
-    treatment: Treatment
-    why: str
-    neutral: tuple[Any, ...] = ()
-    instead: str = ""
-
-
-def _supported(why: str) -> FieldRule:
-    return FieldRule("supported", why)
-
-
-def _ignored(why: str) -> FieldRule:
-    return FieldRule("ignored", why)
-
-
-def _refused(why: str, *neutral: Any, instead: str = "leave it out") -> FieldRule:
-    return FieldRule("refused", why, neutral, instead)
-
-
-_MANY_CALLS = "an answer takes many model calls"
-_TEXT_ONLY = "strategies read and write text"
-_PENALTY = "no strategy has a parameter of that meaning"
-_EFFORTS = "`none` to `high`, `xhigh` or `max`; refused for models that do not think"
-_CACHE = "prefixes are cached by content, and shared among the requests of a key"
-
-SHARED: dict[str, FieldRule] = {
-    "model": _supported("`reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers"),
-    "stream": _supported("server-sent events"),
-    "temperature": _supported("the strategy's parameter of that name; refused where it has none"),
-    "top_p": _supported("likewise; 1 is accepted everywhere"),
-    "tools": _supported("up to 1,024 functions; strategies without tools reject them"),
-    "tool_choice": _supported("`auto`, `none`, `required` or a function"),
-    "parallel_tool_calls": _supported("with `false`, only the first of several calls is returned"),
-    "metadata": _supported("kept with the run; up to 16 pairs of 64 and 512 characters"),
-    "user": _supported("kept with the run; up to 512 characters"),
-    "safety_identifier": _supported("kept with the run"),
-    "reason": _supported("our own object: strategy, parameters, budget, verify, …"),
-    "store": _ignored("every run is kept in the run store"),
-    "service_tier": _ignored("there is one tier"),
-    "prompt_cache_key": _ignored(_CACHE),
-    "prompt_cache_options": _ignored(_CACHE),
-    "prompt_cache_retention": _ignored(_CACHE),
-    "moderation": _refused("the server does not moderate"),
-}
-"""Fields of both endpoints."""
-
-CHAT: dict[str, FieldRule] = {
-    "messages": _supported(
-        "roles developer, system, user, assistant and tool; content as text or parts; images and PDFs of users where "
-        "the model takes them"
-    ),
-    **SHARED,
-    "n": _supported("up to 128 independent runs with different seeds, all counted in `usage`"),
-    "stream_options": _supported("`include_usage`"),
-    "max_tokens": _supported("maximum tokens of the answer, without thoughts, or of the run (see below)"),
-    "max_completion_tokens": _supported("the newer name of `max_tokens`"),
-    "stop": _supported("`content` ends before the first stop string"),
-    "seed": _supported("the run's seed, from which every random choice follows"),
-    "response_format": _supported("`text`; `json_object` and `json_schema`: validated JSON, written after the answer"),
-    "reasoning_effort": _supported(f"how much the model thinks first; {_EFFORTS}"),
-    "logprobs": _supported("with `cot`, whose content is one sample, where the model gives them; refused otherwise"),
-    "top_logprobs": _supported("0 to 20 alternatives, with `logprobs`"),
-    "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
-    "frequency_penalty": _refused(_PENALTY, 0),
-    "presence_penalty": _refused(_PENALTY, 0),
-    "audio": _refused(_TEXT_ONLY),
-    "modalities": _refused(_TEXT_ONLY, ["text"]),
-    "prediction": _refused("predicted outputs are not used"),
-    "functions": _refused("the form that preceded tools", [], instead="use tools"),
-    "function_call": _refused("the form that preceded tools", "none", instead="use tool_choice"),
-    "verbosity": _refused("no strategy has a parameter of that meaning", "medium", instead="ask for it in the prompt"),
-    "web_search_options": _refused("there is no web search", instead="use a strategy with knowledge sources"),
-}
-"""Fields of `POST /v1/chat/completions`."""
-
-RESPONSES: dict[str, FieldRule] = {
-    "input": _supported("a text, or messages, function calls and their outputs; of users also images and PDFs"),
-    "instructions": _supported("a system message"),
-    "previous_response_id": _supported("the conversation continues from there, without that response's instructions"),
-    **SHARED,
-    "max_output_tokens": _supported("as `max_completion_tokens` of chat completions"),
-    "text": _supported("`format` as `response_format` of chat completions"),
-    "background": _supported("the response is in progress at once, and fetched by its id; not with `stream`"),
-    "reasoning": _supported(f"`effort`: {_EFFORTS}; thoughts are always returned as summaries"),
-    "top_logprobs": _supported("as `logprobs` and `top_logprobs` of chat completions"),
-    "include": _supported("`message.output_text.logprobs`; everything else is included already"),
-    "stream_options": _ignored("events are not padded"),
-    "truncation": _refused("a conversation that does not fit is an error", "disabled"),
-    "background_options": _refused("a background response has no options"),
-    "conversation": _refused("conversations are not stored", instead="send the conversation as input"),
-    "context_management": _refused("conversations are not stored"),
-    "max_tool_calls": _refused("tools are called by the client"),
-    "prompt": _refused("prompts are not stored", instead="send the text as input"),
-    "image": _refused(_TEXT_ONLY),
-    "access_programs": _refused("there are none"),
-}
-"""Fields of `POST /v1/responses`."""
-
-
-def reject_fields(request: BaseModel, rules: Mapping[str, FieldRule]) -> None:
-    """Reject a request that sets an unsupported field.
-
-    Args:
-        request: The request.
-        rules: Table of the endpoint.
-
-    Raises:
-        UserError: A refused field has a value that is neither null nor neutral.
-    """
-    for name in sorted(request.model_fields_set):
-        rule, value = rules[name], getattr(request, name)
-        if rule.treatment == "refused" and value is not None and not _neutral(value, rule.neutral):
-            raise UserError(f"{name} is not supported: {rule.why}", hint=rule.instead, param=name)
-
-
-def field_table(rules: Mapping[str, FieldRule]) -> str:
-    """The field table of the documentation, in Markdown."""
-    order: tuple[Treatment, ...] = ("supported", "ignored", "refused")
-    rows = ["| field | treatment | how, or why |", "| --- | --- | --- |"]
-    for treatment in order:
-        for name, rule in rules.items():
-            if rule.treatment == treatment:
-                taken = " or ".join(f"`{json.dumps(v)}`" for v in rule.neutral)
-                rows.append(f"| `{name}` | {treatment}{f', but {taken}' if taken else ''} | {rule.why} |")
-    return "\n".join(rows)
-
-
-def _neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
-    # True == 1 and False == 0 in Python, but not in JSON
-    return any(value == n and isinstance(value, bool) == isinstance(n, bool) for n in neutral)
-
-
 class StrictRoute(APIRoute):
     """A route that reports validation errors as `UserError` with the field, and suggests names for unknown fields."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        known = tuple(self.body_field.field_info.annotation.model_fields) if self.body_field else ()  # type: ignore[union-attr]
+        body = self.body_field.field_info.annotation if self.body_field else None
 
         async def strictly(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as e:
-                raise _refusal(dict(e.errors()[0]), known) from e
+                raise _user_error(dict(e.errors()[0]), body) from e
 
         return strictly
 
 
-def _refusal(fault: dict[str, Any], known: tuple[str, ...]) -> UserError:
+def _user_error(fault: dict[str, Any], body: Any) -> UserError:
     """Convert a validation error to a `UserError` that names the field."""
     if fault["type"] == "json_invalid":
         return UserError("the body is not valid JSON", hint=str(fault.get("ctx", {}).get("error", "")))
     location = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
     if fault["type"] == "extra_forbidden":
-        near = nearest(location, known)
+        refusal = body.refused.get(location)
+        if refusal is not None:
+            return UserError(f"{location} is not supported: {refusal.why}", hint=refusal.instead, param=location)
+        near = nearest(location, tuple(body.model_fields))
         meant = f"did you mean {near[0]!r}? " if near else ""
         hint = f"{meant}strategy parameters belong in reason.parameters"
         return UserError(f"unknown field {location!r}", hint=hint, param=location)

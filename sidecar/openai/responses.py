@@ -1,4 +1,4 @@
-"""`/v1/responses`: the routes (create, get, cancel, delete, input items), the response object and the stream events."""
+"""`/v1/responses`: the routes (create, get, cancel, delete), the response object and the stream events."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from pydantic import JsonValue
@@ -20,25 +21,20 @@ from ...core.run import RunConfig, read_config
 from ...core.store.protocol import RunRecord
 from ...core.types import Question
 from ..auth import Caller, authorised
-from ..error_objects import stored_error_object
 from ..run_manager import RunManager
 from ..run_start import IdempotencyKey, RunStarter
-from ..sse import STREAMED, Put, ServerSentEvents, named_event, while_connected
-from .chat import reason_report
+from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
 from .models import PREFIX
-from .outcome import ChoiceRunner, EndedRun, Outcome, response_usage, stored_outcome, write_events
+from .outcome import EndedRun, Outcome, RequestRunner, chat_usage, reason_report, stored_outcome
 from .requests import (
-    RESPONSES,
+    FunctionChoice,
     ResponsesRequest,
     StrictRoute,
     encrypted_thought,
     input_format,
     input_messages,
-    input_tool_choice,
-    input_tools,
-    reject_fields,
 )
-from .run_config import RunRequest, check_format, effort_of, field_names, plan_run, question_of, sampled_logprobs
+from .run_config import RunRequest, check_format, choice_of, effort_of, field_names, plan_run, question_of, tool_of
 from .streaming import Kind, TextPiece
 
 Event = dict[str, Any]
@@ -52,22 +48,15 @@ def _response_id(run_id: str) -> str:
     return f"{NAME}{run_id}"
 
 
-def echoed_fields(request: ResponsesRequest) -> dict[str, Any]:
+def echoed_fields(request: ResponsesRequest, config: RunConfig) -> dict[str, Any]:
     """The request fields that a response repeats."""
-    body = request.model_dump(mode="json", by_alias=True)
-    kept = ("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
+    kept = ("model", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
     return {
-        "model": request.model,
-        **{name: body[name] for name in kept},
-        "metadata": body["metadata"] or {},
-        "tools": body["tools"] or [],
-        "tool_choice": body["tool_choice"] or "auto",
+        **stored_fields(config),
+        **{name: getattr(request, name) for name in kept},
         "parallel_tool_calls": request.parallel_tool_calls is not False,
-        "text": body["text"] or {"format": {"type": "text"}},
-        "reasoning": body["reasoning"] or {"effort": None, "summary": None},
         "truncation": "disabled",
         "background": False,
-        "store": True,
     }
 
 
@@ -105,9 +94,24 @@ def response(
         "incomplete_details": {"reason": "max_output_tokens"} if short else None,
         **echoed,
         "output": output or [],
-        "usage": None if outcome is None else response_usage([outcome]),
+        "usage": None if outcome is None else response_usage(outcome),
     }
     return body if outcome is None else {**body, "reason": reason_report(outcome.answer)}
+
+
+def response_usage(outcome: Outcome) -> dict[str, Any]:
+    """The `usage` of a response: the numbers of `chat_usage` under the names of the Responses API."""
+    chat = chat_usage(outcome)
+    return {
+        "input_tokens": chat["prompt_tokens"],
+        "input_tokens_details": {
+            "cached_tokens": chat["prompt_tokens_details"]["cached_tokens"],
+            "cache_write_tokens": 0,
+        },
+        "output_tokens": chat["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": chat["completion_tokens_details"]["reasoning_tokens"]},
+        "total_tokens": chat["total_tokens"],
+    }
 
 
 def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
@@ -116,7 +120,7 @@ def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
     if thoughts or outcome.blocks:
         items.append(reasoning_item(f"rs_{run_id}", thoughts, outcome.blocks))
     if outcome.content or not outcome.calls:
-        items.append(message_item(f"msg_{run_id}", outcome.content, logprobs=outcome.logprobs))
+        items.append(message_item(f"msg_{run_id}", outcome.content))
     return [*items, *(call_item(run_id, i, call) for i, call in enumerate(outcome.calls))]
 
 
@@ -127,17 +131,14 @@ def reasoning_item(name: str, text: str, blocks: Sequence[Mapping[str, JsonValue
     return {**item, "encrypted_content": encrypted_thought(blocks)} if blocks else item
 
 
-def message_item(
-    name: str, text: str, status: str = "completed", *, logprobs: list[dict[str, Any]] | None = None
-) -> OutputItem:
+def message_item(name: str, text: str, status: str = "completed") -> OutputItem:
     """An output item with the answer text."""
-    content = [text_part(text, logprobs)]
-    return {"type": "message", "id": name, "role": "assistant", "status": status, "content": content}
+    return {"type": "message", "id": name, "role": "assistant", "status": status, "content": [text_part(text)]}
 
 
-def text_part(text: str, logprobs: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def text_part(text: str) -> dict[str, Any]:
     """A text part of a message."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None = None) -> OutputItem:
@@ -171,7 +172,6 @@ class ResponseEvents:
         self._open: Kind | None = None
         self._text = ""
         self._later = ""
-        self._logprobs: list[dict[str, Any]] = []
 
     def begin(self) -> list[Event]:
         """Events that start the response."""
@@ -196,10 +196,10 @@ class ResponseEvents:
         """A `reason.event` with a run event."""
         return self._event("reason.event", event=event)
 
-    def end(self, outcome: Outcome) -> list[Event]:
+    def end(self, ended: EndedRun) -> list[Event]:
         """Events that end the response."""
         events: list[Event] = []
-        self._logprobs = outcome.logprobs or []
+        outcome = ended.outcome
         written = self._open == "content" or any(item["type"] == "message" for item in self._output)
         if not written and not outcome.calls:  # an empty answer also has a message item
             events += [*self._close(), *self._begin("content")]
@@ -261,10 +261,10 @@ class ResponseEvents:
             ]
         else:
             at = {**location, "content_index": 0}
-            item = message_item(location["item_id"], text, logprobs=self._logprobs)
+            item = message_item(location["item_id"], text)
             events = [
-                self._event("response.output_text.done", **at, text=text, logprobs=self._logprobs),
-                self._event("response.content_part.done", **at, part=text_part(text, self._logprobs)),
+                self._event("response.output_text.done", **at, text=text, logprobs=[]),
+                self._event("response.content_part.done", **at, part=text_part(text)),
             ]
         self._output.append(item)
         return [*events, self._event("response.output_item.done", output_index=location["output_index"], item=item)]
@@ -305,8 +305,6 @@ class ResponseEvents:
 
 responses = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
-LOGPROBS = "message.output_text.logprobs"
-"""Value of `include` that requests log-probabilities."""
 INSTRUCTIONS = "instructions"
 """Key of the question's metadata that stores the request's `instructions`."""
 
@@ -332,28 +330,23 @@ async def create_response(
     run_request = await _run_request(body, app, caller)
     if body.background:  # it is queued or in progress
         starter = RunStarter(request, caller, idempotency)
-        run = await starter.start(run_request.configs[0], body, background=True)
+        run = await starter.start(run_request.config, body, background=True)
         run_manager: RunManager = app.state.run_manager
         return JSONResponse(await _stored_response(run_manager, await run_manager.record(run.id, caller)))
-    runner = ChoiceRunner(request, body, caller, run_request, idempotency)
-    echoed = echoed_fields(body)
+    runner = RequestRunner(request, body, caller, run_request, idempotency)
+    echoed = echoed_fields(body, run_request.config)
     if not body.stream:
-        (ended,) = await while_connected(request.receive, runner.all())
-        return JSONResponse(_response_body(ended, echoed))
-    writer = ResponseEvents("", echoed)  # of an error before there is a run
+        return JSONResponse(_response_body(await while_connected(request.receive, runner.execute()), echoed))
+    writer = ResponseEvents("", echoed)
 
     def create(run_id: str) -> ResponseEvents:
         nonlocal writer
         writer = ResponseEvents(run_id, echoed)
         return writer
 
-    async def make(put: Put) -> None:
-        await write_events(runner, create, put)
-
     return ServerSentEvents(
-        make,
+        partial(runner.stream, create),
         runner.admitted,
-        keepalive_s=app.state.serve.keepalive_s,
         encode=named_event,
         failure=lambda error: named_event(writer.failure(error)),
     )
@@ -395,70 +388,19 @@ async def delete_response(
     return {"id": _response_id(record.id), "object": "response", "deleted": True}
 
 
-@responses.get("/responses/{response_id}/input_items", summary="List the input items of a response")
-async def list_input_items(
-    request: Request,
-    response_id: str,
-    caller: Annotated[Caller, Depends(authorised("read"))],
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
-    after: Annotated[str | None, Query(max_length=300)] = None,
-) -> dict[str, Any]:
-    """List the input items of a response, those of the responses before it included, without the instructions.
-
-    `after` is the id of the last item of the page before.
-    """
-    run_manager: RunManager = request.app.state.run_manager
-    record = await _record(run_manager, caller, response_id)
-    items = input_items(record.id, _turns(read_config(record).question))
-    if order == "desc":
-        items.reverse()
-    if after is not None:
-        start = next((i for i, item in enumerate(items, 1) if item["id"] == after), None)
-        if start is None:
-            raise UserError(f"there is no input item {after!r}", param="after")
-        items = items[start:]
-    page = items[:limit]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(items) > len(page),
-    }
-
-
-def input_items(run_id: str, turns: Sequence[Message]) -> list[OutputItem]:
-    """The messages of a conversation, its tool calls and their results as items of the Responses API."""
-    items: list[OutputItem] = []
-    for turn in turns:
-        if turn.role == "tool":
-            items.append({"type": "function_call_output", "call_id": turn.tool_call_id, "output": turn.content})
-            continue
-        if turn.content or not turn.tool_calls:
-            kind = "output_text" if turn.role == "assistant" else "input_text"
-            items.append({"type": "message", "role": turn.role, "content": [{"type": kind, "text": turn.content}]})
-        items += [
-            {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
-            for call in turn.tool_calls
-        ]
-    return [{"id": f"item_{run_id}_{i}", "status": "completed", **item} for i, item in enumerate(items)]
-
-
 async def _stored_response(run_manager: RunManager, record: RunRecord) -> dict[str, Any]:
     """The response object of a run, as far as it is stored."""
     config = read_config(record)
     body = {
         "model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}",
-        **_stored_fields(config),
+        **stored_fields(config),
         "background": record.background,
     }
     if record.status == "finished" and record.answer is not None:
         ended = await stored_outcome(run_manager.store, record, config)
         return _response_body(ended, body, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
-    error = None if record.error is None else stored_error_object(record.error)
-    return response(record.id, body, created=record.created, status=status, error=error)
+    return response(record.id, body, created=record.created, status=status, error=record.error)
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
@@ -469,7 +411,6 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         ModelNotFound: The model is not offered.
         UnknownName: The previous response does not exist or has no answer.
     """
-    reject_fields(body, RESPONSES)
     if body.background and body.stream:
         raise UserError(
             "a background response is not streamed",
@@ -477,8 +418,6 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
             param="background",
         )
     effort = None if body.reasoning is None else body.reasoning.effort
-    has_logprobs = bool(body.top_logprobs) or LOGPROBS in (body.include or ())
-    top_logprobs = (body.top_logprobs or 0) if has_logprobs else None
     run_manager: RunManager = app.state.run_manager
     before = (
         ()
@@ -495,8 +434,10 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
     await asyncio.sleep(0)  # there may be 10,000: others have the event loop
     question = question_of(
         messages,
-        tools=input_tools(body.tools or ()),
-        tool_choice=input_tool_choice(body.tool_choice),
+        tools=[tool_of(tool.type, tool, f"tools.{i}") for i, tool in enumerate(body.tools or ())],
+        tool_choice=body.tool_choice
+        if not isinstance(body.tool_choice, FunctionChoice)
+        else choice_of(body.tool_choice.type, body.tool_choice),
         metadata={name: value for name, value in kept.items() if value is not None},
         before=before,
         field="input",
@@ -510,12 +451,7 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         question,
         model=body.model,
         options=body.reason,
-        given={
-            "temperature": body.temperature,
-            "top_p": body.top_p,
-            "max_tokens": body.max_output_tokens,
-            "top_logprobs": sampled_logprobs(top_logprobs),
-        },
+        given={"temperature": body.temperature, "top_p": body.top_p, "max_tokens": body.max_output_tokens},
         form=form,
         effort=effort_of(effort, body.reason, "reasoning.effort"),
         seed=body.reason.seed,
@@ -524,8 +460,7 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
     )
     return RunRequest(
         model=body.model,
-        configs=(config,),
-        top_logprobs=top_logprobs,
+        config=config,
         one_call=body.parallel_tool_calls is False,
         field_names=field_names(effort, "reasoning.effort"),
         stream_events=body.reason.stream_events,
@@ -539,7 +474,6 @@ async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) ->
         raise UnknownName("response", name, hint="it has no answer to continue from")
     turns = _turns(read_config(record).question)
     outcome = (await stored_outcome(run_manager.store, record, read_config(record))).outcome
-    assert outcome is not None
     said = Message(
         role="assistant", content=outcome.content, tool_calls=outcome.answer.tool_calls, thought=outcome.thought
     )
@@ -574,7 +508,6 @@ def _response_body(
 ) -> dict[str, Any]:
     """The body of a finished response; without times, it ends now."""
     outcome = ended.outcome
-    assert outcome is not None
     return response(
         ended.run_id,
         echoed,
@@ -585,7 +518,7 @@ def _response_body(
     )
 
 
-def _stored_fields(config: RunConfig) -> dict[str, Any]:
+def stored_fields(config: RunConfig) -> dict[str, Any]:
     """The request fields that the run stores."""
     question, choice = config.question, config.question.tool_choice
     return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,31 +16,38 @@ from ...agents.reasoner import Reasoner
 from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
 from ...core.json_schema import OBJECT_SCHEMA, check_schema
-from ...core.messages import TOOL_CHOICE_AUTO, Attachment, Effort, Message, Tool, ToolCall
+from ...core.messages import (
+    TOOL_CHOICE_AUTO,
+    Attachment,
+    AttachmentKind,
+    Effort,
+    Message,
+    Tool,
+    ToolCall,
+)
 from ...core.run import RunConfig
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
 from ..policy import apply_ceilings, check_code_execution, check_samples, reject_paths
-from .attachments import KINDS, read_attachment
 from .models import resolve_model, strategy_of
 from .requests import (
-    CHAT,
     ChatMessage,
     ChatRequest,
-    ChatTool,
+    ContentPart,
+    NamedFunction,
     NamedTool,
     ReasoningEffort,
     ReasonOptions,
     ResponseFormat,
-    reject_fields,
+    ToolFunction,
 )
 
 
 def question_of(
     messages: Sequence[ChatMessage],
     *,
-    tools: Sequence[ChatTool] = (),
-    tool_choice: str | NamedTool | None = None,
+    tools: Sequence[Tool] = (),
+    tool_choice: str | None = None,
     metadata: dict[str, JsonValue] | None = None,
     before: Sequence[Message] = (),
     field: str = "messages",
@@ -74,15 +82,14 @@ def question_of(
             hint="end with a user message or with the tool results",
             param=field,
         )
-    offered = tuple(_tool(tool, f"tools.{i}") for i, tool in enumerate(tools))
     try:
         return Question(
             text=turns[last_user].content,
             attachments=turns[last_user].attachments,
             conversation=tuple(turn for i, turn in enumerate(turns) if i < last_user or turn.role == "system"),
             continuation=tuple(turn for turn in turns[last_user + 1 :] if turn.role != "system"),
-            tools=offered,
-            tool_choice=_choice(tool_choice),
+            tools=tuple(tools),
+            tool_choice=tool_choice or TOOL_CHOICE_AUTO,
             metadata=metadata or {},
         )
     except ValidationError as e:
@@ -90,49 +97,84 @@ def question_of(
         raise UserError(said, param="tool_choice" if "tool_choice" in said else "tools") from e
 
 
-def text_of(content: str | Sequence[object] | None, location: str) -> str:
-    """The text of a message. Content parts are joined with newlines, images and files left out.
+_KINDS: dict[str, AttachmentKind] = {"image_url": "image", "input_image": "image", "file": "file", "input_file": "file"}
+"""What a part has, by its type."""
+_DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
+
+
+def _read_attachment(part: ContentPart, location: str) -> Attachment:
+    """The attachment of a content part.
+
+    The server opens no address: an `https` one is passed on to the provider.
 
     Raises:
-        UserError: A part is of no type that is known.
+        UserError: It has neither content nor an address, its content is no image or PDF, or it is a file's id.
     """
-    if content is None or isinstance(content, str):
-        return content or ""
-    texts: list[str] = []
-    for i, part in enumerate(content):
-        kind = getattr(part, "type", "")
-        if kind in KINDS:
-            continue
-        text = getattr(part, "refusal" if kind == "refusal" else "text", None)
-        if kind not in ("text", "refusal", "input_text", "output_text") or text is None:
+    kind = _KINDS[part.type]
+    named = part.file or part
+    address = (part.image_url if isinstance(part.image_url, str) else getattr(part.image_url, "url", "")) or ""
+    if kind == "file":
+        if named.file_id:
             raise UserError(
-                f"a content part of type {kind!r} is not supported",
+                "the server keeps no files", hint="send the content as file_data", param=f"{location}.file_id"
+            )
+        address = named.file_data or part.file_url or ""
+    detail = (part.detail if isinstance(part.image_url, str) else getattr(part.image_url, "detail", None)) or ""
+    is_data = _DATA_URL.match(address)
+    if address.startswith("https://") and kind == "image":
+        return Attachment.at(address, kind, detail=detail[:20])
+    if not is_data and not (kind == "file" and named.file_data):
+        raise UserError(
+            f"a content part of type {part.type} needs its content"
+            if not address
+            else f"the address of a {kind} is "
+            f"neither a data URL{' nor https' if kind == 'image' else ''}: {address[:60]!r}",
+            hint="send it as data:MEDIA_TYPE;base64,…",
+            param=location,
+        )
+    try:
+        content = binascii.a2b_base64(address[is_data.end() if is_data else 0 :].encode("ascii"), strict_mode=True)
+        return Attachment.of(
+            content,
+            name=(named.filename or "")[:255],
+            media_type=(is_data["type"] or "") if is_data else "",
+            detail=detail[:20],
+        )
+    except (ValueError, UnicodeEncodeError) as e:
+        said = "its content is no base64" if isinstance(e, binascii.Error | UnicodeEncodeError) else str(e)
+        raise UserError(f"the {kind} cannot be read: {said}", param=location) from e
+
+
+def _content_of(message: ChatMessage, location: str) -> tuple[str, tuple[Attachment, ...]]:
+    """The texts of a message, joined with newlines, and its images and files.
+
+    Raises:
+        UserError: A part has an unknown type or cannot be read, or a file is not the user's.
+    """
+    if message.content is None or isinstance(message.content, str):
+        return message.content or "", ()
+    texts: list[str] = []
+    attachments: list[Attachment] = []
+    for i, part in enumerate(message.content):
+        at = f"{location}.content.{i}"
+        if part.type in _KINDS:
+            if message.role != "user":
+                raise UserError(
+                    f"a message of the role {message.role} has a content part of type {part.type}",
+                    hint="only messages of the role user can have images and files",
+                    param=at,
+                )
+            attachments.append(_read_attachment(part, at))
+            continue
+        text = part.refusal if part.type == "refusal" else part.text
+        if part.type not in ("text", "refusal", "input_text", "output_text") or text is None:
+            raise UserError(
+                f"a content part of type {part.type!r} is not supported",
                 hint="send texts, images (image_url) or PDFs (file)",
-                param=f"{location}.content.{i}",
+                param=at,
             )
         texts.append(text)
-    return "\n".join(texts)
-
-
-def _attachments_of(message: ChatMessage, location: str) -> tuple[Attachment, ...]:
-    """Images and files of a message.
-
-    Raises:
-        UserError: They are not those of a user, or one cannot be read.
-    """
-    parts = () if message.content is None or isinstance(message.content, str) else message.content
-    read: list[Attachment] = []
-    for i, part in enumerate(parts):
-        if part.type not in KINDS:
-            continue
-        if message.role != "user":
-            raise UserError(
-                f"a message of the role {message.role} has a content part of type {part.type}",
-                hint="only messages of the role user can have images and files",
-                param=f"{location}.content.{i}",
-            )
-        read.append(read_attachment(part, f"{location}.content.{i}"))
-    return tuple(read)
+    return "\n".join(texts), tuple(attachments)
 
 
 def _message(message: ChatMessage, location: str) -> Message:
@@ -148,10 +190,11 @@ def _message(message: ChatMessage, location: str) -> Message:
             raise UserError(f"a call of type {call.type!r} is not supported", param=f"{location}.tool_calls.{i}")
     if calls and message.role != "assistant":
         raise UserError(f"a message with the role {message.role} has tool_calls", param=f"{location}.tool_calls")
+    content, attachments = _content_of(message, location)
     return Message(
         role="system" if message.role == "developer" else message.role,
-        content=text_of(message.content, location),
-        attachments=_attachments_of(message, location),
+        content=content,
+        attachments=attachments,
         tool_calls=tuple(
             ToolCall(name=c.function.name, arguments=c.function.arguments, id=c.id) for c in calls if c.function
         ),
@@ -177,12 +220,20 @@ def _with_names(turns: Sequence[Message], field: str, first: int) -> list[Messag
     return found
 
 
-def _tool(tool: ChatTool, location: str) -> Tool:
-    if tool.type != "function" or tool.function is None:
-        raise UserError(
-            f"a tool of type {tool.type!r} is not supported", hint="use type function", param=f"{location}.type"
-        )
-    function = tool.function
+def tool_of(kind: str, function: ToolFunction | None, location: str, at: str = "") -> Tool:
+    """A tool of a request.
+
+    Args:
+        kind: Its type.
+        function: Its function.
+        location: Its location in the request.
+        at: Location of the function within the tool.
+
+    Raises:
+        UserError: It is no function, or an invalid one; names the field.
+    """
+    if kind != "function" or function is None:
+        raise UserError(f"a tool of type {kind!r} is not supported", hint="use type function", param=f"{location}.type")
     try:
         return Tool(
             name=function.name,
@@ -192,19 +243,22 @@ def _tool(tool: ChatTool, location: str) -> Tool:
         )
     except ValidationError as e:
         first = e.errors()[0]
-        at = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"tool {function.name!r}: {first['msg']}", param=f"{location}.function.{at}") from e
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"tool {function.name!r}: {first['msg']}", param=f"{location}{at}.{field}") from e
 
 
-def _choice(choice: str | NamedTool | None) -> str:
-    if choice is None or isinstance(choice, str):
-        return choice or TOOL_CHOICE_AUTO
-    if choice.type != "function" or choice.function is None:
-        raise UserError(f"a tool choice of type {choice.type!r} is not supported", param="tool_choice")
-    return choice.function.name
+def choice_of(kind: str, function: NamedFunction | None) -> str:
+    """The name of the function that a tool choice names.
+
+    Raises:
+        UserError: It names none.
+    """
+    if kind != "function" or function is None:
+        raise UserError(f"a tool choice of type {kind!r} is not supported", param="tool_choice")
+    return function.name
 
 
-SamplingField = Literal["temperature", "top_p", "top_k", "max_tokens", "top_logprobs"]
+SamplingField = Literal["temperature", "top_p", "top_k", "max_tokens"]
 
 PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
     "fusion": {"max_tokens": ("max_tokens", "synthesis_tokens")},
@@ -257,12 +311,6 @@ def sampling_parameters(
             continue
         if knob == "max_tokens" and isinstance(value, int):
             tokens = value
-        elif knob == "top_logprobs":
-            raise UserError(
-                f"the strategy {strategy!r} takes many samples, so the answer's tokens have no single distribution",
-                hint="use reason/cot, or leave logprobs out",
-                param="logprobs",
-            )
         elif not (knob == "top_p" and value == 1):  # 1 disables top-p sampling
             raise UserError(
                 f"the strategy {strategy!r} has no parameter {knob}",
@@ -272,39 +320,22 @@ def sampling_parameters(
     return found, tokens
 
 
-def parameter_table() -> str:
-    """The documentation's table of the strategy parameters that each field sets, in Markdown."""
-    rows = ["| strategy | `temperature` | `top_p` | `max_tokens` |", "| --- | --- | --- | --- |"]
-    without: dict[SamplingField, str] = {"temperature": "refused", "top_p": "1 alone", "max_tokens": "the run's budget"}
-    for strategy in STRATEGIES.names():
-        config = STRATEGIES.load(strategy).Config
-        cells = [
-            ", ".join(f"`{name}`" for name in targets(strategy, config, knob)) or otherwise
-            for knob, otherwise in without.items()
-        ]
-        rows.append(f"| `{strategy}` | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
 @dataclass(frozen=True)
 class RunRequest:
-    """The runs of a request, and how to return their answers.
+    """The run of a request, and how to return its answer.
 
     Attributes:
         model: Model name in the request, repeated in the response.
-        configs: Run configurations, one for each requested choice.
+        config: The run's configuration.
         stop: Stop strings; the answer text ends before the first one.
-        top_logprobs: Alternatives of each token of the answer text that are returned; None returns no
-            log-probabilities.
         one_call: Return only the first of several tool calls.
         field_names: Fields of the request by the names that errors of a run give them.
         stream_events: Also stream the run's events.
     """
 
     model: str
-    configs: tuple[RunConfig, ...]
+    config: RunConfig
     stop: tuple[str, ...] = ()
-    top_logprobs: int | None = None
     one_call: bool = False
     field_names: Mapping[str, str] = field(default_factory=dict)
     stream_events: bool = False
@@ -317,7 +348,6 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
     """
-    reject_fields(request, CHAT)
     kept: dict[str, Any] = {
         "metadata": request.metadata,
         "user": request.user,
@@ -325,45 +355,32 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
     }
     question = question_of(
         request.messages,
-        tools=request.tools or (),
-        tool_choice=request.tool_choice,
+        tools=[tool_of(t.type, t.function, f"tools.{i}", ".function") for i, t in enumerate(request.tools or ())],
+        tool_choice=request.tool_choice
+        if not isinstance(request.tool_choice, NamedTool)
+        else choice_of(request.tool_choice.type, request.tool_choice.function),
         metadata={name: value for name, value in kept.items() if value is not None},
     )
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-    if request.top_logprobs and not request.logprobs:
-        raise UserError("top_logprobs requires logprobs=true", param="top_logprobs")
-    top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
     config = plan_run(
         question,
         model=request.model,
         options=request.reason,
-        given={
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "max_tokens": limit,
-            "top_logprobs": sampled_logprobs(top_logprobs),
-        },
+        given={"temperature": request.temperature, "top_p": request.top_p, "max_tokens": limit},
         form=request.response_format,
         effort=effort_of(request.reasoning_effort, request.reason, "reasoning_effort"),
         seed=request.reason.seed if request.seed is None else request.seed,
         reasoner=reasoner,
         tenant=tenant,
-        runs=request.n or 1,
     )
     return RunRequest(
         model=request.model,
-        configs=with_seeds(config, request.n or 1),
+        config=config,
         stop=request.stops,
-        top_logprobs=top_logprobs,
         one_call=request.parallel_tool_calls is False,
         field_names=field_names(request.reasoning_effort, "reasoning_effort"),
         stream_events=request.reason.stream_events,
     )
-
-
-def sampled_logprobs(top_logprobs: int | None) -> int | None:
-    """The alternatives to sample with: at least one, with which backends return the texts of the tokens."""
-    return None if top_logprobs is None else max(1, top_logprobs)
 
 
 def effort_of(requested: ReasoningEffort | None, options: ReasonOptions, param: str) -> Effort | None:
@@ -404,7 +421,6 @@ def plan_run(
     seed: int | None,
     reasoner: Reasoner,
     tenant: str,
-    runs: int = 1,
 ) -> RunConfig:
     """Build the configuration of one run.
 
@@ -420,7 +436,6 @@ def plan_run(
         seed: Seed of the run; None uses the one in the settings, else a new one.
         reasoner: Reasoner that resolves the configuration.
         tenant: Tenant that owns the run.
-        runs: Number of such runs that the request starts.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.
@@ -428,12 +443,6 @@ def plan_run(
     """
     settings = reasoner.settings
     question = question.model_copy(update={"answer_schema": schema_of(form)})
-    if question.answer_schema is not None and given.get("top_logprobs") is not None:
-        raise UserError(
-            "logprobs are not returned with a JSON format, which restricts the tokens",
-            hint="leave logprobs out",
-            param="logprobs",
-        )
     name = resolve_model(model, settings)
     strategy = strategy_of(name, options.strategy, settings)
     reject_paths(options.parameters, settings.strategies.get(strategy), param="reason.parameters")
@@ -460,7 +469,7 @@ def plan_run(
     except UserError as e:
         # an unknown name in the body is a bad request (400); 404 is for unknown paths and models
         raise UserError(e.message, hint=e.hint, param=_param_of(e, options)) from e
-    check_samples(config, settings.serve, runs=runs, param="reason.parameters")
+    check_samples(config, param="reason.parameters")
     check_code_execution(config, settings.serve)
     return config
 
@@ -503,13 +512,3 @@ async def check_format(form: ResponseFormat | None) -> None:
     """
     if form is not None and form.type == "json_schema" and form.json_schema is not None:
         await asyncio.to_thread(check_schema, form.json_schema.schema_, "response_format")
-
-
-def with_seeds(config: RunConfig, n: int) -> tuple[RunConfig, ...]:
-    """Return n runs. The seeds of the copies are derived from the first, so a repeated request gives equal answers."""
-    return (config, *(config.model_copy(update={"seed": _seed(config.seed, i)}) for i in range(1, n)))
-
-
-def _seed(seed: int, index: int) -> int:
-    digest = hashlib.sha256(f"{seed}\x1fanswer\x1f{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

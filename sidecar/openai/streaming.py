@@ -16,15 +16,10 @@ from ...core.events import (
     CallFinished,
     CallStarted,
     CandidateAdded,
-    ClaimChecked,
     Degraded,
     Event,
     EventsDropped,
-    MemoryAssociated,
     NodesSearched,
-    OpinionAdded,
-    OpinionsRanked,
-    ReviewAdded,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -32,12 +27,11 @@ from ...core.events import (
     SolutionFinished,
     StageFinished,
     StageStarted,
-    StepRouted,
     TextDelta,
     VerificationFinished,
     VoteUpdated,
 )
-from ...core.messages import Completion, Thought, ToolCall
+from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.settings import CHAIR
 from ...core.types import Candidate
@@ -178,18 +172,6 @@ def line_of(event: Event) -> str:
             ended = sum(node.terminal for node in nodes)
             full_text = f", {ended} of them solutions" if ended else ""
             return f"{search}: {len(expanded)} expanded, {len(nodes)} nodes told{full_text}{best_score}."
-        case MemoryAssociated(node=node, items=items, snippets=snippets):
-            return f"Knowledge for node {node}: {len(items)} pieces kept, {snippets} found."
-        case StepRouted(index=index, model=model, reason=why):
-            return f"Step {index + 1} was written by {model}" + (f" ({why})." if why else ".")
-        case OpinionAdded(juror=juror):
-            return f"Juror {juror + 1} has given an opinion."
-        case ReviewAdded(reviewer=reviewer):
-            return f"Juror {reviewer + 1} has reviewed the opinions."
-        case OpinionsRanked():
-            return "The opinions are ranked."
-        case ClaimChecked(index=index, report=report):
-            return f"Claim {index + 1}: {str(report.get('verdict', 'unchecked')).replace('_', ' ')}."
         case VerificationFinished(verification=verification):
             return f"Verification: {verdict_name(verification.verdict)}, {counts_text(verification.counts)}."
         case Degraded(what=what):
@@ -245,14 +227,12 @@ class EventTranslator:
     Attributes:
         solutions: Best candidates of the solutions so far, newest first.
         thoughts: Thoughts of the samples, by text and tool calls of the completion.
-        samples: The samples whose tokens have texts, likewise.
         late: Whether thoughts were emitted as content: the model's chat template opens them, which was not known yet.
     """
 
     def __init__(self, config: RunConfig, answer_text: AnswerText, *, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
         self.thoughts: dict[tuple[str, tuple[ToolCall, ...]], Thought] = {}
-        self.samples: dict[tuple[str, tuple[ToolCall, ...]], Completion] = {}
         self.late = False
         self._answer_text = answer_text
         self._until_direct = answer_call(config)
@@ -373,8 +353,6 @@ class EventTranslator:
             return []
         if done.thought is not None:
             self.thoughts[done.text.strip(), done.tool_calls] = done.thought
-        if done.token_texts and done.logprobs is not None:
-            self.samples[done.text.strip(), done.tool_calls] = done
         thought = "" if done.thought is None else done.thought.text
         if call == self._direct:
             if self._heard or self._answer_text.answer_text:

@@ -44,7 +44,6 @@ REQUESTS = {
     [
         *((path, {}) for path in REQUESTS),
         *((path, {"stream": True}) for path in ("/v1/reason", "/v1/chat/completions", "/v1/responses")),
-        ("/v1/chat/completions", {"n": 2}),
     ],
 )
 def test_a_request_that_is_sent_again_is_answered_as_replayed(server, path, more):

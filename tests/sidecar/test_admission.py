@@ -57,7 +57,7 @@ ACTS = st.lists(
 def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_queued):
     async def play():
         on_change = []
-        admission = AdmissionQueue(max_runs, max_queued, 1000.0, on_change=lambda *now: on_change.append(now))
+        admission = AdmissionQueue(max_runs, max_queued, on_change=lambda *now: on_change.append(now))
         crowd = Crowd(admission)
         tenants, cancelled = {}, set()
         for act, which, flag in acts:
@@ -97,7 +97,7 @@ def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_queu
 
 
 async def test_turns_go_round_the_tenants():
-    crowd = Crowd(AdmissionQueue(1, 10, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 10))
     crowd.arrive("first", "a")
     await crowd.settle()
     for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
@@ -111,7 +111,7 @@ async def test_turns_go_round_the_tenants():
 
 
 async def test_a_full_queue_sends_away_whoever_has_most_in_it():
-    crowd = Crowd(AdmissionQueue(1, 3, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 3))
     for name in ("a0", "a1", "a2", "a3"):
         crowd.arrive(name, "a")
         await crowd.settle()
@@ -129,7 +129,7 @@ async def test_a_full_queue_sends_away_whoever_has_most_in_it():
 
 
 async def test_patient_callers_neither_fill_the_queue_nor_are_sent_away():
-    crowd = Crowd(AdmissionQueue(1, 1, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 1))
     crowd.arrive("running", "a")
     await crowd.settle()
     for name in ("p1", "p2"):
@@ -143,8 +143,9 @@ async def test_patient_callers_neither_fill_the_queue_nor_are_sent_away():
     assert (crowd.admission.in_flight, crowd.admission.waiting) == (0, 0)
 
 
-async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind():
-    admission = AdmissionQueue(1, 10, 0.001)
+async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr("reason.sidecar.admission.QUEUE_TIMEOUT_S", 0.001)
+    admission = AdmissionQueue(1, 10)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admission.slot("a"))
         with pytest.raises(ServerBusy, match="no slot became free within"):
@@ -155,7 +156,7 @@ async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind():
 
 
 async def test_closing_sends_away_who_waits_and_keeps_who_runs():
-    crowd = Crowd(AdmissionQueue(1, 10, 1000.0))
+    crowd = Crowd(AdmissionQueue(1, 10))
     crowd.arrive("runs", "a")
     await crowd.settle()
     crowd.arrive("waits", "a")
@@ -176,7 +177,7 @@ async def test_closing_sends_away_who_waits_and_keeps_who_runs():
 
 async def test_when_to_come_back_follows_from_how_long_runs_take():
     now = [0.0]
-    admission = AdmissionQueue(2, 0, 1000.0, clock=lambda: now[0])
+    admission = AdmissionQueue(2, 0, clock=lambda: now[0])
     for _ in range(60):
         async with admission.slot("a"):
             now[0] += 16.0

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import StoreError
 from reason.core.events import EventsDropped, StageStarted, TextDelta
-from reason.sidecar.event_buffer import EventBuffer
+from reason.sidecar.runs import EventBuffer
 
 
 def stage(number):

@@ -30,7 +30,7 @@ from reason.core.errors import (
 from reason.core.messages import Failure
 from reason.core.settings import ProviderSettings, Settings
 from reason.sidecar.app import create_app
-from reason.sidecar.error_objects import RunErrors, error_object, public_error, stored_error_object
+from reason.sidecar.error_objects import RunErrors, error_object, public_error
 from reason.sidecar.server import uvicorn_options
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
@@ -191,17 +191,6 @@ async def test_failed_samples_are_shown_without_the_text_of_the_models_server(tm
         assert all("run_id" in line for line in hidden())
 
 
-async def test_a_choice_that_fails_says_no_more(tmp_path):
-    async with served(tmp_path) as s:
-        await s.client.post("/v1/reason", json=NATIVE)
-        for streamed in (False, True):
-            s.fail("500", only={1})
-            told = await s.client.post("/v1/chat/completions", json={**CHAT, "n": 2, "stream": streamed})
-            assert told.status_code == 200
-            assert "the model backend" in told.text
-            s.check(told)
-
-
 # -- the errors themselves
 
 
@@ -277,12 +266,3 @@ def test_a_run_hides_each_text_and_logs_it_once(hidden):
     assert errors.failure(quota, "main").message == "the model backend failed (run r)"
     stop = Failure(code="user_error", message="stop is too long")
     assert errors.failure(stop, "main") is stop
-
-
-def test_a_stored_error_is_shown_without_its_text():
-    assert stored_error_object({"code": "backend_error", "message": SECRET_TEXT}) == {
-        "code": "backend_error",
-        "message": "the model backend failed",
-    }
-    named = {"code": "backend_error", "message": "the model backend failed (run r)"}
-    assert stored_error_object(named) == named

@@ -5,7 +5,6 @@ import time
 
 import httpx
 import pytest
-import reason.sidecar.retention as retention
 from reason.core.settings import Settings
 from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
@@ -76,12 +75,6 @@ def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
         assert server.call(server.run_manager.store.get_spending("t", time.time())).tokens == 100
 
 
-def test_answers_beyond_the_keys_concurrency_wait_for_each_other(serve, model):
-    with serve(auth=True) as server, new_client(server, concurrency=2, tokens_per_day=10_000) as http:
-        response = http.post("/v1/chat/completions", json={**CHAT, "n": 6})
-        assert [choice["message"]["content"] for choice in response.json()["choices"]] == [TEXT] * 6
-
-
 def test_a_run_without_a_budget_has_the_servers(serve):
     with serve(max_tokens=40) as server, httpx.Client(base_url=server.url, timeout=60) as http:
         answer = http.post("/v1/reason", json={"question": "?", "strategy": "self-consistency"}).json()
@@ -94,18 +87,18 @@ def test_a_token_ceiling_is_there_by_default():
     assert Settings().serve.max_tokens == 500_000
 
 
-def test_samples_are_bounded_at_every_entry(serve):
-    with serve(max_samples=50) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+def test_samples_are_bounded_at_every_entry(serve, monkeypatch):
+    monkeypatch.setattr("reason.sidecar.policy.MAX_SAMPLES", 50)
+    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
         many = {"parameters": {"n": 51}}
         native = {"question": "?", "strategy": "self-consistency", **many}
         for path in ("/v1/reason", "/v1/runs"):
             assert error_of(http.post(path, json=native)) == (400, "user_error", "parameters.n")
         chat = {**CHAT, "model": "reason/self-consistency"}
-        for extra, param in (({"reason": many}, "reason.parameters.n"), ({"n": 7}, "reason.parameters.n")):
-            assert error_of(http.post("/v1/chat/completions", json={**chat, **extra})) == (400, "user_error", param)
+        refused = http.post("/v1/chat/completions", json={**chat, "reason": many})
+        assert error_of(refused) == (400, "user_error", "reason.parameters.n")
         responses = {"model": "reason/self-consistency", "input": "?", "reason": many}
         assert error_of(http.post("/v1/responses", json=responses)) == (400, "user_error", "reason.parameters.n")
-        assert error_of(http.post("/v1/chat/completions", json={**CHAT, "n": 129})) == (400, "user_error", "n")
 
 
 def test_forty_thousand_tools_are_refused_at_once(serve):
@@ -166,11 +159,7 @@ def test_runs_are_filtered_and_sorted(serve):
 
 def test_unknown_parameters_are_refused_everywhere(serve):
     with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
-        for path in ("/v1/runs", "/v1/runs/x", "/v1/runs/x/events", "/v1/strategies", "/v1/verifiers"):
-            assert error_of(http.get(path, params={"speed": 3})) == (422, "invalid_request", "speed"), path
-        assert error_of(http.get("/v1/runs", params={"before": "x"})) == (422, "invalid_request", "before")
         for path, body in (("/v1/reason", {"question": "?"}), ("/v1/verify", {"text": "?"})):
-            assert error_of(http.post(f"{path}?speed=3", json=body)) == (422, "invalid_request", "speed")
             assert error_of(http.post(path, json={**body, "speed": 3})) == (422, "invalid_request", "speed")
         bad = {"text": "?", "verifiers": ["davinci"], "parameters": {"davinci": {"speed": 1}}}
         assert error_of(http.post("/v1/verify", json=bad)) == (422, "unknown_name", "parameters.davinci.speed")
@@ -211,7 +200,7 @@ def test_a_run_that_has_ended_is_deleted_with_everything(serve):
 
 
 def test_old_runs_are_deleted_while_the_server_runs(serve, monkeypatch):
-    monkeypatch.setattr(retention, "INTERVAL_S", 0.02)
+    monkeypatch.setattr("reason.sidecar.run_manager.PRUNE_INTERVAL_S", 0.02)
     with (
         serve(retention_days=1e-7) as server,  # 9 ms
         httpx.Client(base_url=server.url, timeout=60) as http,

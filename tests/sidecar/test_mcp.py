@@ -63,7 +63,7 @@ def texts(result):
 async def test_the_tools_are_described(over_http):
     async with over_http() as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert set(tools) == {"ask", "verify", "vote"}
+    assert set(tools) == {"ask", "verify"}
     ask = tools["ask"]
     assert ask.input_schema["required"] == ["question"]
     assert {"strategy", "model", "parameters", "budget", "effort", "verify"} <= set(ask.input_schema["properties"])
@@ -97,14 +97,6 @@ async def test_verify(over_http):
     assert "2 + 2 = 5" in texts(result)[0]
 
 
-async def test_vote(over_http):
-    samples = [{"text": "so it is", "answer": "4"}, {"text": "The answer is 4."}, {"text": "it is", "answer": "5"}]
-    async with over_http() as client:
-        result = await client.call_tool("vote", {"samples": samples, "method": "sc"})
-    (vote,) = result.structured_content["votes"]
-    assert (vote["answer"], vote["classes"][0]["paths"], texts(result)) == ("4", [1, 2], ["4"])
-
-
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [
@@ -115,8 +107,6 @@ async def test_vote(over_http):
         ("ask", {"question": "?", "parameters": {"temperature": -1}}, "temperature"),
         ("ask", {"question": "?", "strategy": "beam", "parameters": {"width": 4096, "k": 4096}}, "samples"),
         ("verify", {"text": "2 + 2 = 4", "verifiers": ["none"]}, "none"),
-        ("vote", {"samples": []}, "samples"),
-        ("vote", {"samples": [{"text": "x"}], "parity": "x"}, "'reference'"),
     ],
 )
 async def test_errors_are_results(server, tool, arguments, message):

@@ -41,6 +41,8 @@ def served(tmp_path_factory):
     models = Models()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reasoner_module, "load_model", models.open)
+        patch.setattr("reason.sidecar.sse.KEEPALIVE_S", 0.05)
+        patch.setattr("reason.sidecar.policy.MAX_SAMPLES", 100)
         folder = tmp_path_factory.mktemp("served")
         with serving(
             settings_for(
@@ -48,8 +50,6 @@ def served(tmp_path_factory):
                 aliases=ALIASES,
                 models=("thinker", "concluding"),
                 max_seconds=50,
-                max_samples=100,
-                keepalive_s=0.05,
             )
         ) as server:
             server.models = models.by_name

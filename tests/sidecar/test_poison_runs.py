@@ -10,7 +10,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.run import RunConfig
-from reason.core.settings import ServeSettings
 from reason.core.types import Question
 from reason.sidecar.policy import check_samples
 from reason.sidecar.server import frozen_heap
@@ -50,19 +49,17 @@ def test_the_poison_request_is_refused_with_its_remedy(tmp_path, models):
         assert httpx.get(f"{server.url}/v1/runs", timeout=60).json()["data"] == []
 
 
-def test_the_servers_own_maximum_counts_the_answers_of_a_request():
-    serve = ServeSettings(max_samples=1000)
-    beam = config("beam", width=5, k=5, max_depth=40, score="auto")
-    check_samples(beam, serve)
+def test_the_server_has_a_maximum_of_its_own():
+    check_samples(config("beam", width=5, k=5, max_depth=40, score="auto"))
     with pytest.raises(UserError) as caught:
-        check_samples(beam, serve, runs=2)
-    assert "answers 2 * width 5 * k 5 * max_depth 40 = 2,000 samples, more than 1,000" in caught.value.message
-    assert caught.value.hint == "lower answers, width, k or max_depth, or ask the operator to raise max_samples"
+        check_samples(config("beam", width=15, k=15, max_depth=40, score="auto"))
+    assert "width 15 * k 15 * max_depth 40 = 9,000 samples, more than 8,192" in caught.value.message
+    assert caught.value.hint == "lower width, k or max_depth"
     assert caught.value.param == "parameters.max_depth"
     with pytest.raises(UserError) as caught:
-        check_samples(config("self-consistency", n=4096), serve, param="reason.parameters")
+        check_samples(config("self-consistency", n=10_000), param="reason.parameters")
     assert caught.value.param == "reason.parameters.n"
-    check_samples(config("given", answer="x"), serve)
+    check_samples(config("given", answer="x"))
 
 
 @pytest.mark.nightly

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from limits import RateLimitItemPerMinute
-from reason.core.errors import LimitsUnavailable, UserError
+from reason.core.errors import UserError
 from reason.core.settings import ServeSettings, Settings, setting_sources
 from reason.core.store.protocol import KeyLimits
 from reason.sidecar import key_limits
 from reason.sidecar.auth import Caller
 from reason.sidecar.key_limits import KeyLimiter, RequestCounter
-from support.authenticated_app import guarded_app
 from support.redis_server import CannotStart, RedisServer
 
 pytest.importorskip("redis")
@@ -46,9 +45,9 @@ def redis_of(limiter: KeyLimiter) -> Any:
 
 
 @asynccontextmanager
-async def replica(server: RedisServer, fail: str = "open") -> AsyncIterator[KeyLimiter]:
+async def replica(server: RedisServer) -> AsyncIterator[KeyLimiter]:
     """The limits of one replica, without a store: no key has daily limits."""
-    limiter = KeyLimiter(None, RequestCounter(server.url, fail))
+    limiter = KeyLimiter(None, RequestCounter(server.url))
     try:
         yield limiter
     finally:
@@ -68,8 +67,7 @@ def caller(key: str = "k", **limits: int) -> Caller:
 async def until_reached(limiter: KeyLimiter) -> None:
     """Wait until a replica has noticed that the server is back."""
     while not limiter._requests._is_reached:
-        with suppress(LimitsUnavailable):
-            await limiter.count(caller("probe", requests_per_minute=1_000_000))
+        await limiter.count(caller("probe", requests_per_minute=1_000_000))
         await asyncio.sleep(0.02)
 
 
@@ -109,44 +107,9 @@ def test_a_connection_that_uvloop_has_closed_is_made_again(server):
     uvloop.run(count_twice())
 
 
-async def test_closed_limits_refuse_while_redis_is_gone(server):
-    mine = caller(requests_per_minute=10)
-    async with replica(server, "closed") as limiter:
-        assert (await limiter.count(mine)).refused is None
-        server.kill()
-        try:
-            for _ in range(3):
-                with pytest.raises(LimitsUnavailable):
-                    await limiter.count(mine)
-            assert (await limiter.count(caller("unlimited"))).refused is None
-        finally:
-            server.start()
-        await until_reached(limiter)
-        assert (await limiter.count(mine)).refused is None
-
-
-async def test_server_answers_503_where_limits_are_closed(server, tmp_path):
-    settings = {"limits_url": server.url, "limits_fail": "closed"}
-    async with guarded_app(tmp_path, serve=settings) as guarded:
-        limited, unlimited = await guarded.key(requests_per_minute=2), await guarded.key()
-        server.kill()
-        try:
-            refused = await guarded.ask(limited)
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-            assert refused.json()["error"]["code"] == "limits_unavailable"
-            assert (await guarded.ask(unlimited)).status_code == 200
-            assert (await guarded.client.get("/readyz")).status_code == 200
-        finally:
-            server.start()
-        while (answered := await guarded.ask(limited)).status_code == 503:
-            await asyncio.sleep(0.05)
-        assert (answered.status_code, answered.headers["x-ratelimit-remaining-requests"]) == (200, "1")
-
-
-@pytest.mark.parametrize("fail", ["open", "closed"])
-async def test_server_that_does_not_answer_is_waited_for_once(server, fail, monkeypatch):
+async def test_server_that_does_not_answer_is_waited_for_once(server, monkeypatch):
     monkeypatch.setattr(key_limits, "REDIS_RETRY_S", 3600.0)
-    async with replica(server, fail) as limiter:
+    async with replica(server) as limiter:
         server.pause()
         try:
             tries = 0
@@ -159,8 +122,7 @@ async def test_server_that_does_not_answer_is_waited_for_once(server, fail, monk
 
             limiter._requests._shared.hit = counted
             for _ in range(50):
-                with suppress(LimitsUnavailable):
-                    await limiter.count(caller(requests_per_minute=100))
+                await limiter.count(caller(requests_per_minute=100))
             assert tries == 1
         finally:
             server.resume()

@@ -6,12 +6,12 @@ import pytest
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
-from reason.sidecar import worker_processes as workers_module
+from reason.sidecar import server as server_module
 from reason.sidecar.app import create_app
 from reason.sidecar.error_objects import INTERNAL
 from reason.sidecar.native import routes as health
 from reason.sidecar.native.routes import EventStreamResponse
-from reason.sidecar.worker_processes import WorkerProcesses
+from reason.sidecar.server import WorkerProcesses
 from reason.verify.verifier import VERIFIERS
 from support.authenticated_app import guarded_app
 from support.run_manager import Gate
@@ -106,7 +106,7 @@ async def test_a_run_is_held_from_the_beginning_of_its_response():
     async def stuck(message):
         await asyncio.get_running_loop().create_future()
 
-    await EventStreamResponse(events(), 15.0, held=Held())({"type": "http"}, gone, stuck)
+    await EventStreamResponse(events(), held=Held())({"type": "http"}, gone, stuck)
     assert held == ["held", "left"]
 
 
@@ -161,8 +161,8 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
     class Context:
         Process = staticmethod(lambda **_: Child())
 
-    monkeypatch.setattr(workers_module.multiprocessing, "get_context", lambda _: Context)
-    monkeypatch.setattr(workers_module.os, "kill", lambda pid, number: told.append((pid, number)))
+    monkeypatch.setattr(server_module.multiprocessing, "get_context", lambda _: Context)
+    monkeypatch.setattr(server_module.os, "kill", lambda pid, number: told.append((pid, number)))
     workers = WorkerProcesses(Settings(store=tmp_path / "r.sqlite3"), None)
     workers._start()
     assert told == [(2**22, 15)]

@@ -280,7 +280,7 @@ async def test_faults_of_ours_tell_callers_nothing(path, models):
 
 async def test_turns_are_waited_for_in_bounds(path, models):
     gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1, max_queued=0, queue_timeout_s=0.05) as run_manager:
+    async with running_manager(path, models, step=gate, max_runs=1, max_queued=0) as run_manager:
         first = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
         with pytest.raises(ServerBusy):

@@ -130,7 +130,7 @@ async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goe
         again = await run_manager.resume(run.id, ANNE)
         await gate.reached.wait()
         broken = False
-        await run_manager._lifecycle.endings.retry_pending()
+        await run_manager.endings.retry_pending()
         assert (await run_manager.record(run.id, ANNE)).status == "running"
         gate.open.set()
         assert (await again.result()).answer == "42"
@@ -144,7 +144,7 @@ async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, mo
         async def broken(live, error, stopped):
             raise ZeroDivisionError
 
-        monkeypatch.setattr(run_manager._lifecycle.endings, "_record", broken)
+        monkeypatch.setattr(run_manager.endings, "_record", broken)
         run = await run_manager.start(config_of(run_manager), ANNE)
         run.cancel()
         with pytest.raises(Cancelled):

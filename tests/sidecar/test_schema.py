@@ -31,7 +31,7 @@ KEPT = [
 def described(folder):
     """The application, with the headers of an authenticated client."""
     with asyncio.Runner() as runner:
-        serve = {"max_tokens": 60, "max_seconds": 5.0, "max_samples": 64}
+        serve = {"max_tokens": 60, "max_seconds": 5.0}
         context = guarded_app(folder, ScriptedModel(replies("The answer is 4.")), serve=serve)
         guarded = runner.run(context.__aenter__())
         headers = runner.run(guarded.key("ask", "read", "admin"))

@@ -49,7 +49,7 @@ async def running_manager(
     settings = Settings(model="scripted", store=path, cache_dir=path.parent / "cache", seed=5, serve=options)
     async with Reasoner(settings=settings) as reasoner:
         bounds = settings.serve
-        admission = AdmissionQueue(bounds.max_runs, bounds.max_queued, bounds.queue_timeout_s)
+        admission = AdmissionQueue(bounds.max_runs, bounds.max_queued)
         async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as run_manager:
             run_manager.reasoner = reasoner  # type: ignore[attr-defined]
             yield run_manager

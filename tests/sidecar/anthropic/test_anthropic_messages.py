@@ -328,7 +328,6 @@ def test_token_counts(client):
         ({"extra_body": {"speed": "fast"}}, "speed"),
         ({"extra_body": {"max_token": 5}}, "max_token"),
         ({"extra_body": {"reason": {"parameters": {"nn": 5}}}}, "reason.parameters.nn"),
-        ({"extra_headers": {"anthropic-version": "2023-01-01"}}, "anthropic-version"),
     ],
 )
 def test_what_is_refused_names_the_field(ask, fields, param):

@@ -102,9 +102,10 @@ def models():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, models):
     aliases = {"careful": {"strategy": "self-consistency", "parameters": {"n": 3, "temperature": 0.5}}}
-    serve = {"aliases": aliases, "keepalive_s": 0.2, "max_samples": 1000}
-    with scripted_server(tmp_path_factory.mktemp("openai"), models, serve=serve) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reason.sidecar.sse.KEEPALIVE_S", 0.2)
+        with scripted_server(tmp_path_factory.mktemp("openai"), models, serve={"aliases": aliases}) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")

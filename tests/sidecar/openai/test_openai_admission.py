@@ -7,6 +7,7 @@ import threading
 
 import httpx
 import pytest
+from reason.sidecar import admission, sse
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 
@@ -38,9 +39,11 @@ def patience():
 
 
 @pytest.fixture
-def busy(tmp_path, gated, patience):
+def busy(tmp_path, gated, patience, monkeypatch):
     """A server whose only slot is taken until `gated` is open."""
-    serve = {"max_runs": 1, "queue_timeout_s": patience, "keepalive_s": 0.02}
+    monkeypatch.setattr(admission, "QUEUE_TIMEOUT_S", patience)
+    monkeypatch.setattr(sse, "KEEPALIVE_S", 0.02)
+    serve = {"max_runs": 1}
     with (
         scripted_server(tmp_path, {"gated": gated}, serve=serve) as server,
         httpx.Client(timeout=60) as client,

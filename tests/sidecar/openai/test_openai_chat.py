@@ -81,35 +81,6 @@ def test_reasoning_tokens_are_all_that_is_not_in_the_content(ask):
     assert voted.reason["usage"]["thinking_tokens"] == 3 * thought
 
 
-def test_several_answers_are_runs_with_seeds_of_their_own(ask, server):
-    fields = {"model": "reason/cot:torn", "n": 4, "seed": 3, "temperature": 1.0}
-    made, again = ask(**fields), ask(**fields)
-    said = [choice.message.content for choice in made.choices]
-    assert [c.message.content for c in again.choices] == said
-    assert set(said) == {SAID, "The answer is 43."}
-    assert [choice.index for choice in made.choices] == [0, 1, 2, 3]
-    seeds = [choice.reason["seed"] for choice in made.choices]
-    assert seeds[0] == 3
-    assert len(set(seeds)) == 4
-    usages = [store_of(server, choice.reason["run_id"]).answer["usage"] for choice in made.choices]
-    assert made.usage.completion_tokens == sum(u["completion_tokens"] for u in usages)
-    assert made.usage.prompt_tokens == sum(u["prompt_tokens"] for u in usages)
-
-
-def test_of_several_answers_one_may_fail(ask, server):
-    made = ask(model="reason/cot:flaky", n=2)
-    (choice,) = made.choices
-    assert choice.message.content == SAID
-    (failed,) = made.reason["degraded"]
-    assert failed.startswith(f"answer {1 - choice.index} failed: the model backend is not available (run ")
-    assert made.usage.completion_tokens == len(SAID) + 1
-    chunks = list(ask(model="reason/cot:flaky", n=2, stream=True))
-    ends = [c.choices[0].index for c in chunks if c.choices[0].finish_reason]
-    assert len(ends) == 1
-    assert chunks[-1].choices[0].index != ends[0]
-    assert chunks[-1].reason["error"]["code"] == "backend_unavailable"
-
-
 def test_fields_reach_the_strategy(ask, models):
     ask(temperature=0.25, top_p=0.5, max_completion_tokens=99)
     sampling = models["plain"].generate_calls[-1][0].sampling
@@ -181,10 +152,8 @@ def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
 @pytest.mark.parametrize(
     ("param", "fields"),
     [
-        ("logprobs", {"logprobs": True, "model": "reason/self-consistency"}),
-        ("logprobs", {"logprobs": True, "response_format": {"type": "json_object"}}),
+        ("logprobs", {"logprobs": True}),
         ("top_logprobs", {"top_logprobs": 3}),
-        ("top_logprobs", {"logprobs": True, "top_logprobs": 21}),
         ("audio", {"audio": {"voice": "ash", "format": "wav"}}),
         ("modalities", {"modalities": ["text", "audio"]}),
         ("logit_bias", {"logit_bias": {"5": -100}}),
@@ -197,8 +166,7 @@ def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
         ("temperature", {"temperature": 0.5, "model": "reason/adaptive"}),
         ("temperature", {"temperature": 3}),
         ("temperature", {"temperature": 0.5, "extra_body": {"reason": {"parameters": {"temperature": 0.7}}}}),
-        ("n", {"n": 129}),
-        ("n", {"n": 0}),
+        ("n", {"n": 2}),
         ("top_k", {"extra_body": {"top_k": 5}}),
         ("reason.budgets", {"extra_body": {"reason": {"budgets": {}}}}),
         ("reason.parameters.m", {"extra_body": {"reason": {"parameters": {"m": 3}}}}),
@@ -293,13 +261,3 @@ def test_nobody_has_the_server_open_a_file(client, path, reason, param):
         client.post(f"/{path}", body={"model": "reason/cot", "reason": reason, **asked}, cast_to=object)
     assert refused.value.param == param
     assert "only its operator may choose" in str(refused.value)
-
-
-def test_a_key_names_one_request_whatever_other_keys_look_like(ask):
-    several = ask(n=2, extra_headers={"Idempotency-Key": "k"})
-    assert [choice.index for choice in several.choices] == [0, 1]
-    assert ask("Another?", extra_headers={"Idempotency-Key": "k#1"}).choices
-    again = ask(n=2, extra_headers={"Idempotency-Key": "k"})
-    assert (again.id, again.choices, again.usage) == (several.id, several.choices, several.usage)
-    with pytest.raises(openai.BadRequestError):
-        ask(extra_headers={"Idempotency-Key": "two words"})

@@ -55,7 +55,6 @@ def test_the_clients(server):
     with openai.OpenAI(**address) as client:
         made = client.chat.completions.create(**fields)
         chunks = list(client.chat.completions.create(**fields, stream=True, stream_options={"include_usage": True}))
-        several = client.chat.completions.create(**fields, n=2, temperature=0.8)
     said = made.choices[0].message.content
     answer = stored(server, made.reason["run_id"])
     assert said == answer["text"].strip() != ""
@@ -66,9 +65,6 @@ def test_the_clients(server):
     assert len(pieces) > 3
     assert "".join(pieces) == said
     assert chunks[-1].usage.completion_tokens == spent["completion_tokens"]
-    assert [c.message.content for c in several.choices] == [
-        stored(server, c.reason["run_id"])["text"].strip() for c in several.choices
-    ]
     lite = litellm.completion(api_base=f"{server.url}/v1", api_key="none", **{**fields, "model": "openai/reason/cot"})
     assert lite.choices[0].message.content == said
     chain = ChatOpenAI(model="reason/cot", max_tokens=24, seed=1, **address)

@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from reason.sidecar.openai.outcome import Outcome
+from reason.sidecar.openai.outcome import EndedRun, Outcome
 from reason.sidecar.openai.responses import ResponseEvents
 from reason.sidecar.openai.streaming import TextPiece
 from support.answers import plain_answer
@@ -103,7 +103,7 @@ def test_thoughts_that_follow_the_text_are_an_item_behind_it():
         [],
         ["response.output_text.delta"],
     ]
-    end = events.end(Outcome(plain_answer("42"), "42", (), "stop", 0))[-1]
+    end = events.end(EndedRun("r", Outcome(plain_answer("42"), "42", (), "stop", 0)))[-1]
     message, thoughts = end["response"]["output"]
     assert (message["content"][0]["text"], thoughts["summary"][0]["text"]) == ("42", "hm")
 
@@ -123,7 +123,7 @@ def test_what_fails(respond, client):
         ("background", {"background": True, "stream": True}),
         ("conversation", {"conversation": "conv_1"}),
         ("truncation", {"truncation": "auto"}),
-        ("logprobs", {"top_logprobs": 2, "model": "reason/self-consistency"}),
+        ("top_logprobs", {"top_logprobs": 2}),
         ("prompt", {"prompt": {"id": "p"}}),
         ("response_format", {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}),
         ("tools.0.type", {"tools": [{"type": "web_search"}]}),

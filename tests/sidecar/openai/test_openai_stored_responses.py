@@ -1,4 +1,4 @@
-"""Responses in the store: cancelled, deleted, and their input items."""
+"""Responses in the store: cancelled and deleted."""
 
 from __future__ import annotations
 
@@ -84,36 +84,6 @@ def test_a_deleted_response_is_gone(client, respond, server):
             call(made.id)
     with pytest.raises(openai.NotFoundError):
         respond(previous_response_id=made.id)
-
-
-def test_input_items(client, respond):
-    first = respond("What is 6 * 7?", instructions="Be brief.")
-    second = respond(
-        [
-            {"role": "user", "content": "And 7 * 7?"},
-            {"type": "function_call", "call_id": "c", "name": "multiply", "arguments": "{}"},
-            {"type": "function_call_output", "call_id": "c", "output": "49"},
-        ],
-        model="reason/cot:caller",
-        previous_response_id=first.id,
-    )
-    items = list(client.responses.input_items.list(second.id, order="asc"))
-    assert [item.type for item in items] == ["message", "message", "message", "function_call", "function_call_output"]
-    assert [item.content[0].text for item in items[:3]] == ["What is 6 * 7?", SAID, "And 7 * 7?"]
-    assert [(item.content[0].type, item.role) for item in items[:2]] == [
-        ("input_text", "user"),
-        ("output_text", "assistant"),
-    ]
-    assert (items[3].name, items[4].output) == ("multiply", "49")
-    assert len({item.id for item in items}) == 5
-    pages = client.responses.input_items.list(second.id, limit=2)
-    assert [item.id for item in pages.data] == [items[4].id, items[3].id]
-    assert pages.has_more
-    assert [item.id for item in pages] == [item.id for item in reversed(items)]  # the SDK requests the other pages
-    with pytest.raises(openai.BadRequestError, match="there is no input item"):
-        client.responses.input_items.list(second.id, after="item_none")
-    with pytest.raises(openai.NotFoundError):
-        client.responses.input_items.list("resp_none")
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "responses"])

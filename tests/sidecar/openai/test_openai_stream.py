@@ -103,14 +103,6 @@ def test_a_single_chain_of_any_sampling_strategy_is_never_taken_back(ask, strate
     assert (content, ends) == ({0: SAID}, {0: "stop"})
 
 
-def test_several_answers(ask):
-    chunks, content, _, ends = gathered(ask(model="reason/cot:torn", n=3, seed=3, temperature=1.0, stream=True))
-    whole = ask(model="reason/cot:torn", n=3, seed=3, temperature=1.0)
-    assert content == {c.index: c.message.content for c in whole.choices}
-    assert ends == dict.fromkeys(range(3), "stop")
-    assert [c.choices[0].delta.role for c in chunks].count("assistant") == 3
-
-
 def test_a_stop_string_is_not_passed(ask):
     _, content, _, ends = gathered(ask(stop=" is", stream=True))
     assert (content, ends) == ({0: "The answer"}, {0: "stop"})
@@ -172,9 +164,9 @@ def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
 
     async def leave():
         async with httpx.AsyncClient(timeout=60) as client:
-            post = client.post(f"{server.url}/v1/chat/completions", json={**asked, "stream": stream, "n": 2})
+            post = client.post(f"{server.url}/v1/chat/completions", json={**asked, "stream": stream})
             task = asyncio.ensure_future(post)
-            while len(models[model].made) < begun + 16 or models[model].running < 2:
+            while len(models[model].made) < begun + 8 or models[model].running < 1:
                 await asyncio.sleep(0.005)
             task.cancel()
 

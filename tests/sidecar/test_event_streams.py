@@ -1,4 +1,4 @@
-"""How responses are written to connections: few system calls, and a slow client delays its own stream alone."""
+"""How event streams are written: a slow client delays its own stream alone, and pings fill silence."""
 
 from __future__ import annotations
 
@@ -8,49 +8,7 @@ import json
 import pytest
 from reason.core.events import TextDelta
 from reason.sidecar.native.routes import event_line
-from reason.sidecar.server import GatheredWrites
-from reason.sidecar.sse import _Body, _Keepalive, encode_json
-
-
-class Wire:
-    """A transport that notes what is done with it."""
-
-    def __init__(self):
-        self.done, self.closing = [], False
-
-    def write(self, data):
-        self.done.append(data)
-
-    def is_closing(self):
-        return self.closing
-
-    def close(self):
-        self.closing = True
-        self.done.append("closed")
-
-
-async def test_what_is_written_in_one_turn_is_sent_together_and_in_order():
-    wire = Wire()
-    writes = GatheredWrites(wire, asyncio.get_running_loop())
-    writes.write(b"head ")
-    writes.write(b"body ")
-    assert wire.done == []
-    await asyncio.sleep(0)
-    writes.write(b"end")
-    await asyncio.sleep(0)
-    assert wire.done == [b"head body ", b"end"]
-
-
-async def test_closing_sends_what_waits_first_and_a_closed_connection_gets_nothing():
-    wire = Wire()
-    writes = GatheredWrites(wire, asyncio.get_running_loop())
-    writes.write(b"refused")
-    writes.close()
-    assert wire.done == [b"refused", "closed"]
-    writes.write(b"late")
-    await asyncio.sleep(0)
-    assert wire.done == [b"refused", "closed"]
-    assert writes.is_closing()  # everything else is the transport's
+from reason.sidecar.sse import _Body, _keep_alive, encode_json
 
 
 class SlowClient:
@@ -100,16 +58,17 @@ async def test_producers_wait_for_a_slow_client():
 
 
 @pytest.mark.parametrize("is_admitted", [True, False])
-async def test_pings_fill_silence_once_the_request_has_its_run(is_admitted):
+async def test_pings_fill_silence_once_the_request_has_its_run(is_admitted, monkeypatch):
+    monkeypatch.setattr("reason.sidecar.sse.KEEPALIVE_S", 0.01)
     client, admitted = SlowClient(), asyncio.Event()
     if is_admitted:
         admitted.set()
     body = _Body(client, START)
-    keepalive = _Keepalive(body, b"ping", admitted, 0.01)
+    keepalive = asyncio.ensure_future(_keep_alive(body, b"ping", admitted))
     await asyncio.sleep(0.1)
     assert body.is_sending is is_admitted
     await client.read(2)
-    keepalive.stop()
+    keepalive.cancel()
     assert client.parts == ([START["type"], b"ping"] if is_admitted else [])  # one waits at most
 
 
