@@ -23,7 +23,7 @@ from ..core.messages import Completion
 from ..core.store import open_store
 from ..core.types import AnswerKind, Question
 from ..reasoning.answers.equivalence import equal_without_algebra
-from ..reasoning.candidates import read_answer
+from ..reasoning.answers.extraction import read_answer
 from ..reasoning.prompts import LETTERS
 from ..serving.recorded.pool import Pool, PoolSample, first_error
 from .datasets.custom import parse_map

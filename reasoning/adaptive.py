@@ -24,8 +24,7 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
 from .answers.equivalence import Equivalence
-from .answers.extraction import answer_kind
-from .candidates import finished_or_all, read_candidate
+from .answers.extraction import answer_kind, finished_or_all, read_candidate
 from .conclude import conclude
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator

@@ -29,8 +29,8 @@ from ..serving.verdict_distribution import VERDICT_TOKENS, VerdictDistribution, 
 from .anonymity import MATERIAL_NOTICE, make_blinding, show_answers
 from .answers.code import find_code, names_in, question_tests
 from .answers.equivalence import answer_classes
+from .answers.extraction import finished_or_all, text_with_calls
 from .answers.normalization import visible_text
-from .candidates import finished_or_all, text_with_calls
 from .prompts import fit_prompt, question_prompt, question_text
 from .sampling import SampleSet, SamplingConfig
 from .self_evaluation import EvaluationConfig, SelfEvaluator

@@ -19,7 +19,7 @@ from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
-from .candidates import read_candidate
+from .answers.extraction import read_candidate
 from .prompts import answer_trigger, question_prompt, requested_kind
 
 CONCLUSION_TOKENS: Final = 48

@@ -15,7 +15,7 @@ from ..core.messages import Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
-from .candidates import read_candidate
+from .answers.extraction import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
 from .prompts import question_prompt, step_by_step_instruction
 from .strategy import MAX_TOKENS, Models, Parameters, Stability

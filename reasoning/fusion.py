@@ -31,8 +31,7 @@ from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
 from .anonymity import MATERIAL_NOTICE, Blinding, Roster, Scrubber, make_blinding, show_answers
 from .answers.equivalence import answer_classes
-from .answers.extraction import answer_kind
-from .candidates import read_candidate
+from .answers.extraction import answer_kind, read_candidate
 from .conclude import conclude
 from .prompts import fit_prompt, last_step_form, question_prompt, step_by_step_instruction
 from .quoting import quote_line

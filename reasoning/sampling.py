@@ -24,7 +24,7 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel, sampled_json
 from .answers.equivalence import AnswerLabels, Equivalence
-from .candidates import read_candidate
+from .answers.extraction import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
 from .prompts import question_prompt, step_by_step_instruction
 from .stopping import NoStop, SamplingMode, Stopping, StoppingRule, Tally

@@ -54,7 +54,7 @@ from ..core.messages import (
 from ..core.run import Run
 from ..core.stability import Stability
 from ..core.types import Candidate, Question, Solution, Step, Stopped
-from ..reasoning.candidates import read_candidate
+from ..reasoning.answers.extraction import read_candidate
 from ..reasoning.continuations import ContinuationRequests
 from ..reasoning.prompts import answer_trigger, lines_instruction, question_prompt, steps_instruction
 from ..reasoning.segmentation import find_boundary, is_inside_block
@@ -936,9 +936,7 @@ class StepwiseSolver:
         client, transcript, in_thought = self._context.clients[writer], self._transcript, self._context.in_thought
         before = transcript.context + answer_trigger(self._context.question)
         prompt = client.steps.prompt_of_answer(transcript.joined) if in_thought else client.prompt_after(before)
-        max_tokens = client.context_room(
-            ANSWER_TOKENS if in_thought else SHORT_ANSWER_TOKENS, transcript.tokens
-        )
+        max_tokens = client.context_room(ANSWER_TOKENS if in_thought else SHORT_ANSWER_TOKENS, transcript.tokens)
         if max_tokens < 1:
             raise BudgetExceeded("tokens", transcript.tokens, transcript.tokens)
         if in_thought:

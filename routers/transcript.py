@@ -15,8 +15,7 @@ from pydantic import JsonValue
 
 from ..core.messages import Completion
 from ..core.types import Question
-from ..reasoning.answers.extraction import extract_answer
-from ..reasoning.candidates import complete_sentences
+from ..reasoning.answers.extraction import complete_sentences, extract_answer
 
 SEPARATOR = "\n\n"
 """Between two steps that are paragraphs."""

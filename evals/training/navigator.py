@@ -55,7 +55,7 @@ from ...core.store.protocol import RunWrites
 from ...core.store.sqlite import SqliteStore
 from ...core.types import Candidate, Solution
 from ...core.version import __version__
-from ...reasoning.candidates import read_candidate
+from ...reasoning.answers.extraction import read_candidate
 from ...reasoning.prompts import question_text
 from ...reasoning.rlot.assessment import State
 from ...reasoning.rlot.block_runner import BlockRunner

@@ -28,8 +28,7 @@ from ...core.types import Candidate, Evidence, Question, Solution, Step
 from ...serving.metered.model import MeteredModel
 from ...serving.metered.scorers import MeteredReward
 from ...serving.rewards.model import sigmoid
-from ..answers.extraction import extract_answer
-from ..candidates import read_candidate
+from ..answers.extraction import extract_answer, read_candidate
 from ..continuations import ContinuationRequests
 from ..knowledge import MemoryItem
 from ..prompts import answer_trigger, question_text

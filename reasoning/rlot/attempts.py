@@ -19,8 +19,7 @@ from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError
 from ...core.events import CandidateAdded, StrategyNote
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution, Step
-from ..answers.extraction import extract_answer
-from ..candidates import read_candidate
+from ..answers.extraction import extract_answer, read_candidate
 from ..sampling import leading_solution
 from ..voting.self_consistency import weighted_vote
 from .assessment import State

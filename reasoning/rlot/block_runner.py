@@ -25,8 +25,8 @@ from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
 from ...serving.quick_calls import quick_params
+from ..answers.extraction import complete_sentences
 from ..answers.normalization import visible_text
-from ..candidates import complete_sentences
 from ..prompts import answer_trigger, question_prompt
 from . import prompts
 from .assessment import ASPECTS, Assessment, read_assessment

@@ -25,12 +25,10 @@ from ...core.run import Run
 from ...core.types import Candidate, Question, Solution, Step, Stopped
 from ...serving.metered.model import MeteredModel
 from ...serving.rewards.model import Aggregation
-from ..answers.extraction import extract_answer
-from ..candidates import complete_sentences, read_candidate
-from ..continuations import Prefix, PrefixCompleter, completion_of
+from ..answers.extraction import complete_sentences, extract_answer, read_candidate
+from ..continuations import Prefix, PrefixCompleter, StepExpansion, StepOptions, StepSampler, completion_of
 from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
 from ..step_rewards import StepReward, StepRewardConfig
-from ..step_sampler import StepExpansion, StepOptions, StepSampler
 from ..strategy import MAX_CHAINS, Models
 from ..voting.self_consistency import SelfConsistency, weighted_vote
 from .core import (

@@ -36,7 +36,7 @@ from ...serving.model import Feature
 from ...serving.profiles.profile import ModelProfile
 from ...serving.quick_calls import without_thought
 from ..answers.equivalence import answer_classes
-from ..candidates import is_unfinished, text_with_calls
+from ..answers.extraction import is_unfinished, text_with_calls
 from ..sampling import SampleSet, SamplingConfig
 from ..strategy import MAX_CHAINS, Models, Stability
 from .path_votes import Parity, Path, Vote, vote

@@ -1,7 +1,7 @@
 import pytest
 from reason.core.messages import Completion, Usage
 from reason.core.types import Question
-from reason.reasoning.candidates import complete_sentences, read_candidate
+from reason.reasoning.answers.extraction import complete_sentences, read_candidate
 
 QUESTION = Question(text="What is six times seven?")
 

@@ -11,7 +11,7 @@ from reason.core.errors import BudgetExceeded, UserError
 from reason.core.events import NodesSearched, StageStarted
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.types import Question, Solution
-from reason.reasoning.candidates import read_candidate
+from reason.reasoning.answers.extraction import read_candidate
 from reason.reasoning.conformance import ConformanceError, PlainModel, assert_conforms, check_strategy
 from reason.reasoning.strategy import STRATEGIES, Parameters
 

@@ -11,9 +11,8 @@ from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.continuations import Prefix
+from reason.reasoning.continuations import Prefix, StepOptions, StepSampler
 from reason.reasoning.prompts import question_prompt
-from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.serving.local.engine import LocalModel
 from reason.serving.metered.model import MeteredModel
 from reason.serving.model_files.find import ModelFiles

@@ -7,9 +7,8 @@ from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import NodesSearched, SearchEnded
 from reason.core.types import Question
-from reason.reasoning.continuations import Prefix
+from reason.reasoning.continuations import Prefix, StepOptions, StepSampler
 from reason.reasoning.prompts import question_prompt, steps_instruction
-from reason.reasoning.step_sampler import StepOptions, StepSampler
 from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.judge import own_judge

@@ -14,9 +14,8 @@ from reason.core.messages import Completion, canonical_calls, is_canonical_calls
 from reason.core.types import Candidate, Question
 from reason.reasoning.anonymity import Blinding
 from reason.reasoning.answers.equivalence import equal_without_algebra, is_heavy, normalize_formula, normalize_text
-from reason.reasoning.answers.extraction import extract_answer, restatement
+from reason.reasoning.answers.extraction import complete_sentences, extract_answer, read_candidate, restatement
 from reason.reasoning.answers.normalization import visible_text
-from reason.reasoning.candidates import complete_sentences, read_candidate
 from reason.reasoning.coat.association import read_items
 from reason.reasoning.coat.judge import read_scores
 from reason.reasoning.rlot.assessment import read_assessment

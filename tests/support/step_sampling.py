@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from reason.core.messages import Prompt
 from reason.core.types import Question
-from reason.reasoning.continuations import Prefix
-from reason.reasoning.step_sampler import StepOptions, StepSampler
+from reason.reasoning.continuations import Prefix, StepOptions, StepSampler
 
 from support.stored_runs import RunHarness
 

@@ -18,8 +18,7 @@ from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...reasoning.answers.equivalence import answer_classes
-from ...reasoning.answers.extraction import ResolvedKind, answer_kind, extract_answer
-from ...reasoning.candidates import complete_sentences
+from ...reasoning.answers.extraction import ResolvedKind, answer_kind, complete_sentences, extract_answer
 from ...reasoning.conclude import conclusion_request, with_conclusion
 from ...reasoning.prompts import question_prompt
 from ...reasoning.quoting import remove_invisible

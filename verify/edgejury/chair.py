@@ -27,8 +27,7 @@ from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, make_blinding, show_answers
-from ...reasoning.answers.extraction import extract_answer, find_option
-from ...reasoning.candidates import complete_sentences
+from ...reasoning.answers.extraction import complete_sentences, extract_answer, find_option
 from ...reasoning.prompts import LETTERS, fit_prompt, question_prompt
 from ...reasoning.quoting import quote_line, remove_invisible
 from ...serving.metered.model import MeteredModel
