@@ -48,7 +48,6 @@ class SampleSet:
         cancelled: Samples that the rule had not counted when there were enough: cancelled, or finished before one that
             was started earlier. They do not vote; their tokens are charged.
         num_requested: Requested samples.
-        num_calls: Model calls.
         stopped: "done" or "budget".
         mode: "rounds" or "race".
         stopped_early: Whether the rule stopped before all samples were taken.
@@ -60,7 +59,6 @@ class SampleSet:
     failures: list[Completion] = field(default_factory=list)
     cancelled: list[Completion] = field(default_factory=list)
     num_requested: int = 0
-    num_calls: int = 0
     stopped: Stopped = "done"
     mode: str = "rounds"
     stopped_early: bool = False
@@ -388,7 +386,6 @@ class _Batch:
         """
         earlier = list(self._samples.candidates)
         (completions,) = await model.generate([self.request], self._on_chunk, enough=enough)
-        self._samples.num_calls += 1
         await self._add(await self._concluded(model, completions, enough, finished), earlier)
 
     async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
@@ -412,7 +409,6 @@ class _Batch:
                         self._fail(index)
                 except BudgetExceeded as e:
                     errors.append(e)
-                self._samples.num_calls += 1
                 await asyncio.sleep(0)  # the rule sees what has finished before the next sample starts
 
         await gather([lane() for _ in range(min(width, len(self.request.indices)))])

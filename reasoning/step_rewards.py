@@ -39,10 +39,6 @@ class StepReward(Protocol):
     def budget_exhausted(self) -> bool:
         """Whether a budget has kept a prefix from being scored."""
 
-    @property
-    def num_passes(self) -> int:
-        """Prefixes scored so far; cached scores do not count."""
-
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
     ) -> list[float | None]:
@@ -75,7 +71,6 @@ class CachedStepReward(ABC):
     def __init__(self, name: str, run: Run) -> None:
         self.name = name
         self.budget_exhausted = False
-        self.num_passes = 0
         self._run = run
         self._cache: dict[CacheKey, float | None] = {}
 
@@ -209,7 +204,6 @@ class ModelStepReward(CachedStepReward):
             self.budget_exhausted = True
             return [None] * len(solutions)
         paid = [None if was_over_budget(scores) else scores for scores in results]
-        self.num_passes += sum(scores.passes for scores in paid if scores is not None and scores.ok)
         if len(results) < len(solutions) or None in paid:
             self._run.record_limit(exceeded_by_reward(self._run))
             self.budget_exhausted = True
@@ -259,7 +253,6 @@ class ArithmeticStepReward(CachedStepReward):
     async def _score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation
     ) -> Mapping[int, float | None]:
-        self.num_passes += len(prefixes)
         return {i: self._value(prefix, aggregate) async for i, prefix in paced(enumerate(prefixes))}
 
     def _value(self, prefix: Sequence[str], aggregate: Aggregation) -> float | None:
@@ -294,11 +287,6 @@ class ProductStepReward:
     def budget_exhausted(self) -> bool:
         """Whether a budget has kept one of them from scoring."""
         return any(reward.budget_exhausted for reward in self._rewards)
-
-    @property
-    def num_passes(self) -> int:
-        """Sum of the rewards' passes."""
-        return sum(reward.num_passes for reward in self._rewards)
 
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"

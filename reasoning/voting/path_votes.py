@@ -323,13 +323,6 @@ class Path:
         """Geometric mean of the tokens' probabilities, p = exp(s), in [0, 1]; None if unknown."""
         return None if self.mean_logprob is None else math.exp(self.mean_logprob)
 
-    @property
-    def perplexity(self) -> float | None:
-        """1/p, 1 or more; infinite if p is 0, None if unknown."""
-        if self.mean_logprob is None:
-            return None
-        return math.exp(-self.mean_logprob) if self.mean_logprob > -700 else math.inf
-
 
 def _validate_logprob(value: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -106,24 +106,25 @@ async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(harness, how
         [("a", "b", "c")],
     ]
     assert {which for _, _, which in reward.asked} == {"last"}
-    assert source.num_passes == run.ledger.usage().reward_calls == 6
+    assert run.ledger.usage().reward_calls == 6
     values = [CHANCES[s] for s in "abc"]
     assert scores == [pytest.approx(aggregate_scores(values, how)), pytest.approx(aggregate_scores(values[:2], how))]
 
 
 async def test_scoring_only_the_last_step_takes_one_pass(harness):
     reward = ScriptedReward(chance, one_pass=False)
-    source = by_model(reward, await harness.run())
-    assert await source.score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
-    assert source.num_passes == 1
+    run = await harness.run()
+    assert await by_model(reward, run).score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
+    assert run.ledger.usage().reward_calls == 1
 
 
 async def test_what_is_known_of_the_steps_serves_every_aggregation(harness):
     reward = ScriptedReward(chance, one_pass=False)
-    source = by_model(reward, await harness.run())
+    run = await harness.run()
+    source = by_model(reward, run)
     for how in ("mean", "prod", "min", "last"):
         await source.score("q", [["a", "b", "c"]], how)
-    assert source.num_passes == 3
+    assert run.ledger.usage().reward_calls == 3
 
 
 async def test_a_model_of_one_pass_takes_one_pass_a_prefix(harness):
@@ -132,7 +133,7 @@ async def test_a_model_of_one_pass_takes_one_pass_a_prefix(harness):
     source = by_model(reward, run)
     await source.score("q", [["a"], ["a", "b"], ["a", "b", "c"]], "prod")
     await source.score("q", [["a"], ["a", "b"]], "prod")
-    assert source.num_passes == run.ledger.usage().reward_calls == 3
+    assert run.ledger.usage().reward_calls == 3
 
 
 async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(harness):
