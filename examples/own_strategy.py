@@ -17,8 +17,8 @@ from typing import ClassVar
 from reason import Models, Parameters, Prompt, Question, Request, SamplingParams, Settings, Solution
 from reason.core.run import Run, RunConfig, new_run_id
 from reason.core.store.sqlite import SqliteStore
-from reason.reasoning.best_of_n import mean_logprob
 from reason.reasoning.answers.extraction import read_candidate
+from reason.reasoning.best_of_n import mean_logprob
 from reason.reasoning.conclude import conclude
 from reason.serving.factory import load_model
 from reason.serving.metered.model import MeteredModel
