@@ -30,9 +30,9 @@ from reason.core.run import Run, RunConfig, new_run_id
 from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.evals.datasets.loading import open_dataset
 from reason.evals.plan import DatasetSource
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.evals.task import open_task, with_absolute_path
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.strategy import Models
 from reason.serving.factory import load_model
@@ -97,8 +97,8 @@ def main() -> int:
 
 async def report(args: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=args.data)))
-    questions = [item.question for item in list(task.items.values())[: args.questions]]
+    dataset = open_dataset(DatasetSource(dataset="gsm8k", data=args.data).absolute())
+    questions = [item.question for item in dataset.items[: args.questions]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=args.model)

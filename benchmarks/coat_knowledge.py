@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 from reason.evals.results import ResultRow
-from reason.evals.run_directory import StoredRun, load_run
-from reason.evals.statistics.multiple import holm
-from reason.evals.statistics.paired import compare_paired
+from reason.evals.run_directory import EvalRun, load_run
+from reason.evals.statistics.paired import compare_paired, holm
 from reason.evals.summary import outcomes_of
 from reporting import paired_points, share, short_p, strategy_blocks
 
@@ -149,7 +148,7 @@ def report(folders: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def name_of(run: StoredRun) -> str:
+def name_of(run: EvalRun) -> str:
     """Method and size."""
     plan = run.manifest.plan
     size = f"n={plan.parameters['n']}" if "n" in plan.parameters else f"k={plan.parameters['k']}"
@@ -159,19 +158,19 @@ def name_of(run: StoredRun) -> str:
     return f"{'cot' if plan.strategy == 'self-consistency' else plan.strategy} {size}{how}"
 
 
-def tokens_of(run: StoredRun) -> float:
+def tokens_of(run: EvalRun) -> float:
     """Mean generated tokens a question."""
     return float(np.mean([row.ledger.completion_tokens for row in run.rows]))
 
 
-def prompt_of(run: StoredRun) -> str:
+def prompt_of(run: EvalRun) -> str:
     """Mean prompt tokens a question and the share of them that the engine had."""
     full = sum(row.ledger.prompt_tokens for row in run.rows)
     cached = sum(row.timing.cached_tokens for row in run.rows)
     return f"{full / len(run.rows):,.0f}, {100 * cached / max(1, full):.0f} %"
 
 
-def seconds_of(run: StoredRun) -> float:
+def seconds_of(run: EvalRun) -> float:
     """Mean seconds a question next to the others that were in flight."""
     return float(np.mean([row.timing.wall_s for row in run.rows]))
 
@@ -181,7 +180,7 @@ def f1_of(row: ResultRow) -> float:
     return float(row.metrics.get("f1") or 0.0)
 
 
-def by_kind(runs: list[StoredRun]) -> list[str]:
+def by_kind(runs: list[EvalRun]) -> list[str]:
     """Exact match by kind of question."""
     kinds = Counter(kind_of(row) for row in runs[0].rows)
     names = [name for name, _ in kinds.most_common()]

@@ -13,7 +13,7 @@ import numpy as np
 from reason.evals.statistics.outcomes import Array
 from reason.evals.training.routers.policies import (
     MeasuredArms,
-    Policy,
+    PolicyOutcomes,
     PredictedArms,
     at_cost,
     best_random_mix,
@@ -79,7 +79,7 @@ def cost_curves(measured: MeasuredArms) -> CostCurves | None:
     return CostCurves(budgets, singles[cheapest].right, gap, {way: np.array(s) for way, s in curves.items()})
 
 
-def _within(policies: Sequence[Policy], cheapest: Policy, budget: float) -> Array:
+def _within(policies: Sequence[PolicyOutcomes], cheapest: PolicyOutcomes, budget: float) -> Array:
     """Scores of the mix of two policies that costs no more than a budget; of the cheapest action if none does."""
     policy, reach = at_cost([cheapest, *policies], budget)
     return cheapest.right if reach == "auto costs more" else policy.right

@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,12 +51,11 @@ from reason.core.settings import CHAIR, jurors_of
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.evals.results import ResultRow, RowLedger, RowTiming
-from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, load_run, run_store_path
+from reason.evals.run_directory import EvalRun, SolutionNotes, final_notes, load_run, run_store_path
 from reason.evals.statistics.calibration import auroc, calibration_metrics
 from reason.evals.statistics.intervals import bootstrap_means, percentiles, resample_groups, wilson
 from reason.evals.statistics.outcomes import Array, number_groups
 from reason.evals.statistics.paired import PairedComparison, compare_paired
-from reason.evals.statistics.position_bias import position_bias
 from reason.evals.summary import latency, outcomes_of
 from reason.evals.sweep import SweepRun, expand_sweep, read_sweep
 from reason.reasoning.prompts import LETTERS
@@ -113,7 +113,7 @@ class TranscribedRun:
         transcripts: One for each row; None without a jury, an answer or the store.
     """
 
-    run: StoredRun
+    run: EvalRun
     transcripts: tuple[JuryTranscript | None, ...]
 
     @property
@@ -127,7 +127,7 @@ class TranscribedRun:
         return ((row, one) for row, one in zip(self.rows, self.transcripts, strict=True) if one is not None)
 
 
-async def read_transcripts(runs: Sequence[StoredRun], store: Path | None = None) -> list[TranscribedRun]:
+async def read_transcripts(runs: Sequence[EvalRun], store: Path | None = None) -> list[TranscribedRun]:
     """Runs with the notes from the run store, where there is one."""
     results: list[TranscribedRun] = []
     for run in runs:
@@ -192,14 +192,14 @@ def answer_position(row: ResultRow) -> int | None:
     return position if 0 <= position < len(row.choices) else None
 
 
-def jurors_count(run: StoredRun) -> int:
+def jurors_count(run: EvalRun) -> int:
     """The number of jurors."""
     plan = run.manifest.plan
     n = plan.parameters.get("n")
     return n if isinstance(n, int) else max(MIN_JURORS, len(jurors_of(plan.models)))
 
 
-def juror_run(jury_run: TranscribedRun, juror: int) -> StoredRun:
+def juror_run(jury_run: TranscribedRun, juror: int) -> EvalRun:
     """One juror of a jury as a method of its own: its opinion is the answer, and costs what the opinion cost.
 
     Its tokens are those of the opinion, with the answer that was requested after it where it stated none; its calls
@@ -245,7 +245,7 @@ def short(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2]
 
 
-def method_of(run: StoredRun) -> str:
+def method_of(run: EvalRun) -> str:
     """A short name of a method; of a jury, with its missing parts."""
     plan = run.manifest.plan
     args = plan.parameters
@@ -262,7 +262,7 @@ def method_of(run: StoredRun) -> str:
     return plan.strategy
 
 
-def names_of(runs: Sequence[StoredRun]) -> list[str]:
+def names_of(runs: Sequence[EvalRun]) -> list[str]:
     """A name of each run; equal names get the directory's name as well."""
     names = [method_of(run) for run in runs]
     return [
@@ -270,30 +270,30 @@ def names_of(runs: Sequence[StoredRun]) -> list[str]:
     ]
 
 
-def is_majority(run: StoredRun) -> bool:
+def is_majority(run: EvalRun) -> bool:
     """Whether a run is the plain majority of its jurors, whatever its roles and orders."""
     args = run.manifest.plan.parameters
     return run.manifest.plan.strategy == JURY and not args["review"] and args["decision"] != "chair"
 
 
-def is_complete_jury(run: StoredRun) -> bool:
+def is_complete_jury(run: EvalRun) -> bool:
     """Whether a run is a jury with all its parts, with early exit or not."""
     args = run.manifest.plan.parameters
     return run.manifest.plan.strategy == JURY and all(args[name] == DEFAULTS[name] for name in PARTS)
 
 
-def other_parameters(run: StoredRun) -> dict[str, JsonValue]:
+def other_parameters(run: EvalRun) -> dict[str, JsonValue]:
     """Parameters that differ from the defaults, without parts, limits and the number of jurors."""
     named = {*PARTS, *LIMITS, "n", "early_exit"}
     return {k: v for k, v in run.manifest.plan.parameters.items() if k not in named and v != DEFAULTS[k]}
 
 
-def has_named_jurors(run: StoredRun) -> bool:
+def has_named_jurors(run: EvalRun) -> bool:
     """Whether its jurors are named models rather than one model in several roles."""
     return bool(jurors_of(run.manifest.plan.models))
 
 
-def find_variant(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue) -> StoredRun | None:
+def find_variant(run: EvalRun, runs: Sequence[EvalRun], **changed: JsonValue) -> EvalRun | None:
     """The run of the same jury that differs in these parameters only; None if there is none."""
     plan = run.manifest.plan
     expected = {**plan.parameters, **changed}
@@ -309,7 +309,7 @@ def find_variant(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue
     )
 
 
-def less_cells(runs: Sequence[StoredRun], other: StoredRun | None) -> list[str]:
+def less_cells(runs: Sequence[EvalRun], other: EvalRun | None) -> list[str]:
     """Right answers of runs less another's over the rows of both, in points, with interval and p-values."""
     pairs = [None if other is None or other is run else paired(run.rows, other.rows) for run in runs]
     cells = difference_cells(pairs, "no row in common")
@@ -331,7 +331,7 @@ def seconds(rows: Sequence[ResultRow]) -> str:
     return "" if result is None else f"{result.p50:.1f} / {result.p95:.1f} ({result.n})"
 
 
-def tokens_of(run: StoredRun, model: str) -> float:
+def tokens_of(run: EvalRun, model: str) -> float:
     """Mean generated tokens of one model for each question, in all its roles."""
     models = run.manifest.plan.models
     spent = [
@@ -367,7 +367,7 @@ def _share_of(hits: Sequence[bool]) -> str:
     return f"{100 * np.mean(hits):.1f} of {len(hits)}" if hits else ""
 
 
-def _changes(run: StoredRun) -> list[str]:
+def _changes(run: EvalRun) -> list[str]:
     """The differences from the complete jury, as text."""
     args = run.manifest.plan.parameters
     majority = is_majority(run)
@@ -417,29 +417,43 @@ def positions_table(jurors: Sequence[tuple[str, Positions]], finals: Sequence[tu
         for name, positions in several:
             if not positions:
                 continue
-            result = position_bias(list(positions.values()))
+            counts, expected, p, distance = position_bias(list(positions.values()))
+            n = len(positions)
             each = [
-                f"{result.counts[at]} / {result.expected[at]:.1f}" if at < len(result.counts) else ""
-                for at in range(SHOWN_POSITIONS)
+                f"{counts[at]:.0f} / {expected[at]:.1f}" if at < len(counts) else "" for at in range(SHOWN_POSITIONS)
             ]
             rows.append(
                 [
                     *(
                         name,
                         seen,
-                        str(result.answers),
-                        f"{100 * result.first:.1f}",
-                        f"{100 * result.first_by_chance:.1f}",
+                        str(n),
+                        f"{100 * counts[0] / n:.1f}",
+                        f"{100 * expected[0] / n:.1f}",
                     ),
                     *(
                         points(*_mean(list(positions), excess(positions))),
-                        f"{result.p:.3f}",
-                        f"{result.distance:.3f}",
+                        f"{p:.3f}",
+                        f"{distance:.3f}",
                         *each,
                     ),
                 ]
             )
     return table(head, rows)
+
+
+def position_bias(chosen: Sequence[tuple[int, int]]) -> tuple[Array, Array, float, float]:
+    """How often each position was chosen, and would be by chance; the two-sided p-value of the first; total variation.
+
+    Args:
+        chosen: For each answer the chosen position, from 0, and the number of options.
+    """
+    options = np.array([count for _, count in chosen])
+    counts = np.bincount([position for position, _ in chosen], minlength=options.max()).astype(np.float64)
+    expected = np.array([(1 / options[options > at]).sum() for at in range(options.max())])
+    z = (counts[0] - expected[0]) / math.sqrt(((1 - 1 / options) / options).sum())
+    distance = float(np.abs(counts - expected).sum()) / (2 * len(chosen))
+    return counts, expected, math.erfc(abs(z) / math.sqrt(2)), distance
 
 
 def debiased(with_orders: Positions, without: Positions) -> str:
@@ -465,7 +479,7 @@ def juror_positions(jury_run: TranscribedRun, juror: int) -> dict[tuple[str, int
     }
 
 
-def final_positions(run: StoredRun) -> dict[tuple[str, int], Position]:
+def final_positions(run: EvalRun) -> dict[tuple[str, int], Position]:
     """The positions of the answers, as the questions have the options."""
     return {row.key: (position, len(row.choices)) for row in run.rows if (position := answer_position(row)) is not None}
 
@@ -602,7 +616,7 @@ def points(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[str]:
+def missing_lines(runs: Sequence[EvalRun], plans: Path | None = None) -> list[str]:
     """A line for each run that is not complete: missing rows, rows with errors, or not started."""
     lines = []
     for run in runs:
@@ -624,7 +638,7 @@ def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[
     return lines
 
 
-def identity(run: StoredRun) -> str:
+def identity(run: EvalRun) -> str:
     """The identity of a run: method, models, seeds, and number of questions."""
     plan = run.manifest.plan
     jury = (jurors_of(plan.models), plan.models.get(CHAIR)) if plan.strategy == JURY else ()
@@ -782,7 +796,7 @@ def _samples(args: argparse.Namespace) -> list[int]:
 
 
 def _dataset(args: argparse.Namespace, limit: int | None) -> str:
-    lines = ["[[dataset]]", 'name = "truthfulqa"', 'variant = "mc1"']
+    lines = ["[[dataset]]", 'name = "truthfulqa:mc1"']
     lines += [f"data = {json.dumps(str(args.data.absolute()))}"] if args.data is not None else []
     lines += [f"limit = {limit}"] if limit else []
     lines += [f"choice_seed = {args.choice_seed}"] if args.choice_seed else []
@@ -794,7 +808,7 @@ LABELS = ("consistent", "uncertain", "contradicted")
 STAGES = ("answer", "review", "chair", "agreement")
 
 
-def confidence_table(several: Sequence[tuple[str, StoredRun]]) -> str:
+def confidence_table(several: Sequence[tuple[str, EvalRun]]) -> str:
     """AUROC and calibration of the stated confidences; methods that state none are left out."""
     head = ("method", "answers with a confidence", "values that it takes", "AUROC [95 %]", "ECE", "Brier")
     rows = []
@@ -923,7 +937,7 @@ def stages_table(several: Sequence[tuple[str, TranscribedRun]], *, timed: bool) 
     return table(head, rows)
 
 
-def no_answer(run: StoredRun) -> str:
+def no_answer(run: EvalRun) -> str:
     """Share of answers that name no option, in per cent."""
     return f"{100 * np.mean([not row.parsed for row in run.rows]):.1f}"
 
@@ -932,7 +946,7 @@ def _amount(values: Array, low: Array, high: Array) -> str:
     return f"{values.mean():,.1f} [{float(low):,.1f}, {float(high):,.1f}]"
 
 
-Named = tuple[str, StoredRun]
+Named = tuple[str, EvalRun]
 """A method's name and its run."""
 
 
@@ -1044,7 +1058,7 @@ def right_table(jury: Jury) -> str:
     return table(head, rows)
 
 
-def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
+def costs_table(jury: Jury, timed: Sequence[EvalRun]) -> str:
     """Cost of each method for a question; seconds from the runs with one question at a time."""
     models = list(dict.fromkeys(m for _, jury_run in jury.runs for m in jury_run.run.manifest.plan.models.values()))
     clocked = dict(zip(names_of(timed), timed, strict=True))
@@ -1078,7 +1092,7 @@ def paths_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     return table(head, [[name, *cells] for name, cells in results if cells is not None])
 
 
-def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[StoredRun]) -> str:
+def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[EvalRun]) -> str:
     """Juries of one model in several roles, next to the model itself and to the vote of as many jurors."""
     head = (
         *("method", "rows", "right % [95 %]", "less the model, one sample", "less the majority of as many"),
@@ -1103,7 +1117,7 @@ def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[StoredR
     return table(head, rows)
 
 
-def likelihood_table(runs: Sequence[StoredRun]) -> str:
+def likelihood_table(runs: Sequence[EvalRun]) -> str:
     """Right answers by log-probability, where nothing is generated."""
     return table(
         ("model", "rows", "right % [95 %]"),
@@ -1111,18 +1125,18 @@ def likelihood_table(runs: Sequence[StoredRun]) -> str:
     )
 
 
-def rows_cell(run: StoredRun) -> str:
+def rows_cell(run: EvalRun) -> str:
     """How many rows there are, of how many that were to be."""
     expected = len(run.manifest.keys)
     return str(len(run.rows)) if len(run.rows) == expected else f"{len(run.rows)} of {expected}"
 
 
-def mean_right(run: StoredRun) -> float:
+def mean_right(run: EvalRun) -> float:
     """Share of right answers."""
     return float(np.mean([row.value for row in run.rows])) if run.rows else 0.0
 
 
-def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
+def _vote(run: EvalRun, runs: Sequence[EvalRun]) -> EvalRun | None:
     """The plain majority of the same jurors."""
     return find_variant(run, runs, **VOTE)
 
@@ -1134,7 +1148,7 @@ def _shown(several: Sequence[TranscribedRun]) -> TranscribedRun:
     return max(usual or several, key=lambda one: len(one.rows))
 
 
-def _order(run: StoredRun) -> tuple[int, int, str]:
+def _order(run: EvalRun) -> tuple[int, int, str]:
     """Votes first, then the complete jury, then those without a part."""
     kind = 0 if is_majority(run) else 1 if is_complete_jury(run) else 2
     return kind, jurors_count(run), method_of(run)
@@ -1193,7 +1207,7 @@ def main() -> int:
     return 0
 
 
-def load(folders: Sequence[Path]) -> list[StoredRun]:
+def load(folders: Sequence[Path]) -> list[EvalRun]:
     """The runs in some directories that have rows."""
     results = []
     for path in [p for directory in folders for p in sorted(directory.iterdir()) if (p / "run.json").exists()]:

@@ -22,11 +22,9 @@ from reason.core.settings import load_settings
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import STORE, read_manifest
 from reason.evals.statistics.equal_tokens import MIN_VOTES, TokenCurve, accuracy_at
-from reason.evals.statistics.multiple import holm
-from reason.evals.statistics.paired import compare_paired
+from reason.evals.statistics.paired import compare_paired, holm
 from reason.evals.summary import outcomes_of, summarize
 from reason.evals.sweep import PlannedRun, Sweep, SweepDataset, SweepModels, SweepStrategy, plan_sweep, run_sweep
-from reason.evals.task import open_task, with_absolute_path
 from reporting import p_value, paired_points
 
 SAMPLES = [16, 8, 4, 2, 1]
@@ -128,7 +126,7 @@ def main() -> int:
     """Run what is missing and print the table."""
     args = arguments()
     settings = load_settings(reuse="store")
-    jobs = plan_sweep(sweep_of(args), settings, args.out, lambda source: open_task(with_absolute_path(source)))
+    jobs = plan_sweep(sweep_of(args), settings, args.out)
     with EvalView("first table", len(jobs)) as view:
         made = asyncio.run(
             run_sweep(
@@ -155,7 +153,7 @@ def main() -> int:
         f"- {sum(r.ledger.paid_tokens for rows in made for r in rows):,} tokens generated in all; "
         f"summed time in the engine {seconds / 3600:.1f} h, items overlapping"
     )
-    for use in {job.task.info.name: job.task.info for job in jobs}.values():
+    for use in {job.dataset.name: job.dataset for job in jobs}.values():
         print(f"- {use.name}: the first items of {Path(use.source).name}, licence {use.licence}. {use.warning}")
     return 0
 

@@ -716,10 +716,10 @@ ITEMS = 20
 
 def measure_sweep(size: int, scratch: Path | None) -> dict[str, tuple[float, str]]:
     """Copies of a real run of 20 items, each with another parameter: list, report and compare all of them."""
-    from reason.evals.comparison import compare_runs
-    from reason.evals.report.content import build_content, pair_sections
-    from reason.evals.report.writing import render, run_folders
-    from reason.evals.run_directory import load_runs
+    from reason.evals.comparison import compare_all
+    from reason.evals.report.content import build_content
+    from reason.evals.report.page import render
+    from reason.evals.run_directory import load_runs, run_folders
     from reason.evals.summary import summarize
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -740,7 +740,7 @@ def measure_sweep(size: int, scratch: Path | None) -> dict[str, tuple[float, str
         written = {form: len(render(content, form)) for form in (".json", ".md")}
         rendered = time.perf_counter() - began
         began = time.perf_counter()
-        pairs = pair_sections([compare_runs(run, runs[0]) for run in runs[1:]])
+        pairs = compare_all((run, runs[0]) for run in runs[1:])
         compared = time.perf_counter() - began
         assert len(pairs) == size - 1
         return {
@@ -759,14 +759,14 @@ async def write_sweep(directory: Path, size: int) -> None:
     from reason.core.settings import load_settings
     from reason.evals.run_directory import read_manifest, read_rows
     from reason.evals.runner import evaluate, make_plan
-    from support.eval_tasks import SOURCE, adder, sums_task
+    from support.eval_tasks import SOURCE, adder, sums
     from support.scripted_model import ScriptedModel
 
     async def scripted(*_: Any) -> ScriptedModel:
         return ScriptedModel(adder)
 
     reasoner_module.load_model = scripted
-    task, template = sums_task(ITEMS), directory.parent / "template"
+    task, template = sums(ITEMS), directory.parent / "template"
     settings = load_settings(store=template / "store.sqlite3", model="scripted/adder", strategy="cot")
     plan = make_plan(task, settings, parameters={"max_tokens": 100_000, "temperature": 1.0}, seeds=[0])
     await evaluate(plan, task, SOURCE, template, settings)

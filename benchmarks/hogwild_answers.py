@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from reason.evals.run_directory import SolutionNotes, StoredRun, load_run, read_solution_notes, run_store_path
+from reason.evals.run_directory import EvalRun, SolutionNotes, load_run, read_solution_notes, run_store_path
 from reporting import difference_cells, processor
 from rlot_table import accuracy, compared_runs
 
@@ -66,13 +66,13 @@ def sweep(options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def order_of(run: StoredRun) -> tuple[str, int]:
+def order_of(run: EvalRun) -> tuple[str, int]:
     """One worker first, then by layout and number."""
     workers = int(str(run.manifest.plan.parameters["workers"]))
     return "" if workers == 1 else str(run.manifest.plan.parameters["layout"]), workers
 
 
-async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
+async def report(runs: Sequence[EvalRun], store: Path | None) -> str:
     """The table, and under what it was made."""
     notes = [await read_solution_notes(run.rows, run_store_path(run, store)) for run in runs]
     plan = runs[0].manifest.plan
@@ -112,7 +112,7 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
     return "\n".join(lines)
 
 
-def row_values(run: StoredRun, noted: Sequence[SolutionNotes | None]) -> dict[str, dict[str, float]]:
+def row_values(run: EvalRun, noted: Sequence[SolutionNotes | None]) -> dict[str, dict[str, float]]:
     """Passes and tokens of each question, by its name and seed."""
     results: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
     for row, one in zip(run.rows, noted, strict=True):

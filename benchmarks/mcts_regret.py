@@ -26,7 +26,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from reason.evals.report.plots import COLOURS
+from reason.evals.report.page import COLOURS
 from reason.evals.statistics.intervals import bootstrap
 from reason.reasoning.search.core import Continuation
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch

@@ -54,9 +54,8 @@ from reason.evals.datasets.items import Item, MathGold
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import compare_with_gold, is_same
 from reason.evals.statistics.equal_tokens import TokenCurve, accuracy_at, difference_at, shared_tokens
-from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.paired import compare_paired
+from reason.evals.statistics.paired import compare_paired, holm
 from reason.reasoning.answers.equivalence import Equivalence
 from reason.reasoning.answers.extraction import extract_answer
 from reporting import made_here, paired_points, share, short_p, table

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from reason.core.store.sqlite import SqliteStore
-from reason.evals.run_directory import STORE, StoredRun, load_run
+from reason.evals.run_directory import STORE, EvalRun, load_run
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
 from reporting import p_value, paired_points
@@ -67,7 +67,7 @@ def main() -> int:
     return 0
 
 
-async def replies_of(run: StoredRun) -> tuple[int, int, int, int]:
+async def replies_of(run: EvalRun) -> tuple[int, int, int, int]:
     """Samples begun, samples cut, their tokens, and the tokens of all samples, as the run store has them."""
     store = await SqliteStore.open(run.path / STORE)
     try:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.evals.statistics.multiple import holm
-from reason.evals.statistics.paired import NonInferiority, PairedComparison, Status
+from reason.evals.statistics.paired import NonInferiority, PairedComparison, Status, holm
 
 
 def processor() -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from reason.core.errors import UserError
 from reason.core.events import Event, StrategyNote
 from reason.core.store.sqlite import SqliteStore
-from reason.evals.run_directory import STORE, StoredRun, load_run
+from reason.evals.run_directory import STORE, EvalRun, load_run
 from reason.evals.statistics.equal_tokens import MIN_VOTES, InterpolatedAccuracy, TokenCurve, difference_at
 from reason.evals.statistics.outcomes import number_groups
 from reason.evals.statistics.paired import PairedComparison, compare_paired
@@ -135,9 +135,9 @@ def main() -> int:
     return 0
 
 
-def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
+def report(runs: Sequence[EvalRun], chains: Sequence[Chains]) -> str:
     """A table for each dataset, in the order of their names."""
-    by_dataset: dict[tuple[str, str, str], list[tuple[StoredRun, Chains]]] = {}
+    by_dataset: dict[tuple[str, str, str], list[tuple[EvalRun, Chains]]] = {}
     for run, noted in zip(runs, chains, strict=True):
         use = run.manifest.plan.dataset
         subjects = {row.subject for row in run.rows}
@@ -149,7 +149,7 @@ def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
     return "\n\n".join(parts)
 
 
-def by_subject(run: StoredRun) -> list[StoredRun]:
+def by_subject(run: EvalRun) -> list[EvalRun]:
     """A run cut into the subjects of its questions; nothing if there is one only."""
     subjects = sorted({row.subject for row in run.rows})
     if len(subjects) == 1:
@@ -157,7 +157,7 @@ def by_subject(run: StoredRun) -> list[StoredRun]:
     return [replace(run, rows=[row for row in run.rows if row.subject == name]) for name in subjects]
 
 
-def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
+def dataset_table(name: str, runs: Sequence[tuple[EvalRun, Chains]]) -> str:
     """One dataset: a row for each model and method."""
     rows = max(len(run.rows) for run, _ in runs)
     lines = [
@@ -195,18 +195,18 @@ def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
     return "\n".join([*lines, *(["", "Questions that a navigator was trained on:", "", *doubts] if doubts else [])])
 
 
-def model_of(run: StoredRun) -> str:
+def model_of(run: EvalRun) -> str:
     """The main model."""
     return run.manifest.plan.models["main"]
 
 
-def policy_of(run: StoredRun) -> str:
+def policy_of(run: EvalRun) -> str:
     """The policy of `rlot`; empty for other strategies."""
     plan = run.manifest.plan
     return str(plan.parameters.get("policy", "")) if plan.strategy == "rlot" else ""
 
 
-def order_of(run: StoredRun) -> tuple[int, int, str]:
+def order_of(run: EvalRun) -> tuple[int, int, str]:
     """Chains first by number of samples, then policies as listed, the single attempt before those that vote."""
     plan, policy = run.manifest.plan, policy_of(run)
     size = plan.parameters.get("n_votes", plan.parameters.get("n", 0))
@@ -216,7 +216,7 @@ def order_of(run: StoredRun) -> tuple[int, int, str]:
     return first, size if isinstance(size, int) else 0, str(plan.parameters.get("navigator", ""))
 
 
-def method_of(run: StoredRun) -> str:
+def method_of(run: EvalRun) -> str:
     """A short name of a method."""
     plan = run.manifest.plan
     args: Mapping[str, object] = plan.parameters
@@ -235,7 +235,7 @@ def method_of(run: StoredRun) -> str:
     return ", ".join(parts)
 
 
-def accuracy(run: StoredRun) -> str:
+def accuracy(run: EvalRun) -> str:
     """Share of right answers in per cent, with its interval."""
     result = mean_of(outcomes_of(run.rows))
     ends = result.interval
@@ -243,12 +243,12 @@ def accuracy(run: StoredRun) -> str:
     return f"{100 * result.value:.1f}{between}"
 
 
-def mean_of_rows(run: StoredRun, name: str) -> float:
+def mean_of_rows(run: EvalRun, name: str) -> float:
     """The mean of an entry of the rows' ledgers."""
     return float(np.mean([getattr(row.ledger, name) for row in run.rows]))
 
 
-def compared_runs(run: StoredRun | None, other: StoredRun | None) -> PairedComparison | None:
+def compared_runs(run: EvalRun | None, other: EvalRun | None) -> PairedComparison | None:
     """Two runs compared on the questions of both; None if there are none, a run is missing, or both are the same."""
     if run is None or other is None or run is other:
         return None
@@ -258,7 +258,7 @@ def compared_runs(run: StoredRun | None, other: StoredRun | None) -> PairedCompa
         return None
 
 
-def sampling_cell(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
+def sampling_cell(run: EvalRun, sampled: Sequence[EvalRun]) -> str:
     """Accuracy less that of self-consistency at as many tokens; what is beyond its sizes is stored to be."""
     result = compare_to_curve([run], sampled)
     if isinstance(result, str):
@@ -266,7 +266,7 @@ def sampling_cell(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
     return f"{100 * result.value:+.1f} [{100 * result.low:+.1f}, {100 * result.high:+.1f}]"
 
 
-def compare_to_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> InterpolatedAccuracy | str:
+def compare_to_curve(runs: Sequence[EvalRun], sampled: Sequence[EvalRun]) -> InterpolatedAccuracy | str:
     """One run next to the curve of others, on the questions that all have; a text states why that cannot be."""
     sampled = [run for run in sampled if int(str(run.manifest.plan.parameters["n"])) >= MIN_VOTES]
     if not sampled:
@@ -288,7 +288,7 @@ def compare_to_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) ->
     return UNKNOWN if result is None else result
 
 
-def by_item(run: StoredRun) -> dict[str, tuple[float, float]]:
+def by_item(run: EvalRun) -> dict[str, tuple[float, float]]:
     """Mean score and mean generated tokens of each question."""
     results: dict[str, list[tuple[float, float]]] = {}
     for row in run.rows:
@@ -306,7 +306,7 @@ def curve_of(tables: Sequence[Mapping[str, tuple[float, float]]], items: Sequenc
 # -- what the run store knows
 
 
-async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
+async def chains_of(run: EvalRun, store: Path | None = None) -> Chains:
     """What the runs of an evaluation noted of their chains; nothing for strategies without any, or without a store."""
     if run.manifest.plan.strategy != "rlot":
         return Chains()

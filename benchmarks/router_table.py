@@ -1,6 +1,6 @@
 r"""Routers that share a chain of thought between two models: a table for each dataset.
 
-    reason calibrate router runs/calibrate --out pair.json
+    reason train glimprouter runs/calibrate --out pair.json
     python benchmarks/router_table.py plan --large LARGE --small SMALL --data gsm8k=FILE math500=FILE --limit 100 \
         --routers pair.json --rates 0.1 0.5 --out plans
     reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 1 --reuse none
@@ -38,7 +38,7 @@ from reason.core.errors import DataError
 from reason.core.events import CallFinished, CallStarted, Event
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.results import ResultRow
-from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, load_run, run_store_path
+from reason.evals.run_directory import EvalRun, SolutionNotes, final_notes, load_run, run_store_path
 from reason.evals.summary import latency
 from reason.routers.transcript import Writer
 from reporting import difference_cells, made_here, strategy_blocks
@@ -146,7 +146,7 @@ class NotedRun:
         timed: The calls that took time.
     """
 
-    run: StoredRun
+    run: EvalRun
     notes: tuple[SolutionNotes | None, ...]
     timed: tuple[Observation, ...] = ()
 
@@ -162,7 +162,7 @@ class NotedRun:
         return writers.count("large") / len(writers) if writers else None
 
 
-async def read_noted_runs(runs: Sequence[StoredRun], store: Path | None) -> list[NotedRun]:
+async def read_noted_runs(runs: Sequence[EvalRun], store: Path | None) -> list[NotedRun]:
     """Runs with what the run store knows of them; a store that is gone leaves it out."""
     results: list[NotedRun] = []
     for run in runs:
@@ -183,14 +183,14 @@ async def read_noted_runs(runs: Sequence[StoredRun], store: Path | None) -> list
 # -- methods
 
 
-def kind_of(run: StoredRun) -> str:
+def kind_of(run: EvalRun) -> str:
     """The strategy, or the policy of a step loop that is no router."""
     plan = run.manifest.plan
     policy = str(plan.parameters.get("policy", "")) if plan.strategy == "glimprouter" else ""
     return policy if policy in ("large", "small", "random") else plan.strategy
 
 
-def order_of(run: StoredRun) -> tuple[int, str, float]:
+def order_of(run: EvalRun) -> tuple[int, str, float]:
     """Baselines first, then routers, each by what it varies."""
     plan, kind = run.manifest.plan, kind_of(run)
     varied = next((p for n in ("threshold", "rate") if _is_number(p := plan.parameters.get(n))), 0)
@@ -198,7 +198,7 @@ def order_of(run: StoredRun) -> tuple[int, str, float]:
     return at, "" if "small" in plan.models else "alone", float(str(varied))
 
 
-def method_of(run: StoredRun, large: str) -> str:
+def method_of(run: EvalRun, large: str) -> str:
     """A short name of a method."""
     plan, kind = run.manifest.plan, kind_of(run)
     args: Mapping[str, JsonValue] = plan.parameters
@@ -221,7 +221,7 @@ def method_of(run: StoredRun, large: str) -> str:
     return plan.strategy
 
 
-def is_baseline(run: StoredRun, kind: str, large: str) -> bool:
+def is_baseline(run: EvalRun, kind: str, large: str) -> bool:
     """Whether the large model does everything in a run, in one request ("cot") or in steps ("large")."""
     return kind_of(run) == kind and run.manifest.plan.models["main"] == large
 
@@ -463,7 +463,7 @@ def measured_rate(directory: Path) -> float:
 def pooled(runs: Sequence[NotedRun]) -> list[NotedRun]:
     """Runs of the same method on the pieces of a dataset as one run each; the first piece lends its name."""
     first = runs[0].run.manifest.plan.dataset
-    by_method: dict[str, tuple[StoredRun, list[NotedRun]]] = {}
+    by_method: dict[str, tuple[EvalRun, list[NotedRun]]] = {}
     for watched in runs:
         run = watched.run
         plan = run.manifest.plan.model_copy(update={"dataset": first})
@@ -535,7 +535,7 @@ def dataset_table(name: str, runs: Sequence[NotedRun], *, timed: bool) -> str:
     return "\n".join(lines)
 
 
-def baseline(runs: Sequence[NotedRun], kind: str, large: str) -> StoredRun | None:
+def baseline(runs: Sequence[NotedRun], kind: str, large: str) -> EvalRun | None:
     """The run in which the large model did everything; None if there is none."""
     return next((run.run for run in runs if is_baseline(run.run, kind, large)), None)
 

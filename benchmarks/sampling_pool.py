@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
-import itertools
 import json
 import os
 import platform
@@ -26,12 +24,12 @@ from typing import Any
 from reason.cli.render.eval_view import EvalView
 from reason.core.settings import load_settings
 from reason.evals.datasets.items import MathGold
+from reason.evals.datasets.loading import open_dataset
 from reason.evals.plan import DatasetSource
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import read_manifest, read_rows
 from reason.evals.runner import evaluate, make_plan
 from reason.evals.scoring import compare_with_gold, is_same
-from reason.evals.task import open_task, with_absolute_path
 from reason.reasoning.answers.equivalence import Equivalence
 
 
@@ -66,25 +64,25 @@ def main() -> int:
 
 def record_samples(options: argparse.Namespace) -> None:
     """Draw what is missing."""
-    source = with_absolute_path(DatasetSource(dataset=options.dataset, data=options.data))
-    task = open_task(source)
+    source = DatasetSource(dataset=options.dataset, data=options.data).absolute()
+    dataset = open_dataset(source)
     if options.without is not None:
         known = {line.get("id") for line in read_pool(options.without)}
-        expected = dict(itertools.islice(task.items.items(), options.limit))
+        expected = dataset.items[: options.limit]
         options.limit = None
-        task = dataclasses.replace(task, items={name: item for name, item in expected.items() if name not in known})
+        dataset = dataset.model_copy(update={"items": tuple(item for item in expected if item.id not in known)})
     settings = load_settings(strategy="self-consistency", model=options.model, reuse="store")
     sampled = {
         "n": options.samples,
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
     }
-    plan = make_plan(task, settings, parameters=sampled, limit=options.limit, seeds=(0,))
+    plan = make_plan(dataset, settings, parameters=sampled, limit=options.limit, seeds=(0,))
     with EvalView() as view:
         asyncio.run(
             evaluate(
                 plan,
-                task,
+                dataset,
                 source,
                 options.out,
                 settings,

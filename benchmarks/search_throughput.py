@@ -25,9 +25,9 @@ import numpy as np
 from reason import Reasoner
 from reason.core.settings import load_settings
 from reason.core.types import Answer, Question
+from reason.evals.datasets.loading import open_dataset
 from reason.evals.plan import DatasetSource
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.evals.task import open_task, with_absolute_path
 from reason.reasoning.prompts import steps_instruction
 
 
@@ -63,8 +63,8 @@ def main() -> int:
 
 async def report(options: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=options.data)))
-    questions = [item.question for item in list(task.items.values())[: options.questions]]
+    dataset = open_dataset(DatasetSource(dataset="gsm8k", data=options.data).absolute())
+    questions = [item.question for item in dataset.items[: options.questions]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=options.model)

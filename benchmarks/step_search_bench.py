@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from accuracy_curves import AccuracyCurve, Array, Curves, saving, token_saving
-from reason.evals.report.plots import COLOURS
+from reason.evals.report.page import COLOURS
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import Continuation, SearchLimits, SearchOutcome, StepSearch

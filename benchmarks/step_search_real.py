@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.evals.run_directory import StoredRun, load_run
-from reason.evals.statistics.multiple import holm
-from reason.evals.statistics.paired import compare_paired
+from reason.evals.run_directory import EvalRun, load_run
+from reason.evals.statistics.paired import compare_paired, holm
 from reason.evals.summary import outcomes_of
 from reason.reasoning.prompts import steps_instruction
 from reporting import paired_points, share, short_p, strategy_blocks
@@ -135,18 +134,18 @@ async def report(folders: list[Path], store: Path | None) -> str:
     return "\n".join(lines)
 
 
-def is_best_of_n(run: StoredRun) -> bool:
+def is_best_of_n(run: EvalRun) -> bool:
     """Whether a run is the degenerate beam."""
     plan = run.manifest.plan
     return plan.strategy == "beam" and plan.parameters["k"] == 1
 
 
-def name_of(run: StoredRun) -> str:
+def name_of(run: EvalRun) -> str:
     """The method."""
     return run.manifest.plan.strategy
 
 
-def size_of(run: StoredRun) -> str:
+def size_of(run: EvalRun) -> str:
     """The parameters that say how much is sampled."""
     parameters = run.manifest.plan.parameters
     if is_best_of_n(run):
@@ -154,22 +153,22 @@ def size_of(run: StoredRun) -> str:
     return ", ".join(f"{k}={parameters[k]}" for k in ("n", "iterations", "width", "subtrees", "k") if k in parameters)
 
 
-def tokens_of(run: StoredRun) -> float:
+def tokens_of(run: EvalRun) -> float:
     """Mean generated tokens a question, whether or not the store had them."""
     return float(np.mean([row.ledger.completion_tokens for row in run.rows]))
 
 
-def passes_of(run: StoredRun) -> float:
+def passes_of(run: EvalRun) -> float:
     """Mean passes of what scores a question."""
     return float(np.mean([row.ledger.reward_calls for row in run.rows]))
 
 
-def accuracy(run: StoredRun) -> str:
+def accuracy(run: EvalRun) -> str:
     """Share of right answers with its interval over questions."""
     return share([float(row.value or 0) for row in run.rows])
 
 
-async def reuse(path: Path, runs: list[StoredRun]) -> str:
+async def reuse(path: Path, runs: list[EvalRun]) -> str:
     """Share of prompt tokens that the engine had in its cache, over the calls that these runs have."""
     prompt: dict[str, int] = defaultdict(int)
     cached: dict[str, int] = defaultdict(int)

@@ -109,7 +109,7 @@ async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
         opening = await reasoner.variant(parameters={"prompt": "qa"})
         await opening.aask("Is it open?", choices=("yes", "no"))
         for task in TASKS:
-            dataset = load_dataset("truthfulqa", variant=task, data=here / "rows.jsonl")
+            dataset = load_dataset(f"truthfulqa:{task}", data=here / "rows.jsonl")
             gate = asyncio.Semaphore(args.concurrency)
 
             async def ask(item: Any, gate: asyncio.Semaphore = gate) -> tuple[str, dict[str, Any]]:

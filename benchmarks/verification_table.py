@@ -36,8 +36,7 @@ from reason.core.errors import UserError
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
 from reason.evals.datasets.records import find_files, sha256_of
-from reason.evals.statistics.calibration import risk_coverage
-from reason.evals.statistics.multiple import holm
+from reason.evals.statistics.paired import holm
 from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision_rule_for
 from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.factory import load_entailment
@@ -480,10 +479,11 @@ def _curve(one: Measurement, method: Method) -> str:
         (v.probs, c.row.gold) for v, c in zip(one.verdicts[method], one.claims, strict=True) if c.row.gold != "disputed"
     ]
     confidence, correct = top_label_hits([p for p, _ in plain], [g for _, g in plain])
-    points = risk_coverage(np.minimum(np.array(confidence), 1.0), np.array(correct, dtype=np.float64))
-    step = max(1, len(points) // 80)
-    shown = [*points[::step], points[-1]]
-    return "M" + "L".join(f"{p.coverage * WIDE:.1f} {HIGH * (1 - min(p.risk, MAX_RISK) / MAX_RISK):.1f}" for p in shown)
+    stated, right = np.minimum(np.array(confidence), 1.0), np.array(correct, dtype=np.float64)
+    kept = [stated >= threshold for threshold in np.unique(stated)[::-1]]
+    points = [(float(k.mean()), float(1 - right[k].mean())) for k in kept]  # coverage and risk
+    shown = [*points[:: max(1, len(points) // 80)], points[-1]]
+    return "M" + "L".join(f"{c * WIDE:.1f} {HIGH * (1 - min(risk, MAX_RISK) / MAX_RISK):.1f}" for c, risk in shown)
 
 
 # -- pages

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import math
 import shlex
 import sys
@@ -33,16 +32,15 @@ from .options import (
     ReasoningOptions,
     RunStore,
 )
-from .render.console import out, plural, say, write_line
+from .render.console import out, plural, say, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from ..core.settings import Settings
-    from ..evals.calibration import SignalQuality
+    from ..evals.datasets.items import Dataset
     from ..evals.plan import DatasetSource, EvalPlan
     from ..evals.results import ResultRow
-    from ..evals.task import Task
     from .render.eval_view import EvalView
 
 T = TypeVar("T")
@@ -207,19 +205,19 @@ def run(options: EvalRunOptions) -> None:
     settings = _settings(options)
     store = None if options.store is None else parse_location(options.store)
     prepared = _prepare(options, settings)
-    say_data(prepared.task.info)
+    say_data(prepared.dataset)
     if options.dataset is not None and options.seeds is None and len(prepared.plan.seeds) > 1:
-        say_default_seeds(len(list(prepared.task.items)[: prepared.plan.limit]), len(prepared.plan.seeds))
+        say_default_seeds(len(prepared.dataset.items[: prepared.plan.limit]), len(prepared.plan.seeds))
     if prepared.plan.parameters.get("temperature") == 0 and len(prepared.plan.seeds) > 1:
         say("temperature is 0, so every seed gives the same answer", label="note", style="cyan")
     resume = shlex.join(
         ["reason", "eval", "--resume", "--out", str(prepared.out)]
         + (["--store", stored_location(store)] if store is not None else [])
     )
-    view = EvalView(prepared.label or f"{prepared.task.info.name} {prepared.plan.strategy}")
+    view = EvalView(prepared.label or f"{prepared.dataset.name} {prepared.plan.strategy}")
     work = evaluate(
         prepared.plan,
-        prepared.task,
+        prepared.dataset,
         prepared.source,
         prepared.out,
         settings,
@@ -254,7 +252,7 @@ def _run_resumable(view: EvalView, work: Coroutine[Any, Any, T], resume: str) ->
 
 class _Prepared(NamedTuple):
     plan: EvalPlan
-    task: Task
+    dataset: Dataset
     source: DatasetSource
     out: Path
     label: str
@@ -296,9 +294,9 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     from ..core.errors import UserError
     from ..evals import plan as eval_plan
     from ..evals.datasets.custom import parse_map
+    from ..evals.datasets.loading import open_dataset
     from ..evals.run_directory import read_manifest
     from ..evals.runner import make_plan, run_directory_name
-    from ..evals.task import open_task, with_absolute_path
     from .inputs import parse_parameters, parse_shard, parse_texts
 
     data = options.source
@@ -311,25 +309,20 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
         if options.decides_run:
             raise UserError("a resumed run keeps its own options", hint="leave out everything but --resume and --out")
         manifest = read_manifest(options.out)
-        task = open_task(manifest.task)
-        return _Prepared(manifest.plan, task, manifest.task, options.out, manifest.label, manifest.shard)
-    source = with_absolute_path(
-        eval_plan.DatasetSource(
-            dataset=options.dataset,
-            data=data.data,
-            map=parse_map(data.map or ""),
-            options=dataset_options,
-        )
-    )
-    task = open_task(source)
+        dataset = open_dataset(manifest.source)
+        return _Prepared(manifest.plan, dataset, manifest.source, options.out, manifest.label, manifest.shard)
+    source = eval_plan.DatasetSource(
+        dataset=options.dataset, data=data.data, map=parse_map(data.map or ""), options=dataset_options
+    ).absolute()
+    dataset = open_dataset(source)
     first_seed = options.seed or 0
     seeds = None if options.seeds is None else range(options.seeds)
-    plan = make_plan(task, settings, parameters=parameters, limit=data.limit, seeds=seeds)
+    plan = make_plan(dataset, settings, parameters=parameters, limit=data.limit, seeds=seeds)
     plan = plan.model_copy(update={"seeds": tuple(first_seed + seed for seed in plan.seeds)})
     name = run_directory_name(plan)
     if shard is not None:
         name += f"-shard-{shard[0] + 1}-of-{shard[1]}"
-    return _Prepared(plan, task, source, options.out or RUNS / name, "", shard)
+    return _Prepared(plan, dataset, source, options.out or RUNS / name, "", shard)
 
 
 def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bool) -> None:
@@ -353,9 +346,9 @@ def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bo
             "models": plan.models,
             "limits": plan.budget.model_dump(exclude_none=True),
             "tokens_by_role": tokens,
-            **json.loads(summary.model_dump_json()),
+            **summary.model_dump(mode="json"),
         }
-        write_line(json.dumps(record, indent=2, ensure_ascii=False))
+        write_json(record)
     else:
         print_runs([(label, summary)])
         print_details(summary)
@@ -395,16 +388,6 @@ class SweepOptions:
     ] = None
     resume: Resume = False
     concurrency: Concurrency = None
-    concurrent_datasets: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=64,
-            metavar="N",
-            help="Number of datasets evaluated concurrently; latencies are then those of a busy machine.",
-            rich_help_panel=SCALE,
-        ),
-    ] = 1
     as_json: Json = False
     store: FileStore = None
     reuse: Reuse = None
@@ -419,7 +402,6 @@ def sweep(options: SweepOptions) -> None:
     from ..evals.runner import DEFAULT_CONCURRENCY
     from ..evals.summary import summarize
     from ..evals.sweep import SweepModels, plan_sweep, read_sweep, run_sweep
-    from ..evals.task import open_task, with_absolute_path
     from .render.eval_tables import print_runs, say_data, say_default_seeds, say_warnings
     from .render.eval_view import EvalView
 
@@ -433,19 +415,18 @@ def sweep(options: SweepOptions) -> None:
             d if d.data is not None else d.model_copy(update={"data": options.data}) for d in definition.dataset
         ]
         definition = definition.model_copy(update={"dataset": datasets})
-    jobs = plan_sweep(definition, settings, directory, lambda source: open_task(with_absolute_path(source)))
-    for task in {job.task.info.fingerprint: job.task for job in jobs}.values():
-        say_data(task.info)
+    jobs = plan_sweep(definition, settings, directory)
+    for dataset in {job.dataset.fingerprint: job.dataset for job in jobs}.values():
+        say_data(dataset)
     if definition.seeds is None and any(len(job.plan.seeds) > 1 for job in jobs):
         sampled = max(jobs, key=lambda job: len(job.plan.seeds)).plan.seeds
-        items = sum(len(list(job.task.items)[: job.plan.limit]) for job in jobs if len(job.plan.seeds) > 1)
+        items = sum(len(job.dataset.items[: job.plan.limit]) for job in jobs if len(job.plan.seeds) > 1)
         say_default_seeds(items, len(sampled))
     command = ["reason", "eval", "sweep", str(options.file), "--resume", "--out", str(directory)]
     for flag, value in (
         ("--model", options.model),
         ("--data", options.data),
         ("--concurrency", options.concurrency),
-        ("--concurrent-datasets", options.concurrent_datasets if options.concurrent_datasets > 1 else None),
         ("--store", options.store),
     ):
         if value is not None:
@@ -459,14 +440,13 @@ def sweep(options: SweepOptions) -> None:
         resume=options.resume,
         concurrency=options.concurrency or DEFAULT_CONCURRENCY,
         watch=view.watch,
-        concurrent_datasets=options.concurrent_datasets,
         progress=view.pulled,
     )
     rows = _run_resumable(view, work, resume)
     summaries = [(job, summarize(job_rows)) for job, job_rows in zip(jobs, rows, strict=True)]
     if options.as_json:
         records = [{"run": str(j.out), "label": j.label, "summary": s.model_dump(mode="json")} for j, s in summaries]
-        write_line(json.dumps(records, indent=2, ensure_ascii=False))
+        write_json(records)
     else:
         print_runs([(job.label, summary) for job, summary in summaries])
     for job, summary in summaries:
@@ -492,27 +472,21 @@ def compare(options: CompareOptions) -> None:
     The p-values of several comparisons are adjusted by Holm's method. The settings in which two runs differ are listed.
     Runs on other data, or without a common item, are refused.
     """
-    from pydantic import TypeAdapter
-
     from ..core.errors import UserError
-    from ..evals.comparison import compare_runs
-    from ..evals.report.content import PairSection, pair_sections
-    from ..evals.report.writing import run_folders
-    from ..evals.run_directory import load_runs
+    from ..evals.comparison import compare_all
+    from ..evals.run_directory import load_runs, run_folders
     from .render.eval_tables import print_comparison
 
     runs = load_runs(run_folders(options.runs))
     if len(runs) < 2:
         raise UserError("a comparison needs two runs, got one", hint="reason eval compare RUN RUN")
-    comparisons = [compare_runs(run, runs[0]) for run in runs[1:]]
-    pairs = pair_sections(comparisons)
-    if not options.as_json:
-        for comparison, pair in zip(comparisons, pairs, strict=True):
-            print_comparison(comparison, pair.p_adjusted if len(pairs) > 1 else None)
-            out().print()
+    comparisons = compare_all((run, runs[0]) for run in runs[1:])
+    if options.as_json:
+        write_json([comparison.model_dump(mode="json") for comparison in comparisons])
         return
-    plain = TypeAdapter(list[PairSection]).dump_python(pairs, mode="json")
-    write_line(json.dumps(plain, indent=2, ensure_ascii=False))
+    for comparison in comparisons:
+        print_comparison(comparison, several=len(comparisons) > 1)
+        out().print()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -558,7 +532,7 @@ def calibrate(options: CalibrateOptions) -> None:
             "rows_without_confidence": answers.unstated,
             "rows_neither_right_nor_wrong": answers.undecided,
         }
-        write_line(json.dumps(record, indent=2, ensure_ascii=False))
+        write_json(record)
     else:
         calibrated = f"calibrated, out of sample ({fitted.folds} folds)"
         table = plain_table("score", "stated", calibrated, right=f"stated|{calibrated}")
@@ -617,8 +591,8 @@ def report(options: ReportOptions) -> None:
     """Report runs: table, curves, calibration, subjects, disagreements."""
     from ..core.errors import UserError
     from ..evals.report.content import build_content
-    from ..evals.report.writing import FORMS, run_folders, write_report
-    from ..evals.run_directory import load_runs
+    from ..evals.report.page import FORMS, write_report
+    from ..evals.run_directory import load_runs, run_folders
     from ..evals.summary import summarize
     from .render.eval_tables import print_runs, say_warnings
 
@@ -651,10 +625,9 @@ def signal(options: SignalOptions) -> None:
     RUN is a run of adaptive, or of best-of-n with --set score=self-evaluation. One of adaptive with --set prune_at=[…]
     and keep=1 measures it on partial samples, too, which pruning needs.
     """
-    from rich.table import Table
-
-    from ..evals.calibration import measure_self_evaluation
+    from ..evals.calibration import Ranking, SignalQuality, measure_self_evaluation
     from ..evals.run_directory import load_run, read_solution_notes, run_store_path
+    from .render.console import plain_table
 
     async def measure() -> SignalQuality:
         run = load_run(options.run)
@@ -664,33 +637,30 @@ def signal(options: SignalOptions) -> None:
 
     measured = asyncio.run(measure())
     if options.as_json:
-        write_line(json.dumps(dataclasses.asdict(measured), indent=2))
+        write_json(dataclasses.asdict(measured))
     else:
+        table = plain_table("", "AUROC", "95% interval", "pairs", right="AUROC|95% interval|pairs")
 
-        def number(value: float | None) -> str:
-            return "not estimable" if value is None else f"{value:.3f}"
-
-        ends = measured.within_interval
-        interval = "" if ends is None else f" [{ends.low:.3f}, {ends.high:.3f}]"
-        rows = {
-            "questions, samples": f"{measured.items}, {measured.samples} ({measured.silent} without a signal left out)",
-            "AUROC within questions": f"{number(measured.within)}{interval}, {measured.within_pairs} pairs",
-            "AUROC across questions": number(measured.across),
-            "rank correlation with length": number(measured.length),
-            "Brier score": f"{measured.brier[0]:.4f} plain, {measured.brier[1]:.4f} calibrated (in sample)",
-            "calibration": f"q = sigmoid({measured.alpha:.4f} + {measured.beta:.4f} v)",
-        }
-        for checkpoint in measured.checkpoints:
-            ends = checkpoint.within_interval
-            interval = "" if ends is None else f" [{ends.low:.3f}, {ends.high:.3f}]"
-            rows[f"AUROC at {checkpoint.at} tokens"] = (
-                f"{number(checkpoint.within)}{interval}, {checkpoint.within_pairs} pairs"
+        def add_row(name: str, auroc: float | None, ranking: Ranking | None = None) -> None:
+            ends = None if ranking is None else ranking.interval
+            table.add_row(
+                name,
+                "not estimable" if auroc is None else f"{auroc:.3f}",
+                "" if ends is None else f"[{ends.low:.3f}, {ends.high:.3f}]",
+                "" if ranking is None else f"{ranking.pairs:,}",
             )
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for name, value in rows.items():
-            table.add_row(name, value)
+
+        add_row("within questions", measured.within.auroc, measured.within)
+        add_row("across questions", measured.across)
+        for at, ranking in measured.checkpoints.items():
+            add_row(f"at {at} tokens", ranking.auroc, ranking)
         out().print(table)
-    if measured.within is None or measured.within < MIN_USEFUL_AUROC:
+        length = "not estimable" if measured.length is None else f"{measured.length:.3f}"
+        out().print(
+            f"\n{measured.samples} samples of {measured.items} questions, {measured.silent} without a signal; rank "
+            f"correlation with length {length}; Brier score {measured.brier[0]:.4f}, {measured.brier[1]:.4f} calibrated"
+        )
+    if measured.within.auroc is None or measured.within.auroc < MIN_USEFUL_AUROC:
         say(
             "within a question the signal hardly separates right from wrong samples: do not select or prune by it",
             label="warning",

@@ -16,7 +16,6 @@ import typer
 
 from ..core.errors import Cancelled, ReasonError, UserError
 from .ask import EXAMPLES, ask
-from .calibrate import calibrate_app
 from .catalog import strategies_app, verifiers_app
 from .config import config_app
 from .doctor import doctor
@@ -65,7 +64,6 @@ app.command("mcp", epilog=MCP_EXAMPLES)(mcp)
 app.add_typer(eval_app, name="eval")
 app.add_typer(pool_app, name="pool")
 app.add_typer(train_app, name="train")
-app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(strategies_app, name="strategies")
 app.add_typer(verifiers_app, name="verifiers")
 app.add_typer(models_app, name="models")

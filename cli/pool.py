@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,6 @@ from .options import DATA, OUTPUT, Json
 from .render.console import out, plain_table, plural, printable, say, write_json
 
 if TYPE_CHECKING:
-    from ..evals.pools import PoolSummary
     from ..serving.recorded.pool import Pool
 
 DEFAULT_MAX_TOKENS = 512
@@ -24,7 +23,7 @@ EXAMPLES = """
 [b]Examples[/b]
 
 reason pool import runs.jsonl --map answer=prediction,model={name}-{temperature} --out pool.jsonl.gz
-reason pool import eval-runs/sc8 --out pool.jsonl.gz
+reason pool import samples.jsonl --dataset gsm8k --questions gsm8k --out pool.jsonl.gz
 reason pool show pool.jsonl.gz
 reason eval gsm8k -m recorded/pool.jsonl.gz:my-model -s self-consistency --set n=40
 """
@@ -40,25 +39,25 @@ PoolFile = Annotated[Path, typer.Argument(metavar="POOL", help="Pool, a .jsonl o
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportOptions:
+class PoolImportOptions:
     """Options of `reason pool import`."""
 
     sources: Annotated[
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
-            help="JSON Lines or CSV files, or directories of [b]reason eval[/b].",
+            help="JSON Lines or CSV files.",
         ),
     ]
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="POOL", help="File of the pool: .jsonl or .jsonl.gz.", rich_help_panel=OUTPUT),
+        typer.Option("--out", metavar="POOL", help="Write the pool to this file.", rich_help_panel=OUTPUT),
     ]
     map: Annotated[
         str,
         typer.Option(
             metavar="NAME=FIELD,…",
-            help="Fields of the source: answer=prediction, or a text with fields in braces.",
+            help="Rename fields: answer=prediction; a text with fields in braces composes them.",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -67,7 +66,7 @@ class ImportOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="Name of the model. (default: the source's)",
+            help="Use this name of the model. (default: the source's)",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -76,33 +75,18 @@ class ImportOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="Name of the dataset. (default: the source's)",
+            help="Use this name of the dataset. (default: the source's)",
             show_default=False,
             rich_help_panel=DATA,
         ),
     ] = ""
-    only: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FIELD=VALUE",
-            help="Samples whose field has this value. Repeatable.",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = field(default_factory=list)
     questions: Annotated[
         str | None,
         typer.Option(
-            metavar="DATASET",
-            help="Dataset with the texts and right answers that the source lacks, by question ID.",
+            metavar="DATASET[=FILE]",
+            help="Take missing texts and right answers from this dataset, by question ID.",
             autocompletion=complete_dataset,
             rich_help_panel=DATA,
-        ),
-    ] = None
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Local file or directory of --questions, instead of the hub.", rich_help_panel=DATA
         ),
     ] = None
     as_json: Json = False
@@ -110,40 +94,26 @@ class ImportOptions:
 
 @pool_app.command("import", epilog=EXAMPLES)
 @option_model
-def import_(options: ImportOptions) -> None:
+def import_(options: PoolImportOptions) -> None:
     """Make a pool of recorded samples from other formats."""
-    from ..core.errors import UserError
-    from ..evals.datasets.loading import load_dataset
-    from ..evals.pools import ImportOptions as Reading
-    from ..evals.pools import import_pool, parse_pool_map, summarize
+    from ..evals.datasets.loading import open_dataset, parse_source
+    from ..evals.pools import import_pool, parse_pool_map
     from ..serving.recorded.pool import read_pool, require_pool_name, write_pool
-    from .interrupts import run_interruptible
 
     require_pool_name(str(options.out))
-    if options.data is not None and options.questions is None:
-        raise UserError("--data is the file of --questions, which is missing", hint="--questions DATASET")
     questions = None
     if options.questions is not None:
-        questions = load_dataset(options.questions, data=options.data, seed=None)
-    reading = Reading(
+        source = parse_source(options.questions)
+        questions = open_dataset(source.model_copy(update={"choice_seed": None}))
+    samples = import_pool(
+        options.sources,
         mapping=parse_pool_map(options.map),
         model=options.model,
         dataset=options.dataset,
-        only=_conditions(options.only),
         questions=questions,
     )
-    write_pool(options.out, run_interruptible(import_pool(options.sources, reading)))
-    pool = read_pool(options.out)
-    _print_summary(pool, summarize(pool), as_json=options.as_json)
-
-
-def _conditions(values: list[str]) -> dict[str, str]:
-    from ..core.errors import UserError
-
-    for value in values:
-        if "=" not in value:
-            raise UserError(f"--only {value!r} is no FIELD=VALUE", hint="for example --only dataset=gsm8k")
-    return dict(value.split("=", 1) for value in values)
+    write_pool(options.out, samples)
+    _print_pool(read_pool(options.out), as_json=options.as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,14 +128,15 @@ class ShowOptions:
 @option_model
 def show(options: ShowOptions) -> None:
     """Show a pool: models, datasets, questions, samples, accuracy, tokens, and what is recorded."""
-    from ..evals.pools import summarize
     from ..serving.recorded.pool import read_pool
 
-    pool = read_pool(options.pool)
-    _print_summary(pool, summarize(pool), as_json=options.as_json)
+    _print_pool(read_pool(options.pool), as_json=options.as_json)
 
 
-def _print_summary(pool: Pool, summaries: list[PoolSummary], *, as_json: bool) -> None:
+def _print_pool(pool: Pool, *, as_json: bool) -> None:
+    from ..evals.pools import summarize
+
+    summaries = summarize(pool)
     if as_json:
         write_json(
             {
@@ -177,7 +148,7 @@ def _print_summary(pool: Pool, summaries: list[PoolSummary], *, as_json: bool) -
         )
         return
     table = plain_table(
-        "model", "dataset", "questions", "samples", "each", "accuracy", "unread", "cut", "tokens", "longest"
+        "model", "dataset", "questions", "samples", "each", "accuracy", "unparsed", "cut", "tokens", "longest"
     )
     for one in summaries:
         each = str(one.min_samples) if one.min_samples == one.max_samples else f"{one.min_samples}-{one.max_samples}"
@@ -188,17 +159,14 @@ def _print_summary(pool: Pool, summaries: list[PoolSummary], *, as_json: bool) -
             f"{one.samples:,}",
             each,
             "-" if one.accuracy is None else f"{100 * one.accuracy:.1f} %",
-            f"{one.unread:,}",
+            f"{one.unparsed:,}",
             f"{one.cut:,}",
             "-" if one.mean_tokens is None else f"{one.mean_tokens:,.0f}",
             "-" if one.max_tokens is None else f"{one.max_tokens:,}",
         )
     out().print(table)
     for one in summaries:
-        recorded = ", ".join(one.recorded) + (
-            f"; in part {', '.join(one.partly_recorded)}" if one.partly_recorded else ""
-        )
-        say(f"{one.model} on {one.dataset}: {recorded or 'answers alone'}", label="recorded")
+        say(f"{one.model} on {one.dataset}: {', '.join(one.recorded) or 'answers only'}", label="recorded")
     say(f"{plural(len(pool.samples), 'sample')}, fingerprint {pool.fingerprint}")
     longest = max((one.max_tokens or 0 for one in summaries), default=0)
     if longest > DEFAULT_MAX_TOKENS:

@@ -1,8 +1,9 @@
-"""`reason train`: train navigators for `rlot` and routers for `auto`; show what a trained file contains."""
+"""`reason train`: train navigators for `rlot` and routers for `auto` and `glimprouter`; show a trained file."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,14 +24,15 @@ from .options import (
     SmallModel,
     Store,
 )
-from .render.console import out, plain_table, say, write_json
+from .render.console import out, plain_table, print_facts, say, write_json
 
 if TYPE_CHECKING:
     from ..core.settings import LocalSettings
-    from ..evals.plan import DatasetSource
     from ..evals.training.navigator import EpisodeRecord, TrainedNavigator, TrainingPlan, ValidationResult
     from ..evals.training.routers.arm_table import ArmTable
     from ..evals.training.routers.fitting import QuestionSignals
+    from ..evals.training.routers.glimprouter import PooledEntropies
+    from ..routers.router_files import GlimpRouterFile
 
 LEARNING = "Learning"
 RUN = "Training run"
@@ -66,8 +68,24 @@ reason ask "…" -s auto
 130 interrupted; the signals so far are in the run store, and the same command continues
 """
 
+GLIMPROUTER_EXAMPLES = """
+[b]Examples[/b]
+
+reason eval gsm8k --limit 50 -s glimprouter --set threshold=100 --set answer=writer -m LARGE \\
+  --small-model SMALL --out runs/dev
+reason train glimprouter runs/dev --rate 0.3 --out pair.json
+reason ask "…" -s glimprouter --set router=pair.json -m LARGE --small-model SMALL
+
+[b]Exit status[/b]
+
+0 finished   1 internal error   2 usage error   3 failure of a store
+"""
+
+MAX_RATE_ERROR = 0.02
+"""Difference between the requested and the measured rate above which a warning is printed."""
+
 train_app = typer.Typer(
-    help="Train navigators for rlot and routers for auto.",
+    help="Train navigators for rlot and routers for auto and glimprouter.",
     no_args_is_help=True,
 )
 
@@ -155,23 +173,6 @@ class TrainNavigatorOptions:
     as_json: Json = False
 
 
-def _parse_source(value: str, mapping: str | None) -> DatasetSource:
-    """A dataset from `NAME` or `NAME=FILE`, with the value of --map."""
-    from ..core.errors import UserError
-    from ..evals import plan as eval_plan
-    from ..evals.datasets.custom import parse_map
-    from ..evals.task import with_absolute_path
-
-    name, equals, path = (part.strip() for part in value.partition("="))
-    if not name or (equals and not path):
-        raise UserError(f"--data {value!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
-    return with_absolute_path(
-        eval_plan.DatasetSource(
-            dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {}
-        )
-    )
-
-
 @train_app.command(epilog=EXAMPLES)
 @option_model
 def navigator(options: TrainNavigatorOptions) -> None:
@@ -181,7 +182,7 @@ def navigator(options: TrainNavigatorOptions) -> None:
     """
     from ..core.errors import UserError
     from ..core.settings import load_settings
-    from ..evals.task import open_task
+    from ..evals.datasets.loading import open_dataset, parse_source
     from ..evals.training.navigator import HELD_OUT, ValidationResult, split_problems, train_navigator
     from .render.eval_tables import say_data
     from .render.status import CountView
@@ -190,10 +191,10 @@ def navigator(options: TrainNavigatorOptions) -> None:
         raise UserError("no dataset to train on is named", hint="name one with --data, for example --data gsm8k")
     plan = _plan(options)
     settings = load_settings(model=options.model, reward_model=options.reward_model)
-    tasks = [open_task(_parse_source(text, options.map)) for text in options.data]
-    for task in tasks:
-        say_data(task.info)
-    train, held_out = split_problems(tasks, plan)
+    datasets = [open_dataset(parse_source(text, options.map)) for text in options.data]
+    for dataset in datasets:
+        say_data(dataset)
+    train, held_out = split_problems(datasets, plan)
     say(f"{len(train)} training questions, {len(held_out)} held out")
     out_file = options.out or options.run_dir / "navigator.safetensors"
     view = CountView("reason train navigator", "episode")
@@ -207,7 +208,7 @@ def navigator(options: TrainNavigatorOptions) -> None:
         else:
             view.count(result.episode, plan.episodes)
 
-    work = train_navigator(plan, tasks, settings, options.run_dir, out_file, on_progress=on_progress)
+    work = train_navigator(plan, datasets, settings, options.run_dir, out_file, on_progress=on_progress)
     try:
         with view:
             trained = run_interruptible(work, on_first=lambda: view.note("stopping"))
@@ -364,7 +365,7 @@ def auto(options: TrainAutoOptions) -> None:
     from ..evals.training.routers.arm_table import arm_table
     from ..evals.training.routers.auto import train_auto
     from ..routers.router_files import router_path, save_router_file
-    from .render.router_tables import print_auto
+    from .render.trained_files import print_auto
 
     if options.out is not None:
         check_writable(options.out)
@@ -437,6 +438,104 @@ def _gather(options: TrainAutoOptions, recorded: LocalSettings, table: ArmTable)
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainGlimpRouterOptions:
+    """Options of `reason train glimprouter`."""
+
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Directory of an evaluation of glimprouter on other data than the router is evaluated on; with "
+            "[b]--set threshold=100 --set answer=writer[/b] the small model writes everything.",
+        ),
+    ]
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the router to this file.")]
+    rate: Annotated[
+        float,
+        typer.Option(min=0, max=1, metavar="SHARE", help="Route this share of the steps to the large model."),
+    ] = 0.25
+    as_json: Json = False
+
+
+@train_app.command(epilog=GLIMPROUTER_EXAMPLES)
+@option_model
+def glimprouter(options: TrainGlimpRouterOptions) -> None:
+    """Find the entropy above which glimprouter routes a step to the large model, for a given share of steps.
+
+    The entropies of the first tokens of the run's steps are pooled. The file is valid for this pair of models and this
+    kind of entropy; it has the thresholds of other rates, too.
+    """
+    from ..core.errors import UserError
+    from ..core.files import check_writable
+    from ..evals.run_directory import load_run, read_solution_notes, run_store_path
+    from ..evals.training.routers.glimprouter import fit_router, save_router
+    from ..routers.router_files import scale
+
+    if options.rate == 0:
+        raise UserError("--rate 0 routes no step to the large model", hint="--set policy=small needs no router")
+    check_writable(options.out)
+    run = load_run(options.run)
+    if not run.manifest.complete:
+        say(f"the run is not finished: {len(run.rows)} rows so far", label="warning", style="yellow")
+    notes = run_interruptible(read_solution_notes(run.rows, run_store_path(run)))
+    fitted, pooled = fit_router(run.manifest.plan, run.rows, notes, options.rate)
+    save_router(fitted, options.out)
+    fitted = fitted.model_copy(update={"name": options.out.stem})
+    if options.as_json:
+        write_json(
+            {
+                "file": str(options.out),
+                "digest": fitted.digest,
+                "rows_without_entropies": pooled.without,
+                "steps_by_large_model": pooled.by_large,
+                "router": fitted.model_dump(mode="json"),
+            }
+        )
+    else:
+        q = fitted.quantiles
+        facts = {
+            "threshold": f"{fitted.threshold:.4f} nats, routes {100 * fitted.measured_rate:.1f}% of these steps",
+            "entropies": f"{scale(fitted.entropy, fitted.k)} entropies of {fitted.steps:,} steps of {fitted.questions} "
+            f"questions of {fitted.dataset}",
+            "quantiles": f"minimum {q[0]:.3f}, quartiles {q[25]:.3f} {q[50]:.3f} {q[75]:.3f}, maximum {q[-1]:.3f}",
+        }
+        print_facts(facts)
+    _say_calibration_warnings(fitted, pooled)
+    use = ["reason", "ask", "QUESTION", "-s", "glimprouter", "--set", f"router={options.out}"]
+    models = ["-m", fitted.large, "--small-model", fitted.small]
+    say(f"the router is in {options.out}; {shlex.join([*use, *models])}")
+
+
+def _say_calibration_warnings(fitted: GlimpRouterFile, pooled: PooledEntropies) -> None:
+    from ..evals.training.routers.glimprouter import MIN_RELIABLE_STEPS
+
+    if pooled.without:
+        say(f"{pooled.without} rows have no entropies and are left out", label="note", style="cyan")
+    if pooled.by_large:
+        say(
+            f"{pooled.by_large} of {fitted.steps} steps were generated by the large model, so the entropies are not "
+            "those of the small model only",
+            label="note",
+            style="cyan",
+        )
+    if fitted.steps < MIN_RELIABLE_STEPS:
+        error = 100 * math.sqrt(fitted.rate * (1 - fitted.rate) / fitted.steps)
+        say(
+            f"{fitted.steps} steps are few: the rate on other problems may be {error:.0f} points off even if steps are "
+            "independent; use more items",
+            label="warning",
+            style="yellow",
+        )
+    if abs(fitted.measured_rate - fitted.rate) > MAX_RATE_ERROR:
+        say(
+            f"the threshold routes {100 * fitted.measured_rate:.1f}% of these steps instead of "
+            f"{100 * fitted.rate:.1f}%: many steps have the same entropy",
+            label="warning",
+            style="yellow",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShowTrainedOptions:
     """Options of `reason train show`."""
 
@@ -449,9 +548,8 @@ class ShowTrainedOptions:
 @train_app.command()
 @option_model
 def show(options: ShowTrainedOptions) -> None:
-    """Show a navigator (its card and its choices in common states) or a router (its arms, signals and origin)."""
-    from .render.navigator_page import show_navigator
-    from .render.router_tables import show_router
+    """Show a navigator (its card and its choices in typical states) or a router (its arms, signals and origin)."""
+    from .render.trained_files import show_navigator, show_router
 
     if not show_router(options.file, as_json=options.as_json):
         show_navigator(options.file, as_json=options.as_json)

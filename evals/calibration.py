@@ -4,10 +4,10 @@
 of sample: the groups of items are split into folds, and each fold is calibrated by a curve fitted to the others.
 
 `measure_self_evaluation` measures how well a model judges its own samples. The target of a sample is the share of its
-siblings that it is at least as good as: 1 for a right sample, and for a wrong one the share of the others that are
-wrong too. On a question that the model never gets right every target is 1: sampling again is pointless there.
+siblings that it is at least as good as: 1 for a right sample, and for a wrong one the share of wrong siblings. On a
+question that the model never gets right every target is 1: sampling again is pointless there.
 
-Source: the target is the win-or-tie rate of Manvi et al. 2024, arXiv:2410.02725, estimated from the samples of a run.
+Source: Manvi et al. 2024, arXiv:2410.02725, for the target, their win-or-tie rate, estimated here from a run's samples.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from ..reasoning.strategy import STRATEGIES
 from ..serving.rewards.model import sigmoid
 from .datasets.items import ChoiceGold, Gold, MathGold
 from .results import ResultRow
-from .run_directory import SolutionNotes, StoredRun
+from .run_directory import EvalRun, SolutionNotes
 from .scoring import compare_with_gold, is_same
 from .statistics.calibration import nll
 from .statistics.intervals import Interval, percentiles, resample_groups
@@ -81,7 +82,7 @@ def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
         strategy = f" of {rows[0].strategy}" if rows else ""
         raise UserError(
             f"no row{strategy} has a confidence, so there is nothing to calibrate",
-            hint="calibrate a strategy that states one, such as self-consistency",
+            hint="calibrate a strategy that states confidences, such as self-consistency",
         )
     kept = [r for r in stated if r.correct is not None or r.error is not None or not r.parsed]
     items = len({r.id for r in kept})
@@ -109,7 +110,7 @@ def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
 
 
 def fit_calibration_map(
-    run: StoredRun, method: CalibrationMethod, *, folds: int = FOLDS, seed: int = 0
+    run: EvalRun, method: CalibrationMethod, *, folds: int = FOLDS, seed: int = 0
 ) -> tuple[CalibrationMap, CalibrationData]:
     """Fit a map to a run.
 
@@ -159,7 +160,7 @@ def fit_calibration_map(
 def assign_folds(groups: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int64]:
     """The fold of each answer, `[answers]`; a group is never split.
 
-    The folds depend on the names of the groups and the seed only, and their sizes differ by at most one group.
+    The folds depend only on the names of the groups and the seed; their sizes differ by at most one group.
 
     Raises:
         UserError: There are fewer groups than folds, or fewer than two folds.
@@ -230,14 +231,13 @@ MIN_JUDGED_ITEMS = 20
 RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class JudgedSamples:
-    """The samples of one question that the model judged.
+class JudgedSamples(NamedTuple):
+    """The judged samples of one question, `[samples]` each.
 
     Attributes:
-        v: Signal of each sample before calibration, in nats, `[samples]`.
-        right: 0 or 1, `[samples]`.
-        tokens: Lengths, `[samples]`.
+        v: Signal before calibration, in nats.
+        right: 0 or 1.
+        tokens: Lengths.
     """
 
     v: Array
@@ -246,21 +246,26 @@ class JudgedSamples:
 
 
 @dataclass(frozen=True)
-class CheckpointQuality:
-    """How well the signal ranks partial samples.
+class Ranking:
+    """How well a signal separates right from wrong samples of one question.
 
     Attributes:
-        at: Tokens of the partial samples.
-        within: AUROC within questions of the signal at this point and of being right in the end; None if no question
-            has both a right and a wrong sample.
-        within_interval: Percentile interval over questions.
-        within_pairs: Number of pairs of a right and a wrong sample of one question.
+        auroc: Probability that of a right and a wrong sample of one question the right one has the higher signal, ties
+            half; None if no question has both.
+        interval: Percentile interval over questions.
+        pairs: Number of pairs of a right and a wrong sample of one question.
     """
 
-    at: int
-    within: float | None
-    within_interval: Interval | None
-    within_pairs: int
+    auroc: float | None
+    interval: Interval | None
+    pairs: int
+
+    @classmethod
+    def of(cls, judged: Sequence[JudgedSamples]) -> Self:
+        """The ranking over questions."""
+        won, pairs = (np.array(x) for x in zip(*map(_concordant, judged), strict=True))
+        total = float(pairs.sum())
+        return cls(float(won.sum() / total) if total else None, _interval(won, pairs), int(total))
 
 
 @dataclass(frozen=True)
@@ -273,14 +278,12 @@ class SignalQuality:
         silent: Samples of the run without a signal.
         alpha: Offset of `q = sigmoid(alpha + beta v)`, fitted to the targets by log-loss.
         beta: Its slope, not negative.
-        within: AUROC within questions: probability that of a right and a wrong sample of one question the right one has
-            the higher v, ties half; None if no question has both.
-        within_interval: Percentile interval over questions.
-        within_pairs: Number of such pairs.
-        across: AUROC over samples of different questions.
+        within: Ranking within questions: what selection and pruning depend on.
+        across: AUROC over pairs of samples of different questions.
         length: Rank correlation of v and length in tokens; None if one of them never varies.
         brier: Mean squared distance of q and target, uncalibrated and calibrated (both in sample).
-        checkpoints: Quality for partial samples, of a run of adaptive that judged them and ended none.
+        checkpoints: Ranking of partial samples by their number of tokens, of a run of adaptive that judged them and
+            ended none.
     """
 
     items: int
@@ -288,19 +291,17 @@ class SignalQuality:
     silent: int
     alpha: float
     beta: float
-    within: float | None
-    within_interval: Interval | None
-    within_pairs: int
+    within: Ranking
     across: float | None
     length: float | None
     brier: tuple[float, float]
-    checkpoints: tuple[CheckpointQuality, ...] = ()
+    checkpoints: dict[int, Ranking] = field(default_factory=dict)
 
     @property
     def pruning_auroc(self) -> float | None:
-        """What pruning at these checkpoints may rely on: the lowest AUROC of any; None if one is not known."""
-        known = [checkpoint.within for checkpoint in self.checkpoints]
-        return None if not known or None in known else min(value for value in known if value is not None)
+        """What pruning at these checkpoints can rely on: the lowest AUROC; None if one is unknown."""
+        known = [ranking.auroc for ranking in self.checkpoints.values() if ranking.auroc is not None]
+        return min(known) if known and len(known) == len(self.checkpoints) else None
 
 
 def win_or_tie_rates(right: Array, eps: float = 0.0) -> Array:
@@ -319,7 +320,7 @@ def win_or_tie_rates(right: Array, eps: float = 0.0) -> Array:
     return rate
 
 
-async def measure_self_evaluation(run: StoredRun, notes: Sequence[SolutionNotes | None] | None = None) -> SignalQuality:
+async def measure_self_evaluation(run: EvalRun, notes: Sequence[SolutionNotes | None] | None = None) -> SignalQuality:
     """Measure the signal of a run whose samples the model judged.
 
     Args:
@@ -334,13 +335,19 @@ async def measure_self_evaluation(run: StoredRun, notes: Sequence[SolutionNotes 
     partial: dict[int, list[JudgedSamples]] = {}
     async with Equivalence() as equivalence:
         for i, row in enumerate(run.rows):
-            result, without = await judged_samples(row, alpha, beta, equivalence)
-            silent += without
-            if len(result.v) >= 2:
-                judged.append(result)
-            noted = None if notes is None or parameters.get("keep") != 1 else notes[i]
-            for at, samples in (await judged_partial_samples(row, noted or {}, equivalence)).items():
-                partial.setdefault(at, []).append(samples)
+            gold: Gold = GOLD.validate_python(row.gold)
+            right = [float(await _is_right(c.answer, gold, row.id, equivalence)) for c in row.candidates]
+            samples = [
+                ((math.log(c.score) - math.log1p(-c.score) - alpha) / beta, is_right, float(c.tokens))
+                for c, is_right in zip(row.candidates, right, strict=True)
+                if c.score is not None and 0 < c.score < 1
+            ]
+            silent += len(row.candidates) - len(samples)
+            if len(samples) >= 2:
+                judged.append(JudgedSamples(*np.array(samples).T))
+            if notes is not None and parameters.get("keep") == 1:
+                for at, ranked in judged_partial_samples(row, notes[i] or {}, right).items():
+                    partial.setdefault(at, []).append(ranked)
     if not judged:
         raise UserError(
             "no question of the run has two samples that the model judged",
@@ -351,118 +358,74 @@ async def measure_self_evaluation(run: StoredRun, notes: Sequence[SolutionNotes 
             f"a signal is measured on at least {MIN_JUDGED_ITEMS} questions, got {len(judged)}",
             hint="run the evaluation on more items",
         )
-    checkpoints = tuple(checkpoint_quality(at, samples) for at, samples in sorted(partial.items()))
-    return replace(signal_quality(judged, silent), checkpoints=checkpoints)
+    return replace(
+        signal_quality(judged, silent),
+        checkpoints={at: Ranking.of(ranked) for at, ranked in sorted(partial.items())},
+    )
 
 
-async def judged_partial_samples(
-    row: ResultRow, notes: SolutionNotes, equivalence: Equivalence
-) -> dict[int, JudgedSamples]:
+def judged_partial_samples(row: ResultRow, notes: SolutionNotes, right: Sequence[float]) -> dict[int, JudgedSamples]:
     """The judgements of a row's partial samples by the tokens at which they were made; `v` is the quality itself.
 
     Samples that ended before that point were not judged there, and those without an answer in the row are left out.
+
+    Args:
+        right: Whether each candidate of the row is right.
     """
     indices, checkpoints = notes.get("indices"), notes.get("pruned")
-    if not isinstance(indices, list) or not isinstance(checkpoints, list) or len(indices) != len(row.candidates):
+    if not isinstance(indices, list) or not isinstance(checkpoints, list) or len(indices) != len(right):
         return {}
-    gold: Gold = GOLD.validate_python(row.gold)
-    by_index = {str(index): candidate for index, candidate in zip(indices, row.candidates, strict=True)}
-    right = {
-        index: float(await _is_right(candidate.answer, gold, row.id, equivalence))
-        for index, candidate in by_index.items()
-    }
+    lengths = [float(candidate.tokens) for candidate in row.candidates]
+    by_index = dict(zip(map(str, indices), zip(right, lengths, strict=True), strict=True))
     results: dict[int, JudgedSamples] = {}
     for checkpoint in checkpoints:
         quality = checkpoint.get("quality") if isinstance(checkpoint, dict) else None
         if not isinstance(checkpoint, dict) or not isinstance(quality, dict):
             continue
-        known = {k: float(q) for k, q in quality.items() if isinstance(q, float | int) and k in by_index}
-        results[int(str(checkpoint["at"]))] = JudgedSamples(
-            v=np.array(list(known.values())),
-            right=np.array([right[k] for k in known]),
-            tokens=np.array([float(by_index[k].tokens) for k in known]),
-        )
+        known = [(float(q), *by_index[k]) for k, q in quality.items() if isinstance(q, float | int) and k in by_index]
+        results[int(str(checkpoint["at"]))] = JudgedSamples(*np.array(known).reshape(-1, 3).T)
     return results
-
-
-def checkpoint_quality(at: int, judged: Sequence[JudgedSamples]) -> CheckpointQuality:
-    """How well the signal ranks the partial samples of each question by what became of them."""
-    won, pairs = (np.array(x) for x in zip(*(_concordant(j) for j in judged), strict=True))
-    total = float(pairs.sum())
-    return CheckpointQuality(at, float(won.sum() / total) if total else None, _interval(won, pairs), int(total))
-
-
-async def judged_samples(
-    row: ResultRow, alpha: float, beta: float, equivalence: Equivalence
-) -> tuple[JudgedSamples, int]:
-    """The judged samples of a row, and the number of samples without a signal."""
-    gold: Gold = GOLD.validate_python(row.gold)
-    v, right, tokens, silent = [], [], [], 0
-    for candidate in row.candidates:
-        if candidate.score is None or not 0 < candidate.score < 1:
-            silent += 1
-            continue
-        v.append((math.log(candidate.score) - math.log1p(-candidate.score) - alpha) / beta)
-        right.append(float(await _is_right(candidate.answer, gold, row.id, equivalence)))
-        tokens.append(float(candidate.tokens))
-    return JudgedSamples(np.array(v), np.array(right), np.array(tokens)), silent
 
 
 def signal_quality(judged: Sequence[JudgedSamples], silent: int = 0) -> SignalQuality:
     """The quality over questions, each with two or more judged samples."""
-    v = np.concatenate([j.v for j in judged])
+    together = JudgedSamples(*map(np.concatenate, zip(*judged, strict=True)))
     g = np.concatenate([win_or_tie_rates(j.right) for j in judged])
-    plain = np.array([sigmoid(float(x)) for x in v])
+    plain = np.array([sigmoid(float(x)) for x in together.v])
     line = fit_curve("platt", plain, g)
     fitted = np.array([line.apply(float(q)) for q in plain])
-    won, pairs = (np.array(x) for x in zip(*(_concordant(j) for j in judged), strict=True))
-    tokens = np.concatenate([j.tokens for j in judged])
-    varied = len(np.unique(v)) > 1 and len(np.unique(tokens)) > 1
+    won, pairs = map(sum, zip(*map(_concordant, judged), strict=True))
+    won_in_all, all_pairs = _concordant(together)
+    varied = len(np.unique(together.v)) > 1 and len(np.unique(together.tokens)) > 1
     return SignalQuality(
         items=len(judged),
-        samples=len(v),
+        samples=len(together.v),
         silent=silent,
         alpha=line.intercept,
         beta=line.slope,
-        within=float(won.sum() / pairs.sum()) if pairs.sum() else None,
-        within_interval=_interval(won, pairs),
-        within_pairs=int(pairs.sum()),
-        across=_across(judged, float(won.sum()), float(pairs.sum())),
-        length=float(stats.spearmanr(v, tokens).statistic) if varied else None,
+        within=Ranking.of(judged),
+        across=(won_in_all - won) / (all_pairs - pairs) if all_pairs > pairs else None,
+        length=float(stats.spearmanr(together.v, together.tokens).statistic) if varied else None,
         brier=(float(np.mean((plain - g) ** 2)), float(np.mean((fitted - g) ** 2))),
     )
 
 
 def _concordant(judged: JudgedSamples) -> tuple[float, float]:
     """Pairs of a right and a wrong sample in which the right one has the higher v (ties half), and all such pairs."""
-    right, wrong = judged.v[judged.right == 1], judged.v[judged.right == 0]
-    return _won(right, wrong), float(len(right) * len(wrong))
-
-
-def _won(right: Array, wrong: Array) -> float:
-    gap = right[:, None] - wrong[None, :]
-    return float((gap > 0).sum() + (gap == 0).sum() / 2)
-
-
-def _across(judged: Sequence[JudgedSamples], won_within: float, pairs_within: float) -> float | None:
-    """Of all pairs of a right and a wrong sample, those of different questions."""
-    v, right = np.concatenate([j.v for j in judged]), np.concatenate([j.right for j in judged])
-    good, bad = v[right == 1], v[right == 0]
-    pairs = len(good) * len(bad) - pairs_within
-    return (_won(good, bad) - won_within) / pairs if pairs else None
+    gap = judged.v[judged.right == 1][:, None] - judged.v[judged.right == 0][None, :]
+    return float((gap > 0).sum() + (gap == 0).sum() / 2), float(gap.size)
 
 
 def _interval(won: Array, pairs: Array) -> Interval | None:
     """Percentile interval of the concordance, over resampled questions."""
+    if (pairs > 0).sum() < 2:
+        return None
     shares = []
     for picked in resample_groups(len(won), RESAMPLES, 0):
         at = np.atleast_2d(picked)
         total = pairs[at].sum(axis=1)
         shares.append((won[at].sum(axis=1) / np.where(total > 0, total, 1))[total > 0])
-    result = np.concatenate(shares)
-    if not len(result) or (pairs > 0).sum() < 2:
-        return None
-    low, high = percentiles(result)
+    low, high = percentiles(np.concatenate(shares))
     return Interval(float(low), float(high), "bootstrap")
 
 

@@ -14,16 +14,15 @@ CHAOS", arXiv:2601.07239): one deterministic run hides both what a model can do 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from pydantic import JsonValue
 
 from ..core.errors import UserError
 from ..core.messages import Frozen
 from .results import ResultRow
-from .run_directory import StoredRun, flat_settings
-from .statistics.paired import PairedComparison, compare_paired
+from .run_directory import EvalRun, flat_settings
+from .statistics.paired import PairedComparison, Status, compare_paired, holm
 from .statistics.seeds import fragility, pass_at_k, sampling_gap
 from .summary import outcomes_of
 
@@ -50,28 +49,43 @@ class SettingDifference(Frozen):
         return f"{self.name}: {_shown(self.a)} and {_shown(self.b)}"
 
 
-@dataclass(frozen=True)
-class RunComparison:
-    """Two runs on the same items; differences in score are the first's less the second's.
+class RunComparison(Frozen):
+    """Two runs compared on the same items; differences in score are the first's minus the second's.
 
     Attributes:
-        compared: What the comparison is of, if it is of one thing.
+        a: Label of the first run.
+        b: Label of the second run.
+        compared: The one thing in which they differ; empty if they differ in several, or in none.
         besides: What differs besides; if anything does, the difference in score is not that of `compared` alone.
-        missing: Rows that one of the two has and the other has not; they do not count.
+        missing: Rows that only one of the two has; they do not count.
         score: The paired comparison.
-        by_metric: The same for the other scores that both have.
+        p_adjusted: The p-value of `score`, corrected by Holm's method for the other comparisons of its table.
+        status: Whether "the first is better" is shown, by `p_adjusted` and the interval.
+        metrics: The same as `score` for the other scores that both have.
     """
 
-    a: StoredRun
-    b: StoredRun
+    a: str
+    b: str
     compared: tuple[SettingDifference, ...]
     besides: tuple[SettingDifference, ...]
     missing: int
     score: PairedComparison
-    by_metric: dict[str, PairedComparison]
+    p_adjusted: float
+    status: Status
+    metrics: dict[str, PairedComparison]
 
 
-def compare_runs(a: StoredRun, b: StoredRun) -> RunComparison:
+def compare_all(pairs: Iterable[tuple[EvalRun, EvalRun]]) -> list[RunComparison]:
+    """Compare the runs of each pair, with the p-values corrected for all pairs together; raises as `compare_runs`."""
+    comparisons = [compare_runs(a, b) for a, b in pairs]
+    adjusted = holm([c.score.p for c in comparisons])
+    return [
+        c.model_copy(update={"p_adjusted": p, "status": c.score.status(p)})
+        for c, p in zip(comparisons, adjusted, strict=True)
+    ]
+
+
+def compare_runs(a: EvalRun, b: EvalRun) -> RunComparison:
     """Compare two runs on the rows that both have.
 
     Raises:
@@ -95,7 +109,7 @@ def compare_runs(a: StoredRun, b: StoredRun) -> RunComparison:
     keys = {r.key for r in a.rows} & {r.key for r in b.rows}
     same_seeds = a.manifest.plan.seeds == b.manifest.plan.seeds
 
-    def of(run: StoredRun) -> list[ResultRow]:
+    def of(run: EvalRun) -> list[ResultRow]:
         return [r for r in run.rows if (r.key in keys if same_seeds else r.id in names)]
 
     left, right = of(a), of(b)
@@ -107,14 +121,17 @@ def compare_runs(a: StoredRun, b: StoredRun) -> RunComparison:
     compared, besides = split_differences(run_settings(a), run_settings(b))
     # not every row has every metric: those count that some item has in both runs
     metrics = sorted({m for m, _ in _measured(left) & _measured(right)})
+    score = compare_paired(outcomes_of(left), outcomes_of(right))
     return RunComparison(
-        a=a,
-        b=b,
+        a=a.label,
+        b=b.label,
         compared=tuple(compared),
         besides=tuple(besides),
         missing=len(a.rows) + len(b.rows) - len(left) - len(right),
-        score=compare_paired(outcomes_of(left), outcomes_of(right)),
-        by_metric={m: compare_paired(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
+        score=score,
+        p_adjusted=score.p,
+        status=score.status(),
+        metrics={m: compare_paired(outcomes_of(left, m), outcomes_of(right, m)) for m in metrics},
     )
 
 
@@ -123,7 +140,7 @@ def _measured(rows: Sequence[ResultRow]) -> set[tuple[str, str]]:
     return {(m, r.id) for r in rows for m in r.metrics}
 
 
-def run_settings(run: StoredRun) -> dict[str, JsonValue]:
+def run_settings(run: EvalRun) -> dict[str, JsonValue]:
     """What can move a run's score, by dotted name: the plan, the identity of each model, the version of `reason`.
 
     Sampling parameters that the plan leaves to the strategy and the model are those that the calls were sent with;
@@ -215,12 +232,12 @@ class GreedyComparison(Frozen):
     fragility: float
 
 
-def compare_greedy_with_sampled(runs: Sequence[StoredRun]) -> list[GreedyComparison]:
+def compare_greedy_with_sampled(runs: Sequence[EvalRun]) -> list[GreedyComparison]:
     """Every greedy run with every sampled run that differs from it in temperature and seeds only.
 
     A run is greedy if its temperature is 0. Sampled runs of one seed are left out: they say nothing of a spread.
     """
-    alike: dict[str, tuple[list[StoredRun], list[StoredRun]]] = {}
+    alike: dict[str, tuple[list[EvalRun], list[EvalRun]]] = {}
     for run in runs:
         settings = run_settings(run)
         settings.pop("seeds", None)
@@ -236,7 +253,7 @@ def compare_greedy_with_sampled(runs: Sequence[StoredRun]) -> list[GreedyCompari
     return [pair for pair in pairs if pair is not None]
 
 
-def _beside(run: StoredRun, other: StoredRun) -> GreedyComparison | None:
+def _beside(run: EvalRun, other: EvalRun) -> GreedyComparison | None:
     shared = {r.id for r in run.rows} & {r.id for r in other.rows}
     ids = [i for i in dict.fromkeys(r.id for r in run.rows) if i in shared]
     if not ids:

@@ -63,24 +63,25 @@ class DatasetSource(Frozen):
     """Where a dataset is loaded from, as users specify it.
 
     Attributes:
-        dataset: Name of a dataset, or a custom file.
+        dataset: Name of a dataset, with its variant after a colon; or a custom file.
         data: A local file instead of the hub.
         map: Field names of the file by the expected names.
-        variant: Its variant; empty for the default.
         choice_seed: Seed of the shuffled choices; None keeps the order of the source.
-        split: Another split on the hub.
-        revision: Another commit on the hub.
         options: The dataset's own options.
     """
 
     dataset: str
     data: Path | None = None
     map: dict[str, str] = Field(default_factory=dict)
-    variant: str = ""
     choice_seed: int | None = 0
-    split: str = ""
-    revision: str = ""
     options: dict[str, str] = Field(default_factory=dict)
+
+    def absolute(self) -> DatasetSource:
+        """The source with an absolute path, so that a run can be resumed from another directory."""
+        if self.data is not None:
+            return self.model_copy(update={"data": self.data.absolute()})
+        path = Path(self.dataset)
+        return self.model_copy(update={"dataset": str(path.absolute())}) if path.is_file() else self
 
 
 class EvalPlan(Frozen):

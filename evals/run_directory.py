@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class RunManifest(Frozen):
 
     Attributes:
         plan: The plan.
-        task: Where its dataset is loaded from.
+        source: Where its dataset is loaded from.
         label: Name of the run in reports.
         keys: Every (item, seed) of the run, or of the shard, in order.
         shard: Index and number of shards; None for an undivided run.
@@ -50,7 +51,7 @@ class RunManifest(Frozen):
     """
 
     plan: EvalPlan
-    task: DatasetSource
+    source: DatasetSource
     label: str
     keys: tuple[tuple[str, int], ...]
     shard: tuple[int, int] | None = None
@@ -226,7 +227,7 @@ def _shorten(value: JsonValue) -> str:
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class EvalRun:
     """A run, read from its directory."""
 
     path: Path
@@ -239,7 +240,7 @@ class StoredRun:
         return self.manifest.label
 
 
-def load_run(path: Path) -> StoredRun:
+def load_run(path: Path) -> EvalRun:
     """Read a run.
 
     Raises:
@@ -250,10 +251,10 @@ def load_run(path: Path) -> StoredRun:
     rows = read_rows(path, torn_end=not manifest.complete)
     if not rows:
         raise UserError(f"the run in {path} has no rows yet", hint="let it run first")
-    return StoredRun(path, manifest, rows)
+    return EvalRun(path, manifest, rows)
 
 
-def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
+def load_runs(paths: Sequence[Path]) -> list[EvalRun]:
     """Read several runs; the directory's name is added to equal labels.
 
     Raises:
@@ -267,9 +268,33 @@ def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
     return [
         r
         if labels[r.label] == 1
-        else StoredRun(r.path, r.manifest.model_copy(update={"label": f"{r.label} ({r.path.name})"}), r.rows)
+        else EvalRun(r.path, r.manifest.model_copy(update={"label": f"{r.label} ({r.path.name})"}), r.rows)
         for r in runs
     ]
+
+
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """The directories of runs among `paths` and directly below them (the runs of a sweep), by name.
+
+    Raises:
+        UserError: A path contains no run.
+    """
+    results: list[Path] = []
+    for path in paths:
+        if (path / MANIFEST).is_file():
+            results.append(path)
+            continue
+        inside = sorted((p.parent for p in path.glob(f"*/{MANIFEST}")), key=_natural_order)
+        if not inside:
+            raise UserError(f"{path} holds no evaluation", hint=f"a run's directory has a file {MANIFEST}")
+        results += inside
+    return results
+
+
+def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts n=2 before n=16."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def merge_shards(shards: Sequence[Path], out: Path) -> list[ResultRow]:
@@ -334,7 +359,7 @@ SolutionNotes = Mapping[str, JsonValue]
 """What a strategy noted of its solution; only the run store has it."""
 
 
-def run_store_path(run: StoredRun, store: Path | None = None) -> Path | str:
+def run_store_path(run: EvalRun, store: Path | None = None) -> Path | str:
     """The run store of an evaluation, a file or the URL of a database; `store` if it was moved there."""
     if store is not None:
         return store

@@ -41,11 +41,11 @@ from ..core.store.sqlite import SqliteStore
 from ..core.types import Answer
 from ..core.version import __version__
 from ..reasoning.strategy import create_strategy
-from .datasets.items import Item
+from .datasets.items import Dataset, Item
 from .plan import DatasetSource, EvalPlan, software_versions
 from .results import ResultRow, prompt_hash, row_ledger, row_timing, sampling_settings
 from .run_directory import STORE, RunDirectory, RunManifest, begun_store
-from .task import AnswerScorer, Task
+from .scoring import Scorer
 
 FATAL_ERRORS = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
 """Errors that the next item would have as well: the evaluation stops, to be resumed with --resume."""
@@ -73,8 +73,8 @@ class EvalRunner:
     def __init__(
         self,
         plan: EvalPlan,
-        task: Task,
-        scorer: AnswerScorer,
+        dataset: Dataset,
+        scorer: Scorer,
         reasoner: Reasoner,
         store: RunStore,
         *,
@@ -82,7 +82,7 @@ class EvalRunner:
         observer: RunObserver | None = None,
     ) -> None:
         self._plan = plan
-        self._task = task
+        self._items = dataset.by_id
         self._scorer = scorer
         self._reasoner = reasoner
         self._store = store
@@ -128,7 +128,7 @@ class EvalRunner:
     async def _run_item(self, key: tuple[str, int], attempts: int) -> ResultRow:
         """Run one item, or read its stored answer."""
         name, seed = key
-        item, run_id = self._task.items[name], self._plan.run_id(name, seed)
+        item, run_id = self._items[name], self._plan.run_id(name, seed)
         error: ReasonError | None = None
         record = await self._find(run_id)
         if record is None or record.status != "finished":
@@ -239,14 +239,14 @@ def default_seeds(strategy: str, parameters: Mapping[str, Any]) -> tuple[int, ..
 
 
 def make_plan(
-    task: Task,
+    dataset: Dataset,
     settings: Settings,
     *,
     parameters: Mapping[str, Any] | None = None,
     limit: int | None = None,
     seeds: Sequence[int] | None = None,
 ) -> EvalPlan:
-    """A plan from settings and a task.
+    """A plan from settings and a dataset.
 
     Args:
         parameters: Parameters of the strategy that differ from the settings.
@@ -256,8 +256,6 @@ def make_plan(
         UserError: A parameter is not allowed, the calibration map is for another strategy, or there is no item.
         DataError: The settings' calibration map cannot be read.
     """
-    if not task.items:
-        raise UserError(f"the dataset {task.info.name} is empty")
     chosen = {**settings.strategies.get(settings.strategy, {}), **(parameters or {})}
     _, complete = create_strategy(settings.strategy, chosen)
     if seeds is None:
@@ -265,7 +263,7 @@ def make_plan(
     if len(set(seeds)) < len(seeds):
         raise UserError("a seed is named twice")
     return EvalPlan(
-        dataset=task.info,
+        dataset=dataset.info,
         limit=limit,
         strategy=settings.strategy,
         parameters=complete,
@@ -305,7 +303,7 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path | str) -> Setti
     )
 
 
-def run_keys(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) -> tuple[tuple[str, int], ...]:
+def run_keys(plan: EvalPlan, dataset: Dataset, shard: tuple[int, int] | None = None) -> tuple[tuple[str, int], ...]:
     """(item, seed) of every row, seed by seed; of one shard of n, every n-th item.
 
     Raises:
@@ -313,7 +311,7 @@ def run_keys(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) -
     """
     if shard is not None and not 0 <= shard[0] < shard[1]:
         raise UserError(f"there is no shard {shard[0]} of {shard[1]}", hint="shards are numbered from 0")
-    names = list(task.items)[: plan.limit]
+    names = list(dataset.by_id)[: plan.limit]
     if shard is not None:
         names = names[shard[0] :: shard[1]]
     return tuple((name, seed) for seed in plan.seeds for name in names)
@@ -366,7 +364,7 @@ def stored_location(store: Path | str) -> str:
 
 async def evaluate(
     plan: EvalPlan,
-    task: Task,
+    dataset: Dataset,
     source: DatasetSource,
     out: Path,
     settings: Settings,
@@ -399,17 +397,15 @@ async def evaluate(
         DataError: The directory is damaged, or the dataset is not the plan's.
         BackendError: The model failed; finished rows are saved.
     """
-    if task.info.fingerprint != plan.dataset.fingerprint:
-        raise DataError(
-            f"the rows of {task.info.source} are not those that the run began with", hint="use the same data"
-        )
+    if dataset.fingerprint != plan.dataset.fingerprint:
+        raise DataError(f"{dataset.source} no longer has the rows with which the run began", hint="use the same data")
     if store is None and resume:
         store = begun_store(out)
     path: Path | str = shared.store if shared is not None else store or out / STORE
-    keys = run_keys(plan, task, shard)
+    keys = run_keys(plan, dataset, shard)
     manifest = RunManifest(
         plan=plan,
-        task=source,
+        source=source,
         label=label or default_label(plan),
         keys=keys,
         shard=shard,
@@ -443,9 +439,9 @@ async def evaluate(
                 thinking_tokens=plan.thinking_tokens,
                 verify_thoughts=plan.verify_thoughts,
             )
-        scorer = await stack.enter_async_context(task.open_scorer())
+        scorer = await stack.enter_async_context(Scorer())
         in_flight = concurrency or DEFAULT_CONCURRENCY
-        runner = EvalRunner(plan, task, scorer, reasoner, reader, concurrency=in_flight, observer=observer)
+        runner = EvalRunner(plan, dataset, scorer, reasoner, reader, concurrency=in_flight, observer=observer)
         rows = await runner.run(keys, rows, directory.add)
         directory.finish(manifest, rows)
     return rows

@@ -111,7 +111,6 @@ class EvalSummary(Frozen):
         unparsed: Share of rows without an answer.
         failed: Rows that ended with an error; they count as wrong.
         retried: Rows that were begun again after an error.
-        accuracy_without_retried: Accuracy over the rows that were not; None if that is all or none of them.
         out_of_budget: Rows that the budget stopped.
         degraded: What could not be done as the method states, with the number of rows.
         cost: What it has cost.
@@ -134,7 +133,6 @@ class EvalSummary(Frozen):
     unparsed: float
     failed: int
     retried: int
-    accuracy_without_retried: float | None
     out_of_budget: int
     degraded: dict[str, int] = Field(default_factory=dict)
     cost: MeanCost
@@ -189,8 +187,6 @@ def summarize(rows: Sequence[ResultRow]) -> EvalSummary:
     """
     outcomes = outcomes_of(rows)
     seeds = outcomes.scores.shape[1]
-    retried = [r for r in rows if r.attempts > 1]
-    steady = [r.value for r in rows if r.attempts == 1]
     notes: dict[str, int] = {}
     for row in rows:
         for what in row.degraded:
@@ -213,8 +209,7 @@ def summarize(rows: Sequence[ResultRow]) -> EvalSummary:
         fail_at={k: v for k in attempts if (v := fail_at_k(outcomes, k)) is not None},
         unparsed=sum(not r.parsed for r in rows) / len(rows),
         failed=sum(r.error is not None for r in rows),
-        retried=len(retried),
-        accuracy_without_retried=sum(steady) / len(steady) if retried and steady else None,
+        retried=sum(r.attempts > 1 for r in rows),
         out_of_budget=sum(r.stopped == "budget" for r in rows),
         degraded=notes,
         cost=_cost(rows),

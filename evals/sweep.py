@@ -6,7 +6,6 @@ answers the runs with fewer.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import tomllib
 from collections.abc import Callable, Sequence
@@ -19,16 +18,16 @@ from pydantic import Field, JsonValue, ValidationError
 from ..agents.planner import VerifyParameters, used_roles
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
-from ..core.concurrency import gather
 from ..core.errors import DataError, UserError
 from ..core.files import Progress
 from ..core.messages import Effort, Frozen
 from ..core.settings import JURY, Settings, jurors_of, settings_for_models, user_error_of
+from .datasets.items import Dataset
+from .datasets.loading import open_dataset
 from .plan import DatasetSource, EvalPlan
 from .results import ResultRow
 from .run_directory import MANIFEST, read_manifest, read_rows
 from .runner import RunObserver, SharedResources, default_label, evaluate, make_plan, run_directory_name, settings_for
-from .task import Task
 
 MAX_RUNS = 1000
 
@@ -66,37 +65,23 @@ class SweepDataset(Frozen):
     """A dataset of a sweep, with the options of `reason eval`.
 
     Attributes:
-        context: Its knowledge sources. Empty is the sweep's.
+        name: Its name, with its variant after a colon.
+        context: Its knowledge sources; empty for the sweep's.
     """
 
     name: str
     data: Path | None = None
     map: dict[str, str] = Field(default_factory=dict)
-    variant: str = ""
     limit: Annotated[int, Field(ge=1)] | None = None
     choice_seed: int | None = 0
-    split: str = ""
-    revision: str = ""
     options: dict[str, str] = Field(default_factory=dict)
     context: tuple[str, ...] = ()
 
     @property
-    def full_name(self) -> str:
-        """The name with the variant after it, as users name the dataset."""
-        return self.name + (f":{self.variant}" if self.variant else "")
-
-    @property
     def source(self) -> DatasetSource:
-        """Where its questions come from."""
+        """Where its items come from."""
         return DatasetSource(
-            dataset=self.name,
-            data=self.data,
-            map=self.map,
-            variant=self.variant,
-            choice_seed=self.choice_seed,
-            split=self.split,
-            revision=self.revision,
-            options=self.options,
+            dataset=self.name, data=self.data, map=self.map, choice_seed=self.choice_seed, options=self.options
         )
 
 
@@ -152,7 +137,7 @@ def read_sweep(path: Path) -> Sweep:
         sweep = Sweep.model_validate(raw)
     except ValidationError as e:
         raise user_error_of(e, f"{path.name}:", Sweep.model_fields) from e
-    names = {d.full_name for d in sweep.dataset}
+    names = {d.name for d in sweep.dataset}
     for strategy in sweep.strategy:
         for unknown in sorted({*strategy.on} - names):
             raise UserError(
@@ -201,7 +186,7 @@ def expand_sweep(sweep: Sweep) -> list[SweepRun]:
         for models in models_or_settings
         for dataset in sweep.dataset
         for s in sweep.strategy
-        if not s.on or dataset.full_name in s.on
+        if not s.on or dataset.name in s.on
         for chosen in _combinations(s.vary)
         for effort in efforts
         for limit in limits
@@ -214,7 +199,7 @@ def expand_sweep(sweep: Sweep) -> list[SweepRun]:
     return sorted(runs, key=lambda r: (models_at.get(str(r.models), 0), -_samples(r), order[id(r)]))
 
 
-def plan_run(run: SweepRun, task: Task, settings: Settings, seeds: Sequence[int] | None) -> EvalPlan:
+def plan_run(run: SweepRun, dataset: Dataset, settings: Settings, seeds: Sequence[int] | None) -> EvalPlan:
     """The plan of one run.
 
     Args:
@@ -244,7 +229,7 @@ def plan_run(run: SweepRun, task: Task, settings: Settings, seeds: Sequence[int]
     if run.dataset.context:
         changed["context"] = run.dataset.context
     return make_plan(
-        task,
+        dataset,
         settings.model_copy(update=changed),
         parameters=run.parameters,
         limit=run.dataset.limit,
@@ -267,21 +252,20 @@ class PlannedRun:
 
     Attributes:
         plan: The plan.
-        task: The dataset.
         source: Where it was loaded from.
         out: The run's directory.
         label: Its label in reports.
     """
 
     plan: EvalPlan
-    task: Task
+    dataset: Dataset
     source: DatasetSource
     out: Path
     label: str
 
 
 def plan_sweep(
-    sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[DatasetSource], Task]
+    sweep: Sweep, settings: Settings, out: Path, open_source: Callable[[DatasetSource], Dataset] = open_dataset
 ) -> list[PlannedRun]:
     """Plan every run of a sweep before any starts; a dataset is opened once.
 
@@ -291,18 +275,18 @@ def plan_sweep(
         UserError: Two runs are the same, or one is invalid.
         DataError: A dataset cannot be read.
     """
-    tasks: dict[str, Task] = {}
+    datasets: dict[str, Dataset] = {}
     jobs: list[PlannedRun] = []
     planned: dict[str, SweepModels | None] = {}
     many = len(sweep.dataset) > 1
     if sweep.context:
         settings = settings.model_copy(update={"context": tuple(sweep.context)})
     for run in expand_sweep(sweep):
-        source = run.dataset.source
+        source = run.dataset.source.absolute()
         key = source.model_dump_json()
-        if key not in tasks:
-            tasks[key] = open_task(source)
-        plan = plan_run(run, tasks[key], settings, sweep.seeds)
+        if key not in datasets:
+            datasets[key] = open_source(source)
+        plan = plan_run(run, datasets[key], settings, sweep.seeds)
         digest = plan.model_dump_json()
         if digest in planned and planned[digest] != run.models:
             continue
@@ -313,7 +297,7 @@ def plan_sweep(
             label += f" {plan.models['main']}"
         if is_duplicate:
             raise UserError(f"the sweep has the run {label!r} twice")
-        jobs.append(PlannedRun(plan, tasks[key], source, out / run_directory_name(plan), label))
+        jobs.append(PlannedRun(plan, datasets[key], source, out / run_directory_name(plan), label))
     return jobs
 
 
@@ -325,24 +309,19 @@ async def run_sweep(
     resume: bool,
     concurrency: int,
     watch: Callable[[str], RunObserver],
-    concurrent_datasets: int = 1,
     progress: Progress | None = None,
 ) -> list[list[ResultRow]]:
-    """Run the planned runs; consecutive ones of the same models share them.
+    """Run the planned runs in order; consecutive ones of the same models share them.
 
-    Runs on one dataset are in order, since the samples of one answer the next; several datasets can run concurrently,
-    which fills a model's batches if items are few or a strategy calls sequentially. When a sweep is resumed, a finished
-    run is only read.
+    When a sweep is resumed, a finished run is only read.
 
     Args:
         watch: Gives the observer of a run that starts, by the run's title.
-        concurrent_datasets: Maximum number of datasets in flight.
 
     Raises:
         ReasonError: As `evaluate`.
     """
-    rows: dict[Path, list[ResultRow]] = {}
-    numbers = {job.out: number for number, job in enumerate(jobs, 1)}
+    rows: list[list[ResultRow]] = []
     for group in _groups(jobs, settings.verifiers):
         models = {role: name for job in group for role, name in job.plan.models.items()}
         async with Reasoner(
@@ -353,41 +332,27 @@ async def run_sweep(
             ),
             progress=progress,
         ) as reasoner:
-            shared, free = SharedResources(reasoner, store), asyncio.Semaphore(concurrent_datasets)
-
-            async def run_job(job: PlannedRun, shared: SharedResources = shared) -> None:
-                observer = watch(f"{job.label} ({numbers[job.out]} of {len(jobs)})")
+            for job in group:
+                observer = watch(f"{job.label} ({len(rows) + 1} of {len(jobs)})")
                 if resume and (finished := _finished(job)) is not None:
                     observer.begin(len(finished), finished)
-                    rows[job.out] = finished
-                    return
-                rows[job.out] = await evaluate(
-                    job.plan,
-                    job.task,
-                    job.source,
-                    job.out,
-                    settings,
-                    label=job.label,
-                    resume=resume,
-                    concurrency=concurrency,
-                    shared=shared,
-                    observer=observer,
+                    rows.append(finished)
+                    continue
+                rows.append(
+                    await evaluate(
+                        job.plan,
+                        job.dataset,
+                        job.source,
+                        job.out,
+                        settings,
+                        label=job.label,
+                        resume=resume,
+                        concurrency=concurrency,
+                        shared=SharedResources(reasoner, store),
+                        observer=observer,
+                    )
                 )
-
-            async def run_lane(lane: Sequence[PlannedRun], free: asyncio.Semaphore = free) -> None:
-                async with free:
-                    for job in lane:
-                        await run_job(job)
-
-            await gather(map(run_lane, _by_dataset(group)))
-    return [rows[job.out] for job in jobs]
-
-
-def _by_dataset(jobs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-    lanes: dict[str, list[PlannedRun]] = {}
-    for job in jobs:
-        lanes.setdefault(job.plan.dataset.fingerprint, []).append(job)
-    return list(lanes.values())
+    return rows
 
 
 def _groups(jobs: Sequence[PlannedRun], verifiers: VerifyParameters) -> list[list[PlannedRun]]:

@@ -173,7 +173,7 @@ def quantiles_of(values: Sequence[float]) -> tuple[float, ...]:
 
 GLIMPROUTER_KIND: Final = "reason glimprouter thresholds"
 GLIMPROUTER_FORMAT: Final = 1
-GLIMPROUTER_MADE_BY: Final = "reason calibrate router --data DATA -m LARGE --small-model SMALL --out FILE makes one"
+GLIMPROUTER_MADE_BY: Final = "reason train glimprouter RUN --out FILE makes one"
 STEP_PARAMETERS: Final = ("max_step_tokens", "steps", "temperature")
 """Parameters of the step loop that change what a step is, and so the entropy of its first token."""
 

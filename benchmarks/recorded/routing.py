@@ -310,7 +310,7 @@ def table_of(rows: Sequence[Row], right: Floats, cost: Floats, arms: Sequence[st
             ArmSpec("cot", {"recorded": name}, role_of.get(i, "main"), (), None, 1.0, 0.0)
             for i, name in enumerate(arms)
         ),
-        samples=np.stack([right, cost, cost, *[np.full(right.shape, np.nan)] * 2, right * 0 + 1], axis=-1)[:, :, None],
+        samples=np.stack([right, cost, cost], axis=-1)[:, :, None],
         models=dict.fromkeys(("main", "small"), "recorded"),
         engines=dict.fromkeys(("main", "small"), "recorded"),
         runs=(),

@@ -23,9 +23,8 @@ from scipy.stats import rankdata
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from reason.evals.statistics.intervals import Interval, percentiles, wilson
-from reason.evals.statistics.multiple import holm
 from reason.evals.statistics.outcomes import Outcomes, number_groups
-from reason.evals.statistics.paired import claim_status, compare_paired
+from reason.evals.statistics.paired import claim_status, compare_paired, holm
 from reason.reasoning.step_rewards import aggregate_scores
 from reporting import Comparison, adjusted_p, claim_marker, compared, comparisons_table, table, write_results
 

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -162,8 +162,18 @@ def write_line(text: str) -> None:
     write(text if text.endswith("\n") else text + "\n")
 
 
-def write_json(value: dict[str, Any]) -> None:
-    """Write one JSON object to standard output."""
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and values as a table of two columns, without the empty ones."""
+    table = plain_table("", "")
+    table.show_header = False
+    for name, value in facts.items():
+        if value.strip():
+            table.add_row(name, printable(value.strip()))
+    out().print(table)
+
+
+def write_json(value: Any) -> None:
+    """Write a value as one line of JSON to standard output."""
     write_line(json.dumps(value, ensure_ascii=False))
 
 

@@ -115,15 +115,11 @@ def print_details(summary: EvalSummary) -> None:
     console.print(Text("\n".join(lines)))
 
 
-def print_comparison(comparison: RunComparison, p_adjusted: float | None = None) -> None:
-    """Print the comparison of two runs.
-
-    Args:
-        p_adjusted: The p-value corrected for the other comparisons with the same baseline; None if there is no other.
-    """
+def print_comparison(comparison: RunComparison, *, several: bool) -> None:
+    """Print the comparison of two runs, with the corrected p-value if it is one of several."""
     console = out()
-    a, b, p = comparison.a.label, comparison.b.label, comparison.score
-    console.print(Text.assemble((a, "bold"), " minus ", (b, "bold"), f", on {p.items} items"))
+    p = comparison.score
+    console.print(Text.assemble((comparison.a, "bold"), " minus ", (comparison.b, "bold"), f", on {p.items} items"))
     for d in comparison.compared:
         console.print(Text(f"  compared: {d}"))
     for d in comparison.besides:
@@ -133,17 +129,17 @@ def print_comparison(comparison: RunComparison, p_adjusted: float | None = None)
     if comparison.missing:
         console.print(Text(f"  {comparison.missing} rows are in only one of the runs and are ignored", "yellow"))
     rows = {
-        "difference": f"{100 * p.difference:+.2f} points, {p.status(p_adjusted)}",
+        "difference": f"{100 * p.difference:+.2f} points, {comparison.status}",
         "95% interval": interval(p.interval, signed=True) + ("" if p.interval is None else f" ({p.interval.method})"),
         "wins / losses": f"{p.wins} / {p.losses}   both right {p.both}, both wrong {p.neither}, other {p.other}",
         p.test: f"p = {p.p:.4f}",
-        "p (Holm)": "" if p_adjusted is None else f"p = {p_adjusted:.4f}",
+        "p (Holm)": f"p = {comparison.p_adjusted:.4f}" if several else "",
         "detectable difference": "not estimable"
         if p.detectable is None
         else f"{100 * p.detectable:.2f} points (80% power)",
         "items needed to detect it": "" if p.items_needed is None else f"{p.items_needed:,}",
     }
-    for name, other in comparison.by_metric.items():
+    for name, other in comparison.metrics.items():
         rows[name] = f"{100 * other.difference:+.2f} points {interval(other.interval, signed=True)}"
     table = plain_table("", "")
     table.show_header = False

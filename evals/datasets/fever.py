@@ -88,18 +88,15 @@ def label_of(row: Record, field: str, labels: Sequence[str]) -> str:
     return row.label(field, {spelling: ours for spelling, ours in SPELLINGS.items() if ours in labels})
 
 
-MAX_SENTENCES = 5
-"""Sentences that a retriever's list has."""
-
-_PADDED = ("oracle", "retrieval")
-"""Variants that need the retriever's lists and the corpus."""
+NUM_SENTENCES = 5
+"""Sentences shown for a claim of the variant `oracle`."""
 _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-COLON-": ":"}
 
 
 def _hub(variant: str) -> tuple[HubSource, ...]:
-    if variant in _PADDED:
+    if variant == "oracle":
         raise UserError(
-            f"fever:{variant} needs a retriever's lists and their sentences, which the hub does not have",
+            "fever:oracle needs a retriever's lists and their sentences, which the hub does not have",
             hint="give them with --data, or ask fever:oracle-sr",
         )
     revision = "a6b8d891d393e97a4efac791afffb2d7de5e57c6"
@@ -107,24 +104,16 @@ def _hub(variant: str) -> tuple[HubSource, ...]:
 
 
 def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
-    two = reading.variant == "oracle-sr"
-    labels = (SUPPORTS, REFUTES) if two else THREE
-    padded = reading.variant in _PADDED
-    corpus = _corpus(reading.data, reading.options.get("corpus")) if padded and reading.data else {}
-    count = reading.whole("sentences", MAX_SENTENCES, least=1, most=MAX_SENTENCES)
+    labels = (SUPPORTS, REFUTES) if reading.variant == "oracle-sr" else THREE
+    is_padded = reading.variant == "oracle"
+    corpus = _corpus(reading.data, reading.options.get("corpus")) if is_padded and reading.data else {}
     for row in rows:
         label = label_of(row, "label", THREE)
         if label not in labels:
             continue
         gold, sets = _evidence(row) if label != NOT_ENOUGH else ((), ())
-        if reading.variant == "retrieval":
-            shown = [_lookup(row, corpus, name) for name in row.texts("retrieved", least=0)[:count]]
-        elif padded:
-            shown = _padded(row, gold, sets, corpus, count, reading)
-        else:
-            shown = list(gold)
+        shown = _padded(row, gold, sets, corpus, reading) if is_padded else list(gold)
         names = {d.name for d in shown}
-        full = reading.variant == "retrieval"  # a retriever's misses are misses; an oracle's are not requested
         yield claim_item(
             reading,
             name=row.text("id"),
@@ -133,8 +122,7 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             labels=labels,
             documents=shown,
             evidence=EvidenceSets(
-                names=tuple(d.name for d in gold if full or d.name in names),
-                sets=tuple(s for s in sets if full or set(s) <= names),
+                names=tuple(d.name for d in gold if d.name in names), sets=tuple(s for s in sets if set(s) <= names)
             ),
         )
 
@@ -182,25 +170,21 @@ def _padded(
     gold: Sequence[Document],
     sets: Sequence[tuple[str, ...]],
     corpus: Mapping[str, Document],
-    count: int,
     reading: ReadOptions,
 ) -> list[Document]:
-    """As many sentences for each class: the smallest sufficient set, other gold ones, then what the retriever found.
-
-    For a few claims it found less; any other sentences then make up the number.
-    """
+    """The same number of sentences for every class: the smallest sufficient set, other gold, retrieved, then any."""
     smallest = min(sets, key=len, default=())
     first = sorted(gold, key=lambda d: d.name not in smallest)
     names = {d.name for d in gold}
     filling = [_lookup(row, corpus, name) for name in row.texts("retrieved", least=0) if name not in names]
-    shown = [*first, *filling][:count]
-    if len(shown) < count:
+    shown = [*first, *filling][:NUM_SENTENCES]
+    if len(shown) < NUM_SENTENCES:
         taken = names | {d.name for d in filling}
         others = [name for name in corpus if name not in taken]
         order = reading.order(f"{row.text('id')}\x1ffilling", len(others))
-        shown += [corpus[others[i]] for i in order[: count - len(shown)]]
-    if len(shown) < count:
-        raise row.bad(f"evidence, 'retrieved' and the corpus have {len(shown)} sentences, fewer than {count}")
+        shown += [corpus[others[i]] for i in order[: NUM_SENTENCES - len(shown)]]
+    if len(shown) < NUM_SENTENCES:
+        raise row.bad(f"evidence, 'retrieved' and the corpus have {len(shown)} sentences, fewer than {NUM_SENTENCES}")
     return shown
 
 
@@ -247,12 +231,10 @@ FEVER = DatasetSpec(
     variants={
         "oracle": "gold sentences, filled up with retrieved ones so that every class has as many; needs a local corpus",
         "oracle-sr": "gold sentences alone, supported and refuted claims alone",
-        "retrieval": "what a plain retriever found, all three classes; needs a local corpus",
         CLAIM_ONLY: "without evidence",
     },
     folders=("fever",),
     options={
         "corpus": "file of the sentences; by default corpus/sentences.jsonl in the directory beside the dataset's",
-        "sentences": f"sentences for each claim (oracle, retrieval), 1 to {MAX_SENTENCES}",
     },
 )

@@ -1,21 +1,16 @@
-"""Items of an evaluation with their gold answers: `Item`, `Gold`, `Dataset`, `CandidateScore`.
-
-`datasets.load_dataset` makes a `Dataset`; `scoring.Scorer` makes a `CandidateScore` of an item and its answer.
-
-Splits by digest: a question is in the same split whatever dataset, order or copy it comes in.
-"""
+"""Datasets: `Item`, its `Gold`, the `Dataset` that `loading` makes of them, and the `Score` that `scoring` gives."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from ...core.messages import Frozen
 from ...core.types import MAX_TESTS, CodeTest, Probability, Question
+from ..plan import DatasetInfo
 
 
 class MathGold(Frozen):
@@ -140,46 +135,20 @@ class Item(Frozen):
         return ()
 
 
-class Dataset(Frozen):
-    """Questions with what is right, and where they came from.
+class Dataset(DatasetInfo):
+    """A loaded dataset: its items in the source's order."""
 
-    Attributes:
-        name: Name of the dataset; of the file, if it is the user's own.
-        variant: Which reading of it: "mc1", "oracle", …; empty if there is one only.
-        source: Where the rows came from: a hub id, or a file's path.
-        revision: Commit on the hub, if they came from there.
-        sha256: Of the local file, if they came from one.
-        options: How the rows were read: variant, split, seed of the shuffled choices, field map, …
-        licence: Of the data.
-        warning: What a reader of the score should know, contamination above all.
-        prompt: Preset of the strategy `logprob` under which the literature scores this dataset.
-        items: The questions, in the source's order, after the limit.
-        size: Questions before the limit.
-        fingerprint: SHA-256 over all questions and golds in order, before the limit.
-    """
+    items: tuple[Item, ...]
 
-    name: str
-    variant: str = ""
-    source: str
-    revision: str = ""
-    sha256: str = ""
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    licence: str
-    warning: str
-    prompt: str = "qa"
-    items: Annotated[tuple[Item, ...], Field(min_length=1)]
-    size: int
-    fingerprint: str
-
-    @cached_property
+    @property
     def by_id(self) -> dict[str, Item]:
-        """The questions by name."""
+        """The items by id."""
         return {item.id: item for item in self.items}
 
     @property
-    def scorer(self) -> str:
-        """What kind of scoring its golds ask for: their types, joined by "+"."""
-        return "+".join(sorted({item.gold.type for item in self.items}))
+    def info(self) -> DatasetInfo:
+        """What a plan records of the dataset."""
+        return DatasetInfo(**{name: getattr(self, name) for name in DatasetInfo.model_fields})
 
 
 class Score(Frozen):
@@ -217,7 +186,7 @@ def fingerprint(items: tuple[Item, ...]) -> str:
 
 
 def is_held_out(digest: str, share: float) -> bool:
-    """Whether a question is held out; a larger share only adds to those that are.
+    """Whether a question is held out, in any dataset and order; a larger share only adds questions.
 
     Args:
         digest: Digest of its text: hexadecimal, uniformly distributed.

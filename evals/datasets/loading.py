@@ -1,4 +1,4 @@
-"""`load_dataset`: loads a dataset by name, from the hub or a local file, and checks it."""
+"""Loads a dataset by name, from the hub, a package or a local file, and checks it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,30 @@ from pydantic import ValidationError
 
 from ...core.errors import DataError, UnknownName, UserError
 from ...core.registry import nearest
-from .custom import CUSTOM, FIELDS
+from ..plan import DatasetSource
+from .custom import CUSTOM, FIELDS, parse_map
 from .items import Dataset, Item, fingerprint
 from .records import Record, find_files, package_file, read_file, read_hub, rename_fields, sha256_of
 from .spec import DATASETS, DatasetSpec, ReadOptions
+
+
+def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
+    """The source that `NAME`, `NAME=FILE` or `FILE` states, with the field map of `parse_map`.
+
+    Raises:
+        UserError: The name, or the file after `=`, is missing.
+    """
+    name, equals, path = (part.strip() for part in value.partition("="))
+    if not name or (equals and not path):
+        raise UserError(f"{value!r} is not NAME or NAME=FILE", hint="for example gsm8k=gsm8k.jsonl")
+    return DatasetSource(dataset=name, data=Path(path) if path else None, map=parse_map(mapping or "")).absolute()
+
+
+def open_dataset(source: DatasetSource) -> Dataset:
+    """Load a dataset from its source; raises as `load_dataset`."""
+    return load_dataset(
+        source.dataset, data=source.data, mapping=source.map, seed=source.choice_seed, options=source.options
+    )
 
 
 def load_dataset(
@@ -20,36 +40,32 @@ def load_dataset(
     *,
     data: Path | None = None,
     mapping: Mapping[str, str] | None = None,
-    variant: str = "",
     seed: int | None = 0,
-    limit: int | None = None,
-    split: str = "",
-    revision: str = "",
     options: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """Read a dataset.
+    """Load a dataset.
 
     Args:
-        name: Its registered name, with the variant after a colon if one is requested (`truthfulqa:mc2`, `aime:2024`);
-            or the path of a JSONL or CSV file of one's own.
-        data: A local file, or a directory that holds it; None reads from the hub at a pinned commit.
-        seed: Seed of the order in which choices and evidence are shown; None leaves the source's.
+        name: Its registered name, with a variant after a colon (`truthfulqa:mc2`, `aime:2024`) or without for the
+            default; or the path of a custom JSONL or CSV file.
+        data: A local file, or a directory that contains it; None reads from the hub at a pinned commit.
+        mapping: Names of the file's fields by the expected names.
+        seed: Seed of the order in which choices and evidence are shown; None keeps the source's.
+        options: The dataset's own options.
 
     Raises:
         UnknownName: There is no such dataset, variant or option.
         UserError: An option is invalid.
-        DataError: A file or record is not what it should be; names file and line.
+        DataError: A file or record is invalid; names file and line.
         BackendUnavailable: The hub cannot be reached.
     """
-    recipe, data, variant = _resolve(name, data, variant)
-    if limit is not None and limit < 1:
-        raise UserError(f"limit={limit} asks for no item", hint="at least 1")
+    recipe, data, variant = _resolve(name, data)
     options = dict(options or {})
     for option in options:
         if option not in recipe.options:
             raise UnknownName(f"option of {recipe.name}", option, nearest(option, recipe.options))
     reading = ReadOptions(recipe.name, variant, seed, data, options)
-    rows, source, result, digest = _rows(recipe, reading, revision, split)
+    rows, source, revision, digest = _rows(recipe, reading)
     if mapping:
         if recipe.name == CUSTOM.name:
             for field in mapping:
@@ -61,33 +77,25 @@ def load_dataset(
         name=data.stem if recipe.name == CUSTOM.name and data is not None else recipe.name,
         variant=variant,
         source=source,
-        revision=result,
+        revision=revision,
         sha256=digest,
-        options={
-            **options,
-            "variant": variant,
-            "seed": seed,
-            **({"split": split} if split else {}),
-            **({"map": dict(mapping)} if mapping else {}),
-        },
+        options={**options, "variant": variant, "seed": seed, **({"map": dict(mapping)} if mapping else {})},
+        scorer="+".join(sorted({item.gold.type for item in items})),
         licence=recipe.licence,
         warning=recipe.warning,
-        prompt=recipe.prompt,
-        items=items[:limit],
+        items=items,
         size=len(items),
         fingerprint=fingerprint(items),
     )
 
 
-def _resolve(name: str, data: Path | None, variant: str) -> tuple[DatasetSpec, Path | None, str]:
-    """The recipe, the local path and the variant that are meant."""
+def _resolve(name: str, data: Path | None) -> tuple[DatasetSpec, Path | None, str]:
+    """The recipe, the local path and the variant of a name."""
     if data is None and name.lower().endswith((".jsonl", ".csv")):
         return CUSTOM, Path(name), ""
-    base, colon, behind = name.partition(":")
+    base, _, variant = name.partition(":")
     recipe = DATASETS.load(base)
-    if colon and variant and behind != variant:
-        raise UserError(f"{name!r} and variant={variant!r} name two variants")
-    variant = behind or variant or recipe.default_variant
+    variant = variant or recipe.default_variant
     if recipe.free_variant is None and variant not in recipe.variants and (variant or recipe.variants):
         raise UnknownName(
             f"variant of {base}",
@@ -98,30 +106,18 @@ def _resolve(name: str, data: Path | None, variant: str) -> tuple[DatasetSpec, P
     return recipe, data, variant
 
 
-def _rows(
-    recipe: DatasetSpec, reading: ReadOptions, revision: str, split: str
-) -> tuple[Iterator[Record], str, str, str]:
+def _rows(recipe: DatasetSpec, reading: ReadOptions) -> tuple[Iterator[Record], str, str, str]:
     """Records, the source's name, the commit on the hub, and the digest of local files."""
     if reading.data is not None:
-        if revision or split:
-            raise UserError("a local file has no revision and no split", hint="leave them away, or leave --data away")
         paths = find_files(reading.data, recipe.folders)
         return (row for p in paths for row in read_file(p)), ", ".join(map(str, paths)), "", sha256_of(paths)
     if recipe.package is not None:
-        if revision or split:
-            raise UserError(f"{recipe.name} comes with a package, and has no revision and no split")
         path, version = package_file(recipe.package)
         return read_file(path), f"{recipe.package.install} {version}", "", sha256_of([path])
     sources = recipe.hub(reading.variant)
     if not sources:
         raise UserError(f"{recipe.name} is not on the hub", hint="give its file with --data FILE")
-    if len(sources) > 1 and (revision or split):
-        raise UserError(
-            f"{recipe.name}:{reading.variant} comes from {len(sources)} sources, so one revision or split cannot be "
-            "asked for",
-            hint="name a narrower variant",
-        )
-    read = [read_hub(s, revision=revision, split=split) for s in sources]
+    read = [read_hub(source) for source in sources]
     names = [f"{s.repo}@{commit}" if commit else s.repo for s, (_, commit) in zip(sources, read, strict=True)]
     return (row for rows, _ in read for row in rows), ", ".join(names), "+".join(c for _, c in read if c), ""
 

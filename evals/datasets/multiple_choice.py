@@ -121,5 +121,4 @@ TRUTHFULQA = DatasetSpec(
         "mc2": "several right choices: the share of probability that they have",
     },
     folders=("truthfulqa",),
-    prompt="truthfulqa",
 )

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,11 @@ class Record:
 
 
 def rename_fields(rows: Iterator[Record], mapping: Mapping[str, str]) -> Iterator[Record]:
-    """Give fields the names that a reader looks for; the old ones stay.
+    """Add fields under the names that a reader expects.
+
+    Args:
+        mapping: By new name a field, a dotted path into records and lists (`doc.text`, `resps.0`), a text with paths
+            in braces (`{name}-{temperature}`), or several paths that become a list (`A|B|C`).
 
     Raises:
         DataError: A record lacks a field.
@@ -163,19 +168,28 @@ def rename_fields(rows: Iterator[Record], mapping: Mapping[str, str]) -> Iterato
     for row in rows:
         values = dict(row.values)
         for name, path in mapping.items():
-            values[name] = [_at(row, p) for p in path.split("|")] if "|" in path else _at(row, path)
+            if "{" in path:
+                values[name] = _TEMPLATE.sub(lambda match, row=row: str(_at(row, match[1])), path)  # type: ignore[misc]
+            else:
+                values[name] = [_at(row, p) for p in path.split("|")] if "|" in path else _at(row, path)
         yield Record(values, row.where, row.position, row.source)
 
 
+_TEMPLATE = re.compile(r"\{([^{}]+)\}")
+
+
 def _at(row: Record, path: str) -> JsonValue:
-    if path in row.values:  # a column's name may have a dot in it
+    if path in row.values:  # a column's name may contain a dot
         return row.values[path]
     value: JsonValue = dict(row.values)
     for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
             known = ", ".join(sorted(row.values))
             raise row.bad(f"there is no field {path!r}, which --map names", hint=f"the record has: {known}")
-        value = value[part]
     return value
 
 
@@ -341,7 +355,7 @@ class HubSource:
     gated: bool = False
 
 
-def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple[Iterator[Record], str]:
+def read_hub(source: HubSource) -> tuple[Iterator[Record], str]:
     """The records of a dataset and the commit they are from.
 
     Raises:
@@ -350,19 +364,18 @@ def read_hub(source: HubSource, *, revision: str = "", split: str = "") -> tuple
         DataError: The hub has no such dataset, split or commit, or its files cannot be read.
     """
     datasets, hub = _packages()
-    requested, split = revision or source.revision, split or source.split
     name = f"{source.repo} on the Hugging Face hub"
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    commit = requested if offline else _commit(hub, source, requested, name)
+    commit = source.revision if offline else _commit(hub, source, name)
     try:
-        table = datasets.load_dataset(source.repo, source.config, split=split, revision=commit or None)
+        table = datasets.load_dataset(source.repo, source.config, split=source.split, revision=commit or None)
     except Exception as e:  # the package raises whatever its readers raise
         if offline:
             raise BackendUnavailable(
                 f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it", hint=_hint(source)
             ) from e
         raise DataError(f"cannot read {name}: {type(e).__name__}: {_line(e)}", hint=_hint(source)) from e
-    where = f"{source.repo}@{commit[:12]} {split}" if commit else f"{source.repo} {split}"
+    where = f"{source.repo}@{commit[:12]} {source.split}" if commit else f"{source.repo} {source.split}"
     return _rows(table, source.repo, where), commit
 
 
@@ -376,15 +389,15 @@ def _packages() -> tuple[Any, Any]:
         ) from e
 
 
-def _commit(hub: Any, source: HubSource, requested: str, name: str) -> str:
+def _commit(hub: Any, source: HubSource, name: str) -> str:
     """The commit meant. It is requested first, since the package itself would try an unreachable hub for minutes."""
     errors = importlib.import_module("huggingface_hub.errors")
     try:
-        result = hub.HfApi().dataset_info(source.repo, revision=requested or None, timeout=TIMEOUT_S)
+        result = hub.HfApi().dataset_info(source.repo, revision=source.revision or None, timeout=TIMEOUT_S)
     except errors.GatedRepoError as e:
         raise UserError(f"{name} wants you to accept its terms", hint=_hint(source)) from e
     except errors.RevisionNotFoundError as e:
-        raise DataError(f"{name} has no revision {requested!r}", hint=_hint(source)) from e
+        raise DataError(f"{name} has no revision {source.revision!r}", hint=_hint(source)) from e
     except errors.RepositoryNotFoundError as e:
         raise DataError(f"there is no {name}, or it is private", hint=_hint(source)) from e
     except Exception as e:  # each version raises its HTTP client's own errors

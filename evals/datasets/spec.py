@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...core.errors import UserError
 from ...core.registry import Registry
 from .items import Item
 from .records import HubSource, PackageSource, Record
@@ -44,17 +43,6 @@ class ReadOptions:
 
         return sorted(range(count), key=draw)
 
-    def whole(self, option: str, default: int, *, least: int, most: int) -> int:
-        """An integer option.
-
-        Raises:
-            UserError: It is none, or out of range.
-        """
-        text = self.options.get(option, str(default))
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise UserError(f"{self.name} {option}={text!r} is not an integer from {least} to {most}")
-        return int(text)
-
 
 Reader = Callable[[Iterator[Record], ReadOptions], Iterable[Item]]
 """Turns records into items; records that a variant leaves out give none."""
@@ -75,7 +63,6 @@ class DatasetSpec:
         variants: What each variant is; the first is the default. Empty: there is one reading only.
         free_variant: What else a variant may be (a range of years); None if nothing.
         directories: Names of its directories under a local data directory.
-        prompt: Preset of the strategy `logprob` under which the literature scores it.
         options: What each of its own options is.
     """
 
@@ -89,7 +76,6 @@ class DatasetSpec:
     variants: Mapping[str, str] = field(default_factory=dict)
     free_variant: str | None = None
     folders: tuple[str, ...] = ()
-    prompt: str = "qa"
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property

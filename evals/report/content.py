@@ -1,13 +1,10 @@
-"""`ReportContent`: everything a report shows, built once and rendered in several formats.
-
-Its JSON is the JSON report.
-"""
+"""`ReportContent`: everything a report shows, built once. Its JSON is the JSON report."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations, islice
 
 import numpy as np
@@ -17,36 +14,25 @@ from ...core.budget import Budget
 from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.version import __version__
-from ..comparison import (
-    GreedyComparison,
-    RunComparison,
-    SettingDifference,
-    compare_greedy_with_sampled,
-    compare_runs,
-    run_settings,
-)
-from ..plan import IN_SAMPLE_WARNING, DatasetInfo, EvalPlan
+from ..comparison import GreedyComparison, RunComparison, compare_all, compare_greedy_with_sampled, run_settings
+from ..plan import IN_SAMPLE_WARNING, DatasetInfo
 from ..results import ResultRow
-from ..run_directory import STORE, StoredRun
+from ..run_directory import STORE, EvalRun
 from ..runner import default_label
-from ..statistics.calibration import RiskCoveragePoint, risk_coverage
 from ..statistics.equal_tokens import MIN_VOTES, InterpolatedAccuracy, TokenCurve, accuracy_at, shared_tokens
-from ..statistics.intervals import Interval
-from ..statistics.multiple import holm
 from ..statistics.outcomes import number_groups
-from ..statistics.paired import PairedComparison, Status
 from ..summary import EvalSummary, outcomes_of, summarize
 
 SAMPLING = frozenset({"parameters.temperature", "parameters.top_p", "parameters.top_k", "parameters.min_p"})
-"""Numbers that shape a sample and buy nothing."""
+"""Numbers that shape samples without changing what they cost."""
 
 
-def method_families(runs: Sequence[StoredRun]) -> list[str]:
+def method_families(runs: Sequence[EvalRun]) -> list[str]:
     """A name for each run, the same for runs that may be on one curve.
 
-    They share dataset, strategy and models, and differ in budgets and in the strategy's numbers only (samples, rounds,
-    tokens, thresholds): what an effort is made of. Runs that differ in how they sample, in a word, a switch or their
-    seeds are different methods, and their names say in what.
+    They share dataset, strategy and models, and differ only in budgets and in the strategy's numbers (samples, rounds,
+    tokens, thresholds). Runs that differ in sampling, in a text parameter, a switch or the seeds are different methods,
+    and their names state the difference.
     """
     groups = [(_family_name(run), run.manifest.plan.dataset.fingerprint) for run in runs]
     settings = [{n: v for n, v in run_settings(run).items() if not _may_differ(n, v)} for run in runs]
@@ -63,7 +49,7 @@ def method_families(runs: Sequence[StoredRun]) -> list[str]:
     ]
 
 
-def _family_name(run: StoredRun) -> str:
+def _family_name(run: EvalRun) -> str:
     plan = run.manifest.plan
     return f"{plan.strategy}, " + " + ".join(re.sub(r"^.*/", "", name) for name in plan.models.values())
 
@@ -82,161 +68,79 @@ def _shown(value: JsonValue) -> str:
     return text if len(text) <= 24 else text[:23] + "…"
 
 
-COSTS = ("tokens", "prompt tokens", "calls", "median s", "USD", "ended by the budget %")
-"""Columns of `costs`."""
-
-
-class GridCell(Frozen):
-    """A run in a grid.
-
-    Attributes:
-        accuracy: Of the main score, in [0, 1].
-        interval: Its 95% interval; None if not estimable.
-        items: Number of items.
-        tokens: Generated tokens of an item.
-        prompt_tokens: Prompt tokens of an item.
-        calls: Model calls of an item.
-        seconds: Median seconds of an item; None where the run store answered.
-        usd: US dollars that an item cost; None if a price is unknown.
-        cut: Share of the rows that the budget stopped, in [0, 1].
-    """
-
-    accuracy: float
-    interval: Interval | None
-    items: int
-    tokens: float
-    prompt_tokens: float
-    calls: float
-    seconds: float | None
-    usd: float | None
-    cut: float
-
-
-class GridRow(Frozen):
-    """A method: its cell for each of the grid's datasets, None where it was not run."""
-
-    method: str
-    cells: tuple[GridCell | None, ...]
-
-    @property
-    def ran(self) -> Iterator[GridCell]:
-        """The cells that there are."""
-        return (cell for cell in self.cells if cell is not None)
-
-
 class Grid(Frozen):
-    """All methods under one budget."""
+    """All methods under one budget; `methods` has each one's position in `ReportContent.runs` for each dataset."""
 
     budget: str
     datasets: tuple[str, ...]
-    rows: tuple[GridRow, ...]
+    methods: dict[str, tuple[int | None, ...]]
 
 
-def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> tuple[Grid, ...]:
-    """A grid for each budget, as the runs come; none where all runs are on one dataset.
+def build_grids(runs: Sequence[EvalRun]) -> tuple[Grid, ...]:
+    """A grid for each budget, in the order of the runs; none if all runs are on one dataset.
 
-    A method is a strategy with the number of its samples, its verifiers and, where they differ, its main model. Of two
-    runs that share even these, the later one takes a row of its own under its number.
+    A method is a strategy with the number of its samples, its verifiers and, if they differ, its main model. If several
+    runs share even these, the later ones get rows of their own, numbered.
     """
     plans = [run.manifest.plan for run in runs]
     datasets = tuple(dict.fromkeys(plan.dataset.full_name for plan in plans))
     if len(datasets) < 2:
         return ()
-    many = len({plan.models.get("main") for plan in plans}) > 1
-    results: dict[str, dict[str, dict[str, GridCell]]] = {}
+    several_models = len({plan.models.get("main") for plan in plans}) > 1
+    positions: dict[str, dict[str, dict[str, int]]] = {}
     seen: Counter[tuple[str, str, str]] = Counter()
-    for plan, summary in zip(plans, summaries, strict=True):
-        budget, name, data = shown(plan.budget), _method(plan, named=many), plan.dataset.full_name
+    for position, plan in enumerate(plans):
+        budget, data = budget_text(plan.budget), plan.dataset.full_name
+        name = default_label(plan.model_copy(update={"budget": Budget()}))
+        if several_models:
+            name += f", {plan.models['main'].rpartition('/')[2]}"
         seen[budget, name, data] += 1
-        number = seen[budget, name, data]
-        row = name if number == 1 else f"{name} ({number})"
-        results.setdefault(budget, {}).setdefault(row, {})[data] = _cell(summary)
+        if (number := seen[budget, name, data]) > 1:
+            name += f" ({number})"
+        positions.setdefault(budget, {}).setdefault(name, {})[data] = position
     return tuple(
         Grid(
             budget=budget,
             datasets=datasets,
-            rows=tuple(
-                GridRow(method=name, cells=tuple(cells.get(data) for data in datasets))
-                for name, cells in methods.items()
-            ),
+            methods={name: tuple(own.get(data) for data in datasets) for name, own in methods.items()},
         )
-        for budget, methods in results.items()
+        for budget, methods in positions.items()
     )
 
 
-def shown(budget: Budget) -> str:
+def budget_text(budget: Budget) -> str:
     """A budget as text."""
     limits = budget.model_dump(exclude_none=True)
     units = {kind: kind.replace("_", " ") for kind in limits} | {"usd": "US dollars"}
     return " and ".join(f"{value:,g} {units[kind]}" for kind, value in limits.items()) or "no limit"
 
 
-def _method(plan: EvalPlan, *, named: bool) -> str:
-    label = default_label(plan.model_copy(update={"budget": Budget()}))
-    return f"{label}, {plan.models['main'].rpartition('/')[2]}" if named else label
-
-
-def _cell(summary: EvalSummary) -> GridCell:
-    cost = summary.cost
-    return GridCell(
-        accuracy=summary.accuracy.value,
-        interval=summary.accuracy.interval,
-        items=summary.items,
-        tokens=cost.tokens,
-        prompt_tokens=cost.prompt_tokens,
-        calls=cost.calls,
-        seconds=None if summary.latency is None else summary.latency.p50,
-        usd=None if cost.usd is None else cost.usd / summary.rows,
-        cut=summary.out_of_budget / summary.rows,
-    )
-
-
-def costs(row: GridRow) -> tuple[str, ...]:
-    """Cost of a method per question, means over its datasets, formatted in the order of `COSTS`."""
-    cells = list(row.ran)
-
-    def mean(values: Sequence[float | None], form: str) -> str:
-        known = [value for value in values if value is not None]
-        return format(sum(known) / len(known), form) if known and len(known) == len(values) else "-"
-
-    return (
-        mean([cell.tokens for cell in cells], ",.0f"),
-        mean([cell.prompt_tokens for cell in cells], ",.0f"),
-        mean([cell.calls for cell in cells], ".1f"),
-        mean([cell.seconds for cell in cells], ".1f"),
-        mean([cell.usd for cell in cells], ".4f"),
-        mean([100 * cell.cut for cell in cells], ".0f"),
-    )
-
-
 VOTES = frozenset({"rpc", "self-consistency"})
 """Strategies whose samples vote."""
-MAX_DISAGREEMENTS = 200
-"""Maximum number of items on which runs disagree whose traces a report carries."""
+MAX_DISPUTED = 200
+"""Maximum number of disputed items whose traces a report contains."""
 MAX_SIDES = 32
 """Maximum number of runs whose answers to such an item are shown."""
 MAX_PAIRS = 28
 """Maximum number of comparisons of the runs on one dataset: eight runs with one another."""
-SPELLED = 3
-"""Maximum number of runs that a warning names one by one."""
+MAX_NAMED = 3
+"""Maximum number of runs that a warning names."""
 MAX_TRACE_CHARS = 6000
-"""Characters of a trace that a report carries."""
+"""Maximum characters of a trace in a report."""
 
 
 class RunSection(Frozen):
     """One run.
 
     Attributes:
-        label: What it is called.
-        family: The runs of one method at several budgets share it: a curve is sampled through them.
-        settings: Everything that can move its score.
-        environment: What it ran on.
-        dataset: What was posed.
-        complete: Whether every row is there.
+        label: Its name.
+        family: Name of its method, shared by the runs of one method at several budgets, which form a curve.
+        settings: Everything that can affect its score.
+        environment: The software and hardware it ran on.
+        complete: Whether every row is finished.
         calibration: Its calibration map; empty if it used none.
         in_sample: Whether that map was fitted on this very dataset.
-        summary: Its numbers.
-        risk_coverage: Error among the most confident answers; empty without confidences.
+        summary: Its metrics.
     """
 
     label: str
@@ -248,56 +152,12 @@ class RunSection(Frozen):
     calibration: str = ""
     in_sample: bool = False
     summary: EvalSummary
-    risk_coverage: tuple[RiskCoveragePoint, ...] = ()
-
-
-class PairSection(Frozen):
-    """Two runs compared.
-
-    Attributes:
-        compared: The one thing in which they differ; empty if they differ in several, or in none.
-        besides: What differs besides; if anything does, the difference is not that of `compared` alone.
-        missing: Rows that only one of them has; they do not count.
-        score: The difference, the first's less the second's.
-        p_adjusted: The p-value of `score`, corrected for the other comparisons of the table by Holm's method.
-        status: Whether "the first is better" is shown.
-        metrics: The same as `score` for each other score that both have.
-    """
-
-    a: str
-    b: str
-    compared: tuple[SettingDifference, ...]
-    besides: tuple[SettingDifference, ...]
-    missing: int
-    score: PairedComparison
-    p_adjusted: float
-    status: Status
-    metrics: dict[str, PairedComparison] = Field(default_factory=dict)
-
-
-def pair_sections(comparisons: Sequence[RunComparison]) -> list[PairSection]:
-    """The comparisons of one table, with their p-values adjusted together."""
-    adjusted = holm([c.score.p for c in comparisons])
-    return [
-        PairSection(
-            a=c.a.label,
-            b=c.b.label,
-            compared=c.compared,
-            besides=c.besides,
-            missing=c.missing,
-            score=c.score,
-            p_adjusted=p,
-            status=c.score.status(p),
-            metrics=c.by_metric,
-        )
-        for c, p in zip(comparisons, adjusted, strict=True)
-    ]
 
 
 class EqualTokensRow(Frozen):
-    """One method at the same tokens as the others: at each number of tokens its accuracy, None beyond its ends.
+    """One method's accuracy at the same numbers of tokens as the others', None beyond its ends.
 
-    `dataset` is the fingerprint of what was posed: two variants of a dataset share its name.
+    `dataset` is the dataset's fingerprint: two variants share its name.
     """
 
     dataset: str
@@ -320,8 +180,8 @@ class RunAnswer(Frozen):
     error: str = ""
 
 
-class Disagreement(Frozen):
-    """An item that some runs got right and others wrong; `sides` are the answers of `MAX_SIDES` of them."""
+class DisputedItem(Frozen):
+    """An item that some runs got right and others wrong; `sides` are the answers of up to `MAX_SIDES` of them."""
 
     id: str
     subject: str
@@ -335,15 +195,14 @@ class ReportContent(Frozen):
     """A report's content.
 
     Attributes:
-        title: Its title.
         made_with: Version of `reason`.
         runs: The runs, in the order given.
-        grids: Every method on every dataset, one for each budget; none where all runs are on one dataset.
+        grids: Every method on every dataset, one for each budget; none if all runs are on one dataset.
         pairs: Comparisons of every two runs of a dataset, up to a bound.
         equal_tokens: Accuracy at the same tokens, where curves overlap.
         greedy: Greedy runs next to sampled ones of the same method.
-        disagreements: Items on which runs of a dataset disagree, up to a bound.
-        disagreeing: How many there are.
+        disputed: Items on which runs of a dataset disagree, up to a bound.
+        num_disputed: How many there are.
         warnings: What a reader must know before the numbers.
     """
 
@@ -351,15 +210,15 @@ class ReportContent(Frozen):
     made_with: str
     runs: tuple[RunSection, ...]
     grids: tuple[Grid, ...] = ()
-    pairs: tuple[PairSection, ...]
+    pairs: tuple[RunComparison, ...]
     equal_tokens: tuple[EqualTokensRow, ...]
     greedy: tuple[GreedyComparison, ...] = ()
-    disagreements: tuple[Disagreement, ...]
-    disagreeing: int
+    disputed: tuple[DisputedItem, ...]
+    num_disputed: int
     warnings: tuple[str, ...]
 
 
-def build_content(runs: Sequence[StoredRun], title: str) -> ReportContent:
+def build_content(runs: Sequence[EvalRun], title: str) -> ReportContent:
     """Gather a report.
 
     Raises:
@@ -368,100 +227,83 @@ def build_content(runs: Sequence[StoredRun], title: str) -> ReportContent:
     if not runs:
         raise UserError("there is no run to report")
     families = method_families(runs)
-    contents = tuple(_run(run, family) for run, family in zip(runs, families, strict=True))
-    by_data: dict[tuple[str, str], list[tuple[StoredRun, str]]] = {}
+    sections = tuple(_section(run, family) for run, family in zip(runs, families, strict=True))
+    by_data: dict[tuple[str, str], list[tuple[EvalRun, str]]] = {}
     for run, family in zip(runs, families, strict=True):
         data = run.manifest.plan.dataset
         by_data.setdefault((data.fingerprint, data.scorer), []).append((run, family))
-    pairs: list[PairSection] = []
+    pairs: list[RunComparison] = []
     curves: list[EqualTokensRow] = []
     greedy: list[GreedyComparison] = []
-    disagreements: list[Disagreement] = []
-    disagreeing = 0
+    disputed: list[DisputedItem] = []
+    num_disputed = 0
     for members in by_data.values():
         same = [run for run, _ in members]
-        pairs += pair_sections(
-            [
-                compare_runs(b, a)
-                for a, b in islice(combinations(same, 2), MAX_PAIRS)
-                if not {r.id for r in a.rows}.isdisjoint(r.id for r in b.rows)  # shards of one run
-            ]
+        pairs += compare_all(
+            (b, a)
+            for a, b in islice(combinations(same, 2), MAX_PAIRS)
+            if not {r.id for r in a.rows}.isdisjoint(r.id for r in b.rows)  # shards of one run
         )
         curves += _equal_tokens(same, [family for _, family in members])
         greedy += compare_greedy_with_sampled(same)
-        number, shown_items = _disagreements(same, MAX_DISAGREEMENTS - len(disagreements))
-        disagreements += shown_items
-        disagreeing += number
+        number, items = _disputed(same, MAX_DISPUTED - len(disputed))
+        disputed += items
+        num_disputed += number
     return ReportContent(
         title=title,
         made_with=__version__,
-        runs=contents,
-        grids=build_grids(runs, [run.summary for run in contents]),
+        runs=sections,
+        grids=build_grids(runs),
         pairs=tuple(pairs),
         equal_tokens=tuple(curves),
         greedy=tuple(greedy),
-        disagreements=tuple(disagreements),
-        disagreeing=disagreeing,
-        warnings=tuple(_warnings(contents)),
+        disputed=tuple(disputed),
+        num_disputed=num_disputed,
+        warnings=tuple(_warnings(sections)),
     )
 
 
-def _run(run: StoredRun, family: str) -> RunSection:
-    stated = [(r.confidence, r.correct) for r in run.rows if r.confidence is not None and r.correct is not None]
+def _section(run: EvalRun, family: str) -> RunSection:
+    plan = run.manifest.plan
     return RunSection(
         label=run.label,
         family=family,
         settings=run_settings(run),
         environment=run.manifest.environment,
-        dataset=run.manifest.plan.dataset,
+        dataset=plan.dataset,
         complete=run.manifest.complete,
-        calibration="" if run.manifest.plan.calibration is None else str(run.manifest.plan.calibration),
-        in_sample=run.manifest.plan.in_sample,
+        calibration="" if plan.calibration is None else str(plan.calibration),
+        in_sample=plan.in_sample,
         summary=summarize(run.rows),
-        risk_coverage=risk_coverage(*np.array(stated, dtype=float).T) if stated else (),
     )
 
 
 def _warnings(runs: Sequence[RunSection]) -> list[str]:
     results = [f"{r.dataset.name}: {r.dataset.warning}" for r in runs if r.dataset.warning]
-    unread: list[tuple[str, float]] = []
-    degraded: dict[str, list[tuple[str, int]]] = {}
-    for run in runs:
-        s = run.summary
-        if not run.complete:
-            results.append(f"{run.label} is not finished: {s.rows} rows so far")
-        if s.alarming:
-            unread.append((run.label, s.unparsed))
-        if s.failed:
-            results.append(f"{run.label}: {s.failed} rows failed and count as wrong")
-        if run.in_sample:
-            results.append(f"{run.label}: {IN_SAMPLE_WARNING.format(run.calibration)}")
-        for what, n in s.degraded.items():
-            degraded.setdefault(what, []).append((run.label, n))
-    if len(unread) > SPELLED:
-        most = max(share for _, share in unread)
-        results.append(f"up to {100 * most:.1f}% of the answers could not be read in {_some(unread)}")
-    else:
-        results += [f"{label}: {100 * share:.1f}% of the answers could not be read" for label, share in unread]
-    for what, where in degraded.items():
-        if len(where) > SPELLED:
-            results.append(f"{what} ({sum(n for _, n in where)} rows of {_some(where)})")
-        else:
-            results += [f"{label}: {what} ({n} rows)" for label, n in where]
+    results += [f"{r.label} is not finished: {r.summary.rows} rows so far" for r in runs if not r.complete]
+    results += [f"{r.label}: {r.summary.failed} rows failed and count as wrong" for r in runs if r.summary.failed]
+    results += [f"{r.label}: {IN_SAMPLE_WARNING.format(r.calibration)}" for r in runs if r.in_sample]
+    unparsed = [r for r in runs if r.summary.alarming]
+    if unparsed:
+        most = max(r.summary.unparsed for r in unparsed)
+        results.append(f"{_names(unparsed)}: up to {100 * most:.1f}% of the answers could not be parsed")
+    for note in dict.fromkeys(note for r in runs for note in r.summary.degraded):
+        degraded = [r for r in runs if note in r.summary.degraded]
+        results.append(f"{_names(degraded)}: {note} ({sum(r.summary.degraded[note] for r in degraded)} rows)")
     return list(dict.fromkeys(results))
 
 
-def _some(where: Sequence[tuple[str, float]]) -> str:
-    """So many runs, the first few by name."""
-    return f"{len(where)} runs: {', '.join(label for label, _ in where[:SPELLED])}, …"
+def _names(runs: Sequence[RunSection]) -> str:
+    labels = ", ".join(run.label for run in runs[:MAX_NAMED])
+    return labels if len(runs) <= MAX_NAMED else f"{len(runs)} runs ({labels}, …)"
 
 
-def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[EqualTokensRow]:
+def _equal_tokens(runs: Sequence[EvalRun], names: Sequence[str]) -> list[EqualTokensRow]:
     """Every family's accuracy at the same tokens, over the items that all its runs and all others have.
 
     Votes of fewer than three samples are no point of a curve: they cannot outvote the first sample.
     """
-    families: dict[str, list[StoredRun]] = {}
+    families: dict[str, list[EvalRun]] = {}
     for run, name in zip(runs, names, strict=True):
         if not _is_small_vote(run):
             families.setdefault(name, []).append(run)
@@ -493,7 +335,7 @@ def _equal_tokens(runs: Sequence[StoredRun], names: Sequence[str]) -> list[Equal
     ]
 
 
-def _is_small_vote(run: StoredRun) -> bool:
+def _is_small_vote(run: EvalRun) -> bool:
     n = run.manifest.plan.parameters.get("n")
     return run.manifest.plan.strategy in VOTES and isinstance(n, int) and n < MIN_VOTES
 
@@ -505,12 +347,8 @@ def _mean_tokens(rows: Sequence[ResultRow], ids: Sequence[str]) -> np.ndarray[tu
     return np.array([sum(by_item[i]) / len(by_item[i]) for i in ids], dtype=np.float64)
 
 
-def _disagreements(runs: Sequence[StoredRun], room: int) -> tuple[int, list[Disagreement]]:
-    """Items whose rows of the runs' first common seed do not all have the same score: their number, and the first ones.
-
-    Args:
-        room: Maximum number of items whose traces are wanted.
-    """
+def _disputed(runs: Sequence[EvalRun], room: int) -> tuple[int, list[DisputedItem]]:
+    """Items whose rows of the runs' first common seed differ in score: their number, and the first `room` of them."""
     if len(runs) < 2:
         return 0, []
     by_run = [{r.key: r for r in run.rows} for run in runs]
@@ -526,10 +364,10 @@ def _disagreements(runs: Sequence[StoredRun], room: int) -> tuple[int, list[Disa
             continue
         number += 1
         if number <= room:
-            # a run for each score that there is comes first where not all runs can be shown
+            # if not all runs can be shown, one run for each score comes first
             shown = sorted([*values.values(), *(i for i in range(len(sides)) if i not in values.values())][:MAX_SIDES])
             results.append(
-                Disagreement(
+                DisputedItem(
                     id=row.id,
                     subject=row.subject,
                     question=_cut(row.question),
@@ -541,7 +379,7 @@ def _disagreements(runs: Sequence[StoredRun], room: int) -> tuple[int, list[Disa
     return number, results
 
 
-def _side(run: StoredRun, row: ResultRow) -> RunAnswer:
+def _side(run: EvalRun, row: ResultRow) -> RunAnswer:
     votes: dict[str, int] = {}
     if len(row.candidates) > 1:
         for candidate in row.candidates:
@@ -561,7 +399,7 @@ def _side(run: StoredRun, row: ResultRow) -> RunAnswer:
     )
 
 
-def _store_of(run: StoredRun) -> str:
+def _store_of(run: EvalRun) -> str:
     store = run.manifest.store
     if run.manifest.merged:
         return ""

@@ -1,4 +1,4 @@
-"""Calibration of confidences: ECE, adaptive ECE, Brier, NLL, AUROC and the risk-coverage curve.
+"""Calibration of confidences: ECE, adaptive ECE, Brier, NLL, AUROC and AURC.
 
 All take `confidence`, the stated probability of being right in [0, 1], and `correct`, 0 or 1, both `[answers]`. None of
 them depends on the order of the answers; where confidences tie, tied answers are treated alike.
@@ -95,28 +95,6 @@ def auroc(confidence: Array, correct: Array) -> float | None:
         return None
     ranks = stats.rankdata(confidence)
     return float((ranks[correct == 1].sum() - right * (right + 1) / 2) / (right * wrong))
-
-
-@dataclass(frozen=True)
-class RiskCoveragePoint:
-    """A point of the risk-coverage curve: the most confident share of answers, and the share of them that is wrong."""
-
-    coverage: float
-    risk: float
-    threshold: float
-
-
-def risk_coverage(confidence: Array, correct: Array) -> tuple[RiskCoveragePoint, ...]:
-    """Risk at every coverage that a threshold on the confidence can reach, by rising coverage.
-
-    Source: El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification".
-    """
-    _check(confidence, correct)
-    points = []
-    for threshold in np.unique(confidence)[::-1]:
-        kept = confidence >= threshold
-        points.append(RiskCoveragePoint(float(kept.mean()), float(1 - correct[kept].mean()), float(threshold)))
-    return tuple(points)
 
 
 def _check(confidence: Array, correct: Array) -> None:

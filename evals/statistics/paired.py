@@ -7,6 +7,7 @@ where few items differ, its interval excludes 0 far too often (4 wins and no los
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -284,3 +285,16 @@ def items_needed(se: float, items: int, difference: float) -> int:
     if difference == 0:
         raise UserError("no number of items makes a difference of 0 detectable")
     return int(np.ceil(items * (detectable_difference(se) / difference) ** 2))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """P-values of a family of tests, adjusted so that the probability of any false rejection is bounded.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = largest
+    return adjusted

@@ -32,8 +32,8 @@ import hashlib
 import json
 import math
 import random
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,9 +72,9 @@ from ...serving.metered.scorers import MeteredReward
 from ...serving.model import LanguageModel
 from ...serving.rewards.factory import load_reward_model
 from ...serving.rewards.model import RewardModel
-from ..datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, is_held_out
+from ..datasets.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold, is_held_out
 from ..plan import derive_item_seed
-from ..task import AnswerScorer, Task
+from ..scoring import Scorer
 
 try:
     import torch
@@ -307,7 +307,7 @@ class Problem:
         return self.dataset, self.item.id
 
 
-def split_problems(tasks: Sequence[Task], plan: TrainingPlan) -> tuple[list[Problem], list[Problem]]:
+def split_problems(datasets: Sequence[Dataset], plan: TrainingPlan) -> tuple[list[Problem], list[Problem]]:
     """The questions that may be trained on, and those that never are; a question's text decides.
 
     Raises:
@@ -315,14 +315,14 @@ def split_problems(tasks: Sequence[Task], plan: TrainingPlan) -> tuple[list[Prob
         DataError: A dataset has answers that are neither right nor wrong.
     """
     parts: tuple[list[Problem], list[Problem]] = ([], [])
-    for task in tasks:
-        for item in list(task.items.values())[: plan.limit]:
+    for dataset in datasets:
+        for item in dataset.items[: plan.limit]:
             if getattr(item.gold, "rule", "one") != "one":
                 raise DataError(
-                    f"answers to {task.info.full_name} are neither right nor wrong (item {item.id!r})",
+                    f"answers to {dataset.full_name} are neither right nor wrong (item {item.id!r})",
                     hint="train on another dataset, or on another variant",
                 )
-            problem = Problem(task.info.full_name, item, question_digest(item.question.text))
+            problem = Problem(dataset.full_name, item, question_digest(item.question.text))
             parts[is_held_out(problem.digest, plan.holdout)].append(problem)
     train, held_out = parts
     if not train:
@@ -404,13 +404,13 @@ class EpisodeResources:
         model: LanguageModel,
         reward: RewardModel | None,
         store: SqliteStore,
-        scorers: Mapping[str, AnswerScorer],
+        scorer: Scorer,
     ) -> None:
         self.plan, self.settings, self.model, self.reward = plan, settings, model, reward
         self.parameters = rlot_parameters(settings, plan)
         self.config = RLoT.Config.model_validate(self.parameters)
         self.usage = TrainingUsage()
-        self._store, self._scorers = store, scorers
+        self._store, self._scorer = store, scorer
         self._open: dict[str, Run] = {}
 
     async def run(self, problem: Problem, strategy: str, parameters: dict[str, JsonValue]) -> Run:
@@ -450,7 +450,7 @@ class EpisodeResources:
     async def score(self, problem: Problem, run: Run, candidate: Candidate) -> bool:
         """Whether an answer is right."""
         answer = assemble(run, Solution(chosen=0, candidates=(candidate,)))
-        return (await self._scorers[problem.dataset].score(problem.item, answer)).correct is True
+        return (await self._scorer.score(problem.item, answer)).correct is True
 
     async def close(self) -> None:
         """Release the runs."""
@@ -475,7 +475,7 @@ def rlot_parameters(settings: Settings, plan: TrainingPlan) -> dict[str, JsonVal
 
 @asynccontextmanager
 async def open_resources(
-    plan: TrainingPlan, tasks: Sequence[Task], settings: Settings, store_path: Path
+    plan: TrainingPlan, datasets: Sequence[Dataset], settings: Settings, store_path: Path
 ) -> AsyncIterator[EpisodeResources]:
     """Open the models, the run store and the scorers of a training.
 
@@ -512,8 +512,8 @@ async def open_resources(
         if plan.reward != "outcome" and settings.reward_model is not None:
             reward = await load_reward_model(settings.reward_model, settings, None, language_model)
             stack.push_async_callback(reward.aclose)
-        scorers = {task.info.full_name: await stack.enter_async_context(task.open_scorer()) for task in tasks}
-        resources = EpisodeResources(plan, settings, model, reward, store, scorers)
+        scorer = await stack.enter_async_context(Scorer())
+        resources = EpisodeResources(plan, settings, model, reward, store, scorer)
         stack.push_async_callback(resources.close)
         yield resources
 
@@ -785,7 +785,7 @@ class TrainedNavigator:
 
 async def train_navigator(
     plan: TrainingPlan,
-    tasks: Sequence[Task],
+    datasets: Sequence[Dataset],
     settings: Settings,
     run_dir: Path,
     out: Path,
@@ -806,9 +806,9 @@ async def train_navigator(
         BudgetExceeded: `max_tokens` ended it before its first episode.
         BackendError: The model failed; what it generated is in the store.
     """
-    train, held_out = split_problems(tasks, plan)
+    train, held_out = split_problems(datasets, plan)
     _write_lines(run_dir / HELD_OUT, map(custom_record, held_out))
-    async with open_resources(plan, tasks, settings, run_dir / STORE) as resources:
+    async with open_resources(plan, datasets, settings, run_dir / STORE) as resources:
         problems = train
         if plan.problems == "hard":
             right = await direct_answers(resources, train)
@@ -842,7 +842,7 @@ async def train_navigator(
             _write_lines(run_dir / VALIDATIONS, (result.model_dump(mode="json") for result in validations))
         if not records:
             raise BudgetExceeded("tokens", resources.usage.tokens, plan.max_tokens or 0)
-        card = _card(resources, tasks, problems, records, validations)
+        card = _card(resources, datasets, problems, records, validations)
         navigator = Navigator(learner.online.network(), card)
         save_navigator(navigator, out)
         return TrainedNavigator(
@@ -889,7 +889,7 @@ async def run_episodes(
 
 def _card(
     resources: EpisodeResources,
-    tasks: Sequence[Task],
+    datasets: Sequence[Dataset],
     problems: Sequence[Problem],
     records: Sequence[EpisodeRecord],
     validations: Sequence[ValidationResult],
@@ -897,12 +897,10 @@ def _card(
     """The card of a trained navigator: all training questions by digest, used in an episode or not, and its results."""
     plan, config, settings, last = resources.plan, resources.config, resources.settings, records[-100:]
     requested = sum(r.scores_requested for r in records)
-    states = Counter(state for r in records for state in r.states[: len(r.actions)])
     notes: dict[str, JsonValue] = {
         "learning": plan.learning.model_dump(mode="json"),
         "parallel": plan.parallel,
         "held_out_share": plan.holdout,
-        "common_states": [[list(state), count] for state, count in states.most_common(12)],
         "last_episodes": {
             "episodes": len(last),
             "return": sum(r.episode_return for r in last) / len(last),
@@ -911,16 +909,16 @@ def _card(
         },
         "missing_scores": sum(r.scores_missing for r in records) / requested if requested else 0.0,
         "validation": validations[-1].model_dump(mode="json") if validations else None,
-        "warnings": [task.info.warning for task in tasks if task.info.warning],
+        "warnings": [dataset.warning for dataset in datasets if dataset.warning],
     }
-    names = [task.info.name for task in tasks]
+    names = [dataset.name for dataset in datasets]
     return NavigatorCard(
         name=f"{settings.model.rpartition('/')[2]}-{'+'.join(names)}-{plan.reward}",
         model=settings.model,
         model_identity=resources.model.identity,
         reward=plan.reward,
         reward_model=(settings.reward_model or "") if resources.reward is not None else "",
-        datasets=tuple(task.info.full_name for task in tasks),
+        datasets=tuple(dataset.full_name for dataset in datasets),
         episodes=len(records),
         steps=sum(len(r.actions) for r in records),
         problems=len(problems),

@@ -22,7 +22,7 @@ from reason.evals.runner import evaluate, make_plan
 from reason.reasoning.strategy import Parameters
 from reason.verify.verifier import VERIFIERS
 from support.calibration_maps import PARAMETERS, make_map
-from support.eval_tasks import SOURCE, adder, sums_task
+from support.eval_tasks import SOURCE, adder, sums
 from support.scripted_model import ScriptedModel, replies
 
 LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
@@ -286,7 +286,7 @@ async def test_answers_without_calibration_can_be_read(model, settings) -> None:
 
 async def test_an_evaluation_stores_both_confidences(model, settings, tmp_path) -> None:
     model._script = adder
-    task = sums_task(6)
+    task = sums(6)
     known = make_map(parameters={**PARAMETERS, "max_tokens": 40}, fingerprint="0" * 64, name="votes")
     path = tmp_path / "votes.json"
     save_calibration_map(known, path)

@@ -9,10 +9,9 @@ from reason.agents.reasoner import Reasoner
 from reason.core.errors import StoreError, UnknownName, UserError
 from reason.core.settings import RewardSettings, Settings
 from reason.core.types import Question
-from reason.evals.plan import DatasetInfo
+from reason.evals.datasets.items import Dataset
 from reason.evals.runner import make_plan, settings_for
 from reason.evals.sweep import SweepDataset, SweepModels, SweepRun, plan_run
-from reason.evals.task import Task
 from reason.reasoning.strategy import Models
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
@@ -209,12 +208,11 @@ def test_the_error_names_a_reward_model_to_use():
 
 
 def test_evaluations_and_sweeps_have_the_reward_model(settings, tmp_path):
-    info = DatasetInfo(name="d", source="s", fingerprint="f", size=1)
-    task = Task(info, {"a": None}, None)
-    plan = make_plan(task, settings.model_copy(update={"reward_model": REWARD, "strategy": "best-of-n"}))
+    dataset = Dataset(name="d", source="s", fingerprint="f", size=1, items=())
+    plan = make_plan(dataset, settings.model_copy(update={"reward_model": REWARD, "strategy": "best-of-n"}))
     assert plan.models == {"main": "scripted", "reward": REWARD}
     assert settings_for(plan, settings, tmp_path / "s").reward_model == REWARD
-    assert "reward" not in make_plan(task, settings).models
+    assert "reward" not in make_plan(dataset, settings).models
     swept = SweepRun(
         dataset=SweepDataset(name="d"),
         models=SweepModels(main="m", reward=REWARD),
@@ -222,4 +220,4 @@ def test_evaluations_and_sweeps_have_the_reward_model(settings, tmp_path):
         parameters={},
         budget=None,
     )
-    assert plan_run(swept, task, settings, [0]).models == {"main": "m", "reward": REWARD}
+    assert plan_run(swept, dataset, settings, [0]).models == {"main": "m", "reward": REWARD}

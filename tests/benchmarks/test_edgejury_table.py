@@ -220,3 +220,13 @@ def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert "no --plans" in printed
     assert "How it went" in printed
     assert not sections(printed).get("Errors in common")
+
+
+def test_position_bias_by_hand():
+    counts, expected, p, distance = edgejury_table.position_bias([(0, 4)] * 60)
+    assert (counts.tolist(), expected.tolist(), distance) == ([60, 0, 0, 0], [15.0] * 4, 0.75)
+    assert p < 1e-9
+    assert edgejury_table.position_bias([(i % 4, 4) for i in range(60)])[2:] == (1.0, 0.0)
+    counts, expected, _, distance = edgejury_table.position_bias([(1, 2), (0, 4), (3, 4)])
+    assert (counts.tolist(), expected.tolist()) == ([1, 1, 0, 1], [1.0, 1.0, 0.5, 0.5])
+    assert distance == pytest.approx(1 / 6)

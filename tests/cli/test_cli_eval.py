@@ -155,7 +155,7 @@ def test_every_example_of_the_help_works(cli, scripted, monkeypatch) -> None:
     pytest.importorskip("matplotlib")
     records = [{"question": f"What is {i} + {i + 1}?", "answer": f"So\n#### {2 * i + 1}"} for i in range(24)]
 
-    def read_hub(source, *, revision="", split=""):
+    def read_hub(source):
         return (Record(r, f"row {i}", i, source.repo) for i, r in enumerate(records, 1)), "0" * 40
 
     monkeypatch.setattr(loading, "read_hub", read_hub)

@@ -32,14 +32,14 @@ def test_informative_signal_is_reported(cli) -> None:
     write_run(judged_rows(60, skill=2.0), Path("run"))
     status, out, err = cli("eval", "signal", "run")
     assert status == 0, err
-    assert "AUROC within questions" in out
+    assert "within questions" in out
     assert "do not select" not in err
     assert "--set alpha=" in err
     payload = json.loads(cli("eval", "signal", "run", "--json")[1])
     assert (payload["items"], payload["samples"], payload["silent"]) == (60, 480, 0)
     # two normals two standard deviations apart: the area is the normal distribution at sqrt(2)
-    assert abs(payload["within"] - 0.921) < 0.04
-    assert payload["within_interval"]["low"] < payload["within"] < payload["within_interval"]["high"]
+    assert abs(payload["within"]["auroc"] - 0.921) < 0.04
+    assert payload["within"]["interval"]["low"] < payload["within"]["auroc"] < payload["within"]["interval"]["high"]
     assert payload["beta"] > 0
 
 

@@ -80,7 +80,6 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
     assert "2,566" in out
     assert "40 episodes" in out
     assert "the bare problem" in out
-    assert "times in training" in out
     status, out, _ = cli("train", "show", "nav.safetensors", "--json")
     shown = json.loads(out)
     assert shown["card"]["episodes"] == 40

@@ -60,13 +60,6 @@ def test_a_dataset_is_read_at_its_pinned_commit(hub):
     assert dataset.items[0].gold.answer == "4"
 
 
-def test_another_commit_and_split(hub):
-    hub.table = [{"question": "2 + 2?", "answer": "#### 4"}]
-    dataset = load_dataset("gsm8k", revision="b" * 40, split="train")
-    assert hub.asked[-1] == ("load", "openai/gsm8k", "main", "train", "b" * 40)
-    assert dataset.options["split"] == "train"
-
-
 def test_a_bad_row_of_the_hub_is_named(hub):
     hub.table = [{"question": "2 + 2?", "answer": "#### 4"}, {"question": None, "answer": "#### 4"}]
     with pytest.raises(DataError, match=r"openai/gsm8k@740312add88f test row 2: the field 'question' is missing"):
@@ -80,8 +73,6 @@ def test_aime_takes_each_year_from_one_source(hub):
     assert [i.id for i in load_dataset("aime:2026").items] == ["aime-2026-1", "aime-2026-2"]
     hub.table = [{"ID": "2024-II-4", "Problem": "Q", "Answer": 33}]
     assert [i.id for i in load_dataset("aime:2024").items] == ["aime-2024-II-4"]
-    with pytest.raises(UserError, match="comes from 4 sources"):
-        load_dataset("aime", revision="b" * 40)
 
 
 @pytest.mark.parametrize(

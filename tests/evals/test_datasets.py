@@ -34,7 +34,7 @@ def test_aime_selects_years_from_both_directories(tmp_path):
     assert ids["all"] == ["aime-2024-I-3", "aime-1983-1", "aime-1999-2", "aime-2000-II-15"]
     assert ids["2024"] == ["aime-2024-I-3"]
     assert ids["1983-1999"] == ["aime-1983-1", "aime-1999-2"]
-    (item,) = load_dataset("aime", variant="2024", data=tmp_path).items
+    (item,) = load_dataset("aime:2024", data=tmp_path).items
     assert (item.gold.answer, item.question.kind, item.subject) == ("204", "math", "2024")
     with pytest.raises(DataError, match="has no item of aime:1990"):
         load_dataset("aime:1990", data=tmp_path)
@@ -79,7 +79,7 @@ def test_math500_selects_levels(tmp_path):
     assert ids == {
         "": ["p0", "p1", "p2", "p3", "p4"], ":3": ["p0", "p3"], ":1-3": ["p0", "p2", "p3", "p4"], ":5-5": ["p1"],
     }  # fmt: skip
-    chosen = load_dataset("math500", variant="1-3", data=path)
+    chosen = load_dataset("math500:1-3", data=path)
     assert (chosen.variant, chosen.size) == ("1-3", 4)
     assert [(i.subject, i.level) for i in chosen.items] == [("Algebra", level) for level in ("3", "1", "3", "2")]
     with pytest.raises(DataError, match="has no item of math500:4"):
@@ -147,7 +147,6 @@ def test_the_shuffle_depends_only_on_seed_and_item(tmp_path):
     assert len({i.question.choices for i in items.values()}) == 6  # all orders of three
     other = write(tmp_path / "u.jsonl", *reversed(rows))
     assert {i.id: i for i in load_dataset("truthfulqa", data=other).items} == items
-    assert load_dataset("truthfulqa", data=path, limit=1).items[0] == items["t0"]
     assert {i.id: i for i in load_dataset("truthfulqa", data=path, seed=1).items} != items
 
 
@@ -208,7 +207,7 @@ def claim(label="SUPPORTS", gold=("s1",), retrieved=("s1", "s2", "s3", "s4", "s5
 
 def fever(root, variant, *rows, **options):
     path = write(root / "fever" / "dev.jsonl", *rows)
-    return load_dataset("fever", variant=variant, data=path, options=options).items
+    return load_dataset(f"fever:{variant}", data=path, options=options).items
 
 
 def test_fever_oracle_shows_the_same_number_of_sentences_for_every_class(tmp_path):
@@ -229,7 +228,6 @@ def test_fever_oracle_shows_the_same_number_of_sentences_for_every_class(tmp_pat
     assert items[1].gold.evidence.names == ()
     assert items[2].gold.evidence.sets == (("s6", "s7"), ("s8",))
     assert "s11" in {d.name for d in items[4].question.documents}  # the smallest sufficient set comes first
-    assert {len(i.question.documents) for i in fever(tmp_path, "oracle", *rows, sentences="2")} == {2}
 
 
 def test_fever_oracle_does_not_show_gold_first(tmp_path):
@@ -237,15 +235,6 @@ def test_fever_oracle_does_not_show_gold_first(tmp_path):
     items = fever(tmp_path, "oracle", *(claim(id=i) for i in range(60)))
     places = [next(k for k, d in enumerate(i.question.documents) if d.name == "s1") for i in items]
     assert set(places) == set(range(5))
-
-
-def test_fever_retrieval_shows_retrieved_sentences_and_keeps_missed_gold(tmp_path):
-    corpus(tmp_path)
-    item, none = fever(tmp_path, "retrieval", claim(gold=("s1", "s9")), claim(id=12, retrieved=()))
-    assert {d.name for d in item.question.documents} == {"s1", "s2", "s3", "s4", "s5"}
-    assert {d.text for d in item.question.documents} >= {"Page 1: Text 1.", "Text 2."}
-    assert item.gold.evidence.names == ("s1", "s9")
-    assert none.question.documents == ()
 
 
 def test_fever_without_a_corpus(tmp_path):

@@ -15,7 +15,6 @@ from reason.evals.statistics.calibration import (
     auroc,
     calibration_metrics,
     nll,
-    risk_coverage,
 )
 
 EXACT = {"rel": 0, "abs": 1e-9}
@@ -68,11 +67,8 @@ def test_a_wrong_certainty_costs_much_but_not_infinitely() -> None:
     assert nll(np.array([1.0]), np.array([0.0])) == pytest.approx(52 * math.log(2), **EXACT)
 
 
-def test_risk_and_coverage_by_hand() -> None:
+def test_aurc_by_hand() -> None:
     c, y = np.array([0.9, 0.8, 0.8, 0.1]), np.array([1.0, 1.0, 0.0, 0.0])
-    points = risk_coverage(c, y)
-    assert [p.coverage for p in points] == pytest.approx([0.25, 0.75, 1.0], **EXACT)
-    assert [p.risk for p in points] == pytest.approx([0.0, 1 / 3, 0.5], **EXACT)
     # errors 0, then two that share 1/2, then 1: risks 0, 1/4, 1/3, 1/2
     assert aurc(c, y) == pytest.approx((0 + 0.25 + 1 / 3 + 0.5) / 4, **EXACT)
 
@@ -97,8 +93,6 @@ def test_bounds_and_ends(pairs: list[tuple[float, int]]) -> None:
     assert 0 <= result.brier <= 1
     assert 0 <= result.aurc <= 1
     assert sum(b.count for b in result.bins) == len(pairs)
-    last = risk_coverage(c, y)[-1]
-    assert (last.coverage, last.risk) == pytest.approx((1.0, 1 - y.mean()), **EXACT)
 
 
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=30))

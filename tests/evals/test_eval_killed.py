@@ -22,7 +22,7 @@ SCRIPT = textwrap.dedent(
     import asyncio, os, random, signal, sys, threading, time
     from pathlib import Path
     import reason.agents.reasoner as reasoner_module
-    from support.eval_tasks import SOURCE, adder, sums_task
+    from support.eval_tasks import SOURCE, adder, sums
     from reason.core.settings import Settings
     from reason.evals.runner import evaluate, make_plan
     from support.scripted_model import ScriptedModel
@@ -60,7 +60,7 @@ SCRIPT = textwrap.dedent(
     settings = Settings(
         model="scripted/adder", strategy="self-consistency", store=out / "x", cache_dir=out / "c", reuse="store"
     )
-    task = sums_task(int(items))
+    task = sums(int(items))
     plan = make_plan(task, settings, parameters={"n": int(samples), "max_tokens": 40, "temperature": 1.0}, seeds=(0,))
     threading.Thread(target=kill, daemon=True).start()
     asyncio.run(evaluate(plan, task, SOURCE, out, settings, resume=True, concurrency=6))

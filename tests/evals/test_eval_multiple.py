@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.evals.statistics.multiple import holm
+from reason.evals.statistics.paired import holm
 
 
 def test_holm_adjusts_the_smallest_most_and_stays_in_order() -> None:

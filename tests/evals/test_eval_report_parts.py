@@ -12,7 +12,7 @@ from reason.evals.report import content
 from reason.evals.report.content import build_content, method_families
 from reason.evals.report.page import render_html, render_markdown
 from reason.evals.results import ResultRow, RowLedger
-from reason.evals.run_directory import RunManifest, StoredRun
+from reason.evals.run_directory import EvalRun, RunManifest
 from reason.evals.summary import summarize
 
 GOLDEN = Path(__file__).with_name("report.md")
@@ -30,7 +30,7 @@ def row(item: int, value: float, seed: int = 0, **more: object) -> ResultRow:
 
 def stored(
     label: str, scores: list[list[int]], *, data: str = "d", strategy: str = "cot", **parameters: object
-) -> StoredRun:
+) -> EvalRun:
     """A run of `scores[item][seed]`."""
     seeds = tuple(range(len(scores[0])))
     plan = EvalPlan(
@@ -42,8 +42,8 @@ def stored(
     )
     rows = [row(i, result[s], s, strategy=strategy) for i, result in enumerate(scores) for s in seeds]
     keys = tuple(r.key for r in rows)
-    manifest = RunManifest(plan=plan, task=DatasetSource(dataset="sums"), label=label, keys=keys, complete=True)
-    return StoredRun(Path(label), manifest, rows)
+    manifest = RunManifest(plan=plan, source=DatasetSource(dataset="sums"), label=label, keys=keys, complete=True)
+    return EvalRun(Path(label), manifest, rows)
 
 
 def test_greedy_and_sampled_by_hand() -> None:
@@ -116,7 +116,7 @@ def test_runs_are_not_compared_with_all_others_to_be_grouped(monkeypatch: pytest
 
 
 def test_only_the_shown_disagreements_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "MAX_DISAGREEMENTS", 2)
+    monkeypatch.setattr(content, "MAX_DISPUTED", 2)
     monkeypatch.setattr(content, "MAX_SIDES", 3)
     built = []
     side = content._side
@@ -124,12 +124,12 @@ def test_only_the_shown_disagreements_are_built(monkeypatch: pytest.MonkeyPatch)
     # the last run alone is right; of the items on which all are wrong none is a disagreement
     runs = [stored(f"r{i}", [[0]] * 5 + [[0]]) for i in range(6)] + [stored("right", [[1]] * 5 + [[0]])]
     found = build_content(runs, "")
-    assert (found.disagreeing, len(found.disagreements)) == (5, 2)
-    assert [[s.run for s in d.sides] for d in found.disagreements] == [["r0", "r1", "right"]] * 2
+    assert (found.num_disputed, len(found.disputed)) == (5, 2)
+    assert [[s.run for s in d.sides] for d in found.disputed] == [["r0", "r1", "right"]] * 2
     assert len(built) == 6
 
 
-def mixed_runs() -> list[StoredRun]:
+def mixed_runs() -> list[EvalRun]:
     """Runs with subjects, levels and labels, unread answers, seeds of two numbers, a greedy one, and two variants."""
     given = [("SUPPORTS", "SUPPORTS"), ("SUPPORTS", "REFUTES"), ("REFUTES", None), ("REFUTES", "REFUTES")]
     gold = {"type": "label", "labels": list(LABELS)}
@@ -142,7 +142,7 @@ def mixed_runs() -> list[StoredRun]:
         for i, (g, p) in enumerate(given)
     ]  # fmt: skip
     return [
-        StoredRun(labelled.path, labelled.manifest, rows),
+        EvalRun(labelled.path, labelled.manifest, rows),
         stored("sampled | two", [[1, 1], [1, 0], [0, 1], [0, 0]]),
         stored("other data", [[1], [1]], data="e"),
     ]
@@ -159,8 +159,8 @@ def test_the_page_escapes_texts_and_has_the_tables() -> None:
     assert "Report &lt;i&gt;" in html
     assert "labels &lt;b&gt;" in html
     assert "<i>" not in html
-    assert "<b>25.0</b>" in html  # above five per cent unread stands out
-    assert html.count("<svg") == 4  # accuracy over tokens, confidences, risk, seeds
+    assert "<b>25.0</b>" in html  # above five per cent unparsed stands out
+    assert html.count("<svg") == 3  # accuracy over tokens, confidences, seeds
     assert "Where the runs disagree" in html
 
 

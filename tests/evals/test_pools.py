@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from reason.core.errors import DataError, UserError
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.pools import ImportOptions, import_pool, parse_pool_map, summarize
-from reason.serving.recorded.pool import PoolSample, read_pool
+from reason.evals.pools import import_pool, parse_pool_map, summarize
+from reason.serving.recorded.pool import read_pool
 from support.recorded_pools import sample, samples, write
 
 
@@ -20,90 +20,69 @@ def lines(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-async def imported(*sources: Path, **options: Any) -> list[PoolSample]:
-    return await import_pool(sources, ImportOptions(**options))
-
-
 # -- JSON lines
 
 
-async def test_a_map_renames_fields_and_composes_them(tmp_path: Path) -> None:
+def test_a_map_renames_fields_and_composes_them(tmp_path: Path) -> None:
     row = {"llm": "m", "t": 0.4, "set": "sums", "q": {"id": 7, "text": "2 + 2?"}, "right": 4, "pred": 4.0, "out": "4"}
     mapping = parse_pool_map(
         "model={llm}-{t},dataset=set,question_id=q.id,question=q.text,gold=right,answer=pred,text=out"
     )
-    (made,) = await imported(lines(tmp_path / "a.jsonl", row), mapping=mapping)
+    (made,) = import_pool([lines(tmp_path / "a.jsonl", row)], mapping=mapping)
     assert (made.model, made.dataset, made.question_id, made.question) == ("m-0.4", "sums", "7", "2 + 2?")
     assert (made.gold, made.answer, made.correct, made.sample) == ("4", "4.0", True, 0)
 
 
-async def test_what_is_missing_is_completed(tmp_path: Path) -> None:
+def test_what_is_missing_is_completed(tmp_path: Path) -> None:
     rows = [
         {"question": "What is 2 + 2?", "text": "Let me see. The answer is 4.", "gold": "4"},
         {"question": "What is 2 + 2?", "text": "No idea at", "gold": "4", "answer": None},
         {"question": "What is 2 + 3?", "text": "The answer is 6.", "gold": "5"},
     ]
-    made = await imported(lines(tmp_path / "a.jsonl", *rows), model="m", dataset="sums")
+    made = import_pool([lines(tmp_path / "a.jsonl", *rows)], model="m", dataset="sums")
     assert [(s.sample, s.answer, s.correct) for s in made] == [(0, "4", True), (1, None, False), (0, "6", False)]
     assert made[0].question_id == made[1].question_id != made[2].question_id
 
 
-async def test_samples_are_selected_by_a_field(tmp_path: Path) -> None:
-    rows = [{**sample(number=n).model_dump(), "t": t} for n, t in enumerate((0.4, 0.8, 0.4))]
-    assert [s.sample for s in await imported(lines(tmp_path / "a.jsonl", *rows), only={"t": "0.4"})] == [0, 2]
-
-
-async def test_question_texts_and_right_answers_come_from_a_dataset(tmp_path: Path) -> None:
+def test_question_texts_and_right_answers_come_from_a_dataset(tmp_path: Path) -> None:
     data = lines(tmp_path / "gsm8k.jsonl", {"id": "g1", "question": "How many?", "answer": "so\n#### 1,200"})
     row = {"model": "m", "dataset": "gsm8k", "question_id": "g1", "sample": 0, "answer": "1200"}
     questions = load_dataset("gsm8k", data=data)
-    (made,) = await imported(lines(tmp_path / "a.jsonl", row), questions=questions)
+    (made,) = import_pool([lines(tmp_path / "a.jsonl", row)], questions=questions)
     assert (made.question, made.gold, made.correct) == ("How many?", "1200", True)
     other = lines(tmp_path / "b.jsonl", {**row, "question_id": "7"})
     with pytest.raises(DataError, match=r"its ids are like 'g1', those of the samples like '7'"):
-        await imported(other, questions=questions)
+        import_pool([other], questions=questions)
 
 
-async def test_options_become_a_part_of_the_question(tmp_path: Path) -> None:
+def test_options_become_a_part_of_the_question(tmp_path: Path) -> None:
     data = lines(
         tmp_path / "own.jsonl", {"id": "c1", "question": "Which?", "choices": ["red", "seven"], "answer": "red"}
     )
     row = {"model": "m", "dataset": "own", "question_id": "c1", "answer": "A"}
     questions = load_dataset(str(data), seed=None)
-    (made,) = await imported(lines(tmp_path / "a.jsonl", row), questions=questions)
+    (made,) = import_pool([lines(tmp_path / "a.jsonl", row)], questions=questions)
     assert (made.question, made.gold, made.correct) == ("Which?\n\nA) red\nB) seven", "A", True)
 
 
-async def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", sample().model_dump(), {"answer": "4"})
     with pytest.raises(DataError, match=r"a\.jsonl line 2: the field 'model'"):
-        await imported(path)
+        import_pool([path])
     twice = lines(tmp_path / "b.jsonl", sample().model_dump(), sample().model_dump())
-    with pytest.raises(DataError, match=r"line 2: sample 0 of m on sums:q1 is that of .*line 1 already") as caught:
-        await imported(twice)
+    with pytest.raises(DataError, match=r"line 2: sample 0 of m on sums:q1 is a duplicate of .*line 1") as caught:
+        import_pool([twice])
     assert "--map model=" in caught.value.hint
     with pytest.raises(DataError, match="there is no field 'x'"):
-        await imported(path, mapping={"answer": "x"})
+        import_pool([path], mapping={"answer": "x"})
     with pytest.raises(UserError, match="no field of a sample"):
         parse_pool_map("label=x")
 
 
-async def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path: Path) -> None:
-    rows = [
-        {
-            "doc_id": 2,
-            "doc": {"question": "2 + 2?"},
-            "target": "4",
-            "resps": [["The answer is 4."]],
-            "filter": "strict",
-        },
-        {"doc_id": 2, "doc": {"question": "2 + 2?"}, "target": "4", "resps": [["The answer is 4."]], "filter": "loose"},
-    ]
-    mapping = "question_id=doc_id,question=doc.question,text=resps.0.0,gold=target"
-    path = lines(tmp_path / "samples_gsm8k.jsonl", *rows)
-    made = await imported(
-        path, mapping=parse_pool_map(mapping), model="org/tiny", dataset="gsm8k", only={"filter": "strict"}
-    )
+def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path: Path) -> None:
+    row = {"doc_id": 2, "doc": {"question": "2 + 2?"}, "target": "4", "resps": [["The answer is 4."]]}
+    mapping = parse_pool_map("question_id=doc_id,question=doc.question,text=resps.0.0,gold=target")
+    made = import_pool([lines(tmp_path / "samples.jsonl", row)], mapping=mapping, model="org/tiny", dataset="gsm8k")
     assert [(s.question_id, s.sample, s.question, s.gold, s.answer, s.correct) for s in made] == [
         ("2", 0, "2 + 2?", "4", "4", True)
     ]
@@ -120,8 +99,8 @@ def test_a_summary_states_what_is_recorded(tmp_path: Path) -> None:
     ]
     first, second = summarize(read_pool(write(tmp_path, rows)))
     assert (first.model, first.questions, first.samples, first.min_samples, first.max_samples) == ("m", 2, 6, 2, 4)
-    assert (first.accuracy, first.unread, first.cut, first.mean_tokens, first.max_tokens) == (0.5, 1, 0, 20.0, 40)
-    assert first.recorded == ("gold", "correct", "text", "completion_tokens")
+    assert (first.accuracy, first.unparsed, first.cut, first.mean_tokens, first.max_tokens) == (0.5, 1, 0, 20.0, 40)
+    assert first.recorded == ("gold", "correct", "completion_tokens", "text")
     assert (second.accuracy, second.cut, second.mean_tokens, second.recorded) == (
         None, 1, None, ("gold", "finish_reason")
     )  # fmt: skip

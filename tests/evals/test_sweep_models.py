@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.settings import Settings
-from reason.evals.datasets.items import fingerprint
+from reason.evals.datasets.items import Dataset, fingerprint
 from reason.evals.plan import DatasetSource
 from reason.evals.runner import RunObserver
 from reason.evals.sweep import Sweep, SweepDataset, SweepModels, SweepStrategy, plan_sweep, run_sweep
-from reason.evals.task import Task, make_task
-from support.eval_tasks import TextJudge, adder, sums
+from support.eval_tasks import adder, sums
 from support.scripted_model import ScriptedModel
 
 
-def open_sums(source: DatasetSource) -> Task:
+def open_sums(source: DatasetSource) -> Dataset:
     three = sums(3)
     own = {"name": source.dataset, "fingerprint": fingerprint(three.items)}
-    return make_task(three.model_copy(update=own), TextJudge)
+    return three.model_copy(update=own)
 
 
 async def test_runs_with_the_same_models_share_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep's file may say, which runs it makes, and how they are run side by side."""
+"""What a sweep's file may say, and which runs it makes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.cli.render.eval_view import EvalView
 from reason.core.errors import UserError
 from reason.core.settings import Settings
-from reason.evals.datasets.items import fingerprint
+from reason.evals.datasets.items import Dataset, fingerprint
 from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.report.content import build_content
 from reason.evals.report.page import best_of, render_html, render_markdown
-from reason.evals.report.writing import run_folders
-from reason.evals.run_directory import load_runs
+from reason.evals.run_directory import load_runs, run_folders
 from reason.evals.runner import RunObserver
 from reason.evals.summary import tokens_text
 from reason.evals.sweep import (
@@ -28,8 +26,7 @@ from reason.evals.sweep import (
     read_sweep,
     run_sweep,
 )
-from reason.evals.task import Task, make_task
-from support.eval_tasks import TextJudge, adder, sums
+from support.eval_tasks import adder, sums
 from support.scripted_model import THINKS, ScriptedModel, thinking
 
 CHAINS = {"max_tokens": 40, "temperature": 1.0}
@@ -57,13 +54,13 @@ PLACES = {"sums-6": slice(0, 6), "sums-4": slice(10, 14), "sums-4:later": slice(
 """Which of the sums a dataset has; no two share one."""
 
 
-def open_sums(source: DatasetSource) -> Task:
+def open_sums(source: DatasetSource) -> Dataset:
     """A dataset of some sums, by its name and variant."""
     whole = sums(24)
-    name = source.dataset + (f":{source.variant}" if source.variant else "")
-    items = whole.items[PLACES[name]]
-    own = {"name": source.dataset, "variant": source.variant, "items": items, "size": len(items)}
-    return make_task(whole.model_copy(update={**own, "fingerprint": fingerprint(items)}), TextJudge)
+    items = whole.items[PLACES[source.dataset]]
+    name, _, variant = source.dataset.partition(":")
+    own = {"name": name, "variant": variant, "items": items, "size": len(items), "fingerprint": fingerprint(items)}
+    return whole.model_copy(update=own)
 
 
 def write(path: Path, text: str) -> Path:
@@ -73,7 +70,7 @@ def write(path: Path, text: str) -> Path:
 
 def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
     text = (
-        '[[dataset]]\nname = "fever"\nvariant = "claim-only"\ncontext = ["notes", "mcp:python x.py"]\n'
+        '[[dataset]]\nname = "fever:claim-only"\ncontext = ["notes", "mcp:python x.py"]\n'
         '[[dataset]]\nname = "gsm8k"\n'
         '[[strategy]]\nname = "cot"\nverify = ["davinci"]\n'
         '[[strategy]]\nname = "logprob"\non = ["fever:claim-only"]\n'
@@ -81,7 +78,7 @@ def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
     (tmp_path / "notes").mkdir()
     sweep = read_sweep(write(tmp_path / "sweep.toml", text))
     assert sweep.dataset[0].context == (str(tmp_path / "notes"), "mcp:python x.py")
-    made = [(run.strategy, run.dataset.full_name, run.verify) for run in expand_sweep(sweep)]
+    made = [(run.strategy, run.dataset.name, run.verify) for run in expand_sweep(sweep)]
     assert made == [
         ("cot", "fever:claim-only", ("davinci",)),
         ("logprob", "fever:claim-only", ()),
@@ -90,7 +87,7 @@ def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
 
 
 def test_a_dataset_that_the_file_does_not_have_is_named(tmp_path) -> None:
-    text = '[[dataset]]\nname = "fever"\nvariant = "oracle"\n[[strategy]]\nname = "cot"\non = ["fever"]\n'
+    text = '[[dataset]]\nname = "fever:oracle"\n[[strategy]]\nname = "cot"\non = ["fever"]\n'
     with pytest.raises(UserError, match=r"cot names 'fever' in .on., which is no dataset of the file") as refused:
         read_sweep(write(tmp_path / "sweep.toml", text))
     assert "fever:oracle" in refused.value.hint
@@ -102,7 +99,7 @@ def planned(settings: Settings, out: Path) -> list[PlannedRun]:
         dataset=[
             SweepDataset(name="sums-6", context=("one",)),
             SweepDataset(name="sums-4"),
-            SweepDataset(name="sums-4", variant="later"),
+            SweepDataset(name="sums-4:later"),
         ],
         strategy=[
             SweepStrategy(name="self-consistency", parameters=dict(CHAINS), vary={"n": [3, 1]}),
@@ -112,7 +109,7 @@ def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     return plan_sweep(sweep, settings, out, open_sums)
 
 
-async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, settings, tmp_path) -> None:
+async def test_runs_are_in_order_and_share_samples(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     assert [job.label for job in jobs] == [
         "sums-6 self-consistency n=3",
@@ -133,15 +130,17 @@ async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, setting
             begun.append(self.label)
 
     made = await run_sweep(
-        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=Noting, concurrent_datasets=3
+        jobs,
+        settings,
+        tmp_path / "store.sqlite3",
+        resume=False,
+        concurrency=2,
+        watch=Noting,
     )
     assert [len(rows) for rows in made] == [6, 4, 4, 6, 4, 4, 4]
     # n=1 and cot ask what n=3 asked; a wrong sum is refuted by arithmetic, and repaired once
     assert len(model.made) == 3 * (6 + 4 + 4) + 1
-    assert {label.split()[0] for label in begun[:3]} == {"sums-6", "sums-4", "sums-4:later"}
-    for data in ("sums-6", "sums-4", "sums-4:later"):
-        mine = [label.rsplit(" (", 1)[0] for label in begun if label.split()[0] == data]
-        assert mine == [job.label for job in jobs if job.label.split()[0] == data]
+    assert begun == [f"{job.label} ({number} of 7)" for number, job in enumerate(jobs, 1)]
     runs = load_runs(run_folders([tmp_path]))
     verified = next(run for run in runs if run.manifest.plan.verify)
     assert all(row.run_id for row in verified.rows)
@@ -153,13 +152,18 @@ async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, setting
 
     calls = len(model.generate_calls)
     await run_sweep(
-        jobs, settings, tmp_path / "store.sqlite3", resume=True, concurrency=2, watch=Counting, concurrent_datasets=2
+        jobs,
+        settings,
+        tmp_path / "store.sqlite3",
+        resume=True,
+        concurrency=2,
+        watch=Counting,
     )
     assert len(model.generate_calls) == calls
     assert sorted(again) == sorted(f"{len(rows)} {len(rows)}" for rows in made)
 
 
-async def test_the_first_error_ends_the_other_datasets(model, settings, tmp_path) -> None:
+async def test_an_error_ends_the_sweep(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     jobs[0].out.mkdir(parents=True)
     (jobs[0].out / "run.json").write_text("{}")
@@ -171,7 +175,6 @@ async def test_the_first_error_ends_the_other_datasets(model, settings, tmp_path
             resume=False,
             concurrency=2,
             watch=lambda _: RunObserver(),
-            concurrent_datasets=3,
         )
 
 
@@ -185,20 +188,19 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
         resume=False,
         concurrency=4,
         watch=lambda _: RunObserver(),
-        concurrent_datasets=2,
     )
     runs = load_runs([job.out for job in jobs])
     content = build_content(runs, "All")
     (grid,) = content.grids
     assert grid.budget == "no limit"
     assert grid.datasets == ("sums-6", "sums-4", "sums-4:later")
-    assert [row.method for row in grid.rows] == ["self-consistency n=3", "self-consistency n=1", "cot + davinci"]
-    assert [cell is None for cell in grid.rows[2].cells] == [True, False, True]
-    by_label = {run.label: run.summary for run in content.runs}
-    cell = grid.rows[0].cells[1]
-    assert cell is not None
-    assert cell.accuracy == by_label["sums-4 self-consistency n=3"].accuracy.value
-    assert cell.tokens == by_label["sums-4 self-consistency n=3"].cost.tokens
+    labels = {
+        method: [None if run is None else content.runs[run].label for run in own]
+        for method, own in grid.methods.items()
+    }
+    assert labels == {
+        f"self-consistency n={n}": [f"{data} self-consistency n={n}" for data in grid.datasets] for n in (3, 1)
+    } | {"cot + davinci": [None, "sums-4 cot + davinci", None]}
     markdown = render_markdown(content)
     assert "| method | sums-6 | sums-4 | sums-4:later |" in markdown
     page = render_html(content)
@@ -207,37 +209,6 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     assert best_of([0.5, 0.5]) is None
     alone = build_content(runs[:1], "One")
     assert alone.grids == ()
-
-
-async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path) -> None:
-    jobs = planned(settings, tmp_path)
-    view = EvalView("sweep", len(jobs))
-    assert not view.has_stored
-    lines: list[str] = []
-
-    def watch(title: str) -> object:
-        watched = view.watch(title)
-        moved = watched._moved
-
-        def noting() -> None:
-            lines.append(view.line())
-            moved()
-
-        watched._moved = noting
-        return watched
-
-    await run_sweep(
-        jobs,
-        settings,
-        tmp_path / "store.sqlite3",
-        resume=False,
-        concurrency=2,
-        watch=watch,
-        concurrent_datasets=3,  # type: ignore[arg-type]
-    )
-    assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
-    assert view.line() == "sweep: 7 of 7 runs"
-    assert view.has_stored
 
 
 async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, tmp_path, monkeypatch) -> None:

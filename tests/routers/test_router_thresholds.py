@@ -85,7 +85,7 @@ def test_file_survives_writing_and_reading(tmp_path: Path) -> None:
 
 def test_invalid_files(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    with pytest.raises(DataError, match=r"there is no router file .*calibrate router"):
+    with pytest.raises(DataError, match=r"there is no router file .*train glimprouter"):
         load_glimprouter_file(path)
     with pytest.raises(DataError, match="cannot read the router file"):
         load_glimprouter_file(tmp_path)

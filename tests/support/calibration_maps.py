@@ -11,7 +11,7 @@ from reason.core.calibration import CalibrationCurve, CalibrationMap, Calibratio
 from reason.core.messages import Failure
 from reason.evals.plan import DatasetInfo, DatasetSource, EvalPlan
 from reason.evals.results import ResultRow
-from reason.evals.run_directory import RunDirectory, RunManifest, StoredRun
+from reason.evals.run_directory import EvalRun, RunDirectory, RunManifest
 from reason.reasoning.strategy import create_strategy
 
 _, PARAMETERS = create_strategy("self-consistency", {"n": 8, "max_tokens": 60})
@@ -76,17 +76,17 @@ def make_plan(seeds: Sequence[int] = (0,), **changed: Any) -> EvalPlan:
     return EvalPlan(**{**fields, **changed})
 
 
-def make_run(rows: Sequence[ResultRow], path: Path = Path("nowhere"), **changed: Any) -> StoredRun:
+def make_run(rows: Sequence[ResultRow], path: Path = Path("nowhere"), **changed: Any) -> EvalRun:
     """A finished run of these rows."""
     plan = make_plan(sorted({r.seed for r in rows}) or [0], **changed)
     manifest = RunManifest(
         plan=plan,
-        task=DatasetSource(dataset="sums"),
+        source=DatasetSource(dataset="sums"),
         label="votes",
         keys=tuple(r.key for r in rows),
         complete=True,
     )
-    return StoredRun(path, manifest, list(rows))
+    return EvalRun(path, manifest, list(rows))
 
 
 def write_run(rows: Sequence[ResultRow], path: Path, **changed: Any) -> Path:

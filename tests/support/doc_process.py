@@ -84,7 +84,7 @@ def install_replacements(tiny: Path) -> None:
         model.generate = generate_short
         return model
 
-    def read_hub(source: Any, *, revision: str = "", split: str = "") -> tuple[Iterator[Record], str]:
+    def read_hub(source: Any) -> tuple[Iterator[Record], str]:
         records = HUB[source.repo][: int(os.environ["DOCS_ITEMS"])]
         return (Record(r, f"{source.repo} row {i}", i, source.repo) for i, r in enumerate(records, 1)), "0" * 40
 

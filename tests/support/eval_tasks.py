@@ -1,15 +1,13 @@
-"""Small tasks of evaluations with known answers, and a scripted model that answers them now right, now wrong."""
+"""Sums as a dataset, and a scripted model that answers them now right, now wrong."""
 
 from __future__ import annotations
 
 import random
 import re
-from typing import Self
 
-from reason.core.types import Answer, Question
-from reason.evals.datasets.items import Dataset, Item, MathGold, Score, fingerprint
+from reason.core.types import Question
+from reason.evals.datasets.items import Dataset, Item, MathGold, fingerprint
 from reason.evals.plan import DatasetSource
-from reason.evals.task import Task, make_task
 
 from support.scripted_model import END, Distribution
 
@@ -32,37 +30,11 @@ def sums(n: int) -> Dataset:
         source="made up",
         licence="none",
         warning="known to everyone",
+        scorer="math",
         items=items,
         size=n,
         fingerprint=fingerprint(items),
     )
-
-
-class TextJudge:
-    """Right or wrong, as text."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Hold nothing."""
-
-    async def score(self, item: Item, answer: Answer) -> Score:
-        assert isinstance(item.gold, MathGold)
-        right = answer.answer == item.gold.answer
-        return Score(
-            value=float(right),
-            correct=right,
-            parsed=answer.answer is not None,
-            label=item.gold.answer,
-            prediction=answer.answer,
-            metrics={"exact": float(right)},
-        )
-
-
-def sums_task(n: int) -> Task:
-    """The sums with their scorer."""
-    return make_task(sums(n), TextJudge)
 
 
 def adder(text: str) -> Distribution:

@@ -10,7 +10,7 @@ from reason.evals.training import navigator as training
 from reason.evals.training.navigator import LearningConfig, TrainingPlan, split_problems, train_navigator
 
 from support.block_model import BlockModel, BlockWorld, asked
-from support.eval_tasks import sums_task
+from support.eval_tasks import sums
 from support.scripted_model import END, ScriptedModel
 
 SUM = re.compile(r"What is (\d+) \+ (\d+)")
@@ -106,7 +106,7 @@ class Workshop:
         work = self.directory / name
         return await train_navigator(
             plan,
-            [sums_task(questions)],
+            [sums(questions)],
             self.settings(plan.reward),
             work,
             work / "navigator.safetensors",
@@ -118,7 +118,7 @@ class Workshop:
 
     def resources(self, *, questions=24, **how):
         """The resources of a training on sums and all its problems, opened for as long as it is held."""
-        plan, task = plan_of(**how), sums_task(questions)
+        plan, task = plan_of(**how), sums(questions)
 
         @asynccontextmanager
         async def opened():

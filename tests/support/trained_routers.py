@@ -10,10 +10,10 @@ from typing import Any
 
 from reason.core.files import question_digest
 from reason.core.types import Question
+from reason.evals.datasets.loading import open_dataset
 from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.results import ResultRow, RowLedger
-from reason.evals.run_directory import RunDirectory, RunManifest, StoredRun
-from reason.evals.task import open_task
+from reason.evals.run_directory import EvalRun, RunDirectory, RunManifest
 from reason.reasoning.strategy import create_strategy
 from reason.routers.features import ENTROPY, FeatureSpace, LinearModel
 from reason.routers.router_files import (
@@ -125,14 +125,14 @@ def way(
     models: Mapping[str, str] | None = None,
     seeds: Sequence[int] = (0,),
     **changed: Any,
-) -> StoredRun:
+) -> EvalRun:
     """The same, not written."""
     source = DatasetSource(dataset=str(data))
-    task = open_task(source)
+    dataset = open_dataset(source)
     named = dict(models or {"main": "scripted"})
     _, complete = create_strategy(strategy, dict(parameters or {}))
     fields: dict[str, Any] = {
-        "dataset": task.info,
+        "dataset": dataset.info,
         "strategy": strategy,
         "parameters": complete,
         "models": named,
@@ -141,10 +141,10 @@ def way(
     plan = EvalPlan(**{**fields, **changed})
     rows = [
         ResultRow(
-            id=name,
+            id=item.id,
             seed=seed,
             item_seed=seed,
-            run_id=f"run-{name}-{seed}",
+            run_id=f"run-{item.id}-{seed}",
             question=item.question.text,
             strategy=strategy,
             models=named,
@@ -158,10 +158,10 @@ def way(
             ),
         )
         for seed in seeds
-        for i, (name, item) in enumerate(task.items.items())
+        for i, item in enumerate(dataset.items)
     ]
-    manifest = RunManifest(plan=plan, task=source, label=strategy, keys=tuple(row.key for row in rows), complete=True)
-    return StoredRun(Path("nowhere"), manifest, rows)
+    manifest = RunManifest(plan=plan, source=source, label=strategy, keys=tuple(row.key for row in rows), complete=True)
+    return EvalRun(Path("nowhere"), manifest, rows)
 
 
 def asked(i: int) -> Question:

@@ -24,13 +24,14 @@ from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
 from ...calibration import engine_identities
+from ...datasets.items import Dataset
+from ...datasets.loading import open_dataset
 from ...plan import DatasetSource
 from ...results import ResultRow
-from ...run_directory import StoredRun
+from ...run_directory import EvalRun
 from ...statistics.outcomes import Array, Index, number_groups
-from ...task import Task, open_task
 
-Open = Callable[[DatasetSource], Task]
+Open = Callable[[DatasetSource], Dataset]
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ def over_seeds(values: Array) -> Array:
 
 
 def arm_table(
-    runs: Sequence[StoredRun],
+    runs: Sequence[EvalRun],
     *,
     main: str | None = None,
     small: str | None = None,
     small_cost: float = 1.0,
     fewest: int = 40,
-    opener: Open = open_task,
+    opener: Open = open_dataset,
 ) -> ArmTable:
     """Join runs into a table.
 
@@ -248,7 +249,7 @@ def _sample(row: ResultRow, role: PlayedBy, small_cost: float) -> Sample:
     )
 
 
-def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> tuple[str, str | None]:
+def _models(runs: Sequence[EvalRun], main: str | None, small: str | None) -> tuple[str, str | None]:
     """Strings of the main and the small model."""
     names = list(dict.fromkeys(run.manifest.plan.models["main"] for run in runs))
     smalls = list(dict.fromkeys(m for run in runs if (m := run.manifest.plan.models.get("small")) is not None))
@@ -272,7 +273,7 @@ def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> t
     return main, small
 
 
-def _refuse_unfit(run: StoredRun) -> None:
+def _refuse_unfit(run: EvalRun) -> None:
     """Refuse a run that an arm cannot repeat."""
     plan = run.manifest.plan
     why = ""
@@ -288,7 +289,7 @@ def _refuse_unfit(run: StoredRun) -> None:
         raise UserError(f"the run {run.label} ({run.path}) can be no arm: {why}", hint="leave it away")
 
 
-def _engines(runs: Sequence[StoredRun], main: str) -> dict[str, str]:
+def _engines(runs: Sequence[EvalRun], main: str) -> dict[str, str]:
     """The identity of each model by role, the same in all runs."""
     results: dict[str, str] = {}
     for run in runs:
@@ -305,25 +306,25 @@ def _engines(runs: Sequence[StoredRun], main: str) -> dict[str, str]:
     return results
 
 
-def _others(runs: Sequence[StoredRun]) -> dict[str, str]:
+def _others(runs: Sequence[EvalRun]) -> dict[str, str]:
     """Model strings of judges and reward models."""
     return {
         role: name for run in runs for role, name in run.manifest.plan.models.items() if role not in ("main", "small")
     }
 
 
-def _questions(runs: Sequence[StoredRun], fingerprints: set[str], opener: Open) -> dict[tuple[str, str], Question]:
+def _questions(runs: Sequence[EvalRun], fingerprints: set[str], opener: Open) -> dict[tuple[str, str], Question]:
     """The questions with documents and answer kind, which rows do not have."""
     results: dict[tuple[str, str], Question] = {}
     for run in runs:
         fingerprint = run.manifest.plan.dataset.fingerprint
         if fingerprint not in fingerprints or any(key[0] == fingerprint for key in results):
             continue
-        task = opener(run.manifest.task)
-        if task.info.fingerprint != fingerprint:
+        dataset = opener(run.manifest.source)
+        if dataset.fingerprint != fingerprint:
             raise DataError(
-                f"the rows of {task.info.source} are not those that the run in {run.path} asked",
+                f"{dataset.source} no longer has the rows of the run in {run.path}",
                 hint="give the same data",
             )
-        results |= {(fingerprint, name): item.question for name, item in task.items.items()}
+        results |= {(fingerprint, name): item.question for name, item in dataset.by_id.items()}
     return results

@@ -37,7 +37,7 @@ class PredictedArms:
 
 
 @dataclass(frozen=True)
-class Policy:
+class PolicyOutcomes:
     """Scores and costs of one way to choose, `[questions]` each."""
 
     right: Array
@@ -63,12 +63,12 @@ class MeasuredArms:
     clusters: Index
 
     @property
-    def singles(self) -> list[Policy]:
+    def singles(self) -> list[PolicyOutcomes]:
         """Every action for all questions."""
         return single_policies(self.right, self.cost)
 
     @cached_property
-    def policies(self) -> list[Policy]:
+    def policies(self) -> list[PolicyOutcomes]:
         """`auto` at every price at which choices change."""
         return policies_of(self.predicted, self.right, self.cost)
 
@@ -188,7 +188,7 @@ def compare_with_arms(measured: MeasuredArms) -> list[ArmComparison]:
     return results
 
 
-def best_random_mix(singles: Sequence[Policy], cost: float) -> Array:
+def best_random_mix(singles: Sequence[PolicyOutcomes], cost: float) -> Array:
     """Scores of the best random mix of two arms at a mean cost, `[questions]`; where all cost more, the cheapest.
 
     An arm that costs less may be taken as it is: tokens need not be spent.
@@ -215,7 +215,7 @@ def value_over_arms(measured: MeasuredArms, price: float) -> list[ScoreDifferenc
     return [score_difference(auto - other, measured.clusters) for other in others]
 
 
-def policies_of(predicted: PredictedArms, right: Array, cost: Array) -> list[Policy]:
+def policies_of(predicted: PredictedArms, right: Array, cost: Array) -> list[PolicyOutcomes]:
     """The policy at every price at which choices change.
 
     Args:
@@ -225,17 +225,17 @@ def policies_of(predicted: PredictedArms, right: Array, cost: Array) -> list[Pol
     return [policy_of(choose_arms(predicted, price), right, cost) for price in prices_of(predicted)]
 
 
-def single_policies(right: Array, cost: Array) -> list[Policy]:
+def single_policies(right: Array, cost: Array) -> list[PolicyOutcomes]:
     """Every arm for all questions.
 
     Args:
         right: Scores, `[questions, arms]`.
         cost: Costs, likewise.
     """
-    return [Policy(right[:, a], cost[:, a]) for a in range(right.shape[1])]
+    return [PolicyOutcomes(right[:, a], cost[:, a]) for a in range(right.shape[1])]
 
 
-def policy_of(picks: Index, right: Array, cost: Array) -> Policy:
+def policy_of(picks: Index, right: Array, cost: Array) -> PolicyOutcomes:
     """The policy of an arm for each question.
 
     Args:
@@ -244,10 +244,10 @@ def policy_of(picks: Index, right: Array, cost: Array) -> Policy:
         cost: Costs, likewise.
     """
     rows = np.arange(len(picks))
-    return Policy(right[rows, picks], cost[rows, picks])
+    return PolicyOutcomes(right[rows, picks], cost[rows, picks])
 
 
-def at_cost(policies: Sequence[Policy], target: float) -> tuple[Policy, Reach]:
+def at_cost(policies: Sequence[PolicyOutcomes], target: float) -> tuple[PolicyOutcomes, Reach]:
     """The random mix of two policies, neighbours in mean cost, that costs the target; or the nearest policy."""
     ordered = sorted(policies, key=lambda p: float(p.cost.mean()))
     means = [float(p.cost.mean()) for p in ordered]
@@ -259,7 +259,7 @@ def at_cost(policies: Sequence[Policy], target: float) -> tuple[Policy, Reach]:
     low, high = ordered[above - 1], ordered[above]
     part = (target - means[above - 1]) / (means[above] - means[above - 1])
     return (
-        Policy((1 - part) * low.right + part * high.right, (1 - part) * low.cost + part * high.cost),
+        PolicyOutcomes((1 - part) * low.right + part * high.right, (1 - part) * low.cost + part * high.cost),
         "equal",
     )
 

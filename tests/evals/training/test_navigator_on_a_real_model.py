@@ -6,8 +6,8 @@ import json
 
 import pytest
 from reason.core.settings import load_settings
+from reason.evals.datasets.loading import open_dataset
 from reason.evals.plan import DatasetSource
-from reason.evals.task import open_task
 from reason.evals.training import navigator as training
 from reason.evals.training.navigator import LearningConfig, TrainingPlan, train_navigator
 from reason.reasoning.rlot.navigator import load_navigator
@@ -33,7 +33,7 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     data = tmp_path / "sums.jsonl"
     rows = [{"id": f"s{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(6)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = open_task(DatasetSource(dataset=str(data)))
+    task = open_dataset(DatasetSource(dataset=str(data)))
     settings = load_settings(model="local/smollm2-135m", reward_model="judge/local/smollm2-135m")
     model = await load_model("local/smollm2-135m", settings)
     close = model.aclose

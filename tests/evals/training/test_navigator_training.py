@@ -22,11 +22,9 @@ from reason.evals.datasets.items import (
     LabelGold,
     MathGold,
     TextGold,
-    fingerprint,
 )
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import Scorer
-from reason.evals.task import make_task
 from reason.evals.training.navigator import (
     EpisodeRecord,
     EpisodeRewards,
@@ -45,7 +43,7 @@ from reason.evals.training.navigator import (
 from reason.reasoning.rlot.blocks import Block, Trajectory
 from reason.reasoning.rlot.navigator import load_navigator
 from reason.serving.metered.scorers import MeteredReward
-from support.eval_tasks import TextJudge, sums_task
+from support.eval_tasks import sums
 from support.navigation_model import SUM, SumsModel, SumsWorld, Workshop, step_chance
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
@@ -65,20 +63,7 @@ def test_the_split_depends_only_on_the_text(count: int, share: float, rng: rando
     for name, shown in (("a", texts), ("b", [text.upper().replace("  ", "\n") for text in texts])):
         items = [Item(id=str(i), question=Question(text=t), gold=TextGold(answers=("x",))) for i, t in enumerate(shown)]
         rng.shuffle(items)
-        datasets.append(
-            make_task(
-                Dataset(
-                    name=name,
-                    source="",
-                    licence="",
-                    warning="",
-                    items=tuple(items),
-                    size=count,
-                    fingerprint=fingerprint(tuple(items)),
-                ),
-                TextJudge,
-            )
-        )
+        datasets.append(Dataset(name=name, source="", items=tuple(items), size=count, fingerprint=""))
     try:
         train, held_out = split_problems(datasets, TrainingPlan(holdout=share, validation=0))
     except UserError:
@@ -90,14 +75,12 @@ def test_the_split_depends_only_on_the_text(count: int, share: float, rng: rando
 
 def test_invalid_problems_are_refused() -> None:
     with pytest.raises(UserError, match="nothing to validate on"):
-        split_problems([sums_task(3)], TrainingPlan(holdout=0.0))
+        split_problems([sums(3)], TrainingPlan(holdout=0.0))
     gold = ChoiceGold(correct=(0,), rule="mass")
     items = (Item(id="t", question=Question(text="True?"), gold=gold),)
-    truthful = Dataset(
-        name="truthful", source="", licence="", warning="", items=items, size=1, fingerprint=fingerprint(items)
-    )
+    truthful = Dataset(name="truthful", source="", items=items, size=1, fingerprint="")
     with pytest.raises(DataError, match="neither right nor wrong"):
-        split_problems([make_task(truthful, TextJudge)], TrainingPlan(validation=0))
+        split_problems([truthful], TrainingPlan(validation=0))
 
 
 def items_of_all_kinds():
@@ -413,7 +396,7 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     assert shop.model.closed
     records = [EpisodeRecord.model_validate_json(line) for line in shop.file("episodes.jsonl").splitlines()]
     assert records == list(trained.records)
-    train_part, held_out = split_problems([sums_task(24)], TrainingPlan(problems="hard"))
+    train_part, held_out = split_problems([sums(24)], TrainingPlan(problems="hard"))
     hard = {p.item.id for p in train_part if int(p.item.id[4:]) % 4}
     assert {r.item for r in records} <= hard
     assert (trained.num_problems, trained.num_held_out) == (len(hard), len(held_out))
@@ -426,7 +409,7 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     assert navigator.digest == trained.navigator.digest
     assert (card.model, card.model_identity, card.reward) == ("scripted/sums", "scripted@1", "outcome")
     assert (card.datasets, card.episodes, card.seed, card.problems) == (("sums",), 30, 3, len(hard))
-    questions = {item.id: item.question.text for item in sums_task(24).items.values()}
+    questions = {item.id: item.question.text for item in sums(24).items.values()}
     assert set(card.trained_on) == {question_digest(questions[name]) for name in hard}
     written = load_dataset(str(tmp_path / "work" / "held_out.jsonl")).items
     assert [item.id for item in written] == [f"sums/{p.item.id}" for p in held_out]

@@ -7,9 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.errors import UserError
 from reason.core.types import Question
-from reason.evals.statistics.position_bias import position_bias
 from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
 from reason.verify.edgejury.jurors import OptionOrder, identity_order
 from reason.verify.edgejury.jury import JuryVote, settle, unanimous_choice, weighted_vote
@@ -138,24 +136,3 @@ def test_weights_multiply_rank() -> None:
     given, rank_opinions = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
     assert settle(CHAIR, given, rank_opinions, {})[0].choice == "A"
     assert settle(CHAIR, given, rank_opinions, {1: 2.0})[0].choice == "C"
-
-
-def test_position_bias_is_detected_and_removed_by_orders() -> None:
-    always_first = position_bias([(0, 4)] * 60)
-    assert (always_first.counts, always_first.expected) == ((60, 0, 0, 0), (15.0, 15.0, 15.0, 15.0))
-    assert (always_first.first, always_first.first_by_chance) == (1.0, 0.25)
-    assert always_first.z == pytest.approx(45 / (60 * 0.25 * 0.75) ** 0.5)
-    assert always_first.p < 1e-9
-    assert always_first.distance == pytest.approx(0.75)
-    fair = position_bias([(i % 4, 4) for i in range(60)])
-    assert (fair.z, fair.p, fair.distance) == (0.0, 1.0, 0.0)
-
-
-def test_expected_positions_depend_on_number_of_options() -> None:
-    found = position_bias([(1, 2), (0, 4), (3, 4)])
-    assert found.counts == (1, 1, 0, 1)
-    assert found.expected == pytest.approx((1.0, 1.0, 0.5, 0.5))
-    assert found.distance == pytest.approx(1 / 6)
-    for wrong in ([], [(2, 2)], [(0, 1)], [(-1, 3)]):
-        with pytest.raises(UserError):
-            position_bias(wrong)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reason.core.types import Question
-from reason.evals.statistics.position_bias import position_bias
 from reason.reasoning.answers.extraction import extract_answer
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.jurors import OptionOrder, identity_order, option_orders
 from reason.verify.edgejury.jury import weighted_vote
 from reason.verify.edgejury.types import Opinion
+from scipy.stats import binomtest
 
 CITIES = ("Oslo", "Paris", "Rome", "Bern", "Wien", "Riga", "Kiev", "Bonn", "Lima", "Nice", "Graz", "Linz", "Bari")
 QUESTION = Question(text="Which city is the capital of France?", choices=CITIES[:4])
@@ -108,19 +108,16 @@ def test_rewriting_preserves_the_chosen_option(count: int, option: int, seed: in
 
 
 def test_always_first_jurors_do_not_agree() -> None:
-    chosen, finals = [], []
+    finals = []
     for seed in range(200):
         orders = option_orders(QUESTION, 4, seed)
         choices = [read_opinion("Answer: A", QUESTION, order)[1] for order in orders]
         assert sorted(filter(None, choices)) == ["A", "B", "C", "D"]
-        chosen += [(0, 4)] * 4
         vote = weighted_vote(
             [Opinion(juror=i, model="m", text="x", choice=c, ok=True) for i, c in enumerate(choices)], {}
         )
         assert vote is not None
-        finals.append(("ABCD".index(vote.choice), 4))
-    assert position_bias(chosen).first == 1.0
-    assert position_bias(finals).p > 0.01
+        finals.append(vote.choice)
+    assert binomtest(finals.count("A"), len(finals), 1 / 4).pvalue > 0.01
     fixed = identity_order(QUESTION)
-    same = [("ABCD".index(read_opinion("Answer: A", QUESTION, fixed)[1] or ""), 4) for _ in range(200)]
-    assert position_bias(same).first == 1.0  # what it would be without orders
+    assert read_opinion("Answer: A", QUESTION, fixed)[1] == "A"  # without orders all would choose the first

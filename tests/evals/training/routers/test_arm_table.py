@@ -117,5 +117,5 @@ def test_runs_that_cannot_be_arms_are_refused_with_a_hint(data, tmp_path):
         arm_table([mixed, votes(data)], fewest=1)
     runs = [cot(data), votes(data)]
     sums_file(data, 11)
-    with pytest.raises(DataError, match="not those that the run"):
+    with pytest.raises(DataError, match="no longer has the rows of the run"):
         arm_table(runs, fewest=1)

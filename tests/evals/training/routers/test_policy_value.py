@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.evals.training.routers.policies import (
     MeasuredArms,
-    Policy,
+    PolicyOutcomes,
     PredictedArms,
     at_price,
     best_random_mix,
@@ -108,7 +108,7 @@ def test_predicted_cost_falls_with_the_price(seed, arms):
 def test_the_best_random_mix_equals_a_fine_search(seed, cost):
     rng = np.random.default_rng(seed)
     singles = [
-        Policy(np.full(2, float(r)), np.full(2, float(c)))
+        PolicyOutcomes(np.full(2, float(r)), np.full(2, float(c)))
         for r, c in zip(rng.random(4), rng.uniform(5, 100, 4), strict=True)
     ]
     result = best_random_mix(singles, cost).mean()

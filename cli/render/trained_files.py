@@ -1,17 +1,21 @@
-"""Trained routers: their arms, the estimated value of routing, and the facts of a router file."""
+"""Trained files on the terminal: a router's arms and the value of routing, a navigator's card and its choices."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from ...evals.training.routers.auto import TrainedAuto
 from ...evals.training.routers.policies import PolicyValue, ScoreDifference
+from ...reasoning.rlot.assessment import ASPECTS, State
+from ...reasoning.rlot.blocks import LETTERS, NAMES, legal_blocks
+from ...reasoning.rlot.navigator import PARAMETERS, load_navigator
 from ...routers.features import EMBEDDING, FeatureSpace, LinearModel
 from ...routers.router_files import AUTO_KIND, AutoRouterFile, load_auto_router_file
-from .console import out, plain_table, printable, write_json
+from .console import out, plain_table, print_facts, printable, write_json
 
 
 def print_auto(trained: TrainedAuto) -> None:
@@ -123,11 +127,66 @@ def show_router(name: str, *, as_json: bool) -> bool:
         "price": f"{file.price:g} for 1000 tokens",
         "created": f"{trained.made} by reason {trained.version}",
     }
-    table = plain_table("", "")
-    table.show_header = False
-    for label, value in facts.items():
-        table.add_row(label, printable(value))
-    out().print(table)
+    print_facts(facts)
     out().print()
     out().print(arms_table(file))
     return True
+
+
+STATES: dict[str, State] = {
+    "the bare problem: nothing applies": (0, 0, 0, 0, 0, 0, 0),
+    "all good, close to the answer": (3, 3, 3, 1, 1, 3, 3),
+    "all good, far from the answer": (3, 3, 3, 3, 1, 1, 3),
+    "all good, alternatives exist": (3, 3, 3, 2, 3, 2, 3),
+    "does not follow from the problem": (1, 2, 3, 2, 2, 2, 3),
+    "not clear enough": (3, 1, 3, 2, 2, 2, 3),
+    "a calculation error": (3, 3, 1, 2, 2, 2, 3),
+    "missing knowledge": (3, 3, 3, 2, 2, 2, 1),
+    "unsure of everything": (2, 2, 2, 2, 2, 2, 2),
+}
+"""Typical states by meaning; scores in the order of `ASPECTS`: 1 false, 2 unsure, 3 true, 0 not applicable."""
+
+
+def show_navigator(file: str, *, as_json: bool) -> None:
+    """Print a navigator.
+
+    Raises:
+        DataError: The file holds no navigator.
+    """
+    navigator = load_navigator(file)
+    card = navigator.card
+    first, later = (legal_blocks(i, card.max_blocks, card.parity) for i in (0, 1))
+    records: list[dict[str, Any]] = [
+        {
+            "meaning": meaning,
+            "state": list(state),
+            "first": NAMES[navigator.choose(state, first)],
+            "later": NAMES[navigator.choose(state, later)],
+            "q": dict(zip(NAMES, navigator.q(state), strict=True)),
+        }
+        for meaning, state in STATES.items()
+    ]
+    if as_json:
+        plain: dict[str, Any] = {"card": card.model_dump(mode="json"), "digest": navigator.digest}
+        write_json({**plain, "aspects": list(ASPECTS), "blocks": list(NAMES), "states": records})
+        return
+    facts = {
+        "name": card.name,
+        "weights": f"{PARAMETERS:,}, {navigator.digest}",
+        "model": f"{card.model} {card.model_identity}",
+        "reward": f"{card.reward} {card.reward_model}",
+        "datasets": ", ".join(card.datasets),
+        "trained": f"{card.episodes:,} episodes, {card.steps:,} blocks, {card.problems:,} problems, seed {card.seed}, "
+        f"discount {card.gamma:g}"
+        if card.episodes
+        else "",
+        "chains": f"up to {card.max_blocks} blocks, parity {card.parity}",
+        "created": " by reason ".join(part for part in (card.created, card.version) if part),
+    }
+    print_facts(facts)
+    out().print()
+    table = plain_table(" ".join(ASPECTS), "state", "first", "later", *LETTERS, right="|".join(LETTERS))
+    for one in records:
+        values = (f"{one['q'][block]:.2f}" for block in NAMES)
+        table.add_row("  ".join(map(str, one["state"])), one["meaning"], one["first"], one["later"], *values)
+    out().print(table)

@@ -1,4 +1,4 @@
-"""`reason calibrate router`: exact thresholds of two scripted models, refused input."""
+"""`reason train glimprouter`: exact thresholds of two scripted models, refused input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(models, cli):
 
 
 def calibrate(cli, *more, out="pair.json"):
-    return cli("calibrate", "router", "dev", "--out", out, *more)
+    return cli("train", "glimprouter", "dev", "--out", out, *more)
 
 
 ENTROPIES = [entropy_of(a) for a in range(N)] + [0.0] * (2 * N)
@@ -60,7 +60,7 @@ def test_router_of_a_model_pair_is_calibrated_and_used(models, run, cli):
     assert (router.dataset, router.small, router.large) == ("sums", SMALL, LARGE)
     assert models[LARGE].made == []
     assert "top-20 entropies of 24 steps of 8 questions of sums" in out
-    assert "25%" in out
+    assert "routes 25.0% of these steps" in out
     assert "24 steps are few" in err
     assert f"reason ask QUESTION -s glimprouter --set router=pair.json -m {LARGE} --small-model {SMALL}" in err
 
@@ -114,7 +114,7 @@ def test_steps_of_the_large_model_are_reported(models, cli):
     ],
 )
 def test_invalid_calibrations_are_refused(models, cli, arguments, why):
-    status, _, err = cli("calibrate", "router", *arguments, "--out", "pair.json")
+    status, _, err = cli("train", "glimprouter", *arguments, "--out", "pair.json")
     assert status == 2
     assert why in err
     assert not Path("pair.json").exists()
@@ -122,6 +122,6 @@ def test_invalid_calibrations_are_refused(models, cli, arguments, why):
 
 def test_runs_of_other_strategies_are_refused(models, cli):
     assert cli("eval", "sums.jsonl", "--limit", "2", "-m", LARGE, "--out", "cot")[0] == 0
-    status, _, err = cli("calibrate", "router", "cot", "--out", "pair.json")
+    status, _, err = cli("train", "glimprouter", "cot", "--out", "pair.json")
     assert status == 2
     assert "the run is one of cot" in err
