@@ -694,7 +694,6 @@ class Reasoner:
                         config,
                         self.settings,
                         self._sources,
-                        lambda name: self._models.language_model(name, config.local),
                         self._progress,
                         record,
                     )

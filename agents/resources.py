@@ -37,7 +37,6 @@ class KnowledgeProvider(Protocol):
         config: RunConfig,
         settings: Settings,
         sources: Sequence[SourceLike],
-        language_model: Callable[[str], Awaitable[LanguageModel]],
         progress: Progress | None,
         record: RunRecord | None = None,
     ) -> Knowledge:

@@ -56,8 +56,8 @@ class AskOptions:
         list[str],
         typer.Option(
             metavar="FILE|DIR|…",
-            help="Add a text file to the prompt (- is standard input), or a knowledge source for coat and rag: DIR, "
-            "http://…, mcp:COMMAND or model:NAME. Repeatable.",
+            help="Add a text file to the prompt (- is standard input), or a knowledge source for coat and rag: DIR or "
+            "mcp:COMMAND. Repeatable.",
             show_default=False,
             rich_help_panel=REASONING,
         ),

@@ -6,7 +6,7 @@ memories is imported by the first run that has any.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from ...core.store.protocol import RunRecord
 from ...serving.encoders.factory import load_embedding_model
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.replay import ReplayEmbedding
-from ...serving.model import LanguageModel
 from ..knowledge import KnowledgeSource, Snippet, SourceLike, source_name
 from ..strategy import Knowledge
 
@@ -40,7 +39,6 @@ class KnowledgePool:
         config: RunConfig,
         settings: Settings,
         sources: Sequence[SourceLike],
-        language_model: Callable[[str], Awaitable[LanguageModel]],
         progress: Progress | None,
         record: RunRecord | None = None,
     ) -> Knowledge:
@@ -48,7 +46,6 @@ class KnowledgePool:
 
         Args:
             sources: Sources of this process; a source of the configuration that is no description must be among them.
-            language_model: Loads a language model by its string, for sources that are one.
             progress: Receives the progress of indexing and downloads.
             record: The stored run, if it is resumed.
 
@@ -72,7 +69,6 @@ class KnowledgePool:
                     given.get(name, name),
                     settings,
                     load_embedding=shared_embedding,
-                    load_language_model=language_model,
                     progress=progress,
                 )
             loaded.append(self.sources[name])

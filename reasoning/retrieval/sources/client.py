@@ -21,11 +21,9 @@ from ....core.messages import Frozen
 from ....core.run import Run
 from ....core.store.protocol import call_key
 from ....serving.metered.calls import RecordedCalls
-from ....serving.metered.replay import ReplayModel, ReplayStub
-from ....serving.model import Capabilities
+from ....serving.metered.replay import ReplayStub
 from ...knowledge import KnowledgeSource, Snippet
 from ..rank_fusion import fuse_rankings
-from .model import ModelSource
 from .snippets import valid_snippets, valid_text
 
 ROLE = "knowledge"
@@ -52,17 +50,10 @@ class SourcedSnippet(Snippet):
 
 @runtime_checkable
 class MeteredSource(Protocol):
-    """A knowledge source that calls models, which are charged to the run.
+    """A knowledge source that calls models, which are charged to the run."""
 
-    Attributes:
-        records_calls: Whether the responses of its models are in the run store, so that a resumed run gets them by
-            querying it again, and spends what it would have spent.
-    """
-
-    records_calls: bool
-
-    def metered(self, run: Run, timeout_s: float) -> KnowledgeSource:
-        """The source as the run uses it; one that records calls ends a query at the timeout with `TimeoutError`."""
+    def metered(self, run: Run) -> KnowledgeSource:
+        """The source as the run uses it."""
 
 
 class KnowledgeResponse(Frozen):
@@ -86,7 +77,6 @@ class _RunSource:
     """A source as this run queries it; if `is_own`, its `BudgetExceeded` and `StoreError` are the run's own."""
 
     source: KnowledgeSource
-    records_calls: bool
     is_own: bool
 
 
@@ -130,7 +120,7 @@ class KnowledgeClient:
         self.repeats = 0
         self._run = run
         self._timeout_s = timeout_s
-        self._sources = [_run_source(source, run, timeout_s) for source in sources]
+        self._sources = [_run_source(source, run) for source in sources]
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._counted: set[str] = set()
         self._reported: set[tuple[str, str]] = set()
@@ -176,10 +166,7 @@ class KnowledgeClient:
         """Set the response of each query."""
         run = self._run
         for key, call in (await run.lookup_calls(list(queries))).items():
-            response, query = KnowledgeResponse.model_validate(call.response), queries[key]
-            # a source that records the calls of its models is queried again, so that the run is charged as it was
-            if not query.source.records_calls or response.failed == "error":
-                query.response = response
+            queries[key].response = KnowledgeResponse.model_validate(call.response)
         pending = {key: query for key, query in queries.items() if query.response is None}
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
             async with run.writer.saving(), RecordedCalls(run, ROLE, "", "").time_limit():
@@ -214,8 +201,7 @@ class KnowledgeClient:
         task = asyncio.create_task(snippets())
         task.add_done_callback(_retrieve_exception)
         try:
-            # a source that records calls ends by itself, so that its meter records where it was cut
-            await asyncio.wait((task,), timeout=self._timeout_s + (_GRACE_S if run_source.records_calls else 0.0))
+            await asyncio.wait((task,), timeout=self._timeout_s)
         finally:
             is_late = not task.done()
             if is_late:  # one that ignores the cancellation continues, and its result is dropped
@@ -288,10 +274,10 @@ def _retrieve_exception(task: asyncio.Task[list[Snippet]]) -> None:
         task.exception()  # so that the event loop does not report that of an abandoned query
 
 
-def _run_source(source: KnowledgeSource, run: Run, timeout_s: float) -> _RunSource:
+def _run_source(source: KnowledgeSource, run: Run) -> _RunSource:
     if isinstance(source, MeteredSource):
-        return _RunSource(source.metered(run, timeout_s), records_calls=source.records_calls, is_own=True)
-    return _RunSource(source, records_calls=False, is_own=isinstance(source, RecordedSource))
+        return _RunSource(source.metered(run), is_own=True)
+    return _RunSource(source, is_own=isinstance(source, RecordedSource))
 
 
 def _response(result: object) -> KnowledgeResponse:
@@ -334,12 +320,7 @@ class RecordedSource(ReplayStub):
 
 def source_description(source: KnowledgeSource) -> dict[str, JsonValue]:
     """Description of a source, stored with a run, from which `recorded_source` creates its replacement."""
-    description: dict[str, JsonValue] = {"name": source.name, "kind": source.kind, "identity": source.identity}
-    if isinstance(source, ModelSource):
-        model = source.model
-        capabilities = model.capabilities.model_dump(mode="json")
-        description["model"] = {"name": model.name, "identity": model.identity, "capabilities": capabilities}
-    return description
+    return {"name": source.name, "kind": source.kind, "identity": source.identity}
 
 
 def recorded_source(description: Mapping[str, JsonValue], *, limit: LimitKind | None = None) -> KnowledgeSource:
@@ -349,10 +330,5 @@ def recorded_source(description: Mapping[str, JsonValue], *, limit: LimitKind | 
         description: The `source_description` of the source.
         limit: The limit that may have ended the recorded run (see `ReplayStub`).
     """
-    model = description.get("model")
-    if isinstance(model, dict):
-        # the run is charged for the model's responses as it was; they come from the store
-        capabilities = Capabilities.model_validate(model["capabilities"])
-        return ModelSource(ReplayModel(str(model["name"]), str(model["identity"]), capabilities, limit=limit))
     name, kind, identity = (str(description[field]) for field in ("name", "kind", "identity"))
     return RecordedSource(name, kind, identity, limit=limit)

@@ -38,14 +38,13 @@ class DirectorySource:
     """
 
     kind = "directory"
-    records_calls = False
 
     def __init__(self, name: str, retriever: HybridRetriever, embedding: EmbeddingModel | None = None) -> None:
         self.name, self.identity = name, f"directory:{retriever.identity}"
         self.degraded = retriever.degraded
         self._retriever, self._embedding = retriever, embedding
 
-    def metered(self, run: Run, timeout_s: float) -> KnowledgeSource:
+    def metered(self, run: Run) -> KnowledgeSource:
         """The source with its embedding of queries charged to a run (see `MeteredSource`).
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,16 @@ from ....core.errors import DataError, UnknownName, UserError
 from ....core.files import Progress
 from ....core.registry import nearest
 from ....core.settings import Settings
-from ....serving.factory import load_model
-from ....serving.model import LanguageModel
 from ...knowledge import KnowledgeSource
 from .directory import SNIPPET_CHUNKING, DirectorySource, LoadEmbedding, load_retriever
 from .function import FunctionSource
-from .http import HttpSource, validate_url
-from .mcp import McpSource
-from .model import ModelSource
+from .mcp import McpSource, validate_url
 
-KINDS = ("directory", "mcp", "model")
-"""Prefixes before a colon; a directory needs none, and a URL begins with its scheme."""
+KINDS = ("directory", "mcp")
+"""Prefixes before a colon; a directory needs none."""
 
 SourceSpec = str | Path | KnowledgeSource | Callable[..., Any]
 """Specification of a knowledge source."""
-
-LoadModel = Callable[[str], Awaitable[LanguageModel]]
-"""Loads a language model by its string."""
 
 _WITH_TOOL = re.compile(r"(.*\S)#([\w.\-]+)")
 
@@ -39,7 +32,6 @@ async def create_knowledge_source(
     settings: Settings,
     *,
     load_embedding: LoadEmbedding | None = None,
-    load_language_model: LoadModel | None = None,
     progress: Progress | None = None,
 ) -> KnowledgeSource:
     """Create a knowledge source.
@@ -47,16 +39,13 @@ async def create_knowledge_source(
     | string | source |
     | --- | --- |
     | `DIR`, `directory:DIR` | a directory of documents, or a saved index |
-    | `http://…`, `https://…` | a service that is queried by POST |
     | `mcp:COMMAND ARGUMENTS…`, `mcp:http://…`, optionally followed by `#TOOL` | a tool of an MCP server |
-    | `model:NAME` | another language model |
 
     Args:
         spec: One of these strings or a path; a callable of a text and a number; or a source, which is returned.
         settings: Models and directories; vectors of directories are cached in the cache directory.
         load_embedding: Loads embedding models, which its owner closes; None loads them by the settings, and they are
             closed with the source.
-        load_language_model: Loads language models, likewise.
         progress: Receives progress of reading and embedding a directory.
 
     Returns:
@@ -64,9 +53,9 @@ async def create_knowledge_source(
 
     Raises:
         UserError: The string or the callable is not valid, or an extra is not installed.
-        UnknownName: There is no such kind, model or tool.
+        UnknownName: There is no such kind or tool.
         DataError: A directory or file is missing, damaged or without text.
-        BackendError: A model or server is not available.
+        BackendError: A server is not available.
     """
     if not isinstance(spec, str | Path):
         return spec if isinstance(spec, KnowledgeSource) else FunctionSource(spec)
@@ -77,22 +66,14 @@ async def create_knowledge_source(
             path = await asyncio.to_thread(_existing_directory, name, rest)
             retriever = await load_retriever([str(path)], settings, progress, load_embedding, SNIPPET_CHUNKING)
             return DirectorySource(name, retriever)
-        case "mcp":
-            return await _connect_mcp(name, rest)
-        case "model":
-            if load_language_model is None:
-                return ModelSource(await load_model(rest, settings), owned=True)
-            return ModelSource(await load_language_model(rest))
         case _:
-            return HttpSource(rest)
+            return await _connect_mcp(name, rest)
 
 
 def _split_kind(name: str) -> tuple[str, str]:
     """Kind and the rest of a string."""
     if not name.strip():
         raise UserError("a knowledge source cannot be an empty string", hint="give a directory of documents")
-    if name.startswith(("http://", "https://")):
-        return "http", name
     kind, colon, rest = name.partition(":")
     if not colon or (kind not in KINDS and _expanded(name).exists()):
         return "directory", name
@@ -132,5 +113,5 @@ def _existing_directory(name: str, text: str) -> Path:
     if not path.is_dir():
         what = "is a file, not a directory" if path.is_file() else "is not a directory"
         kinds = ", ".join(f"{kind}:…" for kind in KINDS)
-        raise DataError(f"{name!r} {what}", hint=f"give a directory of documents, or {kinds}, http://…")
+        raise DataError(f"{name!r} {what}", hint=f"give a directory of documents, or {kinds}")
     return path

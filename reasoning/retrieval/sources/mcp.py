@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from ....core.concurrency import OneLoop
 from ....core.errors import (
@@ -262,6 +263,27 @@ def _query_tool(name: str, schema: Mapping[str, Any], *, is_named: bool = False)
     if not query and is_named and len(others) == 1:
         query = others[0]
     return QueryTool(name, query, count, context) if query and {query, count, context}.issuperset(required) else None
+
+
+def validate_url(url: str) -> str:
+    """The URL, if it is an HTTP URL without credentials.
+
+    Raises:
+        UserError: It is not.
+    """
+    try:
+        parts = urlsplit(url)
+        is_port_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, is_port_valid = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_port_valid or not url.isprintable():
+        raise UserError(f"{url!r} is not an HTTP URL", hint="expected: https://host:port/path")
+    if parts.username is not None or parts.password is not None:
+        raise UserError(
+            f"the URL of {parts.hostname} contains a password, which traces would show",
+            hint="start a local proxy server that adds it",
+        )
+    return url
 
 
 # -- connection

@@ -127,7 +127,7 @@ async def test_a_run_is_charged_for_its_queries(load, runs):
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 2
     # by words alone there is nothing to pay
     plain = await load()
-    assert plain.metered(run, 1.0) is plain
+    assert plain.metered(run) is plain
 
 
 async def test_a_failing_embedding_model_is_an_error_of_its_own(load):

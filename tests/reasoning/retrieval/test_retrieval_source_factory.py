@@ -6,14 +6,10 @@ import pytest
 from reason.core.errors import DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource
-from reason.reasoning.retrieval.sources import factory as opening
 from reason.reasoning.retrieval.sources.directory import DirectorySource
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
 from reason.reasoning.retrieval.sources.function import FunctionSource
-from reason.reasoning.retrieval.sources.http import HttpSource
-from reason.reasoning.retrieval.sources.model import ModelSource
 from support.knowledge_sources import ScriptedKnowledgeSource, WordEmbedding
-from support.scripted_model import ScriptedModel, replies
 
 pytest.importorskip("bm25s")
 
@@ -40,12 +36,7 @@ def models(monkeypatch):
         made.append(WordEmbedding(name=name))
         return made[-1]
 
-    async def model(name, settings):
-        made.append(ScriptedModel(replies("a fact"), name=name))
-        return made[-1]
-
     monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", embedding)
-    monkeypatch.setattr(opening, "load_model", model)
     return made
 
 
@@ -92,24 +83,6 @@ async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs
     assert [s.text for s in await knowledge.query("moon", 1)] == ["The Moon is far."]
 
 
-async def test_services_and_models(settings, models):
-    knowledge = await create_knowledge_source("http://127.0.0.1:9/ask", settings)
-    assert isinstance(knowledge, HttpSource)
-    assert isinstance(await create_knowledge_source("https://host/x", settings), HttpSource)
-    knowledge = await create_knowledge_source("model:openai/some-model:tag", settings)
-    assert isinstance(knowledge, ModelSource)
-    assert knowledge.name == "model:openai/some-model:tag"
-    await knowledge.aclose()
-    assert models[-1].closed
-
-    async def shared(name):
-        return ScriptedModel(replies("x"), name=name)
-
-    knowledge = await create_knowledge_source("model:mine", settings, load_language_model=shared)
-    await knowledge.aclose()
-    assert not knowledge.model.closed
-
-
 async def test_sources_and_callables(settings):
     own = ScriptedKnowledgeSource({})
     assert await create_knowledge_source(own, settings) is own
@@ -129,12 +102,10 @@ async def test_sources_and_callables(settings):
         ("docs/a.txt", DataError, "is a file, not a directory"),
         ("directory:nowhere", DataError, "is not a directory"),
         ("directory:", UserError, "lacks a value.*directory:…"),
-        ("model: ", UserError, "lacks a value"),
-        ("modl:docs", UnknownName, "kind of knowledge source 'modl'.*did you mean 'model'"),
-        ("xyz:docs", UnknownName, "kinds are directory, mcp, model"),
+        ("mpc:docs", UnknownName, "kind of knowledge source 'mpc'.*did you mean 'mcp'"),
+        ("xyz:docs", UnknownName, "kinds are directory, mcp"),
         ("ftp://host", UnknownName, "kind of knowledge source 'ftp'"),
-        ("http://", UserError, "is not an HTTP URL"),
-        ("http://me:pw@host", UserError, "password"),
+        ("mcp:http://", UserError, "is not an HTTP URL"),
         ("mcp:http://me:pw@host", UserError, "password"),
         ("mcp:", UserError, "lacks a value"),
         ("~nobody-of-that-name", DataError, "is not a directory"),
