@@ -1,4 +1,4 @@
-"""`reason index`: build, extend and show saved indexes of passages."""
+"""`reason index`: build and show saved indexes of passages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MAX_NOTES = 5
 
 index_app = typer.Typer(
-    help="Build, extend and show indexes of passages for verification.",
+    help="Build and show indexes of passages for verification.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,6 +55,8 @@ class BuildIndexOptions:
 def build(options: BuildIndexOptions) -> None:
     """Build an index of documents. An interrupted build is resumed, a finished index is updated.
 
+    An update reads and embeds changed documents only, and removes documents that are gone or not named.
+
     The setting embedding_model is the model of a new index.
     """
     from ..reasoning.retrieval.index.builder import build_index
@@ -64,33 +66,6 @@ def build(options: BuildIndexOptions) -> None:
 
     built = _run(options.directory, work, vectors=not options.no_vectors)
     _print_changes(options.directory, built, options.as_json)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtendIndexOptions:
-    """Options of `reason index add`."""
-
-    directory: Directory
-    paths: Paths
-    prune: Annotated[bool, typer.Option("--prune", help="Remove documents whose files no longer exist.")] = False
-    as_json: Json = False
-
-
-@index_app.command()
-@option_model
-def add(options: ExtendIndexOptions) -> None:
-    """Add new and changed documents to an index; unchanged ones are not read or embedded again."""
-    from ..reasoning.retrieval.index.builder import add_to_index
-    from ..reasoning.retrieval.index.saved_index import read_config
-
-    plan = read_config(options.directory)
-    # without a plan there is no index, and the error needs no model
-    vectors = plan is not None and plan.embedding is not None
-
-    async def work(model: Any, report: StageReporter) -> IndexBuild:
-        return await add_to_index(options.directory, options.paths, model, prune=options.prune, progress=report)
-
-    _print_changes(options.directory, _run(options.directory, work, vectors=vectors), options.as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +146,9 @@ def _print_changes(directory: Path, built: IndexBuild, as_json: bool) -> None:
         say(f"{note.path}: {note.reason}", label="note", style="cyan")
     if len(changes.notes) > _MAX_NOTES:
         say(f"and {len(changes.notes) - _MAX_NOTES} more notes; --json lists all", label="note", style="cyan")
-    if changes.missing:
-        shown = ", ".join(changes.missing[:3]) + (", …" if len(changes.missing) > 3 else "")
-        what = "removed" if changes.removed else "gone from disk but still in the index; --prune removes them"
-        say(f"{len(changes.missing)} documents are {what}: {shown}", label="note", style="cyan")
+    if changes.removed:
+        shown = ", ".join(changes.removed[:3]) + (", …" if len(changes.removed) > 3 else "")
+        say(f"{len(changes.removed)} documents were removed: {shown}", label="note", style="cyan")
     if as_json:
         write_json(
             {
@@ -184,7 +158,6 @@ def _print_changes(directory: Path, built: IndexBuild, as_json: bool) -> None:
                 "new": changes.new,
                 "changed": changes.changed,
                 "unchanged": changes.unchanged,
-                "missing": changes.missing,
                 "removed": changes.removed,
                 "notes": [{"path": n.path, "reason": n.reason, "skipped": n.skipped} for n in changes.notes],
                 "embedding": None if manifest.config.embedding is None else manifest.config.embedding.name,

@@ -23,7 +23,7 @@ from ...core.store.protocol import call_key
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.calls import RecordedCalls
 from ..knowledge import SELF_SOURCE, MemoryItem
-from ..retrieval.deduplication import DuplicateLevel, TextFingerprint, duplicate_level
+from ..retrieval.deduplication import TextFingerprint, is_duplicate
 from ..retrieval.words import content_terms
 
 DropReason = Literal["empty", "too_long", "irrelevant", "duplicate"]
@@ -79,12 +79,10 @@ class AdmissionResult:
     Attributes:
         items: The admitted items, in order.
         dropped: Number of dropped proposals by reason.
-        duplicates_by_level: Number of duplicates by level.
     """
 
     items: tuple[MemoryItem, ...]
     dropped: Mapping[DropReason, int] = field(default_factory=dict)
-    duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
 
 
 class Similarity:
@@ -178,7 +176,6 @@ class _NodeFilter:
     def __init__(self, node: NodeProposals, count_tokens: Callable[[str], int]) -> None:
         self.node = node
         self._dropped: Counter[DropReason] = Counter()
-        self._levels: Counter[DuplicateLevel] = Counter()
         self.candidates: list[_Candidate] = []
         visible = [TextFingerprint.of(text) for text in node.visible]
         for proposal in node.proposals:
@@ -188,7 +185,9 @@ class _NodeFilter:
                 self._dropped["empty"] += 1
             elif (tokens := count_tokens(text)) > MAX_ITEM_TOKENS:
                 self._dropped["too_long"] += 1
-            elif not self._is_duplicate(fingerprint, visible):
+            elif is_duplicate(fingerprint, visible):
+                self._dropped["duplicate"] += 1
+            else:
                 self.candidates.append(_Candidate(proposal, text, tokens, fingerprint))
 
     def result(self, cosine: Cosine | None) -> AdmissionResult:
@@ -199,14 +198,14 @@ class _NodeFilter:
             relevance = self._relevance(candidate, cosine)
             if relevance is None:
                 self._dropped["irrelevant"] += 1
-            elif self._is_duplicate(candidate.fingerprint, admitted):
-                continue
-            elif cosine is not None and self._is_paraphrase(candidate, items, cosine):
-                self._count_duplicate(3)
+            elif is_duplicate(candidate.fingerprint, admitted) or (
+                cosine is not None and self._is_paraphrase(candidate, items, cosine)
+            ):
+                self._dropped["duplicate"] += 1
             else:
                 items.append(self._item(candidate, relevance))
                 admitted.append(candidate.fingerprint)
-        return AdmissionResult(tuple(items), dict(self._dropped), dict(self._levels))
+        return AdmissionResult(tuple(items), dict(self._dropped))
 
     def _relevance(self, candidate: _Candidate, cosine: Cosine | None) -> float | None:
         """Relevance to question and step; None if the candidate is irrelevant."""
@@ -221,19 +220,9 @@ class _NodeFilter:
             return 0.0
         return len(about_terms & terms) / len(terms) if about_terms & terms else None
 
-    def _is_duplicate(self, fingerprint: TextFingerprint, texts: Sequence[TextFingerprint]) -> bool:
-        level = duplicate_level(fingerprint, texts)
-        if level is not None:
-            self._count_duplicate(level)
-        return level is not None
-
     def _is_paraphrase(self, candidate: _Candidate, items: Sequence[MemoryItem], cosine: Cosine) -> bool:
         texts = (*(t for t in self.node.visible if t.strip()), *(item.text for item in items))
         return any(cosine(candidate.text, text) >= MIN_COSINE for text in texts)
-
-    def _count_duplicate(self, level: DuplicateLevel) -> None:
-        self._dropped["duplicate"] += 1
-        self._levels[level] += 1
 
     def _item(self, candidate: _Candidate, relevance: float) -> MemoryItem:
         proposal = candidate.proposal

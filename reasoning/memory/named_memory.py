@@ -13,11 +13,10 @@ import re
 import secrets
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
@@ -30,9 +29,9 @@ from ...core.registry import nearest
 from ...core.settings import Settings
 from ...serving.encoders.protocols import EmbeddingModel
 from ..knowledge import MemoryItem, Snippet
-from ..retrieval.deduplication import DuplicateLevel, TextFingerprint, duplicate_level
+from ..retrieval.deduplication import TextFingerprint, is_duplicate
 from ..retrieval.words import content_terms
-from .admission import MIN_COSINE, DropReason
+from .admission import MIN_COSINE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,23 +106,6 @@ class MemorySummary(Frozen):
     items: int = 0
     changed: float = 0.0
     size_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AddResult:
-    """The result of adding items.
-
-    Attributes:
-        ids: The new items, without those that were evicted at once.
-        dropped: Number of items that were not added, by reason ("empty" or "duplicate").
-        duplicates_by_level: Number of duplicates by level.
-        evicted: Ids of items that were evicted because there were too many.
-    """
-
-    ids: tuple[int, ...] = ()
-    dropped: Mapping[DropReason, int] = field(default_factory=dict)
-    duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
-    evicted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +224,8 @@ class NamedMemory:
         self._terms: dict[int, frozenset[str]] = {}
         self._vectors: dict[int, NDArray[np.float32]] = {}
 
-    async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> AddResult:
-        """Add the items that duplicate no item of this memory, and none before them.
+    async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> tuple[int, ...]:
+        """Add the items that duplicate no item of this memory, and none before them; returns their numbers.
 
         Args:
             items: The items.
@@ -376,19 +358,14 @@ class NamedMemory:
         vectors: NDArray[np.float32],
         run_id: str,
         question: str,
-    ) -> AddResult:
-        dropped: Counter[DropReason] = Counter()
-        levels: Counter[DuplicateLevel] = Counter()
+    ) -> tuple[int, ...]:
         known = list(self._fingerprints.values())
         known_vectors = list(self._vectors.values())
         new: list[int] = []
         now = time.time()
         for item, vector in zip(items, vectors, strict=True):
             fingerprint = TextFingerprint.of(item.text)
-            level = self._duplicate_level(fingerprint, vector, known, known_vectors) if fingerprint.form else None
-            if not fingerprint.form or level is not None:
-                dropped["empty" if level is None else "duplicate"] += 1
-                levels.update(() if level is None else (level,))
+            if not fingerprint.form or self._is_duplicate(fingerprint, vector, known, known_vectors):
                 continue
             known.append(fingerprint)
             known_vectors.append(vector)
@@ -408,23 +385,18 @@ class NamedMemory:
             evicted = [int(i) for (i,) in db.execute("SELECT id FROM items ORDER BY score, id LIMIT ?", (excess,))]
             db.executemany("DELETE FROM items WHERE id = ?", [(i,) for i in evicted])
             self._set_changed(db, now)
-        return AddResult(tuple(i for i in new if i not in evicted), dict(dropped), dict(levels), tuple(evicted))
+        return tuple(i for i in new if i not in evicted)
 
-    def _duplicate_level(
+    def _is_duplicate(
         self,
         item: TextFingerprint,
         vector: NDArray[np.float32],
         known: Sequence[TextFingerprint],
         known_vectors: Sequence[NDArray[np.float32]],
-    ) -> DuplicateLevel | None:
-        level = duplicate_level(item, known)
-        if (
-            level is None
-            and self._embedding is not None
-            and max(_cosines(known_vectors, vector), default=-1.0) >= MIN_COSINE
-        ):
-            return 3
-        return level
+    ) -> bool:
+        return is_duplicate(item, known) or (
+            self._embedding is not None and max(_cosines(known_vectors, vector), default=-1.0) >= MIN_COSINE
+        )
 
     def _nearest(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[RecalledItem]:
         if vector is None:

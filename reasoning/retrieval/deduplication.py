@@ -1,7 +1,7 @@
 """Duplicate and copy detection: normalised forms and hashes, word 3-grams, near copies of evidence.
 
-`duplicate_level` implements two of the three levels at which memory rejects an item (the third compares embeddings,
-see `memory.admission`). `PassageDeduplicator` drops passages that repeat a better-ranked one.
+`is_duplicate` has two of the three levels at which memory rejects an item: equal form, and word 3-grams (the third
+compares embeddings, see `memory.admission`). `PassageDeduplicator` drops passages that repeat a better-ranked one.
 `cluster_copies` groups near copies among many texts, for the fusion of evidence.
 """
 
@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ...core.unicode_forms import normalize
 from ..knowledge import Passage
@@ -24,9 +24,6 @@ MIN_JACCARD = 0.80
 """Jaccard index of word 3-grams from which two texts are duplicates."""
 MIN_CONTAINMENT = 0.90
 """Share of an item's 3-grams contained in a text from which the item is a duplicate of it."""
-
-DuplicateLevel = Literal[1, 2, 3]
-"""Level at which a duplicate was detected: hash, word 3-grams, or embedding."""
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WITHIN_WORD = re.compile(r"(?<=[^\W\d_])['\u2019](?=[^\W\d_])")
@@ -106,15 +103,12 @@ def containment(item: TextFingerprint, text: TextFingerprint) -> float:
     return len(item.words & text.words) / len(item.words) if item.words else 0.0
 
 
-def duplicate_level(item: TextFingerprint, texts: Iterable[TextFingerprint]) -> DuplicateLevel | None:
-    """The level, 1 or 2, at which an item duplicates one of the texts; None if it duplicates none."""
-    level: DuplicateLevel | None = None
-    for text in texts:
-        if item.form == text.form:
-            return 1
-        if level is None and (jaccard(item, text) >= MIN_JACCARD or containment(item, text) >= MIN_CONTAINMENT):
-            level = 2
-    return level
+def is_duplicate(item: TextFingerprint, texts: Iterable[TextFingerprint]) -> bool:
+    """Whether an item duplicates one of the texts: its normalised form, or enough of its word 3-grams."""
+    return any(
+        item.form == text.form or jaccard(item, text) >= MIN_JACCARD or containment(item, text) >= MIN_CONTAINMENT
+        for text in texts
+    )
 
 
 # -- repeated passages

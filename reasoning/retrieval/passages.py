@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from ...core.errors import DataError, UserError
 from ...core.files import decoded
@@ -289,40 +289,34 @@ def _json_lines_passages(path: Path, source: str, notes: list[FileNote]) -> Iter
             if not line.strip():
                 continue
             record = _parse_record(line, where)
-            text = replace_surrogates(record["text"])
+            text = replace_surrogates(record.text)
             if not text.strip():
                 blank += 1
                 continue
             position = f"{source}#{number}"
-            title = _record_title(record, where)
-            yield Passage(id=_record_id(record, where) or position, source=position, text=text, title=title, start=0)
+            title = " ".join(replace_surrogates(record.title or record.page or "").split())
+            passage_id = "" if record.id is None else replace_surrogates(str(record.id))
+            yield Passage(id=passage_id or position, source=position, text=text, title=title, start=0)
     if blank:
         notes.append(FileNote(source, f"{blank} lines have an empty text", skipped=False))
 
 
-def _parse_record(line: str, where: str) -> dict[str, Any]:
+class _Record(BaseModel):
+    text: StrictStr
+    title: StrictStr | None = None
+    page: StrictStr | None = None
+    id: StrictStr | StrictInt | None = None
+
+
+def _parse_record(line: str, where: str) -> _Record:
     try:
         value = json.loads(line)
-    except RecursionError as e:
-        raise DataError(f"{where}: the record is nested too deeply") from e
-    except ValueError as e:
-        raise DataError(f"{where}: invalid JSON: {e}", hint="one JSON object a line, with a field `text`") from e
-    if isinstance(value, str):
-        value = {"text": value}
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        raise DataError(f"{where} has no field `text`", hint="one JSON object a line: text, and title or page, and id")
-    return value
-
-
-def _record_title(record: dict[str, Any], where: str) -> str:
-    title = record.get("title") if record.get("title") is not None else record.get("page")
-    if title is not None and not isinstance(title, str):
-        raise DataError(f"{where}: the title is not a string")
-    return " ".join(replace_surrogates(title or "").split())
-
-
-def _record_id(record: dict[str, Any], where: str) -> str:
-    value = record.get("id")
-    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
-        return "" if value is None else replace_surrogates(str(value))
-    raise DataError(f"{where}: the id is neither a string nor an integer")
+        return _Record.model_validate({"text": value} if isinstance(value, str) else value)
+    except (ValueError, RecursionError) as e:
+        problem = str(e)
+        if isinstance(e, ValidationError):
+            first = e.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(
+            f"{where} is no passage: {problem}", hint="one JSON object a line: text, and title or page, and id"
+        ) from e

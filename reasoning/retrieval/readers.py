@@ -14,13 +14,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 # fmt: off
-BINARY_SUFFIXES = frozenset([
-    ".7z", ".a", ".avi", ".bin", ".bmp", ".bz2", ".class", ".db", ".dll", ".doc", ".docx", ".dylib", ".exe",
-    ".faiss", ".gguf", ".gif", ".gz", ".ico", ".jar", ".jpeg", ".jpg", ".mkv", ".mov", ".mp3", ".mp4", ".npy",
-    ".npz", ".o", ".odt", ".ogg", ".onnx", ".otf", ".parquet", ".pickle", ".pkl", ".png", ".ppt", ".pptx", ".pt",
-    ".pyc", ".rar", ".safetensors", ".so", ".sqlite", ".sqlite3", ".tar", ".tgz", ".tif", ".tiff", ".ttf", ".wasm",
-    ".wav", ".webm", ".webp", ".whl", ".woff", ".woff2", ".xls", ".xlsx", ".xz", ".zip", ".zst",
-])
 _BLOCK_TAGS = frozenset([
     "address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "div", "dl", "dt", "fieldset",
     "figcaption", "figure", "footer", "form", "head", "header", "hr", "li", "main", "nav", "ol", "option", "p",
@@ -127,8 +120,6 @@ def extract_text(name: str, content: bytes) -> FileText:
         UnreadableFile: It is binary or damaged, or a package for its format is not installed.
     """
     suffix = PurePath(name).suffix.lower()
-    if suffix in BINARY_SUFFIXES:
-        raise UnreadableFile("a binary file")
     if suffix == ".pdf":
         return FileText([page for page in _pdf_pages(content) if page.text.strip()], [])
     notes: list[str] = []

@@ -59,29 +59,25 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert shown["passages"] == "4"
     assert shown["documents"] == "2"
     assert shown["embedding model"] == "none: lexical search only"
-    assert shown["chunking"] == "up to 64 words, 24 words of overlap"
-    assert [line.split() for line in out.splitlines()[-2:]] == [["docs/b.jsonl", "3"], ["docs/a.md", "1"]]
     (documents / "c.txt").write_text("More.")
     (documents / "a.md").unlink()
-    status, out, err = cli("index", "add", "i", "docs", "--json")
+    status, out, err = cli("index", "build", "i", "docs", "--no-vectors", "--json")
     assert status == 0
-    added = json.loads(out)
-    assert len(added.pop("digest")) == 64
-    assert added == {
+    updated = json.loads(out)
+    assert len(updated.pop("digest")) == 64
+    assert updated == {
         "index": "i",
-        "passages": 5,
-        "documents": 3,
+        "passages": 4,
+        "documents": 2,
         "new": ["docs/c.txt"],
         "changed": [],
         "unchanged": 1,
-        "missing": ["docs/a.md"],
-        "removed": False,
+        "removed": ["docs/a.md"],
         "notes": [],
         "embedding": None,
     }
-    assert "1 documents are gone from disk but still in the index; --prune removes them: docs/a.md" in err
-    status, out, err = cli("index", "add", "i", "docs", "--prune")
-    assert "1 documents are removed: docs/a.md" in err
+    assert "1 documents were removed: docs/a.md" in err
+    status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
 
 
@@ -91,23 +87,21 @@ def test_embedding_model_is_that_of_the_index(
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/words")
     assert cli("index", "build", "i", "docs")[0] == 0
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/other")
-    assert cli("index", "add", "i", "docs")[0] == 0
+    assert cli("index", "build", "i", "docs")[0] == 0
     assert cli("index", "build", "i", "docs")[0] == 0
     assert opened == [None, "test/words", "test/words"]
     shown = json.loads(cli("index", "show", "i", "--json")[1])
     assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/words", "exact")
-    assert shown["largest"][0] == {"source": "docs/b.jsonl", "passages": 3}
     status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
     assert (status, out) == (2, "")
     assert "leave out --no-vectors" in err
 
 
 def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
-    for command in (("show", "none"), ("add", "none", "docs")):
-        status, out, err = cli("index", *command)
-        assert (status, out) == (2, "")
-        assert "there is no index in none" in err
-        assert "reason index build DIR PATH" in err
+    status, out, err = cli("index", "show", "none")
+    assert (status, out) == (2, "")
+    assert "there is no index in none" in err
+    assert "reason index build DIR PATH" in err
     status, _, err = cli("index", "build", "i", "absent", "--no-vectors")
     assert (status, "absent does not exist" in err) == (2, True)
     status, _, err = cli("index", "build", "docs", "docs", "--no-vectors")

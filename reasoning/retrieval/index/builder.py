@@ -1,4 +1,4 @@
-"""Builds a saved index in a directory: `build_index` creates or updates one, `add_to_index` adds documents.
+"""Builds a saved index in a directory: `build_index` creates or updates one.
 
 The directory holds documents, passages and vectors (`passages.sqlite3`), the indexes made from them (`index-…`), and
 `index.json`, which publishes them. An interrupted build continues from the database; until it has finished, searches
@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,7 +44,6 @@ from .saved_index import (
     IndexConfig,
     IndexManifest,
     check_embedding,
-    no_index_error,
     published_manifest,
     read_config,
 )
@@ -72,16 +71,14 @@ class DocumentChanges:
         new: Sources of new documents.
         changed: Sources of documents with other content.
         unchanged: Number of documents that were not read again.
-        missing: Sources of documents whose files no longer exist or are no longer named.
-        removed: Whether the missing ones were removed from the index.
+        removed: Sources of removed documents: their files no longer exist, or are no longer named.
         notes: Skipped files and files that were read differently, with the reason.
     """
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
-    missing: list[str] = field(default_factory=list)
-    removed: bool = False
+    removed: list[str] = field(default_factory=list)
     notes: list[FileNote] = field(default_factory=list)
 
 
@@ -122,33 +119,7 @@ async def build_index(
         StoreError: It cannot be written, for example because the disk is full.
         BackendError: The embedding model failed.
     """
-    return await _Builder(directory, progress).run(paths, embedding, is_complete=True, prune=True)
-
-
-async def add_to_index(
-    directory: Path,
-    paths: Sequence[Path],
-    embedding: EmbeddingModel | None,
-    *,
-    prune: bool = False,
-    progress: BuildProgress | None = None,
-) -> IndexBuild:
-    """Add new and changed documents of some paths to an index.
-
-    Args:
-        directory: The index.
-        paths: Files and directories.
-        embedding: The model that made the index's vectors; None if it has none.
-        prune: Whether documents below these paths whose files no longer exist are removed; they are always reported.
-        progress: See `build_index`.
-
-    Raises:
-        DataError: There is no index, or another model made its vectors.
-        ReasonError: As `build_index`.
-    """
-    if read_config(directory) is None:
-        raise no_index_error(directory)
-    return await _Builder(directory, progress).run(paths, embedding, is_complete=False, prune=prune)
+    return await _Builder(directory, progress).run(paths, embedding)
 
 
 def index_progress(directory: Path) -> IndexProgress:
@@ -169,14 +140,7 @@ class _Builder:
     def __init__(self, directory: Path, progress: BuildProgress | None) -> None:
         self._directory, self._progress = directory, progress
 
-    async def run(
-        self,
-        paths: Sequence[Path],
-        embedding: EmbeddingModel | None,
-        *,
-        is_complete: bool,
-        prune: bool,
-    ) -> IndexBuild:
+    async def run(self, paths: Sequence[Path], embedding: EmbeddingModel | None) -> IndexBuild:
         directory = self._directory
         with self._locked():
             config = self._config(embedding)
@@ -184,9 +148,7 @@ class _Builder:
                 load_faiss()  # fails now rather than after hours
             database = await self._on_thread(lambda progress: PassageDatabase(directory / DATABASE_FILE, write=True))
             try:
-                changes: DocumentChanges = await self._on_thread(
-                    lambda progress: _read_documents(database, paths, progress, is_complete=is_complete, prune=prune)
-                )
+                changes: DocumentChanges = await self._on_thread(partial(_read_documents, database, paths))
                 live = await self._on_thread(lambda progress: database.live_positions())
                 if not len(live):
                     raise no_text_error(paths, changes.notes)
@@ -286,16 +248,9 @@ class _Builder:
 # -- documents
 
 
-def _read_documents(
-    database: PassageDatabase,
-    paths: Sequence[Path],
-    progress: BuildProgress,
-    *,
-    is_complete: bool,
-    prune: bool,
-) -> DocumentChanges:
+def _read_documents(database: PassageDatabase, paths: Sequence[Path], progress: BuildProgress) -> DocumentChanges:
     """Bring the database to the current content of the files."""
-    changes = DocumentChanges(removed=prune)
+    changes = DocumentChanges()
     database.delete_incomplete()
     files = list_source_files(paths, changes.notes)
     progress("reading", 0, None)
@@ -323,26 +278,11 @@ def _read_documents(
             changes.changed.append(source)
         elif count:
             changes.new.append(source)
-    _find_missing(database, paths, files, changes, is_complete=is_complete)
-    return changes
-
-
-def _find_missing(
-    database: PassageDatabase,
-    paths: Sequence[Path],
-    files: Iterable[SourceFile],
-    changes: DocumentChanges,
-    *,
-    is_complete: bool,
-) -> None:
     present = {path_text(file.path) for file in files}
-    roots = [path_text(path.expanduser().resolve()) for path in paths]
-    for document in list(database.documents()):
-        is_in_scope = is_complete or any(Path(document.path).is_relative_to(root) for root in roots)
-        if is_in_scope and document.path not in present:
-            changes.missing.append(document.source)
-            if changes.removed:
-                database.remove_document(document.number)
+    for document in [document for document in database.documents() if document.path not in present]:
+        changes.removed.append(document.source)
+        database.remove_document(document.number)
+    return changes
 
 
 def _file_digest(file: SourceFile, progress: BuildProgress) -> str:

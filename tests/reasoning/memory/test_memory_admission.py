@@ -52,7 +52,7 @@ async def test_an_item_says_where_it_comes_from() -> None:
             tokens=6,
         ),
     )
-    assert (result.dropped, result.duplicates_by_level) == ({}, {})
+    assert result.dropped == {}
 
 
 async def test_every_proposal_is_accounted_for() -> None:
@@ -74,14 +74,13 @@ async def test_every_proposal_is_accounted_for() -> None:
     assert [item.text for item in result.items] == [CAPITAL]
     # seven words are too many; of six with one more sentence, level 1 finds what is seen
     assert result.dropped == {"empty": 2, "too_long": 2, "irrelevant": 1, "duplicate": 2}
-    assert result.duplicates_by_level == {1: 2}
 
 
 async def test_ten_times_the_same_is_nine_duplicates() -> None:
     for similarity in (None, Similarity(WordVectors())):
         result = await admitted(thought(*[CAPITAL] * 10), similarity)
         assert len(result.items) == 1
-        assert (result.dropped, result.duplicates_by_level) == ({"duplicate": 9}, {1: 9})
+        assert result.dropped == {"duplicate": 9}
 
 
 async def test_what_is_too_long_is_left_out_and_not_cut() -> None:
@@ -123,10 +122,10 @@ async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None
     same, other = "the automobile is quick", "the car has wheels"
     result = await admitted(thought(same, other, about="car", visible=[seen]), similarity)
     assert [item.text for item in result.items] == [other]
-    assert result.duplicates_by_level == {3: 1}
+    assert result.dropped == {"duplicate": 1}
     result = await admitted(thought(seen, same, about="car"), similarity)  # and among the new ones
     assert [item.text for item in result.items] == [seen]
-    assert result.duplicates_by_level == {3: 1}
+    assert result.dropped == {"duplicate": 1}
     result = await admitted(thought(same, about="automobile", visible=[seen]))  # without embeddings it cannot be seen
     assert len(result.items) == 1
 
@@ -251,7 +250,6 @@ def test_no_item_says_what_its_path_says(
             memory.add(i, result.items)
             paths.append(path)
             assert len(result.items) + sum(result.dropped.values()) == len(proposals)
-            assert sum(result.duplicates_by_level.values()) == result.dropped.get("duplicate", 0)
             before = list(visible)
             for item in result.items:
                 assert item.tokens == words(item.text) <= 5
@@ -275,4 +273,4 @@ def test_no_item_says_what_its_path_says(
 def test_a_disguise_is_seen_through_on_the_first_level(pair: tuple[str, str]) -> None:
     seen, proposed = pair
     result = asyncio.run(admitted(thought(proposed, about="", visible=[seen])))
-    assert (result.items, result.duplicates_by_level) == ((), {1: 1})
+    assert (result.items, result.dropped) == ((), {"duplicate": 1})

@@ -56,7 +56,7 @@ async def test_it_outlasts_the_object(settings: Settings) -> None:
     assert await held(memory) == []
     assert await memory.recall("anything", 3) == []
     kept = await memory.add([item(FACTS[0], 0.75, "a.md:0-30"), item(FACTS[1])], run_id="r1", question="Where?")
-    assert (kept.ids, kept.dropped, kept.duplicates_by_level, kept.evicted) == ((1, 2), {}, {}, ())
+    assert kept == (1, 2)
     written = await memory.items()
     await memory.aclose()
     await memory.aclose()
@@ -97,19 +97,18 @@ async def test_duplicates_are_left_out_on_all_levels(settings: Settings) -> None
             item("the train is late, today"),
         ]
     )
-    assert kept.dropped == {"duplicate": 4, "empty": 1}
-    assert kept.duplicates_by_level == {1: 2, 2: 1, 3: 1}
+    assert len(kept) == 1
     assert await held(memory) == [train, ship, "The train is late today"]
     # what is only new among themselves
     kept = await memory.add([item("locomotive whistle x y"), item("train whistle x y")])
-    assert kept.duplicates_by_level == {3: 1}
+    assert len(kept) == 1
     await memory.aclose()
 
 
 async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
     memory = await load_memory("facts", settings)
     kept = await memory.add([item(text) for text in (*FACTS, "rome lies on the TIBER.")])
-    assert (kept.ids, kept.duplicates_by_level) == ((1, 2, 3), {1: 1})
+    assert kept == (1, 2, 3)
     found = await memory.recall("Which capitals lie on the Tiber?", 5)
     assert [(hit.stored.id, hit.similarity) for hit in found] == [
         (2, pytest.approx(2 / 3)),
@@ -178,16 +177,16 @@ async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings, mon
     memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("one", 0.5), item("two", 0.2), item("three", 0.5)])
     kept = await memory.add([item("four", 0.5), item("five", 0.1)])
-    assert (kept.ids, kept.evicted) == ((4,), (5, 2))
+    assert kept == (4,)
     kept = await memory.add([item("six", 0.9)])
-    assert (kept.ids, kept.evicted) == ((6,), (1,))
+    assert kept == (6,)
     assert await held(memory) == ["three", "four", "six"]
     assert await recalled(memory, "one two five", 5) == []
     assert await recalled(memory, "three", 5) == ["three"]
     await memory.aclose()
     # numbers are never used twice, and what went may come again
     memory = await load_memory("facts", settings, WordVectors())
-    assert (await memory.add([item("one")])).ids == (7,)
+    assert (await memory.add([item("one")])) == (7,)
     await memory.aclose()
 
 
@@ -232,7 +231,7 @@ async def test_a_cancelled_add_is_done_or_not_begun(settings: Settings) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
     before = len(await memory.items())
-    assert (await memory.add([item("the last")])).ids
+    assert await memory.add([item("the last")])
     assert len(await memory.items()) == before + 1
     assert await recalled(memory, "last", 1) == ["the last"]
     await memory.aclose()
@@ -364,4 +363,4 @@ async def test_a_file_that_another_writer_holds_is_told(settings: Settings, monk
             await memory.add([item("yellow")])
         assert len(await memory.items()) == 1  # reading goes on
         db.execute("ROLLBACK")
-    assert (await memory.add([item("yellow")])).ids == (2,)
+    assert (await memory.add([item("yellow")])) == (2,)

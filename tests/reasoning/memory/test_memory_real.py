@@ -11,7 +11,7 @@ from reason.core.settings import Settings, load_settings
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.admission import AdmissionFilter, NodeProposals, Proposal, Similarity
 from reason.reasoning.memory.named_memory import load_memory
-from reason.reasoning.retrieval.deduplication import TextFingerprint, duplicate_level, text_hash
+from reason.reasoning.retrieval.deduplication import TextFingerprint, is_duplicate, text_hash
 from reason.serving.encoders.factory import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
 
@@ -46,7 +46,7 @@ def item(text: str) -> MemoryItem:
 
 
 def test_the_examples_are_beyond_the_first_two_levels() -> None:
-    assert [duplicate_level(TextFingerprint.of(text), [TextFingerprint.of(FACTS[0])]) for text in AGAIN] == [None, None]
+    assert not any(is_duplicate(TextFingerprint.of(text), [TextFingerprint.of(FACTS[0])]) for text in AGAIN)
 
 
 async def test_admission(minilm: EmbeddingModel) -> None:
@@ -65,14 +65,14 @@ async def test_admission(minilm: EmbeddingModel) -> None:
     assert [one.text for one in result.items] == [proposals[0]]
     assert 0.2 <= result.items[0].score <= 1
     assert result.dropped == {"duplicate": 2, "irrelevant": 1}
-    assert result.duplicates_by_level == {3: 2}
+    assert result.dropped["duplicate"] == 2
 
 
 async def test_named_memory(minilm: EmbeddingModel, tmp_path: Path) -> None:
     settings = Settings(store=tmp_path / "runs.sqlite3")
     memory = await load_memory("facts", settings, minilm)
     kept = await memory.add([item(text) for text in (*FACTS, *AGAIN)])
-    assert (kept.ids, kept.duplicates_by_level) == ((1, 2, 3, 4, 5), {3: 2})
+    assert kept == (1, 2, 3, 4, 5)
     await memory.aclose()
     memory = await load_memory("facts", settings, minilm)
     for question, answer in (

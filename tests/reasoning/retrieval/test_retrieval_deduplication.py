@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reason.reasoning.retrieval.deduplication import (
     TextFingerprint,
     containment,
-    duplicate_level,
+    is_duplicate,
     jaccard,
     normalized_text,
     normalized_words,
@@ -123,16 +123,15 @@ def test_containment(item: str, text: str, share: float) -> None:
     assert containment(TextFingerprint.of(item), TextFingerprint.of(text)) == pytest.approx(share)
 
 
-def test_levels_and_thresholds() -> None:
-    def level(item: str, *texts: str, **limits: float) -> int | None:
-        return duplicate_level(TextFingerprint.of(item), [TextFingerprint.of(t) for t in texts], **limits)
+def test_duplicates() -> None:
+    def duplicates(item: str, *texts: str) -> bool:
+        return is_duplicate(TextFingerprint.of(item), [TextFingerprint.of(t) for t in texts])
 
-    assert level(A_TO_H) is None
-    assert level(A_TO_H, "A, B, c; d e f g h?") == 1
-    assert level(A_TO_H, "a b c d e f g", A_TO_H) == 1  # the surest level, wherever it is
-    assert level(A_TO_H, "a b c d e f g") == 2  # 5/6
-    assert level("b c d e", A_TO_H) == 2  # contained, and half of its 3-grams
-    assert level(A_TO_H, "b c d e") is None  # says more than is there
+    assert not duplicates(A_TO_H)
+    assert duplicates(A_TO_H, "other", "A, B, c; d e f g h?")
+    assert duplicates(A_TO_H, "a b c d e f g")  # 5/6
+    assert duplicates("b c d e", A_TO_H)  # contained, and a third of its 3-grams
+    assert not duplicates(A_TO_H, "b c d e")  # says more than is there
 
 
 def test_content_words() -> None:

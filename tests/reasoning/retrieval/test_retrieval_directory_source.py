@@ -146,7 +146,7 @@ def read(path):
 def test_a_folder_without_text_is_refused_and_says_what_was_left_out(tmp_path):
     with pytest.raises(DataError, match="there is no text in"):
         read(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\0")
     with pytest.raises(DataError, match=r"1 files were skipped.*a\.png.*binary"):
         read(tmp_path)
 
@@ -192,7 +192,7 @@ def test_binary_huge_broken_and_odd_files_are_left_out_or_told(docs):
     files, out = read(docs)
     assert files == sorted([*PLAIN, "docs/latin.txt"])
     reasons = {"data.bin": "a binary file", "disguised.txt": "a binary file", "huge.txt": "more than the 64 MB"}
-    reasons |= {"broken.jsonl": "line 2 has no field `text`", "pipe.txt": "not a regular file"}
+    reasons |= {"broken.jsonl": "line 2 is no passage", "pipe.txt": "not a regular file"}
     assert {name for name, reason in reasons.items() if reason in out[f"docs/{name}"]} == reasons.keys()
     collection = read_passages([docs])
     assert [n.path for n in collection.notes if not n.skipped] == ["docs/latin.txt"]

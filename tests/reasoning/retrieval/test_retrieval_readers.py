@@ -46,7 +46,6 @@ def test_a_broken_encoding_is_told():
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.png", b"text", "binary"),
         ("a.txt", b"text\0text", "binary"),
         ("a", bytes(range(1, 9)) * 10, "binary"),
         ("a.txt", b"\xff\xfea", "UTF-16"),

@@ -18,7 +18,7 @@ from reason.core.errors import BackendError, DataError, ReasonError, StoreError,
 from reason.reasoning.knowledge import Passage, Retriever
 from reason.reasoning.retrieval import vector_index
 from reason.reasoning.retrieval.index import builder
-from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
+from reason.reasoning.retrieval.index.builder import build_index, index_progress
 from reason.reasoning.retrieval.index.database import PassageDatabase, index_errors
 from reason.reasoning.retrieval.index.saved_index import load_index, published_manifest, summarize_index
 from reason.reasoning.retrieval.passages import read_passages
@@ -133,11 +133,11 @@ async def test_the_approximate_index_finds_the_nearest(
     assert trained == [150]
     # a change removes and adds vectors, and trains nothing
     write_rows(documents / "rows.jsonl", 5, 150)
-    await add_to_index(tmp_path / "i", [documents], model)
+    await build_index(tmp_path / "i", [documents], model)
     await check(25)
     assert trained == [150]
     write_rows(documents / "more.jsonl", 500, 600)
-    await add_to_index(tmp_path / "i", [documents], model)
+    await build_index(tmp_path / "i", [documents], model)
     await check(55)
     assert len(trained) == 2
 
@@ -183,7 +183,7 @@ async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(documents: Pa
 async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path) -> None:
     model = Counted()
     first = await build_index(tmp_path / "i", [documents], model)
-    again = await add_to_index(tmp_path / "i", [documents], model)
+    again = await build_index(tmp_path / "i", [documents], model)
     assert (again.changes.new, again.changes.changed, again.changes.unchanged) == ([], [], 2)
     assert again.manifest.digest == first.manifest.digest
     assert len(model.documents) == 151
@@ -193,7 +193,7 @@ async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path
     rows.append(json.dumps({"id": "p150", "page": "Comet", "text": "A comet has a tail."}))
     (documents / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (documents / "new.txt").write_text("A new file has come.")
-    added = await add_to_index(tmp_path / "i", [documents], model)
+    added = await build_index(tmp_path / "i", [documents], model)
     assert (added.changes.new, added.changes.changed) == (["docs/new.txt"], ["docs/rows.jsonl"])
     assert sorted(model.documents[151:]) == [
         "Comet\nA comet has a tail.",
@@ -206,31 +206,22 @@ async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path
     assert [sorted(p[0] for p in one) for one in found[1:4]] == [sorted(p[0] for p in one) for one in expected[1:4]]
 
 
-async def test_removed_files_are_reported_and_taken_out_on_request(documents: Path, tmp_path: Path) -> None:
+async def test_documents_that_are_gone_or_not_named_are_removed(documents: Path, tmp_path: Path) -> None:
     model = Counted()
     await build_index(tmp_path / "i", [documents], model)
     (documents / "note.md").unlink()
-    kept = await add_to_index(tmp_path / "i", [documents], model)
-    assert (kept.changes.missing, kept.changes.removed, kept.manifest.num_documents) == (["docs/note.md"], False, 2)
-    pruned = await add_to_index(tmp_path / "i", [documents], model, prune=True)
-    assert (pruned.changes.missing, pruned.changes.removed, pruned.manifest.num_documents) == (
-        ["docs/note.md"],
-        True,
-        1,
-    )
+    updated = await build_index(tmp_path / "i", [documents], model)
+    assert (updated.changes.removed, updated.manifest.num_documents) == (["docs/note.md"], 1)
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
-    # what is elsewhere is no concern of an addition, but of a build
     (tmp_path / "other.txt").write_text("Other words.")
-    assert (await add_to_index(tmp_path / "i", [tmp_path / "other.txt"], model, prune=True)).changes.missing == []
     rebuilt = await build_index(tmp_path / "i", [tmp_path / "other.txt"], model)
-    assert rebuilt.changes.missing == ["docs/rows.jsonl"]
+    assert rebuilt.changes.removed == ["docs/rows.jsonl"]
     assert rebuilt.manifest.num_passages == 1
-    # places are not used twice, though the last ones are free
+    # positions are not used twice, though the last ones are free
     write_rows(documents / "rows.jsonl", 0, 5)
-    await add_to_index(tmp_path / "i", [documents], model)
-    assert await asked(tmp_path / "i", model) == await in_memory(
-        read_passages([tmp_path / "other.txt", documents]).passages, model
-    )
+    both = [tmp_path / "other.txt", documents]
+    await build_index(tmp_path / "i", both, model)
+    assert await asked(tmp_path / "i", model) == await in_memory(read_passages(both).passages, model)
 
 
 async def test_an_open_index_answers_as_before_while_it_is_changed(documents: Path, tmp_path: Path) -> None:
@@ -240,10 +231,10 @@ async def test_an_open_index_answers_as_before_while_it_is_changed(documents: Pa
     write_rows(documents / "rows.jsonl", 40, 30)
     with pytest.raises(BackendError):
         (documents / "new.txt").write_text("A new file has come that must be embedded.")
-        await add_to_index(tmp_path / "i", [documents], Counted(fails_after=0))
+        await build_index(tmp_path / "i", [documents], Counted(fails_after=0))
     assert await asked(tmp_path / "i", model) == before
     assert summarize_index(tmp_path / "i").state == "outdated"
-    await add_to_index(tmp_path / "i", [documents], model)
+    await build_index(tmp_path / "i", [documents], model)
     assert await asked(tmp_path / "i", model) != before
     assert summarize_index(tmp_path / "i").state == "ready"
 
@@ -253,14 +244,14 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
     await build_index(tmp_path / "plain", [documents], None)
     other = Counted(name="test/other", identity="other-1")
     with pytest.raises(DataError, match="made with test/words, not with test/other") as caught:
-        await add_to_index(tmp_path / "i", [documents], other)
+        await build_index(tmp_path / "i", [documents], other)
     assert "use the model test/words" in caught.value.hint
     with pytest.raises(DataError, match="another version of test/words"):
         await build_index(tmp_path / "i", [documents], Counted(identity="bm25-2"))
     with pytest.raises(DataError, match="has vectors of test/words, but no embedding model"):
-        await add_to_index(tmp_path / "i", [documents], None)
+        await build_index(tmp_path / "i", [documents], None)
     with pytest.raises(DataError, match="has no vectors, but the embedding model test/words"):
-        await add_to_index(tmp_path / "plain", [documents], Counted())
+        await build_index(tmp_path / "plain", [documents], Counted())
 
     async def opener(_name: str | None) -> Any:
         return other
@@ -311,9 +302,8 @@ async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> Non
         await build_index(documents, [documents], None)
     with pytest.raises(UserError, match="is not a directory"):
         await build_index(documents / "note.md", [documents], None)
-    for call in (add_to_index(tmp_path / "none", [documents], None), load_index(tmp_path / "none", None)):
-        with pytest.raises(DataError, match="there is no index in"):
-            await call
+    with pytest.raises(DataError, match="there is no index in"):
+        await load_index(tmp_path / "none", None)
     assert not (tmp_path / "none").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no text in"):
@@ -340,9 +330,9 @@ async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(
     (documents / "bad.jsonl").write_text('{"text": "fine"}\n{"no": 1}\n')
     built = await build_index(tmp_path / "i", [documents], None)
     assert built.manifest.num_passages == 151
-    assert ["line 2 has no field `text`" in note.reason for note in built.changes.notes] == [True]
-    with pytest.raises(DataError, match="line 2 has no field"):
-        await add_to_index(tmp_path / "i", [documents / "bad.jsonl"], None)
+    assert ["line 2 is no passage: text: Field required" in note.reason for note in built.changes.notes] == [True]
+    with pytest.raises(DataError, match="line 2 is no passage"):
+        await build_index(tmp_path / "i", [documents / "bad.jsonl"], None)
     assert len(await asked(tmp_path / "i")) == len(CLAIMS)
 
 

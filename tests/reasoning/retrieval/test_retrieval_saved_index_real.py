@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
-from reason.reasoning.retrieval.index.builder import add_to_index, build_index
+from reason.reasoning.retrieval.index.builder import build_index
 from reason.reasoning.retrieval.index.saved_index import load_index
 from reason.serving.encoders.factory import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
@@ -68,6 +68,6 @@ async def test_an_index_of_real_vectors(minilm: EmbeddingModel, tmp_path: Path) 
     alone = await load_index(tmp_path / "i", None)
     assert await alone.retrieve(claims[:2], 1) == [[], []]
     documents.write_text(TEXT + "\n# Whale\n\nA whale is a mammal too.\n")
-    assert (await add_to_index(tmp_path / "i", [documents], minilm)).changes.changed == ["facts.md"]
+    assert (await build_index(tmp_path / "i", [documents], minilm)).changes.changed == ["facts.md"]
     retriever = await load_index(tmp_path / "i", opener, owned=False)
     assert {p.title for p in (await retriever.retrieve(claims[:1], 2))[0]} == {"Dolphin", "Whale"}
