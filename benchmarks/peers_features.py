@@ -20,7 +20,7 @@ from pathlib import Path
 
 from reason.core.budget import Budget
 from reason.reasoning.strategy import STRATEGIES
-from reason.serving.factory import BACKENDS
+from reason.serving.factory import LOADERS
 from reason.verify.verifier import VERIFIERS
 from reporting import table
 
@@ -82,7 +82,7 @@ def _verifiers() -> str:
 
 
 def _backends() -> str:
-    return ", ".join(f"`{one.model_string}`" if "…" in one.model_string else one.model_string for one in BACKENDS)
+    return ", ".join([*(f"`{name}/…`" for name in LOADERS.names()), "`hosted_vllm/…`", "anything else"])
 
 
 def _its(shown: str, file: str, text: str) -> Claim:

@@ -48,7 +48,7 @@ def _completed(prefix: str, names: Callable[[], Iterable[str | None]]) -> list[s
 def _models() -> Iterable[str | None]:
     from ..core.settings import load_settings
     from ..serving.factory import LOADERS
-    from ..serving.litellm.provider_names import EXAMPLE_MODELS, key_in_environment
+    from ..serving.litellm.providers import EXAMPLE_MODELS, key_in_environment
 
     settings = load_settings()
     for backend in LOADERS.names():

@@ -172,7 +172,7 @@ def _check_cache(directory: Path) -> Check:
 async def check_endpoints(settings: Settings) -> list[Check]:
     """Which providers have a key, and which endpoints respond; only free requests are sent."""
     from ..core.settings import ProviderSettings
-    from ..serving.litellm.provider_names import KEY_VARIABLES, key_in_environment
+    from ..serving.litellm.providers import KEY_VARIABLES, key_in_environment
 
     keys = {provider: key_in_environment(provider) for provider in KEY_VARIABLES}
     keys |= {p: s.api_key_env for p, s in settings.providers.items() if s.api_key_env and os.environ.get(s.api_key_env)}

@@ -225,7 +225,7 @@ def _advise_new_user(settings: Settings) -> None:
     if settings.model != DEFAULT_MODEL or not sys.stderr.isatty() or marker.exists():
         return
     from ..core.extras import install_command
-    from ..serving.litellm.provider_names import EXAMPLE_MODELS, is_litellm_installed, key_in_environment
+    from ..serving.litellm.providers import EXAMPLE_MODELS, is_litellm_installed, key_in_environment
 
     with suppress(OSError):  # the tip appears again next time
         marker.touch()

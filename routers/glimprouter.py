@@ -51,8 +51,8 @@ from ..core.messages import (
     SamplingParams,
     Thought,
 )
+from ..core.registry import Stability
 from ..core.run import Run
-from ..core.stability import Stability
 from ..core.types import Candidate, Question, Solution, Step, Stopped
 from ..reasoning.answers.extraction import read_candidate
 from ..reasoning.continuations import ContinuationRequests

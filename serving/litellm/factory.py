@@ -15,10 +15,9 @@ from ..profiles.profile import ModelProfile
 from .endpoints import endpoint_settings, load_endpoints
 from .limiter import LimiterRegistry
 from .model import LiteLLMModel
-from .model_map import map_entry
 from .probing import MOST_TOP, find_served_model, list_served_models, probe_capabilities
 from .profiles import provider_profile
-from .providers import Prices, Target, find_prices, find_target, load_litellm
+from .providers import Prices, Target, find_prices, find_target, load_litellm, map_entry
 from .requests import RequestTraits
 from .transport import Transport
 from .vllm_server import version

@@ -17,8 +17,7 @@ from pydantic import JsonValue
 from ...core.messages import EFFORTS
 from ...core.settings import Settings
 from ..profiles.profile import ModelProfile, Parameter, ProfileLayer, merge_profile, shipped_layers, user_layer
-from .model_map import map_entry
-from .providers import Target, load_litellm, reasoning_series
+from .providers import Target, load_litellm, map_entry, reasoning_series
 
 MAP_SOURCE: Final = "LiteLLM's map"
 PROVIDERS_FILE: Final = "providers.toml"

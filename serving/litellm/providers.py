@@ -6,22 +6,22 @@ For endpoints in OpenAI's own format nothing of this needs LiteLLM, which takes 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import json
 import os
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 from ...core.errors import BackendMisconfigured, UnknownName, UserError
 from ...core.extras import missing_package
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
-from .model_map import map_entry
-from .provider_names import (
-    KEY_VARIABLES,
-    is_litellm_installed,
-    key_in_environment,
-    provider_of_family,
-)
 
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
@@ -35,6 +35,65 @@ NAME_HINT = "a model string is <provider>/<name>: local/…, openai/…, anthrop
 
 VLLM_SESSION_HEADER = "X-Session-ID"
 """The header that vLLM itself and common routers know."""
+
+
+KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "openai": ("OPENAI_API_KEY",),
+        "anthropic": ("ANTHROPIC_API_KEY",),
+        "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "mistral": ("MISTRAL_API_KEY",),
+        "deepseek": ("DEEPSEEK_API_KEY",),
+        "xai": ("XAI_API_KEY",),
+        "groq": ("GROQ_API_KEY",),
+        "openrouter": ("OPENROUTER_API_KEY",),
+        "together_ai": ("TOGETHERAI_API_KEY",),
+        "fireworks_ai": ("FIREWORKS_AI_API_KEY",),
+        "cerebras": ("CEREBRAS_API_KEY",),
+        "cohere": ("COHERE_API_KEY",),
+        "perplexity": ("PERPLEXITYAI_API_KEY",),
+        "nvidia_nim": ("NVIDIA_NIM_API_KEY",),
+        "moonshot": ("MOONSHOT_API_KEY",),
+    }
+)
+"""Variables that may hold the key of a provider's own service, by provider; for others, LiteLLM decides."""
+
+EXAMPLE_MODELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "openai": "openai/gpt-5-mini",
+        "anthropic": "anthropic/claude-haiku-4-5",
+        "gemini": "gemini/gemini-2.5-flash",
+        "mistral": "mistral/mistral-small-latest",
+        "deepseek": "deepseek/deepseek-chat",
+    }
+)
+"""A small model of each provider that advice is given about, all of them in LiteLLM's map."""
+
+_FAMILIES: Final = (
+    ("openai", re.compile(r"(gpt|chatgpt|text-embedding)-|o\d(-|$)")),
+    ("anthropic", re.compile(r"claude-")),
+    ("gemini", re.compile(r"gemini-")),
+    ("mistral", re.compile(r"(mistral|ministral|magistral|codestral|devstral)-")),
+    ("deepseek", re.compile(r"deepseek-(chat|reasoner)")),
+    ("xai", re.compile(r"grok-")),
+    ("cohere", re.compile(r"command-")),
+)
+"""Providers whose models are known by the beginning of their names."""
+
+
+def provider_of_family(served: str) -> str | None:
+    """The provider to which a model without one belongs by its name: `claude-…` is Anthropic's; None if unknown."""
+    return next((provider for provider, pattern in _FAMILIES if pattern.match(served.lower())), None)
+
+
+def key_in_environment(provider: str) -> str | None:
+    """The variable that holds the key of a provider; None if none is set, or the variables are not known."""
+    return next((name for name in KEY_VARIABLES.get(provider, ()) if os.environ.get(name)), None)
+
+
+def is_litellm_installed() -> bool:
+    """Whether LiteLLM is installed; it is not imported."""
+    return importlib.util.find_spec("litellm") is not None
 
 
 @dataclass(frozen=True)
@@ -307,3 +366,47 @@ def estimate_tokens(text: str) -> int:
 
 
 _PIECE = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_|\n+")
+
+
+MAP_FILE = "model_prices_and_context_window_backup.json"
+
+
+def map_entry(provider: str, served: str) -> dict[str, Any]:
+    """A model's entry; empty if there is none.
+
+    Args:
+        provider: LiteLLM's name of the provider.
+        served: The model's name at the provider.
+    """
+    entry = _entry(f"{provider}/{served}")
+    if entry is None:
+        # the plain name is its provider's, not that of another server with the same interface
+        plain = _entry(served) or {}
+        entry = plain if plain.get("litellm_provider") == provider else {}
+    return dict(entry)
+
+
+def _entry(name: str) -> dict[str, Any] | None:
+    imported = sys.modules.get("litellm")
+    models = getattr(imported, "model_cost", None)
+    return _read_entry(name) if models is None else models.get(name)
+
+
+@lru_cache(maxsize=256)
+def _read_entry(name: str) -> dict[str, Any] | None:
+    """An entry of the map's file, which is searched: it has megabytes, of which one model's are a thousandth."""
+    package = importlib.util.find_spec("litellm")
+    folders = package.submodule_search_locations if package is not None else None
+    if not folders:
+        return None
+    text = (Path(folders[0]) / MAP_FILE).read_text(encoding="utf-8")
+    key = f"{json.dumps(name)}: {{"
+    at = text.find(key)
+    while at >= 0:
+        entry, _ = json.JSONDecoder().raw_decode(text, at + len(key) - 1)
+        if "litellm_provider" in entry:  # and no part of another entry
+            return dict(entry)
+        if "alias_of" in entry:
+            return _read_entry(str(entry["alias_of"]))
+        at = text.find(key, at + 1)
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from reason.serving.litellm.provider_names import KEY_VARIABLES
+from reason.serving.litellm.providers import KEY_VARIABLES
 
 TIP = "reason models pull recommended"
 
@@ -34,7 +34,7 @@ def test_the_first_answer_tells_it_once(cli, terminal, home):
 
 def test_a_providers_key_in_the_environment_is_told(cli, terminal, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
-    monkeypatch.setattr("reason.serving.litellm.provider_names.is_litellm_installed", lambda: False)
+    monkeypatch.setattr("reason.serving.litellm.providers.is_litellm_installed", lambda: False)
     err = cli("ask", "What is 6 times 7?")[2]
     assert "ANTHROPIC_API_KEY is set: -m anthropic/claude-haiku-4-5 calls that provider, after: " in err
     assert "[providers]" in err

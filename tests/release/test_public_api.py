@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import reason
 import support.public_api as described
-from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES, of_module
+from stability_labels import EXPERIMENTAL, LABELS, MEMBERS, NAMES, of_module
 
 REWRITE = "python tests/support/public_api.py --write"
 POLICY = (
     "docs/stability.md, 'Deprecation', says how a public name may go or change: a stable one only after a release in "
     f"which it still worked and warned. If what is below is allowed, run `{REWRITE}` and tell of it in CHANGELOG.md:"
 )
-FORGOTTEN = f"new public names: give them their label in core/stability.py, and run `{REWRITE}`:"
+FORGOTTEN = f"new public names: give them their label in docs/stability_labels.py, and run `{REWRITE}`:"
 
 
 @pytest.fixture(scope="module")

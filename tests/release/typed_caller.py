@@ -34,8 +34,8 @@ from reason import (
     interrupted_run,
     verify_text,
 )
+from reason.core.registry import Stability
 from reason.core.run import Run
-from reason.core.stability import Stability
 from reason.reasoning.answers.extraction import ExtractedAnswer, answer_kind, extract_answer
 from reason.serving.model import Feature
 

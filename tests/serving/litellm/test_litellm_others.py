@@ -10,8 +10,7 @@ from reason.core.errors import BackendError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
-from reason.serving.litellm.model_map import map_entry
-from reason.serving.litellm.providers import find_prices, find_target, load_litellm
+from reason.serving.litellm.providers import find_prices, find_target, load_litellm, map_entry
 
 PROMPT = Prompt.user("colour?")
 

@@ -13,9 +13,8 @@ from reason.core.messages import Message, Prompt, Request, SamplingParams, Thoug
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
-from reason.serving.litellm.model_map import MAP_FILE
 from reason.serving.litellm.profiles import provider_profile
-from reason.serving.litellm.providers import find_target, load_litellm
+from reason.serving.litellm.providers import MAP_FILE, find_target, load_litellm
 from reason.serving.profiles.profile import ModelProfile
 
 KEYS = ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER", "MISTRAL")

@@ -7,8 +7,8 @@ import pytest
 from reason.core.messages import Message, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
-from reason.serving.litellm.model_map import map_entry
 from reason.serving.litellm.prompt_cache import prefix_marks, prompt_start_key
+from reason.serving.litellm.providers import map_entry
 from support.messages_server import MessagesServer
 
 NAME = "anthropic/claude-sonnet-4-5"

@@ -12,14 +12,15 @@ from reason.core.extras import install_command
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.factory import load_model
 from reason.serving.litellm import providers
-from reason.serving.litellm.model_map import map_entry
-from reason.serving.litellm.provider_names import (
+from reason.serving.litellm.providers import (
     EXAMPLE_MODELS,
     KEY_VARIABLES,
+    find_target,
     key_in_environment,
+    load_litellm,
+    map_entry,
     provider_of_family,
 )
-from reason.serving.litellm.providers import find_target, load_litellm
 
 
 @pytest.fixture

@@ -1,16 +1,16 @@
-"""Stability labels: how far public names, modules, strategies, verifiers and routes can be relied on.
+"""Stability labels of public names and documented modules, which docs/stability.md explains.
 
-docs/stability.md says what each label promises and how a name is deprecated. A strategy or verifier has its label as
-its attribute `stability`, a route in `sidecar.app`; all others are here. What is in neither, in no `__all__` of the
-package and on no page of docs/api, is not public and may change at any time.
+A strategy or verifier has its label as its attribute `stability`, a route in `sidecar.app`; all others are here. What
+is in neither, in no `__all__` of the package and on no page of docs/api, is not public and may change at any time.
 """
 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
-Stability = Literal["stable", "beta", "experimental"]
+from reason.core.registry import Stability
+
 LABELS: tuple[Stability, ...] = get_args(Stability)
 """From the most stable to the least."""
 
