@@ -12,8 +12,7 @@ from pydantic import JsonValue
 from ..core.messages import TOOL_CHOICE_AUTO, Message, Prompt, SamplingParams, canonical_calls
 from ..core.run import Run
 from ..core.types import AnswerKind, Question
-from ..serving.metered.decisions import load_decision, save_decision
-from ..serving.metered.model import MeteredModel
+from ..serving.metered.model import MeteredModel, load_decision, save_decision
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

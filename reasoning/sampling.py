@@ -21,8 +21,7 @@ from ..core.events import CandidateAdded, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
-from ..serving.metered.decisions import load_decision, save_decision
-from ..serving.metered.model import MeteredModel, sampled_json
+from ..serving.metered.model import MeteredModel, load_decision, sampled_json, save_decision
 from .answers.equivalence import AnswerLabels, Equivalence
 from .answers.extraction import read_candidate
 from .conclude import as_cut_by_budget, conclude, with_room_to_conclude

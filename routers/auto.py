@@ -24,7 +24,7 @@ from ..core.messages import Effort
 from ..core.run import Run
 from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy
-from ..serving.metered.decisions import load_decision, save_decision
+from ..serving.metered.model import load_decision, save_decision
 from ..serving.model import Feature
 from ..serving.profiles.profile import check_effort
 from .features import FeatureSpace, top_contributions, with_contributions

@@ -218,7 +218,7 @@ class LiteLLMModel:
 
         wanted = sum(len(r.indices) for r in requests)
         workers = min(wanted, self.limiter.max_in_flight)
-        await self._together([work] * workers)
+        await self.gather([work] * workers)
         if errors and all(not c.ok for c in done.values()):
             raise errors[0]
         return [[done[i, index] for index in request.indices] for i, request in enumerate(requests)]
@@ -757,23 +757,11 @@ class LiteLLMModel:
                     raise fault.error from e
 
     async def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Results of calls, run concurrently as far as the limiter allows; the first failure cancels the others."""
-        results: list[Any] = [None] * len(calls)
-        numbered = iter(enumerate(calls))
-
-        async def work() -> None:
-            for i, call in numbered:
-                results[i] = await call()
-
-        await self._together([work] * min(len(calls), self.limiter.max_in_flight))
-        return results
-
-    async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
-        """Run workers concurrently; the first failure, or a cancellation, ends all of them."""
-        tasks = [asyncio.ensure_future(work()) for work in works]
+        """Results of calls that run concurrently; the first failure, or a cancellation, ends all of them."""
+        tasks = [asyncio.ensure_future(call()) for call in calls]
         self._tasks.update(tasks)
         try:
-            await asyncio.gather(*tasks)
+            return await asyncio.gather(*tasks)
         finally:
             if tasks:
                 await cancel_and_wait(*tasks)

@@ -36,7 +36,7 @@ from ...core.messages import (
     Usage,
 )
 from ...core.run import Run
-from ...core.store.protocol import JsonText, StoredCall, call_keys, canonical_json
+from ...core.store.protocol import JsonText, NewCall, StoredCall, call_key, call_keys, canonical_json
 from ...core.types import Question
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
@@ -819,3 +819,29 @@ async def _unless(enough: asyncio.Event | None, work: Coroutine[Any, Any, Result
         await cancel_and_wait(task, watch)
     # cancelled without the event, the work cancelled itself: the result raises that
     return None if task.cancelled() and enough.is_set() else task.result()
+
+
+async def load_decision(run: Run, model: MeteredModel, key: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The saved decision of this run, or None.
+
+    Saved are decisions that a replay cannot repeat without a model and a clock, such as which request finished first.
+
+    Args:
+        key: Everything that identifies the decision within the run.
+    """
+    digest = _decision_key(run, model, key)
+    call = (await run.find_calls([digest])).get(digest)
+    return None if call is None else call.response
+
+
+async def save_decision(
+    run: Run, model: MeteredModel, key: dict[str, JsonValue], decision: dict[str, JsonValue]
+) -> None:
+    """Save a decision; a replay writes nothing."""
+    if run.recording:
+        call = NewCall(_decision_key(run, model, key), model.role, model.name, {"decision": key}, decision)
+        await run.save_calls([call])
+
+
+def _decision_key(run: Run, model: MeteredModel, key: dict[str, JsonValue]) -> str:
+    return call_key(model.identity, {"decision": key}, run.seed, 0)
