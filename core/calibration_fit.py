@@ -108,18 +108,12 @@ def mean_within_ties(confidence: Array, correct: Array) -> Array:
 
 
 def _isotonic(confidence: Array, target: Array) -> CalibrationCurve:
+    from scipy.optimize import isotonic_regression
+
     points, group = np.unique(confidence, return_inverse=True)
     counts = np.bincount(group)
-    sums = np.bincount(group, weights=target)
-    blocks: list[tuple[float, int, int]] = []  # sum of targets, examples, points
-    for total, count in zip(sums.tolist(), counts.tolist(), strict=True):
-        size = 1
-        # means of two blocks compared crosswise: exact for whole numbers, so that equal means are equal
-        while blocks and blocks[-1][0] * count >= total * blocks[-1][1]:
-            total, count, size = total + blocks[-1][0], count + blocks[-1][1], size + blocks[-1][2]
-            blocks.pop()
-        blocks.append((total, count, size))
-    fitted = [min(max(total / count, 0.0), 1.0) for total, count, size in blocks for _ in range(size)]
+    means = np.bincount(group, weights=target) / counts
+    fitted = np.clip(isotonic_regression(means, weights=counts).x, 0.0, 1.0).tolist()
     knots = [
         (float(x), y)
         for i, (x, y) in enumerate(zip(points, fitted, strict=True))
