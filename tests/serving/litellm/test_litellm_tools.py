@@ -96,29 +96,6 @@ async def test_turns_of_tools_are_sent_as_they_are(provider: str, monkeypatch: p
         assert [t["function"]["name"] for t in body["tools"]] == ["weather", "look_up"]
 
 
-async def test_requests_are_stateless() -> None:
-    # roles and fields decide what LiteLLM makes of messages, and tools are not the last request's
-    async with opened("openai") as (server, model):
-        gave = Message(role="tool", content="24", tool_call_id="c", name="weather")
-        called = Message(role="assistant", tool_calls=(ToolCall(name="weather", id="c"),))
-        other = ASKED.model_copy(update={"tools": (Tool(name="other"),)})
-        further = Prompt(messages=(*ASKED.messages, called, gave), tools=(WEATHER,))
-        bare = Prompt(messages=(*ASKED.messages, Message(role="assistant", content="Yes."), *ASKED.messages))
-        for prompt in (ASKED, other, further, bare, ASKED):
-            await model.generate([ask(prompt)])
-        sent = [body for _, body in server.requests]
-        assert [[t["function"]["name"] for t in b.get("tools", ())] for b in sent] == [
-            ["weather"],
-            ["other"],
-            ["weather"],
-            [],
-            ["weather"],
-        ]
-        assert sent[0] == sent[4]
-        assert [m["role"] for m in sent[2]["messages"]] == ["user", "assistant", "tool"]
-        assert "tool_choice" not in sent[3]
-
-
 async def test_calls_without_ids_get_stable_ids() -> None:
     async with opened(names_calls=False) as (_, model):
         [[made]] = await model.generate([ask()])
@@ -127,13 +104,6 @@ async def test_calls_without_ids_get_stable_ids() -> None:
         assert [c.id for c in again.tool_calls] == ids
         assert len(set(ids)) == 2
         assert all(i.startswith("call_") for i in ids)
-
-
-async def test_truncated_call_is_no_call() -> None:
-    async with opened(settings={"max_retries": 0}, fault=lambda n: None) as (server, model):
-        server.fault = lambda n: "truncated"
-        with pytest.raises(Exception, match="broke off"):
-            await model.generate([ask()])
 
 
 @pytest.mark.parametrize("how", [{"blind": True}, {"refuses": True}])
