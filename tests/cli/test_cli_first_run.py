@@ -37,7 +37,7 @@ def test_a_providers_key_in_the_environment_is_told(cli, terminal, monkeypatch):
     monkeypatch.setattr("reason.serving.litellm.providers.is_litellm_installed", lambda: False)
     err = cli("ask", "What is 6 times 7?")[2]
     assert "ANTHROPIC_API_KEY is set: -m anthropic/claude-haiku-4-5 calls that provider, after: " in err
-    assert "[providers]" in err
+    assert "litellm" in err
 
 
 def test_another_model_or_a_pipe_is_told_nothing(cli, terminal, monkeypatch, home):
