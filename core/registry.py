@@ -10,8 +10,8 @@ import difflib
 import sys
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import Generic, Literal, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, Literal, TypeVar
 
 from .errors import ReasonError, UnknownName, UserError
 
@@ -37,7 +37,7 @@ def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, .
 
 
 @cache
-def _read_all(path: tuple[str, ...]) -> EntryPoints:
+def _read_all(path: tuple[str, ...]) -> Any:
     return entry_points()
 
 
