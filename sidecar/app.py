@@ -21,7 +21,6 @@ from ..agents.reasoner import Reasoner
 from ..core.errors import ReasonError, UserError
 from ..core.extras import missing_package
 from ..core.files import Progress
-from ..core.registry import Stability
 from ..core.settings import ServeSettings, Settings
 from ..core.store.location import redacted_url
 from ..core.version import __version__
