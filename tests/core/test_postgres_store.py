@@ -10,7 +10,6 @@ from reason.core.store import open_store
 from reason.core.store.postgres import Lease, PostgresStore
 from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.postgres_server import PostgresServer
-from support.store_process import StoreProcess
 
 
 def reply(key):
@@ -271,20 +270,6 @@ async def test_closing_does_not_wait_for_an_unreachable_server(postgres, place):
         await store.aclose()
     finally:
         postgres.start()
-
-
-async def test_a_killed_process_loses_its_runs_when_its_lease_expires(place):
-    store = await PostgresStore.open(place)
-    async with StoreProcess(place) as other:
-        assert await other.ask("create", "r", {"background": True}) == "done"
-        await other.kill()
-    with pytest.raises(UserError, match=f"process {other.pid}"):
-        await store.claim_run("r")  # it may be that it only cannot be heard
-    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
-        await db.execute("UPDATE owners SET lease_until = 0 WHERE id <> %s", (store.owner,))
-    assert [r.id for r in await store.list_claimable_runs(1)] == ["r"]
-    await store.claim_run("r")
-    await store.aclose()
 
 
 async def test_several_processes_may_create_the_tables_concurrently(place):

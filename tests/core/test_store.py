@@ -142,21 +142,6 @@ async def test_a_locked_file_is_an_error_after_a_while(tmp_path):
     other.close()
 
 
-async def test_an_open_store_waits_longer_than_opening(tmp_path):
-    path = tmp_path / "runs.sqlite3"
-    store = await SqliteStore.open(path, busy_timeout_s=0.01)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    writing = store.create_run("r", {})  # queued at once
-    done, _ = await asyncio.wait([writing], timeout=0.5)
-    assert not done
-    other.execute("COMMIT")
-    await writing
-    other.close()
-    assert (await store.get_run("r")).status == "running"
-    await store.aclose()
-
-
 async def test_two_processes_write_the_same_file(tmp_path):
     path = tmp_path / "runs.sqlite3"
     writers = [
@@ -169,26 +154,6 @@ async def test_two_processes_write_the_same_file(tmp_path):
     store = await SqliteStore.open(path)
     assert [await store.count_calls(name) for name in "ab"] == [60, 60]
     await store.aclose()
-
-
-@pytest.mark.parametrize("lines", [1, 7, 40])
-async def test_a_killed_writer_leaves_all_its_writes(tmp_path, lines):
-    path = tmp_path / "runs.sqlite3"
-    writer = subprocess.Popen(
-        [sys.executable, "-c", _WRITE, str(path), "r", "100000"], stdout=subprocess.PIPE, text=True
-    )
-    for _ in range(lines):
-        last = int(writer.stdout.readline())
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.wait()
-    writer.stdout.close()
-    store = await SqliteStore.open(path)
-    found = await store.find_calls("r", [f"r{i}" for i in range(last + 1)])
-    assert len(found) == last + 1
-    assert (await store.get_run("r")).status == "interrupted"
-    await store.aclose()
-    with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_a_file_that_is_no_store_is_named(tmp_path):

@@ -107,21 +107,3 @@ async def test_pruning_looks_at_no_run_that_it_must_keep(any_store: Any, monkeyp
     monkeypatch.setattr(any_store, "_has_ended", lambda db, run: looked_at.append(run) or has_ended(db, run))
     assert await any_store.prune_runs(before=time.time() + 60) == 2
     assert looked_at == ["ended0", "ended1"]
-
-
-async def test_reservations_are_summed_by_the_database(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for i in range(5):
-        budget = Budget(tokens=10, usd=0.5)
-        await any_store.reserve_spending(f"n{i}", "t", budget, KeyLimits(), time.time(), held=Spending())
-    fetched = []
-    for kind in (sqlite._SqliteConnection, postgres._PostgresConnection):
-
-        def execute(db: Any, sql: str, values: Any = (), *, run: Any = kind.execute) -> Any:
-            rows = run(db, sql, values)
-            fetched.append(len(rows))
-            return rows
-
-        monkeypatch.setattr(kind, "execute", execute)
-    spending = await any_store.get_spending("t", time.time())
-    assert (spending.reserved_tokens, spending.reserved_usd) == (50, 2.5)
-    assert fetched == [1, 1]  # what was spent, and one row for the process that reserved

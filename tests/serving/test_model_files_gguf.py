@@ -287,13 +287,3 @@ def test_relative_path(tiny_gguf, tmp_path, monkeypatch):
     shutil.copy(tiny_gguf, tmp_path / "here.gguf")
     monkeypatch.chdir(tmp_path)
     assert find_model("local/here.gguf", cache_dir=tmp_path / "cache").source == str(Path.cwd() / "here.gguf")
-
-
-@pytest.mark.real
-def test_the_default_model_continues_sensibly(smollm2_files):
-    torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_files.directory)
-    model = AutoModelForCausalLM.from_pretrained(smollm2_files.directory, dtype=torch.float32)
-    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
-    text = tokenizer.decode(model.generate(ids, max_new_tokens=3, do_sample=False)[0][ids.shape[1] :])
-    assert text.startswith(" Paris")
