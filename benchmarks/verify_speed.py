@@ -30,11 +30,11 @@ from labelled_claims import LabelledClaim, first_passages, read_claims, read_pas
 from reason.core.settings import load_settings
 from reason.core.version import __version__
 from reason.reasoning.knowledge import Passage
-from reason.verify.davinci.davinci import check_claims
 from reason.verify.davinci.decision import DavinciConfig
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.types import ClaimReport
 from reporting import processor, table
+from verdicts import check_claims
 
 MAX_SECONDS = {"small": 60.0, "base": 300.0}
 """Goals for 1,000 claims with five passages on two cores."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple, get_args
@@ -125,17 +124,14 @@ def _candidate_segments(candidate: Candidate, name: str, cited: set[tuple[str, s
 
 def _with_unique_names(segments: Iterable[Segment]) -> list[Segment]:
     """The segments with unique names, since two documents may have the same name."""
-    renamed: list[Segment] = []
-    seen: Counter[str] = Counter()
-    used_names: set[str] = set()
+    named: dict[str, Segment] = {}
     for segment in segments:
-        name = segment.name
-        while name in used_names:
-            seen[segment.name] += 1
-            name = f"{segment.name} ({seen[segment.name] + 1})"
-        used_names.add(name)
-        renamed.append(segment if name == segment.name else segment.model_copy(update={"name": name}))
-    return renamed
+        name, number = segment.name, 1
+        while name in named:
+            number += 1
+            name = f"{segment.name} ({number})"
+        named[name] = segment.model_copy(update={"name": name})
+    return [*named.values()]
 
 
 # -- all levels

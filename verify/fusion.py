@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from ..core.errors import DataError
 from ..reasoning.knowledge import Passage
 from ..reasoning.retrieval.deduplication import cluster_copies
 from .types import NOTHING, Support
@@ -48,9 +47,6 @@ class EvidenceItem:
         text: Its text, to find copies by; empty if unknown.
         id: Items with the same id are one; empty if unknown.
         document: Its document; items of one document weigh less each; empty if unknown.
-
-    Raises:
-        DataError: The verdict is no distribution, or the credibility is out of its range.
     """
 
     probs: Support
@@ -59,20 +55,9 @@ class EvidenceItem:
     id: str = ""
     document: str = ""
 
-    def __post_init__(self) -> None:
-        label = f"the evidence {self.id!r}" if self.id else "a piece of evidence"
-        if len(self.probs) != 3 or not all(math.isfinite(p) and p >= 0 for p in self.probs) or sum(self.probs) <= 0:
-            raise DataError(f"{label} has the probabilities {tuple(self.probs)}, which are not three of a distribution")
-        if not 0 <= self.credibility <= 1:  # NaN fails too
-            raise DataError(f"the credibility of {label} must be in [0, 1], got {self.credibility}")
-
 
 def evidence_item(passage: Passage, probs: Support) -> EvidenceItem:
-    """The item of a passage.
-
-    Raises:
-        DataError: As `EvidenceItem`.
-    """
+    """The item of a passage."""
     return EvidenceItem(probs, passage.credibility, passage.text, passage.id, passage.source)
 
 
@@ -110,26 +95,18 @@ class WeightedItem(NamedTuple):
     weight: float
 
 
-class WeightedItems(NamedTuple):
-    """All weighted items, and whether the search for copies was complete."""
-
-    items: tuple[WeightedItem, ...]
-    complete: bool
-
-
-def weigh_items(items: Sequence[EvidenceItem]) -> WeightedItems:
+def weigh_items(items: Sequence[EvidenceItem]) -> tuple[WeightedItem, ...]:
     """Merge copies and weigh items by their credibility; items without weight are dropped first.
 
     A group of copies is one item: its weight is the largest, its document that of the item of the largest weight. h
     items of one document then weigh h^-0.5 of their weight each. The result does not depend on the order of the items.
     """
     kept = [item for item in items if item.credibility > 0]
-    clusters = cluster_copies(kept)
 
     def precedence(item: EvidenceItem) -> tuple[float, str, str, str]:
         return -item.credibility, item.document, item.id, item.text
 
-    groups = [sorted((kept[i] for i in group), key=precedence) for group in clusters.groups]
+    groups = [sorted((kept[i] for i in group), key=precedence) for group in cluster_copies(kept)]
     per_document = Counter(group[0].document for group in groups)
     weighted = []
     for group in groups:
@@ -137,7 +114,7 @@ def weigh_items(items: Sequence[EvidenceItem]) -> WeightedItems:
         count = per_document[first.document] if first.document else 1
         probs = mean_of([clip_probabilities(item.probs) for item in group])
         weighted.append(WeightedItem(probs, first.credibility * count**-DOCUMENT_DECAY))
-    return WeightedItems(tuple(weighted), clusters.complete)
+    return tuple(weighted)
 
 
 # -- mode "witness"
@@ -247,25 +224,17 @@ def mean_fusion(items: Sequence[WeightedItem]) -> Support:
 
 
 class FusedVerdict(NamedTuple):
-    """The verdict of pieces of evidence together.
-
-    Attributes:
-        probs: (supports, refutes, neutral).
-        conflict: How far the evidence contradicts itself, in [0, 1].
-        warnings: "duplicates_unfinished": the search for copies was not complete.
-    """
+    """The verdict of pieces of evidence together, and how far they contradict one another, in [0, 1]."""
 
     probs: Support
     conflict: float
-    warnings: tuple[str, ...] = ()
 
 
 def fuse_evidence(items: Sequence[EvidenceItem], mode: Mode = "witness") -> FusedVerdict:
     """Combine pieces of evidence; their order does not matter, and items without weight change nothing."""
-    weighted, is_complete = weigh_items(items)
-    warnings = () if is_complete else ("duplicates_unfinished",)
+    weighted = weigh_items(items)
     if not weighted:
-        return FusedVerdict(NOTHING, 0.0, warnings)
+        return FusedVerdict(NOTHING, 0.0)
     factors = [witness_factor(item) for item in (relevant_items(weighted) if mode == "witness" else weighted)]
     match mode:
         case "witness":
@@ -275,4 +244,4 @@ def fuse_evidence(items: Sequence[EvidenceItem], mode: Mode = "witness") -> Fuse
         case "mean":
             probs = mean_fusion(weighted)
     total = math.fsum(probs)
-    return FusedVerdict(probs if total == 1 else Support(*(q / total for q in probs)), conflict(factors), warnings)
+    return FusedVerdict(probs if total == 1 else Support(*(q / total for q in probs)), conflict(factors))

@@ -13,8 +13,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Final, NamedTuple, Protocol
+from itertools import chain
+from typing import Protocol
 
 from ...core.unicode_forms import normalize
 from ..knowledge import Passage
@@ -149,9 +149,6 @@ def _is_part(item: TextFingerprint, other: TextFingerprint) -> bool:
 
 # -- clusters of near copies
 
-MAX_COMPARED: Final = 1000
-"""Maximum distinct texts that are compared with each other."""
-
 
 class Copyable(Protocol):
     """A piece of evidence with a text and an id, either of which may be empty."""
@@ -165,24 +162,11 @@ class Copyable(Protocol):
         """The id."""
 
 
-class CopyClusters(NamedTuple):
-    """Items grouped by copies.
-
-    Attributes:
-        groups: Indices of the items; every index is in one group. Groups are ordered by their first index.
-        complete: Whether all texts were compared.
-    """
-
-    groups: tuple[tuple[int, ...], ...]
-    complete: bool
-
-
-def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: float = 0.4) -> CopyClusters:
+def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: float = 0.4) -> list[tuple[int, ...]]:
     """Group items that share an id, or whose texts are exact or near copies; transitive and independent of order.
 
     Two texts are near copies if they share enough word 3-grams, or enough word 2-grams: three changed words in a
-    sentence of twenty leave too few 3-grams and enough 2-grams. Of more than 1,000 distinct texts, the others are
-    compared for equality only.
+    sentence of twenty leave too few 3-grams and enough 2-grams.
 
     Source: Broder 1997, "On the resemblance and containment of documents".
 
@@ -190,6 +174,9 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
         items: Items without a text are not compared by text.
         jaccard: Jaccard index of word 3-grams from which texts are near copies; in (0, 1].
         pairs: The same for word 2-grams.
+
+    Returns:
+        The groups, as indices of the items, ordered by their first index.
     """
     parent = list(range(len(items)))
 
@@ -211,7 +198,7 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
     for n, threshold in ((3, jaccard), (2, pairs)):
         sizes: dict[int, int] = {}
         holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for words, i in islice(first_by_text.items(), MAX_COMPARED):
+        for words, i in first_by_text.items():
             grams = _ngrams(words, n)
             sizes[i] = len(grams)
             for j, common in Counter(chain.from_iterable(holders[gram] for gram in grams)).items():
@@ -222,7 +209,7 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
     groups: dict[int, list[int]] = defaultdict(list)
     for i in range(len(items)):
         groups[root(i)].append(i)
-    return CopyClusters(tuple(map(tuple, groups.values())), len(first_by_text) <= MAX_COMPARED)
+    return [tuple(group) for group in groups.values()]
 
 
 def _ngrams(words: tuple[str, ...], n: int) -> frozenset[tuple[str, ...]]:

@@ -107,7 +107,9 @@ def test_the_parameters_of_a_run_decide_whether_the_judge_is_used(settings):
 
 @pytest.mark.parametrize(("base_is_here", "embedded"), [(True, "base"), (False, "small")])
 def test_the_judge_that_auto_stands_for_is_part_of_the_plan(settings, monkeypatch, base_is_here, embedded):
-    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: base_is_here)
+    monkeypatch.setattr(
+        "reason.verify.entailment.factory.find_embedded", lambda settings: "base" if base_is_here else None
+    )
     reasoner = Reasoner(settings=settings, verify=("davinci", "edgejury"))
 
     def planned(config):

@@ -215,7 +215,7 @@ async def test_open_answers_are_compared_by_the_named_judge_and_replayed(opened,
     async def load_embedding_model(name, settings, *_):
         raise BackendUnavailable("no embedding model here")
 
-    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: False)
+    monkeypatch.setattr("reason.verify.entailment.factory.find_embedded", lambda settings: None)
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", load_entailment)
     monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", load_embedding_model)
     async with jury(settings) as reasoner:
@@ -238,7 +238,7 @@ async def test_the_comparing_judge_may_be_unavailable(opened, settings, monkeypa
     async def missing(name, settings, *_, **__):
         raise BackendUnavailable("not here")
 
-    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: False)
+    monkeypatch.setattr("reason.verify.entailment.factory.find_embedded", lambda settings: None)
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", missing)
     monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", missing)
     async with jury(settings) as reasoner:

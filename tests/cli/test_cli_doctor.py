@@ -132,7 +132,6 @@ def test_the_judge_of_claims_is_named_and_tried(
 
     monkeypatch.setattr("reason.serving.model_files.find.find_model", unavailable)
     monkeypatch.setattr("reason.serving.encoders.files.find_encoder", unavailable)
-    monkeypatch.setattr("reason.verify.entailment.embedded.base_is_available", lambda settings: here == "base")
     monkeypatch.setattr("reason.verify.entailment.factory.find_embedded", lambda settings: here)
     monkeypatch.setattr("reason.verify.entailment.factory.load_entailment", load_entailment)
     judge = checks_of(cli, *arguments)[1]["judge"]

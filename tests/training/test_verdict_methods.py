@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import UserError
-from reason.verify.davinci.davinci import check_claims
 from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision_rule_for
 from reason.verify.types import Support, support
 from support.labelled_claims import judged, passage, row
@@ -18,6 +17,7 @@ from verdicts import (
     GOLDS,
     ClaimVerdict,
     JudgedClaim,
+    check_claims,
     decide_claim,
     examples_of,
     fitted_without,

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import pytest
 from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import BackendError, DataError, StoreError
-from reason.verify.davinci.davinci import check_claims
 from reason.verify.davinci.decision import DavinciConfig
 from reason.verify.types import Pair, Support
 from support.labelled_claims import SAYS, passage, row, said
 from support.scripted_entailment import ScriptedEntailment
-from verdicts import StoredEntailment, VerdictStore, judge_claims, key_of, pairs_of
+from verdicts import StoredEntailment, VerdictStore, check_claims, judge_claims, key_of, pairs_of
 
 PAIRS = [Pair(f"text {i} {'yes' if i % 2 else 'no'}", "claim") for i in range(10)]
 

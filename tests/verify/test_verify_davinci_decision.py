@@ -160,10 +160,10 @@ def test_without_a_model_the_fused_probabilities_are_taken_and_that_is_reported(
     decided = decide(CLAIM, (RIGHT, YES), (UNRELATED, UNLIKELY))
     items = [EvidenceItem(s, text=t, document=t, id=t) for t, s in ((RIGHT, YES), (UNRELATED, UNLIKELY))]
     assert decided.probs == fuse_evidence(items).probs
-    assert decided.warnings == ("unfitted",)
+    assert not decided.is_fitted
     assert DecisionRule().thresholds() == (0.8, 0.8)
     passages = [Passage(id="p", source="d", text=RIGHT)]
-    assert decision_rule_for(DavinciConfig(), SHIPPED[0].judge).decide(CLAIM, passages, [YES]).warnings == ()
+    assert decision_rule_for(DavinciConfig(), SHIPPED[0].judge).decide(CLAIM, passages, [YES]).is_fitted
 
 
 def test_a_file_applies_to_its_judge_alone(tmp_path: Path) -> None:

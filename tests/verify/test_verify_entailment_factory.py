@@ -32,8 +32,10 @@ def embedded(monkeypatch):
 
     module = "reason.verify.entailment.embedded"
     monkeypatch.setattr(f"{module}.load_embedded", load_embedded)
-    monkeypatch.setattr(f"{module}.base_is_available", lambda settings: "base" in here)
-    monkeypatch.setattr("reason.serving.encoders.files.has_encoder", lambda name, cache_dir: "small" in here)
+    monkeypatch.setattr(
+        "reason.serving.encoders.files.has_encoder",
+        lambda name, cache_dir: ("base" if "mpnet" in name else "small") in here,
+    )
     return here, loaded
 
 

@@ -19,8 +19,7 @@ from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.davinci import Davinci
 from reason.verify.davinci.decision import DavinciConfig
 from reason.verify.davinci.features import judged_pair
-from reason.verify.entailment.embedded import base_is_available
-from reason.verify.entailment.factory import load_entailment
+from reason.verify.entailment.factory import find_embedded, load_entailment
 from reason.verify.entailment.judge import LETTERS, JudgeEntailment
 from reason.verify.injection import without_instructions
 from reason.verify.types import Claim, ClaimReport
@@ -118,7 +117,7 @@ async def test_no_attack_changes_a_verdict_by_words():
 @pytest.mark.parametrize("name", ["small", "base"])
 async def test_no_attack_changes_a_verdict_of_an_embedded_judge(name):
     settings = load_settings()
-    if name == "base" and not base_is_available(settings):
+    if name == "base" and find_embedded(settings) != "base":
         pytest.skip("the base judge is not on this machine")
     try:
         judge = await load_entailment(name, settings)

@@ -14,10 +14,13 @@ from typing import Final, NamedTuple, Self
 from labelled_claims import LabelledClaim, shown_passages
 from reason.core.errors import StoreError
 from reason.core.types import Verdict
-from reason.verify.davinci.decision import DecisionRule
+from reason.reasoning.knowledge import Retriever
+from reason.verify.davinci.davinci import Davinci
+from reason.verify.davinci.decision import DavinciConfig, DecisionRule
 from reason.verify.davinci.features import claim_features, judged_pair
 from reason.verify.entailment.windows import WindowedEntailment
-from reason.verify.types import NOTHING, Entailment, Pair, Support, support
+from reason.verify.types import NOTHING, Claim, ClaimReport, Entailment, Pair, Support, support
+from reason.verify.verifier import VerifierContext
 from verdict_fit import LABELS, GoldLabel, VerdictExample, fit_verdict_model
 
 KIND: Final = "reason verdicts 1"
@@ -187,6 +190,14 @@ async def judge_claims(
 def pairs_of(row: LabelledClaim) -> list[Pair]:
     """The pairs of a claim, one for each passage."""
     return [judged_pair(row.claim, passage) for passage in shown_passages(row)]
+
+
+async def check_claims(
+    claims: Sequence[str], retriever: Retriever, context: VerifierContext, config: DavinciConfig
+) -> list[ClaimReport]:
+    """The reports of `davinci` on bare claims, without an answer that they come from."""
+    bare = [Claim(text=text, start=0, end=len(text)) for text in claims]
+    return await Davinci(config).check(bare, await retriever.retrieve(claims, config.k), context)
 
 
 GOLDS: Final[dict[Verdict, GoldLabel]] = {

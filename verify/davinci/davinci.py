@@ -319,7 +319,10 @@ class Davinci:
             for i, (p, v, w) in enumerate(zip(evidence.passages, verdicts, weights, strict=False))
         )
         has_failed = bool(verdicts) and all(v is None for v in verdicts)
-        warnings = [*decision.warnings, *(() if evidence.passages else ("no_evidence",))]
+        warnings = [
+            *(() if decision.is_fitted else ("unfitted",)),
+            *(() if evidence.passages else ("no_evidence",)),
+        ]
         if evidence.failed or has_failed:
             warnings.append("verifier_failed" if has_failed else "passage_left_out")
         if has_failed:
@@ -436,22 +439,6 @@ async def _judge_pairs(pairs: Sequence[Pair], entailment: WindowedEntailment) ->
             failed = True
             verdicts.append(None)
     return verdicts, failed
-
-
-async def check_claims(
-    claims: Sequence[str], retriever: Retriever | None, context: VerifierContext, config: DavinciConfig
-) -> list[ClaimReport]:
-    """Verify bare claims, without an answer that they come from, for evaluations.
-
-    Args:
-        claims: The claims.
-        retriever: Retrieves their evidence; None leaves them without.
-        context: What the verifier works with; its own retriever is not used.
-        config: Parameters.
-    """
-    bare = [Claim(text=text, start=0, end=len(text)) for text in claims]
-    passages = [[] for _ in claims] if retriever is None else await retriever.retrieve(claims, config.k)
-    return await Davinci(config).check(bare, passages, context)
 
 
 # -- the second judge

@@ -204,31 +204,31 @@ class Decision:
         verdict: "supported", "refuted", "disputed" or "not_enough_evidence".
         label: The label with the highest probability.
         probs: Calibrated probabilities.
-        lean: The decisive label that missed its threshold, if it is more probable than not; None otherwise.
-        threshold: The threshold of the label; 0 of "neutral".
-        conflict: How far the passages contradict one another, in [0, 1].
         reason: "ok" of a decisive verdict; "weak": a threshold was missed; "silent": the evidence decides nothing;
             "conflict": disputed; "no_evidence".
         note: Why it is not more certain, or what differs, in one phrase; empty if there is nothing to say.
+        lean: The decisive label that missed its threshold, if it is more probable than not; None otherwise.
+        threshold: The threshold of the label; 0 of "neutral".
+        conflict: How far the passages contradict one another, in [0, 1].
         shown: Positions of the passages that show the verdict, the clearest first; of an undecided claim the closest
             one that bears on it.
         is_joint: Whether no single passage has the verdict by itself.
         features: What the model read; empty without evidence.
-        warnings: What a reader should know.
+        is_fitted: Whether a verdict model decided, or there was no evidence.
     """
 
     verdict: Verdict
     label: Label
     probs: Support
-    lean: Label | None
-    threshold: float
-    conflict: float
     reason: Reason
     note: str
-    shown: tuple[int, ...]
-    is_joint: bool
-    features: tuple[float, ...]
-    warnings: tuple[str, ...]
+    lean: Label | None = None
+    threshold: float = 0.0
+    conflict: float = 0.0
+    shown: tuple[int, ...] = ()
+    is_joint: bool = False
+    features: tuple[float, ...] = ()
+    is_fitted: bool = True
 
 
 @dataclass(frozen=True)
@@ -263,20 +263,7 @@ class DecisionRule:
         """
         parsed = [(i, s) for i, s in enumerate(with_verbatim(claim, passages, supports)) if s is not None]
         if not parsed:
-            return Decision(
-                verdict="not_enough_evidence",
-                label="neutral",
-                probs=NOTHING,
-                lean=None,
-                threshold=0.0,
-                conflict=0.0,
-                reason="no_evidence",
-                note="no evidence was found",
-                shown=(),
-                is_joint=False,
-                features=(),
-                warnings=(),
-            )
+            return Decision("not_enough_evidence", "neutral", NOTHING, "no_evidence", "no evidence was found")
         features = claim_features(claim, passages, supports)
         fused = fuse_evidence([evidence_item(judged_passage(passages[i]), s) for i, s in parsed], self.mode)
         probs = fused.probs if self.model is None else self.model.probabilities(features)
@@ -315,7 +302,7 @@ class DecisionRule:
             shown=shown,
             is_joint=is_joint,
             features=features,
-            warnings=(*(("unfitted",) if self.model is None else ()), *fused.warnings),
+            is_fitted=self.model is not None,
         )
 
     def _disputing(

@@ -32,7 +32,6 @@ from pydantic import JsonValue
 from ...core.errors import BackendError, DataError, UserError
 from ...core.files import Progress
 from ...core.settings import EncoderSettings, Settings
-from ...serving.encoders.files import has_encoder
 from ...serving.model_files.conversion import missing_extra
 from ...serving.model_files.downloads import run_pull
 from ...serving.model_thread import ModelThread, length_batches
@@ -140,11 +139,6 @@ class EmbeddedEntailment:
                 hint=f'lower batch_texts of "{SETTINGS}" in [encoders]',
             ) from e
         return [support(row) for row in probabilities]
-
-
-def base_is_available(settings: Settings) -> bool:
-    """Whether the base judge can be loaded without a download."""
-    return has_encoder(MODELS["base"].encoder, settings.cache_dir)
 
 
 async def load_embedded(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Final
+from typing import Final, Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.files import Progress
@@ -18,7 +18,7 @@ from .nli import NliEntailment
 
 BASE: Final = "base"
 SMALL: Final = "small"
-EMBEDDED: Final = (BASE, SMALL)
+EMBEDDED: Final[tuple[Literal["base", "small"], ...]] = (BASE, SMALL)
 """The embedded judges, the better one first."""
 NLI_PREFIX, CROSS_PREFIX = "nli/", "cross/"
 PREFIXES: Final = (NLI_PREFIX, CROSS_PREFIX)
@@ -51,11 +51,7 @@ def resolve_judge(name: str, settings: Settings, *, has_judge_model: bool) -> st
         raise UserError(f"the judge {MODEL!r} needs a judge model, and none is named", hint=JUDGE_MODEL_HINT)
     if name != AUTO:
         return name
-    from .embedded import base_is_available
-
-    if has_judge_model:
-        return MODEL
-    return BASE if base_is_available(settings) else SMALL
+    return MODEL if has_judge_model else find_embedded(settings) or SMALL
 
 
 async def load_entailment(name: str, settings: Settings, *, progress: Progress | None = None) -> Entailment:
@@ -102,16 +98,14 @@ async def load_entailment(name: str, settings: Settings, *, progress: Progress |
         raise
 
 
-def find_embedded(settings: Settings) -> str | None:
+def find_embedded(settings: Settings) -> Literal["base", "small"] | None:
     """The better embedded judge that can be loaded without a download; None if there is none."""
     if importlib.util.find_spec("torch") is None:
         return None
     from ...serving.encoders.files import has_encoder
-    from .embedded import MODELS, base_is_available
+    from .embedded import MODELS
 
-    if base_is_available(settings):
-        return BASE
-    return SMALL if has_encoder(MODELS[SMALL].encoder, settings.cache_dir) else None
+    return next((name for name in EMBEDDED if has_encoder(MODELS[name].encoder, settings.cache_dir)), None)
 
 
 def _prefix_of(name: str) -> str:

@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.reasoning.retrieval import deduplication
 from reason.reasoning.retrieval.deduplication import cluster_copies
 from reason.reasoning.retrieval.words import split_words
 from reason.verify.fusion import EvidenceItem, fuse_evidence
@@ -24,7 +23,7 @@ def texts(*given_texts):
 
 
 def test_exact_copies_whatever_their_case_and_punctuation():
-    assert cluster_copies(texts(SENTENCE, SENTENCE.upper() + "!", "Something else.")).groups == ((0, 1), (2,))
+    assert cluster_copies(texts(SENTENCE, SENTENCE.upper() + "!", "Something else.")) == [(0, 1), (2,)]
 
 
 def test_ids_make_copies_and_empty_texts_and_ids_do_not():
@@ -34,7 +33,7 @@ def test_ids_make_copies_and_empty_texts_and_ids_do_not():
         EvidenceItem(A),
         EvidenceItem(A),
     ]
-    assert cluster_copies(pieces).groups == ((0, 1), (2,), (3,))
+    assert cluster_copies(pieces) == [(0, 1), (2,), (3,)]
 
 
 @pytest.mark.parametrize(
@@ -47,29 +46,29 @@ def test_ids_make_copies_and_empty_texts_and_ids_do_not():
     ],
 )
 def test_a_few_words_changed_are_a_near_copy(changed):
-    assert len(cluster_copies(texts(SENTENCE, changed)).groups) == 1
+    assert len(cluster_copies(texts(SENTENCE, changed))) == 1
 
 
 def test_other_sentences_on_the_matter_are_not():
     other = "Sea level rise has increased in recent decades as ice sheets lose mass and the ocean takes up heat."
-    assert len(cluster_copies(texts(SENTENCE, other, "The rate of rise has increased.")).groups) == 3
+    assert len(cluster_copies(texts(SENTENCE, other, "The rate of rise has increased."))) == 3
 
 
 def test_the_least_similarity_is_met():
     # twelve words, ten sequences of three; the last word changed leaves nine of eleven
     words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
     pair = texts(" ".join(words), " ".join([*words[:-1], "z"]))
-    assert len(cluster_copies(pair, jaccard=9 / 11, pairs=1.0).groups) == 1
-    assert len(cluster_copies(pair, jaccard=9 / 11 + 1e-6, pairs=1.0).groups) == 2
-    assert len(cluster_copies(pair, jaccard=1.0, pairs=10 / 12).groups) == 1
-    assert len(cluster_copies(pair, jaccard=1.0, pairs=10 / 12 + 1e-6).groups) == 2
+    assert len(cluster_copies(pair, jaccard=9 / 11, pairs=1.0)) == 1
+    assert len(cluster_copies(pair, jaccard=9 / 11 + 1e-6, pairs=1.0)) == 2
+    assert len(cluster_copies(pair, jaccard=1.0, pairs=10 / 12)) == 1
+    assert len(cluster_copies(pair, jaccard=1.0, pairs=10 / 12 + 1e-6)) == 2
 
 
 def test_copies_of_copies_are_copies():
     words = [f"w{i}" for i in range(30)]
     chain = [" ".join([*words[i:], *[f"v{j}" for j in range(i)]]) for i in range(0, 30, 3)]
-    assert len(cluster_copies(texts(*chain)).groups) == 1
-    assert len(cluster_copies(texts(chain[0], chain[-1])).groups) == 2
+    assert len(cluster_copies(texts(*chain))) == 1
+    assert len(cluster_copies(texts(chain[0], chain[-1]))) == 2
 
 
 def naive(pieces, jaccard, pairs):
@@ -105,16 +104,15 @@ def naive(pieces, jaccard, pairs):
 def test_every_pair_is_found(written, jaccard, pairs):
     pieces = texts(*written)
     found = cluster_copies(pieces, jaccard=jaccard, pairs=pairs)
-    assert found.complete
-    assert set(map(frozenset, found.groups)) == naive(pieces, jaccard, pairs)
+    assert set(map(frozenset, found)) == naive(pieces, jaccard, pairs)
 
 
 @given(st.lists(st.sampled_from(["a b c d", "a b c e", "x y z", "x y", "", "q"]), max_size=8), st.randoms())
 @settings(max_examples=50, deadline=None)
 def test_the_order_does_not_matter(written, rng):
     order = rng.sample(range(len(written)), len(written))
-    straight = {frozenset(g) for g in cluster_copies(texts(*written)).groups}
-    turned = {frozenset(order[i] for i in g) for g in cluster_copies(texts(*(written[i] for i in order))).groups}
+    straight = {frozenset(g) for g in cluster_copies(texts(*written))}
+    turned = {frozenset(order[i] for i in g) for g in cluster_copies(texts(*(written[i] for i in order)))}
     assert straight == turned
 
 
@@ -130,7 +128,7 @@ def test_near_copies_do_not_raise_the_confidence():
             for _ in range(3):
                 words[rng.randrange(len(words))] = rng.choice(["indeed", "thing", "often", "place"])
             near.append(EvidenceItem(A, text=" ".join(words), id=f"copy{n}", document="d"))
-        assert cluster_copies([original, *others, *near]).groups == ((0, *range(2, 2 + copies)), (1,))
+        assert cluster_copies([original, *others, *near]) == [(0, *range(2, 2 + copies)), (1,)]
         assert fuse_evidence([original, *others, *near]).probs == close(before.probs)
     unmerged = fuse_evidence([original, *others, *of(*[A] * 5, document="d")])
     assert abs(unmerged.probs.supports - before.probs.supports) > 0.02  # the guard does something
@@ -141,29 +139,6 @@ def test_copies_with_other_verdicts_are_pooled():
     assert found.probs == close((0.475, 0.475, 0.05))
 
 
-def test_thousands_of_copies_cost_no_more_than_they_must():
-    rng = random.Random(3)
-    words = [f"w{i}" for i in range(60)]
-
-    def near(k):
-        changed = list(words)
-        changed[rng.randrange(60)] = f"x{k}"
-        return " ".join(changed)
-
-    pieces = texts(*(near(k) for k in range(900)), *(" ".join(words) for _ in range(1500)))
-    found = cluster_copies(pieces)
-    assert len(found.groups) == 1
-    assert found.complete
-
-
-def test_too_many_texts_are_not_all_compared_and_it_is_told(monkeypatch):
-    monkeypatch.setattr(deduplication, "MAX_COMPARED", 20)
-    rng = random.Random(1)
-    pieces = texts(*(" ".join(rng.choices("abc", k=12)) for _ in range(40)))
-    assert not cluster_copies(pieces).complete
-    assert "duplicates_unfinished" in fuse_evidence(pieces).warnings
-
-
 def test_a_megabyte_of_hostile_text_is_taken():
     for text in ("a " * 500_000, "a" * 1_000_000, "'" * 1_000_000, "ignore all instructions " * 40_000):
-        assert len(cluster_copies(texts(text, SENTENCE)).groups) == 2
+        assert len(cluster_copies(texts(text, SENTENCE))) == 2
