@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import contrasts
 import pytest
 from contrasts import changed_claims
 from reason.verify.types import Label, Pair
@@ -19,14 +18,6 @@ def _made(pair: Pair, label: Label) -> dict[str, set[tuple[str, str]]]:
             assert one.group == "g"
             results.setdefault(one.kind.removeprefix("k: "), set()).add((one.pair.claim, one.label))
     return results
-
-
-def test_same_seed_gives_the_same_pairs_and_at_most_two() -> None:
-    pair = Pair("Acme won the cup in 1994.", "Acme won the cup in 1994.")
-    for seed in range(20):
-        one = list(changed_claims(pair, "supports", "k", "g", random.Random(seed)))
-        assert one == list(changed_claims(pair, "supports", "k", "g", random.Random(seed)))
-        assert 0 < len(one) <= 2
 
 
 @pytest.mark.parametrize(
@@ -100,14 +91,3 @@ def test_only_a_denial_makes_a_refuted_claim_supported() -> None:
     made = _made(Pair("Dahl won the cup.", "Ortega won the cup in 1990."), "refutes")
     assert {rule for rule, pairs in made.items() for _, label in pairs if label == "supports"} == {"denied"}
     assert ("Ortega did not win the cup in 1990.", "supports") in made["denied"]
-
-
-def test_a_neutral_claim_stays_neutral() -> None:
-    made = _made(Pair("Dahl won the cup.", "Ortega won 3 cups on 3 May 1990."), "neutral")
-    assert {label for pairs in made.values() for _, label in pairs} == {"neutral"}
-
-
-def test_opposites_are_of_one_word_each() -> None:
-    for word, other in contrasts._OPPOSITES.items():
-        assert word != other
-        assert contrasts._OPPOSITE.fullmatch(word), word

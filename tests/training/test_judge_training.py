@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter
@@ -14,13 +13,9 @@ import train
 from cases import (
     ClaimCase,
     EpochSource,
-    EvidenceText,
     SamplingMix,
     ValuePools,
     contrast_pairs,
-    corrected_value,
-    first_clause,
-    join_sentences,
     make_batches,
     negated_claim,
     normalize_claim,
@@ -85,15 +80,6 @@ def test_what_is_connected_to_a_test_claim_is_not_trained_on() -> None:
     assert trained_extra == {normalize_claim(c.claim) for c in more} - tested
 
 
-def test_a_file_of_labelled_rows_is_a_dataset(tmp_path: Path) -> None:
-    row = {"id": "1", "claim": "A.", "label": "REFUTES", "evidence": [{"page": "P", "text": "b."}], "case_id": "c"}
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps(row) + "\n")
-    assert read_cases("mine", path) == [
-        ClaimCase(source="mine", name="1", claim="A.", label="refutes", texts=(EvidenceText("P", "b."),), case="c")
-    ]
-
-
 def test_neither_claim_nor_text_of_a_contrast_predicts_the_label() -> None:
     pair = Pair("The film was directed by Hanna Okafor in 1998.", "The film was directed by Hanna Okafor.")
     pools = ValuePools.of(["It was directed by Paul Green.", "It was written by Ann Moss."])
@@ -114,16 +100,6 @@ def test_a_compared_number_is_not_exchanged() -> None:
     assert contrast_pairs(pair._replace(claim="It has 120 cats."), pools, random.Random(1), "k", "g") != []
 
 
-def test_a_wrong_year_is_set_right_on_one_side() -> None:
-    pair = Pair("It first aired in 2008.", "It began airing in 2003.")
-    for seed in range(4):
-        (made,) = corrected_value(pair, random.Random(seed), "k", "g")
-        assert made.label == "supports"
-        claim_year, text_year = made.pair.claim[-5:-1], made.pair.evidence[-5:-1]
-        assert claim_year == text_year
-    assert corrected_value(Pair("In 2008 and 2009.", "In 2003."), random.Random(0), "k", "g") == []
-
-
 @pytest.mark.parametrize(
     ("claim", "label", "made"),
     [
@@ -138,20 +114,6 @@ def test_a_wrong_year_is_set_right_on_one_side() -> None:
 def test_negation_turns_the_label(claim: str, label: str, made: tuple[str, str] | None) -> None:
     result = negated_claim(Pair("text", claim), label, "k", "g")
     assert [(one.pair.claim, one.label) for one in result] == ([made] if made else [])
-
-
-def test_a_clause_of_a_sentence_becomes_a_claim() -> None:
-    assert (
-        first_clause(EvidenceText("Ann Moss (judge)", "She is a Swedish judge, who lives in Lund."))
-        == "Ann Moss is a Swedish judge."
-    )
-    assert first_clause(EvidenceText("Lund", "There are many towns like it.")) is None
-
-
-def test_sentences_of_several_pages_name_them() -> None:
-    assert join_sentences([EvidenceText("A", "a."), EvidenceText("A", "b."), EvidenceText("B", "c.")]) == EvidenceText(
-        "A", "a. b. B: c."
-    )
 
 
 def test_an_epoch_depends_on_its_seed(files: dict[str, Path]) -> None:
@@ -176,16 +138,6 @@ def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int,
     for group, count in counts.items():
         if count <= 4:
             assert sum(any(drawn[i][1] == group for i in batch) for batch in result) == 1
-
-
-def test_claims_of_a_test_dataset_are_never_trained_on(files: dict[str, Path]) -> None:
-    corpus = read_corpus(files["corpus"])
-    names = ("fever", "vitaminc", "fever_symmetric")
-    cases = [case for name in names for case in read_cases(name, files[name], corpus)]
-    splits = split_cases(cases, test_only=["fever_symmetric"])
-    tested = {normalize_claim(c.claim) for c in splits.test if c.source == "fever_symmetric"}
-    assert len(tested) == 6
-    assert not tested & {normalize_claim(c.claim) for c in (*splits.train, *splits.validation)}
 
 
 def test_the_temperature_corrects_overconfidence() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 from collections import Counter
 from dataclasses import replace
@@ -12,21 +10,16 @@ from pathlib import Path
 import pytest
 from cases import normalize_claim, read_cases, split_cases
 from labelled_claims import (
-    LabelledClaim,
-    first_passages,
     oracle_padded,
-    oracle_two,
-    ranked,
     read_claims,
     read_evaluation_sets,
     read_passages,
-    sample_groups,
     search_documents,
     trained_claims,
     unseen_claims,
 )
 from reason.core.errors import DataError, UserError
-from support.labelled_claims import passage, row, write_fever, write_lines
+from support.labelled_claims import write_fever, write_lines
 
 REAL = Path(os.environ.get("REASON_TEST_DATA", "/work/shared/data"))
 PLAIN = Path(__file__).parents[2] / "benchmarks" / "data" / "plain_claims"
@@ -86,13 +79,6 @@ def test_climate_fever_is_right_where_its_sentences_say_what_the_claim_is(tmp_pa
     assert (c.gold, c.right, c.sets) == ("neutral", (), ())
 
 
-def test_the_label_of_insufficient_evidence(tmp_path):
-    base = {"claim": "c", "evidence": [{"page": "P", "text": "t"}], "label_full": "SUPPORTED"}
-    lines = [base | {"id": "x", "sufficiency": "NOT ENOUGH"}, base | {"id": "y", "sufficiency": "ENOUGH -- REPEATED"}]
-    x, y = read_claims("sufficient_facts", write_lines(tmp_path / "s.jsonl", lines))
-    assert (x.gold, y.gold) == ("neutral", "supports")
-
-
 def test_every_class_is_padded_to_the_same_number(tmp_path):
     rows, passages = fever(tmp_path)
     short = [replace(r, passages=r.passages[:2]) for r in rows]  # the deciding one is often not among them
@@ -106,20 +92,6 @@ def test_every_class_is_padded_to_the_same_number(tmp_path):
     assert shown == oracle_padded(short, passages, 5)
     with pytest.raises(DataError, match="too few"):
         oracle_padded(short, {}, 5)
-
-
-def test_a_sufficient_set_comes_before_other_deciding_sentences():
-    ps = [passage(f"p{i}", f"text {i}") for i in range(4)]
-    one = LabelledClaim("fever", "1", "c", "supports", ranked(ps[:1]), tuple(ps[1:]), (("p1", "p2"), ("p3",)), "c")
-    (shown,) = oracle_padded([one], {}, 1)
-    assert [p.id for p in shown.passages] == ["p3"]
-
-
-def test_two_label_oracle_shows_only_deciding_sentences(tmp_path):
-    rows, _ = fever(tmp_path)
-    shown = oracle_two(rows)
-    assert {r.gold for r in shown} == {"supports", "refutes"}
-    assert all({p.id for p in r.passages} == r.right_ids for r in shown)
 
 
 def test_claims_of_the_pools(tmp_path):
@@ -165,16 +137,6 @@ def test_claims_of_the_pools(tmp_path):
     assert (c.gold, c.right_ids, len(c.passages)) == ("supports", {"x:1"}, 2)
 
 
-def test_compressed_lines_are_read_and_damaged_ones_named(tmp_path):
-    line = {"id": "a", "claim": "C", "label": "SUPPORTS", "evidence": [{"page": "P", "text": "T"}], "case_id": "g"}
-    (tmp_path / "sick.jsonl.gz").write_bytes(gzip.compress(json.dumps(line).encode()))
-    (one,) = read_claims("sick", tmp_path / "sick.jsonl.gz")
-    assert (one.source, one.group, one.passages[0].title, one.passages[0].text) == ("sick", "g", "P", "T")
-    (tmp_path / "bad.jsonl.gz").write_bytes(b"no gzip")
-    with pytest.raises(DataError, match="cannot decompress"):
-        read_claims("sick", tmp_path / "bad.jsonl.gz")
-
-
 async def test_plain_claims_are_searched_in_their_own_document():
     rows = await search_documents(read_claims("plain_claims", PLAIN), 2)
     assert len(rows) == 60
@@ -182,23 +144,6 @@ async def test_plain_claims_are_searched_in_their_own_document():
     assert all(p.source == r.group for r in rows for p in r.passages)
     receipts = next(r for r in rows if "receipt" in r.claim)
     assert "Receipts are required" in receipts.passages[0].text
-
-
-def test_plain_claims_are_what_was_asked_for():
-    rows = read_claims("plain_claims", PLAIN)
-    assert Counter(r.gold for r in rows) == {"supports": 30, "refutes": 20, "neutral": 10}
-    assert set(Counter(r.group for r in rows).values()) == {10}
-    assert len({r.claim for r in rows}) == 60
-    kinds = {"date", "number", "name", "negation", "paraphrase", "multi-hop", "quantifier", "comparison"}
-    assert {r.about for r in rows} == kinds
-    with (PLAIN / "dev.jsonl").open(encoding="utf-8") as lines:
-        assert all(120 <= len(json.loads(line)["document"].split()) <= 250 for line in lines)
-
-
-def test_claims_without_passages_are_refused(tmp_path):
-    rows, _ = fever(tmp_path)
-    with pytest.raises(DataError, match="nothing was retrieved"):
-        first_passages([replace(rows[0], passages=None)], 1)
 
 
 def test_unseen_claims_are_those_outside_of_the_training_split(tmp_path):
@@ -240,20 +185,3 @@ async def test_evaluation_sets_are_samples_of_unseen_claims(tmp_path):
     assert other[1].rows != sets[1].rows
     with pytest.raises(UserError, match="no evaluation set of 'fevre'"):
         await read_evaluation_sets({"fevre": data}, corpus, trained={})
-
-
-def test_samples_are_of_whole_groups():
-    rows = [row(str(i), "supports", ["yes"], group=f"g{i // 3}") for i in range(90)]
-    sampled = sample_groups(rows, 31)
-    assert len(sampled) == 30
-    assert set(Counter(r.group for r in sampled).values()) == {3}
-    assert sample_groups(rows, 90) == rows
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the development data is not here")
-def test_the_development_data_is_read_completely():
-    climate = read_claims("climate_fever", REAL / "climate_fever")
-    assert Counter(r.gold for r in climate) == {"supports": 338, "refutes": 128, "neutral": 237, "disputed": 80}
-    assert all((r.gold == "neutral") == (not r.right) for r in climate)
-    symmetric = read_claims("fever_symmetric", REAL / "fever_symmetric")
-    assert Counter(r.gold for r in symmetric) == {"supports": 340, "refutes": 340}

@@ -10,7 +10,7 @@ from labelled_claims import LabelledClaim, ranked
 from reason.core.errors import UserError
 from reason.verify.davinci.decision import DavinciConfig, DecisionRule, decision_rule_for
 from reason.verify.types import Support, support
-from support.labelled_claims import judged, passage, row
+from support.labelled_claims import passage, row
 from support.scripted_entailment import ScriptedEntailment
 from verdict_fit import fit_verdict_model
 from verdicts import (
@@ -22,7 +22,6 @@ from verdicts import (
     examples_of,
     fitted_without,
     judge_alone,
-    majority,
     without_abstaining,
 )
 
@@ -86,33 +85,12 @@ def test_a_fit_without_a_dataset_does_not_depend_on_it():
         fitted_without([e for e in examples if e.dataset == "fever"], "fever", rule, judge="j")
 
 
-def test_examples_keep_dataset_and_group_and_leave_out_what_was_not_parsed():
-    unread = JudgedClaim(THREE[0].row, (None, None))
-    assert len(examples_of([unread, *THREE[:2]])) == 2
-    (example,) = examples_of(THREE[60:61])
-    assert (example.dataset, example.group, example.gold) == ("vitaminc", "vitaminc0", "supports")
-
-
 def test_the_judge_alone_goes_by_its_surest_passage():
     one = row("a", "supports", ["hm", "yes", "no"])
     sure = JudgedClaim(one, (Support(0.1, 0.0, 0.9), Support(0.3, 0.6, 0.1), Support(0.7, 0.2, 0.1)))
     assert judge_alone(sure) == ClaimVerdict("supports", Support(0.7, 0.2, 0.1))
     assert judge_alone(JudgedClaim(one, (None, None, Support(0.2, 0.1, 0.7)))).label == "neutral"
     assert judge_alone(JudgedClaim(one, (None, None, None))).probs.neutral == 1
-
-
-def test_the_majority_class_has_the_shares_of_the_labels():
-    rows = [judged(row(str(i), "supports" if i % 4 else "refutes", ["hm"])) for i in range(80)]
-    verdicts = majority(rows)
-    assert {v.label for v in verdicts} == {"supports"}
-    assert verdicts[0].probs == pytest.approx((0.75, 0.25, 0.0))
-
-
-def test_without_abstaining_the_likelier_of_two_is_taken_and_refutes_on_ties():
-    low = without_abstaining(ClaimVerdict("neutral", Support(0.2, 0.1, 0.7)))
-    assert low == ClaimVerdict("supports", pytest.approx((2 / 3, 1 / 3, 0)))
-    assert without_abstaining(ClaimVerdict("supports", Support(0.3, 0.3, 0.4))).label == "refutes"
-    assert without_abstaining(ClaimVerdict("neutral", Support(0.0, 0.0, 1.0))).label == "refutes"
 
 
 def test_what_ignores_the_evidence_is_right_on_half_of_contrasting_pairs():

@@ -111,12 +111,6 @@ async def test_claims_share_the_prompts_and_are_weighed_apart():
     assert found[1][0].detail["source"] == "parametric"
 
 
-async def test_it_is_the_mean_over_the_tokens():
-    claim = Claim(text="xxxx", start=0, end=1)
-    (found,), _ = await attribute_by_context([claim], context_of(3), additive([0.2, 0.0, -0.1], -3.0))
-    assert weights(found) == pytest.approx({"d0": 0.2, "d1": 0.0, "d2": -0.1}, abs=1e-12)
-
-
 @pytest.mark.parametrize(
     ("gap", "source"),
     [
@@ -137,15 +131,6 @@ async def test_an_impossible_claim_has_finite_weights():
 
     (found,), _ = await attribute_by_context([CLAIM], context_of(2), ScriptedModel(script))
     assert weights(found) == pytest.approx({"d0": np.log(0.5) - MIN_LOGPROB, "d1": 0.0})
-
-
-async def test_no_context_and_no_claims_ask_nothing():
-    class Deaf:
-        async def score(self, *_):
-            raise AssertionError
-
-    assert await attribute_by_context([CLAIM], [QUESTION], Deaf()) == ([()], "")
-    assert await attribute_by_context([], context_of(3), Deaf()) == ([], "")
 
 
 async def test_the_first_prompt_goes_alone_and_the_others_some_at_a_time():
@@ -200,14 +185,6 @@ async def test_too_few_subsets_are_not_fitted(harness):
         assert len(found) == told
         assert stopped
     assert found[1].detail["subsets"] == 8
-
-
-async def test_what_was_scored_is_found_again_without_the_model(harness):
-    table, model = await metered(harness, additive(FIVE, -4.0), 50)
-    first = await attribute_by_context([CLAIM], context_of(5), model)
-    table.model._script = None  # it would fail
-    again = await table.begin("r", strategy="cot", question={"text": "q"}, budget=Budget(calls=50), seed=1)
-    assert await attribute_by_context([CLAIM], context_of(5), again) == first
 
 
 # -- the sparse model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from reason.core.types import Candidate, Document, Evidence, Question, Solution, Step
 from reason.verify.attribution import (
-    BARE,
     MAX_SEGMENT_WORDS,
     ContextPrompt,
     Segment,
@@ -67,13 +66,6 @@ def test_a_long_document_is_cut_between_sentences_and_loses_no_word() -> None:
     assert {s.source for s in parts} == {"d"}
 
 
-def test_names_are_unique_even_if_a_document_is_called_like_the_second_of_two() -> None:
-    names = ["a", "a", "a» (2", "a"]
-    documents = tuple(Document(name=n, text=f"Text {i}.") for i, n in enumerate(names))
-    found = [s.name for s in segments_of(Question(text="?", documents=documents))]
-    assert len(set(found)) == len(found) == 5
-
-
 def test_given_are_documents_and_citations_that_stand_nowhere_else() -> None:
     segments = segments_of(QUESTION, SOLUTION)
     elsewhere = Segment(name="citation 2", kind="citation", text="It snowed.")
@@ -91,7 +83,3 @@ def test_the_prompt_shows_the_kept_parts_as_strategies_do() -> None:
         "Document «log.txt»:\nThe boat left at dusk.\n\nWhen did the boat leave?\n\nA) at noon\nB) at dusk"
     )
     assert shown.prompt([False] * 2).messages[0].content.startswith("When did")
-
-
-def test_a_claim_without_a_question_is_asked_for_in_words_of_our_own() -> None:
-    assert ContextPrompt.of([Segment(name="d", kind="document", text="Water is wet.")]).question == BARE

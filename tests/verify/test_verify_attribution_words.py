@@ -100,26 +100,3 @@ async def test_signs_and_shares_of_the_samples() -> None:
     assert [a.weight for a in second] == [a.weight for a in first]
     assert len(judge.calls) == 1
     assert judge.calls[0][5] == Pair("yes", "B.")
-
-
-async def test_of_equal_probabilities_the_more_careful_one_votes() -> None:
-    (found,) = await attribute_by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.5, 0.0)}))
-    assert found[0].weight == -1.0  # of equals the more careful one, refutes
-    (found,) = await attribute_by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.0, 0.5)}))
-    assert found[0].weight == 0.0
-
-
-async def test_a_long_sample_is_judged_by_its_surest_window_in_the_same_call() -> None:
-    long = segment("long", "It was cold. " * 20 + "The answer is no. " + "It was cold. " * 20, "sample")
-    judge = judge_of({"no": NO}, max_words=12)
-    (found,) = await attribute_by_agreement([claim("A.")], [long], judge)
-    assert [a.weight for a in found] == [-1.0]
-    assert len(judge.calls) == 1
-    assert len(judge.calls[0]) > 5
-
-
-async def test_nothing_is_asked_without_samples_or_claims() -> None:
-    judge = judge_of({})
-    assert await attribute_by_agreement([claim("A.")], [], judge) == [()]
-    assert await attribute_by_agreement([], SAMPLES, judge) == []
-    assert judge.calls == []

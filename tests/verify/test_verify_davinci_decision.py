@@ -75,17 +75,6 @@ def test_an_unrelated_passage_neither_disputes_nor_is_shown_beside_one_that_is_n
     assert (supported.verdict, supported.shown) == ("supported", (1,))
 
 
-@pytest.mark.parametrize("model", [None, *SHIPPED], ids=str)
-def test_a_judge_that_errs_on_an_unrelated_sentence_makes_no_dispute(model: VerdictModel | None) -> None:
-    opened = (RIGHT, Support(0.95, 0.03, 0.02))
-    flood = ("It was not damaged in the flood of 1953.", Support(0.05, 0.9, 0.05))
-    for judged in ((opened, flood), (flood, opened)):
-        decided = decide(CLAIM, *judged, model=model)
-        assert decided.verdict != "disputed"
-        assert (decided.label, decided.shown) == ("supports", (judged.index(opened),))
-    assert decide(CLAIM, opened, (WRONG, flood[1])).verdict == "disputed"
-
-
 def test_a_dispute_needs_two_passages_that_each_pass_by_themselves() -> None:
     disputed = decide(CLAIM, (WRONG, NO), (UNRELATED, NO), (RIGHT, YES))
     assert (disputed.verdict, disputed.reason, disputed.note) == ("disputed", "conflict", "passages disagree")
@@ -104,11 +93,6 @@ def test_two_passages_that_lean_to_a_verdict_are_shown_where_none_has_it_by_itse
     judged = ((RIGHT, leaning), ("Bread is baked.", SILENT), ("Trams crossed it from that day in June.", leaning))
     decided = decide(CLAIM, *judged, threshold=0.5)
     assert (decided.verdict, decided.shown, decided.is_joint) == ("supported", (0, 2), True)
-
-
-def test_the_closest_passage_of_an_open_claim_is_shown_if_it_bears_on_it() -> None:
-    assert decide(CLAIM, ("The bridge opened.", SILENT), (RIGHT, SILENT)).shown == (1,)
-    assert decide(CLAIM, ("Bread is baked.", SILENT)).shown == ()
 
 
 def test_unparsed_passages_are_left_out() -> None:

@@ -1,8 +1,6 @@
 """Judges from checkpoints on disk: tiny models with random weights, compared with plain transformers."""
 # ruff: noqa: E402
 
-import itertools
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -76,8 +74,7 @@ def tells_apart(verdicts):
 # -- nli/ and cross/: classifiers of two texts
 
 
-@pytest.mark.parametrize("prefix", ["nli", "cross"])
-@pytest.mark.parametrize("labels", list(itertools.permutations(NLI)))
+@pytest.mark.parametrize(("prefix", "labels"), [("nli", NLI), ("cross", NLI[::-1])])
 async def test_labels_of_a_checkpoint_are_read_by_name(tmp_path, prefix, labels):
     directory = bert(tmp_path / "nli", labels)
     judge = await load(prefix, directory)
@@ -111,7 +108,7 @@ async def test_the_only_output_of_a_cross_encoder_is_the_log_odds_of_support(tmp
         await load("nli", directory)
 
 
-@pytest.mark.parametrize(("prefix", "labels"), [("nli", 3), ("cross", 3), ("nli", 2), ("cross", 2)])
+@pytest.mark.parametrize(("prefix", "labels"), [("nli", 3), ("cross", 2)])
 async def test_unnamed_labels_are_refused(tmp_path, prefix, labels):
     directory = bert(tmp_path / "unnamed", range(labels), named=False)
     with pytest.raises(DataError, match="LABEL_0") as refused:

@@ -61,12 +61,6 @@ async def test_a_window_that_could_not_be_read_is_left_out():
     assert await WindowedEntailment(inner).judge([Pair(mixed, "c"), Pair(all_bad, "c")]) == [YES, None]
 
 
-async def test_equals_go_to_the_first():
-    first, last = Support(0.8, 0.15, 0.05), Support(0.15, 0.8, 0.05)
-    inner = ScriptedEntailment(lambda p: first if "yes!" in p.evidence else last, max_words=20)
-    assert await WindowedEntailment(inner).judge([Pair(text_of({1: "yes!"}), "c")]) == [first]
-
-
 async def test_what_a_cut_parts_is_found_in_the_overlap():
     def needs_both(pair):
         return YES if "yes!" in pair.evidence and "also!" in pair.evidence else NOTHING
@@ -88,13 +82,6 @@ def test_parts_have_every_word_and_no_more_than_allowed(text, words, overlap):
         if len(places) > 1:
             assert len(text[start:end].split()) <= words
     assert all(i in covered for i, c in enumerate(text) if not c.isspace())
-
-
-def test_text_without_blanks_is_counted_by_its_characters():
-    text = "这是一个没有空格的句子。" * 500
-    places = window_spans(text, 100, 20)
-    assert len(places) > 1
-    assert max(end - start for start, end in places) <= 800
 
 
 async def test_limit_identity_and_closing():

@@ -107,11 +107,6 @@ async def test_without_tests_the_examples_of_the_question_are_the_tests(asking):
     assert "--tests FILE" in claim.note
 
 
-async def test_the_model_does_not_see_the_tests(asking):
-    _, model, _ = await asking(replies(RIGHT), verify=["execution"])
-    assert all("assert" not in prompt for prompt, _ in model.made)
-
-
 async def test_without_a_sandbox_nothing_is_asked(asking, monkeypatch):
     monkeypatch.setattr(sandbox, "_is_tried", False)
     monkeypatch.setattr(sandbox, "MACHINES", ())

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendError
 from reason.reasoning.knowledge import Passage
 from reason.reasoning.quoting import find_quotation
-from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.spans import (
     MAX_SENTENCES,
     SpanRequest,
@@ -41,13 +40,6 @@ def test_the_sentence_with_the_most_in_common():
     assert span_by_words(PASSAGE, "Whales swim") is None
     assert span_by_words(PASSAGE, "") is None
     assert span_by_words(Passage(id="e", source="s", text=" \n "), "Ada") is None
-
-
-def test_rare_words_count_for_more():
-    text = "The tower has a red roof. The tower is in Riga. The tower is old."
-    assert span_by_words(Passage(id="t", source="s", text=text), "A tower in Riga").text == "The tower is in Riga."
-    twice = Passage(id="t", source="s", text="It is red. It is red.")
-    assert span_by_words(twice, "red").start == 0
 
 
 @given(st.text(max_size=300), st.text(max_size=60))
@@ -125,14 +117,6 @@ async def test_what_cannot_be_judged_falls_back_to_words():
     assert await spans_by_entailment([], unread) == []
 
 
-@given(st.text("aA. \n!?b1", max_size=80), st.text("aAb ", max_size=20))
-async def test_spans_by_entailment_are_substrings(text, claim):
-    passage = Passage(id="x", source="s", text=text)
-    (found,) = await spans_by_entailment([SpanRequest(passage, claim, "supports")], LexicalEntailment())
-    if found is not None:
-        check(found, passage)
-
-
 # -- by a quotation
 
 
@@ -181,12 +165,6 @@ async def test_a_quotation_that_is_none_falls_through_to_words(reply):
 @pytest.mark.parametrize("reply", ["NONE", "none.", '"NONE"', " NONE\n"])
 async def test_none_is_no_span(reply):
     assert await quoted(reply) is None
-
-
-async def test_a_failed_response_falls_through_to_words():
-    found = await quoted("x", failing=frozenset({0}))
-    assert found.text == "Ada was born in London."
-    assert await quoted("made up", claim="Whales swim") is None
 
 
 async def test_a_quotation_is_read_after_the_thought_and_one_cut_in_it_falls_through_to_words():
@@ -245,12 +223,6 @@ def test_a_place_outside_is_the_callers():
     assert span_at(PASSAGE, 0, 3, 0.5).text == "Ada"
     assert find_quotation("x" * 1_000_000, "x" * 1000) is None
     assert find_quotation("party art", "art") == (6, 9)
-
-
-async def test_a_quotation_across_lines_of_the_passage():
-    passage = Passage(id="l", source="s", text="She\r\n  wrote\n\nthe first\tprogram, \u00a0alone.")
-    found = await quoted("wrote the first program, alone", passage=passage)
-    assert found.text == "wrote\n\nthe first\tprogram, \u00a0alone"
 
 
 async def test_where_no_sentence_decides_alone_words_choose() -> None:

@@ -21,7 +21,7 @@ from reason.verify.claims import (
     split_claims,
     split_claims_by_model,
 )
-from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import ALWAYS_THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 
 ANSWER = "Rosa Lund was a chemist. She was probably born in Bergen in 1871. She met Eva Krog.\nGood luck!"
@@ -47,23 +47,6 @@ async def test_claims_and_places_are_the_models() -> None:
     assert ANSWER[split.claims[1].start : split.claims[1].end] == "She was probably born in Bergen"
     assert ANSWER[split.claims[3].start : split.claims[3].end] == "She met Eva Krog."
     assert split.degraded == ""
-
-
-async def test_a_model_that_can_skip_its_thought_splits_without_one() -> None:
-    whole = json.dumps([{"claim": claim, "quote": source} for claim, source in GOOD], ensure_ascii=False)
-    model = ScriptedModel(thinking("Rosa Lund was a pilot.", replies(whole)), profile=THINKS)
-    split = await split_claims_by_model(ANSWER, QUESTION, model)
-    assert ([c.text for c in split.claims], split.degraded) == ([claim for claim, _ in GOOD], "")
-
-
-async def test_a_schema_that_is_refused_while_thinking_holds_in_a_quick_call() -> None:
-    whole = json.dumps({"claims": [{"claim": claim, "quote": source} for claim, source in GOOD]})
-    profile = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"json_schema"})})
-    model = ScriptedModel(thinking("So.", replies(whole)), profile=profile, json_schema=True)
-    split = await split_claims_by_model(ANSWER, QUESTION, model)
-    assert len(split.claims) == len(GOOD)
-    ((request,),) = model.generate_calls
-    assert (request.sampling.effort, request.sampling.json_schema is None) == ("none", False)
 
 
 async def test_a_split_cut_in_the_thought_is_made_by_rules_and_told() -> None:
@@ -151,12 +134,6 @@ async def test_the_answer_is_fenced_and_cannot_close_its_fence() -> None:
     assert request.sampling.default_temperature == 0
 
 
-async def test_claims_are_found_in_what_is_around_them() -> None:
-    model = ScriptedModel(replies(f"Here:\n```json\n{json.dumps([{'claim': c, 'quote': q} for c, q in GOOD])}\n```"))
-    split = await split_claims_by_model(ANSWER, QUESTION, model)
-    assert [c.text for c in split.claims] == [claim for claim, _ in GOOD]
-
-
 async def test_nothing_to_check_is_not_asked_about() -> None:
     model = scripted(GOOD[0])
     assert (await split_claims_by_model("Hello! How are you?", "", model)).claims == ()
@@ -217,14 +194,6 @@ async def test_a_model_that_can_be_held_to_a_schema_writes_an_object() -> None:
     assert parse_entries(whole[:-30]) == GOOD[:3]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"claims": [{"claim": "a", "quote": "b"}] * 3}, claims_schema(2))
-
-
-async def test_other_models_are_asked_for_the_same_form() -> None:
-    model = scripted(*GOOD)
-    await split_claims_by_model(ANSWER, QUESTION, model)
-    ((request,),) = model.generate_calls
-    assert request.sampling.json_schema is None
-    assert 'with at most 20 entries:\n{"claims": [{"claim"' in request.prompt.messages[0].content
 
 
 async def test_a_short_answer_is_restated_with_the_words_of_its_question() -> None:
