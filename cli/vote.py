@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -38,23 +38,21 @@ def vote(
         str, typer.Argument(metavar="FILE", help="JSON Lines file, one sample per line; - reads standard input.")
     ],
     method: Annotated[
-        str,
+        Literal["rpc", "pc", "ppl", "sc"],
         typer.Option(
-            metavar="rpc|pc|ppl|sc",
             help="Vote by this method. rpc: by probability, after pruning improbable samples; pc: by probability; ppl: "
             "the most likely sample; sc: by count.",
         ),
     ] = "rpc",
     kind: Annotated[
-        str,
+        Literal["auto", "number", "math", "text", "choice", "yes_no"],
         typer.Option(
-            metavar="auto|number|math|text|choice|yes_no",
             help="Compare the answers as this kind, which decides when two are equal.",
         ),
     ] = "auto",
     parity: Annotated[
-        str,
-        typer.Option(metavar="none|reference", help="Count votes exactly as the RPC authors' program does."),
+        Literal["none", "reference"],
+        typer.Option(help="Count votes exactly as the RPC authors' program does."),
     ] = "none",
     as_json: Json = False,
 ) -> None:
@@ -62,15 +60,13 @@ def vote(
 
     Prints the answers with their confidences. Notes on pruning go to standard error.
     """
-    from ..reasoning.voting.path_votes import parse_method, parse_parity
-    from ..reasoning.voting.sample_files import parse_kind, read_bytes, read_pools, vote_on_pools, vote_record
+    from ..reasoning.voting.sample_files import read_bytes, read_pools, vote_on_pools, vote_record
     from .inputs import STDIN
     from .interrupts import run_interruptible
 
-    chosen, counted = parse_method(method), parse_parity(parity)
     content = sys.stdin.buffer.read() if file == STDIN else read_bytes(Path(file))
-    pools = read_pools(content, "standard input" if file == STDIN else file, parse_kind(kind))
-    votes = run_interruptible(vote_on_pools(pools, chosen, counted))
+    pools = read_pools(content, "standard input" if file == STDIN else file, kind)
+    votes = run_interruptible(vote_on_pools(pools, method, parity))
     for pool, result in zip(pools, votes, strict=True):
         if as_json:
             write_line(json.dumps(vote_record(pool, result), ensure_ascii=False, allow_nan=False))

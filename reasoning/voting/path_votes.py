@@ -416,7 +416,6 @@ def _posterior_as_written(points: Array, fit: Fit) -> Array:
 Method = Literal["rpc", "pc", "ppl", "sc"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
-PARITIES: Final[tuple[Parity, ...]] = get_args(Parity)
 
 _TIE = 1e-12  # two masses that differ by less, relatively, are the same up to rounding
 _UNDERFLOW = 1e-200
@@ -541,14 +540,6 @@ def parse_method(name: str) -> Method:
         if method == name:
             return method
     raise UnknownName("voting method", str(name), nearest(str(name), METHODS), hint="one of " + ", ".join(METHODS))
-
-
-def parse_parity(name: str) -> Parity:
-    """The parity of a name; raises `UnknownName` if there is none."""
-    for parity in PARITIES:
-        if parity == name:
-            return parity
-    raise UnknownName("parity", name, nearest(name, PARITIES), hint="one of " + ", ".join(PARITIES))
 
 
 def _checked(paths: Sequence[Path], classes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Final, get_args
+from typing import Annotated, Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
 
-from ...core.errors import DataError, UnknownName
+from ...core.errors import DataError
 from ...core.files import json_lines
-from ...core.registry import nearest
 from ...core.types import AnswerKind, Question
 from ..answers.equivalence import Equivalence
 from ..answers.extraction import ResolvedKind, answer_kind, extract_answer
 from .path_votes import Method, Parity, Path, Vote, vote
 
-KINDS: Final[tuple[AnswerKind, ...]] = get_args(AnswerKind)
-
 _UNKNOWN_QUESTION = "?"
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    text: str
+    answer: str | int | float | None = None
+    question: Annotated[str, Field(pattern=r"\S")] | None = None
+    mean_logprob: float | None = None
+    logprobs: list[float] | None = None
+    answer_from: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +46,6 @@ class SamplePool:
     kind: ResolvedKind
     paths: tuple[Path, ...]
     lines: tuple[int, ...]
-
-
-def parse_kind(name: str) -> AnswerKind:
-    """The kind of answers of a name.
-
-    Raises:
-        UnknownName: There is none.
-    """
-    for kind in KINDS:
-        if kind == name:
-            return kind
-    raise UnknownName("kind of answers", name, nearest(name, KINDS), hint="one of " + ", ".join(KINDS))
 
 
 def read_bytes(file: FilePath) -> bytes:
@@ -85,15 +80,16 @@ def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Sam
     rows: dict[str | None, list[tuple[int, Path]]] = {}
     kinds: dict[str | None, ResolvedKind] = {}
     for line in json_lines(content, name):
-        question = _question(line.values, line.where)
-        if rows and (question is None) != (None in rows):
-            raise DataError(
-                f"{line.where}: only some rows have the field 'question'", hint="give it in all rows or in none"
-            )
-        if question not in rows:
-            rows[question] = []
-            kinds[question] = _resolved(question, kind)
-        rows[question].append((line.number, _path(line.values, line.where, question, kinds[question])))
+        try:
+            row = _read_row(line.values)
+            if rows and (row.question is None) != (None in rows):
+                raise DataError("only some rows have the field 'question'", hint="give it in all rows or in none")
+            if row.question not in kinds:
+                rows[row.question] = []
+                kinds[row.question] = _resolved(row.question, kind)
+            rows[row.question].append((line.number, _path(row, kinds[row.question])))
+        except DataError as e:
+            raise DataError(f"{line.where}: {e.message}", hint=e.hint) from e
     if not rows:
         raise DataError(f"{name} contains no sample", hint='one JSON object per line, such as {"text": "…"}')
     return [
@@ -104,79 +100,41 @@ def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Sam
     ]
 
 
-def _question(row: Mapping[str, JsonValue], where: str) -> str | None:
-    value = row.get("question")
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: the field 'question' is {_shown(value)}, expected a non-empty string")
-    return value
-
-
 def _resolved(question: str | None, kind: AnswerKind) -> ResolvedKind:
     if question is None:
         return "math" if kind == "auto" else kind
     return answer_kind(Question(text=question, kind=kind))
 
 
-def _path(row: Mapping[str, JsonValue], where: str, question: str | None, kind: ResolvedKind) -> Path:
-    if row.get("text") is None:
-        known = ", ".join(sorted(row)) or "none"
-        raise DataError(f"{where}: the field 'text' is missing", hint=f"the record has: {known}")
-    text = row["text"]
-    if not isinstance(text, str):
-        raise DataError(f"{where}: the field 'text' is {_shown(text)}, expected a string")
-    answer = _answer(row, where, text, question, kind)
-    mean, logprobs = row.get("mean_logprob"), row.get("logprobs")
+def _read_row(values: Mapping[str, JsonValue]) -> _Row:
     try:
-        if mean is not None:
-            return Path(text, answer, _number(mean, "mean_logprob"))
-        if logprobs is None:
-            return Path(text, answer)
-        if not isinstance(logprobs, list):
-            raise DataError(f"the field 'logprobs' is {_shown(logprobs)}, expected a list of numbers")
-        start = row.get("answer_from", 0)
-        if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < max(1, len(logprobs)):
-            raise DataError(
-                f"the field 'answer_from' is {_shown(start)}, expected the index of one of {len(logprobs)} logprobs"
-            )
-        values = [_number(v, f"logprobs[{i}]") for i, v in enumerate(logprobs)]
-        return Path.from_logprobs(text, answer, values[start:])
-    except DataError as e:
-        raise DataError(f"{where}: {e.message}", hint=e.hint) from e
+        return _Row.model_validate(values)
+    except ValidationError as e:
+        first = e.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"the field '{field}': {first['msg']}", hint=f"the record has: {', '.join(values)}") from e
 
 
-def _answer(
-    row: Mapping[str, JsonValue], where: str, text: str, question: str | None, kind: ResolvedKind
-) -> str | None:
-    answer = row.get("answer")
-    if isinstance(answer, str):
+def _path(row: _Row, kind: ResolvedKind) -> Path:
+    answer = _answer(row, kind)
+    if row.mean_logprob is not None or row.logprobs is None:
+        return Path(row.text, answer, row.mean_logprob)
+    if row.answer_from and row.answer_from >= len(row.logprobs):
+        raise DataError(f"the field 'answer_from' is {row.answer_from}, there are {len(row.logprobs)} logprobs")
+    return Path.from_logprobs(row.text, answer, row.logprobs[row.answer_from :])
+
+
+def _answer(row: _Row, kind: ResolvedKind) -> str | None:
+    if row.answer is not None:
+        answer = str(row.answer)
         return answer if answer.strip() else None
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        return str(answer)
-    if answer is not None:
-        raise DataError(f"{where}: the field 'answer' is {_shown(answer)}, expected a string")
     if kind == "choice":
         raise DataError(
-            f"{where}: the field 'answer' is missing, and an option cannot be extracted without the list of options",
+            "the field 'answer' is missing, and an option cannot be extracted without the list of options",
             hint="give the letter as 'answer'",
         )
-    extracted = extract_answer(text, Question(text=question or _UNKNOWN_QUESTION, kind=kind))
+    extracted = extract_answer(row.text, Question(text=row.question or _UNKNOWN_QUESTION, kind=kind))
     return None if extracted is None else extracted.value
-
-
-def _number(value: JsonValue, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"the field '{name}' is {_shown(value)}, expected a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise DataError(f"the field '{name}' is {_shown(value)}, too large") from None
-
-
-def _shown(value: JsonValue) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def vote_record(pool: SamplePool, result: Vote) -> dict[str, Any]:

@@ -260,11 +260,6 @@ def test_a_lower_threshold_never_uses_more_samples(quality, one, other):
     assert reaches_threshold(quality, min(one, other)) or not reaches_threshold(quality, max(one, other))
 
 
-def test_the_spec_s_example():
-    assert pruned_tokens(16, 512, [128], 0.25) == 128 * 16 + 384 * 4 == 3584
-    assert pruned_tokens(16, 100, [128], 0.25) == 1600
-
-
 def test_checkpoints_must_rise():
     with pytest.raises(ValidationError, match="must rise"):
         Adaptive.Config(prune_at=[20, 10])

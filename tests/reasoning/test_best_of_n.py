@@ -89,12 +89,6 @@ async def test_the_highest_score_wins_and_is_the_confidence(clients, settings):
     assert note.data == {"score": "reward", "unscored": 0}
 
 
-async def test_of_equal_scores_the_first_wins(clients, settings):
-    clients["reward"] = ScriptedReward(lambda step: 0.5)
-    answer, _ = await ask(settings)
-    assert answer.text == answer.candidates[0].text
-
-
 async def test_votes_weigh_what_they_score(clients, settings):
     clients["model"] = ScriptedModel(replies(*CHAINS, weights=[4, 1, 1]))
     answer, sink = await ask(settings, n=16, select="weighted")
@@ -188,16 +182,6 @@ async def test_a_budget_of_dollars_bounds_the_scores(clients, settings):
     assert answer.usage.cost_usd == pytest.approx(costs[len(scored)])
 
 
-async def test_a_spent_token_budget_scores_what_there_is(clients, settings):
-    clients["reward"] = ScriptedReward(lambda step: CHANCES.get(step, 0.1))  # the last chain is cut
-    answer, _ = await ask(settings, budget={"tokens": 100})
-    assert answer.stopped == "budget"
-    assert 0 < len(answer.candidates) < 12
-    assert all(c.score is not None for c in answer.candidates)
-    answer, _ = await ask(settings, budget={"seconds": 1e-9}, replay=False)
-    assert (answer.answer, answer.stopped, answer.candidates) == (None, "budget", ())
-
-
 async def test_without_a_reward_model_the_model_judges_itself(clients, settings):
     right = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.8, "I guess the answer is 6.": 0.3}
     clients["model"] = ScriptedModel(verdicts(right))
@@ -207,13 +191,6 @@ async def test_without_a_reward_model_the_model_judges_itself(clients, settings)
     assert all(c.score == pytest.approx(right[c.text]) for c in answer.candidates)
     assert answer.usage.model_calls == 1 + 2 * 3 + 2
     assert clients["reward"].asked == []
-
-
-async def test_judging_changes_no_sample(clients, settings):
-    clients["model"] = ScriptedModel(verdicts(dict.fromkeys(CHAINS, 0.6)))
-    judged, _ = await ask(settings, score="self-evaluation")
-    plain, _ = await ask(settings, "self-consistency", reward=None)
-    assert [c.text for c in judged.candidates] == [c.text for c in plain.candidates]
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(-2.0, 1.0), (0.0, 0.1), (3.0, 4.0)])
@@ -232,15 +209,6 @@ async def test_a_budget_of_calls_judges_the_first_ones(clients, settings):
     answer, _ = await ask(settings, reward=None, budget={"calls": 1})
     assert (answer.stopped, answer.usage.model_calls) == ("budget", 1)
     assert answer.answer is not None
-
-
-async def test_probability_as_the_score(clients, settings):
-    clients["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 2, 7]))
-    answer, _ = await ask(settings, reward=None, score="logprob", n=24)
-    means = {c.text: c.logprob / c.tokens for c in answer.candidates}
-    assert answer.text == max(means, key=means.get) == CHAINS[2]
-    assert answer.confidence == pytest.approx(math.exp(math.log(0.7) / (len(CHAINS[2]) + 1)))
-    assert answer.usage.model_calls == 1
 
 
 async def test_a_missing_reward_model_is_reported_before_anything_is_spent(clients, settings):
@@ -291,31 +259,11 @@ async def test_a_judge_model_of_its_own_judges(clients, settings, monkeypatch):
     assert {e.role for e in sink.of_type("call.started") if e.operation == "next_token"} == {"judge"}
 
 
-async def test_texts_are_rated_where_there_are_no_answers(clients, settings):
-    chains = ("A short poem.", "A long poem.")
-    clients["model"] = ScriptedModel(judging(replies(*chains), mark=lambda a: {"9" if "long" in a else "1": 1.0}))
-    poem = Question(text="Write a poem.", kind="text")
-    async with Reasoner(
-        strategy="best-of-n", parameters={"n": 6, "max_tokens": 60, "score": "judge"}, settings=settings
-    ) as reasoner:
-        answer = await reasoner.aask(poem)
-    assert answer.text == "A long poem."
-    assert answer.confidence == pytest.approx(1.0)
-
-
 async def test_an_unreadable_judge_leaves_the_majority(clients, settings):
     clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[1, 6, 1]), mark=mark_of, off_scale=0.9))
     answer, _ = await ask(settings, reward=None, score="judge")
     assert answer.answer == "5"
     assert answer.degraded == ("no sample could be scored; the answer of the majority was taken",)
-
-
-async def test_ratings_end_with_the_budget_of_calls(clients, settings):
-    clients["model"] = ScriptedModel(judging(replies(*CHAINS, weights=[5, 3, 3]), mark=mark_of))
-    answer, _ = await ask(settings, reward=None, score="judge", n=20, budget={"calls": 3})
-    assert (answer.stopped, answer.usage.model_calls) == ("budget", 3)
-    answer, _ = await ask(settings, reward=None, score="judge", n=20, budget={"calls": 1})
-    assert (answer.stopped, answer.usage.model_calls, answer.answer) == ("budget", 1, "4")
 
 
 @given_settings(deadline=None)

@@ -16,7 +16,6 @@ from reason.reasoning.voting.path_votes import (
     ROUNDING,
     Path,
     Vote,
-    parse_parity,
     prune,
     vote,
 )
@@ -398,8 +397,6 @@ def test_errors_list_up_to_twenty_positions(members: int, told: str) -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownName, match="'rcp'.*'rpc'"):
         vote([], [], "rcp")
-    with pytest.raises(UnknownName, match="'refrence'.*'reference'"):
-        parse_parity("refrence")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from reason.core.types import Question
 from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.reasoning.sampling import SampleSet, sample_chains
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, StoppingRule, Tally
-from reason.serving.recorded.model import RecordedModel, load_recorded
+from reason.serving.recorded.model import RecordedModel
 from support.recorded_pools import model_of, samples
 from support.stored_runs import RunHarness
 
@@ -86,32 +85,6 @@ async def test_first_finished_takes_the_shortest_and_pays_for_all_until_then(
     assert sum(c.usage.completion_tokens for c in sampled.cancelled) == 20 + 20
 
 
-async def test_a_narrow_race_starts_the_next_sample_at_the_step_where_one_finished(
-    store: SqliteStore, tmp_path: Path
-) -> None:
-    """Two lanes over (in the run's order) lengths 50, 10, 15, 100: the third begins at 10 and ends at 25."""
-    rows = samples(["4", "4", "4", "4"])
-    (question,) = model_of(tmp_path, rows).questions
-    numbers = [s.sample for s in question.order(3)]
-    lengths = dict(zip(numbers, (50, 10, 15, 100), strict=True))
-    model = model_of(tmp_path, samples(["4"] * 4, [lengths[i] for i in range(4)]))
-    harness = Harness(store, model)
-    sampled = await harness.draw(3, 4, rule=FirstFinished(finished=2), mode="race", width=2)
-    assert [c.tokens for c in sampled.candidates] == [10, 15]
-    # the fourth may begin at 25, and is cancelled there
-    assert harness.spent.completion_tokens == 10 + 15 + 25
-
-
-async def test_a_run_replays_without_the_pool(store: SqliteStore, tmp_path: Path) -> None:
-    model = mixed_pool(tmp_path, 2)
-    harness = Harness(store, model)
-    first = await harness.draw(0, 16, rule=Beta(), mode="race", width=3)
-    served = harness.spent.completion_tokens
-    again = await harness.draw(0, 16, rule=Beta(), mode="race", width=3)
-    assert [c.answer for c in again.candidates] == [c.answer for c in first.candidates]
-    assert (harness.spent.completion_tokens, harness.spent.replayed_tokens) == (served, served)
-
-
 async def test_long_samples_are_replayed_from_event_to_event(tmp_path: Path) -> None:
     """A million tokens are 40 events, not a million steps."""
     model = model_of(tmp_path, samples(["4"] * 40, [25_000 + i for i in range(40)]))
@@ -123,25 +96,3 @@ async def test_long_samples_are_replayed_from_event_to_event(tmp_path: Path) -> 
         await asyncio.sleep(0)
     assert sum(c.usage.completion_tokens for c in (await work)[0]) > 1_000_000
     assert turns < 2_000
-
-
-POOLS = os.environ.get("REASON_TEST_POOLS", "")
-
-
-@pytest.mark.skipif(not POOLS, reason="REASON_TEST_POOLS names no directory of recorded pools")
-async def test_recorded_gsm8k_gives_the_majority_of_its_answers(store: SqliteStore) -> None:
-    path = Path(POOLS) / "consol.jsonl.gz"
-    if not path.exists():
-        pytest.skip(f"there is no {path}")
-    model = load_recorded(f"recorded/{path}:gpt-4o-mini")
-    questions = [q for q in model.questions if q.dataset == "gsm8k"][:20]
-    assert len(questions) == 20
-    for question in questions:
-        asked = Question(text=question.text, kind="number")
-        harness = RunHarness(store, model)
-        metered = await harness.begin(question.name, strategy="self-consistency", question=asked, seed=1)
-        sampled = await sample_chains(
-            metered, question_prompt(asked), SamplingParams(n=40, max_tokens=5000), asked, harness.run
-        )
-        assert [c.answer for c in sampled.candidates] == [s.answer for s in question.order(1)]
-        assert [c.tokens for c in sampled.candidates] == [s.completion_tokens for s in question.order(1)]

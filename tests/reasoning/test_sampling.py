@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendUnavailable, InvalidResponse
+from reason.core.errors import InvalidResponse
 from reason.core.messages import Prompt, SamplingParams
 from reason.core.types import Question
 from reason.reasoning.sampling import sample_chains
@@ -91,23 +91,6 @@ async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
     ]
 
 
-async def test_a_narrow_race_begins_nothing_once_there_is_enough(store):
-    harness = Harness(store, ScriptedModel(ALWAYS))
-    sample_set = await harness.draw(rule=Beta(), mode="race", width=2)
-    assert sample_set.stopped_early
-    assert harness.model.running == 0
-    assert len(harness.model.made) == sample_set.num_requested <= 6  # four that agree, and at most two in progress
-    assert sample_set.num_requested == len(sample_set.candidates) + len(sample_set.cancelled)
-    made = len(harness.model.made)
-    again = await harness.draw(rule=Beta(), mode="race", width=2)
-    assert (again.completions, again.cancelled, again.stopped_early) == (
-        sample_set.completions,
-        sample_set.cancelled,
-        True,
-    )
-    assert len(harness.model.made) == made
-
-
 @pytest.mark.parametrize("rule", [Agreement(window=3), Beta(), Lead(), Lead(lead=4)], ids=lambda rule: rule.rule)
 async def test_a_race_of_any_width_counts_what_rounds_would(store, rule):
     # in order of completion the short samples, which all say 4, would come first
@@ -161,46 +144,6 @@ async def test_a_race_is_replayed_from_its_record(store):
         assert again.cancelled == sample_set.cancelled
         assert again.stopped_early == sample_set.stopped_early
         assert again.num_requested == sample_set.num_requested
-
-
-async def test_a_narrow_race_keeps_within_a_budget(store):
-    harness = Harness(store, ScriptedModel(SCATTERED))
-    sample_set = await harness.draw(
-        n=16, max_tokens=40, budget=Budget(tokens=100), rule=Agreement(window=9), mode="race", width=3
-    )
-    assert sample_set.stopped == "budget"
-    assert sample_set.candidates
-    assert harness.run.ledger.usage().completion_tokens <= 100
-
-
-async def test_a_narrow_race_raises_a_backend_failure(store):
-    def fail():
-        raise BackendUnavailable("the engine is gone")
-
-    harness = Harness(store, ScriptedModel(SCATTERED, step=fail))
-    with pytest.raises(BackendUnavailable, match="is gone"):
-        await harness.draw(rule=Beta(), mode="race", width=3)
-    assert harness.model.running == 0
-
-
-async def test_a_race_without_a_winner_equals_a_plain_call(store):
-    harness = Harness(store, ScriptedModel(SCATTERED))
-    sample_set = await harness.draw(rule=Agreement(window=5), mode="race")
-    plain = await harness.draw(name="plain")
-    assert not sample_set.stopped_early
-    assert sample_set.cancelled == []
-    assert sample_set.completions == plain.completions
-
-
-async def test_a_race_replays_as_it_went(store):
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
-    first = await harness.draw(rule=Beta(), mode="race")
-    made = len(harness.model.made)
-    again = await harness.draw(rule=Beta(), mode="race")
-    assert len(harness.model.made) == made
-    assert again.completions == first.completions
-    assert again.cancelled == first.cancelled
-    assert again.stopped_early
 
 
 async def test_auto_races_where_tokens_cost_nothing(store):

@@ -184,13 +184,6 @@ async def test_another_problem_is_another_score(harness):
     assert [problem for problem, _, _ in reward.asked] == ["p", "q"]
 
 
-async def test_a_resumed_run_scores_nothing_again(harness):
-    reward = ScriptedReward(chance, one_pass=False)
-    first = await by_model(reward, await harness.run()).score("q", [["a", "b"], ["c"]], "prod")
-    assert await by_model(reward, await harness.run()).score("q", [["a", "b"], ["c"]], "prod") == first
-    assert len(reward.asked) == 1
-
-
 async def test_the_record_names_what_scored(harness):
     run = await harness.run()
     sources: list[StepReward] = [

@@ -249,32 +249,6 @@ async def test_a_resumed_run_gets_the_same_tree_and_pays_for_nothing_twice(store
     assert harness.spent.replayed_tokens == harness.spent.completion_tokens > 0
 
 
-async def test_a_resumed_run_requests_only_the_rest(store):
-    harness = Harness(store, ScriptedModel(LETTERS))
-    await tree(await harness.sampler(), levels=1)
-    before = len(harness.model.made)
-    leaves = await tree(await harness.sampler(), levels=3)
-    assert len(harness.model.made) - before == len(leaves) - before
-    other = Harness(store, ScriptedModel(LETTERS))
-    assert await tree(await other.sampler("other"), levels=3) == leaves
-
-
-async def test_a_resumed_run_keeps_within_the_same_budget_in_the_same_way(store):
-    harness, budget = Harness(store, ScriptedModel(LETTERS)), Budget(tokens=150)
-    first = await tree(await harness.sampler(budget=budget))
-    spent, made = harness.spent.completion_tokens, len(harness.model.made)
-    assert [s.end_reason for s in first if not s.is_complete]
-    assert await tree(await harness.sampler(budget=budget)) == first
-    assert (harness.spent.completion_tokens, len(harness.model.made)) == (spent, made)
-
-
-async def test_another_seed_gives_other_steps(store):
-    harness = Harness(store, ScriptedModel(LETTERS))
-    assert [s.text for s in await tree(await harness.sampler(seed=3))] != [
-        s.text for s in await tree(await harness.sampler("s", seed=4))
-    ]
-
-
 # -- budgets
 
 
@@ -314,16 +288,6 @@ async def test_tokens_that_are_to_be_kept_are_kept(store):
     made = await sampler.expand([ROOT], 2, keep_tokens=60)
     assert made.budget_exhausted
     assert harness.spent.completion_tokens == 40
-
-
-async def test_calls_run_out_between_prefixes(store):
-    harness = Harness(store, ScriptedModel(replies(CHAIN)))
-    sampler = await harness.sampler(budget=Budget(calls=2))
-    prefixes = [Prefix.from_steps([c]) for c in "abc"]
-    made = await sampler.expand(prefixes, 2)
-    assert [e.num_skipped for e in made.expansions] == [0, 0, 2]
-    assert made.budget_exhausted
-    assert harness.spent.model_calls == 2
 
 
 @given(st.integers(1, 300), st.integers(1, 6), st.integers(1, 60))

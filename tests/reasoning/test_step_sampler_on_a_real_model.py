@@ -66,31 +66,6 @@ async def harness(tmp_path, model):
     await store.aclose()
 
 
-async def grow(sampler, levels, k, widest=3):
-    """A tree, its levels cut to the first `widest` prefixes."""
-    frontier, samples, tokens = [Prefix()], [], 0
-    for _ in range(levels):
-        made = await sampler.expand(frontier, k)
-        tokens += made.tokens
-        new = [s for e in made.expansions for s in e.distinct]
-        samples += [s for e in made.expansions for s in (*e.samples, *e.empty)]
-        frontier = [s.after for s in new if not s.terminal][:widest]
-        if not frontier:
-            break
-    return samples, tokens
-
-
-@pytest.mark.nightly
-async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(harness):
-    sampler = await harness.sampler("tree", max_step_tokens=32)
-    samples, tokens = await grow(sampler, levels=4, k=3)
-    usage = harness.run.ledger.usage()
-    assert max(len(s.after) for s in samples) == 4
-    assert tokens == usage.completion_tokens
-    assert usage.cached_tokens / usage.prompt_tokens >= 0.85
-    assert harness.run.degraded == []
-
-
 @pytest.mark.nightly
 async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, model):
     """Joined greedy steps equal the greedy response: same tokens."""
@@ -130,12 +105,3 @@ async def test_the_end_of_the_text_differs_from_the_end_of_a_step(harness, model
     assert tokens == harness.run.ledger.usage().completion_tokens == len(whole.token_ids)
     assert harness.run.ledger.usage().model_calls == len(ends)
     assert harness.run.degraded == []
-
-
-@pytest.mark.nightly
-async def test_a_tree_is_the_same_when_the_run_is_resumed(harness):
-    first, _ = await grow(await harness.sampler("again", max_step_tokens=32), levels=2, k=3, widest=2)
-    again, _ = await grow(await harness.sampler("again", new=False, max_step_tokens=32), levels=2, k=3, widest=2)
-    assert again == first
-    usage = harness.run.ledger.usage()
-    assert usage.replayed_tokens == usage.completion_tokens > 0

@@ -115,15 +115,6 @@ async def test_many_new_nodes_are_several_events(store, monkeypatch):
     assert [i for e in parts for i in e.expanded] == [i for e in events for i in e.expanded]
 
 
-async def test_a_search_in_a_thread_is_the_same_search(store, monkeypatch):
-    for name in SIZES:
-        harness = Harness(store)
-        here = await harness.solve(name, f"{name}-here")
-        monkeypatch.setattr("reason.reasoning.search.driver.MAX_INLINE_NODES", 0)
-        assert await Harness(store).solve(name, f"{name}-thread") == here
-        monkeypatch.undo()
-
-
 @pytest.mark.parametrize("name", ["astar", "beam", "beam diverse", "particle-filter"])
 async def test_a_search_of_one_is_plain_sampling(store, name):
     size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "beam diverse": {"width": 1, "k": 1}}.get(name, {"n": 1})
@@ -138,22 +129,6 @@ async def test_a_search_of_one_is_plain_sampling(store, name):
             (expansion,) = (await sampler.expand([prefix])).expansions
             prefix = expansion.samples[0].after
         assert [c.text for c in solution.candidates] == [prefix.text]
-
-
-@pytest.mark.parametrize("name", SIZES)
-async def test_equal_seeds_search_alike_and_others_differently(store, name):
-    texts = []
-    for run_id, seed in (("a", 1), ("b", 1), ("c", 2)):
-        harness = Harness(store)
-        await harness.solve(name, f"{name}-{run_id}", seed=seed)
-        texts.append([(n.parent, n.text) for n in harness.nodes().values()])
-    assert texts[0] == texts[1]
-    seeds = []
-    for seed in range(3, 9):
-        harness = Harness(store)
-        await harness.solve(name, f"{name}-{seed}", seed=seed)
-        seeds.append([(n.parent, n.text) for n in harness.nodes().values()])
-    assert any(tree != texts[0] for tree in [*seeds, texts[2]])
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -339,19 +314,6 @@ async def test_without_any_signal_self_consistency_answers_and_is_reported(store
     assert harness.run.degraded == ["nothing can score the steps of scripted; used self-consistency of 9 chains"]
     with pytest.raises(CapabilityMissing):
         await harness.solve("astar", "s", score="judge")
-
-
-async def test_a_wide_search_becomes_as_many_chains_as_there_may_be(store, monkeypatch):
-    monkeypatch.setattr("reason.reasoning.search.driver.MAX_CHAINS", 12)
-    solution = await Harness(store, Mute(MOSTLY_WRONG), reward=None).solve("beam", width=6, k=6)
-    assert len(solution.candidates) == 12
-
-
-async def test_steps_that_cannot_be_scored_take_no_other_along(store):
-    harness = Harness(store, reward=lambda step: None if "So" in step else prefer_four(step))
-    for name in SIZES:
-        solution = await harness.solve(name, name)
-        assert solution.best.answer == "4"
 
 
 async def test_a_vote_of_particles_adds_their_weights_up(store):

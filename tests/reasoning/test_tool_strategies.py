@@ -111,18 +111,6 @@ async def test_tool_results_are_continued(store):
     assert request.prompt.messages[-2:] == since
 
 
-async def test_a_replay_has_the_calls_too(store):
-    model = ToolModel(replies(calling(city="Rome")))
-    first = await solve(store, "self-consistency", model, n=3)
-    again = ToolModel(replies("Never."))
-    config = RunConfig(question=QUESTION, strategy="self-consistency", parameters={}, models={"main": "s"}, seed=5)
-    run = Run("r", config, store)
-    strategy, _ = create_strategy("self-consistency", {"n": 3})
-    second = await strategy.solve(QUESTION, Models({"main": MeteredModel(again, "main", run)}), run)
-    assert again.generate_calls == []
-    assert [c.tool_calls for c in second.candidates] == [c.tool_calls for c in first.candidates]
-
-
 @pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto"])
 def test_other_strategies_refuse_tools(name):
     with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:

@@ -12,7 +12,7 @@ from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.strategy import STRATEGIES, Knowledge, Models, create_strategy
+from reason.reasoning.strategy import Knowledge, Models, create_strategy
 from reason.routers.auto import Auto
 from reason.routers.features import ENTROPY, FeatureSpace
 from reason.routers.router_files import save_router_file
@@ -252,8 +252,3 @@ async def test_embedding_is_a_feature_and_replay_needs_no_model(harness):
     assert harness.run.degraded == [
         "the embedding of test/words is not available for this question, and counts as average"
     ]
-
-
-def test_it_is_registered():
-    assert STRATEGIES.load("auto") is Auto
-    assert {"main", "small", "embedding"} <= set(Auto.roles)

@@ -66,12 +66,6 @@ def test_rate_of_a_threshold_has_two_decimals(entropies: list[float], at: float)
     assert of(entropies).rate_at(at) == pytest.approx(sent, abs=1 / PARTS + 1e-12)
 
 
-@given(few_values)
-def test_nothing_is_above_a_rate_of_zero(entropies: list[float]) -> None:
-    threshold = of(entropies).threshold_for(0)
-    assert not any(h >= threshold for h in entropies)
-
-
 def test_file_survives_writing_and_reading(tmp_path: Path) -> None:
     router = make_router()
     path = write_router(router, tmp_path / "pair.json")

@@ -135,17 +135,6 @@ async def test_empty_completion_adds_no_step(store):
     assert await runner.run(Block.REASON, ONE) == ONE
 
 
-async def test_missing_scores_are_counted(store):
-    class Half(BlockWorld):
-        def assess(self, steps):
-            return '{"A1":3, "A2":7, "C1":1}'
-
-    runner = await BlockRuns(store, Half()).runner()
-    said = await runner.assess(ONE)
-    assert said.state == (3, 0, 0, 0, 0, 1, 0)
-    assert (runner.scores_requested, runner.scores_missing) == (7, 5)
-
-
 @pytest.mark.parametrize("begins", [True, False])
 async def test_answer_includes_its_prefix(store, begins):
     world = BlockWorld()

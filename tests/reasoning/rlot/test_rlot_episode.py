@@ -157,13 +157,6 @@ async def test_episode_after_an_error(store, calls, ran, steps):
     assert not episode.is_done
 
 
-@pytest.mark.parametrize("action", [-1, 5, 99])
-async def test_unknown_block_raises(store, action):
-    episode = await BlockRuns(store, BlockWorld()).episode()
-    with pytest.raises(UserError, match="no block"):
-        await episode.act(action)
-
-
 async def test_invalid_limits_raise(store):
     with pytest.raises(UserError):
         await BlockRuns(store, BlockWorld()).episode(max_blocks=0)

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.reasoning.rlot.navigator import PARAMETERS, SHAPES, DuelingNetwork, Navigator, normalised
 from support.torch_navigator import TorchDueling, one_torch_thread, random_weights
@@ -68,14 +66,6 @@ def test_values_equal_torch_for_every_state(seed: int) -> None:
     assert np.abs(network.q(EVERY_STATE) - expected).max() < 1e-6
 
 
-def test_torch_initialised_weights_give_equal_values() -> None:
-    torch.manual_seed(5)
-    theirs = TorchDueling()
-    ours = DuelingNetwork(theirs.told())
-    with torch.no_grad():
-        assert np.abs(ours.q(EVERY_STATE) - theirs(torch.tensor(EVERY_STATE)).numpy()).max() < 1e-6
-
-
 def test_weight_names_and_orientation() -> None:
     assert {name: tuple(tensor.shape) for name, tensor in TorchDueling().state_dict().items()} == dict(SHAPES)
     assert list(TorchDueling().state_dict()) == list(SHAPES)
@@ -86,28 +76,6 @@ def test_scores_are_normalised() -> None:
     assert normalised(states)[0].tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 1, -1, -1 / 3, 1 / 3], abs=1e-15)
     assert normalised((3,) * 7).tolist() == [[1.0] * 7]
     assert normalised(states.astype(np.int8)).dtype == np.float64
-
-
-@settings(max_examples=30)
-@given(st.lists(st.tuples(*[st.integers(0, 3)] * 7), min_size=1, max_size=6), st.integers(0, 2**32))
-def test_value_is_independent_of_batch(states: list[tuple[int, ...]], seed: int) -> None:
-    network = drawn(seed)
-    alone = np.concatenate([network.q([state]) for state in states])
-    assert np.abs(network.q(states) - alone).max() < 1e-12
-
-
-def test_empty_batch() -> None:
-    assert drawn(0).q(np.zeros((0, 7))).shape == (0, 5)
-
-
-def test_weights_are_copied_and_read_only() -> None:
-    given_weights = {name: np.array(array) for name, array in drawn(0).weights.items()}
-    network = DuelingNetwork(given_weights)
-    before = network.q(EVERY_STATE[:50])
-    given_weights["Linear1.bias"] += 1
-    with pytest.raises(ValueError, match="read-only"):
-        network.weights["Linear1.bias"][0] = 1
-    assert (network.q(EVERY_STATE[:50]) == before).all()
 
 
 def test_navigator_rounds_to_single_precision() -> None:

@@ -5,7 +5,6 @@ from reason import Reasoner, Settings
 from reason.core.settings import LocalSettings
 from reason.reasoning.rlot.block_runner import BlockLimits
 from reason.reasoning.rlot.rlot import RLoT
-from support.navigators import stored
 
 QUESTION = "Tom has 3 apples and buys 2 more. How many apples does he have?"
 LIMITS = BlockLimits(
@@ -47,24 +46,3 @@ async def test_blocks_run_and_reuse_the_prefix_cache(settings):
     assert answer.stopped == "done"
     assert 5 <= answer.usage.model_calls <= 2 + 5 + 4 + 2 + 1
     assert answer.usage.cached_tokens > answer.usage.prompt_tokens / 2
-
-
-async def test_navigator_with_votes(settings, tmp_path):
-    file = stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 2])
-    answer = await ask(settings, navigator=file, n_votes=2)
-    assert answer.usage.model_calls == 2 * 2  # the bare problem's assessment, and the answer at once
-    assert len(answer.candidates) == 2
-    further = await ask(settings, navigator=stored(tmp_path / "r.safetensors", [1, 0, 0, 0, -2]), max_blocks=1)
-    assert further.usage.model_calls == 1 + 3 + 1
-
-
-async def test_model_policy(settings):
-    chosen = await ask(settings, policy="llm", max_blocks=1)
-    assert chosen.stopped == "done"
-
-
-async def test_budget_is_kept(settings):
-    answer = await ask(settings, policy="fixed", sequence=["R", "R", "R"], budget={"tokens": 60})
-    assert answer.usage.completion_tokens <= 60
-    assert answer.stopped == "budget"
-    assert "Therefore, the answer is" in answer.text

@@ -52,15 +52,6 @@ async def test_masked_block_is_replaced_by_best_legal(store, tmp_path, mode, cha
     assert made.notes["ended"] == "limit"
 
 
-async def test_positive_finish_check_skips_the_policy(store, tmp_path):
-    runs = BlockRuns(store, BlockWorld())
-    runs.world.finished = lambda steps: "yes"
-    made = await runs.solve(navigator=stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 0]))
-    assert made.notes["chain"] == ["R"]
-    assert made.notes["ended"] == "finished"
-    assert runs.notes("block.run")[0]["finished"] is True
-
-
 @pytest.mark.parametrize(
     ("sequence", "chain", "asked"),
     [
@@ -78,12 +69,6 @@ async def test_fixed_sequence_needs_no_assessment(store, sequence, chain, asked)
     assert made.notes["states"] == []
     assert made.notes["scores_requested"] == 0
     assert made.best.answer == "7"
-
-
-async def test_sequence_is_limited_by_max_blocks(store):
-    made = await BlockRuns(store, BlockWorld()).solve(policy="fixed", sequence=("R",) * 9, max_blocks=2)
-    assert made.notes["chain"] == ["R", "R", "Ga"]
-    assert made.notes["forced"]
 
 
 def test_invalid_sequence_raises():
@@ -104,13 +89,6 @@ async def test_model_policy(store):
     assert made.notes["unparsed"] == {"choice": 1}
     assert kinds(runs).count("choose") == 4
     assert "assess" not in kinds(runs)
-
-
-async def test_answer_is_forced_at_max_blocks(store):
-    runs = BlockRuns(store, BlockWorld())
-    made = await runs.solve(policy="llm", max_blocks=2)
-    assert made.notes["chain"] == ["R", "R", "Ga"]
-    assert kinds(runs).count("choose") == 2
 
 
 async def test_missing_navigator_error_names_it(store, tmp_path):
