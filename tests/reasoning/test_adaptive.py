@@ -130,17 +130,6 @@ async def test_evaluating_changes_no_sample(store):
     assert [c.text for c in one.candidates] == [c.text for c in other.candidates]
 
 
-async def test_a_resumed_run_pays_nothing_twice(store):
-    model = ScriptedModel(MIXED)
-    first, _, _ = await solve(store, model, threshold=1.1, n=8)
-    made = len(model.made)
-    again, run, _ = await solve(store, model, threshold=1.1, n=8, new=False)
-    assert again == first
-    assert len(model.made) == made
-    usage = run.ledger.usage()
-    assert usage.replayed_tokens == usage.completion_tokens
-
-
 async def test_a_small_budget_gives_the_best_so_far(store):
     solution, run, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, max_tokens=20, budget=Budget(tokens=60))
     assert solution.stopped == "budget"

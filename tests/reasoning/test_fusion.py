@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import pytest
@@ -13,7 +12,6 @@ from support.scripted_jury import JuryRuns
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, answering, replies, thinking
 
 SUM = Question(text="What is 2 + 2?", kind="number")
-OPEN = Question(text="How tall is the tower?", kind="text")
 SYNTHESIS = "Two and two make four. The answer is 4."
 
 
@@ -211,29 +209,6 @@ async def test_a_model_that_always_thinks_can_be_the_synthesiser(store):
     runs = fusion(store, models("The answer is 4.", "The answer is 5.", chair=chair))
     solution = await runs.solve(question=SUM)
     assert (solution.best.text, solution.best.thought) == ("The answer is 4.", "Four it is.")
-
-
-async def test_a_killed_run_does_not_pay_twice(store):
-    by_role = models("The answer is 4.", "The answer is 5.", "The answer is 4, so.")
-    held = asyncio.Event()
-
-    async def hold():
-        held.set()
-        await asyncio.Event().wait()
-
-    by_role["chair"] = ScriptedModel(author(""), name="c/chair", step=hold)
-    runs = fusion(store, by_role)
-    work = asyncio.ensure_future(runs.solve(question=SUM))
-    await held.wait()
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
-    spent = [len(model.generate_calls) for model in by_role.values()]
-    runs.by_role["chair"] = ScriptedModel(author(""), name="c/chair")
-    resumed = await runs.solve(question=SUM)
-    assert resumed.best.text == SYNTHESIS
-    assert [len(model.generate_calls) for model in by_role.values()][:4] == spent[:4]
-    assert runs.spent.replayed_calls == 3
-    assert await runs.solve(question=SUM, replay=True) == resumed
 
 
 async def test_long_drafts_are_shortened_to_the_context(store):

@@ -101,15 +101,6 @@ async def test_of_equal_choices_the_first_is_the_answer(model, settings):
         assert (answer.answer, answer.confidence) == ("B", 1.0)
 
 
-async def test_the_same_question_is_not_paid_twice(model, settings):
-    again = settings.model_copy(update={"reuse": "store"})
-    async with choosing(again) as reasoner:
-        first = await reasoner.aask("Where?", choices=("north", "up"))
-        second = await reasoner.aask("Where?", choices=("north", "up"))
-    assert len(model.requests) == 1
-    assert second.candidates == first.candidates
-
-
 async def test_a_budget_without_a_call_left_gives_no_answer(model, settings):
     async with choosing(settings, budget={"calls": 1}) as reasoner:
         question = Question(text="Where?", choices=("north", "up"))

@@ -1,7 +1,5 @@
 """`astar`, `beam` and `particle-filter` on a model with known probabilities."""
 
-import asyncio
-
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
@@ -129,47 +127,6 @@ async def test_a_search_of_one_is_plain_sampling(store, name):
             (expansion,) = (await sampler.expand([prefix])).expansions
             prefix = expansion.samples[0].after
         assert [c.text for c in solution.candidates] == [prefix.text]
-
-
-@pytest.mark.parametrize("name", SIZES)
-async def test_a_killed_search_resumes_and_pays_for_nothing_twice(store, name):
-    uninterrupted = Harness(store)
-    expected = await uninterrupted.solve(name, "whole")
-    spent = uninterrupted.run.ledger.usage()
-
-    model, calls = ScriptedModel(MOSTLY_WRONG), 0
-
-    def step():
-        nonlocal calls
-        calls += 1
-        return asyncio.sleep(3600) if calls > spent.completion_tokens // len(SIZES) // 4 else None
-
-    model._step = step
-    harness = Harness(store, model)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(harness.solve(name, "killed"), 0.5)
-    before, killed_in = list(model.made), model.generate_calls[-1]
-    assert before
-    model._step = None
-    solution = await harness.solve(name, "killed")
-    assert solution == expected
-    usage = harness.run.ledger.usage()
-    assert usage.completion_tokens == spent.completion_tokens
-    again = {sample for sample in before if model.made.count(sample) > 1}
-    # only the samples in progress when it was killed
-    assert len(again) <= sum(len(request.indices) for request in killed_in)
-
-
-@pytest.mark.parametrize("name", SIZES)
-async def test_no_token_budget_is_exceeded_and_an_answer_is_returned(store, name):
-    for tokens in (20, 60, 90, 150, 300):
-        harness = Harness(store)
-        solution = await harness.solve(name, f"{name}-{tokens}", budget=Budget(tokens=tokens))
-        assert harness.run.ledger.usage().completion_tokens <= tokens
-        assert solution.stopped == "budget" or harness.run.ledger.usage().completion_tokens < tokens
-        if solution.stopped == "budget":
-            assert harness.run.ledger.exhausted == "tokens"
-    assert solution.chosen is not None
 
 
 DEFAULT_SIZES = {

@@ -57,9 +57,6 @@ def settings_of(policy, navigator):
     return {"policy": policy, "limits": SHORT, **own}
 
 
-POLICIES = pytest.mark.parametrize("policy", ["learned", "fixed", "llm"])
-
-
 def test_run_requires_its_navigator_weights(tmp_path, navigator):
     _, complete = create_strategy("rlot", {"navigator": navigator})
     assert complete["weights"] == load_navigator(navigator).digest
@@ -96,26 +93,6 @@ async def test_solution_contents(store, navigator):
 
 
 # -- budgets
-
-
-@POLICIES
-@pytest.mark.parametrize("votes", [1, 3])
-async def test_token_limit_is_never_exceeded(store, navigator, policy, votes):
-    config = settings_of(policy, navigator)
-    runs = BlockRuns(store, Wide())
-    answered = []
-    for tokens in [*range(1, 20, 3), *range(20, 900, 44 * votes)]:
-        made = await runs.solve(f"{tokens}", budget=Budget(tokens=tokens), n_votes=votes, **config)
-        assert runs.run.ledger.used("tokens") <= tokens
-        answered.append(made.best is not None and made.best.answer is not None)
-        if made.stopped == "done":
-            assert runs.run.ledger.exhausted is None
-        again, run = await runs.replay(n_votes=votes, **config)
-        assert again == made
-        assert run.degraded == runs.run.degraded
-    assert not answered[0]
-    assert answered[-1]
-    assert sum(answered) > len(answered) // 2
 
 
 async def test_a_budget_without_room_for_assessments_is_spent_on_steps(store, navigator):
@@ -166,45 +143,6 @@ async def test_time_is_reserved_for_the_answer(store, navigator):
 
 
 # -- replays, resumed runs, cancelling
-
-
-@POLICIES
-@pytest.mark.parametrize("votes", [1, 3])
-async def test_replay_equals_run(store, navigator, policy, votes):
-    config = settings_of(policy, navigator)
-    runs = BlockRuns(store, Wide())
-    made = await runs.solve(n_votes=votes, **config)
-    before = len(runs.model.made)
-    again, run = await runs.replay(n_votes=votes, **config)
-    assert again == made
-    assert len(runs.model.made) == before
-    assert run.degraded == runs.run.degraded
-    resumed = await runs.solve(n_votes=votes, **config)
-    assert resumed == made
-    assert len(runs.model.made) == before
-
-
-async def test_killed_run_resumes_without_repeated_calls(store, navigator):
-    config = settings_of("fixed", navigator)
-    whole = BlockRuns(store, BlockWorld())
-    expected = await whole.solve("whole", **config)
-    for at in range(1, len(whole.model.generate_calls)):
-        runs = BlockRuns(store, BlockWorld())
-        ask, calls = runs.model.generate, 0
-
-        async def generate(requests, listener=None, ask=ask, at=at):
-            nonlocal calls
-            calls += 1
-            if calls == at + 1:
-                raise asyncio.CancelledError
-            return await ask(requests, listener)
-
-        runs.model.generate = generate
-        with pytest.raises(asyncio.CancelledError):
-            await runs.solve(f"cut {at}", **config)
-        runs.model.generate = ask
-        assert await runs.solve(f"cut {at}", **config) == expected
-        assert len(runs.model.made) == len(whole.model.made)
 
 
 @pytest.mark.parametrize(
