@@ -40,6 +40,7 @@ def vote(
     method: Annotated[
         Literal["rpc", "pc", "ppl", "sc"],
         typer.Option(
+            metavar="rpc|pc|ppl|sc",
             help="Vote by this method. rpc: by probability, after pruning improbable samples; pc: by probability; ppl: "
             "the most likely sample; sc: by count.",
         ),
@@ -47,12 +48,13 @@ def vote(
     kind: Annotated[
         Literal["auto", "number", "math", "text", "choice", "yes_no"],
         typer.Option(
+            metavar="auto|number|math|text|choice|yes_no",
             help="Compare the answers as this kind, which decides when two are equal.",
         ),
     ] = "auto",
     parity: Annotated[
         Literal["none", "reference"],
-        typer.Option(help="Count votes exactly as the RPC authors' program does."),
+        typer.Option(metavar="none|reference", help="Count votes exactly as the RPC authors' program does."),
     ] = "none",
     as_json: Json = False,
 ) -> None:

@@ -116,7 +116,7 @@ class Run:
         clock: Monotonic seconds; replaced in tests.
 
     Attributes:
-        effort: The effort of models that think; of a run with the effort "auto" the chosen one, None before that.
+        effort: The effort of models that think.
         attachments: The question's attachments with their contents, by digest.
         answer_now: Set when the user wants the answer now (`conclude`): samples in flight are cut, no call begins.
         conclusion: When that happened before; None in a run that is no repetition of such a one.

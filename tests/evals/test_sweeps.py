@@ -250,7 +250,7 @@ name = "sums-4"
 [[strategy]]
 name = "cot"
 """
-    with pytest.raises(UserError, match="'hard'.*'none', 'minimal', 'low', 'medium', 'high', 'max'.*'auto'"):
+    with pytest.raises(UserError, match="'hard'.*'none', 'minimal', 'low', 'medium', 'high' or 'max'"):
         read_sweep(write(tmp_path / "sweep.toml", text))
 
 
