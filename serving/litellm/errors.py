@@ -100,7 +100,7 @@ class RetryPolicy:
 NO_CONTEXT = "context_length_exceeded"
 """OpenAI's code of a request that does not fit."""
 VLLM_NO_CONTEXT = "input_tokens"
-"""What vLLM names as the parameter at fault then."""
+"""The parameter that vLLM names in that case."""
 NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """OpenAI's codes of an account that waiting does not help."""
 
@@ -110,7 +110,7 @@ _CONTEXT_WORDS = re.compile(
     r"|exceeds? the (?:available|configured|maximum)[a-z ]* (?:context|tokens|limit)",
     re.IGNORECASE,
 )
-"""How servers without a code say the same."""
+"""The same error in the messages of servers that send no code."""
 
 
 class ContextExceeded(Exception):
