@@ -183,12 +183,6 @@ async def test_a_failure_is_told_once_for_each_source_and_kind_and_counted_each_
     assert "one" in run.degraded[0]
 
 
-async def test_a_failing_source_does_not_take_the_others_with_it(runs):
-    good = ScriptedKnowledgeSource(FACTS, name="good")
-    client = KnowledgeClient([Faulty(name="bad"), good], await runs.run(), timeout_s=SHORT)
-    assert texts(await client.query(["hang", "raise", "moon"], 3)) == [[], [], FACTS["moon"]]
-
-
 async def test_a_source_that_cannot_be_cancelled_is_left_behind(runs, monkeypatch):
     monkeypatch.setattr(consulting, "_GRACE_S", SHORT)
     source = Faulty()

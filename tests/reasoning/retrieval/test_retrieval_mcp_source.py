@@ -106,14 +106,6 @@ async def test_a_server_that_dies_in_the_midst_is_started_again_by_the_next_quer
         assert texts(await source.query("moon", 3)) == MOON
 
 
-async def test_a_dying_server_costs_a_search_one_answer(tmp_path, runs):
-    async with opened(command("dies", tmp_path / "died")) as source:
-        client = KnowledgeClient([source], await runs.run(), timeout_s=60)
-        rows = [*await client.query(["moon"], 3), *await client.query(["sun"], 3)]
-        assert [texts(row) for row in rows] == [[], ["The Sun is hot."]]
-        assert (client.errors, client.timeouts) == (1, 0)
-
-
 async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_path):
     async with opened(command("dies", tmp_path / "died")) as source:
         with pytest.raises(BackendUnavailable):

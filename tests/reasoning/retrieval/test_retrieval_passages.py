@@ -112,36 +112,6 @@ def test_lines_that_are_no_passages(tmp_path: Path, content: bytes, said: str) -
     assert str(file) in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.pdf", b"no pdf at all", "a damaged PDF"),
-        ("a.txt", b"\0\1\2" * 50, "a binary file"),
-        ("a.txt", b"\xff\xfe\x00", "invalid UTF-16"),
-    ],
-)
-def test_files_that_are_no_text(tmp_path: Path, name: str, content: bytes, said: str) -> None:
-    file = tmp_path / name
-    file.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_passages([file])
-    assert str(file) in caught.value.message
-    assert said in caught.value.message
-    # in a folder it is left out and told of
-    (tmp_path / "good.txt").write_text("Good words.")
-    gathered = read_passages([tmp_path])
-    assert [p.text for p in gathered.passages] == ["Good words."]
-    assert gathered.num_files == 1
-    assert [said in note.reason for note in gathered.notes] == [True]
-
-
-def test_another_encoding_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("Café here.".encode("cp1252"))
-    gathered = read_passages([tmp_path / "a.txt"])
-    assert [p.text for p in gathered.passages] == ["Café here."]
-    assert [note.reason for note in gathered.notes] == ["byte 4 is not UTF-8; read as Windows-1252"]
-
-
 def test_nothing_is_found(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absent does not exist"):
         read_passages([tmp_path / "absent"])
@@ -179,16 +149,6 @@ def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: P
         ("docs/a.txt", False),
         ((tmp_path / "two/docs/a.txt").resolve().as_posix(), False),
     ]
-
-
-def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "secret.txt").write_text("Secret.")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/a.txt").write_text("Open.")
-    (tmp_path / "docs/b.txt").symlink_to(tmp_path / "secret.txt")
-    gathered = read_passages([tmp_path / "docs"])
-    assert [p.text for p in gathered.passages] == ["Open."]
-    assert "a link out of the directory" in gathered.notes[0].reason
 
 
 def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:

@@ -42,8 +42,3 @@ def test_it_is_the_sum_over_the_rankings(rankings):
         assert score == pytest.approx(float(exact[item]), abs=1e-15)
     scores = [score for _, score in fused]
     assert scores == sorted(scores, reverse=True)
-
-
-@given(st.lists(st.integers(), unique=True, max_size=20))
-def test_one_ranking_stays_as_it_is(ranking):
-    assert [item for item, _ in fuse_rankings([ranking])] == ranking

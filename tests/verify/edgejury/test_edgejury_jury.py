@@ -4,7 +4,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
 from reason.verify.edgejury.jurors import fit_weights
 from support.scripted_jury import (
     CAPITAL,
@@ -133,17 +132,6 @@ async def test_no_opinion_raises(store):
         await runs.solve()
 
 
-async def test_unparsed_reviews_change_only_counters(store):
-    jury = split_jury()
-    jury["juror-1"] = model(ScriptedJuror(says("Sydney"), review=lambda prompt: "They are all fine."), "a/one")
-    runs = JuryRuns(store, jury)
-    solution = await runs.solve()
-    assert solution.notes["reviews"] == [False, True, True]
-    assert solution.notes["ranking"][0] == 2
-    assert runs.spent.model_calls == 3 + 3 + 1 + 1  # it was called once more
-    assert runs.reports("jury.ranked")[0]["reviews"] == 2
-
-
 async def test_too_few_reviews_rank_by_agreement(store):
     jury = split_jury()
     for role in ("juror-1", "juror-2"):
@@ -156,15 +144,6 @@ async def test_too_few_reviews_rank_by_agreement(store):
     # the chair chose as one of three jurors, with whom no other agrees: the vote decides
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
     assert any("only 1 of 3 reviews could be parsed" in what for what in runs.run.degraded)
-
-
-async def test_truncated_chair_completion_is_parsed(store):
-    cut = rules("Canberra is the capital, and has been since 1913", "Canberra")
-    runs = JuryRuns(store, split_jury(chair=lambda prompt: cut(prompt)[:60]))
-    solution = await runs.solve()
-    assert solution.notes["source"] == "chair"
-    assert solution.best.text.startswith("Canberra is the capital")
-    assert solution.best.answer == "B"
 
 
 async def test_failed_chair_falls_back_to_best_opinion(store):
@@ -184,14 +163,6 @@ async def test_failed_chair_falls_back_to_vote_without_best_answer(store):
     assert (solution.notes["ranking"][0], solution.notes["jurors"][2]["choice"]) == (2, None)
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
     assert "the chair gave no readable answer: the jurors' vote is used" in runs.run.degraded
-
-
-async def test_chair_choice_of_no_juror_is_overruled_by_vote(store):
-    runs = JuryRuns(store, split_jury(chair=rules("Perth, I say.", "Perth")))
-    solution = await runs.solve()
-    assert (solution.best.answer, solution.notes["overruled"]) == ("B", True)
-    (merged,) = runs.reports("jury.merged")
-    assert any("'D'" in why for why in merged["rationale"])
 
 
 @pytest.mark.parametrize(("without", "expected"), [("vote", "A"), ("top", "B")])
@@ -329,17 +300,6 @@ async def test_same_seed_gives_same_result(store):
     assert [prompts(m)[len(s) :] for m, s in zip(other_jury.values(), sent, strict=True)] != sent
 
 
-async def test_number_is_a_closed_answer(store):
-    jury = {
-        f"juror-{i}": model(ScriptedJuror(f"So many.\nAnswer: {n}"), f"{i}/x")
-        for i, n in enumerate(["12", "12.0", "13"], 1)
-    }
-    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
-    solution = await runs.solve(question=Question(text="How many months has a year?"), review=False, decision="vote")
-    assert solution.best.answer == "12"
-    assert solution.notes["support"] == {"12": pytest.approx(2 / 3), "13": pytest.approx(1 / 3)}
-
-
 async def test_unaddressed_issues_degrade_the_run(store):
     fault = {"issues": lambda text: [("factual_risk", "Sydney was never the capital.")] if "largest" in text else []}
     jury = split_jury()
@@ -380,3 +340,33 @@ async def test_reference_ranks_by_sums_of_marks_and_shows_own_answers(store):
     reviews = [p for p in prompts(jury["juror-1"]) if kind_of(p) == "review"]
     assert [len(answers_in(p)) for p in reviews] == [3]
     assert "yours is not among them" not in reviews[0]
+
+
+async def test_authors_are_shown_without_anonymity(store):
+    jury = {f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i])), f"org/fam{'xyz'[i]}-7b") for i in range(3)}
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
+    runs = JuryRuns(store, {"main": chair, **jury})
+    await runs.solve(anonymise=False)
+    (review,) = [p for p in prompts(jury["juror-1"]) if kind_of(p) == "review"]
+    assert "famy-7b (edge-case-finder)" in review
+    assert "famx-7b" not in review
+    assert "famx-7b (direct-answerer)" in prompts(chair)[0]
+
+
+async def test_each_reader_has_its_own_order_unless_shuffle_is_off(store):
+    def jury():
+        return {
+            f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i % 4], f"word{i}")), f"{i}/x") for i in range(5)
+        }
+
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
+
+    async def orders(name, **given):
+        runs = JuryRuns(store, {"main": chair, **jury()})
+        await runs.solve(name, **given)
+        return [review["order"] for review in runs.reports("jury.review")]
+
+    assert await orders("plain", shuffle=False) == [[j for j in range(5) if j != i] for i in range(5)]
+    drawn = await orders("drawn")
+    assert [sorted(order) for order in drawn] == [[j for j in range(5) if j != i] for i in range(5)]
+    assert drawn != [sorted(order) for order in drawn]

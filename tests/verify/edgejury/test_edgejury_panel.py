@@ -64,23 +64,6 @@ async def test_jurors_of_one_model_get_its_samples_in_turn(store):
     assert {key.split(":")[0] for key in runs.spent.by_role} == {"main", "juror-1", "juror-2"}
 
 
-async def test_models_are_called_concurrently(store):
-    meeting = asyncio.Barrier(3)
-    waited = set()
-
-    def meet(name):
-        async def step():
-            if name not in waited:  # all three must be at work for any of them to go on
-                waited.add(name)
-                await meeting.wait()
-
-        return step
-
-    side_by_side = {f"juror-{i}": model(ScriptedJuror(says("Perth")), f"{i}/x", step=meet(i)) for i in (1, 2, 3)}
-    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **side_by_side})
-    assert (await runs.solve()).best.answer == "D"
-
-
 async def test_stage_takes_as_long_as_its_slowest_call(store):
     now, waiting = [0.0], []
 

@@ -88,26 +88,6 @@ async def test_calls_that_reason_think_and_have_no_prefix(store: SqliteStore) ->
         assert request.sampling.thinking_tokens == 8192
 
 
-async def test_a_schema_that_is_refused_while_thinking_is_left_out(store: SqliteStore) -> None:
-    profile = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"json_schema"})})
-    runs = JuryRuns(store, jury(lambda kind: "So.", profile, json_schema=True))
-    solution = await runs.solve(early_exit=False)
-    assert solution.best.answer == "B"
-    assert all(r.sampling.json_schema is None for r in requests_of(runs.by_role["juror-1"], "review"))
-    able = JuryRuns(store, jury(lambda kind: "So.", json_schema=True))
-    able.by_role["main"] = model(
-        ScriptedJuror(chair=rules("Canberra.", "Canberra", open_questions=[], disagreements=[])),
-        "m/chair",
-        lambda prompt: "So.",
-        profile=THINKS,
-        json_schema=True,
-    )
-    await able.solve("able", early_exit=False)
-    (review,) = requests_of(able.by_role["juror-1"], "review")
-    assert review.sampling.json_schema is not None
-    assert review.sampling.effort is None  # the schema holds for the answer after the thought
-
-
 async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(store: SqliteStore) -> None:
     long = jury(lambda kind: "The seat is elsewhere. " * 10 if kind == "opinion" else "So.", opinion=triggered)
     runs = JuryRuns(store, long)

@@ -112,16 +112,6 @@ async def test_text_without_a_question_gets_no_jury(opened, settings):
     assert found.usage.model_calls == 0
 
 
-async def test_main_model_is_the_default_jury(opened, settings):
-    found = await averify_text(
-        FACT, question="Who made it?", verifier="edgejury", parameters={"judge": "lexical"}, settings=settings
-    )
-    assert len(opened["m/main"].generate_calls) == 3
-    (claim,) = found.verification.claims
-    assert (claim.agreement.text, claim.verdict) == ("3 of 3 jurors agree (not evidence)", "not_enough_evidence")
-    assert any("single_family" in what for what in found.degraded)
-
-
 async def test_failed_jury_keeps_evidence(opened, settings):
     for name in JURORS:
         opened[name] = model(ScriptedJuror(FACT), name, failing=frozenset({0, 1, 2}))
@@ -130,24 +120,6 @@ async def test_failed_jury_keeps_evidence(opened, settings):
     assert answer.verification.verdict == "supported"
     assert [claim.agreement for claim in answer.verification.claims] == [None]
     assert any("the jury failed" in what for what in answer.degraded)
-
-
-async def test_unanimous_jurors_support_nothing(opened, settings):
-    for name in JURORS:
-        opened[name] = model(ScriptedJuror(FACT), name)
-    async with verified(settings) as reasoner:
-        answer = await reasoner.aask(ASKED)
-    davinci = {"verify": ["davinci"], "verify_parameters": {"davinci": {"judge": "lexical"}}, "jurors": []}
-    async with verified(settings, **davinci) as reasoner:
-        alone = await reasoner.aask(ASKED)
-    (claim,) = answer.verification.claims
-    assert claim.agreement == Agreement(label="consistent", support=3, contradict=0, silent=0)
-    assert (claim.verdict, claim.evidence) == ("not_enough_evidence", ())
-    assert answer.verification.verdict == "not_enough_evidence"
-    assert (answer.verification.support, answer.confidence) == (alone.verification.support, alone.confidence)
-    async with verified(settings, require_verified=True) as reasoner:
-        with pytest.raises(NotVerified):
-            await reasoner.aask(ASKED)
 
 
 async def _verification(settings, verify, parameters=None, documents=None, **more):

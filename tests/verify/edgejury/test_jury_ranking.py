@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.edgejury.jury import weighted_vote
 from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement
 from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
 
@@ -166,19 +164,3 @@ def test_ranking_nothing_raises() -> None:
 # -- one malicious juror, number 3, among four
 
 
-def honest(truth: Sequence[int]) -> list[Review]:
-    """What three jurors say who know which answer is better, each of the others' answers."""
-    return [in_order(juror, [c for c in truth if c != juror]) for juror in range(3)]
-
-
-def test_majority_of_three_wins_vote() -> None:
-    opinions = [Opinion(juror=i, model="m", text="x", choice="B" if i < 3 else "C", ok=True) for i in range(4)]
-    for truth in permutations(range(4)):
-        if truth[0] == 3:
-            continue
-        for said in permutations(range(3)):
-            reviews = [*honest(truth), in_order(3, said)]
-            found = rank(reviews, range(4))
-            vote = weighted_vote(opinions, found.borda, found.order)
-            assert vote is not None
-            assert vote.choice == "B"

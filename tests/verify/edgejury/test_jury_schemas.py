@@ -64,23 +64,6 @@ def test_review_schema_matches_parser() -> None:
     assert [(q.candidate, q.quote) for q in review.keep] == [(2, "light is scattered")]
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        changed(REVIEW, ["scores", "A", "accuracy"], 11),
-        changed(REVIEW, ["scores", "A", "clarity"], "..."),
-        changed(REVIEW, ["scores"], {"A": MARKS, "B": MARKS}),
-        changed(REVIEW, ["scores", "D"], MARKS),
-        changed(REVIEW, ["issues", 0, "candidate"], "D"),
-        changed(REVIEW, ["issues", 0, "kind"], "..."),
-        changed(REVIEW, ["issues"], REVIEW["issues"] * 10),
-    ],
-)
-def test_review_schema_rejects_unknown_letters_marks_and_kinds(wrong: Any) -> None:
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, review_schema(BLIND.letters))
-
-
 def test_chair_schema_matches_parser() -> None:
     jsonschema.validate(CHAIR, chair_schema(CAPITAL, BLIND.letters, 1))
     read = read_chair(json.dumps(CHAIR), CAPITAL, BLIND)

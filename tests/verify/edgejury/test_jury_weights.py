@@ -56,11 +56,6 @@ def test_shared_errors_lower_the_weight_of_poor_jurors_most() -> None:
     assert ratio[1] > ratio[0]
 
 
-def test_few_right_answers_give_moderate_weight() -> None:
-    found = fitted([*RECORDS, ("new", True), ("new", True)])
-    assert found["new"] < found["good"]
-
-
 def test_weights_are_optimal_for_independent_jurors() -> None:
     # jurors right with these probabilities among 3 options: the weighted vote must choose the most probable option
     right = [0.8, 0.6, 0.45]
