@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -70,25 +71,15 @@ class McpSource:
 
     kind = "mcp"
 
-    def __init__(
-        self,
-        name: str,
-        server: str | Sequence[str],
-        env: Mapping[str, str] | None,
-        connect_timeout_s: float,
-        connection: McpConnection,
-        tool: QueryTool,
-        schema: Mapping[str, Any],
-    ) -> None:
-        self.name, self.tool = name, tool
-        where = server if isinstance(server, str) else shlex.join(server)
-        content = json.dumps([where, tool.name, schema], sort_keys=True, default=str)
-        self.identity = f"mcp:{hashlib.sha256(content.encode()).hexdigest()}"
-        self._server, self._env, self._connect_timeout_s = server, env, connect_timeout_s
-        self._connection: McpConnection | None = connection
+    tool: QueryTool
+    identity: str
+
+    def __init__(self, name: str, server: str | Sequence[str], env: Mapping[str, str] | None) -> None:
+        self.name = name
+        self._server, self._env = server, env
+        self._connection: McpConnection | None = None
         self._connect_lock = asyncio.Lock()
         self._loop = OneLoop(f"the connection to {name}")
-        self._loop.check()
         self._closed = False
 
     @classmethod
@@ -99,7 +90,6 @@ class McpSource:
         tool: str | None = None,
         env: Mapping[str, str] | None = None,
         name: str | None = None,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Self:
         """Start a server or connect to it, and select its tool.
 
@@ -109,7 +99,6 @@ class McpSource:
             env: Environment variables of the command, in addition to the few that any program needs; the environment
                 of this process is not inherited.
             name: Name of the source; None is `mcp:` and the URL or command.
-            connect_timeout_s: Maximum seconds for starting it.
 
         Raises:
             UnknownName: It has no tool of that name.
@@ -118,19 +107,21 @@ class McpSource:
             BackendTimeout: It did not respond in time.
         """
         where = server if isinstance(server, str) else shlex.join(server)
-        name = name or f"mcp:{where}"
-        connection = await McpConnection.open(name, server, env=env, timeout_s=connect_timeout_s)
+        source = cls(name or f"mcp:{where}", server, env)
         try:
-            async with asyncio.timeout(connect_timeout_s):
-                schemas = await _tool_schemas(name, connection)
-            selected = select_tool(name, schemas, tool)
+            connection = await source._connect()
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                schemas = await _tool_schemas(source.name, connection)
+            source.tool = select_tool(source.name, schemas, tool)
         except TimeoutError as e:
-            await connection.aclose()
-            raise BackendUnavailable(f"{name} did not list its tools in time") from e
+            await source.aclose()
+            raise BackendTimeout(f"{source.name} did not list its tools in time") from e
         except BaseException:
-            await connection.aclose()
+            await source.aclose()
             raise
-        return cls(name, server, env, connect_timeout_s, connection, selected, schemas[selected.name])
+        content = json.dumps([where, source.tool.name, schemas[source.tool.name]], sort_keys=True, default=str)
+        source.identity = f"mcp:{hashlib.sha256(content.encode()).hexdigest()}"
+        return source
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
         """The snippets that the tool returns (see `KnowledgeSource`).
@@ -172,9 +163,7 @@ class McpSource:
             if self._closed:
                 raise BackendUnavailable(f"{self.name} is closed")
             if self._connection is None:
-                self._connection = await McpConnection.open(
-                    self.name, self._server, env=self._env, timeout_s=self._connect_timeout_s
-                )
+                self._connection = await McpConnection.open(self.name, self._server, self._env)
             return self._connection
 
     def _snippets(self, result: Any) -> list[Snippet]:
@@ -192,16 +181,12 @@ class McpSource:
 
 
 def _text_snippets(text: str, source_name: str) -> list[Snippet]:
-    """The snippets of a text block: JSON of the known form, or the text itself."""
+    """The snippets of a text block: JSON of the known form, which servers without structured content send, or text."""
     if text.lstrip()[:1] in ("{", "["):
-        try:
+        with suppress(ValueError, RecursionError, InvalidResponse):
             value = json.loads(text)
-            if isinstance(value, list) or (isinstance(value, dict) and "snippets" in value):
+            if isinstance(value, list) or "snippets" in value:
                 return parse_snippets(value, source_name)
-            if isinstance(value, dict) and isinstance(value.get("text"), str):
-                return parse_snippets([value], source_name)
-        except (ValueError, RecursionError, InvalidResponse):
-            pass
     return [Snippet(text=text, source_id=source_name)]
 
 
@@ -308,14 +293,7 @@ class McpConnection:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(
-        cls,
-        name: str,
-        server: str | Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        timeout_s: float = CONNECT_TIMEOUT_S,
-    ) -> McpConnection:
+    async def open(cls, name: str, server: str | Sequence[str], env: Mapping[str, str] | None) -> McpConnection:
         """Start a server or connect to it (see `McpSource.connect`).
 
         Raises:
@@ -330,11 +308,11 @@ class McpConnection:
         connection = cls(name)
         connection._task = asyncio.create_task(connection._run(server, env))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.shield(connection._ready)
         except TimeoutError as e:
             await connection.aclose()
-            raise BackendTimeout(f"{name} did not respond within {timeout_s:g} seconds") from e
+            raise BackendTimeout(f"{name} did not respond within {CONNECT_TIMEOUT_S:g} seconds") from e
         except asyncio.CancelledError:
             await connection.aclose()
             raise
