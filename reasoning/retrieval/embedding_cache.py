@@ -85,14 +85,14 @@ class EmbeddingCache:
         def write(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
             (size,) = db.execute("SELECT COALESCE(SUM(LENGTH(vector)), 0) FROM vectors").fetchone()
-            if size > self._max_bytes:
-                # evicts a tenth more than necessary, so that not every call has to
-                oldest = db.execute("SELECT model, text, LENGTH(vector) FROM vectors ORDER BY used, text").fetchall()
-                for row_model, text, length in oldest:
-                    if size <= 0.9 * self._max_bytes:
-                        break
-                    db.execute("DELETE FROM vectors WHERE model = ? AND text = ?", (row_model, text))
-                    size -= length
+            if size > self._max_bytes:  # a tenth more than necessary goes, so that not every call has to evict
+                excess = size - 0.9 * self._max_bytes
+                db.execute(
+                    "DELETE FROM vectors WHERE (model, text) IN (SELECT model, text FROM (SELECT model, text, "
+                    "SUM(LENGTH(vector)) OVER (ORDER BY used, text) - LENGTH(vector) AS before FROM vectors) "
+                    "WHERE before < ?)",
+                    (excess,),
+                )
 
         if rows:
             await asyncio.to_thread(self._transaction, write, None)

@@ -11,7 +11,7 @@ from reason.core.messages import Message, Prompt, Tool, ToolCall
 from reason.core.run import Run, RunConfig
 from reason.core.types import Document, Question, Solution
 from reason.reasoning.prompts import conversation_text, question_prompt, question_text
-from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.retrieval.sources.factory import FunctionSource
 from reason.reasoning.strategy import Knowledge, Models, create_strategy
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward

@@ -21,7 +21,6 @@ from ...core.settings import Settings
 from ...core.store.protocol import RunRecord
 from ...core.types import Answer
 from ...reasoning.knowledge import Retriever
-from ...reasoning.retrieval.metered import MeteredRetriever, RecordedRetriever
 from ...reasoning.strategy import Models
 from ...serving.metered.calls import RecordedCalls, ResponseCodec
 from ...serving.metered.replay import ReplayStub
@@ -142,7 +141,11 @@ class EntailmentResources:
             model = LexicalEntailment()
         else:
             model = MeteredEntailment(self.entailments[entailment], run)
-        retriever = None if self.retriever is None else MeteredRetriever(self.retriever, run)
+        retriever = None
+        if self.retriever is not None:
+            from ...reasoning.retrieval.retriever import MeteredRetriever
+
+            retriever = MeteredRetriever(self.retriever, run)
         for what in self._degraded():
             run.degrade(f"evidence: {what}")
         return VerifierContext(run=run, models=models, entailment=model, retriever=retriever, second=second)
@@ -239,6 +242,8 @@ class VerifierPool:
                     entailments[name] = stub
             retriever = None
             if isinstance(recorded := record.identities.get("retriever"), dict):
+                from ...reasoning.retrieval.retriever import RecordedRetriever
+
                 notes = recorded.get("degraded")
                 degraded = tuple(map(str, notes)) if isinstance(notes, list) else ()
                 retriever = RecordedRetriever(str(recorded["name"]), str(recorded["identity"]), degraded)

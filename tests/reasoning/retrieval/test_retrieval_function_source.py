@@ -8,7 +8,7 @@ import pytest
 from reason.core.errors import InvalidResponse, UserError
 from reason.reasoning.knowledge import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
-from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.retrieval.sources.factory import FunctionSource
 
 
 async def ask(function, k=3, context="ctx"):

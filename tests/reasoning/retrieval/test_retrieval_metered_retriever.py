@@ -11,8 +11,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.knowledge import Passage, Retriever
-from reason.reasoning.retrieval.metered import MeteredRetriever, RecordedRetriever
-from reason.reasoning.retrieval.retriever import CombinedRetriever
+from reason.reasoning.retrieval.retriever import CombinedRetriever, MeteredRetriever, RecordedRetriever
 
 
 class Listed:

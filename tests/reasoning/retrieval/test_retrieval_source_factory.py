@@ -7,8 +7,7 @@ from reason.core.errors import DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources.directory import DirectorySource
-from reason.reasoning.retrieval.sources.factory import create_knowledge_source
-from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.retrieval.sources.factory import FunctionSource, create_knowledge_source
 from support.knowledge_sources import ScriptedKnowledgeSource, WordEmbedding
 
 pytest.importorskip("bm25s")
