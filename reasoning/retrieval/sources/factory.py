@@ -16,9 +16,9 @@ from ....core.files import Progress
 from ....core.registry import nearest
 from ....core.settings import Settings
 from ...knowledge import KnowledgeSource, Snippet
+from .client import parse_snippets
 from .directory import SNIPPET_CHUNKING, DirectorySource, LoadEmbedding, load_retriever
 from .mcp import McpSource, validate_url
-from .snippets import parse_snippets
 
 KINDS = ("directory", "mcp")
 """Prefixes before a colon; a directory needs none."""

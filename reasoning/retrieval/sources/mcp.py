@@ -26,7 +26,7 @@ from ....core.errors import (
 from ....core.extras import missing_package
 from ....core.registry import nearest
 from ...knowledge import Snippet
-from .snippets import parse_snippets, valid_snippets
+from .client import parse_snippets, valid_snippets
 
 if TYPE_CHECKING:
     from mcp import Client

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.reasoning.coat.association import ProposedItem, read_items
-from reason.reasoning.coat.driver import cite
+from reason.reasoning.coat.coat import cite
 from reason.reasoning.coat.judge import node_score, read_scores
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash

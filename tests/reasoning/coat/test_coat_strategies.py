@@ -13,7 +13,6 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat import association as association_module
 from reason.reasoning.coat import coat as coat_module
-from reason.reasoning.coat import driver as driver_module
 from reason.reasoning.coat.association import Association
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.knowledge import Snippet
@@ -35,7 +34,7 @@ class MonteCarloThoughts(CoAT):
 
 
 def resampling(monkeypatch, times):
-    for module in (mcts_module, driver_module):
+    for module in (mcts_module, coat_module):
         monkeypatch.setattr(module, "RESAMPLES", times)
 
 
