@@ -19,6 +19,7 @@ from .verifier import LEXICAL, VerifierContext
 
 NO_TESTS = "the question has no tests, and no examples (>>>) in its text; give tests with --tests FILE"
 _RUNS = "The code runs without an error."
+_PASSES = "The code passes the test: "
 _HAS_CODE = "The answer has Python code."
 _BACKEND = "execution"
 _MAX_EVIDENCE_CHARS = 4_000
@@ -76,63 +77,56 @@ class Execution:
         tests = question_tests(question)
         span = find_code(text, names_in(tests))
         if span is None:
-            return [_refuted(_HAS_CODE, (0, len(text)), "there is no fenced Python block, and no definition")]
+            claim = Claim(text=_HAS_CODE, start=0, end=len(text))
+            return [_refuted(claim, "there is no fenced Python block, and no definition")]
+        claims = [Claim(text=f"{_PASSES}{test.name}", start=span[0], end=span[1]) for test in tests]
+        runs = Claim(text=_RUNS, start=span[0], end=span[1])
         limits = SandboxLimits(
             cpu_seconds=self.config.seconds,
             wall_seconds=2.0 * self.config.seconds,
             memory_bytes=self.config.memory_mb << 20,
         )
-        code = text[slice(*span)]
         run = tests or (CodeTest(name=_RUNS, code="pass"),)
         try:
-            (results,) = await run_answer_tests([code], question, run, context.run, limits)
+            (results,) = await run_answer_tests([text[slice(*span)]], question, run, context.run, limits)
         except BudgetExceeded as e:
             context.run.record_limit(e)
             context.run.degrade(f"{self.name}: the budget was exhausted before the tests were run")
-            return [_unchecked(test.name, span, "the budget did not reach it") for test in run]
-        if not tests:
-            (result,) = results
-            return [_untested(span) if result.passed else _refuted(_RUNS, span, _shown(result))]
-        if all(result.outcome == "code_error" for result in results):
-            return [_refuted(_RUNS, span, _shown(results[0]))]
-        return [_report(test, result, span) for test, result in zip(tests, results, strict=True)]
+            return [_unchecked(claim, "the budget did not reach it") for claim in claims or [runs]]
+        if not tests and results[0].passed:
+            return [
+                ClaimReport(
+                    claim=runs,
+                    verdict="not_enough_evidence",
+                    reason="no_evidence",
+                    note=NO_TESTS,
+                    backend=_BACKEND,
+                    warnings=("no_evidence",),
+                )
+            ]
+        if not tests or all(result.outcome == "code_error" for result in results):
+            return [_refuted(runs, _shown(results[0]))]
+        return [_report(claim, test, result) for claim, test, result in zip(claims, tests, results, strict=True)]
 
 
-def _report(test: CodeTest, result: TestResult, span: tuple[int, int]) -> ClaimReport:
-    claim = f"The code passes the test: {test.name}"
+def _report(claim: Claim, test: CodeTest, result: TestResult) -> ClaimReport:
     if result.outcome == "not_run":
-        return _unchecked(claim, span, result.detail)
+        return _unchecked(claim, result.detail)
     if not result.passed:
-        return _refuted(claim, span, _shown(result))
-    return _decided(claim, span, holds=True, shown=test.code.strip(), result="passed")
+        return _refuted(claim, _shown(result))
+    shown = test.code.strip()[:_MAX_EVIDENCE_CHARS]
+    return ClaimReport.by_program(claim, holds=True, shown=shown, result="passed", backend=_BACKEND)
 
 
-def _refuted(claim: str, span: tuple[int, int], shown: str) -> ClaimReport:
-    return _decided(claim, span, holds=False, shown=shown, result=shown.splitlines()[0])
-
-
-def _decided(claim: str, span: tuple[int, int], *, holds: bool, shown: str, result: str) -> ClaimReport:
-    shown = shown[:_MAX_EVIDENCE_CHARS]
-    return ClaimReport.by_program(_claim(claim, span), holds=holds, shown=shown, result=result, backend=_BACKEND)
-
-
-def _unchecked(claim: str, span: tuple[int, int], note: str) -> ClaimReport:
-    return ClaimReport(claim=_claim(claim, span), verdict="unchecked", reason="unchecked", note=note, backend=_BACKEND)
-
-
-def _untested(span: tuple[int, int]) -> ClaimReport:
-    return ClaimReport(
-        claim=_claim(_RUNS, span),
-        verdict="not_enough_evidence",
-        reason="no_evidence",
-        note=NO_TESTS,
-        backend=_BACKEND,
-        warnings=("no_evidence",),
+def _refuted(claim: Claim, shown: str) -> ClaimReport:
+    result = shown.splitlines()[0]
+    return ClaimReport.by_program(
+        claim, holds=False, shown=shown[:_MAX_EVIDENCE_CHARS], result=result, backend=_BACKEND
     )
 
 
-def _claim(text: str, span: tuple[int, int]) -> Claim:
-    return Claim(text=text, start=span[0], end=span[1])
+def _unchecked(claim: Claim, note: str) -> ClaimReport:
+    return ClaimReport(claim=claim, verdict="unchecked", reason="unchecked", note=note, backend=_BACKEND)
 
 
 def _shown(result: TestResult) -> str:
