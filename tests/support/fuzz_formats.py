@@ -122,8 +122,8 @@ def openai_bodies(data: bytes) -> None:
     except ReasonError as e:
         status = e.http_status
     assert 400 <= status < 500
-    for config in () if asked is None else asked.configs:
-        assert type(config).model_validate_json(config.model_dump_json()) == config
+    if asked is not None:
+        assert type(asked.config).model_validate_json(asked.config.model_dump_json()) == asked.config
 
 
 def stored_events(data: bytes) -> None:
