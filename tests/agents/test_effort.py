@@ -8,7 +8,7 @@ from reason.agents.reasoner import Reasoner
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.run import RunConfig, read_config
-from reason.core.settings import Settings, load_settings
+from reason.core.settings import Settings
 from reason.core.store.protocol import RunRecord
 from reason.core.types import Question
 from support.injected_models import loaded_models
@@ -44,16 +44,6 @@ async def test_an_argument_beats_the_setting_and_a_questions_the_reasoners(setti
     sampling, _ = await asked(low, effort="high", ask={"effort": "medium", "thinking_tokens": 50})
     assert (sampling.effort, sampling.thinking_tokens) == ("medium", 50)
     assert (await asked(low, ask={"effort": "none"}))[1].usage.thinking_tokens == 0
-
-
-def test_the_dial_can_be_set_in_the_environment(monkeypatch):
-    monkeypatch.setenv("REASON_EFFORT", "low")
-    monkeypatch.setenv("REASON_THINKING_TOKENS", "900")
-    monkeypatch.setenv("REASON_BUDGET__THINKING_TOKENS", "5000")
-    settings = load_settings()
-    assert (settings.effort, settings.thinking_tokens, settings.budget) == ("low", 900, Budget(thinking_tokens=5000))
-    with pytest.raises(UserError, match="setting effort = 'hard'.*'none', 'minimal', 'low', 'medium', 'high' or 'max'"):
-        load_settings(effort="hard")
 
 
 def test_a_configuration_without_the_dial_is_dumped_as_before():
@@ -101,9 +91,3 @@ def test_a_stored_effort_is_read_again():
     config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1, effort="low")
     record = RunRecord.model_construct(id="r", config=config.model_dump(mode="json"))
     assert read_config(record) == config
-
-
-async def test_a_budget_of_thinking_tokens_ends_thoughts(settings):
-    _, answer = await asked(settings, script=thinking("x" * 400, "The answer is 4."), budget={"thinking_tokens": 20})
-    assert answer.usage.thinking_tokens == 20
-    assert any("cut while the model thought" in note for note in answer.degraded) or answer.answer is None

@@ -163,15 +163,6 @@ async def test_a_spent_budget_gives_the_best_so_far(opened, settings):
     assert (answer.stopped, len(answer.candidates), answer.answer) == ("budget", 1, None)
 
 
-async def test_a_budget_that_covers_some_chains_gives_them_their_full_length(opened, settings):
-    async with voting(settings, n=6, budget={"tokens": 130}) as reasoner:
-        answer = await reasoner.aask("Where?")
-        calls = opened["scripted"].generate_calls
-    assert [len(r.indices) for (r,) in calls][0] == 2  # 2 x 60 fit into 130
-    assert all(r.sampling.max_tokens == 60 for (r,) in calls[:-1])
-    assert answer.usage.completion_tokens <= 130
-
-
 async def test_chains_that_were_cut_do_not_vote_and_are_reported(opened, settings):
     opened["scripted"] = ScriptedModel(
         replies("The answer is Paris.", "Lyon is a city. It is " + "old " * 20, weights=[1, 3])
@@ -191,18 +182,6 @@ async def test_chains_that_were_cut_do_not_vote_and_are_reported(opened, setting
         "max_tokens=N (parameters= in Python)",
     )
     assert again.degraded == answer.degraded
-
-
-async def test_the_first_chain_leaves_room_in_the_budget_for_its_answer(opened, settings):
-    opened["scripted"] = ScriptedModel(replies("It is in France, on the Seine. " * 9))
-    for strategy in ("cot", "self-consistency"):
-        async with Reasoner(strategy=strategy, settings=settings, budget={"tokens": 40}) as reasoner:
-            answer = await reasoner.aask("Where?")
-            again = await reasoner.areplay(answer.run_id)
-        assert [r.sampling.max_tokens for (r,) in opened["scripted"].generate_calls][-2:] == [30, 10]
-        assert (answer.stopped, answer.stopped_by) == ("budget", "tokens")
-        assert answer.usage.completion_tokens <= 40
-        assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
 
 
 async def test_a_chain_that_was_shortened_to_the_budget_was_cut_by_it(opened, settings):

@@ -1,19 +1,16 @@
 """Several models for one question: who is opened, under which role, and that such a run resumes and replays."""
 
-import asyncio
-
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.agents.planner import models_of, used_roles
+from reason.agents.planner import used_roles
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import BackendUnavailable, UserError
+from reason.core.errors import BackendUnavailable
 from reason.core.events import MemorySink
 from reason.core.settings import (
     Settings,
     is_used_role,
     juror_role,
     jurors_of,
-    load_settings,
     models_by_role,
     settings_for_models,
 )
@@ -21,7 +18,6 @@ from reason.core.types import Document
 from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_jury import CAPITAL, OPEN, ScriptedJuror, model, rules, says
-from support.scripted_model import ScriptedModel, replies
 
 LEXICAL = {"judge": "lexical"}
 
@@ -100,30 +96,6 @@ async def test_a_run_replays_without_its_models(opened, settings):
     assert made == [0, 4, 2, 1]
 
 
-async def test_resume_of_a_killed_run_does_not_pay_twice(opened, settings):
-    models, _ = opened
-    reached = asyncio.Event()
-
-    async def hold():
-        reached.set()
-        await asyncio.Event().wait()
-
-    whole = models["c/chair"]
-    models["c/chair"] = ScriptedModel(whole._script, name="c/chair", step=hold)
-    sink = MemorySink()
-    async with jury(settings) as reasoner:
-        work = asyncio.ensure_future(reasoner.aask(CAPITAL, sinks=[sink]))
-        await reached.wait()
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-    models["c/chair"] = whole
-    async with Reasoner(settings=settings) as other:
-        answer = await other.aresume(sink.events[0].run_id)
-    assert [len(call) for call in models["a/one"].generate_calls] == [1, 1, 1, 1]
-    assert [len(call) for call in models["b/two"].generate_calls] == [1, 1]
-    assert (answer.usage.model_calls, answer.usage.replayed_calls) == (7, 6)
-
-
 async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings):
     models, _ = opened
     facts = Document(name="facts", text="Ada Byron did not write the timetable. Ben Dale wrote the timetable.")
@@ -143,32 +115,6 @@ async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings
         answer = await reasoner.aask(OPEN, documents=[facts])
     assert answer.text == "Ben Dale wrote the timetable."
     assert answer.verification.verdict == "supported"
-
-
-async def test_an_unused_jury_is_refused_and_that_of_the_settings_not_loaded(opened, settings):
-    _, counts = opened
-    with pytest.raises(UserError, match=r"strategy cot uses no jury, so it cannot use the juror a/one") as e:
-        Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
-    assert "edgejury" in e.value.hint
-    for verify in ((), ("edgejury",)):  # the verifier's jury has no chair
-        with pytest.raises(UserError, match=r"cot has no chair, so it cannot use the chair model c/chair") as e:
-            Reasoner(strategy="cot", chair_model="c/chair", verify=verify, settings=settings)
-        assert e.value.hint == "take the strategy edgejury or fusion"
-    named = settings.model_copy(update={"jurors": ("a/one", "b/two"), "chair_model": "c/chair"})
-    async with Reasoner(settings=named) as reasoner:
-        await reasoner.aask("What is it?")
-    assert counts == {"m/main": 1, "a/one": 0, "b/two": 0, "c/chair": 0}
-
-
-def test_jurors_are_settings(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    (tmp_path / "reason.toml").write_text('jurors = ["a/one", "b/two"]\nchair_model = "c/chair"\n')
-    found = load_settings(strategy="edgejury")
-    assert models_of(found) == {"main": found.model, "chair": "c/chair", "juror-1": "a/one", "juror-2": "b/two"}
-    assert models_of(load_settings(strategy="cot")) == {"main": found.model}
-    assert models_of(load_settings(strategy="cot", verify=("edgejury",)))["juror-2"] == "b/two"
-    assert load_settings(jurors=("z",)).jurors == ("z",)
 
 
 def test_roles_and_settings_are_inverse():
@@ -191,14 +137,6 @@ def test_roles_and_settings_are_inverse():
     assert used_roles("cot", ("edgejury", "davinci"), small) == {"main", "jury"}
     assert used_roles("cot", ("edgejury", "davinci"), judged) == {"main", "jury", "judge"}
     assert used_roles("cot", ("davinci",), small) == {"main"}
-
-
-async def test_a_strategy_without_a_jury_ignores_the_jurors_of_the_settings(opened, settings):
-    models, _ = opened
-    models["m/main"] = ScriptedModel(replies("The answer is B."), name="m/main")
-    async with Reasoner(settings=settings) as reasoner:
-        answer = await reasoner.aask(CAPITAL)
-    assert (answer.answer, answer.usage.model_calls) == ("B", 1)
 
 
 async def test_open_answers_are_compared_by_the_named_judge_and_replayed(opened, settings, monkeypatch):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -104,17 +102,3 @@ def test_an_interrupt_while_submitting_leaves_nothing_running(portal, monkeypatc
     assert seen == (["begun", "clean"] if is_submitted else [])
     monkeypatch.undo()
     assert portal.call(answer) == 42
-
-
-@pytest.mark.parametrize("end", ["", "bridge.close()", "bridge.close(); print(bridge.call(work))"])
-def test_a_script_ends_with_or_without_close(end):
-    """The thread of the loop kept the interpreter from ending after its last line."""
-    script = (
-        "import asyncio\n"
-        "from reason.agents.reasoner import SyncBridge\n"
-        "async def work():\n"
-        "    return await asyncio.to_thread(lambda: 42)\n"
-        f"bridge = SyncBridge()\nprint(bridge.call(work))\n{end}\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr, set(done.stdout.split())) == (0, "", {"42"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 
 import pytest
 import reason
@@ -17,7 +16,6 @@ from reason.agents.verification import (
     THOUGHT_LEFT_OUT,
     ClaimReportSink,
     averify_text,
-    verify_text,
 )
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.events import MemorySink
@@ -328,10 +326,3 @@ def test_the_synchronous_function_and_the_public_names(settings, facts, no_model
     assert reason.averify_text is averify_text
     assert json.loads(found.model_dump_json())["verification"]["claims"][1]["verdict"] == "refuted"
     assert type(found).model_validate_json(found.model_dump_json()) == found
-
-
-async def test_the_synchronous_function_works_inside_a_running_loop(settings, facts, no_model):
-    before = threading.active_count()
-    found = verify_text("Paris is the capital of France.", evidence=[facts], parameters=LEXICAL, settings=settings)
-    assert verdicts(found) == ["supported"]
-    assert threading.active_count() <= before + 1

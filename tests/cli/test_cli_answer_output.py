@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,11 @@ from pathlib import Path
 import pytest
 from reason.cli.render.answer import (
     print_answer,
-    print_json,
     print_notes,
     source_lines,
     summary,
     usage_text,
 )
-from reason.cli.render.run_status import RunStatus
 from reason.core.budget import Budget, Ledger
 from reason.core.events import RunStarted
 from reason.core.messages import Usage
@@ -25,9 +22,8 @@ from reason.core.run import RunConfig
 from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Answer, Evidence, Verification
-from support.cli_json import printed_answer
 from support.mcts_events import SOURCES, noted_answer, noted_run
-from support.scripted_model import THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., ScriptedModel]
@@ -43,12 +39,6 @@ def test_sources_follow_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
         + "[2] the model itself: Ida Holm painted lakes.\n",
         "",
     )
-
-
-def test_answer_without_sources_is_only_its_text(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = noted_answer(())
-    print_answer(answer)
-    assert capsys.readouterr() == (answer.text + "\n", "")
 
 
 def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,12 +62,6 @@ def test_sources_contain_no_control_characters(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_answer(noted_answer((Evidence(source=evil, text=evil),)))
     assert capsys.readouterr().out.endswith("\nSources\n[1] [b][2J 31m: [b][2J 31m\n")
-
-
-def test_sources_are_in_the_json_output(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json(noted_answer(TWO), RunStatus())
-    cited = json.loads(capsys.readouterr().out)["citations"]
-    assert [Evidence.model_validate(each) for each in cited] == list(TWO)
 
 
 @pytest.fixture
@@ -177,59 +161,6 @@ def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys: pytest
     assert capsys.readouterr().out == "\n\nTherefore, the answer is 4.\n"
     print_answer(answer, printed="Another")
     assert capsys.readouterr().out == f"\n\n{answer.text}\n"
-
-
-def test_stored_run_shows_effort_and_thought(cli: Cli, scripted: Scripted) -> None:
-    scripted(thinking("Six sevens.", "The answer is 42."), profile=THINKS)
-    status, out, _ = cli("ask", "What is 6 * 7?", "--effort", "low", "--thinking-tokens", "50", "--json")
-    asked = printed_answer(out)
-    assert (status, asked.text, asked.thought) == (0, "The answer is 42.", "Six sevens.")
-    lines = [line.strip() for line in cli("runs", "show", asked.run_id)[1].splitlines()]
-    assert "effort    low" in lines
-    assert "thinking  up to 50 tokens" in lines
-    at = lines.index("thought")
-    assert lines[at : at + 5] == [lines[at], "Six sevens.", "", "text", "The answer is 42."]
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--effort", "huge"], "must be one of none, minimal, low, medium, high, max, got huge"),
-        (["--thinking-tokens", "0"], "must be a positive number, got 0"),
-        (["--budget", "thinking_tokens=-3"], "budget.thinking_tokens = -3"),
-        (["--budget", "prompt_tokens=0"], "budget.prompt_tokens = 0"),
-        (["--effort", "low"], "effort low: model 'scripted' does not think"),
-        (["--thinking-tokens", "9"], "model 'scripted' does not think"),
-        (["--verify-thoughts"], "--verify-thoughts is used by verifiers, and no verifier is set"),
-    ],
-)
-def test_thinking_options_that_are_refused(cli: Cli, scripted: Scripted, flags: list[str], message: str) -> None:
-    model = scripted()
-    status, out, err = cli("ask", "What is 6 * 7?", *flags)
-    assert (status, out) == (2, "")
-    assert message in err
-    assert not model.generate_calls
-
-
-def test_budget_of_thinking_tokens_is_kept(cli: Cli, scripted: Scripted) -> None:
-    scripted(thinking("Six sevens. " * 20, "Therefore, the answer is 42."), profile=THINKS)
-    status, out, err = cli("ask", "What is 6 * 7?", "--budget", "thinking_tokens=25", "--json")
-    asked = printed_answer(out)
-    assert (status, asked.answer, asked.usage.thinking_tokens) == (0, "42", 25)
-    assert "were cut while the model thought" in err
-
-
-def test_budget_of_prompt_tokens_refuses_the_first_call_that_does_not_fit(cli: Cli, scripted: Scripted) -> None:
-    model = scripted(replies("The answer is 42."))
-    asked = ("ask", "What is 6 * 7?", "--json", "--budget")
-    status, out, err = cli(*asked, "prompt_tokens=5")
-    assert status == 4
-    assert "the limit of prompt tokens stopped the run" in err
-    assert not model.generate_calls
-    status, out, err = cli(*asked, "prompt_tokens=5000")
-    answer = printed_answer(out)
-    assert (status, answer.answer) == (0, "42")
-    assert 0 < answer.usage.prompt_tokens <= 5000
 
 
 def test_run_without_an_answer_exits_with_6(cli: Cli, scripted: Scripted) -> None:

@@ -43,17 +43,6 @@ def test_claims_are_listed_under_the_answer(cli: Cli, scripted: Scripted, facts:
     assert "by their words only" in err
 
 
-def test_narrow_terminal_wraps_the_claims(
-    cli: Cli, scripted: Scripted, facts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "32")
-    scripted(replies(REPLY))
-    err = cli("ask", "Capitals?", *VERIFY, "--repairs", "0")[2]
-    claims = err[err.index("[1]") : err.index("note: ")].splitlines()
-    assert max(map(len, claims)) <= 32
-    assert all(line.startswith(("[", "    ")) for line in claims)
-
-
 def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: Path) -> None:
     scripted(replies(REPLY))
     flags = ["--repairs", "2", "--verify-set", "davinci.k=3", "--trace", "trace.html", "--json"]

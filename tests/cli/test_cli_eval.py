@@ -80,77 +80,6 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
     assert (status, "self-consistency n=3" in out) == (0, True)
 
 
-def test_f1_is_reported_next_to_exact_match(cli, scripted, tmp_path) -> None:
-    questions = tmp_path / "people.jsonl"
-    rows = [
-        ("Who wrote Faust?", ["Goethe", "Johann Wolfgang von Goethe"]),
-        ("Who painted Guernica?", ["Pablo Picasso"]),
-    ]
-    questions.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in rows))
-    scripted(replies("The answer is Johann Goethe"))
-    for name, strategy in (("one", ("cot",)), ("three", ("self-consistency", "--set", "n=3"))):
-        status, out, err = cli("eval", str(questions), "-s", *strategy, *SET[2:], "--out", name, "--json")
-        assert status == 0, err
-        summary = json.loads(out)
-        # "johann goethe" is half of "johann wolfgang von goethe", and two thirds of it with "goethe"
-        assert (summary["accuracy"]["value"], summary["metrics"]["f1"]["value"]) == (0, pytest.approx(1 / 3))
-        assert summary["metrics"]["f1"]["interval"] is not None
-    assert "2 items, 3 seeds each as the strategy samples: 6 runs, 3 times the cost of one seed" in err
-    status, out, err = cli("eval", "compare", "one", "three")
-    assert "f1" in out
-    status, out, err = cli("eval", "compare", "one", "three", "--json")
-    assert json.loads(out)[0]["metrics"]["f1"]["difference"] == 0
-
-
-def test_runs_with_several_differences_are_compared_and_the_differences_listed(cli, scripted, sums) -> None:
-    scripted(adder)
-    common = ("eval", str(sums), "--map", "question=q")
-    budget = ("--budget", "tokens=4000")
-    assert cli(*common, "-s", "cot", *SET[2:], "--out", "a")[0] == 0
-    assert cli(*common, "-s", "self-consistency", *SET, "--set", "top_p=0.9", *budget, "--out", "b")[0] == 0
-    status, out, err = cli("eval", "compare", "a", "b")
-    assert status == 0, err
-    assert "compared: strategy: self-consistency and cot" in out
-    assert "compared: parameters.n: 3 and not set" in out
-    for difference in ("parameters.top_p: 0.9 and not set", "budget.tokens: 4000 and not set"):
-        assert f"also differs: {difference}" in out
-    assert "of all these settings together" in out
-    (pair,) = json.loads(cli("eval", "compare", "a", "b", "--json")[1])
-    assert {"name": "parameters.top_p", "a": 0.9, "b": None} in pair["besides"]
-    assert {"name": "strategy", "a": "self-consistency", "b": "cot"} in pair["compared"]
-    assert (pair["score"]["items"], pair["missing"]) == (8, 0)
-    assert cli(*common, "-s", "self-consistency", *SET, "--set", "n=2", "--set", "top_p=0.9", "--out", "c")[0] == 0
-    _, out, _ = cli("eval", "compare", "c", "b")
-    assert "  differs: parameters.n: 3 and 2" in out
-    assert "compared:" not in out
-
-
-def test_runs_on_other_data_or_other_items_are_refused(cli, scripted, sums, home) -> None:
-    scripted(adder)
-    lines = sums.read_text().splitlines(keepends=True)
-    fewer = home / "fewer.jsonl"
-    fewer.write_text("".join(lines[:4]))
-    for name, data, more in (
-        ("all", sums, ()),
-        ("fewer", fewer, ()),
-        ("part1", sums, ("--shard", "1/2")),
-        ("part2", sums, ("--shard", "2/2")),
-    ):
-        common = ("eval", str(data), "--map", "question=q", "-s", "cot", *SET[2:])
-        assert cli(*common, *more, "--out", name)[0] == 0
-    for pair, message in (
-        (("all", "fewer"), "different data, fewer (fingerprint "),
-        (("part1", "part2"), "no item in"),
-    ):
-        status, out, err = cli("eval", "compare", *pair)
-        assert (status, out) == (2, "")
-        assert message in " ".join(err.split())
-    assert cli("eval", "compare", "all", "part1")[0] == 0
-    # a report shows what it can pair
-    assert cli("eval", "report", "all", "fewer", "part1", "part2", "--out", "report.json")[0] == 0
-    assert len(json.loads(Path("report.json").read_text())["pairs"]) == 2
-
-
 def test_every_example_of_the_help_works(cli, scripted, monkeypatch) -> None:
     pytest.importorskip("matplotlib")
     records = [{"question": f"What is {i} + {i + 1}?", "answer": f"So\n#### {2 * i + 1}"} for i in range(24)]
@@ -222,7 +151,6 @@ def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
     status, _, err = cli("eval", str(sums), "--map", "question=q", "-s", "cot", "-m", "scripted/x", "--out", "run")
     assert status == 0
     assert "could not be parsed" not in err
-    from support.scripted_model import replies
 
     scripted(replies("Hm."))
     numbers = ("--map", "question=q", "--option", "kind=number", "--out", "run2")

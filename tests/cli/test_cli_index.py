@@ -134,15 +134,3 @@ def test_ctrl_c_reports_saved_work_and_resumes(documents: Path, home: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0
     assert "the index i has 25,004 passages of 3 documents" in done.stderr
-
-
-def test_show_loads_no_heavy_modules(cli: Cli, documents: Path) -> None:
-    assert cli("index", "build", "i", "docs", "--no-vectors")[0] == 0
-    code = (
-        "import sys; from reason.cli.main import main; status = main(['index', 'show', 'i', '--json']); "
-        "print(sorted({'torch', 'faiss', 'scipy', 'litellm', 'langgraph', 'bm25s'} & set(sys.modules))); "
-        "sys.exit(status)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "[]"

@@ -10,14 +10,12 @@ import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import Settings
 from support.cli_json import printed_answer
-from support.html_page import carried
 from support.scripted_jury import ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel
 
 Cli = Callable[..., tuple[int, str, str]]
 QUESTION = ["What is the capital of Australia?", "--choices", "Sydney|Canberra|Melbourne|Perth", "--seed", "7"]
 ASK = ["ask", *QUESTION, "-s", "edgejury", "-m", "m/main"]
-EVIL = "<script>alert(1)</script>\x1b[2J"
 
 
 def gold(text: str) -> tuple[int, int, int]:
@@ -60,64 +58,10 @@ def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, Scripted
     assert (status, printed_answer(out).answer) == (0, "B")
 
 
-def test_two_jurors_and_the_text_of_the_answer(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
-    status, out, err = cli(*ASK, "--juror", "a/one", "--juror", "b/two", "--chair-model", "d/chair", "--set", "n=2")
-    assert (status, out) == (0, "Canberra (B)\n")
-    assert "reasoning: reason runs show 20" in err
-    assert [len(call) for call in jurors["a/one"].generate_calls] == [1, 1]
-    assert cli(*ASK, *THREE, "--stream")[1] == out  # no opinion is printed as if it were the answer
-
-
 def test_a_missing_juror_is_named(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
     status, _, err = cli(*ASK, "--juror", "z/none")
     assert status == 3
     assert "no model z/none" in err
-
-
-@pytest.mark.parametrize("command", [["ask", "What?"], ["eval", "gsm8k"]])
-def test_unused_jury_is_a_usage_error(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
-    status, _, err = cli(*command, "-m", "m/main", "--juror", "a/one")
-    assert status == 2
-    assert "the strategy cot uses no jury, so it cannot use the juror a/one" in err
-    assert "edgejury" in err
-    status, _, err = cli(*command, "-m", "m/main", "--chair-model", "c/chair")
-    assert status == 2
-    assert "the strategy cot has no chair, so it cannot use the chair model c/chair" in err
-    for flag, message in (("small", "small model"), ("judge", "judge"), ("reward", "reward model")):
-        status, _, err = cli(*command, "-m", "m/main", f"--{flag}-model", "x/y")
-        assert status == 2
-        assert f"the strategy cot uses no {message}, so it cannot use the {message} x/y" in err
-
-
-def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
-    Path("reason.toml").write_text('jurors = ["a/one", "b/two", "c/three"]\nchair_model = "d/chair"\n')
-    answer = printed_answer(cli(*ASK, "--json")[1])
-    assert answer.answer == "B"
-    assert "juror-3:c/three" in answer.usage.by_role
-
-
-def test_strategy_and_verifier_are_listed_and_shown(cli: Cli) -> None:
-    assert "edgejury" in cli("strategies", "list")[1]
-    shown = cli("strategies", "show", "edgejury")[1]
-    for name in ("parity", "anonymise", "weights", "arXiv:2601.00850"):
-        assert name in shown
-    assert "edgejury" in cli("verifiers")[1]
-    assert "shuffle" in cli("verifiers", "show", "edgejury")[1]
-
-
-def test_the_trace_page_has_stages_opinions_reviews_ranking_and_labels(
-    cli: Cli, jurors: dict[str, ScriptedModel], home: Path
-) -> None:
-    page = home / "trace.html"
-    assert cli(*ASK, *THREE, "--trace", str(page))[0] == 0
-    events = carried(page.read_text(encoding="utf-8"))["events"]
-    stages = [e["stage"] for e in events if e["type"] == "stage.started"]
-    assert {"jury: answer", "jury: review", "jury: chair", "jury: agreement"} <= set(stages)
-    payload = {e["type"]: e for e in events if e["type"].startswith("jury.")}
-    assert set(payload) == {f"jury.{kind}" for kind in ("opinion", "review", "ranked", "merged", "claim", "stage")}
-    assert payload["jury.claim"]["report"]["label"] == "contradicted"
-    opinions = {e["juror"]: e["report"] for e in events if e["type"] == "jury.opinion"}
-    assert (opinions[1]["model"], opinions[1]["role"], opinions[1]["choice"]) == ("b/two", "edge-case-finder", "B")
 
 
 def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,35 +146,6 @@ def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
     assert cli("memory", "list")[2] == "no memories yet\n"
 
 
-def test_removal_without_a_terminal_needs_yes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill("facts", "red one")
-    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    status, out, err = cli("memory", "rm", "facts")
-    assert (status, out) == (2, "")
-    assert err == (
-        "error: cannot ask whether to remove memory facts with all its items: standard input is not a terminal "
-        "(pass --yes)\n"
-    )
-    assert len(records(cli("memory", "show", "facts", "--json")[1])) == 1
-
-
-@pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
-def test_removal_on_a_terminal_asks_for_confirmation(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, response: str, left: int
-) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    fill("facts", "red one")
-    monkeypatch.setattr(sys, "stdin", Terminal(response))
-    status, out, err = cli("memory", "rm", "facts", "1")
-    assert (status, out.strip()) == (0, "")
-    assert "Remove item 1 of memory facts?" in err
-    assert ("nothing was removed" in err) is bool(left)
-    assert len(records(cli("memory", "show", "facts", "--json")[1])) == left
-
-
 @pytest.mark.parametrize("command", [("show",), ("rm", "--yes")])
 def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) -> None:
     fill("facts", "red one")
@@ -196,22 +164,3 @@ def test_memories_are_stored_next_to_the_run_store(cli: Cli, home: Path) -> None
     assert cli("memory", "list")[2] == "no memories yet\n"
     assert cli("memory", "show", "facts", "--store", str(store))[0] == 0
     assert (home / "elsewhere" / "memory" / "facts.sqlite3").is_file()
-
-
-def test_memory_output_contains_no_control_characters(cli: Cli) -> None:
-    fill("facts", "red \x1b[31mone")
-    assert "\x1b" not in cli("memory", "show", "facts")[1]
-    [record] = records(cli("memory", "show", "facts", "--json")[1])
-    assert record["text"] == "red \x1b[31mone"  # as JSON writes it: no raw control character
-
-
-def test_show_loads_no_heavy_modules(home: Path) -> None:
-    fill("facts", "red one")
-    code = (
-        "import sys; from reason.cli.main import main; status = main(['memory', 'show', 'facts', '--json']); "
-        "print(sorted({'torch', 'faiss', 'scipy', 'litellm', 'langgraph', 'numpy'} & set(sys.modules))); "
-        "sys.exit(status)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "[]"

@@ -55,13 +55,6 @@ def test_old_runs_are_pruned(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
     assert cli("runs") == (0, "", "no runs yet\n")
 
 
-def test_an_option_is_shown_by_its_text_and_letter(cli: Cli, scripted: Scripted) -> None:
-    scripted(replies("The answer is B."))
-    answer = ask(cli, "--choices", "21|23|25")
-    assert "23 (B)" in cli("runs", "show", answer.run_id)[1]
-    assert "23 (B)" in cli("runs", "list")[1]
-
-
 def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42.", "The answer is [b]41[/b]."))
     answer = ask(cli, "-s", "self-consistency", "--set", "n=6", "--seed", "5", "--budget", "tokens=4000")
@@ -146,34 +139,6 @@ def test_removing_runs_is_all_or_nothing(cli: Cli, scripted: Scripted) -> None:
     assert (status, out) == (0, "")
     assert err.splitlines() == [f"removed {first.run_id}", f"removed {second.run_id}"]
     assert cli("runs", "list", "--json")[1] == "[]\n"
-
-
-def test_strategies_are_listed_and_shown(cli: Cli) -> None:
-    status, out, err = cli("strategies")
-    assert status == 0
-    assert "self-consistency" in out
-    assert "stable" in out
-    assert "particle-filter" not in out
-    assert "more with --all" in err
-    assert "particle-filter" in cli("strategies", "list", "--all")[1]
-    listed = json.loads(cli("strategies", "list", "--json")[1])
-    assert {"cot", "self-consistency"} <= {s["name"] for s in listed}
-    shown = json.loads(cli("strategies", "show", "self-consistency", "--json")[1])
-    n = next(p for p in shown["parameters"] if p["name"] == "n")
-    assert n == {
-        "name": "n",
-        "type": "integer ≥ 1, ≤ 4096",
-        "default": 8,
-        "required": False,
-        "meaning": "maximum number of chains",
-    }
-    stopping = next(p for p in shown["parameters"] if p["name"] == "stopping")
-    rules = "agreement | beta | dirichlet | first-finished | lead | none"
-    assert stopping["type"] == f'{rules}, as "rule" of an object'
-    assert stopping["default"] == {"rule": "none"}
-    text = cli("strategies", "show", "self-consistency")[1]
-    assert "integer ≥ 1" in text
-    assert "--set n=8" in text
 
 
 def test_list_parameters_every_shape() -> None:

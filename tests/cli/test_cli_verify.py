@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import signal
@@ -88,30 +87,6 @@ def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
     for docs in (".", "answer.txt", str(workspace.parent)):
         results = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
         one_line(results, "'answer.txt' is part of the documents", "would support itself", "move it elsewhere")
-
-
-def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
-    assert "Paris is the capital of France.\x1b[1;32m[1]\x1b[0m" in out
-    assert "Barcelona is the capital of Spain.\x1b[1;31m[2]\x1b[0m" in out
-    monkeypatch.setenv("NO_COLOR", "1")
-    out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
-    assert not re.search(r"\x1b\[[\d;]*3\d", out)  # no colour
-
-
-@pytest.mark.parametrize("columns", [12, 20, 30, 80])
-def test_narrow_terminals_wrap_at_words(
-    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, columns: int
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
-    assert status == 0
-    listed = out.split("\n\n")[2].splitlines()
-    assert max(map(len, listed)) <= columns
-    words = re.sub(r"\s+", " ", "\n".join(listed))
-    assert re.search(r"refuted \(\d+% sure\) Barcelona is the capital of Spain\.", words)
-    assert not any(line != line.rstrip() for line in listed)
 
 
 def test_other_scripts_keep_offsets_and_widths(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,14 +184,6 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     assert cli("verify", *inputs, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 3
 
 
-def test_legacy_encoding_is_read_with_a_note(cli: Cli, workspace: Path) -> None:
-    (workspace / "old.txt").write_bytes("Paris is the capital of France, says André.".encode("cp1252"))
-    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "old.txt", *LEXICAL)
-    assert status == 0
-    assert "[1] supported" in out
-    assert "old.txt was read differently: byte" in err
-
-
 def test_a_saved_index_is_evidence(cli: Cli, workspace: Path) -> None:
     assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
     status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "ix", *LEXICAL)
@@ -250,17 +217,6 @@ def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:
     assert [claim["verdict"] for claim in claims].count("supported") == 2
     madrid = {"source": "facts.md", "text": "Madrid is the capital of Spain.", "start": 43, "end": 74}
     assert [claim["text"] for claim in claims if madrid in claim["evidence"]] == ["Barcelona is the capital of Spain."]
-
-
-@pytest.mark.nightly
-def test_the_command_as_a_process(process: Process, workspace: Path) -> None:
-    child = process(
-        "verify", "--answer", "-", "--docs", "facts.md", *LEXICAL, "--json", stdin="Paris is the capital of France.\n"
-    )
-    out, err = child.communicate(timeout=120)
-    assert child.returncode == 0, err
-    assert json.loads(out)["verification"]["verdict"] == "supported"
-    assert "by their words only" in err
 
 
 @pytest.mark.nightly

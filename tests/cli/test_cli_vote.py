@@ -69,18 +69,6 @@ def test_methods(cli, samples: str, method: str, answer: str, confidence: float)
     assert results["confidence"] == pytest.approx(confidence, abs=1e-6)
 
 
-def test_ties_are_reported(cli, samples: str) -> None:
-    _, _, err = cli("vote", samples, "--method", "sc")
-    assert "2 answers tie for first place" in err
-    assert json.loads(cli("vote", samples, "--method", "sc", "--json")[1])["ties"] == 2
-
-
-def test_options(cli, samples: str) -> None:
-    status, out, _ = cli("vote", samples, "--parity", "reference", "--method", "ppl")
-    assert status == 0
-    assert out.splitlines()[1].split() == ["0.9900", "1", "no", "answer"]
-
-
 def test_standard_input_tokens_and_extraction(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         {"text": "The answer is 1/2.", "logprobs": [-0.1, -0.3]},
@@ -95,14 +83,6 @@ def test_standard_input_tokens_and_extraction(cli, monkeypatch: pytest.MonkeyPat
     assert [(c["answer"], c["paths"]) for c in results["classes"]] == [("1/2", [1, 2]), ("3", [3])]
 
 
-def test_without_log_probabilities(cli, home: Path) -> None:
-    path = write(home / "bare.jsonl", *({k: v for k, v in row.items() if k != "mean_logprob"} for row in GOLDEN))
-    status, out, err = cli("vote", path)
-    assert status == 0
-    assert "note: rpc: no logprobs, used self-consistency" in err
-    assert out.splitlines()[1].split() == ["0.3750", "3", "3"]
-
-
 def test_one_result_for_each_question(cli, home: Path) -> None:
     rows = [{"question": q, "text": str(n), "answer": str(n)} for q, n in (("Q1?", 1), ("Q2?", 2), ("Q1?", 1))]
     path = write(home / "two.jsonl", *rows)
@@ -113,37 +93,6 @@ def test_one_result_for_each_question(cli, home: Path) -> None:
     ]
     _, out, _ = cli("vote", path, "--method", "sc")
     assert out.index("Q1?") < out.index("Q2?")
-
-
-def test_no_answer_at_all(cli, home: Path) -> None:
-    path = write(home / "none.jsonl", UNPARSED)
-    status, out, err = cli("vote", path)
-    assert (status, out) == (0, "")
-    assert "no sample contains an answer" in err
-    assert json.loads(cli("vote", path, "--json")[1])["answer"] is None
-
-
-def test_all_pruned_is_null_in_json(cli, home: Path) -> None:
-    """The authors' arithmetic on equal probabilities: 0/0 is no number in JSON."""
-    for tenth in range(1, 200):
-        path = write(
-            home / "equal.jsonl", *({"text": str(i), "answer": "1", "mean_logprob": -tenth / 100} for i in range(11))
-        )
-        status, out, _ = cli("vote", path, "--json", "--parity", "reference")
-        assert status == 0
-        results = json.loads(out)
-        if len(results["pruned"]) == 11:
-            assert (results["answer"], results["confidence"]) == ("1", None)
-            return
-    pytest.fail("no pool was pruned whole")
-
-
-def test_vote_output_contains_no_control_characters(cli, home: Path) -> None:
-    path = write(home / "evil.jsonl", {"text": "a", "answer": "\x1b[2J[bold]4", "mean_logprob": -0.1})
-    status, out, _ = cli("vote", path, "--kind", "text", "--method", "sc")
-    assert status == 0
-    assert "\x1b" not in out
-    assert "[bold]4" in out
 
 
 @pytest.mark.parametrize(
@@ -188,10 +137,3 @@ def test_bad_arguments_are_one_line_and_status_2(
     (line,) = err.splitlines()
     for words in expected_text:
         assert words in line
-
-
-def test_help_has_examples(cli) -> None:
-    status, out, _ = cli("vote", "--help")
-    assert status == 0
-    assert "reason vote samples.jsonl" in out
-    assert '"logprobs": [-0.1, -0.02]' in out

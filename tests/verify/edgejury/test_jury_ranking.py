@@ -162,5 +162,3 @@ def test_ranking_nothing_raises() -> None:
 
 
 # -- one malicious juror, number 3, among four
-
-
