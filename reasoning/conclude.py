@@ -247,11 +247,11 @@ def _longest_attempt(solution: Solution, question: Question, run: Run) -> tuple[
             attempt = Completion(text=candidate.text, thought=thought, usage=usage, finish_reason="budget")
             attempts.append((prompt, attempt))
 
-    def length(attempt: tuple[Prompt, Completion]) -> tuple[int, str]:
+    def length(attempt: tuple[Prompt, Completion]) -> tuple[int, str, str]:
         before, completion = attempt
         thought = _joined_thought(before, completion)
         text = ("" if thought is None else thought.text) + "".join(map(str, before.prefix)) + completion.text
-        return len(text), text
+        return len(text), text, before.model_dump_json()  # a replay cuts the same samples in another order
 
     return max(attempts, key=length, default=(prompt, Completion(text="", finish_reason="budget")))
 
