@@ -13,16 +13,14 @@ from reason.agents.planner import calibration_difference
 from reason.agents.reasoner import Reasoner, read_config
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
-from reason.core.events import MemorySink, RunFinished
+from reason.core.events import MemorySink
 from reason.core.run import RunConfig
 from reason.core.settings import Settings
 from reason.core.types import Document, Question, Verification
 from reason.evals.calibration import save_calibration_map
-from reason.evals.runner import evaluate, make_plan
 from reason.reasoning.strategy import Parameters
 from reason.verify.verifier import VERIFIERS
 from support.calibration_maps import PARAMETERS, make_map
-from support.eval_tasks import SOURCE, adder, sums
 from support.scripted_model import ScriptedModel, replies
 
 LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
@@ -79,15 +77,6 @@ async def test_the_settings_name_a_map_by_strategy_and_none_disables_it(model, s
         assert (await reasoner.aask("Where?")).calibration == ""
     with pytest.raises(DataError, match=r"missing\.json"):
         Reasoner(strategy="cot", settings=named)
-
-
-def test_a_map_may_be_named_in_the_settings_file(model, settings, votes, monkeypatch, tmp_path) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("reason.toml").write_text('[calibration]\nself-consistency = "votes.json"\n')
-    with voting(settings) as reasoner:
-        assert reasoner.ask("Where?").calibration == "votes (isotonic, sums)"
-    with voting(settings, calibration="none") as reasoner:
-        assert reasoner.ask("Where?").calibration == ""
 
 
 def test_a_map_of_another_strategy_is_refused(model, settings, votes) -> None:
@@ -271,41 +260,4 @@ async def test_a_variant_has_the_map_of_its_strategy(model, settings, votes) -> 
         assert (await without.aask("Where?")).calibration == ""
 
 
-async def test_answers_without_calibration_can_be_read(model, settings) -> None:
-    async with voting(settings) as reasoner:
-        answer = await reasoner.aask("Where?")
-        record = await reasoner._store.get_run(answer.run_id)
-    del record.config["calibration"]
-    assert read_config(record).calibration is None
-    old = {n: v for n, v in answer.model_dump(mode="json").items() if not n.startswith("calibrat")}
-    assert RunFinished.model_validate({"type": "run.finished", "answer": old}).answer == answer
-
-
 # -- evaluations
-
-
-async def test_an_evaluation_stores_both_confidences(model, settings, tmp_path) -> None:
-    model._script = adder
-    task = sums(6)
-    known = make_map(parameters={**PARAMETERS, "max_tokens": 40}, fingerprint="0" * 64, name="votes")
-    path = tmp_path / "votes.json"
-    save_calibration_map(known, path)
-    mapped = settings.model_copy(
-        update={"strategy": "self-consistency", "reuse": "store", "calibration": {"self-consistency": path}}
-    )
-    plan = make_plan(task, mapped, parameters={"max_tokens": 40}, seeds=[0])
-    assert plan.calibration == known
-    path.unlink()  # the plan has all of it
-    rows = await evaluate(plan, task, SOURCE, tmp_path / "with", mapped)
-    assert [r.calibrated_confidence for r in rows] == [pytest.approx((r.confidence or 0) / 2) for r in rows]
-    assert all(r.degraded == () for r in rows)
-    made = len(model.made)
-    again = await evaluate(plan, task, SOURCE, tmp_path / "with", mapped, resume=True)
-    assert again == rows
-
-    # without a map in the plan none is used, whatever the settings say; samples of the same store answer
-    plain = plan.model_copy(update={"calibration": None})
-    bare = await evaluate(plain, task, SOURCE, tmp_path / "plain", mapped, store=tmp_path / "with" / "store.sqlite3")
-    assert [r.calibrated_confidence for r in bare] == [None] * 6
-    assert [r.confidence for r in bare] == [r.confidence for r in rows]
-    assert len(model.made) == made

@@ -6,13 +6,9 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 import reason.serving.rewards.factory as factory
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import StoreError, UnknownName, UserError
+from reason.core.errors import StoreError, UserError
 from reason.core.settings import RewardSettings, Settings
 from reason.core.types import Question
-from reason.evals.datasets.items import Dataset
-from reason.evals.runner import make_plan, settings_for
-from reason.evals.sweep import SweepDataset, SweepModels, SweepRun, plan_run
-from reason.reasoning.strategy import Models
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 
@@ -70,12 +66,6 @@ async def test_a_reward_model_is_loaded_once_recorded_and_closed_with_the_reason
         "capabilities": {"kind": "process", "one_pass": True, "context_tokens": None, "price_known": True},
     }
     assert answers[0].usage.by_role[f"reward:{REWARD}"].reward_calls > 0
-
-
-async def test_the_setting_names_the_reward_model(opened, settings):
-    named = settings.model_copy(update={"reward_model": REWARD})
-    async with scoring(named, reward_model=None) as reasoner:
-        assert (await reasoner.aask(QUESTION)).usage.reward_calls > 0
 
 
 async def test_a_judge_shares_the_language_model_of_its_name(opened, settings):
@@ -170,54 +160,9 @@ async def test_a_run_is_not_resumed_with_another_reward_model(opened, settings):
             await reasoner.aresume("r")
 
 
-async def test_a_resumed_run_needs_no_flag(opened, settings):
-    async with scoring(settings) as reasoner:
-        await cut_off(reasoner, opened["reward"], "r")
-    async with Reasoner(settings=settings) as reasoner:
-        answer = await reasoner.aresume("r")
-    assert answer.usage.reward_calls > 0
-
-
 async def test_an_unpriced_reward_model_with_a_money_budget_is_refused(opened, settings):
     opened["reward"] = ScriptedReward(CHANCES.get, price=None)
     async with scoring(settings, budget={"usd": 1}) as reasoner:
         with pytest.raises(UserError, match="price of model 'local/scripted-reward' is unknown"):
             await reasoner.aask(QUESTION)
     assert opened["scripted"].made == []
-
-
-async def test_a_wrong_name_suggests_the_nearest(settings, monkeypatch):
-    async def load_model(name, settings, *_):
-        return ScriptedModel(replies(*CHAINS))
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    async with scoring(settings, reward_model="juge/local/smollm2-135m") as reasoner:
-        with pytest.raises(UnknownName, match="judge/local/smollm2-135m"):
-            await reasoner.aask(QUESTION)
-
-
-def test_the_error_names_a_reward_model_to_use():
-    models = Models({})
-    assert not models.has("reward")
-    assert not models.has("judge")
-    with pytest.raises(
-        UserError,
-        match=r"scoring steps needs a reward model .*--reward-model.*judge/local/smollm2-135m",
-    ):
-        _ = models.reward
-
-
-def test_evaluations_and_sweeps_have_the_reward_model(settings, tmp_path):
-    dataset = Dataset(name="d", source="s", fingerprint="f", size=1, items=())
-    plan = make_plan(dataset, settings.model_copy(update={"reward_model": REWARD, "strategy": "best-of-n"}))
-    assert plan.models == {"main": "scripted", "reward": REWARD}
-    assert settings_for(plan, settings, tmp_path / "s").reward_model == REWARD
-    assert "reward" not in make_plan(dataset, settings).models
-    swept = SweepRun(
-        dataset=SweepDataset(name="d"),
-        models=SweepModels(main="m", reward=REWARD),
-        strategy="best-of-n",
-        parameters={},
-        budget=None,
-    )
-    assert plan_run(swept, dataset, settings, [0]).models == {"main": "m", "reward": REWARD}

@@ -198,7 +198,7 @@ async def test_a_spent_budget_leaves_no_answer(store):
 @pytest.mark.parametrize(
     ("solution", "reason"),
     [
-        (None, "no answer: no sample was finished"),
+        (Solution(chosen=None), "no answer: no sample was finished"),
         (Solution(chosen=None, stopped="budget"), "no answer: the budget was spent before a sample was finished"),
         (Solution(chosen=None, stopped="user"), "no answer: the user wanted it before a sample was finished"),
         (
