@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reason.core.errors import UserError
 from reason.verify.davinci.decision import VerdictModel
-from reason.verify.davinci.features import FEATURE_NAMES, FEATURES
+from reason.verify.davinci.features import FEATURE_NAMES
 from reason.verify.types import Support
 from support.scipy_calibration import minimize_multinomial
 from verdict_fit import (
@@ -18,6 +18,7 @@ from verdict_fit import (
     MAX_THRESHOLD,
     MIN_THRESHOLD,
     REFUTED_FACTOR,
+    SIGNS,
     VerdictExample,
     choose_threshold,
     fit_verdict_model,
@@ -63,7 +64,7 @@ def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs() ->
     theirs = minimize_multinomial(
         np.array([e.features for e in data]),
         np.array([LABELS.index(e.gold) for e in data]),
-        np.array([[f.supports for f in FEATURES], [f.refutes for f in FEATURES]]),
+        np.array(SIGNS),
         penalty=1e-2,
     )
     assert ours == pytest.approx(theirs, abs=2e-4)
@@ -73,9 +74,8 @@ def test_no_weight_has_the_wrong_sign_whatever_the_data_say() -> None:
     reversed_labels: dict[str, str] = {"supports": "refutes", "refutes": "supports", "neutral": "neutral"}
     data = [replace(e, gold=reversed_labels[e.gold]) for e in examples()]  # type: ignore[arg-type]
     model = fit_verdict_model(data, judge="j").model
-    for feature in FEATURES:
-        assert model.supports[feature.name] * feature.supports >= 0
-        assert model.refutes[feature.name] * feature.refutes >= 0
+    for weights, signs in zip((model.supports, model.refutes), SIGNS, strict=True):
+        assert all(weight * sign >= 0 for weight, sign in zip(weights.values(), signs, strict=True))
 
 
 def test_it_does_not_depend_on_the_order_of_examples() -> None:

@@ -23,7 +23,7 @@ from reason.verify.davinci.decision import (
     decision_rule_for,
     load_verdict_model,
 )
-from reason.verify.davinci.features import FEATURE_NAMES, FEATURES
+from reason.verify.davinci.features import FEATURE_NAMES
 from reason.verify.fusion import EvidenceItem, fuse_evidence
 from reason.verify.types import Support
 
@@ -189,7 +189,7 @@ def test_log_ratios_with_weight_1_are_the_judges_probabilities() -> None:
     assert RATIOS.probabilities(tuple((ZERO | logs).values())) == pytest.approx(stated)
 
 
-@given(st.lists(st.floats(-14, 14), min_size=len(FEATURES), max_size=len(FEATURES)))
+@given(st.lists(st.floats(-14, 14), min_size=len(FEATURE_NAMES), max_size=len(FEATURE_NAMES)))
 def test_probabilities_are_a_distribution(values: list[float]) -> None:
     probs = RATIOS.probabilities(values)
     assert math.fsum(probs) == pytest.approx(1)

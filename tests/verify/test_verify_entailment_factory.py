@@ -151,7 +151,7 @@ async def test_an_unknown_model_is_named(tmp_path):
 
 
 def test_importing_loads_nothing_heavy():
-    modules = ["lexical", "nli", "windows", "judge", "run_resources", "factory"]
+    modules = ["lexical", "windows", "judge", "run_resources", "factory"]
     imports = ", ".join(f"reason.verify.entailment.{m}" for m in modules)
     script = f"import sys\nimport {imports}, reason.verify.spans\n" + (
         "print([m for m in ('torch', 'transformers', 'faiss', 'litellm', 'vllm', 'sentence_transformers') "

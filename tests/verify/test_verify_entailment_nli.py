@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 from reason.core.errors import DataError, InvalidResponse
-from reason.verify.entailment.nli import NliEntailment, premise
+from reason.verify.entailment.factory import NliEntailment, premise
 from reason.verify.types import Entailment, Pair
 from support.scripted_entailment import ScriptedEncoder
 

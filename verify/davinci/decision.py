@@ -163,7 +163,7 @@ class VerdictModel(FittedFile):
         return f"{self.name} ({sum(s.claims for s in self.scores)} claims)".lstrip()
 
     def probabilities(self, features: Sequence[float]) -> Support:
-        """The calibrated probabilities of a claim by its features (`FEATURES`)."""
+        """The calibrated probabilities of a claim by its features (`FEATURE_NAMES`)."""
         logits = (
             self.intercepts[0] + math.fsum(w * x for w, x in zip(self.supports.values(), features, strict=True)),
             self.intercepts[1] + math.fsum(w * x for w, x in zip(self.refutes.values(), features, strict=True)),

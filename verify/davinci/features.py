@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from ...reasoning.knowledge import Passage
 from ...reasoning.retrieval.deduplication import normalized_text
@@ -334,26 +334,14 @@ def _is_copular(sentence: str) -> bool:
 # -- the features of a claim
 
 
-class Feature(NamedTuple):
-    """What a feature may do to the log-odds of a label to neutral: raise (1) or lower (-1) them.
-
-    Its meaning fixes the direction. A fit that is free to choose learns how datasets were made, for example that the
-    false claims of one share more words with their evidence than those of another.
-    """
-
-    name: str
-    supports: int
-    refutes: int
-
-
-FEATURES: Final = (
-    Feature("supports", 1, -1),
-    Feature("refutes", -1, 1),
-    Feature("words found", 1, 1),
-    Feature("number missing", -1, -1),
-    Feature("another number instead", -1, 1),
-    Feature("names missing", -1, -1),
-    Feature("negation on one side", -1, 1),
+FEATURE_NAMES: Final = (
+    "supports",
+    "refutes",
+    "words found",
+    "number missing",
+    "another number instead",
+    "names missing",
+    "negation on one side",
 )
 """The features, in order. "supports" and "refutes" are the largest log-ratio of a passage's probability to neutral.
 "words found" and "names missing" are shares of the claim's; the others are 0 or 1.
@@ -361,7 +349,6 @@ FEATURES: Final = (
 Left out, since the fit on other datasets was worse with them: fused probabilities of all passages, probabilities of two
 passages as one text, missing names with a competitor, "only" and "all", and relevance by words (`bears_on`), which the
 judge knows better."""
-FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 
 _MIN_STATED_CHARS: Final = 8
 MIN_RATIO: Final = 1e-3
@@ -391,7 +378,7 @@ def states(claim: str, passage: Passage) -> bool:
 
 
 def claim_features(claim: str, passages: Sequence[Passage], supports: Sequence[Support | None]) -> tuple[float, ...]:
-    """The features of a claim with its judged passages (`FEATURES`); pure.
+    """The features of a claim with its judged passages (`FEATURE_NAMES`); pure.
 
     Args:
         claim: The claim.

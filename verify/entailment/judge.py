@@ -19,7 +19,6 @@ import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from ...core.errors import BackendError
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
@@ -134,32 +133,17 @@ def _quoted_evidence(pair: Pair, max_chars: int) -> str:
     return quote_snippets([Snippet(text=pair.evidence, source_id=pair.title)], max_chars=max_chars)
 
 
-class LetterProbabilities(NamedTuple):
-    """The distribution of a judge's first token over the three letters.
+def parse_letters(distribution: NextTokenDistribution, order: tuple[Label, Label, Label]) -> Support | None:
+    """The probabilities of the three letters, normalised; None where the token is probably none of them.
 
-    Attributes:
-        support: Probabilities of the labels, renormalised over the letters.
-        coverage: Probability that the token is one of the letters at all, in [0, 1].
-    """
-
-    support: Support
-    coverage: float
-
-
-def parse_letters(distribution: NextTokenDistribution, order: tuple[Label, Label, Label]) -> LetterProbabilities:
-    """The probabilities of the three letters, normalised; see `VerdictDistribution` for their spellings.
-
-    A letter that is not among the returned tokens gets the maximum it can have.
-
-    Args:
-        distribution: The distribution of the first token.
-        order: The label of each letter.
+    `order` has the label of each letter; see `VerdictDistribution` for their spellings. A letter that is not among the
+    returned tokens gets the maximum it can have.
     """
     verdict = verdict_from_token(distribution, LETTERS)
+    if verdict.coverage < MIN_COVERAGE:
+        return None
     by_label = {label: math.exp(verdict.logprob(letter)) or _TINY for letter, label in zip(LETTERS, order, strict=True)}
-    return LetterProbabilities(
-        support((by_label["supports"], by_label["refutes"], by_label["neutral"])), verdict.coverage
-    )
+    return support((by_label["supports"], by_label["refutes"], by_label["neutral"]))
 
 
 def parse_vote(text: str) -> Label | None:
@@ -288,7 +272,7 @@ class JudgeEntailment:
         ]
         verdicts: list[Support | None] = []
         for i in range(0, len(letters), len(ORDERS)):
-            parsed = [one.support for one in letters[i : i + len(ORDERS)] if one and one.coverage >= MIN_COVERAGE]
+            parsed = [one for one in letters[i : i + len(ORDERS)] if one]
             columns = map(sum, zip(*parsed, strict=True))
             verdicts.append(support(columns) if len(parsed) == len(ORDERS) else None)
         return verdicts
