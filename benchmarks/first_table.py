@@ -127,7 +127,7 @@ def main() -> int:
     args = arguments()
     settings = load_settings(reuse="store")
     jobs = plan_sweep(sweep_of(args), settings, args.out)
-    with EvalView("first table", len(jobs)) as view:
+    with EvalView("first table") as view:
         made = asyncio.run(
             run_sweep(
                 jobs,

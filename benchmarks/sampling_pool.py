@@ -88,7 +88,7 @@ def record_samples(options: argparse.Namespace) -> None:
                 settings,
                 resume=True,
                 concurrency=options.concurrency,
-                observer=view.watch(),
+                observer=view,
             )
         )
 

@@ -106,7 +106,7 @@ Reuse = Annotated[
     str | None,
     typer.Option(
         metavar="run|store|none",
-        help="Stored completions that may replace model calls: of the item, of any run, or none. (default: store)",
+        help="Reuse stored completions of the item, of any run, or none. (default: store)",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -119,7 +119,9 @@ class DatasetOptions:
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Local file, or directory of datasets, instead of the hub.", rich_help_panel=DATA
+            metavar="FILE",
+            help="Read this local file, or directory of datasets, instead of the hub.",
+            rich_help_panel=DATA,
         ),
     ] = None
     map: FieldMap = None
@@ -128,7 +130,7 @@ class DatasetOptions:
         typer.Option(
             "--option",
             metavar="KEY=VALUE",
-            help="Option of the dataset. Repeatable.",
+            help="Set an option of the dataset. Repeatable.",
             show_default=False,
             rich_help_panel=DATA,
         ),
@@ -154,13 +156,13 @@ class EvalRunOptions:
         typer.Option(
             min=1,
             metavar="K",
-            help="Number of seeds; each item runs once per seed. (default: 3 where the strategy samples, else 1)",
+            help="Run each item under this many seeds. (default: 3 if the strategy samples, else 1)",
             rich_help_panel=REASONING,
         ),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="First seed. (default: 0)", rich_help_panel=REASONING),
+        typer.Option(min=0, metavar="N", help="Start at this seed. (default: 0)", rich_help_panel=REASONING),
     ] = None
     source: DatasetOptions
     budget: BudgetOptions
@@ -169,7 +171,7 @@ class EvalRunOptions:
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Shard I of N, counted from 1; [b]reason eval merge[/b] joins the shards.",
+            help="Run only shard I of N, counted from 1; [b]reason eval merge[/b] joins the shards.",
             rich_help_panel=SCALE,
         ),
     ] = None
@@ -177,7 +179,7 @@ class EvalRunOptions:
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Directory of the run. (default: eval-runs/, under a name derived from the settings)",
+            help="Write the run to this directory. (default: eval-runs/, under a name derived from the settings)",
             rich_help_panel=OUTPUT,
         ),
     ] = None
@@ -226,7 +228,7 @@ def run(options: EvalRunOptions) -> None:
         shard=prepared.shard,
         concurrency=options.concurrency,
         store=store,
-        observer=view.watch(),
+        observer=view,
         progress=view.pulled,
     )
     rows = _run_resumable(view, work, resume)
@@ -368,21 +370,25 @@ class SweepOptions:
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Directory of the runs. (default: eval-runs/, under the file's name)",
+            help="Write the runs to this directory. (default: eval-runs/, under the file's name)",
             rich_help_panel=OUTPUT,
         ),
     ] = None
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="NAME", help="Main model, instead of the file's.", rich_help_panel=REASONING
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="Use this main model instead of the file's.",
+            rich_help_panel=REASONING,
         ),
     ] = None
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Local file or directory of the datasets for which the sweep names none.",
+            help="Read the datasets for which the sweep names no file from this file or directory.",
             rich_help_panel=DATA,
         ),
     ] = None
@@ -432,7 +438,7 @@ def sweep(options: SweepOptions) -> None:
         if value is not None:
             command += [flag, str(value)]
     resume = shlex.join(command)
-    view = EvalView("reason eval sweep", len(jobs))
+    view = EvalView("reason eval sweep")
     work = run_sweep(
         jobs,
         settings,
@@ -494,11 +500,11 @@ class CalibrateOptions:
     """Options of `reason eval calibrate`."""
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run on development data.")]
-    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file of the calibration map.")]
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the calibration map to this JSON file.")]
     method: Annotated[
         Literal["temperature", "platt", "isotonic"],
         typer.Option(
-            help="Calibration method: scaling of the log-odds, scaling and shift, or any non-decreasing function.",
+            help="Fit a scaling of the log-odds, a scaling and shift, or any non-decreasing function.",
         ),
     ] = "temperature"
     as_json: Json = False
@@ -581,7 +587,10 @@ class ReportOptions:
 
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs or sweeps.")]
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Report file: .html, .md or .json. (default: a table)")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the report to this .html, .md or .json file. (default: print a table)"
+        ),
     ] = None
 
 
@@ -676,7 +685,7 @@ class MergeOptions:
     """Options of `reason eval merge`."""
 
     shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Directories of all shards of one run.")]
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the merged run.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the merged run to this directory.")]
 
 
 @eval_app.command()

@@ -135,7 +135,7 @@ class TrainNavigatorOptions:
         ),
     ] = 8
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of weights, exploration and order.", rich_help_panel=LEARNING)
+        int, typer.Option(metavar="N", help="Seed weights, exploration and order.", rich_help_panel=LEARNING)
     ] = 0
     learning: Annotated[
         list[str],
@@ -304,7 +304,7 @@ class TrainAutoOptions:
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="File of the router. (default: that of the main model, which auto uses by itself)"
+            metavar="FILE", help="Write the router to this file. (default: that of the main model, which auto finds)"
         ),
     ] = None
     price: Annotated[
@@ -313,7 +313,7 @@ class TrainAutoOptions:
             min=0,
             max=1000,
             metavar="X",
-            help="Price of 1000 generated tokens, in probability of a right answer.",
+            help="Price 1000 generated tokens at this probability of a right answer.",
             rich_help_panel=LEARNING,
         ),
     ] = 0.05
@@ -323,7 +323,7 @@ class TrainAutoOptions:
             min=0,
             max=1,
             metavar="X",
-            help="Cost of a token of the small model, relative to one of the main model.",
+            help="Weigh a token of the small model by this, relative to one of the main model.",
             rich_help_panel=LEARNING,
         ),
     ] = 1.0

@@ -11,48 +11,34 @@ from edgejury_table import (
     JuryTranscript,
     TranscribedRun,
     answer_position,
-    auroc_cell,
     borda_by_position,
-    confidence_table,
     correlation,
     debiased,
     errors_table,
     excess,
     exits_table,
-    find_variant,
-    is_complete_jury,
-    juries_of,
     juror_methods,
     juror_positions,
     juror_run,
-    jury_cells,
-    labels_table,
     less_cells,
     marks_table,
-    method_of,
-    names_of,
     no_answer,
-    other_parameters,
     paired,
     positions_table,
     read_transcripts,
     right_letter,
-    seconds,
     stages_table,
-    tokens_of,
     transcript_of,
 )
 from reason.core.events import JuryStageEnded, OpinionAdded, OpinionsMerged, ReviewAdded, SolutionFinished, StageStarted
 from reason.core.messages import Failure
 from reason.core.types import Solution
-from reason.evals.results import RowLedger, RowTiming
+from reason.evals.results import RowLedger
 from reason.reasoning.strategy import create_strategy
-from reason.verify.edgejury.types import ClaimLabel, Marks, Opinion, Review, StageCost, Synthesis
-from reason.verify.types import Claim
+from reason.verify.edgejury.types import Marks, Opinion, Review, StageCost, Synthesis
 from support.calibration_maps import make_row, make_run
 
 MODELS = {"main": "m/c", "chair": "m/c", "juror-1": "m/a", "juror-2": "m/b", "juror-3": "m/c"}
-VOTE = {"review": False, "decision": "vote", "early_exit": False}
 
 
 def opinion(juror, choice, tokens=10):
@@ -83,50 +69,6 @@ def row(name, right="A", said=None, options=4, **changed):
     gold = {"type": "choice", "correct": ["ABCD".index(right)], "rule": "one"}
     more = {"gold": gold, "prediction": said, "parsed": said is not None, "choices": tuple("wxyz")[:options]}
     return make_row(name, None, correct, **{**more, **changed})
-
-
-# -- names
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ({}, "edgejury"),
-        (VOTE, "majority vote of the jurors"),
-        ({**VOTE, "roles": False}, "majority vote of the jurors, minus roles"),
-        ({**VOTE, "shuffle": False}, "majority vote of the jurors, minus shuffled orders"),
-        ({"early_exit": False}, "edgejury, without early exit"),
-        ({"decision": "vote"}, "edgejury, minus chair: vote"),
-        ({"decision": "top"}, "edgejury, minus chair: the best ranked"),
-        ({"parity": "reference"}, "edgejury, as the reference ranks"),
-        ({"review": False}, "edgejury, minus review"),
-        ({"anonymise": False}, "edgejury, minus anonymity"),
-        ({"shuffle": False}, "edgejury, minus shuffled orders"),
-        ({"max_tokens": 64}, "edgejury"),
-    ],
-)
-def test_jury_is_named_by_its_missing_parts(given, name):
-    assert method_of(jury_run([row("q")], **given)) == name
-
-
-def test_other_methods_and_juries_are_named_by_their_models():
-    chain = make_run([row("q")], strategy="cot", parameters=create_strategy("cot", {})[1], models={"main": "vllm/big/"})
-    assert method_of(chain) == "big, one sample"
-    one_model = jury_run([row("q")], {"main": "m/a"}, n=4, roles=False)
-    assert method_of(one_model) == "edgejury, n = 4, minus roles"
-    plain, odd = jury_run([row("q")]), jury_run([row("q")], judge="lexical")
-    assert names_of([plain, odd]) == ["edgejury (nowhere)"] * 2
-    assert (other_parameters(plain), other_parameters(odd)) == ({}, {"judge": "lexical"})
-    never = jury_run([row("q")], early_exit=False)
-    assert [is_complete_jury(run) for run in (plain, odd, never, one_model, chain)] == [True, True, True, False, False]
-
-
-def test_run_is_found_by_the_one_difference():
-    runs = [jury_run([row("q")], **given) for given in ({}, VOTE, {"roles": False}, {"roles": False, **VOTE})]
-    assert find_variant(runs[2], runs, **VOTE) is runs[3]
-    assert find_variant(runs[0], runs, roles=False) is runs[2]
-    assert find_variant(runs[0], runs, shuffle=False) is None
-    assert find_variant(jury_run([row("q")], {"main": "m/a"}), runs, roles=False) is None
 
 
 # -- comparisons
@@ -167,49 +109,7 @@ def test_juror_is_a_method():
         right_letter(make_row("open", None, None))
 
 
-def test_best_single_model_is_a_juror_or_a_model():
-    rows = [row("q0", said="A"), row("q1", said="B")]
-    transcribed = TranscribedRun(jury_run(rows), (transcript("B", "A", "B"), transcript("B", "A", "A")))
-    cot = create_strategy("cot", {})[1]
-    chains = [
-        make_run([row(f"q{i}", said="B") for i in (0, 1)], strategy="cot", parameters=cot, models={"main": m})
-        for m in ("m/c", "m/x")
-    ]
-    (jury,) = juries_of([transcribed, *(TranscribedRun(chain, (None, None)) for chain in chains)])
-    assert [name for name, _ in jury.chains] == ["c, one sample"]  # the other is none of this jury's
-    assert jury.best[0] == "juror 2: b, direct"
-    assert jury.equal_calls is None
-
-
-def test_seconds_and_tokens_of_rows():
-    walls = [(1.0, True), (9.0, False), (3.0, True)]
-    rows = [
-        row(f"q{i}", timing=RowTiming(wall_s=wall, uninterrupted=whole), ledger=RowLedger(tokens_by_role=spent))
-        for i, ((wall, whole), spent) in enumerate(
-            zip(walls, [{"juror-1:a": 4, "chair:c": 8}, {"juror-3:c": 2}, {"juror-2:b": 1}], strict=True)
-        )
-    ]
-    assert seconds(rows) == "2.0 / 2.9 (2)"
-    assert seconds(rows[1:2]) == ""
-    run = jury_run(rows)
-    assert [round(tokens_of(run, model), 2) for model in ("m/a", "m/b", "m/c")] == [1.33, 0.33, 3.33]
-
-
 # -- how it went
-
-
-def test_paths_and_answers_are_counted():
-    unread = Review(reviewer=1, ok=False, failure="no marks")
-    transcripts = (
-        transcript("A", "B", "B", reviews=[review(0, (1, 5), (2, 5)), unread]),
-        transcript("A", "A", "A", path="early_exit", source=None),
-        transcript("A", "B", "C", path="no_review", source="fallback"),
-        transcript("A", "B", "C", overruled=True),
-        None,
-    )
-    transcribed = TranscribedRun(jury_run([row(f"q{i}") for i in range(5)]), transcripts)
-    assert jury_cells(transcribed) == ["50", "25", "25", "0", "50.0 of 2", "66.7 of 3", "50.0 of 2"]
-    assert jury_cells(TranscribedRun(jury_run([row("q")]), (None,))) is None
 
 
 def test_early_exit_saves_the_cost_of_the_full_path():
@@ -308,37 +208,6 @@ def test_errors_that_go_together():
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[:7] == ["j", "1 (a), 2 (b)", "4", "75.0, 75.0", "75.0", "56.2", "25.0"]  # no letter is no same letter
     assert cells[7].startswith("+1.00")
-
-
-# -- trust
-
-
-def test_confidence_is_compared_with_correctness():
-    names = [f"q{i}" for i in range(4)]
-    conf, right = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
-    assert auroc_cell(conf, right, names, 200) == "1.000 [1.000, 1.000]"
-    assert auroc_cell(1 - conf, right, names, 200) == "0.000 [0.000, 0.000]"
-    assert auroc_cell(conf, np.ones(4), names) == "all right or all wrong"
-    rows = [make_row(name, c, bool(r)) for name, c, r in zip(names, conf, right, strict=True)]
-    silent = make_run([make_row("q", None, True)])
-    (line,) = confidence_table([("j", make_run(rows)), ("silent", silent)]).splitlines()[2:]
-    assert line.startswith("| j | 4 | 4 | 1.000 [1.000, 1.000] | 0.300 | 0.100 |")
-
-
-def test_labels_are_compared_with_right_answers():
-    def labelled(kind):
-        claim = Claim(text="The answer is A.", start=0, end=1)
-        return transcript("A", labels=[ClaimLabel(claim=claim, label=kind, score=0.5)])
-
-    rows = [row("q0", said="A"), row("q1", said="B"), row("q2", said="B"), row("q3", said="A")]
-    transcripts = (labelled("consistent"), labelled("contradicted"), labelled("contradicted"), labelled("contradicted"))
-    lines = labels_table([("j", TranscribedRun(jury_run(rows), transcripts))]).splitlines()[2:]
-    assert [line.split(" | ")[1:3] for line in lines] == [
-        ["consistent", "1"],
-        ["uncertain", "0"],
-        ["contradicted", "3"],
-    ]
-    assert lines[2].endswith("| 66.7 |")
 
 
 # -- what the store tells

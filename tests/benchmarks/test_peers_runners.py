@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import replace
 from typing import Any
 
-import peers_compare
 import pytest
 from peer_job import Job, MarkedQuestion, as_json, from_json, work
-from peer_judge import probability
-from peers_compare import ALL, CHAIN, STEPS, SYSTEM, leave
+from peers_compare import ALL, CHAIN, STEPS, SYSTEM
 from peers_proxy import MARK
 from reason.reasoning.strategy import STRATEGIES
 from run_optillm import body_of
 from run_reason import parameters_of
-from sidecar_backend import Connection, Pace, RequestCounter
-from sidecar_servers import Server
 
 QUESTIONS = tuple(
     MarkedQuestion(f"q{i}", f"{i}?", f"{MARK.format(name=f'q{i}')}{i}?", MARK.format(name=f"q{i}")) for i in range(4)
@@ -55,20 +50,6 @@ async def test_failing_question_stops_nothing_and_warm_up_is_not_reported() -> N
     assert most == JOB.concurrency
 
 
-def reply_of(**logprobs: float) -> dict[str, Any]:
-    shown = [{"token": token.replace("_", " "), "logprob": value} for token, value in logprobs.items()]
-    return {"choices": [{"logprobs": {"content": [{"top_logprobs": shown}]}}]}
-
-
-def test_judge_reads_yes_against_no() -> None:
-    assert probability(reply_of(Yes=math.log(0.6), No=math.log(0.2))) == pytest.approx(0.75)
-    assert probability(reply_of(No=math.log(0.6), _Yes=math.log(0.2), yes=-0.1)) == pytest.approx(0.25)
-    # a word that is not shown is as likely as the least likely one that is, at most
-    assert probability(reply_of(Yes=math.log(0.8), The=math.log(0.1))) == pytest.approx(8 / 9)
-    assert probability(reply_of(No=-1.0, The=-800.0)) == 0.0
-    assert probability(reply_of(The=-1.0)) == 0.5
-
-
 def test_optillm_gets_the_mark_in_the_system_message() -> None:
     body = body_of(JOB, QUESTIONS[0])
     assert body["messages"] == [
@@ -87,21 +68,3 @@ def test_our_parameters_are_those_of_registered_strategies(method: str, size: in
     given = parameters_of(replace(JOB, method=method, size=size))
     config = STRATEGIES.load("coat" if method == "mcts" else method).Config(**given).model_dump()
     assert {name: config[name] for name in given} == given
-
-
-async def test_disconnect_is_measured_until_the_model_is_idle(monkeypatch) -> None:
-    monkeypatch.setattr(peers_compare, "QUIET_S", 0.05)
-    desk = RequestCounter(Pace(tokens=3, first_s=60.0), None)
-    listening = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)
-    address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/chat/completions"
-
-    class Model:
-        def stats(self) -> dict[str, Any]:
-            return desk.stats()
-
-    model: Any = Model()
-    left = await leave(Server("(direct)", "", model, address, "fake"), {"model": "fake", "stream": True}, 0.05, model)
-    listening.close()
-    assert desk.counts.left == 1
-    assert (left.completed, left.begun) == (0, 0)
-    assert left.idle < peers_compare.MOST_S

@@ -7,27 +7,17 @@ from pathlib import Path
 import peers_features
 import pytest
 from peers_compare import (
-    ALL,
-    BARE,
     DIRECT,
     LIBRARIES,
-    METHODS,
     Cell,
-    Footprint,
-    LeftRequest,
     OverheadCost,
     Row,
-    ServedRequest,
     accuracy_table,
     beside,
-    bytes_of,
-    cells,
     costs,
     equal_tokens_table,
-    footprint_table,
     overhead_table,
     rows_of,
-    serving_table,
 )
 from peers_features import FEATURES, VERSIONS, Claim, unfounded, with_table
 from reason.core.types import Question
@@ -96,15 +86,6 @@ def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> No
     assert equal_tokens_table({cell: result for cell, result in measured.items() if cell.size == 2}) == ""
 
 
-def test_cells_are_the_methods_that_peers_offer() -> None:
-    result = cells([2, 4])
-    assert len(result) == len(set(result)) == 2 * sum(len(peer.offers) for peer in ALL)
-    assert all(set(peer.offers) <= set(METHODS) and (LIBRARIES / peer.runner).is_file() for peer in ALL)
-    assert result[0] == Cell("reason", "self-consistency", 2)
-    assert {cell.peer for cell in cells([2], "OptiLLM", "beam,mcts")} == {"OptiLLM"}
-    assert [cell.method for cell in cells([2], "OptiLLM", "beam,mcts")] == ["mcts"]
-
-
 def test_page_has_the_features_of_the_registries() -> None:
     page = peers_features.PAGE.read_text(encoding="utf-8")
     assert with_table(page) == page, "run benchmarks/peers_features.py --write"
@@ -133,17 +114,6 @@ def test_every_claim_names_a_peer_with_a_version() -> None:
     assert all(version.number in installed for version in VERSIONS.values())
 
 
-def test_size_counts_files_and_neither_compiled_ones_nor_links(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.py").write_bytes(b"12345")
-    (tmp_path / "a" / "x.pyc").write_bytes(b"1234567")
-    (tmp_path / "y").symlink_to(tmp_path / "a" / "x.py")
-    assert bytes_of(tmp_path) == 5
-    result = {BARE: Footprint("", 0, 0, [0.1]), "x": Footprint("1.0", 3, 5 << 20, [0.4, 0.2, 0.3])}
-    assert line_of(footprint_table(result), "x") == ["x", "1.0", "3", "5", "0.30", "0.20 - 0.40"]
-    assert line_of(footprint_table(result), BARE)[1:4] == ["", "", ""]
-
-
 def test_overhead_is_compared_round_by_round_with_ours() -> None:
     result = {
         DIRECT: [OverheadCost(0.001, 0.001, 8.0)] * 2,
@@ -153,14 +123,3 @@ def test_overhead_is_compared_round_by_round_with_ours() -> None:
     made = overhead_table(result, 8)
     assert line_of(made, "its-hub")[1:] == [*("30.0", "20.0 - 40.0", "10.0", "10.0 - 10.0", "8.0", "2.00 [2.00, 2.00]")]
     assert line_of(made, DIRECT)[-1] == line_of(made, "reason")[-1] == ""
-
-
-def test_server_without_text_is_reported() -> None:
-    stream, whole = [LeftRequest(0.5, 1, 2), LeftRequest(1.5, 2, 3)], [LeftRequest(0.0, 0, 0), LeftRequest(0.0, 0, 0)]
-    firsts = (ServedRequest(float("nan"), 2.0), ServedRequest(0.1, 2.0))
-    nothing = list(zip(firsts, stream, whole, strict=True))
-    made = serving_table({("a", 1): nothing, ("b", 4): [(ServedRequest(0.25, 2.0), stream[0], whole[0])]})
-    assert line_of(made, "a", "1")[2:] == [
-        *("none", "", "2.00", "1.000", "0.500 - 1.500", "1.5, 2.5", "0.000", "0.000 - 0.000", "0.0, 0.0")
-    ]
-    assert line_of(made, "b", "4")[2:4] == ["0.250", "0.250 - 0.250"]

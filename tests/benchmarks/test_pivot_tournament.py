@@ -86,18 +86,6 @@ def test_a_cycle_is_decided_by_the_mean_win():
     assert tournament.ranking == [1, 2, 0]  # means of 0.1, 0 and -0.1
 
 
-def test_it_can_be_stopped_at_any_time():
-    tournament = PivotTournament(5)
-    assert tournament.ranking == [0, 1, 2, 3, 4]
-    pairs = tournament.ask()
-    assert pairs == [(1, 0), (2, 0), (3, 0), (4, 0)] == tournament.ask()
-    tournament.tell((3, 0), 0.2)
-    tournament.tell((1, 0), -0.1)
-    assert tournament.ranking[0] == 3
-    assert tournament.ranking[-1] == 1
-    assert tournament.win(2) is None
-
-
 def test_nobody_to_compare_is_an_error():
     with pytest.raises(UserError, match="at least one candidate, got 0"):
         PivotTournament(0)

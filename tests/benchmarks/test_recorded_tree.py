@@ -43,17 +43,6 @@ def changed(number, **fields):
     return [{**n, **fields} if n["id"] == number else n for n in ROW["nodes"]]
 
 
-def test_beam_gets_the_recorded_steps_and_values():
-    recorded = tree()
-    search = BeamSearch(BeamOptions(width=2, k=recorded.max_children))
-    replay = replay_search(search, recorded)
-    assert [(n.id, n.correct) for n in replay.complete] == [(5, True), (4, False), (6, False)]
-    assert replay.chosen is recorded.nodes[5]
-    assert (replay.num_opened, replay.num_valued, replay.left_record) == (3, 6, ())
-    assert replay.outcome.stopped == "done"
-    assert [n.score for n in search.tree][1:] == [1.0, 0.8, 0.6, 0.4, 0.9, 0.1]
-
-
 def test_width_one_follows_the_best_value_into_the_wrong_answer():
     replay = replay_search(BeamSearch(BeamOptions(width=1, k=3)), tree())
     assert replay.chosen is not None
@@ -104,17 +93,6 @@ def test_sampling_is_uniform_over_the_recorded_continuations_and_repeatable():
     counts = [steps.count(f"thought {i}\n") for i in (1, 2, 3)]
     assert sum(counts) == 900
     assert min(counts) > 240
-
-
-def test_repeated_sibling_is_the_state_of_its_first_occurrence():
-    repeat = {**node(9, 0, 1, 0, selected=True), "thought": "thought 2"}
-    child = {**node(10, 9, 2, 7, answer="c"), "thought": "below the repeat"}
-    recorded = tree(nodes=[*ROW["nodes"], repeat, child])
-    assert [n.id for n in recorded.children(recorded.root)] == [1, 2, 3, 2]
-    assert [n.id for n in recorded.children(recorded.nodes[2])] == [5, 6, 10]
-    replay = replay_search(BeamSearch(BeamOptions(width=2, k=4)), recorded)
-    assert replay.outcome.cost.duplicates == 1
-    assert {n.id for n in replay.complete} == {4, 5, 6, 10}
 
 
 def test_search_that_ends_early_gets_no_final_answer():

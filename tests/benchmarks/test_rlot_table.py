@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 
 import pytest
 import rlot_table
 from reason.cli.main import main
 from reason.core.events import StrategyNote
-from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.rlot.navigator import DuelingNetwork, Navigator, save_navigator
 from reason.serving.metered import model as metered_module
 from rlot_table import Chains, chains_in
@@ -40,47 +38,6 @@ def test_chains_are_read_from_the_notes():
     ]
     assert chains_in(events) == Chains((1, 3), 42, 1)
     assert chains_in([]) == Chains()
-
-
-def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
-    how = {"monkeypatch": monkeypatch, "capsys": capsys}
-    navigator = tmp_path / "nav.safetensors"
-    common = ("--models", "local/a", "vllm/b", "--navigator", navigator, "--samples", 1, 4, "--limit", 30)
-    out = tmp_path / "plans"
-    printed = run("plan", *common, "--data", "gsm8k=g.jsonl", "my.jsonl", "--kind", "number", "--out", out, **how)
-    assert printed.split() == [str(out / "gsm8k.toml"), str(out / "my.toml")]
-    sweep = read_sweep(out / "gsm8k.toml")
-    assert [d.name for d in sweep.dataset] == ["gsm8k"]
-    assert sweep.dataset[0].limit == 30
-    assert read_sweep(out / "my.toml").dataset[0].options == {"kind": "number"}
-    methods = [(r.strategy, r.parameters.get("policy"), r.parameters.get("n")) for r in expand_sweep(sweep)]
-    each = [
-        ("self-consistency", None, 4),
-        ("self-consistency", None, 1),
-        ("cot", None, None),
-        *(("rlot", policy, None) for policy in ("learned", "fixed", "llm")),
-    ]
-    assert sorted(methods, key=str) == sorted(2 * each, key=str)
-    run(
-        "plan",
-        *common,
-        "--data",
-        "gsm8k",
-        "--votes",
-        1,
-        4,
-        "--set",
-        "max_blocks=3",
-        "--out",
-        out,
-        **how,
-    )
-    runs = expand_sweep(read_sweep(out / "gsm8k.toml"))
-    learned = [r.parameters for r in runs if r.parameters.get("policy") == "learned"]
-    assert [(p["n_votes"], p["max_blocks"], p["navigator"]) for p in learned] == [
-        (1, 3, str(navigator)),
-        (4, 3, str(navigator)),
-    ] * 2
 
 
 @pytest.fixture(scope="module")
@@ -151,32 +108,3 @@ def test_table_of_a_sweep(swept, monkeypatch, capsys):
     assert rows["rlot, llm"][beside].split()[0] == "-25.0"
     assert fixed[beside] == "costs less than its fewest"  # a curve begins at three samples
     assert rows["self-consistency, n = 3"][beside] == ""
-
-
-def test_without_a_store_and_without_a_curve(swept, tmp_path, monkeypatch, capsys):
-    runs, moved = tmp_path / "runs", tmp_path / "moved.db"
-    for path in swept.iterdir():
-        if path.is_dir() and not path.name.startswith("sums-sums-self"):
-            shutil.copytree(path, runs / path.name)
-    (swept / "store.sqlite3").rename(moved)
-    try:
-        rows = cells_of(run("table", runs, monkeypatch=monkeypatch, capsys=capsys))
-        assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == ""
-        assert rows["rlot, fixed, R-Rf-Ga"]["it less self-consistency at its tokens [95 %]"] == ""
-        rows = cells_of(run("table", runs, "--store", moved, monkeypatch=monkeypatch, capsys=capsys))
-        assert rows["rlot, fixed, R-Rf-Ga"]["blocks"] == "2.00"
-    finally:
-        moved.rename(swept / "store.sqlite3")
-
-
-def test_table_for_each_subject(swept, monkeypatch, capsys):
-    printed = run("table", swept, "--by-subject", monkeypatch=monkeypatch, capsys=capsys)
-    whole, high, low = printed.split("## sums")[1:]
-    assert [part.splitlines()[0] for part in (whole, high, low)] == ["", ", high", ", low"]
-    counts = [int(part.splitlines()[2].split()[0]) for part in (whole, high, low)]
-    assert counts == [12, 8, 4]
-    right = [float(cells_of(part)["rlot, fixed, R-Rf-Ga"]["right % [95 %]"].split()[0]) for part in (high, low)]
-    assert right == [100.0, 100.0]
-    learned = "rlot, learned, nav"
-    shares = [float(cells_of(part)[learned]["right % [95 %]"].split()[0]) for part in (whole, high, low)]
-    assert 12 * shares[0] == pytest.approx(8 * shares[1] + 4 * shares[2], abs=1)

@@ -11,17 +11,14 @@ import router_table
 from reason.cli.main import main
 from reason.core.settings import Settings
 from reason.evals.results import RowLedger, RowTiming
-from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
 from router_table import (
     NotedRun,
     Observation,
     discarded_tokens,
-    seconds,
     share_cells,
     speeds,
     text_share,
-    tokens_of,
 )
 from support.calibration_maps import make_row, make_run
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
@@ -35,41 +32,6 @@ def run(*arguments, monkeypatch, capsys):
     capsys.readouterr()
     assert router_table.main() == 0
     return capsys.readouterr().out
-
-
-def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
-    out = tmp_path / "plans"
-    files = ("--routers", "pair.json", "--calibration", "map.json")
-    printed = run(
-        *("plan", "--large", LARGE, "--small", SMALL, "--data", "gsm8k=g.jsonl", "my.jsonl", "--kind", "number"),
-        *("--limit", 30, "--thresholds", 0.5, 1, *files, "--rates", 0.1, "--random-rates", 0.25),
-        *("--cascade", 0.6, "--set", "max_step_tokens=64", "--out", out),
-        monkeypatch=monkeypatch,
-        capsys=capsys,
-    )
-    names = ["gsm8k.toml", "gsm8k-small.toml", "my.toml", "my-small.toml"]
-    assert printed.split() == [str(out / name) for name in names]
-    assert read_sweep(out / "my.toml").dataset[0].options == {"kind": "number"}
-    sweep = read_sweep(out / "gsm8k.toml")
-    assert (sweep.dataset[0].name, sweep.dataset[0].limit) == ("gsm8k", 30)
-    runs = expand_sweep(sweep)
-    assert {(r.models.main, r.models.small) for r in runs} == {(LARGE, SMALL)}
-    pair = str(Path("pair.json").absolute())
-    steps = {"max_step_tokens": 64}
-    chains = {"n": 8, "max_tokens": 2048}
-    expected = [("cot", {"max_tokens": 2048})]
-    expected += [("glimprouter", {"policy": who, **steps}) for who in ("large", "small")]
-    expected += [("glimprouter", {"threshold": at, **steps}) for at in (0.5, 1.0)]
-    expected += [("glimprouter", {"router": pair, **steps}), ("glimprouter", {"router": pair, "rate": 0.1, **steps})]
-    expected += [("glimprouter", {"policy": "random", "rate": 0.25, **steps})]
-    cascade = {"threshold": 0.6, "first_parameters": chains, "then_parameters": {"max_tokens": 2048}}
-    expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
-    assert [(r.strategy, r.parameters) for r in runs] == expected
-    (alone,) = expand_sweep(read_sweep(out / "gsm8k-small.toml"))
-    assert (alone.strategy, alone.models.main, alone.models.small) == ("cot", SMALL, None)
-    for strategy, parameters in expected[:7]:  # those that need no file are as the strategies take them
-        if "router" not in parameters:
-            create_strategy(strategy, parameters)
 
 
 # -- cells
@@ -106,21 +68,6 @@ def test_shares_are_of_all_steps_and_of_all_text():
     assert share_cells(watched([None, None])) == ["", "", "", ""]
     asked = [{"asked_large": True}, {"asked_large": False}, None]
     assert share_cells(watched(asked, strategy="cascade")) == ["", "", "50.0", ""]
-
-
-def test_tokens_are_the_models_and_not_the_roles():
-    both = watched(spent={f"main:{LARGE}": 7, f"small:{SMALL}": 5})
-    assert (tokens_of(both, "large", LARGE), tokens_of(both, "small", LARGE)) == ("7", "5")
-    alone = watched(models={"main": SMALL}, strategy="cot", spent={f"main:{SMALL}": 5})
-    assert (tokens_of(alone, "large", LARGE), tokens_of(alone, "small", LARGE)) == ("0", "5")
-    chain = watched(strategy="cot", spent={f"main:{LARGE}": 7})
-    assert (tokens_of(chain, "large", LARGE), tokens_of(chain, "small", LARGE)) == ("7", "0")
-
-
-def test_rows_from_the_store_are_no_latency():
-    result = watched(walls=(1.0, None, 3.0))
-    assert seconds(result.rows) == "2.00 / 2.90 (2)"
-    assert seconds(watched(walls=(None,)).rows) == ""
 
 
 def test_speeds_are_of_step_loops():

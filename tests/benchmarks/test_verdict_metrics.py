@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.calibration_fit import aurc, ece
-from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
 from reason.verify.types import Support, support
@@ -86,31 +85,6 @@ def test_false_supported_is_a_share_of_the_claims_and_of_the_verdicts():
     assert "false_supported" not in verdict_metrics(["supports"], ["supports"], None, ["a"]).values
 
 
-def test_intervals_contain_the_metric_and_narrow_with_more_claims():
-    rng = np.random.default_rng(0)
-
-    def of(n):
-        golds = [LABELS[i] for i in rng.integers(0, 3, n)]
-        labels = [g if rng.random() < 0.7 else "neutral" for g in golds]
-        return verdict_metrics(golds, labels, None, [str(i) for i in range(n)]).estimate("macro_f1")
-
-    few, many = of(60), of(2000)
-    assert few.low < few.value < few.high
-    assert many.high - many.low < 0.35 * (few.high - few.low)
-
-
-def test_disputed_claims_have_labels_but_no_scored_probabilities():
-    probs = [Support(0.6, 0.2, 0.2)] * 3
-    result = verdict_metrics(
-        ["supports", "disputed", "neutral"], ["supports", "disputed", "supports"], probs, list("abc")
-    )
-    assert (result.n, result.stated) == (3, 2)
-    assert result.values["accuracy"] == pytest.approx(2 / 3)
-    assert result.values["nll"] == pytest.approx(nll(probs[:2], ["supports", "neutral"]))
-    none = verdict_metrics(["supports", "neutral"], ["neutral"] * 2, None, list("ab"))
-    assert (none.stated, none.estimate("ece")) == (0, None)
-
-
 def test_differences_of_methods():
     golds = ["supports"] * 10
     a = verdict_metrics(golds, ["supports"] * 8 + ["neutral"] * 2, None, [str(i) for i in range(10)])
@@ -123,17 +97,6 @@ def test_differences_of_methods():
     assert d.p == pytest.approx(2 * (1 + 7 + 21) / 2**7)
     assert d.metrics["accuracy"].value == pytest.approx(0.3)
     assert difference(b, a).metrics["accuracy"].value == pytest.approx(-0.3)
-
-
-def test_lists_of_different_lengths_are_refused():
-    with pytest.raises(UserError):
-        verdict_metrics([], [], None, [])
-    with pytest.raises(UserError):
-        verdict_metrics(["supports"], ["supports", "neutral"], None, ["a"])
-    one = verdict_metrics(["supports"], ["supports"], None, ["a"])
-    two = verdict_metrics(["supports"] * 2, ["supports"] * 2, None, ["a", "b"])
-    with pytest.raises(UserError, match="same claims"):
-        difference(one, two)
 
 
 def test_the_ece_of_calibrated_probabilities_is_within_chance_and_that_of_others_is_not():

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import verification_table
-import verify_speed
 from labelled_claims import LabelledClaim
 from reason.core.errors import DataError, UserError
 from reason.core.settings import load_settings
@@ -21,7 +18,6 @@ from verdict_metrics import verdict_metrics
 from verdicts import ClaimVerdict, JudgedClaim, VerdictStore
 
 SPELLED = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
-WORDS = {"SUPPORTS": "yes", "REFUTES": "no", "NOT ENOUGH INFO": "hm"}
 PLAIN = Path(__file__).parents[2] / "benchmarks" / "data" / "plain_claims"
 
 
@@ -117,32 +113,11 @@ def test_pages_are_updated_from_stored_verdicts(data, tmp_path, monkeypatch, cap
     assert line.split("|")[2].strip().startswith("0.500")
 
 
-@pytest.mark.usefixtures("words_as_small")
-def test_a_page_without_marks_is_refused(data, tmp_path, monkeypatch, capsys):
-    (tmp_path / "docs" / "results").mkdir(parents=True)
-    (tmp_path / "docs" / "results" / "verification.md").write_text("no marks")
-    given = (*options(data, tmp_path / "work"), "--judges", "small", "--docs", tmp_path / "docs", "--claims", 60)
-    with pytest.raises(SystemExit, match="no part"):
-        run(verification_table, "table", *given, monkeypatch=monkeypatch, capsys=capsys)
-
-
 async def test_weights_of_a_file_need_the_name_of_an_embedded_judge(tmp_path):
     with pytest.raises(UserError, match="'tiny' is no embedded judge"):
         await verification_table.open_judge("tiny=weights.safetensors", load_settings())
     with pytest.raises(DataError, match="none.safetensors"):
         await verification_table.open_judge(f"small={tmp_path / 'none.safetensors'}", load_settings())
-
-
-def test_speed_is_measured_on_what_is_listed(data, monkeypatch, capsys):
-    given = ("--data", data, "--judge", "lexical", "--claims", 20, "-k", 3)
-    result = json.loads(run(verify_speed, *given, monkeypatch=monkeypatch, capsys=capsys))
-    assert (result["claims"], result["pairs"], result["identity"]) == (20, 60, "lexical-2")
-    assert result["gb"] > 0
-    two = [result, result | {"judge": "base", "claims": 1000, "seconds": 3 * result["seconds"], "gb": 2.0}]
-    text = verify_speed.report(two, SimpleNamespace(threads=1, k=5))
-    assert "base takes 3.0 times as long as lexical." in text
-    assert "1.5 GB: missed" in text
-    assert "300 s: kept" in text
 
 
 def test_evidence_is_scored_where_there_are_passages_to_choose_from():

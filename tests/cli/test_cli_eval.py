@@ -17,7 +17,7 @@ import pytest
 from reason.cli.eval import EXAMPLES
 from reason.cli.inputs import parse_shard, parse_texts
 from reason.cli.render.console import duration
-from reason.cli.render.eval_view import EvalProgress
+from reason.cli.render.eval_view import EvalView
 from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
@@ -226,7 +226,8 @@ def test_shards_and_texts() -> None:
 
 def test_progress_rate_counts_new_rows_only() -> None:
     now = [100.0]
-    progress = EvalProgress(lambda: now[0])
+    progress = EvalView("gsm8k", lambda: now[0])
+    progress.note("")
 
     def row(name: str, value: float, *, parsed: bool = True) -> ResultRow:
         return ResultRow(
@@ -235,14 +236,14 @@ def test_progress_rate_counts_new_rows_only() -> None:
         )  # fmt: skip
 
     progress.begin(10, [row("a", 1.0), row("b", 0.0)])
-    assert progress.line() == "2/10, accuracy 50.0% [9.5, 90.5]"
+    assert progress.line() == "gsm8k: 2/10, accuracy 50.0% [9.5, 90.5]"
     now[0] = 110.0
     completion = Completion(text="x", finish_reason="stop", usage=Usage(completion_tokens=50))
     progress.event(SampleFinished(request=0, sample=0, completion=completion))
     progress.event(SampleFinished(request=0, sample=1, completion=completion, replayed=True))
     progress.row(row("c", 1.0))
     progress.row(row("d", 1.0, parsed=False))
-    assert progress.line() == ("4/10, accuracy 75.0% [30.1, 95.4], 5 tokens/s, 30 s left, unparsed answers 1")
+    assert progress.line() == ("gsm8k: 4/10, accuracy 75.0% [30.1, 95.4], 5 tokens/s, 30 s left, unparsed answers 1")
     assert (duration(89), duration(600), duration(7200)) == ("89 s", "10 min", "2.0 h")
 
 

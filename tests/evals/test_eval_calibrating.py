@@ -27,7 +27,6 @@ from reason.evals.calibration import (
 )
 from reason.evals.comparison import run_settings
 from reason.evals.results import ResultRow
-from reason.evals.summary import summarize
 from scipy.optimize import minimize_scalar
 from support.calibration_maps import failed_row, make_plan, make_row, make_run
 
@@ -90,13 +89,6 @@ def test_platt_has_no_better_neighbour(seed: int) -> None:
             assert log_loss(c, y, curve.clip, curve.intercept + step * da, slope) >= best - 1e-9
 
 
-def test_a_known_temperature_is_found() -> None:
-    """As many right answers in each bin as a slope of 1/2 expects, to a part in 400: the slope comes back."""
-    shares = {votes: 1 / (1 + math.sqrt((8 - votes) / votes)) for votes in range(1, 8)}
-    result = [(votes / 8, int(i < round(400 * p))) for votes, p in shares.items() for i in range(400)]
-    assert fit_curve("temperature", *split(result)).slope == pytest.approx(0.5, abs=0.005)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_answers_that_a_threshold_separates_stay_finite(method: str) -> None:
     c, y = split([(0.25, 0)] * 30 + [(0.75, 1)] * 30)
@@ -112,18 +104,6 @@ def test_confidence_that_points_the_wrong_way_becomes_constant(method: str) -> N
     curve = fit_curve(method, c, y)  # type: ignore[arg-type]
     assert curve.constant
     assert curve.apply(0.9) == pytest.approx(0.5, abs=1e-4)
-
-
-@given(pairs)
-@settings(max_examples=30, deadline=None)
-def test_every_method_gives_a_curve_for_any_answers(found: list[tuple[float, int]]) -> None:
-    c, y = split(found)
-    for method in METHODS:
-        curve = fit_curve(method, c, y)  # type: ignore[arg-type]
-        values = [curve.apply(x) for x in np.linspace(0, 1, 33)]
-        assert values == sorted(values)
-        assert values[0] >= 0
-        assert values[-1] <= 1
 
 
 def pooled(c: Sequence[float], y: Sequence[float]) -> dict[float, float]:
@@ -199,33 +179,6 @@ def test_a_fold_is_never_fitted_on_itself() -> None:
         assert trained == set(own.tolist()) - held
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_an_items_own_outcomes_do_not_move_its_confidence(method: str) -> None:
-    """Turning all outcomes of one fold round changes nothing in it, and something elsewhere."""
-    answers = calibration_data(overconfident(40, seeds=2))
-    fold = assign_folds(answers.groups, 5)
-
-    def fit(confidence: np.ndarray, correct: np.ndarray) -> CalibrationCurve:
-        return fit_curve(method, confidence, correct)  # type: ignore[arg-type]
-
-    before = cross_validated(answers, fit, 5)
-    turned = np.where(fold == 2, 1 - answers.correct, answers.correct)
-    after = cross_validated(type(answers)(answers.confidence, turned, answers.groups, answers.items, 0, 0), fit, 5)
-    assert before[fold == 2].tolist() == after[fold == 2].tolist()
-    assert before[fold != 2].tolist() != after[fold != 2].tolist()
-
-
-def test_scores_after_are_out_of_sample() -> None:
-    """Confidences without any meaning: isotonic learns them by heart, and on unseen folds does worse than it seems."""
-    rng = random.Random(7)
-    rows = [make_row(f"i{i}", rng.random(), rng.random() < 0.5) for i in range(60)]
-    result, answers = fit_calibration_map(make_run(rows), "isotonic")
-    by_heart = calibration_scores(np.array([result.apply(float(c)) for c in answers.confidence]), answers.correct)
-    assert by_heart.ece < 1e-9
-    assert result.after.ece > 0.05
-    assert result.after.brier > by_heart.brier
-
-
 # -- maps of runs
 
 
@@ -259,21 +212,6 @@ def test_a_map_records_the_verifiers_and_how_much_the_models_thought() -> None:
     assert (result.verify, result.effort, result.thinking_tokens) == (("davinci",), "high", 500)
 
 
-def test_a_map_that_worsens_a_score_reports_it() -> None:
-    """Confidences that are right as they are: a curve with a knot for each answer can only spoil them."""
-    rng = random.Random(3)
-    rows = []
-    for i in range(40):
-        c = rng.uniform(0.05, 0.95)
-        rows.append(make_row(f"i{i}", c, rng.random() < c))
-    result, _ = fit_calibration_map(make_run(rows), "isotonic")
-    assert result.after.ece > result.before.ece
-    assert "ece" in result.regressed_scores
-    assert result.regressed_scores == tuple(
-        n for n in ("ece", "brier", "nll") if getattr(result.after, n) > getattr(result.before, n)
-    )
-
-
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -299,16 +237,6 @@ def test_rows_of_two_models_are_refused() -> None:
 
 
 # -- what evaluations keep
-
-
-def test_summaries_show_both_confidences() -> None:
-    rows = [make_row(f"i{i}", 0.8, i % 2 == 0, calibrated_confidence=0.5) for i in range(20)]
-    result = summarize(rows)
-    assert result.calibration is not None
-    assert result.calibrated is not None
-    assert result.calibration.ece == pytest.approx(0.3, abs=1e-12)
-    assert result.calibrated.ece == pytest.approx(0.0, abs=1e-12)
-    assert summarize([r.model_copy(update={"calibrated_confidence": None}) for r in rows]).calibrated is None
 
 
 def test_a_map_changes_the_run_directory_but_not_the_compared_settings() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.evals.comparison import compare_runs, split_differences
 from reason.evals.report.content import build_content
-from reason.evals.report.page import render, render_html, render_markdown, write_report
+from reason.evals.report.page import render_html, write_report
 from reason.evals.run_directory import EvalRun, load_run, load_runs, run_folders
 from reason.evals.runner import RunObserver, evaluate, make_plan
 from reason.evals.statistics.paired import holm
@@ -141,70 +140,13 @@ async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, setting
     assert result.metrics == {}
 
 
-async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
-    out = tmp_path / "sweep"
-    sweep = Sweep(
-        dataset=[SweepDataset(name="sums")],
-        seeds=[0, 1],
-        strategy=[
-            SweepStrategy(
-                name="self-consistency",
-                parameters={"max_tokens": 40, "temperature": 1.0},
-                vary={"n": [1, 4]},
-            ),
-            SweepStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0}),
-        ],
-    )
-    jobs = plan_sweep(sweep, settings, out, lambda _: sums(12))
-    assert [j.label for j in jobs] == ["self-consistency n=4", "self-consistency n=1", "cot"]
-    await run_sweep(jobs, settings, out / "store.sqlite3", resume=False, concurrency=8, watch=lambda _: RunObserver())
-    return out
-
-
-async def test_a_sweep_pays_once_and_resumes(model, settings, tmp_path) -> None:
-    out = await sweep_runs(settings, tmp_path)
-    assert len(model.made) == 12 * 2 * 4  # n=1 and cot ask what n=4 asked first
-    sweep_again = Sweep(
-        dataset=[SweepDataset(name="sums")],
-        seeds=[0, 1],
-        strategy=[SweepStrategy(name="cot", parameters={"max_tokens": 40, "temperature": 1.0})],
-    )
-    jobs = plan_sweep(sweep_again, settings, out, lambda _: sums(12))
-    opened = len(model.generate_calls)
-    await run_sweep(jobs, settings, out / "store.sqlite3", resume=True, concurrency=8, watch=lambda _: RunObserver())
-    assert len(model.generate_calls) == opened
-
-
-@pytest.mark.nightly
-async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
-    pytest.importorskip("matplotlib")
-    out = await sweep_runs(settings, tmp_path)
-    runs = load_runs(run_folders([out]))
-    content = build_content(runs, "Sums <b>&</b> more")
-    assert len(content.runs) == 3
-    assert len(content.pairs) == 3
-    assert content.equal_tokens == ()  # a vote of one is no point of a curve, and one of four costs more than cot
-    assert [pair.p_adjusted for pair in content.pairs] == holm([pair.score.p for pair in content.pairs])
-    assert content.num_disputed == len(content.disputed) > 0
-    page = render_html(content)
-    assert page == render_html(build_content(runs, "Sums <b>&</b> more"))
-    assert "Sums &lt;b&gt;&amp;&lt;/b&gt; more" in page
-    assert "<script" not in page
-    outside = set(re.findall(r"(?:src|href)=\"(?!#)[^\"]+", page)) | set(re.findall(r"url\((?!#)[^)]+", page))
-    assert outside == set()
-    assert page.count("<svg") >= 2
-    assert "prefers-color-scheme: dark" in page
-    item = content.disputed[0]
-    assert item.id in page
-    assert all(f"reason runs show {s.run_id} --store {out / 'store.sqlite3'}" in page for s in item.sides)
-    markdown = render_markdown(content)
-    assert "| self-consistency n=4 | " in markdown
-    plain = json.loads(render(content, ".json"))
-    run = next(r for r in plain["runs"] if r["label"] == "self-consistency n=4")
-    assert run["summary"]["accuracy"]["interval"]["method"] == "bootstrap"
-    assert run["summary"]["spread"]["seeds"] == 2
-    write_report(content, tmp_path / "deep" / "report.html")
-    assert (tmp_path / "deep" / "report.html").read_text() == page
+async def test_a_report_is_written_in_the_form_of_its_suffix(model, settings, tmp_path) -> None:
+    runs = load_runs([await make(settings, tmp_path / str(t), items=4, temperature=t) for t in (0.5, 1.0)])
+    content = build_content(runs, "Sums")
+    write_report(content, tmp_path / "deep" / "report.JSON")
+    plain = json.loads((tmp_path / "deep" / "report.JSON").read_text())
+    assert [run["summary"]["items"] for run in plain["runs"]] == [4, 4]
+    assert [pair["p_adjusted"] for pair in plain["pairs"]] == holm([pair.score.p for pair in content.pairs])
     with pytest.raises(UserError, match=r"\.pdf"):
         write_report(content, tmp_path / "report.pdf")
 

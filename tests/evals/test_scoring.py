@@ -5,7 +5,6 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.errors import UserError
 from reason.core.types import (
     Answer,
     AnswerCandidate,
@@ -230,19 +229,6 @@ async def test_evidence_named_in_the_text_is_found():
 def test_a_complete_set_is_enough_evidence(named, enough):
     right = EvidenceSets(names=("0", "1", "2"), sets=(("0",), ("1", "2")))
     assert attribution(named, right)["evidence_enough"] == enough
-
-
-def test_a_report_of_labels_by_hand():
-    pairs = [("S", "S"), ("S", "R"), ("R", "R"), ("N", None)]
-    report = label_report(pairs, LABELS)
-    assert report.accuracy == 0.5
-    assert [report.labels[x].f1 for x in LABELS] == [pytest.approx(2 / 3), pytest.approx(2 / 3), 0.0]
-    assert report.macro_f1 == pytest.approx(4 / 9)
-    assert report.labels["N"].precision is None
-    assert report.confusion == {"S": {"S": 1, "R": 1}, "R": {"R": 1}, "N": {"": 1}}
-    assert label_report([("S", "S")], LABELS).macro_f1 == 1.0  # what neither occurs nor was given does not count
-    with pytest.raises(UserError):
-        label_report([])
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ from reason.core.settings import Settings
 from reason.evals.datasets.items import Dataset, fingerprint
 from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.report.content import build_content
-from reason.evals.report.page import best_of, render_html, render_markdown
+from reason.evals.report.page import render_markdown
 from reason.evals.run_directory import load_runs, run_folders
 from reason.evals.runner import RunObserver
 from reason.evals.summary import tokens_text
@@ -176,39 +176,6 @@ async def test_an_error_ends_the_sweep(model, settings, tmp_path) -> None:
             concurrency=2,
             watch=lambda _: RunObserver(),
         )
-
-
-async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_path) -> None:
-    pytest.importorskip("matplotlib")
-    jobs = planned(settings, tmp_path)
-    await run_sweep(
-        jobs,
-        settings,
-        tmp_path / "store.sqlite3",
-        resume=False,
-        concurrency=4,
-        watch=lambda _: RunObserver(),
-    )
-    runs = load_runs([job.out for job in jobs])
-    content = build_content(runs, "All")
-    (grid,) = content.grids
-    assert grid.budget == "no limit"
-    assert grid.datasets == ("sums-6", "sums-4", "sums-4:later")
-    labels = {
-        method: [None if run is None else content.runs[run].label for run in own]
-        for method, own in grid.methods.items()
-    }
-    assert labels == {
-        f"self-consistency n={n}": [f"{data} self-consistency n={n}" for data in grid.datasets] for n in (3, 1)
-    } | {"cot + davinci": [None, "sums-4 cot + davinci", None]}
-    markdown = render_markdown(content)
-    assert "| method | sums-6 | sums-4 | sums-4:later |" in markdown
-    page = render_html(content)
-    assert page.count("All methods, no limit a question") == 1
-    assert best_of([0.5, 0.25]) == 0.5
-    assert best_of([0.5, 0.5]) is None
-    alone = build_content(runs[:1], "One")
-    assert alone.grids == ()
 
 
 async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, tmp_path, monkeypatch) -> None:

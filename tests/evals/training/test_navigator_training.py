@@ -36,7 +36,6 @@ from reason.evals.training.navigator import (
     custom_record,
     direct_answers,
     discounted_return,
-    map_concurrently,
     run_episodes,
     split_problems,
 )
@@ -249,15 +248,6 @@ async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
     assert (moved[-1].reward, episode.correct) == (1.0, True)
 
 
-async def test_the_answer_is_forced_after_the_last_block(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
-    async with shop.resources(parameters={"max_blocks": 2}) as (resources, problems):
-        episode, moved = await walk(resources, problems[3], [R, R, GA])
-        assert moved[1].next_legal == (False, False, False, False, True)
-        record = episode.record()
-    assert (record.forced, record.length, record.correct, record.rewards[-1]) == (True, 2, False, 0.0)
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from([R, D, DB, GA]), min_size=5, max_size=5), st.sampled_from(["prm", "potential"]))
 async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeypatch, actions, reward):
@@ -314,23 +304,6 @@ async def test_direct_answers(tmp_path, monkeypatch):
         assert len(shop.model.made) == 9
 
 
-async def test_map_concurrently_bounds_concurrency():
-    in_flight, most = 0, 0
-
-    async def work(i):
-        nonlocal in_flight, most
-        in_flight += 1
-        most = max(most, in_flight)
-        for _ in range(7 - i % 5):
-            await asyncio.sleep(0)
-        in_flight -= 1
-        return 2 * i
-
-    assert await map_concurrently(range(20), work, 3) == [2 * i for i in range(20)]
-    assert most == 3
-    assert await map_concurrently([], work, 3) == []
-
-
 # trainings
 
 
@@ -377,15 +350,6 @@ async def test_a_problem_is_in_flight_once_and_no_completion_is_generated_twice(
     assert max(Counter(shop.model.made).values()) == 1
     assert resources.usage.completions == len(shop.model.made)
     assert resources.usage.completions + resources.usage.reused_completions == sum(r.calls for r in records)
-
-
-@pytest.mark.nightly
-async def test_it_learns_the_chain_that_is_right(tmp_path, monkeypatch):
-    """Odd sums are right along R-Rf-Ga alone, at the least; no shorter chain is, and longer ones earn less."""
-    async with Workshop(monkeypatch, tmp_path).resources(episodes=150) as (resources, problems):
-        records, _ = await train(resources, [p for i, p in enumerate(problems) if i % 2])
-    assert [r.correct for r in records[-15:]] == [True] * 15
-    assert {r.length for r in records[-15:]} == {2}
 
 
 async def test_the_files_of_a_training(tmp_path, monkeypatch):

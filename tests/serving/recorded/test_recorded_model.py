@@ -22,15 +22,11 @@ from reason.core.messages import (
 )
 from reason.core.settings import Settings
 from reason.core.types import Question
-from reason.reasoning.anonymity import make_blinding
 from reason.reasoning.answers.extraction import extract_answer
 from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.serving.factory import load_model
 from reason.serving.recorded.model import RecordedModel, RecordedQuestion, load_recorded, parse_name
 from reason.serving.recorded.pool import NotInPool, PoolSample
-from reason.verify.edgejury.answering import answer_prompt
-from reason.verify.edgejury.jurors import ROLES
-from reason.verify.edgejury.review import review_prompt
 from support.recorded_pools import model_of, sample, samples, write
 
 ASK = Prompt.user("sums:q1")
@@ -279,17 +275,6 @@ def test_what_is_no_plain_question_is_refused_with_a_remedy(tmp_path: Path) -> N
     ):
         with pytest.raises(CapabilityMissing, match=feature):
             model.question_of(prompt)
-
-
-def test_a_juror_answers_and_a_review_was_not_recorded(tmp_path: Path) -> None:
-    model, question = model_of(tmp_path, samples(["4"])), Question(text="sums:q1", kind="number")
-    for role in (None, *ROLES):
-        assert model.question_of(answer_prompt(role, question)).name == "sums:q1"
-    blind = make_blinding((0, 1, 2), question, 1)
-    for as_json in (True, False):
-        review = review_prompt(question, {0: "4", 1: "5", 2: "6"}, blind, as_json=as_json)
-        with pytest.raises(NotInPool, match="more than an instruction after sums:q1"):
-            model.question_of(review)
 
 
 def test_two_questions_with_one_text_are_told_apart_by_no_prompt(tmp_path: Path) -> None:

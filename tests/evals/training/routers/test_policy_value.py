@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +14,6 @@ from reason.evals.training.routers.policies import (
     best_random_mix,
     choose_arms,
     compare_with_arms,
-    prices_of,
     value_over_arms,
 )
 
@@ -66,41 +63,6 @@ def test_between_two_policies_the_cost_is_met_exactly():
     # a third of the way from 55 tokens (all right) to 10 (half right)
     assert middle.auto_right == pytest.approx(0.5 + 0.5 * (40 - 10) / 45)
     assert middle.difference.value == pytest.approx(middle.auto_right - 0.5)
-
-
-def test_a_router_without_information_equals_a_random_mix():
-    rng = np.random.default_rng(0)
-    n = 400
-    right = (rng.random((n, 3)) < [0.4, 0.6, 0.7]).astype(float)
-    cost = rng.uniform(0.8, 1.2, (n, 3)) * [20, 100, 400]
-    flat = PredictedArms(np.tile(right.mean(axis=0), (n, 1)), np.tile(cost.mean(axis=0), (n, 1)))
-    for result in compare_with_arms(measured(flat, right, cost)):
-        assert result.difference.value == pytest.approx(0, abs=1e-9)
-        assert result.over_random.value <= 1e-9
-
-
-def test_intervals_hold_what_chance_would_give():
-    rng = np.random.default_rng(1)
-    noise = PredictedArms(rng.random((300, 2)), np.tile([10.0, 11.0], (300, 1)))
-    right = (rng.random((300, 2)) < 0.5).astype(float)
-    cost = np.tile([10.0, 11.0], (300, 1))
-    for result in compare_with_arms(measured(noise, right, cost)):
-        if result.over_random.interval is not None:
-            assert result.over_random.interval.low < 0.1
-            assert result.over_random.interval.high > -0.1
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 4))
-def test_predicted_cost_falls_with_the_price(seed, arms):
-    rng = np.random.default_rng(seed)
-    predicted = PredictedArms(rng.random((6, arms)), rng.uniform(1, 100, (6, arms)))
-    prices = prices_of(predicted)
-    costs = [predicted.cost[np.arange(6), choose_arms(predicted, p)].mean() for p in prices]
-    assert prices[0] == 0
-    assert all(a >= b - 1e-9 for a, b in itertools.pairwise(costs))
-    assert choose_arms(predicted, prices[0]).tolist() == predicted.right.argmax(axis=1).tolist()
-    assert choose_arms(predicted, prices[-1]).tolist() == predicted.cost.argmin(axis=1).tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,7 +14,7 @@ from reason.evals.plan import EvalPlan
 from reason.evals.results import ResultRow
 from reason.evals.training.routers.glimprouter import fit_router, pool_entropies, save_router
 from reason.routers.router_files import load_glimprouter_file
-from support.calibration_maps import failed_row, make_plan, make_row
+from support.calibration_maps import make_plan, make_row
 
 ENGINES = {"main": "large@1", "small": "small@1"}
 
@@ -39,15 +39,6 @@ def noted(*entropies: float | None, kind: str = "top_k", k: int = 20, writers: l
     }
 
 
-def test_entropies_are_pooled_over_steps() -> None:
-    rows = [row("a"), row("b"), row("c"), failed_row("d", None)]
-    notes = [noted(0.5, None, 1.5), noted(1.0, writers=["large"]), noted(), None]
-    result = pool_entropies(rows, notes)
-    assert result.entropies == (0.5, 1.5, 1.0)
-    assert (result.entropy, result.k, result.questions, result.without, result.by_large) == ("top_k", 20, 2, 2, 1)
-    assert result.share(1.0) == pytest.approx(2 / 3)
-
-
 def test_a_router_by_hand(tmp_path: Path) -> None:
     rows = [row(f"q{i}") for i in range(4)]
     notes = [noted(i / 10, 1 + i / 10) for i in range(4)]  # 0, 0.1, 0.2, 0.3 and 1, 1.1, 1.2, 1.3
@@ -60,15 +51,6 @@ def test_a_router_by_hand(tmp_path: Path) -> None:
     assert pooled.without == 0
     save_router(router, tmp_path / "deep" / "pair.json")
     assert load_glimprouter_file(tmp_path / "deep" / "pair.json") == router.model_copy(update={"name": "pair"})
-
-
-def test_equal_entropies_give_the_measured_rate() -> None:
-    notes = [noted(0.0, math.log(2))] * 10
-    rows = [row(f"q{i}") for i in range(10)]
-    router, _ = fit_router(plan(), rows, notes, 0.25)
-    assert (router.threshold, router.rate, router.measured_rate) == (math.log(2), 0.25, 0.5)
-    router, _ = fit_router(plan(), rows, notes, 0.75)
-    assert (router.threshold, router.measured_rate) == (0.0, 1.0)
 
 
 @given(st.lists(st.lists(st.floats(0, 12), max_size=6), min_size=1, max_size=30), st.integers(1, 100))

@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from reason.evals.training.routers.fitting import (
-    LineComplexity,
-    base_log_odds,
-    candidates_of,
-    choose_complexity,
     feature_matrix,
     fit_linear,
     fit_logistic,
     fit_right,
     fit_tokens,
-    log_losses,
     make_space,
 )
 from reason.routers.features import ENTROPY, QuestionFeatures
-from reason.routers.router_files import probability_of
 from scipy.special import expit
 
 
@@ -64,29 +58,6 @@ def test_an_entropy_on_two_scales_is_left_out_and_one_missing_is_averaged_over()
     assert result.means[1] == 2.0
 
 
-def test_candidates_begin_with_a_constant_and_grow():
-    signals, _ = cases(30, width=6)
-    space = make_space(signals, embedding="w", embedding_identity="w-1")
-    result = candidates_of(space)
-    assert result[0] == LineComplexity()
-    assert [c.components for c in result[1:]] == sorted(c.components for c in result[1:])
-    assert {c.components for c in result} == {0, 4, 6}
-    assert candidates_of(make_space([])) == [LineComplexity()]
-
-
-def test_no_signal_gives_the_base_rate():
-    constants = 0
-    for seed in range(10):
-        signals, rng = cases(120, seed)
-        space = make_space(signals, embedding="w", embedding_identity="w-1")
-        y = (rng.random(120) < 0.3).astype(float)
-        result = fit_right(space, feature_matrix(space, signals), y, names(120))
-        constants += result.constant
-        if result.constant:
-            assert probability_of(result.intercept) == pytest.approx(y.mean())
-    assert constants >= 8
-
-
 def test_a_signal_is_found_and_has_its_size():
     signals, rng = cases(600)
     space = make_space(signals, embedding="w", embedding_identity="w-1")
@@ -110,23 +81,6 @@ def test_a_constant_expects_the_mean_number_of_tokens():
     model = fit_tokens(make_space([]), np.zeros((80, 0)), tokens, names(80))
     assert model.line.constant
     assert model.expected(space, np.zeros(2)) == pytest.approx(tokens.mean())
-
-
-def test_groups_are_never_cut():
-    # a signal that is the group's number, and outcomes by group: within folds of rows it would tell everything
-    rng = np.random.default_rng(3)
-    group = np.repeat(np.arange(12), 10)
-    mark = rng.normal(size=(12, 8))[group]
-    y = (rng.random(12) < 0.5).astype(float)[group]
-    signals = [QuestionFeatures({f"m{j}": float(v) for j, v in enumerate(row)}) for row in mark]
-    space = make_space(signals)
-    x = feature_matrix(space, signals)
-
-    def chosen(groups):
-        return choose_complexity(space, x, y, groups, fit_logistic, base_log_odds, log_losses)
-
-    assert chosen(names(120)).penalty is not None
-    assert chosen([str(g) for g in group]) == LineComplexity()
 
 
 def test_fits_of_shares_are_statsmodels_and_shrink_with_the_penalty():
