@@ -33,7 +33,7 @@ def parameters_of(job: Job) -> dict[str, Any]:
         "beam": {**steps, "width": max(1, job.size // 2), "k": 2},
         "particle-filter": {**steps, "n": job.size, "parity": "reference"},
         "mcts": {
-            **common,
+            "temperature": job.temperature,
             "k": 3,
             "expansions": max(1, 3 * job.size // 2),
             "max_step_tokens": job.step_tokens,

@@ -10,7 +10,6 @@ import rlot_table
 from reason.cli.main import main
 from reason.core.events import StrategyNote
 from reason.reasoning.rlot.navigator import DuelingNetwork, Navigator, save_navigator
-from reason.serving.metered import model as metered_module
 from rlot_table import Chains, chains_in
 from support.navigation_model import SumsModel, SumsWorld
 from support.torch_navigator import random_weights
@@ -63,7 +62,6 @@ def swept(tmp_path_factory):
     plan = "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 3 9"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reason.agents.reasoner.load_model", load_model)
-        patch.setattr(metered_module, "lockstep_groups", lambda requests, model: [])
         for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             patch.setenv(variable, str(directory / variable))
         patch.chdir(directory)
