@@ -373,7 +373,7 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     assert navigator.digest == trained.navigator.digest
     assert (card.model, card.model_identity, card.reward) == ("scripted/sums", "scripted@1", "outcome")
     assert (card.datasets, card.episodes, card.seed, card.problems) == (("sums",), 30, 3, len(hard))
-    questions = {item.id: item.question.text for item in sums(24).items.values()}
+    questions = {item.id: item.question.text for item in sums(24).items}
     assert set(card.trained_on) == {question_digest(questions[name]) for name in hard}
     written = load_dataset(str(tmp_path / "work" / "held_out.jsonl")).items
     assert [item.id for item in written] == [f"sums/{p.item.id}" for p in held_out]
