@@ -146,8 +146,6 @@ class ProviderSettings(BaseModel):
             `api_base`, and relies on the documentation of other endpoints.
         cache_salt: `hosted_vllm` only: requests share the server's prefix cache only with the same salt. One for each
             tenant.
-        session_header: Name of a header whose value is the same for requests that begin alike, for routers that send
-            them to the same server; None is `X-Session-ID` for `hosted_vllm` and none elsewhere, empty is none.
         usd_per_prompt_token: Price, if the price map does not have it.
         usd_per_completion_token: Price, if the price map does not have it.
     """
@@ -165,7 +163,6 @@ class ProviderSettings(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict)
     probe: bool | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    session_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")] | None = None
     usd_per_prompt_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     usd_per_completion_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 

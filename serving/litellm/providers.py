@@ -34,9 +34,6 @@ PROVIDERS_EXTRA = "providers"
 OUR_BACKENDS = ("local", "gguf", "vllm", "recorded")
 NAME_HINT = "a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on"
 
-VLLM_SESSION_HEADER = "X-Session-ID"
-"""The header that vLLM itself and common routers know."""
-
 
 KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -135,12 +132,6 @@ class Target:
     def is_own_server(self) -> bool:
         """Whether the endpoint is self-hosted, not a provider's service."""
         return self.vllm or (self.openai_wire and self.settings.api_base is not None)
-
-    @property
-    def session_header(self) -> str:
-        """Name of the header that is the same for requests that begin alike; empty if none is sent."""
-        name = self.settings.session_header
-        return name if name is not None else VLLM_SESSION_HEADER if self.vllm else ""
 
     @property
     def endpoint(self) -> str:

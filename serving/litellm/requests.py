@@ -361,9 +361,8 @@ def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
 
 
 def session_headers(target: Target, prompt: Prompt) -> dict[str, str]:
-    """The header by which a router recognises requests that begin alike; empty if none is sent."""
-    name = target.session_header
-    return {name: prompt_start_key(prompt)[:KEY_CHARS]} if name else {}
+    """The header by which common routers of vLLM servers recognise requests that begin alike."""
+    return {"X-Session-ID": prompt_start_key(prompt)[:KEY_CHARS]} if target.vllm else {}
 
 
 def _with_headers(body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:

@@ -75,18 +75,6 @@ async def test_requests_that_begin_alike_have_the_same_session_header(opened):
         assert len({first, third, fourth}) == 3
 
 
-@pytest.mark.parametrize(
-    ("provider", "name", "sent"),
-    [("hosted_vllm", "X-User-Id", "x-user-id"), ("openai", "X-Route", "x-route"), ("hosted_vllm", "", None)],
-)
-async def test_the_session_header_has_the_name_that_the_router_knows(opened, provider, name, sent):
-    async with opened(provider=provider, settings={"session_header": name}) as (server, model):
-        server.headers.clear()
-        await model.generate([request()])
-        [headers] = server.headers
-        assert headers.get(sent or "x-session-id") == (prompt_start_key(PROMPT)[:32] if sent else None)
-
-
 async def test_a_server_of_another_kind_gets_no_session_header(opened):
     async with opened(provider="openai") as (server, model):
         server.headers.clear()

@@ -229,7 +229,6 @@ async def test_what_the_server_refuses_is_no_success(hosted: Any, settings_for: 
 
 async def test_the_server_takes_the_priorities_of_a_run(hosted: Any) -> None:
     assert hosted.traits.priorities
-    assert hosted.target.session_header == "X-Session-ID"
     asked = request(Prompt.user("Count to three."))
     [[plain]] = await hosted.generate([asked])
     [[urgent]] = await hosted.generate([asked.model_copy(update={"priority": 31})])
