@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
+
+from ..core.messages import Completion, NextTokenDistribution, TopToken
 
 EntropyKind = Literal["full", "top_k", "sampled"]
 """Over the complete vocabulary; over the k most likely tokens, renormalised; or estimated from k samples."""
@@ -78,3 +80,22 @@ def plug_in_entropy(counts: Iterable[int]) -> float:
         raise ValueError("an entropy needs at least one sample")
     of_frequencies = math.log(n) - math.fsum(count * math.log(count) for count in positive) / n
     return max(0.0, of_frequencies) + (len(positive) - 1) / (2 * n)
+
+
+def token_distribution(top: Sequence[TopToken], completion: Completion) -> NextTokenDistribution:
+    """The distribution of a sample's token from its most likely ones; the entropy is that of `entropy_probe` if used.
+
+    Args:
+        top: The most likely tokens at the position, best first.
+        completion: The sample.
+    """
+    logprobs = tuple(token.logprob for token in top)
+    probe: Any = completion.extras.get("entropy_probe")
+    return NextTokenDistribution(
+        token_ids=tuple(token.token_id for token in top),
+        tokens=tuple(token.token for token in top),
+        logprobs=logprobs,
+        entropy=min_entropy(logprobs) if probe is None else probe["entropy"][0],
+        support="top_k" if probe is None else "full",
+        usage=completion.usage,
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import BackendError, UserError
 from ..core.messages import Completion, NextTokenDistribution, Prompt, Request, SamplingParams, Thought
-from .entropy import min_entropy
+from .entropy import token_distribution
 from .metered.model import MeteredModel
 from .model import Capabilities, LanguageModel
 from .profiles.profile import ModelProfile, quick_sampling
@@ -89,16 +89,7 @@ async def first_tokens(model: LanguageModel, prompts: Sequence[Prompt], top: int
 def _first_token(sample: Completion) -> NextTokenDistribution | None:
     if not sample.ok or not sample.answer_top_logprobs:
         return None
-    listed = sample.answer_top_logprobs[0]
-    logprobs = tuple(token.logprob for token in listed)
-    return NextTokenDistribution(
-        token_ids=tuple(token.token_id for token in listed),
-        tokens=tuple(token.token for token in listed),
-        logprobs=logprobs,
-        entropy=min_entropy(logprobs),
-        support="top_k",
-        usage=sample.usage,
-    )
+    return token_distribution(sample.answer_top_logprobs[0], sample)
 
 
 def report_cut(model: LanguageModel, samples: Iterable[Completion], what: str) -> None:

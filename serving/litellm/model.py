@@ -35,7 +35,7 @@ from ...core.messages import (
     TopToken,
     Usage,
 )
-from ..entropy import min_entropy
+from ..entropy import token_distribution
 from ..model import Capabilities, Listener
 from ..streaming import stream_of
 from ..tool_calls import with_call_ids
@@ -809,13 +809,4 @@ def _distribution(completion: Completion, endpoint: str) -> NextTokenDistributio
         raise InvalidResponse(
             completion.failure.message if completion.failure else f"{endpoint} showed no alternatives"
         )
-    probe: Any = completion.extras.get("entropy_probe")
-    logprobs = tuple(t.logprob for t in rows[0])
-    return NextTokenDistribution(
-        token_ids=tuple(t.token_id for t in rows[0]),
-        tokens=tuple(t.token for t in rows[0]),
-        logprobs=logprobs,
-        entropy=min_entropy(logprobs) if probe is None else probe["entropy"][0],
-        support="top_k" if probe is None else "full",
-        usage=completion.usage,
-    )
+    return token_distribution(rows[0], completion)

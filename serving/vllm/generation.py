@@ -28,6 +28,7 @@ from ...core.messages import (
     TopToken,
     Usage,
 )
+from ..entropy import token_distribution
 from ..local.response import ResponseAssembler
 from ..local.tokenizer import Tokenizer
 from ..thoughts import SplitText
@@ -236,13 +237,5 @@ def next_token_distribution(completion: Completion) -> NextTokenDistribution:
     """
     if completion.failure is not None or not completion.top_logprobs:
         raise BackendError(f"vLLM returned no distribution: {completion.failure}")
-    top = completion.top_logprobs[0]
-    probe: Any = completion.extras["entropy_probe"]
-    return NextTokenDistribution(
-        token_ids=tuple(t.token_id for t in top),
-        tokens=tuple(t.token for t in top),
-        logprobs=tuple(t.logprob for t in top),
-        entropy=probe["entropy"][0],
-        support="full",
-        usage=completion.usage.model_copy(update={"completion_tokens": 0}),
-    )
+    unpaid = completion.model_copy(update={"usage": completion.usage.model_copy(update={"completion_tokens": 0})})
+    return token_distribution(completion.top_logprobs[0], unpaid)
