@@ -1,10 +1,7 @@
 """The verifier: a jury's agreement on another strategy's answer, which never replaces evidence."""
 
-import json
-
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.agents.planner import complete_parameters, resolve_judges
 from reason.agents.reasoner import Reasoner
 from reason.agents.verification import averify_text
 from reason.core.errors import BackendUnavailable, NotVerified, UserError
@@ -172,14 +169,6 @@ async def test_jury_beside_davinci_adds_agreement_to_the_same_claims(disagreeing
     assert together.confidence == alone.confidence
 
 
-async def test_agreement_of_a_claim_is_apart_from_its_evidence_in_json(disagreeing, settings):
-    answer, _ = await _verification(settings, ("edgejury",))
-    for claim in answer.model_dump(mode="json")["verification"]["claims"]:
-        agreement = claim.pop("agreement")
-        assert set(agreement) == {"label", "support", "contradict", "silent"}
-        assert "juror" not in json.dumps(claim)
-
-
 @pytest.fixture
 def judge(monkeypatch):
     """A judge that is charged for each pair."""
@@ -259,14 +248,3 @@ def test_verifiers_named_together_share_the_parameters_of_davinci():
     with pytest.raises(UserError, match="edgejury.davinci sets k=2, but davinci has 7"):
         make_verifiers(("edgejury", "davinci"), {"davinci": {"k": 7}, "edgejury": {"davinci": {"k": 2}}})
     assert [v.name for v in make_verifiers(("davinci",), {})] == ["davinci"]
-
-
-def test_judge_of_both_is_that_of_davinci_unless_one_is_set(settings):
-    (verifier,) = make_verifiers(("davinci", "edgejury"), {"davinci": {"judge": "lexical"}})
-    assert verifier.entailment == "lexical"
-    given = {"davinci": {"judge": "lexical"}, "edgejury": {}}
-    complete = complete_parameters(("davinci", "edgejury"), {}, given)
-    resolved = resolve_judges(complete, settings, has_judge_model=False)
-    assert [values["judge"] for values in resolved.values()] == ["lexical", "lexical"]
-    resolved = resolve_judges(complete_parameters(("edgejury",), {}, {}), settings, has_judge_model=True)
-    assert resolved["edgejury"]["judge"] == "model"
