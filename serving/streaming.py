@@ -95,7 +95,7 @@ class StopStrings:
             end, self.stop_reason = min(matches, key=lambda match: match[0])
             certain, self._held = pending[:end], ""
         else:
-            keep = max((overlap(pending, s) for s in self._stops), default=0)
+            keep = max((_overlap(pending, s) for s in self._stops), default=0)
             certain, self._held = pending[: len(pending) - keep], pending[len(pending) - keep :]
         self.text += certain
         return certain
@@ -107,6 +107,6 @@ class StopStrings:
         return rest
 
 
-def overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest suffix of `text` that is a prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

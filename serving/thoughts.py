@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .profiles.profile import ModelProfile
-from .streaming import overlap
 
 COMMON_TAGS: Final = (
     ("<think>", "</think>"),
@@ -117,7 +116,7 @@ class ThoughtSplitter:
                     text = start[len(_STRIPPED_OPEN) :]
                     continue
             if tag is None:
-                keep = 0 if final else max(overlap(text, one) for one in (*tags, *late, *self._noise()))
+                keep = 0 if final else max(_overlap(text, one) for one in (*tags, *late, *self._noise()))
                 if not final and self._is_blank_start(text[: len(text) - keep]):
                     keep = len(text)
                 self._put(text[: len(text) - keep])
@@ -182,3 +181,8 @@ def _first(text: str, tags: Sequence[str]) -> tuple[int, str | None]:
         return -1, None
     at, _, tag = min(found)
     return at, tag
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Length of the longest suffix of a text that is a proper prefix of a tag."""
+    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)

@@ -36,7 +36,6 @@ from ..core.messages import (
     parse_json,
 )
 from .model import Listener
-from .streaming import overlap
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 """What is around calls."""
@@ -211,9 +210,14 @@ def _is_call(value: Any, names: Collection[str]) -> bool:
 
 def _held(text: str) -> int:
     """Length of a suffix that may be white space before a call and the beginning of its mark."""
-    begun = overlap(text, OPEN)
+    begun = _overlap(text, OPEN)
     before = text[: len(text) - begun]
     return begun + len(before) - len(before.rstrip())
+
+
+def _overlap(text: str, mark: str) -> int:
+    """Length of the longest suffix of a text that is a proper prefix of a mark."""
+    return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
 
 
 _DEFINITIONS: Final = ("$defs", "definitions")

@@ -1,10 +1,17 @@
-"""Exception handlers of the server: every error becomes a response with one JSON error object."""
+"""Errors as callers get them: JSON error objects in OpenAI's format, and the handlers that respond with them.
+
+Texts of a model's side name addresses, may hold keys, and repeat what another system says; those of the run store and
+of files name paths. Callers get the error's class and an id instead; the log has the text under that id. `RunErrors`
+replaces such texts where a run meets them, so that no event, note, answer or record of the run has them; `public_error`
+does so for errors outside of calls to models.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +21,229 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from ..core.errors import ReasonError, StoreError
-from .error_objects import error_body, error_object, make_error_object, public_error
-from .logs import log_fault
+from ..core.errors import (
+    BackendError,
+    BackendMisconfigured,
+    BackendTimeout,
+    BackendUnavailable,
+    ContextTooLong,
+    DataError,
+    InvalidResponse,
+    ModelNotFound,
+    RateLimited,
+    ReasonError,
+    StoreError,
+    UnknownName,
+)
+from ..core.messages import Failure
+from ..core.types import Answer
+from .logs import log_event, log_fault
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    499: "cancelled_error",
+}
+MESSAGES_PATH = "/v1/messages"
+"""Path of Anthropic's interface, whose errors have Anthropic's format."""
+_MESSAGES_TYPES: dict[int | str, str] = {
+    402: "billing_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+    "insufficient_quota": "billing_error",
+    "cancelled_error": "api_error",
+    "server_error": "api_error",
+}
+"""Anthropic's error type by HTTP status, else by ours; those of other errors are equal."""
+MAX_MESSAGE_CHARS = 2000
+MAX_PARAM_CHARS = 500
+INTERNAL = "something went wrong inside the server"
+"""The message for unexpected errors."""
+_BACKEND_FAILED = "the model backend failed"
+_MODEL_MISSING = "the model backend does not serve the model"
+HIDDEN = {
+    ReasonError.code: INTERNAL,
+    StoreError.code: "the server's run store failed",
+    DataError.code: "a file of the server is missing or invalid",
+    BackendError.code: _BACKEND_FAILED,
+    BackendMisconfigured.code: "the model backend cannot be used; the server's operator must check its address and key",
+    BackendUnavailable.code: "the model backend is not available",
+    BackendTimeout.code: "the model backend did not respond in time",
+    RateLimited.code: "the rate limit of the model backend is reached",
+    ContextTooLong.code: "the request does not fit the model's context",
+    InvalidResponse.code: "the model backend gave an invalid response",
+}
+"""Codes of errors whose texts callers do not see, with what they see instead."""
+
+
+def public_error(error: ReasonError, *, run_id: str = "", request_id: str = "") -> ReasonError:
+    """The error as callers get it.
+
+    Args:
+        error: The error.
+        run_id: The run that it ended, if any.
+        request_id: The request that it ended, if there is no run. Without an id, nothing is logged.
+
+    Returns:
+        The error itself if its text may be shown, else one of the same class with the same attributes. A model that
+        its provider does not know becomes a `BackendError`: the caller requested one that the server offers.
+    """
+    # the `DataError` of a request without a run is about what the caller named
+    if not _is_hidden(error) or (isinstance(error, DataError) and not run_id):
+        return error
+    if run_id or request_id:
+        log_hidden_error(error.code, str(error), run_id=run_id or None, request_id=request_id or None)
+    return _replaced(error, f"run {run_id}" if run_id else f"request {request_id}" if request_id else "")
+
+
+def log_hidden_error(code: str, text: str, **ids: str | None) -> None:
+    """Log an error whose text callers do not see."""
+    log_event("error.hidden", logging.WARNING, **ids, code=code, error_text=text)
+
+
+class RunErrors:
+    """Hides the texts of a model's side from a run, and logs each of them once (see `core.run.ErrorFilter`)."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._logged: set[tuple[str, str]] = set()
+
+    def error(self, error: ReasonError, role: str) -> ReasonError:
+        """The error of a call as strategies get it."""
+        if isinstance(error, StoreError) or not _is_hidden(error):
+            return error
+        self._log(error.code, str(error), role)
+        return _replaced(error, f"run {self._run_id}")
+
+    def failure(self, failure: Failure, role: str) -> Failure:
+        """The failure of a sample as strategies, events and the store get it."""
+        kind = _class_of(failure.code)
+        text = None if kind is None else _text_for(kind)
+        if text is None or failure.message.startswith((text, _MODEL_MISSING)):  # it is for callers already
+            return failure
+        self._log(failure.code, failure.message, role)
+        return failure.model_copy(update={"message": f"{text} (run {self._run_id})"})
+
+    def _log(self, code: str, text: str, role: str) -> None:
+        if (code, text) not in self._logged:
+            self._logged.add((code, text))
+            log_hidden_error(code, text, run_id=self._run_id, role=role)
+
+
+def _is_hidden(error: ReasonError) -> bool:
+    if getattr(error, "is_public", False) or (type(error) is ReasonError and error.message.startswith(INTERNAL)):
+        return False
+    return _text_for(type(error)) is not None or _is_missing_model(error)
+
+
+def _text_for(kind: type[ReasonError]) -> str | None:
+    """What callers see of errors of a class; None if their own text."""
+    if kind is not ReasonError and not issubclass(kind, BackendError | BackendMisconfigured | StoreError | DataError):
+        return None
+    codes = (str(vars(one).get("code")) for one in kind.__mro__)
+    return next(HIDDEN[code] for code in codes if code in HIDDEN)
+
+
+def _is_missing_model(error: ReasonError) -> bool:
+    """Whether a model's provider does not know it; `ModelNotFound` is about what the caller named."""
+    return isinstance(error, UnknownName) and error.kind == "model" and not isinstance(error, ModelNotFound)
+
+
+def _replaced(error: ReasonError, name: str) -> ReasonError:
+    """The error with the text for callers."""
+    if _is_missing_model(error):
+        public: ReasonError = BackendError("")
+        text = _MODEL_MISSING
+    else:
+        public = type(error).__new__(type(error))
+        public.__dict__.update(error.__dict__)
+        text = _text_for(type(error)) or INTERNAL
+    if isinstance(error, ContextTooLong) and error.limit:
+        text += f": it needs {error.tokens} tokens of {error.limit}"
+    public.message, public.hint = f"{text} ({name})" if name else text, ""
+    public.args = (public.message,)
+    public.is_public = True  # type: ignore[attr-defined]
+    return public
+
+
+def error_object(error: ReasonError) -> dict[str, Any]:
+    """Convert an error to the value of `error` in a response or in the last event of a stream.
+
+    Args:
+        error: The error.
+
+    Returns:
+        `message`, `type`, `param` and `code`, and `partial`, the best answer so far, if the error carries one.
+    """
+    error = public_error(error)
+    error_object = make_error_object(
+        str(error), error.http_status, code=error.code, param=getattr(error, "param", None)
+    )
+    partial = getattr(error, "partial", None)
+    if isinstance(partial, Answer):
+        error_object["partial"] = partial.model_dump(mode="json")
+    return error_object
+
+
+def make_error_object(
+    message: str, status: int, *, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """An error object for an HTTP status without an error class. Names and values of a request in it are cut."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param = None if param is None else _cut(param, MAX_PARAM_CHARS)
+    return {"message": _cut(message, MAX_MESSAGE_CHARS), "type": kind, "param": param, "code": code}
+
+
+def error_body(
+    error: Mapping[str, Any], *, path: str, request_id: str = "", status: int | None = None
+) -> dict[str, Any]:
+    """The body of an error response, or the last event of a stream, in the format of the interface of a path.
+
+    Args:
+        error: The error object.
+        path: Path of the request.
+        request_id: Id of the request, which Anthropic's format repeats.
+        status: HTTP status of the response; None in a stream that has begun.
+    """
+    if not path.startswith(MESSAGES_PATH):
+        return {"error": error}
+    kind = _MESSAGES_TYPES.get(status or 0) or _MESSAGES_TYPES.get(error["type"], error["type"])
+    error = {**error, "type": kind, "details": {"error_code": error["code"]}}
+    return {"type": "error", "error": error, "request_id": request_id or None}
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
+
+
+def error_from(stored: Mapping[str, Any], partial: Answer | None = None) -> ReasonError:
+    """The error that a run ended with, from its code and message in the run store; `partial` is its best answer."""
+    kind = _class_of(str(stored.get("code") or "")) or ReasonError
+    error = kind.__new__(kind)  # constructors differ, and only the message is known here
+    ReasonError.__init__(error, str(stored.get("message") or ""))
+    vars(error).update(dict.fromkeys(("param", "kind", "name", "retry_after_s", "limit")), partial=partial)
+    return error
+
+
+def _class_of(code: str) -> type[ReasonError] | None:
+    return next((kind for kind in _tree(ReasonError) if vars(kind).get("code") == code), None)
+
+
+def _tree(root: type[ReasonError]) -> Iterator[type[ReasonError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from _tree(kind)
+
 
 RETRY_AFTER_S = 1
 """`Retry-After` in seconds for errors without an estimate."""

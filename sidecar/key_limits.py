@@ -21,7 +21,6 @@ from limits.util import WindowStats
 from ..core.budget import Budget
 from ..core.concurrency import shielded
 from ..core.errors import KeyLimitExceeded, StoreError
-from ..core.events import BudgetCharged, Event
 from ..core.store.protocol import KeyLimits, Spending
 from ..core.store.sql import RunStore
 from .auth import Caller
@@ -42,27 +41,6 @@ class RateLimitState:
 
     headers: dict[str, str] = field(default_factory=dict)
     refused: KeyLimitExceeded | None = None
-
-
-class SpendingReservation:
-    """What a run in flight reserves of its tenant's daily limits; an event sink of that run.
-
-    Attributes:
-        budget: The run's budget, capped by what is left of the daily limits.
-        tokens: Reserved tokens.
-        usd: Reserved US dollars.
-    """
-
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        # without a limit, what the run has spent so far
-        self.tokens, self.usd = budget.tokens or 0, budget.usd or 0.0
-
-    def __call__(self, event: Event) -> None:
-        """Update the reservation with the run's spending."""
-        if isinstance(event, BudgetCharged):
-            self.tokens = max(self.tokens, event.total_tokens)
-            self.usd = max(self.usd, event.total_usd or 0.0)
 
 
 REDIS_TIMEOUT_S = 0.5
@@ -142,8 +120,7 @@ class KeyLimiter:
 
     Concurrent runs are counted per process: with n server processes a key gets up to n times that limit. Daily spending
     and its reservations are the store's: a run of a key with daily limits reserves its complete budget when it is
-    admitted, and returns what is left at its end. Runs of keys without daily limits count for the other keys of their
-    tenant only in their own process, until they have ended.
+    admitted, and returns what is left at its end.
 
     Args:
         store: Spending and reservations of tenants.
@@ -156,8 +133,6 @@ class KeyLimiter:
     ) -> None:
         self._store, self._requests, self._now = store, requests or RequestCounter(), now
         self._running: Counter[str] = Counter()
-        self._holdings: dict[str, list[SpendingReservation]] = {}
-        """Runs of keys without daily limits, by tenant."""
         self._unreleased: set[str] = set()
         """Reservations that the store could not release yet."""
 
@@ -178,14 +153,13 @@ class KeyLimiter:
                 )
         if limits.tokens_per_day is not None:
             spent = await self._store.get_spending(caller.tenant, self._now())
-            reserved = spent.reserved_tokens + self._held(caller.tenant).reserved_tokens
-            left = limits.tokens_per_day - spent.tokens - reserved
+            left = limits.tokens_per_day - spent.tokens - spent.reserved_tokens
             standing.headers |= _headers("tokens", limits.tokens_per_day, max(0, left), self._rest_of_day())
         return standing
 
     @asynccontextmanager
-    async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
-        """Reserve a run's spending while it is in flight, inside an `async with`.
+    async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[Budget]:
+        """Reserve a run's spending while it is in flight, inside an `async with`; gives the budget that is left for it.
 
         Args:
             caller: The caller that starts the run.
@@ -197,7 +171,7 @@ class KeyLimiter:
         async with AsyncExitStack() as stack:
             yield await self._admitted(caller, budget, stack)
 
-    async def _admitted(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> SpendingReservation:
+    async def _admitted(self, caller: Caller, budget: Budget, stack: AsyncExitStack) -> Budget:
         limits = caller.limits
         if limits.concurrency is not None and self._running[caller.key_id] >= limits.concurrency:
             raise KeyLimitExceeded(
@@ -209,28 +183,20 @@ class KeyLimiter:
         stack.callback(self._running.subtract, (caller.key_id,))
         if limits.tokens_per_day is not None or limits.usd_per_day is not None:
             return await stack.enter_async_context(self._held_in_store(caller, budget))
-        reservation = SpendingReservation(budget)
-        self._holdings.setdefault(caller.tenant, []).append(reservation)
-        stack.callback(self._drop, caller.tenant, reservation)
-        return reservation
-
-    def _drop(self, tenant: str, reservation: SpendingReservation) -> None:
-        self._holdings[tenant].remove(reservation)
-        if not self._holdings[tenant]:
-            del self._holdings[tenant]
+        return budget
 
     @asynccontextmanager
-    async def _held_in_store(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
-        name, tenant = secrets.token_hex(8), caller.tenant
+    async def _held_in_store(self, caller: Caller, budget: Budget) -> AsyncIterator[Budget]:
+        name = secrets.token_hex(8)
         is_reserved = True  # also if this task is cancelled before it knows
         try:
             reserved, before = await self._store.reserve_spending(
-                name, tenant, budget, caller.limits, self._now(), held=self._held(tenant)
+                name, caller.tenant, budget, caller.limits, self._now()
             )
             if reserved is None:
                 is_reserved = False
                 raise self._exhausted(caller.limits, before)
-            yield SpendingReservation(reserved)
+            yield reserved
         finally:
             if is_reserved:
                 self._unreleased.add(name)
@@ -245,13 +211,6 @@ class KeyLimiter:
                 log_fault("spending.not_released", e)
                 return
             self._unreleased.discard(name)
-
-    def _held(self, tenant: str) -> Spending:
-        """What the runs of keys without daily limits reserve."""
-        holdings = self._holdings.get(tenant, ())
-        return Spending(
-            reserved_tokens=sum(one.tokens for one in holdings), reserved_usd=math.fsum(one.usd for one in holdings)
-        )
 
     def _exhausted(self, limits: KeyLimits, spending: Spending) -> KeyLimitExceeded:
         """The error for a run for which nothing is left; it may be tried again soon if runs in flight reserve it."""

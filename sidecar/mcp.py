@@ -41,7 +41,7 @@ from ..core.types import Answer, Evidence, RunUsage, Verification
 from ..core.verdicts import counts_text, verdict_name
 from ..core.version import __version__
 from .auth import ANONYMOUS, Caller, admit, identify
-from .error_objects import INTERNAL, public_error
+from .errors import INTERNAL, public_error
 from .logs import log_fault
 from .native.routes import ask_config, verify_config
 from .native.schemas import AskBody, ResponseBody, VerifyBody

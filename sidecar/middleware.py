@@ -29,8 +29,7 @@ from ..core.store.sql import RunStore
 from ..reasoning.strategy import STRATEGIES
 from .admission import AdmissionQueue
 from .auth import AuthMiddleware, KeyVerifier, identify, is_loopback
-from .error_objects import INTERNAL, MESSAGES_PATH, make_error_object
-from .errors import error_json, send_error
+from .errors import INTERNAL, MESSAGES_PATH, error_json, make_error_object, send_error
 from .key_limits import KeyLimiter, RequestCounter
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from ..agents.reasoner import Reasoner
+from ..core.budget import Budget
 from ..core.concurrency import shielded
 from ..core.errors import (
     Cancelled,
@@ -41,8 +42,8 @@ from ..core.store.sql import RunStore
 from ..core.types import Answer, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller
-from .error_objects import INTERNAL, error_from, public_error
-from .key_limits import KeyLimiter, SpendingReservation
+from .errors import INTERNAL, error_from, public_error
+from .key_limits import KeyLimiter
 from .logs import log_event, log_fault
 from .native.schemas import is_active
 from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun
@@ -639,9 +640,8 @@ class RunManager:
             live.is_stored = True
             live.is_owned = status == "running" or not live.background
 
-        async with self._holding(live.config, live.caller, idempotency, digest) as hold:
-            if hold is not None:
-                live.config = live.config.model_copy(update={"budget": hold.budget})
+        async with self._holding(live.config, live.caller, idempotency, digest) as budget:
+            live.config = live.config.model_copy(update={"budget": budget})
             if early:
                 await shielded(create("running" if free else "queued"))
             if live.background:
@@ -652,7 +652,7 @@ class RunManager:
                     live.is_stored = live.is_owned = True
                 elif not free and (other_owner := await self._claim(live, "adopted")) is not None:
                     return other_owner
-                sinks = self._sinks(live, hold)
+                sinks = self._sinks(live)
                 # another process may have claimed a run that waited in the store
                 untouched = free or not early
                 return await self._reasoner.arun(
@@ -670,11 +670,11 @@ class RunManager:
         # an adopted run was admitted before: it counts against its tenant's daily limit, but against no key
         caller = Caller(tenant=live.config.tenant) if reason == "adopted" else live.caller
         slot = self._admission.slot(live.config.tenant, unlimited=reason == "adopted")
-        async with self._holding(live.config, caller) as hold, slot:
+        async with self._holding(live.config, caller), slot:
             other_owner = await self._claim(live, reason)
             if other_owner is not None:
                 return other_owner
-            sinks = self._sinks(live, hold)
+            sinks = self._sinks(live)
             return await self._reasoner.aresume(live.id, sinks=sinks, is_claimed=True, on_start=live.attach_run)
 
     async def _refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
@@ -687,11 +687,11 @@ class RunManager:
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
 
-    def _sinks(self, live: LiveRun, hold: SpendingReservation | None) -> list[Sink]:
+    def _sinks(self, live: LiveRun) -> list[Sink]:
         """Mark the run as running and return its sinks."""
         live.status = "running"
         live.accept()
-        sinks = [live.emit, hold, *(observer(live) for observer in self._observers)]
+        sinks = [live.emit, *(observer(live) for observer in self._observers)]
         return [sink for sink in sinks if sink is not None]
 
     async def _claim(self, live: LiveRun, reason: ResumeReason) -> StoredRun | None:
@@ -745,22 +745,22 @@ class RunManager:
     @asynccontextmanager
     async def _holding(
         self, config: RunConfig, caller: Caller, idempotency: str | None = None, digest: str = ""
-    ) -> AsyncIterator[SpendingReservation | None]:
-        """Reserve a run's budget inside an `async with`; None if there are no spending limits.
+    ) -> AsyncIterator[Budget]:
+        """Reserve a run's budget inside an `async with`; gives what the spending limits leave of it.
 
         Raises:
             KeyLimitExceeded: The caller has reached a limit.
             DuplicateRequest: The caller has reached a limit, and the request repeats an earlier one.
         """
         async with AsyncExitStack() as stack:
-            hold = None
+            budget = config.budget
             if self._allowance is not None:
                 try:
-                    hold = await stack.enter_async_context(self._allowance.hold(caller, config.budget))
+                    budget = await stack.enter_async_context(self._allowance.hold(caller, budget))
                 except KeyLimitExceeded:
                     await self._refuse_repeated(config, idempotency, digest)
                     raise
-            yield hold
+            yield budget
 
 
 def _continues(record: RunRecord) -> bool:

@@ -24,7 +24,7 @@ from ..core.store.sql import RunStore
 from ..core.types import Answer
 from ..core.verdicts import failure_text
 from .auth import Caller
-from .error_objects import RunErrors, error_from
+from .errors import RunErrors, error_from
 from .native.schemas import is_active
 
 POLL_INTERVAL_S = 0.5

@@ -13,8 +13,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..core.errors import Cancelled, ReasonError
-from .error_objects import INTERNAL, error_object, make_error_object
-from .errors import error_response
+from .errors import INTERNAL, error_object, error_response, make_error_object
 from .logs import log_fault
 
 T = TypeVar("T")

@@ -777,7 +777,7 @@ class RunStore:
         )
 
     async def reserve_spending(
-        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float, *, held: Spending
+        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float
     ) -> tuple[Budget | None, Spending]:
         """Reserve a run's budget out of what daily limits leave its tenant, atomically among all processes.
 
@@ -786,11 +786,10 @@ class RunStore:
         Args:
             name: A new name, for `release_spending`.
             at: A time of the UTC day, in seconds since the epoch.
-            held: Further reservations of the tenant, which are not in the store.
 
         Returns:
             The budget, capped by what was left (`KeyLimits.left_for`), None if nothing was left and so nothing is
-            reserved; and what had been spent and reserved before, `held` included.
+            reserved; and what had been spent and reserved before.
         """
 
         def reserve(db: Connection) -> tuple[Budget | None, Spending]:
@@ -802,12 +801,6 @@ class RunStore:
             )
             db.execute(f"SELECT tokens FROM spending WHERE tenant = ? AND day = ?{self._ownership.lock}", day)  # noqa: S608
             before = self._spending(db, tenant, at)
-            before = before.model_copy(
-                update={
-                    "reserved_tokens": before.reserved_tokens + held.reserved_tokens,
-                    "reserved_usd": before.reserved_usd + held.reserved_usd,
-                }
-            )
             reserved = limits.left_for(budget, before)
             if reserved is not None:
                 db.write("DELETE FROM reservations WHERE tenant = ? AND created <= ?", (tenant, at - MAX_RESERVATION_S))

@@ -100,7 +100,7 @@ class RetryPolicy:
 NO_CONTEXT = "context_length_exceeded"
 """OpenAI's code of a request that does not fit."""
 VLLM_NO_CONTEXT = "input_tokens"
-"""The parameter that vLLM names in that case."""
+"""What vLLM names as the parameter at fault then."""
 NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 """OpenAI's codes of an account that waiting does not help."""
 
@@ -110,7 +110,7 @@ _CONTEXT_WORDS = re.compile(
     r"|exceeds? the (?:available|configured|maximum)[a-z ]* (?:context|tokens|limit)",
     re.IGNORECASE,
 )
-"""The same error in the messages of servers that send no code."""
+"""How servers without a code say the same."""
 
 
 class ContextExceeded(Exception):

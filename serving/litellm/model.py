@@ -78,7 +78,7 @@ from .transport import Transport
 from .vllm_server import detokenize, prompt_ids, take_processor_report, tokenize_text
 
 CHARS_PER_TOKEN = 4
-"""Characters per token assumed for providers whose chunks show no tokens, as in English text."""
+"""Characters of a token in the chunks of providers, which show no tokens: about those of English text."""
 
 
 @dataclass
@@ -89,10 +89,10 @@ class SampleBatch:
         position: Position of the request in the call.
         request: The request.
         indices: Indices of the samples.
-        seen: Samples whose text a client has seen (see `Listener`).
-        broken: What was received of samples whose response broke off; the next attempt continues them.
-        num_broken: Responses to each sample that broke off after its first token.
-        inexact: Samples that cannot be continued, since their tokens detokenize to another text than was received.
+        seen: Those whose text a client has seen (see `Listener`).
+        broken: Those whose response broke off, as far as they were received; the next attempt continues them.
+        num_broken: How many responses to each broke off after its first token.
+        inexact: Those whose tokens have another text than was received, so that they cannot be continued.
         marks: Numbers of leading messages after which the prompt is marked for the provider's cache.
         begun: Set when a response of the call has begun, after which the provider's cache has what the others share.
     """
@@ -125,9 +125,9 @@ class AttemptResult(NamedTuple):
 
     Attributes:
         finished: The finished samples.
-        fault: Why the others did not finish; None if the response was complete.
+        fault: Why the others are not finished; None where the response was complete.
         short: Whether the response was complete but lacks samples: many servers ignore `n`.
-        failed: Indices of the samples that are not retried.
+        failed: Indices of the samples that are not tried again.
     """
 
     finished: Sequence[Completion]
@@ -237,7 +237,7 @@ class LiteLLMModel:
         return parts
 
     def _runs(self, request: Request) -> list[tuple[int, ...]]:
-        """Indices of the samples of each HTTP request that serves a request."""
+        """The samples of each request that is sent for one of ours."""
         # a logits processor's state belongs to one sample, and vLLM reports only one for all of a request
         many = self.traits.multi_sample and not request.sampling.logits_processors
         many = many and not self._can.profile.refused("n", thinking=thinking_of(request, self._can.profile).is_on)
@@ -279,7 +279,7 @@ class LiteLLMModel:
         return outcome
 
     async def _may_retry(self, fault: FailedAttempt, attempts: Attempts) -> bool:
-        """Wait before the next attempt; returns False if there is none."""
+        """Whether there is another attempt, after the wait before it."""
         wait = self._retrying.wait(fault, attempts.retries, time.monotonic() - attempts.began, self._draw)
         if wait is None:
             return False
@@ -289,7 +289,7 @@ class LiteLLMModel:
         return True
 
     def _never_several(self) -> None:
-        """Stop requesting several samples at once: the server ignores `n`."""
+        """Request no several samples at once any more: the server ignores `n`."""
         self.traits = self.traits.model_copy(update={"multi_sample": False})
         self._can = self._can.model_copy(update={"prompt_per_sample": True})
 
@@ -308,7 +308,7 @@ class LiteLLMModel:
     async def attempt(
         self, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
     ) -> AttemptResult:
-        """Send one request for some samples, or for the rest of a sample whose response broke off."""
+        """One request for some samples, or for the rest of one whose response broke off."""
 
         def emit(
             index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str, tokens: int

@@ -5,20 +5,25 @@ Retries, limits and errors are those of all other requests (`LiteLLMModel.retrie
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import InvalidResponse
-from ...core.settings import Settings
+from ...core.errors import BackendMisconfigured, InvalidResponse, UnknownName, UserError
+from ...core.registry import nearest
+from ...core.settings import ProviderSettings, Settings
 from ..model import Capabilities
 from .limiter import ConcurrencyLimiter
 from .model import LiteLLMModel
-from .probing import find_served_model, list_served_models
-from .providers import Prices, find_target
+from .probing import list_served_models
+from .providers import Prices, Target
 from .requests import RequestTraits
 from .transport import Transport
 from .vllm_server import call, tokenize_text, version
+
+POOLING_PREFIX = "hosted_vllm_pooling/"
+_PROVIDER = POOLING_PREFIX.removesuffix("/")
 
 
 @dataclass(frozen=True)
@@ -101,18 +106,53 @@ async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer
         UnknownName: It serves other models.
         BackendError: It cannot be reached.
     """
-    target = find_target(name, settings)
+    served = name.removeprefix(POOLING_PREFIX)
+    target = _target(name, served, settings)
     limiter = ConcurrencyLimiter(target.settings.concurrency)
     client = LiteLLMModel(target, Transport(target), Capabilities(), RequestTraits(vllm=True), Prices(), limiter, name)
     try:
-        entry = find_served_model(await list_served_models(client), target)
+        listed = await list_served_models(client)
+        names = [str(m.get("id")) for m in listed]
+        if served not in names:
+            near = tuple(POOLING_PREFIX + n for n in nearest(served, names))
+            raise UnknownName(
+                "model", name, near, hint=f"{target.endpoint} serves: {', '.join(names[:5]) or 'nothing'}"
+            )
+        entry = listed[names.index(served)]
         fields, _ = await client.retried(lambda: version(client.wire.http))
     except BaseException:
         await client.aclose()
         raise
     length = entry.get("max_model_len")
     weights = f"{name}={entry.get('root') or target.endpoint}+vllm{fields}"
-    return PoolingServer(client, target.served, weights, length if isinstance(length, int) else None)
+    return PoolingServer(client, served, weights, length if isinstance(length, int) else None)
+
+
+def _target(name: str, served: str, settings: Settings) -> Target:
+    provider_settings = settings.providers.get(name) or settings.providers.get(_PROVIDER) or ProviderSettings()
+    base = provider_settings.api_base or os.environ.get(f"{_PROVIDER.upper()}_API_BASE")
+    if not served or base is None:
+        raise UserError(
+            f"model {name!r}: " + ("the server's address is not set" if served else "no served model is named"),
+            hint=f"set api_base under [providers.{_PROVIDER}] in reason.toml, or {_PROVIDER.upper()}_API_BASE, "
+            "as in http://127.0.0.1:8001/v1",
+        )
+    key_env = provider_settings.api_key_env or f"{_PROVIDER.upper()}_API_KEY"
+    key = os.environ.get(key_env)
+    if provider_settings.api_key_env is not None and not key:
+        raise BackendMisconfigured(
+            f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…"
+        )
+    return Target(
+        name=name,
+        provider="hosted_vllm",
+        served=served,
+        api_base=base,
+        api_key=key or "none",
+        key_env=key_env,
+        settings=provider_settings,
+        parameters=frozenset(),
+    )
 
 
 def _only(response: dict[str, Any], field: str) -> Any:

@@ -23,8 +23,7 @@ from ...core.extras import missing_package
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
 
-VLLM_PROVIDERS = frozenset({"hosted_vllm", "hosted_vllm_pooling"})
-OPENAI_WIRE = VLLM_PROVIDERS | {"openai"}
+OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
 OPENAI_PARAMETERS = frozenset({"logprobs", "n", "response_format", "seed", "tool_choice", "tools", "top_logprobs"})
 """Parameters of OpenAI's format; a model's profile says which of them it refuses."""
@@ -126,7 +125,7 @@ class Target:
     @property
     def vllm(self) -> bool:
         """Whether the endpoint is a vLLM server."""
-        return self.provider in VLLM_PROVIDERS
+        return self.provider == "hosted_vllm"
 
     @property
     def is_own_server(self) -> bool:
@@ -188,12 +187,12 @@ def find_target(name: str, settings: Settings) -> Target:
         if not key:
             raise _missing_key(name, key_env)
     base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
-    if provider not in VLLM_PROVIDERS and provider_settings.cache_salt is not None:
+    if provider != "hosted_vllm" and provider_settings.cache_salt is not None:
         raise UserError(f"setting cache_salt of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
-    if provider in VLLM_PROVIDERS and base is None:
+    if provider == "hosted_vllm" and base is None:
         raise BackendMisconfigured(
             f"model {name!r}: the server's address is not set",
-            hint=f"set api_base under [providers.{provider}] in reason.toml, or {provider.upper()}_API_BASE, "
+            hint="set api_base under [providers.hosted_vllm] in reason.toml, or HOSTED_VLLM_API_BASE, "
             "as in http://127.0.0.1:8000/v1",
         )
     if key is None and provider_settings.api_key_env is None:

@@ -112,7 +112,7 @@ def measuring_params(profile: ModelProfile, **params: Any) -> SamplingParams:
 
 
 def rendering_of(request: Request, profile: ModelProfile) -> ThinkingMode:
-    """How a model thinks in the turn that a request continues; a thought in the prompt counts as open."""
+    """How a model thinks in the turn that a request continues: with a thought of the prompt, as when it is open."""
     thought = request.prompt.thought
     if thought is None or not (thought.text or thought.token_ids):
         return thinking_of(request, profile)

@@ -80,7 +80,7 @@ PLAIN_RULES = ReadingRules()
 
 
 class _Start(NamedTuple):
-    """Where the answer begins: within the `size` tokens from `first` on, with this text."""
+    """Where the answer begins: in the `size` tokens from `first` on, with this text."""
 
     first: int
     size: int
@@ -98,7 +98,7 @@ class _StreamedCall:
 
 @dataclass(slots=True)
 class _Piece:
-    """The part of a sample that one chunk has."""
+    """What came of a sample at once."""
 
     text: str = ""
     thought: str = ""
@@ -241,7 +241,7 @@ class StreamedSample:
 
     @staticmethod
     def _pieces(text: str, thought: str, ids: list[int], logprobs: list[float], tokens: int) -> list[_Piece]:
-        """A chunk as pieces, with thought and answer separate."""
+        """A chunk as reports, thought and answer apart."""
         if not (thought and text):
             return [_Piece(text, thought, ids, logprobs, tokens)] if text or thought or tokens else []
         # tokens of both came at once: divided by the length of the texts
@@ -253,7 +253,7 @@ class StreamedSample:
         ]
 
     def count_late(self, ids: Sequence[int], logprobs: Sequence[float], *, has_text: bool) -> None:
-        """Count the tokens of a chunk that arrives after the sample's end as more of its last part."""
+        """Count the tokens of a chunk after the sample's end, which are more of what it was in."""
         tokens = len(ids) or len(logprobs)
         self.late_tokens += tokens
         self.pieces += has_text
@@ -261,7 +261,7 @@ class StreamedSample:
             self.late_thought += tokens or has_text
 
     def end(self) -> list[_Piece]:
-        """The remaining pieces, at the end of the response."""
+        """The rest, at the end of the response."""
         return [] if self.is_cut else self.add("", "", [], [], final=True)
 
     def drop_last_token(self) -> None:
@@ -705,6 +705,6 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def count_tokens(sample: StreamedSample) -> int:
-    """Estimated tokens of a sample whose provider shows none."""
+    """About how many tokens a sample has whose provider shows none."""
     called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
     return max(sample.pieces, estimate_tokens(sample.thought + sample.text + called))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -87,10 +86,6 @@ class ChunkWriter:
     def piece(self, piece: TextPiece) -> list[dict[str, Any]]:
         """A chunk with thoughts or content."""
         return [self._chunk({"content": piece.text} if piece.kind == "content" else thought_fields(piece.text))]
-
-    def event(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """A chunk with a run event and an empty delta."""
-        return {**self._chunk({}), "reason": {"event": event}}
 
     def end(self, ended: EndedRun) -> list[dict[str, Any]]:
         """The tool calls, then the finish reason with the run's `reason` object, then the usage."""

@@ -17,7 +17,6 @@ from fastapi import Request
 from pydantic import BaseModel, JsonValue
 
 from ...core.errors import UserError
-from ...core.events import Event, TextDelta
 from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.store.protocol import RunRecord
@@ -136,9 +135,6 @@ class EventWriter(Protocol):
     def piece(self, piece: TextPiece) -> list[dict[str, Any]]:
         """Events for a piece of thoughts or text."""
 
-    def event(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """An event with a run event."""
-
     def end(self, ended: EndedRun) -> list[dict[str, Any]]:
         """The last events."""
 
@@ -207,9 +203,8 @@ class RequestRunner:
                     if stream is None:
                         thoughts += pieces
                         continue
-                    # text deltas are sent as pieces, not as events
-                    is_shown = self.run_request.stream_events and not isinstance(event, TextDelta)
-                    await stream.write(run.id, pieces, event if is_shown else None)
+                    if pieces:
+                        await stream.write(run.id, pieces)
         answer = await run.result()
         last = translator.finish()
         outcome = outcome_of(answer, self.run_request, translator)
@@ -227,19 +222,13 @@ class _Stream:
         self._create, self._put = create, put
         self._writer: EventWriter | None = None
 
-    async def write(
-        self, run_id: str, pieces: list[TextPiece], event: Event | None = None, ended: EndedRun | None = None
-    ) -> None:
-        if not pieces and event is None and ended is None:
-            return
+    async def write(self, run_id: str, pieces: list[TextPiece], ended: EndedRun | None = None) -> None:
         events: list[dict[str, Any]] = []
         if self._writer is None:
             self._writer = self._create(run_id)
             events += self._writer.begin()
         for piece in pieces:
             events += self._writer.piece(piece)
-        if event is not None:
-            events.append(self._writer.event(event.model_dump(mode="json")))
         if ended is not None:
             events += self._writer.end(ended)
         for one in events:

@@ -44,7 +44,6 @@ class ReasonOptions(Frozen):
         thinking_tokens: Maximum number of tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Alias of `seed`.
-        stream_events: Also stream the run's events, each as `reason.event` in a separate chunk.
     """
 
     strategy: str | None = None
@@ -56,7 +55,6 @@ class ReasonOptions(Frozen):
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     verify_thoughts: bool | None = None
     seed: Seed | None = None
-    stream_events: bool = False
 
 
 class LenientModel(BaseModel):

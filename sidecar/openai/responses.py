@@ -192,10 +192,6 @@ class ResponseEvents:
         self._text += piece.text
         return [*events, self._delta(piece)]
 
-    def event(self, event: Mapping[str, Any]) -> Event:
-        """A `reason.event` with a run event."""
-        return self._event("reason.event", event=event)
-
     def end(self, ended: EndedRun) -> list[Event]:
         """Events that end the response."""
         events: list[Event] = []
@@ -463,7 +459,6 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         config=config,
         one_call=body.parallel_tool_calls is False,
         field_names=field_names(effort, "reasoning.effort"),
-        stream_events=body.reason.stream_events,
     )
 
 

@@ -330,7 +330,6 @@ class RunRequest:
         stop: Stop strings; the answer text ends before the first one.
         one_call: Return only the first of several tool calls.
         field_names: Fields of the request by the names that errors of a run give them.
-        stream_events: Also stream the run's events.
     """
 
     model: str
@@ -338,7 +337,6 @@ class RunRequest:
     stop: tuple[str, ...] = ()
     one_call: bool = False
     field_names: Mapping[str, str] = field(default_factory=dict)
-    stream_events: bool = False
 
 
 def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> RunRequest:
@@ -379,7 +377,6 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         stop=request.stops,
         one_call=request.parallel_tool_calls is False,
         field_names=field_names(request.reasoning_effort, "reasoning_effort"),
-        stream_events=request.reason.stream_events,
     )
 
 

@@ -96,30 +96,6 @@ def test_background_run_is_followed_through_every_replica(replicas: Cluster, tag
     assert len(numbers) == 1
 
 
-def test_run_of_a_request_is_followed_through_another_replica_after_its_first_write(
-    replicas: Cluster, tag: str
-) -> None:
-    """A run that no client was told of is written a quarter of a second after its start at the latest."""
-    replicas.backend.set_pace(QUICK)
-    with replicas.client(replicas.replicas[0].url) as one, replicas.client(replicas.replicas[1].url) as two:
-        with ThreadPoolExecutor(1) as thread:
-            answering = thread.submit(one.post, "/v1/reason", json=run_body(tag, 16))
-            runs: list[dict[str, Any]] = []
-
-            def is_listed() -> bool:
-                listed = two.get("/v1/runs", params={"limit": 100}).json()["data"]
-                runs[:] = [run for run in listed if tag in run["question"]]
-                return bool(runs)
-
-            wait_until(is_listed, "the run is listed by another replica")
-            events = read_events(two, runs[0]["id"])
-            answer = answering.result()
-        assert answer.status_code == 200
-        assert answer.headers["location"] == f"/v1/runs/{runs[0]['id']}"
-        assert events[-1]["type"] == "run.finished"
-        assert events[-1]["answer"]["answer"] == answer.json()["answer"] == "42"
-
-
 @pytest.mark.parametrize(("accepting", "other"), PAIRS)
 def test_run_is_cancelled_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
     replicas.backend.set_pace(SLOW)
@@ -130,36 +106,6 @@ def test_run_is_cancelled_through_another_replica(replicas: Cluster, tag: str, a
         assert ended(two, run_id)["status"] == "interrupted"
         assert ended(one, run_id)["status"] == "interrupted"
     wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
-
-
-@pytest.mark.parametrize(("accepting", "other"), PAIRS)
-def test_run_is_concluded_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
-    replicas.backend.set_pace(Pace(tokens=6, first_s=0.1, token_s=0.05, jitter=0.9, single=True))
-    with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
-        run_id = start(one, tag, n=400)  # several seconds, as a replica sends 64 requests at once
-        wait_until(lambda: replicas.backend.stats()["tags"].get(tag, 0) > 8, "some samples are there")
-        assert two.post(f"/v1/runs/{run_id}/answer").status_code in (200, 202)
-        record = ended(two, run_id)
-        assert (record["status"], record["answer"], record["stopped"]) == ("finished", "42", "user")
-    assert replicas.backend.stats()["tags"][tag] < 400
-
-
-@pytest.mark.parametrize(("accepting", "other"), PAIRS)
-def test_run_is_resumed_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
-    replicas.backend.set_pace(WAVE)
-    with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
-        run_id = start(one, tag, n=MANY)
-        wait_for_second_wave(replicas, tag)
-        one.post(f"/v1/runs/{run_id}/cancel")
-        assert ended(two, run_id)["status"] == "interrupted"
-        wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
-        before = replicas.backend.stats()["tags"][tag]
-        replicas.backend.set_pace(QUICK)
-        assert two.post(f"/v1/runs/{run_id}/resume").status_code in (200, 202)
-        record = ended(one, run_id)
-        assert (record["status"], record["answer"]) == ("finished", "42")
-    assert 0 < before < MANY
-    assert replicas.backend.stats()["tags"][tag] == MANY  # what was there was not paid again
 
 
 def test_repeated_request_gets_the_same_run_through_another_replica(replicas: Cluster, tag: str) -> None:

@@ -193,15 +193,6 @@ async def test_a_server_that_is_killed_in_mid_stream_loses_and_doubles_nothing(s
         assert re.sub(r"<\|\w+\|>", "", with_special_tokens) == made.text
 
 
-async def test_a_restarted_server_is_used_again_and_no_request_fails_meanwhile(servers):
-    if all(server.is_running for server in servers):
-        servers[0].kill()
-    [down] = [server for server in servers if not server.is_running]
-    async with opened(servers) as model:
-        down.start()
-        await used_until(model, down)
-
-
 async def test_a_server_that_is_stopped_in_mid_stream_hands_over_all_its_samples(servers):
     run_both(servers)
     async with opened(servers) as model:

@@ -7,10 +7,8 @@ import pytest
 import reason.core.store.run_list as run_list
 from reason.core.budget import Budget
 from reason.core.errors import RunConflict, UnknownName
-from reason.core.store.protocol import KeyLimits, ListedRun, Spending
+from reason.core.store.protocol import KeyLimits, ListedRun
 from support.store_process import StoreProcess
-
-NOTHING = Spending()
 
 
 def config(question, *, strategy="cot", model="m", metadata=None):
@@ -159,7 +157,7 @@ async def test_concurrent_reservations_of_several_processes_never_exceed_the_day
     two = [await stores.open(), await stores.open()]
     limits = KeyLimits(tokens_per_day=100, usd_per_day=2.0)
     made = await asyncio.gather(
-        *(two[i % 2].reserve_spending(f"n{i}", "t", Budget(tokens=30), limits, 0.0, held=NOTHING) for i in range(8))
+        *(two[i % 2].reserve_spending(f"n{i}", "t", Budget(tokens=30), limits, 0.0) for i in range(8))
     )
     granted = {f"n{i}": budget.tokens for i, (budget, _) in enumerate(made) if budget is not None}
     assert list(granted.values()) == [30]  # whichever is first reserves all dollars
@@ -167,10 +165,7 @@ async def test_concurrent_reservations_of_several_processes_never_exceed_the_day
     assert (spending.tokens, spending.reserved_tokens, spending.reserved_usd) == (0, 30, 2.0)
     await two[1].release_spending(*granted)
     made = await asyncio.gather(
-        *(
-            two[i % 2].reserve_spending(f"m{i}", "t", Budget(tokens=30, usd=0.1), limits, 0.0, held=NOTHING)
-            for i in range(8)
-        )
+        *(two[i % 2].reserve_spending(f"m{i}", "t", Budget(tokens=30, usd=0.1), limits, 0.0) for i in range(8))
     )
     assert sorted(budget.tokens for budget, _ in made if budget is not None) == [10, 30, 30, 30]
     before = next(spending for budget, spending in made if budget is None)
@@ -183,10 +178,10 @@ async def test_reservations_end_with_their_process(stores):
     limits = KeyLimits(tokens_per_day=100)
     async with StoreProcess(stores.place) as other:
         assert await other.ask("reserve", "r", 70) == "done"
-        budget, _ = await store.reserve_spending("a", "t", Budget(), limits, 0.0, held=Spending(reserved_tokens=10))
-        assert budget == Budget(tokens=20)
+        budget, _ = await store.reserve_spending("a", "t", Budget(), limits, 0.0)
+        assert budget == Budget(tokens=30)
         await store.release_spending("a")
         await other.kill()
     await stores.forget(store)
-    budget, spent = await store.reserve_spending("b", "t", Budget(calls=2), limits, 0.0, held=NOTHING)
+    budget, spent = await store.reserve_spending("b", "t", Budget(calls=2), limits, 0.0)
     assert (budget, spent.reserved_tokens) == (Budget(tokens=100, calls=2), 0)

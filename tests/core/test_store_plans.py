@@ -11,7 +11,7 @@ import reason.core.store.postgres as postgres
 import reason.core.store.sqlite as sqlite
 from reason.core.budget import Budget
 from reason.core.messages import Completion, Usage
-from reason.core.store.protocol import KeyLimits, NewCall, Spending, StoredCheckpoint
+from reason.core.store.protocol import KeyLimits, NewCall, StoredCheckpoint
 
 NOW = 1e9
 OPERATIONS = {
@@ -35,7 +35,7 @@ OPERATIONS = {
     "events": lambda s: s.list_events("r1", after=3),
     "checkpoint": lambda s: s.get_checkpoint("r1"),
     "spending": lambda s: s.get_spending("t", NOW),
-    "reservation": lambda s: s.reserve_spending("n", "t", Budget(tokens=5), KeyLimits(), NOW, held=Spending()),
+    "reservation": lambda s: s.reserve_spending("n", "t", Budget(tokens=5), KeyLimits(), NOW),
     "add a call": lambda s: s.add_calls("r2", [call("c")]),
     "add a checkpoint": lambda s: s.put_checkpoint("r2", StoredCheckpoint(
         namespace="", id="1", parent=None, kind="json", state=b"", metadata=b"")),

@@ -96,29 +96,6 @@ def test_bodies_that_are_no_request(request_, path, body):
 
 
 @pytest.mark.parametrize("path", POSTS[:-1])
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b'{"question": "\\ud800", "messages": "\\ud800"}', {400}),
-        (b'{"question": ' + b"[" * 40_000, {400}),
-        (b'{"question": ' + b'{"a":' * 99 + b"1" + b"}" * 99 + b"}", {400, 422}),
-        (b'{"seed": ' + b"9" * 5000 + b"}", {400}),
-        (b'{"budget": {"seconds": 1e999}}', {400}),
-        (b'{"temperature": NaN}', {400}),
-        (b"x" * (4 << 20) + b"x", {413}),
-        ('{"question": "q"}'.encode("utf-16"), {400}),
-        (b'{"question": "q", "question": ', {400}),
-        (b"", {400, 422}),
-        (b"null", {400, 422}),
-    ],
-)
-def test_bodies_made_to_break_parsers(request_, path, body, status):
-    reply = request_("POST", path, content=body, headers={"Content-Type": "application/json"})
-    assert reply.status_code in status, reply.text[:200]
-    check(reply, refused=True)
-
-
-@pytest.mark.parametrize("path", POSTS[:-1])
 def test_an_error_does_not_repeat_a_long_name(request_, path):
     reply = request_("POST", path, json={"k" * 40_000: 0})
     check(reply, refused=True)

@@ -30,7 +30,7 @@ from reason.core.errors import (
 from reason.core.messages import Failure
 from reason.core.settings import ProviderSettings, Settings
 from reason.sidecar.app import create_app
-from reason.sidecar.error_objects import RunErrors, error_object, public_error
+from reason.sidecar.errors import RunErrors, error_object, public_error
 from reason.sidecar.server import uvicorn_options
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies

@@ -6,12 +6,9 @@ import threading
 import httpx
 import pytest
 import reason.agents.reasoner as reasoner_module
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse
-from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
+from reason.core.events import RunFinished, TextDelta
 from reason.core.types import Answer
-from reason.sidecar.native.schemas import RunDetail
 from support.native_client import parse_events
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.sidecar_server import serving, settings_for
@@ -134,7 +131,6 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
         ({"question": "  "}, 400, "user_error", None),
         ({"question": "?", "speed": 3}, 422, "invalid_request", "speed"),
         ({"question": "?", "budget": {"tokens": 0}}, 422, "invalid_request", "budget.tokens"),
-        ({"question": "?", "budget": {"seconds": -1}}, 422, "invalid_request", "budget.seconds"),
         ({"question": "?", "seed": -1}, 422, "invalid_request", "seed"),
         ({"question": "?", "documents": [{"name": "a", "text": "b"}] * 65}, 422, "invalid_request", "documents"),
         ({"question": "?", "choices": ["a"]}, 400, "user_error", None),
@@ -142,7 +138,6 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
         ({"question": "?", "parameters": {"temprature": 1}}, 422, "unknown_name", "parameters.temprature"),
         ({"question": "?", "parameters": {"temperature": -1}}, 400, "user_error", "temperature"),
         ({"question": "?", "model": "local/smollm2-135m"}, 404, "model_not_found", "model"),
-        ({"question": "?", "model": "/etc/passwd"}, 404, "model_not_found", "model"),
         ({"question": "?", "judge_model": "gpt-5"}, 404, "model_not_found", "judge_model"),
         ({"question": "?", "strategy": "edgejury", "jurors": ["gpt-5"]}, 404, "model_not_found", "jurors"),
         ({"question": "?", "require_verified": True}, 400, "user_error", "verify"),
@@ -162,8 +157,6 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
         ({"question": "?", "metadata": {"k" * 65: "v"}}, 422, "invalid_request", f"metadata.{'k' * 65}.[key]"),
         ({"question": "?", "metadata": {"k": "v" * 513}}, 422, "invalid_request", "metadata.k"),
         ({"question": "?", "metadata": {str(i): "v" for i in range(17)}}, 422, "invalid_request", "metadata"),
-        ({"question": "?", "evidence": ["/etc"]}, 422, "invalid_request", "evidence"),
-        ({"question": "?", "context": ["/etc"]}, 422, "invalid_request", "context"),
         (
             {"question": "?", "strategy": "glimprouter", "parameters": {"router": "/etc/passwd"}},
             400,
@@ -240,14 +233,9 @@ def test_a_stream_of_a_run_that_fails_ends_with_the_error_object(http, served):
     assert json.loads(last.partition("data: ")[2])["error"]["code"] == "invalid_response"
 
 
-def test_the_same_request_sent_again_gets_the_same_reply(http, served):
-    made = len(served.models["scripted"].generate_calls)
+def test_an_idempotency_key_names_one_request(http):
     headers = {"Idempotency-Key": "once"}
-    first = http.post("/v1/reason", json={"question": "Once?"}, headers=headers)
-    again = http.post("/v1/reason", json={"question": "Once?"}, headers=headers)
-    assert first.json() == again.json()
-    assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
-    assert len(served.models["scripted"].generate_calls) == made + 1
+    assert http.post("/v1/reason", json={"question": "Once?"}, headers=headers).status_code == 200
     refused(http.post("/v1/reason", json={"question": "Twice?"}, headers=headers), 409, "duplicate_request")
     refused(http.post("/v1/runs", json={"question": "Once?"}, headers=headers), 409, "duplicate_request")
     bad = http.post("/v1/reason", json={"question": "?"}, headers={"Idempotency-Key": "a b"})
@@ -350,66 +338,6 @@ def test_a_run_answers_now(http, served):
     refused(http.post("/v1/runs/none/answer"), 404, "unknown_name")
 
 
-def test_prompt_tokens_are_limited(http):
-    body = {"question": "Six times seven?", "budget": {"prompt_tokens": 100_000}}
-    answer = http.post("/v1/reason", json=body).json()
-    assert answer["usage"]["prompt_tokens"] > 3
-    assert http.get(f"/v1/runs/{answer['run_id']}").json()["budget"]["prompt_tokens"] == 100_000
-    stopped = http.post("/v1/reason", json={**body, "budget": {"prompt_tokens": 3}}).json()
-    assert (stopped["stopped"], stopped["answer"], stopped["usage"]["model_calls"]) == ("budget", None, 0)
-    refused(
-        http.post("/v1/reason", json={**body, "budget": {"prompt_tokens": 0}}),
-        422,
-        "invalid_request",
-        "budget.prompt_tokens",
-    )
-
-
-def test_a_run_shows_the_effort_that_was_requested(http):
-    effort = "low"
-    body = {"question": "Six times seven?", "model": "thinker", "effort": effort}
-    run = http.post("/v1/runs", json=body).json()
-    assert RunDetail.model_validate(run).effort == effort
-    assert RunDetail.model_validate(http.get(f"/v1/runs/{run['id']}").json()).effort == effort
-
-
-def test_thinking_is_set_limited_and_counted(http, served):
-    body = {"question": "Six times seven?", "model": "thinker", "effort": "low", "thinking_tokens": 200}
-    answer = http.post("/v1/reason", json={**body, "budget": {"thinking_tokens": 100}}).json()
-    assert (answer["text"], answer["thought"]) == ("The answer is 42.", "Six sevens.")
-    assert answer["usage"]["thinking_tokens"] == len("Six sevens.") + 2  # with a token for each tag
-    (call,) = served.models["thinker"].generate_calls[-1]
-    assert (call.sampling.effort, call.sampling.thinking_tokens) == ("low", 100)
-    detail = http.get(f"/v1/runs/{answer['run_id']}").json()
-    assert (detail["effort"], detail["max_thinking_tokens"], detail["verify_thoughts"]) == ("low", 200, False)
-    assert detail["thinking_tokens"] == answer["usage"]["thinking_tokens"]
-    assert detail["budget"]["thinking_tokens"] == 100
-    text = http.post("/v1/reason", json={**body, "stream": True, "text": True}).text
-    deltas = [e for e in events_of(text) if isinstance(e, TextDelta)]
-    assert "".join(e.thought for e in deltas) == "Six sevens."
-    assert "".join(e.text for e in deltas) == "The answer is 42."
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "param", "message"),
-    [
-        ({"effort": "low"}, 400, "effort", "effort low: model 'scripted' does not think"),
-        ({"thinking_tokens": 5}, 400, "thinking_tokens", "model 'scripted' does not think"),
-        ({"effort": "max", "model": "thinker"}, 400, "effort", "model 'thinker' accepts none, low, medium, high"),
-        ({"effort": "huge"}, 422, "effort", "huge"),
-        ({"thinking_tokens": 0}, 422, "thinking_tokens", "greater than"),
-        ({"verify_thoughts": True}, 400, "verify_thoughts", "no verifier is named"),
-    ],
-)
-def test_thinking_that_is_refused(http, served, body, status, param, message):
-    calls = sum(len(model.generate_calls) for model in served.models.values())
-    response = http.post("/v1/reason", json={"question": "Six times seven?", **body})
-    error = response.json()["error"]
-    assert (response.status_code, error["param"]) == (status, param), error
-    assert message in error["message"]
-    assert sum(len(model.generate_calls) for model in served.models.values()) == calls
-
-
 def test_a_text_is_verified_claim_by_claim(http):
     found = http.post("/v1/verify", json={"text": "2 + 2 = 4. 2 + 2 = 5.", "programs_only": True}).json()
     assert [c["verdict"] for c in found["verification"]["claims"]] == ["supported", "refuted"]
@@ -457,42 +385,3 @@ def test_the_description_is_whole_and_has_examples(http):
     for path, methods in told["paths"].items():
         for method, operation in methods.items():
             assert operation.get("summary"), (method, path)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=12,
-)
-FIELDS = st.sampled_from(
-    [
-        "question",
-        "choices",
-        "documents",
-        "parameters",
-        "budget",
-        "seed",
-        "model",
-        "verify",
-        "strategy",
-        "jurors",
-        "text",
-    ]
-)
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(FIELDS, JSON, max_size=5) | JSON, st.sampled_from(["/v1/reason", "/v1/runs", "/v1/verify"]))
-def test_no_body_makes_the_server_fail(http, body, path):
-    response = http.post(path, json=body)
-    assert response.status_code < 500, (body, response.text)
-    if response.status_code >= 400:
-        assert set(response.json()["error"]) >= {"message", "type", "param", "code"}
-
-
-def test_events_are_the_ones_of_the_store(http, served):
-    run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
-    stored = served.call(served.run_manager.store.list_events(run_id))
-    assert [EVENT_ADAPTER.validate_json(e.model_dump_json()) for e in stored] == events_of(
-        http.get(f"/v1/runs/{run_id}/events").text
-    )

@@ -1,9 +1,6 @@
 """Requests that once froze every process of a store, and what a server does with such ones now."""
 
 import asyncio
-import signal
-import time
-from contextlib import suppress
 
 import httpx
 import pytest
@@ -15,9 +12,7 @@ from reason.sidecar.policy import check_samples
 from reason.sidecar.server import frozen_heap
 from support.instant_model import InstantModel
 from support.loop_lag import LoopWatchdog
-from support.native_client import NativeClient
 from support.run_manager import ANNE, abandoned_run, config_of, running_manager
-from support.sidecar_process import Process, free_port
 from support.sidecar_server import serving, settings_for
 
 POISON = {"question": "x", "strategy": "beam", "parameters": {"k": 1000, "width": 1000}, "budget": {"seconds": 5}}
@@ -118,51 +113,3 @@ async def test_a_poison_run_that_is_stored_already_fails_where_it_is_adopted(pat
         record = await run_manager.record(run_id, ANNE)
         assert (record.status, record.error["code"]) == ("failed", "user_error")
         assert await run_manager.adopt() == 0
-
-
-@pytest.mark.nightly
-def test_health_checks_and_sigterm_go_on_beside_the_longest_searches(tmp_path):
-    process = Process(tmp_path, free_port(), INSTANT="1", REASON_SERVE__MAX_SAMPLES="65536")
-    try:
-        process.wait_until_ready()
-        search = {"strategy": "beam", "parameters": {"width": 128, "k": 128, "max_depth": 4, "score": "arithmetic"}}
-        for i in range(3):
-            started = httpx.post(f"{process.url}/v1/runs", json={"question": f"{i}?", **search}, timeout=60)
-            started.raise_for_status()
-        for _ in range(20):
-            assert httpx.get(f"{process.url}/healthz", timeout=10).status_code == 200
-            time.sleep(0.05)
-        process.signal(signal.SIGTERM)
-        assert process.child.wait(60) == 0, process.said.read_text()
-    finally:
-        process.kill()
-
-
-@pytest.mark.nightly
-def test_a_run_that_kills_every_process_is_quarantined_and_the_others_go_on(tmp_path):
-    port = free_port()
-    started = []
-
-    def start():
-        started.append(Process(tmp_path, port, POISON="deadly"))
-        return started[-1]
-
-    try:
-        first = start().wait_until_ready()
-        with NativeClient(first.url) as client, suppress(httpx.HTTPError):  # it may die before it responds
-            client.start("A deadly question?")
-        for process in started:
-            assert process.child.wait(60) == 9
-            if len(started) < 4:  # it began with the first, and three adopt it
-                start()
-        last = start().wait_until_ready()
-        with NativeClient(last.url) as client:
-            assert client.wait(client.start("A plain question?"))["answer"] == "42"
-            (poison,) = [run["id"] for run in client.get("/v1/runs").json()["data"] if "deadly" in run["question"]]
-            error = client.wait(poison)["error"]
-            assert error["code"] == "run_quarantined"
-            assert "3 processes adopted it" in error["message"]
-        assert last.child.poll() is None
-    finally:
-        for process in started:
-            process.kill()

@@ -20,7 +20,6 @@ from reason.core.errors import (
     UserError,
 )
 from reason.core.events import RunFailed, RunFinished, TextDelta
-from reason.sidecar.auth import ANONYMOUS
 from reason.sidecar.runs import LiveRun
 from support.run_manager import ANNE, BEN, Gate, abandoned_run, config_of, running_manager
 from support.scripted_model import ScriptedModel, replies
@@ -60,20 +59,6 @@ async def test_what_has_ended_leaves_nothing_for_the_garbage_collector(path, mod
             assert [one() for one in kept] == [None, None, None]
         finally:
             gc.enable()
-
-
-async def test_tenants_do_not_see_one_another(path, models):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
-        for look in (run_manager.attach, run_manager.record, run_manager.cancel, run_manager.resume):
-            with pytest.raises(UnknownName):
-                await look(run.id, BEN)
-        assert (await run_manager.attach(run.id, ANONYMOUS)) is run  # may access all runs
-        gate.open.set()
-        await run.result()
-        with pytest.raises(UnknownName):
-            await run_manager.attach(run.id, BEN)
 
 
 async def test_text_is_told_from_its_beginning_to_who_starts_the_run(path, models):
@@ -265,17 +250,6 @@ async def test_a_request_that_was_wrong_fails_the_same_way_again(path, models):
             assert [type(e) for e in events] == [RunFailed]
             assert events[0].code == "user_error"
         assert (await run_manager.record(run.id, ANNE)).status == "failed"
-
-
-async def test_faults_of_ours_tell_callers_nothing(path, models):
-    async with running_manager(path, models) as run_manager:
-        models["other"] = ZeroDivisionError("secret detail")
-        run = await run_manager.start(config_of(run_manager, model="other"), ANNE)
-        with pytest.raises(Exception, match="inside the server") as caught:
-            await run.result()
-        assert caught.value.http_status == 500
-        record = await run_manager.record(run.id, ANNE)
-        assert "secret" not in str(record.error)
 
 
 async def test_turns_are_waited_for_in_bounds(path, models):

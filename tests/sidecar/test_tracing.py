@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import (
     BudgetExhausted,
@@ -30,14 +29,9 @@ from reason.core.events import (
     VerificationFinished,
 )
 from reason.core.messages import Completion, Failure, Usage
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, RunUsage, Verification
-from reason.reasoning.strategy import Models
-from reason.reasoning.voting.self_consistency import SelfConsistency
 from reason.sidecar.tracing import RunSpans, close_tracing, exporters_named, open_tracing
 from support.answers import plain_answer
-from support.scripted_model import ScriptedModel, replies
-from support.stored_runs import RunHarness
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SAID = "what the user said in confidence"
@@ -244,28 +238,6 @@ def test_a_failed_sample_marks_its_call():
     traced.end()
     chat = traced.spans["chat openai/gpt"]
     assert (chat.attributes["error.type"], chat.status.status_code) == ("invalid_response", StatusCode.ERROR)
-
-
-async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    run_manager = RunHarness(store, ScriptedModel(replies("The answer is 4.")))
-    question = Question(text="2 + 2?")
-    main = await run_manager.begin("r1", strategy="self-consistency", question=question, budget=Budget(), seed=1)
-    traced = Traced()
-    traced.start()
-    strategy = SelfConsistency(SelfConsistency.Config(n=3))
-    await strategy.solve(question, Models({"main": main}), run_manager.run)
-    for event in run_manager.sink.events:
-        traced.sink(
-            event.model_copy(update={"number": event.number + 100, "parent": event.parent and event.parent + 100})
-        )
-    traced.end()
-    await store.aclose()
-    chat = traced.spans["chat scripted"]
-    assert chat.attributes["gen_ai.request.choice.count"] == 3
-    assert chat.attributes["gen_ai.usage.output_tokens"] == sum(
-        one.completion.usage.completion_tokens for one in run_manager.sink.of_type("sample.finished")
-    )
 
 
 @pytest.mark.parametrize(

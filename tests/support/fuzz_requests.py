@@ -354,12 +354,7 @@ def _chats() -> Iterator[Case]:
         yield _chat(f"n={n} streamed", n=n, stream=True)
     for stop in ([""], ["x" * 1000], ["x" * 1001], ["\n"] * 16, ["\n"] * 17, "\x00", ["a" * 999 + "b"] * 16):
         yield _chat("stop strings", stop=stop, messages=[_user("a" * 150_000)])
-    yield _chat(
-        "streamed with events",
-        stream=True,
-        reason={"stream_events": True, "strategy": "self-consistency"},
-        model="instant",
-    )
+    yield _chat("streamed", stream=True, reason={"strategy": "self-consistency"}, model="instant")
     items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}] * 10_000
     yield _responses("10,000 items", input=items)
     yield _responses(

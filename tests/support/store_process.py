@@ -35,7 +35,7 @@ _PROGRAM = textwrap.dedent("""
                         print(number, flush=True)
                 elif name == "reserve":
                     budget, limits = Budget(tokens=given[1]), KeyLimits(tokens_per_day=given[1])
-                    await store.reserve_spending(given[0], "t", budget, limits, 0.0, held=Spending())
+                    await store.reserve_spending(given[0], "t", budget, limits, 0.0)
                 elif name == "adopt":
                     await store.claim_run(given[0], adopting=True)
                 elif name == "create":

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 from reason.core.messages import Thought
-from reason.sidecar.anthropic.requests import signature_of
+from reason.sidecar.anthropic import signature_of
 from support.held_model import cancel_while_it_writes
 
 from ..openai.conftest import BLOCKS, SAID, THOUGHTS
@@ -130,12 +130,6 @@ def test_samples_that_vote_are_thoughts(client):
     assert "[1] The answer is 42." in final.content[0].thinking
     assert final.content[1].text == SAID
     assert events[-2].reason["usage"]["model_calls"] == 1
-
-
-def test_run_events_on_request(client):
-    events, final = stream_events(client, "reason/cot", extra_body={"reason": {"stream_events": True}})
-    assert "run.started" in [event.event["type"] for event in events if event.type == "reason.event"]
-    assert final.content[0].text == SAID
 
 
 def test_a_stop_sequence(client, ask):
@@ -389,10 +383,3 @@ async def test_a_client_that_leaves_ends_its_run(server, models):
                     pass
 
         await cancel_while_it_writes(read(), models["held"])
-
-
-def test_a_request_that_is_sent_again_is_the_same_run(ask):
-    key = {"extra_headers": {"Idempotency-Key": "message-1"}}
-    assert ask(**key).id == ask(**key).id
-    with pytest.raises(anthropic.ConflictError):
-        ask("What else?", **key)

@@ -223,17 +223,6 @@ def test_a_body_that_is_no_json(server, client):
         client.post("/chat/completions", cast_to=dict, options={"headers": {}}, body="{")
 
 
-def test_a_request_that_is_sent_again_is_the_same_run(ask, models):
-    key = {"Idempotency-Key": "once"}
-    made = ask("Once?", extra_headers=key)
-    calls = len(models["plain"].generate_calls)
-    again = ask("Once?", extra_headers=key)
-    assert (again.id, again.choices, again.usage) == (made.id, made.choices, made.usage)
-    assert len(models["plain"].generate_calls) == calls
-    with pytest.raises(openai.ConflictError):
-        ask("Twice?", extra_headers=key)
-
-
 def test_models(client):
     listed = {model.id: model for model in client.models.list()}
     assert listed["careful"].strategy == "self-consistency"

@@ -7,10 +7,7 @@ import re
 import subprocess
 import sys
 
-import litellm
-import openai
 import pytest
-from langchain_openai import ChatOpenAI
 from reason.core.settings import Settings, load_settings
 from support.sidecar_server import serving
 
@@ -42,36 +39,6 @@ def server(smollm2_files, tmp_path_factory):
     chosen = Settings(store=folder / "runs.sqlite3", cache_dir=load_settings().cache_dir, serve=options)
     with serving(chosen) as running:
         yield running
-
-
-def stored(server, run_id):
-    return server.call(server.run_manager.store.get_run(run_id)).answer
-
-
-@pytest.mark.nightly
-def test_the_clients(server):
-    address = {"base_url": f"{server.url}/v1", "api_key": "none", "max_retries": 0}
-    fields = {"model": "reason/cot", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 24, "seed": 1}
-    with openai.OpenAI(**address) as client:
-        made = client.chat.completions.create(**fields)
-        chunks = list(client.chat.completions.create(**fields, stream=True, stream_options={"include_usage": True}))
-    said = made.choices[0].message.content
-    answer = stored(server, made.reason["run_id"])
-    assert said == answer["text"].strip() != ""
-    spent = answer["usage"]
-    assert made.usage.prompt_tokens == spent["prompt_tokens"]
-    assert made.usage.completion_tokens == spent["completion_tokens"]
-    pieces = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
-    assert len(pieces) > 3
-    assert "".join(pieces) == said
-    assert chunks[-1].usage.completion_tokens == spent["completion_tokens"]
-    lite = litellm.completion(api_base=f"{server.url}/v1", api_key="none", **{**fields, "model": "openai/reason/cot"})
-    assert lite.choices[0].message.content == said
-    chain = ChatOpenAI(model="reason/cot", max_tokens=24, seed=1, **address)
-    assert chain.invoke(QUESTION).content == said
-    sent = ["curl", "-sS", f"{server.url}/v1/chat/completions", "-H", "Content-Type: application/json"]
-    curl = subprocess.run([*sent, "-d", json.dumps(fields)], capture_output=True, timeout=120, check=True)
-    assert json.loads(curl.stdout)["choices"][0]["message"]["content"] == said
 
 
 @pytest.mark.nightly

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import time
 from contextlib import contextmanager
 
 import openai
-import pytest
-from support.held_model import Held
 from support.openai_server import scripted_server
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
@@ -69,37 +64,9 @@ def test_the_thought_of_the_synthesiser_is_streamed_as_a_thought(tmp_path):
     assert thoughts.count("Four is right.") == whole.reasoning.count("Four is right.") == 1
 
 
-def test_stop_strings_end_the_content(tmp_path):
-    with fusing(tmp_path, ScriptedModel(replies(SYNTHESIS), name="main")) as (_, client):
-        stream = ask(client, stream=True, stop=[" 2 + 2"])
-        content = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
-    assert content == "We add them."
-
-
 def test_max_tokens_limits_drafts_and_synthesis(tmp_path):
     chair = ScriptedModel(replies(SYNTHESIS), name="main")
     with fusing(tmp_path, chair) as (_, client):
         made = ask(client, max_tokens=12)
     assert made.choices[0].message.content.startswith(SYNTHESIS[:12])
     assert chair.generate_calls[0][0].sampling.max_tokens == 12
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_stops_all_drafts(tmp_path, stream):
-    drafts = {name: Held(replies("The answer is 4."), name=name) for name in ("one", "two", "three")}
-    body = {"model": "reason/fusion", "messages": [{"role": "user", "content": "What?"}], "stream": stream}
-    with fusing(tmp_path, ScriptedModel(replies(SYNTHESIS), name="main"), drafts) as (server, _):
-        data = json.dumps(body).encode()
-        host, _, port = server.url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port))) as sock:
-            head = f"Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-            sock.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{head}".encode() + data)
-            while not all(model.running for model in drafts.values()):
-                time.sleep(0.005)
-        begun = time.monotonic()
-        while any(model.running for model in drafts.values()):
-            time.sleep(0.005)
-            assert time.monotonic() - begun < 30, "a draft goes on"
-        assert all(len(model.generate_calls) == 1 for model in drafts.values())
-        while server.run_manager.in_flight:
-            time.sleep(0.005)

@@ -10,12 +10,10 @@ import pytest
 from reason.core.events import ClaimChecked, ClaimLabelled, Event, RunFinished, StageStarted, VerificationFinished
 from reason.core.types import Agreement, CheckedClaim, Evidence, Verdict, Verification
 from reason.sidecar.viewer.page import trace_html, verification_html
-from reason.verify.types import PairVerdict, Span
-from support.verified_text import ANSWER, PLACES, verified
+from support.verified_text import ANSWER, verified
 from support.viewer_runs import answer_of, numbered
 
 Look = Callable[..., Any]
-AROUND = 600
 OPEN = "[...document.querySelectorAll('.panels > li')].map((p) => p.id)"
 
 
@@ -62,16 +60,6 @@ def test_everything_is_on_the_page(shown: Any) -> None:
     assert shown.texts(".bars .n")[:3] == ["80%", "15%", "5%"]
 
 
-def test_a_long_digest_is_shortened_and_whole_where_one_points(look: Look, tmp_path: Path) -> None:
-    judge = "embedded-1:" + "0123456789abcdef" * 4 + "+float32"
-    found = verified()
-    found = found.model_copy(update={"reports": tuple(r.model_copy(update={"backend": judge}) for r in found.reports)})
-    tab = look()
-    tab.show(verification_html(found), tmp_path)
-    chip = tab.page.locator(f".chip[title='{judge}']")
-    assert chip.text_content() == "judged by embedded-1:01234567…+float32"
-
-
 def test_the_text_is_whole_and_its_claims_are_links_to_their_panels(shown: Any) -> None:
     without = (
         "(() => { const e = document.querySelector('.given').cloneNode(true);"
@@ -82,23 +70,6 @@ def test_the_text_is_whole_and_its_claims_are_links_to_their_panels(shown: Any) 
     places = numbers.evaluate_all("(all) => all.map((a) => a.getAttribute('href'))")
     assert places == [f"#claim-{i}" for i in range(1, 7)]
     assert numbers.nth(1).get_attribute("aria-label") == "claim 2: refuted (85% sure)"
-
-
-def test_verdicts_differ_by_more_than_colour(shown: Any) -> None:
-    verdicts = [verdict for _, verdict, _ in PLACES]
-    style = "getComputedStyle(document.querySelector('.given .claim.%s')).textDecorationStyle"
-    styles = {v: shown.js(style % v) for v in verdicts}
-    assert len(set(styles.values())) == 5
-    signs = {text.lstrip("0123456789") for text in shown.texts("a.number")}
-    assert signs == {"✓", "✗", "±", "?", "-"}
-    legend = shown.text(".claims .legend")
-    assert shown.page.locator(".claims .legend li").count() == 5  # only verdicts on the page
-    assert "the evidence contradicts itself" in legend
-    assert "no readable verdict" not in legend
-
-
-def test_the_first_refuted_claim_is_shown_first(shown: Any) -> None:
-    assert shown.js(OPEN) == ["claim-2"]
 
 
 def test_a_click_on_a_claim_opens_its_panel(shown: Any) -> None:
@@ -122,44 +93,6 @@ def test_the_keyboard_alone_is_enough(shown: Any) -> None:
     assert shown.js(OPEN) == ["claim-3"]
     keyboard.press("Escape")
     assert shown.js("document.activeElement.id") == "at-3"
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_nothing_sticks_out_on_a_phone(look: Look, tmp_path: Path, dark: bool) -> None:
-    tab = look(viewport={"width": 360, "height": 740}, is_mobile=True, color_scheme="dark" if dark else "light")
-    tab.show(verification_html(verified(text=" " + "w" * 300)), tmp_path)
-    open_all(tab)
-    assert tab.js("document.documentElement.scrollWidth <= window.innerWidth")
-    ink = tab.js("getComputedStyle(document.body).color")
-    assert (int(ink[4:].split(",")[0]) > 128) == dark
-
-
-def test_long_passages_are_cut_around_what_is_quoted(look: Look, tmp_path: Path) -> None:
-    found = verified()
-    report = found.reports[0]
-    text = "𝕏" * 5000 + report.claim.text + "y" * 5000  # characters of two UTF-16 code units
-    span = report.pairs[0].span
-    assert span is not None
-    pair = report.pairs[0].model_copy(update={"span": span.model_copy(update={"start": 5000, "end": 5012})})
-    passage = report.passages[0].model_copy(update={"text": text})
-    changed = report.model_copy(update={"passages": (passage,), "pairs": (pair,)})
-    tab = look()
-    tab.show(verification_html(found.model_copy(update={"reports": (changed, *found.reports[1:])})), tmp_path)
-    tab.page.click("#at-1")
-    assert tab.text("blockquote") == "…" + "𝕏" * AROUND + "Rain is wet." + "y" * AROUND + "…"
-
-
-def test_a_verifier_without_records_and_a_text_without_claims(look: Look, tmp_path: Path) -> None:
-    found = verified()
-    tab = look()
-    tab.show(verification_html(found.model_copy(update={"reports": ()})), tmp_path)
-    open_all(tab)
-    assert tab.texts("mark") == ["Rain is wet.", "Snow is warm", "ice is soft."]
-    assert "document «log»" in " ".join(tab.texts(".panels li"))
-    nothing = found.model_copy(update={"reports": (), "verification": Verification(verifiers=("davinci",))})
-    tab.show(verification_html(nothing), tmp_path)
-    assert "No claim was found that could be checked." in tab.texts(".claims p")
-    assert tab.texts(".panels") == []
 
 
 def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:
@@ -213,25 +146,6 @@ def test_an_open_claim_says_what_it_lacks_and_shows_what_is_closest(look: Look, 
     assert "judges agree on 1 of 1 claims" in tab.texts("p.note")
 
 
-def test_a_sentence_that_several_passages_have_is_shown_once(look: Look, tmp_path: Path) -> None:
-    found = verified()
-    report = found.reports[0]
-    again = report.passages[0].model_copy(update={"id": "again", "text": f"It says: {report.claim.text}", "start": 111})
-    elsewhere = again.model_copy(update={"id": "elsewhere", "source": "copy.md"})
-    spans = [
-        Span(passage=p.id, start=9, end=9 + len(report.claim.text), text=report.claim.text) for p in (again, elsewhere)
-    ]
-    pairs = [PairVerdict(passage=span.passage, probs=(0.8, 0.1, 0.1), span=span) for span in spans]
-    repeated = report.model_copy(
-        update={"passages": (*report.passages, again, elsewhere), "pairs": (*report.pairs, *pairs)}
-    )
-    tab = look()
-    tab.show(verification_html(found.model_copy(update={"reports": (repeated, *found.reports[1:])})), tmp_path)
-    tab.page.click("#at-1")
-    assert tab.texts(".panel mark") == ["Rain is wet."]
-    assert tab.text(".panel div:has(> blockquote)").startswith("weather.md:120-132, copy.md:120-132 · Weather")
-
-
 def checked_run(*, ended: bool) -> list[Event]:
     """A run with a verified answer, and a jury label for the second claim."""
     found = verified()
@@ -264,15 +178,6 @@ def test_a_run_shows_the_claims_of_its_answer_with_what_jurors_say(look: Look, t
     assert "2 of 6 claims supported, 1 refuted" in tab.text("#answer")
     tab.page.click("#at-6")
     assert tab.texts(".panels .mono") == ["2 + 2 = 4"]
-    tab.check()
-
-
-def test_claims_are_there_before_the_last_of_them_is(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    tab.show(trace_html(checked_run(ended=False), "running"), tmp_path)
-    open_all(tab)
-    assert len(tab.js(OPEN)) == 6
-    assert "supports 0.80" in tab.text("#claim-1")
     tab.check()
 
 

@@ -162,42 +162,6 @@ def _write_until(tab: Any, model: Tap, seen: Callable[[], bool]) -> None:
     model.left = 0
 
 
-def test_a_verified_claim(look: Look, server: Any) -> None:
-    tab = look()
-    ask(tab, server, "cot", model="says", verify="davinci", document=FACTS, question="Capitals?")
-    expect(tab.page.locator(".panels .panel")).to_be_visible()
-    expect(tab.page.locator(".chip").first).to_have_text("done")
-    assert "refuted" in tab.texts(".chip")
-    assert tab.texts("a.number") == ["1✓", "2✗"]
-    assert tab.text(".panels mark") == "Madrid is the capital of Spain."
-    tab.page.focus("#at-1")
-    tab.page.keyboard.press("Enter")
-    assert tab.text(".panels mark") == "Paris is the capital of France."
-    assert "1 of 2 claims supported, 1 refuted" in tab.text("#answer")
-    tab.check()
-
-
-def test_what_a_model_writes_stays_text_while_it_is_written(look: Look, server: Any, models: dict[str, Tap]) -> None:
-    tab, slow = look(), models["slow-evil"]
-    slow.left = 0
-    ask(tab, server, "self-consistency", model="slow-evil", question=EVIL, **{"p-n": "2"})
-    expect(tab.page.locator("#events")).to_contain_text("call generate")  # the page receives text from here on
-    slow.left = len(EVIL) - 20  # a step is one character of each sample
-    expect(tab.page.locator(".tail").first).to_contain_text("window.pwned = 1")
-    tab.check()
-    slow.left = 1_000
-    expect(tab.page.locator(".chip").first).to_have_text("done")
-    assert tab.text("h1") == EVIL
-    tab.page.click("#samples summary >> nth=0")
-    tab.page.wait_for_selector("#samples .text")
-    assert EVIL in tab.texts("#samples .text")
-    tab.page.goto(f"{server.url}/ui")
-    expect(tab.page.locator("tbody a").first).to_contain_text("</script>")
-    assert tab.page.locator("img, iframe, a[href^='javascript']").count() == 0
-    tab.check()
-    assert all(address.startswith(server.url) for address in tab.requests if not address.startswith("data:,"))
-
-
 def test_a_stream_that_breaks_is_taken_up_after_its_last_event(look: Look, server: Any) -> None:
     tab = look()
     ask(tab, server, "cot", model="says", question="Capitals?")
@@ -252,25 +216,6 @@ def test_an_ended_run_is_not_shown_before_its_events_are_there(look: Look, serve
     expect(page.locator(".differences")).to_contain_text("seed")
 
 
-def test_a_queued_run_shows_what_was_asked(look: Look, tmp_path: Any) -> None:
-    held = Tap(replies("Well."), name="held")
-    with scripted_server(tmp_path, {"held": held}, serve={"max_runs": 1}, embedding_model="none") as server:
-        names = [
-            httpx.post(f"{server.url}/v1/runs", json={"question": f"Why {i}?"}, timeout=60).json()["id"]
-            for i in range(2)
-        ]
-        page = look().page
-        page.goto(f"{server.url}/ui/runs/{names[1]}")
-        expect(page.locator(".chip").first).to_have_text("queued")
-        expect(page.locator("h1")).to_have_text("Why 1?")
-        expect(page.locator("#answer .answer")).to_have_text("The run has not begun.")
-        held.left = 8  # six end the first run
-        expect(page.locator(".chip").first).to_have_text("running")
-        held.left = 1000
-        expect(page.locator(".chip").first).to_have_text("done")
-        page.goto("about:blank")
-
-
 def test_what_is_refused_is_told(look: Look, server: Any) -> None:
     tab = look()
     page = tab.page
@@ -287,21 +232,6 @@ def test_what_is_refused_is_told(look: Look, server: Any) -> None:
     page.click("button[type=submit]")
     expect(page.get_by_role("alert")).to_contain_text("nothing")
     assert page.url.endswith("/ui/ask")
-
-
-def test_a_strategy_of_two_models_gets_its_small_one(look: Look, server: Any) -> None:
-    tab = look()
-    page = tab.page
-    page.goto(f"{server.url}/ui/ask")
-    assert "reason/cot" not in tab.texts("[name=model] option")
-    page.fill("[name=question]", "Capitals?")
-    assert page.locator("[name=small_model]").count() == 0
-    page.select_option("[name=strategy]", "glimprouter")
-    page.select_option("[name=model]", "says")
-    page.select_option("[name=small_model]", "says")
-    page.click("button[type=submit]")
-    page.wait_for_url("**/ui/runs/*")
-    expect(page.locator(".chips")).to_contain_text("small says")
 
 
 def run_of(server: Any, question: str, **fields: Any) -> str:
@@ -386,77 +316,6 @@ def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, serv
     page.click("button[value=everything]")
     expect(rows.first).to_be_visible()
     tab.check()
-
-
-def test_a_run_that_the_budget_stopped_is_not_called_done(look: Look, server: Any) -> None:
-    name = run_of(server, "Where does the budget end?", model="says", strategy="cot", budget={"tokens": 4})
-    tab = look()
-    tab.page.goto(f"{server.url}/ui?search=budget+end")
-    expect(tab.page.locator("tbody tr .status")).to_have_text(" budget")
-    assert tab.page.locator("tbody .dot.good").count() == 0
-    tab.page.goto(f"{server.url}/ui/runs/{name}")
-    expect(tab.page.locator(".chip").first).to_have_text("budget")
-    tab.check()
-
-
-def test_control_and_enter_ask(look: Look, server: Any) -> None:
-    tab = look()
-    page = tab.page
-    page.goto(f"{server.url}/ui/ask")
-    page.select_option("[name=strategy]", "cot")
-    page.select_option("[name=model]", "says")
-    page.click("summary:has-text('tags')")
-    page.fill("[name=tags]", "who: me\nplain\n")
-    page.focus("[name=question]")
-    page.keyboard.press("Control+Enter")  # nothing is asked yet
-    page.keyboard.type("Capitals?")
-    page.keyboard.press("Enter")
-    assert page.input_value("[name=question]") == "Capitals?\n"
-    page.keyboard.press("Control+Enter")
-    page.wait_for_url("**/ui/runs/*")
-    expect(page.locator(".chip").first).to_have_text("done")
-    expect(page.locator("a.tag")).to_have_text(["who: me", "plain: yes"])
-    tab.check()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_fit_a_phone(look: Look, server: Any, scheme: str) -> None:
-    names = [run_of(server, "Why " + "x" * 150 + "?", model="says", strategy="cot", metadata={"a": "b" * 90})] * 2
-    tab = look(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme=scheme)
-    places = ("ui", "ui/ask", f"ui/runs/{names[0]}", f"ui/compare?a={names[0]}&b={names[1]}")
-    for place in places:
-        tab.page.goto(f"{server.url}/{place}")
-        tab.page.wait_for_load_state("networkidle") if place == "ui/ask" else tab.page.wait_for_selector("h1, tbody tr")
-        tab.page.wait_for_timeout(200)
-        assert tab.js("document.documentElement.scrollWidth <= window.innerWidth"), place
-    tab.check()
-
-
-def test_older_runs_and_other_pages(look: Look, server: Any) -> None:
-    tab = look()
-    page = tab.page
-    for i in range(33):
-        server.call(_asked(server, i))
-    page.goto(f"{server.url}/ui")
-    expect(page.locator("tbody tr")).to_have_count(30)
-    page.click("button.more")
-    page.locator("tbody tr").nth(32).wait_for()
-    assert len(set(tab.texts("tbody a"))) >= 33
-    page.click("nav a:has-text('Ask')")
-    expect(page.locator("[name=question]")).to_be_focused()
-    tab.check()
-
-
-async def _asked(server: Any, number: int) -> None:
-    run_manager = server.run_manager
-    config = await _plan(server, f"Question {number}?")
-    await run_manager.store.create_run(f"20200101-0000{number:02d}-aaaaaa", config.model_dump(mode="json"))
-    await run_manager.store.end_run(f"20200101-0000{number:02d}-aaaaaa", "failed", error={"code": "x", "message": "y"})
-
-
-async def _plan(server: Any, question: str) -> Any:
-    planned = server.app.state.reasoner.plan(question)
-    return await planned if asyncio.iscoroutine(planned) else planned
 
 
 def test_a_key_is_asked_for_and_kept_in_its_tab(look: Look, tmp_path: Any, models: dict[str, ScriptedModel]) -> None:

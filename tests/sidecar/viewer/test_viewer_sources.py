@@ -43,51 +43,6 @@ def test_addresses_are_the_viewers_own() -> None:
     assert {a for a in found if not a.startswith(('"/ui', "`/ui", "`#"))} == set()
 
 
-def test_styles_are_classes_and_widths() -> None:
-    found = {s for p in sources() for s in re.findall(r"style=\{\{(.*?)\}\}", p.read_text(encoding="utf-8"))}
-    assert found
-    assert all(s.strip().startswith("width: `${") for s in found)
-
-
-def test_files_are_small() -> None:
-    files = [*sources(), *(WEB / "src" / "style").glob("*.css"), *(WEB / "test").glob("*.ts")]
-    lengths = {p.name: p.read_text(encoding="utf-8").count("\n") for p in files}
-    assert {name: n for name, n in lengths.items() if n > 400} == {}
-    assert not {"utils", "util", "common", "helpers", "helper", "base", "misc"} & {p.stem for p in files}
-
-
-def test_colours_of_nodes_can_be_told_apart_by_lightness_and_read() -> None:
-    css = (WEB / "src" / "style" / "colours.css").read_text(encoding="utf-8")
-    pairs = re.findall(r"\.c(\d) \{ --fill: (#\w{6}); --on: (#\w{6}); \}", css)
-    assert [int(n) for n, _, _ in pairs] == list(range(10))
-    lights = [luminance(fill) for _, fill, _ in pairs]
-    assert lights == sorted(lights)
-    for _, fill, ink in pairs:
-        assert contrast(fill, ink) >= 4.5  # WCAG 2.2, level AA
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_on_their_grounds(scheme: str) -> None:
-    css = (WEB / "src" / "style" / "colours.css").read_text(encoding="utf-8")
-    rule = css[css.index(":root {") :] if scheme == "light" else css[css.index(':root[data-theme="dark"]') :]
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", rule[: rule.index("}")]))
-    for ground in ("paper", "card", "raised"):
-        for ink in ("ink", "soft", "accent", "good", "warn", "bad"):
-            assert contrast(colours[ground], colours[ink]) >= 4.5, (ground, ink)
-    for ink in ("good", "warn", "bad"):
-        assert contrast(colours[f"{ink}-wash"], colours[ink]) >= 4.5, ink
-
-
-def test_both_darks_are_one() -> None:
-    css = (WEB / "src" / "style" / "colours.css").read_text(encoding="utf-8")
-    preferred, chosen = (re.search(pattern, css, re.DOTALL) for pattern in (
-        r':root:not\(\[data-theme="light"\]\) \{(.*?)\}', r':root\[data-theme="dark"\] \{(.*?)\}',
-    ))  # fmt: skip
-    assert preferred is not None
-    assert chosen is not None
-    assert preferred[1].split() == chosen[1].split()
-
-
 def test_what_is_bundled_has_its_licence_there() -> None:
     wanted = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
     told = (ASSETS / "THIRD_PARTY.txt").read_text(encoding="utf-8")
@@ -123,14 +78,3 @@ def test_the_built_files_are_those_of_the_sources(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     for name in BUILT:
         assert (built / name).read_bytes() == (ASSETS / name).read_bytes(), f"{name} is old: `npm run build` in {WEB}"
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 from reason.core.events import NodesSearched, SearchEnded, SearchNode
 from reason.sidecar.viewer.page import trace_html
-from support.mcts_events import noted_run
-from support.step_search_events import ferry_run, search_events
+from support.step_search_events import ferry_run
 
 Look = Callable[..., Any]
 STEP = "With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n"
@@ -107,49 +105,6 @@ def test_a_click_shows_a_node(ferry: Any) -> None:
     assert ferry.texts(".panel h5") == []
 
 
-def test_the_wheel_enlarges_what_is_under_it(ferry: Any) -> None:
-    scroll_to_tree(ferry)
-    before, k = centre(ferry, 7), view(ferry)[2]
-    drawn = ferry.page.get_attribute(".view", "transform")
-    scrolled = ferry.js("window.scrollY")
-    ferry.page.mouse.move(*before)
-    ferry.page.mouse.wheel(0, -400)
-    expect(ferry.page.locator(".view")).not_to_have_attribute("transform", drawn)
-    assert view(ferry)[2] == pytest.approx(k * 2.718281828**0.6, rel=1e-3)
-    assert centre(ferry, 7) == pytest.approx(before, abs=1)
-    assert ferry.js("window.scrollY") == scrolled
-
-
-def test_dragging_moves_the_tree_and_is_no_click(ferry: Any) -> None:
-    scroll_to_tree(ferry)
-    x, y = centre(ferry, 5)
-    mouse = ferry.page.mouse
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(x + 60, y + 30, steps=3)
-    mouse.up()
-    assert centre(ferry, 5) == pytest.approx((x + 60, y + 30), abs=1)
-    assert head(ferry).startswith("node 21")
-    mouse.move(x + 300, y)  # released
-    assert centre(ferry, 5) == pytest.approx((x + 60, y + 30), abs=1)
-    mouse.click(*centre(ferry, 5))
-    assert head(ferry).startswith("node 5")
-
-
-def test_a_button_let_go_of_outside_drags_nothing(ferry: Any) -> None:
-    scroll_to_tree(ferry)
-    x, y = centre(ferry, 5)
-    before = view(ferry)
-    mouse = ferry.page.mouse
-    mouse.move(x, y)
-    mouse.down()
-    mouse.move(5, 5)
-    mouse.up()
-    mouse.move(x + 50, y + 50)
-    mouse.move(x + 90, y + 50)
-    assert view(ferry) == before
-
-
 def test_the_keyboard_alone_is_enough(ferry: Any) -> None:
     keyboard = ferry.page.keyboard
     ferry.page.focus("button[value=fit]")
@@ -180,20 +135,6 @@ def test_the_keyboard_alone_is_enough(ferry: Any) -> None:
     assert view(ferry)[2] == pytest.approx(before)
 
 
-def test_the_node_in_focus_comes_into_sight(ferry: Any) -> None:
-    ferry.page.click("[data-node='0'] .shape")
-    for _ in range(6):
-        ferry.page.keyboard.press("+")
-    inside = (
-        "(() => { const s = document.querySelector('.stage svg').getBoundingClientRect(),"
-        "r = document.activeElement.getBoundingClientRect();"
-        "return s.left <= r.left && r.right <= s.right && s.top <= r.top && r.bottom <= s.bottom; })()"
-    )
-    for name in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowUp"):
-        ferry.page.keyboard.press(name)
-        assert ferry.js(inside), name
-
-
 def test_the_buttons(ferry: Any) -> None:
     whole = view(ferry)
     ferry.page.click("button[value=nearer]")
@@ -220,85 +161,6 @@ def test_branches_are_folded_and_opened(ferry: Any) -> None:
     assert focused(ferry) == 1
     ferry.page.keyboard.press("Space")
     assert ferry.page.locator(".node").count() == 24
-
-
-def test_cards_have_the_words_and_lie_from_left_to_right(ferry: Any) -> None:
-    ferry.page.click("button[value=style]")
-    assert ferry.page.get_attribute("button[value=style]", "aria-pressed") == "true"
-    assert ferry.texts("[data-node='5'] .words") == ["With 18 cars each time,", "that would be 12 * 18 = 2…"]
-    left, right = centre(ferry, 0), centre(ferry, 21)
-    assert left[0] < right[0]
-    ferry.page.click("[data-node='0'] .back")
-    places = []
-    for name in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
-        ferry.page.keyboard.press(name)
-        places.append(focused(ferry))
-    assert places == [1, 5, 6, 1]
-
-
-def test_two_fingers_enlarge(look: Look, tmp_path: Path) -> None:
-    tab = look(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    tab.show(trace_html(ferry_run()), tmp_path)
-    scroll_to_tree(tab)
-    assert tab.js("document.documentElement.scrollWidth <= window.innerWidth")  # nothing overflows
-    assert tab.page.locator(".node.dots").count() == 24
-    x, y = centre(tab, 5)
-    k = view(tab)[2]
-    wire = tab.page.context.new_cdp_session(tab.page)
-    for kind, apart in (("touchStart", 20), ("touchMove", 25), ("touchMove", 40), ("touchEnd", None)):
-        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
-        wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    assert view(tab)[2] == pytest.approx(2 * k, rel=0.05)
-    assert centre(tab, 5) == pytest.approx((x, y), abs=4)
-    tab.check()
-
-
-def test_each_of_several_trees_moves_alone(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    events = [*search_events("a"), *search_events("b"), SearchEnded(search="c")]
-    tab.show(trace_html(events), tmp_path)
-    assert tab.texts(".search h3") == ["a", "2. b", "3. c"]
-    assert "No node of it was told." in tab.text(".search:last-child")
-    scales = (
-        "[...document.querySelectorAll('.view')]"
-        ".map((g) => Number(/scale.([^)]+)/.exec(g.getAttribute('transform'))[1]))"
-    )
-    before = tab.js(scales)
-    tab.page.locator("button[value=nearer]").nth(1).click()
-    assert tab.js(scales) == pytest.approx([before[0], 1.3 * before[1]])
-    tab.check()
-
-
-def test_notes_come_with_their_node(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    tab.show(trace_html(noted_run()), tmp_path)
-    assert "+n notes that came with it" in tab.text(".key")
-    tab.page.click("[data-node='1']")
-    assert head(tab) == "node 1, step 1, unfinished"
-    label = tab.page.get_attribute("[data-node='1']", "aria-label")
-    assert label == "node 1, unfinished, score 0.80, continued as number 2, 2 notes, on the chosen path"
-    assert tab.texts(".panel .notes li") == [
-        "docs/ekeby.md:0-31 Ekeby castle was built in 1412. 0.90",
-        "the model itself Ida Holm painted lakes. 0.50",
-    ]
-    assert ["step value", "0.750"] in tab.page.locator(".panel dl div").evaluate_all(
-        "(all) => all.map((row) => [...row.children].map((e) => e.textContent))"
-    )
-    tab.page.click("[data-node='2']")
-    assert tab.texts(".panel .notes li") == []
-
-
-def test_nodes_without_scores_are_coloured_by_a_value_that_can_be(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    for values, classes, scale in (
-        ({"visits": 7.0, "mean": 0.25}, "c2", ["mean 0  1"]),
-        ({"visits": 7.0}, "blank", []),
-    ):
-        nodes = (SearchNode(id=0, parent=None, depth=0, values=values), SearchNode(id=1, parent=0, depth=1, text="x"))
-        tab.show(trace_html([NodesSearched(search="s", nodes=nodes)]), tmp_path)
-        assert classes in tab.page.get_attribute("[data-node='0']", "class").split()
-        assert tab.texts(".scale") == scale
-    tab.check()
 
 
 def test_thousands_of_nodes_stay_usable(look: Look, tmp_path: Path) -> None:
@@ -341,66 +203,6 @@ def in_stage(tab: Any, node: int) -> bool:
         "return s.left <= r.left && r.right <= s.right && s.top <= r.top && r.bottom <= s.bottom && r.height > 14; })()"
     )
     return found
-
-
-def test_words_and_chosen_work_together(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    bush(tmp_path, tab)
-    assert not in_stage(tab, 999)
-    for button in ("chosen", "style", "style", "chosen", "fit", "chosen", "style"):
-        tab.page.click(f"button[value={button}]")
-        if button != "fit":
-            assert in_stage(tab, 999), button
-    tab.page.locator("[data-node='0']").evaluate("(e) => e.focus({preventScroll: true})")
-    tab.page.click("button[value=style]")
-    tab.page.click("button[value=chosen]")
-    tab.page.keyboard.press("Home")
-    tab.page.keyboard.press("Space")
-    assert tab.page.locator("[data-node='999']").count() == 0  # folded away
-    tab.page.click("button[value=chosen]")
-    assert in_stage(tab, 999)
-    assert focused(tab) == 999
-    tab.check()
-
-
-def test_the_map_shows_the_part_in_sight_and_moves_it(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    bush(tmp_path, tab)
-    sight = "['x', 'width'].map((name) => Number(document.querySelector('.map .sight').getAttribute(name)))"
-    assert tab.page.locator(".map").is_visible()
-    x, width = tab.js(sight)
-    box = tab.page.locator(".map").bounding_box()
-    tab.page.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2)
-    tab.page.mouse.down()
-    right = tab.js(sight)[0]
-    assert right > x + width
-    tab.page.mouse.move(box["x"] + 12, box["y"] + box["height"] / 2, steps=3)
-    tab.page.mouse.up()
-    assert tab.js(sight)[0] < x
-    tab.page.click("button[value=fit]")
-    assert not tab.page.locator(".map").is_visible()  # everything is in sight
-    assert tab.js("document.querySelector('.stage svg').classList.contains('far')")
-    shape = tab.page.locator("[data-node='999'] .shape").bounding_box()
-    plain = tab.page.locator("[data-node='3'] .shape").bounding_box()
-    assert shape["width"] > 16 * 2 * view(tab)[2] * 1.9  # the path is drawn larger than to scale
-    assert plain["width"] > 0
-    tab.check()
-
-
-def test_an_address_leads_to_a_node(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    bush(tmp_path, tab, "#tree-1-node-700")
-    assert head(tab).startswith("node 700,")
-    assert in_stage(tab, 700)  # though it was folded away
-    assert tab.page.get_attribute(".panel a", "href") == "#tree-1-node-700"
-    tab.page.click("button[value=chosen]")
-    assert tab.js("location.hash") == "#tree-1-node-999"
-    tab.js("location.hash = '#tree-1-node-5'")
-    expect(tab.page.locator(".panel h4")).to_contain_text("node 5,")
-    for fragment in ("#tree-2-node-5", "#tree-1-node-12345", "#tree-1-node-", "#search"):
-        bush(tmp_path, tab, fragment)
-        assert head(tab).startswith("node 999,")
-    tab.check()
 
 
 def test_a_broken_trace_is_drawn_too(look: Look, tmp_path: Path) -> None:

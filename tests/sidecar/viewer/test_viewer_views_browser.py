@@ -14,11 +14,8 @@ from reason.core.events import (
     BudgetExhausted,
     CallFinished,
     CallStarted,
-    CandidateAdded,
     Event,
     JuryStageEnded,
-    LeafSelected,
-    MemoryAssociated,
     OpinionAdded,
     OpinionsMerged,
     OpinionsRanked,
@@ -27,7 +24,6 @@ from reason.core.events import (
     RunFinished,
     RunStarted,
     SampleFinished,
-    SolutionFinished,
     StageStarted,
     StepRouted,
     StrategyNote,
@@ -37,18 +33,11 @@ from reason.core.events import (
 from reason.core.messages import Completion, Failure, Thought, Usage
 from reason.core.types import (
     AnswerCandidate,
-    Candidate,
-    CheckedClaim,
-    Evidence,
     Question,
     RoleUsage,
     RunUsage,
-    Solution,
-    Verification,
 )
 from reason.sidecar.viewer.page import trace_html
-from support.mcts_events import SOURCES, noted_run
-from support.step_search_events import ferry_run
 from support.viewer_runs import answer_of, numbered
 
 Look = Callable[..., Any]
@@ -117,25 +106,6 @@ def test_a_run_that_ended_without_an_answer_says_why(seen: Any) -> None:
         assert tab.page.locator(".chip.good").count() == (stopped == "done")
 
 
-def test_what_is_written_now_is_told_from_what_is_thought(seen: Any) -> None:
-    thinking = TextDelta(request=0, sample=0, text="", thought="hm", tokens=1)
-    writing = TextDelta(request=0, sample=0, text="The", tokens=1)
-    begun = (STARTED, StageStarted(stage="solve"), CALL)
-    assert seen(*begun, status="running").text("#answer .answer") == "Thinking…"
-    assert seen(*begun, thinking, status="running").text("#answer .answer") == "Thinking…"
-    assert seen(*begun, thinking, writing, status="running").text("#answer .answer") == "Writing…"
-
-
-def test_options_and_sources(seen: Any) -> None:
-    asked = STARTED.model_copy(update={"question": Question(text="Which?", choices=("one", "<b>two"))})
-    cited = (*SOURCES, Evidence(source="the model itself", text="<i>"))
-    tab = seen(asked, RunFinished(answer=answer_of("t", citations=cited)))
-    assert tab.texts(".choices li") == ["one", "<b>two"]
-    listed = ["docs/ekeby.md:0-31 Ekeby castle was built in 1412.", "the model itself <i>"]
-    assert tab.texts("#answer .sources li") == listed
-    assert "Sources" not in seen(asked, RunFinished(answer=answer_of("t"))).text("#answer")
-
-
 def test_limits_and_usage(seen: Any) -> None:
     charged = BudgetCharged(
         role="main", model="m", tokens=2, calls=1, total_tokens=2, total_calls=1, total_usd=None,
@@ -185,32 +155,6 @@ def sampled(deltas: bool = True) -> list[Event]:
     ]
 
 
-def test_tokens_are_shaded_within_the_text(seen: Any) -> None:
-    tab = seen(*sampled())
-    tab.page.click("#samples .row >> nth=0")
-    tab.page.wait_for_selector("#samples .row .text")
-    parts = "(spans) => spans.map((e) => [e.className, e.title, e.textContent])"
-    assert tab.page.locator("#samples .text:last-child span").evaluate_all(parts) == [
-        ["", "p = 1 (log 0.00)", "a"],
-        ["p2", "p = 0.607 (log -0.50)", "<"],
-        ["p5", "p = 0.00674 (log -5.00)", "b"],
-    ]
-    assert "below 0.9" in tab.text("#samples .legend")
-    assert tab.text("#samples li:nth-child(2)") == "1.2no luckfrom the storeerror0 tokensmain"
-
-
-def test_a_stored_sample_has_its_shades_below(seen: Any) -> None:
-    tab = seen(*sampled(deltas=False))
-    tab.page.click("#samples .row >> nth=0")
-    tab.page.wait_for_selector("#samples .row .text")
-    assert tab.page.locator("#samples .strip span").count() == 4
-    assert tab.texts("#samples .row .text")[0] == "a<b"
-    tab = seen(*[e.model_copy(update={"text": "X"}) if isinstance(e, TextDelta) else e for e in sampled()])
-    tab.page.click("#samples .row >> nth=0")
-    tab.page.wait_for_selector("#samples .row .text")
-    assert tab.page.locator("#samples .strip span").count() == 4  # deltas of another sample do not colour this text
-
-
 def thought_sample(text: str) -> list[Event]:
     """A call whose sample thinks in two tokens, one of them the closing tag, and answers in one."""
     done = Completion(
@@ -251,57 +195,6 @@ def test_a_thought_is_collapsed_and_apart_from_the_answer(seen: Any) -> None:
     assert "3 tokens, 2 thinking" in tab.text("#candidates summary")
     assert "-0.50 nats/token3 tokens, 2 thinking" in tab.text("#samples summary")  # of the answer alone
     tab.check()
-
-
-def test_tokens_are_shaded_behind_a_thought(seen: Any) -> None:
-    tab = seen(*thought_sample("five and two"))
-    tab.page.click("#samples .row > summary >> nth=0")
-    tab.page.wait_for_selector("#samples .row > .text")
-    parts = "(spans) => spans.map((e) => [e.title, e.textContent])"
-    assert tab.page.locator("#samples .row > .text span").evaluate_all(parts) == [["p = 0.607 (log -0.50)", "7"]]
-
-
-def test_a_hidden_thought_is_counted(seen: Any) -> None:
-    tab = seen(*thought_sample(""))
-    tab.page.click("#samples .row > summary >> nth=0")
-    assert tab.text("#samples p.thought") == "thought, 2 tokens, hidden by the provider"
-
-
-def test_a_sample_that_thinks_says_so(seen: Any) -> None:
-    thinking = TextDelta(request=0, sample=0, text="", thought="hm", tokens=2)
-    tab = seen(STARTED, StageStarted(stage="solve"), CALL, thinking, status="running")
-    assert tab.text("#answer .writing li") == "main, sample 1.1, thinking, 2 tokenshm"
-    answering = TextDelta(request=0, sample=0, text="7", tokens=1)
-    tab = seen(STARTED, StageStarted(stage="solve"), CALL, thinking, answering, status="running")
-    assert tab.text("#answer .writing li") == "main, sample 1.1, 3 tokens7"
-
-
-def test_claims_of_a_thought_have_their_own_list(seen: Any) -> None:
-    proof = Evidence(source="s", text="t")
-    claims = (
-        CheckedClaim(text="It is 7.", verdict="supported", confidence=0.9, evidence=(proof,), start=0, end=8),
-        CheckedClaim(text="two", verdict="refuted", confidence=0.9, evidence=(proof,), start=9, end=12, part="thought"),
-    )
-    verification = Verification(verdict="supported", support=0.9, claims=claims, verifiers=("davinci",))
-    answer = answer_of("It is 7.", "7", thought="five and two", verification=verification)
-    tab = seen(STARTED, RunFinished(answer=answer))
-    assert tab.texts("#answer > .claims .given .claim") == ["It is 7."]
-    assert "1 of 1 claim supported" in tab.text("#answer")
-    summary = "In the thought, which does not count for the verdict: 0 of 1 claim supported, 1 refuted"
-    assert tab.text("#thought-claims summary") == summary
-    assert tab.texts("#thought-claims .given .claim") == ["two"]
-    assert tab.texts("#thought-claims .number") == ["2✗"]
-    assert tab.page.locator("#claim-1, #claim-2").count() == 2
-
-
-def test_candidates(seen: Any) -> None:
-    tab = seen(STARTED, CandidateAdded(index=0, answer="7"), CandidateAdded(index=1, answer=None, score=0.5))
-    assert tab.texts("#candidates summary") == ["17", "2no answer found in itscore 0.500"]
-    found = (Candidate(text="It is 7.", answer="7", tokens=3), Candidate(text="?", score=0.5))
-    tab = seen(STARTED, SolutionFinished(solution=Solution(chosen=0, candidates=found)))
-    assert tab.texts("#candidates summary")[0] == "17chosen3 tokens"
-    tab.page.click("#candidates summary >> nth=0")
-    assert tab.text("#candidates .text") == "It is 7."
 
 
 def test_workers_stand_side_by_side(seen: Any) -> None:
@@ -364,13 +257,6 @@ def test_blocks_stand_in_chains(seen: Any) -> None:
     assert "state when it was chosen: 3 2 0" in tab.text("#blocks .card")
     notes = [text for text in tab.texts("#events summary") if "block.run" in text]
     assert "(s) block reason, letter R, state 3 2 0, vote 0" in notes[0]
-
-
-def test_a_note_is_cut_to_a_line(seen: Any) -> None:
-    tab = seen(STARTED, note("blocks.scored", rewards={"R": 0.5}, none=[], chosen="R" * 999))
-    (line,) = [text for text in tab.texts("#events summary") if "blocks.scored" in text]
-    assert "(s) chosen RRR" in line
-    assert "R" * 170 not in line
 
 
 def test_a_jury(seen: Any) -> None:
@@ -436,44 +322,6 @@ def test_events_are_a_tree_and_can_be_filtered(seen: Any) -> None:
     assert len(tab.texts("#events .event")) == 2
 
 
-def test_events_of_searches(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    tab.show(trace_html(ferry_run()), tmp_path)
-    listed = tab.text("#events")
-    assert "best-first: node 10 expanded, 3 nodes told, 2 complete, best score 0.95, 1 discarded" in listed
-    assert "best-first: done, node 21 chosen" in listed
-    tab.show(trace_html(noted_run()), tmp_path)
-    listed = tab.text("#events")
-    assert "mcts: node 1, path 0 → 1 (1.630)" in listed
-    assert "mcts: node 1: 2 notes of 3 snippets; not kept: 1 duplicate" in listed
-    assert "mcts: node 2: 0 notes of 0 snippets; not kept: 2 too long" in listed
-    tab.page.click("#events summary:has-text('2 notes of 3 snippets')")
-    tab.page.wait_for_selector("text=asked: Ida Holm's town")
-    path = tuple(range(9))
-    far = [LeafSelected(search="s", path=path, attractions=(0.5,) * 8), MemoryAssociated(search="s", node=7)]
-    tab.show(trace_html(far), tmp_path)
-    listed = tab.text("#events")
-    assert "s: node 8, path 0 → … → 4 (0.500) → 5 (0.500) → 6 (0.500) → 7 (0.500) → 8 (0.500)" in listed
-    assert "s: node 7: 0 notes" in listed
-    tab.check()
-
-
-def test_deep_and_half_trees(look: Look, tmp_path: Path) -> None:
-    tab = look()
-    deep = [StrategyNote(number=i, parent=i - 1 or None, strategy="s", name="node") for i in range(1, 3001)]
-    tab.show(trace_html(deep), tmp_path)
-    assert tab.texts("#events summary") == ["0.00 snode (s)"]  # opening one opens the next
-    half = [StageStarted(number=40, parent=39, stage="solve")]
-    tab.show(trace_html(half), tmp_path)
-    assert "solve, not finished" in tab.text("#events")
-    wide = [StrategyNote(number=i, strategy="s", name="node") for i in range(1, 5001)]
-    tab.show(trace_html(wide), tmp_path)
-    assert tab.page.locator("#events .leaf").count() == 60
-    tab.page.click("#events .more")
-    assert tab.page.locator("#events .leaf").count() == 300
-    tab.check()
-
-
 def test_the_timeline_has_a_bar_for_each_stage_and_call(seen: Any) -> None:
     usage = RunUsage(by_role={"main:m": RoleUsage(model="m")})
     tab = seen(*sampled(), CALL.model_copy(update={"role": "judge"}), RunFinished(answer=answer_of("x", usage=usage)))
@@ -481,16 +329,3 @@ def test_the_timeline_has_a_bar_for_each_stage_and_call(seen: Any) -> None:
     assert [title.split(",")[0] for title in titles] == ["solve", "generate as main", "generate as judge"]
     assert "4 tokens" in titles[1]
     assert tab.texts("#timeline .legend > span") == [" main", " judge"]
-
-
-def test_light_and_dark_by_hand(seen: Any) -> None:
-    tab = seen(STARTED)
-    colour = "getComputedStyle(document.body).backgroundColor"
-    light = tab.js(colour)
-    tab.page.click("button.theme")
-    dark = tab.js(colour)
-    assert dark != light
-    tab.page.reload()
-    assert tab.js(colour) == dark  # the choice is stored
-    tab.page.click("button.theme")
-    assert tab.js(colour) == light
