@@ -35,31 +35,30 @@ def keys(context: typer.Context) -> None:
 class CreateKeyOptions:
     """Options of `reason keys create`."""
 
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, for people.")]
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name the key, for people.")]
     tenant: Annotated[
-        str | None, typer.Option(metavar="T", help="Tenant whose runs the key can see and create. (default: NAME)")
+        str | None,
+        typer.Option(metavar="T", help="Let the key see and create the runs of this tenant. (default: NAME)"),
     ] = None
     scopes: Annotated[
         list[str],
         typer.Option(
             "--scope",
             metavar="S",
-            help="Permission: ask, read or admin. Repeatable. (default: ask and read)",
+            help="Permit ask, read or admin. Repeatable. (default: ask and read)",
             show_default=False,
         ),
     ] = field(default_factory=list)
-    rpm: Annotated[int | None, typer.Option(min=1, metavar="N", help="Maximum number of requests per minute.")] = None
-    concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Maximum number of runs in flight.")] = (
-        None
-    )
+    rpm: Annotated[int | None, typer.Option(min=1, metavar="N", help="Limit the requests per minute.")] = None
+    concurrency: Annotated[int | None, typer.Option(min=1, metavar="N", help="Limit the runs in flight.")] = None
     tokens_per_day: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Maximum number of paid tokens of the tenant per day.")
+        int | None, typer.Option(min=1, metavar="N", help="Limit the paid tokens of the tenant per day.")
     ] = None
     usd_per_day: Annotated[
-        float | None, typer.Option(min=0.0, metavar="X", help="Maximum cost of the tenant per day in US dollars.")
+        float | None, typer.Option(min=0.0, metavar="X", help="Limit the cost of the tenant per day, in US dollars.")
     ] = None
     expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Lifetime of the key, for example 12h, 90d or 8w.")
+        str | None, typer.Option(metavar="TIME", help="Let the key expire after this time, for example 12h, 90d or 8w.")
     ] = None
     as_json: Json = False
     store: Store = None
@@ -156,7 +155,10 @@ def list_(options: ListKeysOptions) -> None:
 class RevokeKeysOptions:
     """Options of `reason keys revoke`."""
 
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="IDs of keys, as in [b]reason keys list[/b].")]
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID...", help="Revoke the keys of these IDs; [b]reason keys list[/b] lists them."),
+    ]
     store: Store = None
 
 

@@ -18,7 +18,6 @@ from support.thought_model import World
 from support.viewer_runs import EVIL
 
 Look = Callable[..., Any]
-FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
 CONCLUSION = "Therefore, the answer is 42."
 """Begins as the request for the answer now."""
 SAID = "Paris is the capital of France. Barcelona is the capital of Spain."

@@ -27,12 +27,6 @@ def ferry(look: Look, tmp_path: Path) -> Iterator[Any]:
     assert tab.requests == [(tmp_path / "page.html").as_uri()]  # the page itself
 
 
-def centre(tab: Any, node: int) -> tuple[float, float]:
-    """Screen position of a node."""
-    box = tab.page.locator(f"[data-node='{node}'] .shape").bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
 def view(tab: Any) -> tuple[float, float, float]:
     """Pan offset and zoom of the drawing."""
     found = re.fullmatch(r"translate\((\S+) (\S+)\) scale\((\S+)\)", tab.page.get_attribute(".view", "transform"))
@@ -48,10 +42,6 @@ def focused(tab: Any) -> int:
 def head(tab: Any) -> str:
     text: str = tab.text(".panel h4")
     return text
-
-
-def scroll_to_tree(tab: Any) -> None:
-    tab.js("document.querySelector('.stage').scrollIntoView({block: 'center'})")
 
 
 def test_the_drawing_says_what_there_is(ferry: Any) -> None:
@@ -193,16 +183,6 @@ def bush(tmp_path: Path, tab: Any, fragment: str = "") -> None:
     tab.page.goto("about:blank")
     tab.page.goto((tmp_path / "page.html").as_uri() + fragment)
     tab.page.wait_for_selector(".node")
-
-
-def in_stage(tab: Any, node: int) -> bool:
-    """Whether all of a node is in sight, and large enough to be read."""
-    found: bool = tab.js(
-        "(() => { const s = document.querySelector('.stage svg').getBoundingClientRect();"
-        f"const r = document.querySelector('[data-node=\"{node}\"]').getBoundingClientRect();"
-        "return s.left <= r.left && r.right <= s.right && s.top <= r.top && r.bottom <= s.bottom && r.height > 14; })()"
-    )
-    return found
 
 
 def test_a_broken_trace_is_drawn_too(look: Look, tmp_path: Path) -> None:
