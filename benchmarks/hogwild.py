@@ -244,7 +244,7 @@ def steps_of(
 
     def shared() -> object:
         return decoder.forward_rows(
-            ids, SharedCacheAttention(decoder.config, decoder.rotary, feeds, decoder.device), expected
+            ids, SharedCacheAttention(decoder.config, decoder.rotary, feeds), expected
         )
 
     def together() -> object:

@@ -6,7 +6,6 @@ Nested tables use two underscores in the environment: `REASON_BUDGET__TOKENS=200
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -56,12 +55,10 @@ class LocalSettings(BaseModel):
     """The embedded engine.
 
     Attributes:
-        weight_format: "auto" is bf16 if the device supports it, else fp32; "int4" is smaller, faster and less exact.
+        weight_format: "auto" is bf16 if the processor supports it, else fp32; "int4" is smaller, faster and less exact.
         threads: CPU threads; None measures which number is fastest when a model is loaded.
-        kv_cache_bytes: Maximum size of the KV cache; None is a quarter of the free memory of its device.
+        kv_cache_bytes: Maximum size of the KV cache; None is a quarter of the free memory.
         max_num_seqs: Maximum number of sequences decoded together.
-        device: "cpu", "cuda", "cuda:1" and the like, as in torch; "auto" is a GPU if torch sees one through CUDA, else
-            the CPU. Only the CPU has been tested so far.
         speculative_decoding: Whether a step verifies several draft tokens: "auto" if the step times so far show that it
             pays and no text can change by it, "on" whenever there is a draft (then the last bits change, and in bf16
             sometimes a text), "off" never.
@@ -73,23 +70,12 @@ class LocalSettings(BaseModel):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=1024)] = 16
-    device: str = "cpu"
     speculative_decoding: Literal["auto", "on", "off"] = "auto"
 
     @property
     def output_affecting(self) -> dict[str, JsonValue]:
-        """The settings that can affect a text, for digests of plans, as JSON; the default device is left out."""
-        values = self.model_dump(mode="json", exclude={"speculative_decoding"})
-        if self.device == "cpu":
-            del values["device"]
-        return values
-
-    @field_validator("device")
-    @classmethod
-    def _device_is_valid(cls, name: str) -> str:
-        if re.fullmatch(r"[a-z]+(:\d+)?", name) is None:
-            raise ValueError('must be "auto", "cpu", "cuda", "cuda:1" or the like')
-        return name
+        """The settings that can affect a text, for digests of plans, as JSON."""
+        return self.model_dump(mode="json", exclude={"speculative_decoding"})
 
 
 class VllmSettings(BaseModel):

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = (
     (
         "local/…",
-        "embedded engine on torch, on this machine's CPU; on a GPU if requested, which is untested",
+        "embedded engine on torch, on this machine's CPU",
         "the extra `[local]`",
         "exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, "
         "logits processors, prefix reuse and forks",

@@ -83,7 +83,6 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         threads=local.threads,
         kv_cache_bytes=local.kv_cache_bytes,
         max_num_seqs=local.max_num_seqs,
-        device=local.device,
         speculative_decoding=local.speculative_decoding,
         profiles=settings.profiles,
     )

@@ -195,11 +195,6 @@ class Relevance(Frozen):
         relevance: For each part its contribution to the continuation's log-probability by layer-wise relevance
             propagation (AttnLRP), summed over its tokens and over the continuation's, in nats. It may be negative: the
             part lowers the probability.
-        gradient: Gradient times input, summed likewise: how much the log-probability changes with the length of the
-            part's embeddings, to first order, in nats. Exact as a derivative; as an attribution it is weak in deep
-            models.
-        attention: For each part its share of the attention of the positions that predict the continuation's tokens,
-            over all heads and layers, in [0, 1]. Attention is not causal.
         tokens: Tokens of each part; one that crosses a part's boundary belongs to the part with more of it.
         rest: Relevance of all tokens that belong to no part.
         logprob: Summed log-probability of the continuation, in nats, in fp32 whatever the model's number format.
@@ -207,8 +202,6 @@ class Relevance(Frozen):
     """
 
     relevance: tuple[float, ...]
-    gradient: tuple[float, ...]
-    attention: tuple[float, ...]
     tokens: tuple[int, ...]
     rest: float
     logprob: float

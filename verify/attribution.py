@@ -360,9 +360,9 @@ async def attribute_by_relevance(
 ) -> Attributions:
     """Weigh the parts of the context, and the question, for each claim; by descending weight.
 
-    The weight is relevance by AttnLRP; `detail` has gradient times input and attention too. The prompt is that of
-    context ablation with all its parts, so that the two levels are comparable. One call for each claim; the first call
-    that exceeds the budget of a metered model ends the attribution.
+    The weight is relevance by AttnLRP. The prompt is that of context ablation with all its parts, so that the two
+    levels are comparable. One call for each claim; the first call that exceeds the budget of a metered model ends the
+    attribution.
 
     Raises:
         ReasonError: The model failed or cannot explain, or the prompt is too long for it.
@@ -391,7 +391,6 @@ def _by_relevance(parts: Sequence[Segment], relevance: Relevance) -> tuple[Inter
         "unit": "nats",
         "claim": relevance.logprob,
         "rest": relevance.rest,
-        "attention is": "where the model looked, not a cause",
     }
     order = sorted(range(len(parts)), key=lambda i: -relevance.relevance[i])
     return tuple(
@@ -399,13 +398,7 @@ def _by_relevance(parts: Sequence[Segment], relevance: Relevance) -> tuple[Inter
             component=parts[i].name,
             kind="whitebox",
             weight=relevance.relevance[i],
-            detail={
-                **common,
-                "rank": rank,
-                "gradient times input": relevance.gradient[i],
-                "attention": relevance.attention[i],
-                "tokens": relevance.tokens[i],
-            },
+            detail={**common, "rank": rank, "tokens": relevance.tokens[i]},
         )
         for rank, i in enumerate(order, 1)
     )

@@ -42,15 +42,13 @@ def load_gguf(name: str, settings: Settings, progress: Progress | None, cancel: 
     Raises:
         UnknownName: There is no such file.
         UserError: llama.cpp is not installed, or a setting is out of range.
-        CapabilityMissing: The device is not the CPU, or the architecture is not one of decoders.
+        CapabilityMissing: The architecture is not one of decoders.
         DataError: The file is damaged or not supported.
         BackendUnavailable: A file cannot be fetched, or the memory is not enough.
         Cancelled: Cancelled.
     """
     load_library()  # before anything is fetched
     local = settings.local
-    if local.device not in ("cpu", "auto"):
-        raise UserError(f"local.device = {local.device!r}: {name} is computed on the CPU only", hint="set it to cpu")
     pulling = PullTask(progress, cancel)
     parts = split_parts(find_gguf(name, settings.cache_dir, pulling))
     fingerprint = "+".join(file_hash(part, settings.cache_dir, pulling) for part in parts)

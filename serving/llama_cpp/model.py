@@ -26,7 +26,6 @@ from ..local.config import ModelConfig
 from ..local.hardware import default_kv_bytes
 from ..local.kv_cache import KVCache
 from ..local.scheduler import MAX_PREFILL_TOKENS
-from ..local.weights import CPU
 from .memory import LlamaCache, LlamaMemory
 
 MAX_NUM_SEQS = 64
@@ -146,11 +145,6 @@ class LlamaCppModel:
         known = {int(f): f.name.removeprefix("MOSTLY_").removeprefix("ALL_").lower() for f in gguf.LlamaFileType}
         number = int(self._library.llama_model_ftype(self._model)) & ~int(gguf.LlamaFileType.GUESSED)
         return known.get(number, f"type-{number}")
-
-    @property
-    def device(self) -> torch.device:
-        """The CPU."""
-        return CPU
 
     @property
     def max_invariant_rows(self) -> int:

@@ -14,9 +14,7 @@ workers share are read block by block (`shared_cache`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from typing import Protocol
 
@@ -25,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import attention_products
-from .config import LayerType, ModelConfig
+from .config import ModelConfig
 from .kv_cache import SLOT_ALIGNMENT, KVCache, SlotTable, align_slots
-from .rope import CosSin, RotaryEmbedding
+from .rope import RotaryEmbedding
 
 MAX_GATHERED_SLOTS = 8192
 """Maximum slots, those of the longest cache times the caches, that are copied in order to be attended by one call."""
@@ -41,11 +39,6 @@ OWN_SLOT_COST = 8
 """Cost of a slot that is copied and attended by one sequence."""
 CASCADE_COST = 11_000
 """Cost of attention in two parts that does not depend on the slots."""
-WINDOW_ALIGNMENT = 512
-"""Slots before all windows of a step are not read, in groups of this many: torch's flash attention for CPUs takes as
-many at a time, so the sums over what is read are those of a call that reads everything."""
-CUDA_ALIGNMENT = 8
-"""CUDA's kernels need heads whose width is a multiple of this, and masks whose rows start at multiples of it."""
 
 
 class Attention(Protocol):
@@ -95,7 +88,7 @@ class TokenChunk:
         return [start + depth for depth in depths]
 
     def inner_mask(self, dtype: torch.dtype) -> Tensor:
-        """What the tokens see of one another: `[tokens, tokens]`, 0 or minus infinity, in the CPU's memory."""
+        """What the tokens see of one another: `[tokens, tokens]`, 0 or minus infinity."""
         count = len(self.token_ids)
         mask = torch.full((count, count), float("-inf"), dtype=dtype)
         if self.parents is None:
@@ -120,22 +113,17 @@ class AttentionMetadata:
 
     Creating it allocates the slots and appends them to their sequences; keys and values follow layer by layer.
 
-    On a CPU, full groups of slots (`align_slots`) keep the bits of a row. Other devices' kernels guarantee nothing of
-    that kind, and get no more slots than are visible where that needs no mask.
-
     Args:
         chunks: New tokens, all of one cache, which must have the capacity; draft tokens last.
         first_row: Row of the step at which they begin.
         explicit_mask: Whether there must be a mask, over exactly the used slots.
 
     Attributes:
-        first: First slot that attention reads: 0, but in a sliding window.
-        width: End of the slots that attention reads.
-        window: Positions that a token attends to, its own included; None for all.
+        width: Number of slots that attention reads: full groups (`align_slots`) keep the bits of a row.
         is_causal: Whether the tokens are the first of the only sequence in the cache.
         is_decode: Whether every sequence has one new token and no draft tokens.
-        mask: Additive mask `[tokens, width - first]`, 0 or minus infinity, in the CPU's memory; None where all of it is
-            visible, or where causal attention needs none.
+        mask: Additive mask `[tokens, width]`, 0 or minus infinity; None where all of it is visible, or where causal
+            attention needs none.
     """
 
     def __init__(self, chunks: Sequence[TokenChunk], first_row: int = 0, *, explicit_mask: bool = False) -> None:
@@ -145,51 +133,17 @@ class AttentionMetadata:
         self.rows = slice(first_row, first_row + self.num_rows)
         self.is_causal = self.cache.used == 0 and len(chunks) == 1 and self.num_rows > 1
         self.is_decode = all(len(c.token_ids) == 1 and c.parents is None for c in chunks)
-        self.first = 0
-        self.window: int | None = None
         self.slots = self.cache.allocate(self.num_rows)
-        self.cache.positions[self.slots.start : self.slots.stop] = torch.tensor(self.positions)
         self.width = self.slots.stop if explicit_mask else align_slots(self.slots.stop)
         self.mask = self._append(chunks, explicit_mask)
-        if self.mask is None and not self.on_cpu:
-            self.width = self.slots.stop
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether the cache is in the CPU's memory."""
-        return self.cache.device.type == "cpu"
-
-    @property
-    def num_read(self) -> int:
-        """Slots that attention reads."""
-        return self.width - self.first
-
-    def in_window(self, window: int) -> AttentionMetadata:
-        """The same step where a token attends to the last `window` positions only; itself where they are all."""
-        if max(self.positions) < window:
-            return self
-        step = copy(self)
-        step.window, step.is_causal, step.width = window, False, align_slots(self.slots.stop)
-        mask = self.mask
-        if mask is None:
-            mask = torch.full((self.num_rows, step.width), float("-inf"), dtype=self.cache.dtype)
-            # without a mask, the step is a sequence's first tokens, or its next one that sees all
-            mask[:, : self.slots.stop] = 0 if self.is_decode else mask[:, : self.slots.stop].triu(1)
-        positions = torch.tensor(self.positions)
-        hidden = self.cache.positions[None, : step.width] <= positions[:, None] - window
-        mask = mask.masked_fill(hidden, float("-inf"))
-        visible = (mask == 0).any(0).nonzero()
-        step.first = int(visible[0]) // WINDOW_ALIGNMENT * WINDOW_ALIGNMENT
-        step.mask = mask[:, step.first :]
-        return step
 
     def _append(self, chunks: Sequence[TokenChunk], explicit_mask: bool) -> Tensor | None:
         """Append the slots to their sequences; the mask."""
         cache = self.cache
         if self.is_decode:
             cache.append_each(self.tables, self.slots)
-            unpadded = not self.on_cpu or self.width == self.slots.stop
-            if not explicit_mask and self.num_rows == 1 and unpadded and cache.sees_all(self.tables[0]):
+            is_full = self.width == self.slots.stop
+            if not explicit_mask and self.num_rows == 1 and is_full and cache.sees_all(self.tables[0]):
                 return None
             return cache.attention_mask(self.tables, self.width)
         mask = torch.full((self.num_rows, self.width), float("-inf"), dtype=cache.dtype)
@@ -220,36 +174,24 @@ class CacheAttention:
         for _, run in groupby(chunks, lambda chunk: id(chunk.cache)):
             steps.append(AttentionMetadata(list(run), row))
             row = steps[-1].rows.stop
-        positions = [position for step in steps for position in step.positions]
-        self._layer_types = config.layer_types
-        self._tables: dict[LayerType, CosSin | None] = {}
-        self._parts: dict[LayerType, list[_Part]] = {}
-        unhidden: list[_Part] = []  # shared by all layers in which no window hides anything
-        for layer_type in dict.fromkeys(config.layer_types):
-            self._tables[layer_type] = None if layer_type == "nope" else rotary.fused_tables(positions, layer_type)
-            if layer_type == "sliding" and max(positions) >= config.sliding_window:
-                self._parts[layer_type] = _parts(config, [step.in_window(config.sliding_window) for step in steps])
-            else:
-                unhidden = unhidden or _parts(config, steps)
-                self._parts[layer_type] = unhidden
+        self._tables = rotary.fused_tables([position for step in steps for position in step.positions])
+        self._parts = _parts(config, steps)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write keys and values of the step, then attend cache by cache."""
-        layer_type = self._layer_types[layer]
-        parts, tables = self._parts[layer_type], self._tables[layer_type]
-        rotated = qkv if tables is None else self._rotary.rotate(qkv, tables)
-        if len(parts) == 1:
-            return parts[0].attend(layer, rotated)
-        return torch.cat([part.attend(layer, rotated[part.rows]) for part in parts])
+        rotated = self._rotary.rotate(qkv, self._tables)
+        if len(self._parts) == 1:
+            return self._parts[0].attend(layer, rotated)
+        return torch.cat([part.attend(layer, rotated[part.rows]) for part in self._parts])
 
 
 def _parts(config: ModelConfig, steps: Sequence[AttentionMetadata]) -> list[_Part]:
-    """The calls that attend, for layers of one type."""
+    """The calls that attend."""
     parts: list[_Part] = []
     for is_single, group in groupby(steps, lambda step: step.num_rows == 1):
         several = list(group)
-        num_read = max(step.num_read for step in several)
-        if is_single and len(several) > 1 and len(several) * num_read <= MAX_GATHERED_SLOTS:
+        width = max(step.width for step in several)
+        if is_single and len(several) > 1 and len(several) * width <= MAX_GATHERED_SLOTS:
             parts.append(_GatheredCaches(config, several))
         else:
             parts.extend(_one_cache(config, step) for step in several)
@@ -270,10 +212,10 @@ class _OneCache:
         if self._is_causal and attention_products.suits(step.cache.kv[0]):
             self._is_causal = False
             mask = torch.full((rows, step.width), float("-inf"), dtype=step.cache.dtype).triu_(1)
-        self._padding = num_padding_rows(rows if self._is_causal else rows * self._group) if step.on_cpu else 0
+        self._padding = num_padding_rows(rows if self._is_causal else rows * self._group)
         self._mask: Tensor | None = None
         if mask is not None:
-            folded = mask.to(step.cache.device).repeat_interleave(self._group, 0)
+            folded = mask.repeat_interleave(self._group, 0)
             if self._padding:
                 folded = torch.cat([folded, folded[-1:].expand(self._padding, -1)])
             self._mask = folded
@@ -282,9 +224,9 @@ class _OneCache:
         """Attend `[rows, num_heads + 2 * num_kv_heads, head_dim]`, rotated."""
         step = self._step
         rows, kv_heads, group, dim = step.num_rows, self._num_kv_heads, self._group, self._head_dim
-        visible = step.cache.kv[layer].narrow(2, step.first, step.num_read)
+        visible = step.cache.kv[layer].narrow(2, 0, step.width)
         new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
-        visible.narrow(2, step.slots.start - step.first, rows).copy_(new.permute(1, 2, 0, 3))
+        visible.narrow(2, step.slots.start, rows).copy_(new.permute(1, 2, 0, 3))
         keys, values = visible.narrow(0, 0, 1), visible.narrow(0, 1, 1)
         query = rotated[:, : self._num_heads]
         if self._is_causal:
@@ -321,21 +263,15 @@ def _one_cache(config: ModelConfig, step: AttentionMetadata) -> _OneCache | _Cas
     """Attention of the tokens of one cache, in the way that costs least."""
     rows = step.num_rows
     cost_of_slot = rows + READ_COST
-    if rows == 1 or not step.is_decode or not step.on_cpu or cost_of_slot * step.num_read <= CASCADE_COST:
+    if rows == 1 or not step.is_decode or cost_of_slot * step.width <= CASCADE_COST:
         return _OneCache(config, step)
     prefix = shared_slots(step.tables)
-    if step.window is None:
-        if not prefix:
-            return _OneCache(config, step)
-        own = [table.slots[len(prefix) :] for table in step.tables]
-    else:
-        if max(step.positions) - step.window >= len(prefix) - 1:  # some window begins after the prefix
-            prefix = []
-        own = [table.slots[max(len(prefix), len(table) - step.window) :] for table in step.tables]
-        prefix = [slot for slot in prefix if slot >= step.first]
-    num_prefix = align_slots(max(prefix) + 1) - step.first if prefix else 0
+    if not prefix:
+        return _OneCache(config, step)
+    own = [table.slots[len(prefix) :] for table in step.tables]
+    num_prefix = align_slots(max(prefix) + 1)
     cost = LSE_COST * cost_of_slot * num_prefix + OWN_SLOT_COST * rows * align_slots(max(map(len, own))) + CASCADE_COST
-    is_cheaper = cost < cost_of_slot * step.num_read
+    is_cheaper = cost < cost_of_slot * step.width
     return _CascadeAttention(config, step, prefix, own) if is_cheaper else _OneCache(config, step)
 
 
@@ -356,8 +292,7 @@ class _CascadeAttention:
     Source: Juravsky et al. 2024, Hydragen, arXiv:2402.05099.
 
     Args:
-        prefix: Slots that all sequences have in common, and of which each attends to some; none where windows begin
-            after them.
+        prefix: Slots that all sequences have in common, at least one.
         own: Each sequence's others, at least one.
     """
 
@@ -369,27 +304,15 @@ class _CascadeAttention:
         self._group = config.num_heads // config.num_kv_heads
         self._scale = config.attention_scale
         cache = step.cache
-        self._num_prefix = align_slots(max(prefix) + 1) - step.first if prefix else 0
+        self._num_prefix = align_slots(max(prefix) + 1)
         self._padding = num_padding_rows(step.num_rows * self._group)
-        self._prefix_mask = self._mask_of(prefix) if prefix else None
+        mask = torch.full((self._num_prefix,), float("-inf"), dtype=cache.dtype)
+        mask[torch.tensor(prefix)] = 0
+        self._prefix_mask = mask.expand(step.num_rows * self._group + self._padding, -1)
         max_rows = max(1, MAX_COPIED_SLOTS // align_slots(max(map(len, own))))
         self._blocks = [self._block(own, slice(i, i + max_rows)) for i in range(0, len(own), max_rows)]
         numel = max(index.numel() for _, index, _ in self._blocks) * config.head_dim
         self._copies = torch.empty(numel, dtype=cache.dtype)
-
-    def _mask_of(self, prefix: Sequence[int]) -> Tensor:
-        """Which slots of the prefix the rows of all heads attend to."""
-        step = self._step
-        columns = torch.tensor(prefix, dtype=torch.int64) - step.first
-        if step.window is None:
-            mask = torch.full((self._num_prefix,), float("-inf"), dtype=step.cache.dtype)
-            mask[columns] = 0
-            return mask.expand(step.num_rows * self._group + self._padding, -1)
-        assert step.mask is not None
-        mask = torch.full((step.num_rows, self._num_prefix), float("-inf"), dtype=step.cache.dtype)
-        mask[:, columns] = step.mask[:, columns]
-        mask = mask.repeat_interleave(self._group, 0)
-        return torch.cat([mask, mask[-1:].expand(self._padding, -1)])
 
     def _block(self, own: Sequence[Sequence[int]], block: slice) -> tuple[slice, Tensor, Tensor]:
         """Some of the sequences, where their own slots are among all heads' keys and values, and a mask."""
@@ -411,16 +334,12 @@ class _CascadeAttention:
         new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
         kv.narrow(2, step.slots.start, rows).copy_(new.permute(1, 2, 0, 3))
         query = rotated[:, : self._num_heads].reshape(rows, kv_heads, group, dim).transpose(0, 1).contiguous()
-        outputs: list[Tensor] = []
-        lses: list[Tensor] = []
-        if self._num_prefix:
-            folded = query.view(kv_heads, rows * group, dim)
-            if self._padding:
-                folded = torch.cat([folded, folded[:, -1:].expand(-1, self._padding, -1)], 1)
-            visible = kv.narrow(2, step.first, self._num_prefix)
-            out, lse = attention_with_lse(folded, visible[0], visible[1], self._prefix_mask, self._scale)
-            outputs.append(out[:, : rows * group])
-            lses.append(lse[:, : rows * group])
+        folded = query.view(kv_heads, rows * group, dim)
+        if self._padding:
+            folded = torch.cat([folded, folded[:, -1:].expand(-1, self._padding, -1)], 1)
+        visible = kv.narrow(2, 0, self._num_prefix)
+        out, lse = attention_with_lse(folded, visible[0], visible[1], self._prefix_mask, self._scale)
+        outputs, lses = [out[:, : rows * group]], [lse[:, : rows * group]]
         for block, index, mask in self._blocks:
             copies = self._copies[: index.numel() * dim].view(-1, dim)
             torch.index_select(kv.view(-1, dim), 0, index, out=copies)
@@ -446,15 +365,14 @@ class _GatheredCaches:
         self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self._group = config.num_heads // config.num_kv_heads
         self._scale = config.attention_scale
-        width, rows, dtype = max(s.num_read for s in steps), len(steps), steps[0].cache.dtype
-        device = steps[0].cache.device
-        self._padding = num_padding_rows(self._group) if device.type == "cpu" else 0
-        self._copies = torch.zeros(2, rows, config.num_kv_heads, width, config.head_dim, dtype=dtype, device=device)
+        width, rows, dtype = max(s.width for s in steps), len(steps), steps[0].cache.dtype
+        self._padding = num_padding_rows(self._group)
+        self._copies = torch.zeros(2, rows, config.num_kv_heads, width, config.head_dim, dtype=dtype)
         mask = torch.full((rows, 1, 1, width), float("-inf"), dtype=dtype)
         for i, step in enumerate(steps):
             seen = step.cache.attention_mask(step.tables, step.width) if step.mask is None else step.mask
-            mask[i, 0, :, : step.num_read] = seen
-        mask = mask.to(device).expand(-1, config.num_kv_heads, self._group + self._padding, -1)
+            mask[i, 0, :, : step.width] = seen
+        mask = mask.expand(-1, config.num_kv_heads, self._group + self._padding, -1)
         self._mask = mask.flatten(0, 1)
 
     def attend(self, layer: int, rotated: Tensor) -> Tensor:
@@ -464,7 +382,7 @@ class _GatheredCaches:
         for i, step in enumerate(self._steps):
             kv = step.cache.kv[layer]
             kv[:, :, step.slots.start] = new[i]
-            self._copies[:, i, :, : step.num_read] = kv[:, :, step.first : step.width]
+            self._copies[:, i, :, : step.width] = kv[:, :, : step.width]
         query = rotated[:, : self._num_heads].reshape(rows, kv_heads, self._group, dim)
         if self._padding:
             query = torch.cat([query, query[:, :, -1:].expand(-1, -1, self._padding, -1)], 2)
@@ -522,41 +440,18 @@ def attention_with_lse(
         out, lse = attention_products.attention_by_products(query, keys, values, mask, scale, with_lse=True)
         assert lse is not None
         return out, lse
-    q, k, v = query[None], keys[None], values[None]
-    bias = None if mask is None else mask.view(1, -1, *mask.shape[-2:])
     if query.device.type == "cpu":
+        bias = None if mask is None else mask.view(1, -1, *mask.shape[-2:])
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out, lse = flash(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
+        out, lse = flash(query[None], keys[None], values[None], 0.0, False, attn_mask=bias, scale=scale)
         return out[0], lse[0]
-    if query.device.type != "cuda" or query.dtype == torch.float64 or query.shape[-1] % CUDA_ALIGNMENT:
-        return reference_attention_with_lse(query, keys, values, mask, scale)
-    if bias is None and query.dtype != torch.float32 and _has_flash(query.device):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
-    else:
-        wide = None if bias is None else align_mask(bias).expand(1, q.shape[1], -1, -1)
-        efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-        out, lse = efficient(q, k, v, wide, True, 0.0, False, scale=scale)[:2]
-    return out[0], lse[0, :, : query.shape[1]]  # one of them rounds rows up to full tiles
-
-
-def align_mask(mask: Tensor) -> Tensor:
-    """The same mask with rows that begin at multiples of `CUDA_ALIGNMENT` numbers."""
-    if mask.stride(-1) == 1 and all(stride % CUDA_ALIGNMENT == 0 for stride in mask.stride()[:-1]):
-        return mask
-    slots = mask.shape[-1]
-    return functional.pad(mask, (0, -slots % CUDA_ALIGNMENT))[..., :slots]
-
-
-@cache
-def _has_flash(device: torch.device) -> bool:
-    """Whether torch's flash attention supports a GPU: it was written for NVIDIA's from Ampere on."""
-    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+    return reference_attention_with_lse(query, keys, values, mask, scale)  # on vLLM's GPUs
 
 
 def reference_attention_with_lse(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The same by matrix products, for devices and formats without a kernel that returns the log-sum-exp."""
+    """The same by matrix products."""
     scores = (query @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
     if mask is not None:
         scores = scores + mask

@@ -6,42 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ContextTooLong, DataError, UserError
 
 if TYPE_CHECKING:
-    from .rope import RopeFrequencies
+    from torch import Tensor
 
-LayerType = Literal["full", "sliding", "nope"]
-"""How a layer attends: to all positions, to the last ones (a sliding window), or to all without rotating them."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """What a family of decoders has in common.
-
-    Attributes:
-        rope_theta: Base of the rotary frequencies where the configuration has none.
-        qk_norm: Whether queries and keys are normed per head.
-        is_gemma: Whether it computes as Gemma 3 does: a scaled embedding, norms before and after attention and MLP,
-            whose weights are stored less one, and a gated GELU.
-    """
-
-    rope_theta: float = 10_000.0
-    qk_norm: bool = False
-    is_gemma: bool = False
-
-
-NATIVE_FAMILIES: Mapping[str, Family] = {
-    "llama": Family(),
-    "qwen2": Family(),
-    "qwen3": Family(qk_norm=True),
-    "smollm3": Family(rope_theta=2_000_000.0),
-    "gemma3_text": Family(rope_theta=1_000_000.0, qk_norm=True, is_gemma=True),
-}
-"""Model types that `Decoder` computes itself."""
-SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+NATIVE_FAMILIES: Mapping[str, bool] = {"llama": False, "qwen2": False, "qwen3": True}
+"""Model types that `Decoder` computes itself, and whether they norm queries and keys per head."""
+SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3")
 """Scalings with a fixed angle per position. Those that depend on the length of the text are excluded: keys that are
 written once could not follow."""
 
@@ -59,12 +33,7 @@ class ModelConfig:
         context_length: Maximum tokens of a sequence.
         tied_embeddings: Whether the output matrix is the embedding.
         qk_norm: Whether queries and keys are normed per head.
-        rope: Rotary frequencies; None where the family is not native.
-        local_rope: Those of sliding layers, where these have others.
-        sliding_window: Positions that a token of a sliding layer attends to, its own included.
-        layer_types: How each layer attends; empty where all attend to all positions.
-        is_gemma: See `Family`.
-        attention_scale: What scores are multiplied by; 0 is the inverse square root of `head_dim`.
+        rope: Rotary frequencies (`rope_frequencies`); None where the family is not native.
     """
 
     family: str
@@ -78,18 +47,12 @@ class ModelConfig:
     context_length: int
     tied_embeddings: bool
     qk_norm: bool
-    rope: RopeFrequencies | None = None
-    local_rope: RopeFrequencies | None = None
-    sliding_window: int = 0
-    layer_types: tuple[LayerType, ...] = ()
-    is_gemma: bool = False
-    attention_scale: float = 0.0
+    rope: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        if not self.layer_types:
-            object.__setattr__(self, "layer_types", ("full",) * self.num_layers)
-        if not self.attention_scale:
-            object.__setattr__(self, "attention_scale", self.head_dim**-0.5)
+    @property
+    def attention_scale(self) -> float:
+        """What scores are multiplied by."""
+        return float(self.head_dim**-0.5)
 
     @staticmethod
     def is_native(directory: Path) -> bool:
@@ -122,7 +85,6 @@ class ModelConfig:
 
         try:
             family = str(config["model_type"])
-            layer_types = _layer_types(config)
             num_heads = int(config["num_attention_heads"])
             hidden_size = int(config["hidden_size"])
             head_dim = int(config.get("head_dim") or hidden_size // num_heads)
@@ -137,13 +99,8 @@ class ModelConfig:
                 norm_eps=float(config.get("rms_norm_eps", 1e-6)),
                 context_length=int(config.get("max_position_embeddings") or 2048),
                 tied_embeddings=bool(config.get("tie_word_embeddings", True)),
-                qk_norm=NATIVE_FAMILIES[family].qk_norm,
+                qk_norm=NATIVE_FAMILIES[family],
                 rope=rope_frequencies(config, head_dim),
-                local_rope=rope_frequencies(config, head_dim, "sliding") if "sliding" in layer_types else None,
-                sliding_window=int(config["sliding_window"]) if "sliding" in layer_types else 0,
-                layer_types=layer_types,
-                is_gemma=NATIVE_FAMILIES[family].is_gemma,
-                attention_scale=float(config.get("query_pre_attn_scalar") or head_dim) ** -0.5,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -208,64 +165,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def rope_settings(config: Mapping[str, Any], layer_type: LayerType = "full") -> Mapping[str, Any]:
-    """Rotary settings of a `config.json` for layers of a type, by the names of old and new releases of transformers."""
-    given = dict(config.get("rope_parameters") or {})
-    # Families with a rotation for each type of layer nest them; in old releases, scaling is for the full layers only.
-    nested = {key: value for key, value in given.items() if isinstance(value, Mapping)}
-    if nested:
-        rope = dict(nested.get(f"{layer_type}_attention") or {})
-    elif layer_type == "sliding" and "rope_local_base_freq" in config:
-        rope = {"rope_theta": config["rope_local_base_freq"]}
-    else:
-        rope = dict(config.get("rope_scaling") or {}) | given
-    family = NATIVE_FAMILIES.get(str(config.get("model_type")), Family())
-    rope.setdefault("rope_theta", config.get("rope_theta", family.rope_theta))
+def rope_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rotary settings of a `config.json`, by the names of old and new releases of transformers."""
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
     rope.setdefault("rope_type", rope.get("type", "default"))
     return rope
 
 
-def is_supported_rope(config: Mapping[str, Any]) -> bool:
-    """Whether every pair of a head is rotated by an angle that depends on the position only and is implemented here."""
-    settings = [rope_settings(config), rope_settings(config, "sliding")]
-    return all(
-        rope["rope_type"] in SUPPORTED_ROPE_TYPES and float(rope.get("partial_rotary_factor") or 1.0) == 1.0
-        for rope in settings
-    )
-
-
 def _is_native(config: Mapping[str, Any]) -> bool:
     """Whether the configuration needs no arithmetic that `Decoder` lacks."""
-    family = NATIVE_FAMILIES.get(str(config.get("model_type")))
-    if family is None or not is_supported_rope(config) or config.get("mlp_bias", False):
-        return False
-    if family.is_gemma:
-        unsupported = ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention")
-        is_gelu = config.get("hidden_activation", "gelu_pytorch_tanh") == "gelu_pytorch_tanh"
-        return is_gelu and not any(config.get(key) for key in unsupported)
-    is_sliding = config.get("use_sliding_window", False) and config.get("sliding_window")
-    is_known = not is_sliding or config["model_type"] in ("qwen2", "qwen3")
-    return config.get("hidden_act", "silu") == "silu" and is_known
-
-
-def _layer_types(config: Mapping[str, Any]) -> tuple[LayerType, ...]:
-    """How each layer attends, by transformers' names and defaults; empty where all attend to all positions."""
-    family, layers = str(config["model_type"]), range(int(config["num_hidden_layers"]))
-    if family == "smollm3":
-        interval = int(config.get("no_rope_layer_interval") or 4)
-        rotated = config.get("no_rope_layers") or [(i + 1) % interval for i in layers]
-        return tuple("full" if rotated[i] else "nope" for i in layers)
-    is_gemma = NATIVE_FAMILIES[family].is_gemma
-    uses_window = config.get("sliding_window") and (is_gemma or config.get("use_sliding_window", False))
-    if not uses_window:
-        return ()
-    full, sliding = "full_attention", "sliding_attention"
-    names: dict[str, LayerType] = {full: "full", sliding: "sliding"}
-    given = config.get("layer_types")
-    if not given and is_gemma:
-        pattern = int(config.get("sliding_window_pattern") or 6)
-        given = [sliding if (i + 1) % pattern else full for i in layers]
-    elif not given:
-        first = int(config.get("max_window_layers", 28))
-        given = [sliding if i >= first else full for i in layers]
-    return tuple(names[given[i]] for i in layers)
+    rope = rope_settings(config)
+    has_window = config.get("use_sliding_window", False) and config.get("sliding_window")
+    return (
+        config.get("model_type") in NATIVE_FAMILIES
+        and rope["rope_type"] in SUPPORTED_ROPE_TYPES
+        and float(rope.get("partial_rotary_factor") or 1.0) == 1.0
+        and config.get("hidden_act", "silu") == "silu"
+        and not config.get("mlp_bias", False)
+        and not has_window
+    )

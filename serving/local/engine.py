@@ -12,9 +12,8 @@ logit by about 1e-6, and a sampled token changes with a probability of about tha
 log-probabilities by up to 0.2 (`spec_decode.max_invariant_drafts`), and tokens change now and then. Speculative
 decoding would do the same to calls for several samples, and by default is not used for them where it matters.
 
-That holds on a CPU with oneDNN. Other devices' products and attention may give a row other last bits when the step has
-other rows, so that there a seed gives the same text only where the same other calls ran concurrently. Logits are copied
-to the CPU for sampling: generators and logits processors are the same everywhere.
+That holds with oneDNN and for the families that the engine computes itself. Elsewhere a row may have other last bits
+when the step has other rows, so that a seed gives the same text only where the same other calls ran concurrently.
 """
 
 from __future__ import annotations
@@ -26,11 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
-from ..devices import choose_device
 from ..logits_processors import logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener, Relevance
 from ..model_files.find import ModelFiles
@@ -44,14 +40,14 @@ from .config import ContextLimits, ModelConfig
 from .engine_thread import CallQueue, PendingCall
 from .hardware import default_kv_bytes, fastest_threads, native_format, single_threaded
 from .model import CausalLM, Decoder
-from .relevance import RelevanceTask, tokenize_parts
+from .relevance import explain, tokenize_parts
 from .response import PreparedRequest, prepare_request
 from .scheduler import Scheduler
 from .sequence import GenerateTask
 from .spec_decode import NgramSpeculator, SpecDecodeCounters, SpecDecodeMode
-from .tasks import NextTokenTask, ScoreTask
+from .tasks import ExclusiveTask, NextTokenTask, ScoreTask
 from .tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
-from .weights import CPU, WeightFormat
+from .weights import WeightFormat
 from .worker_group import LocalWorkerGroup, start_worker_group
 
 MAX_SUBMITTED = 1024
@@ -65,9 +61,8 @@ class LocalModel:
 
     Attributes:
         name: `local/…`.
-        identity: Fingerprint of the weights, the number format and, where it is not the CPU, the kind of device.
+        identity: Fingerprint of the weights and the number format.
         weight_format: "fp32", "bf16" or "int4", or the one of a GGUF file.
-        device: Where it is computed.
     """
 
     def __init__(
@@ -87,9 +82,7 @@ class LocalModel:
         sampling: OwnSampling = OwnSampling(),  # noqa: B008 (a frozen value)
     ) -> None:
         self.name = name
-        self.device = model.device
-        device = "" if self.device.type == "cpu" else f"+{self.device.type}"
-        self.identity = f"{fingerprint}+{weight_format}{device}{tokenizer.profile.digest}"
+        self.identity = f"{fingerprint}+{weight_format}{tokenizer.profile.digest}"
         self.weight_format = weight_format
         self._tokenizer, self._eos, self._own_sampling = tokenizer, eos, sampling
         self._model = model
@@ -113,27 +106,23 @@ class LocalModel:
         threads: int | None = None,
         kv_cache_bytes: int | None = None,
         max_num_seqs: int = 16,
-        device: str = "cpu",
         speculative_decoding: SpecDecodeMode = "auto",
         profiles: UserProfiles | None = None,
     ) -> LocalModel:
         """Read a model and start its engine.
 
         Args:
-            weight_format: "auto" is bf16 where the device has it natively, else fp32. "int4" is never chosen by "auto":
-                it is faster at few rows and changes the output of small models; it is computed only on the CPU.
+            weight_format: "auto" is bf16 where the processor has it natively, else fp32. "int4" is never chosen by
+                "auto": it is faster at few rows and changes the output of small models.
             threads: Threads a step may use; None measures, in less than a second, how many are fastest.
-            kv_cache_bytes: Bytes for keys and values; None is a quarter of the device's free memory.
-            device: Where it is computed: "cpu", "cuda", "cuda:1" and the like; "auto" is a GPU if torch sees one
-                through CUDA, else the CPU.
+            kv_cache_bytes: Bytes for keys and values; None is a quarter of the free memory.
             speculative_decoding: Whether tokens are drafted; changes the speed and not the text (`NgramSpeculator`).
             profiles: The user's settings for models that think (`ModelProfile`).
 
         Raises:
             DataError: The files are not a model.
             UserError: A setting is out of range.
-            CapabilityMissing: The format cannot be computed on the device.
-            BackendUnavailable: The device is missing.
+            CapabilityMissing: The format cannot be computed.
         """
         numbers = {"threads": threads, "kv_cache_bytes": kv_cache_bytes, "max_num_seqs": max_num_seqs}
         for setting, value in numbers.items():
@@ -141,12 +130,11 @@ class LocalModel:
                 raise UserError(f"{setting} must be at least 1, got {value}")
         if weight_format not in ("auto", "fp32", "bf16", "int4"):
             raise UserError(f"unknown weight format {weight_format!r}", hint="one of auto, fp32, bf16, int4")
-        torch_device = choose_device(device, "local.device")
-        chosen = native_format(torch_device) if weight_format == "auto" else weight_format
+        chosen = native_format() if weight_format == "auto" else weight_format
         tokenizer = Tokenizer(files.directory, files.name, profiles)
         _ = tokenizer.profile  # before the weights: it may be invalid
         with single_threaded():
-            model = _load_model(files, chosen, torch_device)
+            model = _load_model(files, chosen)
         return cls(
             files.name,
             files.fingerprint,
@@ -155,7 +143,7 @@ class LocalModel:
             eos_ids(files.directory, tokenizer),
             weight_format=chosen,
             threads=threads,
-            kv_cache_bytes=kv_cache_bytes or default_kv_bytes(torch_device),
+            kv_cache_bytes=kv_cache_bytes or default_kv_bytes(),
             max_num_seqs=max_num_seqs,
             checkpoint=files.directory,
             speculative_decoding=speculative_decoding,
@@ -232,15 +220,8 @@ class LocalModel:
         first = pairs[0][0]
         while any(before[:shared] != first[:shared] for before, _ in pairs):
             shared -= 1
-        results: list[ScoredContinuation] = []
-
-        def on_item(scored: list[ScoredContinuation]) -> None:
-            results.extend(scored)
-            call.finish()
-
-        call = PendingCall(on_item)
-        call.tasks.append(
-            ScoreTask(
+        scored: list[ScoredContinuation] = await self._calls.run_one(
+            lambda call: ScoreTask(
                 prompt_ids=first[:shared],
                 context_ids=[before[shared:] for before, _ in pairs],
                 scored_ids=[after for _, after in pairs],
@@ -249,8 +230,7 @@ class LocalModel:
                 salt=prompt.cache_salt,
             )
         )
-        await self._calls.run(call)
-        return results
+        return scored
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         if top < 1:
@@ -292,27 +272,20 @@ class LocalModel:
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
         """Relevance of a prompt's parts, by the checkpoint's own weights in fp32 (see `ExplainsTokens.relevance`).
 
-        The engine does nothing else meanwhile: it costs about five forward passes that reuse nothing.
+        The engine does nothing else meanwhile: it costs about four forward passes that reuse nothing.
         """
         if self._decoder is None or self._checkpoint is None:
             raise CapabilityMissing("relevance", self.name, alternative="")
         tokenized = tokenize_parts(self._tokenizer, prompt, parts, continuation)
         self._limits.check_token_ids(tokenized.token_ids)
         self._limits.check_length(len(tokenized.token_ids), "prompt and continuation")
-        results: list[Relevance] = []
-
-        def on_item(relevance: Relevance) -> None:
-            results.append(relevance)
-            call.finish()
-
-        call = PendingCall(on_item)
-        call.tasks.append(
-            RelevanceTask(
-                self._config, self._checkpoint, self.device, tokenized, on_result=call.emit, on_error=call.emit
+        config, checkpoint = self._config, self._checkpoint
+        relevance: Relevance = await self._calls.run_one(
+            lambda call: ExclusiveTask(
+                lambda _, is_cancelled: explain(config, checkpoint, tokenized, is_cancelled), call.emit, call.emit
             )
         )
-        await self._calls.run(call)
-        return results[0]
+        return relevance
 
     async def start_workers(self, config: WorkerGroupConfig) -> LocalWorkerGroup:
         if self._decoder is None:
@@ -389,19 +362,19 @@ class LocalModel:
 
 
 def _fastest_threads(model: CausalLM) -> int:
-    """By steps like those that decode a few samples; one thread where the CPU does not compute."""
+    """By steps like those that decode a few samples."""
 
     def step() -> None:
         cache = model.new_kv_cache(CALIBRATION_ROWS)
         model.forward([TokenChunk(cache, cache.new_table(), [0], [0]) for _ in range(CALIBRATION_ROWS)])
 
-    return fastest_threads(step) if model.device.type == "cpu" else 1
+    return fastest_threads(step)
 
 
-def _load_model(files: ModelFiles, weight_format: WeightFormat, device: torch.device = CPU) -> CausalLM:
+def _load_model(files: ModelFiles, weight_format: WeightFormat) -> CausalLM:
     """The engine's own model where the family is native, transformers' modules elsewhere."""
     if ModelConfig.is_native(files.directory):
-        return Decoder.load(files.directory, weight_format, device)
+        return Decoder.load(files.directory, weight_format)
     from .transformers_model import TransformersModel
 
-    return TransformersModel.load(files.directory, weight_format, files.name, device)
+    return TransformersModel.load(files.directory, weight_format, files.name)

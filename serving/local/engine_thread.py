@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 
 from ...core.errors import BackendError, BackendUnavailable, ReasonError
-from .hardware import ThreadTuner
 from .scheduler import Scheduler
 from .tasks import Work
 
@@ -71,7 +69,8 @@ class EngineThread:
         torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                self._loop(ThreadTuner(self._choose_threads()))
+                torch.set_num_threads(self._choose_threads())
+                self._loop()
         finally:
             torch.set_num_threads(self._threads_before)
 
@@ -83,21 +82,14 @@ class EngineThread:
         except Exception:  # noqa: BLE001 - what is wrong with the model, its first call reports
             return 1
 
-    def _loop(self, tuner: ThreadTuner) -> None:
-        torch.set_num_threads(tuner.num_threads)
+    def _loop(self) -> None:
         while self._take_inbox():
-            started = time.perf_counter()
             try:
-                stats = self._scheduler.step()
+                self._scheduler.step()
             except BackendError:
-                stats = None  # every task has been failed
+                pass  # every task has been failed
             except Exception as error:  # noqa: BLE001 - whatever breaks, waiting calls must receive it
-                stats = None
                 self._scheduler.fail_all(BackendError(f"the local engine failed: {error!r}"))
-            if stats is not None and stats.decoded and not (stats.prefilled or stats.exclusive):
-                tuner.observe(stats.decoded + stats.drafted, time.perf_counter() - started)
-                if torch.get_num_threads() != tuner.num_threads:
-                    torch.set_num_threads(tuner.num_threads)
             self._after_step()
         self._scheduler.fail_all(BackendUnavailable("the local engine was closed"))
         self._after_step()
@@ -188,6 +180,26 @@ class CallQueue:
             with self._lock:
                 self._open.discard(call)
             self._thread.wake()
+
+    async def run_one(self, make: Callable[[PendingCall], Work]) -> Any:
+        """Run a call of one task, which emits one result.
+
+        Args:
+            make: Creates the task, whose results and errors go to `PendingCall.emit`.
+
+        Raises:
+            ReasonError: As `run`.
+        """
+        results: list[Any] = []
+
+        def on_item(result: Any) -> None:
+            results.append(result)
+            call.finish()
+
+        call = PendingCall(on_item)
+        call.tasks.append(make(call))
+        await self.run(call)
+        return results[0]
 
     def submit_detached(self, tasks: Sequence[Work]) -> None:
         """From any thread: submit work that nothing waits for. Does nothing if the engine is closed."""

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .weights import CPU
-
 MIN_CAPACITY = 64
 """Slots of the smallest cache."""
 SLOT_ALIGNMENT = 32
@@ -47,13 +45,9 @@ class SlotTable:
 class KVCache:
     """Append-only store of keys (rotated at their absolute position) and values.
 
-    Args:
-        device: Where keys and values are. The mask is bookkeeping and stays in the CPU's memory until a step needs it.
-
     Attributes:
         kv: Per layer `[2, num_kv_heads, slots, head_dim]`: keys, then values; `align_slots(capacity)` slots, zero where
             nothing was written.
-        positions: Position of the token of each slot, in the CPU's memory; where something was computed or attended to.
     """
 
     def __init__(
@@ -63,17 +57,15 @@ class KVCache:
         head_dim: int,
         dtype: torch.dtype,
         capacity: int,
-        device: torch.device = CPU,
     ) -> None:
         self._slot_shape = (num_kv_heads, head_dim)
         self._capacity = max(capacity, MIN_CAPACITY)
-        self.dtype, self.device = dtype, device
+        self.dtype = dtype
         width = align_slots(self._capacity)
         self.kv = [self._new_layer(width) for _ in range(num_layers)]
         self.used = 0
         self._tables: dict[int, SlotTable] = {}
         self._mask = torch.full((4, width), float("-inf"), dtype=dtype)
-        self.positions = torch.zeros(width, dtype=torch.int64)
 
     @property
     def capacity(self) -> int:
@@ -101,9 +93,7 @@ class KVCache:
         if row >= self._mask.shape[0]:
             self._mask = torch.cat([self._mask, torch.full_like(self._mask, float("-inf"))])
         self._mask[row] = float("-inf")
-        index = torch.tensor(visible, dtype=torch.int64)
-        self._mask[row, index] = 0
-        self.positions[index] = torch.arange(len(visible))
+        self._mask[row, visible] = 0
         table = SlotTable(visible, row)
         self._tables[row] = table
         return table
@@ -139,15 +129,12 @@ class KVCache:
             self.kv[i] = new
         mask = torch.full((self._mask.shape[0], width), float("-inf"), dtype=self.dtype)
         mask[:, : self.used] = self._mask[:, : self.used]
-        positions = torch.zeros(width, dtype=torch.int64)
-        positions[: self.used] = self.positions[: self.used]
-        self._mask, self._capacity, self.positions = mask, capacity, positions
+        self._mask, self._capacity = mask, capacity
 
     def _new_layer(self, width: int) -> Tensor:
         """Keys and values of one layer, zero."""
         num_kv_heads, head_dim = self._slot_shape
-        layer = torch.empty(2, num_kv_heads, width, head_dim, dtype=self.dtype, device=self.device)
-        return layer.zero_()
+        return torch.zeros(2, num_kv_heads, width, head_dim, dtype=self.dtype)
 
     def allocate(self, count: int) -> range:
         """Take the next `count` slots, which no sequence attends to yet; they must fit (`required_capacity`)."""
@@ -170,10 +157,9 @@ class KVCache:
         self.used = start + len(kept)
         target = range(start, self.used)
         if list(target) != list(kept):
-            index = torch.tensor(list(kept), dtype=torch.long, device=self.device)
+            index = torch.tensor(list(kept), dtype=torch.long)
             for kv in self.kv:
                 kv[:, :, start : self.used] = kv[:, :, index]
-            self.positions[start : self.used] = self.positions[index.cpu()]
         return target
 
     def append(self, table: SlotTable, slots: Sequence[int]) -> None:
@@ -188,10 +174,7 @@ class KVCache:
         self._mask[[t.mask_row for t in tables], list(slots)] = 0
 
     def attention_mask(self, tables: Sequence[SlotTable], width: int) -> Tensor:
-        """Additive mask `[sequences, width]` over the first `width` slots: 0 where visible, else minus infinity.
-
-        It is in the CPU's memory.
-        """
+        """Additive mask `[sequences, width]` over the first `width` slots: 0 where visible, else minus infinity."""
         return self._mask[[t.mask_row for t in tables], :width]
 
     def sees_all(self, table: SlotTable) -> bool:
@@ -212,10 +195,9 @@ class KVCache:
             The new slot of each one that stays.
         """
         live = self.live_slots()
-        index = torch.tensor(live, dtype=torch.long, device=self.device)
+        index = torch.tensor(live, dtype=torch.long)
         for kv in self.kv:
             kv[:, :, : len(live)] = kv[:, :, index]
-        self.positions[: len(live)] = self.positions[index.cpu()]
         moved = {old: new for new, old in enumerate(live)}
         self.used = len(live)
         self._mask.fill_(float("-inf"))
@@ -227,7 +209,7 @@ class KVCache:
     def copy_from(self, other: KVCache, slots: Sequence[int]) -> range:
         """Append copies of another cache's slots."""
         target = self.allocate(len(slots))
-        index = torch.tensor(list(slots), dtype=torch.long, device=self.device)
+        index = torch.tensor(list(slots), dtype=torch.long)
         for mine, theirs in zip(self.kv, other.kv, strict=True):
             mine[:, :, target.start : target.stop] = theirs[:, :, index]
         return target

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from .attention import Attention, CacheAttention, TokenChunk
-from .config import LayerType, ModelConfig
+from .config import ModelConfig
 from .kv_cache import KVCache
 from .rope import RotaryEmbedding
 from .shared_cache import CacheBlock
 from .weights import (
-    CPU,
     MAX_INVARIANT_ROWS,
     Linear,
     WeightFormat,
@@ -42,10 +41,6 @@ class CausalLM(Protocol):
         """An empty cache of `capacity` slots."""
 
     @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @property
     def max_invariant_rows(self) -> int:
         """Rows of a step up to which a token's logits have the same bits in any step and any capacity of the cache.
 
@@ -63,8 +58,7 @@ class CausalLM(Protocol):
             chunks: New tokens, those of one cache adjacent; the caches have the capacity.
 
         Returns:
-            Logits `[requested, vocab_size]`, fp32, on the model's device: those of the chunks' `logit_indices`, in
-            order.
+            Logits `[requested, vocab_size]`, fp32: those of the chunks' `logit_indices`, in order.
         """
 
     def close(self) -> None:
@@ -88,104 +82,71 @@ class RMSNorm:
         return both[..., : self._width]
 
 
-class GemmaRMSNorm(RMSNorm):
-    """A norm whose weights are stored less one and that is computed in fp32, as Gemma's are."""
-
-    def __init__(self, weight: Tensor, eps: float) -> None:
-        super().__init__(1 + weight.float(), eps)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Norm the last dimension."""
-        return super().__call__(x.float()).to(x.dtype)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh form."""
-    return functional.gelu(x, approximate="tanh")
-
-
 @dataclass(frozen=True)
 class DecoderLayer:
     """Weights of one layer.
 
     Attributes:
-        layer_type: How it attends.
         query_norm: Norm of each query head, where the family has one; likewise `key_norm`.
-        output_norm: Norm of what attention adds to the residual stream, where the family has one; likewise `down_norm`
-            of what the MLP adds.
-        activation: What follows the gate's product; None is SiLU, which is fused with it.
     """
 
-    layer_type: LayerType
     attention_norm: RMSNorm
     qkv: Linear
     query_norm: RMSNorm | None
     key_norm: RMSNorm | None
     output: Linear
-    output_norm: RMSNorm | None
     mlp_norm: RMSNorm
     gate: Linear
     up: Linear
     down: Linear
-    down_norm: RMSNorm | None
-    activation: Callable[[Tensor], Tensor] | None
 
 
 class Decoder:
     """A decoder in one number format.
 
     Args:
-        weights: The checkpoint, and the device.
-        weight_format: "fp32", "bf16" or, on a CPU, "int4" (bf16 with 4-bit matrices in the layers).
+        weight_format: "fp32", "bf16" or "int4" (bf16 with 4-bit matrices in the layers).
 
     Attributes:
         dtype: Number format of what flows between matrices, and of keys and values.
 
     Raises:
-        CapabilityMissing: The format cannot be computed on the device.
+        CapabilityMissing: This torch cannot compute the format.
     """
 
     def __init__(self, config: ModelConfig, weights: WeightReader, weight_format: WeightFormat) -> None:
         if weight_format == "int4":
-            require_int4(weights.device)
+            require_int4()
         self.config = config
         self.weight_format = weight_format
         self.dtype = dtype_of(weight_format)
-        prepack = can_prepack(self.dtype, weights.device)
-        self.rotary = RotaryEmbedding(config, self.dtype, weights.device)
+        prepack = can_prepack(self.dtype)
+        self.rotary = RotaryEmbedding(config, self.dtype)
         self._embedding = weights.tensor("model.embed_tokens.weight", self.dtype)
         self._layers = [load_layer(weights, config, i, weight_format, prepack) for i in range(config.num_layers)]
-        self._norm = load_norm(weights, config, "model.norm.weight", self.dtype)
-        self._embedding_scale = embedding_scale(config, self.dtype, weights.device)
+        self._norm = RMSNorm(weights.tensor("model.norm.weight", self.dtype), config.norm_eps)
         tied = config.tied_embeddings or "lm_head.weight" not in weights
         head = self._embedding if tied else weights.tensor("lm_head.weight", self.dtype)
         # The output matrix is never rounded to 4 bits: on SmolLM2-135M that costs 0.06 nats, all the rest 0.001.
         self._head = make_linear(head, None, "bf16" if weight_format == "int4" else weight_format, prepack)
 
     @classmethod
-    def load(cls, directory: Path, weight_format: WeightFormat, device: torch.device = CPU) -> Decoder:
+    def load(cls, directory: Path, weight_format: WeightFormat) -> Decoder:
         """Read a Hugging Face directory."""
-        return cls(ModelConfig.from_directory(directory), WeightReader(directory, device), weight_format)
+        return cls(ModelConfig.from_directory(directory), WeightReader(directory), weight_format)
 
     def new_kv_cache(self, capacity: int) -> KVCache:
         config = self.config
-        return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, capacity, self.device)
+        return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, capacity)
 
     def new_block(self, tokens: int = 0) -> CacheBlock:
         """An empty block of a cache that workers share, with a capacity of `tokens`."""
         config = self.config
-        return CacheBlock(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, self.device, tokens)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._embedding.device
+        return CacheBlock(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, tokens)
 
     @property
     def max_invariant_rows(self) -> int:
-        """On a CPU without AMX all: its products and attention give a row the same bits in any batch."""
-        if self.device.type != "cpu":
-            return 0
+        """Without AMX all: products and attention give a row the same bits in any batch."""
         return MAX_INVARIANT_ROWS if self.dtype is torch.bfloat16 and has_amx() else sys.maxsize
 
     @property
@@ -218,30 +179,16 @@ class Decoder:
             attention: Knows each row's sequence and position.
 
         Returns:
-            `[logit_rows, vocab_size]`, fp32, on the model's device.
+            `[logit_rows, vocab_size]`, fp32.
         """
-        x = self._embedding[torch.tensor(token_ids, device=self.device)]
-        if self._embedding_scale is not None:
-            x = x * self._embedding_scale
+        x = self._embedding[torch.tensor(token_ids)]
         for i, layer in enumerate(self._layers):
             x = run_layer(layer, self.config, x, partial(attention.attend, i))
         if not logit_rows:
-            return torch.empty(0, self.config.vocab_size, device=self.device)
+            return torch.empty(0, self.config.vocab_size)
         if len(logit_rows) < len(token_ids):
-            x = x[torch.tensor(logit_rows, device=self.device)]
+            x = x[torch.tensor(logit_rows)]
         return self._head(self._norm(x)).float()
-
-
-def load_norm(weights: WeightReader, config: ModelConfig, name: str, dtype: torch.dtype) -> RMSNorm:
-    """Read the weights of a norm of rows in `dtype`."""
-    if config.is_gemma:
-        return GemmaRMSNorm(weights.tensor(name, torch.float32), config.norm_eps)
-    return RMSNorm(weights.tensor(name, dtype), config.norm_eps)
-
-
-def embedding_scale(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """What embeddings are multiplied by, rounded to their number format as the families' own code does; None is 1."""
-    return torch.tensor(config.hidden_size**0.5, dtype=dtype, device=device) if config.is_gemma else None
 
 
 def load_layer(
@@ -256,7 +203,7 @@ def load_layer(
         return weights.tensor(name, dtype)
 
     def norm(name: str) -> RMSNorm:
-        return load_norm(weights, config, name, dtype)
+        return RMSNorm(weights.tensor(name, dtype), config.norm_eps)
 
     def linear(name: str) -> Linear:
         bias = read(name + ".bias") if name + ".bias" in weights else None
@@ -265,21 +212,16 @@ def load_layer(
     has_bias = attention + "q_proj.bias" in weights
     fused = torch.cat([read(f"{attention}{x}_proj.weight") for x in "qkv"])
     bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if has_bias else None
-    is_gemma = config.is_gemma
     return DecoderLayer(
-        layer_type=config.layer_types[index],
         attention_norm=norm(prefix + "input_layernorm.weight"),
         qkv=make_linear(fused, bias, weight_format, prepack),
         query_norm=norm(attention + "q_norm.weight") if config.qk_norm else None,
         key_norm=norm(attention + "k_norm.weight") if config.qk_norm else None,
         output=linear(attention + "o_proj"),
-        output_norm=norm(prefix + "post_attention_layernorm.weight") if is_gemma else None,
-        mlp_norm=norm(prefix + ("pre_feedforward" if is_gemma else "post_attention") + "_layernorm.weight"),
+        mlp_norm=norm(prefix + "post_attention_layernorm.weight"),
         gate=linear(prefix + "mlp.gate_proj"),
         up=linear(prefix + "mlp.up_proj"),
         down=linear(prefix + "mlp.down_proj"),
-        down_norm=norm(prefix + "post_feedforward_layernorm.weight") if is_gemma else None,
-        activation=gelu if is_gemma else None,
     )
 
 
@@ -300,8 +242,6 @@ def run_layer(layer: DecoderLayer, config: ModelConfig, x: Tensor, attend: Calla
         start, end = num_heads, num_heads + num_kv_heads
         qkv = torch.cat([layer.query_norm(qkv[:, :start]), layer.key_norm(qkv[:, start:end]), qkv[:, end:]], 1)
     attended = attend(qkv)
-    x = layer.output.plus(attended, x) if layer.output_norm is None else x + layer.output_norm(layer.output(attended))
+    x = layer.output.plus(attended, x)
     h = layer.mlp_norm(x)
-    gate = layer.gate.silu(h) if layer.activation is None else layer.activation(layer.gate(h))
-    gated = layer.up.times(h, gate)
-    return layer.down.plus(gated, x) if layer.down_norm is None else x + layer.down_norm(layer.down(gated))
+    return layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)

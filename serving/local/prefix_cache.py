@@ -19,8 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import OutOfMemoryError
-
 from ...core.errors import BackendError
 from .kv_cache import MIN_CAPACITY, KVCache, SlotTable
 
@@ -259,7 +257,7 @@ class PrefixCache:
             capacity = self._affordable_capacity(cache, count)
         if capacity is None:
             raise self._full()
-        self._resize(cache, capacity)
+        cache.resize(capacity)
 
     def reserve_external(self, slots: int) -> None:
         """Reserve budget for keys and values stored elsewhere; a negative number releases it.
@@ -325,11 +323,7 @@ class PrefixCache:
             idle = [t for t in self._trees if t.is_idle]
             if idle:
                 self._forget(min(idle, key=lambda t: t.used_at))
-        try:
-            cache = self._factory.new_kv_cache(size)
-        except OutOfMemoryError as error:
-            raise _device_full() from error
-        tree = PrefixTree(cache, call, salt, used_at=self._clock)
+        tree = PrefixTree(self._factory.new_kv_cache(size), call, salt, used_at=self._clock)
         self._trees.append(tree)
         return tree
 
@@ -363,18 +357,4 @@ class PrefixCache:
                 tree.compact()
                 enough = tree.cache.used + MIN_CAPACITY
                 if enough < tree.cache.capacity:
-                    self._resize(tree.cache, enough)
-
-    def _resize(self, cache: KVCache, capacity: int) -> None:
-        try:
-            cache.resize(capacity)
-        except OutOfMemoryError as error:
-            raise _device_full() from error
-
-
-def _device_full() -> OutOfCache:
-    """A GPU is full though the budget is not: other programs use what was free when the engine started."""
-    return OutOfCache(
-        "the device has no memory left for keys and values",
-        hint="give the engine a smaller kv_cache_bytes, so that it evicts earlier, or end what else uses the device",
-    )
+                    tree.cache.resize(enough)

@@ -1,48 +1,41 @@
 """Relevance of a prompt's parts to a continuation: passes forward and back through the layers.
 
 The engine's own weights are packed for speed, and their products have no gradients. So the layers are read again from
-the checkpoint in fp32, one at a time, and each is computed again with a graph for the step back through it: once for
-the gradient (`GradientPass`) and once for the relevance (AttnLRP, `with_lrp_rules`). Memory is that of one layer, the
-embedding, and a row of the residual stream for each layer and token.
+the checkpoint in fp32, one at a time, and each is computed again with a graph for the step back through it, by the
+rules of AttnLRP (`with_lrp_rules`). Memory is that of one layer, the embedding, and a row of the residual stream for
+each layer and token.
 
 Plain gradient times input is a poor measure in a deep model: the norms cancel what a longer embedding would change.
 On ten made-up contexts of four sentences, one of which a claim repeats, its sum names the right one in five for
 SmolLM2-135M, and with the AttnLRP rules in all ten. The rules were chosen on these same ten; nothing else was measured.
 
-Source: gradient times input, Shrikumar, Greenside, Shcherbina, Kundaje 2016, "Not Just a Black Box: Learning Important
-Features Through Propagating Activation Differences", arXiv:1605.01713, section 2; computing activations again on the
-way back, Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174; the rules,
-Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek 2024, "AttnLRP: Attention-Aware Layer-Wise Relevance
-Propagation for Transformers", arXiv:2402.05602, section 3: the divisor of a norm is a constant; a function of one
-number is the number times a constant; of a product each factor gets half; softmax and linear maps use their gradient.
+Source: computing activations again on the way back, Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear
+Memory Cost", arXiv:1604.06174; the rules, Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek 2024, "AttnLRP:
+Attention-Aware Layer-Wise Relevance Propagation for Transformers", arXiv:2402.05602, section 3: the divisor of a norm
+is a constant; a function of one number is the number times a constant; of a product each factor gets half; softmax and
+linear maps use their gradient.
 Differs: the output is the log-probability instead of the logit; there is no epsilon, since nothing is divided by.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...core.errors import ReasonError, UserError
+from ...core.errors import UserError
 from ...core.messages import Prompt, Usage
 from ..model import Relevance
-from .config import LayerType, ModelConfig
-from .model import DecoderLayer, RMSNorm, embedding_scale, load_layer, load_norm, run_layer
-from .prefix_cache import PrefixCache
+from .config import ModelConfig
+from .model import DecoderLayer, RMSNorm, load_layer, run_layer
 from .rope import RotaryEmbedding
-from .tasks import ExclusiveTask
 from .tokenizer import Tokenizer
 from .weights import Linear, WeightReader
-
-AttentionObserver = Callable[[Tensor, Tensor, Tensor], None]
-"""Receives the rotated queries `[heads, rows, head_dim]` and keys of a layer, and what its rows do not attend to."""
 
 
 @dataclass(frozen=True)
@@ -107,82 +100,42 @@ def _assign(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
     return assigned
 
 
-@dataclass(eq=False)
-class RelevanceTask(ExclusiveTask):
-    """Passes forward and back, during which the engine does nothing else.
-
-    Attributes:
-        directory: Where the model's weights are.
-        on_result: Receives the result.
-        on_error: Receives the error.
-    """
-
-    config: ModelConfig
-    directory: Path
-    device: torch.device
-    parts: TokenizedParts
-    on_result: Callable[[Relevance], None]
-    on_error: Callable[[ReasonError], None]
-
-    def run(self, prefix_cache: PrefixCache) -> None:
-        """Compute it, without the engine's cache."""
-        parts = self.parts
-        # The thread is in inference mode, in which tensors have no gradients.
-        with torch.inference_mode(False), torch.enable_grad():
-            try:
-                work = GradientPass(self.config, WeightReader(self.directory, self.device), lambda: self.cancelled)
-                explained = work.explain(parts.token_ids, parts.num_continuation)
-            except PassCancelled:
-                return
-        # one more entry, the last, for tokens of no part
-        part_of = torch.tensor(parts.part_of)
-        part_of = torch.where(part_of < 0, parts.num_parts, part_of)
-        relevance, gradient, attention, tokens = (
-            torch.zeros(parts.num_parts + 1, dtype=torch.float64).index_add_(0, part_of, values.double()).tolist()
-            for values in (*explained[:3], torch.ones(len(parts.token_ids)))
-        )
-        self.on_result(
-            Relevance(
-                relevance=tuple(relevance[:-1]),
-                gradient=tuple(gradient[:-1]),
-                attention=tuple(attention[:-1]),
-                tokens=tuple(round(n) for n in tokens[:-1]),
-                rest=relevance[-1],
-                logprob=explained.logprob,
-                usage=Usage(prompt_tokens=len(parts.token_ids)),
-            )
-        )
-
-    def fail(self, error: ReasonError) -> None:
-        self.on_error(error)
-
-
-class TokenRelevance(NamedTuple):
-    """The results of a pass, in the CPU's memory.
-
-    Attributes:
-        relevance: `[tokens]`, each token's relevance by AttnLRP, in nats; 0 for the last, which predicts nothing.
-        gradient: `[tokens]`, likewise gradient times input.
-        attention: `[tokens]`, share of attention that each token gets from the positions that predict the continuation,
-            mean over heads and layers; sums to 1.
-        logprob: Summed log-probability of the continuation, in nats.
-    """
-
-    relevance: Tensor
-    gradient: Tensor
-    attention: Tensor
-    logprob: float
+def explain(
+    config: ModelConfig, directory: Path, parts: TokenizedParts, is_cancelled: Callable[[], bool]
+) -> Relevance | None:
+    """The relevance of a prompt's parts by the weights in a directory; None if it was cancelled."""
+    # The engine's thread is in inference mode, in which tensors have no gradients.
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            work = RelevancePass(config, WeightReader(directory), is_cancelled)
+            of_tokens, logprob = work.relevance(parts.token_ids, parts.num_continuation)
+        except PassCancelled:
+            return None
+    # one more entry, the last, for tokens of no part
+    part_of = torch.tensor(parts.part_of)
+    part_of = torch.where(part_of < 0, parts.num_parts, part_of)
+    relevance, tokens = (
+        torch.zeros(parts.num_parts + 1, dtype=torch.float64).index_add_(0, part_of, values.double()).tolist()
+        for values in (of_tokens, torch.ones(len(parts.token_ids)))
+    )
+    return Relevance(
+        relevance=tuple(relevance[:-1]),
+        tokens=tuple(round(n) for n in tokens[:-1]),
+        rest=relevance[-1],
+        logprob=logprob,
+        usage=Usage(prompt_tokens=len(parts.token_ids)),
+    )
 
 
 class PassCancelled(Exception):
     """The pass was cancelled."""
 
 
-class GradientPass:
+class RelevancePass:
     """Forward and backward of one sequence.
 
     Args:
-        weights: The checkpoint, read again in each pass, and the device.
+        weights: The checkpoint, read again in each pass.
         is_cancelled: Called before each layer.
     """
 
@@ -190,130 +143,62 @@ class GradientPass:
         self, config: ModelConfig, weights: WeightReader, is_cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         self._config, self._weights, self._is_cancelled = config, weights, is_cancelled
-        self._device = weights.device
-        self._rotary = RotaryEmbedding(config, torch.float32, weights.device)
-        self._norm = load_norm(weights, config, "model.norm.weight", torch.float32)
-        self._embedding_scale = embedding_scale(config, torch.float32, weights.device)
+        self._rotary = RotaryEmbedding(config, torch.float32)
+        self._norm = LRPNorm(RMSNorm(weights.tensor("model.norm.weight", torch.float32), config.norm_eps))
         self._embedding = weights.tensor("model.embed_tokens.weight", torch.float32)
         tied = config.tied_embeddings or "lm_head.weight" not in weights
         self._head = self._embedding if tied else weights.tensor("lm_head.weight", torch.float32)
 
-    def explain(self, token_ids: Sequence[int], num_continuation: int) -> TokenRelevance:
-        """Relevance, gradient and attention of each token of prompt and continuation.
+    def relevance(self, token_ids: Sequence[int], num_continuation: int) -> tuple[Tensor, float]:
+        """Each token's relevance by AttnLRP to the last `num_continuation` tokens, and their summed log-probability.
 
-        Args:
-            num_continuation: Tokens of the continuation, at least 1 and fewer than all.
+        Returns:
+            `[tokens]`, in nats; 0 for the last token, which predicts nothing.
 
         Raises:
             PassCancelled: It was cancelled.
         """
-        attention = torch.zeros(len(token_ids), device=self._device)
-
-        def observe(queries: Tensor, keys: Tensor, hidden: Tensor) -> None:
-            attention[:-1] += self._attention_shares(queries, keys, hidden, num_continuation)
-
-        x = embedded = self._embed(token_ids)
+        x = embedded = self._embedding[torch.tensor(token_ids[:-1])]
         inputs: list[Tensor] = []
         with torch.no_grad():
             for i in range(self._config.num_layers):
                 inputs.append(x)
-                x = self._run(self._load(i), x, observer=observe)
-        logprob, gradient = self._output_gradient(x, token_ids, num_continuation, self._norm)
-        _, relevance = self._output_gradient(x, token_ids, num_continuation, LRPNorm(self._norm))
+                x = self._run(self._load(i), x)
+        x.requires_grad_()
+        logits = functional.linear(self._norm(x[-num_continuation:]), self._head)
+        targets = torch.tensor(token_ids[-num_continuation:])
+        logprob = logits.log_softmax(-1).gather(1, targets[:, None]).sum()
+        relevance = torch.autograd.grad(logprob, x)[0]
         for i in reversed(range(self._config.num_layers)):
-            layer, before = self._load(i), inputs.pop()
-            gradient = self._backward(layer, before, gradient)
-            relevance = self._backward(with_lrp_rules(layer), before, relevance, lrp=True)
-        last = torch.zeros(1)
-        return TokenRelevance(
-            relevance=torch.cat([(relevance * embedded).sum(-1).cpu(), last]),
-            gradient=torch.cat([(gradient * embedded).sum(-1).cpu(), last]),
-            attention=attention.cpu() / self._config.num_layers,
-            logprob=logprob,
-        )
-
-    @torch.no_grad()
-    def logprob(self, token_ids: Sequence[int], num_continuation: int, scale: Tensor | None = None) -> float:
-        """Summed log-probability of the last `num_continuation` tokens, in nats: what `explain` derives.
-
-        Args:
-            scale: `[tokens - 1]`, what each token's embedding is multiplied by; None is 1. The derivative by it, at 1,
-                is gradient times input.
-        """
-        x = self._embed(token_ids)
-        if scale is not None:
-            x = x * scale[:, None]
-        for i in range(self._config.num_layers):
-            x = self._run(self._load(i), x)
-        return float(self._summed_logprob(x, token_ids, num_continuation, self._norm))
-
-    def _embed(self, token_ids: Sequence[int]) -> Tensor:
-        """All tokens but the last, which predicts nothing."""
-        x = self._embedding[torch.tensor(token_ids[:-1], device=self._device)]
-        return x if self._embedding_scale is None else x * self._embedding_scale
+            before = inputs.pop().requires_grad_()
+            relevance = torch.autograd.grad(self._run(self._load(i), before), before, relevance)[0]
+        return torch.cat([(relevance * embedded.detach()).sum(-1), torch.zeros(1)]), float(logprob.detach())
 
     def _load(self, index: int) -> DecoderLayer:
         if self._is_cancelled():
             raise PassCancelled
-        return load_layer(self._weights, self._config, index, "fp32", False)
+        return with_lrp_rules(load_layer(self._weights, self._config, index, "fp32", False))
 
-    def _run(
-        self, layer: DecoderLayer, x: Tensor, *, lrp: bool = False, observer: AttentionObserver | None = None
-    ) -> Tensor:
-        return run_layer(layer, self._config, x, lambda qkv: self._attend(layer.layer_type, qkv, lrp, observer))
+    def _run(self, layer: DecoderLayer, x: Tensor) -> Tensor:
+        return run_layer(layer, self._config, x, self._attend)
 
-    def _output_gradient(
-        self, x: Tensor, token_ids: Sequence[int], num_continuation: int, norm: RMSNorm
-    ) -> tuple[float, Tensor]:
-        """The log-probability, and its gradient at the output of the last layer."""
-        x = x.detach().requires_grad_()
-        logprob = self._summed_logprob(x, token_ids, num_continuation, norm)
-        return float(logprob.detach()), torch.autograd.grad(logprob, x)[0]
-
-    def _backward(self, layer: DecoderLayer, before: Tensor, after: Tensor, *, lrp: bool = False) -> Tensor:
-        """The gradient at a layer's input, from that at its output."""
-        before = before.detach().requires_grad_()
-        return torch.autograd.grad(self._run(layer, before, lrp=lrp), before, after)[0]
-
-    def _attend(self, layer_type: LayerType, qkv: Tensor, lrp: bool, observer: AttentionObserver | None) -> Tensor:
+    def _attend(self, qkv: Tensor) -> Tensor:
         """Causal attention of one complete sequence."""
         num_heads, num_kv_heads = self._config.num_heads, self._config.num_kv_heads
         rows = qkv.shape[0]
-        queries, keys = qkv[:, :num_heads], qkv[:, num_heads : num_heads + num_kv_heads]
-        if layer_type != "nope":
-            cos, sin = self._rotary.cos_sin(torch.arange(rows), layer_type)
-            tables = cos[:, None], sin[:, None]
-            queries, keys = self._rotary.rotate(queries, tables), self._rotary.rotate(keys, tables)
-        queries, keys = queries.transpose(0, 1), keys.transpose(0, 1)
-        values = qkv[:, num_heads + num_kv_heads :].transpose(0, 1)
-        keys, values = (t.repeat_interleave(num_heads // num_kv_heads, 0) for t in (keys, values))
-        hidden = self._hidden(layer_type, rows)
-        if observer is not None:
-            observer(queries, keys, hidden)
-        if lrp:  # half of a product of two to each: of queries and keys, of their softmax and the values
-            queries, keys = half_gradient(queries), half_gradient(keys)
+        cos, sin = self._rotary.cos_sin(torch.arange(rows))
+        rotated = self._rotary.rotate(qkv[:, : num_heads + num_kv_heads], (cos[:, None], sin[:, None]))
+        # half of a product of two to each: of queries and keys, of their softmax and the values
+        queries, keys = half_gradient(rotated[:, :num_heads]), half_gradient(rotated[:, num_heads:])
         mixed = functional.scaled_dot_product_attention(
-            queries[None], keys[None], values[None], attn_mask=~hidden, scale=self._config.attention_scale
+            queries.transpose(0, 1)[None],
+            keys.transpose(0, 1)[None],
+            qkv[:, num_heads + num_kv_heads :].transpose(0, 1)[None],
+            is_causal=True,
+            scale=self._config.attention_scale,
+            enable_gqa=True,
         )
-        mixed = mixed[0].transpose(0, 1).reshape(rows, num_heads * self._config.head_dim)
-        return half_gradient(mixed) if lrp else mixed
-
-    def _hidden(self, layer_type: LayerType, rows: int) -> Tensor:
-        """`[rows, rows]`, true where a row does not attend to another in layers of a type."""
-        window = self._config.sliding_window if layer_type == "sliding" else rows
-        ones = torch.ones(rows, rows, dtype=torch.bool, device=self._device)
-        return ones.triu(1) | ones.tril(-window)
-
-    def _attention_shares(self, queries: Tensor, keys: Tensor, hidden: Tensor, num_continuation: int) -> Tensor:
-        """`[rows]`: the attention that each row gets from the last rows, mean over heads and these."""
-        scores = queries[:, -num_continuation:] @ keys.transpose(1, 2) * self._config.attention_scale
-        shares: Tensor = scores.masked_fill(hidden[-num_continuation:], float("-inf")).softmax(-1)
-        return shares.mean((0, 1))
-
-    def _summed_logprob(self, x: Tensor, token_ids: Sequence[int], num_continuation: int, norm: RMSNorm) -> Tensor:
-        logits = functional.linear(norm(x[-num_continuation:]), self._head)
-        targets = torch.tensor(token_ids[-num_continuation:], device=self._device)
-        return logits.log_softmax(-1).gather(1, targets[:, None]).sum()
+        return half_gradient(mixed[0].transpose(0, 1).reshape(rows, num_heads * self._config.head_dim))
 
 
 class _HalfGradient(torch.autograd.Function):
@@ -367,12 +252,6 @@ class LRPLinear:
         return half_gradient(self._plain(x) * other)
 
 
-def lrp_gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh form as the number times a constant."""
-    value = x.detach()
-    return x * (0.5 * (1 + (math.sqrt(2 / math.pi) * (value + 0.044715 * value.pow(3))).tanh()))
-
-
 def with_lrp_rules(layer: DecoderLayer) -> DecoderLayer:
     """The layer with the rules in place of its norms' and products' gradients; attention is the caller's."""
     return replace(
@@ -380,12 +259,9 @@ def with_lrp_rules(layer: DecoderLayer) -> DecoderLayer:
         attention_norm=LRPNorm(layer.attention_norm),
         query_norm=_lrp_norm(layer.query_norm),
         key_norm=_lrp_norm(layer.key_norm),
-        output_norm=_lrp_norm(layer.output_norm),
         mlp_norm=LRPNorm(layer.mlp_norm),
         gate=LRPLinear(layer.gate),
         up=LRPLinear(layer.up),
-        down_norm=_lrp_norm(layer.down_norm),
-        activation=None if layer.activation is None else lrp_gelu,
     )
 
 

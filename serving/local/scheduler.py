@@ -401,7 +401,7 @@ class Scheduler:
         active, active_rows = list(sequences), list(rows)
         ended: list[RunningSequence] = []
         while active:
-            self._append_samples(active, logits[torch.tensor(active_rows, device=logits.device)])
+            self._append_samples(active, logits[torch.tensor(active_rows)])
             accepted: list[tuple[RunningSequence, int]] = []
             for sequence in active:
                 draft = draft_of.get(id(sequence))

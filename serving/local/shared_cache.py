@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .attention import attention_with_lse, merge_attention_states
-from .config import LayerType, ModelConfig
+from .config import ModelConfig
 from .rope import CosSin, RotaryEmbedding
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class CacheBlock:
         num_kv_heads: int,
         head_dim: int,
         dtype: torch.dtype,
-        device: torch.device,
         tokens: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         self.token_ids: list[int] = []
         self.origin = 0
@@ -100,31 +100,23 @@ class CacheBlock:
     def absorb(self, other: CacheBlock, rotary: RotaryEmbedding) -> None:
         """Append all of another block, and leave that one empty.
 
-        Its keys are rotated to the positions that follow those of the keys here, without the factor that the model
-        gives its keys: they have it already. Its values are copied.
+        Its keys are rotated to the positions that follow those of the keys here. Its values are copied.
         """
         count = len(other)
         slots = self.allocate(other.token_ids)
         distance = torch.tensor([self.origin + slots.start - other.origin])
-        tables = {t: rotary.pure_cos_sin(distance, t) for t in set(rotary.layer_types) if t != "nope"}
-        for layer_type, mine, theirs in zip(rotary.layer_types, self.kv, other.kv, strict=True):
-            keys, values = theirs[0, :, :count], theirs[1, :, :count]
-            if layer_type != "nope":
-                keys = rotary.rotate(_at_least_fp32(keys), _tables_for(tables[layer_type], keys)).to(mine.dtype)
-            mine[0, :, slots.start : slots.stop] = keys
-            mine[1, :, slots.start : slots.stop] = values
+        tables = rotary.cos_sin(distance)
+        for mine, theirs in zip(self.kv, other.kv, strict=True):
+            keys = _at_least_fp32(theirs[0, :, :count])
+            rotated = rotary.rotate(keys, (tables[0].to(keys), tables[1].to(keys)))
+            mine[0, :, slots.start : slots.stop] = rotated.to(mine.dtype)
+            mine[1, :, slots.start : slots.stop] = theirs[1, :, :count]
         other.clear()
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:
     """The same numbers in a format in which they can be rotated."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _tables_for(tables: CosSin, x: Tensor) -> CosSin:
-    """Tables on the device of `x`, in the precision in which it is rotated."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return tables[0].to(x.device, dtype), tables[1].to(x.device, dtype)
 
 
 @dataclass(frozen=True)
@@ -153,22 +145,6 @@ class _BlockRead:
     mask: Tensor | None
 
 
-@dataclass(frozen=True)
-class _ReadPlan:
-    """What the layers of one type read.
-
-    Attributes:
-        rows: The row of each part; None where every row attends to every block, in the rows' order. `folded_rows` are
-            those of the query heads that share a key head.
-        query_tables: What each part's query is rotated by; None where none is.
-    """
-
-    reads: list[_BlockRead]
-    rows: Tensor | None
-    folded_rows: Tensor | None
-    query_tables: CosSin | None
-
-
 class SharedCacheAttention:
     """Attention of one pass.
 
@@ -185,10 +161,14 @@ class SharedCacheAttention:
     """
 
     def __init__(
-        self, config: ModelConfig, rotary: RotaryEmbedding, chunks: Sequence[WorkerChunk], device: torch.device
+        self,
+        config: ModelConfig,
+        rotary: RotaryEmbedding,
+        chunks: Sequence[WorkerChunk],
+        device: torch.device | None = None,
     ) -> None:
         _check(chunks)
-        self._config, self._rotary = config, rotary
+        self._config, self._rotary, self._device = config, rotary, device
         self._num_rows = sum(len(chunk.token_ids) for chunk in chunks)
         is_rotated = chunks[0].rotated_at is not None
         self._writes: list[tuple[CacheBlock, range, slice]] = []
@@ -197,41 +177,27 @@ class SharedCacheAttention:
             slots = chunk.view[-1].allocate(chunk.token_ids)
             self._writes.append((chunk.view[-1], slots, slice(len(written), len(written) + len(slots))))
             written.extend(slots)
-        self._key_tables: dict[LayerType, CosSin] = {}
-        self._plans: dict[LayerType, _ReadPlan] = {}
-        for layer_type in dict.fromkeys(config.layer_types):
-            if layer_type != "nope" and not is_rotated:
-                self._key_tables[layer_type] = _per_head(rotary.cos_sin(torch.tensor(written), layer_type), device)
-            self._plans[layer_type] = self._plan(chunks, layer_type, is_rotated, device)
-
-    def _plan(
-        self, chunks: Sequence[WorkerChunk], layer_type: LayerType, is_rotated: bool, device: torch.device
-    ) -> _ReadPlan:
-        config, rotary = self._config, self._rotary
-        reads, rows, positions = self._plan_reads(
-            chunks, config.sliding_window if layer_type == "sliding" else 0, device
-        )
-        part_rows: Tensor | None = None
-        folded_rows: Tensor | None = None
-        if rows != list(range(self._num_rows)) * len(reads):  # not every row sees every block
+        self._key_tables = None if is_rotated else self._per_head(written)
+        self._reads, rows, positions = self._plan_reads(chunks)
+        self._query_tables = self._per_head(positions)
+        # None where every row attends to every block, in the rows' order; `folded_rows` are those of the query heads
+        # that share a key head
+        self._part_rows: Tensor | None = None
+        self._folded_rows: Tensor | None = None
+        if rows != list(range(self._num_rows)) * len(self._reads):
             group = config.num_heads // config.num_kv_heads
-            part_rows = torch.tensor(rows, device=device)
-            folded_rows = (part_rows[:, None] * group + torch.arange(group, device=device)).flatten()
-        query_tables: CosSin | None = None
-        if layer_type != "nope":
-            tables = rotary.pure_cos_sin if is_rotated else rotary.cos_sin
-            query_tables = _per_head(tables(torch.tensor(positions), layer_type), device)
-        return _ReadPlan(reads, part_rows, folded_rows, query_tables)
+            self._part_rows = torch.tensor(rows, device=device)
+            self._folded_rows = (self._part_rows[:, None] * group + torch.arange(group, device=device)).flatten()
 
-    def _plan_reads(
-        self, chunks: Sequence[WorkerChunk], window: int, device: torch.device
-    ) -> tuple[list[_BlockRead], list[int], list[int]]:
+    def _per_head(self, positions: Sequence[int]) -> CosSin:
+        """Tables for rows of several heads."""
+        cos, sin = self._rotary.cos_sin(torch.tensor(positions))
+        return cos[:, None], sin[:, None]
+
+    def _plan_reads(self, chunks: Sequence[WorkerChunk]) -> tuple[list[_BlockRead], list[int], list[int]]:
         """For each block the rows that attend to it and the positions by which their queries rotate: one list for all.
 
         That is a row's position, counted from the block's beginning; less what query and keys are rotated by already.
-
-        Args:
-            window: Positions that a row attends to, its own included; 0 for all.
         """
         starts: list[dict[int, int]] = []  # position of each of its blocks in a worker's view
         ends: list[int] = []
@@ -249,77 +215,59 @@ class SharedCacheAttention:
         positions: list[int] = []
         for block in blocks.values():
             first_part = len(rows)
-            seen_from: list[int] = []  # the first slot of the block that each part sees, and the end of what it sees
-            seen_to: list[int] = []
+            seen_to: list[int] = []  # how many slots of the block each part sees
             row = 0
             for chunk, start_of, end in zip(chunks, starts, ends, strict=True):
                 count = len(chunk.token_ids)
                 if id(block) in start_of:
                     first = end - count - start_of[id(block)]
                     for i in range(count):
-                        hidden = first + i - window + 1 if window else 0
-                        if hidden >= len(block):
-                            continue
-                        seen_from.append(max(hidden, 0))
                         # of the tokens that a worker writes in this pass, each sees only those before it
                         seen_to.append(first + i + 1 if block is chunk.view[-1] else len(block))
                         rows.append(row + i)
                         rotated = chunk.rotated_at
                         positions.append(first + i if rotated is None else first - rotated + block.origin)
                 row += count
-            if len(rows) > first_part:
-                parts = slice(first_part, len(rows))
-                reads.append(_BlockRead(block, len(block), parts, self._mask(block, seen_from, seen_to, device)))
+            parts = slice(first_part, len(rows))
+            reads.append(_BlockRead(block, len(block), parts, self._mask(block, seen_to)))
         return reads, rows, positions
 
-    def _mask(
-        self, block: CacheBlock, seen_from: Sequence[int], seen_to: Sequence[int], device: torch.device
-    ) -> Tensor | None:
+    def _mask(self, block: CacheBlock, seen_to: Sequence[int]) -> Tensor | None:
         """What each part sees of a block; None where all see all of it."""
-        if not any(seen_from) and min(seen_to) == len(block):
+        if min(seen_to) == len(block):
             return None
-        slots = torch.arange(len(block), device=device)
-        first, end = (torch.tensor(bounds, device=device)[:, None] for bounds in (seen_from, seen_to))
-        mask = torch.zeros(len(seen_to), len(block), dtype=block.kv[0].dtype, device=device)
-        mask.masked_fill_((slots < first) | (slots >= end), float("-inf"))
+        slots = torch.arange(len(block), device=self._device)
+        mask = torch.zeros(len(seen_to), len(block), dtype=block.kv[0].dtype, device=self._device)
+        mask.masked_fill_(slots >= torch.tensor(seen_to, device=self._device)[:, None], float("-inf"))
         return mask.repeat_interleave(self._config.num_heads // self._config.num_kv_heads, 0)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write the keys and values of the pass, then attend block by block (see `Attention.attend`)."""
         num_heads, num_kv_heads, dim = self._config.num_heads, self._config.num_kv_heads, self._config.head_dim
         group = num_heads // num_kv_heads
-        layer_type = self._config.layer_types[layer]
-        plan, key_tables = self._plans[layer_type], self._key_tables.get(layer_type)
         keys = qkv[:, num_heads : num_heads + num_kv_heads]
-        if key_tables is not None:
-            keys = self._rotary.rotate(_at_least_fp32(keys), key_tables).to(qkv.dtype)
+        if self._key_tables is not None:
+            keys = self._rotary.rotate(_at_least_fp32(keys), self._key_tables).to(qkv.dtype)
         for block, slots, rows in self._writes:
             block.kv[layer][0, :, slots.start : slots.stop] = keys[rows].transpose(0, 1)
             block.kv[layer][1, :, slots.start : slots.stop] = qkv[rows, num_heads + num_kv_heads :].transpose(0, 1)
         query = _at_least_fp32(qkv[:, :num_heads])
-        query = query.repeat(len(plan.reads), 1, 1) if plan.rows is None else query[plan.rows]
-        if plan.query_tables is not None:
-            query = self._rotary.rotate(query, plan.query_tables)
-        query = query.to(qkv.dtype)
+        query = query.repeat(len(self._reads), 1, 1) if self._part_rows is None else query[self._part_rows]
+        query = self._rotary.rotate(query, self._query_tables).to(qkv.dtype)
         # Query heads that share a key head become rows, so that a block is read once for all of them.
         folded = query.view(-1, num_kv_heads, group, dim).transpose(0, 1).reshape(num_kv_heads, -1, dim)
         outputs: list[Tensor] = []
         lses: list[Tensor] = []
-        for read in plan.reads:
+        for read in self._reads:
             kv = read.block.kv[layer][:, :, : read.length]
             part = folded[:, read.parts.start * group : read.parts.stop * group]
             out, lse = attention_with_lse(part, kv[0], kv[1], read.mask, self._config.attention_scale)
             outputs.append(out)
             lses.append(lse)
         num_rows = self._num_rows
-        merged = merge_attention_states(torch.cat(outputs, 1), torch.cat(lses, 1), plan.folded_rows, num_rows * group)
+        merged = merge_attention_states(torch.cat(outputs, 1), torch.cat(lses, 1), self._folded_rows, num_rows * group)
         by_row = merged.to(qkv.dtype).view(num_kv_heads, num_rows, group * dim).transpose(0, 1)
         return by_row.reshape(num_rows, num_heads * dim)
-
-
-def _per_head(tables: CosSin, device: torch.device) -> CosSin:
-    """Tables `[rows, head_dim]` for rows of several heads."""
-    return tables[0].to(device)[:, None], tables[1].to(device)[:, None]
 
 
 def _check(chunks: Sequence[WorkerChunk]) -> None:
@@ -395,5 +343,5 @@ class SharedCache:
 
     def _forward(self, chunks: Sequence[WorkerChunk], logit_rows: Sequence[int]) -> Tensor:
         decoder = self._decoder
-        attention = SharedCacheAttention(decoder.config, decoder.rotary, chunks, decoder.device)
+        attention = SharedCacheAttention(decoder.config, decoder.rotary, chunks)
         return decoder.forward_rows([i for chunk in chunks for i in chunk.token_ids], attention, logit_rows)

@@ -7,10 +7,9 @@ distributions. An `ExclusiveTask` computes by itself, as a step of its own: `wor
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -103,25 +102,31 @@ class Task(Protocol):
         """Release every sequence; idempotent."""
 
 
-@dataclass(eq=False, kw_only=True)
-class ExclusiveTask(ABC):
+@dataclass(eq=False)
+class ExclusiveTask:
     """Work that is a step of its own.
 
     Attributes:
+        compute: Does the work; the second argument tells whether it was cancelled.
+        on_result: Receives the result.
+        on_error: Receives the error.
+        always_runs: Whether it runs even when it was cancelled, or the engine fails or closes: it only frees memory.
         cancelled: Set from any thread: the work is dropped at the next step.
     """
 
+    compute: Callable[[PrefixCache, Callable[[], bool]], Any]
+    on_result: Callable[[Any], None]
+    on_error: Callable[[ReasonError], None]
+    always_runs: bool = False
     cancelled: bool = False
-    always_runs: ClassVar[bool] = False
-    """Whether it runs even when the engine fails or closes: it only frees memory."""
 
-    @abstractmethod
     def run(self, prefix_cache: PrefixCache) -> None:
         """Do the work."""
+        self.on_result(self.compute(prefix_cache, lambda: self.cancelled))
 
-    @abstractmethod
     def fail(self, error: ReasonError) -> None:
         """Report that it failed."""
+        self.on_error(error)
 
 
 Work = Task | ExclusiveTask
@@ -207,7 +212,7 @@ class ScoreTask:
         return on_logits
 
     def _add(self, i: int, logits: Tensor, targets: Sequence[int]) -> None:
-        index = torch.tensor(list(targets), device=logits.device)
+        index = torch.tensor(list(targets))
         self._results[i][0].extend(logprob for logprob, _ in token_logprobs(logits, targets, [0] * len(targets)))
         self._results[i][1].extend((logits.argmax(-1) == index).tolist())
 

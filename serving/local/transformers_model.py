@@ -23,7 +23,7 @@ from ...core.errors import CapabilityMissing, DataError
 from .attention import AttentionMetadata, TokenChunk, group_by_cache
 from .config import NATIVE_FAMILIES, ModelConfig
 from .kv_cache import KVCache
-from .weights import CPU, WeightFormat, dtype_of
+from .weights import WeightFormat, dtype_of
 
 TOLERANCE = 0.02
 """Maximum difference of the check at load, relative to the largest logit; fp32 stays below 1e-4, bf16 below 1e-2."""
@@ -51,20 +51,23 @@ class TransformersCache(DynamicCache):  # type: ignore[misc]
 
 
 class TransformersModel:
-    """A transformers causal language model as a `CausalLM`."""
+    """A transformers causal language model as a `CausalLM`.
 
-    def __init__(self, model: Any, config: ModelConfig, dtype: torch.dtype) -> None:
-        self.config = config
+    Args:
+        window: Positions that a token attends to in the layers that the model calls "sliding_attention"; 0 if it has
+            none.
+    """
+
+    def __init__(self, model: Any, config: ModelConfig, dtype: torch.dtype, window: int = 0) -> None:
+        self.config, self._window = config, window
         self._model, self._dtype = model, dtype
         # Newer releases of transformers call the argument `cache`.
         names = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in names else "past_key_values"
 
     @classmethod
-    def load(
-        cls, directory: Path, weight_format: WeightFormat, name: str, device: torch.device = CPU
-    ) -> TransformersModel:
-        """Read a Hugging Face directory, onto a device.
+    def load(cls, directory: Path, weight_format: WeightFormat, name: str) -> TransformersModel:
+        """Read a Hugging Face directory.
 
         Raises:
             CapabilityMissing: The format or the family cannot be computed in this way.
@@ -82,23 +85,18 @@ class TransformersModel:
                 directory, config=hf_config, dtype=dtype, attn_implementation="sdpa", local_files_only=True
             )
             module.eval()
-            config = _model_config(hf_config)
+            window = _sliding_window(hf_config)
+            config = _model_config(hf_config, window)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             if "attention implementation" in str(error):
                 raise _unsupported(str(hf_config.model_type), name) from error
             raise DataError(f"transformers cannot load {directory}: {error}") from error
-        model = cls(module.to(device), config, dtype)
+        model = cls(module, config, dtype, window)
         model._check(name)
         return model
 
     def close(self) -> None:
         self.__dict__.pop("_model", None)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        device: torch.device = self._model.device
-        return device
 
     @property
     def max_invariant_rows(self) -> int:
@@ -112,7 +110,7 @@ class TransformersModel:
 
     def new_kv_cache(self, capacity: int) -> KVCache:
         config = self.config
-        return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self._dtype, capacity, self.device)
+        return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self._dtype, capacity)
 
     def forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
         return torch.cat([self._forward(list(run)) for _, run in groupby(chunks, lambda chunk: id(chunk.cache))])
@@ -125,19 +123,28 @@ class TransformersModel:
         for chunk in chunks:
             logit_rows.extend(len(token_ids) + i for i in chunk.logit_indices)
             token_ids.extend(chunk.token_ids)
-        device = self.device
-        if step.mask is None:
-            raise RuntimeError("attention metadata with an explicit mask has one")
         logits = self._model(
-            input_ids=torch.tensor([token_ids], device=device),
-            attention_mask=step.mask.to(device)[None, None],
-            position_ids=torch.tensor([step.positions], device=device),
+            input_ids=torch.tensor([token_ids]),
+            attention_mask=self._mask(step, chunks),
+            position_ids=torch.tensor([step.positions]),
             use_cache=True,
-            logits_to_keep=torch.tensor(logit_rows or [step.num_rows - 1], device=device),
+            logits_to_keep=torch.tensor(logit_rows or [step.num_rows - 1]),
             **{self._cache_argument: TransformersCache(step.cache, step.slots)},
         ).logits[0]
         result: Tensor = logits.float()
         return result if logit_rows else result[:0]
+
+    def _mask(self, step: AttentionMetadata, chunks: Sequence[TokenChunk]) -> Tensor | dict[str, Tensor]:
+        """What each token attends to; by type of layer where some have a window."""
+        assert step.mask is not None
+        full = step.mask[None, None]
+        if not self._window:
+            return full
+        sliding = full.clone()
+        tables = [chunk.table for chunk in chunks for _ in chunk.token_ids]
+        for row, (table, position) in enumerate(zip(tables, step.positions, strict=True)):
+            sliding[0, 0, row, table.slots[: max(0, position - self._window + 1)]] = float("-inf")
+        return {"full_attention": full, "sliding_attention": sliding}
 
     @torch.inference_mode()
     def _check(self, name: str) -> None:
@@ -151,10 +158,7 @@ class TransformersModel:
         second = [*first[:5], *((11 * i + 5) % size for i in range(4))]
         try:
             plain = torch.stack(
-                [
-                    self._model(input_ids=torch.tensor([x], device=self.device)).logits[0, -1].float()
-                    for x in (first, second)
-                ]
+                [self._model(input_ids=torch.tensor([x])).logits[0, -1].float() for x in (first, second)]
             )
             cache = self.new_kv_cache(64)
             one = cache.new_table()
@@ -173,8 +177,15 @@ def _unsupported(family: str, name: str) -> CapabilityMissing:
     return CapabilityMissing(f"model family {family}", name, alternative="the same model served by vllm/…")
 
 
-def _model_config(config: Any) -> ModelConfig:
-    """Sizes by transformers' own names."""
+def _sliding_window(config: Any) -> int:
+    """The window of the layers that the model takes a mask of their own for; 0 if there are none."""
+    text = config.get_text_config()
+    has_types = "sliding_attention" in (getattr(text, "layer_types", None) or ())
+    return int(getattr(text, "sliding_window", None) or 0) if has_types else 0
+
+
+def _model_config(config: Any, window_of_types: int) -> ModelConfig:
+    """Sizes by transformers' own names. A window of all layers ends the context."""
     text = config.get_text_config()
     num_heads = int(text.num_attention_heads)
     context = int(getattr(text, "max_position_embeddings", 2048))
@@ -188,7 +199,7 @@ def _model_config(config: Any) -> ModelConfig:
         hidden_size=int(text.hidden_size),
         vocab_size=int(text.vocab_size),
         norm_eps=float(getattr(text, "rms_norm_eps", 0.0)),
-        context_length=min(context, window) if isinstance(window, int) and window > 0 else context,
+        context_length=min(context, window) if window and not window_of_types else context,
         tied_embeddings=bool(getattr(text, "tie_word_embeddings", True)),
         qk_norm=False,
         rope=None,

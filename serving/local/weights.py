@@ -9,7 +9,7 @@ on others a row keeps its bits beside any number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -22,8 +22,6 @@ from ...core.errors import CapabilityMissing, DataError
 from .config import read_json
 
 WeightFormat = Literal["fp32", "bf16", "int4"]
-CPU = torch.device("cpu")
-"""The default device."""
 MAX_INVARIANT_ROWS = 128
 """With AMX, rows of a product up to which each has the same bits in any batch."""
 INT4_GROUP = 32
@@ -221,10 +219,10 @@ class Int4Linear:
         return self(x).mul_(other)
 
 
-def can_prepack(dtype: torch.dtype, device: torch.device = CPU) -> bool:
-    """Whether the device is a CPU that has oneDNN's prepacked product for the number format."""
+def can_prepack(dtype: torch.dtype) -> bool:
+    """Whether torch has oneDNN's prepacked product for the number format."""
     operators = torch.ops.mkldnn
-    if device.type != "cpu" or not torch._C._has_mkldnn or not hasattr(operators, "_linear_pointwise"):
+    if not torch._C._has_mkldnn or not hasattr(operators, "_linear_pointwise"):
         return False
     try:
         PackedLinear(torch.zeros(16, 32, dtype=dtype))(torch.zeros(2, 32, dtype=dtype))
@@ -248,12 +246,8 @@ def dtype_of(weight_format: WeightFormat) -> torch.dtype:
     return torch.float32 if weight_format == "fp32" else torch.bfloat16
 
 
-def require_int4(device: torch.device = CPU) -> None:
-    """Raises `CapabilityMissing` if the device is no CPU, or this torch lacks the CPU's 4-bit product."""
-    if device.type != "cpu":
-        raise CapabilityMissing(
-            "weight_format='int4'", f"device {device}", alternative="weight_format='bf16', or device='cpu'"
-        )
+def require_int4() -> None:
+    """Raises `CapabilityMissing` if this torch lacks the 4-bit product."""
     if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
         raise CapabilityMissing("int4", f"torch {torch.__version__}", alternative="weight_format='bf16'")
 
@@ -277,14 +271,14 @@ def processor_flags() -> frozenset[str]:
 
 
 class WeightReader:
-    """Tensors of a Hugging Face directory, read from `model.safetensors` or from its shards onto a device.
+    """Tensors of a Hugging Face directory, read from `model.safetensors` or from its shards.
 
     Raises:
         DataError: There are no weights, or a file is broken.
     """
 
-    def __init__(self, directory: Path, device: torch.device = CPU) -> None:
-        self._folder, self.device = directory, device
+    def __init__(self, directory: Path) -> None:
+        self._folder = directory
         self._file_of: dict[str, Path] = {}
         for path in _weight_files(directory):
             with _opened(path) as tensors:
@@ -293,11 +287,8 @@ class WeightReader:
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
-
     def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
-        """One tensor, converted, on the device.
+        """One tensor, converted.
 
         Raises:
             DataError: No tensor has that name.
@@ -306,7 +297,7 @@ class WeightReader:
             raise DataError(f"{self._folder} has no tensor {name!r}", hint="the weights do not match config.json")
         with _opened(self._file_of[name]) as tensors:
             value: Tensor = tensors.get_tensor(name)
-        return value.to(self.device, dtype)
+        return value.to(dtype)
 
 
 def _weight_files(directory: Path) -> list[Path]:

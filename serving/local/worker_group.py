@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from ...core.errors import BackendUnavailable, ReasonError
+from ...core.errors import BackendUnavailable
 from ...core.messages import LogitsProcessorSpec, SamplingParams, Usage
 from ..logits_processors import LogitsProcessor, make_logits_processors
 from ..worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerToken, WorkerUsage, header_ids, input_ids
 from .config import ContextLimits
-from .engine_thread import CallQueue, PendingCall
+from .engine_thread import CallQueue
 from .model import Decoder
 from .prefix_cache import PrefixCache
 from .sampler import Sampler, sample_tokens
@@ -104,15 +103,15 @@ class WorkerGroupState:
         self._views, self._blocks = [], []
         return reserved
 
-    def check_length(self, step: TokenStep) -> None:
-        """Raises `ContextTooLong` if a worker's view would exceed the context."""
-        self._lengths_after(step)
-
     def _lengths_after(self, step: TokenStep) -> ViewLengths:
         return self._lengths.after([len(ids) for ids in step.inputs], step.moves, self._context_length)
 
-    def run(self, step: TokenStep) -> list[WorkerToken | None]:
-        """Move finished texts, run the pass, and sample."""
+    def advance(self, step: TokenStep, prefix_cache: PrefixCache) -> list[WorkerToken | None]:
+        """Reserve slots, move finished texts, run the pass, and sample."""
+        self._lengths_after(step)  # raises before anything is reserved
+        more = self.growth(step)
+        prefix_cache.reserve_external(more)
+        self.reserved_slots += more
         self._lengths = self._lengths_after(step)
         for worker in step.moves:
             self.cache.move(self._blocks[worker], self._history)
@@ -134,77 +133,11 @@ class WorkerGroupState:
         return tokens
 
 
-@dataclass(eq=False)
-class StartGroupTask(ExclusiveTask):
-    """Starts a group.
-
-    Attributes:
-        create: Creates it.
-        slots: Slots to reserve.
-        on_result: Receives the group, whose slots the receiver must release.
-        on_error: Receives the error.
-    """
-
-    create: Callable[[], WorkerGroupState]
-    slots: int
-    on_result: Callable[[WorkerGroupState], None]
-    on_error: Callable[[ReasonError], None]
-
-    def run(self, prefix_cache: PrefixCache) -> None:
-        """Reserve slots and start."""
-        prefix_cache.reserve_external(self.slots)
-        try:
-            group = self.create()
-        except BaseException:
-            prefix_cache.reserve_external(-self.slots)
-            raise
-        if self.cancelled:
-            prefix_cache.reserve_external(-group.close())
-        self.on_result(group)
-
-    def fail(self, error: ReasonError) -> None:
-        self.on_error(error)
-
-
-@dataclass(eq=False)
-class GroupStepTask(ExclusiveTask):
-    """One pass of a group.
-
-    Attributes:
-        on_result: Receives the sampled tokens.
-        on_error: Receives the error.
-    """
-
-    group: WorkerGroupState
-    step: TokenStep
-    on_result: Callable[[list[WorkerToken | None]], None]
-    on_error: Callable[[ReasonError], None]
-
-    def run(self, prefix_cache: PrefixCache) -> None:
-        """Reserve slots and run it."""
-        self.group.check_length(self.step)
-        more = self.group.growth(self.step)
-        prefix_cache.reserve_external(more)
-        self.group.reserved_slots += more
-        self.on_result(self.group.run(self.step))
-
-    def fail(self, error: ReasonError) -> None:
-        self.on_error(error)
-
-
-@dataclass(eq=False)
-class CloseGroupTask(ExclusiveTask):
+def _closing(group: WorkerGroupState) -> ExclusiveTask:
     """Releases the slots of a group; nothing waits for it."""
-
-    group: WorkerGroupState
-    always_runs: ClassVar[bool] = True
-
-    def run(self, prefix_cache: PrefixCache) -> None:
-        """Give it back, once."""
-        prefix_cache.reserve_external(-self.group.close())
-
-    def fail(self, error: ReasonError) -> None:
-        """Nothing to report."""
+    return ExclusiveTask(
+        lambda cache, _: cache.reserve_external(-group.close()), lambda _: None, lambda _: None, always_runs=True
+    )
 
 
 async def start_worker_group(
@@ -231,28 +164,32 @@ async def start_worker_group(
     slots = sum(initial_capacity(len(ids)) for ids in blocks)
     created: list[WorkerGroupState] = []
 
-    def create() -> WorkerGroupState:
-        group = WorkerGroupState(
-            SharedCache(decoder),
-            config,
-            prompt_ids,
-            others,
-            own,
-            tokenizer=tokenizer,
-            eos=eos,
-            processors=processors,
-            context_length=limits.max_tokens,
-            reserved_slots=slots,
-        )
+    def start(prefix_cache: PrefixCache, is_cancelled: Callable[[], bool]) -> None:
+        prefix_cache.reserve_external(slots)
+        try:
+            group = WorkerGroupState(
+                SharedCache(decoder),
+                config,
+                prompt_ids,
+                others,
+                own,
+                tokenizer=tokenizer,
+                eos=eos,
+                processors=processors,
+                context_length=limits.max_tokens,
+                reserved_slots=slots,
+            )
+        except BaseException:
+            prefix_cache.reserve_external(-slots)
+            raise
         created.append(group)  # here, since a cancelled call receives nothing more
-        return group
+        if is_cancelled():
+            prefix_cache.reserve_external(-group.close())
 
-    call = PendingCall(lambda _: call.finish())
-    call.tasks.append(StartGroupTask(create, slots, on_result=call.emit, on_error=call.emit))
     try:
-        await calls.run(call)
+        await calls.run_one(lambda call: ExclusiveTask(start, call.emit, call.emit))
     except BaseException:
-        calls.submit_detached([CloseGroupTask(group) for group in created])
+        calls.submit_detached([_closing(group) for group in created])
         raise
     return LocalWorkerGroup(created[0], config, num_prompt, calls, tokenizer, limits)
 
@@ -288,18 +225,11 @@ class LocalWorkerGroup:
         async with self._lock:
             if self._group is None:
                 raise BackendUnavailable("these workers are closed", hint="start others")
-            tokens: list[WorkerToken | None] = []
-
-            def on_item(result: list[WorkerToken | None]) -> None:
-                tokens.extend(result)
-                call.finish()
-
-            call = PendingCall(on_item)
-            call.tasks.append(
-                GroupStepTask(self._group, TokenStep(inputs, step.moves), on_result=call.emit, on_error=call.emit)
-            )
+            group, tokens_in = self._group, TokenStep(inputs, step.moves)
             try:
-                await self._calls.run(call)
+                tokens: list[WorkerToken | None] = await self._calls.run_one(
+                    lambda call: ExclusiveTask(lambda cache, _: group.advance(tokens_in, cache), call.emit, call.emit)
+                )
             except BaseException:
                 # Whether the pass was run is not known here, nor how far it got.
                 self._close()
@@ -317,4 +247,4 @@ class LocalWorkerGroup:
     def _close(self) -> None:
         group, self._group = self._group, None
         if group is not None:
-            self._calls.submit_detached([CloseGroupTask(group)])
+            self._calls.submit_detached([_closing(group)])

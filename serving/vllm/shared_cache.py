@@ -71,7 +71,7 @@ def shared_cache_arguments(
     # vLLM limits the attention of any family to the window, if the configuration has one
     has_window = config.get("sliding_window") and config.get("use_sliding_window", True)
     is_native = not has_window and ModelConfig.is_native(directory)
-    if not is_native or set(ModelConfig.from_directory(directory).layer_types) != {"full"}:
+    if not is_native:
         raise UserError(
             "setting vllm.shared_workers: the cache of this model's attention cannot be shared",
             hint="use a Llama, Qwen2 or Qwen3 model without sliding windows, or turn the setting off",
@@ -352,8 +352,7 @@ class GroupCaches:
     def __init__(self, config: ModelConfig, layers: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
         self._dtype, self._device = dtype, device
         self._layers = {name: i for i, name in enumerate(layers)}
-        # Of the model's layers, all of type "full", a stage of a pipeline has some.
-        self._config = replace(config, num_layers=len(layers), layer_types=())
+        self._config = replace(config, num_layers=len(layers))  # a stage of a pipeline has some of the model's
         self._rotary = RotaryEmbedding(self._config, torch.float32, device)
         self._groups: dict[str, _GroupCache] = {}
 
@@ -407,7 +406,7 @@ class GroupCaches:
         def block(tokens: int = 0) -> CacheBlock:
             config = self._config
             return CacheBlock(
-                len(self._layers), config.num_kv_heads, config.head_dim, self._dtype, self._device, tokens
+                len(self._layers), config.num_kv_heads, config.head_dim, self._dtype, tokens, self._device
             )
 
         fixed = {kind: block(size) for kind, size in zip(("prompt", "others", "own"), request.sizes, strict=True)}

@@ -34,7 +34,7 @@ def test_all_implementations_sample_one_distribution(tmp_path: Path) -> None:
                 for view, plan in zip(views, (SharedCacheAttention, PutTogether), strict=True):
                     feeds = [WorkerChunk(blocks, [5]) for blocks in view]
                     arguments = (decoder.config, decoder.rotary, feeds)
-                    made = plan(*arguments, decoder.device) if plan is SharedCacheAttention else plan(*arguments)  # type: ignore[call-arg]
+                    made = plan(*arguments)
                     got = decoder.forward_rows([5] * workers, made, range(workers))
                     assert torch.allclose(torch.as_tensor(got), expected, atol=1e-4)
 

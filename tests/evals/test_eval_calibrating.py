@@ -258,11 +258,11 @@ def test_unset_fields_do_not_change_the_digest() -> None:
             "limit": True,
             "calibration": True,
             "context": True,
-            "local": {"device", "speculative_decoding"},
+            "local": {"speculative_decoding"},
             "dataset": where,
         },
     )
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert make_plan().digest == hashlib.sha256(text.encode()).hexdigest()[:12]
     assert make_plan().model_copy(update={"context": ("docs",)}).digest != make_plan().digest
-    assert make_plan().model_copy(update={"local": LocalSettings(device="cuda")}).digest != make_plan().digest
+    assert make_plan().model_copy(update={"local": LocalSettings(max_num_seqs=3)}).digest != make_plan().digest

@@ -50,7 +50,6 @@ class Reference:
     def run(self, feeds: Sequence[tuple[Sequence[RawBlock], Sequence[int]]]) -> list[Tensor]:
         """Logits of every new token of every worker, `[tokens, vocab]` each."""
         inner = self.model.model
-        is_gemma = self.config.model_type == "gemma3_text"
         hidden = [inner.embed_tokens(torch.tensor(ids)) for _, ids in feeds]
         for number, layer in enumerate(inner.layers):
             queries: list[Tensor] = []
@@ -64,13 +63,8 @@ class Reference:
                 queries.append(q.transpose(0, 1))
             for i, (x, (view, _)) in enumerate(zip(hidden, feeds, strict=True)):
                 out = layer.self_attn.o_proj(self._attend(number, queries[i], view, x))
-                if is_gemma:
-                    x = x + layer.post_attention_layernorm(out)
-                    more = layer.mlp(layer.pre_feedforward_layernorm(x))
-                    hidden[i] = x + layer.post_feedforward_layernorm(more)
-                else:
-                    x = x + out
-                    hidden[i] = x + layer.mlp(layer.post_attention_layernorm(x))
+                x = x + out
+                hidden[i] = x + layer.mlp(layer.post_attention_layernorm(x))
         return [self.model.lm_head(inner.norm(x)) for x in hidden]
 
     def _attend(self, layer: int, query: Tensor, view: Sequence[RawBlock], x: Tensor) -> Tensor:
@@ -78,17 +72,12 @@ class Reference:
         values = torch.cat([v for b in view if (v := b.values[layer]) is not None], 1)
         total, new = keys.shape[1], query.shape[1]
         heads = self.model.model.layers[layer].self_attn
-        by_layer = (heads.layer_type,) if self.config.model_type == "gemma3_text" else ()
-        cos, sin = self.model.model.rotary_emb(x, torch.arange(total)[None], *by_layer)
-        turned, asked = keys[None], query[None]
-        if getattr(heads, "use_rope", True):
-            _, turned = self.turn(keys[None], keys[None], cos, sin)
-            asked, _ = self.turn(query[None], query[None], cos[:, -new:], sin[:, -new:])
+        cos, sin = self.model.model.rotary_emb(x, torch.arange(total)[None])
+        _, turned = self.turn(keys[None], keys[None], cos, sin)
+        asked, _ = self.turn(query[None], query[None], cos[:, -new:], sin[:, -new:])
         group = query.shape[0] // keys.shape[0]
         turned, values = turned[0].repeat_interleave(group, 0), values.repeat_interleave(group, 0)
         scores = asked[0] @ turned.transpose(1, 2) * heads.scaling
-        distance = torch.arange(total - new, total)[:, None] - torch.arange(total)
-        window = getattr(heads, "sliding_window", None) or total
-        hidden = (distance < 0) | (distance >= window)
+        hidden = torch.arange(total - new, total)[:, None] < torch.arange(total)
         weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
         return (weights @ values).transpose(0, 1).reshape(new, -1)

@@ -36,8 +36,6 @@ class Explaining(ScriptedModel):
         weights = tuple(float(-i) for i in range(len(parts)))
         return Relevance(
             relevance=weights,
-            gradient=(0.5,) * len(parts),
-            attention=(0.1,) * len(parts),
             tokens=(3,) * len(parts),
             rest=0.25,
             logprob=-2.0,
@@ -129,7 +127,7 @@ async def test_what_was_explained_is_found_again_without_the_model(harness):
     for _ in range(2):
         model = await table.begin("r", strategy="cot", question={"text": "q"}, seed=1)
         found = await attribute_by_relevance([CLAIM], SEGMENTS, model)
-    assert found.attributions[0][0].detail["gradient times input"] == 0.5
+    assert found.attributions[0][0].detail["tokens"] == 3
     assert table.model.asked == 1
     assert table.spent.prompt_tokens == 9
 

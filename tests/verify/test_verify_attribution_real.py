@@ -91,13 +91,9 @@ async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalMode
 
 
 @pytest.mark.parametrize("fact", [FACTS[3], FACTS[7]], ids=lambda fact: fact.answer)
-async def test_relevance_names_the_source_where_the_plain_gradient_does_not(
-    model: LocalModel, fact: CopiedFact
-) -> None:
+async def test_relevance_names_the_source(model: LocalModel, fact: CopiedFact) -> None:
     (found,) = await attribute_claims([fact.claim], fact.segments, model=model, levels=["whitebox"])
     assert all(a.component != NOTHING for a in found)
     assert found[0].component == fact.name
     notes = [a for a in found if a.component != "question"]
     assert notes[0].weight > 0.5 > 2 * notes[1].weight
-    assert max(notes, key=lambda a: a.detail["gradient times input"]).component != fact.name
-    assert 0 < sum(a.detail["attention"] for a in found) < 1

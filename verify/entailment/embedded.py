@@ -216,7 +216,9 @@ def _load(
     if chosen.dtype != "auto":
         dtype = getattr(torch, chosen.dtype)
     else:
-        dtype = torch.bfloat16 if native_format(device) == "bf16" else torch.float32
+        on_cpu = device.type == "cpu" and native_format() == "bf16"
+        is_native = on_cpu or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+        dtype = torch.bfloat16 if is_native else torch.float32
     tensors = {name: torch.from_numpy(changed.pop(name)) for name in list(changed)}
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in merge_lora(tensors):

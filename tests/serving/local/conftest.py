@@ -25,7 +25,6 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 SIZES: dict[str, Any] = {
     "vocab_size": 264,
     "hidden_size": 64,
@@ -42,7 +41,6 @@ SIZES: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "tie_word_embeddings": True},
     "llama3": {"model_type": "llama", "rope_parameters": LLAMA3, "tie_word_embeddings": False},
-    "yarn": {"model_type": "qwen2", "rope_parameters": YARN, "tie_word_embeddings": True},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen25": {
         "model_type": "qwen2",
@@ -67,7 +65,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "max_window_layers": 1,
         "head_dim": 16,
     },
-    "smollm3": {"model_type": "smollm3", "num_hidden_layers": 5, "no_rope_layer_interval": 2, "rope_theta": 5e4},
     "gemma3": {
         "model_type": "gemma3_text",
         "num_hidden_layers": 5,
@@ -80,13 +77,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
         },
-    },
-    "gemma3_wide": {
-        "model_type": "gemma3_text",
-        "num_hidden_layers": 7,
-        "num_key_value_heads": 1,
-        "head_dim": 256,
-        "sliding_window": 8,
     },
     "gpt_neox": {"model_type": "gpt_neox", "max_position_embeddings": 512, "num_key_value_heads": 4},
     "gemma": {"model_type": "gemma", "head_dim": 16},

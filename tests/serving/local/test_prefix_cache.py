@@ -222,24 +222,3 @@ def test_two_sequences_with_the_same_tokens() -> None:
     one.release()
     prefix_cache.trees[0].compact()
     assert tokens_of(two) == [*PROMPT, 5, 6, 7]
-
-
-def test_a_device_that_is_full_before_the_budget_is_counts_as_a_full_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    prefix_cache = PrefixCache(Factory(), 1 << 20)
-    first = run(prefix_cache, PROMPT)
-    held = tokens_of(first)
-
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(KVCache, "resize", full)
-    monkeypatch.setattr(Factory, "new_kv_cache", full)
-    for attempt in (
-        lambda: prefix_cache.make_room(first.tree, 200),
-        lambda: prefix_cache.start([1, 2, 3], 1, OTHER, ""),
-    ):
-        with pytest.raises(OutOfCache, match="device has no memory") as caught:
-            attempt()
-        assert "kv_cache_bytes" in caught.value.hint
-    assert tokens_of(first) == held
-    assert len(prefix_cache.trees) == 1

@@ -12,7 +12,7 @@ from reason.core.messages import Message, Prompt, Request, SamplingParams
 from reason.serving.local.config import ModelConfig
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.model import load_layer
-from reason.serving.local.relevance import GradientPass, PassCancelled, tokenize_parts
+from reason.serving.local.relevance import PassCancelled, RelevancePass, tokenize_parts
 from reason.serving.local.tokenizer import Tokenizer
 from reason.serving.local.weights import WeightReader
 from reason.serving.model import ExplainsTokens
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Files = Callable[[str], ModelFiles]
-OURS = ["llama", "llama3", "yarn", "qwen2", "qwen3", "smollm3", "gemma3"]
+OURS = ["llama", "llama3", "qwen2", "qwen3"]
 PARTS = ["Bees live here.", "Boats float.", "What floats?"]
 PROMPT = Prompt.user("\n".join(PARTS), system="Be brief.")
 CLAIM = "Boats float."
@@ -37,39 +37,17 @@ async def test_the_log_probability_is_the_engines(tiny_files: Files, family: str
     await model.aclose()
     assert actual.logprob == pytest.approx(scored.logprob, abs=2e-4)
     assert actual.tokens == tuple(len(p) for p in PARTS)  # a token is a byte
-    assert len(actual.relevance) == len(actual.gradient) == len(actual.attention) == 3
-    assert 0 < sum(actual.attention) < 1
+    assert len(actual.relevance) == 3
     assert actual.usage.prompt_tokens == model.count_tokens(PROMPT) + len(CLAIM)
 
 
-@pytest.mark.parametrize("family", OURS)
-def test_gradient_times_input_is_the_derivative_by_the_length_of_a_parts_embeddings(
-    tiny_files: Files, family: str
-) -> None:
-    config, weights, placed = opened(tiny_files(family))
-    work = GradientPass(config, weights)
-    explained = work.explain(placed.token_ids, placed.num_continuation)
-    assert float(explained.attention.sum()) == pytest.approx(1.0, abs=1e-5)
-    slopes = []
-    for part in range(3):
-        mask = torch.tensor([owner == part for owner in placed.part_of])
-        scale = mask[:-1].float()
-        step = 3e-3 if family == "gemma3" else 1e-2  # its second derivative is larger
-        up, down = (work.logprob(placed.token_ids, placed.num_continuation, 1 + s * scale) for s in (step, -step))
-        slope = float(explained.gradient[mask].sum())
-        assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-2, abs=5e-3)
-        slopes.append(abs(slope))
-    assert max(slopes) > 0.1
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "smollm3", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: str) -> None:
     config, weights, placed = opened(tiny_files(family))
-    work = GradientPass(config, weights)
-    explained = work.explain(placed.token_ids, placed.num_continuation)
+    work = RelevancePass(config, weights)
+    relevance, _ = work.relevance(placed.token_ids, placed.num_continuation)
     expected = written_out(work, config, weights, placed.token_ids, placed.num_continuation)
-    assert explained.relevance[:-1].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
-    assert (explained.relevance - explained.gradient).abs().max() > 1e-2
+    assert relevance[:-1].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 async def test_any_number_format_uses_the_checkpoints_weights(tiny_files: Files) -> None:
@@ -140,7 +118,7 @@ def test_a_pass_is_given_up_between_layers(tiny_files: Files) -> None:
     config, weights, placed = opened(tiny_files("llama"))
     requested = iter([False] * 4 + [True])
     with pytest.raises(PassCancelled):
-        GradientPass(config, weights, lambda: next(requested)).explain(placed.token_ids, placed.num_continuation)
+        RelevancePass(config, weights, lambda: next(requested)).relevance(placed.token_ids, placed.num_continuation)
 
 
 @pytest.mark.real
@@ -164,7 +142,7 @@ def opened(files: ModelFiles):
     return ModelConfig.from_directory(files.directory), WeightReader(files.directory), placed
 
 
-def written_out(work: GradientPass, config: ModelConfig, weights: WeightReader, ids, count: int) -> Tensor:
+def written_out(work: RelevancePass, config: ModelConfig, weights: WeightReader, ids, count: int) -> Tensor:
     """The rules of AttnLRP over one plain forward pass with its complete graph."""
 
     def norm(of, x: Tensor) -> Tensor:
@@ -173,33 +151,26 @@ def written_out(work: GradientPass, config: ModelConfig, weights: WeightReader, 
     def halved(x: Tensor) -> Tensor:
         return x / 2 + (x / 2).detach()
 
-    def added(of, x: Tensor) -> Tensor:
-        return x if of is None else norm(of, x)
-
-    scale = config.hidden_size**0.5 if config.is_gemma else 1.0
-    embedded = (work._embedding[torch.tensor(ids[:-1])] * scale).clone().requires_grad_()
+    embedded = work._embedding[torch.tensor(ids[:-1])].clone().requires_grad_()
     x, rows = embedded, len(ids) - 1
     heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
-    for i, kind in enumerate(config.layer_types):
+    for i in range(config.num_layers):
         layer = load_layer(weights, config, i, "fp32", False)
         qkv = layer.qkv(norm(layer.attention_norm, x)).view(rows, heads + 2 * kv_heads, width)
         queries, keys, values = qkv.split([heads, kv_heads, kv_heads], 1)
         if config.qk_norm:
             queries, keys = norm(layer.query_norm, queries), norm(layer.key_norm, keys)
-        if kind != "nope":
-            cos, sin = work._rotary.cos_sin(torch.arange(rows), kind)
-            queries, keys = (work._rotary.rotate(t, (cos[:, None], sin[:, None])) for t in (queries, keys))
+        cos, sin = work._rotary.cos_sin(torch.arange(rows))
+        queries, keys = (work._rotary.rotate(t, (cos[:, None], sin[:, None])) for t in (queries, keys))
         queries, keys = queries.transpose(0, 1), keys.transpose(0, 1)
         keys, values = (t.repeat_interleave(heads // kv_heads, 0) for t in (keys, values.transpose(0, 1)))
         scores = halved(queries @ keys.transpose(1, 2)) * config.attention_scale
-        distance = torch.arange(rows)[:, None] - torch.arange(rows)
-        hidden = (distance < 0) | (distance >= (config.sliding_window if kind == "sliding" else rows))
+        hidden = torch.arange(rows)[:, None] < torch.arange(rows)
         seen = scores.masked_fill(hidden, float("-inf")).softmax(-1)
-        x = added(layer.output_norm, layer.output(halved(seen @ values).transpose(0, 1).reshape(rows, -1))) + x
+        x = layer.output(halved(seen @ values).transpose(0, 1).reshape(rows, -1)) + x
         h = norm(layer.mlp_norm, x)
         gate = layer.gate(h)
-        share = functional.gelu(gate, approximate="tanh") / gate if config.is_gemma else gate.sigmoid()
-        x = added(layer.down_norm, layer.down(halved(gate * share.detach() * layer.up(h)))) + x
+        x = layer.down(halved(gate * gate.sigmoid().detach() * layer.up(h))) + x
     logits = functional.linear(norm(work._norm, x[-count:]), work._head)
     logprob = logits.log_softmax(-1).gather(1, torch.tensor(ids[-count:])[:, None]).sum()
     (gradient,) = torch.autograd.grad(logprob, embedded)

@@ -69,7 +69,7 @@ class Twins:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3", "yarn", "smollm3", "gemma3"])
+@pytest.mark.parametrize("variant", ["llama", "llama3", "qwen2", "qwen3"])
 @pytest.mark.parametrize(
     ("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)]
 )
@@ -83,8 +83,7 @@ def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
         for number in range(30):
             ours, theirs = twins.run(inputs, layout)
             for mine, expected in zip(ours, theirs, strict=True):
-                near = {"atol": 1e-3, "rtol": 1e-5} if variant == "gemma3" else EXACT  # its norms make logits larger
-                torch.testing.assert_close(mine, expected, **near)
+                torch.testing.assert_close(mine, expected, **EXACT)
             inputs = {w: [draw.randrange(3, 264)] for w in range(workers)}
             if number in (8, 17, 18) and layout != "contiguous":
                 # As a finished step: it joins the history, and the worker reads several tokens at once.

@@ -31,7 +31,7 @@ PROMPT = (40, 41, 42)
 class Table:
     """A `CausalLM` whose distribution follows from the last two tokens of a sequence."""
 
-    slot_bytes, max_invariant_rows, device = 8, 128, torch.device("cpu")
+    slot_bytes, max_invariant_rows = 8, 128
 
     def __init__(self, ends: float = 0.0) -> None:
         generator = np.random.default_rng(11)

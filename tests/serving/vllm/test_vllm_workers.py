@@ -158,16 +158,13 @@ LLAMA3 = {
 }
 
 
-YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 64}
-
-
 @pytest.mark.parametrize(
     ("family", "more"),
     [
-        ("qwen2", {"rope_parameters": YARN, "max_position_embeddings": 512}),
+        ("qwen2", {}),
         ("qwen3", {"head_dim": 32, "rope_parameters": LLAMA3}),
     ],
-    ids=["qwen2-yarn", "qwen3-llama3"],
+    ids=["qwen2", "qwen3-llama3"],
 )
 async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their_own(
     make_tiny_vllm: Callable[..., ModelFiles], family: str, more: dict[str, Any]
