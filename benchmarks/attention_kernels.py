@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from reason.serving.local.attention_products import attention_by_products
+from reason.serving.local.attention import attention_by_products
 from torch import Tensor
 
 HEADS, GROUP, DIM = 3, 3, 64

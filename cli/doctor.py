@@ -248,7 +248,7 @@ async def _try_model(settings: Settings, pull: bool) -> str:
 
 
 async def _try_embedding(settings: Settings, pull: bool) -> str:
-    from ..serving.encoders.factory import load_embedding_model
+    from ..serving.encoders.embeddings import load_embedding_model
     from ..serving.encoders.files import find_encoder
 
     name = settings.embedding_model

@@ -118,7 +118,7 @@ def _run(directory: Path, work: Callable[[Any, StageReporter], Awaitable[IndexBu
             report = status.pulled
             model = None
             if vectors:
-                from ..serving.encoders.factory import load_embedding_model
+                from ..serving.encoders.embeddings import load_embedding_model
 
                 report("loading the embedding model", 0, None)
                 model = await load_embedding_model(_own_embedding_model(directory), load_settings())

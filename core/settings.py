@@ -167,12 +167,11 @@ class RewardSettings(BaseModel):
 
     Attributes:
         form: How problem and steps become the model's input, and where its scores are read: "qwen" (a conversation with
-            a tag after each step and a two-class head), "tokens" (numbered steps with a tag after each, at which a
-            causal language model predicts a good or a bad token), "outcome" (a classifier of complete answers), "judge"
-            (a yes-or-no question to a language model); "auto" follows the model's architecture and name.
+            a tag after each step and a two-class head), "outcome" (a classifier of complete answers), "judge" (a
+            yes-or-no question to a language model); "auto" follows the model's architecture.
         step_tag: Text after each step.
-        good_token: The token that a "tokens" model predicts after a good step, or that begins a judge's yes.
-        bad_token: The token after a bad step, or that begins a judge's no.
+        good_token: The token that begins a judge's yes.
+        bad_token: The token that begins a judge's no.
         system: System message of the conversation; empty leaves it out.
         max_tokens: Maximum input in tokens; None is the model's own limit.
         batch_tokens: Maximum number of tokens computed together, padding included.
@@ -182,7 +181,7 @@ class RewardSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    form: Literal["auto", "qwen", "tokens", "outcome", "judge"] = "auto"
+    form: Literal["auto", "qwen", "outcome", "judge"] = "auto"
     step_tag: Annotated[str, Field(min_length=1)] | None = None
     good_token: Annotated[str, Field(min_length=1)] | None = None
     bad_token: Annotated[str, Field(min_length=1)] | None = None
@@ -201,7 +200,6 @@ class EncoderSettings(BaseModel):
         document_prompt: Text before a document, likewise.
         max_tokens: Maximum input in tokens, at which a text is truncated; None is the model's own limit.
         batch_texts: Maximum number of texts computed or sent together.
-        cache_bytes: Memory for cached embeddings.
         device: "auto" is a GPU if there is one.
         dtype: Number format; "auto" is that of the weights.
     """
@@ -212,7 +210,6 @@ class EncoderSettings(BaseModel):
     document_prompt: str | None = None
     max_tokens: Annotated[int, Field(ge=8)] | None = None
     batch_texts: Annotated[int, Field(ge=1, le=2048)] = 32
-    cache_bytes: Annotated[int, Field(ge=0)] = 64 << 20
     device: Device = "auto"
     dtype: Dtype = "auto"
 

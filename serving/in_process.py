@@ -59,7 +59,7 @@ def _load_gguf(name: str, settings: Settings, progress: Progress | None, cancel:
     from .model_files.conversion import missing_extra
 
     try:
-        from .llama_cpp.factory import load_gguf
+        from .llama_cpp import load_gguf
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     return load_gguf(name, settings, progress, cancel)

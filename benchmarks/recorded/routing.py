@@ -55,7 +55,7 @@ from reason.reasoning.voting.self_consistency import majority_solution
 from reason.routers.cascade import belief_in, reason_for_large
 from reason.routers.features import LinearModel, QuestionFeatures, named_features
 from reason.routers.router_files import probability_of
-from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.embeddings import load_embedding_model
 from reporting import Section, compared, comparisons_table, finding, table, write_results
 from scipy.special import expit
 

@@ -16,7 +16,7 @@ from ...core.files import Progress
 from ...core.run import RunConfig
 from ...core.settings import Settings
 from ...core.store.protocol import RunRecord
-from ...serving.encoders.factory import load_embedding_model
+from ...serving.encoders.embeddings import load_embedding_model
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.replay import ReplayEmbedding
 from ..knowledge import KnowledgeSource, Snippet, SourceLike, source_name

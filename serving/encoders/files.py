@@ -14,7 +14,7 @@ from ..model_files.catalogue import KNOWN_ENCODERS, PREFIX, KnownEncoder, locate
 from ..model_files.checkpoint import check_hashes, check_model_directory, file_hash
 from ..model_files.downloads import PullTask, atomic_directory, directory_lock
 from ..model_files.find import ModelFiles, ModelListing, directory_bytes, remove_directory
-from ..model_files.packages import PackageFiles, SplitArchive, fetch_files, is_installed
+from ..model_files.packages import fetch_files, is_installed
 
 _ALSO = (
     "modules.json",
@@ -90,7 +90,7 @@ def find_encoder(
         expected=f"what {name} should have there",
         hint=f"run: reason models rm {name} --yes && reason models pull {name}",
     )
-    return ModelFiles(name, directory, _digest(files.sha256), _source(files))
+    return ModelFiles(name, directory, _digest(files.sha256), files.source)
 
 
 def list_encoders(cache_dir: Path, known: Mapping[str, KnownEncoder] = KNOWN_ENCODERS) -> list[ModelListing]:
@@ -102,7 +102,7 @@ def list_encoders(cache_dir: Path, known: Mapping[str, KnownEncoder] = KNOWN_ENC
         listed.append(
             ModelListing(
                 name,
-                _source(encoder.files),
+                encoder.files.source,
                 directory if is_here else None,
                 directory_bytes(directory) if is_here else encoder.files.file_bytes,
                 _digest(encoder.files.sha256) if is_here else None,
@@ -159,10 +159,6 @@ def check_sentence_model_directory(directory: Path) -> None:
             raise DataError(f"{directory} needs the foreign module {kind}, which is not run")
         if path and not kind.endswith(".Normalize") and not (directory / path / "config.json").is_file():
             raise DataError(f"the model directory {directory} lacks {path}/config.json", hint="fetch the model again")
-
-
-def _source(files: PackageFiles | SplitArchive) -> str:
-    return f"PyPI {'package' if isinstance(files, PackageFiles) else 'packages'} {files.requirement}"
 
 
 def _fingerprint(directory: Path, cache_dir: Path, pulling: PullTask) -> str:

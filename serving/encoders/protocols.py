@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from ...core.errors import UserError
 from ...core.messages import Usage
 
 if TYPE_CHECKING:
@@ -111,10 +110,3 @@ class CrossEncoder(Protocol):
 
     async def aclose(self) -> None:
         """Release everything; idempotent."""
-
-
-def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Raises `UserError` if an element is not a pair of texts."""
-    for i, pair in enumerate(pairs):
-        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
-            raise UserError(f"pair {i} is not two texts")

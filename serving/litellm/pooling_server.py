@@ -74,20 +74,6 @@ class PoolingServer:
         body = {"model": self.served, "input": list(ids), "use_activation": activated}
         return _only(await self._post("/classify", body), "probs")
 
-    async def score_pairs(self, pairs: Sequence[tuple[str, str]], *, activated: bool) -> list[float]:
-        """Scores of pairs of texts (`/score`), in order, with or without the model's activation."""
-        body = {
-            "model": self.served,
-            "text_1": [a for a, _ in pairs],
-            "text_2": [b for _, b in pairs],
-            "use_activation": activated,
-        }
-        response = await self._post("/score", body)
-        rows = sorted(response["data"], key=lambda row: row["index"])
-        if len(rows) != len(pairs):
-            raise InvalidResponse(f"the pooling server sent {len(rows)} scores for {len(pairs)} pairs")
-        return [float(row["score"]) for row in rows]
-
     async def aclose(self) -> None:
         """Cancel requests in flight and close the connections; idempotent."""
         await self.client.aclose()

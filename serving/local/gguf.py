@@ -1,9 +1,10 @@
 """Converting a GGUF file to a model directory in Hugging Face's layout, weights in bf16.
 
-Every tensor is dequantised, its rows put into the order that Hugging Face's models expect, rounded to bf16 and written
-before the next is loaded, so the memory needed is that of the largest tensor. The tokenizer must be byte-level BPE: the
-file has its tokens, its merges and the name of its pre-tokenizer, whose regular expression is defined here; or
-SentencePiece's BPE without a space before the text: the file has its tokens and their scores, which order the merges.
+Every tensor is dequantised, its rows put into the order that Hugging Face's models expect, and rounded to bf16. Files
+of at most `SHARD_BYTES` are written one after the other, so the memory needed is that of one of them. The tokenizer
+must be byte-level BPE: the file has its tokens, its merges and the name of its pre-tokenizer, whose regular expression
+is defined here; or SentencePiece's BPE without a space before the text: the file has its tokens and their scores, which
+order the merges.
 
 Source: the GGUF specification; for the order of query and key rows the models' definitions: rotary embeddings rotate
 neighbouring rows (2i, 2i+1) in GGUF's llama files and rows (i, i + d/2) of a head in Hugging Face's. Files of Gemma 3
@@ -22,11 +23,12 @@ from typing import Any
 import gguf
 import numpy as np
 import numpy.typing as npt
+import torch
+from safetensors.torch import save
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ...core.errors import DataError
 from ..model_files.downloads import PullTask
-from .safetensors_file import TensorSource, write_bf16
 
 _FAMILIES = {
     "llama": ("llama", "LlamaForCausalLM"),
@@ -35,6 +37,8 @@ _FAMILIES = {
     "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
 }
 """Model type and class of each architecture, by its name in GGUF."""
+SHARD_BYTES = 1 << 28
+"""Maximum bytes of a file of several tensors."""
 _GEMMA3_PATTERN, _GEMMA3_LOCAL_BASE = 6, 10_000.0
 """One in so many layers of Gemma 3 attends to all positions; the rotary base of the others."""
 _GEMMA3_27B_LAYERS = 62
@@ -400,7 +404,7 @@ _LAYER_TENSOR_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
 def convert(source: Path, directory: Path, pulling: PullTask) -> None:
-    """Write `config.json`, `generation_config.json`, the tokenizer and `model.safetensors`.
+    """Write `config.json`, `generation_config.json`, the tokenizer and the weights in safetensors files.
 
     Args:
         directory: An existing directory; files in it are replaced.
@@ -433,17 +437,46 @@ def convert(source: Path, directory: Path, pulling: PullTask) -> None:
     _write_json(directory / "config.json", config)
     _write_json(directory / "generation_config.json", {k: v for k, v in ids.items() if v is not None})
 
-    def converted(tensor: gguf.ReaderTensor) -> TensorSource:
-        def load() -> npt.NDArray[np.float32]:
-            values = _values(tensor, source.name)
-            if config["model_type"] == "gemma3_text" and tensor.name.endswith("_norm.weight"):
-                return values - 1
-            heads = _heads_to_reorder(tensor.name, config)
-            return values if heads is None else _split_halves(values, heads)
+    def converted(tensor: gguf.ReaderTensor) -> npt.NDArray[np.float32]:
+        values = _values(tensor, source.name)
+        if config["model_type"] == "gemma3_text" and tensor.name.endswith("_norm.weight"):
+            return values - 1
+        heads = _heads_to_reorder(tensor.name, config)
+        return values if heads is None else _split_halves(values, heads)
 
-        return TensorSource(names[tensor.name], _shape(tensor), load)
+    shards = _shards(list(tensors.values()))
+    total, done = sum(_bf16_bytes(tensor) for tensor in tensors.values()), 0
+    weight_map: dict[str, str] = {}
+    for i, shard in enumerate(shards, 1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
+        values: dict[str, torch.Tensor] = {}
+        for tensor in shard:
+            pulling.report("converting", done, total)
+            values[names[tensor.name]] = torch.tensor(converted(tensor)).bfloat16()
+            done += _bf16_bytes(tensor)
+        (directory / file).write_bytes(save(values, {"format": "pt"}))
+        weight_map |= dict.fromkeys(values, file)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        _write_json(directory / "model.safetensors.index.json", index)
+    pulling.report("converting", done, total)
 
-    write_bf16(directory / "model.safetensors", [converted(t) for t in tensors.values()], pulling)
+
+def _bf16_bytes(tensor: gguf.ReaderTensor) -> int:
+    return 2 * math.prod(_shape(tensor))
+
+
+def _shards(tensors: Sequence[gguf.ReaderTensor]) -> list[list[gguf.ReaderTensor]]:
+    """The tensors of each file."""
+    shards: list[list[gguf.ReaderTensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + _bf16_bytes(tensor) > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += _bf16_bytes(tensor)
+    return shards
 
 
 def open_gguf(source: Path) -> gguf.GGUFReader:

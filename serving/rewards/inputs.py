@@ -1,7 +1,7 @@
 """Forms: how a problem and steps become a reward model's input, and at which tokens its scores stand.
 
-Sources: the "qwen" form is that of Qwen2.5-Math-PRM (Zhang et al. 2025, *The Lessons of Developing Process Reward
-Models*), the "tokens" form that of Math-Shepherd (Wang et al. 2024, section 3.3).
+Source: the "qwen" form is that of Qwen2.5-Math-PRM (Zhang et al. 2025, *The Lessons of Developing Process Reward
+Models*).
 
 Which form a reward model takes: by its settings, or else by its architecture and name.
 
@@ -11,7 +11,6 @@ What all reward models that are computed here or on vLLM share: inputs of soluti
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,10 +23,6 @@ from .model import StepScores, StepSelection
 QWEN_TAG = "<extra_0>"
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 """The system message that Qwen2.5-Math's reward models were trained with."""
-
-SHEPHERD_TAG, SHEPHERD_GOOD, SHEPHERD_BAD = "ки", "+", "-"
-
-_NUMBERED = re.compile(r"\s*step\s*\d+\s*[:.]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -119,41 +114,6 @@ class QwenFormat:
         return RenderedInput(ids, tag_positions(ids, self.tag, len(steps)))
 
 
-class TokensFormat:
-    """Numbered steps on lines of their own, a tag after each.
-
-    Args:
-        tokenizer: transformers' tokenizer.
-        settings: The reward model's settings.
-    """
-
-    one_pass = True
-
-    def __init__(self, tokenizer: Any, settings: RewardSettings) -> None:
-        self._tokenizer = tokenizer
-        self._text = settings.step_tag or SHEPHERD_TAG
-        self.tag = self._last(self._text)
-        """Token at which a score is."""
-        self.good = self._last(settings.good_token or SHEPHERD_GOOD)
-        self.bad = self._last(settings.bad_token or SHEPHERD_BAD)
-        if self.good == self.bad:
-            raise UserError("good_token and bad_token are the same token of this model")
-
-    def _last(self, text: str) -> int:
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        if not ids:
-            raise DataError(f"{text!r} is no token of this model")
-        return int(ids[-1])
-
-    def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
-        _refuse_tag(self._text, problem, steps)
-        lines = [
-            f"{step if _NUMBERED.match(step) else f'Step {i}: {step}'} {self._text}" for i, step in enumerate(steps, 1)
-        ]
-        ids = list(self._tokenizer.encode(f"{problem} " + "\n".join(lines)))
-        return RenderedInput(ids, tag_positions(ids, self.tag, len(steps)))
-
-
 class OutcomeFormat:
     """Problem and answer as a conversation, or as a pair of texts where the tokenizer has no chat template.
 
@@ -204,14 +164,14 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
         settings: The user's settings.
 
     Raises:
-        UserError: It is a plain language model without settings for its scores.
         DataError: Format and architecture do not match, or the architecture is unknown.
     """
     fitting = _fitting(architecture)
     if fitting is None:
         raise DataError(
             f"{name} is no reward model of a known kind: its architecture is {architecture or 'unknown'}",
-            hint="known: Qwen2ForProcessRewardModel, Qwen2ForRewardModel, …ForSequenceClassification, …ForCausalLM",
+            hint="known: Qwen2ForProcessRewardModel, Qwen2ForRewardModel, …ForSequenceClassification; "
+            f"use a language model as a judge: judge/{name}",
         )
     if settings.form != "auto":
         if settings.form != fitting:
@@ -220,12 +180,6 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
                 hint=f'leave out form in [rewards."{name}"]',
             )
         return settings
-    if fitting == "tokens" and settings.step_tag is None and "shepherd" not in name.lower():
-        raise UserError(
-            f"{name} is a plain language model, and how it scores steps is not known",
-            hint=f'use it as a judge (judge/{name}), or set form = "tokens", step_tag, good_token and bad_token '
-            f'in [rewards."{name}"]',
-        )
     decided: dict[str, str] = {"form": fitting}
     if architecture == "Qwen2ForRewardModel" and settings.system is None:
         decided["system"] = QWEN_SYSTEM
@@ -234,11 +188,7 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
 
 def make_format(tokenizer: Any, settings: RewardSettings) -> InputFormat:
     """The input format of resolved settings."""
-    if settings.form == "qwen":
-        return QwenFormat(tokenizer, settings)
-    if settings.form == "tokens":
-        return TokensFormat(tokenizer, settings)
-    return OutcomeFormat(tokenizer, settings)
+    return QwenFormat(tokenizer, settings) if settings.form == "qwen" else OutcomeFormat(tokenizer, settings)
 
 
 def _fitting(architecture: str) -> str | None:
@@ -246,7 +196,7 @@ def _fitting(architecture: str) -> str | None:
         return "qwen"
     if architecture == "Qwen2ForRewardModel" or architecture.endswith("ForSequenceClassification"):
         return "outcome"
-    return "tokens" if architecture.endswith("ForCausalLM") else None
+    return None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ from .inputs import (
     InputFormat,
     RenderedInput,
     SolutionInputs,
-    TokensFormat,
     inputs_of,
     make_format,
     resolve_format,
@@ -80,10 +79,6 @@ class Qwen2Reward(Qwen2PreTrainedModel):  # type: ignore[misc]
         """The head on hidden states."""
         result: Tensor = self.score(states)
         return result
-
-
-_SCALED = ("logits_scaling", "final_logit_softcapping", "logit_scale")
-"""What some families do to logits after the head; a bare head would miss it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,7 @@ class RewardNetwork:
         return [[next(odds) for _ in r.positions] for r in batch]
 
 
-def load_network(directory: Path, architecture: str, settings: RewardSettings, form: InputFormat) -> RewardNetwork:
+def load_network(directory: Path, architecture: str, settings: RewardSettings) -> RewardNetwork:
     """Load the model of a directory by its architecture.
 
     Raises:
@@ -142,8 +137,6 @@ def load_network(directory: Path, architecture: str, settings: RewardSettings, f
     if architecture in LABELS:
         model = _load_qwen(directory, architecture, settings)
         return _network(model, model.hidden, lambda states: log_odds(model.logits(states)))
-    if isinstance(form, TokensFormat):
-        return _load_speaking(directory, settings, form)
     return _load_classifier(directory, settings)
 
 
@@ -159,21 +152,6 @@ def _load_qwen(directory: Path, architecture: str, settings: RewardSettings) -> 
     config = AutoConfig.from_pretrained(str(directory), **LOCAL_FILES_ONLY)
     config.num_labels = LABELS[architecture]
     return load_weights(Qwen2Reward, directory, settings.dtype, settings.device, config=config)
-
-
-def _load_speaking(directory: Path, settings: RewardSettings, form: TokensFormat) -> RewardNetwork:
-    from transformers import AutoModelForCausalLM
-
-    model = load_weights(AutoModelForCausalLM, directory, settings.dtype, settings.device)
-    if scaled := [name for name in _SCALED if getattr(model.config, name, None) is not None]:
-        raise DataError(f"models whose logits are changed by {scaled[0]} cannot be token-based reward models here")
-    head, good, bad = model.get_output_embeddings(), form.good, form.bad
-
-    def odds(states: Tensor) -> Tensor:
-        logits: Tensor = head(states).float()
-        return logits[:, good] - logits[:, bad]
-
-    return _network(model, _body(model), odds)
 
 
 def _load_classifier(directory: Path, settings: RewardSettings) -> RewardNetwork:
@@ -249,14 +227,13 @@ class LocalReward:
         """Load a model's files; blocks.
 
         Raises:
-            UserError: It is a plain language model without settings for its scores.
             DataError: The files are damaged or of an unknown kind.
         """
         architecture = architecture_of(files.directory)
         settings = resolve_format(name, architecture, settings)
         tokenizer = load_tokenizer(files.directory)
         form = make_format(tokenizer, settings)
-        network = load_network(files.directory, architecture, settings, form)
+        network = load_network(files.directory, architecture, settings)
         config = read_config(files.directory)
         context = min_limit(
             settings.max_tokens, config.get("max_position_embeddings"), getattr(tokenizer, "model_max_length", None)

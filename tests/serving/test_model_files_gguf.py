@@ -12,12 +12,8 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from reason.core.errors import DataError, ReasonError
 from reason.serving.local.gguf import convert
-from reason.serving.local.safetensors_file import to_bf16
 from reason.serving.model_files.checkpoint import check_model_directory, weight_types
 from reason.serving.model_files.downloads import PullTask
 from reason.serving.model_files.find import find_model
@@ -58,10 +54,16 @@ def test_quantised_weights_are_dequantised_and_rounded_to_bf16(tiny_model, tmp_p
     assert torch.equal(model.model.layers[1].mlp.down_proj.weight, expected)
 
 
-@given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
-def test_rounding_to_bf16_is_torchs(values):
-    expected = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
-    assert np.array_equal(to_bf16(values), expected)
+def test_a_large_model_is_written_in_several_files(tiny_model, tmp_path, monkeypatch):
+    tiny = tiny_model()
+    path = tiny.write(tmp_path / "m.gguf")
+    one = find_model(f"local/{path}", cache_dir=tmp_path / "one").directory
+    monkeypatch.setattr("reason.serving.local.gguf.SHARD_BYTES", 10_000)
+    several = find_model(f"local/{path}", cache_dir=tmp_path / "several").directory
+    assert len(list(several.glob("model-*-of-*.safetensors"))) > 2
+    check_model_directory(several)
+    first, second = (AutoModelForCausalLM.from_pretrained(d, dtype=torch.bfloat16).state_dict() for d in (one, several))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_configuration_and_tokenizer_files(tiny_gguf, tmp_path):

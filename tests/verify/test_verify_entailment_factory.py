@@ -106,18 +106,6 @@ async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix
     assert encoder.closed == 4  # what cannot be used is closed
 
 
-async def test_a_served_classifier_keeps_its_model_string(monkeypatch, tmp_path):
-    loaded = []
-
-    async def load(name, settings, progress=None):
-        loaded.append(name)
-        return ScriptedEncoder(("score",), lambda a, b: {"score": 0.0})
-
-    monkeypatch.setattr(factory, "load_cross_encoder", load)
-    await load_entailment("cross/hosted_vllm_pooling/checker", Settings(cache_dir=tmp_path))
-    assert loaded == ["hosted_vllm_pooling/checker"]
-
-
 @pytest.mark.parametrize(
     ("name", "near"),
     [

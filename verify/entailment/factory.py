@@ -17,7 +17,7 @@ from ...core.errors import DataError, InvalidResponse, UnknownName, UserError
 from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import Settings
-from ...serving.encoders.factory import SERVED_PREFIX, load_cross_encoder
+from ...serving.encoders.cross_encoders import load_cross_encoder
 from ...serving.encoders.protocols import CrossEncoder
 from ...serving.model_files.catalogue import PREFIX as LOCAL_PREFIX
 from ..types import Entailment, Pair, Support, support
@@ -74,8 +74,6 @@ async def load_entailment(name: str, settings: Settings, *, progress: Progress |
     | `nli/<hub id or directory>` | a classifier of natural language inference with named labels |
     | `cross/<hub id or directory>` | a cross-encoder with one output, or with named labels |
 
-    `nli/` and `cross/` also take a served model, as in `nli/hosted_vllm_pooling/<served name>`.
-
     Args:
         name: One of these names.
         settings: Where files are cached; the section `encoders`.
@@ -96,9 +94,7 @@ async def load_entailment(name: str, settings: Settings, *, progress: Progress |
         return await load_embedded(settings, progress, size="base" if name == BASE else "small")
     prefix = _prefix_of(name)
     rest = name.removeprefix(prefix)
-    encoder = await load_cross_encoder(
-        rest if rest.startswith(SERVED_PREFIX) else LOCAL_PREFIX + rest, settings, progress
-    )
+    encoder = await load_cross_encoder(LOCAL_PREFIX + rest, settings, progress)
     try:
         return NliEntailment(name, encoder, may_score=prefix == CROSS_PREFIX)
     except BaseException:

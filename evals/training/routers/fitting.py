@@ -33,7 +33,7 @@ from ....core.store.sql import RunStore
 from ....core.types import Question
 from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
 from ....routers.router_files import TokenModel
-from ....serving.encoders.factory import load_embedding_model
+from ....serving.encoders.embeddings import load_embedding_model
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.factory import load_model
 from ....serving.litellm.limiter import LimiterRegistry

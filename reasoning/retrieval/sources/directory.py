@@ -10,7 +10,7 @@ from ....core.errors import BackendUnavailable, CapabilityMissing, UserError
 from ....core.files import Progress
 from ....core.run import Run
 from ....core.settings import Settings
-from ....serving.encoders.factory import load_embedding_model
+from ....serving.encoders.embeddings import load_embedding_model
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text

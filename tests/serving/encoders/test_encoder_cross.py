@@ -10,8 +10,8 @@ pytest.importorskip("sentence_transformers")
 
 import numpy as np
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
-from reason.core.settings import ProviderSettings, Settings
-from reason.serving.encoders.factory import load_cross_encoder
+from reason.core.settings import Settings
+from reason.serving.encoders.cross_encoders import load_cross_encoder
 from reason.serving.encoders.protocols import CrossEncoder
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
@@ -85,15 +85,3 @@ class ScoreFake(FaultServer):
         if body.get("use_activation") is not False or not self.knows_activation:
             odds = [1 / (1 + math.exp(-x)) for x in odds]
         return {"data": [{"index": i, "score": x} for i, x in reversed(list(enumerate(odds)))]}
-
-
-@pytest.mark.parametrize("knows_activation", [True, False])
-async def test_served_reranker(knows_activation):
-    name = "hosted_vllm_pooling/reranker"
-    async with ScoreFake(knows_activation=knows_activation).run() as base:
-        providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}
-        model = await load_cross_encoder(name, Settings(providers=providers, encoders={name: {"batch_texts": 2}}))
-        assert isinstance(model, CrossEncoder)
-        found = await model.logits([("abc", "a"), ("a", "abcd"), ("ab", "ab")])
-        assert found.tolist() == [pytest.approx([0.2]), pytest.approx([-0.3]), pytest.approx([0.0], abs=1e-6)]
-        await model.aclose()

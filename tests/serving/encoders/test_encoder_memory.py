@@ -10,13 +10,13 @@ np = pytest.importorskip("numpy")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, BudgetExceeded, UserError
+from reason.core.errors import BudgetExceeded, UserError
 from reason.core.events import MemorySink
 from reason.core.messages import Usage
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.serving.encoders.cache import CachedEmbedding
+from reason.serving.encoders.embeddings import CachedEmbedding
 from reason.serving.encoders.protocols import EmbeddingModel
 from reason.serving.metered.scorers import MeteredEmbedding
 
@@ -84,13 +84,14 @@ async def test_vectors_are_in_order_and_of_length_one():
 def test_cached_texts_are_not_embedded_again(calls, batch, vectors):
     async def check():
         source = Counting()
-        model = CachedEmbedding(source, batch_texts=batch, cache_bytes=vectors * 12)
+        model = CachedEmbedding(source, batch_texts=batch)
+        model._max_vectors = vectors
         everything = CachedEmbedding(lasting := Counting(), batch_texts=batch)
         for texts in calls:
             expected = [[len(t), t.count("a"), 1] for t in texts]
             assert (await model.embed(texts, unit=False)).tolist() == expected
             await everything.embed(texts)
-            assert len(model._memory) <= vectors
+            assert len(model._cache) <= vectors
         assert sorted(lasting.seen) == sorted({t for texts in calls for t in texts})
 
     asyncio.run(check())
@@ -98,7 +99,8 @@ def test_cached_texts_are_not_embedded_again(calls, batch, vectors):
 
 async def test_least_recently_used_is_evicted():
     source = Counting()
-    model = CachedEmbedding(source, batch_texts=1, cache_bytes=2 * 12)
+    model = CachedEmbedding(source, batch_texts=1)
+    model._max_vectors = 2
     for text in ("a", "b", "a", "c", "a", "b"):
         await model.embed([text])
     assert source.seen == ["a", "b", "c", "b"]
@@ -112,37 +114,6 @@ async def test_prompts_are_part_of_the_cache_key():
     text = await model.embed(["a"], unit=False)
     assert (query[0, 0], document[0, 0], text[0, 0]) == (3, 1, 1)
     assert source.seen == ["q:a", "a"]
-
-
-async def test_concurrent_calls_share_computations():
-    gate = asyncio.Event()
-    source = Counting(pause=gate.wait)
-    model = CachedEmbedding(source, cache_bytes=0)  # even if nothing is remembered
-    first = asyncio.create_task(model.embed(["a", "b"], unit=False))
-    second = asyncio.create_task(model.embed(["b", "c"], unit=False))
-    await asyncio.sleep(0.01)
-    gate.set()
-    assert (await first).tolist() == [[1, 1, 1], [1, 0, 1]]
-    assert (await second).tolist() == [[1, 0, 1], [1, 0, 1]]
-    assert sorted(source.seen) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("how", ["cancelled", "failed"])
-async def test_waiter_computes_after_a_cancelled_owner(how):
-    gate = asyncio.Event()
-    source = Counting(pause=gate.wait, failing=[BackendError("down")] if how == "failed" else [])
-    model = CachedEmbedding(source)
-    first = asyncio.create_task(model.embed(["a"]))
-    await asyncio.sleep(0)
-    second = asyncio.create_task(model.embed(["a"], unit=False))
-    await asyncio.sleep(0.01)
-    if how == "cancelled":
-        first.cancel()
-    gate.set()
-    with pytest.raises(asyncio.CancelledError if how == "cancelled" else BackendError):
-        await first
-    assert (await second).tolist() == [[1, 1, 1]]
-    assert model._under_way == {}
 
 
 async def test_batches_run_together_where_it_is_worth_it():

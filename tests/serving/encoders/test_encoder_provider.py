@@ -9,7 +9,7 @@ pytest.importorskip("numpy")
 import numpy as np
 from reason.core.errors import BackendError, InvalidResponse, UnknownName, UserError
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.embeddings import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies

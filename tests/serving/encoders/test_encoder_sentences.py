@@ -11,7 +11,7 @@ pytest.importorskip("sentence_transformers")
 import numpy as np
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import EncoderSettings, Settings, load_settings
-from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.embeddings import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
 from transformers import AutoModel, AutoTokenizer
 

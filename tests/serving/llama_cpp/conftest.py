@@ -10,7 +10,7 @@ import gguf
 import pytest
 from reason.core.settings import LocalSettings, Settings
 from reason.serving.factory import load_model
-from reason.serving.llama_cpp.model import LlamaCppModel
+from reason.serving.llama_cpp import LlamaCppModel
 from reason.serving.local.engine import LocalModel
 from support.tiny_gguf import TinyModel
 

@@ -12,7 +12,7 @@ from reason.core.errors import BackendUnavailable
 from reason.core.messages import Prompt
 from reason.core.settings import LocalSettings, load_settings
 from reason.serving.factory import load_model
-from reason.serving.llama_cpp.model import LlamaCppModel
+from reason.serving.llama_cpp import LlamaCppModel
 from reason.serving.local.engine import LocalModel
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe

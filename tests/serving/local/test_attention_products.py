@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reason.serving.local import attention_products
-from reason.serving.local.attention_products import attention_by_products, suits
+from reason.serving.local import attention
+from reason.serving.local.attention import attention_by_products, suits_products
 from torch import Tensor
 
 SCALE = 0.125
@@ -27,7 +27,7 @@ def mask_of(rows: int, slots: int, visible: int) -> Tensor:
 @pytest.mark.parametrize(("rows", "slots"), [(1, 1), (3, 33), (70, 100), (100, 1200)])
 @pytest.mark.parametrize("masked", ["no", "rows", "heads"])
 def test_values_are_those_of_exact_attention(monkeypatch, max_scores: int, rows: int, slots: int, masked: str) -> None:
-    monkeypatch.setattr(attention_products, "MAX_SCORES", max_scores)
+    monkeypatch.setattr(attention, "MAX_SCORES", max_scores)
     query, keys, values = inputs(2, rows, slots)
     mask = None
     if masked != "no":
@@ -45,7 +45,7 @@ def test_values_are_those_of_exact_attention(monkeypatch, max_scores: int, rows:
     assert torch.allclose(plain.float(), out.float(), atol=0.01)
 
 
-@pytest.mark.skipif(not suits(torch.zeros(1, dtype=torch.bfloat16)), reason="this processor uses the fused kernel")
+@pytest.mark.skipif(not suits_products(torch.zeros(1, dtype=torch.bfloat16)), reason="the fused kernel is used here")
 @pytest.mark.parametrize("dim", [32, 64, 128])
 @pytest.mark.parametrize("visible", [5, 70, 530, 1500])
 def test_a_row_has_the_same_bits_in_any_call(dim: int, visible: int) -> None:

@@ -40,10 +40,3 @@ async def test_eos_waits_for_the_steps(tiny: LocalModel) -> None:
     assert made.token_ids[-1] == 2
     assert len(made.token_ids) == 4 * 5 + 1
     assert made.extras["step_control"]["steps"] == 4
-
-
-async def test_low_confidence_ends_the_text(tiny: LocalModel) -> None:
-    stop = LogitsProcessorSpec(name="stop_on_confidence", args={"threshold": 1e6, "window": 4})
-    made = await sample(tiny, stop, temperature=1.0, seed=2, max_tokens=60, ignore_eos=False)
-    assert made.token_ids[3:] == (2,)
-    assert made.extras["stop_on_confidence"]["stopped_at"] == 3

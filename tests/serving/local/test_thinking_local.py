@@ -495,19 +495,6 @@ async def test_calls_are_read_from_the_answer_alone(opened: LocalModel) -> None:
     assert call % 1 in made.thought.text
 
 
-async def test_confidence_of_the_thought_alone_stops_it(opened: LocalModel) -> None:
-    stop = {"threshold": 1e6, "window": 3, "top": 2, "scope": "thought"}
-    stopping = LogitsProcessorSpec(name="stop_on_confidence", args=stop)
-    thinking = await sample(opened, logits_processors=(stopping,), thinking_tokens=20)
-    assert (thinking.finish_reason, thinking.extras["stop_on_confidence"]["stopped_at"]) == ("thinking", 2)  # type: ignore[index,call-overload]
-    quick = await sample(opened, effort="none", logits_processors=(stopping,), max_tokens=8)
-    assert (quick.finish_reason, quick.extras) == ("length", {})
-    closing = forces(opened, "</think>x", 1)
-    late = LogitsProcessorSpec(name="stop_on_confidence", args=stop | {"window": 10})
-    answered = await sample(opened, logits_processors=(closing, late), max_tokens=8)
-    assert (answered.finish_reason, answered.extras["stop_on_confidence"]["lowest"]) == ("length", None)  # type: ignore[index,call-overload]
-
-
 async def test_workers_continue_inside_an_open_thought(opened: LocalModel) -> None:
     prompt = ASK.with_thought(Thought(text="So", closed=False))
     expected = await sample(opened, prompt, max_tokens=8, thinking_tokens=8, ignore_eos=True)

@@ -27,7 +27,6 @@ def tiny_reward(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> C
     kinds = {
         "process": tiny_rewards.process_model,
         "scalar": lambda folder: tiny_rewards.process_model(folder, labels=1),
-        "shepherd": tiny_rewards.speaking_model,
         "decoder": tiny_rewards.decoder_classifier,
         "decoder-2": lambda folder: tiny_rewards.decoder_classifier(folder, labels=2),
         "encoder": tiny_rewards.encoder_classifier,

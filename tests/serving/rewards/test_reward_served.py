@@ -172,8 +172,8 @@ async def test_models_that_cannot_be_loaded(monkeypatch):
         with pytest.raises(UnknownName) as told:
             await load_reward_model("hosted_vllm_pooling/prn", at(base))
         assert told.value.nearest == (NAME,)
-        with pytest.raises(UserError, match="'tokens'"):
-            await load_reward_model(NAME, at(base, rewards={NAME: RewardSettings(form="tokens")}))
+        with pytest.raises(UserError, match="judge"):
+            await load_reward_model(NAME, at(base, rewards={NAME: RewardSettings(form="judge")}))
     async with PoolingFake(key="right").run() as base:
         monkeypatch.setenv("HOSTED_VLLM_POOLING_API_KEY", "wrong")
         with pytest.raises(UserError, match="HOSTED_VLLM_POOLING_API_KEY"):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendError, UserError
 from reason.core.messages import Failure
 from reason.serving.model_thread import length_batches
+from reason.serving.rewards.factory import odds_of_rows
 from reason.serving.rewards.inputs import RenderedInput
 from reason.serving.rewards.model import StepScores, as_one_step, count_passes, log_sigmoid, score_solutions, sigmoid
-from reason.serving.rewards.served import odds_of_rows
 
 ODDS = st.lists(st.floats(-30, 30), min_size=1, max_size=8)
 

@@ -88,7 +88,7 @@ def process_model(folder: Path, *, labels: int = 2, seed: int = 0) -> Path:
 
 
 def speaking_model(folder: Path) -> Path:
-    """A plain Llama whose "+" and "-" are read at the tag."""
+    """A plain Llama."""
     torch.manual_seed(1)
     tokenizer(folder, chat=False)
     config = LlamaConfig(

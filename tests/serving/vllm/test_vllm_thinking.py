@@ -134,10 +134,6 @@ async def test_a_schema_constrains_the_answer_only(model: Any, local: Any) -> No
     assert mine.thought.text.endswith(" done")
     quick = await sample(model, effort="none", json_schema=WORD, max_tokens=30)
     assert (quick.text, quick.thought) in (('{"w": "yes"}', None), ('{"w": "no"}', None))
-    stop = {"threshold": 1e6, "window": 3, "top": 2, "scope": "thought"}
-    stopping = LogitsProcessorSpec(name="stop_on_confidence", args=stop)
-    thinking = await sample(model, logits_processors=(stopping,), thinking_tokens=20)
-    assert (thinking.finish_reason, thinking.extras["stop_on_confidence"]["stopped_at"]) == ("thinking", 2)  # type: ignore[index,call-overload]
 
 
 async def test_distributions_are_those_after_a_closed_thought(model: Any, local: Any) -> None:

@@ -5,7 +5,6 @@ import json
 import pytest
 from reason.core.errors import UnknownName
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.encoders.factory import load_cross_encoder
 from reason.serving.rewards.factory import load_reward_model
 
 pytestmark = pytest.mark.slow
@@ -36,33 +35,3 @@ async def test_a_served_process_model_gives_the_same_scores(process_directory, p
         assert long.failure.code == "context_too_long"
         await model.aclose()
     await local.aclose()
-
-
-async def test_a_served_reranker_gives_the_same_scores(tmp_path, serve):
-    import tiny_rewards
-    import torch
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(5)
-    directory = tmp_path / "reranker"
-    tiny_rewards.tokenizer(directory, chat=False)
-    sizes = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
-    config = BertConfig(**sizes, num_attention_heads=2, initializer_range=0.5, num_labels=1)
-    BertForSequenceClassification(config).save_pretrained(directory)
-    reported = json.loads((directory / "config.json").read_text())
-    assert reported["architectures"] == ["BertForSequenceClassification"]
-    pairs = [("a query", "one text"), ("a query", "another, longer text " * 6), ("q", "t")]
-    tokenizer, plain = (
-        AutoTokenizer.from_pretrained(directory),
-        BertForSequenceClassification.from_pretrained(directory),
-    )
-    with torch.no_grad():
-        expected = [
-            plain.eval()(**tokenizer(a, b, return_tensors="pt", return_token_type_ids=False)).logits[0].tolist()
-            for a, b in pairs
-        ]
-    with serve(directory) as base:
-        settings = Settings(providers={"hosted_vllm_pooling": ProviderSettings(api_base=base)})
-        model = await load_cross_encoder(NAME, settings)
-        assert (await model.logits(pairs)).tolist() == [pytest.approx(row, abs=1e-3) for row in expected]
-        await model.aclose()

@@ -35,7 +35,7 @@ async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> No
     assert (can.logprobs, can.top_logprobs, can.full_vocabulary) == (True, 20, True)
     assert (can.scoring, can.prefix, can.seed, can.json_schema) == (True, True, True, True)
     assert can.context_tokens == CONTEXT
-    ours = {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"}
+    ours = {"only_tokens", "forbid_tokens", "steer", "step_control", "entropy_probe"}
     assert ours <= can.logits_processors
     assert (hosted.traits.multi_sample, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
 
