@@ -50,7 +50,7 @@ async def load_cross_encoder(name: str, settings: Settings, progress: Progress |
     """
     encoder_settings = settings.encoders.get(name, EncoderSettings())
     if not name.startswith(PREFIX):
-        raise UnknownName("cross-encoder", name, (PREFIX + name,), hint=f"it begins with {PREFIX}")
+        raise UnknownName("cross-encoder", name, (PREFIX + name.rpartition("/")[2],), hint=f"it begins with {PREFIX}")
     return await run_pull(
         lambda cancel: _load_classifier(name, settings, encoder_settings, progress, cancel),
         lambda m: m.aclose(),

@@ -1,8 +1,6 @@
 """Cross-encoders against transformers, and one behind HTTP."""
 # ruff: noqa: E402
 
-import math
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,8 +11,6 @@ from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserE
 from reason.core.settings import Settings
 from reason.serving.encoders.cross_encoders import load_cross_encoder
 from reason.serving.encoders.protocols import CrossEncoder
-from support.fault_server import FaultServer
-from support.scripted_model import ScriptedModel, replies
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 PAIRS = [("a query", "one text"), ("a query", "another, much longer text " * 8), ("q", "t"), ("a query", "third")]
@@ -71,17 +67,3 @@ async def test_invalid_pairs_and_models(nli_folder, prompted_folder, tmp_path):
     with pytest.raises(UnknownName) as told:
         await load_cross_encoder("lokal/x", Settings(cache_dir=tmp_path))
     assert told.value.nearest == ("local/x",)
-
-
-class ScoreFake(FaultServer):
-    """Scores a pair by the difference of the lengths of its texts."""
-
-    def __init__(self, *, knows_activation):
-        super().__init__(ScriptedModel(replies("x")), served="reranker")
-        self.knows_activation = knows_activation
-
-    def _score(self, body):
-        odds = [(len(a) - len(b)) / 10 for a, b in zip(body["text_1"], body["text_2"], strict=True)]
-        if body.get("use_activation") is not False or not self.knows_activation:
-            odds = [1 / (1 + math.exp(-x)) for x in odds]
-        return {"data": [{"index": i, "score": x} for i, x in reversed(list(enumerate(odds)))]}
