@@ -23,15 +23,13 @@ from .eval import eval_app
 from .index import index_app
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Interrupted
 from .keys import keys_app
-from .mcp import EXAMPLES as MCP_EXAMPLES
-from .mcp import mcp
 from .memory import memory_app
 from .models import models_app
 from .pool import pool_app
 from .render.console import Written, is_debug, say, write_json
 from .runs import runs_app
 from .serve import EXAMPLES as SERVE_EXAMPLES
-from .serve import serve
+from .serve import MCP_EXAMPLES, mcp, serve
 from .train import train_app
 from .verify import EXAMPLES as VERIFY_EXAMPLES
 from .verify import verify

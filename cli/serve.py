@@ -1,4 +1,4 @@
-"""`reason serve`: reasoning and verification over HTTP."""
+"""`reason serve`: reasoning and verification over HTTP; `reason mcp`: as tools for one MCP client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .command import option_model
-from .options import MainModel, Store, without_none
+from .options import MainModel, Store, Strategy, without_none
 from .render.console import say
 from .render.status import StatusLine
 
@@ -28,6 +28,15 @@ curl http://127.0.0.1:8080/v1/reason -H 'Content-Type: application/json' -d '{"q
 OpenAI clients use http://127.0.0.1:8080/v1 as base URL, Anthropic's use http://127.0.0.1:8080; the model is
 reason/STRATEGY.
 The table [b]serve[/b] of reason.toml has all settings: see [b]reason config show[/b].
+"""
+
+MCP_EXAMPLES = """
+[b]Examples[/b]
+
+reason mcp --model local/smollm2-135m
+claude mcp add reason -- reason mcp --model local/smollm2-135m
+
+The client starts the command. [b]reason serve --mcp[/b] serves the same tools over HTTP, at /mcp.
 """
 
 SERVER = "Server"
@@ -209,3 +218,22 @@ def _say_ready(settings: Settings, address: str) -> None:
 
 def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def mcp(model: MainModel = None, strategy: Strategy = None, store: Store = None) -> None:
+    """Serve the tools ask and verify to an MCP client, over standard streams.
+
+    Progress notifications report the steps of a run; a cancelled request cancels its run.
+    """
+    from ..core.extras import missing_package
+    from ..core.settings import load_settings
+    from .interrupts import run_interruptible
+
+    settings = load_settings(model=model, strategy=strategy, store=store)
+    try:
+        from ..sidecar.logs import configure_logging
+        from ..sidecar.mcp import serve_stdio
+    except ModuleNotFoundError as e:
+        raise missing_package("the MCP server", e.name, "mcp") from e
+    configure_logging(content=settings.serve.log_content)
+    run_interruptible(serve_stdio(settings))

@@ -224,9 +224,6 @@ def _advise_new_user(settings: Settings) -> None:
     marker = settings.data_dir / "first-answer"
     if settings.model != DEFAULT_MODEL or not sys.stderr.isatty() or marker.exists():
         return
-    from ..core.extras import install_command
-    from ..serving.litellm.providers import EXAMPLE_MODELS, is_litellm_installed, key_in_environment
-
     with suppress(OSError):  # the tip appears again next time
         marker.touch()
     say(
@@ -234,11 +231,6 @@ def _advise_new_user(settings: Settings) -> None:
         label="tip",
         style="cyan",
     )
-    for provider, name in EXAMPLE_MODELS.items():
-        if variable := key_in_environment(provider):
-            after = "" if is_litellm_installed() else f", after: {install_command('providers')}"
-            say(f"{variable} is set: -m {name} calls that provider{after}", label="tip", style="cyan")
-            return
 
 
 # -- streamed text
