@@ -115,7 +115,7 @@ class Cluster:
         key: An API key without limits.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack, lease_s: float, limits_fail: str) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, lease_s: float) -> None:
         network = Network(*NAMES, *DATABASES, "lb")
         stack.callback(network.remove)
         self.hosts = network.hosts
@@ -134,7 +134,7 @@ class Cluster:
                 f'model = "openai/fake"\nstrategy = "cot"\nstore = "{self.store}"\n'
                 f'[providers.openai]\napi_base = "{self.backend.root}/v1"\nconcurrency = 64\n'
                 f'[serve]\nhost = "{host.address}"\nport = 8080\nmax_queued = 1024\ndrain_delay_s = 1\n'
-                f'drain_timeout_s = 20\nlimits_url = "{self.redis.url}"\nlimits_fail = "{limits_fail}"\n',
+                f'drain_timeout_s = 20\nlimits_url = "{self.redis.url}"\n',
                 encoding="utf-8",
             )
             fork_server = ForkServer(*host.prefix, prelude=PRELUDE.format(lease_s=lease_s))
@@ -195,12 +195,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(*, lease_s: float = LEASE_S, limits_fail: str = "open") -> Iterator[Cluster]:
+def cluster(*, lease_s: float = LEASE_S) -> Iterator[Cluster]:
     """A cluster; one at a time on a machine.
 
     Args:
         lease_s: Lease of a replica in the store, in seconds; 0 is production's.
-        limits_fail: The setting of that name.
 
     Raises:
         CannotCreate, CannotStart: It cannot be had here.
@@ -209,7 +208,7 @@ def cluster(*, lease_s: float = LEASE_S, limits_fail: str = "open") -> Iterator[
         lock = stack.enter_context((Path(tempfile.gettempdir()) / "reason-cluster.lock").open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reason-cluster-")))
-        yield Cluster(folder, stack, lease_s, limits_fail)
+        yield Cluster(folder, stack, lease_s)
 
 
 def read_events(client: httpx.Client, run_id: str, after: int = 0) -> list[dict[str, Any]]:
