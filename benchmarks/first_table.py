@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reason.cli.render.eval_view import EvalView
+from reason.cli.render.evaluations import EvalView
 from reason.core.settings import load_settings
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import STORE, read_manifest

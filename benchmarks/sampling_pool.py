@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reason.cli.render.eval_view import EvalView
+from reason.cli.render.evaluations import EvalView
 from reason.core.settings import load_settings
 from reason.evals.datasets.items import MathGold
 from reason.evals.datasets.loading import open_dataset

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..evals.datasets.items import Dataset
     from ..evals.plan import DatasetSource, EvalPlan
     from ..evals.results import ResultRow
-    from .render.eval_view import EvalView
+    from .render.evaluations import EvalView
 
 T = TypeVar("T")
 SCALE = "Scale"
@@ -201,8 +201,7 @@ def run(options: EvalRunOptions) -> None:
     """Run every item of a dataset and score the answers. Budget limits apply to each item."""
     from ..core.store.location import parse_location
     from ..evals.runner import evaluate, stored_location
-    from .render.eval_tables import say_data, say_default_seeds
-    from .render.eval_view import EvalView
+    from .render.evaluations import EvalView, say_data, say_default_seeds
 
     settings = _settings(options)
     store = None if options.store is None else parse_location(options.store)
@@ -331,7 +330,7 @@ def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bo
     from ..evals.plan import IN_SAMPLE_WARNING
     from ..evals.run_directory import read_manifest
     from ..evals.summary import summarize
-    from .render.eval_tables import print_details, print_runs, say_warnings
+    from .render.evaluations import print_details, print_runs, say_warnings
 
     summary, directory = summarize(rows), prepared.out
     label = prepared.label or read_manifest(directory).label
@@ -408,8 +407,7 @@ def sweep(options: SweepOptions) -> None:
     from ..evals.runner import DEFAULT_CONCURRENCY
     from ..evals.summary import summarize
     from ..evals.sweep import SweepModels, plan_sweep, read_sweep, run_sweep
-    from .render.eval_tables import print_runs, say_data, say_default_seeds, say_warnings
-    from .render.eval_view import EvalView
+    from .render.evaluations import EvalView, print_runs, say_data, say_default_seeds, say_warnings
 
     settings = load_settings(reuse=options.reuse or "store")
     directory = options.out or RUNS / options.file.stem
@@ -481,7 +479,7 @@ def compare(options: CompareOptions) -> None:
     from ..core.errors import UserError
     from ..evals.comparison import compare_all
     from ..evals.run_directory import load_runs, run_folders
-    from .render.eval_tables import print_comparison
+    from .render.evaluations import print_comparison
 
     runs = load_runs(run_folders(options.runs))
     if len(runs) < 2:
@@ -603,7 +601,7 @@ def report(options: ReportOptions) -> None:
     from ..evals.report.page import FORMS, write_report
     from ..evals.run_directory import load_runs, run_folders
     from ..evals.summary import summarize
-    from .render.eval_tables import print_runs, say_warnings
+    from .render.evaluations import print_runs, say_warnings
 
     if options.out is not None and options.out.suffix.lower() not in FORMS:
         raise UserError(f"--out {options.out} is not a report format", hint="use the suffix .html, .md or .json")
@@ -634,7 +632,7 @@ def signal(options: SignalOptions) -> None:
     RUN is a run of adaptive, or of best-of-n with --set score=self-evaluation. One of adaptive with --set prune_at=[…]
     and keep=1 measures it on partial samples, too, which pruning needs.
     """
-    from ..evals.calibration import Ranking, SignalQuality, measure_self_evaluation
+    from ..evals.calibration import SignalQuality, SignalRanking, measure_self_evaluation
     from ..evals.run_directory import load_run, read_solution_notes, run_store_path
     from .render.console import plain_table
 
@@ -650,7 +648,7 @@ def signal(options: SignalOptions) -> None:
     else:
         table = plain_table("", "AUROC", "95% interval", "pairs", right="AUROC|95% interval|pairs")
 
-        def add_row(name: str, auroc: float | None, ranking: Ranking | None = None) -> None:
+        def add_row(name: str, auroc: float | None, ranking: SignalRanking | None = None) -> None:
             ends = None if ranking is None else ranking.interval
             table.add_row(
                 name,

@@ -184,7 +184,7 @@ def navigator(options: TrainNavigatorOptions) -> None:
     from ..core.settings import load_settings
     from ..evals.datasets.loading import open_dataset, parse_source
     from ..evals.training.navigator import HELD_OUT, ValidationResult, split_problems, train_navigator
-    from .render.eval_tables import say_data
+    from .render.evaluations import say_data
     from .render.status import CountView
 
     if not options.data:

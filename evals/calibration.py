@@ -246,7 +246,7 @@ class JudgedSamples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ranking:
+class SignalRanking:
     """How well a signal separates right from wrong samples of one question.
 
     Attributes:
@@ -291,11 +291,11 @@ class SignalQuality:
     silent: int
     alpha: float
     beta: float
-    within: Ranking
+    within: SignalRanking
     across: float | None
     length: float | None
     brier: tuple[float, float]
-    checkpoints: dict[int, Ranking] = field(default_factory=dict)
+    checkpoints: dict[int, SignalRanking] = field(default_factory=dict)
 
     @property
     def pruning_auroc(self) -> float | None:
@@ -360,7 +360,7 @@ async def measure_self_evaluation(run: EvalRun, notes: Sequence[SolutionNotes | 
         )
     return replace(
         signal_quality(judged, silent),
-        checkpoints={at: Ranking.of(ranked) for at, ranked in sorted(partial.items())},
+        checkpoints={at: SignalRanking.of(ranked) for at, ranked in sorted(partial.items())},
     )
 
 
@@ -403,7 +403,7 @@ def signal_quality(judged: Sequence[JudgedSamples], silent: int = 0) -> SignalQu
         silent=silent,
         alpha=line.intercept,
         beta=line.slope,
-        within=Ranking.of(judged),
+        within=SignalRanking.of(judged),
         across=(won_in_all - won) / (all_pairs - pairs) if all_pairs > pairs else None,
         length=float(stats.spearmanr(together.v, together.tokens).statistic) if varied else None,
         brier=(float(np.mean((plain - g) ** 2)), float(np.mean((fitted - g) ** 2))),

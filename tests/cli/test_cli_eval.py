@@ -17,7 +17,7 @@ import pytest
 from reason.cli.eval import EXAMPLES
 from reason.cli.inputs import parse_shard, parse_texts
 from reason.cli.render.console import duration
-from reason.cli.render.eval_view import EvalView
+from reason.cli.render.evaluations import EvalView
 from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
