@@ -162,11 +162,6 @@ class Transcript:
         }
 
 
-def split(joined: str, separator: str = SEPARATOR) -> list[str]:
-    """The steps of a joined text, where no step contains the separator."""
-    return joined.split(separator) if joined else []
-
-
 def repeats(steps: Sequence[str]) -> bool:
     """Whether the last two of at least three steps are equal."""
     return len(steps) > 2 and steps[-1] == steps[-2]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.prompts import lines_instruction, question_prompt, steps_instruction
-from reason.routers.transcript import LINE_BREAK, RoutedStep, Transcript, split
 from support.scripted_model import END, ScriptedModel
 from support.two_models import QUESTION, TwoModels, written_in
 
@@ -41,13 +38,6 @@ async def store(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     yield store
     await store.aclose()
-
-
-@given(st.lists(st.text(alphabet="ab ", min_size=1, max_size=5), max_size=6))
-def test_lines_survive_joining_and_splitting(texts):
-    made = Transcript([RoutedStep(text, "small", 1) for text in texts], separator=LINE_BREAK)
-    assert split(made.joined, LINE_BREAK) == texts
-    assert made.context == "".join(text + "\n" for text in texts)
 
 
 @pytest.mark.parametrize("between", ["\n", "\n\n"])

@@ -7,19 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Question
 from reason.routers.transcript import (
-    SEPARATOR,
     RoutedStep,
     Transcript,
     alternates,
     handovers,
     large_share,
     repeats,
-    split,
 )
 
 NUMBER = Question(text="What is 2 + 2?", kind="number")
 WORDS = st.text(alphabet="ab \n", min_size=1, max_size=6).map(lambda t: t.strip("\n")).filter(bool)
-STEPS = st.lists(WORDS.filter(lambda t: SEPARATOR not in t), max_size=6)
 
 
 def transcript(*texts, ended="separator", tokens=1, in_thought=False):
@@ -30,13 +27,6 @@ def transcript(*texts, ended="separator", tokens=1, in_thought=False):
 
 def ended(*texts, limit=100, **how):
     return transcript(*texts, **how).ended(NUMBER, limit)
-
-
-@given(STEPS)
-def test_steps_survive_joining_and_splitting(steps):
-    made = transcript(*steps)
-    assert split(made.joined) == steps
-    assert made.context == "".join(step + SEPARATOR for step in steps)
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=12))
