@@ -28,7 +28,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_for(base: str, provider: str = "hosted_vllm", **changes: Any) -> Settings:
-    chosen = {"api_base": base, "timeout_s": 5.0, "retry_s": 60.0, **changes}
+    chosen = {"api_base": base, "timeout_s": 60.0, "retry_s": 60.0, **changes}
     return Settings(providers={provider: ProviderSettings(**chosen)})
 
 

@@ -51,7 +51,7 @@ async def spread(*servers: FaultServer, **changes: Any) -> AsyncIterator[tuple[L
     """The servers behind one name, with waits short enough for tests."""
     async with AsyncExitStack() as stack:
         bases = [await stack.enter_async_context(s.run()) for s in servers]
-        chosen = {"endpoints": [{"api_base": b} for b in bases], "timeout_s": 5.0, **changes}
+        chosen = {"endpoints": [{"api_base": b} for b in bases], "timeout_s": 60.0, **changes}
         settings = Settings(providers={"hosted_vllm": ProviderSettings.model_validate(chosen)})
         model = await load_litellm_model("hosted_vllm/small", settings)
         assert isinstance(model, LoadBalancedModel)

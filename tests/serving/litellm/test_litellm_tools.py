@@ -30,7 +30,7 @@ async def opened(
     """A tool server and ours in front of it."""
     server = ToolServer(ScriptedModel(replies("Warm.")), vllm=provider == "hosted_vllm", **options)
     async with server.run() as base:
-        chosen = ProviderSettings(**{"api_base": base, "timeout_s": 5.0, "retry_s": 0.0, **(settings or {})})
+        chosen = ProviderSettings(**{"api_base": base, "timeout_s": 60.0, "retry_s": 0.0, **(settings or {})})
         model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: chosen}))
         server.requests.clear()
         try:
