@@ -243,9 +243,7 @@ def steps_of(
     feeds = [WorkerChunk(view, [5]) for view in views]
 
     def shared() -> object:
-        return decoder.forward_rows(
-            ids, SharedCacheAttention(decoder.config, decoder.rotary, feeds), expected
-        )
+        return decoder.forward_rows(ids, SharedCacheAttention(decoder.config, decoder.rotary, feeds), expected)
 
     def together() -> object:
         return decoder.forward_rows(ids, PutTogether(decoder.config, decoder.rotary, feeds), expected)

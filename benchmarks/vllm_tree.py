@@ -116,9 +116,12 @@ async def measure(args: Any) -> None:
     try:
         for label, cached in (("on", True), ("off", False)):
             setup = VllmSettings(
-                max_model_len=2048,
-                kv_cache_bytes=512 << 20,
-                engine={"max_num_seqs": 32, "enable_prefix_caching": cached},
+                engine={
+                    "max_model_len": 2048,
+                    "kv_cache_memory_bytes": 512 << 20,
+                    "max_num_seqs": 32,
+                    "enable_prefix_caching": cached,
+                },
             )
             models[label] = await asyncio.to_thread(VllmModel.load, f"vllm/{args.model}", files, setup)
             await models[label].check_engine()

@@ -79,21 +79,17 @@ class LocalSettings(BaseModel):
 
 
 class VllmSettings(BaseModel):
-    """vLLM in this process (`vllm/…`). Names of vLLM's own arguments have their meaning there.
+    """vLLM in this process (`vllm/…`).
 
     Attributes:
-        max_model_len: Context in tokens; None is the model's own, on a CPU at most 4096.
-        kv_cache_bytes: Size of the KV cache; None is 1 GiB on a CPU, else what vLLM's `gpu_memory_utilization` leaves.
         shared_workers: Whether workers can read one another's cache while they write (`hogwild`). Experimental: it
             overrides internals of vLLM, so it is refused with untested versions.
-        engine: Further arguments of vLLM's engine by their own names, for example `dtype` or `max_num_seqs`; they
-            take precedence.
+        engine: Arguments of vLLM's engine by their own names, for example `dtype` or `max_model_len`. On a CPU the
+            context is at most 4096 tokens and the KV cache has 1 GiB unless they say otherwise.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    max_model_len: Annotated[int, Field(ge=32)] | None = None
-    kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     shared_workers: bool = False
     engine: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -119,8 +115,8 @@ class ProviderSettings(BaseModel):
     Attributes:
         api_base: Address of the endpoint, for example `http://127.0.0.1:8000/v1`; None is the provider's own.
         api_key_env: Environment variable that holds the key; None is the provider's usual one.
-        endpoints: Several endpoints that serve the same model, instead of `api_base`: the one with the least
-            outstanding tokens takes a request, and one that fails is not used for a while.
+        endpoints: Several endpoints that serve the same model, instead of `api_base`: the one with the
+            fewest requests in flight takes a request, and one that fails is not used for a while.
         affinity: Of several endpoints, prefer the one that served prompts with the same prefix, whose prefix cache may
             have it.
         timeout_s: Maximum time without data of a request.

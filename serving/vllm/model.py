@@ -127,7 +127,7 @@ class VllmModel:
             config.max_model_len,
             config.max_model_len,
             config.get_vocab_size(),
-            hint="shorten the prompt, lower max_tokens, or raise the setting vllm.max_model_len",
+            hint="shorten the prompt, lower max_tokens, or raise the setting vllm.engine.max_model_len",
         )
         self._grammars = GrammarCompiler(tokenizer, self._limits.vocab_size, self._eos, name)
         self._max_num_seqs: int = engine.vllm_config.scheduler_config.max_num_seqs

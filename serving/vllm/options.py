@@ -55,27 +55,23 @@ def engine_arguments(directory: Path, settings: VllmSettings, context: int | Non
 
 
 def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
-    """The engine's arguments that depend on the machine: lengths, memory, devices. Arguments as `engine_arguments`.
+    """The engine's arguments that depend on the machine: lengths, memory, devices. Parameters as `engine_arguments`.
 
     On a CPU, seeds and chunked prefill end the engine (vLLM to 0.33), so chunks are off there; blocks have 32 tokens,
     the minimum, so that most of a common prefix is reused; and nothing is compiled, which would need over a minute at
     every start.
     """
     arguments: dict[str, Any] = {"max_num_seqs": 64}
-    length = settings.max_model_len
     if cpu:
-        length = length or min(context or CPU_CONTEXT, CPU_CONTEXT)
+        length = settings.engine.get("max_model_len") or min(context or CPU_CONTEXT, CPU_CONTEXT)
         arguments |= {
+            "max_model_len": length,
             "block_size": 32,
             "enforce_eager": True,
             "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(length, 2048),
-            "kv_cache_memory_bytes": settings.kv_cache_bytes or 1 << 30,
+            "max_num_batched_tokens": max(length, 2048) if isinstance(length, int) else 2048,
+            "kv_cache_memory_bytes": 1 << 30,
         }
-    elif settings.kv_cache_bytes is not None:
-        arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes
-    if length is not None:
-        arguments["max_model_len"] = length
     return arguments
 
 

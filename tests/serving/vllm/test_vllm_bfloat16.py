@@ -21,7 +21,13 @@ from reason.serving.model_files.find import ModelFiles
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 SETTINGS = VllmSettings(
-    max_model_len=1024, kv_cache_bytes=128 << 20, engine={"dtype": "bfloat16", "max_num_seqs": 16, "max_logprobs": -1}
+    engine={
+        "max_model_len": 1024,
+        "kv_cache_memory_bytes": 128 << 20,
+        "dtype": "bfloat16",
+        "max_num_seqs": 16,
+        "max_logprobs": -1,
+    }
 )
 PROMPTS = (
     Prompt.user("What is the capital of France?"),

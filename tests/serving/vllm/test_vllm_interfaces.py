@@ -122,7 +122,7 @@ def test_every_argument_of_the_engine_exists(tree: SourceTree) -> None:
     directory = Path("/models/x")
     names: set[str] = {"kv_transfer_config", "pooler_config"}
     for cpu in (True, False):
-        for settings in (VllmSettings(), VllmSettings(kv_cache_bytes=1 << 30)):
+        for settings in (VllmSettings(), VllmSettings(engine={"kv_cache_memory_bytes": 1 << 30})):
             names |= engine_arguments(directory, settings, None, cpu).keys()
     names |= {"scheduler_cls", "async_scheduling", "attention_config", "attention_backend", "kv_cache_dtype"}
     names |= {"speculative_config", "data_parallel_size", "decode_context_parallel_size", "runner"}

@@ -17,7 +17,9 @@ from support.two_models import TwoModels
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")
-SETTINGS = VllmSettings(max_model_len=1024, kv_cache_bytes=64 << 20, engine={"dtype": "float32", "max_num_seqs": 16})
+SETTINGS = VllmSettings(
+    engine={"max_model_len": 1024, "kv_cache_memory_bytes": 64 << 20, "dtype": "float32", "max_num_seqs": 16}
+)
 
 
 def request(**sampling: Any) -> Request:

@@ -39,7 +39,7 @@ def test_a_gpu_keeps_vllms_own_choices() -> None:
     arguments = engine_arguments(FOLDER, VllmSettings(engine={"gpu_memory_utilization": 0.5}), 4096, cpu=False)
     assert arguments["gpu_memory_utilization"] == 0.5
     assert not {"block_size", "enforce_eager", "enable_chunked_prefill", "max_model_len"} & set(arguments)
-    sized = engine_arguments(FOLDER, VllmSettings(kv_cache_bytes=1 << 30), None, cpu=False)
+    sized = engine_arguments(FOLDER, VllmSettings(engine={"kv_cache_memory_bytes": 1 << 30}), None, cpu=False)
     assert sized["kv_cache_memory_bytes"] == 1 << 30
 
 

@@ -16,7 +16,9 @@ from support.tool_template import with_tool_template
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 BLOCK = 32
-SETTINGS = VllmSettings(max_model_len=2048, kv_cache_bytes=8 << 20, engine={"dtype": "float32", "max_num_seqs": 16})
+SETTINGS = VllmSettings(
+    engine={"max_model_len": 2048, "kv_cache_memory_bytes": 8 << 20, "dtype": "float32", "max_num_seqs": 16}
+)
 TEXT = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. " * 2
 FULL = (len(TEXT) - 1) // BLOCK * BLOCK
 PICK = Tool(

@@ -20,10 +20,14 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 ASK = Prompt.user("What is 2 + 2?")
 SETTINGS = VllmSettings(
-    max_model_len=512,
-    kv_cache_bytes=128 << 20,
     shared_workers=True,
-    engine={"dtype": "float32", "max_num_seqs": 16, "max_logprobs": -1},
+    engine={
+        "max_model_len": 512,
+        "kv_cache_memory_bytes": 128 << 20,
+        "dtype": "float32",
+        "max_num_seqs": 16,
+        "max_logprobs": -1,
+    },
 )
 WORD = {
     "type": "object",

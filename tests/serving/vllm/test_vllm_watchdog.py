@@ -22,7 +22,8 @@ from reason.serving.vllm.engine import engine_processes
 
 if __name__ == "__main__":
     files = ModelFiles("vllm/tiny", pathlib.Path(sys.argv[1]), "tiny", "")
-    model = VllmModel.load("vllm/tiny", files, VllmSettings(kv_cache_bytes=64 << 20, max_model_len=256))
+    engine = {"max_model_len": 256, "kv_cache_memory_bytes": 64 << 20}
+    model = VllmModel.load("vllm/tiny", files, VllmSettings(engine=engine))
     print("engine:", *(process.pid for process in engine_processes(model.engine)), flush=True)
     time.sleep(600)
 """

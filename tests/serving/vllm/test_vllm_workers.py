@@ -37,10 +37,14 @@ async def started(files: ModelFiles, **engine: Any) -> Any:
     from reason.serving.vllm.model import VllmModel
 
     settings = VllmSettings(
-        max_model_len=CONTEXT,
-        kv_cache_bytes=KV_BYTES,
         shared_workers=True,
-        engine={"dtype": "float32", "max_num_seqs": 16, **engine},
+        engine={
+            "max_model_len": CONTEXT,
+            "kv_cache_memory_bytes": KV_BYTES,
+            "dtype": "float32",
+            "max_num_seqs": 16,
+            **engine,
+        },
     )
     model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, settings)
     await model.check_logits_processors()

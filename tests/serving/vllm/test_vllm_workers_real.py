@@ -21,10 +21,8 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     from reason.serving.vllm.model import VllmModel
 
     settings = VllmSettings(
-        max_model_len=512,
-        kv_cache_bytes=64 << 20,
         shared_workers=True,
-        engine={"dtype": "float32", "max_num_seqs": 8},
+        engine={"max_model_len": 512, "kv_cache_memory_bytes": 64 << 20, "dtype": "float32", "max_num_seqs": 8},
     )
     opened = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, settings)
     await opened.check_logits_processors()

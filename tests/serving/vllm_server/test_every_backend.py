@@ -65,7 +65,12 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[BackendUnderT
             settings = Settings(
                 **files,
                 vllm=VllmSettings(
-                    max_model_len=CONTEXT, kv_cache_bytes=256 << 20, engine={"dtype": "float32", "max_num_seqs": 16}
+                    engine={
+                        "max_model_len": CONTEXT,
+                        "kv_cache_memory_bytes": 256 << 20,
+                        "dtype": "float32",
+                        "max_num_seqs": 16,
+                    }
                 ),
             )
         elif kind == "hosted_vllm":
