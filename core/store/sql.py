@@ -155,7 +155,7 @@ MAX_PARAMETERS = 500
 LAST = "\U0010ffff"
 """Sorts after every character of a run's name."""
 PRUNE_PAGE = 50
-"""Runs that one call of `prune_runs` looks at: other writers wait for its transaction."""
+"""Runs that one call of `prune_runs` deletes at most: other writers wait for its transaction."""
 MAX_RESERVATION_S = 86_400
 """Age at which a reservation no longer counts, whatever its process does, in seconds."""
 MAX_EVENTS = 64
@@ -523,17 +523,21 @@ class RunStore:
         """
 
         def prune(db: Connection) -> int:
-            rows = db.execute(
-                "SELECT id FROM runs WHERE created < ? AND updated < ? "  # noqa: S608
-                "AND (status NOT IN ('queued', 'running') "
-                f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
-                "ORDER BY created, id LIMIT ?",
-                (before, before, self._ownership.owner, PRUNE_PAGE),
-            )
-            ended = [run_id for (run_id,) in rows if self._has_ended(db, run_id)]
-            for run_id in ended:
-                _delete_run(db, run_id)
-            return len(ended)
+            position: Row = (-1.0, "")
+            while True:
+                rows = db.execute(
+                    "SELECT created, id FROM runs WHERE (created, id) > (?, ?) AND created < ? AND updated < ? "  # noqa: S608
+                    "AND (status NOT IN ('queued', 'running') "
+                    f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
+                    "ORDER BY created, id LIMIT ?",
+                    (*position, before, before, self._ownership.owner, PRUNE_PAGE),
+                )
+                ended = [run_id for _, run_id in rows if self._has_ended(db, run_id)]
+                for run_id in ended:
+                    _delete_run(db, run_id)
+                if ended or len(rows) < PRUNE_PAGE:
+                    return len(ended)
+                position = rows[-1]  # a run whose owner is assumed alive must not block the pruning of later ones
 
         return await self._commits.write(prune)
 

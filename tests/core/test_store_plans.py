@@ -107,3 +107,15 @@ async def test_pruning_looks_at_no_run_that_it_must_keep(any_store: Any, monkeyp
     monkeypatch.setattr(any_store, "_has_ended", lambda db, run: looked_at.append(run) or has_ended(db, run))
     assert await any_store.prune_runs(before=time.time() + 60) == 2
     assert looked_at == ["ended0", "ended1"]
+
+
+async def test_pruning_goes_past_runs_that_it_must_keep(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reason.core.store.sql.PRUNE_PAGE", 2)
+    for i in range(5):
+        await any_store.create_run(f"r{i}", {})
+        await any_store.end_run(f"r{i}", "finished")
+    has_ended = any_store._has_ended
+    # as if the owners of the others were processes on another host
+    monkeypatch.setattr(any_store, "_has_ended", lambda db, run: run == "r4" and has_ended(db, run))
+    assert await any_store.prune_runs(before=time.time() + 60) == 1
+    assert await any_store.prune_runs(before=time.time() + 60) == 0
