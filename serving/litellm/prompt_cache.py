@@ -19,6 +19,8 @@ BEGINNING = 2048
 """Characters of the user's first turn, or of a raw text, that decide a prompt's key."""
 KEY_CHARS = 32
 """Characters of a key that are sent."""
+MAX_MARKS = 2
+"""The last of several system messages, and the last message; Anthropic refuses more than four marks."""
 
 
 def prompt_start_key(prompt: Prompt) -> str:
@@ -40,7 +42,7 @@ def prefix_marks(prompt: Prompt, num_requests: int, min_tokens: int) -> tuple[in
     """Numbers of leading messages after which the provider caches a prompt.
 
     Marked are a system prompt, and the last message of a prompt that several requests have or that continues a
-    conversation, each if the prefix has enough tokens for the provider's cache.
+    conversation, each if the prefix has enough tokens for the provider's cache. There are at most `MAX_MARKS`.
 
     Args:
         prompt: The prompt.
@@ -56,7 +58,7 @@ def prefix_marks(prompt: Prompt, num_requests: int, min_tokens: int) -> tuple[in
         is_shared = message.role == "system" or (message.role == "user" and number == len(messages) and is_reused)
         if is_shared and message.content and size >= min_tokens * BYTES_PER_TOKEN:
             marks.append(number)
-    return tuple(marks)
+    return tuple(marks[-MAX_MARKS:])
 
 
 def with_marks(messages: list[dict[str, Any]], marks: Sequence[int]) -> None:

@@ -131,6 +131,12 @@ def test_a_continued_conversation_is_marked_at_its_end():
     assert prefix_marks(grown, 1, min_tokens=100) == ()
 
 
+def test_of_several_system_messages_the_last_is_marked():
+    rules = tuple(Message(role="system", content=f"{i} " * 40) for i in range(6))
+    prompt = Prompt(messages=(*rules, Message(role="user", content="why?")))
+    assert prefix_marks(prompt, 2, min_tokens=8) == (6, 7)
+
+
 async def test_openai_gets_a_key_that_prompts_with_the_same_beginning_share(monkeypatch):
     from reason.serving.litellm.requests import chat_body, openai_body
 
