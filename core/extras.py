@@ -10,6 +10,7 @@ import importlib.util
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from .errors import UserError
 from .version import DISTRIBUTION
@@ -20,9 +21,13 @@ _OURS = re.compile(rf"{DISTRIBUTION}\[(?P<extras>[\w,-]+)\]")
 
 def install_command(extra: str) -> str:
     """The command that installs what is missing of an extra, or all of it, for an error's hint or a check."""
-    requirements = sorted(_requirements(extra))
-    missing = [r for r in requirements if not _is_installed(re.split(r"[^\w.-]", r, maxsplit=1)[0])]
-    python, what = shlex.quote(sys.executable), shlex.join(missing or requirements)
+    try:
+        requirements = sorted(_requirements(extra))
+        missing = [r for r in requirements if not _is_installed(re.split(r"[^\w.-]", r, maxsplit=1)[0])]
+        what = shlex.join(missing or requirements)
+    except importlib.metadata.PackageNotFoundError:  # a checkout on the path that was never installed
+        what = f"-e {shlex.quote(f'{Path(__file__).parents[1]}[{extra}]')}"
+    python = shlex.quote(sys.executable)
     if importlib.util.find_spec("pip") is None:
         return f"uv pip install --python {python} {what}"
     return f"{python} -m pip install {what}"

@@ -44,6 +44,15 @@ def test_the_missing_packages_are_named_for_this_environment(tmp_path, monkeypat
     assert install_command("local") == f"uv pip install --python {sys.executable} 'no-such-engine<2,>=1.7'"
 
 
+def test_a_checkout_that_was_never_installed_is_named(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    command = install_command("local")
+    assert re.fullmatch(r".* (?:-e )'?/.*\[local\]'?", command), command
+
+
 def test_the_error_names_what_is_missing_and_the_remedy():
     error = missing_package("the server", "fastapi", "sidecar")
     assert error.message == "the server needs the package 'fastapi', which is not installed"
