@@ -384,3 +384,23 @@ async def test_fewer_samples_are_made_where_each_pays_for_its_prompt(harness, mo
     with pytest.raises(BudgetExceeded):
         await metered.generate([request(n=4)])
     await metered.generate([request(n=3)])
+
+
+async def test_call_budget_rejects_the_next_call(harness):
+    run = await harness.run(calls=2)
+    model = ScriptedModel(MANY)
+    metered = MeteredModel(model, "main", run)
+    await metered.generate([request(text="a"), request(text="b")])
+    with pytest.raises(BudgetExceeded) as refused:
+        await metered.generate([request(text="c")])
+    assert refused.value.kind == "calls"
+    assert len(model.generate_calls) == 1
+
+
+async def test_prompts_of_concurrent_calls_are_reserved(harness):
+    model = ScriptedModel(MANY)
+    run = await harness.run(prompt_tokens=2 * model.count_tokens(Prompt.user("q")))
+    metered = MeteredModel(model, "main", run)
+    results = await asyncio.gather(*(metered.generate([request(text=text)]) for text in "abc"), return_exceptions=True)
+    assert sum(isinstance(result, BudgetExceeded) for result in results) == 1
+    assert run.ledger.remaining("prompt_tokens") == 0

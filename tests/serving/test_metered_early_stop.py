@@ -104,3 +104,17 @@ async def test_backend_failure_is_raised(store):
     with pytest.raises(BackendUnavailable, match="the engine is gone"):
         await MeteredModel(model, "main", await a_run(store)).generate([REQUEST], enough=asyncio.Event())
     assert model.running == 0
+
+
+async def test_cancellation_is_not_an_early_stop(store):
+    hold = asyncio.Event()
+    model = ScriptedModel(LENGTHS, step=lambda: asyncio.ensure_future(hold.wait()))
+    run = await a_run(store)
+    task = asyncio.create_task(MeteredModel(model, "main", run).generate([REQUEST], enough=asyncio.Event()))
+    while not model.running:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.running == 0
+    assert await store.count_calls("r") == 0

@@ -412,3 +412,15 @@ async def test_events_tell_the_stage_in_which_the_user_wanted_the_answer(store):
     assert find_conclusion(sink.events) == Conclusion("solve", 0)
     before = next(i for i, e in enumerate(sink.events) if e.type == "budget.exhausted")
     assert find_conclusion(sink.events[:before]) is None
+
+
+async def test_a_quick_call_of_a_model_that_always_thinks_has_room_for_it(store):
+    run = await a_run(store)
+    metered = MeteredModel(ScriptedModel(SCRIPT, profile=HIDES_THOUGHTS), "main", run)
+    params = metered.quick(max_tokens=4)
+    assert (params.effort, params.thinking_tokens, params.max_tokens) == ("low", 1024, 4)
+    ((completion,),) = await metered.generate([Request(prompt=Prompt.user("q"), sampling=params)])
+    assert completion.text == "It i"
+    poor = MeteredModel(ScriptedModel(SCRIPT, profile=HIDES_THOUGHTS), "main", await a_run(store, "p", tokens=900))
+    with pytest.raises(UserError, match="cannot answer without thinking, which takes up to 1028 tokens.*900 left"):
+        poor.quick(max_tokens=4)

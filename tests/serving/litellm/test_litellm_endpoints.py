@@ -8,7 +8,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from reason.serving.litellm import endpoints
 from reason.serving.litellm.endpoints import LoadBalancedModel
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.limiter import LimiterRegistry
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
@@ -342,3 +343,48 @@ async def test_a_request_waits_for_an_endpoint_that_comes_back():
                 await asyncio.sleep(0.001)
         servers[1].fault = lambda n: None
         assert await waiting == ["0000", "0001", "0002"]
+
+
+async def test_requests_survive_a_dead_a_limiting_and_a_slow_endpoint():
+    dies, limits, slow = (FaultServer(script(), pause_s=p) for p in (0.001, 0.001, 0.005))
+    async with spread(dies, limits, slow) as (model, _):
+        dies.fault = lambda n: "cut 2" if n >= 3 else None
+        limits.fault = lambda n: "429 0.05" if n % 2 else None
+        texts = await ask(model, echoes(90))
+        assert texts == [f"{i:04}" for i in range(90)]
+        answered = Counter(dies.answered + limits.answered + slow.answered)
+        assert answered == Counter(f"echo {i:04}" for i in range(90))
+
+
+async def test_models_of_one_pool_share_endpoint_limits():
+    server = FaultServer(script(), pause_s=0.002)
+    async with server.run() as base:
+        limiters = LimiterRegistry()
+        several = Settings(providers={"hosted_vllm": {"endpoints": [{"api_base": base}], "concurrency": 3}})
+        single = Settings(providers={"hosted_vllm": {"api_base": base, "concurrency": 3}})
+        one = await load_litellm_model("hosted_vllm/small", several, limiters)
+        other = await load_litellm_model("hosted_vllm/small", single, limiters)
+        server.most_open = 0
+        await asyncio.gather(one.generate(echoes(20)), other.generate(echoes(20)))
+        assert server.most_open == 3
+        await one.aclose()
+        await other.aclose()
+
+
+async def test_all_endpoints_gone_is_an_error_that_names_each():
+    servers = [FaultServer(script()) for _ in range(2)]
+    async with spread(*servers, max_retries=2) as (model, bases):
+        await ask(model, echoes(2))
+        for server in servers:
+            server.fault = lambda n: "disconnect"
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="no endpoint answers") as caught:
+                await model.generate(echoes(1))
+            assert all(base in str(caught.value) for base in bases)
+        for server in servers:
+            server.fault = lambda n: None
+        async with asyncio.timeout(20):
+            while any(e.is_down for e in model.endpoints.all):
+                with suppress(BackendUnavailable):
+                    await ask(model, echoes(1))
+        assert await ask(model, echoes(2)) == ["0000", "0001"]

@@ -194,3 +194,9 @@ async def test_closing_ends_requests_in_flight(opened):
             while server.open:
                 await asyncio.sleep(0.01)
         await model.aclose()
+
+
+async def test_concurrency_is_bounded(opened):
+    async with opened(settings={"concurrency": 3}, pause_s=0.005) as (server, model):
+        await model.generate([ask() for _ in range(12)])
+        assert server.most_open == 3
