@@ -112,7 +112,7 @@ class Client:
 
 
 def serving(model: LoadBalancedModel, servers: list[VllmProcess]) -> VllmProcess:
-    """The only server with outstanding tokens."""
+    """The only server with requests in flight."""
     [busy] = [e.address for e in model.endpoints.all if e.limiter.busy]
     return next(server for server in servers if busy.startswith(server.root))
 
