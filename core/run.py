@@ -61,8 +61,7 @@ class RunConfig(EncodedOnce):
         context: Descriptions of the knowledge sources.
         memory: Name of the memory that is recalled, and that `coat` extends; empty is none.
         tenant: The tenant that owns the run on a server: responses and prefix caches are shared within one tenant.
-        effort: How much models that think do so before they answer; "auto" is chosen for the question, None is each
-            model's default.
+        effort: How much models that think do so before they answer; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
     """

@@ -312,8 +312,8 @@ class Settings(BaseSettings):
         repairs: How often an answer that did not pass goes back to the strategy with the findings.
         seed: Seed of a run; None chooses one and records it.
         budget: Limits of a run.
-        effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high", "max",
-            or "auto", which chooses one for the question; None is each model's default.
+        effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high" or
+            "max"; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.

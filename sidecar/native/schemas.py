@@ -118,7 +118,7 @@ class AskBody(RequestBody):
         repairs: Maximum number of times that an answer is returned to the strategy after a failed verification.
         require_verified: Whether an answer that the verifiers do not support is an error.
         budget: Limits of the run; the server's limits apply as well.
-        effort: How much models that think do so before they answer; "auto" is chosen for the question.
+        effort: How much models that think do so before they answer; None is each model's default.
         thinking_tokens: Maximum number of tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run, for reproducible sampling.
@@ -305,8 +305,7 @@ class RunDetail(RunSummary):
         parameters: All parameters of the strategy.
         verify: The verifiers.
         budget: Limits of the run.
-        effort: How much the models think before they answer; "auto" is chosen for the question, None is each model's
-            default.
+        effort: How much the models think before they answer; None is each model's default.
         max_thinking_tokens: Maximum number of tokens of each thought; None is the effort's.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run.
