@@ -283,6 +283,8 @@ def _last_id(path: Sequence[PathStep]) -> int:
 
 MAX_ITEMS = 32
 
+_OBJECT = re.compile(r"\{[^{}]*\}")
+
 _LINE = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)]|\[(?P<source>\d{1,3})\])\s+(?P<text>\S.*)$")
 
 _NOTHING = re.compile(r'\W*(?:none|nothing(?: to add)?|n/?a|\{\s*"items"\s*:\s*\[\s*\]\s*\}|\[\s*\])\W*', re.IGNORECASE)
@@ -301,7 +303,7 @@ class ProposedItem:
 
 
 def read_items(text: str) -> tuple[list[ProposedItem], bool]:
-    """Parse the items of a completion: JSON, truncated JSON, or a list.
+    """Parse the items of a completion: JSON, truncated JSON, objects without the outer one, or a list.
 
     Returns:
         The items in order, and whether the completion could be parsed; an empty list can be.
@@ -312,8 +314,11 @@ def read_items(text: str) -> tuple[list[ProposedItem], bool]:
     if data is not None:
         parsed = [item for item in map(_item, data["items"][:MAX_ITEMS]) if item is not None]
         return parsed, bool(parsed) or not data["items"]
-    lines = (match for line in text.splitlines() if (match := _LINE.match(line)) is not None)
-    items = [ProposedItem(m["text"].strip(), int(m["source"]) if m["source"] else None) for m in lines]
+    objects = (find_object(piece, lambda value: "text" in value) for piece in _OBJECT.findall(text))
+    items = [item for item in map(_item, objects) if item is not None]
+    if not items:
+        lines = (match for line in text.splitlines() if (match := _LINE.match(line)) is not None)
+        items = [ProposedItem(m["text"].strip(), int(m["source"]) if m["source"] else None) for m in lines]
     return items[:MAX_ITEMS], bool(items)
 
 

@@ -57,6 +57,8 @@ ITEMS = [
     ('Sure. {"items": [{"text": "x"}]} Anything else?', [ProposedItem("x")]),
     ('{"items": [{"text": "whole", "source": 1}, {"text": "cut in the mid', [ProposedItem("whole", 1)]),
     ('{"items": [{"text": "say \\"yes\\""}, {"te', [ProposedItem('say "yes"')]),
+    ('[{"text": "a", "source": 2}, {"text": "b"}]', [ProposedItem("a", 2), ProposedItem("b")]),
+    ('{"text": "a"}\n{"text": "b"}', [ProposedItem("a"), ProposedItem("b")]),
     ("- first\n- second", [ProposedItem("first"), ProposedItem("second")]),
     ("[2] the fact\n[1] another", [ProposedItem("the fact", 2), ProposedItem("another", 1)]),
     ('{"items": []}', []),

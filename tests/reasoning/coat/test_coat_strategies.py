@@ -405,6 +405,36 @@ async def test_duplicates_are_resampled_and_counted(store, monkeypatch):
     assert sampled > 2 + len(children)  # two samples, their scores, and the resampled duplicates
 
 
+async def test_notes_change_no_score_with_beta_zero(store, monkeypatch):
+    resampling(monkeypatch, 20)
+
+    class Noted(World):
+        def items(self, path, last):
+            return [f"a fact about {path[-1]}"]
+
+        def score(self, path, aspect):
+            letters = [ord(step[-1]) for step in path]  # siblings differ, so no tie is broken by the order of samples
+            return 9 if aspect == "notes" else (3 * letters[-1] + letters[0] + 2 * len(path)) % 10
+
+    async def tree_of(method, **more):
+        runs = ThoughtSearchRuns(store, Noted())
+        name = f"{method.__name__} {more}"
+        await runs.solve(method, QUESTION, name=name, k=3, expansions=6, max_depth=5, **more)
+        nodes = nodes_of(runs.events)
+        texts = {n.id: tuple(nodes[i].text for i in path_of(nodes, n)) for n in nodes.values()}
+        tree = {texts[n.id]: (n.score, n.values["N"], n.values["V"]) for n in nodes.values() if not n.forced}
+        return tree, sum("a fact about" in text for _, _, text in runs.world.seen)
+
+    without, notes_without = await tree_of(MonteCarloThoughts)
+    zero, notes_zero = await tree_of(CoAT, beta=0.0)
+    weighed, notes_weighed = await tree_of(CoAT, beta=0.5)
+    assert notes_without == 0
+    assert min(notes_zero, notes_weighed) > 0
+    assert zero == without
+    assert weighed != without
+    assert len({score for score, _, _ in zero.values()}) > 3
+
+
 async def test_the_score_of_a_node_is_that_of_step_and_notes(store):
     class ScoredWorld(World):
         def score(self, path, aspect):
