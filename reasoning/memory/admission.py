@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from pydantic import JsonValue
 
+from ...core.concurrency import paced
 from ...core.run import Run
 from ...core.store.protocol import call_key
 from ...serving.encoders.protocols import EmbeddingModel
@@ -33,6 +34,8 @@ MIN_COSINE: Final = 0.92
 """Cosine from which two texts are duplicates, on the third level."""
 MIN_RELEVANCE: Final = 0.2
 """Minimum cosine of an item with question and step."""
+MAX_COMPARED: Final = 128
+"""Proposals that are compared in one batch, each with all texts that any of their thoughts sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class AdmissionFilter:
         self._count_tokens, self._similarity = count_tokens, similarity
 
     async def admit(self, nodes: Sequence[NodeProposals]) -> list[AdmissionResult]:
-        """Filter the proposals for some thoughts, with one batch of embeddings.
+        """Filter the proposals for some thoughts, with one batch of embeddings for some `MAX_COMPARED` of them.
 
         Items of one thought are compared with each other too, in order. Thoughts do not see each other's new items, so
         the result for each does not depend on the others.
@@ -144,7 +147,16 @@ class AdmissionFilter:
         Raises:
             ReasonError: Meanings could not be compared.
         """
-        filters = [_NodeFilter(node, self._count_tokens) for node in nodes]
+        results: list[AdmissionResult] = []
+        batch: list[_NodeFilter] = []
+        async for i, node in paced(enumerate(nodes, 1)):
+            batch.append(_NodeFilter(node, self._count_tokens))
+            if i == len(nodes) or sum(len(one.candidates) for one in batch) >= MAX_COMPARED:
+                results += await self._results(batch)
+                batch = []
+        return results
+
+    async def _results(self, filters: Sequence[_NodeFilter]) -> list[AdmissionResult]:
         left = list(dict.fromkeys(c.text for one in filters for c in one.candidates))
         if self._similarity is None or not left:
             return [one.result(None) for one in filters]

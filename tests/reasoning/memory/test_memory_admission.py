@@ -149,6 +149,17 @@ async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
     assert [await admission.admit([one]) for one in thoughts] == [[result] for result in together]
 
 
+async def test_many_proposals_are_compared_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "MAX_COMPARED", 4)
+    embedding = WordVectors()
+    thoughts = [
+        thought(CAPITAL, "France has one capital.", node=node, visible=["France is big."]) for node in range(1, 6)
+    ]
+    results = await AdmissionFilter(words, Similarity(embedding)).admit(thoughts)
+    assert [len(result.items) for result in results] == [2] * 5
+    assert len(embedding.asked) == 3
+
+
 async def test_nothing_is_embedded_for_nothing() -> None:
     embedding = WordVectors()
     admission = AdmissionFilter(words, Similarity(embedding))

@@ -210,6 +210,16 @@ async def test_items_are_removed_all_or_none(settings: Settings) -> None:
     await memory.aclose()
 
 
+async def test_many_tasks_may_use_one(settings: Settings) -> None:
+    memory = await load_memory("facts", settings, WordVectors())
+    async with asyncio.TaskGroup() as group:
+        for i in range(12):
+            group.create_task(memory.add([item(f"fact{i} word{i}"), item("in common")]))
+            group.create_task(memory.recall(f"fact{i}", 2))
+    assert sorted(await held(memory)) == sorted([*(f"fact{i} word{i}" for i in range(12)), "in common"])
+    await memory.aclose()
+
+
 async def test_a_cancelled_add_is_done_or_not_begun(settings: Settings) -> None:
     embedding = WordVectors()
     memory = await load_memory("facts", settings, embedding)
