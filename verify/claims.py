@@ -487,8 +487,7 @@ def added_content(claim: str, quote: str, before: str) -> str:
 
     Names and numbers must occur in the quotation or the text before it. Other content words must occur in the
     quotation, in any form, or in the text before it if the quotation begins with a pronoun; a short answer is restated
-    with other words. Negations, hedges and limits ("only",
-    "at most") must be those of the quotation.
+    with other words. Negations, hedges and limits ("only", "at most") must be those of the quotation.
 
     Args:
         claim: The claim.

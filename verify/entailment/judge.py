@@ -207,12 +207,12 @@ class JudgeEntailment:
     """A language model that judges (see `Entailment`).
 
     Model calls for K pairs: 2 K in one batch, generating nothing (one token each where a model that thinks cannot
-    continue the beginning of an answer). Without a distribution, `votes` samples of 1 call for each pair whose evidence
+    continue the beginning of an answer). Without a distribution, `VOTES` samples of 1 call for each pair whose evidence
     no other pair has, and of 2 calls for each group of up to 8 claims about the same evidence; a claim that some of
     these leave out is judged again by itself, in 1 call for as many votes. They are quick calls: a model that can
     answer without thinking does. A metered model is charged as for any other call. The verdict on a claim may depend on
-    the other claims of its group. Evidence beyond `max_words` may be
-    cut in the prompt, with an ellipsis; `WindowedEntailment` avoids that.
+    the other claims of its group. Evidence beyond `max_words` may be cut in the prompt, with an ellipsis;
+    `WindowedEntailment` avoids that.
 
     Args:
         model: The judge, which is not closed; preferably not the model that wrote the claims, which tends to agree with
