@@ -27,7 +27,11 @@ def facts_server():
     @server.tool()
     def plain(topic: str) -> str:
         """One text."""
-        return {"json": '{"snippets": [{"text": "from JSON", "source_id": "j"}]}', "odd": "[1, 2"}.get(topic, topic)
+        return {
+            "json": '{"snippets": [{"text": "from JSON", "source_id": "j"}]}',
+            "member": '{"text": "a member", "source_id": "m"}',
+            "odd": "[1, 2",
+        }.get(topic, topic)
 
     @server.tool()
     def add(a: int, b: int) -> int:

@@ -185,6 +185,8 @@ def _text_snippets(text: str, source_name: str) -> list[Snippet]:
     if text.lstrip()[:1] in ("{", "["):
         with suppress(ValueError, RecursionError, InvalidResponse):
             value = json.loads(text)
+            if isinstance(value, dict) and isinstance(value.get("text"), str):
+                value = [value]  # some servers send each member of a list in a block of its own
             if isinstance(value, list) or "snippets" in value:
                 return parse_snippets(value, source_name)
     return [Snippet(text=text, source_id=source_name)]

@@ -94,6 +94,9 @@ async def test_text_that_is_json_is_read_and_other_text_is_a_snippet():
     async with over_a_socket() as url, opened(url, tool="plain") as source:
         (found,) = await source.query("json", 3)
         assert (found.text, found.source_id) == ("from JSON", "j")
+        (found,) = await source.query("member", 3)
+        assert (found.text, found.source_id) == ("a member", "m")
+        assert texts(await source.query("odd", 3)) == ["[1, 2"]
         (found,) = await source.query("as it is", 3)
         assert (found.text, found.source_id) == ("as it is", f"{source.name}#plain")
         assert await source.query(" ", 3) == []
