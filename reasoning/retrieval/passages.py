@@ -311,7 +311,10 @@ class _Record(BaseModel):
 def _parse_record(line: str, where: str) -> _Record:
     try:
         value = json.loads(line)
-        return _Record.model_validate({"text": value} if isinstance(value, str) else value)
+        value = {"text": value} if isinstance(value, str) else value
+        if not isinstance(value, dict):
+            raise ValueError("it is neither an object nor a string")
+        return _Record.model_validate(value)
     except (ValueError, RecursionError) as e:
         problem = str(e)
         if isinstance(e, ValidationError):

@@ -102,10 +102,12 @@ def read_regular_file(path: Path, inside: Path, max_bytes: int) -> bytes:
     # non-blocking, in case it is a pipe without a writer
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise UnreadableFile("not a regular file")
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
+        is_large = status.st_size > max_bytes  # is not read
+        content = b"" if is_large else file.read(max_bytes + 1)
+    if is_large or len(content) > max_bytes:
         raise UnreadableFile(f"larger than {max_bytes >> 20} MiB")
     return content
 

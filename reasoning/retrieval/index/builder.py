@@ -230,9 +230,9 @@ class _Builder:
 
     def _config(self, embedding: EmbeddingModel | None) -> IndexConfig:
         """The configuration of the index if the model fits; otherwise a new one is written."""
+        stored_config = read_config(self._directory)
         # an index without passages starts over
-        stored_config = read_config(self._directory) if index_progress(self._directory).num_passages else None
-        if stored_config is None:
+        if stored_config is None or not index_progress(self._directory).num_passages:
             info = None
             if embedding is not None:
                 info = EmbeddingInfo(name=embedding.name, identity=embedding.identity, dimension=embedding.dimension)

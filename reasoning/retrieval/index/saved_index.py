@@ -154,7 +154,9 @@ def _read(path: Path, model: type[ModelT]) -> ModelT | None:
             )
         return model.model_validate(value)
     except (ValueError, RecursionError, ValidationError) as e:
-        raise DataError(f"{path} is damaged or not part of an index", hint="rebuild it in another directory") from e
+        raise DataError(
+            f"{path} is damaged or not part of an index of this version", hint="rebuild it in another directory"
+        ) from e
 
 
 async def load_index(directory: Path, load_embedding: LoadEmbedding | None, *, owned: bool = True) -> HybridRetriever:

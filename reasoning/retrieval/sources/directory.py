@@ -15,7 +15,7 @@ from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text
 from ..embedding_cache import FILE, EmbeddingCache
-from ..index.saved_index import load_index, read_manifest
+from ..index.saved_index import DATABASE_FILE, load_index
 from ..passages import ChunkOptions, read_passages
 from ..readers import FileNote
 from ..retriever import HybridRetriever
@@ -153,6 +153,6 @@ def _shown_notes(notes: Sequence[FileNote]) -> tuple[str, ...]:
 
 
 def _located(name: str) -> tuple[Path, bool]:
-    """The path of evidence, and whether it is a saved index."""
+    """The path of evidence, and whether it is a saved index, finished or not."""
     path = Path(name).expanduser()
-    return path, path.is_dir() and read_manifest(path) is not None
+    return path, (path / DATABASE_FILE).is_file()

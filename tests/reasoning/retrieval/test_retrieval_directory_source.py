@@ -113,6 +113,19 @@ async def test_a_saved_index_is_a_directory_too(load, docs, tmp_path):
     assert {kind for _, kind in embedding.embedded} == {"query"}
 
 
+async def test_an_unfinished_index_is_no_directory_of_documents(load, docs, tmp_path):
+    await build_index(tmp_path / "index", [docs], None)
+    (tmp_path / "index" / "index.json").unlink()
+    with pytest.raises(DataError, match="is unfinished"):
+        await load(None, tmp_path / "index")
+
+
+async def test_a_document_may_be_named_like_a_file_of_an_index(load, docs):
+    (docs / "index.json").write_text('["Venus is hot."]')
+    (found,) = await (await load(None)).query("Venus", 1)
+    assert found.text == "Venus is hot."
+
+
 async def test_progress_is_told(load):
     told = []
     await load(WordEmbedding(), progress=lambda *at: told.append(at))

@@ -142,6 +142,14 @@ async def test_the_approximate_index_finds_the_nearest(
     assert len(trained) == 2
 
 
+async def test_an_index_of_another_version_is_refused(documents: Path, tmp_path: Path) -> None:
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i" / "config.json").write_text('{"chunking": {"words": 100, "overlap": 20}, "embedding": null}')
+    (tmp_path / "i" / "passages.sqlite3").touch()
+    with pytest.raises(DataError, match="not part of an index of this version"):
+        await build_index(tmp_path / "i", [documents], None)
+
+
 async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) -> None:
     broken = Counted(fails_after=100)
     with pytest.raises(BackendError, match="broke down"):
