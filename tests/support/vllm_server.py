@@ -61,7 +61,7 @@ class RealServer:
 class VllmProcess:
     """A server that can be killed, stopped and started again at its address.
 
-    Our hooks come in by their entry point. vLLM's development mode is on beside our own page, to test both ways.
+    It names our logits processors. vLLM's development mode is on beside our own page, to test both ways.
 
     Args:
         folder: The model's folder.

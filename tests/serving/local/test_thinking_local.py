@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from reason.core.errors import ContextTooLong, UnknownName, UserError
@@ -23,6 +24,8 @@ from reason.core.messages import (
 )
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.tokenizer import Tokenizer, own_sampling
+from reason.serving.logits_processors import LogitsProcessor, ProcessorState, registry
+from reason.serving.logits_processors.builtin import keep_only
 from reason.serving.model_files.find import ModelFiles
 from reason.serving.profiles.profile import ModelProfile, OwnSampling
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput
@@ -36,6 +39,9 @@ from support.thinking_templates import (
     SPECIAL_TAGS,
     with_template,
 )
+
+if TYPE_CHECKING:
+    from reason.serving.logits_processors.registry import Row
 
 ASK = Prompt.user("What is 2 + 2?")
 HEAD = "<|start|>user\nWhat is 2 + 2?<|end|>\n<|start|>assistant\n"
@@ -91,10 +97,29 @@ def begins_thought() -> LogitsProcessorSpec:
     return LogitsProcessorSpec(name="steer", args={"ids": [THINK], "weight": 1e6, "first": 1})
 
 
+def force(ids: Sequence[int], after: int) -> LogitsProcessor:
+    """A processor that forces tokens after `after` others; what follows is free."""
+
+    def process(row: Row, state: ProcessorState) -> Row:
+        position = len(state.generated_ids) - after
+        return keep_only(row, ids[position : position + 1]) if 0 <= position < len(ids) else row
+
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers `force`."""
+    entry_points_in = registry.entry_points_in
+
+    def with_force(group: str, name: str | None = None) -> Any:
+        return (SimpleNamespace(name="force", load=lambda: force),) if name == "force" else entry_points_in(group, name)
+
+    monkeypatch.setattr(registry, "entry_points_in", with_force)
+
+
 def forces(model: LocalModel, text: str, after: int) -> LogitsProcessorSpec:
-    """Forces a text after some tokens; what follows is free."""
-    ids = model._tokenizer.encode(text)
-    return LogitsProcessorSpec(name="step_control", args={"opener_ids": ids, "open_after_tokens": after})
+    return LogitsProcessorSpec(name="force", args={"ids": model._tokenizer.encode(text), "after": after})
 
 
 def request(prompt: Prompt = ASK, **sampling: Any) -> Request:
@@ -357,7 +382,7 @@ async def test_a_thought_needs_room_in_the_context(thinker: LocalModel) -> None:
 async def test_a_text_that_ends_in_its_thought_has_no_answer(opened: LocalModel) -> None:
     end = opened._tokenizer.id_of("<|end|>")
     assert end is not None
-    ends = LogitsProcessorSpec(name="step_control", args={"opener_ids": [end], "open_after_tokens": 4})
+    ends = LogitsProcessorSpec(name="force", args={"ids": [end], "after": 4})
     made = await sample(opened, logits_processors=(ends,))
     assert (made.finish_reason, made.stop_reason, made.text, made.answer_from) == ("thinking", None, "", 5)
     inside = await sample(opened, ASK.with_thought(Thought(closed=False)), logits_processors=(ends,))

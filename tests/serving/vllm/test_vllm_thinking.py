@@ -62,9 +62,13 @@ async def local(files: ModelFiles) -> AsyncIterator[Any]:
     await model.aclose()
 
 
-def forces(model: Any, text: str, after: int) -> LogitsProcessorSpec:
-    ids = model._tokenizer.encode(text)
-    return LogitsProcessorSpec(name="step_control", args={"opener_ids": ids, "open_after_tokens": after})
+def forces(model: Any, text: str, after: int) -> tuple[LogitsProcessorSpec, ...]:
+    """Logits processors that force a text after some tokens; what follows is free."""
+    return tuple(
+        LogitsProcessorSpec(name="steer", args={key: [token], "weight": 1000.0, "first": first})
+        for position, token in enumerate(model._tokenizer.encode(text), after)
+        for key, first in (("ids", position + 1), ("away_ids", position))  # in favor of it at this position only
+    )
 
 
 def request(prompt: Prompt = ASK, **sampling: Any) -> Request:
@@ -83,7 +87,7 @@ async def test_thoughts_and_answers_are_the_embedded_engines(model: Any, local: 
     assert (profile.thinks, profile.prefix, profile.opened_by_template) == ("always", "thought", True)
     assert model.identity.endswith(profile.digest)
     chunks: list[Chunk] = []
-    closes = (forces(model, "</think>\n\nThe answer", 12),)
+    closes = forces(model, "</think>\n\nThe answer", 12)
     [[mine]] = await model.generate([request(logits_processors=closes)], chunks.append)
     theirs = await sample(local, logits_processors=closes)
     assert (mine.thought, mine.text, mine.answer_from) == (theirs.thought, theirs.text, theirs.answer_from)
@@ -115,7 +119,7 @@ async def test_a_thought_is_continued_exactly_at_every_token(model: Any, local: 
 
 
 async def test_caps_and_stops(model: Any) -> None:
-    closes = (forces(model, " a## b</think>\n\nFour ## five", 2),)
+    closes = forces(model, " a## b</think>\n\nFour ## five", 2)
     answered = await sample(model, logits_processors=closes, max_tokens=1)
     assert (answered.text, answered.finish_reason, answered.answer_tokens) == ("Four", "length", 1)
     stopped = await sample(model, logits_processors=closes, max_tokens=30, stop=("##",))
@@ -130,7 +134,7 @@ async def test_caps_and_stops(model: Any) -> None:
 
 
 async def test_a_schema_constrains_the_answer_only(model: Any, local: Any) -> None:
-    closes = (forces(model, " done</think>", 6),)
+    closes = forces(model, " done</think>", 6)
     mine, theirs = [await sample(m, logits_processors=closes, json_schema=WORD, max_tokens=30) for m in (model, local)]
     assert json.loads(mine.text) in ({"w": "yes"}, {"w": "no"})
     assert (mine.text, mine.thought, mine.answer_from) == (theirs.text, theirs.thought, theirs.answer_from)

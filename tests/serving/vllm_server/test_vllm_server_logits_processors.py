@@ -1,4 +1,4 @@
-"""Logits processors on a real vLLM server: loaded by entry point, requested over HTTP, with reports."""
+"""Logits processors on a real vLLM server: named at its start, requested over HTTP, with reports."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ async def test_logits_processors_act_in_every_kind_of_request(hosted: Any, promp
 
 
 async def test_steps_are_controlled_and_reported(hosted: Any) -> None:
-    opener = list(await hosted.ids_of(Prompt(text="The answer is")))
-    hook = call("step_control", opener_ids=opener, open_after_tokens=4)
-    [[made]] = await hosted.generate([hooked(hook, max_tokens=4 + len(opener))])
-    assert list(made.token_ids[4:]) == opener
-    assert made.extras["step_control"]["opened_at"] == 4
+    end = list(await hosted.ids_of(Prompt(text="The answer is")))
+    hook = call("step_control", max_tokens=4, end_ids=end)
+    [[made]] = await hosted.generate([hooked(hook, max_tokens=4 + len(end))])
+    assert list(made.token_ids[4:]) == end
+    assert made.extras["step_control"]["forced"] == list(range(4, 4 + len(end)))
 
 
 async def test_a_logits_processor_that_fails_leaves_its_siblings(hosted: Any) -> None:

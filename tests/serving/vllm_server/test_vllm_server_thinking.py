@@ -1,7 +1,7 @@
 """A real vLLM server with Qwen3's kind of template and its reasoning parser: where the tokens of thoughts go.
 
 The weights are SmolLM2's, which has never seen a thought: what matters is that tokens are where they should be. Two
-unused tokens of its vocabulary are the tags, and a logits processor closes thoughts.
+unused tokens of its vocabulary are the tags, and logits processors close thoughts.
 """
 
 from __future__ import annotations
@@ -77,9 +77,14 @@ async def one(model: Any, prompt: Prompt = ASK, **sampling: Any) -> Completion:
 
 
 def closing_after(tokens: int) -> dict[str, Any]:
-    """A logits processor that writes the closing tag after some tokens."""
-    args = {"opener_ids": [CLOSE_ID], "open_after_tokens": tokens}
-    return {"logits_processors": (LogitsProcessorSpec(name="step_control", args=args),)}
+    """Logits processors that write the closing tag after some tokens."""
+    steps = (("ids", tokens + 1), ("away_ids", tokens))  # in favor of it at one position only
+    return {
+        "logits_processors": tuple(
+            LogitsProcessorSpec(name="steer", args={key: [CLOSE_ID], "weight": 1000.0, "first": first})
+            for key, first in steps
+        )
+    }
 
 
 async def test_template_tags_and_prefixes_are_measured(model: Any) -> None:
