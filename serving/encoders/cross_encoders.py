@@ -60,11 +60,12 @@ async def load_cross_encoder(name: str, settings: Settings, progress: Progress |
 def _load_classifier(
     name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
 ) -> CrossEncoder:
-    files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     try:
-        return LocalCrossEncoder(name, files, encoder_settings)
+        import sentence_transformers  # noqa: F401 (before anything is fetched)
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
+    files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    return LocalCrossEncoder(name, files, encoder_settings)
 
 
 class LocalCrossEncoder:

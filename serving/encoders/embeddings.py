@@ -95,11 +95,12 @@ async def load_embedding_model(
 def _load_embedding(
     name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
 ) -> EmbeddingModel:
-    files = find_encoder(name, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     try:
-        backend = LocalEmbedding(name, files, encoder_settings)
+        import sentence_transformers  # noqa: F401 (before anything is fetched)
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
+    files = find_encoder(name, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    backend = LocalEmbedding(name, files, encoder_settings)
     return CachedEmbedding(backend, batch_texts=encoder_settings.batch_texts)
 
 
