@@ -14,7 +14,7 @@ from .devices import choose_device
 from .model_files.checkpoint import read_config
 
 LOCAL_FILES_ONLY: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""What every loading call is reported."""
+"""Arguments of every loading call."""
 
 
 def dtype_argument(dtype: Dtype) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def load_weights(kind: Any, directory: Path, dtype: Dtype, device: Device, **more: Any) -> Any:
-    """A model of a transformers class with all of its weights, ready to be requested.
+    """A model of a transformers class with all of its weights, ready to compute.
 
     Args:
         kind: The class, with `from_pretrained`.

@@ -107,10 +107,10 @@ class ExclusiveTask:
     """Work that is a step of its own.
 
     Attributes:
-        compute: Does the work; the second argument tells whether it was cancelled.
+        compute: Does the work; the second argument returns whether it was cancelled.
         on_result: Receives the result.
         on_error: Receives the error.
-        always_runs: Whether it runs even when it was cancelled, or the engine fails or closes: it only frees memory.
+        always_runs: Whether it runs even when the engine fails or closes: it only frees memory.
         cancelled: Set from any thread: the work is dropped at the next step.
     """
 

@@ -213,7 +213,7 @@ class ServedReward:
                 model = cls(name, server, settings.model_copy(update={"form": form}), tag)
                 rendered = await model._render(*_PROBE)
                 numbers = await model._numbers(rendered, activated=False)
-                if not numbers:  # so vLLM 0.32 answers where it was not reported the tag
+                if not numbers:  # so vLLM 0.32 answers where it was not given the tag
                     pooler = f'{{"tok_pooling_type": "STEP", "step_tag_id": {tag}}}'
                     raise BackendUnavailable(
                         f"the server of {name} does not know where its steps end",
