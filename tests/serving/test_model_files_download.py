@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import signal
@@ -117,6 +118,19 @@ def test_index_without_the_version(index, tmp_path):
     _changed(index, packages=("tiny-weights==2.0",))
     with pytest.raises(BackendUnavailable, match=r"tiny-weights==2\.0"):
         _pull(index, tmp_path / "cache")
+
+
+def test_credentials_of_the_index_reach_its_server_and_no_message(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", index.url.replace("//", "//me:secret@"))
+    _pull(index, tmp_path / "cache")
+    [one] = set(index.credentials)
+    assert one is not None
+    assert base64.b64decode(one.removeprefix("Basic ")) == b"me:secret"
+    _changed(index, packages=("others==1.0",))
+    with pytest.raises(BackendUnavailable, match="404") as caught:
+        _pull(index, tmp_path / "other")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_network(no_network, tmp_path):
