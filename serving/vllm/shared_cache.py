@@ -74,7 +74,7 @@ def shared_cache_arguments(
     if not is_native:
         raise UserError(
             "setting vllm.shared_workers: the cache of this model's attention cannot be shared",
-            hint="use a Llama, Qwen2 or Qwen3 model without sliding windows, or turn the setting off",
+            hint="use a Llama, Qwen2 or Qwen3 model without sliding windows and YaRN, or turn the setting off",
         )
     taken = sorted(set(settings.engine) & {*_RESERVED, *_INCOMPATIBLE})
     if taken:
