@@ -171,7 +171,7 @@ class PutTogether:
         for feed in feeds:
             at, turns = 0, []
             for block in feed.view:
-                cos, sin = rotary.pure_cos_sin(torch.tensor([at]))
+                cos, sin = rotary.cos_sin(torch.tensor([at]))
                 turns.append((cos.to(block.kv[0].dtype), sin.to(block.kv[0].dtype)))
                 at += len(block)
             self._offsets.append(turns)

@@ -148,11 +148,10 @@ def test_a_damaged_file(cli, gguf_file, home):
 
 
 def test_a_full_disk(cli, gguf_file, cache, monkeypatch):
-    def fail(path: Path, *_):
-        path.write_bytes(b"x" * 1000)
+    def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("reason.serving.local.gguf.write_bf16", fail)
+    monkeypatch.setattr("reason.serving.local.gguf.save", fail)
     status, _, err = cli("models", "pull", f"local/{gguf_file}")
     assert status == 3
     assert "is full" in err
@@ -234,15 +233,16 @@ def test_ctrl_c_while_pulling(home, cache, gguf_file):
     # The child interrupts itself when the conversion begins, as Ctrl-C at that moment would.
     program = (
         "import os, signal, sys, time\n"
-        "import reason.serving.local.gguf as conversion\n"
-        "write = conversion.write_bf16\n"
-        "def slowly(path, tensors, pulling):\n"
-        "    path.write_bytes(b'half')\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    while True:\n"
-        "        time.sleep(0.01)\n"
-        "        pulling.check()\n"
-        "conversion.write_bf16 = slowly\n"
+        "from reason.serving.model_files.downloads import PullTask\n"
+        "report = PullTask.report\n"
+        "def slowly(self, stage, *progress):\n"
+        "    report(self, stage, *progress)\n"
+        "    if stage == 'converting':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        while True:\n"
+        "            time.sleep(0.01)\n"
+        "            self.check()\n"
+        "PullTask.report = slowly\n"
         "from reason.cli.main import main\n"
         f"sys.exit(main(['models', 'pull', {f'local/{gguf_file}'!r}]))\n"
     )
