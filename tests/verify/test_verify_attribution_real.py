@@ -43,27 +43,6 @@ async def log_prob_drop(fact: CopiedFact, segments: Sequence[Segment], model: Lo
     return full[0].mean - reduced[0].mean
 
 
-def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None:
-    torch = pytest.importorskip("torch")
-    from reason.serving.local.config import ModelConfig
-    from reason.serving.local.relevance import GradientPass, tokenize_parts
-    from reason.serving.local.tokenizer import Tokenizer
-    from reason.serving.local.weights import WeightReader
-
-    fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.directory, "smollm2")
-    tokens = tokenize_parts(tokenizer, ContextPrompt.of(fact.segments).prompt(), fact.sentences, fact.answer)
-    work = GradientPass(ModelConfig.from_directory(smollm2_files.directory), WeightReader(smollm2_files.directory))
-    explained = work.explain(tokens.token_ids, tokens.num_continuation)
-    mask = torch.tensor([part == fact.source for part in tokens.part_of])
-    step = 1e-2
-    up, down = (
-        work.logprob(tokens.token_ids, tokens.num_continuation, 1 + s * mask[:-1].float()) for s in (step, -step)
-    )
-    slope = float(explained.gradient[mask].sum())
-    assert abs(slope) > 0.5
-    assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-2)
-
-
 async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel) -> None:
     dropped, others = [], []
     for fact in FACTS[5:]:
