@@ -896,7 +896,7 @@ def serving(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
 
 def accuracy(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Accuracy at counted tokens."""
-    items = load_dataset("gsm8k", data=options.data, limit=options.limit).items
+    items = load_dataset("gsm8k", data=options.data).items[: options.limit]
     skipped = options.skip.split(",") if options.skip else []
     chosen = cells(sorted(map(int, options.sizes.split(","))), options.only, options.methods)
     expected = [cell for cell in chosen if f"{cell.peer}:{cell.method}" not in skipped]

@@ -124,7 +124,7 @@ async def measure(args: Any) -> None:
                 },
             )
             models[label] = await asyncio.to_thread(VllmModel.load, f"vllm/{args.model}", files, setup)
-            await models[label].check_engine()
+            await models[label].check_logits_processors()
         heading(args)
         with tempfile.TemporaryDirectory() as directory:
             store = await SqliteStore.open(Path(directory) / "runs.sqlite3")
