@@ -22,7 +22,7 @@ from ..reasoning.answers.extraction import read_answer
 from ..reasoning.prompts import LETTERS
 from ..serving.recorded.pool import Pool, PoolSample, first_error
 from .datasets.custom import parse_map
-from .datasets.items import ChoiceGold, Dataset, LabelGold, MathGold, TextGold
+from .datasets.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold
 from .datasets.records import read_file, rename_fields
 
 FIELDS: Final = tuple(PoolSample.model_fields)
@@ -70,7 +70,8 @@ def import_pool(
     records = [r for source in sources for r in rename_fields(read_file(source), mapping or {})]
     if not records:
         raise DataError(f"{', '.join(map(str, sources))}: there is no sample in it")
-    if questions is not None and not any(str(r.values.get("question_id")) in questions.by_id for r in records):
+    items = {} if questions is None else questions.by_id
+    if questions is not None and not any(str(r.values.get("question_id")) in items for r in records):
         raise DataError(
             f"no sample is of a question of {questions.name}: its ids are like {questions.items[0].id!r}, those of the "
             f"samples like {str(records[0].values.get('question_id'))!r}",
@@ -82,7 +83,7 @@ def import_pool(
     for record in records:
         fields: dict[str, Any] = {n: v for n, v in record.values.items() if n in FIELDS or n == "truncated"}
         fields |= {name: own for name, own in (("model", model), ("dataset", dataset)) if own}
-        _complete(fields, questions, counts)
+        _complete(fields, items, counts)
         try:
             sample = PoolSample.model_validate(fields)
         except ValidationError as e:
@@ -98,7 +99,7 @@ def import_pool(
     return samples
 
 
-def _complete(fields: dict[str, Any], questions: Dataset | None, counts: dict[tuple[str, str, str], int]) -> None:
+def _complete(fields: dict[str, Any], items: Mapping[str, Item], counts: dict[tuple[str, str, str], int]) -> None:
     """Add the fields of a sample that the source does not state."""
     for name in _TEXTS:
         value = fields.get(name)
@@ -107,7 +108,7 @@ def _complete(fields: dict[str, Any], questions: Dataset | None, counts: dict[tu
     text = fields.get("question")
     if fields.get("question_id") is None and isinstance(text, str):
         fields["question_id"] = question_digest(text)
-    item = None if questions is None else questions.by_id.get(str(fields.get("question_id")))
+    item = items.get(str(fields.get("question_id")))
     if item is not None:
         if fields.get("question") is None:
             fields["question"] = _with_options(item.question)
