@@ -177,7 +177,6 @@ class ModelPool:
         self._load_model, self._load_reward_model = load_model, load_reward_model
         self._settings, self._progress, self._lock = settings, progress, lock
         self._limiters = LimiterRegistry()
-        """What a language model that is loaded is replaced by."""
         self._models: dict[_Key, LanguageModel] = {}
         self._rewards: dict[_Key, RewardModel] = {}
 

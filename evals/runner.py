@@ -383,7 +383,7 @@ async def evaluate(
     Cancelling keeps the rows so far in the directory and every response in the run store.
 
     Args:
-        concurrency: Maximum number of items in flight; None is `DEFAULT_CONCURRENCY`,
+        concurrency: Maximum number of items in flight; None is `DEFAULT_CONCURRENCY`.
         store: The run store, a file or the URL of a Postgres database; None is that of a resumed run, or a file in the
             directory.
         shared: Opened models and store of a sweep.
