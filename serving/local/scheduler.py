@@ -32,16 +32,6 @@ MAX_SCORED_TOKENS = 256
 """Maximum tokens of one prefill in one step where the logits of each are requested: they take a megabyte or so each."""
 
 
-@dataclass(frozen=True)
-class StepStats:
-    """What a step computed: sequences decoded, tokens prefilled, exclusive tasks run, and draft tokens."""
-
-    decoded: int
-    prefilled: int
-    exclusive: int = 0
-    drafted: int = 0
-
-
 @dataclass(eq=False)
 class _ScheduledChunk:
     """A chunk of the step, its sequence, and what to do with its logits."""
@@ -100,39 +90,32 @@ class Scheduler:
         """Let a prompt's samples start (for tasks)."""
         self._ready.append(task)
 
-    def step(self) -> StepStats:
+    def step(self) -> None:
         """Run one step: drop what was cancelled, admit, decode and prefill.
 
         Raises:
             BackendError: The forward pass failed; every task has been failed with it.
         """
         self._drop_cancelled()
-        exclusive = self._run_exclusive()
+        self._run_exclusive()
         self._admit()
         self._spawn()
         started = time.perf_counter()
         prefills = self._choose_prefills()
-        running = self._running
+        num_running = len(self._running)
         # a step with a prefill is long already, and so is the time that it would be measured by
         drafts = self._draft() if self.speculator.is_enabled and not prefills else []
         scheduled = self._make_room(prefills, drafts)
         if not scheduled:
-            return StepStats(0, 0, exclusive)
+            return
         drafts = [draft for draft in drafts if draft.chunk is not None]
-        num_tokens = sum(len(s.chunk.token_ids) for s in scheduled)
-        stats = StepStats(
-            decoded=len(self._running),
-            prefilled=num_tokens - len(self._running),
-            exclusive=exclusive,
-            drafted=sum(len(draft.tree) for draft in drafts),
-        )
+        only_decoded = len(scheduled) == len(self._running) == num_running  # nothing was prefilled or preempted
         self._run(scheduled, drafts)
-        if not stats.prefilled and len(running) == stats.decoded:
+        if only_decoded:
             accepted = sum(len(draft.accepted) for draft in drafts)
             trees = [draft.tree for draft in drafts]
-            self.speculator.observe(stats.decoded, trees, accepted, time.perf_counter() - started)
+            self.speculator.observe(num_running, trees, accepted, time.perf_counter() - started)
         self._spawn()
-        return stats
 
     def fail_all(self, error: ReasonError) -> None:
         """Fail every task, waiting or running."""
@@ -152,9 +135,8 @@ class Scheduler:
             else:
                 exclusive.fail(error)
 
-    def _run_exclusive(self) -> int:
-        """Run the exclusive tasks, one after the other; returns how many there were."""
-        count = len(self._exclusive)
+    def _run_exclusive(self) -> None:
+        """Run the exclusive tasks, one after the other."""
         while self._exclusive:
             task = self._exclusive.popleft()
             if task.cancelled:
@@ -165,7 +147,6 @@ class Scheduler:
                 task.fail(error)
             except (RuntimeError, IndexError, ValueError, MemoryError) as error:
                 task.fail(BackendError(f"the forward pass failed: {error}"))
-        return count
 
     # --- Admission
 
