@@ -161,7 +161,7 @@ def test_variants_with_other_computations_are_not_native(tmp_path: Path, tiny_di
     for change in (
         {"hidden_act": "gelu"},
         {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}},
-        {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}},
+        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}},
         {"mlp_bias": True},
         {"use_sliding_window": True, "sliding_window": 24},
     ):
