@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError
-from reason.reasoning.retrieval.sources import directory as resources
 from reason.reasoning.retrieval.sources.directory import load_retriever
 from support.knowledge_sources import WordEmbedding
 from support.scripted_model import ScriptedModel, replies
@@ -20,7 +19,7 @@ def embeddings(monkeypatch):
         loaded.append(WordEmbedding())
         return loaded[-1]
 
-    monkeypatch.setattr(resources, "load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", load_embedding_model)
     return loaded
 
 

@@ -88,7 +88,6 @@ worlds = st.builds(
     blank=st.sampled_from([0.0, 0.3]),
     unscored=st.sampled_from([0.0, 0.4]),
     ending=st.sampled_from([0.0, 0.1, 0.4]),
-    unknown=st.sampled_from([0.0, 0.1, 1.0]),
 )
 some_options = st.fixed_dictionaries(
     {

@@ -14,7 +14,7 @@ WORDS = ["add", "carry", "check", "divide", "expand", "factor", "guess", "halve"
 class RandomWorld:
     """Random continuations and scores, determined by the seed, the prefix and the index.
 
-    Some continuations are blank, some repeat a sibling, and some scores and log-probabilities are missing.
+    Some continuations are blank, some repeat a sibling, and some scores are missing.
     """
 
     def __init__(self, seed, *, words=8, blank=0.0, unscored=0.0, ending=0.25, scores=None):

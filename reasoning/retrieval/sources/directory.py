@@ -10,7 +10,6 @@ from ....core.errors import BackendUnavailable, CapabilityMissing, UserError
 from ....core.files import Progress
 from ....core.run import Run
 from ....core.settings import Settings
-from ....serving.encoders.embeddings import load_embedding_model
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text
@@ -97,6 +96,8 @@ async def load_retriever(
     owned = load_embedding is None
 
     async def load_own(name: str | None) -> EmbeddingModel:
+        from ....serving.encoders.embeddings import load_embedding_model  # loads NumPy
+
         return await load_embedding_model(name or settings.embedding_model, settings, progress)
 
     load = load_embedding or load_own

@@ -35,7 +35,7 @@ def models(monkeypatch):
         made.append(WordEmbedding(name=name))
         return made[-1]
 
-    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", embedding)
+    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", embedding)
     return made
 
 
@@ -140,7 +140,7 @@ async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings
     async def opener(*_):
         return model
 
-    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", opener)
+    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", opener)
     task = asyncio.create_task(create_knowledge_source("docs", settings))
     await begun.wait()
     task.cancel()

@@ -181,7 +181,7 @@ def judge(monkeypatch):
         raise BackendUnavailable("none here")
 
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", load_entailment)
-    monkeypatch.setattr("reason.reasoning.retrieval.sources.directory.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", load_embedding_model)
     return made
 
 
