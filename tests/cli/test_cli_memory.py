@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,3 +166,20 @@ def test_memories_are_stored_next_to_the_run_store(cli: Cli, home: Path) -> None
     assert cli("memory", "list")[2] == "no memories yet\n"
     assert cli("memory", "show", "facts", "--store", str(store))[0] == 0
     assert (home / "elsewhere" / "memory" / "facts.sqlite3").is_file()
+
+
+@pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
+def test_removal_on_a_terminal_asks_for_confirmation(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, response: str, left: int
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    fill("facts", "red one")
+    monkeypatch.setattr(sys, "stdin", Terminal(response))
+    status, out, err = cli("memory", "rm", "facts", "1")
+    assert (status, out.strip()) == (0, "")
+    assert "Remove item 1 of memory facts?" in err
+    assert ("nothing was removed" in err) is bool(left)
+    assert len(records(cli("memory", "show", "facts", "--json")[1])) == left

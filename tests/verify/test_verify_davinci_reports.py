@@ -128,6 +128,18 @@ async def test_a_pair_that_fails_is_left_out_and_reported(harness: Any) -> None:
     assert "passage_left_out" in report.warnings
 
 
+async def test_if_every_pair_fails_nothing_is_stood_by(harness: Any) -> None:
+    (report,) = await reports(await harness(ScriptedEntailment(by_content, failing=True)), TOWER)
+    assert (report.verdict, report.confidence, report.reason) == ("not_enough_evidence", None, "verifier_failed")
+    assert "verifier_failed" in report.warnings
+
+
+async def test_what_cannot_be_read_is_kept_apart(harness: Any) -> None:
+    (report,) = await reports(await harness(ScriptedEntailment(lambda pair: None)), TOWER)
+    assert report.verdict == "unparsed"
+    assert make_verification("davinci", [report]).verdict == "unparsed"
+
+
 async def test_the_budget_reaches_the_first_claims(harness: Any) -> None:
     found = await reports(await harness(metered=True, reward_calls=1), f"{TOWER} {LOW}", k=1)
     assert [report.verdict for report in found] == ["supported", "unchecked"]
