@@ -35,6 +35,7 @@ from ..core.errors import (
     StoreError,
     UnknownName,
 )
+from ..core.events import Event, RunFailed, SampleFinished
 from ..core.messages import Failure
 from ..core.types import Answer
 from .logs import log_event, log_fault
@@ -127,12 +128,11 @@ class RunErrors:
 
     def failure(self, failure: Failure, role: str) -> Failure:
         """The failure of a sample as strategies, events and the store get it."""
-        kind = _class_of(failure.code)
-        text = None if kind is None else _text_for(kind)
-        if text is None or failure.message.startswith((text, _MODEL_MISSING)):  # it is for callers already
+        message = _public_message(failure.code, failure.message, self._run_id)
+        if message == failure.message:
             return failure
         self._log(failure.code, failure.message, role)
-        return failure.model_copy(update={"message": f"{text} (run {self._run_id})"})
+        return failure.model_copy(update={"message": message})
 
     def _log(self, code: str, text: str, role: str) -> None:
         if (code, text) not in self._logged:
@@ -174,6 +174,31 @@ def _replaced(error: ReasonError, name: str) -> ReasonError:
     public.args = (public.message,)
     public.is_public = True  # type: ignore[attr-defined]
     return public
+
+
+def _public_message(code: str, message: str, run_id: str = "") -> str:
+    """The message of an error or a failure for callers; one that is for callers already stays."""
+    kind = _class_of(code)
+    text = None if kind is None else _text_for(kind)
+    if text is None or message.startswith((text, _MODEL_MISSING)):
+        return message
+    return f"{text} (run {run_id})" if run_id else text
+
+
+def public_stored_error(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored error of a run as callers get it; the store has the text of a fault or of a run of the CLI."""
+    return {**stored, "message": _public_message(str(stored.get("code")), str(stored.get("message")))}
+
+
+def public_event(event: Event) -> Event:
+    """An event as callers get it, without the texts of `HIDDEN` errors."""
+    if isinstance(event, RunFailed):
+        return event.model_copy(update={"message": _public_message(event.code, event.message, event.run_id)})
+    if isinstance(event, SampleFinished) and (failure := event.completion.failure) is not None:
+        message = _public_message(failure.code, failure.message, event.run_id)
+        completion = event.completion.model_copy(update={"failure": Failure(code=failure.code, message=message)})
+        return event.model_copy(update={"completion": completion})
+    return event
 
 
 def error_object(error: ReasonError) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
 from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
+from ..errors import public_event
 from ..openai.models import chosen_strategy, resolve_model
 from ..policy import allowed_model, apply_ceilings, check_code_execution, check_samples, offered_models, reject_paths
 from ..run_manager import RunManager
@@ -305,7 +306,7 @@ class EventStreamResponse(ServerSentEvents):
         async def make(put: Put) -> None:
             async with aclosing(events):
                 async for event in events:
-                    await put(event)
+                    await put(public_event(event))
 
         super().__init__(make, None, encode=event_line, failure=error_line, headers=headers, held=held)
 

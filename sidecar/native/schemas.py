@@ -23,6 +23,7 @@ from ...core.run import read_config
 from ...core.store.protocol import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from ...core.types import MAX_QUESTION_CHARS, MAX_TESTS, Answer, AnswerKind
+from ..errors import public_stored_error
 from ..policy import without_paths
 
 MAX_DOCUMENTS = 64
@@ -424,7 +425,7 @@ def detail_of(record: RunRecord) -> RunDetail:
         "seed": config.seed,
         "text": given_text(config.parameters) if is_given else None,
         "result": answer,
-        "error": None if record.error is None else RunError.model_validate(record.error),
+        "error": None if record.error is None else RunError.model_validate(public_stored_error(record.error)),
     }
     return RunDetail.model_construct(**{**_summary(record), **whole})
 

@@ -21,6 +21,7 @@ from ...core.run import RunConfig, read_config
 from ...core.store.protocol import RunRecord
 from ...core.types import Question
 from ..auth import Caller, authorised
+from ..errors import public_stored_error
 from ..run_manager import RunManager
 from ..run_start import IdempotencyKey, RunStarter
 from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
@@ -396,7 +397,8 @@ async def _stored_response(run_manager: RunManager, record: RunRecord) -> dict[s
         ended = await stored_outcome(run_manager.store, record, config)
         return _response_body(ended, body, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
-    return response(record.id, body, created=record.created, status=status, error=record.error)
+    error = None if record.error is None else public_stored_error(record.error)
+    return response(record.id, body, created=record.created, status=status, error=error)
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:

@@ -30,7 +30,7 @@ from reason.core.errors import (
 from reason.core.messages import Failure
 from reason.core.settings import ProviderSettings, Settings
 from reason.sidecar.app import create_app
-from reason.sidecar.errors import RunErrors, error_object, public_error
+from reason.sidecar.errors import RunErrors, error_object, public_error, public_stored_error
 from reason.sidecar.server import uvicorn_options
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
@@ -266,3 +266,12 @@ def test_a_run_hides_each_text_and_logs_it_once(hidden):
     assert errors.failure(quota, "main").message == "the model backend failed (run r)"
     stop = Failure(code="user_error", message="stop is too long")
     assert errors.failure(stop, "main") is stop
+
+
+def test_a_stored_error_is_shown_without_its_text():
+    assert public_stored_error({"code": "backend_error", "message": SECRET_TEXT}) == {
+        "code": "backend_error",
+        "message": "the model backend failed",
+    }
+    named = {"code": "backend_error", "message": "the model backend failed (run r)"}
+    assert public_stored_error(named) == named

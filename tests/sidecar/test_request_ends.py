@@ -8,6 +8,7 @@ from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar import server as server_module
 from reason.sidecar.app import create_app
+from reason.sidecar.errors import INTERNAL
 from reason.sidecar.native.routes import EventStreamResponse
 from reason.sidecar.server import WorkerProcesses
 from reason.verify.verifier import VERIFIERS
@@ -49,6 +50,26 @@ async def test_a_background_request_that_is_sent_again_is_known_where_no_more_ma
         again = await start("b")
         assert (again.status_code, again.json()["id"]) == (202, waiting.json()["id"])
         gate.open.set()
+
+
+async def test_what_went_wrong_inside_is_the_operators_alone(tmp_path):
+    def broken():
+        raise ZeroDivisionError("secret detail")
+
+    async with guarded_app(tmp_path, ScriptedModel(replies("4"), step=broken)) as g:
+        key = await g.key()
+        named = {**key, "Idempotency-Key": "k"}
+        first = await g.ask(named)
+        run_id = first.headers.get("location", "").rpartition("/")[2]
+        run_id = run_id or (await g.client.get("/v1/runs", headers=key)).json()["data"][0]["id"]
+        detail = await g.client.get(f"/v1/runs/{run_id}", headers=key)
+        events = await g.client.get(f"/v1/runs/{run_id}/events", headers=key)
+        response = await g.client.get(f"/v1/responses/resp_{run_id}", headers=key)
+        assert detail.json()["error"] == response.json()["error"] == {"code": "internal", "message": INTERNAL}
+        assert '"type":"run.failed"' in events.text
+        for told in (first, detail, events, response):
+            assert "secret" not in told.text
+        assert "secret" in str((await g.app.state.run_manager.store.get_run(run_id)).error)
 
 
 async def test_a_run_is_held_from_the_beginning_of_its_response():
