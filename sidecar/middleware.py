@@ -80,12 +80,18 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         is_read = False
+
+        async def read() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = not message.get("more_body", False)
+            return message
+
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await self._read(scope, receive)
+                body = await self._read(scope, read)
             if body is None:  # the client disconnected
                 return
-            is_read = True
             check_json(body)
         except TimeoutError:
             late = BodyTimeout(f"the body was not received within {BODY_TIMEOUT_S:g} s")

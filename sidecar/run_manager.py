@@ -63,6 +63,8 @@ PRUNE_PAUSE_S = 1.0
 DAY_S = 86_400
 NOT_ADMITTED = (ServerBusy, ShuttingDown, KeyLimitExceeded)
 """Errors of a run that was not admitted."""
+MAX_PENDING_ENDS = 10_000
+"""Maximum number of ends that are kept in memory while the store fails."""
 
 Observer = Callable[[LiveRun], Sink | None]
 """Called with each run before it starts; returns a sink for the run's events, or None."""
@@ -99,7 +101,7 @@ class EndRecorder:
             log_fault("run.end_not_stored", e, run=live.id)
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
             event = live.closing or _final_event(live, live.buffer.last + 1, error, stopped)
-            if live.is_owned:
+            if live.is_owned and len(self._pending) < MAX_PENDING_ENDS:
                 self._pending[live.id] = _ending(status, event, live.unwritten())
             return status
 

@@ -139,7 +139,7 @@ async def chat_completions(
     """Answer a chat with a reasoning strategy, as one response or as a stream of chunks.
 
     `model` is `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers. When the client
-    disconnects, its runs are cancelled, unless the request has an idempotency key.
+    disconnects, its run is cancelled, unless the request has an idempotency key.
     """
     app = request.app
     await asyncio.sleep(0)  # there may be 10,000 messages: others have the event loop

@@ -36,11 +36,10 @@ class ReasonOptions(Frozen):
     Attributes:
         strategy: Strategy name, if the model name does not include it.
         parameters: Strategy parameters that override the server's settings.
-        budget: Limits of each run, within the limits of the server.
+        budget: Limits of the run, within the limits of the server.
         verify: Names of verifiers; an empty list disables verification, null uses the server's.
         verify_parameters: Verifier parameters, by verifier.
-        effort: How much the model thinks before it answers; alias of
-            `reasoning_effort` and `reasoning.effort`.
+        effort: How much the model thinks before it answers; alias of `reasoning_effort` and `reasoning.effort`.
         thinking_tokens: Maximum number of tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Alias of `seed`.

@@ -28,6 +28,7 @@ from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
 from .models import PREFIX
 from .outcome import EndedRun, Outcome, RequestRunner, chat_usage, reason_report, stored_outcome
 from .requests import (
+    RESPONSES_REFUSED,
     FunctionChoice,
     ResponsesRequest,
     StrictRoute,
@@ -302,6 +303,8 @@ class ResponseEvents:
 
 responses = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
+LOGPROBS = "message.output_text.logprobs"
+"""Value of `include` that asks for log-probabilities."""
 INSTRUCTIONS = "instructions"
 """Key of the question's metadata that stores the request's `instructions`."""
 
@@ -415,6 +418,9 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
             hint="fetch it with GET /v1/responses/ID, or leave background out",
             param="background",
         )
+    if LOGPROBS in (body.include or ()):
+        refusal = RESPONSES_REFUSED["top_logprobs"]
+        raise UserError(f"{LOGPROBS} is not supported: {refusal.why}", hint=refusal.instead, param="include")
     effort = None if body.reasoning is None else body.reasoning.effort
     run_manager: RunManager = app.state.run_manager
     before = (

@@ -1,4 +1,4 @@
-"""Converts requests in OpenAI's format to run configurations: question, tools, parameters, schema and seeds."""
+"""Converts requests in OpenAI's format to run configurations: question, tools, parameters and schema."""
 
 from __future__ import annotations
 
@@ -253,8 +253,10 @@ def choice_of(kind: str, function: NamedFunction | None) -> str:
     Raises:
         UserError: It names none.
     """
-    if kind != "function" or function is None:
+    if kind != "function":
         raise UserError(f"a tool choice of type {kind!r} is not supported", param="tool_choice")
+    if function is None or not function.name:
+        raise UserError("a tool choice of type 'function' requires its name", param="tool_choice")
     return function.name
 
 
@@ -340,7 +342,7 @@ class RunRequest:
 
 
 def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> RunRequest:
-    """Convert a chat request to run configurations.
+    """Convert a chat request to a run configuration.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.

@@ -77,6 +77,11 @@ async def test_a_body_larger_than_claimed_is_refused_and_the_rest_dropped(header
     assert (done.status, done.read, done.seen) == (413, 50, None)
 
 
+async def test_a_body_that_is_too_large_by_its_last_piece_is_refused_at_once():
+    done = await Exchange(b"x" * 900, b"x" * 200).run()
+    assert (done.status, done.read, done.seen) == (413, 2, None)  # nothing more is waited for
+
+
 async def test_a_body_of_just_the_largest_size_passes():
     assert (await Exchange(b'"' + b"x" * 998 + b'"').run()).status == 200
 

@@ -383,3 +383,10 @@ async def test_a_client_that_leaves_ends_its_run(server, models):
                     pass
 
         await cancel_while_it_writes(read(), models["held"])
+
+
+def test_a_request_that_is_sent_again_is_the_same_run(ask):
+    key = {"extra_headers": {"Idempotency-Key": "message-1"}}
+    assert ask(**key).id == ask(**key).id
+    with pytest.raises(anthropic.ConflictError):
+        ask("What else?", **key)

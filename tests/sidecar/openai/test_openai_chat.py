@@ -167,6 +167,11 @@ def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
         ("temperature", {"temperature": 3}),
         ("temperature", {"temperature": 0.5, "extra_body": {"reason": {"parameters": {"temperature": 0.7}}}}),
         ("n", {"n": 2}),
+        ("n", {"n": 2, "stream": True}),
+        ("user", {"user": "u" * 513}),
+        ("safety_identifier", {"safety_identifier": "u" * 65}),
+        ("metadata", {"metadata": {str(i): "v" for i in range(17)}}),
+        ("metadata.k", {"metadata": {"k": "v" * 513}}),
         ("top_k", {"extra_body": {"top_k": 5}}),
         ("reason.budgets", {"extra_body": {"reason": {"budgets": {}}}}),
         ("reason.parameters.m", {"extra_body": {"reason": {"parameters": {"m": 3}}}}),
@@ -221,6 +226,17 @@ def test_a_model_that_fails_is_the_backends_fault(ask):
 def test_a_body_that_is_no_json(server, client):
     with pytest.raises(openai.BadRequestError):
         client.post("/chat/completions", cast_to=dict, options={"headers": {}}, body="{")
+
+
+def test_a_request_that_is_sent_again_is_the_same_run(ask, models):
+    key = {"Idempotency-Key": "once"}
+    made = ask("Once?", extra_headers=key)
+    calls = len(models["plain"].generate_calls)
+    again = ask("Once?", extra_headers=key)
+    assert (again.id, again.choices, again.usage) == (made.id, made.choices, made.usage)
+    assert len(models["plain"].generate_calls) == calls
+    with pytest.raises(openai.ConflictError):
+        ask("Twice?", extra_headers=key)
 
 
 def test_models(client):

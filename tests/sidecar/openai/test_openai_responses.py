@@ -124,6 +124,8 @@ def test_what_fails(respond, client):
         ("conversation", {"conversation": "conv_1"}),
         ("truncation", {"truncation": "auto"}),
         ("top_logprobs", {"top_logprobs": 2}),
+        ("include", {"include": ["message.output_text.logprobs"]}),
+        ("tool_choice", {"extra_body": {"tool_choice": {"type": "function"}}}),
         ("prompt", {"prompt": {"id": "p"}}),
         ("response_format", {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}),
         ("tools.0.type", {"tools": [{"type": "web_search"}]}),
