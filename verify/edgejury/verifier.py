@@ -146,11 +146,7 @@ class JuryVerifier:
         *,
         required: bool,
     ) -> list[ClaimLabel]:
-        """The label of each claim; none where its share of the budget is spent, or where the jury failed.
-
-        Raises:
-            BackendError: The jury failed, and is required.
-        """
+        """The label of each claim; none where its share of the budget is spent, or a jury failed that is not required."""
         run = context.run
         try:
             with run.ledger.reserve(self._evidence_reserve(run)):

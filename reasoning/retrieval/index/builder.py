@@ -320,6 +320,7 @@ def _publish_index(
     except DataError:
         previous = None
     if previous is not None and previous.files == name:
+        _delete_unpublished(directory, database, name)
         return previous
     partial_directory = directory / f"{_PARTIAL}{name}"
     shutil.rmtree(partial_directory, ignore_errors=True)
@@ -340,11 +341,16 @@ def _publish_index(
         sizes={path.name: path.stat().st_size for path in sorted((directory / name).iterdir())},
     )
     atomic_write(directory / MANIFEST_FILE, json.dumps(manifest.model_dump(mode="json"), indent=2).encode())
+    _delete_unpublished(directory, database, name)
+    return manifest
+
+
+def _delete_unpublished(directory: Path, database: PassageDatabase, name: str) -> None:
+    """Delete what the published index does not need, also what an interrupted build has left."""
     for path in directory.iterdir():
         if path.name.startswith((_FILES_PREFIX, _PARTIAL)) and path.name != name:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     database.delete_removed()
-    return manifest
 
 
 def _write_files(
