@@ -146,7 +146,7 @@ class JuryVerifier:
         *,
         required: bool,
     ) -> list[ClaimLabel]:
-        """The label of each claim; none where its share of the budget is spent, or a jury failed that is not required."""
+        """The label of each claim; none where the budget is spent, or a jury failed that is not required."""
         run = context.run
         try:
             with run.ledger.reserve(self._evidence_reserve(run)):
