@@ -181,7 +181,7 @@ class _Fusion:
         reserve = min(self._models.chair.max_sample_tokens(prompt, self._sampling), run.ledger.remaining("tokens") / 2)
         budget = run.ledger.view(CostBound(tokens=int(reserve)))
         tokens, thinking = budget.tokens_per_sample(n), run.ledger.remaining("thinking_tokens") / (n + 1)
-        indices = {model: tuple(i for i in range(n) if jury[i % len(jury)] is model) for model in jury}
+        indices = {model: tuple(i for i in range(n) if jury[i % len(jury)] is model) for model in jury[:n]}
         try:
             with budget.cutoff() as enough:
                 errors = await gather(
@@ -211,7 +211,7 @@ class _Fusion:
     async def _draft(
         self, model: MeteredModel, indices: Sequence[int], request: Request, enough: asyncio.Event | None
     ) -> ReasonError | None:
-        """The drafts of one model; returns why it has none."""
+        """Add the drafts of one model; returns why some are missing."""
         run = self._run
         try:
             (completions,) = await model.generate([request], enough=enough)
@@ -223,7 +223,9 @@ class _Fusion:
         except BudgetExceeded as e:
             return self._limit(e)
         for i, completion in zip(indices, completions, strict=True):
-            if completion.finish_reason in ("budget", "cancelled"):
+            if completion.finish_reason == "cancelled":  # the same in a replay
+                self._limit(run.ledger.exceeded("seconds"))
+            elif completion.finish_reason == "budget":
                 self._stopped = "budget"
             if completion.ok and completion.finish_reason != "cancelled":
                 candidate = read_candidate(completion, self._question)
@@ -231,7 +233,8 @@ class _Fusion:
                 run.emit(CandidateAdded(index=i, answer=candidate.answer))
         self._drafts.sort(key=lambda draft: draft.index)
         run.set_best(leading_solution([draft.candidate for draft in self._drafts]))
-        return None
+        failure = next((one.failure for one in completions if one.failure is not None), None)
+        return None if failure is None else InvalidResponse(f"every sample failed: {failure.message}")
 
     def _limit(self, error: BudgetExceeded) -> BudgetExceeded:
         self._run.record_limit(error)

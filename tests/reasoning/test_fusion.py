@@ -6,8 +6,9 @@ import re
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, BackendUnavailable
+from reason.core.errors import BackendError, BackendUnavailable, InvalidResponse
 from reason.core.types import Question
+from support.held_model import Held
 from support.scripted_jury import JuryRuns
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, answering, replies, thinking
 
@@ -75,6 +76,13 @@ async def test_models_take_the_drafts_in_turn(store):
         (0, 1, 2),
         (0, 1),
     ]
+
+
+async def test_fewer_drafts_than_models_leave_the_last_models_out(store):
+    by_role = models("The answer is 4.", "The answer is 5.", "The answer is 6.")
+    solution = await fusion(store, by_role).solve(question=SUM, n=2)
+    assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/1", "j/2"]
+    assert by_role["juror-3"].generate_calls == []
 
 
 async def test_the_synthesiser_sees_anonymous_drafts_in_random_order(store):
@@ -145,6 +153,27 @@ async def test_a_model_that_fails_fails_its_own_drafts_alone(store):
     by_role = {"main": by_role["main"], "juror-1": Down(author(""), name="j/1"), "juror-2": by_role["juror-3"]}
     with pytest.raises(BackendError, match="no such host"):
         await fusion(store, by_role).solve("s", question=SUM)
+
+
+async def test_drafts_that_fail_are_counted(store):
+    runs = fusion(store, {"main": ScriptedModel(author("The answer is 4."), failing=frozenset({1}))})
+    solution = await runs.solve(question=SUM, n=3)
+    assert len(solution.notes["drafts"]) == 2
+    assert runs.run.degraded == ["1 of 3 drafts failed"]
+    runs = fusion(store, {"main": ScriptedModel(author("The answer is 4."), failing=frozenset(range(3)))})
+    with pytest.raises(InvalidResponse, match="every sample failed"):
+        await runs.solve("s", question=SUM)
+
+
+async def test_drafts_that_take_too_long_are_cut_and_the_limit_is_named(store):
+    by_role = models("The answer is 4.", "So the answer is 4.")
+    by_role["juror-3"] = Held(author("On and on and on."), name="j/3")
+    runs = fusion(store, by_role)
+    solution = await runs.solve(question=SUM, budget=Budget(seconds=3))
+    assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/1", "j/2"]
+    assert (solution.best.text, runs.run.ledger.exhausted) == (SYNTHESIS, "seconds")
+    assert by_role["juror-3"].running == 0
+    assert await runs.solve(question=SUM, budget=Budget(seconds=3), replay=True) == solution
 
 
 async def test_without_a_synthesis_the_drafts_answer(store):
