@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -22,8 +23,6 @@ from ..serving.model import Feature
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
     from .knowledge import KnowledgeSource, MemoryItem
-import math
-from typing import Final
 
 MAX_CHAINS: Final = 4096
 """Maximum samples of one prompt at once, beams, particles and the like; that of `SamplingParams.n`."""

@@ -515,7 +515,7 @@ class Equivalence:
         return classes
 
     async def aclose(self) -> None:
-        """End the processes; idempotent. The object may be used again: new processes start."""
+        """End the process; idempotent. The object may be used again: a new process starts."""
         with self._lock:
             thread, self._thread = self._thread, None
         self._process.kill()

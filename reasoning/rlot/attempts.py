@@ -337,9 +337,10 @@ class AttemptVote:
         Raises:
             BackendError: All of them failed.
         """
-        attempts = [self._run_attempt(attempt) for attempt in self._attempts]
-        is_unlimited = self._run.ledger.view().is_unlimited
-        results = await gather(attempts) if is_unlimited else [await attempt for attempt in attempts]
+        if self._run.ledger.view().is_unlimited:
+            results = await gather([self._run_attempt(attempt) for attempt in self._attempts])
+        else:
+            results = [await self._run_attempt(attempt) for attempt in self._attempts]
         failed: list[ReasonError] = []
         completed: list[Attempt] = []
         for attempt, error in zip(self._attempts, results, strict=True):
