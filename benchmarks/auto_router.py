@@ -3,10 +3,9 @@
     python benchmarks/auto_router.py --pools DIR --docs docs --vectors FILE.npz
 
 An action is a model, its effort, and the number of its samples that vote: fixed, or by a stopping rule. The arms,
-features, fits, escalations and areas are those of `reason train auto`; every question is routed by a fit without its
-fold. `--vectors` is a file of the questions' embeddings, as of
-`benchmarks/recorded/routing.py`; those that it lacks are computed and added. `--texts` is a directory with the
-questions of GSM8K and AIME, whose texts the pools lack.
+features, fits and areas are those of `reason train auto`; every question is routed by a fit without its fold.
+`--vectors` is a file of the questions' embeddings, as of `benchmarks/recorded/routing.py`; those that it lacks are
+computed and added. `--texts` is a directory with the questions of GSM8K and AIME, whose texts the pools lack.
 """
 
 from __future__ import annotations

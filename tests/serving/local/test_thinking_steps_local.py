@@ -68,13 +68,12 @@ async def thinker(
 
 
 async def test_entropies_are_those_of_the_next_token_in_the_open_thought(
-    store: SqliteStore, thinker: LocalModel
+    store: SqliteStore, thinker: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reason.routers.glimprouter.ANSWER_TOKENS", 8)
     model = Constrained(thinker, WRITES_ON)
     harness = TwoModels(store, model, model)
-    made = await harness.solve(
-        threshold=2.0, question=QUESTION, steps="lines", max_step_tokens=64, thinking_tokens=500, answer_tokens=8
-    )
+    made = await harness.solve(threshold=2.0, question=QUESTION, steps="lines", max_step_tokens=64, thinking_tokens=500)
     assert made.notes["entropy_kind"] == "full"
     steps = [s.text for s in made.best.steps]
     assert len(steps) > 1
