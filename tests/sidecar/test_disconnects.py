@@ -91,6 +91,19 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
     assert server.run_manager.in_flight == 0
 
 
+def test_whoever_waits_for_a_turn_and_leaves_is_forgotten(server, model):
+    with connect(server, "POST", "/v1/reason", LONG) as first:
+        assert model.reached.wait(30)
+        waiting = connect(server, "POST", "/v1/reason", LONG)
+        while server.run_manager.in_flight < 2:
+            time.sleep(0.005)
+        waiting.close()
+        while server.run_manager.in_flight > 1:
+            time.sleep(0.005)
+        assert len(model.generate_calls) == 1
+        idle_after(model, first)
+
+
 def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, model):
     sock = connect(server, "POST", "/v1/reason", {**LONG, "stream": True}, "Idempotency-Key: k\r\n")
     assert model.reached.wait(30)
@@ -105,3 +118,19 @@ def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, 
         assert next(again.iter_text()).startswith("id: 1\n")
         http.post(f"{again.headers['location']}/cancel")
     assert len(model.generate_calls) == 1
+
+
+def test_leaving_the_events_of_a_run_does_not_stop_it(server, model):
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        run_id = http.post("/v1/runs", json=LONG).json()["id"]
+        assert model.reached.wait(30)
+        followers = [connect(server, "GET", f"/v1/runs/{run_id}/events?text=true") for _ in range(3)]
+        for sock in followers:
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")
+            sock.close()
+        written = model.written
+        while model.written < written + 50:  # it goes on
+            time.sleep(0.005)
+        assert model.running == 1
+        assert http.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "interrupted"
+    assert model.running == 0
