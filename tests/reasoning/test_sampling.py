@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import InvalidResponse
+from reason.core.errors import BackendUnavailable, InvalidResponse
 from reason.core.messages import Prompt, SamplingParams
 from reason.core.types import Question
 from reason.reasoning.sampling import sample_chains
@@ -144,6 +144,26 @@ async def test_a_race_is_replayed_from_its_record(store):
         assert again.cancelled == sample_set.cancelled
         assert again.stopped_early == sample_set.stopped_early
         assert again.num_requested == sample_set.num_requested
+
+
+async def test_a_narrow_race_keeps_within_a_budget(store):
+    harness = Harness(store, ScriptedModel(SCATTERED))
+    sample_set = await harness.draw(
+        n=16, max_tokens=40, budget=Budget(tokens=100), rule=Agreement(window=9), mode="race", width=3
+    )
+    assert sample_set.stopped == "budget"
+    assert sample_set.candidates
+    assert harness.run.ledger.usage().completion_tokens <= 100
+
+
+async def test_a_narrow_race_raises_a_backend_failure(store):
+    def fail():
+        raise BackendUnavailable("the engine is gone")
+
+    harness = Harness(store, ScriptedModel(SCATTERED, step=fail))
+    with pytest.raises(BackendUnavailable, match="is gone"):
+        await harness.draw(rule=Beta(), mode="race", width=3)
+    assert harness.model.running == 0
 
 
 async def test_auto_races_where_tokens_cost_nothing(store):

@@ -251,6 +251,16 @@ async def test_attempts_vote_with_share_as_confidence(store, navigator):
     assert {request.sampling.default_temperature for request in asked} == {0.0, 0.7}
 
 
+async def test_attempts_run_concurrently_without_limits(store, navigator):
+    runs = BlockRuns(store, BlockWorld())
+    runs.model.meeting = asyncio.Barrier(4)  # hangs unless four calls are in flight at once
+    await runs.solve("wide", navigator=navigator, n_votes=4)
+    assert runs.model.most == 4
+    runs.model.most = 0
+    await runs.solve("narrow", navigator=navigator, n_votes=4, budget=Budget(calls=500))
+    assert runs.model.most == 1
+
+
 async def test_unaffordable_attempts_do_not_vote(store, navigator):
     runs = BlockRuns(store, BlockWorld())
     one = await runs.solve("one", navigator=navigator, limits=SHORT)
