@@ -39,7 +39,7 @@ from .protocol import (
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, RunQuery, answer_columns, question_columns
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of the tables."""
 # the JSON is last in a row: what precedes it is read without it
 SCHEMA = """
