@@ -46,13 +46,15 @@ def _completed(prefix: str, names: Callable[[], Iterable[str | None]]) -> list[s
 
 
 def _models() -> Iterable[str | None]:
+    from ..core.errors import ReasonError
     from ..core.settings import load_settings
     from ..serving.factory import LOADERS
     from ..serving.litellm.providers import EXAMPLE_MODELS, key_in_environment
 
     settings = load_settings()
     for backend in LOADERS.names():
-        yield from LOADERS.load(backend).known_models(settings)
+        with suppress(ReasonError):  # a package that cannot be imported takes only its own names along
+            yield from LOADERS.load(backend).known_models(settings)
     yield from (settings.model, settings.small_model, settings.judge_model, settings.chair_model, *settings.jurors)
     yield from (name for provider, name in EXAMPLE_MODELS.items() if key_in_environment(provider))
 

@@ -131,7 +131,9 @@ def _check_plugins() -> Check:
     from ..verify.verifier import VERIFIERS
 
     errors = [e for registry in (STRATEGIES, VERIFIERS, LOADERS, RESOURCES) for e in registry.load_errors().values()]
-    return Check("plugins", "note" if errors else "ok", "; ".join(errors) or "all can be imported")
+    if not errors:
+        return Check("plugins", "ok", "all can be imported")
+    return Check("plugins", "note", "; ".join(errors), "reinstall or remove the packages that are named")
 
 
 def _check_settings_files() -> Check:
