@@ -214,6 +214,16 @@ async def test_closing_is_idempotent_and_releases_waiting_tasks(
     assert (await second).verdict == "undecided"
 
 
+async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced() -> None:
+    async with Equivalence(timeout_s=60) as equivalence:
+        assert await equivalence.same("x+1", "1+x", "math")
+        pid = equivalence._process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert await equivalence.same("x+2", "2+x", "math")
+        assert equivalence._process.pid != pid
+
+
 def test_one_object_serves_two_loops_and_a_thread() -> None:
     equivalence = Equivalence(timeout_s=60)
     outcomes = [

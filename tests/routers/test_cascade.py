@@ -95,6 +95,16 @@ async def test_low_confidence_escalates(models, tmp_path):
     assert answer.degraded == ()
 
 
+@pytest.mark.parametrize(("threshold", "asked"), [(0.5, 0), (0.51, 1), (0.0, 0), (1.0, 1)])
+async def test_confidence_at_the_threshold_is_accepted(models, tmp_path, threshold, asked):
+    _, large = models(replies("The answer is 4.", "The answer is 5."))
+    # 4 of 8 samples say 4 under this seed, and a tie goes to the first
+    async with cascade(tmp_path, first_parameters={"n": 8, "temperature": 1.0}, threshold=threshold) as reasoner:
+        _, solution, _ = await ask(reasoner, seed=0)
+    assert solution.notes["confidence"] == 0.5
+    assert len(large.made) == asked
+
+
 async def test_missing_answer_always_escalates(models, tmp_path):
     _, large = models(DUMB)
     async with cascade(tmp_path, threshold=0.0, first="cot") as reasoner:
