@@ -164,7 +164,8 @@ def test_training_without_data_is_refused(cli, world):
     assert (status, "nowhere.safetensors" in err) == (2, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
     path = home / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(12)]

@@ -48,6 +48,7 @@ async def test_the_watchdog_counts_what_another_thread_does_with_the_interpreter
         assert watchdog.longest_cpu_s > MAX_BLOCK_S
 
 
+@pytest.mark.nightly
 def test_a_fuzz_run_finds_only_the_planted_block() -> None:
     with WatchedServer() as server:
         report = fuzz(server, seconds=60, seed=1, only="budget {", num_random=0)

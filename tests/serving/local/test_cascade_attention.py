@@ -209,6 +209,7 @@ async def test_the_same_call_gives_the_same_samples_after_other_calls(smollm2_fi
     assert [(c.token_ids, c.logprobs) for c in again] == [(c.token_ids, c.logprobs) for c in first]
 
 
+@pytest.mark.nightly
 @pytest.mark.real
 def test_many_samples_have_the_distributions_of_one(smollm2_files: ModelFiles) -> None:
     """In fp32, teacher-forced: each of 24 samples in one cache against its text by itself."""

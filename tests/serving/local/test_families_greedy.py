@@ -164,7 +164,7 @@ FACTS = [f"The number {n} is {'even' if n % 2 == 0 else 'odd'}, and {n} times {n
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("fixture", ["smollm2_files", "gemma3_files"])
+@pytest.mark.parametrize("fixture", ["smollm2_files", pytest.param("gemma3_files", marks=pytest.mark.nightly)])
 async def test_twenty_real_texts_are_those_of_transformers(fixture: str, request: pytest.FixtureRequest) -> None:
     files: ModelFiles = request.getfixturevalue(fixture)
     model = load(files)
