@@ -229,8 +229,8 @@ class Reasoner:
         require_verified: Raise `NotVerified` for an answer that the verifiers do not support.
         budget: Limits of each question.
         seed: Seed of each question; None chooses one and records it.
-        effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high", "max",
-            or "auto", which chooses one for each question.
+        effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high" or
+            "max".
         thinking_tokens: Maximum tokens of each thought.
         verify_thoughts: Whether the verifiers also check the claims of the answer's thought.
         calibration: The strategy's calibration map, or its file; "none" is no map.
