@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import shlex
 import struct
@@ -31,11 +32,12 @@ IMAGES: Final = Path(__file__).parent / "images"
 COLUMNS: Final = 100
 MAX_LINES: Final = 44
 PATIENCE_S: Final = 300.0
-FRAME_S: Final = 0.15
+FRAME_S: Final = 0.6
 """Changes within this time are one frame."""
 MAX_WAIT_S: Final = 1.0
 LAST_S: Final = 6.0
 TYPING_S: Final = 0.8
+MOVING: Final = re.compile(r"[\u2800-\u28ff]|\d+(\.\d)? s\b")
 CELL: Final = (8.4, 18.0)
 """Width and height of a character in pixels."""
 MARGIN: Final = 14.0
@@ -128,10 +130,10 @@ class Recording:
             if not data:
                 break
             now = time.monotonic()
-            self._clock_s += min(now - last, MAX_WAIT_S)
+            self._clock_s = min(self._clock_s + now - last, self.frames[-1].at_s + MAX_WAIT_S)
             last = now
             self._stream.feed(data)
-            if not self.frames or self._clock_s - self.frames[-1].at_s >= FRAME_S:
+            if self._clock_s - self.frames[-1].at_s >= FRAME_S:
                 self._keep()
         os.close(leader)
         process.wait()
@@ -141,8 +143,13 @@ class Recording:
 
     def _keep(self) -> None:
         lines = _lines(self._screen)
-        if not self.frames or self.frames[-1].lines != lines:
+        if not self.frames or _still(self.frames[-1].lines) != _still(lines):
             self.frames.append(Frame(self._clock_s, lines))
+
+
+def _still(lines: Screen) -> Screen:
+    """The lines without what moves while nothing happens: the spinner and the seconds of a progress line."""
+    return tuple(tuple(span._replace(text=MOVING.sub("", span.text)) for span in spans) for spans in lines)
 
 
 def _lines(screen: pyte.Screen) -> Screen:
