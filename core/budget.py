@@ -210,7 +210,7 @@ class Ledger:
         row = self._by_role.get(key, RoleUsage(model=model))
         is_priced = row.cost_usd is not None and usage.cost_usd is not None
         amounts = {
-            **{name: getattr(usage, name) for name in _AMOUNTS[:5]},
+            **{name: getattr(usage, name) for name in _TOKENS},
             "model_calls": calls,
             "reward_calls": reward_calls,
             "replayed_calls": replayed_calls,
@@ -264,18 +264,10 @@ class Ledger:
         )
 
 
-_AMOUNTS = (
-    "prompt_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "completion_tokens",
-    "thinking_tokens",
-    "model_calls",
-    "reward_calls",
-    "replayed_calls",
-    "replayed_tokens",
-    "lost_tokens",
-)
+_TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "thinking_tokens")
+"""Amounts that a step's `Usage` has."""
+_AMOUNTS = (*_TOKENS, "model_calls", "reward_calls", "replayed_calls", "replayed_tokens", "lost_tokens")
+"""Amounts of a `RoleUsage` that are added up."""
 
 
 class BudgetView:

@@ -61,10 +61,6 @@ async def load_model(
         known = [model for loader in sorted(loadable) for model in LOADERS.load(loader).known_models(settings)]
         candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", known)
         raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
-    return await _open_provider(name, settings, limiters)
-
-
-async def _open_provider(name: str, settings: Settings, limiters: LimiterRegistry | None) -> LanguageModel:
     from .litellm.factory import load_litellm_model
 
     return await load_litellm_model(name, settings, limiters)

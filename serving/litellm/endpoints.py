@@ -14,6 +14,7 @@ whose stream breaks off is not cooled down.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,7 +244,7 @@ class LoadBalancedModel(LiteLLMModel):
             wait = max(0.0, min(limited))
             return wait if now + wait - attempts.began <= self.target.settings.retry_s else None
         faults = attempts.tried.values() or [FailedAttempt(BackendUnavailable("no endpoint is usable"), retryable=True)]
-        waits = [self._retrying.wait(f, attempts.retries, now - attempts.began, self._draw) for f in faults]
+        waits = [self._retrying.wait(f, attempts.retries, now - attempts.began, random.random) for f in faults]
         return min((w for w in waits if w is not None), default=None)
 
     def _start_checks(self) -> None:

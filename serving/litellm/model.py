@@ -156,7 +156,6 @@ class LiteLLMModel:
         prices: Prices of its tokens.
         limiter: Limit of concurrent requests; may be shared with other models.
         identity: Part of every key in the run store.
-        draw: Uniform numbers in [0, 1) for the jitter of the backoff.
 
     Attributes:
         endpoint_label: The extra `endpoint` of its completions; empty if there is only one.
@@ -171,14 +170,12 @@ class LiteLLMModel:
         prices: Prices,
         limiter: ConcurrencyLimiter,
         identity: str,
-        draw: Callable[[], float] = random.random,
     ) -> None:
         self.name = target.name
         self.identity = identity
         self.target, self.wire, self.traits, self.prices = target, wire, traits, prices
         self._can = capabilities
         self.limiter = limiter
-        self._draw = draw
         settings = target.settings
         self._retrying = RetryPolicy(max_retries=settings.max_retries, max_seconds=settings.retry_s)
         self.endpoint_label = ""
@@ -280,7 +277,7 @@ class LiteLLMModel:
 
     async def _may_retry(self, fault: FailedAttempt, attempts: Attempts) -> bool:
         """Whether there is another attempt, after the wait before it."""
-        wait = self._retrying.wait(fault, attempts.retries, time.monotonic() - attempts.began, self._draw)
+        wait = self._retrying.wait(fault, attempts.retries, time.monotonic() - attempts.began, random.random)
         if wait is None:
             return False
         attempts.retries += 1

@@ -32,10 +32,7 @@ SEED = 20
 
 
 async def _working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str]) -> frozenset[str]:
-    """The logits processors that both sides have, if a request with one of ours shows its effect.
-
-    Those over several requests are none of them, since a server does not start these in the same step.
-    """
+    """The logits processors that both sides have, if a request with one of ours shows its effect."""
     known = logits_processor_names() & listed
     if "only_tokens" not in known:
         return frozenset()

@@ -45,7 +45,7 @@ from .response import PreparedRequest, prepare_request
 from .scheduler import Scheduler
 from .sequence import GenerateTask
 from .spec_decode import NgramSpeculator, SpecDecodeCounters, SpecDecodeMode
-from .tasks import ExclusiveTask, NextTokenTask, ScoreTask
+from .tasks import NextTokenTask, ScoreTask
 from .tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
 from .weights import WeightFormat
 from .worker_group import LocalWorkerGroup, start_worker_group
@@ -280,10 +280,8 @@ class LocalModel:
         self._limits.check_token_ids(tokenized.token_ids)
         self._limits.check_length(len(tokenized.token_ids), "prompt and continuation")
         config, checkpoint = self._config, self._checkpoint
-        relevance: Relevance = await self._calls.run_one(
-            lambda call: ExclusiveTask(
-                lambda _, is_cancelled: explain(config, checkpoint, tokenized, is_cancelled), call.emit, call.emit
-            )
+        relevance: Relevance = await self._calls.run_exclusive(
+            lambda _, is_cancelled: explain(config, checkpoint, tokenized, is_cancelled)
         )
         return relevance
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from ...core.errors import BackendError, BackendUnavailable, ReasonError
+from .prefix_cache import PrefixCache
 from .scheduler import Scheduler
-from .tasks import Work
+from .tasks import ExclusiveTask, Work
 
 
 class EngineThread:
@@ -200,6 +201,10 @@ class CallQueue:
         call.tasks.append(make(call))
         await self.run(call)
         return results[0]
+
+    async def run_exclusive(self, compute: Callable[[PrefixCache, Callable[[], bool]], Any]) -> Any:
+        """Run an `ExclusiveTask`; returns its result, and raises as `run`."""
+        return await self.run_one(lambda call: ExclusiveTask(compute, call.emit, call.emit))
 
     def submit_detached(self, tasks: Sequence[Work]) -> None:
         """From any thread: submit work that nothing waits for. Does nothing if the engine is closed."""

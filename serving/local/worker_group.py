@@ -103,16 +103,14 @@ class WorkerGroupState:
         self._views, self._blocks = [], []
         return reserved
 
-    def _lengths_after(self, step: TokenStep) -> ViewLengths:
-        return self._lengths.after([len(ids) for ids in step.inputs], step.moves, self._context_length)
-
     def advance(self, step: TokenStep, prefix_cache: PrefixCache) -> list[WorkerToken | None]:
         """Reserve slots, move finished texts, run the pass, and sample."""
-        self._lengths_after(step)  # raises before anything is reserved
+        # raises before anything is reserved
+        lengths = self._lengths.after([len(ids) for ids in step.inputs], step.moves, self._context_length)
         more = self.growth(step)
         prefix_cache.reserve_external(more)
         self.reserved_slots += more
-        self._lengths = self._lengths_after(step)
+        self._lengths = lengths
         for worker in step.moves:
             self.cache.move(self._blocks[worker], self._history)
         active = [worker for worker, ids in enumerate(step.inputs) if ids]
@@ -187,7 +185,7 @@ async def start_worker_group(
             prefix_cache.reserve_external(-group.close())
 
     try:
-        await calls.run_one(lambda call: ExclusiveTask(start, call.emit, call.emit))
+        await calls.run_exclusive(start)
     except BaseException:
         calls.submit_detached([_closing(group) for group in created])
         raise
@@ -227,8 +225,8 @@ class LocalWorkerGroup:
                 raise BackendUnavailable("these workers are closed", hint="start others")
             group, tokens_in = self._group, TokenStep(inputs, step.moves)
             try:
-                tokens: list[WorkerToken | None] = await self._calls.run_one(
-                    lambda call: ExclusiveTask(lambda cache, _: group.advance(tokens_in, cache), call.emit, call.emit)
+                tokens: list[WorkerToken | None] = await self._calls.run_exclusive(
+                    lambda cache, _: group.advance(tokens_in, cache)
                 )
             except BaseException:
                 # Whether the pass was run is not known here, nor how far it got.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -74,28 +74,25 @@ def logits_processor_names() -> frozenset[str]:
     return frozenset(e.name for e in entry_points_in(ENTRY_POINTS))
 
 
-def make_logits_processors(
-    specs: Sequence[LogitsProcessorSpec], model: str, also: Iterable[str] = ()
-) -> list[tuple[str, LogitsProcessor]]:
+def make_logits_processors(specs: Sequence[LogitsProcessorSpec], model: str) -> list[tuple[str, LogitsProcessor]]:
     """The processors of a request, in order, with their names.
 
     Args:
         specs: Names and arguments.
         model: Name of the model, for messages.
-        also: Names of further processors that the model has, for messages.
 
     Raises:
         CapabilityMissing: No processor of that name is registered.
         UserError: A processor does not take these arguments.
     """
-    return [(spec.name, _make(spec, model, also)) for spec in specs]
+    return [(spec.name, _make(spec, model)) for spec in specs]
 
 
-def _make(spec: LogitsProcessorSpec, model: str, also: Iterable[str]) -> LogitsProcessor:
+def _make(spec: LogitsProcessorSpec, model: str) -> LogitsProcessor:
     entries = entry_points_in(ENTRY_POINTS, spec.name)
     if not entries:
         error = CapabilityMissing(f"logits processor {spec.name}", model, alternative="")
-        registered = ", ".join(sorted(logits_processor_names().union(also))) or "none"
+        registered = ", ".join(sorted(logits_processor_names())) or "none"
         error.hint = f"registered logits processors: {registered}"
         raise error
     factory: ProcessorFactory = entries[0].load()

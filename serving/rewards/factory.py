@@ -20,7 +20,6 @@ from ...core.errors import (
     UserError,
 )
 from ...core.files import Progress
-from ...core.messages import Usage
 from ...core.registry import nearest
 from ...core.settings import RewardSettings, Settings
 from ..factory import load_model
@@ -34,10 +33,12 @@ from ..transformers_loading import min_limit
 from .inputs import (
     QWEN_TAG,
     RenderedInput,
+    SolutionInputs,
     check_length,
     failed_scores,
     outcome_messages,
     qwen_messages,
+    scores_of,
     settings_digest,
     tag_positions,
 )
@@ -179,16 +180,15 @@ class ServedReward:
         server: The server.
         settings: Settings of the model, with the format resolved.
         tag: Token of the step tag; None for an outcome model.
-        activated: Whether the server returns probabilities even where logits are requested.
     """
 
-    def __init__(
-        self, name: str, server: PoolingServer, settings: RewardSettings, tag: int | None, *, activated: bool = False
-    ) -> None:
+    def __init__(self, name: str, server: PoolingServer, settings: RewardSettings, tag: int | None) -> None:
         self.name = name
         self.identity = f"{server.weights}+{settings_digest(settings)}"
         self._server, self._settings = server, settings
-        self._tag, self._activated = tag, activated
+        self._tag = tag
+        self._activated = False
+        """Whether the server returns probabilities even where logits are requested."""
         self._limit = min_limit(settings.max_tokens, server.context)
 
     @classmethod
@@ -196,11 +196,8 @@ class ServedReward:
         """Determine by two short requests what the server returns; it does not take ownership of the server.
 
         Raises:
-            UserError: The settings request a format that a server does not support.
             BackendError: It returns no scores.
         """
-        if settings.form == "judge":
-            raise UserError(f"{name}: the form {settings.form!r} does not run on a pooling server")
         wrong: list[ReasonError] = []
         for form in ("qwen", "outcome") if settings.form == "auto" else (settings.form,):
             try:
@@ -277,11 +274,7 @@ class ServedReward:
             rendered = [RenderedInput(r.ids, r.positions[-1:]) for r in rendered]
         rows = await asyncio.gather(*(self._numbers(r, activated=self._activated) for r in rendered))
         odds = [odds_of_rows(row, r, activated=self._activated) for row, r in zip(rows, rendered, strict=True)]
-        return StepScores(
-            log_odds=tuple(x for part in odds for x in part),
-            passes=len(rendered),
-            usage=Usage(prompt_tokens=sum(len(r.ids) for r in rendered)),
-        )
+        return scores_of(SolutionInputs(tuple(rendered)), odds)
 
     async def _render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
         if self._tag is not None:

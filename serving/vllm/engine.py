@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from ...core.errors import BackendUnavailable, UserError
@@ -94,7 +94,7 @@ class RunningEngine:
     """A running engine and the statistics of its prefix cache."""
 
     engine: Any
-    cache_stats: CacheStatsLogger = field(default_factory=CacheStatsLogger)
+    cache_stats: CacheStatsLogger
 
 
 def start_engine(files: ModelFiles, settings: VllmSettings) -> RunningEngine:
