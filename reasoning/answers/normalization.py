@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+# ruff: noqa: RUF001 (typographic signs of numbers are meant)
+
 _THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
 # Soft hyphen, zero-width characters, bidirectional marks and isolates, word joiners, byte-order mark.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
@@ -227,8 +229,7 @@ def _command(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-# ruff: noqa: RUF001 (typographic signs of numbers are meant)
-
+# -- numbers
 
 MAX_DIGITS = 400
 """Maximum digits of a number; a longer run is noise."""
@@ -293,7 +294,7 @@ def find_numerals(text: str, start: int = 0, end: int | None = None) -> Iterator
     """All numbers of a text, in order. Linear in the text's length.
 
     Args:
-        text: Any text, digits in ASCII (`normalization.normalize_characters`).
+        text: Any text, digits in ASCII (`normalize_characters`).
         start: Start of the search.
         end: End of the search; None is the end of the text.
     """
