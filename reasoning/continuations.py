@@ -58,15 +58,6 @@ class Prefix(Sequence[str]):
     terminal: bool = False
     is_cut: bool = False
 
-    @classmethod
-    def from_steps(cls, steps: Sequence[str], delimiter: str = "\n\n") -> Prefix:
-        """A prefix that was not generated here, from its text only."""
-        return cls(
-            steps=tuple(steps),
-            text="".join(step + delimiter for step in steps),
-            token_ids=None if steps else (),
-        )
-
     def append(
         self,
         step: str,

@@ -170,7 +170,5 @@ def test_what_is_repeated_is_cut(steps, text, rest):
 
 
 def test_a_prefix_is_a_sequence_of_its_steps():
-    prefix = Prefix.from_steps(["a", "b"])
+    prefix = Prefix(("a", "b"))
     assert (list(prefix), len(prefix), prefix[0], prefix[1:]) == (["a", "b"], 2, "a", ("b",))
-    assert prefix.text == "a\n\nb\n\n"
-    assert Prefix.from_steps([]) == Prefix()

@@ -112,7 +112,7 @@ async def test_an_answer_at_a_cut_counts_only_if_complete(store):
 
 async def test_an_answer_that_an_earlier_step_states_does_not_end_a_later_one(store):
     harness = Harness(store, ScriptedModel(replies("The answer is 5.\n\nNo, wait.\n\nThe answer is 4.")))
-    steps = await walk(await harness.sampler(), Prefix.from_steps(["The answer is 5."]))
+    steps = await walk(await harness.sampler(), Prefix(("The answer is 5.",), "The answer is 5.\n\n", None))
     assert [(s.text, s.end_reason) for s in steps] == [("No, wait.", "delimiter"), ("The answer is 4.", "answer")]
 
 
@@ -296,7 +296,7 @@ async def test_no_token_budget_is_exceeded_and_every_token_is_counted(tmp_path_f
     try:
         harness = Harness(store, ScriptedModel(LETTERS))
         sampler = await harness.sampler(budget=Budget(tokens=tokens), max_step_tokens=cap)
-        made = await sampler.expand([ROOT, Prefix.from_steps(["a."])], k)
+        made = await sampler.expand([ROOT, Prefix(("a.",), "a.\n\n", None)], k)
         every = [s for e in made.expansions for s in (*e.samples, *e.empty)]
         assert made.tokens == harness.spent.completion_tokens == sum(s.tokens for s in every) <= tokens
         assert len(every) + sum(e.num_skipped for e in made.expansions) == 2 * k
