@@ -474,10 +474,8 @@ def rlot_parameters(settings: Settings, plan: TrainingPlan) -> dict[str, JsonVal
 
 
 @asynccontextmanager
-async def open_resources(
-    plan: TrainingPlan, datasets: Sequence[Dataset], settings: Settings, store_path: Path
-) -> AsyncIterator[EpisodeResources]:
-    """Open the models, the run store and the scorers of a training.
+async def open_resources(plan: TrainingPlan, settings: Settings, store_path: Path) -> AsyncIterator[EpisodeResources]:
+    """Open the models, the run store and the scorer of a training.
 
     Raises:
         UserError: The reward needs a reward model and there is none, or the model cannot answer without thinking.
@@ -808,7 +806,7 @@ async def train_navigator(
     """
     train, held_out = split_problems(datasets, plan)
     _write_lines(run_dir / HELD_OUT, map(custom_record, held_out))
-    async with open_resources(plan, datasets, settings, run_dir / STORE) as resources:
+    async with open_resources(plan, settings, run_dir / STORE) as resources:
         problems = train
         if plan.problems == "hard":
             right = await direct_answers(resources, train)

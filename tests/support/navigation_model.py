@@ -123,7 +123,7 @@ class Workshop:
         @asynccontextmanager
         async def opened():
             store = self.directory / "resources.db"
-            async with training.open_resources(plan, [task], self.settings(plan.reward), store) as resources:
+            async with training.open_resources(plan, self.settings(plan.reward), store) as resources:
                 problems, _ = split_problems([task], plan.model_copy(update={"holdout": 0.0, "validation": 0}))
                 yield resources, problems
 

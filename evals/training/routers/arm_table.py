@@ -8,7 +8,7 @@ column has.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -24,14 +24,10 @@ from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
 from ...calibration import engine_identities
-from ...datasets.items import Dataset
 from ...datasets.loading import open_dataset
-from ...plan import DatasetSource
 from ...results import ResultRow
 from ...run_directory import EvalRun
 from ...statistics.outcomes import Array, Index, number_groups
-
-Open = Callable[[DatasetSource], Dataset]
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,6 @@ def arm_table(
     small: str | None = None,
     small_cost: float = 1.0,
     fewest: int = 40,
-    opener: Open = open_dataset,
 ) -> ArmTable:
     """Join runs into a table.
 
@@ -205,7 +200,7 @@ def arm_table(
             f"{len(shared)} questions were answered in each of the {len(arms)} arms; at least {fewest} are needed",
             hint="evaluate all of them on the same questions: reason eval sweep",
         )
-    known = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
+    known = _questions(runs, {fingerprint for fingerprint, _ in shared})
     questions = tuple(known[key] for key in shared)
     digests = tuple(question_digest(question.text) for question in questions)
     own = {(run.manifest.plan.dataset.fingerprint, row.id): row.group for run in runs for row in run.rows}
@@ -313,14 +308,14 @@ def _others(runs: Sequence[EvalRun]) -> dict[str, str]:
     }
 
 
-def _questions(runs: Sequence[EvalRun], fingerprints: set[str], opener: Open) -> dict[tuple[str, str], Question]:
+def _questions(runs: Sequence[EvalRun], fingerprints: set[str]) -> dict[tuple[str, str], Question]:
     """The questions with documents and answer kind, which rows do not have."""
     results: dict[tuple[str, str], Question] = {}
     for run in runs:
         fingerprint = run.manifest.plan.dataset.fingerprint
         if fingerprint not in fingerprints or any(key[0] == fingerprint for key in results):
             continue
-        dataset = opener(run.manifest.source)
+        dataset = open_dataset(run.manifest.source)
         if dataset.fingerprint != fingerprint:
             raise DataError(
                 f"{dataset.source} no longer has the rows of the run in {run.path}",
