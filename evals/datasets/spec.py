@@ -62,7 +62,7 @@ class DatasetSpec:
         package: The Python package that brings it, if one does.
         variants: What each variant is; the first is the default. Empty: there is one reading only.
         free_variant: What else a variant may be (a range of years); None if nothing.
-        directories: Names of its directories under a local data directory.
+        folders: Names of its directories under a local data directory.
         options: What each of its own options is.
     """
 

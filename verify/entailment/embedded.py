@@ -438,7 +438,6 @@ _TENSOR_NAMES: Final = {
 }
 _MAX_DISTANCE: Final = 128
 """Distance of tokens from which the attention bias is the same."""
-_MATRICES: Final = ("qkv", "out", "up", "down")
 
 
 def read_encoder(directory: Path) -> tuple[dict[str, torch.Tensor], EncoderConfig]:
