@@ -19,7 +19,7 @@ from ..core.files import question_digest
 from ..core.types import Question
 from ..reasoning.answers.equivalence import equal_without_algebra
 from ..reasoning.answers.extraction import read_answer
-from ..reasoning.prompts import LETTERS
+from ..reasoning.prompts import LETTERS, question_text
 from ..serving.recorded.pool import Pool, PoolSample, first_error
 from .datasets.custom import parse_map
 from .datasets.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold
@@ -111,7 +111,7 @@ def _complete(fields: dict[str, Any], items: Mapping[str, Item], counts: dict[tu
     item = items.get(str(fields.get("question_id")))
     if item is not None:
         if fields.get("question") is None:
-            fields["question"] = _with_options(item.question)
+            fields["question"] = question_text(Question(text=item.question.text, choices=item.question.choices))
         if fields.get("gold") is None:
             fields["gold"] = _gold_text(item.gold)
     key = (str(fields.get("model")), str(fields.get("dataset")), str(fields.get("question_id")))
@@ -127,12 +127,6 @@ def _complete(fields: dict[str, Any], items: Mapping[str, Item], counts: dict[tu
     answer, gold = fields.get("answer"), fields.get("gold")
     if fields.get("correct") is None and isinstance(gold, str):
         fields["correct"] = False if answer is None else equal_without_algebra(str(answer), gold, "auto")
-
-
-def _with_options(question: Question) -> str:
-    """A question with its options, as the prompts show them."""
-    options = [f"{letter}) {choice}" for letter, choice in zip(LETTERS, question.choices, strict=False)]
-    return "\n\n".join([question.text, "\n".join(options)]) if options else question.text
 
 
 def _gold_text(gold: object) -> str | None:
