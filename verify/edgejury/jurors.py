@@ -183,7 +183,14 @@ class OptionOrder:
             question: The question in its own order.
             known: Positions known to hold an option letter.
         """
-        return _replace_letters(text, question, dict(enumerate(self.order)), known)
+        if self.order == tuple(range(len(self.order))):
+            return text
+        pieces, end = [], 0
+        for start in sorted(_letters_in(text, question).union(known)):
+            letter = option_letter(self.order[ord(text[start].upper()) - ord("A")])
+            pieces += [text[end:start], letter if text[start].isupper() else letter.lower()]
+            end = start + 1
+        return "".join([*pieces, text[end:]])
 
 
 def option_orders(question: Question, jurors: int, seed: int) -> tuple[OptionOrder, ...]:
@@ -203,18 +210,6 @@ def option_orders(question: Question, jurors: int, seed: int) -> tuple[OptionOrd
 def identity_order(question: Question) -> OptionOrder:
     """The question's own order."""
     return OptionOrder(tuple(range(len(question.choices))))
-
-
-def _replace_letters(text: str, question: Question, targets: dict[int, int], known: Collection[int] = ()) -> str:
-    if all(i == target for i, target in targets.items()):
-        return text
-    pieces, end = [], 0
-    for start in sorted(_letters_in(text, question).union(known)):
-        target = targets[ord(text[start].upper()) - ord("A")]
-        letter = option_letter(target)
-        pieces += [text[end:start], letter if text[start].isupper() else letter.lower()]
-        end = start + 1
-    return "".join([*pieces, text[end:]])
 
 
 def _letters_in(text: str, question: Question) -> set[int]:
