@@ -766,10 +766,10 @@ async def write_sweep(directory: Path, size: int) -> None:
         return ScriptedModel(adder)
 
     reasoner_module.load_model = scripted
-    task, template = sums(ITEMS), directory.parent / "template"
+    dataset, template = sums(ITEMS), directory.parent / "template"
     settings = load_settings(store=template / "store.sqlite3", model="scripted/adder", strategy="cot")
-    plan = make_plan(task, settings, parameters={"max_tokens": 100_000, "temperature": 1.0}, seeds=[0])
-    await evaluate(plan, task, SOURCE, template, settings)
+    plan = make_plan(dataset, settings, parameters={"max_tokens": 100_000, "temperature": 1.0}, seeds=[0])
+    await evaluate(plan, dataset, SOURCE, template, settings)
     manifest, rows = read_manifest(template), read_rows(template)
     rng = random.Random(1)
     for number in range(size):
