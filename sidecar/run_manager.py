@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
@@ -65,6 +66,8 @@ NOT_ADMITTED = (ServerBusy, ShuttingDown, KeyLimitExceeded)
 """Errors of a run that was not admitted."""
 MAX_PENDING_ENDS = 10_000
 """Maximum number of ends that are kept in memory while the store fails."""
+MAX_ATTEMPTS = 1000
+"""Maximum number of attempts to write an end that the store has failed to write."""
 
 Observer = Callable[[LiveRun], Sink | None]
 """Called with each run before it starts; returns a sink for the run's events, or None."""
@@ -77,12 +80,20 @@ _ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 _RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "interrupted", "failed")
 
 
+@dataclass
+class _PendingEnd:
+    """The end of a run that has not been written to the store yet."""
+
+    writes: RunWrites
+    attempts: int = 0
+
+
 class EndRecorder:
     """Writes the ends of runs to the store, and retries writes that failed (full disk, unreachable database)."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._pending: dict[str, RunWrites] = {}
+        self._pending: dict[str, _PendingEnd] = {}
 
     async def record(self, live: LiveRun, error: ReasonError, *, stopped: bool) -> RunStatus:
         """Record the end of a run without an answer, unless the pipeline has recorded it.
@@ -102,7 +113,7 @@ class EndRecorder:
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
             event = live.closing or _final_event(live, live.buffer.last + 1, error, stopped)
             if live.is_owned and len(self._pending) < MAX_PENDING_ENDS:
-                self._pending[live.id] = _ending(status, event, live.unwritten())
+                self._pending[live.id] = _PendingEnd(_ending(status, event, live.unwritten()))
             return status
 
     @contextmanager
@@ -118,17 +129,18 @@ class EndRecorder:
 
     async def retry_pending(self) -> None:
         """Retry the writes that failed."""
-        for run_id, writes in list(self._pending.items()):
+        for run_id, pending in list(self._pending.items()):
+            pending.attempts += 1
             try:
-                if await self._is_open(run_id, writes) and run_id in self._pending:
-                    await self._store.save(run_id, writes)
-            except StoreError:
-                continue  # unreachable for now
+                if await self._is_open(run_id, pending.writes) and run_id in self._pending:
+                    await self._store.save(run_id, pending.writes)
             except UnknownName:
                 pass  # deleted in the meantime
             except Exception as e:  # noqa: BLE001 (the other ends are still to be written)
+                if isinstance(e, StoreError) and pending.attempts < MAX_ATTEMPTS:
+                    continue  # unreachable for now
                 log_fault("run.end_given_up", e, run=run_id)
-            if self._pending.get(run_id) is writes:
+            if self._pending.get(run_id) is pending:
                 del self._pending[run_id]
 
     async def _record(self, live: LiveRun, error: ReasonError, stopped: bool) -> RunStatus:

@@ -158,6 +158,18 @@ class ServerProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
+def max_connections(serve: ServeSettings) -> int:
+    """Maximum number of connections: runs, waiting runs and `SPARE_CONNECTIONS`, as far as files allow.
+
+    Half of the files that the process may open are for models and the store.
+    """
+    wanted = serve.max_runs + serve.max_queued + SPARE_CONNECTIONS
+    if sys.platform == "win32":
+        return wanted
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files // 2))
+
+
 def raise_file_limit() -> None:
     """Let the process open as many files as the system allows: each connection is one."""
     if sys.platform == "win32":
@@ -175,7 +187,7 @@ def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
     """
     return {
         "http": ServerProtocol,
-        "limit_concurrency": serve.max_runs + serve.max_queued + SPARE_CONNECTIONS,
+        "limit_concurrency": max_connections(serve) + 1,  # uvicorn refuses at this number, not above it
         "ws": "none",
         "server_header": False,
         "access_log": False,

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from ...core.types import CheckedClaim, Evidence, Verdict, Verification, count_claims
@@ -69,10 +69,14 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
         if of_thought and claim is of_thought[0]:
             heading = f"in the thought, which does not count for the verdict: {counts_text(count_claims(of_thought))}"
             print_line(console, Text(heading, "dim"))
-        label = Text(f"[{number}] ".rjust(width), "dim")
-        console.print(Text.assemble(label, (verdict_text(claim), STYLES[claim.verdict]), f"  {one_line(claim.text)}"))
+        rows = Table.grid()
+        rows.add_column(width=width)
+        rows.add_column(overflow="fold")
+        head = Text.assemble((verdict_text(claim), STYLES[claim.verdict]), f"  {one_line(claim.text)}")
+        rows.add_row(Text(f"[{number}] ".rjust(width), "dim"), head)
         for detail in _details(claim, all_evidence):
-            console.print(Padding(detail, (0, 0, 0, width)))
+            rows.add_row("", detail)
+        console.print(rows)
 
 
 def print_verification(verified: TextVerification) -> None:

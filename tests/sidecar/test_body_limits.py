@@ -111,6 +111,8 @@ async def test_a_caller_that_goes_while_sending_gets_no_answer():
         (b"[" * 101 + b'"",' * 1_000_000, "more than 100,000 JSON values"),
         (b'["' + b'\\"' * 500_000 + b'"]', ""),
         (b'["' + b"[,{" * 100_000 + b'"]', ""),
+        (b'["' + b',\\",\\\\' * 510_000 + b'"]', ""),
+        (b'["' + b"," * 200_000 + b'"' + b",0" * 100_001 + b"]", "more than 100,000 JSON values"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udc00x": 1}', "surrogate"),
         (b'{"a": NaN}', "not valid JSON"),

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from reason.core.settings import ServeSettings
 from reason.sidecar import server as reason_server
 from reason.sidecar.auth import MAX_HEADER_BYTES
-from reason.sidecar.server import uvicorn_options
+from reason.sidecar.server import max_connections, uvicorn_options
 from support.authenticated_app import guarded_app
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -196,11 +197,20 @@ async def test_a_client_that_does_not_stop_sending_is_closed(tmp_path, monkeypat
         assert len(s.connections) == 0
 
 
+def test_the_maximum_leaves_half_of_the_files_to_others(monkeypatch):
+    serve = ServeSettings(max_runs=64, max_queued=256)
+    limits = {"files": 1024}
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limits["files"], 4096))
+    assert max_connections(serve) == 512
+    limits["files"] = 1 << 20
+    assert max_connections(serve) == 64 + 256 + 2048
+
+
 CLOSING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 async def test_connections_beyond_the_maximum_get_503_until_others_close(tmp_path, monkeypatch):
-    monkeypatch.setattr(reason_server, "SPARE_CONNECTIONS", 4)
+    monkeypatch.setattr(reason_server, "SPARE_CONNECTIONS", 3)
     async with listening(tmp_path, max_runs=1, max_queued=0) as s:
         held = [await s.open() for _ in range(4)]
         head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nAuthorization: " + s.key

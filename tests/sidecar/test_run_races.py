@@ -138,6 +138,27 @@ async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goe
         assert (await again.result()).answer == "42"
 
 
+async def test_an_ending_that_the_store_keeps_refusing_is_given_up(path, models, monkeypatch):
+    monkeypatch.setattr("reason.sidecar.run_manager.MAX_ATTEMPTS", 2)
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        save, broken = run_manager.store.save, True
+
+        async def full(run_id, writes):
+            if broken and writes.end is not None:
+                raise StoreError("no space left")
+            await save(run_id, writes)
+
+        monkeypatch.setattr(run_manager.store, "save", full)
+        run = await run_manager.start(config_of(run_manager), ANNE)
+        await gate.reached.wait()
+        await run_manager.cancel(run.id, ANNE)
+        await run_manager.endings.retry_pending()
+        await run_manager.endings.retry_pending()
+        broken = False
+        await run_manager.endings.retry_pending()
+        assert (await run_manager.record(run.id, ANNE)).status == "running"
+
+
 async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, monkeypatch):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         other = await run_manager.start(config_of(run_manager), ANNE)
