@@ -162,7 +162,7 @@ def _has_too_many_values(body: bytes) -> bool:
     """Whether the marks around values are more than `MAX_VALUES` values have; characters in strings do not count."""
     if _separators(body) <= 2 * MAX_VALUES:
         return False
-    unescaped = body.replace(rb"\\", b"").replace(rb'\"', b"")
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     if unescaped.count(b'"') > 4 * (MAX_VALUES + 1):  # a value has two strings at most, one is its key
         return True
     return _separators(b"".join(unescaped.split(b'"')[::2])) > 2 * MAX_VALUES
