@@ -120,11 +120,7 @@ class SyncBridge:
 
 
 def _wait(future: Future[T]) -> T:
-    """The result of work on another thread.
-
-    Raises:
-        asyncio.CancelledError: The caller is a task that was cancelled meanwhile, as `asyncio.run` does at Ctrl-C.
-    """
+    """The result of work on another thread."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread
@@ -738,11 +734,7 @@ def _uses_knowledge(config: RunConfig) -> bool:
 
 
 def _refuse_changed_models(record: RunRecord, models: Mapping[str, LanguageModel | RewardModel]) -> None:
-    """Refuse to resume a run with other models than it began with.
-
-    Raises:
-        UserError: A model has changed.
-    """
+    """Refuse to resume a run with other models than it began with."""
     for role, model in models.items():
         recorded = record.identities.get(role)
         if isinstance(recorded, dict) and recorded.get("identity") != model.identity:

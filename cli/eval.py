@@ -286,12 +286,7 @@ def _settings(options: EvalRunOptions) -> Settings:
 
 
 def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
-    """Load the data and make the plan; a resumed run keeps its own.
-
-    Raises:
-        UserError: No dataset and no run is named, or options contradict the resumed run.
-        DataError: The data cannot be read, or the directory holds no run.
-    """
+    """Load the data and make the plan; a resumed run keeps its own."""
     from ..core.errors import UserError
     from ..evals import plan as eval_plan
     from ..evals.datasets.custom import parse_map

@@ -171,11 +171,7 @@ def _serve_workers(settings: Settings, sock: Any, address: str) -> None:
 
 
 async def _check_auth(settings: Settings) -> None:
-    """Refuse a public address without API keys.
-
-    Raises:
-        UserError: The address is public, and authentication is off or no valid key exists.
-    """
+    """Refuse a public address without API keys."""
     from ..core.errors import UserError
     from ..core.store import open_store
     from ..sidecar.auth import is_loopback

@@ -388,11 +388,7 @@ class _Batch:
         await self._add(await self._concluded(model, completions, enough, finished), earlier)
 
     async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
-        """Take `width` samples at a time, each in a call of its own; none is started once there is enough.
-
-        Raises:
-            BudgetExceeded: The budget covers none of them.
-        """
+        """Take `width` samples at a time, each in a call of its own; none is started once there is enough."""
         indices, earlier = iter(self.request.indices), list(self._samples.candidates)
         completions: dict[int, Completion] = {}
         errors: list[BudgetExceeded] = []

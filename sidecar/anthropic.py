@@ -322,11 +322,7 @@ def _text(blocks: Sequence[Block], location: str, owner: str) -> str:
 
 
 def _text_of(block: Block, location: str, owner: str) -> str:
-    """The text of a block.
-
-    Raises:
-        UserError: It is no text block, or has no text.
-    """
+    """The text of a block."""
     if block.type != "text" or block.text is None:
         source = "" if block.source is None else f" with a source of type {block.source.type!r}"
         what = f"a block of type {block.type!r}{source}" if block.type != "text" else "a text block without text"

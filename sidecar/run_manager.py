@@ -544,11 +544,7 @@ class RunManager:
         return live
 
     async def _attach_repeated(self, made: DuplicateRequest, caller: Caller) -> AnyRun:
-        """Attach to the run of a repeated request; resumes it if its process was killed or the model failed.
-
-        Raises:
-            DuplicateRequest: The key belongs to a different request.
-        """
+        """Attach to the run of a repeated request; resumes it if its process was killed or the model failed."""
         if not made.same_digest:
             raise made
         live = self._live.get(made.run_id)
@@ -692,11 +688,7 @@ class RunManager:
             return await self._reasoner.aresume(live.id, sinks=sinks, is_claimed=True, on_start=live.attach_run)
 
     async def _refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
-        """Raise if the request's idempotency key is in use; checked before a request is rejected for another reason.
-
-        Raises:
-            DuplicateRequest: The key is in use.
-        """
+        """Raise if the request's idempotency key is in use; checked before a request is rejected for another reason."""
         known = None if idempotency is None else await self.store.find_request(config.tenant, idempotency)
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
@@ -760,12 +752,7 @@ class RunManager:
     async def _holding(
         self, config: RunConfig, caller: Caller, idempotency: str | None = None, digest: str = ""
     ) -> AsyncIterator[Budget]:
-        """Reserve a run's budget inside an `async with`; gives what the spending limits leave of it.
-
-        Raises:
-            KeyLimitExceeded: The caller has reached a limit.
-            DuplicateRequest: The caller has reached a limit, and the request repeats an earlier one.
-        """
+        """Reserve a run's budget inside an `async with`; gives what the spending limits leave of it."""
         async with AsyncExitStack() as stack:
             budget = config.budget
             if self._allowance is not None:

@@ -139,11 +139,7 @@ class _Watched:
 
 
 def _items(recipe: DatasetSpec, rows: Iterator[Record], reading: ReadOptions, source: str) -> Iterator[Item]:
-    """The items; checks that there are some and that their ids are unique.
-
-    Raises:
-        DataError: Two share a name, there is none, or a record makes no item.
-    """
+    """The items; checks that there are some and that their ids are unique."""
     watched = _Watched(rows)
     positions: dict[str, str] = {}
     try:

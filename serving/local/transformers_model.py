@@ -148,11 +148,7 @@ class TransformersModel:
 
     @torch.inference_mode()
     def _check(self, name: str) -> None:
-        """Compare two interleaved sequences of one cache with plain forward passes.
-
-        Raises:
-            CapabilityMissing: They differ, or the module cannot be run this way at all.
-        """
+        """Compare two interleaved sequences of one cache with plain forward passes."""
         size = self.config.vocab_size
         first = [(7 * i + 3) % size for i in range(9)]
         second = [*first[:5], *((11 * i + 5) % size for i in range(4))]

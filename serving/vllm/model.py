@@ -344,11 +344,7 @@ class VllmModel:
         }
 
     async def _report(self, request_id: str) -> dict[str, Any]:
-        """The report of a sample's logits processors.
-
-        Raises:
-            BackendError: There is none: the engine ran without them.
-        """
+        """The report of a sample's logits processors."""
         responses = await self._open_engine().collective_rpc("reason_take_reports", args=([request_id],))
         report: dict[str, Any] | None = next((r[request_id] for r in responses if request_id in r), None)
         if report is None:

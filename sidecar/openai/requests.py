@@ -411,11 +411,7 @@ def decrypted_thought(text: str) -> tuple[dict[str, JsonValue], ...] | None:
 
 
 def _thought_of(item: InputItem, location: str) -> ChatMessage:
-    """An assistant message with the thoughts of an item, which the following items of the turn complete.
-
-    Raises:
-        UserError: The encrypted content is not one that this server has returned.
-    """
+    """An assistant message with the thoughts of an item, which the following items of the turn complete."""
     text = "\n".join(part.text for part in item.summary)
     blocks = decrypted_thought(item.encrypted_content) if item.encrypted_content else None
     if item.encrypted_content and blocks is None:

@@ -405,13 +405,7 @@ async def _stored_response(run_manager: RunManager, record: RunRecord) -> dict[s
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
-    """Convert a responses request to a run configuration.
-
-    Raises:
-        UserError: A field is invalid or not supported; names the field.
-        ModelNotFound: The model is not offered.
-        UnknownName: The previous response does not exist or has no answer.
-    """
+    """Convert a responses request to a run configuration."""
     if body.background and body.stream:
         raise UserError(
             "a background response is not streamed",
@@ -493,11 +487,7 @@ def _turns(question: Question) -> tuple[Message, ...]:
 
 
 async def _record(run_manager: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
-    """The run record of a response.
-
-    Raises:
-        UnknownName: The caller has no response with this id.
-    """
+    """The run record of a response."""
     try:
         return await run_manager.record(name.removeprefix(NAME), caller)
     except UnknownName:

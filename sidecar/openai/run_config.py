@@ -106,9 +106,6 @@ def _read_attachment(part: ContentPart, location: str) -> Attachment:
     """The attachment of a content part.
 
     The server opens no address: an `https` one is passed on to the provider.
-
-    Raises:
-        UserError: It has neither content nor an address, its content is no image or PDF, or it is a file's id.
     """
     kind = _KINDS[part.type]
     named = part.file or part
@@ -146,11 +143,7 @@ def _read_attachment(part: ContentPart, location: str) -> Attachment:
 
 
 def _content_of(message: ChatMessage, location: str) -> tuple[str, tuple[Attachment, ...]]:
-    """The texts of a message, joined with newlines, and its images and files.
-
-    Raises:
-        UserError: A part has an unknown type or cannot be read, or a file is not the user's.
-    """
+    """The texts of a message, joined with newlines, and its images and files."""
     if message.content is None or isinstance(message.content, str):
         return message.content or "", ()
     texts: list[str] = []
