@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from reason.core.calibration_fit import BINS, aurc, bin_index, ece
 from reason.core.errors import UserError
+from reason.evals.statistics.calibration import BINS, aurc, bin_index, ece
 from reason.evals.statistics.intervals import percentiles, resample_groups
 from reason.evals.statistics.outcomes import number_groups
 from reason.evals.statistics.paired import exact_sign_test

@@ -1,6 +1,6 @@
 """`CalibrationMap`: a small monotone function from a strategy's stated confidences to calibrated ones, in a file.
 
-`evals/calibration.py` fits one to the results of an evaluation (`calibration_fit`); `Answer.calibrated_confidence` is
+`evals/calibration.py` fits one to the results of an evaluation; `Answer.calibrated_confidence` is
 its value. Applying one needs neither numpy nor scipy.
 """
 

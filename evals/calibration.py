@@ -23,10 +23,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from scipy import stats
+from scipy import optimize, stats
+from scipy.special import expit
 
 from ..core.calibration import CalibrationCurve, CalibrationMap, CalibrationMethod, CalibrationScores
-from ..core.calibration_fit import ece, fit_curve
 from ..core.errors import UserError
 from ..core.files import write_file
 from ..core.settings import is_used_role
@@ -38,13 +38,16 @@ from .datasets.items import ChoiceGold, Gold, MathGold
 from .results import ResultRow
 from .run_directory import EvalRun, SolutionNotes
 from .scoring import compare_with_gold, is_same
-from .statistics.calibration import nll
+from .statistics.calibration import ece, nll
 from .statistics.intervals import Interval, percentiles, resample_groups
 from .statistics.outcomes import Array
 
 MIN_ITEMS = 20
 """Minimum number of items with a confidence: with fewer, two parameters would follow the noise."""
 FOLDS = 5
+RIDGE = 1e-3
+"""Weight of the squared distance from the identity in the summed log-loss of "temperature" and "platt"."""
+MIN_CLIP, MAX_CLIP = 1e-6, 0.25
 
 Fit = Callable[[Array, Array], CalibrationCurve]
 """Fits a curve to confidences and correctness, `[answers]` each."""
@@ -107,6 +110,66 @@ def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
         unstated=len(rows) - len(stated),
         undecided=len(stated) - len(kept),
     )
+
+
+def fit_curve(method: CalibrationMethod, confidence: Array, correct: Array) -> CalibrationCurve:
+    """The curve of a method with the minimum log-loss (isotonic: the minimum squared error, which is the same curve).
+
+    "temperature" fits the slope of the log-odds, "platt" the intercept too. Two things keep the minimum finite.
+    Confidences are clipped to [clip, 1 - clip], the clip being half the distance to 0 or 1 of the closest one that is
+    not itself 0 or 1, within [1e-6, 0.25]: of shares of n votes that is 1/(2n), so that a unanimous vote counts as half
+    a vote short of all. And RIDGE/2 * (intercept² + (slope - 1)²) is added to the summed loss, so that answers which a
+    threshold separates do not drive the slope to infinity; otherwise it moves the minimum by less than the noise. A
+    negative slope is not allowed: at 0 every confidence becomes the same.
+
+    "isotonic" pools adjacent violators. Answers of one confidence are one point; knots within a level stretch are
+    dropped.
+
+    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", equation 1, on the log-odds; Guo et al.
+    2017, "On Calibration of Modern Neural Networks", section 4.2; Zadrozny and Elkan 2002, "Transforming Classifier
+    Scores into Accurate Multiclass Probability Estimates", section 3.
+    """
+    return _isotonic(confidence, correct) if method == "isotonic" else _on_log_odds(method, confidence, correct)
+
+
+def _isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
+    points, group = np.unique(confidence, return_inverse=True)
+    counts = np.bincount(group)
+    means = np.bincount(group, weights=correct) / counts
+    fitted = np.clip(optimize.isotonic_regression(means, weights=counts).x, 0.0, 1.0).tolist()
+    knots = [
+        (float(x), y)
+        for i, (x, y) in enumerate(zip(points, fitted, strict=True))
+        if not 0 < i < len(points) - 1 or not fitted[i - 1] == y == fitted[i + 1]
+    ]
+    return CalibrationCurve(method="isotonic", knots=tuple(knots))
+
+
+def _on_log_odds(method: CalibrationMethod, confidence: Array, correct: Array) -> CalibrationCurve:
+    distance = np.minimum(confidence, 1 - confidence)
+    inside = distance[distance > 0]
+    clip = float(np.clip(inside.min() / 2, MIN_CLIP, MAX_CLIP)) if len(inside) else MAX_CLIP
+    c = np.clip(confidence, clip, 1 - clip)
+    design = np.column_stack([np.ones(len(c)), np.log(c) - np.log1p(-c)])
+    identity = np.array([0.0, 1.0])
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        """Mean log-loss and its gradient by intercept and slope."""
+        odds = design @ weights
+        total = np.sum(np.logaddexp(0, odds) - correct * odds) + RIDGE / 2 * np.sum((weights - identity) ** 2)
+        gradient = design.T @ (expit(odds) - correct) + RIDGE * (weights - identity)
+        return float(total) / len(c), gradient / len(c)
+
+    fitted = optimize.minimize(
+        loss,
+        identity,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(None, None) if method == "platt" else (0, 0), (0, None)],
+        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000},
+    )
+    intercept, slope = fitted.x.tolist()
+    return CalibrationCurve(method=method, intercept=intercept, slope=slope, clip=clip)
 
 
 def fit_calibration_map(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.calibration_fit import aurc, ece
+from reason.evals.statistics.calibration import aurc, ece
 from reason.evals.scoring import label_report
 from reason.evals.statistics.intervals import resample_groups
 from reason.verify.types import Support, support

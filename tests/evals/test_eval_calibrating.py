@@ -14,15 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.calibration import CalibrationCurve, load_calibration_map
-from reason.core.calibration_fit import RIDGE, fit_curve
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings
 from reason.evals.calibration import (
+    RIDGE,
     assign_folds,
     calibration_data,
     calibration_scores,
     cross_validated,
     fit_calibration_map,
+    fit_curve,
     save_calibration_map,
 )
 from reason.evals.comparison import run_settings
@@ -122,7 +123,7 @@ def pooled(c: Sequence[float], y: Sequence[float]) -> dict[float, float]:
 
 
 @given(pairs)
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 def test_isotonic_is_what_pooling_gives(found: list[tuple[float, int]]) -> None:
     c, y = split(found)
     curve = fit_curve("isotonic", c, y)

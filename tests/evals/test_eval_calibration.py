@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.calibration_fit import aurc, ece, reliability
 from reason.core.errors import UserError
 from reason.evals.statistics.calibration import (
     adaptive_ece,
+    aurc,
     auroc,
     calibration_metrics,
+    ece,
     nll,
+    reliability,
 )
 
 EXACT = {"rel": 0, "abs": 1e-9}

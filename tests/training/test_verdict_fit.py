@@ -12,7 +12,8 @@ from reason.core.errors import UserError
 from reason.verify.davinci.decision import VerdictModel
 from reason.verify.davinci.features import FEATURE_NAMES
 from reason.verify.types import Support
-from support.scipy_calibration import minimize_multinomial
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 from verdict_fit import (
     LABELS,
     MAX_THRESHOLD,
@@ -25,6 +26,39 @@ from verdict_fit import (
 )
 
 ZERO = dict.fromkeys(FEATURE_NAMES, 0.0)
+
+
+def minimize_multinomial(features: np.ndarray, golds: np.ndarray, signs: np.ndarray, *, penalty: float) -> np.ndarray:
+    """Weights `[2, 1 + features]` of a multinomial regression with classes of equal weight, by a general minimiser.
+
+    Args:
+        features: `[examples, features]`; those that never vary are not scaled.
+        golds: Class of each example: 0 and 1 have weights, 2 is the reference.
+        signs: Sign of each weight, `[2, features]`.
+        penalty: L2 penalty on the weights of standardised features.
+    """
+    weights = np.zeros(len(golds))
+    for label in range(3):
+        weights[golds == label] = 1 / (golds == label).sum() / 3
+    mean = weights @ features
+    scale = np.sqrt(weights @ (features - mean) ** 2)
+    scale[scale < 1e-9] = 1.0
+    design = np.column_stack([np.ones(len(features)), (features - mean) / scale])
+    size = design.shape[1]
+
+    def loss(theta: np.ndarray) -> float:
+        logits = np.column_stack([design @ theta[:size], design @ theta[size:], np.zeros(len(design))])
+        logs = logits - logsumexp(logits, axis=1, keepdims=True)
+        slopes = np.concatenate([theta[1:size], theta[size + 1 :]])
+        return float(-weights @ logs[np.arange(len(golds)), golds] + penalty / 2 * slopes @ slopes)
+
+    bounds = []
+    for row in signs:
+        bounds += [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in row)]
+    options = {"maxiter": 5000, "maxfun": 10**6, "ftol": 1e-15, "gtol": 1e-10}
+    found = minimize(loss, np.zeros(2 * size), method="L-BFGS-B", bounds=bounds, options=options).x.reshape(2, size)
+    slopes = found[:, 1:] / scale
+    return np.column_stack([found[:, 0] - slopes @ mean, slopes])
 
 
 def vector(**values: float) -> tuple[float, ...]:

@@ -19,8 +19,8 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from reason.core.calibration_fit import ece
 from reason.core.errors import UserError
+from reason.evals.statistics.calibration import ece
 from reason.verify.davinci.decision import HeldOutScores, VerdictModel, decided_label
 from reason.verify.davinci.features import FEATURE_NAMES
 from reason.verify.types import Label, Support
