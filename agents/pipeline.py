@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from ..core.clock import monotonic
 from ..core.concurrency import shielded
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError
 from ..core.events import (
@@ -263,11 +263,11 @@ STAGES: dict[str, Callable[[PipelineState, PipelineContext], Awaitable[StateUpda
 async def run_stage(name: str, state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run one stage, with its events in the trace and saved at its end."""
     run = context.run
-    started = time.monotonic()
+    started = monotonic()
     number = run.emit(StageStarted(stage=name))
     with run.event_scope(number):
         update = await STAGES[name](state, context)
-    run.emit(StageFinished(stage=name, seconds=time.monotonic() - started), parent=number)
+    run.emit(StageFinished(stage=name, seconds=monotonic() - started), parent=number)
     await run.save()
     return update
 

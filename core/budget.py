@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .clock import monotonic
 from .errors import BudgetExceeded, UserError
 from .messages import Frozen, Usage
 from .types import RoleUsage, RunUsage
@@ -87,15 +87,11 @@ class Ledger:
     """What one run has spent, by model and role.
 
     Used from one event loop; every method is atomic there.
-
-    Args:
-        clock: Monotonic seconds; replaced in tests.
     """
 
-    def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._clock = clock
-        self._started = clock()
+        self._started = monotonic()
         self._stopped: float | None = None
         self._by_role: dict[str, RoleUsage] = {}
         self._reserved = CostBound()
@@ -109,7 +105,7 @@ class Ledger:
     @property
     def elapsed_s(self) -> float:
         """Wall-clock seconds since the run began (until it ended)."""
-        return (self._stopped if self._stopped is not None else self._clock()) - self._started
+        return (self._stopped if self._stopped is not None else monotonic()) - self._started
 
     def remaining_seconds(self) -> float | None:
         """Seconds until the time limit, not negative; None without a limit."""
@@ -237,7 +233,7 @@ class Ledger:
             for key, row in usage.by_role.items()
         }
         self.carry_lost(carried)
-        self._started = self._clock() - usage.wall_seconds
+        self._started = monotonic() - usage.wall_seconds
 
     def carry_lost(self, usage: RunUsage) -> None:
         """Take over lost tokens of an interrupted run. They count in no limit, so that it makes the same requests."""
@@ -249,7 +245,7 @@ class Ledger:
     def stop(self) -> None:
         """Stop the wall clock; later charges still count."""
         if self._stopped is None:
-            self._stopped = self._clock()
+            self._stopped = monotonic()
 
     def usage(self) -> RunUsage:
         """Everything spent so far."""

@@ -112,7 +112,6 @@ class Run:
         is_new: Whether the store has no calls of it yet.
         conclusion: Of a run that is replayed, when the user wanted its answer: it stops at the same call. That of a
             resumed run is read in `previous_events`.
-        clock: Monotonic seconds; replaced in tests.
 
     Attributes:
         effort: The effort of models that think.
@@ -144,12 +143,11 @@ class Run:
         recording: bool = True,
         is_new: bool = False,
         conclusion: Conclusion | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = run_id
         self.config = config
         self.store = store
-        self.ledger = Ledger(config.budget, clock)
+        self.ledger = Ledger(config.budget)
         self._best: Callable[[], Solution | None] = lambda: None
         self.effort: Effort | None = config.effort
         self.answer_now = asyncio.Event()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..agents.planner import NO_MAP, calibration_map_for, models_of, uses_role
 from ..agents.reasoner import Reasoner
+from ..core.clock import monotonic
 from ..core.errors import (
     BackendUnavailable,
     CapabilityMissing,
@@ -154,12 +154,12 @@ class EvalRunner:
 
     async def _resume(self, run_id: str) -> None:
         """Resume a run; if it has an owner, wait until the lease of a killed process must have expired."""
-        end = time.monotonic() + MAX_OWNED_S
+        end = monotonic() + MAX_OWNED_S
         while True:
             try:
                 await self._reasoner.aresume(run_id, sinks=(self._observer.event,))
             except RunConflict:
-                if time.monotonic() > end:
+                if monotonic() > end:
                     raise
                 await asyncio.sleep(OWNED_POLL_S)
             else:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from ..core.clock import monotonic
 from ..core.errors import ReasonError, ServerBusy, ShuttingDown
 
 AdmissionObserver = Callable[[int, int], None]
@@ -42,7 +42,6 @@ class AdmissionQueue:
         max_queued: Maximum number of waiting callers over all tenants, not counting unlimited ones.
         on_change: Called when the number of runs in flight or of waiting callers changes.
         on_abandoned: Called for each caller that is cancelled while it waits.
-        clock: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -52,10 +51,9 @@ class AdmissionQueue:
         *,
         on_change: AdmissionObserver | None = None,
         on_abandoned: Callable[[], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_runs, self._max_waiting = max_runs, max_queued
-        self._on_change, self._on_abandoned, self._clock = on_change, on_abandoned, clock
+        self._on_change, self._on_abandoned = on_change, on_abandoned
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """Waiting callers by tenant, in the order of the next assignments; no queue is empty."""
         self._closed = False
@@ -81,12 +79,12 @@ class AdmissionQueue:
             ShuttingDown: The queue is closed.
         """
         await self._wait_for_slot(tenant, unlimited)
-        begun = self._clock()
+        begun = monotonic()
         try:
             yield
         finally:
             # exponential moving average of the run time; `_busy` estimates the wait from it
-            self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
+            self._mean_run_s += (monotonic() - begun - self._mean_run_s) / 8
             self._leave()
 
     def close(self) -> None:

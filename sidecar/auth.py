@@ -19,6 +19,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
+from ..core.clock import monotonic
 from ..core.errors import AuthenticationError, PermissionDenied, ReasonError, UserError
 from ..core.settings import ServeSettings
 from ..core.store.protocol import ApiKey, KeyLimits
@@ -178,14 +179,11 @@ class KeyVerifier:
 
     Args:
         store: The store with the keys.
-        clock: Monotonic clock in seconds, for the cache.
         now: Wall clock in seconds since the epoch, for expiry.
     """
 
-    def __init__(
-        self, store: RunStore, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
-    ) -> None:
-        self._store, self._clock, self._now = store, clock, now
+    def __init__(self, store: RunStore, *, now: Callable[[], float] = time.time) -> None:
+        self._store, self._now = store, now
         self._seen: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -213,9 +211,9 @@ class KeyVerifier:
     async def _find(self, key_id: str) -> ApiKey | None:
         """The key, cached for `CACHE_TTL_S`; unknown ids are cached too."""
         seen = self._seen.get(key_id)
-        if seen is not None and self._clock() - seen[0] < CACHE_TTL_S:
+        if seen is not None and monotonic() - seen[0] < CACHE_TTL_S:
             return seen[1]
-        cached_at = self._clock()
+        cached_at = monotonic()
         key = await self._store.find_key(key_id)
         self._seen[key_id] = (cached_at, key)
         self._seen.move_to_end(key_id)

@@ -19,6 +19,7 @@ from limits.errors import StorageError
 from limits.util import WindowStats
 
 from ..core.budget import Budget
+from ..core.clock import monotonic
 from ..core.concurrency import shielded
 from ..core.errors import KeyLimitExceeded, StoreError
 from ..core.store.protocol import KeyLimits, Spending
@@ -97,14 +98,14 @@ class RequestCounter:
         """Count a request; returns whether it is within the limit, and the state of the window."""
         if self._shared is None:
             return await _hit(self._local, limit, key_id)
-        if self._is_reached or time.monotonic() >= self._retry_at:
-            self._retry_at = time.monotonic() + REDIS_RETRY_S  # one request tries it, and the others do not wait
+        if self._is_reached or monotonic() >= self._retry_at:
+            self._retry_at = monotonic() + REDIS_RETRY_S  # one request tries it, and the others do not wait
             try:
                 counted = await _hit(self._shared, limit, key_id)
             except (StorageError, OSError, RuntimeError) as e:  # uvloop's error of a closed transport is a RuntimeError
                 if self._is_reached:
                     log_event("limits.unreachable", logging.WARNING, error=type(e).__name__)
-                self._is_reached, self._retry_at = False, time.monotonic() + REDIS_RETRY_S
+                self._is_reached, self._retry_at = False, monotonic() + REDIS_RETRY_S
             else:
                 self._is_reached = True
                 return counted

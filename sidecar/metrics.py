@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -20,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from ..core.budget import LimitKind
+from ..core.clock import monotonic
 from ..core.errors import AuthenticationError, KeyLimitExceeded, PermissionDenied, ServerBusy, ShuttingDown
 from ..core.events import (
     BudgetCharged,
@@ -68,12 +68,11 @@ class Metrics:
 
     Args:
         strategies: Allowed values of the label `strategy`.
-        clock: Monotonic clock in seconds.
     """
 
-    def __init__(self, strategies: frozenset[str], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, strategies: frozenset[str]) -> None:
         self.registry = CollectorRegistry()
-        self._strategies, self._clock = strategies, clock
+        self._strategies = strategies
 
         def counter(name: str, about: str, *labels: str) -> Counter:
             return Counter(name, about, labels, registry=self.registry)
@@ -147,10 +146,10 @@ class Metrics:
 
         Args:
             strategy: Strategy of the run.
-            requested_at_s: Time of the request on the metrics' clock, in seconds; None means now.
+            requested_at_s: Time of the request (`core.clock.monotonic`), in seconds; None means now.
         """
         known = strategy if strategy in self._strategies else _OTHER
-        return _RunMeter(self, known, self._clock, self._clock() if requested_at_s is None else requested_at_s)
+        return _RunMeter(self, known, monotonic() if requested_at_s is None else requested_at_s)
 
     @staticmethod
     def role(role: str) -> str:
@@ -166,8 +165,8 @@ class _RunMeter:
     before the resume, which was counted earlier.
     """
 
-    def __init__(self, metrics: Metrics, strategy: str, clock: Callable[[], float], requested_at_s: float) -> None:
-        self._metrics, self._strategy, self._clock, self._requested_at_s = metrics, strategy, clock, requested_at_s
+    def __init__(self, metrics: Metrics, strategy: str, requested_at_s: float) -> None:
+        self._metrics, self._strategy, self._requested_at_s = metrics, strategy, requested_at_s
         self._seen = self._ended = False
         self._phase = "starting"
         self._calls: dict[int, _CallProgress] = {}
@@ -178,7 +177,7 @@ class _RunMeter:
         """Count the event."""
         if not self._seen:
             self._seen = True
-            self._metrics.first_event.labels(self._strategy).observe(self._clock() - self._requested_at_s)
+            self._metrics.first_event.labels(self._strategy).observe(monotonic() - self._requested_at_s)
         count = _COUNTED.get(type(event))
         if count is not None:
             count(self, event)
@@ -245,7 +244,7 @@ class _RunMeter:
         if outcome == "cancelled":
             metrics.cancelled.labels(self._phase).inc()
         metrics.requests.labels(self._strategy, outcome).inc()
-        metrics.duration.labels(self._strategy).observe(self._clock() - self._requested_at_s)
+        metrics.duration.labels(self._strategy).observe(monotonic() - self._requested_at_s)
 
 
 _COUNTED: dict[type[Event], Callable[[_RunMeter, Any], None]] = {

@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -22,6 +21,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..core.clock import monotonic
 from ..core.errors import PermissionDenied, UserError
 from ..core.events import RUN_ENDS, Event, Sink, TextDelta
 from ..core.settings import ServeSettings
@@ -209,13 +209,10 @@ class AccessLogMiddleware:
     Args:
         app: The next ASGI application.
         on_request: Called for each finished request.
-        clock: Monotonic clock in seconds.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, on_request: RequestObserver | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._app, self._on_request, self._clock = app, on_request, clock
+    def __init__(self, app: ASGIApp, *, on_request: RequestObserver | None = None) -> None:
+        self._app, self._on_request = app, on_request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and log and count it."""
@@ -224,7 +221,7 @@ class AccessLogMiddleware:
             return
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = name = _name_of(scope)
-        begun = self._clock()
+        begun = monotonic()
         status = 0
         is_complete = False
 
@@ -251,7 +248,7 @@ class AccessLogMiddleware:
                 on_request = make_error_object(f"{INTERNAL} (request {name})", 500, code="internal")
                 await error_json(on_request, 500, scope)(scope, receive, send_and_record)
         finally:
-            self._note(scope, status if is_complete or not status else _CLIENT_GONE, self._clock() - begun)
+            self._note(scope, status if is_complete or not status else _CLIENT_GONE, monotonic() - begun)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Log and count a request; a request without a response counts as abandoned by the client (499)."""

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
+from ..core.clock import monotonic
 from ..core.concurrency import shielded
 from ..core.errors import (
     Cancelled,
@@ -441,7 +442,7 @@ class RunManager:
         nor load one that does.
         """
         probe = self._probe
-        is_fresh = asyncio.get_running_loop().time() - self._probed_at < PROBE_INTERVAL_S
+        is_fresh = monotonic() - self._probed_at < PROBE_INTERVAL_S
         if probe is None or (probe.done() and not is_fresh):
             probe = self._probe = self._tasks.create_task(self._ask_store())
         done, _ = await asyncio.wait((probe,), timeout=within_s)
@@ -578,7 +579,7 @@ class RunManager:
             log_fault("store.not_writable", e)
             return False
         finally:
-            self._probed_at = asyncio.get_running_loop().time()
+            self._probed_at = monotonic()
         return True
 
     def _stored(self, record: RunRecord, *, replayed: bool = False) -> StoredRun:
@@ -606,7 +607,7 @@ class RunManager:
 
     async def _maintain(self) -> None:
         """Periodically cancel and conclude runs on request of other processes, retry failed writes, adopt and prune."""
-        days, clock = self._serve.retention_days, asyncio.get_running_loop().time
+        days = self._serve.retention_days
         adopt_at = prune_at = 0.0
         while True:
             try:
@@ -618,13 +619,13 @@ class RunManager:
                     for run_id in await self.store.answer_requested(list(known)):
                         known[run_id].conclude()
                 await self.endings.retry_pending()
-                if clock() >= adopt_at:
-                    adopt_at = clock() + ADOPT_INTERVAL_S
+                if monotonic() >= adopt_at:
+                    adopt_at = monotonic() + ADOPT_INTERVAL_S
                     await self.adopt()
-                if days is not None and clock() >= prune_at:
-                    prune_at = clock() + PRUNE_INTERVAL_S
+                if days is not None and monotonic() >= prune_at:
+                    prune_at = monotonic() + PRUNE_INTERVAL_S
                     if pruned := await self.store.prune_runs(before=time.time() - days * DAY_S):
-                        prune_at = clock() + PRUNE_PAUSE_S
+                        prune_at = monotonic() + PRUNE_PAUSE_S
                         log_event("store.pruned", runs=pruned)
             except ReasonError as e:  # the store is unreachable for now
                 log_fault("store.unreachable", e)

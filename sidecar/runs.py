@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
@@ -16,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from typing import Literal
 
+from ..core.clock import monotonic
 from ..core.errors import Cancelled, NotVerified, ReasonError, ShuttingDown, StoreError
 from ..core.events import RUN_ENDS, Event, EventsDropped, RunFailed, RunFinished, TextDelta
 from ..core.run import Run, RunConfig, read_config
@@ -364,7 +364,7 @@ class LiveRun(FollowedRun):
         self.background, self.is_detached = background, is_detached or background
         self.caller = Caller()
         """The caller; the default caller if the process adopted the run."""
-        self.requested_at_s = time.monotonic()
+        self.requested_at_s = monotonic()
         self.status: RunStatus = "queued"
         self.stopping: Literal["", "cancelled", "drained"] = ""
         self.is_concluding = False

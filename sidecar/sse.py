@@ -12,6 +12,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from ..core.clock import monotonic
 from ..core.errors import Cancelled, ReasonError
 from .errors import INTERNAL, error_object, error_response, make_error_object
 from .logs import log_fault
@@ -217,9 +218,8 @@ class _Body:
     def __init__(self, send: Send, start: Message) -> None:
         self._send, self._start = send, start
         self._lock = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
         self.has_begun = False
-        self.sent_at_s = self._loop.time()
+        self.sent_at_s = monotonic()
         """When a part was last sent."""
 
     @property
@@ -238,7 +238,7 @@ class _Body:
             if not self.has_begun:
                 await self._begin()
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
-            self.sent_at_s = self._loop.time()
+            self.sent_at_s = monotonic()
 
     async def _begin(self) -> None:
         self.has_begun = True
@@ -250,7 +250,7 @@ async def _keep_alive(body: _Body, ping: bytes, admitted: asyncio.Event | None) 
     idle_s = 0.0
     while True:
         await asyncio.sleep(KEEPALIVE_S - idle_s)
-        idle_s = asyncio.get_running_loop().time() - body.sent_at_s
+        idle_s = monotonic() - body.sent_at_s
         if idle_s >= KEEPALIVE_S:
             if (admitted is None or admitted.is_set()) and not body.is_sending:
                 with suppress(OSError):  # the connection broke, which ends the stream

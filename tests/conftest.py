@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import settings
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
+from support.fake_clock import FakeClock, FakeClockLoop
 from support.postgres_server import CannotStart, PostgresServer
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for one another at every operation
@@ -44,6 +46,20 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run asynchronous tests on a loop whose time the fixture `clock` can hold."""
+    return {"fake-clock": FakeClockLoop}
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[FakeClock]:
+    """The time of the test's event loop, which passes only when the test lets it (`support/fake_clock.py`)."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, FakeClockLoop)
+    with loop.held() as clock:
+        yield clock
 
 
 @pytest.fixture

@@ -29,7 +29,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -41,6 +40,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from ...core.clock import monotonic
 from ...core.messages import is_canonical_calls
 from ...core.types import AnswerKind, Question
 from ...core.unicode_forms import normalize
@@ -469,14 +469,14 @@ class Equivalence:
         if self._algebra_left_s <= 0:
             return _TOO_LATE
         self._num_algebra += 1
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             async with asyncio.timeout(self._algebra_left_s):
                 outcome = _comparison(await self._by_algebra(left, right))
         except TimeoutError:  # its process was killed
             return _TOO_LATE
         finally:
-            self._algebra_left_s -= time.monotonic() - begun
+            self._algebra_left_s -= monotonic() - begun
         self._num_faults += outcome.reason in ("timeout", "crashed")
         if (
             self._thread is not None and outcome.reason != "unavailable"

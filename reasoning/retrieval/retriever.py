@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from pydantic import JsonValue, ValidationError
 
+from ...core.clock import monotonic
 from ...core.errors import StoreError, UserError
 from ...core.events import EvidenceRetrieved
 from ...core.run import Run
@@ -266,7 +266,7 @@ class MeteredRetriever:
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
         """See `Retriever.retrieve`; claims with stored passages are not searched again."""
-        started = time.monotonic()
+        started = monotonic()
         distinct = list(dict.fromkeys(claims))
         requests: dict[str, dict[str, JsonValue]] = {c: {"retrieval": {"claim": c, "k": k}} for c in distinct}
         keys = {c: call_key(self.identity, requests[c], None, 0) for c in distinct}
@@ -286,7 +286,7 @@ class MeteredRetriever:
                 claims=len(distinct),
                 passages=sum(map(len, by_claim.values())),
                 replayed=len(distinct) - len(missing),
-                seconds=time.monotonic() - started,
+                seconds=monotonic() - started,
             )
         )
         return [list(by_claim[c]) for c in claims]

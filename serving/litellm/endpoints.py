@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...core.clock import monotonic
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, RateLimited, ReasonError, UserError
 from ...core.messages import Prompt, ScoredContinuation
 from ...core.settings import EndpointSettings, ProviderSettings, Settings
@@ -103,12 +103,10 @@ class EndpointPool:
 
     Args:
         endpoints: The endpoints, at least one.
-        clock: Monotonic seconds.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.all = tuple(endpoints)
-        self.clock = clock
         self._num_chosen = 0
         self._placed: dict[str, Endpoint] = {}
 
@@ -121,7 +119,7 @@ class EndpointPool:
             key: Prompts with the same key go to the same endpoint where possible; None for no preference.
             without: Endpoints to skip.
         """
-        now = self.clock()
+        now = monotonic()
         usable = [e for e in self.all if e not in without and e.is_usable(now)]
         if not usable:
             return None
@@ -182,7 +180,7 @@ class LoadBalancedModel(LiteLLMModel):
         self._open_endpoint = open_endpoint
 
     def _new_attempts(self) -> _Attempts:
-        return _Attempts(self.endpoints.clock())
+        return _Attempts(monotonic())
 
     async def _attempt(
         self, part: SampleBatch, run: tuple[int, ...], attempts: Attempts, listener: Listener | None
@@ -209,7 +207,7 @@ class LoadBalancedModel(LiteLLMModel):
     def _settle(self, endpoint: Endpoint, fault: FailedAttempt | None, attempts: _Attempts) -> None:
         if fault is not None and (fault.retryable or fault.fatal):
             attempts.tried[endpoint] = fault
-            endpoint.failed(self.endpoints.clock(), fault)
+            endpoint.failed(monotonic(), fault)
         else:
             endpoint.succeeded()
 
@@ -221,16 +219,16 @@ class LoadBalancedModel(LiteLLMModel):
             endpoint = self.endpoints.choose(key, attempts.tried)
             if endpoint is not None:
                 return endpoint
-            began = self.endpoints.clock()
+            began = monotonic()
             wait = self._wait(attempts, began)
             if wait is None:
                 return None
             is_usable = False
-            while not is_usable and (left := began + wait - self.endpoints.clock()) > 0:
+            while not is_usable and (left := began + wait - monotonic()) > 0:
                 await asyncio.sleep(min(left, POLL_S))
                 self._start_checks()
                 is_usable = not attempts.tried and self.endpoints.choose(None) is not None
-            attempts.waited_s += self.endpoints.clock() - began
+            attempts.waited_s += monotonic() - began
             attempts.retries += not is_usable
             attempts.tried.clear()
 
@@ -248,7 +246,7 @@ class LoadBalancedModel(LiteLLMModel):
         return min((w for w in waits if w is not None), default=None)
 
     def _start_checks(self) -> None:
-        now = self.endpoints.clock()
+        now = monotonic()
         for endpoint in self.endpoints.all:
             if endpoint.needs_check(now):
                 endpoint.check = asyncio.create_task(self._check(endpoint))
@@ -259,7 +257,7 @@ class LoadBalancedModel(LiteLLMModel):
             model = await self._open_endpoint(endpoint)
         except ReasonError as e:
             endpoint.last_error = e
-            endpoint.take_down(self.endpoints.clock())
+            endpoint.take_down(monotonic())
             return
         if endpoint.model is None:
             endpoint.model = model

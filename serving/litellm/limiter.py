@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from ...core.clock import monotonic
 from ...core.concurrency import PerLoop
 
 
@@ -33,11 +33,11 @@ class ConcurrencyLimiter:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[float]:
         """Hold a slot inside an `async with`, which gives the seconds waited for it."""
-        started = time.monotonic()
+        started = monotonic()
         self.busy += 1
         try:
             async with self._free.get():
-                yield time.monotonic() - started
+                yield monotonic() - started
         finally:
             self.busy -= 1
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from ...core.clock import monotonic
 from ...core.concurrency import cancel_and_wait
 from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse, ReasonError, UserError
 from ...core.messages import (
@@ -264,7 +264,7 @@ class LiteLLMModel:
         return error
 
     def _new_attempts(self) -> Attempts:
-        return Attempts(time.monotonic())
+        return Attempts(monotonic())
 
     async def _attempt(
         self, part: SampleBatch, run: tuple[int, ...], attempts: Attempts, listener: Listener | None
@@ -277,7 +277,7 @@ class LiteLLMModel:
 
     async def _may_retry(self, fault: FailedAttempt, attempts: Attempts) -> bool:
         """Whether there is another attempt, after the wait before it."""
-        wait = self._retrying.wait(fault, attempts.retries, time.monotonic() - attempts.began, random.random)
+        wait = self._retrying.wait(fault, attempts.retries, monotonic() - attempts.began, random.random)
         if wait is None:
             return False
         attempts.retries += 1
@@ -739,7 +739,7 @@ class LiteLLMModel:
         Raises:
             ReasonError: It failed finally.
         """
-        attempts = Attempts(time.monotonic())
+        attempts = Attempts(monotonic())
         while True:
             try:
                 async with self.limiter.slot() as queued:

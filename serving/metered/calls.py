@@ -15,7 +15,6 @@ Sampling, embedding and worker steps have another shape and use its parts: `call
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, JsonValue
 
 from ...core.budget import CostBound
+from ...core.clock import monotonic
 from ...core.concurrency import paced
 from ...core.errors import BudgetExceeded, ReasonError
 from ...core.events import BudgetCharged, CallFinished, CallStarted
@@ -205,12 +205,12 @@ class RecordedCalls:
         run = self.run
         if run.writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
             await run.writer.flush()
-        call, began = self.start(operation, requests=requests, samples=samples, **traced), time.monotonic()
+        call, began = self.start(operation, requests=requests, samples=samples, **traced), monotonic()
         with self.shown_errors():
             try:
                 yield call
             finally:
-                seconds = time.monotonic() - began
+                seconds = monotonic() - began
                 self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
                 release()
                 self.emit_finished(call, seconds)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from contextlib import suppress
 
 from pydantic import JsonValue
 
 from ...core.budget import CostBound
+from ...core.clock import monotonic
 from ...core.concurrency import shielded
 from ...core.errors import UserError
 from ...core.events import TextDelta
@@ -173,7 +173,7 @@ class MeteredWorkers:
 
     async def _compute(self, step: GroupStep) -> list[WorkerToken | None]:
         """Run the step; before the first one, all steps that were taken from the store."""
-        started = time.monotonic()
+        started = monotonic()
         try:
             with self._calls.shown_errors():
                 async with self._calls.time_limit():
@@ -183,7 +183,7 @@ class MeteredWorkers:
                             await self._group.advance(past.step)
                     return await self._group.advance(step)
         finally:
-            self._working_s += time.monotonic() - started
+            self._working_s += monotonic() - started
 
     # -- budget and trace
 

@@ -98,7 +98,7 @@ def test_stored_run_shows_its_sources(cli: Cli, stored: str) -> None:
 
 @pytest.fixture
 def answer() -> Answer:
-    ledger = Ledger(Budget(), clock=iter([0.0, 1.5]).__next__)
+    ledger = Ledger(Budget())
     spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, thinking_tokens=30, cost_usd=0.25)
     ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
     ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
@@ -111,7 +111,7 @@ def answer() -> Answer:
         confidence=None,
         candidates=(),
         verification=Verification(),
-        usage=ledger.usage(),
+        usage=ledger.usage().model_copy(update={"wall_seconds": 1.5}),
         run_id="r",
         seed=1,
         stopped="done",

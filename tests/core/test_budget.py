@@ -1,4 +1,3 @@
-import asyncio
 import dataclasses
 import math
 
@@ -10,15 +9,6 @@ from reason.core.budget import Budget, CostBound, Ledger, require_known_price
 from reason.core.errors import BudgetExceeded, UserError
 from reason.core.messages import Usage
 from reason.core.types import RoleUsage, RunUsage
-
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
 
 AMOUNTS = ("tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "usd")
 """What is reserved and charged; seconds pass by themselves."""
@@ -133,12 +123,11 @@ def test_an_unset_limit_is_reported_as_zero():
     assert Ledger(Budget()).exceeded("calls").limit == 0
 
 
-def test_the_clock_stops_at_the_first_stop():
-    clock = Clock()
-    ledger = Ledger(Budget(), clock)
-    clock.now += 3
+async def test_the_clock_stops_at_the_first_stop(clock):
+    ledger = Ledger(Budget())
+    await clock.advance(3)
     ledger.stop()
-    clock.now += 4
+    await clock.advance(4)
     ledger.stop()
     assert (ledger.elapsed_s, ledger.usage().wall_seconds, ledger.used("seconds")) == (3, 3, 3)
 
@@ -176,12 +165,11 @@ def test_a_failed_step_releases_its_reservation():
     assert ledger.remaining("calls") == 1
 
 
-def test_the_time_limit_refuses_steps():
-    clock = Clock()
-    ledger = Ledger(Budget(seconds=5), clock)
-    clock.now += 3
+async def test_the_time_limit_refuses_steps(clock):
+    ledger = Ledger(Budget(seconds=5))
+    await clock.advance(3)
     assert ledger.remaining_seconds() == 2
-    clock.now += 3
+    await clock.advance(3)
     assert ledger.remaining_seconds() == 0
     with pytest.raises(BudgetExceeded, match="5 seconds"), ledger.reserve(CostBound()):
         pytest.fail("went on")
@@ -214,12 +202,11 @@ def test_a_money_limit_on_an_unpriced_model_is_refused():
         require_known_price(Budget(usd=1), "m", False)
 
 
-def test_restored_usage_counts_as_replayed():
-    clock = Clock()
-    first = Ledger(Budget(tokens=10), clock)
+async def test_restored_usage_counts_as_replayed(clock):
+    first = Ledger(Budget(tokens=10))
     first.charge("main", "a", Usage(completion_tokens=7), calls=2, working_s=3)
-    clock.now += 4
-    again = Ledger(Budget(tokens=10), clock)
+    await clock.advance(4)
+    again = Ledger(Budget(tokens=10))
     again.restore(RunUsage.model_validate_json(first.usage().model_dump_json()))
     assert again.remaining("tokens") == 3
     assert again.usage().replayed_tokens == 7
@@ -288,22 +275,23 @@ def test_only_a_time_limit_leaves_a_view_unlimited():
     assert not Ledger(Budget(reward_calls=0)).view().is_unlimited
 
 
-def test_a_tenth_of_the_time_or_the_slowest_call_is_reserved_for_the_answer():
-    clock = Clock()
-    view = Ledger(Budget(seconds=20), clock).view()
+async def test_a_tenth_of_the_time_or_the_slowest_call_is_reserved_for_the_answer(clock):
+    view = Ledger(Budget(seconds=20)).view()
     assert (view.reserved_seconds, view.remaining("seconds")) == (2, 18)
     view.observe_call(5)
     view.observe_call(3)
     assert (view.reserved_seconds, view.remaining("seconds")) == (5, 15)
-    clock.now += 16
+    await clock.advance(16)
     with pytest.raises(BudgetExceeded, match="20 seconds"), view.cutoff():
         pytest.fail("no time was left")
 
 
-async def test_the_cutoff_is_set_when_only_the_reserved_time_is_left():
-    with Ledger(Budget(seconds=0.05)).view().cutoff() as enough:
+async def test_the_cutoff_is_set_when_only_the_reserved_time_is_left(clock):
+    with Ledger(Budget(seconds=20)).view().cutoff() as enough:
+        await clock.advance(17.9)
         assert not enough.is_set()
-        await asyncio.wait_for(enough.wait(), 60)
+        await clock.advance(0.1)
+        assert enough.is_set()
     with Ledger(Budget()).view().cutoff() as enough:
         assert enough is None
 

@@ -32,6 +32,7 @@ from reason.reasoning.answers.equivalence import (
     answer_classes,
     is_heavy,
 )
+from support.fake_clock import FakeClock
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -319,7 +320,7 @@ async def test_algebra_ends_when_its_time_is_spent(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_vote_has_the_time_that_is_left_to_the_run(
-    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     given = []
 
@@ -329,11 +330,11 @@ async def test_a_vote_has_the_time_that_is_left_to_the_run(
             super().__init__(**options)
 
     monkeypatch.setattr(equivalence_module, "Equivalence", Noted)
-    question, now = Question(text="What is it?", kind="math"), [0.0]
+    question = Question(text="What is it?", kind="math")
     async with aclosing(await SqliteStore.open(Path(tmp_path) / "runs.sqlite3")) as store:
         for seconds in (None, 12.0, 0.5):
             budget = Budget(seconds=seconds)
             config = RunConfig(question=question, strategy="cot", parameters={}, models={}, seed=5, budget=budget)
-            run = Run("r", config, store, clock=lambda: now[0])
+            run = Run("r", config, store)
             assert await answer_classes(["1", "1.0", "2"], question, run) == [[0, 1], [2]]
     assert given == [MAX_ALGEBRA_S, 12.0, MIN_ALGEBRA_S]

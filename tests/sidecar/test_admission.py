@@ -175,12 +175,11 @@ async def test_closing_sends_away_who_waits_and_keeps_who_runs():
     assert crowd.admission.in_flight == 0
 
 
-async def test_when_to_come_back_follows_from_how_long_runs_take():
-    now = [0.0]
-    admission = AdmissionQueue(2, 0, clock=lambda: now[0])
+async def test_when_to_come_back_follows_from_how_long_runs_take(clock):
+    admission = AdmissionQueue(2, 0)
     for _ in range(60):
         async with admission.slot("a"):
-            now[0] += 16.0
+            await clock.advance(16)
     async with admission.slot("a"), admission.slot("a"):
         with pytest.raises(ServerBusy) as refused:
             await admission.slot("b").__aenter__()

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from reason.core.errors import StoreError, UserError
-from reason.sidecar.auth import ANONYMOUS
+from reason.sidecar.auth import ANONYMOUS, CACHE_TTL_S
 from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
@@ -64,13 +64,13 @@ async def test_a_tenant_sees_its_own_runs_alone_and_an_admin_all(tmp_path):
         assert [r["id"] for r in (await g.client.get("/v1/runs", headers=rules)).json()["data"]] == [run]
 
 
-async def test_a_key_is_refused_once_it_is_revoked(tmp_path):
+async def test_a_key_is_refused_once_it_is_revoked(tmp_path, clock):
     async with guarded_app(tmp_path) as g:
         headers = await g.key()
         assert (await g.ask(headers)).status_code == 200
         (key,) = await g.app.state.run_manager.store.list_keys()
         await g.app.state.run_manager.store.revoke_key(key.id)
-        g.app.state.gate.keyring._clock = lambda: 10.0**9  # later
+        await clock.advance(CACHE_TTL_S)
         assert (await g.ask(headers)).status_code == 401
 
 

@@ -41,14 +41,13 @@ FIELD_NAMES = {
 
 
 class Watched:
-    """Metrics with a manual clock, and a run that numbers its events."""
+    """Metrics, and a run that numbers its events."""
 
     def __init__(self):
-        self.now = 0.0
-        self.metrics = Metrics(frozenset({"coat", "cot"}), clock=lambda: self.now)
+        self.metrics = Metrics(frozenset({"coat", "cot"}))
 
     def run(self, strategy="coat"):
-        self.sink, self.number = self.metrics.run_sink(strategy, self.now), 0
+        self.sink, self.number = self.metrics.run_sink(strategy), 0
 
     def tell(self, event, parent=None):
         self.number += 1
@@ -89,10 +88,10 @@ def test_every_name_of_the_conventions_is_there_and_documented():
     assert all(f.documentation for f in families)
 
 
-def test_a_run_is_counted_by_what_it_paid_for():
+async def test_a_run_is_counted_by_what_it_paid_for(clock):
     w = Watched()
     w.run()
-    w.now = 2.0
+    await clock.advance(2)
     w.start()
     w.call(
         Usage(prompt_tokens=7, completion_tokens=5, thinking_tokens=4, cost_usd=0.5),
@@ -103,7 +102,7 @@ def test_a_run_is_counted_by_what_it_paid_for():
     w.call(Usage(prompt_tokens=9, completion_tokens=9, cost_usd=1.0), replayed=1, total_usd=1.75)  # fully replayed
     w.call(role="juror-12", operation="score", tokens=4, total_usd=2.0)
     w.call(role="plugin's", operation="embed", total_usd=2.125)
-    w.now = 10.0
+    await clock.advance(8)
     w.end()
     w.end()  # a second end is ignored
     assert w.value("reason_model_calls_total", role="main") == 1

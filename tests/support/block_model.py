@@ -9,7 +9,6 @@ import json
 import re
 from functools import lru_cache
 
-from reason.core.budget import Ledger
 from reason.core.run import Run
 from reason.core.types import Question
 from reason.reasoning.rlot import prompts
@@ -178,13 +177,6 @@ class BlockRuns(RunHarness):
     def __init__(self, store, world, **how):
         super().__init__(store, BlockModel(world, **how))
         self.world = world
-        self.clock = None  # a clock of its own for the next run
-
-    async def begin(self, name, **how):
-        main = await super().begin(name, **how)
-        if self.clock is not None:
-            self.run.ledger = Ledger(self.run.config.budget, self.clock)
-        return main
 
     async def replay(self, *, reward=None, **config):
         """The run that ended last once more, with what the store has and no model."""

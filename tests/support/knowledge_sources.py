@@ -73,7 +73,7 @@ class KnowledgeRuns:
     def __init__(self, store):
         self.store, self.sink, self.begun = store, MemorySink(), set()
 
-    async def run(self, name="r", *, reuse="run", recording=True, seed=7, clock=None, **budget):
+    async def run(self, name="r", *, reuse="run", recording=True, seed=7, **budget):
         config = RunConfig(
             question=Question(text="?"),
             strategy="coat",
@@ -87,8 +87,7 @@ class KnowledgeRuns:
             await self.store.create_run(name, {})
             self.begun.add(name)
         self.sink = MemorySink()
-        more = {} if clock is None else {"clock": clock}
-        return Run(name, config, self.store, sinks=[self.sink], recording=recording, **more)
+        return Run(name, config, self.store, sinks=[self.sink], recording=recording)
 
     def notes(self, name):
         return [e.data for e in self.sink.of_type("strategy.note") if e.name == name]

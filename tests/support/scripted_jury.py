@@ -147,9 +147,7 @@ class JuryRuns:
         self.store, self.by_role, self.entailment = store, dict(by_role), entailment
         self.begun = set()
 
-    async def solve(
-        self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, clock=None, limit=None, **given
-    ):
+    async def solve(self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, limit=None, **given):
         """Put a question before the jury; a run whose name is given again goes on; `limit` is that of each thought."""
         self.strategy, parameters = create_strategy(self.strategy_name, given)
         config = RunConfig(
@@ -165,8 +163,7 @@ class JuryRuns:
             await self.store.create_run(name, {})
             self.begun.add(name)
         self.sink = MemorySink()
-        clocked = {} if clock is None else {"clock": clock}
-        self.run = Run(name, config, self.store, sinks=[self.sink], recording=not replay, **clocked)
+        self.run = Run(name, config, self.store, sinks=[self.sink], recording=not replay)
         models = self.by_role
         if replay:
             timed = budget is not None and budget.seconds is not None

@@ -23,7 +23,7 @@ async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     sink = MemorySink()
 
-    async def make(name="r", *, new=True, reuse="run", clock=None, **budget):
+    async def make(name="r", *, new=True, reuse="run", **budget):
         config = RunConfig(
             question=Question(text="q"),
             strategy="cot",
@@ -35,7 +35,7 @@ async def harness(tmp_path):
         )
         if new:
             await store.create_run(name, {})
-        return Run(name, config, store, sinks=[sink], **({} if clock is None else {"clock": clock}))
+        return Run(name, config, store, sinks=[sink])
 
     yield make, sink, store
     await store.aclose()

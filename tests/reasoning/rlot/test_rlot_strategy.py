@@ -118,21 +118,17 @@ async def test_price_limit_is_never_exceeded(store, navigator, votes):
     assert answers == {("budget", None), ("budget", "7"), ("done", "7")}
 
 
-async def test_time_is_reserved_for_the_answer(store, navigator):
-    class Slow(BlockRuns):
-        now = 0.0
-
-    runs = Slow(store, BlockWorld())
-    runs.clock = lambda: runs.now
+async def test_time_is_reserved_for_the_answer(store, navigator, clock):
+    runs = BlockRuns(store, BlockWorld())
     whole = runs.model.generate
 
     async def generate(requests, listener=None):
-        runs.now += 20.0
+        await asyncio.sleep(20)
         return await whole(requests, listener)
 
     runs.model.generate = generate
-    made = await runs.solve(budget=Budget(seconds=100), navigator=navigator, limits=SHORT)
-    assert runs.now == 80.0  # the problem's assessment, a step, its assessment, the answer
+    made = await clock.run(runs.solve(budget=Budget(seconds=100), navigator=navigator, limits=SHORT))
+    assert clock.elapsed == 80  # the problem's assessment, a step, its assessment, the answer
     assert made.notes["chain"] == ["R", "Ga"]
     assert made.notes["ended"] == "budget"
     assert made.best.answer == "7"
@@ -206,21 +202,19 @@ async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues
     assert runs.run.partial_completions == []
 
 
-async def test_stopped_attempt_uses_answer_of_last_step(store, navigator):
+async def test_stopped_attempt_uses_answer_of_last_step(store, navigator, clock):
     class Stating(BlockWorld):
         def reason(self, steps):
             return "so the answer is 5." if len(steps) else "about 5."
 
     runs = BlockRuns(store, Stating())
-    runs.clock = lambda: runs.now
-    runs.now = 0.0
     ask, calls = runs.model.generate, 0
 
     async def generate(requests, listener=None):
         nonlocal calls
         calls += 1
         made = await ask(requests, listener)
-        runs.now += 1.0 if calls < 6 else 1000.0
+        clock.skip(1 if calls < 6 else 1000)
         return made
 
     runs.model.generate = generate

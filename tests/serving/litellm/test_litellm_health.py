@@ -26,7 +26,7 @@ def endpoint(number: int = 0, most: int = 64) -> Endpoint:
 
 
 def pool(number: int, most: int = 64) -> EndpointPool:
-    return EndpointPool([endpoint(i, most) for i in range(number)], clock=lambda: 0.0)
+    return EndpointPool([endpoint(i, most) for i in range(number)])
 
 
 def down(one: Endpoint, now: float = 0.0) -> Endpoint:

@@ -120,12 +120,12 @@ def test_limits_and_usage(seen: Any) -> None:
 
 
 def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
-    ledger = Ledger(Budget(), clock=iter([0.0, 1.5]).__next__)
+    ledger = Ledger(Budget())
     spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, thinking_tokens=30, cost_usd=0.25)
     ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
     ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
     ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
-    tab = seen(RunFinished(answer=answer_of("x", usage=ledger.usage())))
+    tab = seen(RunFinished(answer=answer_of("x", usage=ledger.usage().model_copy(update={"wall_seconds": 1.5}))))
     heads = ["role", "calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working"]
     assert tab.texts("#usage th") == heads
     rows = tab.page.locator("#usage tbody tr").evaluate_all(CELLS)

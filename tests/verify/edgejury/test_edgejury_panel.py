@@ -64,28 +64,16 @@ async def test_jurors_of_one_model_get_its_samples_in_turn(store):
     assert {key.split(":")[0] for key in runs.spent.by_role} == {"main", "juror-1", "juror-2"}
 
 
-async def test_stage_takes_as_long_as_its_slowest_call(store):
-    now, waiting = [0.0], []
+async def test_stage_takes_as_long_as_its_slowest_call(store, clock):
+    def first_call_takes(seconds):
+        left = [seconds]
+        return lambda: asyncio.sleep(left.pop() if left else 0)
 
-    def until(seconds):
-        async def step():
-            if seconds in until.done:
-                return
-            until.done.add(seconds)
-            mine = asyncio.Event()
-            waiting.append((seconds, mine))
-            if len(waiting) == 3:  # everybody waits: let time pass, the earliest first
-                for at, event in sorted(waiting, key=lambda w: w[0]):
-                    now[0] = max(now[0], at)
-                    event.set()
-            await mine.wait()
-
-        return step
-
-    until.done = set()
-    slow = {f"juror-{i}": model(ScriptedJuror(says("Perth")), f"{i}/x", step=until(10.0 * i)) for i in (1, 2, 3)}
+    slow = {
+        f"juror-{i}": model(ScriptedJuror(says("Perth")), f"{i}/x", step=first_call_takes(10 * i)) for i in (1, 2, 3)
+    }
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **slow})
-    await runs.solve(clock=lambda: now[0])
+    await clock.run(runs.solve())
     assert runs.reports("jury.stage")[0]["latency_ms"] == 30_000
     assert [s.seconds for s in runs.sink.of_type("stage.finished")][0] == 30
 
