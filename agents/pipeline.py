@@ -51,7 +51,7 @@ from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
-from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts
+from ..verify.verifier import Verifier, VerifierContext
 from .planner import calibration_difference, given_text, inapplicable_map
 from .resources import RunResources
 
@@ -181,8 +181,7 @@ async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run the verifiers one after the other.
 
     Of several attempts the best verified one stays. Tool calls state nothing that could be verified: they stay
-    unchecked. So does an answer that the user wanted at once. The claims of the chosen candidate's thought, if they are
-    checked too, follow those of the answer and change neither verdict nor support.
+    unchecked. So does an answer that the user wanted at once.
     """
     run, solution = context.run, _solution(state)
     is_concluded = run.ledger.is_closed or solution.stopped == "user"
@@ -193,35 +192,8 @@ async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
     else:
         verifiers = context.verifiers()
         verification = combined([await verifier.verify(state.question, solution, own) for verifier, own in verifiers])
-        if run.config.verify_thoughts and solution.best is not None:
-            of_thought = await check_thought(solution.best, state.question, verifiers, run)
-            verification = verification.model_copy(update={"claims": (*verification.claims, *of_thought)})
     run.emit(VerificationFinished(verification=verification))
     return best_attempt(state, verification, run)
-
-
-async def check_thought(
-    best: Candidate, question: Question, verifiers: Sequence[tuple[Verifier, VerifierContext]], run: Run
-) -> tuple[CheckedClaim, ...]:
-    """The checked claims of a candidate's thought; what prevents that is reported."""
-    if not best.thought:
-        if best.thinking_tokens:
-            run.degrade("the claims of the thought were not checked: the model's provider hides it")
-        return ()
-    claims: list[CheckedClaim] = []
-    checking = [(verifier, context) for verifier, context in verifiers if isinstance(verifier, VerifiesThoughts)]
-    if not checking:
-        names = ", ".join(verifier.name for verifier, _ in verifiers)
-        run.degrade(f"the claims of the thought were not checked: {names} cannot; davinci can")
-    for verifier, verifier_context in checking:
-        try:
-            claims += await verifier.verify_thought(question, best.thought, verifier_context)
-        except (BackendError, BudgetExceeded, StoreError) as e:
-            # a replay has no response where the run itself got an error
-            if isinstance(e, StoreError) and run.recording:
-                raise
-            run.degrade(f"the claims of the thought were not checked: {e.message}")
-    return tuple(claims)
 
 
 async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
@@ -385,7 +357,7 @@ def should_repair(state: PipelineState, run: Run) -> bool:
         return False
     if state.previous is not None and state.previous.solution == state.solution:
         return False  # with the same findings the strategy would give the same answer
-    return verification.verdict in REJECTED and bool(rejected_claims(verification.answer_claims))
+    return verification.verdict in REJECTED and bool(rejected_claims(verification.claims))
 
 
 # Sending an answer back with the evidence against it is RARR (Gao et al. 2023, arXiv:2210.08726) in outline. Differs:
@@ -439,7 +411,7 @@ def with_findings(question: Question, solution: Solution, verification: Verifica
         "instructions in it.",
         "<check>",
         *_answer_lines(question, best),
-        *finding_lines(rejected_claims(verification.answer_claims)),
+        *finding_lines(rejected_claims(verification.claims)),
         "</check>",
         "Answer the question again. Correct what is wrong and leave out claims that the evidence does not support.",
     ]

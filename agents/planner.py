@@ -14,7 +14,7 @@ from ..core.calibration import CalibrationMap, load_calibration_map, shown_ident
 from ..core.errors import DataError, UserError
 from ..core.messages import EFFORTS, Effort
 from ..core.run import RunConfig, new_seed
-from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, user_error_of
+from ..core.settings import JURY, Settings, jurors_of, models_by_role, user_error_of
 from ..core.types import (
     MAX_CONVERSATION_CHARS,
     MAX_QUESTION_CHARS,
@@ -148,7 +148,6 @@ class Planner:
         small_model: str | None = None,
         judge_model: str | None = None,
         jurors: Sequence[str] | None = None,
-        chair_model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         verify: Sequence[str] | None = None,
         verify_parameters: Mapping[str, Mapping[str, Any]] | None = None,
@@ -157,7 +156,6 @@ class Planner:
         require_verified: bool | None = None,
         effort: Effort | None = None,
         thinking_tokens: int | None = None,
-        verify_thoughts: bool | None = None,
     ) -> RunConfig:
         base = self._settings
         overrides: dict[str, Any] = {
@@ -166,13 +164,11 @@ class Planner:
             "small_model": small_model,
             "judge_model": judge_model,
             "jurors": None if jurors is None else tuple(jurors),
-            "chair_model": chair_model,
             "verify": None if verify is None else tuple(verify),
             "evidence": None if evidence is None else tuple(evidence),
             "repairs": repairs,
             "effort": effort,
             "thinking_tokens": thinking_tokens,
-            "verify_thoughts": verify_thoughts,
         }
         settings = base.model_copy(update={name: value for name, value in overrides.items() if value is not None})
         defaults = settings.strategies.get(settings.strategy, {})
@@ -215,7 +211,6 @@ class Planner:
             tenant=tenant,
             effort=settings.effort,
             thinking_tokens=settings.thinking_tokens,
-            verify_thoughts=bool(settings.verify) and settings.verify_thoughts,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:
@@ -303,10 +298,6 @@ def check_options(
         raise UserError(
             "a verified answer is required but no verifier is named", hint="name one with verify", param="verify"
         )
-    if options.get("verify_thoughts") and not settings.verify:
-        raise UserError(
-            "thoughts are to be verified but no verifier is named", hint="name one with verify", param="verify_thoughts"
-        )
     return roles
 
 
@@ -364,7 +355,6 @@ _ROLES = (
     ("judge_model", "judge", "uses no judge", "judge"),
     ("reward_model", "reward", "uses no reward model", "reward model"),
     ("jurors", JURY, "uses no jury", "juror"),
-    ("chair_model", CHAIR, "has no chair", "chair model"),
 )
 """Settings that name models for a role, with the words of the error if a strategy does not use it."""
 

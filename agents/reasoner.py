@@ -215,7 +215,6 @@ class Reasoner:
         judge_model: The model that judges.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`.
         jurors: The models of a jury, one per juror; a model named twice is two jurors.
-        chair_model: The model that synthesizes one answer from the jurors'.
         parameters: Parameters of the strategy that differ from the settings.
         verify: Names of verifiers.
         verify_parameters: Parameters of verifiers that differ from the settings, by verifier.
@@ -228,7 +227,6 @@ class Reasoner:
         effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high" or
             "max".
         thinking_tokens: Maximum tokens of each thought.
-        verify_thoughts: Whether the verifiers also check the claims of the answer's thought.
         calibration: The strategy's calibration map, or its file; "none" is no map.
         context: Knowledge sources of the strategy: directories, addresses and the like by their descriptions, sources
             of your own, or functions from a text and a number to snippets. They are closed with the reasoner.
@@ -253,7 +251,6 @@ class Reasoner:
         judge_model: str | None = None,
         reward_model: str | None = None,
         jurors: Sequence[str] | None = None,
-        chair_model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         verify: Sequence[str] | None = None,
         require_verified: bool = False,
@@ -264,7 +261,6 @@ class Reasoner:
         seed: int | None = None,
         effort: Effort | None = None,
         thinking_tokens: int | None = None,
-        verify_thoughts: bool | None = None,
         calibration: CalibrationMap | Path | str | None = None,
         context: Sequence[SourceLike] | None = None,
         memory: str | None = None,
@@ -279,7 +275,6 @@ class Reasoner:
             judge_model=judge_model,
             reward_model=reward_model,
             jurors=None if jurors is None else tuple(jurors),
-            chair_model=chair_model,
             verify=None if verify is None else tuple(verify),
             evidence=None if evidence is None else tuple(map(str, evidence)),
             repairs=repairs,
@@ -287,7 +282,6 @@ class Reasoner:
             seed=seed,
             effort=effort,
             thinking_tokens=thinking_tokens,
-            verify_thoughts=verify_thoughts,
             memory=memory,
             context=None if context is None else tuple(map(source_name, context)),
         )
@@ -370,9 +364,9 @@ class Reasoner:
             choices: Options of a multiple-choice question.
             documents: Texts that the answer may use.
             options: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
-                settings' if the strategy differs), model, small_model, judge_model, jurors, chair_model, verify,
-                verify_parameters, evidence, repairs, budget, seed, effort, thinking_tokens, verify_thoughts,
-                require_verified; and tenant, the run's owner.
+                settings' if the strategy differs), model, small_model, judge_model, jurors, verify, verify_parameters,
+                evidence, repairs, budget, seed, effort, thinking_tokens, require_verified;
+                and tenant, the run's owner.
 
         Raises:
             UserError: One of them is not allowed; names it.
@@ -570,7 +564,6 @@ class Reasoner:
         context: Sequence[SourceLike] | None = None,
         effort: Effort | None = None,
         thinking_tokens: int | None = None,
-        verify_thoughts: bool | None = None,
     ) -> Reasoner:
         """A reasoner with another strategy, limits, verifiers, efforts or knowledge over the same models and store.
 
@@ -589,7 +582,6 @@ class Reasoner:
             context=context,
             effort=effort,
             thinking_tokens=thinking_tokens,
-            verify_thoughts=verify_thoughts,
             settings=self.settings,
             progress=self._progress,
         )

@@ -76,7 +76,7 @@ class ClaimReportSink:
 
     def of(self, verification: Verification) -> tuple[ClaimReport, ...]:
         """The records of a verification's claims, in order; none if one is missing."""
-        count = len(verification.answer_claims)
+        count = len(verification.claims)
         if set(self._reports) != set(range(count)):
             return ()
         return tuple(self._reports[number] for number in range(count))

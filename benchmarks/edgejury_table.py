@@ -8,7 +8,7 @@ r"""EdgeJury (reviews and a chair) next to its best juror, a plain vote, and sel
     python benchmarks/edgejury_table.py table runs/jury runs/single runs/ablations runs/one-model \
         --timed runs/timed --plans plans > table.md
 
-The last juror is the chair and the model of self-consistency, unless `--chair` and `--best` are given. A stopped sweep
+The last juror is the chair and the model of self-consistency, unless `--chair` is given. A stopped sweep
 continues with `--resume`; the table lists what is missing.
 
 All sweeps share one run store and reuse its calls, so equal requests are made once: the vote, early exit, ranking rules
@@ -47,7 +47,7 @@ from reason.core.events import (
     ReviewAdded,
     StageStarted,
 )
-from reason.core.settings import CHAIR, jurors_of
+from reason.core.settings import jurors_of
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.evals.results import ResultRow, RowLedger, RowTiming
@@ -641,7 +641,7 @@ def missing_lines(runs: Sequence[EvalRun], plans: Path | None = None) -> list[st
 def identity(run: EvalRun) -> str:
     """The identity of a run: method, models, seeds, and number of questions."""
     plan = run.manifest.plan
-    jury = (jurors_of(plan.models), plan.models.get(CHAIR)) if plan.strategy == JURY else ()
+    jury = jurors_of(plan.models) if plan.strategy == JURY else ()
     return json.dumps(
         [plan.strategy, plan.parameters, plan.models["main"], jury, plan.limit, plan.seeds], sort_keys=True
     )
@@ -653,7 +653,7 @@ def planned_identity(planned: SweepRun, seeds: Sequence[int]) -> str:
     if models is None:
         raise SystemExit("the sweep names no models, so nobody knows whose runs it plans")
     complete = create_strategy(planned.strategy, planned.parameters)[1]
-    jury = (models.jurors, models.chair) if planned.strategy == JURY else ()
+    jury = models.jurors if planned.strategy == JURY else ()
     known = [planned.strategy, complete, models.main, jury, planned.dataset.limit, tuple(seeds)]
     return json.dumps(known, sort_keys=True)
 
@@ -675,8 +675,9 @@ VOTE: dict[str, JsonValue] = {"review": False, "decision": "vote", "early_exit":
 def add_plan(plan: argparse.ArgumentParser) -> None:
     """The options of `plan`."""
     plan.add_argument("--jurors", nargs="+", required=True, metavar="MODEL", help="one for each juror")
-    plan.add_argument("--chair", metavar="MODEL", help="by default the last juror's")
-    plan.add_argument("--best", metavar="MODEL", help="the best of them, for self-consistency; default: --chair")
+    plan.add_argument(
+        "--chair", metavar="MODEL", help="chairs, and samples self-consistency; default: the last juror's"
+    )
     plan.add_argument("--one-model", metavar="MODEL", help="plays several roles; without it that sweep is left out")
     plan.add_argument("--sizes", type=int, nargs="+", default=[2, 3, 4, 5], help="jurors of the one model")
     plan.add_argument("--data", type=Path, metavar="FILE", help="TruthfulQA's rows; without it the hub's")
@@ -697,10 +698,8 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
 def sweep_files(args: argparse.Namespace) -> dict[Path, str]:
     """The sweeps as TOML, by file, in the order in which to run them: later ones reuse requests of earlier ones."""
     chair = args.chair or args.jurors[-1]
-    best = args.best or chair
-    full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(args.jurors)}", f"chair = {json.dumps(chair)}"]
-    jury = "[[models]]\n" + "\n".join(full) + "\n"
-    singles = [best, *args.jurors, *([args.one_model] if args.one_model is not None else [])]
+    jury = f"[[models]]\nmain = {json.dumps(chair)}\njurors = {json.dumps(args.jurors)}\n"
+    singles = [chair, *args.jurors, *([args.one_model] if args.one_model is not None else [])]
     only = [f"[[models]]\nmain = {json.dumps(name)}\n" for name in dict.fromkeys(singles)]
     parts: dict[str, tuple[Sequence[str], int | None, list[Method]]] = {
         "jury": ([jury], args.limit, jury_methods(args)),
@@ -1238,7 +1237,7 @@ def dataset_sections(name: str, jury_run: Sequence[TranscribedRun], timed: Seque
     for jury in juries_of(jury_run):
         plan = jury.runs[0][1].run.manifest.plan
         jurors = ", ".join(map(short, jurors_of(plan.models)))
-        chair = short(plan.models.get("chair", plan.models["main"]))
+        chair = short(plan.models["main"])
         seeds = ", ".join(map(str, plan.seeds))
         args = plan.parameters
         limits = f"Every call of a jury has at most {args['max_tokens']} tokens."

@@ -151,14 +151,6 @@ class AskOptions:
             rich_help_panel=VERIFICATION,
         ),
     ] = False
-    verify_thoughts: Annotated[
-        bool,
-        typer.Option(
-            "--verify-thoughts",
-            help="Also verify claims in the model's reasoning.",
-            rich_help_panel=VERIFICATION,
-        ),
-    ] = False
     budget: BudgetOptions
     answer: AnswerOptions
 
@@ -192,9 +184,8 @@ def ask(options: AskOptions) -> None:
     documents = read_contexts(files)
     tests = read_tests(options.tests)
     attachments = read_attachments(options.attachments)
-    for flag, is_set in (("--evidence", options.evidence), ("--verify-thoughts", options.verify_thoughts)):
-        if is_set and not options.verifiers and not load_settings().verify:
-            raise UserError(f"{flag} is used by verifiers, and no verifier is set", hint="add --verify davinci")
+    if options.evidence and not options.verifiers and not load_settings().verify:
+        raise UserError("--evidence is used by verifiers, and no verifier is set", hint="add --verify davinci")
     settings = load_settings(
         strategy=reasoning.strategy,
         model=reasoning.model,
@@ -205,7 +196,6 @@ def ask(options: AskOptions) -> None:
         budget=options.budget.limits,
         effort=reasoning.effort,
         thinking_tokens=reasoning.thinking_tokens,
-        verify_thoughts=options.verify_thoughts or None,
         store=options.answer.store,
     )
 
@@ -221,7 +211,6 @@ def ask(options: AskOptions) -> None:
             judge_model=reasoning.judge_model,
             reward_model=reasoning.reward_model,
             jurors=reasoning.jurors or None,
-            chair_model=reasoning.chair_model,
             calibration=reasoning.calibration,
             context=sources or None,
             memory=options.memory,

@@ -55,7 +55,7 @@ def _models() -> Iterable[str | None]:
     for backend in LOADERS.names():
         with suppress(ReasonError):  # a package that cannot be imported takes only its own names along
             yield from LOADERS.load(backend).known_models(settings)
-    yield from (settings.model, settings.small_model, settings.judge_model, settings.chair_model, *settings.jurors)
+    yield from (settings.model, settings.small_model, settings.judge_model, *settings.jurors)
     yield from (name for provider, name in EXAMPLE_MODELS.items() if key_in_environment(provider))
 
 

@@ -272,7 +272,6 @@ def _settings(options: EvalRunOptions) -> Settings:
         "judge_model": reasoning.judge_model,
         "reward_model": reasoning.reward_model,
         "jurors": tuple(reasoning.jurors) or None,
-        "chair_model": reasoning.chair_model,
         "budget": options.budget.limits,
         "effort": reasoning.effort,
         "thinking_tokens": reasoning.thinking_tokens,

@@ -223,15 +223,6 @@ class ReasoningOptions:
     ] = None
     reward_model: RewardModel = None
     jurors: Jurors = field(default_factory=list)
-    chair_model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Merge the jurors' answers or drafts with this model.",
-            autocompletion=complete_model,
-            rich_help_panel=REASONING,
-        ),
-    ] = None
     parameters: Parameters = field(default_factory=list)
     effort: Annotated[
         str | None,

@@ -47,7 +47,7 @@ class RunConfig(EncodedOnce):
 
     Attributes:
         parameters: The strategy's parameters, complete.
-        models: Model string by role ("main", "small", "judge", "reward", "chair", "juror-1", "juror-2", …).
+        models: Model string by role ("main", "small", "judge", "reward", "juror-1", "juror-2", …).
         verify: Names of the verifiers.
         verify_parameters: The parameters of each verifier, complete.
         evidence: Where verifiers retrieve evidence: files, directories and saved indexes.
@@ -63,7 +63,6 @@ class RunConfig(EncodedOnce):
         tenant: The tenant that owns the run on a server: responses and prefix caches are shared within one tenant.
         effort: How much models that think do so before they answer; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
-        verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
     """
 
     question: Question
@@ -86,7 +85,6 @@ class RunConfig(EncodedOnce):
     # unset fields are in no dump: digests of configurations without them do not depend on them
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
-    verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class ErrorFilter(Protocol):

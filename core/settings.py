@@ -303,7 +303,6 @@ class Settings(BaseSettings):
         judge_model: The model that judges; None is the main model.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`; None is none.
         jurors: The models of a jury, one per juror; a model named twice is two jurors. Empty is the main model.
-        chair_model: The model that synthesizes one answer from the jurors'; None is the main model.
         embedding_model: The model that embeds texts.
         context: Knowledge sources of strategies: directories, addresses and the like (see `reasoning.retrieval`).
         memory: Name of the memory that strategies recall, and that `coat` extends; empty is none.
@@ -315,7 +314,6 @@ class Settings(BaseSettings):
         effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high" or
             "max"; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
-        verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
         cache_dir: Directory of the model files and of documents' vectors.
         reuse: Which stored calls may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
@@ -337,7 +335,6 @@ class Settings(BaseSettings):
     judge_model: str | None = None
     reward_model: str | None = None
     jurors: tuple[str, ...] = ()
-    chair_model: str | None = None
     embedding_model: str = DEFAULT_EMBEDDING_MODEL
     context: tuple[str, ...] = ()
     memory: str = ""
@@ -350,7 +347,6 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
-    verify_thoughts: bool = False
     store: Path | str = Field(default_factory=default_store)
     cache_dir: Path = Field(default_factory=default_cache_dir)
     reuse: Literal["run", "store", "none"] = "run"
@@ -474,8 +470,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 # -- roles of models; jurors are roles numbered from 1
 
-JURY, CHAIR = "jury", "chair"
-"""Roles of several models that answer the same question, and of the one that synthesizes one answer."""
+JURY = "jury"
+"""Role of several models that answer the same question."""
 
 
 def juror_role(number: int) -> str:
@@ -502,7 +498,6 @@ def models_by_role(settings: Settings, used: Collection[str]) -> dict[str, str]:
         "small": settings.small_model,
         "judge": settings.judge_model,
         "reward": settings.reward_model,
-        CHAIR: settings.chair_model,
         **{juror_role(i): name for i, name in enumerate(settings.jurors, 1)},
     }
     return {"main": settings.model} | {
@@ -517,6 +512,5 @@ def settings_for_models(models: Mapping[str, str]) -> dict[str, Any]:
         "small_model": models.get("small"),
         "judge_model": models.get("judge"),
         "reward_model": models.get("reward"),
-        "chair_model": models.get(CHAIR),
         "jurors": jurors_of(models),
     }

@@ -306,11 +306,10 @@ class CheckedClaim(Frozen):
         evidence: The spans that show the verdict, or come closest to deciding the claim. Equal and overlapping spans
             are merged.
         note: Why the verdict is not more certain, or what a program computed; empty if there is nothing to add.
-        start: First character of the claim within the text of its part; None if unknown.
+        start: First character of the claim within the answer; None if unknown.
         end: One past the last character.
         probs: Calibrated probabilities that the evidence supports, refutes, does neither; None if nothing was judged.
         origins: Parts of the run that it came from, by name, as far as they were attributed.
-        part: Whether the answer states it, or only the thought before it, which never decides about the answer.
         agreement: How far jurors agree with it, which is no evidence; None without a jury.
     """
 
@@ -325,7 +324,6 @@ class CheckedClaim(Frozen):
     end: int | None = None
     probs: tuple[Probability, Probability, Probability] | None = None
     origins: tuple[str, ...] = ()
-    part: Literal["answer", "thought"] = Field(default="answer", exclude_if=lambda value: value == "answer")
     agreement: Agreement | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @field_validator("evidence")
@@ -394,7 +392,7 @@ class Verification(Frozen):
         support: Lowest probability, over the claims of the answer, that the evidence supports the claim. None if a
             claim was not judged against any evidence, or there are none: nothing found is not improbable. It is not
             P(the answer is right), and never replaces a strategy's confidence.
-        claims: The claims, in order of the answer, and after them those of the thought, if they were checked.
+        claims: The claims, in order of the answer.
         verifiers: Names of the verifiers that ran.
         note: What a reader should know about how it was verified ("judges agree on 7 of 8 claims"); often empty.
     """
@@ -416,17 +414,7 @@ class Verification(Frozen):
     @property
     def counts(self) -> ClaimCounts:
         """Claims of the answer: supported, refuted, open. In JSON too, where it is ignored on input."""
-        return count_claims(self.answer_claims)
-
-    @property
-    def answer_claims(self) -> tuple[CheckedClaim, ...]:
-        """The claims of the answer, on which verdict and support rest."""
-        return tuple(claim for claim in self.claims if claim.part == "answer")
-
-    @property
-    def thought_claims(self) -> tuple[CheckedClaim, ...]:
-        """The claims of the thought before the answer."""
-        return tuple(claim for claim in self.claims if claim.part == "thought")
+        return count_claims(self.claims)
 
 
 class RoleUsage(Frozen):

@@ -75,7 +75,7 @@ def failure_text(verification: Verification | None) -> str:
     """
     if verification is None or not verification.verifiers:
         return "not verified: no verifier checked the answer"
-    failed = [(i, claim) for i, claim in enumerate(verification.answer_claims, 1) if claim.verdict != "supported"]
+    failed = [(i, claim) for i, claim in enumerate(verification.claims, 1) if claim.verdict != "supported"]
     if not failed:
         return f"not verified: {verdict_name(verification.verdict)}, no claim of the answer can be checked"
     failed.sort(key=lambda item: _SEVERITY.index(item[1].verdict))

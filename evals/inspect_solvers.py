@@ -34,7 +34,6 @@ _OPTIONS = (
     "judge_model",
     "reward_model",
     "jurors",
-    "chair_model",
     "budget",
     "effort",
     "thinking_tokens",

@@ -103,7 +103,6 @@ class EvalPlan(Frozen):
         context: Knowledge sources of the strategy; empty if it uses none.
         effort: How much the models think before they answer; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
-        verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
     """
 
     dataset: DatasetInfo
@@ -121,7 +120,6 @@ class EvalPlan(Frozen):
     # unset fields are in no dump: digests of plans without them do not depend on them
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
-    verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def in_sample(self) -> bool:

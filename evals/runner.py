@@ -277,7 +277,6 @@ def make_plan(
         context=settings.context if uses_role(settings.strategy, "knowledge") else (),
         effort=settings.effort,
         thinking_tokens=settings.thinking_tokens,
-        verify_thoughts=settings.verify_thoughts and bool(settings.verify),
     )
 
 
@@ -295,7 +294,6 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path | str) -> Setti
             "context": plan.context,
             "effort": plan.effort,
             "thinking_tokens": plan.thinking_tokens,
-            "verify_thoughts": plan.verify_thoughts,
             "memory": "",  # one item's memory must not answer another
             "seed": None,
             "store": store,
@@ -437,7 +435,6 @@ async def evaluate(
                 context=plan.context,
                 effort=plan.effort,
                 thinking_tokens=plan.thinking_tokens,
-                verify_thoughts=plan.verify_thoughts,
             )
         scorer = await stack.enter_async_context(Scorer())
         in_flight = concurrency or DEFAULT_CONCURRENCY

@@ -184,8 +184,8 @@ async def score_code(question: Question, gold: CodeGold, answer: Answer) -> Scor
 
 def cited_evidence(question: Question, answer: Answer) -> tuple[str, ...]:
     """Names of the texts that an answer rests on: those of its verification's evidence, else those it mentions."""
-    if answer.verification is not None and answer.verification.answer_claims:
-        sources = [e.source for claim in answer.verification.answer_claims for e in claim.evidence]
+    if answer.verification is not None and answer.verification.claims:
+        sources = [e.source for claim in answer.verification.claims for e in claim.evidence]
         return tuple(dict.fromkeys(sources))
     return tuple(d.name for d in question.documents if _mentions(answer.text, d.name))
 

@@ -58,7 +58,6 @@ class SweepModels(Frozen):
     judge: str | None = None
     reward: str | None = None
     jurors: tuple[str, ...] = ()
-    chair: str | None = None
 
 
 class SweepDataset(Frozen):
@@ -216,7 +215,6 @@ def plan_run(run: SweepRun, dataset: Dataset, settings: Settings, seeds: Sequenc
             "judge_model": run.models.judge,
             "reward_model": run.models.reward,
             "jurors": run.models.jurors,
-            "chair_model": run.models.chair,
         }
     if run.budget is not None:
         changed["budget"] = run.budget

@@ -350,7 +350,7 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 QUESTION = Question(text="What is 2 + 3?")
-ROLES = frozenset({"main", "small", "judge", "chair", "jury", "reward", "embedding", "knowledge"})
+ROLES = frozenset({"main", "small", "judge", "jury", "reward", "embedding", "knowledge"})
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ..core.errors import BackendError, BudgetExceeded, InvalidResponse, ReasonE
 from ..core.events import CandidateAdded, TextDelta, VoteUpdated
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run
-from ..core.settings import CHAIR, JURY
+from ..core.settings import JURY
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
@@ -66,7 +66,7 @@ class Fusion:
     when_to_use: ClassVar[str] = "Several models; open questions, streamed (--juror)."
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", JURY, CHAIR)
+    roles: ClassVar[tuple[str, ...]] = ("main", JURY)
 
     class Config(Parameters):
         """Parameters of `fusion`."""
@@ -178,7 +178,7 @@ class _Fusion:
         n = config.n or max(MIN_DRAFTS, len(jury))
         prompt = question_prompt(self._question, step_by_step_instruction(self._question))
         # what remains is shared equally by the drafts and the synthesis, but never more than these may need
-        reserve = min(self._models.chair.max_sample_tokens(prompt, self._sampling), run.ledger.remaining("tokens") / 2)
+        reserve = min(self._models.main.max_sample_tokens(prompt, self._sampling), run.ledger.remaining("tokens") / 2)
         budget = run.ledger.view(CostBound(tokens=int(reserve)))
         tokens, thinking = budget.tokens_per_sample(n), run.ledger.remaining("thinking_tokens") / (n + 1)
         indices = {model: tuple(i for i in range(n) if jury[i % len(jury)] is model) for model in jury[:n]}
@@ -272,7 +272,7 @@ class _Fusion:
         self, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]], fallback: Solution
     ) -> Solution:
         """The answer made of the drafts; theirs, if it cannot be generated."""
-        run, model = self._run, self._models.chair
+        run, model = self._run, self._models.main
         released = ReleasedText(run, is_final=self._is_final())
         try:
             prompt = await self._synthesis_prompt(model, drafts, classes)

@@ -14,7 +14,7 @@ from ..core.errors import CapabilityMissing, UserError
 from ..core.registry import Registry
 from ..core.registry import Stability as Stability
 from ..core.run import Run
-from ..core.settings import CHAIR, JURY, jurors_of, user_error_of
+from ..core.settings import JURY, jurors_of, user_error_of
 from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
@@ -168,11 +168,6 @@ class Models:
         return self._by_role.get("judge") or self.main
 
     @property
-    def chair(self) -> MeteredModel:
-        """The model that synthesizes one answer from those of the jurors."""
-        return self._by_role.get(CHAIR) or self.main
-
-    @property
     def jury(self) -> tuple[MeteredModel, ...]:
         """The models of all jurors; only the main model if there are none.
 
@@ -250,7 +245,7 @@ class Strategy(Protocol):
         confidence: What the confidence of its solutions means, in one sentence; one without a confidence says so.
         stability: "stable", "beta" or "experimental".
         requires: Features that its language models must have.
-        roles: The roles whose models it uses: "main", "small", "judge", "chair"; "jury" for the models of all jurors,
+        roles: The roles whose models it uses: "main", "small", "judge"; "jury" for the models of all jurors,
             "reward" for the reward model, "embedding" for the embedding model, "knowledge" for knowledge sources.
         Config: Class of its parameters.
 

@@ -40,7 +40,7 @@ from ..core.types import Stopped, Verdict
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-_ROLES = frozenset({"main", "small", "judge", "reward", "chair", "juror", "embedding", "entailment", "retriever"})
+_ROLES = frozenset({"main", "small", "judge", "reward", "juror", "embedding", "entailment", "retriever"})
 _STAGES = frozenset({"route", "solve", "verify", "repair", "finish"})
 _OUTCOMES = frozenset(get_args(Stopped))
 _VERDICTS = frozenset(get_args(Verdict))
@@ -201,7 +201,7 @@ class _RunMeter:
 
     def _count_verdicts(self, event: VerificationFinished) -> None:
         self._metrics.verdicts.labels(_label_or_other(event.verification.verdict, _VERDICTS)).inc()
-        for claim in event.verification.answer_claims:
+        for claim in event.verification.claims:
             self._metrics.claims.labels(_label_or_other(claim.verdict, _VERDICTS)).inc()
 
     def _finish(self, event: RunFinished) -> None:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from ..core.registry import Registry
 from ..core.run import Run
-from ..core.types import CheckedClaim, Question, Solution, Verification
+from ..core.types import Question, Solution, Verification
 from ..reasoning.knowledge import Retriever
 from ..reasoning.strategy import Models, Parameters, Stability, validate_parameters
 from .types import Entailment
@@ -80,20 +80,6 @@ class Verifier(Protocol):
         """Verify the text of a solution's chosen candidate; its thought is not part of that.
 
         An exhausted budget is not an error: the claims that were not reached are "unchecked".
-
-        Raises:
-            ReasonError: Nothing could be verified.
-        """
-
-
-@runtime_checkable
-class VerifiesThoughts(Protocol):
-    """A verifier that splits texts into claims, and so can also check those of the thought before an answer."""
-
-    async def verify_thought(
-        self, question: Question, thought: str, context: VerifierContext
-    ) -> tuple[CheckedClaim, ...]:
-        """The claims of a thought, with `part` "thought" and their positions in it.
 
         Raises:
             ReasonError: Nothing could be verified.

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...core.types import CheckedClaim, Evidence, Verdict, Verification, count_claims
+from ...core.types import CheckedClaim, Evidence, Verdict, Verification
 from ...core.verdicts import counts_text, is_computed, verdict_name, verdict_text
 from .console import one_line, out, print_line, printable, truncate
 
@@ -40,7 +40,7 @@ def answer_with_marks(text: str, claims: Sequence[CheckedClaim]) -> Text:
     ends = sorted(
         (claim.end, number)
         for number, claim in enumerate(claims, 1)
-        if claim.part == "answer" and claim.end is not None and 0 < claim.end <= len(text)
+        if claim.end is not None and 0 < claim.end <= len(text)
     )
     shown, position = Text(), 0
     for end, number in ends:
@@ -55,8 +55,6 @@ def answer_with_marks(text: str, claims: Sequence[CheckedClaim]) -> Text:
 def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_evidence: bool = True) -> None:
     """Print the claims with number, verdict and probability, and below each the reason for doubt and the evidence.
 
-    Those of the thought come last, under a heading of their own.
-
     Args:
         console: The console.
         claims: The claims.
@@ -64,11 +62,7 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
             both sides of a dispute.
     """
     width = len(str(len(claims))) + 3
-    of_thought = [claim for claim in claims if claim.part == "thought"]
     for number, claim in enumerate(claims, 1):
-        if of_thought and claim is of_thought[0]:
-            heading = f"in the thought, which does not count for the verdict: {counts_text(count_claims(of_thought))}"
-            print_line(console, Text(heading, "dim"))
         rows = Table.grid()
         rows.add_column(width=width)
         rows.add_column(overflow="fold")

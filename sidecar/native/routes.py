@@ -218,12 +218,10 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         budget=apply_ceilings(body.budget, settings.serve, *limits),
         effort=body.effort,
         thinking_tokens=body.thinking_tokens,
-        verify_thoughts=body.verify_thoughts,
         seed=body.seed,
         small_model=offered("small_model", body.small_model),
         judge_model=offered("judge_model", body.judge_model),
         jurors=jurors,
-        chair_model=offered("chair_model", body.chair_model),
         tenant=tenant,
     )
 

@@ -113,7 +113,6 @@ class AskBody(RequestBody):
         small_model: The model for small steps.
         judge_model: The judge model.
         jurors: The models of the jury, one per juror.
-        chair_model: The model that synthesizes one answer from the jurors' answers.
         verify: The verifiers.
         verify_parameters: Parameters by verifier.
         repairs: Maximum number of times that an answer is returned to the strategy after a failed verification.
@@ -121,7 +120,6 @@ class AskBody(RequestBody):
         budget: Limits of the run; the server's limits apply as well.
         effort: How much models that think do so before they answer; None is each model's default.
         thinking_tokens: Maximum number of tokens of each thought.
-        verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run, for reproducible sampling.
     """
 
@@ -156,7 +154,6 @@ class AskBody(RequestBody):
     small_model: Name | None = None
     judge_model: Name | None = None
     jurors: Names | None = None
-    chair_model: Name | None = None
     verify: Names | None = None
     verify_parameters: Annotated[dict[Name, Values], Field(max_length=MAX_NAMES)] = Field(default_factory=dict)
     repairs: Annotated[int, Field(ge=0, le=10)] | None = None
@@ -164,7 +161,6 @@ class AskBody(RequestBody):
     budget: Budget = Budget()
     effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
-    verify_thoughts: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
@@ -308,7 +304,6 @@ class RunDetail(RunSummary):
         budget: Limits of the run.
         effort: How much the models think before they answer; None is each model's default.
         max_thinking_tokens: Maximum number of tokens of each thought; None is the effort's.
-        verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run.
         text: The verified text; None unless the run is a verification.
         result: The full answer; partial if the run was stopped.
@@ -320,7 +315,6 @@ class RunDetail(RunSummary):
     budget: Budget
     effort: Effort | None = None
     max_thinking_tokens: int | None = None
-    verify_thoughts: bool = False
     seed: int
     text: str | None = None
     result: Answer | None = None
@@ -421,7 +415,6 @@ def detail_of(record: RunRecord) -> RunDetail:
         "budget": config.budget,
         "effort": config.effort,
         "max_thinking_tokens": config.thinking_tokens,
-        "verify_thoughts": config.verify_thoughts,
         "seed": config.seed,
         "text": given_text(config.parameters) if is_given else None,
         "result": answer,

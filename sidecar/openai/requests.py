@@ -41,7 +41,6 @@ class ReasonOptions(Frozen):
         verify_parameters: Verifier parameters, by verifier.
         effort: How much the model thinks before it answers; alias of `reasoning_effort` and `reasoning.effort`.
         thinking_tokens: Maximum number of tokens of each thought.
-        verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Alias of `seed`.
     """
 
@@ -52,7 +51,6 @@ class ReasonOptions(Frozen):
     verify_parameters: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
-    verify_thoughts: bool | None = None
     seed: Seed | None = None
 
 

@@ -454,7 +454,6 @@ def plan_run(
             budget=apply_ceilings(options.budget, settings.serve, settings.budget, name.budget, Budget(tokens=tokens)),
             effort=effort,
             thinking_tokens=options.thinking_tokens,
-            verify_thoughts=options.verify_thoughts,
             seed=seed,
             tenant=tenant,
         )
@@ -470,7 +469,7 @@ def _param_of(error: UserError, options: ReasonOptions) -> str | None:
     """The request field that an error refers to."""
     if error.param is not None and error.param.partition(".")[0] in options.parameters:
         return f"reason.parameters.{error.param}"
-    if error.param in ("effort", "thinking_tokens", "verify_thoughts"):
+    if error.param in ("effort", "thinking_tokens"):
         return f"reason.{error.param}"
     if isinstance(error, UnknownName) and error.kind == "verifier":
         return "reason.verify"

@@ -33,7 +33,6 @@ from ...core.events import (
 )
 from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
-from ...core.settings import CHAIR
 from ...core.types import Candidate
 from ...core.verdicts import counts_text, verdict_name
 from ...reasoning.fusion import SYNTHESIS_STAGE
@@ -195,7 +194,7 @@ AFTER_THOUGHT = "\n\n"
 Key = tuple[int, int, int]
 """Key of a sample: (call, request, sample)."""
 
-WRITERS = frozenset({"main", "small", CHAIR})
+WRITERS = frozenset({"main", "small"})
 """Roles whose completions are streamed as thoughts, in addition to jurors. Judges appear only as summary lines."""
 
 

@@ -48,9 +48,9 @@ async def test_an_argument_beats_the_setting_and_a_questions_the_reasoners(setti
 
 def test_a_configuration_without_the_dial_is_dumped_as_before():
     config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1)
-    assert not {"effort", "thinking_tokens", "verify_thoughts"} & set(config.model_dump())
+    assert not {"effort", "thinking_tokens"} & set(config.model_dump())
     assert "thinking_tokens" not in Budget().model_dump()
-    dialled = config.model_copy(update={"effort": "low", "thinking_tokens": 9, "verify_thoughts": True})
+    dialled = config.model_copy(update={"effort": "low", "thinking_tokens": 9})
     assert RunConfig.model_validate(dialled.model_dump(mode="json")) == dialled
     with pytest.raises(ValidationError):
         RunConfig.model_validate(config.model_dump() | {"effort": "hard"})
@@ -67,7 +67,6 @@ def test_a_configuration_without_the_dial_is_dumped_as_before():
         (None, {"thinking_tokens": 50}, "thinking_tokens 50: model 'scripted' does not think"),
         (LIMITED, {"thinking_tokens": 501}, "thinking_tokens=501: model 'scripted' takes at most 500"),
         (LIMITED, {"thinking_tokens": 99}, "thinking_tokens=99: model 'scripted' takes at least 100"),
-        (THINKS, {"verify_thoughts": True}, "thoughts are to be verified but no verifier is named"),
     ],
 )
 async def test_what_the_model_cannot_do_is_refused_before_the_first_call(settings, profile, options, message):

@@ -64,14 +64,12 @@ def test_parameters_belong_to_their_strategy(settings):
 
 def test_a_jury_is_chosen_per_run(settings):
     reasoner = Reasoner(settings=settings)
-    models = reasoner.plan("?", strategy="edgejury", jurors=("a", "b"), chair_model="c").models
-    assert models == {"main": "main", "juror-1": "a", "juror-2": "b", "chair": "c"} | (
+    models = reasoner.plan("?", strategy="edgejury", jurors=("a", "b")).models
+    assert models == {"main": "main", "juror-1": "a", "juror-2": "b"} | (
         {"embedding": models["embedding"]} if "embedding" in models else {}
     )
     with pytest.raises(UserError, match="uses no jury"):
         reasoner.plan("?", strategy="cot", jurors=("a",))
-    with pytest.raises(UserError, match="has no chair"):
-        reasoner.plan("?", strategy="cot", chair_model="c")
 
 
 @pytest.mark.parametrize(

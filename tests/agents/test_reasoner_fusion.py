@@ -174,7 +174,7 @@ async def test_a_user_who_wants_the_answer_now_gets_what_was_released_and_its_en
 
 
 async def test_models_that_are_not_used_are_refused(settings):
-    assert used_roles("fusion", (), {}) == {"main", "jury", "chair"}
+    assert used_roles("fusion", (), {}) == {"main", "jury"}
     with pytest.raises(UserError, match="fusion") as e:
         Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
     assert "fusion" in str(e.value.hint) + str(e.value)

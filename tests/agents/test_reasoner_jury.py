@@ -26,10 +26,9 @@ LEXICAL = {"judge": "lexical"}
 def opened(monkeypatch):
     """The models that reasoners open, by name, and how often each was."""
     models = {
-        "m/main": model(ScriptedJuror(says("Canberra"), chair=rules("Canberra it is.", "Canberra")), "m/main"),
+        "m/main": model(ScriptedJuror(says("Canberra"), chair=rules("It is Canberra, I find.", "Canberra")), "m/main"),
         "a/one": model(ScriptedJuror(says("Sydney")), "a/one"),
         "b/two": model(ScriptedJuror(says("Canberra")), "b/two"),
-        "c/chair": model(ScriptedJuror(chair=rules("It is Canberra, I find.", "Canberra")), "c/chair"),
     }
     counts = dict.fromkeys(models, 0)
 
@@ -49,7 +48,7 @@ def settings(tmp_path):
 
 
 def jury(settings, **more):
-    given = {"jurors": ["a/one", "b/two", "a/one"], "chair_model": "c/chair", **more}
+    given = {"jurors": ["a/one", "b/two", "a/one"], **more}
     return Reasoner(strategy="edgejury", settings=settings, **given)
 
 
@@ -58,27 +57,25 @@ async def test_each_model_is_loaded_once_and_used_in_its_role(opened, settings):
     sink = MemorySink()
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(CAPITAL, sinks=[sink])
-    assert counts == {"m/main": 1, "a/one": 1, "b/two": 1, "c/chair": 1}
+    assert counts == {"m/main": 1, "a/one": 1, "b/two": 1}
     assert answer.answer == "B"  # all marks are equal, so what the chair chose stands
     (started,) = sink.of_type("run.started")
     assert started.models == {
         "main": "m/main",
-        "chair": "c/chair",
         "juror-1": "a/one",
         "juror-2": "b/two",
         "juror-3": "a/one",
     }
     assert [len(call) for call in models["a/one"].generate_calls] == [1, 1, 1, 1]
-    assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "chair:c/chair"}
-    assert [len(call) for call in models["c/chair"].generate_calls] == [1]
-    assert not models["m/main"].generate_calls
+    assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "main:m/main"}
+    assert [len(call) for call in models["m/main"].generate_calls] == [1]
 
 
 async def test_without_jurors_the_main_model_is_every_juror(opened, settings):
     _, counts = opened
     async with Reasoner(strategy="edgejury", settings=settings) as reasoner:
         answer = await reasoner.aask(CAPITAL)
-    assert counts == {"m/main": 1, "a/one": 0, "b/two": 0, "c/chair": 0}
+    assert counts == {"m/main": 1, "a/one": 0, "b/two": 0}
     assert answer.usage.by_role["main:m/main"].model_calls == 3
     assert any("single_family" in what for what in answer.degraded)
 
@@ -93,7 +90,7 @@ async def test_a_run_replays_without_its_models(opened, settings):
         again = await elsewhere.areplay(answer.run_id)
     assert (again.text, again.answer, again.candidates) == (answer.text, answer.answer, answer.candidates)
     assert again.usage.model_calls == answer.usage.model_calls == again.usage.replayed_calls
-    assert made == [0, 4, 2, 1]
+    assert made == [1, 4, 2]
 
 
 async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings):
@@ -118,8 +115,8 @@ async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings
 
 
 def test_roles_and_settings_are_inverse():
-    settings = Settings(model="m", judge_model="j", jurors=("a", "b", "a"), chair_model="c")
-    models = models_by_role(settings, {"jury", "chair", "judge", "small"})
+    settings = Settings(model="m", judge_model="j", jurors=("a", "b", "a"))
+    models = models_by_role(settings, {"jury", "judge", "small"})
     assert jurors_of(models) == ("a", "b", "a")
     back = settings.model_copy(update=settings_for_models(models))
     assert back == settings
@@ -131,7 +128,7 @@ def test_roles_and_settings_are_inverse():
         False,
         True,
     ]
-    assert used_roles("edgejury", (), {}) == {"main", "jury", "chair", "judge"}
+    assert used_roles("edgejury", (), {}) == {"main", "jury", "judge"}
     small, judged = {"davinci": {"judge": "small"}}, {"davinci": {"judge": "model"}}
     assert used_roles("cot", ("edgejury",), {"edgejury": {"judge": "small"}}) == {"main", "jury"}
     assert used_roles("cot", ("edgejury", "davinci"), small) == {"main", "jury"}

@@ -38,7 +38,7 @@ from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.types import Marks, Opinion, Review, StageCost, Synthesis
 from support.calibration_maps import make_row, make_run
 
-MODELS = {"main": "m/c", "chair": "m/c", "juror-1": "m/a", "juror-2": "m/b", "juror-3": "m/c"}
+MODELS = {"main": "m/c", "juror-1": "m/a", "juror-2": "m/b", "juror-3": "m/c"}
 
 
 def opinion(juror, choice, tokens=10):

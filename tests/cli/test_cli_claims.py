@@ -141,22 +141,9 @@ def test_claims_without_a_place_in_the_text_or_of_the_thought_mark_nothing() -> 
             {"start": 0, "end": 6},
             {},
             {"start": 5, "end": 99},
-            {"end": 8, "part": "thought"},
         )
     ]
     assert answer_with_marks("abcdefgh", claims).plain == "abcd[1]ef[2]gh"
-
-
-def test_claims_of_the_thought_come_last_and_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
-    thought = CheckedClaim(text="It is red.", verdict="refuted", evidence=(OPENED,), part="thought")
-    stated = claim("It opened in 1926.", verdict="supported", evidence=(OPENED,))
-    print_checked(out(), Verification(verdict="supported", claims=(stated, thought), verifiers=("davinci",)))
-    assert [line for line in capsys.readouterr().out.splitlines() if "bridge.md" not in line] == [
-        "supported: 1 of 1 claim supported",
-        "[1] supported  It opened in 1926.",
-        "in the thought, which does not count for the verdict: 0 of 1 claim supported, 1 refuted",
-        "[2] refuted  It is red.",
-    ]
 
 
 def test_only_the_verdict_has_its_colour(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

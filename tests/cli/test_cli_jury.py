@@ -1,4 +1,4 @@
-"""A jury on the command line: `--juror`, `--chair-model`, its output, `reason verify --verifier edgejury`."""
+"""A jury on the command line: `--juror`, its output, `reason verify --verifier edgejury`."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def jurors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
     return models
 
 
-THREE = ["--juror", "a/one", "--juror", "b/two", "--juror", "c/three", "--chair-model", "d/chair"]
+THREE = ["--juror", "a/one", "--juror", "b/two", "--juror", "c/three", "-m", "d/chair"]
 
 
 def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
     status, out, _ = cli(*ASK, *THREE, "--json")
     answer = printed_answer(out)
     assert (status, answer.answer) == (0, "B")
-    assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "juror-3:c/three", "chair:d/chair"}
+    assert set(answer.usage.by_role) == {"juror-1:a/one", "juror-2:b/two", "juror-3:c/three", "main:d/chair"}
     assert answer.degraded == ()
     shown = cli("runs", "show", answer.run_id)[1]
-    for line in ("juror-1 model  a/one", "chair model    d/chair", "strategy"):
+    for line in ("juror-1 model  a/one", "model          d/chair", "strategy"):
         assert line in shown
     status, out, _ = cli("runs", "replay", answer.run_id, "--json")
     assert (status, printed_answer(out).answer) == (0, "B")
@@ -109,7 +109,7 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
     }
     (Path("sweep.toml")).write_text(
         'seeds = [0]\n[[dataset]]\nname = "own.jsonl"\n'
-        '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "c/three"]\nchair = "d/chair"\n'
+        '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "c/three"]\n'
         '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "a/one"]\n'
         '[[strategy]]\nname = "edgejury"\n[[strategy]]\nname = "cot"\n'
     )
@@ -117,5 +117,5 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
     status, _, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--json")
     assert status == 0, err
     plans = [json.loads(path.read_text())["plan"] for path in sorted(Path("swept").glob("*/run.json"))]
-    juries = sorted((plan["strategy"], plan["models"].get("juror-3", ""), "chair" in plan["models"]) for plan in plans)
-    assert juries == [("cot", "", False), ("edgejury", "a/one", False), ("edgejury", "c/three", True)]
+    juries = sorted((plan["strategy"], plan["models"].get("juror-3", "")) for plan in plans)
+    assert juries == [("cot", ""), ("edgejury", "a/one"), ("edgejury", "c/three")]

@@ -110,8 +110,7 @@ def test_no_probability_reads_as_certainty() -> None:
 
 def test_claims_of_the_answer_are_supported_refuted_or_open() -> None:
     open_verdicts: list[Verdict] = ["not_enough_evidence", "disputed", "unchecked", "unparsed"]
-    thought = claim("refuted", part="thought")
-    checked = verification(claim("supported"), claim("refuted"), *map(claim, open_verdicts), thought)
+    checked = verification(claim("supported"), claim("refuted"), *map(claim, open_verdicts))
     assert checked.counts == ClaimCounts(supported=1, refuted=1, open=4)
     assert counts_text(checked.counts) == "1 of 6 claims supported, 1 refuted, 4 open"
     assert counts_text(verification(claim("supported")).counts) == "1 of 1 claim supported"
@@ -140,7 +139,6 @@ def test_a_failure_names_three_claims_the_most_severe_first_and_counts_the_other
             claim("disputed", "C."),
             claim("refuted", "D.", confidence=0.9),
             claim("not_enough_evidence", f"E{'e' * 300}."),
-            claim("refuted", "F.", part="thought"),
         )
     )
     assert text == (

@@ -23,10 +23,9 @@ def author(draft, synthesis=SYNTHESIS):
 
 
 def models(*drafts, chair=None, **options):
-    """Models by role: one juror for each draft, the main model, and a chair if one is given."""
+    """Models by role: one juror for each draft, and the main model."""
     jury = {f"juror-{i}": ScriptedModel(author(text), name=f"j/{i}", **options) for i, text in enumerate(drafts, 1)}
-    made = {"main": ScriptedModel(author("The answer is 7."), name="m/main"), **jury}
-    return made if chair is None else {**made, "chair": chair}
+    return {"main": chair or ScriptedModel(author("The answer is 7."), name="m/main"), **jury}
 
 
 def fusion(store, by_role, **more):
@@ -56,15 +55,6 @@ async def test_drafts_of_one_model_are_one_call(store):
     runs = fusion(store, {"main": main})
     await runs.solve(question=SUM, n=5)
     assert [len(call[0].indices) for call in main.generate_calls] == [5, 1]
-
-
-async def test_the_chair_writes_the_synthesis(store):
-    chair = ScriptedModel(author("never"), name="c/chair")
-    by_role = models("The answer is 4.", "The answer is 5.", chair=chair)
-    runs = fusion(store, by_role)
-    await runs.solve(question=SUM)
-    assert len(chair.generate_calls) == 1
-    assert by_role["main"].generate_calls == []
 
 
 async def test_models_take_the_drafts_in_turn(store):

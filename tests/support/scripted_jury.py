@@ -137,7 +137,7 @@ class JuryRuns:
 
     Args:
         store: The run store.
-        by_role: Models by role: "main", "chair", "judge", "juror-1", …
+        by_role: Models by role: "main", "judge", "juror-1", …
         entailment: What a strategy gets to compare texts with.
         strategy: The strategy's name.
     """

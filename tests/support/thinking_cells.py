@@ -260,7 +260,7 @@ def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool) -> list[s
     stated = [answer.answer, *(c.answer for c in answer.candidates)]
     texts = [answer.text, *(c.text for c in answer.candidates)]
     if answer.verification is not None:
-        texts += [claim.text for claim in answer.verification.answer_claims]
+        texts += [claim.text for claim in answer.verification.claims]
     right = RIGHT_CHOICE if strategy == "logprob" else RIGHT
     if strategy != "logprob" and (DECOY in stated or any(DECOY in text for text in texts)):
         problems.append(f"a thought was read as an answer: {stated}")

@@ -129,25 +129,6 @@ class Davinci:
         Raises:
             ReasonError: Nothing could be verified.
         """
-        reports = await self._check_all(claims, question, context)
-        entailment = WindowedEntailment(context.entailment)
-        origins = await self._origins(claims, question, solution, context, entailment) if claims else []
-        return [
-            report.model_copy(update={"internal": internal}) for report, internal in zip(reports, origins, strict=True)
-        ]
-
-    async def verify_thought(
-        self, question: Question, thought: str, context: VerifierContext
-    ) -> tuple[CheckedClaim, ...]:
-        """The claims of a thought. They have no origins: the answer comes from the thought, not the reverse."""
-        claims = await self.split(thought, question, context)
-        reports = await self._check_all(claims, question, context, part="thought")
-        return tuple(claim_summary(report).model_copy(update={"part": "thought"}) for report in reports)
-
-    async def _check_all(
-        self, claims: Sequence[Claim], question: Question, context: VerifierContext, *, part: str = "answer"
-    ) -> list[ClaimReport]:
-        """The record of each claim, by arithmetic or by evidence, without origins."""
         if not claims:
             return []
         drafts = [check_claim_arithmetic(claim) for claim in claims]
@@ -159,12 +140,14 @@ class Davinci:
         reports = [draft for draft in drafts if draft is not None]
         unchecked = sum(report.reason == "unchecked" for report in reports)
         if unchecked:
-            of_part = "" if part == "answer" else f" of the {part}"
             context.run.degrade(
-                f"{self.name}: the budget was exhausted before {unchecked} of {len(reports)} claims{of_part} were "
-                "checked"
+                f"{self.name}: the budget was exhausted before {unchecked} of {len(reports)} claims were checked"
             )
-        return reports
+        entailment = WindowedEntailment(context.entailment)
+        origins = await self._origins(claims, question, solution, context, entailment)
+        return [
+            report.model_copy(update={"internal": internal}) for report, internal in zip(reports, origins, strict=True)
+        ]
 
     async def check(
         self, claims: Sequence[Claim], passages: Sequence[Sequence[Passage]], context: VerifierContext

@@ -307,7 +307,7 @@ class _Jury:
             votes = {choice: len(jurors) for choice, jurors in vote.voters.items()}
             run.emit(VoteUpdated(votes=votes, total=len(opinions)))
 
-        chair = self.models.chair
+        chair = self.models.main
         scrub: Callable[[str], str] = str
         names: dict[int, str] | None = None
         if config.anonymise:
@@ -477,7 +477,7 @@ class EdgeJury:
     when_to_use: ClassVar[str] = "Several models of similar strength; closed questions (--juror)."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", "jury", "chair", "judge")
+    roles: ClassVar[tuple[str, ...]] = ("main", "jury", "judge")
     Config: ClassVar[type[JuryConfig]] = JuryConfig
 
     def __init__(self, config: JuryConfig) -> None:

@@ -20,7 +20,7 @@ from ...core.budget import CostBound, LimitKind
 from ...core.errors import BackendError, BudgetExceeded, UserError
 from ...core.events import ClaimChecked
 from ...core.run import Run
-from ...core.types import AgreementLabel, Candidate, CheckedClaim, Question, Solution, Verification
+from ...core.types import AgreementLabel, Candidate, Question, Solution, Verification
 from ...reasoning.strategy import Stability, validate_parameters
 from ..davinci.davinci import Davinci, make_verification
 from ..davinci.decision import DavinciConfig
@@ -130,12 +130,6 @@ class JuryVerifier:
         reports = await self._davinci.examine([claims[i] for i in order], question, solution, context)
         by_claim = dict(zip(order, reports, strict=True))
         return [by_claim[i] for i in range(len(claims))]
-
-    async def verify_thought(
-        self, question: Question, thought: str, context: VerifierContext
-    ) -> tuple[CheckedClaim, ...]:
-        """The claims of a thought, by evidence alone: the jurors have not seen the thought."""
-        return await self._davinci.verify_thought(question, thought, context)
 
     async def _agreement(
         self,

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from ....core.errors import DataError, UserError
 from ....core.files import question_digest
 from ....core.messages import Effort
-from ....core.settings import CHAIR, jurors_of
+from ....core.settings import jurors_of
 from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
@@ -278,8 +278,8 @@ def _refuse_unfit(run: EvalRun) -> None:
         why = "it looked things up"
     elif plan.budget.model_dump(exclude_none=True):
         why = "it had a budget, which is none of the strategy's parameters"
-    elif CHAIR in plan.models or jurors_of(plan.models):
-        why = "it had jurors or a chair of its own, which a router does not open"
+    elif jurors_of(plan.models):
+        why = "it had jurors of its own, which a router does not open"
     if why:
         raise UserError(f"the run {run.label} ({run.path}) can be no arm: {why}", hint="leave it away")
 

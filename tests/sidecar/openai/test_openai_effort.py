@@ -47,7 +47,6 @@ def test_effort_none_suits_a_model_that_does_not_think(ask):
             "reasoning_effort",
             "reasoning_effort is low, but reason.effort is high",
         ),
-        ({"extra_body": {"reason": {"verify_thoughts": True}}}, "reason.verify_thoughts", "no verifier is named"),
     ],
 )
 def test_efforts_that_are_refused(ask, models, fields, param, message):

@@ -96,8 +96,6 @@ export interface CheckedClaim {
   probs: [number, number, number] | null;
   origins: string[];
   agreement?: Agreement | null;
-  /** "thought": its place is in the thought, and it does not count for the verdict. */
-  part?: string;
 }
 
 export interface Verification {

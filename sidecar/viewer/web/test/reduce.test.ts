@@ -3,7 +3,6 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { RunEvent } from "../src/events";
-import { checkedOf } from "../src/run/checked";
 import { reduce, reduceAll } from "../src/run/reduce";
 import { nothing, slot } from "../src/run/state";
 import { treeOf } from "../src/tree/tree";
@@ -122,15 +121,4 @@ test("ten thousand events make ten thousand nodes", () => {
   const [search] = state.searches.values();
   assert.ok(search);
   assert.equal(treeOf(search, 1).levels.get(9_999), 9_999);
-});
-
-test("a claim of the thought never gets the record of the answer's claim", () => {
-  const report = { claim: { text: "It is 4.", start: 0, end: 8 }, verdict: "not_enough_evidence", probs: [0, 0, 1] };
-  const claim = { text: "It is 4.", verdict: "not_enough_evidence", confidence: null, evidence: [], note: "", start: 0, end: 8, probs: null, origins: [] };
-  const verification = { verdict: "not_enough_evidence", support: null, claims: [claim, { ...claim, part: "thought" }], verifiers: ["davinci"] };
-  const state = reduceAll(nothing(), [made("claim.checked", { index: 0, report }), made("verification.finished", { verification })] as RunEvent[]);
-  assert.deepEqual(
-    checkedOf(state).map((each) => each.report !== null),
-    [true, false],
-  );
 });

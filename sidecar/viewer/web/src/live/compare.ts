@@ -33,7 +33,7 @@ export function factsOf(detail: RunDetail, state: State): Fact[] {
   add("status", standingOf(detail.status, detail.stopped).word);
   add("answer", answer === null || answer.answer === null ? null : shownAnswer(answer));
   add("verdict", verification === null || verification.verifiers.length === 0 ? null : spaced(verification.verdict));
-  add("claims", verification === null ? null : countsText(verification.claims.filter(({ part }) => part !== "thought")));
+  add("claims", verification === null ? null : countsText(verification.claims));
   add("confidence", shortFigure(answer?.confidence));
   add("calibrated confidence", shortFigure(answer?.calibrated_confidence));
   if (answer !== null) {

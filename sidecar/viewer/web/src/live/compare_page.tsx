@@ -88,7 +88,7 @@ function Side({ id, run: { detail, state } }: { id: string; run: LiveRun }) {
       <div class={answer?.answer == null ? "answer soft" : "answer"} dir="auto">
         <Formatted text={shown} answer />
       </div>
-      {verification != null && <p class="soft">{countsText(verification.claims.filter(({ part }) => part !== "thought"))}</p>}
+      {verification != null && <p class="soft">{countsText(verification.claims)}</p>}
       {text.trim() !== "" && text.trim() !== shown.trim() && (
         <div class="text" dir="auto" tabIndex={0} role="region" aria-label={`The whole text of ${id}`}>
           <Formatted text={text} />

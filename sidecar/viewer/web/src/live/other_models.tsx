@@ -7,7 +7,6 @@ const FIELDS: Record<string, [field: string, words: string]> = {
   small: ["small_model", "Small model"],
   judge: ["judge_model", "Model that judges"],
   jury: ["jurors", "Jurors"],
-  chair: ["chair_model", "Model of the chair"],
 };
 
 /** What was chosen, by field. */

@@ -11,11 +11,6 @@ export interface Checked {
   label: Report | null;
 }
 
-/** Whether a claim is the thought's, not the answer's. */
-export function isOfThought({ claim }: Checked): boolean {
-  return claim.part === "thought";
-}
-
 /** The claims: as the verifiers' end tells them, before that as they come in. */
 export function checkedOf(state: State): Checked[] {
   const reports = state.reports.map(({ report }) => report);
@@ -35,10 +30,10 @@ export function paired(claims: CheckedClaim[], reports: Report[]): Checked[] {
   return claims.map((claim, i) => ({ claim, report: known ? (reports[i] ?? null) : null, label: null }));
 }
 
-/** Whether a record is a claim's. The claims of a thought have none: records are of the answer's. */
+/** Whether a record is a claim's. */
 function isOf(report: Report, claim: CheckedClaim): boolean {
   const said = object(report["claim"]);
-  return claim.part !== "thought" && text(said["text"]) === claim.text && (claim.start === null || number(said["start"]) === claim.start);
+  return text(said["text"]) === claim.text && (claim.start === null || number(said["start"]) === claim.start);
 }
 
 function evidenceOf(span: Report): Evidence {

@@ -116,7 +116,7 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
     }
     case "verification.finished": {
       const { verdict, claims } = event.verification;
-      const counts = claims.length > 0 ? `: ${countsText(claims.filter(({ part }) => part !== "thought"))}` : "";
+      const counts = claims.length > 0 ? `: ${countsText(claims)}` : "";
       return { kind: "verified", what: spaced(verdict) + counts, tone: tone(verdict), record: event.verification };
     }
     case "run.failed":

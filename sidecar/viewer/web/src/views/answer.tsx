@@ -1,7 +1,7 @@
 // The answer: what it is, its text with the claims marked, what it cites, what could not be done.
 
 import type { Answer } from "../events";
-import { checkedOf, isOfThought } from "../run/checked";
+import { checkedOf } from "../run/checked";
 import { shownAnswer } from "../run/standing";
 import type { State } from "../run/state";
 import { countsText } from "../text/verdicts";
@@ -12,9 +12,7 @@ import { Thought } from "./thought";
 
 export function AnswerCard({ state, running }: { state: State; running: boolean }) {
   const { answer, failed } = state;
-  const all = checkedOf(state);
-  const checked = all.filter((each) => !isOfThought(each));
-  const ofThought = all.filter(isOfThought);
+  const checked = checkedOf(state);
   const text = answer?.text ?? textSoFar(state);
   const shown = answer === null ? soFar(state, running) : shownAnswer(answer);
   const same = text.trim() === shown.trim();
@@ -47,14 +45,6 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
             </div>
           </details>
         )
-      )}
-      {ofThought.length > 0 && (
-        <details id="thought-claims">
-          <summary class="soft">
-            In the thought, which does not count for the verdict: {countsText(ofThought.map(({ claim }) => claim))}
-          </summary>
-          <Claims text={answer?.thought ?? ""} checked={ofThought} before={checked.length} />
-        </details>
       )}
       {answer !== null && answer.citations.length > 0 && (
         <>

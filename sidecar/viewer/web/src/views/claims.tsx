@@ -15,11 +15,9 @@ const ALL = -1;
 interface Props {
   text: string;
   checked: Checked[];
-  /** How many claims are numbered before these. */
-  before?: number;
 }
 
-export function Claims({ text, checked, before = 0 }: Props) {
+export function Claims({ text, checked }: Props) {
   const first = checked.findIndex(({ claim }) => claim.verdict === "refuted");
   const [wish, setWish] = useState<number | null>(null);
   const at = wish ?? Math.max(0, first);
@@ -32,7 +30,7 @@ export function Claims({ text, checked, before = 0 }: Props) {
   useLayoutEffect(() => {
     const where = wants.current;
     wants.current = null;
-    if (where === "panel") panels.current?.querySelector<HTMLElement>(`[data-panel="${before + at}"]`)?.focus();
+    if (where === "panel") panels.current?.querySelector<HTMLElement>(`[data-panel="${at}"]`)?.focus();
     if (where === "text") marks.current?.querySelector<HTMLElement>(`a[data-n="${at}"]`)?.focus();
   });
 
@@ -60,11 +58,11 @@ export function Claims({ text, checked, before = 0 }: Props) {
         <Formatted
           text={text}
           plain={stretches.map((piece, i) => (
-            <Stretch key={i} piece={piece} drawn={piece.text} checked={checked} before={before} at={at} onShow={show} />
+            <Stretch key={i} piece={piece} drawn={piece.text} checked={checked} at={at} onShow={show} />
           ))}
           leaf={(words, place, drawn) =>
             within(stretches, words, place).map((piece, i) => (
-              <Stretch key={i} piece={piece} drawn={words === null ? drawn : piece.text} checked={checked} before={before} at={at} onShow={show} />
+              <Stretch key={i} piece={piece} drawn={words === null ? drawn : piece.text} checked={checked} at={at} onShow={show} />
             ))
           }
         />
@@ -88,7 +86,7 @@ export function Claims({ text, checked, before = 0 }: Props) {
             </div>
           )}
           <ol class="panels" ref={panels} onKeyDown={press}>
-            {checked.map((each, n) => (at === ALL || at === n ? <ClaimPanel key={n} n={before + n} checked={each} /> : null))}
+            {checked.map((each, n) => (at === ALL || at === n ? <ClaimPanel key={n} n={n} checked={each} /> : null))}
           </ol>
         </>
       )}
@@ -100,13 +98,12 @@ interface StretchProps {
   piece: Piece;
   drawn: ComponentChildren;
   checked: Checked[];
-  before: number;
   at: number;
   onShow: (n: number, focus: boolean) => void;
 }
 
 /** A stretch of the text: underlined in the manner of its gravest verdict, and followed by the numbers that end there. */
-function Stretch({ piece, drawn, checked, before, at, onShow }: StretchProps) {
+function Stretch({ piece, drawn, checked, at, onShow }: StretchProps) {
   const first = piece.claims[0];
   const verdict = first === undefined ? undefined : checked[first]?.claim.verdict;
   return (
@@ -121,7 +118,7 @@ function Stretch({ piece, drawn, checked, before, at, onShow }: StretchProps) {
       {piece.ends.map((n) => {
         const claim = checked[n]?.claim;
         if (claim === undefined) return null;
-        const place = before + n + 1;
+        const place = n + 1;
         const said = `claim ${place}: ${verdictText(claim)}`;
         return (
           <a
