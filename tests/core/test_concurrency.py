@@ -1,20 +1,22 @@
 import asyncio
 import gc
 import threading
-import time
 
 import pytest
+from reason.core import concurrency
 from reason.core.concurrency import MAX_SLICE_S, OneLoop, PerLoop, cancel_and_wait, off_loop, paced
 from reason.core.errors import UserError
 from support.loop_lag import LoopTurns
+from support.waiting import wait_until
 
 
-async def test_paced_work_leaves_the_event_loop_to_others():
-    seen = []
+async def test_paced_work_leaves_the_event_loop_to_others(monkeypatch):
+    seen, now = [], [0.0]
+    monkeypatch.setattr(concurrency.time, "perf_counter", lambda: now[0])
     async with LoopTurns() as turns:
         async for item in paced(range(20)):
             seen.append(item)
-            time.sleep(MAX_SLICE_S)  # noqa: ASYNC251 (synchronous work)
+            now[0] += MAX_SLICE_S
     assert seen == list(range(20))
     assert turns.count >= 10
 
@@ -88,8 +90,7 @@ async def test_values_are_closed_on_their_own_loops():
         async def work():
             elsewhere.append(connections.get())
             started.set()
-            while elsewhere[0].closed_on is None:
-                await asyncio.sleep(0.01)
+            await wait_until(lambda: elsewhere[0].closed_on)
 
         asyncio.run(work())
         ended.set()
@@ -106,15 +107,12 @@ async def test_values_are_closed_on_their_own_loops():
     assert connections.get() is not here
 
 
-async def test_a_value_that_is_garbage_is_closed():
+async def test_a_value_that_is_garbage_is_closed(clock):
     connections = PerLoop(Connection, Connection.close)
     value = connections.get()
     del connections
     gc.collect()
-    for _ in range(100):
-        if value.closed_on is not None:
-            break
-        await asyncio.sleep(0.01)
+    await clock.settle()
     assert value.closed_on is value.loop
 
 
@@ -130,7 +128,7 @@ def test_what_works_on_one_loop_refuses_another():
         asyncio.run(use())
 
 
-async def test_cancelled_tasks_are_waited_for_and_a_cancellation_of_the_caller_is_kept():
+async def test_cancelled_tasks_are_waited_for_and_a_cancellation_of_the_caller_is_kept(clock):
     cancelled, may_end, ended = asyncio.Event(), asyncio.Event(), []
 
     async def slow():
@@ -145,11 +143,11 @@ async def test_cancelled_tasks_are_waited_for_and_a_cancellation_of_the_caller_i
         raise ValueError("its own")
 
     tasks = [asyncio.ensure_future(slow()), asyncio.ensure_future(failing())]
-    await asyncio.sleep(0)
+    await clock.settle()
     waiting = asyncio.ensure_future(cancel_and_wait(*tasks))
     await cancelled.wait()
     waiting.cancel()
-    await asyncio.sleep(0)
+    await clock.settle()
     assert not waiting.done()
     may_end.set()
     await asyncio.wait([waiting])

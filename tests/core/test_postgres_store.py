@@ -10,6 +10,7 @@ from reason.core.store import open_store
 from reason.core.store.postgres import Lease, PostgresStore
 from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.postgres_server import PostgresServer
+from support.waiting import wait_until
 
 
 def reply(key):
@@ -90,8 +91,11 @@ async def test_a_lease_is_renewed_while_the_store_is_open(place):
             return (await (await db.execute("SELECT lease_until FROM owners")).fetchall())[0][0]
 
         first = await until()
-        while await until() == first:
-            await asyncio.sleep(0.01)
+
+        async def is_renewed():
+            return await until() != first
+
+        await wait_until(is_renewed)
         await store.create_run("r", {})
         await store.aclose()
         assert await (await db.execute("SELECT * FROM owners")).fetchall() == []
@@ -122,8 +126,8 @@ async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
     try:
         writing = [asyncio.create_task(write(i)) for i in range(30)]
         looking = asyncio.create_task(store.get_run("r"))
-        done, _ = await asyncio.wait([*writing, looking], timeout=0.3)
-        assert not done
+        await wait_until(store._commits._database._is_lost)
+        assert not any(task.done() for task in (*writing, looking))
     finally:
         postgres.start()
     await asyncio.gather(*writing)
@@ -184,12 +188,10 @@ async def test_a_transaction_that_a_promoted_standby_does_not_know_is_repeated(r
     store = await PostgresStore.open(place)
     await store.create_run("r", {}, tenant="t")
     lsn = primary.execute("SELECT pg_current_wal_lsn()")[0][0]
-    while not standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'")[0][0]:
-        await asyncio.sleep(0.02)
+    await wait_until(lambda: standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'")[0][0])
     standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
     standby.execute("SELECT pg_reload_conf()")
-    while standby.execute("SELECT 1 FROM pg_stat_wal_receiver"):
-        await asyncio.sleep(0.02)
+    await wait_until(lambda: not standby.execute("SELECT 1 FROM pg_stat_wal_receiver"))
 
     class Lost:
         """A connection to a primary that is killed before it has got the COMMIT; then its standby is promoted."""
@@ -227,8 +229,7 @@ async def test_a_lease_is_renewed_while_writes_wait_for_a_lost_standby(replicate
     standby.crash()
     writing = asyncio.ensure_future(store.add_calls("r", [reply("k")]))
     before = primary.execute("SELECT lease_until FROM owners")
-    while primary.execute("SELECT lease_until FROM owners") == before:
-        await asyncio.sleep(0.05)
+    await wait_until(lambda: primary.execute("SELECT lease_until FROM owners") != before)
     assert not writing.done()
     standby.start()
     await writing
@@ -265,8 +266,7 @@ async def test_closing_does_not_wait_for_an_unreachable_server(postgres, place):
     store = await PostgresStore.open(place, renew_s=0.05, retry_s=3600)
     postgres.stop()
     try:
-        while store._lease.is_renewed:
-            await asyncio.sleep(0.02)
+        await wait_until(lambda: not store._lease.is_renewed)
         await store.aclose()
     finally:
         postgres.start()

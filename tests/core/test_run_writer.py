@@ -8,9 +8,8 @@ import pytest
 from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
 from reason.core.run import Run, RunConfig
-from reason.core.store import run_writer
 from reason.core.store.protocol import NewCall, NewRun
-from reason.core.store.run_writer import RunWriter
+from reason.core.store.run_writer import CALL_DELAY_S, CREATION_DELAY_S, EVENTS_DELAY_S, RunWriter
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, RunUsage
 from support.answers import plain_answer
@@ -54,24 +53,10 @@ def run_of(store, **more):
     return Run("r", config, store, **more)
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Delays that a test can wait for."""
-    for name in ("CALL_DELAY_S", "CREATION_DELAY_S", "EVENTS_DELAY_S"):
-        monkeypatch.setattr(run_writer, name, 0.01)
-
-
-@pytest.fixture
-def long(monkeypatch):
-    """Delays that no test waits for."""
-    for name in ("CALL_DELAY_S", "CREATION_DELAY_S", "EVENTS_DELAY_S"):
-        monkeypatch.setattr(run_writer, name, 3600.0)
-
-
 # -- a short run
 
 
-async def test_a_short_run_is_one_transaction(store, long):
+async def test_a_short_run_is_one_transaction(store, clock):
     run = run_of(store, is_new=True)
     run.writer.create(NewRun(run.config, "t"))
     run.writer.identify({"main": {"identity": "m@1"}})
@@ -94,25 +79,25 @@ async def test_a_short_run_is_one_transaction(store, long):
     assert [e.number for e in await store.list_events("r")] == [1]
 
 
-async def test_a_run_is_created_in_time(store, short):
+async def test_a_run_is_created_in_time(store, clock):
     writer = RunWriter(store, "r")
     writer.create(NewRun({}))
     async with writer.saving():
-        while not writer.is_created:
-            await asyncio.sleep(0.005)
+        await clock.advance(CREATION_DELAY_S)
+        assert writer.is_created
         assert (await store.get_run("r")).status == "running"
 
 
-async def test_a_run_whose_name_is_taken_stops(store, short):
+async def test_a_run_whose_name_is_taken_stops(store, clock):
     await store.create_run("r", {})
     writer = RunWriter(store, "r")
     writer.create(NewRun({}))
     with pytest.raises(UserError, match="there is a run r already"):
         async with writer.saving(then_flush=False):
-            await asyncio.Event().wait()
+            await clock.advance(CREATION_DELAY_S)
 
 
-async def test_a_response_is_looked_up_after_it_was_written(store, long):
+async def test_a_response_is_looked_up_after_it_was_written(store, clock):
     run = run_of(store, is_new=True)
     run.writer.create(NewRun(run.config))
     async with run.writer.saving():
@@ -124,7 +109,7 @@ async def test_a_response_is_looked_up_after_it_was_written(store, long):
 # -- a longer one
 
 
-async def test_events_and_responses_are_stored_while_the_work_runs(store, short):
+async def test_events_and_responses_are_stored_while_the_work_runs(store, clock):
     await store.create_run("r", {})
     run = run_of(store)
     async with run.writer.saving(then_flush=False):
@@ -132,30 +117,29 @@ async def test_events_and_responses_are_stored_while_the_work_runs(store, short)
             run.emit(stage(0))
             run.writer.add_calls([call(str(count))])
             await run.save()  # left to the writer
-            while len(await store.list_events("r")) < count or await store.count_calls("r") < count:
-                await asyncio.sleep(0.005)
+            await clock.advance(EVENTS_DELAY_S)
+            assert len(await store.list_events("r")) == await store.count_calls("r") == count
     run.emit(stage(0))
     await run.save()  # now it is not
     assert len(await store.list_events("r")) == 4
 
 
-async def test_responses_gather_while_one_is_written(short):
+async def test_responses_gather_while_one_is_written(clock):
     store = Store()
     writer = RunWriter(store, "run")
     async with writer.saving():
         writer.add_calls([call("a")])
-        while writer._write is None:
-            await asyncio.sleep(0.005)
+        await clock.advance(CALL_DELAY_S)
         writer.add_calls([call("b")])
         writer.add_calls([call("c")])
-        await asyncio.sleep(0.03)
+        await clock.advance(2 * CALL_DELAY_S)
         assert writer.has_pending_calls
         store.open.set()
     assert store.written == [["a"], ["b", "c"]]
     assert not writer.has_pending_calls
 
 
-async def test_everything_is_written_however_the_block_ends(long):
+async def test_everything_is_written_however_the_block_ends(clock):
     store = Store()
     store.open.set()
     writer = RunWriter(store, "run")
@@ -167,7 +151,7 @@ async def test_everything_is_written_however_the_block_ends(long):
     assert store.written == [["a", 1]]
 
 
-async def test_a_block_inside_another_one_has_no_effect(long):
+async def test_a_block_inside_another_one_has_no_effect(clock):
     store = Store()
     store.open.set()
     writer = RunWriter(store, "run")
@@ -179,13 +163,13 @@ async def test_a_block_inside_another_one_has_no_effect(long):
     assert store.written == [["a"]]
 
 
-async def test_a_replay_writes_nothing(store, short):
+async def test_a_replay_writes_nothing(store, clock):
     await store.create_run("r", {})
     run = run_of(store, recording=False)
     async with run.writer.saving():
         run.emit(stage(0))
         run.writer.add_calls([call("a")])
-        await asyncio.sleep(0.02)
+        await clock.advance(EVENTS_DELAY_S)
     await run.writer.end("finished", answer())
     assert await store.list_events("r") == []
     assert (await store.get_run("r")).status == "running"
@@ -203,26 +187,26 @@ def test_a_resumed_run_reuses_no_event_numbers():
 
 
 @pytest.mark.parametrize("error", [ValueError("own"), StoreError("own"), asyncio.CancelledError()])
-async def test_errors_of_the_work_pass_through_unchanged(error, long):
+async def test_errors_of_the_work_pass_through_unchanged(error, clock):
     with pytest.raises(type(error)) as raised:
         async with RunWriter(Store(), "run").saving():
             raise error
     assert raised.value is error
 
 
-async def test_a_run_claimed_by_another_process_stops(store, short):
+async def test_a_run_claimed_by_another_process_stops(store, clock):
     await store.create_run("r", {})
     run = run_of(store)
     await store.end_run("r", "finished")  # as one that was taken over and ended elsewhere
     with pytest.raises(StoreError, match="has no owner"):
         async with run.writer.saving(then_flush=False):
             run.emit(stage(0))
-            await asyncio.Event().wait()
+            await clock.advance(EVENTS_DELAY_S)
     assert asyncio.current_task().cancelling() == 0
     assert len(run.writer.take().events) == 1  # not lost: whoever can write them may
 
 
-async def test_a_cancellation_is_not_taken_for_a_fault_of_the_store(short):
+async def test_a_cancellation_is_not_taken_for_a_fault_of_the_store(clock):
     store = Store()
     store.error = StoreError("the disk is full")
     writer = RunWriter(store, "run")
@@ -233,15 +217,14 @@ async def test_a_cancellation_is_not_taken_for_a_fault_of_the_store(short):
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(work())
-    while writer._write is None:
-        await asyncio.sleep(0.005)
+    await clock.advance(CALL_DELAY_S)
     store.open.set()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def test_what_could_not_be_written_is_written_with_the_end(short):
+async def test_what_could_not_be_written_is_written_with_the_end(clock):
     store = Store()
     store.open.set()
     store.error = StoreError("the disk is full")
@@ -250,7 +233,7 @@ async def test_what_could_not_be_written_is_written_with_the_end(short):
         async with writer.saving(then_flush=False):
             writer.add_calls([call("a")])
             writer.add_event(stage(1))
-            await asyncio.Event().wait()
+            await clock.advance(EVENTS_DELAY_S)
     writer.add_event(stage(2))
     with pytest.raises(StoreError, match="disk is full"):
         await writer.end("failed", answer())
@@ -259,27 +242,27 @@ async def test_what_could_not_be_written_is_written_with_the_end(short):
     assert store.written == [["a", 1, 2]]
 
 
-async def test_the_end_follows_a_write_in_flight(long):
+async def test_the_end_follows_a_write_in_flight(clock):
     store = Store()
     writer = RunWriter(store, "run")
     writer.add_calls([call("a")])
     flush = asyncio.ensure_future(writer.flush())
-    await asyncio.sleep(0)
+    await clock.settle()
     writer.add_event(stage())
     end = writer.end("finished", answer())
-    await asyncio.sleep(0)
+    await clock.settle()
     store.open.set()
     await end
     await flush
     assert [one for written in store.written for one in written] == ["a", 1]
 
 
-async def test_a_write_whose_awaiter_is_cancelled_is_completed_once(long):
+async def test_a_write_whose_awaiter_is_cancelled_is_completed_once(clock):
     store = Store()
     writer = RunWriter(store, "run")
     writer.add_event(stage(1))
     task = asyncio.ensure_future(writer.flush())
-    await asyncio.sleep(0)
+    await clock.settle()
     writer.add_event(stage(2))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -288,7 +271,7 @@ async def test_a_write_whose_awaiter_is_cancelled_is_completed_once(long):
     assert store.written == [[1], [2]]
 
 
-async def test_a_flush_that_meets_a_write_that_is_done_leaves_the_event_loop_to_its_callback(long):
+async def test_a_flush_that_meets_a_write_that_is_done_leaves_the_event_loop_to_its_callback(clock):
     """It spun for ever: awaiting a future that is done gives no other callback a turn."""
 
     class Instant:
