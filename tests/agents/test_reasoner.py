@@ -216,12 +216,12 @@ async def test_failed_samples_do_not_vote_and_are_reported(opened, settings):
     assert (run.status, run.error["code"]) == ("failed", "invalid_response")
 
 
-async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, settings):
+async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, settings, clock):
     async def hold():
-        if any(c == "held" for c in held):
+        if held.is_set():
             await asyncio.Event().wait()
 
-    held = []
+    held = asyncio.Event()
     script = replies(*("so " * i + "the answer is Paris" for i in range(8)))
     model = ScriptedModel(script, step=lambda: asyncio.ensure_future(hold()))
     opened["scripted"] = model
@@ -232,13 +232,12 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, 
         if event.type == "candidate.added":
             found.append(event.index)
         if len(found) >= 2:
-            held.append("held")
+            held.set()
 
     async with voting(settings, n=8) as reasoner:
         task = asyncio.create_task(reasoner.aask("Where?", run_id="cancelled", sinks=[stop_after_two]))
-        while not held:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await held.wait()
+        await clock.settle()
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
@@ -323,13 +322,10 @@ async def test_a_replay_needs_no_model_and_writes_nothing(opened, settings):
     assert run.answer["usage"]["replayed_tokens"] == 0
 
 
-async def test_a_run_ended_by_time_replays_unchanged(opened, settings):
-    async def slow():
-        await asyncio.sleep(0.02)
-
-    opened["scripted"] = ScriptedModel(PARIS, step=lambda: asyncio.ensure_future(slow()))
+async def test_a_run_ended_by_time_replays_unchanged(opened, settings, clock):
+    opened["scripted"] = ScriptedModel(PARIS, step=lambda: asyncio.sleep(0.02))
     async with voting(settings, budget={"seconds": 0.3, "tokens": 10_000}) as reasoner:
-        answer = await reasoner.aask("Where?")
+        answer = await clock.run(reasoner.aask("Where?"))
         assert answer.stopped == "budget"
         again = await reasoner.areplay(answer.run_id)
     assert [c.text for c in again.candidates] == [c.text for c in answer.candidates]
@@ -419,24 +415,26 @@ async def test_concurrent_questions_do_not_mix(opened, settings):
 
 
 _KILLED = textwrap.dedent("""
-    import asyncio, pathlib, sys
+    import asyncio, os, pathlib, signal, sys
     sys.path.insert(0, sys.argv[2])
     from support.scripted_model import ScriptedModel, replies
     import reason.agents.reasoner as module
     from reason.core.settings import Settings
     texts = [f"{'so ' * i}the answer is {i % 3}" for i in range(12)]
     async def main():
-        async def slow():
-            await asyncio.sleep(0.004)
         async def load_model(name, settings, *_):
-            return ScriptedModel(replies(*texts), step=lambda: asyncio.ensure_future(slow()))
+            return ScriptedModel(replies(*texts), step=lambda: asyncio.sleep(0.004))
         module.load_model = load_model
         settings = Settings(model="scripted", store=pathlib.Path(sys.argv[1]), seed=3)
-        def tell(event):
-            print(event.type, flush=True)
+        finished = 0
+        def kill(event):
+            nonlocal finished
+            finished += event.type == "sample.finished"
+            if finished >= int(sys.argv[3]) and event.type in ("sample.finished", "call.started"):
+                os.kill(os.getpid(), signal.SIGKILL)
         parameters = {"n": 24, "max_tokens": 60}
         async with module.Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as r:
-            await r.aask("Which?", run_id="killed", sinks=[tell])
+            await r.aask("Which?", run_id="killed", sinks=[kill])
     asyncio.run(main())
 """)
 
@@ -444,18 +442,8 @@ _KILLED = textwrap.dedent("""
 @pytest.mark.parametrize("finished", [0, 1, 5, 15, 23])
 async def test_resume_of_a_killed_run_does_not_pay_twice(opened, settings, tmp_path, finished):
     tests = os.path.dirname(os.path.dirname(__file__))
-    process = subprocess.Popen(
-        [sys.executable, "-c", _KILLED, str(settings.store), tests], stdout=subprocess.PIPE, text=True
-    )
-    seen = 0
-    for line in process.stdout:
-        seen += line == "sample.finished\n"
-        if seen >= finished and line in ("sample.finished\n", "call.started\n"):
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-
+    process = subprocess.run([sys.executable, "-c", _KILLED, str(settings.store), tests, str(finished)], check=False)
+    assert process.returncode == -signal.SIGKILL
     texts = [f"{'so ' * i}the answer is {i % 3}" for i in range(12)]
     opened["scripted"] = model = ScriptedModel(replies(*texts))
     async with voting(settings, n=24) as reasoner:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.planner import used_roles
@@ -148,14 +146,7 @@ async def test_an_answer_in_a_schema_is_not_released(asking, settings):
 
 
 async def test_a_user_who_wants_the_answer_now_gets_what_was_released_and_its_end(asking, settings):
-    reached = asyncio.Event()
-
-    async def slow():
-        if reached.is_set():
-            await asyncio.sleep(0.001)
-
-    main = ScriptedModel(answering(author), name="m/main", step=slow)
-    asking.models["m/main"] = main
+    asking.models["m/main"] = ScriptedModel(answering(author), name="m/main")
     sink = MemorySink()
     async with Reasoner(settings=settings, strategy="fusion", jurors=["a/one", "b/two"]) as reasoner:
         text = ""

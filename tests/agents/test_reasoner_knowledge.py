@@ -203,7 +203,7 @@ async def test_a_resumed_run_reports_a_changed_directory(world, settings, folder
     async def wait_for_ever():
         if len(world.model.generate_calls) > 2:
             thinking.set()
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
     world.model._step = wait_for_ever
     async with coat(settings, context=[str(folder)]) as reasoner:

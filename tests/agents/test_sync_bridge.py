@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-import time
 
 import pytest
 from reason.agents.reasoner import SyncBridge
@@ -44,17 +43,17 @@ def test_an_interrupt_waits_for_the_clean_up_of_the_work(portal):
     async def work():
         try:
             begun.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
         finally:
-            await asyncio.sleep(0.2)
+            for _ in range(1000):  # others could run
+                await asyncio.sleep(0)
             seen.append("clean")
 
     def interrupt():
         begun.wait()
-        time.sleep(0.05)  # the caller waits for the result by now
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     def in_the_main_thread(*_):
@@ -81,7 +80,7 @@ def test_an_interrupt_while_submitting_leaves_nothing_running(portal, monkeypatc
     async def work():
         seen.append("begun")
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             seen.append("clean")
 

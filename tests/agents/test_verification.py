@@ -145,7 +145,7 @@ async def test_a_budget_of_one_pass_leaves_claims_unchecked_with_a_note(settings
     assert again.degraded == found.degraded
 
 
-async def test_a_spent_time_limit_replays_unchanged(settings, facts, monkeypatch, no_model):
+async def test_a_spent_time_limit_replays_unchanged(settings, facts, monkeypatch, no_model, clock):
     class Slow(ScriptedEntailment):
         async def judge(self, pairs):
             await asyncio.sleep(60)
@@ -154,8 +154,10 @@ async def test_a_spent_time_limit_replays_unchanged(settings, facts, monkeypatch
         return Slow(lexical_support)
 
     monkeypatch.setattr(verifying_module, "load_entailment", load_entailment)
-    found = await averify_text(
-        ANSWER, evidence=[facts], parameters={"judge": "nli/slow"}, settings=settings, budget={"seconds": 1}
+    found = await clock.run(
+        averify_text(
+            ANSWER, evidence=[facts], parameters={"judge": "nli/slow"}, settings=settings, budget={"seconds": 1}
+        )
     )
     assert verdicts(found) == ["unchecked", "unchecked", "not_enough_evidence", "supported"]
     async with Reasoner(settings=settings) as reasoner:
@@ -294,7 +296,7 @@ async def test_cancelling_saves_the_run_and_resuming_finishes_it(settings, facts
         async def judge(self, pairs):
             if not begun.is_set():
                 begun.set()
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
             return await super().judge(pairs)
 
     slow = Slow(lexical_support)
