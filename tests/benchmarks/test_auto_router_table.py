@@ -33,13 +33,6 @@ def problem():
     return auto_router.sampled("made", "made answers", rows(), (1, 2), texts=texts)
 
 
-def test_votes_break_ties_by_order():
-    samples = [row("m", 0, answer, 5) for answer in ("2", "1", "1", None)]
-    found = auto_router.vote(samples)
-    assert (found.score, found.tokens) == (1.0, 20.0)
-    assert auto_router.vote(samples[:2]).score == 0.0  # one each: the first
-
-
 def test_actions_are_models_with_their_samples():
     table = problem().table
     assert [(arm.strategy, arm.parameters["n"]) for arm in table.arms] == [
@@ -60,25 +53,3 @@ def test_the_stopping_rule_takes_samples_until_two_agree_at_first_or_one_leads_b
     assert len(auto_router.settled(samples)) == 5
     assert len(auto_router.settled(samples[2:])) == 2
     assert len(auto_router.settled(samples[:2])) == 2
-
-
-def test_the_page_has_areas_comparisons_and_curves():
-    result = auto_router.solve(problem())
-    assert result.curves.curves["auto"][-1].mean() == 1.0
-    assert result.curves.area("auto") > result.curves.area("mix") + 0.05
-    comparisons = auto_router.comparisons_of([result])
-    assert [c.id for c in comparisons] == [
-        "auto-router/made-vs-best-action",
-        "auto-router/made-vs-random-mix",
-        "auto-router/made-vs-learnt-mix",
-    ]
-    assert all(c.status == "shown" for c in comparisons)
-    page = auto_router.page([result], [], comparisons, "prints", "words")
-    assert "| made answers | 60 | 6 | 50.0 to 100.0 |" in page
-    assert "| made: auto minus random mixes | 60 |" in page
-    assert f"| `auto` | {100 * result.curves.curves['auto'][0].mean():.1f} |" in page
-
-
-def test_where_the_cheapest_action_is_as_good_there_is_nothing_to_choose():
-    flat = auto_router.sampled("flat", "flat", [row("x/one", i, "1", 10) for i in range(N) for _ in range(2)], (1, 2))
-    assert auto_router.gap(flat) == 0.0

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import re
-
-import edgejury_table as edgejury_missing
 import numpy as np
 import pytest
 from edgejury_table import (
     JuryTranscript,
     TranscribedRun,
     answer_position,
-    borda_by_position,
     correlation,
-    debiased,
-    errors_table,
-    excess,
-    exits_table,
     juror_methods,
     juror_positions,
     juror_run,
     less_cells,
-    marks_table,
     no_answer,
     paired,
-    positions_table,
+    position_bias,
     read_transcripts,
     right_letter,
-    stages_table,
     transcript_of,
 )
 from reason.core.events import JuryStageEnded, OpinionAdded, OpinionsMerged, ReviewAdded, SolutionFinished, StageStarted
-from reason.core.messages import Failure
 from reason.core.types import Solution
-from reason.evals.results import RowLedger
 from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.types import Marks, Opinion, Review, StageCost, Synthesis
 from support.calibration_maps import make_row, make_run
@@ -112,55 +100,7 @@ def test_juror_is_a_method():
 # -- how it went
 
 
-def test_early_exit_saves_the_cost_of_the_full_path():
-    def run(said, ledgers, **given):
-        rows = [
-            row(f"q{i}", said=s, ledger=RowLedger(model_calls=c, completion_tokens=t))
-            for i, (s, (c, t)) in enumerate(zip(said, ledgers, strict=True))
-        ]
-        paths = ("early_exit" if c == 3 else "full" for c, _ in ledgers)
-        return TranscribedRun(jury_run(rows, **given), tuple(transcript("A", "A", "A", path=path) for path in paths))
-
-    leaving = run("AB", [(3, 30), (7, 90)])
-    staying = run("BB", [(7, 80), (7, 90)], early_exit=False)
-    cells = [cell.strip() for cell in exits_table([("j", leaving, staying)]).splitlines()[2].split("|")[1:-1]]
-    assert cells[:5] == ["j", "2", "50.0", "100.0", "0.0"]
-    assert (cells[5], cells[6]) == ("2.0 [0.0, 4.0]", "25.0 [0.0, 50.0]")
-    assert re.fullmatch(r"\+50.0 \[-.*\], p = 1.000", cells[7])
-
-
-def test_stages_are_means_over_the_questions_that_reached_them():
-    def cost(stage, calls, read, written, ms):
-        return StageCost(stage=stage, calls=calls, prompt_tokens=read, completion_tokens=written, latency_ms=ms)
-
-    first = transcript("A", "B", "C", stages=[cost("answer", 3, 300, 60, 2000), cost("review", 4, 900, 90, 3000)])
-    second = transcript("A", "A", "A", stages=[cost("answer", 3, 500, 40, 4000), cost("agreement", 0, 0, 0, 1)])
-    transcribed = TranscribedRun(jury_run([row("q0"), row("q1")]), (first, second))
-    _, _, *body = stages_table([("j", transcribed)], timed=True).splitlines()
-    assert body == [
-        "| j | answer | 2 | 3.00 | 400 | 50 | 3.0 / 3.9 |",
-        "| j | review | 1 | 4.00 | 900 | 90 | 3.0 / 3.0 |",
-    ]
-    assert "s p50" not in stages_table([("j", transcribed)], timed=False)
-
-
 # -- biases
-
-
-def test_positions_are_compared_with_chance():
-    positions = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("q2", 0): (3, 4)}
-    assert excess(positions) == pytest.approx([0.5, 0.75, -0.25])
-    printed = positions_table([("one", positions), ("nobody", {})], [("jury", {("q0", 0): (1, 2)})])
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[2:]]
-    assert [r[0] for r in rows] == ["one", "jury"]
-    assert rows[0][1:5] == ["it saw them", "3", "66.7", "33.3"]
-    assert rows[0][5].startswith("+33.3 [")
-    assert rows[0][8:] == ["2 / 1.0", "0 / 1.0", "0 / 0.5", "1 / 0.5", ""]
-    assert rows[1][1:4] == ["the question has them", "1", "0.0"]
-    # with shuffled orders the first was answered once in two rows of both, without twice
-    other = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("elsewhere", 0): (0, 4)}
-    assert debiased({("q0", 0): (0, 2), ("q1", 0): (2, 4)}, other) == "-50.0 [-100.0, +0.0] (2 rows)"
-    assert debiased({}, other) == "no row in common"
 
 
 def test_position_of_a_juror_is_the_one_it_saw():
@@ -168,30 +108,6 @@ def test_position_of_a_juror_is_the_one_it_saw():
     transcribed = TranscribedRun(jury_run([row("q0"), row("q1")]), (transcript("A", None, jurors=jurors), None))
     assert juror_positions(transcribed, 0) == {("q0", 0): (2, 4)}
     assert juror_positions(transcribed, 1) == juror_positions(transcribed, 2) == {}
-
-
-def test_marks_are_reported_by_position():
-    transcripts = (
-        transcript(
-            "A", "B", "C", reviews=[review(0, (1, 9), (2, 3), order=(2, 1)), review(1, (0, 5), (2, 5), order=(0, 2))]
-        ),
-        transcript("A", "B", "C", reviews=[review(0, (1, 8), (2, 9)), review(1, (0, 7), order=(2, 0))]),
-        transcript("A", "B", reviews=[review(0, (1, 8))]),  # one text has no position
-    )
-    transcribed = TranscribedRun(jury_run([row(f"q{i}") for i in range(3)]), transcripts)
-    keys, values, missing = borda_by_position(transcribed)["all", 2]
-    assert [key[0] for key in keys] == ["q0", "q0", "q1"]
-    assert values == pytest.approx(np.array([[0, 1], [0.5, 0.5], [0, 1]]))
-    assert missing == 1
-    assert borda_by_position(transcribed)["a", 2][1] == pytest.approx(np.array([[0, 1], [0, 1]]))
-    lines = marks_table([("j", transcribed), ("k", transcribed)]).splitlines()[2:]
-    assert [line.split(" | ")[:5] for line in lines] == [
-        ["| j", "a", "2", "2", "0"],
-        ["| j", "all", "2", "3", "1"],
-        ["| j", "b", "2", "1", "1"],
-        ["| k", "all", "2", "3", "1"],
-    ]
-    assert "0.17 [0.00, 0.25] · 0.83 [0.75, 1.00]" in lines[1]
 
 
 def test_errors_that_go_together():
@@ -202,12 +118,16 @@ def test_errors_that_go_together():
     b = np.array([1, 0, 0, 0, 1, 1], dtype=float)
     assert correlation(a, b, names)[0] == pytest.approx(np.corrcoef(a, b)[0, 1])
     assert correlation(a, np.ones(6), names) is None
-    transcripts = (transcript("B", "B"), transcript("B", "C"), transcript("A", "A"), transcript(None, None))
-    transcribed = TranscribedRun(jury_run([row(f"q{i}") for i in range(4)]), transcripts)
-    (line,) = errors_table([("j", transcribed)]).splitlines()[2:]
-    cells = [cell.strip() for cell in line.split("|")[1:-1]]
-    assert cells[:7] == ["j", "1 (a), 2 (b)", "4", "75.0, 75.0", "75.0", "56.2", "25.0"]  # no letter is no same letter
-    assert cells[7].startswith("+1.00")
+
+
+def test_position_bias_by_hand():
+    counts, expected, p, distance = position_bias([(0, 4)] * 60)
+    assert (counts.tolist(), expected.tolist(), distance) == ([60, 0, 0, 0], [15.0] * 4, 0.75)
+    assert p < 1e-9
+    assert position_bias([(i % 4, 4) for i in range(60)])[2:] == (1.0, 0.0)
+    counts, expected, _, distance = position_bias([(1, 2), (0, 4), (3, 4)])
+    assert (counts.tolist(), expected.tolist()) == ([1, 1, 0, 1], [1.0, 1.0, 0.5, 0.5])
+    assert distance == pytest.approx(1 / 6)
 
 
 # -- what the store tells
@@ -235,10 +155,3 @@ async def test_resumed_run_is_read_from_the_resumption():
     assert await read_transcripts([jury_run([row("q")])]) == [
         TranscribedRun(jury_run([row("q")]), (None,))
     ]  # the store is gone
-
-
-def test_failed_rows_are_reported():
-    gone = row("q1", error=Failure(code="backend_error", message="gone"), parsed=False)
-    (line, unknown) = edgejury_missing.missing_lines([jury_run([row("q0"), gone])])
-    assert line == "edgejury (nowhere): 1 rows ended with an error and count as wrong."
-    assert "no --plans" in unknown

@@ -11,15 +11,6 @@ import pytest
 from growth import Piece, exponent
 from reason.agents import reasoner as reasoner_module
 
-SIZES = [10, 40, 160, 640]
-
-
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
-def test_the_exponent_of_a_power_is_that_power(power: float) -> None:
-    found = exponent({size: 3.0 * size**power for size in reversed(SIZES)})
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((power, power, power), abs=1e-9)
-
 
 def test_the_interval_is_that_of_a_regression() -> None:
     # logarithms to base 4 of the values are 0, 2, 1, 3: slope 0.8, residual variance 1.8 / 2, and 5 the sum of squares
@@ -58,9 +49,3 @@ async def test_operations_on_a_grown_store_work(tmp_path: Path, monkeypatch: pyt
     assert set(piece.values["replay a run"]) == {900, 1000}
     assert len(runs.interrupted) == 8 * growth.RESUMED - 2 * growth.RESUMED
     assert Piece.read(path, "") == piece
-
-
-def test_pools_and_vectors_are_measured(tmp_path: Path) -> None:
-    assert growth.measure_pool(64, tmp_path)["answer a request of 8 samples"][0] > 0
-    pytest.importorskip("faiss")
-    assert set(growth.measure_vectors(100, tmp_path)) >= {"build", "open", "search", "files"}

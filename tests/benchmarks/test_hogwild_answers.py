@@ -6,9 +6,7 @@ import tomllib
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
-import pytest
-from hogwild_answers import difference_of, interval, mean, steps, sweep
+from hogwild_answers import difference_of, mean, sweep
 
 
 def test_one_worker_is_once_in_the_sweep_and_others_in_each_layout() -> None:
@@ -31,14 +29,3 @@ def test_one_worker_is_once_in_the_sweep_and_others_in_each_layout() -> None:
 def test_differences_are_of_the_same_questions() -> None:
     assert difference_of({"a": 5.0, "b": 7.0, "c": 100.0}, {"a": 8.0, "b": 9.0}).startswith("-2 [-3, -2]")
     assert mean({"a": 4.0, "b": 4.0}) == "4 [4, 4]"
-
-
-def test_interval_holds_the_mean() -> None:
-    values = np.arange(40, dtype=float)
-    low, high = interval(values)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(40), rel=0.1)
-
-
-def test_steps_are_of_each_worker() -> None:
-    assert steps([{"steps": [2, 4]}, None, {"steps": [4, 0]}]) == [3.0, 2.0]

@@ -10,7 +10,6 @@ from multihop_questions import (
     links_of,
     name_at,
     person_of,
-    work_after,
 )
 
 
@@ -131,32 +130,3 @@ THE_FILM = 'the 1999 film "Blue"'
 def test_links_from_a_film(text, links):
     result, _ = read(FILM, ("Blue", text))
     assert result == links
-
-
-@pytest.mark.parametrize(
-    ("text", "facts"),
-    [
-        (
-            "Nine Lives is an American rock band from Akron, Ohio, formed in 1984.",
-            {"band place": "Akron, Ohio", "band year": "1984"},
-        ),
-        ("Nine Lives were an English rock band formed in Leeds in 1984.", {"band place": "Leeds", "band year": "1984"}),
-        ("Nine Lives is an American record label group formed in 1984.", {}),
-        ("They are an English rock band formed in Leeds in 1984.", {}),
-    ],
-)
-def test_facts_of_a_band(text, facts):
-    assert {f.attribute: f.answers[0] for f in facts_of(said(text, "Nine Lives"))} == facts
-
-
-def test_title_is_found_after_describing_words():
-    corpus = Corpus((said("Blue is a 1999 film.", "Blue"), said("Blue Moon is a 2001 film.", "Blue Moon")))
-    definitions = definitions_of(corpus)
-    for text, title in [
-        ("the NBC film Blue Moon (2001).", "Blue Moon"),
-        ("ABC's film Blue.", "Blue"),
-        ("Bluebird.", ""),
-        ("Ann Poe's drama Blue.", ""),  # something else stands before it
-    ]:
-        assert work_after(corpus, definitions, text, ("film",)) == title
-    assert work_after(corpus, definitions, "the show Blue.", ("series",)) == ""

@@ -4,10 +4,9 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from multihop_questions import Corpus, Sentence, build, main, read_corpus, write_documents
-from reason.core.errors import DataError
+from multihop_questions import Corpus, Sentence, build, main
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import squad_words
 
@@ -81,52 +80,6 @@ def test_rule_refuses(why, changed):
     assert not [q for q in questions if q.bridge == "Ann Poe" and q.type == "director, birth day"]
 
 
-def test_accepted_candidates():
-    for extra in [
-        ("x", "Ann Poe (footballer)", "Ann Poe (born May 4, 1970) is a Danish footballer."),  # no maker of films
-        ("x", "Blue Lake (2015 film)", "Blue Lake is a 2015 film."),  # the question names the year
-        ("x", "Blue Lake", "Blue Lake is a lake."),
-        ("x", None, "Ann Poe was born on May 2, 1960."),
-    ]:
-        (question,), _, _ = build(pool(*POOL, extra), 10, 10)
-        assert question.question in QUESTIONS
-
-
-def test_gold_sentences_are_of_the_requested_collections():
-    rows = [(*row, "good" if row[0] != "p1" else "other") for row in POOL]
-    assert len(build(pool(*rows), 10, 10)[0]) == 1
-    assert build(pool(*rows), 10, 10, ["good"])[0] == []
-    assert len(build(pool(*rows), 10, 10, ["good", "other"])[0]) == 1
-
-
-def test_pages_are_compared():
-    rows = [
-        ("a", "Ann Poe", "Ann Poe (born May 2, 1960) is an American film director."),
-        ("b", "Bo Fox", "Bo Fox (born May 2, 1940) is an American film director."),
-        ("c", "Nine Lives", "Nine Lives is an American rock band formed in 1984."),
-        ("d", "Red Dogs", "Red Dogs is an English rock band formed in 1994."),
-        ("e", "Blue", "Blue is a 1999 film directed by Cy Gray."),
-        ("f", "Pink", "Pink is a 2009 film directed by Cy Gray."),
-        ("g", "Gold", "Gold is a 2019 film directed by Di Ray."),
-        ("h", "Mint", "Mint is a 2018 film directed by Ed Sun."),
-    ]
-    questions, _, _ = build(pool(*rows), 40, 10)
-    asked = {q.type: q for q in questions}
-    assert all(q.is_comparison and q.bridge == "" for q in questions)
-    people, bands = asked["compare people"], asked["compare bands"]
-    assert people.answers == (("Bo Fox",) if "first" in people.question else ("Ann Poe",))
-    assert bands.answers == (("Nine Lives",) if "first" in bands.question else ("Red Dogs",))
-    films = {x: q for x, q in asked.items() if x.startswith("compare directors")}
-    for kind, titles in (("yes", {"Blue", "Pink"}), ("no", {"Gold", "Mint"})):
-        one = films.get(f"compare directors, {kind}")
-        if one is not None:  # the films may be in a question about their years
-            assert (set(one.pages), one.answers) == (titles, (kind,))
-    assert len({page for q in questions for page in q.pages}) == 2 * len(questions)
-    # namesakes outside the pool, whom a bracket tells of, and names with a common word
-    for other in (("b", "Bo Fox (director)", rows[1][2]), ("b", "Bo Poe", rows[1][2].replace("Fox", "Poe"))):
-        assert build(pool(rows[0], other), 40, 10)[0] == []
-
-
 NAMES = ["Ann Ash", "Bo Birch", "Cy Cedar", "Di Dogwood", "Ed Elm", "Flo Fir", "Gus Gum", "Hal Holly", "Ida Ivy"]
 TITLES = ["Amber", "Bronze", "Copper", "Dust", "Ember", "Flint", "Glass", "Hail", "Ice", "Jade", "Kelp", "Loam"]
 
@@ -145,7 +98,6 @@ def worlds(draw):
     return born, films, draw(st.permutations(rows))
 
 
-@settings(deadline=None, max_examples=60)
 @given(worlds(), st.integers(1, 12), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_properties_of_any_pool(world, count, most, rng):
     born, films, rows = world
@@ -175,50 +127,3 @@ def test_properties_of_any_pool(world, count, most, rng):
             assert titles[0] in q.question
     rng.shuffle(shuffled := list(rows))
     assert build(pool(*shuffled), count, most)[0] == questions
-
-
-def test_pool_is_written_as_documents(tmp_path):
-    rows = [
-        *POOL,
-        ("p3", "Ann Poe", POOL[2][2]),  # said twice
-        ("n1", None, "Nobody knows where this stood."),
-        ("u1", "ANN POE", "Shouted."),
-        ("u2", "Ann/Poe?", "A page of signs."),
-        ("u3", "Raven-Symoné (" + "x" * 200 + ")", "A long one."),
-    ]
-    directory = tmp_path / "docs"
-    assert write_documents(pool(*rows), directory) == len(list(directory.iterdir())) == 6
-    texts = {p.read_text(encoding="utf-8") for p in directory.iterdir()}
-    assert f"Ann Poe\n\n{POOL[2][2]}\nShe lives by the sea.\n" in texts
-    assert "Nobody knows where this stood.\n" in texts
-    names = [p.name for p in directory.iterdir()]
-    assert len({n.casefold() for n in names}) == 6
-    assert all(len(n) < 80 and n.endswith(".txt") for n in names)
-    assert write_documents(pool(*rows), directory) == 6  # again
-    (directory / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"1 other files \(notes\.txt"):
-        write_documents(pool(*rows), directory)
-
-
-def test_titles_are_the_same_however_their_letters_are_stored(tmp_path):
-    path = tmp_path / "pool.jsonl"
-    path.write_text(json.dumps({"id": "a", "page": "Zoe\u0301", "text": "Zo\u00e9 sings."}) + "\n\n")
-    assert list(read_corpus(path).pages) == ["Zo\u00e9"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"id": "a", "text": "x"}\n{"id": "a"}\n', "line 2: no record with id and text"),
-        ('{"id": "a", "text": 7}\n', "line 1: no record"),
-        ("[1]\n", "line 1: no record"),
-        ("{\n", "line 1: no record"),
-        ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "line 2: the id 'a' occurs twice"),
-        ("\n", "holds no sentence"),
-    ],
-)
-def test_bad_pool_is_reported(tmp_path, content, message):
-    path = tmp_path / "pool.jsonl"
-    path.write_text(content)
-    with pytest.raises(DataError, match=message):
-        read_corpus(path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from peer_job import Job, MarkedQuestion, as_json, from_json, work
+from peer_job import Job, MarkedQuestion, work
 from peers_compare import ALL, CHAIN, STEPS, SYSTEM
 from peers_proxy import MARK
 from reason.reasoning.strategy import STRATEGIES
@@ -18,11 +18,6 @@ QUESTIONS = tuple(
     MarkedQuestion(f"q{i}", f"{i}?", f"{MARK.format(name=f'q{i}')}{i}?", MARK.format(name=f"q{i}")) for i in range(4)
 )
 JOB = Job("http://127.0.0.1:1/v1", "model", "mcts", 4, QUESTIONS, SYSTEM, CHAIN, STEPS, warm=1, concurrency=2)
-
-
-def test_job_survives_serialization() -> None:
-    assert from_json(as_json(JOB)) == JOB
-    assert "\n" not in as_json(JOB)
 
 
 async def test_failing_question_stops_nothing_and_warm_up_is_not_reported() -> None:

@@ -7,19 +7,13 @@ from pathlib import Path
 import peers_features
 import pytest
 from peers_compare import (
-    DIRECT,
-    LIBRARIES,
     Cell,
-    OverheadCost,
     Row,
-    accuracy_table,
-    beside,
     costs,
     equal_tokens_table,
-    overhead_table,
     rows_of,
 )
-from peers_features import FEATURES, VERSIONS, Claim, unfounded, with_table
+from peers_features import VERSIONS, Claim, unfounded, with_table
 from reason.core.types import Question
 from reason.evals.datasets.items import Item, MathGold
 from reason.reasoning.answers.equivalence import Equivalence
@@ -58,19 +52,6 @@ async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question
     ]
 
 
-def test_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
-    ours, theirs = Cell("reason", "beam", 4), Cell("its-hub", "beam", 4)
-    other = Cell("its-hub", "beam", 8)
-    made = accuracy_table({ours: rows("1100"), theirs: rows("1011", 80), other: rows("1111")})
-    assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "4")[4:] == [
-        *("75.0 [25, 100]", "80", "10", "2.0", "1.0", "0"),
-        *("+25.0 [-46.1, +74.7]", "2, 1", "1.000", "1.000"),
-    ]
-    assert line_of(made, "beam", "reason", "`beam`", "4")[-4:] == ["", "", "", ""]
-    assert line_of(made, "beam", "its-hub", "`BeamStrategy`", "8")[-4:] == ["", "", "", ""]
-    assert beside(Cell("treequest", "ab-mcts", 4)) == Cell("reason", "mcts", 4)
-
-
 def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> None:
     measured = {
         Cell("reason", "best-of-n", 2): rows("0000", 100),
@@ -106,20 +87,3 @@ def test_claim_contradicted_by_the_installed_version_is_reported(tmp_path: Path,
     (packages / "its_hub").mkdir()
     (packages / "its_hub" / "a.py").write_text("class A(B):\n")
     assert unfounded(tmp_path) == []
-
-
-def test_every_claim_names_a_peer_with_a_version() -> None:
-    assert {peer for _, claims in FEATURES.values() for peer in claims} == set(VERSIONS)
-    installed = (LIBRARIES / "install").read_text(encoding="utf-8")
-    assert all(version.number in installed for version in VERSIONS.values())
-
-
-def test_overhead_is_compared_round_by_round_with_ours() -> None:
-    result = {
-        DIRECT: [OverheadCost(0.001, 0.001, 8.0)] * 2,
-        "reason": [OverheadCost(0.010, 0.008, 1.0), OverheadCost(0.020, 0.008, 1.0)],
-        "its-hub": [OverheadCost(0.020, 0.010, 8.0), OverheadCost(0.040, 0.010, 8.0)],
-    }
-    made = overhead_table(result, 8)
-    assert line_of(made, "its-hub")[1:] == [*("30.0", "20.0 - 40.0", "10.0", "10.0 - 10.0", "8.0", "2.00 [2.00, 2.00]")]
-    assert line_of(made, DIRECT)[-1] == line_of(made, "reason")[-1] == ""

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pivot_tournament import LEADERS, PivotTournament
-from reason.core.errors import UserError
 
 
 def hold(count, margin):
@@ -51,41 +50,9 @@ def test_comparisons_grow_linearly_and_everyone_is_ranked(case):
     assert asked <= max(0, (count - 1) + max(0, count - 1 - LEADERS) + LEADERS * (LEADERS - 1) // 2)
 
 
-@given(st.permutations(range(8)))
-def test_a_transitive_judge_ranks_the_leaders_as_it_prefers(order):
-    strength = {candidate: -place for place, candidate in enumerate(order)}
-    tournament, _ = hold(8, lambda a, b: (strength[a] - strength[b]) / 20)
-    assert tournament.ranking[:LEADERS] == list(order[:LEADERS])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_candidates_are_all_compared(count):
-    _, asked = hold(count, lambda a, b: 0.1)
-    assert asked == count * (count - 1) // 2
-
-
 @pytest.mark.parametrize("margin", [0.0, None])
 def test_the_pivot_wins_if_the_judge_sees_no_difference(margin):
     tournament, asked = hold(7, lambda a, b: margin)
     assert tournament.ranking == list(range(7))
     assert asked == 6 + 1
     assert tournament.comparisons == (0 if margin is None else asked)
-
-
-def test_a_candidate_that_all_beat_is_the_pivot_and_the_knockout_is_played():
-    tournament, asked = hold(9, lambda a, b: (a - b) / 20)  # 8 is the best, and all beat 0
-    assert tournament.ranking == [8, 7, 6, 5, 4, 3, 2, 1, 0]
-    assert asked == 8 + 5 + 3
-    assert tournament.win(8) > tournament.win(7) > 0.5
-    assert tournament.win(0) == pytest.approx(0.5 - sum(range(1, 9)) / 20 / 8)
-
-
-def test_a_cycle_is_decided_by_the_mean_win():
-    table = {(1, 0): 0.3, (2, 1): 0.1, (0, 2): 0.1}
-    tournament, _ = hold(3, lambda a, b: table[a, b] if (a, b) in table else -table[b, a])
-    assert tournament.ranking == [1, 2, 0]  # means of 0.1, 0 and -0.1
-
-
-def test_nobody_to_compare_is_an_error():
-    with pytest.raises(UserError, match="at least one candidate, got 0"):
-        PivotTournament(0)

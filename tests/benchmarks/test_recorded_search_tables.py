@@ -33,13 +33,6 @@ def test_reading_counts_opened_nodes_and_bounds_success():
     assert seeded.upper[0] == pytest.approx(seeded.any_right[0] + seeded.left[0])
 
 
-def test_values_are_scored_over_the_largest_sum_of_votes():
-    tree = game24.recorded_trees([TREE])[0]
-    assert [tree.score(node) for node in tree.nodes.values()] == [None, 1.0, 0.05, 0.05, 1.0]
-    table = game24.solvable_by_value([TREE])
-    assert [row[1] for row in table] == ["-", "-", "0.0 of 1", "-", "100.0 of 1"]
-
-
 def test_any_of_n_is_the_expectation_over_orders():
     assert game24.any_of([True, False, False, False], 1) == pytest.approx(0.25)
     assert game24.any_of([True, False, False, False], 2) == pytest.approx(0.5)
@@ -55,11 +48,6 @@ def solution(number, correct, scores, lines=None, error=None):
         "lines_per_step": lines or [1] * len(scores),
         "step_scores": {"m": scores},
     }
-
-
-def test_score_of_a_step_is_the_minimum_of_its_lines():
-    row = solution(0, True, [[0.2, 0.3, 0.5], 0.9, [0.5, 0.5, 0.0]], lines=[2, 1])
-    assert step_rewards.step_scores(row, "m") == pytest.approx([0.8, 0.5])
 
 
 def test_auc_counts_pairs_in_order_and_ties_as_half():
@@ -102,13 +90,3 @@ def test_threshold_of_a_fold_is_fitted_on_the_others():
     assert right.all()
     assert all(0.3 < t <= 0.7 for t in thresholds)
     assert len(thresholds) == step_rewards.FOLDS
-
-
-def test_verdict_is_right_by_the_sum_of_both_orders():
-    def right(label, verdicts):
-        return step_rewards.verdict_right({"label": label, "judges": {"j": verdicts}}, "j")
-
-    assert right("A>B", ["A>B", "B>A"]) == (True, True, True)  # the second order shows B first
-    assert right("A>B", ["A>B", "A>B"]) == (True, False, False)
-    assert right("B>A", ["B>A", "A=B"]) == (True, False, True)
-    assert not step_rewards.reward_right({"label": "A>B", "rewards": {"m": [1.0, 1.0]}}, "m")

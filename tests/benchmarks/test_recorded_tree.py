@@ -7,7 +7,6 @@ from random import Random
 import pytest
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
-from reason.reasoning.search.core import SearchLimits
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from recorded_tree import RecordedTree, replay_search
@@ -39,10 +38,6 @@ def tree(**changes):
     return RecordedTree({**ROW, **changes})
 
 
-def changed(number, **fields):
-    return [{**n, **fields} if n["id"] == number else n for n in ROW["nodes"]]
-
-
 def test_width_one_follows_the_best_value_into_the_wrong_answer():
     replay = replay_search(BeamSearch(BeamOptions(width=1, k=3)), tree())
     assert replay.chosen is not None
@@ -55,13 +50,6 @@ def test_opened_node_outside_the_record_is_counted_and_has_no_continuations():
     assert replay.left_record == (3,)
     assert replay.num_opened == 3
     assert replay.chosen is recorded.nodes[5]
-
-
-def test_selected_node_without_children_is_within_the_record():
-    recorded = tree(nodes=[node(0, None, 0), node(1, 0, 1, 10, selected=True), node(2, 0, 1, 8)])
-    replay = replay_search(BeamSearch(BeamOptions(width=2, k=2)), recorded)
-    assert replay.left_record == (2,)
-    assert (replay.chosen, replay.complete) == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -93,18 +81,3 @@ def test_sampling_is_uniform_over_the_recorded_continuations_and_repeatable():
     counts = [steps.count(f"thought {i}\n") for i in (1, 2, 3)]
     assert sum(counts) == 900
     assert min(counts) > 240
-
-
-def test_search_that_ends_early_gets_no_final_answer():
-    search = AStarSearch(AStarOptions(k=3, limits=SearchLimits(expansions=1)))
-    replay = replay_search(search, tree())
-    assert (replay.chosen, replay.complete, replay.num_opened) == (None, (), 1)
-    assert replay.outcome.stopped == "expansions"
-
-
-def test_state_without_a_value_has_no_score():
-    recorded = tree(nodes=changed(2, value=None))
-    search = BeamSearch(BeamOptions(width=2, k=3))
-    replay_search(search, recorded)
-    assert search.tree[2].score is None
-    assert search.cost.unscored == 1

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.paired import compare_paired, non_inferiority
+from reason.evals.statistics.paired import compare_paired
 from reporting import compared, comparisons_table, write_comparisons
 
 
@@ -25,16 +25,6 @@ def test_a_table_is_corrected_as_a_whole() -> None:
     third = ("t/d-vs-c", "d", "c", compare_paired(*pair(0, 6)))
     assert [c.status for c in compared([*results, third])] == ["not shown", "shown", "not shown"]
     assert [c.status for c in compared([third])] == ["refuted"]
-
-
-def test_non_inferiority_keeps_the_interval_of_the_difference() -> None:
-    a, b = pair(0, 0, 400)
-    (row,) = compared([("t/a-vs-b", "a", "b", non_inferiority(a, b, 0.01))])
-    ends = compare_paired(a, b).interval
-    assert (row.test, row.status, row.n, row.clusters, row.seeds) == (
-        "non-inferiority, margin 0.01", "shown", 400, 400, 1,
-    )  # fmt: skip
-    assert (row.low, row.high) == (ends.low, ends.high)
 
 
 def test_comparisons_are_written_as_json_and_printed_as_a_table(tmp_path) -> None:

@@ -40,27 +40,6 @@ def test_judge_has_the_requested_auc(auc):
     assert error < 0.005
 
 
-def test_scores_by_hand():
-    # AUC = Phi(1) gives d' = sqrt(2); without an error the log-likelihood ratio is d'^2 / 2 = 1
-    auc = 0.5 * (1 + math.erf(1 / math.sqrt(2)))
-    assert QualityEstimator(auc)(prefix(True, 0.0)) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-9)
-    assert QualityEstimator(auc)(prefix(False, 0.0)) == pytest.approx(1 / (1 + math.exp(1)), abs=1e-9)
-    assert QualityEstimator(auc)(prefix(False, 1.0)) == pytest.approx(1 / (1 + math.exp(1 - math.sqrt(2))), abs=1e-9)
-    # d' halves with each step: sqrt(2) / 4 at depth 3, so the ratio is 1 / 16
-    assert QualityEstimator(auc, fade=0.5)(prefix(True, 0.0, depth=3)) == pytest.approx(
-        1 / (1 + math.exp(-1 / 16)), abs=1e-9
-    )
-    assert QualityEstimator(0.5)(prefix(True, 3.0)) == QualityEstimator(0.5)(prefix(False, -3.0)) == 0.5
-
-
-def test_late_estimator_sees_a_fault_after_its_lag_or_at_the_end():
-    for auc in (0.8, 1.0):
-        judge = QualityEstimator(auc, lag=2)
-        right = judge(prefix(True, 0.3))
-        assert [judge(prefix(False, 0.3, age=age)) == right for age in range(4)] == [True, True, False, False]
-        assert judge(prefix(False, 0.3, age=0, ended=True)) == QualityEstimator(auc)(prefix(False, 0.3)) < right
-
-
 def test_continuations_depend_on_problem_prefix_and_index_only():
     recipe = WorldSettings(depth=5)
     one, other = World(recipe, 7), World(recipe, 7)
@@ -84,31 +63,3 @@ def test_plain_chain_is_right_with_the_probability_of_its_problem(uneven):
         assert (max(world.p) - min(world.p) > 0.01) == bool(uneven)
         right = np.mean([chain(world, i)[-1].right for i in range(2000)])
         assert right == pytest.approx(world.q, abs=4 * math.sqrt(world.q * (1 - world.q) / 2000))
-
-
-def test_prefix_stays_wrong_and_keeps_its_wrong_answer():
-    recipe = WorldSettings(depth=8, solved=(1.0, 3.0))
-    for seed in range(200):
-        at = World(recipe, seed)[""]
-        for p in chain(World(recipe, seed)):
-            assert p.depth == at.depth + 1
-            if at.right and not p.right:
-                assert (p.age, p.answer != RIGHT) == (0, True)
-            elif not at.right:
-                assert (p.right, p.answer, p.age) == (False, at.answer, at.age + 1)
-            else:
-                assert (p.answer, p.age) == (RIGHT, 0)
-            at = p
-
-
-def test_forced_answer_is_the_rest_of_a_plain_chain():
-    recipe = WorldSettings(depth=6)
-    world = World(recipe, 11)
-    whole = chain(world, 2)
-    forced = world.rest("", 2, 10_000)
-    assert (forced.answer, forced.right, forced.ended) == (whole[-1].answer, whole[-1].right, True)
-    assert forced.tokens == sum(p.tokens for p in whole)
-    assert world[forced.text] == forced
-    cut = world.rest("", 2, forced.tokens - 1)
-    assert (cut.answer, cut.right, cut.tokens) == (None, False, forced.tokens - 1)
-    assert world.rest(whole[1].text, 0, 10_000).tokens == sum(p.tokens for p in whole[2:])

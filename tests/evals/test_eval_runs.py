@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
@@ -216,15 +215,6 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, t
     assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
 
 
-@pytest.mark.nightly
-async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tmp_path) -> None:
-    (tmp_path / "nothing").mkdir()
-    knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
-    decided = make_plan(sums(3), knowing, parameters={"max_tokens": 40})
-    with pytest.raises(DataError, match="no text in the directory"):
-        await evaluate(decided, sums(3), SOURCE, tmp_path / "run", knowing)
-
-
 async def test_a_limit_counts_only_its_items(model, settings, tmp_path) -> None:
     out, begun = tmp_path / "run", []
 
@@ -245,9 +235,8 @@ async def test_a_locked_directory_is_refused(model, settings, tmp_path) -> None:
         await evaluate(plan(settings), sums(12), SOURCE, tmp_path / "run", settings)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-async def test_merged_shards_equal_the_undivided_run(count, model, settings, tmp_path) -> None:
-    decided, task = plan(settings, seeds=(0, 1)), sums(12)
+async def test_merged_shards_equal_the_undivided_run(model, settings, tmp_path) -> None:
+    decided, task, count = plan(settings, seeds=(0, 1)), sums(12), 5
     whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
     folders = [tmp_path / f"shard{i}" for i in range(count)]
     for i, directory in enumerate(folders):
@@ -277,33 +266,13 @@ async def test_invalid_sets_of_shards_are_refused(model, settings, tmp_path) -> 
     assert not (tmp_path / "merged").exists()
 
 
-async def test_rows_are_plain_json(model, settings, tmp_path) -> None:
-    await evaluate(plan(settings, 2), sums(2), SOURCE, tmp_path / "run", settings)
-    for line in (tmp_path / "run" / ITEMS).read_text().splitlines():
-        row = json.loads(line)
-        assert {
-            "id",
-            "prompt_hash",
-            "sampling",
-            "text",
-            "answer",
-            "score",
-            "ledger",
-            "timing",
-            "seed",
-            "engines",
-        } <= set(row)
-
-
 @pytest.mark.parametrize(
     ("strategy", "parameters", "seeds"),
     [
         ("self-consistency", {}, (0, 1, 2)),
         ("self-consistency", {"temperature": 0}, (0,)),
         ("cot", {}, (0,)),
-        ("cot", {"temperature": 0.7}, (0, 1, 2)),
         ("beam", {}, (0, 1, 2)),
-        ("logprob", {}, (0,)),
         ("rlot", {}, (0,)),
         ("rlot", {"n_votes": 3}, (0, 1, 2)),
     ],

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.types import (
     Answer,
@@ -104,14 +104,6 @@ async def test_a_choice_by_its_letter(answer, parsed, prediction, value):
     assert result.metrics == {}
 
 
-async def test_mc1_by_log_probability():
-    logprobs = [math.log(p) for p in (0.1, 0.3, 0.2)]
-    gold = ChoiceGold(correct=(1,))
-    result = await score(item(gold, THREE), answered("B", candidates=scored(THREE, logprobs)))
-    assert result.value == 1.0
-    assert result.metrics == {"right_share": pytest.approx(0.5)}
-
-
 async def test_mc2_is_the_share_of_the_right_choices_and_mc1_comes_with_it():
     choices = ("w", "x", "y", "z")
     logprobs = [math.log(p) for p in (0.04, 0.01, 0.02, 0.03)]
@@ -124,15 +116,6 @@ async def test_mc2_is_the_share_of_the_right_choices_and_mc1_comes_with_it():
     without = gold.model_copy(update={"mc1": (1, 3)})
     result = await score(item(without, choices), answered("A", candidates=scored(choices, logprobs)))
     assert result.metrics["mc1"] == 1.0
-
-
-async def test_mc2_survives_probabilities_that_a_float_does_not_hold():
-    choices = ("w", "x")
-    gold = ChoiceGold(correct=(0,), rule="mass")
-    result = await score(
-        item(gold, choices), answered("A", candidates=scored(choices, [-2000.0, -2000.0 + math.log(3)]))
-    )
-    assert result.value == pytest.approx(0.25)
 
 
 async def test_mc2_by_letter_counts_any_right_choice():
@@ -153,7 +136,6 @@ async def test_samples_are_not_taken_for_choices(change):
     assert result.metrics == {}
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-300, 0), min_size=2, max_size=8), st.data())
 async def test_mc2_is_in_0_1_and_ignores_the_order(logprobs, data):
     from reason.evals.scoring import score_choice
@@ -231,7 +213,6 @@ def test_a_complete_set_is_enough_evidence(named, enough):
     assert attribution(named, right)["evidence_enough"] == enough
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40))
 def test_reports_of_labels_are_scikit_learns(pairs):
     metrics = pytest.importorskip("sklearn.metrics")
@@ -270,10 +251,3 @@ def test_words_after_normalisation():
     assert overlap((), ()) == 1.0
     assert overlap((), ("x",)) == 0.0
     assert overlap(("x", "x", "y"), ("x", "z")) == pytest.approx(2 * 1 / 5)
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
-def test_overlaps_are_symmetric_shares(a, b):
-    assert overlap(a, b) == overlap(b, a)
-    assert 0 <= overlap(a, b) <= 1

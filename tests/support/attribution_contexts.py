@@ -1,4 +1,4 @@
-"""Ten contexts of four sentences, one of which a claim repeats, word for word or nearly; most facts are made up."""
+"""Four contexts of four sentences, one of which a claim repeats, word for word or nearly; most facts are made up."""
 
 from __future__ import annotations
 
@@ -51,28 +51,6 @@ FACTS = (
     ),
     CopiedFact(
         (
-            "The bakery opens at six in the morning.",
-            "The vault of the bank opens with the number 7391.",
-            "Rain is expected on Thursday.",
-            "The mayor of Orvik keeps three goats.",
-        ),
-        "Which number opens the vault?",
-        "The vault opens with the number 7391.",
-        1,
-    ),
-    CopiedFact(
-        (
-            "Bees live in hives.",
-            "The museum is free on Mondays.",
-            "The red boat left the harbour at 17:43.",
-            "Olives grow in dry soil.",
-        ),
-        "When did the red boat leave the harbour?",
-        "The red boat left the harbour at 17:43.",
-        2,
-    ),
-    CopiedFact(
-        (
             "The train to Brenn has nine coaches.",
             "The tower was built of grey stone.",
             "Copper conducts heat well.",
@@ -84,39 +62,6 @@ FACTS = (
     ),
     CopiedFact(
         (
-            "The capital of Veloria is Quintal.",
-            "Snow fell on the hills last night.",
-            "The orchestra plays on Sundays.",
-            "A violin has four strings.",
-        ),
-        "What is the capital of Veloria?",
-        "The capital of Veloria is Quintal.",
-        0,
-    ),
-    CopiedFact(
-        (
-            "The school has two hundred pupils.",
-            "Maple syrup is made from sap.",
-            "The password of the archive is silver walrus.",
-            "The road to the lake is closed.",
-        ),
-        "What is the password of the archive?",
-        "The password of the archive is silver walrus.",
-        2,
-    ),
-    CopiedFact(
-        (
-            "Ducks can swim.",
-            "Anna's cat is called Professor Biscuit.",
-            "The market has forty stalls.",
-            "Iron rusts in wet air.",
-        ),
-        "What is the name of Anna's cat?",
-        "Anna's cat is called Professor Biscuit.",
-        1,
-    ),
-    CopiedFact(
-        (
             "The castle of Dunmore has seventeen towers.",
             "Wool comes from sheep.",
             "The film lasts two hours.",
@@ -125,17 +70,6 @@ FACTS = (
         "How many towers does the castle of Dunmore have?",
         "The castle of Dunmore has seventeen towers.",
         0,
-    ),
-    CopiedFact(
-        (
-            "The bell rings at noon.",
-            "The clock was made in Lyon.",
-            "Tea is grown in Assam.",
-            "The prize was won by a gardener from Plovdiv.",
-        ),
-        "Who won the prize?",
-        "The prize was won by a gardener from Plovdiv.",
-        3,
     ),
     CopiedFact(
         (

@@ -100,13 +100,6 @@ async def test_a_model_that_can_do_less_is_named():
     )
 
 
-async def test_wanted_grades_alone_are_done():
-    model = explaining()
-    (found,) = await attribute_claims([CLAIM], SEGMENTS, model=model, levels=["context"])
-    assert {a.kind for a in found} == {"context"}
-    assert model.asked == 0
-
-
 async def test_the_budget_ends_the_dear_grades_and_says_so(harness):
     table = harness(explaining())
     question = {"text": "q"}

@@ -45,7 +45,7 @@ async def log_prob_drop(fact: CopiedFact, segments: Sequence[Segment], model: Lo
 
 async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel) -> None:
     dropped, others = [], []
-    for fact in FACTS[5:]:
+    for fact in FACTS[2:]:
         (found,), _ = await attribute_by_context([fact.claim], fact.segments, model)
         weights = {a.component: a.weight for a in found}
         assert found[0].detail["source"] == "context_driven"
@@ -58,9 +58,10 @@ async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel
     assert drop == pytest.approx(dropped[-1], abs=1e-4)
 
 
+@pytest.mark.nightly
 async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalModel) -> None:
     fact = FACTS[0]
-    sentences = (*fact.sentences, *(s for other in FACTS[1:4] for s in other.sentences[:3]))
+    sentences = (*fact.sentences, *(s for other in FACTS[1:] for s in other.sentences[:3]))
     segments = context_of(fact.question, sentences)
     (found,), _ = await attribute_by_context([fact.claim], segments, model, ablations=16, seed=1)
     assert found[1].detail["method"] == "sparse linear model of the log-odds over random subsets"
@@ -69,8 +70,8 @@ async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalMode
     assert top > 1.0 > abs(random) + 0.5
 
 
-@pytest.mark.parametrize("fact", [FACTS[3], FACTS[7]], ids=lambda fact: fact.answer)
-async def test_relevance_names_the_source(model: LocalModel, fact: CopiedFact) -> None:
+async def test_relevance_names_the_source(model: LocalModel) -> None:
+    fact = FACTS[1]
     (found,) = await attribute_claims([fact.claim], fact.segments, model=model, levels=["whitebox"])
     assert all(a.component != NOTHING for a in found)
     assert found[0].component == fact.name

@@ -47,14 +47,20 @@ def drawn(folder: Path) -> tuple[dict[str, torch.Tensor], object]:
     return {**weights, **head}, config
 
 
+def first_vector_head(config: EncoderConfig) -> dict[str, torch.Tensor]:
+    """A head that scores the first token's vector alone; its marks are 0, so the encoder is as it was."""
+    head = init_head(config, 0)
+    head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
+    head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
+    head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
+    return head
+
+
 def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
     from transformers import BertModel
 
     weights, config = read_encoder(folder)
-    head = init_head(config, 0)  # marks of 0: the encoder as it is
-    head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
-    head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
-    head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
+    head = first_vector_head(config)
     batch = make_batch(PairTokenizer(folder, read_encoder(folder)[1]).rows(PAIRS))
     theirs = BertModel.from_pretrained(str(folder)).eval()
     with torch.no_grad():
@@ -73,10 +79,7 @@ def test_mpnet_is_the_one_of_transformers(tmp_path: Path) -> None:
 
     folder = write_tiny_mpnet(tmp_path)
     weights, config = read_encoder(folder)
-    head = init_head(config, 0)
-    head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
-    head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
-    head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
+    head = first_vector_head(config)
     pairs = [*PAIRS, Pair("x " * 400, "claim")]  # distances beyond the largest bucket
     batch = make_batch(PairTokenizer(folder, config).rows(pairs))
     assert batch.ids.shape[1] == config.max_tokens == 256

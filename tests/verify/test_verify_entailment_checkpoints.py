@@ -108,14 +108,6 @@ async def test_the_only_output_of_a_cross_encoder_is_the_log_odds_of_support(tmp
         await load("nli", directory)
 
 
-@pytest.mark.parametrize(("prefix", "labels"), [("nli", 3), ("cross", 2)])
-async def test_unnamed_labels_are_refused(tmp_path, prefix, labels):
-    directory = bert(tmp_path / "unnamed", range(labels), named=False)
-    with pytest.raises(DataError, match="LABEL_0") as refused:
-        await load(prefix, directory)
-    assert "id2label" in refused.value.hint
-
-
 async def test_special_tokens_in_the_evidence_are_plain_text(tmp_path):
     """With its own [SEP], evidence could end early and pretend that another claim follows."""
     judge = await load("nli", bert(tmp_path / "nli", NLI))

@@ -1,8 +1,6 @@
 """From strings to entailments."""
 
 import asyncio
-import subprocess
-import sys
 
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
@@ -61,15 +59,8 @@ async def test_auto_is_the_named_model_or_the_better_embedded_judge_here(embedde
     assert find_embedded(settings) == ("base" if "base" in here else "small" if here else None)
 
 
-@pytest.mark.parametrize("name", ["base", "small", "lexical", "nli/x/y"])
-def test_a_named_judge_stays_whatever_is_here(embedded, tmp_path, name):
-    assert resolve_judge(name, Settings(cache_dir=tmp_path), has_judge_model=True) == name
-
-
-@pytest.mark.parametrize("size", ["base", "small"])
-async def test_embedded_judges_by_their_size(embedded, tmp_path, size):
-    assert (await load_entailment(size, Settings(cache_dir=tmp_path))).name == size
-    assert embedded[1] == [size]
+def test_a_named_judge_stays_whatever_is_here(embedded, tmp_path):
+    assert resolve_judge("small", Settings(cache_dir=tmp_path), has_judge_model=True) == "small"
 
 
 @pytest.mark.parametrize(
@@ -110,10 +101,7 @@ async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix
     ("name", "near"),
     [
         ("lexicl", ("lexical",)),
-        ("smal", ("small",)),
-        ("modl", ("model",)),
         ("nil/x/y", ("nli/x/y",)),
-        ("cros/x/y", ("cross/x/y",)),
         ("nli/", ("nli/",)),
         ("", ()),
         ("entirely else", ()),
@@ -136,14 +124,3 @@ async def test_an_unknown_model_is_named(tmp_path):
         await load_entailment("nli/no-such-model", Settings(cache_dir=tmp_path))
     with pytest.raises(DataError, match="no such model directory"):
         await load_entailment(f"cross/{tmp_path}/missing", Settings(cache_dir=tmp_path))
-
-
-def test_importing_loads_nothing_heavy():
-    modules = ["lexical", "windows", "judge", "run_resources", "factory"]
-    imports = ", ".join(f"reason.verify.entailment.{m}" for m in modules)
-    script = f"import sys\nimport {imports}, reason.verify.spans\n" + (
-        "print([m for m in ('torch', 'transformers', 'faiss', 'litellm', 'vllm', 'sentence_transformers') "
-        "if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.reasoning.knowledge import Passage
-from reason.verify.fusion import EvidenceItem, clip_probabilities, evidence_item, fuse_evidence, weigh_items
+from reason.verify.fusion import fuse_evidence, weigh_items
 from reason.verify.types import Support
 from support.evidence_items import MODES, A, B, Z, close, of
 
@@ -13,11 +12,6 @@ from support.evidence_items import MODES, A, B, Z, close, of
 def test_without_evidence_nothing_is_stated(mode):
     for pieces in ([], of(A, credibility=0)):
         assert fuse_evidence(pieces, mode) == ((0, 0, 1), 0.0)
-
-
-def test_ties_go_to_the_more_careful_label():
-    assert fuse_evidence(of(Support(0.4, 0.2, 0.4)), "mean").probs.label == "neutral"
-    assert fuse_evidence(of(Support(0.4, 0.4, 0.2)), "mean").probs.label == "refutes"
 
 
 def test_the_baselines():
@@ -46,12 +40,3 @@ def test_many_pieces_of_little_relevance_are_left_out():
     alone = fuse_evidence(of(A)).probs
     assert fuse_evidence(of(*[faint] * 10, A)).probs == close(alone)
     assert fuse_evidence(of(*[faint] * 9, A)).probs.neutral < alone.neutral
-
-
-def test_every_probability_is_at_least_a_millionth():
-    assert clip_probabilities(Support(1, 0, 0)) == close((1 - 2e-6, 1e-6, 1e-6), 1e-11)
-
-
-def test_a_passage_becomes_an_item():
-    passage = Passage(id="p", source="d.txt", text="It rained.", credibility=0.5)
-    assert evidence_item(passage, A) == EvidenceItem(A, 0.5, "It rained.", "p", "d.txt")

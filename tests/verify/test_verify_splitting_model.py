@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import UserError
@@ -107,11 +107,9 @@ async def test_a_spent_budget_is_survived_and_a_call_is_charged(tmp_path: Path) 
     store = await SqliteStore.open(tmp_path / "runs.db")
     try:
         harness = RunHarness(store, scripted(*GOOD))
-        model = await harness.begin("a", strategy="cot", question=Question(text="?"), seed=1)
-        split = await split_claims_by_model(ANSWER, QUESTION, model)
-        assert (len(split.claims), harness.spent.model_calls) == (4, 1)
         model = await harness.begin("b", strategy="cot", question=Question(text="?"), budget=Budget(calls=1), seed=1)
         assert len((await split_claims_by_model(ANSWER, QUESTION, model)).claims) == 4
+        assert harness.spent.model_calls == 1
         split = await split_claims_by_model(ANSWER, QUESTION, model, seed=5)
         assert "budget" in split.degraded
         assert list(split.claims) == split_claims(ANSWER, QUESTION)
@@ -154,7 +152,6 @@ def test_entries_are_read_from_what_a_model_writes() -> None:
     assert parse_entries(f"[{one}, {two[:-3]}") == [("a", "b")]
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet='{}[]":,claimquote \\n<think>/', max_size=200))
 def test_any_reply_can_be_read(reply: str) -> None:
     assert all(isinstance(c, str) and isinstance(q, str) for c, q in parse_entries('[{"claim": "' + reply))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.retrieval.words import NEGATIONS, number_values, split_words
 from reason.verify.claims import split_claims
@@ -19,7 +19,6 @@ NAMES = ["Emil Vogt", "The Old Tower", "Zinc", "Rosa Lund", "Lake Huron", "Oslo"
 FACTS = ["was known in 1900", "is heavy", "has five parts", "lies in Norway", "became famous", "contains 3.5 g of salt"]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map("".join)), st.text(max_size=40))
 def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
     claims = split_claims(answer, question)
@@ -31,7 +30,6 @@ def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
     assert all(a.end <= b.start for a, b in pairwise(claims))
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(FACTS)), min_size=1, max_size=8, unique=True),
     st.sampled_from([" ", "\n", "\n\n", "\r\n", "\n- "]),
@@ -59,7 +57,6 @@ def negations(text: str) -> int:
     return sum(word in NEGATIONS or word.endswith("n't") for word in split_words(text))
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(SUBJECTS), st.sampled_from(VERBS), st.sampled_from(LINKS)), min_size=1, max_size=4

@@ -109,28 +109,11 @@ def test_next_to_nothing_is_survived(answer: str) -> None:
     assert all(c.end <= len(answer) for c in split_claims(answer, answer))
 
 
-HOSTILE = [
-    "!",
-    "?\n",
-    "a. ",
-    "*",
-    "**a ",
-    "`",
-    "$a",
-    '"a',
-    "[a](",
-    "- \n",
-    "\\[",
-    "|-",
-    "```\n",
-    "https://",
-    "!)",
-    "> ",
-    "x: ",
-]
+HOSTILE = ["a. ", "**a ", "`", '"a', "[a](", "|-", "```\n", "x: "]
+ALSO_HOSTILE = ["!", "?\n", "*", "$a", "- \n", "\\[", "https://", "!)", "> ", "_a", "(a ", "A.B."]
 
 
-@pytest.mark.parametrize("unit", [*HOSTILE, "_a", "(a ", "A.B."])
+@pytest.mark.parametrize("unit", [*HOSTILE, *(pytest.param(unit, marks=pytest.mark.nightly) for unit in ALSO_HOSTILE)])
 @pytest.mark.timeout(90)
 def test_hostile_text_is_split(unit: str) -> None:  # what is not linear runs into the limit
     text = unit * (200_000 // len(unit))

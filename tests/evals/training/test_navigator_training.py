@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import BackendUnavailable, BudgetExceeded, DataError, UserError
+from reason.core.errors import BackendUnavailable, BudgetExceeded, UserError
 from reason.core.files import question_digest
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Answer, Document, Question, RunUsage
+from reason.core.types import Question
 from reason.evals.datasets.items import (
-    ChoiceGold,
     Dataset,
     Item,
-    LabelGold,
-    MathGold,
     TextGold,
 )
 from reason.evals.datasets.loading import load_dataset
-from reason.evals.scoring import Scorer
 from reason.evals.training.navigator import (
     EpisodeRecord,
     EpisodeRewards,
     Learner,
-    Problem,
     TrainingEpisode,
     TrainingPlan,
     TrainingUsage,
-    custom_record,
     direct_answers,
     discounted_return,
     run_episodes,
@@ -53,7 +46,6 @@ R, D, DB, RF, GA = Block
 # problems
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 40), st.floats(0, 0.99), st.randoms())
 def test_the_split_depends_only_on_the_text(count: int, share: float, rng: random.Random) -> None:
     """No training question is held out: not in other letters, with other blanks, or in another dataset."""
@@ -70,66 +62,6 @@ def test_the_split_depends_only_on_the_text(count: int, share: float, rng: rando
     assert {p.digest for p in train}.isdisjoint(p.digest for p in held_out)
     assert len(train) + len(held_out) == 2 * count
     assert {p.item.id for p in train if p.dataset == "a"} == {p.item.id for p in train if p.dataset == "b"}
-
-
-def test_invalid_problems_are_refused() -> None:
-    with pytest.raises(UserError, match="nothing to validate on"):
-        split_problems([sums(3)], TrainingPlan(holdout=0.0))
-    gold = ChoiceGold(correct=(0,), rule="mass")
-    items = (Item(id="t", question=Question(text="True?"), gold=gold),)
-    truthful = Dataset(name="truthful", source="", items=items, size=1, fingerprint="")
-    with pytest.raises(DataError, match="neither right nor wrong"):
-        split_problems([truthful], TrainingPlan(validation=0))
-
-
-def items_of_all_kinds():
-    yield Item(id="m", question=Question(text="1 + 1?", kind="math"), gold=MathGold(answer="2", equivalents=("2.0",)))
-    yield Item(
-        id="c", question=Question(text="Which?", choices=("x", "y", "z"), kind="choice"), gold=ChoiceGold(correct=(2,))
-    )
-    documents = (Document(name="a", text="Rome."), Document(name="b", text="Oslo."))
-    yield Item(
-        id="t",
-        question=Question(text="Where?", documents=documents),
-        gold=TextGold(answers=("Rome", "Roma")),
-        subject="slots",
-        group="g",
-    )
-    yield Item(
-        id="l",
-        question=Question(text="True?", choices=("Yes", "No"), kind="choice"),
-        gold=LabelGold(label="no", labels=("yes", "no"), shown=("yes", "no")),
-    )
-
-
-@pytest.mark.parametrize("item", list(items_of_all_kinds()), ids=lambda item: item.id)
-async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
-    """What was right stays right, and what was wrong wrong, in the file that is written of them."""
-    path = tmp_path / "held_out.jsonl"
-    problem = Problem("kinds", item, question_digest(item.question.text))
-    path.write_text(json.dumps(custom_record(problem)) + "\n")
-    read = load_dataset(str(path), seed=None).items[0]
-    assert read.id == f"kinds/{item.id}"
-    assert read.question.text == item.question.text
-    assert read.question.choices == item.question.choices
-    assert read.question.documents == item.question.documents
-    assert (read.subject, read.group) == (item.subject, item.group)
-    async with Scorer() as scorer:
-        for said in ("2", "2.0", "3", "A", "B", "C", "Rome", "Roma", "Oslo", None):
-            answer = Answer(
-                answer=said,
-                text=said or "",
-                strategy="cot",
-                model="m",
-                confidence=None,
-                stopped="done",
-                candidates=(),
-                verification=None,
-                usage=RunUsage(),
-                run_id="r",
-                seed=0,
-            )
-            assert (await scorer.score(read, answer)).correct == (await scorer.score(item, answer)).correct, said
 
 
 # rewards
@@ -161,7 +93,6 @@ def earn(tmp_path, kind, chances, correct, gamma=0.9, reward=None):
     return asyncio.run(inside())
 
 
-@settings(max_examples=20)
 @given(st.lists(CHANCE, max_size=5), st.booleans())
 def test_prm_rewards_step_probabilities_and_the_outcome(tmp_path_factory, chances, correct):
     step_rewards, _ = earn(tmp_path_factory.mktemp("r"), "prm", chances, correct)
@@ -176,21 +107,12 @@ def test_outcome_rewards_only_the_end_without_a_reward_model(tmp_path):
     assert reward.asked == []
 
 
-@settings(max_examples=20)
 @given(st.lists(CHANCE, max_size=5), st.booleans(), st.floats(0, 1))
 def test_the_potential_adds_nothing_to_the_discounted_outcome(tmp_path_factory, chances, correct, gamma):
     """Over a whole episode of T blocks: sum of gamma^t r_t = gamma^(T-1) 1[correct] - Phi(bare problem), which is 0."""
     step_rewards, _ = earn(tmp_path_factory.mktemp("r"), "potential", chances, correct, gamma)
     assert discounted_return(step_rewards, gamma) == pytest.approx(gamma ** len(chances) * correct, abs=1e-12)
     assert all(-1 <= r <= 1 for r in step_rewards)
-
-
-def test_long_chains_of_good_steps_earn_more_than_a_right_answer_with_prm_and_not_with_a_potential(tmp_path):
-    """Five steps at 0.8 are worth 3.28 under gamma 0.9, and an answer at once 1."""
-    stalling, _ = earn(tmp_path, "prm", [0.8] * 5, False)
-    assert discounted_return(stalling, 0.9) == pytest.approx(3.27608)
-    shaped, _ = earn(tmp_path, "potential", [0.8] * 5, False)
-    assert discounted_return(shaped, 0.9) == pytest.approx(0.0)
 
 
 def test_steps_that_are_too_long_lose_the_oldest(tmp_path):
@@ -205,12 +127,6 @@ def test_steps_that_are_too_long_lose_the_oldest(tmp_path):
     assert step_rewards[:-1] == pytest.approx([0.25, 0.25 + 0.25 / 3, 0.25 + 0.5 / 3])
     assert [len(steps[0]) for _, steps, _ in reward.asked] == [1, 2, 3, 2]
     assert rewards.unscored == 0
-
-
-def test_an_unscorable_step_gets_0_and_is_counted(tmp_path):
-    step_rewards, rewards = earn(tmp_path, "prm", [0.5, 0.5], True, reward=ScriptedReward(lambda text: None))
-    assert step_rewards == [0.0, 0.0, 1.0]
-    assert rewards.unscored == 2
 
 
 # episodes
@@ -248,23 +164,6 @@ async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
     assert (moved[-1].reward, episode.correct) == (1.0, True)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
-@given(st.lists(st.sampled_from([R, D, DB, GA]), min_size=5, max_size=5), st.sampled_from(["prm", "potential"]))
-async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeypatch, actions, reward):
-    """In [0, 1] from the reward model, the last one in {0, 1} from the checker."""
-    model = ScriptedReward(step_chance)
-    shop = Workshop(monkeypatch, tmp_path_factory.mktemp("n"), reward=model)
-    async with shop.resources(reward=reward) as (resources, problems):
-        episode, moved = await walk(resources, problems[5], [*actions, GA])
-    rewards = [m.reward for m in moved]
-    assert moved[-1].done
-    if reward == "potential":
-        assert discounted_return(rewards, 0.9) == pytest.approx(0.9 ** (len(moved) - 1) * episode.correct)
-        return
-    assert rewards[-1] == float(episode.correct)
-    assert all(r == pytest.approx(step_chance(call[1][0][-1])) for r, call in zip(rewards, model.asked, strict=False))
-
-
 async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.resources() as (resources, problems):
@@ -282,15 +181,6 @@ async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monke
     (listed,) = await store.list_runs()
     assert (listed.status, await store.list_events(listed.id)) == ("finished", [])
     await store.aclose()
-
-
-async def test_a_too_long_prompt_ends_only_its_episode(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path, model=SumsModel(SumsWorld(), context_tokens=100))
-    async with shop.resources() as (resources, problems):
-        episode, moved = await walk(resources, problems[9], [GA])
-        assert (episode.done, moved) == (True, [])
-        assert "too long" in episode.error
-        assert episode.record().episode_return == 0.0
 
 
 async def test_direct_answers(tmp_path, monkeypatch):
@@ -312,49 +202,9 @@ async def train(resources, problems, seed=0):
     return [record async for record in run_episodes(resources, learner, problems)], learner
 
 
-class Jittery(SumsModel):
-    """The world's model, each of whose replies takes another time."""
-
-    def __init__(self, world, seed):
-        super().__init__(world)
-        self.rng = random.Random(seed)
-
-    async def generate(self, requests, listener=None):
-        for _ in range(self.rng.randrange(40)):
-            await asyncio.sleep(0)
-        return await super().generate(requests, listener)
-
-
-@pytest.mark.nightly
-async def test_the_result_does_not_depend_on_timing(tmp_path, monkeypatch):
-    results = []
-    for i in range(2):
-        directory = tmp_path / f"{i}"
-        directory.mkdir()
-        shop = Workshop(monkeypatch, directory, model=Jittery(SumsWorld(), i))
-        async with shop.resources(episodes=30) as (resources, problems):
-            records, learner = await train(resources, problems)
-            assert learner.updates > 30
-            results.append((records, learner.replay, resources.usage))
-    assert results[0] == results[1]
-    assert [r.episode for r in results[0][0]] == list(range(1, 31))
-
-
-async def test_a_problem_is_in_flight_once_and_no_completion_is_generated_twice(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
-    async with shop.resources(episodes=40, parallel=16) as (resources, problems):
-        records, _ = await train(resources, problems[:5])
-    counts = Counter(r.item for r in records)
-    assert set(counts) == {p.item.id for p in problems[:5]}
-    assert sum(counts.values()) == 40
-    assert max(Counter(shop.model.made).values()) == 1
-    assert resources.usage.completions == len(shop.model.made)
-    assert resources.usage.completions + resources.usage.reused_completions == sum(r.calls for r in records)
-
-
 async def test_the_files_of_a_training(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
-    trained = await shop.train(episodes=30, problems="hard", validate_every=12, seed=3)
+    trained = await shop.train(episodes=15, problems="hard", validate_every=6, seed=3)
     assert trained.is_complete
     assert shop.opened == 1
     assert shop.model.closed
@@ -364,7 +214,7 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     hard = {p.item.id for p in train_part if int(p.item.id[4:]) % 4}
     assert {r.item for r in records} <= hard
     assert (trained.num_problems, trained.num_held_out) == (len(hard), len(held_out))
-    assert [v.episode for v in trained.validations] == [0, 12, 24, 30]
+    assert [v.episode for v in trained.validations] == [0, 6, 12, 15]
     assert {v.problems for v in trained.validations} == {4}
     assert len(shop.file("validations.jsonl").splitlines()) == 4
 
@@ -372,7 +222,7 @@ async def test_the_files_of_a_training(tmp_path, monkeypatch):
     card = navigator.card
     assert navigator.digest == trained.navigator.digest
     assert (card.model, card.model_identity, card.reward) == ("scripted/sums", "scripted@1", "outcome")
-    assert (card.datasets, card.episodes, card.seed, card.problems) == (("sums",), 30, 3, len(hard))
+    assert (card.datasets, card.episodes, card.seed, card.problems) == (("sums",), 15, 3, len(hard))
     questions = {item.id: item.question.text for item in sums(24).items}
     assert set(card.trained_on) == {question_digest(questions[name]) for name in hard}
     written = load_dataset(str(tmp_path / "work" / "held_out.jsonl")).items
@@ -412,15 +262,15 @@ async def test_an_interrupted_training_continues_without_paying_twice(tmp_path, 
 
 async def test_a_limit_of_tokens_ends_it_with_a_navigator(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
-    complete = await shop.train("complete", episodes=20)
-    first = await shop.train("cut", episodes=20, max_tokens=6000)
+    complete = await shop.train("complete", episodes=8)
+    first = await shop.train("cut", episodes=8, max_tokens=2400)
     assert not first.is_complete
-    assert 0 < len(first.records) < 20
+    assert 0 < len(first.records) < 8
     assert load_navigator(tmp_path / "cut" / "navigator.safetensors").card.episodes == len(first.records)
-    second = await shop.train("cut", episodes=20)
+    second = await shop.train("cut", episodes=8)
     assert (second.records, second.navigator.digest) == (complete.records, complete.navigator.digest)
     with pytest.raises(BudgetExceeded):
-        await shop.train("none", episodes=20, max_tokens=1)
+        await shop.train("none", episodes=8, max_tokens=1)
 
 
 async def test_a_training_without_hard_problems_is_refused(tmp_path, monkeypatch):
@@ -432,21 +282,9 @@ async def test_a_training_without_hard_problems_is_refused(tmp_path, monkeypatch
         await shop.train(problems="hard")
 
 
-async def test_invalid_trainings_are_refused_before_a_model_is_opened(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
-    monkeypatch.setattr(shop, "settings", lambda reward: type(shop).settings(shop))
-    with pytest.raises(UserError, match="no reward model is set"):
-        await shop.train(reward="prm")
-    with pytest.raises(UserError, match="'policy' of rlot cannot be set"):
-        await shop.train(parameters={"policy": "fixed"})
-    with pytest.raises(UserError, match="max_blocks"):
-        await shop.train(parameters={"max_blocks": 0})
-    assert shop.opened == 0
-
-
 async def test_a_failing_model_is_raised_and_its_work_is_kept(tmp_path, monkeypatch):
     class Flaky(SumsModel):
-        limit, in_flight = 120, 0
+        limit, in_flight = 40, 0
 
         async def generate(self, requests, listener=None):
             if len(self.made) > self.limit:
@@ -456,10 +294,10 @@ async def test_a_failing_model_is_raised_and_its_work_is_kept(tmp_path, monkeypa
 
     shop = Workshop(monkeypatch, tmp_path, model=Flaky(SumsWorld()))
     with pytest.raises(BackendUnavailable):
-        await shop.train(episodes=40)
+        await shop.train(episodes=12)
     assert shop.model.running == 0
     assert len(asyncio.all_tasks()) == 1
     shop.model.limit = 100_000
-    await shop.train(episodes=40)
+    await shop.train(episodes=12)
     repeated = [made for made, times in Counter(shop.model.made).items() if times > 1]
     assert len(repeated) <= shop.model.in_flight  # only what the failure cancelled

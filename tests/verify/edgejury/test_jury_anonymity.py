@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.types import Document, Question
 from reason.reasoning.anonymity import REMOVED, Roster, Scrubber, make_blinding
@@ -90,7 +90,6 @@ SELF_TALK = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 4))
@@ -133,7 +132,6 @@ def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
                 assert not re.search(rf"(?<!\w){re.escape(spelling)}(?!\w)", message.content, re.IGNORECASE), spelling
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=30), st.sampled_from(["GPT-4o", "As an AI, ", "\n"])), max_size=6))
 def test_scrubbing_is_idempotent(parts: list[str]) -> None:
     once = SCRUB(" I am Qwen. ".join(parts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
@@ -13,7 +13,6 @@ OPEN = Question(text="Why?")
 CHOICE = Question(text="Which?", choices=("one", "two", "three"))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=9, unique=True), st.integers(0, 2**31), st.booleans())
 def test_letters_and_jurors_are_inverse(jurors: list[int], seed: int, choices: bool) -> None:
     question = CHOICE if choices else OPEN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.types import Question
 from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
@@ -75,7 +75,6 @@ def test_early_exit_needs_three_unanimous_opinions() -> None:
     assert unanimous_choice([failed(0), failed(1), failed(2)]) is None
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["A", "B", "C", None]), min_size=1, max_size=7))
 def test_unweighted_vote_is_majority_with_first_tie_break(choices: list[str | None]) -> None:
     found = weighted_vote(opinions(*choices), {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.verify.edgejury.review import overlap, pool_issues, verified_quotes
 from reason.verify.edgejury.types import Issue, IssueKind, PooledIssue, Quote, Review
@@ -61,7 +61,6 @@ def test_reviewer_counts_once() -> None:
     assert [(i.candidate, i.count) for i in pooled] == [(0, 1)]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.types import Question
 from reason.reasoning.answers.extraction import extract_answer
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.jurors import OptionOrder, identity_order, option_orders
-from reason.verify.edgejury.jury import weighted_vote
-from reason.verify.edgejury.types import Opinion
-from scipy.stats import binomtest
 
 CITIES = ("Oslo", "Paris", "Rome", "Bern", "Wien", "Riga", "Kiev", "Bonn", "Lima", "Nice", "Graz", "Linz", "Bari")
 QUESTION = Question(text="Which city is the capital of France?", choices=CITIES[:4])
@@ -24,7 +21,6 @@ def question(count: int) -> Question:
     return QUESTION.model_copy(update={"choices": CITIES[:count]})
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(2, 13), st.integers(1, 8), st.integers(0, 2**31))
 def test_options_have_different_positions_over_a_jury(count: int, jurors: int, seed: int) -> None:
     orders = option_orders(question(count), jurors, seed)
@@ -88,7 +84,6 @@ FORMS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
 @example(12, 4, 0, "**{}**")  # shown as I
 @given(st.integers(2, 13), st.integers(0, 12), st.integers(0, 2**31), FORMS)
 def test_rewriting_preserves_the_chosen_option(count: int, option: int, seed: int, form: str) -> None:
@@ -105,19 +100,3 @@ def test_rewriting_preserves_the_chosen_option(count: int, option: int, seed: in
     again = extract_answer(told, asked)
     assert again is not None
     assert again.value == choice
-
-
-def test_always_first_jurors_do_not_agree() -> None:
-    finals = []
-    for seed in range(200):
-        orders = option_orders(QUESTION, 4, seed)
-        choices = [read_opinion("Answer: A", QUESTION, order)[1] for order in orders]
-        assert sorted(filter(None, choices)) == ["A", "B", "C", "D"]
-        vote = weighted_vote(
-            [Opinion(juror=i, model="m", text="x", choice=c, ok=True) for i, c in enumerate(choices)], {}
-        )
-        assert vote is not None
-        finals.append(vote.choice)
-    assert binomtest(finals.count("A"), len(finals), 1 / 4).pvalue > 0.01
-    fixed = identity_order(QUESTION)
-    assert read_opinion("Answer: A", QUESTION, fixed)[1] == "A"  # without orders all would choose the first

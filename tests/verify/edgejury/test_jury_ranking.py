@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement
@@ -96,7 +96,6 @@ def test_unparsed_review_changes_nothing() -> None:
         assert rank([*reviews, Review(reviewer=3, ok=False, failure="no marks")], [0, 1, 2], aggregate=rule) == before
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.dictionaries(st.integers(0, 4), st.integers(1, 10), min_size=1), min_size=1, max_size=5),
     st.sampled_from(RULES),
@@ -118,7 +117,6 @@ def test_ranking_is_independent_of_order(
     assert {names[s.juror]: (s.score, s.borda, s.mark) for s in found.standings} == scores
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 4), min_size=4, max_size=4), min_size=2, max_size=4), st.integers(1, 2))
 def test_borda_is_invariant_to_affine_marks(marks: list[list[int]], b: int) -> None:
     plain = [review(4 + r, dict(enumerate(given))) for r, given in enumerate(marks)]

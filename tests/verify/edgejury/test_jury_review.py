@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.json_schema import find_object
 from reason.core.types import Question
@@ -126,7 +126,6 @@ def test_completion_without_marks_is_unparsed(reply: str) -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.one_of(
         st.text(max_size=80), st.lists(st.sampled_from([*'{}[]",: A8\n', '"scores"', '"candidate"'])).map("".join)
@@ -138,7 +137,6 @@ def test_parsing_never_raises(reply: str) -> None:
     assert all(1 <= mark <= 10 for three in marks(review).values() for mark in three)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 3), st.booleans())
 def test_gold_answer_ranks_first_for_any_seed(seed: int, gold: int, json_form: bool) -> None:
     texts = {juror: "It is GOLD." if juror == gold else f"It is {juror}." for juror in range(4)}

@@ -12,11 +12,6 @@ CAPITAL = Question(text="What is the capital of France?", choices=("Lyon", "Pari
 OPEN = Question(text="Why is the sky blue?")
 
 
-def test_roles_answer_first() -> None:
-    assert len({role.system for role in ROLES}) == len({role.name for role in ROLES}) == 4
-    assert "Give the answer that holds up first" in ROLES[1].system
-
-
 def test_requested_headings_are_declared() -> None:
     for role in ROLES:
         asked_for = [word for word in ("Concerns", "Risks", "Steps", "Example") if f'"{word}:"' in role.system]

@@ -9,17 +9,11 @@ import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.anonymity import Blinding
-from reason.verify.edgejury.chair import chair_schema, read_chair
-from reason.verify.edgejury.review import read_review, review_schema
+from reason.verify.edgejury.chair import chair_schema
+from reason.verify.edgejury.review import review_schema
 from support.scripted_jury import CAPITAL, OPEN, JuryRuns, ScriptedJuror, kind_of, model, rules, says
 
 BLIND = Blinding(("A", "B", "C"), (2, 0, 1))
-MARKS = {"accuracy": 9, "insight": 2, "clarity": 5}
-REVIEW = {
-    "scores": {"A": MARKS, "B": {**MARKS, "accuracy": 1}, "C": MARKS},
-    "issues": [{"candidate": "B", "kind": "unclear", "detail": "It says nothing."}],
-    "keep": [{"candidate": "A", "quote": "light is scattered"}],
-}
 CHAIR = {
     "answer": "Canberra, chosen in 1908.",
     "choice": "B",
@@ -49,28 +43,6 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
             yield schema
         for inner in schema.values():
             yield from objects(inner)
-
-
-def test_review_schema_matches_parser() -> None:
-    schema = review_schema(BLIND.letters)
-    jsonschema.validate(REVIEW, schema)
-    review = read_review(json.dumps(REVIEW), BLIND, 3)
-    assert [(m.candidate, m.accuracy, m.insight, m.clarity) for m in review.scores] == [
-        (2, 9, 2, 5),
-        (0, 1, 2, 5),
-        (1, 9, 2, 5),
-    ]
-    assert [(i.candidate, i.kind, i.detail) for i in review.issues] == [(0, "unclear", "It says nothing.")]
-    assert [(q.candidate, q.quote) for q in review.keep] == [(2, "light is scattered")]
-
-
-def test_chair_schema_matches_parser() -> None:
-    jsonschema.validate(CHAIR, chair_schema(CAPITAL, BLIND.letters, 1))
-    read = read_chair(json.dumps(CHAIR), CAPITAL, BLIND)
-    assert read is not None
-    assert (read.answer, read.choice) == ("Canberra, chosen in 1908.", "B")
-    assert [(a.issue, a.how) for a in read.addressed] == [(0, "Said it plainly.")]
-    assert read.disagreements[0].positions[0].candidate == 2
 
 
 @pytest.mark.parametrize(
