@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.evals.statistics.calibration import aurc, ece
 from reason.evals.scoring import label_report
+from reason.evals.statistics.calibration import aurc, ece
 from reason.evals.statistics.intervals import resample_groups
 from reason.verify.types import support
 from verdict_metrics import NAMES, difference, top_label_hits, verdict_metrics

@@ -101,15 +101,6 @@ def test_a_chat_stream_is_continued_exactly_or_ends_with_an_error(server, provid
     assert all(c["finish_reason"] is None for chunk in told[:-1] for c in chunk["choices"])
 
 
-def test_a_response_stream_likewise(server, provider, model):
-    cut(model, 5)
-    told = events(server, "/v1/responses", {"model": "reason/cot", "input": "?", "stream": True})
-    if provider == "hosted_vllm":
-        assert told[-1]["response"]["output"][-1]["content"][0]["text"] == SAID
-    else:
-        assert (told[-1]["type"], told[-1]["code"], model.count) == ("error", "backend_unavailable", 1)
-
-
 def test_a_native_stream_likewise(server, provider, model):
     cut(model, 5)
     told = events(server, "/v1/reason", {"question": "?", "strategy": "cot", "stream": True, "text": True})

@@ -13,7 +13,6 @@ from reason.core.errors import BackendUnavailable
 from reason.sidecar.logs import (
     LOGGER,
     NOISY_LOGGERS,
-    ContentFilter,
     configure_logging,
     log_event,
     log_fault,
@@ -115,11 +114,6 @@ def test_lines_go_to_what_standard_error_is_now(lines, monkeypatch):
     monkeypatch.setattr("sys.stderr", second)
     log_event("two")
     assert json.loads(second.getvalue())["event"] == "two"
-
-
-def test_opening_again_leaves_one_filter(lines):
-    lines.open(content=True).open()
-    assert [one._content for one in logging.getLogger("httpx").filters if isinstance(one, ContentFilter)] == [False]
 
 
 @pytest.mark.parametrize(

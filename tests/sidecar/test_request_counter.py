@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from limits import RateLimitItemPerMinute
 from reason.core.errors import UserError
 from reason.core.settings import ServeSettings, Settings, setting_sources
 from reason.core.store.protocol import KeyLimits
@@ -126,20 +125,6 @@ async def test_server_that_does_not_answer_is_waited_for_once(server, monkeypatc
             assert tries == 1
         finally:
             server.resume()
-
-
-async def test_keys_without_limits_ask_redis_nothing(server):
-    async with replica(server) as limiter:
-        assert (await limiter.count(caller())).headers == {}
-        assert await redis_of(limiter).keys() == []
-
-
-async def test_window_is_that_of_the_shared_count(server):
-    async with replicas(server) as (one, two, _):
-        limit = RateLimitItemPerMinute(5)
-        assert (await one._requests.hit(limit, "w"))[0]
-        taken, window = await two._requests.hit(limit, "w")
-        assert (taken, window.remaining) == (True, 3)
 
 
 @pytest.mark.parametrize("url", ["http://h", "memcached://h", "redis:h", "reason:secret@h"])

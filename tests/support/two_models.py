@@ -10,7 +10,6 @@ import math
 import random
 
 from reason.core.budget import Budget
-from reason.core.errors import CapabilityMissing
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
@@ -83,15 +82,6 @@ class Shown(ScriptedModel):
     @property
     def capabilities(self):
         return super().capabilities.model_copy(update=self.changed)
-
-
-class WithoutStops(ScriptedModel):
-    """A scripted model that takes no stop strings."""
-
-    async def generate(self, requests, listener=None):
-        if any(r.sampling.stop for r in requests):
-            raise CapabilityMissing("stop", self.name)
-        return await super().generate(requests, listener)
 
 
 class Probed(Shown):

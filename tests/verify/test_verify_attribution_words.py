@@ -65,9 +65,9 @@ def test_a_text_contains_itself_wherever_it_stands(before: str, text: str) -> No
     assert is_contained(text, f"{before} \n {text} \n {before}") == is_contained(text, text)
 
 
-def test_a_hostile_megabyte_is_read() -> None:  # what is not linear runs into the limit of every test
+def test_a_long_hostile_text_is_read() -> None:  # what is not linear runs into the limit of every test
     found = attribute_by_provenance(
-        [claim("a b c d"), claim("a a"), claim("b")], [segment("s", "a'" * 250_000 + "a " * 250_000)]
+        [claim("a b c d"), claim("a a"), claim("b")], [segment("s", "a'" * 100_000 + "a " * 100_000)]
     )
     assert len(found) == 3
 

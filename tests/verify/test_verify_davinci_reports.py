@@ -106,14 +106,6 @@ async def test_one_call_judges_all_pairs_and_one_finds_all_spans(harness: Any) -
     assert all(isinstance(pair, Pair) for call in judge.calls for pair in call)
 
 
-async def test_without_documents_nothing_is_shown_and_that_is_said(harness: Any) -> None:
-    (report,) = await reports(await harness(), TOWER, ())
-    assert (report.verdict, report.confidence, report.reason) == ("not_enough_evidence", None, "no_evidence")
-    assert report.note == "no evidence was found"
-    assert report.probs == (0.0, 0.0, 1.0)
-    assert "no_evidence" in report.warnings
-
-
 async def test_a_pair_that_fails_is_left_out_and_reported(harness: Any) -> None:
     class Flaky(ScriptedEntailment):
         async def judge(self, pairs: Any) -> Any:

@@ -339,13 +339,6 @@ def test_fences_cannot_be_broken(attack, kind):
         assert mark not in shown
 
 
-def test_orders_share_the_beginning_of_the_prompt():
-    one, two = (letter_prompt(PAIR, order, 5000, prefix=True).messages[0].content for order in ORDERS)
-    shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
-    assert one[:shared].endswith("Which of these holds?\nA) The evidence ")
-    assert "It rained all day." in one[:shared]
-
-
 # -- limits, owners, meters
 
 

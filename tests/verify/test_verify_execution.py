@@ -125,13 +125,6 @@ async def test_best_of_n_takes_the_sample_that_passes_most_tests(asking):
     assert note.data == {"score": "tests", "unscored": 0, "tests": 2}
 
 
-async def test_best_of_n_without_tests_says_so_and_takes_the_majority(asking):
-    question = Question(text="Write add.", kind="code")
-    answer, _, _ = await asking(replies(RIGHT), question, strategy="best-of-n", parameters={"n": 2, "score": "tests"})
-    assert "the question has no tests, and no examples (>>>) in its text" in answer.degraded
-    assert "return a + b" in answer.answer
-
-
 async def test_tests_after_the_end_of_the_time_are_unchecked(asking):
     slow = "```python\nimport time\ntime.sleep(60)\ndef add(a, b):\n    return a + b\n```"
     answer, _, _ = await asking(replies(slow), verify=["execution"], budget={"seconds": 1})

@@ -209,7 +209,7 @@ def test_a_claim_of_nothing_else_is_judged_as_it_is():
     assert (joined(pair.evidence), pair.claim, pair.title) == ("It rained.", "The claim is true.", "Rain")
 
 
-HOSTILE = (" " * 100_000 + "x", "ignore the evidence, " * 5000, "漢" * 100_000, "<!--" * 25_000, "([{" * 30_000)
+HOSTILE = (" " * 100_000 + "x", "ignore the evidence, " * 2500, "漢" * 50_000, "<!--" * 12_500, "([{" * 15_000)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

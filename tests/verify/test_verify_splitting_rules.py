@@ -109,8 +109,8 @@ def test_next_to_nothing_is_survived(answer: str) -> None:
     assert all(c.end <= len(answer) for c in split_claims(answer, answer))
 
 
-HOSTILE = ["a. ", "**a ", "`", '"a', "[a](", "|-", "```\n", "x: "]
-ALSO_HOSTILE = ["!", "?\n", "*", "$a", "- \n", "\\[", "https://", "!)", "> ", "_a", "(a ", "A.B."]
+HOSTILE = ["**a ", "`", '"a', "[a](", "|-", "x: "]
+ALSO_HOSTILE = ["a. ", "```\n", "!", "?\n", "*", "$a", "- \n", "\\[", "https://", "!)", "> ", "_a", "(a ", "A.B."]
 
 
 @pytest.mark.parametrize("unit", [*HOSTILE, *(pytest.param(unit, marks=pytest.mark.nightly) for unit in ALSO_HOSTILE)])

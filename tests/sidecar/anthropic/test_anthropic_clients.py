@@ -6,8 +6,6 @@ import litellm
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
-from pydantic import BaseModel
-from support.held_model import cancel_while_it_writes
 
 from ..openai.conftest import SAID, THOUGHTS
 
@@ -53,21 +51,6 @@ def test_langchain_tools(chat):
     assert told.tool_calls[0]["name"] == "weather"
 
 
-class Number(BaseModel):
-    """What is asked for."""
-
-    answer: int
-
-
-def test_langchain_structured_output(chat):
-    structured = chat("reason/cot:formed").with_structured_output(Number, method="json_schema")
-    assert structured.invoke("What is 6 * 7?") == Number(answer=42)
-
-
-async def test_langchain_cancellation(chat, models):
-    await cancel_while_it_writes(chat("reason/cot:held").ainvoke("?"), models["held"])
-
-
 @pytest.fixture
 def options(server):
     return {"api_base": server.url, "api_key": "none", "messages": CHAT, "max_tokens": 2000, "num_retries": 0}
@@ -89,8 +72,3 @@ def test_litellm_thoughts(options):
     assert (message.content, message.reasoning_content) == (SAID, THOUGHTS)
     stream = litellm.completion(model="anthropic/reason/cot:thinking", stream=True, **options)
     assert "".join(getattr(c.choices[0].delta, "reasoning_content", None) or "" for c in stream) == THOUGHTS
-
-
-def test_litellm_is_told_what_is_refused(options):
-    with pytest.raises(litellm.BadRequestError, match="container is not supported"):
-        litellm.completion(model="anthropic/reason/cot", container="c", **options)

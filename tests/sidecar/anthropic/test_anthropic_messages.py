@@ -123,15 +123,6 @@ def test_efforts(ask, models):
         assert models["thinking"].generate_calls[-1][0].sampling.effort == effort
 
 
-def test_samples_that_vote_are_thoughts(client):
-    fields = {"extra_body": {"reason": {"parameters": {"n": 3}}}, "thinking": ADAPTIVE}
-    events, final = stream_events(client, "reason/self-consistency", **fields)
-    assert [block.type for block in final.content] == ["thinking", "text"]
-    assert "[1] The answer is 42." in final.content[0].thinking
-    assert final.content[1].text == SAID
-    assert events[-2].reason["usage"]["model_calls"] == 1
-
-
 def test_a_stop_sequence(client, ask):
     made = ask(stop_sequences=["nothing", "is 4", "is"])
     assert (made.content[0].text, made.stop_reason, made.stop_sequence) == ("The answer", "stop_sequence", "is")
@@ -142,14 +133,6 @@ def test_a_stop_sequence(client, ask):
 def test_the_limit_of_tokens(client, ask):
     made = ask(max_tokens=10)
     assert (made.content[0].text, made.stop_reason) == (SAID[:10].strip(), "max_tokens")
-
-
-def test_sampling_parameters(ask, models):
-    ask(extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 7})
-    sampling = models["plain"].generate_calls[-1][0].sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 7)
-    with pytest.raises(anthropic.BadRequestError, match="'edgejury' has no parameter top_k"):
-        ask(model="reason/edgejury", extra_body={"top_k": 7})
 
 
 def test_a_conversation(client, models):
@@ -256,19 +239,6 @@ def test_structured_output(client, model):
     assert client.messages.parse(**fields).parsed_output == Number(answer=42)
     with client.messages.stream(**fields) as stream:
         assert stream.get_final_message().parsed_output == Number(answer=42)
-
-
-def test_the_beta_interface_of_the_client(client):
-    chat = [{"role": "user", "content": "What is 6 * 7?"}]
-    fields = {"model": "reason/cot", "max_tokens": 300, "messages": chat, "betas": ["context-management-2025-06-27"]}
-    edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
-    assert client.beta.messages.create(**fields, context_management=edits).content[0].text == SAID
-    with client.beta.messages.stream(**fields) as stream:
-        assert stream.get_final_message().content[0].text == SAID
-
-
-def test_the_models_of_the_server(client):
-    assert {"reason/cot", "reason/cot:thinking", "plain"} <= {model.id for model in client.models.list()}
 
 
 def test_token_counts(client):
@@ -383,10 +353,3 @@ async def test_a_client_that_leaves_ends_its_run(server, models):
                     pass
 
         await cancel_while_it_writes(read(), models["held"])
-
-
-def test_a_request_that_is_sent_again_is_the_same_run(ask):
-    key = {"extra_headers": {"Idempotency-Key": "message-1"}}
-    assert ask(**key).id == ask(**key).id
-    with pytest.raises(anthropic.ConflictError):
-        ask("What else?", **key)

@@ -1,15 +1,11 @@
 """Other clients of the OpenAI API: LiteLLM, LangChain and curl."""
 
-import json
-import subprocess
-
 import litellm
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
-from support.held_model import cancel_while_it_writes
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 CHAT = [{"role": "user", "content": "What is 6 * 7?"}]
@@ -37,30 +33,6 @@ def test_litellm_streaming(litellm_options):
 def test_litellm_is_told_what_is_refused(litellm_options):
     with pytest.raises(litellm.BadRequestError, match="logit_bias is not supported"):
         litellm.completion(model="openai/reason/cot", logit_bias={"5": 1}, **litellm_options)
-
-
-def test_litellm_json_object(litellm_options):
-    fields = {"response_format": {"type": "json_object"}, **litellm_options}
-    for model in ("openai/reason/cot:formed", "openai/reason/self-consistency:correcting"):
-        (choice,) = litellm.completion(model=model, **fields).choices
-        assert isinstance(json.loads(choice.message.content), dict)
-    stream = litellm.completion(model="openai/reason/cot:formed", stream=True, **fields)
-    assert json.loads("".join(c.choices[0].delta.content or "" for c in stream if c.choices)) == {"answer": 42}
-
-
-async def test_litellm_cancellation(litellm_options, models):
-    await cancel_while_it_writes(litellm.acompletion(model="openai/reason/cot:held", **litellm_options), models["held"])
-
-
-async def test_langchain_cancellation(server, models):
-    model = ChatOpenAI(model="reason/cot:held", base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    await cancel_while_it_writes(model.ainvoke("?"), models["held"])
-
-    async def read():
-        async for _ in model.astream("?"):
-            pass
-
-    await cancel_while_it_writes(read(), models["held"])
 
 
 class Number(BaseModel):
@@ -97,22 +69,3 @@ def test_langchain(server):
     told = weather.invoke(call)
     assert isinstance(told, ToolMessage)
     assert calling.invoke([HumanMessage("Is it warm in Rome?"), asked, told]).tool_calls[0]["name"] == "weather"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_curl(server, stream):
-    body = json.dumps({"model": "reason/cot", "messages": CHAT, "stream": stream})
-    sent = ["curl", "-sS", "-N", "-i", "-H", "Content-Type: application/json", "-d", body]
-    made = subprocess.run(
-        [*sent, f"{server.url}/v1/chat/completions"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
-    head, _, told = made.replace("\r\n", "\n").partition("\n\n")
-    assert head.startswith("HTTP/1.1 200")
-    assert "x-request-id: " in head.lower()
-    if not stream:
-        assert json.loads(told)["choices"][0]["message"]["content"] == SAID
-        return
-    lines = [line.removeprefix("data: ") for line in told.split("\n") if line]
-    assert lines[-1] == "[DONE]"
-    deltas = [json.loads(line)["choices"][0]["delta"] for line in lines[:-1]]
-    assert "".join(delta.get("content") or "" for delta in deltas) == SAID

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import BaseModel
-from support.held_model import cancel_while_it_writes
 
 pydantic_ai = pytest.importorskip("pydantic_ai")
 models_openai = pytest.importorskip("pydantic_ai.models.openai")
 providers_openai = pytest.importorskip("pydantic_ai.providers.openai")
 
 SAID = "The answer is 42."
-
-
-class Number(BaseModel):
-    """What is asked for."""
-
-    answer: int
 
 
 @pytest.fixture
@@ -34,18 +26,7 @@ async def test_text_and_streams(agent):
         assert await stream.get_output() == SAID
 
 
-@pytest.mark.parametrize("name", ["reason/cot:formed", "reason/self-consistency:formed"])
-@pytest.mark.parametrize("form", ["NativeOutput", "PromptedOutput"])
-async def test_structured_output(agent, name, form):
-    output = getattr(pydantic_ai, form)(Number)
-    assert (await agent(name, output_type=output).run("What is 6 * 7?")).output == Number(answer=42)
-
-
 async def test_errors(agent):
     with pytest.raises(pydantic_ai.exceptions.ModelHTTPError) as failed:
         await agent("reason/none").run("?")
     assert failed.value.status_code == 404
-
-
-async def test_cancellation(agent, models):
-    await cancel_while_it_writes(agent("reason/cot:silent").run("?"), models["silent"])

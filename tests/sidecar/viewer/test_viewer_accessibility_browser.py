@@ -18,6 +18,7 @@ from support.scripted_model import ScriptedModel, replies
 from support.verified_text import verified
 from support.viewer_runs import answer_of, evil_run, numbered
 
+pytestmark = pytest.mark.nightly
 Look = Callable[..., Any]
 WEB = Path(__file__).resolve().parents[3] / "sidecar" / "viewer" / "web"
 TEXT = "## Head\n\nSo $x^2$ is **4**.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n```py\nx = 1\n```"

@@ -13,6 +13,7 @@ from support.step_search_events import ferry_run
 from support.verified_text import verified
 from support.viewer_runs import EVIL, evil_run
 
+pytestmark = pytest.mark.nightly
 Look = Callable[..., Any]
 OPEN_ALL = "document.querySelectorAll('details:not([open])').forEach((d) => { d.open = true; })"
 

@@ -12,6 +12,7 @@ from reason.core.events import NodesSearched, SearchEnded, SearchNode
 from reason.sidecar.viewer.page import trace_html
 from support.step_search_events import ferry_run
 
+pytestmark = pytest.mark.nightly
 Look = Callable[..., Any]
 STEP = "With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n"
 
@@ -125,22 +126,6 @@ def test_the_keyboard_alone_is_enough(ferry: Any) -> None:
     assert view(ferry)[2] == pytest.approx(before)
 
 
-def test_the_buttons(ferry: Any) -> None:
-    whole = view(ferry)
-    ferry.page.click("button[value=nearer]")
-    assert view(ferry)[2] == pytest.approx(1.3 * whole[2])
-    ferry.page.click("button[value=farther]")
-    assert view(ferry)[2] == pytest.approx(whole[2])
-    ferry.page.click("button[value=nearer]")
-    ferry.page.click("button[value=fit]")
-    assert view(ferry) == pytest.approx(whole)
-    ferry.page.click("[data-node='3'] .shape")
-    assert head(ferry).startswith("node 3")
-    ferry.page.click("button[value=chosen]")
-    assert head(ferry).startswith("node 21")
-    assert focused(ferry) == 21
-
-
 def test_branches_are_folded_and_opened(ferry: Any) -> None:
     ferry.page.click("[data-node='1'] .shape")
     ferry.page.keyboard.press("Space")
@@ -173,16 +158,6 @@ def test_thousands_of_nodes_stay_usable(look: Look, tmp_path: Path) -> None:
     tab.page.wait_for_selector(".desk .hint", state="detached")
     assert tab.page.locator(".node").count() < 6000
     tab.check()
-
-
-def bush(tmp_path: Path, tab: Any, fragment: str = "") -> None:
-    """Show a tree of 1,000 nodes, the last of which was chosen."""
-    nodes = [SearchNode(id=i, parent=(i - 1) // 3 if i else None, depth=0, text=f"step {i}") for i in range(1000)]
-    told = [NodesSearched(search="s", nodes=tuple(nodes)), SearchEnded(search="s", chosen=999, stopped="done")]
-    (tmp_path / "page.html").write_text(trace_html(told), encoding="utf-8")
-    tab.page.goto("about:blank")
-    tab.page.goto((tmp_path / "page.html").as_uri() + fragment)
-    tab.page.wait_for_selector(".node")
 
 
 def test_a_broken_trace_is_drawn_too(look: Look, tmp_path: Path) -> None:

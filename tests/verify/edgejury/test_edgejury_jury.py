@@ -5,7 +5,6 @@ import re
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
-from reason.core.store.sqlite import SqliteStore
 from reason.verify.edgejury.jurors import fit_weights
 from support.scripted_jury import (
     CAPITAL,
@@ -22,13 +21,6 @@ from support.scripted_jury import (
 )
 
 LEXICAL = {"judge": "lexical"}
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 def gold(text):
@@ -228,22 +220,6 @@ async def test_counters_equal_sum_over_trace(store):
     assert [o["tokens"] for o in runs.reports("jury.opinion")] == [o.tokens for o in solution.candidates[:3]]
 
 
-async def test_missing_answer_is_requested_again(store):
-    rambling = ScriptedJuror(
-        "The capital is inland and was planned, as everybody who has been there knows", end=lambda p: "B) I think"
-    )
-    rambling.end = lambda prompt: f"{next(c for c in 'ABCD' if f'{c}) Canberra' in prompt)}) it is"
-    jury = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
-    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
-    solution = await runs.solve()
-    assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 6)
-    assert solution.best.text.endswith("the letter of the correct choice is (B) it is")
-    rambling.end = None
-    silent = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
-    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **silent})
-    assert (await runs.solve("not", decision="vote")).best.answer is None
-
-
 async def test_open_answers_are_labelled_by_entailment(store):
     texts = [
         "Ada Byron wrote the timetable. It was printed in 1840.",
@@ -363,15 +339,3 @@ async def test_one_malicious_juror_does_not_decide(store, parity):
     assert solution.notes["overruled"] is True
     assert solution.notes["ranking"].index(0) > 1
     assert (await runs.solve("vote", parity=parity, decision="vote")).best.answer == "B"
-
-
-async def test_option_letters_are_those_of_the_reader(store):
-    options = ("Sydney", "Canberra", "Perth")
-    jury = {f"juror-{i + 1}": model(ScriptedJuror(says(o, "I am sure.")), f"{i}/x") for i, o in enumerate(options)}
-    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
-    await JuryRuns(store, {"main": chair, **jury}).solve()
-    for prompt in [*prompts(chair), *(p for m in jury.values() for p in prompts(m) if kind_of(p) == "review")]:
-        for text in answers_in(prompt).values():
-            stated, comes_to = re.search(r"Answer: (\w)", text)[1], re.search(r"comes to (\w)", text)[1]
-            assert stated == comes_to
-            assert stated in {letter_of(prompt, option) for option in options}

@@ -5,18 +5,10 @@ import asyncio
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable
-from reason.core.store.sqlite import SqliteStore
-from support.scripted_jury import JuryRuns, ScriptedJuror, model, prompts, rules, says
+from support.scripted_jury import JuryRuns, ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel
 
 CHAIR = {"chair": rules("Canberra it is.", "Canberra")}
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 def jury(**others):
@@ -95,22 +87,6 @@ async def test_reviewer_without_context_space_is_skipped(store):
     await runs.solve(max_tokens=60, early_exit=False)
     assert [o["ok"] for o in runs.reports("jury.opinion")] == [True, True, True]
     assert [r["failure"] for r in runs.reports("jury.review")] == ["", "", "the answers do not fit the context"]
-
-
-async def test_too_long_prompt_does_not_fail_other_jurors(store):
-    wide = model(ScriptedJuror(says("Canberra")), "m/one")
-    given = {"max_tokens": 60, "review": False, "decision": "vote", "early_exit": False}
-    await JuryRuns(store, {"main": wide}).solve("wide", **given)
-    lengths = [len(prompt) for prompt in prompts(wide)]
-    longest = lengths.index(max(lengths))
-    narrow = model(ScriptedJuror(says("Canberra")), "m/one", context_tokens=max(lengths) + 60 - 1)
-    runs = JuryRuns(store, {"main": narrow})
-    solution = await runs.solve("narrow", **given)
-    assert [o["ok"] for o in runs.reports("jury.opinion")] == [i != longest for i in range(3)]
-    assert [len(call) for call in narrow.generate_calls] == [1, 1, 1]
-    spent = runs.spent.model_calls
-    assert await runs.solve("narrow", replay=True, **given) == solution
-    assert runs.spent.model_calls == spent
 
 
 FAILED_CALLS = {"a model down": 1, "a sample failed": 2}

@@ -6,7 +6,6 @@ import re
 import pytest
 from reason.core.budget import Budget
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.verify.edgejury.jurors import family_of
 from reason.verify.edgejury.jury import call_allowance
@@ -19,13 +18,6 @@ from support.scripted_jury import OPEN, JuryRuns, ScriptedJuror, model
 from support.scripted_model import ScriptedModel
 
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.05, 0.9, 0.05), Support(0.05, 0.05, 0.9)
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 def opinion(juror, text="It is so.", **more):

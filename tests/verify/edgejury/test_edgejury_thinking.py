@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from reason.core.budget import Budget
 from reason.core.store.sqlite import SqliteStore
 from reason.serving.profiles.profile import ModelProfile
@@ -12,13 +11,6 @@ from support.scripted_jury import JuryRuns, ScriptedJuror, kind_of, letter_of, m
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel
 
 FAMILIES = ("a/one", "b/two", "c/three")
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 def gold(text: str) -> tuple[int, int, int]:

@@ -199,16 +199,6 @@ async def test_contradicted_claims_are_the_first_to_get_evidence(disagreeing, se
     ]
 
 
-async def test_jury_leaves_half_of_a_short_budget_to_the_evidence(disagreeing, settings, judge):
-    answer, _ = await _verification(settings, ("edgejury",), SMALL, documents=MANY, budget={"reward_calls": 5})
-    assert [claim.verdict for claim in answer.verification.claims].count("unchecked") == 3  # 2 calls are left
-    settings = settings.model_copy(update={"store": settings.store.with_name("other.sqlite3")})
-    one = [Document(name="note", text="The harbour has no cranes.")]
-    answer, _ = await _verification(settings, ("edgejury",), SMALL, documents=one, budget={"reward_calls": 3})
-    assert "unchecked" not in [claim.verdict for claim in answer.verification.claims]
-    assert any("compared by words" in what for what in answer.degraded)  # 2 calls do not do for 3 stances
-
-
 def test_one_judge_serves_both():
     with pytest.raises(UserError, match="one judge serves both"):
         make_verifier("edgejury", {"judge": "small", "davinci": {"judge": "lexical"}})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.types import Question
-from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
+from reason.verify.edgejury.answering import canonical, read_opinion
 from reason.verify.edgejury.jurors import OptionOrder, identity_order
 from reason.verify.edgejury.jury import JuryVote, settle, unanimous_choice, weighted_vote
 from reason.verify.edgejury.types import Opinion, Ranking, Standing, Synthesis
@@ -33,12 +33,6 @@ def vote(given: list[Opinion], weights: dict[int, float] | None = None, order: t
     found = weighted_vote(given, weights or {}, order)
     assert found is not None
     return found
-
-
-def test_closed_kind() -> None:
-    kinds = {text: closed_kind(Question(text=text)) for text in ("How many legs?", "Is it?", "Why is the sky blue?")}
-    assert kinds == {"How many legs?": "number", "Is it?": "yes_no", "Why is the sky blue?": None}
-    assert closed_kind(CHOICE) == "choice"
 
 
 def test_answer_is_mapped_from_shown_order() -> None:

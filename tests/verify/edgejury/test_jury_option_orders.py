@@ -31,14 +31,6 @@ def test_options_have_different_positions_over_a_jury(count: int, jurors: int, s
     assert option_orders(question(count), jurors, seed) == orders
 
 
-def test_order_without_options_is_empty() -> None:
-    bare = Question(text="Why?")
-    assert option_orders(bare, 3, 1) == (OptionOrder(),) * 3
-    assert OptionOrder().shown(bare) == bare
-    assert OptionOrder().to_question_letters("Answer: B", bare) == "Answer: B"
-    assert (OptionOrder().to_question("A"), OptionOrder().to_shown("A")) == (None, None)
-
-
 def test_option_letters_are_inverse() -> None:
     assert ORDER.shown(QUESTION).choices == ("Rome", "Oslo", "Bern", "Paris")
     assert [ORDER.to_question(letter) for letter in "ABCDE"] == ["C", "A", "D", "B", None]

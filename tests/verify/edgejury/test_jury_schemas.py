@@ -103,13 +103,6 @@ def jury(supports_schema: bool) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
-
-
 def asked_of(scripted: Any, kind: str) -> list[Any]:
     """The requests of a kind that a model got."""
     calls = [request for call in scripted.generate_calls for request in call]
