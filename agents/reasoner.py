@@ -28,8 +28,8 @@ from ..core.store import open_store
 from ..core.store.protocol import NewRun, RunRecord
 from ..core.store.sql import RunStore
 from ..core.types import Answer, Document, Question
-from ..reasoning.knowledge import SourceLike, source_name
-from ..reasoning.strategy import STRATEGIES, Knowledge, Strategy, requested_entailment, strategy_config
+from ..reasoning.knowledge import Knowledge, SourceLike, source_name
+from ..reasoning.strategy import STRATEGIES, Strategy, requested_entailment, strategy_config
 from ..serving.factory import load_model
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel

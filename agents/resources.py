@@ -20,8 +20,8 @@ from ..core.files import Progress
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.protocol import RunRecord
-from ..reasoning.knowledge import SourceLike
-from ..reasoning.strategy import RESOURCES, Knowledge, Models, Strategy
+from ..reasoning.knowledge import Knowledge, SourceLike
+from ..reasoning.strategy import RESOURCES, Models, Strategy
 from ..serving.litellm.limiter import LimiterRegistry
 from ..serving.metered.replay import ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel

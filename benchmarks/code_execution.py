@@ -27,7 +27,7 @@ from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.statistics.seeds import pass_at_k
-from reason.reasoning.answers.code import example_tests
+from reason.reasoning.code_tests import example_tests
 from reporting import compared, comparisons_table, made_here, table, write_comparisons
 
 TABLE = "code-execution"

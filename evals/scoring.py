@@ -28,9 +28,9 @@ from pydantic import Field
 from ..core.errors import UserError
 from ..core.messages import Frozen
 from ..core.types import Answer, Question
-from ..reasoning.answers.code import find_code, names_in, question_code
 from ..reasoning.answers.equivalence import Comparison, Equivalence
-from ..reasoning.answers.extraction import find_option, option_letter
+from ..reasoning.answers.extraction import find_code, find_option, option_letter
+from ..reasoning.code_tests import question_code
 from ..reasoning.execution.sandbox import require_sandbox, run_tests
 from ..reasoning.logprob import softmax
 from .datasets.items import (
@@ -164,7 +164,7 @@ async def score_code(question: Question, gold: CodeGold, answer: Answer) -> Scor
     Raises:
         SandboxUnavailable: Code cannot be run in isolation here.
     """
-    span = find_code(answer.text, names_in(gold.tests))
+    span = find_code(answer.text, [test.code for test in gold.tests])
     if span is None:
         await require_sandbox()  # no score where code cannot be run, whatever the answer
         return Score(value=0.0, correct=False, parsed=False, confidence=answer.confidence)

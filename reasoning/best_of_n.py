@@ -27,10 +27,10 @@ from ..serving.profiles.profile import quick_sampling
 from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, score_solutions
 from ..serving.verdict_distribution import VERDICT_TOKENS, VerdictDistribution, has_verdict_distribution, read_verdicts
 from .anonymity import MATERIAL_NOTICE, make_blinding, show_answers
-from .answers.code import find_code, names_in, question_tests
 from .answers.equivalence import answer_classes
-from .answers.extraction import finished_or_all, text_with_calls
+from .answers.extraction import find_code, finished_or_all, text_with_calls
 from .answers.normalization import visible_text
+from .code_tests import question_tests
 from .prompts import fit_prompt, question_prompt, question_text
 from .sampling import SampleSet, SamplingConfig
 from .self_evaluation import EvaluationConfig, SelfEvaluator
@@ -315,8 +315,8 @@ async def score_by_tests(candidates: Sequence[Candidate], question: Question, ru
     if not tests:
         run.degrade("the question has no tests, and no examples (>>>) in its text")
         return CandidateScores([None] * len(candidates))
-    names = names_in(tests)
-    spans = [find_code(candidate.text, names) for candidate in candidates]
+    sources = [test.code for test in tests]
+    spans = [find_code(candidate.text, sources) for candidate in candidates]
     codes = [c.text[slice(*span)] for c, span in zip(candidates, spans, strict=True) if span is not None]
     try:
         results = iter(await RESOURCES.load("code_tests").run_answer_tests(codes, question, tests, run))

@@ -1,14 +1,19 @@
-"""The types and protocols of retrieval: `Snippet`, `Passage`, `KnowledgeSource` and `Retriever`."""
+"""The types and protocols of retrieval: `Snippet`, `Passage`, `KnowledgeSource`, `Retriever`; a run's `Knowledge`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from ..core.messages import Frozen
 from ..core.types import Probability
+
+if TYPE_CHECKING:
+    from ..serving.encoders.protocols import EmbeddingModel
+    from .strategy import Models
 
 
 class Snippet(Frozen):
@@ -97,6 +102,39 @@ class MemoryItem(Frozen):
     hash: str
     score: float = 0.0
     tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class Memory(Protocol):
+    """A memory that outlasts the run, as a strategy writes to it (`memory.named_memory.NamedMemory`)."""
+
+    name: str
+
+    async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> object:
+        """Store items for later runs; raises `StoreError` if they cannot be written."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The knowledge of a run besides its models.
+
+    Attributes:
+        sources: Knowledge sources that return snippets; a recalled memory is among them.
+        memory: Memory that keeps the evidence of the answer for other runs; None keeps nothing.
+        embedding: Metered embedding model; None if there is none.
+        descriptions: What a replay needs to know of sources and embedding model, by role.
+        changed: Names of the sources that have changed since a resumed run began.
+    """
+
+    sources: tuple[KnowledgeSource, ...] = ()
+    memory: Memory | None = None
+    embedding: EmbeddingModel | None = None
+    descriptions: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+
+
+def knowledge_of(models: Models) -> Knowledge:
+    """The knowledge among a run's models; none is empty."""
+    return models.knowledge if isinstance(models.knowledge, Knowledge) else Knowledge()
 
 
 class Passage(Frozen):

@@ -15,6 +15,7 @@ from ..core.run import Run
 from ..core.settings import Seconds
 from ..core.types import Document, Evidence, Question, Solution
 from ..serving.model import Feature
+from .knowledge import knowledge_of
 from .prompts import conversation_text
 from .quoting import quote_snippets
 from .retrieval.sources.client import TIMEOUT_S, KnowledgeClient
@@ -74,9 +75,10 @@ class RetrievalAugmented:
         Raises:
             UserError: There is no knowledge source.
         """
-        if not models.has("knowledge"):
+        sources = knowledge_of(models).sources
+        if not sources:
             raise UserError("rag has no knowledge source", hint="give a directory with --context DIR")
-        client = KnowledgeClient(models.knowledge.sources, run, timeout_s=self.config.timeout_s)
+        client = KnowledgeClient(sources, run, timeout_s=self.config.timeout_s)
         conversation = conversation_text(question)
         (snippets,) = await client.query([question.text], self.config.snippets, [conversation] if conversation else ())
         if not snippets:

@@ -1,12 +1,11 @@
-"""`Strategy`: turns a question into a solution; `Models`: the models and knowledge that a strategy works with."""
+"""`Strategy`: turns a question into a solution; `Models`: what a strategy works with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -19,10 +18,6 @@ from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.model import Feature
-
-if TYPE_CHECKING:
-    from ..serving.encoders.protocols import EmbeddingModel
-    from .knowledge import KnowledgeSource, MemoryItem
 
 MAX_CHAINS: Final = 4096
 """Maximum samples of one prompt at once, beams, particles and the like; that of `SamplingParams.n`."""
@@ -72,34 +67,6 @@ NON_LANGUAGE_ROLES = frozenset({"reward", "embedding", "knowledge"})
 """Roles that are not language models: the reward model, the embedding model, and knowledge sources."""
 
 
-class Memory(Protocol):
-    """A memory that outlasts the run, as a strategy writes to it (`memory.named_memory.NamedMemory`)."""
-
-    name: str
-
-    async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> object:
-        """Store items for later runs; raises `StoreError` if they cannot be written."""
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """The knowledge of a run besides its models.
-
-    Attributes:
-        sources: Knowledge sources that return snippets; a recalled memory is among them.
-        memory: Memory that keeps the evidence of the answer for other runs; None keeps nothing.
-        embedding: Metered embedding model; None if there is none.
-        descriptions: What a replay needs to know of sources and embedding model, by role.
-        changed: Names of the sources that have changed since a resumed run began.
-    """
-
-    sources: tuple[KnowledgeSource, ...] = ()
-    memory: Memory | None = None
-    embedding: EmbeddingModel | None = None
-    descriptions: Mapping[str, Any] = field(default_factory=dict)
-    changed: tuple[str, ...] = ()
-
-
 class Parameters(BaseModel):
     """Parameters of a strategy: validated and frozen; unknown names are errors."""
 
@@ -125,7 +92,7 @@ class Models:
         by_role: The language models; "main" is always there, except in a run that only verifies a given answer.
         create_self_judge: Makes the language model of a role a reward model that judges its own steps; raises
             `CapabilityMissing` if it cannot be one.
-        knowledge: Knowledge besides the models.
+        knowledge: A `knowledge.Knowledge` for a strategy that uses some, a type above this layer; see `knowledge_of`.
         main_role: The role under which the run knows the main model.
         entailment: Metered entailment model for a strategy that requests one (see `Strategy`): a
             `verify.types.Entailment`, a type above this layer. None if not requested or not available.
@@ -136,11 +103,11 @@ class Models:
         by_role: Mapping[str, MeteredModel],
         reward: MeteredReward | None = None,
         create_self_judge: Callable[[str], MeteredReward] | None = None,
-        knowledge: Knowledge | None = None,
+        knowledge: object | None = None,
         main_role: str = "main",
         entailment: object | None = None,
     ) -> None:
-        self.knowledge = knowledge or Knowledge()
+        self.knowledge = knowledge
         self.entailment = entailment
         self._by_role = dict(by_role)
         self._reward = reward
@@ -218,16 +185,9 @@ class Models:
 
     def has(self, role: str) -> bool:
         """Whether a role has a model of its own."""
-        match role:
-            case "reward":
-                return self._reward is not None
-            case "embedding":
-                return self.knowledge.embedding is not None
-            case "knowledge":
-                return bool(self.knowledge.sources)
-            case "jury":
-                return bool(jurors_of(self._by_role))
-        return role in self._by_role
+        if role == JURY:
+            return bool(jurors_of(self._by_role))
+        return self._reward is not None if role == "reward" else role in self._by_role
 
 
 Thinking = Literal["answers", "steps", "thought"]

@@ -34,6 +34,7 @@ from ..core.messages import Effort, Frozen
 from ..core.run import Run
 from ..core.settings import default_store
 from ..core.types import Probability, Question
+from ..reasoning.knowledge import knowledge_of
 from ..reasoning.strategy import Models, create_strategy
 from ..serving.entropy import EntropyKind
 from ..serving.metered.model import MeteredModel
@@ -481,7 +482,7 @@ async def question_signals(
     if file.trained.contains(question.text):
         reports.append("the router was trained on this question: its answer shows nothing about others")
     has_call = ENTROPY in space.names and run.ledger.remaining("calls") >= 2
-    embedding = models.knowledge.embedding
+    embedding = knowledge_of(models).embedding
     is_same = space.axes and embedding is not None and embedding.identity == space.embedding_identity
     signals = await extract_features(
         question, run, model=model if has_call else None, embedding=embedding if is_same else None

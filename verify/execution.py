@@ -9,7 +9,8 @@ from pydantic import Field
 from ..core.errors import BudgetExceeded
 from ..core.events import ClaimChecked
 from ..core.types import CodeTest, Question, Solution, Verification
-from ..reasoning.answers.code import find_code, names_in, question_tests
+from ..reasoning.answers.extraction import find_code
+from ..reasoning.code_tests import question_tests
 from ..reasoning.execution.metered import run_answer_tests
 from ..reasoning.execution.sandbox import SandboxLimits, TestResult, require_sandbox
 from ..reasoning.strategy import Parameters, Stability
@@ -75,7 +76,7 @@ class Execution:
 
     async def _reports(self, text: str, question: Question, context: VerifierContext) -> list[ClaimReport]:
         tests = question_tests(question)
-        span = find_code(text, names_in(tests))
+        span = find_code(text, [test.code for test in tests])
         if span is None:
             claim = Claim(text=_HAS_CODE, start=0, end=len(text))
             return [_refuted(claim, "there is no fenced Python block, and no definition")]

@@ -22,6 +22,7 @@ class.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import json
@@ -44,7 +45,6 @@ from ...core.clock import monotonic
 from ...core.messages import is_canonical_calls
 from ...core.types import AnswerKind, Question
 from ...core.unicode_forms import normalize
-from .code import same_code
 from .extraction import answer_kind
 from .normalization import MAX_ANSWER_CHARS, Numeral, normalize_characters, parse_numeral, unwrap
 
@@ -100,7 +100,7 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
     if a == b:
         return True
     if kind == "code":
-        return same_code(a, b)
+        return _same_code(a, b)
     a, b = a[: 4 * MAX_ANSWER_CHARS], b[: 4 * MAX_ANSWER_CHARS]
     match kind:
         case "choice":
@@ -114,6 +114,14 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
 
 
 @lru_cache(MAX_CACHED_FORMS)
+def _same_code(a: str, b: str) -> bool:
+    """Whether two sources are the same but for comments and spacing."""
+    try:
+        return ast.dump(ast.parse(a)) == ast.dump(ast.parse(b))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return a.split() == b.split()
+
+
 def normalize_text(answer: str) -> str:
     """An answer without case, articles, punctuation, wrappings and superfluous blanks."""
     text = normalize("NFKC", normalize_characters(answer))

@@ -20,6 +20,7 @@ length: every pattern is bounded, and each method tries only its last occurrence
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,6 @@ from typing import Literal
 from ...core.messages import Completion, canonical_calls
 from ...core.types import Candidate, Question, Step
 from ..segmentation import sentence_end, sentence_spans, split_steps
-from .code import find_code, names_in, question_tests
 from .normalization import MAX_ANSWER_CHARS, Numeral, closing_brace, find_numerals, parse_numeral, unwrap, visible_text
 
 # ruff: noqa: RUF001 (typographic signs of numbers are meant)
@@ -385,7 +385,7 @@ def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
 
 def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer | None:
     if kind == "code":
-        span = find_code(text, names_in(question_tests(question)))
+        span = find_code(text, [test.code for test in question.tests] or _EXAMPLE.findall(question.text))
         return None if span is None else ExtractedAnswer(text[slice(*span)].strip("\n"), "code", *span)
     for method, spans in (("boxed", _boxes(text)), ("marker", _marked(text, kind))):
         for start, end in spans:
@@ -404,6 +404,69 @@ def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer 
             return _last_formula(text, start) or _last_number(text, start, question)
         case "text":
             return _unmarked_text(text, start, question)
+
+
+MAX_CODE_CHARS = 100_000
+"""Maximum length of code that is read."""
+_FENCE = re.compile(
+    r"^(?P<indent>[ ]{0,3})(?P<marks>`{3,}|~{3,})[ ]*(?P<language>[^\s`]*)[^\n`]*\n(?P<code>.*?)"
+    r"(?:^[ ]{0,3}(?P=marks)[ ]*$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+_EXAMPLE = re.compile(r"^\s*(?:>>>|\.\.\.) (.*)", re.MULTILINE)
+
+
+def code_blocks(text: str) -> list[tuple[int, int]]:
+    """Spans of the fenced blocks of Python code that are not empty, without the fences."""
+    return [
+        match.span("code")
+        for match in _FENCE.finditer(text[:MAX_CODE_CHARS])
+        if match["language"].lower() in ("python", "python3", "py", "") and match["code"].strip()
+    ]
+
+
+def find_code(text: str, tests: Sequence[str] = ()) -> tuple[int, int] | None:
+    """Where the Python code of an answer is: its last fenced block that defines something, else its last one.
+
+    A block that defines a name in the tests comes before others. A text without a block is code if Python can read it,
+    and it defines something.
+
+    Args:
+        text: The answer.
+        tests: The code of its tests.
+
+    Returns:
+        First character and one past the last, without the fences; None if there is no code.
+    """
+    text = text[:MAX_CODE_CHARS]
+    blocks = code_blocks(text)
+    if not blocks:
+        return (0, len(text)) if _defined(text) else None
+    tested = {name for test in tests for name in re.findall(r"[A-Za-z_]\w*", test)}
+    names = [_defined(text[start:end]) for start, end in blocks]
+    for is_better in (lambda own: not own.isdisjoint(tested), bool):
+        defining = [block for block, own in zip(blocks, names, strict=True) if is_better(own)]
+        if defining:
+            return defining[-1]
+    return blocks[-1]
+
+
+def parsed_code(source: str) -> ast.Module | None:
+    """The syntax tree of a source; None if Python cannot read it."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _defined(source: str) -> frozenset[str]:
+    """Names of the functions and classes that a source defines; of a source that Python cannot read, by its lines."""
+    tree = parsed_code(source)
+    if tree is None:
+        return frozenset(re.findall(r"^(?:async[ ]+def|def|class)[ ]+(\w+)[^\n]*:", source, re.MULTILINE))
+    return frozenset(
+        node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    )
 
 
 def _cut_in_box(text: str) -> bool:

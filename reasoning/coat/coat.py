@@ -35,7 +35,7 @@ from ...serving.model import Feature
 from ...serving.rewards.model import sigmoid
 from ..answers.extraction import extract_answer, read_candidate
 from ..continuations import ContinuationRequests
-from ..knowledge import MemoryItem
+from ..knowledge import MemoryItem, knowledge_of
 from ..memory.admission import AdmissionFilter, Similarity
 from ..memory.working_memory import WorkingMemory
 from ..prompts import answer_trigger, question_text
@@ -145,7 +145,7 @@ class CoAT:
     def _associator(
         self, question: Question, models: Models, run: Run, conversation: ThoughtPrompts, memory: WorkingMemory
     ) -> Associator:
-        knowledge = models.knowledge
+        knowledge = knowledge_of(models)
         if knowledge.embedding is None:
             run.degrade("no embedding model: notes were compared only by their words")
         similarity = None if knowledge.embedding is None else Similarity(knowledge.embedding, run)
@@ -158,14 +158,15 @@ class CoAT:
     async def _remember(self, search: MonteCarloTreeSearch, memory: WorkingMemory, models: Models, run: Run) -> None:
         """Store the notes of the chosen path in the named memory, if one is given."""
         chosen: MCTSNode | None = search.outcome().chosen
-        if models.knowledge.memory is None or chosen is None or not run.recording:
+        named = knowledge_of(models).memory
+        if named is None or chosen is None or not run.recording:
             return
         notes = memory.visible([0, *(node.id for node in search.tree.path(chosen))])
         items = [note for note in notes if note.source_kind != "memory"]  # recalled notes are stored already
         try:
-            await models.knowledge.memory.add(items, run_id=run.id, question=run.question.text)
+            await named.add(items, run_id=run.id, question=run.question.text)
         except ReasonError as e:
-            run.degrade(f"the notes could not be stored in memory {models.knowledge.memory.name}: {e.message}")
+            run.degrade(f"the notes could not be stored in memory {named.name}: {e.message}")
 
 
 # -- citations

@@ -13,7 +13,7 @@ from ...core.store.protocol import StoredCall, call_key
 from ...core.types import CodeTest, Question
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import NotRecorded
-from ..answers.code import question_code
+from ..code_tests import question_code
 from .sandbox import SandboxLimits, TestResult, require_sandbox, run_tests
 
 __all__ = ["require_sandbox", "run_answer_tests"]

@@ -19,8 +19,7 @@ from ...core.store.protocol import RunRecord
 from ...serving.encoders.embeddings import load_embedding_model
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.replay import ReplayEmbedding
-from ..knowledge import KnowledgeSource, Snippet, SourceLike, source_name
-from ..strategy import Knowledge
+from ..knowledge import Knowledge, KnowledgeSource, Snippet, SourceLike, source_name
 
 if TYPE_CHECKING:
     from ..memory.named_memory import NamedMemory

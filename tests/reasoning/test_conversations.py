@@ -10,9 +10,10 @@ from reason.core.errors import InvalidResponse
 from reason.core.messages import Message, Prompt, Tool, ToolCall
 from reason.core.run import Run, RunConfig
 from reason.core.types import Document, Question, Solution
+from reason.reasoning.knowledge import Knowledge
 from reason.reasoning.prompts import conversation_text, question_prompt, question_text
 from reason.reasoning.retrieval.sources.factory import FunctionSource
-from reason.reasoning.strategy import Knowledge, Models, create_strategy
+from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies

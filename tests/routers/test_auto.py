@@ -12,7 +12,8 @@ from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.strategy import Knowledge, Models, create_strategy
+from reason.reasoning.knowledge import Knowledge
+from reason.reasoning.strategy import Models, create_strategy
 from reason.routers.auto import Auto
 from reason.routers.features import ENTROPY, FeatureSpace
 from reason.routers.router_files import save_router_file

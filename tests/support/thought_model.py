@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 
-from reason.reasoning.strategy import Knowledge, Models
+from reason.reasoning.knowledge import Knowledge
+from reason.reasoning.strategy import Models
 
 from support.scripted_model import END, ScriptedModel
 from support.stored_runs import RunHarness

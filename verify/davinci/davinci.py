@@ -18,7 +18,7 @@ from ...core.events import ClaimChecked
 from ...core.types import CheckedClaim, Question, Solution, Verdict, Verification, least_support
 from ...reasoning.answers.normalization import normalize_characters
 from ...reasoning.arithmetic import CheckedLine, check_arithmetic
-from ...reasoning.knowledge import Passage, Retriever
+from ...reasoning.knowledge import Passage, Retriever, knowledge_of
 from ...reasoning.retrieval.passages import document_passages
 from ...reasoning.retrieval.retriever import HybridRetriever
 from ...reasoning.strategy import Stability
@@ -185,7 +185,7 @@ class Davinci:
         documents = await off_loop(lambda: document_passages(question.documents), is_long=is_long)
         retrievers: list[Retriever] = [] if context.retriever is None else [context.retriever]
         if documents:
-            embedding = context.models.knowledge.embedding
+            embedding = knowledge_of(context.models).embedding
             retrievers.insert(0, await HybridRetriever.build(documents, embedding, name="documents"))
         for retriever in retrievers if texts else []:
             for own, retrieved in zip(results, await retriever.retrieve(texts, k), strict=True):

@@ -1,4 +1,4 @@
-"""Code in texts: the answer's code, the code of a question that it completes, and the tests of a question."""
+"""Tests of answers that are code: given with a question, in its text, or in a file; and code that a question gives."""
 
 from __future__ import annotations
 
@@ -6,64 +6,18 @@ import ast
 import re
 from collections.abc import Sequence
 
-from ...core.errors import UserError
-from ...core.types import MAX_TESTS, CodeTest, Question
-
-MAX_CODE_CHARS = 100_000
-"""Maximum length of code that is read."""
-_FENCE = re.compile(
-    r"^(?P<indent>[ ]{0,3})(?P<marks>`{3,}|~{3,})[ ]*(?P<language>[^\s`]*)[^\n`]*\n(?P<code>.*?)"
-    r"(?:^[ ]{0,3}(?P=marks)[ ]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
-_PYTHON = ("python", "python3", "py", "")
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def find_code(text: str, wanted: Sequence[str] = ()) -> tuple[int, int] | None:
-    """Where the Python code of an answer is: its last fenced block that defines something, else its last one.
-
-    A block that defines one of the wanted names comes before others. A text without a block is code if Python can read
-    it, and it defines something.
-
-    Args:
-        text: The answer.
-        wanted: Names that its tests use.
-
-    Returns:
-        First character and one past the last, without the fences; None if there is no code.
-    """
-    text = text[:MAX_CODE_CHARS]
-    blocks = [
-        match.span("code")
-        for match in _FENCE.finditer(text)
-        if match["language"].lower() in _PYTHON and match["code"].strip()
-    ]
-    if not blocks:
-        return (0, len(text)) if _defined(text) else None
-    names = [_defined(text[start:end]) for start, end in blocks]
-    for is_better in (lambda own: bool(own.intersection(wanted)), bool):
-        defining = [block for block, own in zip(blocks, names, strict=True) if is_better(own)]
-        if defining:
-            return defining[-1]
-    return blocks[-1]
-
-
-def same_code(a: str, b: str) -> bool:
-    """Whether two sources are the same but for comments and spacing."""
-    try:
-        return ast.dump(ast.parse(a)) == ast.dump(ast.parse(b))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return a.split() == b.split()
+from ..core.errors import UserError
+from ..core.types import MAX_TESTS, CodeTest, Question
+from .answers.extraction import code_blocks, parsed_code
 
 
 def question_code(question: Question) -> str:
     """The imports and definitions in a question's fenced code, which its answer completes or replaces; often empty."""
     kept = []
-    for match in _FENCE.finditer(question.text[:MAX_CODE_CHARS]):
-        tree = _parsed(match["code"]) if match["language"].lower() in _PYTHON else None
+    for start, end in code_blocks(question.text):
+        tree = parsed_code(question.text[start:end])
         for node in () if tree is None else tree.body:
-            if isinstance(node, (*_DEFINITIONS, ast.Import, ast.ImportFrom)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
                 kept.append(ast.unparse(node))
     return "\n".join(kept)
 
@@ -116,7 +70,7 @@ def parse_tests(source: str, name: str) -> tuple[CodeTest, ...]:
         UserError: There is no test, or the file is no Python.
     """
     examples = example_tests(source)
-    tree = _parsed(source)
+    tree = parsed_code(source)
     if tree is None and not examples:
         raise UserError(f"the tests in {name!r} are no Python", hint="write functions test_…, asserts, or >>> examples")
     statements = [] if tree is None else tree.body
@@ -146,28 +100,8 @@ def parse_tests(source: str, name: str) -> tuple[CodeTest, ...]:
     return tuple(tests)
 
 
-def names_in(tests: Sequence[CodeTest]) -> tuple[str, ...]:
-    """The names that tests use."""
-    return tuple(dict.fromkeys(name for test in tests for name in re.findall(r"[A-Za-z_]\w*", test.code)))
-
-
-def _parsed(source: str) -> ast.Module | None:
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 def _compares(source: str) -> bool:
     """Whether a source is one comparison."""
-    tree = _parsed(source)
+    tree = parsed_code(source)
     statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Compare)
-
-
-def _defined(source: str) -> frozenset[str]:
-    """Names of the functions and classes that a source defines; of a source that Python cannot read, by its lines."""
-    tree = _parsed(source)
-    if tree is None:
-        return frozenset(re.findall(r"^(?:async[ ]+def|def|class)[ ]+(\w+)[^\n]*:", source, re.MULTILINE))
-    return frozenset(node.name for node in tree.body if isinstance(node, _DEFINITIONS))
