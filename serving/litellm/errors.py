@@ -6,10 +6,10 @@ Neither LiteLLM nor the `openai` package is imported for this: their classes are
 from __future__ import annotations
 
 import email.utils
-import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,12 +134,19 @@ class ErrorResponse(Exception):
         self.message, self.status_code, self.headers, self.body = message, status_code, headers or {}, body
 
 
+@contextmanager
+def readable_response(endpoint: str) -> Iterator[None]:
+    """Inside, what a response of an unknown form raises while it is read becomes `InvalidResponse`."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as e:
+        raise InvalidResponse(f"{endpoint} sent a response of an unknown form: {e!r}") from e
+
+
 def classify_error(error: Exception, target: Target) -> FailedAttempt:
     """The meaning of a failed attempt.
 
-    Args:
-        error: Raised by LiteLLM, its clients, the sending of the request or the reading of the response.
-        target: The target of the request.
+    An error of Python's own, such as a `TypeError`, is a bug of ours: it stays as it is, and is not retried.
     """
     if isinstance(error, ReasonError):
         return FailedAttempt(error, retryable=isinstance(error, InvalidResponse))
@@ -164,7 +171,7 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
     status = None if unconnected else _status(error)
     if status is not None:
         return _by_status(status, error, target)
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or _is(error, "openai.APIResponseValidationError"):
+    if _is(error, "openai.APIResponseValidationError"):
         return FailedAttempt(
             InvalidResponse(f"{target.endpoint} sent no valid response: {_error_message(error)}"),
             retryable=True,
@@ -183,10 +190,8 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
         if isinstance(status, int) and 400 <= status < 600:
             return _by_status(status, error, target)
         return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"), retryable=True)
-    if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
-        return FailedAttempt(
-            InvalidResponse(f"{target.endpoint} sent a response of an unknown form: {error!r}"), retryable=True
-        )
+    if type(error).__module__ == "builtins":
+        return FailedAttempt(error)
     return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"))
 
 

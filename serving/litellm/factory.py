@@ -6,23 +6,24 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import JsonValue
-
-from ...core.errors import BackendError, InvalidResponse
+from ...core.registry import Registry
 from ...core.settings import Settings
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile
-from .endpoints import endpoint_settings, load_endpoints
-from .limiter import LimiterRegistry
+from .limiter import ConcurrencyLimiter, LimiterRegistry
 from .model import LiteLLMModel
-from .probing import MOST_TOP, find_served_model, list_served_models, probe_capabilities
 from .profiles import provider_profile
-from .providers import Prices, Target, find_prices, find_target, load_litellm, map_entry
+from .providers import Prices, Target, find_prices, find_settings, find_target, load_litellm, map_entry
 from .requests import RequestTraits
 from .transport import Transport
-from .vllm_server import version
 
-OTHERS_TOP = 5
+SERVERS: Registry[Any] = Registry("reason.servers", "client of servers")
+"""Clients of servers of one's own: "measured" loads a model and measures what its server supports, "several" loads one
+that stands behind several endpoints (`serving/servers`)."""
+
+MAX_TOP_LOGPROBS = 20
+"""Maximum alternatives of OpenAI's API."""
+OTHERS_TOP_LOGPROBS = 5
 """Alternatives that providers with another limit than OpenAI's are trusted to show."""
 
 
@@ -43,107 +44,71 @@ async def load_litellm_model(name: str, settings: Settings, limiters: LimiterReg
         BackendError: The server cannot be reached.
     """
     shared = limiters or LimiterRegistry()
-    several = endpoint_settings(name, settings)
-    if several is not None:
-        return await load_endpoints(name, settings, several, shared, _open_one)
-    return await _open_one(name, settings, shared)
+    if find_settings(name, settings).endpoints:
+        several: LiteLLMModel = await SERVERS.load("several")(name, settings, shared, _load_one)
+        return several
+    return await _load_one(name, settings, shared)
 
 
-async def _open_one(name: str, settings: Settings, limiters: LimiterRegistry) -> LiteLLMModel:
+async def _load_one(name: str, settings: Settings, limiters: LimiterRegistry) -> LiteLLMModel:
     target = await asyncio.to_thread(find_target, name, settings)
-    prices, context = find_prices(target)
+    limiter = limiters.of(target.endpoint, target.served, target.settings.concurrency)
     wire = Transport(target)
     try:
-        return await _open(target, wire, prices, context, limiters, settings)
+        profile = await asyncio.to_thread(provider_profile, target, settings)
+        declared = declare(target, wire, limiter, profile)
+        is_probed = target.api_base is not None if target.settings.probe is None else target.settings.probe
+        if not target.openai_wire or not (is_probed or target.is_own_server):
+            return declared
+        measured: LiteLLMModel = await SERVERS.load("measured")(declared, settings, is_probed=is_probed)
+        return measured
     except BaseException:
         await wire.aclose()
         raise
 
 
-async def _open(
-    target: Target,
-    wire: Transport,
-    prices: Prices,
-    context: int | None,
-    limiters: LimiterRegistry,
-    settings: Settings,
-) -> LiteLLMModel:
-    limiter = limiters.of(target.endpoint, target.served, target.settings.concurrency)
-    identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
-    profile = await asyncio.to_thread(provider_profile, target, settings)
-
-    def build(can: Capabilities, traits: RequestTraits) -> LiteLLMModel:
-        priced = _priced(can, prices).model_copy(update={"prompt_per_sample": not traits.multi_sample})
-        return LiteLLMModel(target, wire, priced, traits, prices, limiter, identity + priced.profile.digest)
-
-    probed = target.settings.probe
-    if probed is None:
-        probed = target.openai_wire and target.api_base is not None
-    declared, traits = _declared(target, context, profile)
-    if not probed or not target.openai_wire:
-        return build(declared, traits)
-    plain = build(declared, traits)
-    listed = await list_served_models(plain)
-    root: str | None = None
-    if listed:
-        entry = find_served_model(listed, target)
-        length = entry.get("max_model_len")
-        context = length if isinstance(length, int) else context
-        if entry.get("root"):  # vLLM reports which weights it serves under the name
-            root = str(entry["root"])
-            identity = f"{target.name}={root}"
-    if target.vllm:
-        identity += await _version(plain)
-
-    def with_measured(measured: Mapping[str, JsonValue]) -> ModelProfile:
-        return provider_profile(target, settings, measured=measured, root=root)
-
-    return build(*await probe_capabilities(build, with_measured, context, target.vllm))
-
-
-async def _version(model: LiteLLMModel) -> str:
-    try:
-        reported, _ = await model.retried(lambda: version(model.wire.http))
-    except (BackendError, InvalidResponse, LookupError):
-        return ""
-    return f"+vllm{reported}"
-
-
-def _declared(target: Target, context: int | None, profile: ModelProfile) -> tuple[Capabilities, RequestTraits]:
-    """Capabilities that LiteLLM documents. A provider's seed is best effort, so it is not declared."""
+def declare(target: Target, wire: Transport, limiter: ConcurrencyLimiter, profile: ModelProfile) -> LiteLLMModel:
+    """A model with the capabilities that LiteLLM documents. A provider's seed is best effort, so it is not declared."""
     known = map_entry(target.provider, target.served)
+    prices, context = find_prices(target)
     prefill = bool(known.get("supports_assistant_prefill")) and not profile.refused(
         "prefix", thinking=not profile.can_skip_thinking
     )
     logprobs = "logprobs" in target.parameters and "logprobs" not in profile.refuses
     longest = known.get("max_output_tokens")
-    top = MOST_TOP if target.provider == "openai" else OTHERS_TOP
-    return (
-        Capabilities(
-            logprobs=logprobs,
-            top_logprobs=top if logprobs and "top_logprobs" in target.parameters else 0,
-            prefix=prefill,
-            inputs=profile.inputs,
-            tools="tools" in target.parameters,
-            json_schema="response_format" in target.parameters
-            and "json_schema" not in profile.refuses
-            and _supports_schema(target, known),
-            context_tokens=context,
-            profile=profile,
-        ),
-        RequestTraits(
-            multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
-            max_output_tokens=longest if isinstance(longest, int) and not target.is_own_server else None,
-        ),
+    top = MAX_TOP_LOGPROBS if target.provider == "openai" else OTHERS_TOP_LOGPROBS
+    can = Capabilities(
+        logprobs=logprobs,
+        top_logprobs=top if logprobs and "top_logprobs" in target.parameters else 0,
+        prefix=prefill,
+        inputs=profile.inputs,
+        tools="tools" in target.parameters,
+        json_schema="response_format" in target.parameters
+        and "json_schema" not in profile.refuses
+        and _supports_schema(target, known),
+        context_tokens=context,
+        profile=profile,
     )
+    traits = RequestTraits(
+        multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
+        max_output_tokens=longest if isinstance(longest, int) and not target.is_own_server else None,
+    )
+    identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
+    return LiteLLMModel(target, wire, priced(can, traits, prices), traits, prices, limiter, identity + profile.digest)
+
+
+def priced(can: Capabilities, traits: RequestTraits, prices: Prices) -> Capabilities:
+    """The capabilities with the prices of tokens, and with whether each sample pays for its prompt."""
+    prompt = prices.max_prompt if can.profile.prompt_cache == "marks" else prices.prompt
+    updates = {
+        "usd_per_prompt_token": prompt,
+        "usd_per_completion_token": prices.completion,
+        "prompt_per_sample": not traits.multi_sample,
+    }
+    return can.model_copy(update=updates)
 
 
 def _supports_schema(target: Target, known: Mapping[str, Any]) -> bool:
     if target.openai_wire:
         return bool(known.get("supports_response_schema"))
     return bool(load_litellm().supports_response_schema(target.served, target.provider))
-
-
-def _priced(can: Capabilities, prices: Prices) -> Capabilities:
-    prompt = prices.max_prompt if can.profile.prompt_cache == "marks" else prices.prompt
-    return can.model_copy(update={"usd_per_prompt_token": prompt, "usd_per_completion_token": prices.completion})

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ...core.clock import monotonic
 from ...core.concurrency import cancel_and_wait
@@ -30,9 +29,7 @@ from ...core.messages import (
     NextTokenDistribution,
     Prompt,
     Request,
-    SamplingParams,
     ScoredContinuation,
-    TopToken,
     Usage,
 )
 from ..entropy import token_distribution
@@ -50,32 +47,24 @@ from .requests import (
     by_tokens,
     chat_body,
     check_request,
-    completion_body,
     consecutive,
     max_response_tokens,
-    may_not_fit,
     measuring_params,
-    rendering_of,
-    sample_seed,
-    session_headers,
-    shows_logprobs,
-    template_arguments,
     thinking_of,
-    vllm_server_fields,
 )
 from .responses import (
+    Piece,
     ReadingRules,
     SampleCollector,
     StreamedSample,
     count_tokens,
     split_usage,
     to_completion,
-    token_id,
-    with_processor_report,
     with_received,
 )
 from .transport import Transport
-from .vllm_server import detokenize, prompt_ids, take_processor_report, tokenize_text
+
+T = TypeVar("T")
 
 CHARS_PER_TOKEN = 4
 """Characters of a token in the chunks of providers, which show no tokens: about those of English text."""
@@ -110,14 +99,6 @@ class SampleBatch:
     def left(self, done: Mapping[tuple[int, int], Completion]) -> tuple[int, ...]:
         """The samples that are not done."""
         return tuple(i for i in self.indices if (self.position, i) not in done)
-
-    def has_several_broken(self, left: Sequence[int]) -> bool:
-        """Whether more than one of these samples is to be continued, which takes a request for each."""
-        return sum(i in self.broken for i in left) > 1
-
-    def next_run(self, left: Sequence[int]) -> tuple[int, ...]:
-        """The samples of the next request: one that is continued, or neighbours that begin."""
-        return (left[0],) if left[0] in self.broken else consecutive([i for i in left if i not in self.broken])[0]
 
 
 class AttemptResult(NamedTuple):
@@ -180,7 +161,8 @@ class LiteLLMModel:
         self._retrying = RetryPolicy(max_retries=settings.max_retries, max_seconds=settings.retry_s)
         self.endpoint_label = ""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._words: dict[int, str] = {}
+        self._texts: dict[int, str] = {}
+        """Texts of the tokens that the endpoint names by id."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -247,9 +229,9 @@ class LiteLLMModel:
         attempts = self._new_attempts()
         error: ReasonError | None = None
         while left := part.left(done):
-            if part.has_several_broken(left):
+            if len(left) > 1 and not part.broken.keys().isdisjoint(left):  # each is continued by a request of its own
                 return await self._one_by_one(part, left, done, listener) or error
-            outcome = await self._attempt(part, part.next_run(left), attempts, listener)
+            outcome = await self._attempt(part, consecutive(left)[0], attempts, listener)
             done.update({(part.position, c.sample_index): c for c in outcome.finished})
             if outcome.fault is not None and outcome.failed:
                 error = await self._give_up(part, outcome.failed, outcome.fault, done, listener) or error
@@ -307,44 +289,27 @@ class LiteLLMModel:
     ) -> AttemptResult:
         """One request for some samples, or for the rest of one whose response broke off."""
 
-        def emit(
-            index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str, tokens: int
-        ) -> None:
+        def emit(index: int, piece: Piece) -> None:
             part.begun.set()
-            if listener is not None and listener(
-                Chunk(
-                    request=part.position,
-                    sample_index=index,
-                    text=text,
-                    token_ids=ids,
-                    logprobs=logprobs,
-                    thought=thought,
-                    tokens=tokens,
-                )
-            ):
+            chunk = Chunk(
+                request=part.position,
+                sample_index=index,
+                text=piece.text,
+                token_ids=tuple(piece.ids),
+                logprobs=tuple(piece.logprobs),
+                thought=piece.thought,
+                tokens=piece.tokens,
+            )
+            if listener is not None and listener(chunk):
                 part.seen.add(index)
 
-        request, resumed = part.request, part.broken.get(run[0])
+        resumed = part.broken.get(run[0])
         received = 0 if resumed is None else resumed.tokens or count_tokens(resumed)
         pieces = 0 if resumed is None else resumed.pieces
-        reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request), resumed=resumed)
+        reading = SampleCollector(run, emit, self.target.endpoint, self._rules(part.request), resumed=resumed)
         fault: FailedAttempt | None = None
-        report = uuid.uuid4().hex if part.request.sampling.logits_processors and self.traits.reports else ""
         try:
-            request = await self._fitted(request)
-            if resumed is None:
-                if request is not part.request:
-                    reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
-                sending = await self._send(request, run, report, part.marks)
-            else:
-                sending = await self._send_rest(part, request, resumed, reading)
-            if sending is not None:
-                async with sending as chunks:
-                    async for events in chunks:
-                        reading.take(events)
-                        if reading.is_complete:
-                            break
-            await self._locate_answers(reading.samples)
+            await self._read(part, reading)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
             fault = classify_error(e, self.target)
         prompt_tokens = reading.prompt_tokens - received if reading.prompt_tokens else 0
@@ -361,7 +326,7 @@ class LiteLLMModel:
                 unfinished.append((sample, usage))
                 continue
             try:
-                completion = await self._completed(sample, usage, part.request, report)
+                completion = await self._completed(sample, usage, part.request)
             except Exception as e:  # noqa: BLE001 (asking for the tokens' texts may fail like any request)
                 fault = fault or classify_error(e, self.target)
                 unfinished.append((sample, usage))
@@ -399,60 +364,6 @@ class LiteLLMModel:
             listener(Chunk(request=part.position, sample_index=index, lost=lost, restarts=restarts))
         return retries
 
-    def _is_continuable(self, request: Request, sample: StreamedSample) -> bool:
-        """Whether a sample whose response broke off can be continued exactly.
-
-        Not under a grammar or a logits processor, whose state would begin again, and not inside a tool call.
-        """
-        sampling, prompt = request.sampling, request.prompt
-        if not self._can.prefix or sample.finish is not None or sample.calls or prompt.tools:
-            return False
-        if sampling.json_schema is not None or sampling.logits_processors:
-            return False
-        is_possible = not sample.is_thinking or self._can.profile.prefix == "thought"
-        stops_thought = bool(sampling.stop) and prompt.thought is not None and not prompt.thought.closed
-        return self.traits.tokenizer and bool(sample.token_ids) and is_possible and not stops_thought
-
-    async def _send_rest(
-        self, part: SampleBatch, request: Request, sample: StreamedSample, reading: SampleCollector
-    ) -> Any | None:
-        """Request the rest of a sample whose response broke off; None if it needs none.
-
-        The rest has a seed of its own: the generator of the sample's seed would repeat the numbers of its first tokens.
-        """
-        sampling, profile = request.sampling, self._can.profile
-        held = await self._held_text(sample)
-        if held is None:
-            part.inexact.add(sample.index)
-            raise InvalidResponse(f"{self.target.endpoint} does not detokenize a response as it was streamed")
-        reading.resume(held, sampling.stop)
-        received = len(sample.token_ids)
-        left = max_response_tokens(request, profile) - received
-        if sample.finish is None and left <= 0:
-            sample.finish = "length"
-        if sample.finish is not None:
-            return None
-        ids = [*await self.ids_of(request.prompt, sampling), *sample.token_ids]
-        body = completion_body(request, (sample.index,), ids, self.target, profile, self.traits)
-        body.pop("stop", None)  # applied here, since one may have begun before
-        body["max_tokens"] = left
-        if "seed" in body:
-            body["seed"] = sample_seed(body["seed"], received)
-        return self.wire.complete(body)
-
-    async def _held_text(self, sample: StreamedSample) -> str | None:
-        """Text of a sample's received tokens that the server had not sent, without that of an incomplete character.
-
-        None if their text is not what was received.
-        """
-        for _ in range(4):  # bytes of a character
-            text = await detokenize(self.wire.http, self.target.served, sample.token_ids)
-            if not text.endswith("\ufffd"):
-                break
-            sample.drop_last_token()
-        start = text.rfind(sample.received_text)
-        return None if start < 0 else text[start + len(sample.received_text) :]
-
     def _rules(self, request: Request) -> ReadingRules:
         """How the samples of a request are read."""
         profile = self._can.profile
@@ -475,65 +386,27 @@ class LiteLLMModel:
             needs_usage=needs_usage,
         )
 
-    async def _fitted(self, request: Request) -> Request:
-        """The request with its thought limited to what the context leaves after prompt and answer."""
-        thinking = thinking_of(request, self._can.profile)
-        limit = self._can.context_tokens
-        if limit is None or not thinking.is_on or not may_not_fit(request, self._can, self.traits):
-            return request
-        room = limit - len(await self.ids_of(request.prompt, request.sampling)) - request.sampling.max_tokens
-        if room >= thinking.max_tokens:
-            return request
-        sampling = request.sampling.model_copy(update={"thinking_tokens": max(1, room)})
-        return request.model_copy(update={"sampling": sampling})
+    def _is_continuable(self, request: Request, sample: StreamedSample) -> bool:
+        """Whether a sample whose response broke off can be continued exactly: a provider continues none."""
+        return False
 
-    async def _send(self, request: Request, run: tuple[int, ...], report: str, marks: Sequence[int] = ()) -> Any:
-        profile = self._can.profile
-        if by_tokens(request, profile, self.traits):
-            ids = await self.ids_of(request.prompt, request.sampling)
-            self._check_length(request, len(ids))
-            return self.wire.complete(completion_body(request, run, ids, self.target, profile, self.traits, report))
-        if may_not_fit(request, self._can, self.traits):
-            self._check_length(request, len(await self.ids_of(request.prompt, request.sampling)))
-        body = chat_body(request, run, self.target, self._can, self.traits, report, marks)
-        return self.wire.chat(body)
+    async def _read(self, part: SampleBatch, reading: SampleCollector) -> None:
+        """Send the request of a reading's samples, and read its response."""
+        run = [sample.index for sample in reading.samples]
+        async with self.wire.chat(
+            chat_body(part.request, run, self.target, self._can, self.traits, part.marks)
+        ) as chunks:
+            await reading.read(chunks)
 
-    async def _locate_answers(self, samples: Sequence[StreamedSample]) -> None:
-        """Find the first token of each answer that came together with others, by the tokens' texts."""
-        for sample in samples:
-            start = sample.start
-            if start is None or start.size < 2 or not sample.token_ids or not self.traits.tokenizer:
-                continue
-            words = [await self._word(i) for i in sample.token_ids[start.first : start.first + start.size]]
-            text = start.text.strip()
-            at = next((j for j in range(len(words) - 1, 0, -1) if text in "".join(words[j:])), 0)
-            sample.start = start._replace(first=start.first + at, size=1)
-
-    async def _completed(self, sample: StreamedSample, usage: Usage, request: Request, report: str) -> Completion:
-        k = request.sampling.top_logprobs
-        top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
-        texts = await self._token_texts(sample) if top is not None else ()
-        completion = to_completion(
-            sample,
-            usage,
-            top,
-            token_texts=texts,
-            wants_logprobs=shows_logprobs(request.sampling),
-            reports_stop=self.target.vllm,
-            endpoint=self.target.endpoint,
-        )
+    async def _completed(self, sample: StreamedSample, usage: Usage, request: Request) -> Completion:
+        """A finished sample."""
+        completion = to_completion(sample, usage, request.sampling, self._texts, self.target)
+        updates: dict[str, Any] = {}
         if completion.tool_calls:  # not every provider names them
-            completion = completion.model_copy(
-                update={"tool_calls": with_call_ids(completion.tool_calls, request, completion.sample_index)}
-            )
+            updates["tool_calls"] = with_call_ids(completion.tool_calls, request, completion.sample_index)
         if self.endpoint_label:
-            completion = completion.model_copy(
-                update={"extras": {**completion.extras, "endpoint": self.endpoint_label}}
-            )
-        if not report:
-            return completion
-        headers = session_headers(self.target, request.prompt)
-        return with_processor_report(completion, await take_processor_report(self.wire.http, report, headers))
+            updates["extras"] = {**completion.extras, "endpoint": self.endpoint_label}
+        return completion.model_copy(update=updates) if updates else completion
 
     async def _give_up(
         self,
@@ -545,7 +418,7 @@ class LiteLLMModel:
     ) -> ReasonError:
         error = fault.error
         if isinstance(error, ContextExceeded):
-            error = await self._too_long(part.request, error)
+            error = self._too_long(part.request, error)
         if not isinstance(error, ReasonError) or fault.fatal:
             raise error
         for index in left:
@@ -565,26 +438,9 @@ class LiteLLMModel:
                 listener(_final_chunk(part.position, failed))
         return error
 
-    def _check_length(self, request: Request, tokens: int) -> None:
-        """Refuse a request that does not fit: a vLLM server would reduce `max_tokens` silently."""
-        limit, max_tokens = self._can.context_tokens, max_response_tokens(request, self._can.profile)
-        if limit is not None and tokens + max_tokens > limit:
-            raise ContextTooLong(
-                f"prompt ({tokens}) and max_tokens ({max_tokens}) need {tokens + max_tokens} tokens; "
-                f"{self.name} holds {limit}",
-                tokens=tokens + max_tokens,
-                limit=limit,
-                hint="shorten the prompt or lower max_tokens",
-            )
-
-    async def _too_long(self, request: Request, error: ContextExceeded) -> ContextTooLong:
-        """The error with its numbers: the prompt's tokens by the server's count, or else estimated."""
-        try:
-            tokens = len(await self.ids_of(request.prompt, request.sampling)) if self.traits.tokenizer else None
-        except Exception:  # noqa: BLE001 (the count is only for the message)
-            tokens = None
-        if tokens is None:
-            tokens = estimate_tokens(_prompt_text(request.prompt))
+    def _too_long(self, request: Request, error: ContextExceeded) -> ContextTooLong:
+        """The error with its numbers, of which the prompt's tokens are estimated."""
+        tokens = estimate_tokens(_prompt_text(request.prompt))
         return ContextTooLong(
             f"model {self.name!r}: {error}",
             tokens=tokens + max_response_tokens(request, self._can.profile),
@@ -592,126 +448,8 @@ class LiteLLMModel:
             hint="shorten the prompt or lower max_tokens",
         )
 
-    # -- tokens
-
-    async def ids_of(self, prompt: Prompt, sampling: SamplingParams | None = None) -> list[int]:
-        """Tokens of a prompt with its thought and prefix, by the server's tokenizer.
-
-        Args:
-            prompt: The prompt.
-            sampling: Decides whether the model thinks after it; None is not, unless the prompt has an open thought.
-        """
-        profile = self._can.profile
-        request = Request(prompt=prompt, sampling=sampling or measuring_params(profile, max_tokens=1))
-        rendering = rendering_of(request, profile)
-        return await prompt_ids(
-            self.wire.http,
-            self.target.served,
-            prompt,
-            profile,
-            template_arguments(profile, rendering),
-            thinking=rendering.is_on,
-        )
-
-    async def _word(self, token: int) -> str:
-        """Text of a token by the server's tokenizer, requested once."""
-        if token not in self._words:
-            self._words[token] = await detokenize(self.wire.http, self.target.served, [token])
-        return self._words[token]
-
-    async def _token_texts(self, sample: StreamedSample) -> tuple[str, ...]:
-        """Texts of a sample's tokens; empty if the server does not show them."""
-        if len(sample.names) != len(sample.logprobs):
-            return ()
-        return tuple([name if token_id(name) < 0 else await self._word(token_id(name)) for name in sample.names])
-
-    async def top_tokens(self, rows: Sequence[Sequence[tuple[str, float]]]) -> tuple[tuple[TopToken, ...], ...]:
-        """Alternatives with ids and texts; if a server names tokens by id, the text of each id is requested once."""
-        ids = {token_id(name) for row in rows for name, _ in row} - {-1} - self._words.keys()
-        if ids and self.traits.tokenizer:
-            for i in sorted(ids):
-                await self._word(i)
-        return tuple(
-            tuple(
-                TopToken(token_id=token_id(n), token=self._words.get(token_id(n), n), logprob=v)
-                for n, v in sorted(row, key=lambda pair: -pair[1])
-            )
-            for row in rows
-        )
-
-    # -- measuring
-
-    async def raw_sample(self, request: Request) -> tuple[StreamedSample, Any]:
-        """The first sample of a request as the server sends it, nothing split; and the usage that it reports.
-
-        Raises:
-            ReasonError: The request failed.
-        """
-
-        async def call() -> tuple[StreamedSample, Any]:
-            reading = SampleCollector((0,), lambda *_: None, self.target.endpoint)
-            async with await self._send(request, (0,), "") as chunks:
-                async for events in chunks:
-                    reading.take(events)
-            return reading.samples[0], reading.usage
-
-        result, _ = await self.retried(call)
-        sample, usage = result
-        return sample, usage
-
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """Score continuations by the server's `prompt_logprobs`, one request for each."""
-        if not self._can.scoring:
-            raise CapabilityMissing("scoring", self.name)
-        if not continuations:
-            return []
-        before, waited = await self.retried(lambda: self.ids_of(prompt))
-        scored = await self.gather([partial(self._score_one, prompt, before, c) for c in continuations])
-        first = scored[0]
-        usage = first.usage.model_copy(update={"waited_s": first.usage.waited_s + waited})
-        return [first.model_copy(update={"usage": usage}), *scored[1:]]
-
-    async def _score_one(
-        self, prompt: Prompt, before: list[int], continuation: str | tuple[int, ...]
-    ) -> ScoredContinuation:
-        context, scored = await self._split_continuation(prompt, before, continuation)
-        if not scored:
-            return ScoredContinuation(token_ids=(), logprobs=(), is_greedy=True)
-        ids = [*context, *scored]
-        body = {"model": self.target.served, "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        body |= vllm_server_fields(self.target, prompt.cache_salt)
-
-        async def call() -> Any:
-            response = await self.wire.http.post_json("/completions", body)
-            return _prompt_rows(response, ids, len(context)), response.get("usage") or {}
-
-        (rows, usage), waited = await self.retried(call)
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        cost = self.prices.cost(len(ids), 0, 1)
-        return ScoredContinuation(
-            token_ids=tuple(scored),
-            logprobs=tuple(value for value, _ in rows),
-            is_greedy=all(rank == 1 for _, rank in rows),
-            usage=Usage(
-                prompt_tokens=len(ids), cached_tokens=cached, completion_tokens=1, waited_s=waited, cost_usd=cost
-            ),
-        )
-
-    async def _split_continuation(
-        self, prompt: Prompt, before: list[int], continuation: str | tuple[int, ...]
-    ) -> tuple[list[int], list[int]]:
-        """The tokens before a continuation, and its own; a text is tokenized together with a text before it."""
-        if not isinstance(continuation, str):
-            return before, list(continuation)
-        if not isinstance(prompt.prefix, str):
-            client, served = self.wire.http, self.target.served
-            tail, _ = await self.retried(lambda: tokenize_text(client, served, continuation, special=False))
-            return before, tail
-        ids, _ = await self.retried(lambda: self.ids_of(prompt.with_prefix(f"{prompt.prefix}{continuation}")))
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
-        )
-        return ids[:shared], ids[shared:]
+        raise CapabilityMissing("scoring", self.name)
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Distribution of the next token as far as the provider returns it; one token is sampled for each prompt.
@@ -733,7 +471,7 @@ class LiteLLMModel:
         samples = await self.generate([Request(prompt=p, sampling=sampling) for p in prompts])
         return [_distribution(completion, self.target.endpoint) for [completion] in samples]
 
-    async def retried(self, call: Callable[[], Any]) -> tuple[Any, float]:
+    async def retried(self, call: Callable[[], Awaitable[T]]) -> tuple[T, float]:
         """The result of a call with the retries of a request, and the seconds waited.
 
         Raises:
@@ -784,20 +522,6 @@ def _final_chunk(request: int, completion: Completion) -> Chunk:
 def _prompt_text(prompt: Prompt) -> str:
     """A prompt's texts, for an approximate count."""
     return (prompt.text or "") + "\n".join(m.content for m in prompt.messages)
-
-
-def _prompt_rows(response: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
-    """(log-probability, rank) of the tokens from `start` on; the first token of a text has neither."""
-    listed = response["choices"][0].get("prompt_logprobs") or response.get("prompt_logprobs")
-    if not isinstance(listed, list) or len(listed) != len(ids):
-        raise InvalidResponse("the server sent no log-probabilities of the prompt")
-    rows = []
-    for i in range(start, len(ids)):
-        entry = (listed[i] or {}).get(str(ids[i]))
-        if entry is None:
-            raise InvalidResponse(f"the server sent no log-probability of token {i} of the prompt")
-        rows.append((float(entry["logprob"]), int(entry["rank"])))
-    return rows
 
 
 def _distribution(completion: Completion, endpoint: str) -> NextTokenDistribution:

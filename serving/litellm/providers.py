@@ -165,6 +165,11 @@ def load_litellm() -> Any:
     return litellm
 
 
+def find_settings(name: str, settings: Settings) -> ProviderSettings:
+    """The settings of a model, or else of its provider."""
+    return settings.providers.get(name) or settings.providers.get(name.partition("/")[0]) or ProviderSettings()
+
+
 def find_target(name: str, settings: Settings) -> Target:
     """The target of a model string. A missing key of a common provider is reported without importing LiteLLM.
 
@@ -174,7 +179,7 @@ def find_target(name: str, settings: Settings) -> Target:
     """
     provider, _, served = name.partition("/")
     key = base = None
-    provider_settings = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
+    provider_settings = find_settings(name, settings)
     if provider not in OPENAI_WIRE or not served:
         if not os.environ.get("USE_LITELLM_PROXY"):  # which serves any name
             _check_provider(name)

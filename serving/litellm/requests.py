@@ -1,13 +1,8 @@
-"""Request bodies: chat in the form of `litellm.acompletion` or OpenAI's, tokens to a vLLM server's `/v1/completions`.
-
-A prompt with a prefix or a thought is sent as tokens where a vLLM server renders its template for us; so is a prompt
-whose thought only we can close. Everything else is chat, with the fields of the model's profile.
-"""
+"""Request bodies of chat, in the form of `litellm.acompletion` or OpenAI's, with the fields of the model's profile."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,14 +11,21 @@ from pydantic import JsonValue
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.json_schema import OBJECT_SCHEMA, is_strict
-from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED, Effort, Frozen, Prompt, Request, SamplingParams
+from ...core.messages import (
+    TOOL_CHOICE_AUTO,
+    TOOL_CHOICE_REQUIRED,
+    Effort,
+    Frozen,
+    Message,
+    Prompt,
+    Request,
+    SamplingParams,
+)
 from ..logits_processors import make_logits_processors
-from ..metered.model import conversation_bytes
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, check_sampling
 from .prompt_cache import KEY_CHARS, prompt_start_key, with_marks
 from .providers import Target, reasoning_series
-from .vllm_server import messages_of
 
 
 def sample_seed(seed: int, index: int) -> int:
@@ -109,15 +111,6 @@ def measuring_params(profile: ModelProfile, **params: Any) -> SamplingParams:
     """Parameters of a request that measures what follows a prompt: without a thought, unless one is open or must be."""
     skips = profile.can_think and profile.can_skip_thinking
     return SamplingParams(effort="none" if skips else None, thinking_tokens=0 if profile.can_think else None, **params)
-
-
-def rendering_of(request: Request, profile: ModelProfile) -> ThinkingMode:
-    """How a model thinks in the turn that a request continues: with a thought of the prompt, as when it is open."""
-    thought = request.prompt.thought
-    if thought is None or not (thought.text or thought.token_ids):
-        return thinking_of(request, profile)
-    opened = request.prompt.with_thought(thought.model_copy(update={"closed": False}))
-    return thinking_of(request.model_copy(update={"prompt": opened}), profile)
 
 
 def _lacks_signed_thoughts(prompt: Prompt, profile: ModelProfile) -> bool:
@@ -213,47 +206,73 @@ def max_response_tokens(request: Request, profile: ModelProfile) -> int:
     return request.sampling.max_tokens + thought
 
 
-def may_not_fit(request: Request, can: Capabilities, traits: RequestTraits) -> bool:
-    """Whether a prompt has so many bytes that only its exact count can decide whether it fits the context.
+def messages_of(
+    prompt: Prompt, profile: ModelProfile, *, thinking: bool = False, own_server: bool = False
+) -> list[dict[str, Any]]:
+    """A prompt's messages in OpenAI's form, without its prefix, with the thoughts that the model wants back.
 
-    No tokenizer makes more tokens of a text than it has bytes.
+    Args:
+        prompt: The prompt.
+        profile: The model's profile.
+        thinking: Whether the model thinks in this request; signed thoughts are of no use to it otherwise.
+        own_server: Whether a self-hosted server reads them, which also gets vLLM's name of the field.
     """
-    if can.context_tokens is None or not traits.tokenizer:
-        return False
-    prompt = request.prompt
-    prefix = prompt.prefix if isinstance(prompt.prefix, str) else ""
-    upper_bound = conversation_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
-    return upper_bound + max_response_tokens(request, can.profile) > can.context_tokens
+    messages = [_message(m) for m in prompt.messages]
+    when = profile.return_thoughts
+    for i, message in enumerate(prompt.messages):
+        thought = message.thought
+        if message.role != "assistant" or thought is None or when == "never":
+            continue
+        if when == "signed" and thinking and thought.blocks:
+            is_anthropic = all(str(block.get("type", "")).endswith("thinking") for block in thought.blocks)
+            messages[i]["thinking_blocks" if is_anthropic else "reasoning_details"] = [dict(b) for b in thought.blocks]
+        if when == "with-tools" and thought.text and _is_tool_turn(prompt.messages, i):
+            messages[i]["reasoning_content"] = thought.text
+            if own_server:
+                messages[i]["reasoning"] = thought.text
+    return messages
+
+
+def _is_tool_turn(messages: Sequence[Message], index: int) -> bool:
+    """Whether tools are called in the turn of a message: between the user's messages before and after it."""
+    start = max((i for i in range(index) if messages[i].role == "user"), default=-1)
+    end = next((i for i in range(index, len(messages)) if messages[i].role == "user"), len(messages))
+    return any(m.tool_calls for m in messages[start + 1 : end])
+
+
+def _message(message: Message) -> dict[str, Any]:
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.attachments:
+        text = [{"type": "text", "text": message.content}] if message.content else []
+        fields["content"] = [*text, *(attachment.as_openai() for attachment in message.attachments)]
+    if message.tool_calls:
+        fields["content"] = message.content or None
+        fields["tool_calls"] = [call.as_openai() for call in message.tool_calls]
+    if message.tool_call_id:
+        fields["tool_call_id"] = message.tool_call_id
+    if message.name:
+        fields["name"] = message.name
+    return fields
 
 
 def chat_body(
     request: Request,
-    indices: tuple[int, ...],
+    indices: Sequence[int],
     target: Target,
     can: Capabilities,
     traits: RequestTraits,
-    report: str = "",
     marks: Sequence[int] = (),
-) -> Any:
+) -> dict[str, Any]:
     """Arguments of `litellm.acompletion` for some samples of a request, without those of the connection.
 
-    For an endpoint in OpenAI's format they may have fields that LiteLLM does not know (see `openai_body`).
-
-    Args:
-        request: The request.
-        indices: The samples; a single one if the request has logits processors.
-        target: Its endpoint and model.
-        can: What the model can do.
-        traits: How it takes requests.
-        report: Name under which the report of the logits processors is fetched; empty if it is not.
-        marks: Numbers of leading messages after which the provider caches the prompt.
+    For an endpoint in OpenAI's format they may have fields that LiteLLM does not know (see `openai_body`); `marks` are
+    the numbers of leading messages after which the provider caches the prompt.
     """
     sampling, prompt, profile = request.sampling, request.prompt, can.profile
     thinking = thinking_of(request, profile)
     messages = messages_of(prompt, profile, thinking=thinking.is_on, own_server=target.is_own_server)
     with_marks(messages, marks)
-    body: dict[str, Any] = {"messages": messages, **_sampling(request, indices, target, profile, traits)}
-    own = "temperature" not in body
+    body: dict[str, Any] = {"messages": messages, **sampling_fields(request, indices, target, profile, traits)}
     if profile.prompt_cache == "key" and target.provider == "openai" and not target.is_own_server:
         body["prompt_cache_key"] = prompt_start_key(prompt)[:KEY_CHARS]
     if prompt.tools:
@@ -272,9 +291,7 @@ def chat_body(
         body["logprobs"] = True
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
-    if traits.vllm:
-        body |= vllm_extra(request, indices, target, traits, report, own=own)
-    return _with_headers(body, session_headers(target, prompt))
+    return body
 
 
 def _response_format(schema: dict[str, JsonValue]) -> dict[str, Any]:
@@ -285,88 +302,12 @@ def _response_format(schema: dict[str, JsonValue]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": named}
 
 
-def completion_body(
-    request: Request,
-    indices: tuple[int, ...],
-    ids: list[int],
-    target: Target,
-    profile: ModelProfile,
-    traits: RequestTraits,
-    report: str = "",
-) -> Any:
-    """The JSON of a request to `/v1/completions` for some samples of a request, without its model.
-
-    As in `chat_body`, `extra_headers` has the request's headers.
-    """
-    sampling = request.sampling
-    body: dict[str, Any] = {"prompt": ids, **_sampling(request, indices, target, profile, traits)}
-    body |= vllm_extra(request, indices, target, traits, report, own="temperature" not in body)
-    if profile.can_think and request.prompt.text is None:
-        body["skip_special_tokens"] = False  # tags and channels may be special tokens, and are read here
-    if shows_logprobs(sampling):
-        body["logprobs"] = sampling.top_logprobs
-    return _with_headers(body, session_headers(target, request.prompt))
-
-
-def template_arguments(profile: ModelProfile, thinking: ThinkingMode) -> dict[str, JsonValue]:
-    """Arguments of the chat template for a request."""
-    fields = profile.effort_fields(thinking.effort, thinking.max_tokens).get("chat_template_kwargs")
-    return dict(fields) if isinstance(fields, dict) else {}
-
-
 def shows_logprobs(sampling: SamplingParams) -> bool:
     """Whether to request log-probabilities: not under a schema, where servers return those of the masked distribution.
 
     vLLM computes them after its grammar's mask (seen with 0.32), so that they are not those of the raw distribution.
     """
     return sampling.json_schema is None and (sampling.logprobs or sampling.top_logprobs > 0)
-
-
-def vllm_extra(
-    request: Request,
-    indices: tuple[int, ...],
-    target: Target,
-    traits: RequestTraits,
-    report: str = "",
-    *,
-    own: bool = False,
-) -> dict[str, Any]:
-    """Fields of a request that only vLLM knows; `own` leaves `top_k` to the model, as its temperature."""
-    sampling = request.sampling
-    extra: dict[str, Any] = {"return_token_ids": True, "ignore_eos": sampling.ignore_eos}
-    if sampling.top_k or not own:
-        extra["top_k"] = sampling.top_k
-    extra |= vllm_server_fields(target, request.prompt.cache_salt)
-    if traits.priorities and request.priority:
-        extra["priority"] = request.priority
-    if sampling.top_logprobs:
-        extra["return_tokens_as_token_ids"] = True
-    if sampling.json_schema is not None:
-        extra["structured_outputs"] = {"json": sampling.json_schema}
-    if sampling.logits_processors:
-        calls = [p.model_dump(mode="json") for p in sampling.logits_processors]
-        extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "logits_processors": calls})}
-    return extra
-
-
-def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
-    """Cache salt of a request to a vLLM server: that of the run (`Prompt.cache_salt`) or settings, or a hash of both.
-
-    It does not change the samples, so it is no part of a request, of a model's identity or of the run store's keys.
-    """
-    salts = [one for one in (target.settings.cache_salt, salt) if one] if target.vllm else []
-    if len(salts) > 1:  # programs that share a server share nothing of their tenants' prompts
-        salts = [hashlib.sha256(json.dumps(salts).encode()).hexdigest()[:32]]
-    return {"cache_salt": salts[0]} if salts else {}
-
-
-def session_headers(target: Target, prompt: Prompt) -> dict[str, str]:
-    """The header by which common routers of vLLM servers recognise requests that begin alike."""
-    return {"X-Session-ID": prompt_start_key(prompt)[:KEY_CHARS]} if target.vllm else {}
-
-
-def _with_headers(body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-    return body | {"extra_headers": headers} if headers else body
 
 
 def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
@@ -380,8 +321,8 @@ def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
     return body
 
 
-def _sampling(
-    request: Request, indices: tuple[int, ...], target: Target, profile: ModelProfile, traits: RequestTraits
+def sampling_fields(
+    request: Request, indices: Sequence[int], target: Target, profile: ModelProfile, traits: RequestTraits
 ) -> dict[str, Any]:
     """The sampling parameters; what is not sent is the model's own."""
     sampling = request.sampling

@@ -8,19 +8,20 @@ not take, or would apply to the thought, are applied to the answer here; so is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from ...core.errors import InvalidResponse
-from ...core.messages import Completion, Failure, FinishReason, Thought, ToolCall, TopToken, Usage
+from ...core.messages import Completion, FinishReason, SamplingParams, Thought, ToolCall, TopToken, Usage
 from ..profiles.profile import ModelProfile
 from ..streaming import StopStrings
 from ..thoughts import ThoughtSplitter
-from .errors import ErrorResponse
+from .errors import ErrorResponse, readable_response
 from .providers import Prices, Target, estimate_tokens
+from .requests import shows_logprobs
 
 MAX_REST_TOKENS = 8
 """Maximum tokens that the server may add to a sample that was ended here, for which the response is read to its end."""
@@ -97,7 +98,7 @@ class _StreamedCall:
 
 
 @dataclass(slots=True)
-class _Piece:
+class Piece:
     """What came of a sample at once."""
 
     text: str = ""
@@ -118,6 +119,7 @@ class StreamedSample:
         is_cut: Whether the sample was ended here, before the server ended it.
         calls: Tool calls by their index, as far as they were received.
         stopped_by: The stop string that ended it, or vLLM's stop reason, as in `Completion`; None if unknown.
+        report: Name under which a vLLM server keeps the report of its logits processors; empty if it keeps none.
         names: Names of the tokens, where log-probabilities are shown: their texts, or `token_id:N`.
         pieces: Chunks with something of the sample in them, each a token or more.
         thought_pieces: Those with something of the thought.
@@ -140,6 +142,7 @@ class StreamedSample:
         self.is_cut = False
         self.server_ended = False
         self.stopped_by: str | None = None
+        self.report = ""
         self.start: _Start | None = None
         self.late_tokens = self.late_thought = 0
         self._splitter: ThoughtSplitter | None = None
@@ -187,7 +190,7 @@ class StreamedSample:
 
     def add(
         self, text: str, thought: str, ids: list[int], logprobs: list[float], *, final: bool = False
-    ) -> list[_Piece]:
+    ) -> list[Piece]:
         """Add what a chunk has; returns what can be reported."""
         before = self.received
         self.token_ids += ids
@@ -240,16 +243,16 @@ class StreamedSample:
         self.finish, self.is_cut = reason, True
 
     @staticmethod
-    def _pieces(text: str, thought: str, ids: list[int], logprobs: list[float], tokens: int) -> list[_Piece]:
+    def _pieces(text: str, thought: str, ids: list[int], logprobs: list[float], tokens: int) -> list[Piece]:
         """A chunk as reports, thought and answer apart."""
         if not (thought and text):
-            return [_Piece(text, thought, ids, logprobs, tokens)] if text or thought or tokens else []
+            return [Piece(text, thought, ids, logprobs, tokens)] if text or thought or tokens else []
         # tokens of both came at once: divided by the length of the texts
         count = len(ids) or len(logprobs) or tokens
         cut = max(0, count - max(1, len(text) * count // (len(text) + len(thought))))
         return [
-            _Piece("", thought, ids[:cut], logprobs[:cut], cut),
-            _Piece(text, "", ids[cut:], logprobs[cut:], count - cut),
+            Piece("", thought, ids[:cut], logprobs[:cut], cut),
+            Piece(text, "", ids[cut:], logprobs[cut:], count - cut),
         ]
 
     def count_late(self, ids: Sequence[int], logprobs: Sequence[float], *, has_text: bool) -> None:
@@ -260,7 +263,7 @@ class StreamedSample:
         if self.finish == "thinking":
             self.late_thought += tokens or has_text
 
-    def end(self) -> list[_Piece]:
+    def end(self) -> list[Piece]:
         """The rest, at the end of the response."""
         return [] if self.is_cut else self.add("", "", [], [], final=True)
 
@@ -271,7 +274,7 @@ class StreamedSample:
         for values in lists:
             del values[count:]
 
-    def resume(self, held: str, stops: tuple[str, ...]) -> list[_Piece]:
+    def resume(self, held: str, stops: tuple[str, ...]) -> list[Piece]:
         """Prepare for the rest of a response that broke off, which comes as plain text with tags.
 
         Args:
@@ -292,7 +295,7 @@ class SampleCollector:
 
     Args:
         indices: The samples, in the order of the response's choices.
-        emit: Called with each new piece as (sample, text, token ids, log-probabilities, thought, number of tokens).
+        emit: Called with a sample's index and each new piece of it.
         endpoint: The endpoint, for messages.
         rules: How the samples are read.
         resumed: A sample whose earlier response broke off, instead of a new one.
@@ -305,7 +308,7 @@ class SampleCollector:
     def __init__(
         self,
         indices: Sequence[int],
-        emit: Callable[[int, str, tuple[int, ...], tuple[float, ...], str, int], None],
+        emit: Callable[[int, Piece], None],
         endpoint: str,
         rules: ReadingRules = PLAIN_RULES,
         *,
@@ -334,39 +337,53 @@ class SampleCollector:
         """Prepare the resumed sample for its rest (see `StreamedSample.resume`)."""
         self._report(self.samples[0], self.samples[0].resume(held, stops))
 
+    def restart(self, rules: ReadingRules) -> None:
+        """Read the samples by other rules; nothing of them was read so far."""
+        self.samples = [StreamedSample(sample.index, rules) for sample in self.samples]
+
+    async def read(self, chunks: AsyncIterator[Sequence[Mapping[str, Any]]]) -> None:
+        """Read a response until it ends, or until every sample was ended here. Raises as `take`."""
+        async for events in chunks:
+            self.take(events)
+            if self.is_complete:
+                break
+
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Read chunks of chat or of plain completion in OpenAI's JSON.
 
         What one read has of a sample is reported together. A chunk without tokens counts as one token.
 
         Raises:
-            InvalidResponse: A chunk is about a sample that was not requested.
+            InvalidResponse: A chunk is not in OpenAI's form, or about a sample that was not requested.
             ErrorResponse: A chunk reports an error.
         """
-        fresh: dict[int, list[_Piece]] = {}
-        number = len(self.samples)
+        fresh: dict[int, list[Piece]] = {}
         try:
-            for event in events:
-                if event.get("error"):
-                    raise _stream_error(event["error"])
-                usage = event.get("usage")
-                if usage is not None:
-                    self.usage = usage
-                if shown := event.get("prompt_token_ids"):
-                    self.prompt_tokens = len(shown)
-                for choice in event.get("choices") or ():
-                    index = choice["index"]
-                    if not 0 <= index < number:
-                        raise InvalidResponse(f"{self._endpoint} sent sample {index} of {len(self.samples)}")
-                    if shown := choice.get("prompt_token_ids"):
-                        self.prompt_tokens = len(shown)
-                    self._take_choice(index, choice, fresh)
+            with readable_response(self._endpoint):
+                for event in events:
+                    self._take_event(event, fresh)
         finally:
             for index, pieces in fresh.items():
                 self._report(self.samples[index], pieces)
 
-    def _report(self, sample: StreamedSample, pieces: Sequence[_Piece]) -> None:
-        joined: list[_Piece] = []
+    def _take_event(self, event: Mapping[str, Any], fresh: dict[int, list[Piece]]) -> None:
+        if event.get("error"):
+            raise _stream_error(event["error"])
+        usage = event.get("usage")
+        if usage is not None:
+            self.usage = usage
+        if shown := event.get("prompt_token_ids"):
+            self.prompt_tokens = len(shown)
+        for choice in event.get("choices") or ():
+            index = choice["index"]
+            if not 0 <= index < len(self.samples):
+                raise InvalidResponse(f"{self._endpoint} sent sample {index} of {len(self.samples)}")
+            if shown := choice.get("prompt_token_ids"):
+                self.prompt_tokens = len(shown)
+            self._take_choice(index, choice, fresh)
+
+    def _report(self, sample: StreamedSample, pieces: Sequence[Piece]) -> None:
+        joined: list[Piece] = []
         for piece in pieces:
             last = joined[-1] if joined else None
             if last is None or bool(last.thought) != bool(piece.thought):
@@ -378,9 +395,9 @@ class SampleCollector:
                 last.logprobs += piece.logprobs
                 last.tokens += piece.tokens
         for piece in joined:
-            self._emit(sample.index, piece.text, tuple(piece.ids), tuple(piece.logprobs), piece.thought, piece.tokens)
+            self._emit(sample.index, piece)
 
-    def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, list[_Piece]]) -> None:
+    def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, list[Piece]]) -> None:
         sample = self.samples[index]
         delta = choice.get("delta")
         shown = choice.get("logprobs")
@@ -501,29 +518,21 @@ def token_id(name: str) -> int:
 
 
 def to_completion(
-    sample: StreamedSample,
-    usage: Usage,
-    top: tuple[tuple[TopToken, ...], ...] | None,
-    *,
-    token_texts: tuple[str, ...] = (),
-    wants_logprobs: bool,
-    reports_stop: bool,
-    endpoint: str,
+    sample: StreamedSample, usage: Usage, sampling: SamplingParams, texts: Mapping[int, str], target: Target
 ) -> Completion:
     """The finished sample.
 
     Args:
         sample: Its stream.
         usage: Its tokens.
-        top: Its alternatives.
-        token_texts: Texts of its tokens; empty if unknown.
-        wants_logprobs: Whether log-probabilities were requested.
-        reports_stop: Whether its `stop_reason` is vLLM's, which distinguishes a stop string from the end of the text.
-        endpoint: The endpoint, for messages.
+        sampling: The parameters of its request.
+        texts: Texts of tokens that the endpoint names by id.
+        target: The target of the request.
 
     Raises:
         InvalidResponse: The response is incomplete, or its numbers are invalid.
     """
+    endpoint = target.endpoint
     if sample.finish is None:
         raise InvalidResponse(f"{endpoint} broke off before the end of the response")
     if sample.finish in ("abort", "error"):
@@ -536,15 +545,18 @@ def to_completion(
     thought = _thought_of(sample, usage, finish)
     if thought is not None and not thought.closed and (finish == "length" or not sample.rules.continues):
         finish = "thinking"  # whether it was cut or ended by itself: there is no answer
-    stop_reason = sample.stopped_by if reports_stop or sample.is_cut else None
+    # vLLM's reason distinguishes a stop string from the end of the text
+    stop_reason = sample.stopped_by if target.vllm or sample.is_cut else None
     if stop_reason is None and sample.rules.stops:
         stop_reason = ""  # the server does not know of the stop strings, so the model ended the text
+    k = sampling.top_logprobs
+    top = [row[:k] for row in sample.top] if k else []
     return Completion(
         text=sample.text,
         token_ids=tuple(sample.token_ids),
-        logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
-        top_logprobs=top,
-        token_texts=token_texts,
+        logprobs=tuple(sample.logprobs) if shows_logprobs(sampling) and sample.logprobs else None,
+        top_logprobs=tuple(_top_tokens(row, texts) for row in top) or None,
+        token_texts=_token_texts(sample, texts) if top else (),
         finish_reason=finish,
         stop_reason=stop_reason if finish == "stop" else None,
         usage=usage,
@@ -582,22 +594,20 @@ def _without_index(block: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {name: value for name, value in block.items() if name != "index" or not own}
 
 
-def with_processor_report(completion: Completion, report: Mapping[str, Any]) -> Completion:
-    """The sample with the report of its logits processors; it is a failed one if a processor failed.
-
-    Args:
-        completion: The sample.
-        report: `extras` by processor, and `failure` as (code, message) or None.
-    """
-    failed = report["failure"]
-    return completion.model_copy(
-        update={
-            "extras": {**completion.extras, **report["extras"]},
-            "finish_reason": completion.finish_reason if failed is None else "error",
-            "stop_reason": completion.stop_reason if failed is None else None,
-            "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
-        }
+def _top_tokens(row: Sequence[tuple[str, float]], texts: Mapping[int, str]) -> tuple[TopToken, ...]:
+    """The alternatives at one position, the most likely first."""
+    ranked = sorted(row, key=lambda pair: -pair[1])
+    return tuple(
+        TopToken(token_id=token_id(name), token=texts.get(token_id(name), name), logprob=value)
+        for name, value in ranked
     )
+
+
+def _token_texts(sample: StreamedSample, texts: Mapping[int, str]) -> tuple[str, ...]:
+    """Texts of a sample's tokens; empty if the endpoint does not show them."""
+    if len(sample.names) != len(sample.logprobs):
+        return ()
+    return tuple(texts.get(token_id(name), name) for name in sample.names)
 
 
 def split_usage(

@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 
 from ...core.concurrency import PerLoop
 from ...core.errors import InvalidResponse
-from .errors import ErrorResponse
+from .errors import ErrorResponse, readable_response
 from .providers import Target, load_litellm
 from .requests import openai_body
 
@@ -175,9 +175,10 @@ class HttpClient:
                     response.close()
         return response
 
-    @staticmethod
-    async def _read(response: aiohttp.ClientResponse) -> Any:
-        return from_json(await response.read())
+    async def _read(self, response: aiohttp.ClientResponse) -> Any:
+        content = await response.read()
+        with readable_response(self.base_url):
+            return from_json(content)
 
     def _open_session(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -242,7 +243,8 @@ class EventStream:
         reader, content = self._reader, self._response.content
         while not reader.done:
             data_chunk = await content.readany()
-            events = reader.feed(data_chunk) if data_chunk else reader.end()
+            with readable_response(self._client.base_url):
+                events = reader.feed(data_chunk) if data_chunk else reader.end()
             if events:
                 return events
             if not data_chunk:
@@ -323,7 +325,8 @@ class Transport:
             "extra_headers": {**target.settings.headers, **body.get("extra_headers", {})},
         }
         async with self._deadline() as renew:
-            stream = await load_litellm().acompletion(**{**body, **how})
+            with readable_response(target.endpoint):
+                stream = await load_litellm().acompletion(**{**body, **how})
             async with aclosing(_whole(stream, renew)) as chunks:
                 try:
                     yield chunks

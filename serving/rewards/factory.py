@@ -23,12 +23,12 @@ from ...core.files import Progress
 from ...core.registry import nearest
 from ...core.settings import RewardSettings, Settings
 from ..factory import load_model
-from ..litellm.pooling_server import PoolingServer, connect_pooling_server
 from ..model import LanguageModel
 from ..model_files.catalogue import PREFIX
 from ..model_files.conversion import missing_extra
 from ..model_files.downloads import run_pull
 from ..model_files.find import find_model
+from ..servers.pooling import PoolingServer, connect_pooling_server
 from ..transformers_loading import min_limit
 from .inputs import (
     QWEN_TAG,

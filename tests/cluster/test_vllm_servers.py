@@ -17,10 +17,10 @@ import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.litellm.endpoints import LoadBalancedModel
 from reason.serving.litellm.factory import load_litellm_model
-from reason.serving.litellm.vllm_server import detokenize
 from reason.serving.model_files.find import ModelFiles
+from reason.serving.servers.endpoints import LoadBalancedModel
+from reason.serving.servers.pages import detokenize
 from support.network import CannotCreate, Network
 from support.vllm_server import SERVED, VllmProcess
 

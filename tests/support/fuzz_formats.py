@@ -19,13 +19,14 @@ from typing import Any
 from unittest.mock import patch
 
 import anyio
-from openai import APIError
 from pydantic import ValidationError
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError, InvalidResponse, ReasonError, UserError
 from reason.core.events import EVENT_ADAPTER
 from reason.core.files import json_lines
+from reason.core.messages import SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
+from reason.serving.litellm.errors import ErrorResponse
 from reason.serving.litellm.providers import Prices
 from reason.serving.litellm.providers import Target as Provider
 from reason.serving.litellm.responses import SampleCollector, split_usage, to_completion, token_id
@@ -37,8 +38,6 @@ from reason.sidecar.openai.run_config import chat_run_request
 
 from support.fuzz_texts import Target, text_of
 
-UNKNOWN_SHAPE = (InvalidResponse, APIError, ValueError, TypeError, KeyError, AttributeError, IndexError)
-"""What `serving.litellm.faults.explain` makes a `BackendError` of."""
 PLACE = Provider(
     name="openai/m", provider="openai", served="m", api_base="http://127.0.0.1:1", api_key="", key_env="KEY",
     settings=ProviderSettings(), parameters=frozenset(),
@@ -78,15 +77,15 @@ def provider_stream(data: bytes) -> None:
     whole, cut = _events([stream]), _events([stream[at : at + step] for at in range(0, len(stream), step)])
     assert whole == cut
     reading = SampleCollector((0, 1), lambda *_: None, PLACE.endpoint)
-    with suppress(*UNKNOWN_SHAPE):
+    with suppress(InvalidResponse, ErrorResponse):
         reading.take(whole[0])
     token_id(text_of(stream))
     if any(sample.tokens is None for sample in reading.samples):
         return  # LiteLLM would count
     usages = split_usage(reading.usage, reading.samples, Prices(1e-6, 1e-6), PLACE, 0.0)
     for sample, usage in zip(reading.samples, usages, strict=True):
-        with suppress(*UNKNOWN_SHAPE):
-            to_completion(sample, usage, None, wants_logprobs=False, reports_stop=True, place=PLACE.endpoint)
+        with suppress(InvalidResponse):
+            to_completion(sample, usage, SamplingParams(), {}, PLACE)
 
 
 def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:

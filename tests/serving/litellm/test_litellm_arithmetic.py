@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, BackendTimeout, InvalidResponse, RateLimited, UserError
-from reason.core.messages import Usage
+from reason.core.messages import SamplingParams, Usage
 from reason.core.settings import ProviderSettings
 from reason.serving.entropy import min_entropy
 from reason.serving.litellm.errors import FailedAttempt, RetryPolicy, retry_after_s
@@ -96,12 +96,15 @@ def test_costs():
     assert Prices(prompt=0.0, completion=0.0).cost(5, 0, 5) == 0.0
 
 
+def target(provider):
+    return Target(f"{provider}/m", provider, "m", None, None, "KEY", ProviderSettings(), frozenset())
+
+
 def usages_of(usage):
     """(prompt, cached, generated, thoughts) of two samples of two tokens and one."""
-    target = Target("openai/m", "openai", "m", None, None, "KEY", ProviderSettings(), frozenset())
     reading = SampleCollector((0, 1), lambda *_: None, "here")
     reading.take([{"choices": [{"index": i, "text": "x", "token_ids": [7] * (2 - i)} for i in (0, 1)], "usage": usage}])
-    made = split_usage(reading.usage, reading.samples, Prices(), target, 0.0)
+    made = split_usage(reading.usage, reading.samples, Prices(), target("openai"), 0.0)
     return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.thinking_tokens) for u in made]
 
 
@@ -170,7 +173,7 @@ def test_call_deltas_without_an_index_start_with_a_name():
     for told in ({"name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"}, {"name": "g"}):
         reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": told}]}}]}])
     reading.take([{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}])
-    made = to_completion(reading.samples[0], Usage(), None, wants_logprobs=False, reports_stop=False, endpoint="here")
+    made = to_completion(reading.samples[0], Usage(), SamplingParams(), {}, target("openai"))
     assert [(c.name, c.arguments) for c in made.tool_calls] == [("f", '{"a": 1}'), ("g", "{}")]
 
 
@@ -191,9 +194,9 @@ def test_stop_reason_of_vllm(told, stopped_by, page):
     reading.take([{"choices": [{"index": 0, **page, "finish_reason": None, "stop_reason": None}]}])
     reading.take([{"choices": [{"index": 0, **page, **told}]}])
     [sample] = reading.samples
-    for tells in (True, False):  # other providers' field of this name means something else
-        made = to_completion(sample, Usage(), None, wants_logprobs=False, reports_stop=tells, endpoint="here")
-        assert made.stop_reason == (stopped_by if tells else None)
+    for provider in ("hosted_vllm", "openai"):  # other providers' field of this name means something else
+        made = to_completion(sample, Usage(), SamplingParams(), {}, target(provider))
+        assert made.stop_reason == (stopped_by if provider == "hosted_vllm" else None)
 
 
 async def test_models_of_one_endpoint_share_a_limit():

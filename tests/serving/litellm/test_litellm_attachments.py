@@ -13,10 +13,10 @@ from reason.core.types import Question
 from reason.serving.litellm.profiles import provider_profile
 from reason.serving.litellm.prompt_cache import with_marks
 from reason.serving.litellm.providers import find_target
-from reason.serving.litellm.requests import RequestTraits, check_request
-from reason.serving.litellm.vllm_server import messages_of
+from reason.serving.litellm.requests import RequestTraits, check_request, messages_of
 from reason.serving.metered.model import with_attachments, with_contents
 from reason.serving.model import Capabilities
+from reason.serving.profiles.profile import ModelProfile
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
@@ -100,7 +100,9 @@ def test_what_a_providers_model_takes_is_in_its_profile(
 
 
 def test_parts_in_openais_form() -> None:
-    (message,) = messages_of(Prompt(messages=(Message(role="user", content="Look", attachments=(IMAGE, PDF)),)))
+    (message,) = messages_of(
+        Prompt(messages=(Message(role="user", content="Look", attachments=(IMAGE, PDF)),)), ModelProfile()
+    )
     assert message["content"] == [
         {"type": "text", "text": "Look"},
         IMAGE_PART,
@@ -112,7 +114,7 @@ def test_parts_in_openais_form() -> None:
 
 
 def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
-    messages = messages_of(Prompt(messages=(Message(role="user", content="Look", attachments=(PDF,)),)))
+    messages = messages_of(Prompt(messages=(Message(role="user", content="Look", attachments=(PDF,)),)), ModelProfile())
     with_marks(messages, [1])
     text, file = messages[0]["content"]
     assert "cache_control" not in text

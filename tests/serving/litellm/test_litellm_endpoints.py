@@ -15,11 +15,11 @@ import pytest
 from reason.core.errors import BackendMisconfigured, BackendUnavailable, RateLimited, UnknownName, UserError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm import endpoints
-from reason.serving.litellm.endpoints import LoadBalancedModel
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.limiter import LimiterRegistry
+from reason.serving.servers import endpoints
+from reason.serving.servers.endpoints import LoadBalancedModel
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 

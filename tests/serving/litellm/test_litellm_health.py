@@ -6,7 +6,10 @@ from collections import Counter
 
 from reason.core.errors import RateLimited, UserError
 from reason.core.messages import Prompt
-from reason.serving.litellm.endpoints import (
+from reason.serving.litellm.errors import FailedAttempt
+from reason.serving.litellm.limiter import ConcurrencyLimiter
+from reason.serving.litellm.prompt_cache import prompt_start_key
+from reason.serving.servers.endpoints import (
     COOLDOWN_S,
     MAX_CONSECUTIVE_FAILURES,
     MAX_COOLDOWN_S,
@@ -14,9 +17,6 @@ from reason.serving.litellm.endpoints import (
     Endpoint,
     EndpointPool,
 )
-from reason.serving.litellm.errors import FailedAttempt
-from reason.serving.litellm.limiter import ConcurrencyLimiter
-from reason.serving.litellm.prompt_cache import prompt_start_key
 
 FAULT = FailedAttempt(RuntimeError("down"), retryable=True)
 

@@ -15,8 +15,15 @@ from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import Prices, Target, find_target
-from reason.serving.litellm.responses import ReadingRules, SampleCollector, StreamedSample, split_usage, to_completion
-from reason.serving.litellm.vllm_server import messages_of
+from reason.serving.litellm.requests import messages_of
+from reason.serving.litellm.responses import (
+    Piece,
+    ReadingRules,
+    SampleCollector,
+    StreamedSample,
+    split_usage,
+    to_completion,
+)
 from reason.serving.profiles.profile import ModelProfile
 from support.thinking_server import DECOY, KINDS, QUESTION, Kind, ThinkingServer, text_of
 
@@ -234,9 +241,9 @@ async def test_a_server_that_refuses_sampling_parameters_opens_and_is_learnt() -
 TAGS = ModelProfile(thinks="default", open_tag="<think>\n", close_tag="\n</think>\n\n")
 
 
-def read(chunks: list[dict[str, Any]], rules: ReadingRules) -> tuple[StreamedSample, list[tuple[Any, ...]]]:
-    emitted: list[tuple[Any, ...]] = []
-    reading = SampleCollector((0,), lambda *piece: emitted.append(piece), "here", rules)
+def read(chunks: list[dict[str, Any]], rules: ReadingRules) -> tuple[StreamedSample, list[Piece]]:
+    emitted: list[Piece] = []
+    reading = SampleCollector((0,), lambda _, piece: emitted.append(piece), "here", rules)
     for chunk in chunks:
         reading.take([{"choices": [{"index": 0, **chunk}]}])
     return reading.samples[0], emitted
@@ -245,7 +252,7 @@ def read(chunks: list[dict[str, Any]], rules: ReadingRules) -> tuple[StreamedSam
 def completion(sample: StreamedSample, **usage: Any) -> Completion:
     target: Target = find_target("hosted_vllm/m", Settings(providers={"hosted_vllm": {"api_base": "http://x/v1"}}))
     [tokens] = split_usage(usage or None, [sample], Prices(), target, 0.0)
-    return to_completion(sample, tokens, None, wants_logprobs=True, reports_stop=True, endpoint="here")
+    return to_completion(sample, tokens, SamplingParams(logprobs=True), {}, target)
 
 
 def token(text: str, number: int, finish: str | None = None) -> dict[str, Any]:
@@ -267,9 +274,9 @@ def test_answer_starts_at_its_first_token_without_white_space() -> None:
     assert made.answer_from == 7  # "<" may begin a tag, and is held back
     assert made.answer_logprobs == (-7.0, -8.0, -9.0)
     assert made.usage.thinking_tokens == 7
-    assert "".join(piece[1] for piece in emitted) == "<b>12"
-    assert "".join(piece[4] for piece in emitted) == "\n12?\n"
-    assert sum(len(piece[2]) for piece in emitted) == 10
+    assert "".join(piece.text for piece in emitted) == "<b>12"
+    assert "".join(piece.thought for piece in emitted) == "\n12?\n"
+    assert sum(len(piece.ids) for piece in emitted) == 10
 
 
 @pytest.mark.parametrize("finish", ["length", "stop"])

@@ -14,7 +14,7 @@ from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import find_target
-from reason.serving.litellm.requests import vllm_server_fields
+from reason.serving.servers.requests import salt_fields
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER
 from support.tool_server import SAID, ToolServer
@@ -137,8 +137,8 @@ async def test_run_salt_is_sent_to_vllm_servers_only_and_combined() -> None:
         assert own == "house"
         assert both not in ("house", SALT, "")
         target = model.target
-        assert vllm_server_fields(target, SALT)["cache_salt"] == both
-        assert vllm_server_fields(target, "other")["cache_salt"] != both
+        assert salt_fields(target, SALT)["cache_salt"] == both
+        assert salt_fields(target, "other")["cache_salt"] != both
     async with opened("openai") as (server, model):
         await model.generate([ask(salted)])
         assert all("cache_salt" not in json.dumps(body) for _, body in server.requests)

@@ -8,7 +8,7 @@ import math
 import pytest
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
-from reason.serving.litellm.vllm_server import tokenize_messages
+from reason.serving.servers.pages import tokenize_messages
 from reason.serving.vllm.processor_chain import ProcessorRequest
 from support.fault_server import FaultServer
 

@@ -132,6 +132,15 @@ def test_servers_say_in_their_words_that_a_prompt_is_too_long(status, body, is_c
     assert isinstance(fault.error, ContextExceeded) == is_context
 
 
+async def test_a_bug_of_ours_is_raised_at_once_and_no_malformed_response(opened, monkeypatch):
+    async with opened() as (server, model):
+        monkeypatch.setattr("reason.serving.servers.model.server_chat_body", lambda *_: 1 + "a")
+        request = Request(prompt=Prompt.user("colour?"), sampling=SamplingParams(max_tokens=20))
+        with pytest.raises(TypeError, match="unsupported operand"):
+            await model.generate([request])
+        assert server.count == 0
+
+
 async def test_connections_are_reused(opened):
     async with opened(pause_s=0.0) as (server, model):
         sampling = SamplingParams(max_tokens=20, seed=1)

@@ -11,7 +11,7 @@ import pytest
 from reason.core.errors import BackendError
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.litellm.factory import load_litellm_model
-from reason.serving.litellm.vllm_server import detokenize, version
+from reason.serving.servers.pages import detokenize, version
 from support.vllm_server import SERVED, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]

@@ -15,8 +15,8 @@ import pytest_asyncio
 from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
-from reason.serving.litellm.vllm_server import detokenize
 from reason.serving.model_files.find import ModelFiles
+from reason.serving.servers.pages import detokenize
 from reason.serving.structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from support.thinking_templates import QWEN
 from support.vllm_server import SERVED, RealServer, real_server

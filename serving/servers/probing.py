@@ -14,6 +14,11 @@ from pydantic import JsonValue
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UnknownName, UserError
 from ...core.messages import EFFORTS, Completion, Effort, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from ...core.registry import nearest
+from ..litellm.factory import MAX_TOP_LOGPROBS
+from ..litellm.model import LiteLLMModel
+from ..litellm.profiles import MAP_SOURCE
+from ..litellm.providers import Target
+from ..litellm.requests import RequestTraits, measuring_params
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
 from ..profiles.detect import RENDERS, profile_of_renders
@@ -21,17 +26,14 @@ from ..profiles.profile import ModelProfile, Parameter, quick_sampling
 from ..structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from ..thoughts import COMMON_TAGS
 from ..tool_calls import TRIAL_TOOL
-from .model import LiteLLMModel
-from .profiles import MAP_SOURCE
-from .providers import Target
-from .requests import RequestTraits, measuring_params
-from .vllm_server import detokenize, list_server_processors, tokenize_messages, tokenize_text
+from .model import ServerModel
+from .pages import detokenize, list_server_processors, tokenize_messages, tokenize_text
 
 TOKENS = 6
 SEED = 20
 
 
-async def _working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str]) -> frozenset[str]:
+async def _working_processors(model: ServerModel, prompt: Prompt, listed: frozenset[str]) -> frozenset[str]:
     """The logits processors that both sides have, if a request with one of ours shows its effect."""
     known = logits_processor_names() & listed
     if "only_tokens" not in known:
@@ -44,13 +46,11 @@ async def _working_processors(model: LiteLLMModel, prompt: Prompt, listed: froze
 
 
 PROMPT = Prompt.user("Write a word.", prefix="The word is")
-MOST_TOP = 20
-"""Maximum alternatives of OpenAI's API."""
 
 HARMONY_STARTS = ("<|channel|>analysis", "analysis")
 """Beginnings of a text in harmony's channels, with and without special tokens."""
 
-Build = Callable[[Capabilities, RequestTraits], LiteLLMModel]
+Build = Callable[[Capabilities, RequestTraits], ServerModel]
 WithMeasured = Callable[[Mapping[str, JsonValue]], ModelProfile]
 
 
@@ -60,12 +60,8 @@ async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
     Raises:
         ReasonError: The server cannot be reached, or refuses the key.
     """
-
-    async def call() -> Any:
-        return await model.wire.http.get_json("/models")
-
     try:
-        response, _ = await model.retried(call)
+        response, _ = await model.retried(lambda: model.wire.http.get_json("/models"))
     except UnknownName:  # no such page
         return []
     return [dict(m) for m in response.get("data") or ()] if isinstance(response, dict) else []
@@ -104,7 +100,7 @@ async def probe_capabilities(
     prompt = PROMPT if traits.tokenizer or (vllm and not profile.can_think) else PROMPT.with_prefix("")
     can = Capabilities(
         logprobs=True,
-        top_logprobs=MOST_TOP,
+        top_logprobs=MAX_TOP_LOGPROBS,
         prefix=bool(prompt.prefix),
         context_tokens=context_tokens,
         logits_processors=frozenset(),
@@ -112,7 +108,7 @@ async def probe_capabilities(
         profile=profile,
     )
     refused = profile.refused("logprobs", thinking=not profile.can_skip_thinking)
-    attempts = [(top, 2) for top in (() if refused else (MOST_TOP, 5))] + [(0, 2), (0, 1)]
+    attempts = [(top, 2) for top in (() if refused else (MAX_TOP_LOGPROBS, 5))] + [(0, 2), (0, 1)]
     completions: list[Completion] = []
     top, several = 0, False
     for top, n in attempts:
@@ -175,7 +171,7 @@ async def measure_profile(build: Build, with_measured: WithMeasured, traits: Req
     """
     measured: dict[str, JsonValue] = {}
 
-    def model() -> LiteLLMModel:
+    def model() -> ServerModel:
         return build(Capabilities(profile=with_measured(measured)), traits)
 
     if traits.tokenizer:
@@ -194,7 +190,7 @@ async def measure_profile(build: Build, with_measured: WithMeasured, traits: Req
     return measured
 
 
-async def _template_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
+async def _template_fields(model: ServerModel) -> dict[str, JsonValue]:
     """What the chat template shows, rendered by the server with and without the usual arguments."""
     client, served = model.wire.http, model.target.served
     messages = [{"role": "user", "content": PROMPT.messages[0].content}]
@@ -212,7 +208,7 @@ async def _template_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
     return profile_of_renders(renders) if "default" in renders else {}
 
 
-async def _shown_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
+async def _shown_fields(model: ServerModel) -> dict[str, JsonValue]:
     """How a response shows a thought, and when, as far as the profile so far does not say."""
     profile = model.capabilities.profile
     shown = await _shown_thought(model, None)
@@ -234,7 +230,7 @@ async def _shown_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
     return shown or {}
 
 
-async def _shown_thought(model: LiteLLMModel, effort: Effort | None) -> dict[str, JsonValue] | None:
+async def _shown_thought(model: ServerModel, effort: Effort | None) -> dict[str, JsonValue] | None:
     """How the beginning of a response shows a thought; None if it does not."""
     profile = model.capabilities.profile
     sampling = SamplingParams(max_tokens=TOKENS, seed=SEED, effort=effort, thinking_tokens=0)
@@ -255,14 +251,14 @@ async def _shown_thought(model: LiteLLMModel, effort: Effort | None) -> dict[str
     return None
 
 
-async def _is_one_token(model: LiteLLMModel, tag: str) -> bool:
+async def _is_one_token(model: ServerModel, tag: str) -> bool:
     """Whether the server's tokenizer has a token for a tag, so that the model writes it."""
     text = tag.strip()
     ids, _ = await model.retried(partial(tokenize_text, model.wire.http, model.target.served, text, special=False))
     return len(ids) == 1
 
 
-async def _refusals(model: LiteLLMModel) -> dict[str, JsonValue]:
+async def _refusals(model: ServerModel) -> dict[str, JsonValue]:
     """The sampling parameters that a server refuses, with a thought and without."""
     profile = model.capabilities.profile
     trials: dict[Parameter, dict[str, Any]] = {
@@ -290,7 +286,7 @@ async def _refusals(model: LiteLLMModel) -> dict[str, JsonValue]:
     }
 
 
-async def _accepts(model: LiteLLMModel, params: Mapping[str, Any], effort: Effort | None) -> bool:
+async def _accepts(model: ServerModel, params: Mapping[str, Any], effort: Effort | None) -> bool:
     sampling = SamplingParams(**params, max_tokens=1, effort=effort, thinking_tokens=0)
     try:
         await model.raw_sample(Request(prompt=PROMPT.with_prefix(""), sampling=sampling))
@@ -319,7 +315,7 @@ def _same(a: Completion, b: Completion) -> bool:
     )
 
 
-async def _completion(model: LiteLLMModel, request: Request) -> Completion | None:
+async def _completion(model: ServerModel, request: Request) -> Completion | None:
     """One sample; None if the server refuses the request."""
     try:
         [[completion]] = await model.generate([request])
@@ -377,7 +373,7 @@ async def _scores(build: Build, can: Capabilities, traits: RequestTraits) -> boo
     return bool(scored.logprobs)
 
 
-async def _listed(model: LiteLLMModel) -> frozenset[str] | None:
+async def _listed(model: ServerModel) -> frozenset[str] | None:
     """The logits processors that the server lists; None if it does not have our pages."""
     try:
         names, _ = await model.retried(lambda: list_server_processors(model.wire.http))

@@ -13,14 +13,14 @@ from typing import Any
 from ...core.errors import BackendMisconfigured, InvalidResponse, UnknownName, UserError
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
+from ..litellm.limiter import ConcurrencyLimiter
+from ..litellm.model import LiteLLMModel
+from ..litellm.providers import Prices, Target
+from ..litellm.requests import RequestTraits
+from ..litellm.transport import Transport
 from ..model import Capabilities
-from .limiter import ConcurrencyLimiter
-from .model import LiteLLMModel
+from .pages import call, post_tokenize, tokenize_text, version
 from .probing import list_served_models
-from .providers import Prices, Target
-from .requests import RequestTraits
-from .transport import Transport
-from .vllm_server import call, tokenize_text, version
 
 POOLING_PREFIX = "hosted_vllm_pooling/"
 _PROVIDER = POOLING_PREFIX.removesuffix("/")
@@ -49,14 +49,14 @@ class PoolingServer:
             ReasonError: The server refuses, for example because its tokenizer has no chat template.
         """
         body = {"model": self.served, "messages": list(messages), "add_generation_prompt": False}
-        response = await self._post("/tokenize", body)
-        return [int(i) for i in response["tokens"]]
+        ids, _ = await self.client.retried(lambda: post_tokenize(self.client.wire.http, body))
+        return ids
 
     async def tokens_of(self, text: str) -> list[int]:
         """Tokens of a text."""
-        wire = self.client.wire
-        ids, _ = await self.client.retried(lambda: tokenize_text(wire.client, self.served, text, special=False))
-        return [int(i) for i in ids]
+        client = self.client.wire.http
+        ids, _ = await self.client.retried(lambda: tokenize_text(client, self.served, text, special=False))
+        return ids
 
     async def pool(self, ids: Sequence[int], *, activated: bool) -> Any:
         """Rows of a model's output for an input's tokens (`/pooling`), with or without its activation."""
@@ -80,8 +80,7 @@ class PoolingServer:
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response, _ = await self.client.retried(lambda: call(self.client.wire.http, path, body))
-        report: dict[str, Any] = response
-        return report
+        return response
 
 
 async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer:

@@ -11,63 +11,17 @@ from typing import Any
 from pydantic import JsonValue
 
 from ...core.errors import BackendError, InvalidResponse
-from ...core.messages import Message, Prompt
+from ...core.messages import Prompt
+from ..litellm.errors import readable_response
+from ..litellm.requests import messages_of
+from ..litellm.transport import HttpClient
 from ..logits_processors.registry import PROCESSORS_PAGE, REPORTS_PAGE
 from ..profiles.profile import ModelProfile
 from ..thoughts import prompt_tags, rest_of_closing
 
 
-def messages_of(
-    prompt: Prompt, profile: ModelProfile | None = None, *, thinking: bool = False, own_server: bool = False
-) -> list[dict[str, Any]]:
-    """A prompt's messages in OpenAI's form, without its prefix, with the thoughts that the model wants back.
-
-    Args:
-        prompt: The prompt.
-        profile: The model's profile; None returns no thoughts.
-        thinking: Whether the model thinks in this request; signed thoughts are of no use to it otherwise.
-        own_server: Whether a self-hosted server reads them, which also gets vLLM's name of the field.
-    """
-    messages = [_message(m) for m in prompt.messages]
-    when = "never" if profile is None else profile.return_thoughts
-    for i, message in enumerate(prompt.messages):
-        thought = message.thought
-        if message.role != "assistant" or thought is None or when == "never":
-            continue
-        if when == "signed" and thinking and thought.blocks:
-            is_anthropic = all(str(block.get("type", "")).endswith("thinking") for block in thought.blocks)
-            messages[i]["thinking_blocks" if is_anthropic else "reasoning_details"] = [dict(b) for b in thought.blocks]
-        if when == "with-tools" and thought.text and _is_tool_turn(prompt.messages, i):
-            messages[i]["reasoning_content"] = thought.text
-            if own_server:
-                messages[i]["reasoning"] = thought.text
-    return messages
-
-
-def _is_tool_turn(messages: Sequence[Message], index: int) -> bool:
-    """Whether tools are called in the turn of a message: between the user's messages before and after it."""
-    start = max((i for i in range(index) if messages[i].role == "user"), default=-1)
-    end = next((i for i in range(index, len(messages)) if messages[i].role == "user"), len(messages))
-    return any(m.tool_calls for m in messages[start + 1 : end])
-
-
-def _message(message: Message) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.attachments:
-        text = [{"type": "text", "text": message.content}] if message.content else []
-        fields["content"] = [*text, *(attachment.as_openai() for attachment in message.attachments)]
-    if message.tool_calls:
-        fields["content"] = message.content or None
-        fields["tool_calls"] = [call.as_openai() for call in message.tool_calls]
-    if message.tool_call_id:
-        fields["tool_call_id"] = message.tool_call_id
-    if message.name:
-        fields["name"] = message.name
-    return fields
-
-
 async def call(
-    client: Any, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    client: HttpClient, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """POST to a path outside `/v1` and return the JSON object of the response.
 
@@ -80,40 +34,40 @@ async def call(
     return response
 
 
-def root(client: Any) -> str:
+def root(client: HttpClient) -> str:
     """The server's address without `/v1`."""
     return str(client.base_url).rstrip("/").removesuffix("/v1")
 
 
-async def version(client: Any) -> str:
+async def version(client: HttpClient) -> str:
     """The server's version."""
     response = await client.get_json(root(client) + "/version")
-    return str(response["version"])
+    with readable_response("/version"):
+        return str(response["version"])
 
 
-async def list_server_processors(client: Any) -> frozenset[str]:
+async def list_server_processors(client: HttpClient) -> frozenset[str]:
     """Names of the logits processors that our endpoint plug-in lists on the server.
 
     vLLM's development mode has `/collective_rpc` instead, which is never tried: a method that the workers do not have
     ends vLLM's engine (seen with 0.32).
     """
     response = await client.get_json(root(client) + PROCESSORS_PAGE)
-    return frozenset(str(name) for name in response["logits_processors"])
+    with readable_response(PROCESSORS_PAGE):
+        return frozenset(str(name) for name in response["logits_processors"])
 
 
-async def take_processor_report(client: Any, name: str, headers: Mapping[str, str]) -> dict[str, Any]:
+async def take_processor_report(client: HttpClient, name: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Report of the logits processors of one sample; it can be taken once.
 
-    Args:
-        client: The client of the server.
-        name: The report's name.
-        headers: Those of the sample's request, by which a router finds the server that generated it.
+    The headers are those of the sample's request, by which a router finds the server that generated it.
 
     Raises:
         BackendError: There is none: the server ran without them, or has dropped it.
     """
     response = await call(client, REPORTS_PAGE, {"ids": [name]}, headers)
-    report = response["reports"].get(name)
+    with readable_response(REPORTS_PAGE):
+        report = response["reports"].get(name)
     if report is None:
         raise BackendError(
             "the vLLM server has no report of a sample's logits processors",
@@ -122,45 +76,46 @@ async def take_processor_report(client: Any, name: str, headers: Mapping[str, st
     return dict(report)
 
 
-async def tokenize_text(client: Any, model: str, text: str, *, special: bool) -> list[int]:
+async def post_tokenize(client: HttpClient, body: Mapping[str, Any]) -> list[int]:
+    """The tokens in the response to a request to `/tokenize`."""
+    response = await call(client, "/tokenize", body)
+    with readable_response("/tokenize"):
+        return [int(i) for i in response["tokens"]]
+
+
+async def tokenize_text(client: HttpClient, model: str, text: str, *, special: bool) -> list[int]:
     """Tokens of a text; `special` adds what the tokenizer puts at the beginning of a raw text."""
-    response = await call(client, "/tokenize", {"model": model, "prompt": text, "add_special_tokens": special})
-    return [int(i) for i in response["tokens"]]
+    return await post_tokenize(client, {"model": model, "prompt": text, "add_special_tokens": special})
 
 
 async def tokenize_messages(
-    client: Any,
+    client: HttpClient,
     model: str,
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] = (),
     arguments: Mapping[str, JsonValue] | None = None,
 ) -> list[int]:
-    """Tokens of a conversation with its tools, up to the start of the assistant's turn.
+    """Tokens of a conversation with its tools, both in OpenAI's form, up to the start of the assistant's turn.
 
-    Args:
-        client: The client of the server.
-        model: The served name.
-        messages: The conversation in OpenAI's form.
-        tools: Tools in OpenAI's form.
-        arguments: Arguments of the chat template.
+    `arguments` are those of the chat template.
     """
     body: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
     if tools:
         body["tools"] = list(tools)
     if arguments:
         body["chat_template_kwargs"] = dict(arguments)
-    response = await call(client, "/tokenize", body)
-    return [int(i) for i in response["tokens"]]
+    return await post_tokenize(client, body)
 
 
-async def detokenize(client: Any, model: str, ids: Sequence[int]) -> str:
+async def detokenize(client: HttpClient, model: str, ids: Sequence[int]) -> str:
     """Text of tokens."""
     response = await call(client, "/detokenize", {"model": model, "tokens": list(ids)})
-    return str(response["prompt"])
+    with readable_response("/detokenize"):
+        return str(response["prompt"])
 
 
 async def prompt_ids(
-    client: Any,
+    client: HttpClient,
     model: str,
     prompt: Prompt,
     profile: ModelProfile,
@@ -170,13 +125,7 @@ async def prompt_ids(
 ) -> list[int]:
     """Tokens of a prompt with its thought and its prefix, whose own tokens follow those of the rendered conversation.
 
-    Args:
-        client: The client of the server.
-        model: The served name.
-        prompt: The prompt.
-        profile: The model's profile, which has the tags.
-        arguments: Arguments of the chat template for this request.
-        thinking: Whether the model thinks in it.
+    `arguments` are those of the chat template for this request, `thinking` is whether the model thinks in it.
     """
 
     async def tokens(text: str) -> list[int]:
@@ -195,7 +144,7 @@ async def prompt_ids(
 
 
 async def _thought_ids(
-    client: Any,
+    client: HttpClient,
     model: str,
     prompt: Prompt,
     profile: ModelProfile,

@@ -22,12 +22,13 @@ from typing import Any
 from ...core.clock import monotonic
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, RateLimited, ReasonError, UserError
 from ...core.messages import Prompt, ScoredContinuation
-from ...core.settings import EndpointSettings, ProviderSettings, Settings
+from ...core.settings import EndpointSettings, Settings
+from ..litellm.errors import FailedAttempt, RetryPolicy
+from ..litellm.limiter import ConcurrencyLimiter, LimiterRegistry
+from ..litellm.model import AttemptResult, Attempts, LiteLLMModel, SampleBatch
+from ..litellm.prompt_cache import prompt_start_key
+from ..litellm.providers import find_settings
 from ..model import Capabilities, Listener
-from .errors import FailedAttempt, RetryPolicy
-from .limiter import ConcurrencyLimiter, LimiterRegistry
-from .model import AttemptResult, Attempts, LiteLLMModel, SampleBatch
-from .prompt_cache import prompt_start_key
 
 MAX_CONSECUTIVE_FAILURES = 3
 """Consecutive failures after which an endpoint is taken out of use; fewer may be chance."""
@@ -328,21 +329,14 @@ OpenOne = Callable[[str, Settings, LimiterRegistry], Awaitable[LiteLLMModel]]
 """Opens a model at a single endpoint."""
 
 
-def endpoint_settings(name: str, settings: Settings) -> ProviderSettings | None:
-    """The settings that list a model string's endpoints; None if it has only one."""
-    provider_settings = settings.providers.get(name) or settings.providers.get(name.partition("/")[0])
-    return provider_settings if provider_settings is not None and provider_settings.endpoints else None
-
-
 async def load_endpoints(
-    name: str, settings: Settings, provider_settings: ProviderSettings, limiters: LimiterRegistry, open_one: OpenOne
+    name: str, settings: Settings, limiters: LimiterRegistry, open_one: OpenOne
 ) -> LoadBalancedModel:
     """Load a model at each of its endpoints; one that cannot be reached is checked again while requests are made.
 
     Args:
         name: The model string.
-        settings: Settings of the providers.
-        provider_settings: The provider's settings, with the endpoints.
+        settings: Settings of the providers, of which the model's lists its endpoints.
         limiters: Limiters shared with other models.
         open_one: Loads a model at a single endpoint.
 
@@ -350,6 +344,7 @@ async def load_endpoints(
         UserError: Two endpoints serve different models, a key is missing or wrong, or one does not serve the model.
         BackendUnavailable: None can be reached.
     """
+    provider_settings = find_settings(name, settings)
     listed = {one.api_base: one for one in provider_settings.endpoints}
 
     async def open_at(one: EndpointSettings) -> LiteLLMModel:
