@@ -26,8 +26,8 @@ from typing import Any
 import httpx
 from reason.core.settings import ProviderSettings, Settings
 from reason.evals.statistics.paired import exact_sign_test
-from reason.serving.servers.endpoints import LoadBalancedModel
 from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.servers.endpoints import LoadBalancedModel
 from tree_searches import add_options, describe, search_tree, turns
 
 

@@ -128,9 +128,11 @@ def _check_plugins() -> Check:
     """Import everything that plugs in."""
     from ..reasoning.strategy import RESOURCES, STRATEGIES
     from ..serving.factory import LOADERS
+    from ..serving.litellm.factory import SERVERS
     from ..verify.verifier import VERIFIERS
 
-    errors = [e for registry in (STRATEGIES, VERIFIERS, LOADERS, RESOURCES) for e in registry.load_errors().values()]
+    registries = (STRATEGIES, VERIFIERS, LOADERS, SERVERS, RESOURCES)
+    errors = [e for registry in registries for e in registry.load_errors().values()]
     if not errors:
         return Check("plugins", "ok", "all can be imported")
     return Check("plugins", "note", "; ".join(errors), "reinstall or remove the packages that are named")
