@@ -97,9 +97,6 @@ def test_juror_is_a_method():
         right_letter(make_row("open", None, None))
 
 
-# -- how it went
-
-
 # -- biases
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import growth
 import pytest
 from growth import Piece, exponent
-from reason.agents import reasoner as reasoner_module
 
 
 def test_the_interval_is_that_of_a_regression() -> None:
@@ -38,14 +36,3 @@ def test_a_piece_may_be_measured_in_several_calls_and_makes_a_table(tmp_path: Pa
     assert lines[5] == "| failed, requests | 0 | 0 | 0 |  |  |"
     assert "Load before each size 1.2 to 1.2." in section
     assert section.endswith("It ended there: after 160.")
-
-
-async def test_operations_on_a_grown_store_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reasoner_module, "load_model", None)  # restored at the end: the piece replaces it
-    piece, path = Piece("runs-sqlite"), tmp_path / "runs.json"
-    runs = growth.RunPiece(tmp_path / "runs.sqlite3", tmp_path)
-    await runs.measure([900, 1000], piece, path, time.perf_counter() + 100)
-    assert set(piece.load) == {900, 1000}
-    assert set(piece.values["replay a run"]) == {900, 1000}
-    assert len(runs.interrupted) == 8 * growth.RESUMED - 2 * growth.RESUMED
-    assert Piece.read(path, "") == piece

@@ -87,10 +87,10 @@ TITLES = ["Amber", "Bronze", "Copper", "Dust", "Ember", "Flint", "Glass", "Hail"
 @st.composite
 def worlds(draw):
     """People, films and who made which, and the sentences that say so, in any order."""
-    born = {n: draw(st.integers(1900, 1930)) for n in draw(st.lists(st.sampled_from(NAMES), unique=True))}
+    born = {n: draw(st.integers(1900, 1930)) for n in draw(st.lists(st.sampled_from(NAMES), max_size=6, unique=True))}
     films = {
         t: (draw(st.integers(1950, 1960)), draw(st.sampled_from(NAMES)))
-        for t in draw(st.lists(st.sampled_from(TITLES), unique=True))
+        for t in draw(st.lists(st.sampled_from(TITLES), max_size=8, unique=True))
     }
     rows = [(f"p{n}", n, f"{n} (born {y}) is a Danish film director.") for n, y in born.items()]
     rows += [(f"f{t}", f"{t} (film)", f"{t} is a {y} film directed by {n}.") for t, (y, n) in films.items()]

@@ -54,6 +54,7 @@ async def listening(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("peer", "method", "written", "judged"),
     [

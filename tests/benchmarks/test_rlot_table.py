@@ -1,4 +1,4 @@
-"""The sweeps that the table of navigators is made from, and what its cells say."""
+"""What the table of navigators reads from the notes of a run."""
 
 from __future__ import annotations
 

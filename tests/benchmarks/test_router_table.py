@@ -20,12 +20,6 @@ def run(*arguments, monkeypatch, capsys):
     return capsys.readouterr().out
 
 
-# -- cells
-
-
-# -- a sweep
-
-
 @pytest.fixture
 def swept(tmp_path, monkeypatch, capsys):
     """A sweep over two scripted models, run."""

@@ -79,15 +79,6 @@ def test_math500_selects_levels(tmp_path):
         load_dataset("math500:4", data=tmp_path)
 
 
-@pytest.mark.parametrize("level", [{}, {"level": None}, {"level": "Level ?"}, {"level": 7}, {"level": [3]}])
-def test_a_problem_without_a_level_is_refused_if_levels_are_selected(tmp_path, level):
-    path = write(tmp_path / "m.jsonl", levelled(1, level=3), levelled(2, **level))
-    assert [i.level for i in load_dataset("math500", data=path).items] == ["3", ""]
-    with pytest.raises(DataError, match=r"m\.jsonl line 2: the record has no level from 1 to 5") as caught:
-        load_dataset("math500:1-5", data=path)
-    assert "--map level=" in caught.value.hint
-
-
 # -- TruthfulQA
 
 

@@ -115,20 +115,6 @@ def test_runs_are_not_compared_with_all_others_to_be_grouped(monkeypatch: pytest
     assert looks_at(40) <= 2 * looks_at(20)
 
 
-def test_only_the_shown_disagreements_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "MAX_DISPUTED", 2)
-    monkeypatch.setattr(content, "MAX_SIDES", 3)
-    built = []
-    side = content._side
-    monkeypatch.setattr(content, "_side", lambda run, row: built.append(run.label) or side(run, row))
-    # the last run alone is right; of the items on which all are wrong none is a disagreement
-    runs = [stored(f"r{i}", [[0]] * 5 + [[0]]) for i in range(6)] + [stored("right", [[1]] * 5 + [[0]])]
-    found = build_content(runs, "")
-    assert (found.num_disputed, len(found.disputed)) == (5, 2)
-    assert [[s.run for s in d.sides] for d in found.disputed] == [["r0", "r1", "right"]] * 2
-    assert len(built) == 6
-
-
 def mixed_runs() -> list[EvalRun]:
     """Runs with subjects, levels and labels, unread answers, seeds of two numbers, a greedy one, and two variants."""
     given = [("SUPPORTS", "SUPPORTS"), ("SUPPORTS", "REFUTES"), ("REFUTES", None), ("REFUTES", "REFUTES")]

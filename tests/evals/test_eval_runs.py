@@ -296,20 +296,3 @@ def test_all_wrong_is_not_certain_to_be_wrong() -> None:
     mixed = mean_of(Outcomes.of({"a": {0: 1.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}})).interval
     assert mixed is not None
     assert mixed.method == "bootstrap"
-
-
-async def test_labels_and_margins_are_summarised(model, settings, tmp_path) -> None:
-    rows = await evaluate(plan(settings, 4), sums(4), SOURCE, tmp_path / "run", settings)
-    gold = {"type": "label", "label": "yes", "labels": ["yes", "no", "maybe"]}
-    given = [
-        row.model_copy(update={"gold": gold, "label": right, "prediction": said, "metrics": {"margin": margin}})
-        for row, right, said, margin in zip(
-            rows, ("yes", "yes", "no", "no"), ("yes", "no", "no", None), (-0.5, 0.5, 0.25, 1.5), strict=True
-        )
-    ]
-    result = summarize(given)
-    assert result.labels is not None
-    # yes: precision 1, recall 1/2; no: precision 1/2, recall 1/2; maybe neither occurs nor was given
-    assert result.labels.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-12)
-    assert result.metrics["margin"].value == pytest.approx(0.4375, abs=1e-12)
-    assert summarize(rows).labels is None

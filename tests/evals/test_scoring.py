@@ -125,10 +125,7 @@ async def test_mc2_by_letter_counts_any_right_choice():
         assert (result.value, result.correct, result.metrics) == (value, value == 1.0, {"any_right": value})
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"tokens": 3}, {"text": "North"}, {"answer": "B"}, {"logprob": None}],
-)
+@pytest.mark.parametrize("change", [{"tokens": 3}, {"text": "North"}, {"logprob": None}])
 async def test_samples_are_not_taken_for_choices(change):
     candidates = scored(THREE, [-1.0, -2.0, -3.0])
     candidates[0] = candidates[0].model_copy(update=change)

@@ -46,7 +46,13 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        model="scripted/adder", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
+        model="scripted/adder",
+        strategy="cot",
+        store=tmp_path / "unused",
+        cache_dir=tmp_path / "cache",
+        reuse="store",
+        verifiers={"davinci": {"judge": "lexical"}},
+        embedding_model="none",
     )
 
 

@@ -129,28 +129,6 @@ async def test_an_answer_is_given_now_and_asked_for_once(path, models):
         assert (await run_manager.attach(run.id, ANNE)).record.answer == record.answer
 
 
-async def test_a_run_of_another_process_answers_now_through_the_store(path, models):
-    async with running_manager(path, models, script=replies(CONCLUSION), step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE, background=True)
-        await gate.reached.wait()
-        await run_manager.store.request_answer(run.id)  # as another process does
-        while not run.is_concluding:
-            await asyncio.sleep(0.01)
-        gate.open.set()
-        assert (await run.result()).stopped == "user"
-
-
-async def test_an_adopted_run_answers_as_its_killed_process_was_asked(path, models):
-    async with running_manager(path, models, script=replies(CONCLUSION)) as run_manager:
-        run_manager.draining = True  # adopts no runs
-        run_id = await abandoned_run(path, run_manager)
-        assert (await run_manager.conclude(run_id, ANNE)).answer_requested
-        run_manager.draining = False
-        await run_manager.adopt()
-        answer = await (await run_manager.attach(run_id, ANNE)).result()
-        assert (answer.answer, answer.stopped) == ("42", "user")
-
-
 async def test_a_cancelled_run_is_resumed_and_its_events_go_on(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         run = await run_manager.start(config_of(run_manager), ANNE)

@@ -41,6 +41,7 @@ def readiness(client):
     return httpx.get(f"{client.base_url}/readyz", timeout=60).json()
 
 
+@pytest.mark.nightly
 def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
     port = free_port()
     first = start(port)

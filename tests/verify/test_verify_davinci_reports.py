@@ -318,6 +318,3 @@ def test_nothing_found_is_not_improbable() -> None:
     silent = nothing.model_copy(update={"label": "neutral"})  # passages, of which none bears on it
     for reports in ([], [nothing], [judged(0.9), nothing], [judged(0.9), silent], [report("unchecked", 0.0)]):
         assert make_verification("davinci", reports).support is None
-
-
-# -- the registry

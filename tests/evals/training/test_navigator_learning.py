@@ -121,26 +121,26 @@ def test_targets_match_definition(count: int, seed: int, gamma: float) -> None:
 
 
 def test_learning_start_and_target_sync() -> None:
-    learner = Learner(LearningConfig(), seed=1)
+    learner = Learner(QUICK, seed=1)
     begin = weights_of(learner.online)
-    told, state = walk(learner, 499)
+    told, state = walk(learner, QUICK.learning_starts - 1)
     assert {loss for _, loss in told} == {None}
     assert learner.updates == 0
     assert weights_of(learner.online) == weights_of(learner.target) == begin
     expected = begin
-    for update in range(1, 152):
+    for update in range(1, 31):
         ((_, loss),), state = walk(learner, 1, state)
         assert loss is not None
         assert loss >= 0
         assert learner.updates == update
         online = weights_of(learner.online)
-        if update % 50 == 0:
+        if update % QUICK.sync_every == 0:
             expected = online
         else:
             assert online != expected
         assert weights_of(learner.target) == expected
-    assert learner.steps == 650
-    assert len(learner.replay) == 500  # the newest
+    assert learner.steps == QUICK.learning_starts + 29
+    assert len(learner.replay) == QUICK.capacity  # the newest
 
 
 def test_greedy_actions_are_best_legal() -> None:

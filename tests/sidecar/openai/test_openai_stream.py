@@ -108,8 +108,7 @@ def test_what_fails_later_ends_without_an_end(server, ask):
     assert all(json.loads(line[6:])["choices"][0]["finish_reason"] is None for line in found[:-1])
 
 
-@pytest.mark.parametrize("model", ["held", "silent"])
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("model", "stream"), [("held", True), ("silent", False)])
 def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
     models[model].left = 5 if model == "held" else 0
     begun = len(models[model].made)

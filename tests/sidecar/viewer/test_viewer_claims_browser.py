@@ -100,24 +100,6 @@ def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evi
     return CheckedClaim(text="c", verdict=verdict, start=start, end=end)
 
 
-def test_overlapping_claims_are_cut_where_they_begin_and_end(look: Look, tmp_path: Path) -> None:
-    claims = (claim(0, 6), claim(2, 4, "disputed"), claim(2, 8), claim(None, None), claim(5, 99))
-    verification = Verification(verdict="disputed", claims=claims, verifiers=("v",))
-    found = verified().model_copy(update={"answer": "🙂bcdefgh", "reports": (), "verification": verification})
-    tab = look()
-    tab.show(verification_html(found), tmp_path)
-    parts = "[...document.querySelector('.given').childNodes].map((e) => [e.textContent, e.dataset?.n ?? ''])"
-    assert tab.js(parts) == [
-        ["🙂b", "0"],
-        ["cd", "1"],
-        ["2±", "1"],
-        ["ef", "0"],
-        ["1?", "0"],
-        ["gh", "2"],
-        ["3?", "2"],
-    ]
-
-
 def checked_run(*, ended: bool) -> list[Event]:
     """A run with a verified answer, and a jury label for the second claim."""
     found = verified()

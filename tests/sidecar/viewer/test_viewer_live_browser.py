@@ -175,10 +175,10 @@ def run_of(server: Any, question: str, **fields: Any) -> str:
     return name
 
 
-def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, server: Any) -> None:
+def test_runs_are_searched_filtered_sorted_and_deleted(look: Look, server: Any) -> None:
     tags = {"set": "capitals", "split": "dev"}
     one = run_of(server, "Capitals of Spain?", model="says", strategy="cot", metadata=tags, seed=1)
-    two = run_of(
+    run_of(
         server, "Capitals of Spain?", model="says", strategy="self-consistency", parameters={"n": 3}, seed=2,
         metadata={"set": "capitals"},
     )  # fmt: skip
@@ -204,23 +204,6 @@ def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, serv
     expect(rows).to_have_count(1)
     page.click("button[value=tag]")
     expect(rows).to_have_count(2)
-
-    for i in (0, 1):
-        page.locator(".choose input").nth(i).check()
-    page.click("button[value=compare]")
-    page.wait_for_url("**/ui/compare?*")
-    expect(page.locator(".sides .answer").nth(1)).not_to_have_class("answer soft")
-    cells = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
-    expect(page.locator(".differences tr.differs >> text=self-consistency: n")).to_have_count(1)
-    told = {name: values for name, *values in page.locator(".differences tbody tr").evaluate_all(cells)}
-    assert told["strategy"] == ["cot", "self-consistency"]
-    assert told["self-consistency: n"] == ["-", "3"]
-    assert told["tag split"] == ["dev", "-"]
-    assert "model" not in told
-    page.click("button[value=all]")
-    told = {name: values for name, *values in page.locator(".differences tbody tr").evaluate_all(cells)}
-    assert told["model"] == ["says", "says"]
-    assert page.locator(".sides h2 a").all_inner_texts() == [one, two]
 
     page.goto(f"{server.url}/ui/runs/{one}")
     expect(page.locator("a.tag")).to_have_text(["set: capitals", "split: dev"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.core.budget import Budget, Ledger
 from reason.core.events import (
     BudgetExhausted,
     CallFinished,
@@ -23,7 +22,6 @@ from reason.core.events import (
     RunStarted,
     SampleFinished,
     StageStarted,
-    StepRouted,
     TextDelta,
     VoteUpdated,
 )
@@ -85,23 +83,6 @@ def test_how_a_run_stands(seen: Any) -> None:
     assert seen(STARTED, RunFinished(answer=chosen)).text("#answer .answer") == "twenty-one (A)"
 
 
-def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
-    ledger = Ledger(Budget())
-    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, thinking_tokens=30, cost_usd=0.25)
-    ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
-    ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
-    ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
-    tab = seen(RunFinished(answer=answer_of("x", usage=ledger.usage().model_copy(update={"wall_seconds": 1.5}))))
-    heads = ["role", "calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working"]
-    assert tab.texts("#usage th") == heads
-    rows = tab.page.locator("#usage tbody tr").evaluate_all(CELLS)
-    assert rows == [
-        ["mainlocal/a", "4", "13,000", "12,400", "80", "30", "20", "0.2500", "0.8 s"],
-        ["judgelocal/b", "1", "7", "0", "0", "0", "0", "?", "0.0 s"],
-        ["all", "5", "13,007", "12,400", "80", "30", "20", "?", "1.5 s wall"],
-    ]
-
-
 def sampled(deltas: bool = True) -> list[Event]:
     """A call whose first sample ends at the end of text and whose second sample failed."""
     done = Completion(
@@ -161,33 +142,6 @@ def test_a_thought_is_collapsed_and_apart_from_the_answer(seen: Any) -> None:
     assert "3 tokens, 2 thinking" in tab.text("#candidates summary")
     assert "-0.50 nats/token3 tokens, 2 thinking" in tab.text("#samples summary")  # of the answer alone
     tab.check()
-
-
-def test_the_ribbon_says_who_wrote_each_step_and_why(seen: Any) -> None:
-    def wrote(index: int, role: str = "small", **how: Any) -> StepRouted:
-        told = {"index": index, "role": role, "model": f"the-{role}", "tokens": 45, "reason": "entropy", **how}
-        return StepRouted.model_validate(told)
-
-    tab = seen(
-        STARTED,
-        wrote(0),
-        wrote(0, entropy=0.42, threshold=1.0, kind="full"),  # restarted
-        wrote(1, "main", score=3, reason="rejected"),
-        wrote(2, "main", reason="large"),
-    )
-    assert tab.texts(".ribbon .who") == ["S", "L", "L"]
-    assert "3 steps, 2 by the large model (90 tokens), 1 by the small one (45 tokens)" in tab.text("#routing")
-    labels = tab.page.locator(".ribbon button").evaluate_all("(all) => all.map((e) => e.getAttribute('aria-label'))")
-    assert labels == [
-        "step 1: the small model the-small, 45 tokens: entropy 0.420 against 1 (full)",
-        "step 2: the large model the-main, 45 tokens: rejected, score 3",
-        "step 3: the large model the-main, 45 tokens: large",
-    ]
-    tab.page.focus(".ribbon button >> nth=1")
-    tab.page.keyboard.press("Enter")
-    assert tab.text("#routing .card") == labels[1]
-    listed = tab.text("#events")
-    assert all(label.split(": ", 1)[1] in listed for label in labels)
 
 
 def test_a_jury(seen: Any) -> None:

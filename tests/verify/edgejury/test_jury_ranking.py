@@ -157,6 +157,3 @@ def test_ranking_by_agreement_without_reviews() -> None:
 def test_ranking_nothing_raises() -> None:
     with pytest.raises(UserError):
         rank([], [])
-
-
-# -- one malicious juror, number 3, among four
