@@ -145,8 +145,8 @@ class Scheduler:
                 task.run(self.prefix_cache)
             except ReasonError as error:
                 task.fail(error)
-            except (RuntimeError, IndexError, ValueError, MemoryError) as error:
-                task.fail(BackendError(f"the forward pass failed: {error}"))
+            except Exception as error:  # noqa: BLE001 - whatever breaks, the waiting call must receive it
+                task.fail(BackendError(f"the local engine failed: {error!r}"))
 
     # --- Admission
 

@@ -116,13 +116,14 @@ def fetch_files(spec: PackagedFiles, directory: Path, pulling: PullTask) -> None
 
 
 def _installed(requirement: str, member: str) -> Path | None:
-    """A file of a package in this Python environment, which is not imported."""
+    """A file of a package in this Python environment, if it has the required version; the package is not imported."""
+    package, _, version = requirement.partition("==")
     try:
-        distribution = importlib.metadata.distribution(requirement.partition("==")[0])
+        distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
         return None
     path = Path(str(distribution.locate_file(member)))
-    return path if path.is_file() else None
+    return path if distribution.version == version and path.is_file() else None
 
 
 def _copy_installed(spec: PackagedFiles, name: str, target: Path, pulling: PullTask) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reason.core.messages import Prompt
 from reason.serving.worker_group import GroupStep, Layout, SupportsWorkers, WorkerGroupConfig, WorkerInput
 
@@ -38,11 +40,13 @@ async def written_by_a(model: SupportsWorkers, layout: Layout, page_of_b: str, s
         await group.aclose()
 
 
-async def quotes(model: SupportsWorkers, layout: Layout) -> dict[str, tuple[bool, bool]]:
+async def quotes(
+    model: SupportsWorkers, layout: Layout, facts: Sequence[tuple[str, str]] = FACTS
+) -> list[tuple[bool, bool]]:
     """For each fact: whether A writes it while it is on B's page, and while something else is there."""
-    results = {}
-    for start, end in FACTS:
+    results = []
+    for start, end in facts:
         seen = await written_by_a(model, layout, f"{start} {end}.", start)
         unseen = await written_by_a(model, layout, "The weather is fine today.", start)
-        results[end] = (end in seen, end in unseen)
+        results.append((end in seen, end in unseen))
     return results

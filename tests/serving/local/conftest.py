@@ -1,9 +1,10 @@
-"""Tiny random models in Hugging Face layout, and engines on them."""
+"""Tiny random models in Hugging Face layout, and engines on them and on SmolLM2."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,11 @@ async def tiny(tiny_files: Callable[[str], ModelFiles]) -> AsyncIterator[LocalMo
     model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     yield model
     await model.aclose()
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
+    """An engine on SmolLM2-135M, fp32, one thread."""
+    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=256 << 20)
+    yield model
+    asyncio.run(model.aclose())

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.serving.local.attention import attention_with_lse, merge_attention_states, reference_attention_with_lse
 from reason.serving.local.config import ModelConfig
@@ -24,7 +24,6 @@ def rotary(dtype: torch.dtype) -> RotaryEmbedding:
 positions = st.integers(0, 2000)
 
 
-@settings(max_examples=60, deadline=None)
 @given(a=positions, b=positions, seed=st.integers(0, 10**6))
 @pytest.mark.parametrize(("dtype", "near", "far"), [(torch.float64, 1e-12, 2000), (torch.float32, 1e-4, 200)])
 def test_turning_the_query_is_turning_the_keys(
@@ -44,7 +43,6 @@ def test_turning_the_query_is_turning_the_keys(
     torch.testing.assert_close(at(at(q, a), b), at(q, a + b), atol=near, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
 @given(cuts=st.lists(st.integers(0, 30), max_size=5), seed=st.integers(0, 10**6))
 def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -89,7 +87,7 @@ def test_a_row_that_sees_nothing_is_zero_and_no_other_changes() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 17), (12, 300), (40, 33)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (12, 300), (40, 33)])
 def test_the_kernel_matches_the_definition(dtype: torch.dtype, masked: bool, rows: int, columns: int) -> None:
     draw = torch.Generator().manual_seed(rows)
     query = torch.randn(2, rows, 16, generator=draw).to(dtype)

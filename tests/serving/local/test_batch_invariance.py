@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -26,19 +27,26 @@ async def generate_while_prefilling(files: ModelFiles) -> tuple[list[tuple[int, 
     """Tokens of both requests, and the chunk sizes of every forward pass."""
     model = LocalModel.load(files, weight_format="fp32", threads=1, speculative_decoding="off")
     passes: list[list[int]] = []
+    reached, submitted = threading.Event(), threading.Event()
     forward = model._model.forward
 
     def recorded(chunks: Sequence[TokenChunk]) -> torch.Tensor:
         passes.append([len(chunk.token_ids) for chunk in chunks])
+        if len(passes) == 4:
+            reached.set()
+            submitted.wait()
         return forward(chunks)
 
     model._model.forward = recorded  # type: ignore[method-assign]
-    sampling = SamplingParams(max_tokens=40, seed=1, ignore_eos=True)
+    sampling = SamplingParams(max_tokens=12, seed=1, ignore_eos=True)
     decoding = asyncio.create_task(model.generate([Request(prompt=Prompt(text="a"), sampling=sampling)]))
-    while len(passes) < 4:
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(reached.wait)
     long = Request(prompt=Prompt(text="x" * 200), sampling=sampling.model_copy(update={"max_tokens": 4}))
-    results = [*await model.generate([long]), *await decoding]
+    prefilling = asyncio.create_task(model.generate([long]))
+    while not model._calls._thread._inbox:
+        await asyncio.sleep(0)
+    submitted.set()
+    results = [*await prefilling, *await decoding]
     await model.aclose()
     return [completions[0].token_ids for completions in results], passes
 
@@ -72,7 +80,7 @@ def test_drafts_keep_to_the_rows_whose_bits_are_kept() -> None:
 
 
 @pytest.mark.skipif(not can_prepack(torch.bfloat16), reason="this torch has no prepacked product in bf16")
-@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 100, MAX_INVARIANT_ROWS, MAX_INVARIANT_ROWS + 1, 300])
+@pytest.mark.parametrize("rows", [1, 16, 17, MAX_INVARIANT_ROWS, MAX_INVARIANT_ROWS + 1])
 def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     generator = torch.Generator().manual_seed(rows)
     weight = torch.randn(32, 64, generator=generator).bfloat16()
@@ -118,7 +126,7 @@ def test_the_rows_of_a_batch_are_measured(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (1536, 576), (896, 4864), (4864, 896), (2048, 512)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (896, 4864), (4864, 896)])
 def test_a_row_of_a_product_has_the_same_bits_beside_any_others(dtype: torch.dtype, inputs: int, outputs: int) -> None:
     if not can_prepack(dtype):
         pytest.skip(f"this torch has no prepacked product in {dtype}")

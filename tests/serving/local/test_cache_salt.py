@@ -56,32 +56,6 @@ async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalMode
     assert sorted(c.usage.cached_tokens for c in calls) == [0, 0, FULL]
 
 
-async def test_a_preempted_sample_reuses_only_its_own_tenants_tokens(tiny_files) -> None:
-    # memory for one of two tenants' samples: each is preempted for the other and computed again
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=1 << 19)
-    try:
-        single = [
-            [c.text for c in samples]
-            for samples in [
-                (
-                    await model.generate(
-                        [request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)]
-                    )
-                )[0]
-                for s in ("acme", "other")
-            ]
-        ]
-        requested = [
-            request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)
-            for s in ("acme", "other")
-        ]
-        both = await asyncio.gather(*(model.generate([r]) for r in requested))
-    finally:
-        await model.aclose()
-    assert all(c.ok for [samples] in both for c in samples)
-    assert [[c.text for c in samples] for [samples] in both] == single
-
-
 @pytest.fixture
 async def store(tmp_path: Path):
     opened = await SqliteStore.open(tmp_path / "runs.sqlite3")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.local import attention
-from reason.serving.local.attention import AttentionMetadata, CacheAttention, TokenChunk, shared_slots
+from reason.serving.local.attention import CacheAttention, TokenChunk, shared_slots
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.kv_cache import KVCache, SlotTable
 from reason.serving.local.model import Decoder
@@ -32,7 +33,7 @@ def cascade_cost(cost: int) -> Iterator[None]:
         attention.CASCADE_COST = before
 
 
-ALWAYS, NEVER = -(10**9), 10**9
+ALWAYS = -(10**9)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,8 @@ def decode(decoder: Decoder, cache: KVCache, tables: Sequence[SlotTable], tokens
     return decoder.forward([TokenChunk(cache, table, [t], [0]) for table, t in zip(tables, tokens, strict=True)])
 
 
-def parts_of(decoder: Decoder, cache: KVCache, chunks: Sequence[TokenChunk]) -> list[str]:
+def parts_of(decoder: Decoder, chunks: Sequence[TokenChunk]) -> list[str]:
     computed = CacheAttention(decoder.config, decoder.rotary, chunks)
-    assert all(chunk.cache is cache for chunk in chunks)
     return [type(part).__name__ for part in computed._parts]
 
 
@@ -74,7 +74,6 @@ operations = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
 @given(operations, st.sampled_from([32, 100, 2048]))
 def test_two_parts_are_one_softmax(decoder: Decoder, steps: list[tuple[str, int]], max_copied: int) -> None:
     """Whatever forks, ends, is prefilled and is compacted, logits are those of one masked call."""
@@ -102,7 +101,7 @@ def test_two_parts_are_one_softmax(decoder: Decoder, steps: list[tuple[str, int]
     before = attention.MAX_COPIED_SLOTS
     attention.MAX_COPIED_SLOTS = max_copied
     try:
-        for two, one in zip(logits(ALWAYS), logits(NEVER), strict=True):
+        for two, one in zip(logits(ALWAYS), logits(10**9), strict=True):
             torch.testing.assert_close(two, one, atol=2e-4, rtol=1e-4)
     finally:
         attention.MAX_COPIED_SLOTS = before
@@ -110,9 +109,9 @@ def test_two_parts_are_one_softmax(decoder: Decoder, steps: list[tuple[str, int]
 
 @pytest.mark.parametrize("weight_format", ["fp32", "bf16"])
 def test_the_bits_of_a_sequence_do_not_depend_on_the_number_of_its_siblings(
-    tiny_directory: Callable[[str], Path], weight_format: str
+    tiny_directory: Callable[[str], Path], weight_format: Literal["fp32", "bf16"]
 ) -> None:
-    model = Decoder.load(tiny_directory("llama"), "fp32" if weight_format == "fp32" else "bf16")
+    model = Decoder.load(tiny_directory("llama"), weight_format)
 
     def first_three(count: int) -> torch.Tensor:
         cache, tables = start(model, count)
@@ -138,9 +137,8 @@ def test_two_parts_are_chosen_where_siblings_have_many_slots_of_their_own(decode
         cache, tables = start(decoder, count, capacity=len(PROMPT) + count * (own + 1))
         for _ in range(own):
             cache.append_each(tables, cache.allocate(count))
-        return parts_of(decoder, cache, [TokenChunk(cache, table, [5], [0]) for table in tables])
+        return parts_of(decoder, [TokenChunk(cache, table, [5], [0]) for table in tables])
 
-    assert chosen(32, 100) == ["_CascadeAttention"]
     assert chosen(8, 250) == ["_CascadeAttention"]
     assert chosen(32, 3) == ["_OneCache"]  # the call for the prefix would cost more than it saves
     assert chosen(4, 64) == ["_OneCache"]
@@ -151,81 +149,26 @@ def test_prefill_and_drafts_are_computed_in_one_call(decoder: Decoder) -> None:
     with cascade_cost(ALWAYS):
         cache, tables = start(decoder, 3)
         chunks = [TokenChunk(cache, table, [5], [0]) for table in tables]
-        assert parts_of(decoder, cache, [*chunks[:2], TokenChunk(cache, tables[2], [5, 6], [1])]) == ["_OneCache"]
+        assert parts_of(decoder, [*chunks[:2], TokenChunk(cache, tables[2], [5, 6], [1])]) == ["_OneCache"]
         draft = TokenChunk(cache, tables[0], [7], [0], parents=[-1])
-        assert parts_of(decoder, cache, [*chunks, draft]) == ["_OneCache"]
-        assert parts_of(decoder, cache, chunks) == ["_CascadeAttention"]
+        assert parts_of(decoder, [*chunks, draft]) == ["_OneCache"]
+        assert parts_of(decoder, chunks) == ["_CascadeAttention"]
 
 
-def test_metadata_says_whether_every_sequence_has_one_token(decoder: Decoder) -> None:
-    cache, tables = start(decoder, 2)
-    assert AttentionMetadata([TokenChunk(cache, t, [5], [0]) for t in tables]).is_decode
-    assert not AttentionMetadata([TokenChunk(cache, tables[0], [5, 6], [1])]).is_decode
-
-
-@pytest.mark.parametrize("speculative_decoding", ["auto", "on"])
-async def test_the_engine_samples_the_same_tokens(
-    tiny_files: Callable[[str], ModelFiles], speculative_decoding: str
+@pytest.mark.parametrize("weight_format", ["fp32", "bf16"])
+async def test_the_same_call_gives_the_same_samples_after_other_calls(
+    tiny_files: Callable[[str], ModelFiles], weight_format: Literal["fp32", "bf16"]
 ) -> None:
-    """Samples that end at different times, more of them than the engine runs at a time, and their continuations."""
-    request = Request(
-        prompt=Prompt.user("one two three one two three"),
-        sampling=SamplingParams(n=12, max_tokens=60, seed=2, temperature=1.0, logprobs=True, stop=("e", "9")),
-    )
+    def request(text: str, **sampling: int) -> Request:
+        settings: dict[str, Any] = {"max_tokens": 40, "ignore_eos": True, "logprobs": True} | sampling
+        return Request(prompt=Prompt.user(text), sampling=SamplingParams(**settings))
 
-    async def sample(cost: int) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-        model = LocalModel.load(
-            tiny_files("llama"),
-            weight_format="fp32",
-            threads=1,
-            max_num_seqs=5,
-            kv_cache_bytes=64 << 20,
-            speculative_decoding="on" if speculative_decoding == "on" else "auto",
-        )
-        with cascade_cost(cost):
-            (completions,) = await model.generate([request])
-        await model.aclose()
-        return [(c.token_ids, c.logprobs or ()) for c in completions]
-
-    two, one = await sample(ALWAYS), await sample(NEVER)
-    assert len({len(ids) for ids, _ in one}) > 3
-    for (ids, logprobs), (expected_ids, expected) in zip(two, one, strict=True):
-        assert ids == expected_ids
-        assert logprobs == pytest.approx(expected, abs=1e-3)
-
-
-@pytest.mark.real
-async def test_the_same_call_gives_the_same_samples_after_other_calls(smollm2_files: ModelFiles) -> None:
-    model = LocalModel.load(smollm2_files, threads=1)
-    sampling = SamplingParams(n=16, max_tokens=64, seed=3, ignore_eos=True, logprobs=True)
-    requested = Request(prompt=Prompt.user("Name a colour."), sampling=sampling)
-    (first,) = await model.generate([requested])
-    (other,) = await model.generate(
-        [Request(prompt=Prompt.user("Name a city."), sampling=SamplingParams(n=5, max_tokens=30, seed=4))]
-    )
-    (again,) = await model.generate([requested])
+    model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)
+    requested = request("Name a colour.", n=16, seed=3)
+    with cascade_cost(ALWAYS):
+        (first,) = await model.generate([requested])
+        await model.generate([request("Name a city.", n=5, seed=4)])
+        (again,) = await model.generate([requested])
     await model.aclose()
-    assert len(other) == 5
+    assert again[0].usage.cached_tokens > 0
     assert [(c.token_ids, c.logprobs) for c in again] == [(c.token_ids, c.logprobs) for c in first]
-
-
-@pytest.mark.nightly
-@pytest.mark.real
-def test_many_samples_have_the_distributions_of_one(smollm2_files: ModelFiles) -> None:
-    """In fp32, teacher-forced: each of 24 samples in one cache against its text by itself."""
-    model = Decoder.load(smollm2_files.directory, "fp32")
-    texts = torch.randint(100, 20_000, (24, 40), generator=torch.Generator().manual_seed(5)).tolist()
-    prompt_ids = list(range(500, 620))
-    with torch.inference_mode():
-        cache = model.new_kv_cache(2000)
-        prompt = cache.new_table()
-        model.forward([TokenChunk(cache, prompt, prompt_ids, [])])
-        tables = [cache.fork(prompt) for _ in texts]
-        cache.free(prompt)
-        logits = torch.stack([decode(model, cache, tables, [text[i] for text in texts]) for i in range(40)])
-        chunks = [TokenChunk(cache, table, [5], [0]) for table in tables]
-        assert parts_of(model, cache, chunks) == ["_CascadeAttention"]
-        for i in (0, 11, 23):
-            own = model.new_kv_cache(200)
-            single = model.forward([TokenChunk(own, own.new_table(), [*prompt_ids, *texts[i]], range(120, 160))])
-            torch.testing.assert_close(logits[:, i].log_softmax(-1), single.log_softmax(-1), atol=2e-3, rtol=1e-3)

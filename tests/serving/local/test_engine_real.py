@@ -1,4 +1,4 @@
-"""`LocalModel` on SmolLM2-135M against transformers on the same weights."""
+"""`LocalModel` on SmolLM2-135M against transformers on the same weights: a small test a mechanism, breadth nightly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 import torch
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
+from reason.serving.local.spec_decode import NgramSpeculator
 from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
 
+CAPITAL = Prompt.user("What is the capital of France?")
 TOPICS = ["rivers", "prime numbers", "bread", "the moon", "trains", "bees", "glass", "chess", "rain", "maps"]
 FORMS = [
     "What is the most surprising thing about {}?",
@@ -27,7 +29,6 @@ PROMPTS = [
     for topic in TOPICS
     for form in FORMS
 ]
-TOKENS = 16
 PASSAGES = [
     "The history of bread begins with the first farmers, who ground wild grains between stones and baked the paste on "
     "hot ashes. Later somebody left the dough to stand, it soured and rose, and the loaf was lighter than any before.",
@@ -66,20 +67,13 @@ def theirs(smollm2_files: ModelFiles) -> Any:
 
 
 @pytest.fixture(scope="module")
-def fp32(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
-    model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
-    yield model
-    asyncio.run(model.aclose())
-
-
-@pytest.fixture(scope="module")
 def bf16(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
     model = LocalModel.load(smollm2_files, weight_format="bf16", threads=1)
     yield model
     asyncio.run(model.aclose())
 
 
-def greedy(prompt: Prompt, tokens: int = TOKENS) -> Request:
+def greedy(prompt: Prompt, tokens: int) -> Request:
     return Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=tokens, logprobs=True))
 
 
@@ -105,62 +99,6 @@ async def errors(model: LocalModel, hf: Any, theirs: Any) -> tuple[torch.Tensor,
 
 
 @pytest.mark.nightly
-async def test_greedy_tokens_are_the_most_probable_ones_of_transformers_on_fifty_prompts(
-    fp32: LocalModel, hf: Any
-) -> None:
-    """One forward pass over prompt and tokens: if each is the most probable after those before, they are greedy."""
-    actual = [r[0] for r in await fp32.generate([greedy(p) for p in PROMPTS])]
-    assert len(actual) == 50
-    worst = 0.0
-    for prompt, completion in zip(PROMPTS, actual, strict=True):
-        ids = fp32._tokenizer.prompt_ids(prompt)
-        reference = logprobs_of(hf, [*ids, *completion.token_ids])[len(ids) - 1 : -1]
-        assert list(completion.token_ids) == reference.argmax(-1).tolist()
-        assert len(completion.token_ids) == TOKENS or completion.finish_reason == "stop"
-        assert completion.logprobs is not None
-        said = reference[range(len(reference)), list(completion.token_ids)]
-        worst = max(worst, float((torch.tensor(completion.logprobs) - said).abs().max()))
-    assert worst < 1e-3
-
-
-async def test_greedy_tokens_are_those_of_generate(fp32: LocalModel, hf: Any) -> None:
-    for prompt in PROMPTS[:3]:
-        ((completion,),) = await fp32.generate([greedy(prompt)])
-        ids = fp32._tokenizer.prompt_ids(prompt)
-        with torch.inference_mode():
-            out = hf.generate(
-                torch.tensor([ids]),
-                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-                max_new_tokens=TOKENS,
-                do_sample=False,
-            )
-        assert list(completion.token_ids) == out[0, len(ids) :].tolist()
-
-
-@pytest.mark.nightly
-async def test_a_batch_of_mixed_lengths_is_each_only(fp32: LocalModel) -> None:
-    requests = [
-        Request(prompt=p, sampling=SamplingParams(temperature=0.8, seed=3, max_tokens=10 + 3 * i))
-        for i, p in enumerate(PROMPTS[:6])
-    ]
-    batch = [r[0] for r in await fp32.generate(requests)]
-    single = [(await fp32.generate([r]))[0][0] for r in requests]
-    assert [c.token_ids for c in batch] == [c.token_ids for c in single]
-
-
-@pytest.mark.nightly
-async def test_bf16_seeds_hold_when_repeated_and_in_larger_batches(bf16: LocalModel) -> None:
-    request = Request(prompt=PROMPTS[7], sampling=SamplingParams(temperature=1.0, seed=11, n=4, max_tokens=40))
-    (complete,) = await bf16.generate([request])
-    (again,) = await bf16.generate([request])
-    crowd = await bf16.generate([request, *(greedy(p, 30) for p in PROMPTS[10:16])])
-    texts = [c.text for c in complete]
-    assert len(set(texts)) == 4
-    assert [c.text for c in again] == texts
-    assert [c.text for c in crowd[0]] == texts
-
-
-@pytest.mark.nightly
 async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(bf16: LocalModel, hf: Any, theirs: Any) -> None:
     """Over some hundred tokens: of a few dozen, either may be off by half as much again, by luck of the processor."""
     mine, reference = await errors(bf16, hf, theirs)
@@ -168,11 +106,41 @@ async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(bf16: Lo
     assert mine.mean() < 1.5 * reference.mean()
 
 
-async def test_scores_are_teacher_forced_logprobs(fp32: LocalModel, hf: Any) -> None:
-    prompt = Prompt.user("What is the capital of France?")
-    before = fp32._tokenizer.prompt_ids(prompt)
-    continuations = ["The capital of France is Paris.", "Berlin", " It is Lyon, I think."]
-    scored = await fp32.score(prompt, continuations)
+async def test_greedy_tokens_and_entropies_are_those_of_transformers(smollm2: LocalModel, hf: Any) -> None:
+    """One forward pass over prompt and tokens: if each is the most probable after those before, they are greedy."""
+    prompts = [CAPITAL, PROMPTS[3]]
+    made = [samples[0] for samples in await smollm2.generate([greedy(p, 10) for p in prompts])]
+    distributions = await smollm2.next_token(prompts, top=3)
+    for prompt, completion, first in zip(prompts, made, distributions, strict=True):
+        ids = smollm2._tokenizer.prompt_ids(prompt)
+        reference = logprobs_of(hf, [*ids, *completion.token_ids])[len(ids) - 1 : -1]
+        assert list(completion.token_ids) == reference.argmax(-1).tolist()
+        assert completion.logprobs == pytest.approx(reference.amax(-1).tolist(), abs=1e-3)
+        exact = reference[0].double()
+        assert first.entropy == pytest.approx(float(-(exact.exp() * exact).sum()), abs=1e-3)
+        assert list(first.token_ids) == exact.topk(3).indices.tolist()
+    assert "Paris" in made[0].text
+    assert made[0].finish_reason == "stop"
+    [[again]] = await smollm2.generate([greedy(CAPITAL, 10)])  # its prompt is in the prefix cache
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+    assert again.token_ids == made[0].token_ids
+
+
+async def test_drafts_leave_the_text_and_are_accepted(smollm2: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = Prompt(text="a b c d a b c d a b c d a b")
+    made = {}
+    for mode in ("off", "on"):
+        monkeypatch.setattr(smollm2._scheduler, "speculator", NgramSpeculator(smollm2._eos, mode))
+        [[made[mode]]] = await smollm2.generate([greedy(prompt.with_cache_salt(mode), 10)])
+    assert made["on"].token_ids == made["off"].token_ids
+    assert made["on"].logprobs == pytest.approx(made["off"].logprobs, abs=1e-3)
+    assert smollm2.spec_decode.accepted > 0
+
+
+async def test_scores_are_teacher_forced_logprobs(smollm2: LocalModel, hf: Any) -> None:
+    before = smollm2._tokenizer.prompt_ids(CAPITAL)
+    continuations = ["The capital of France is Paris.", "Berlin"]
+    scored = await smollm2.score(CAPITAL, continuations)
     for result in scored:
         ids = list(result.token_ids)
         expected = logprobs_of(hf, [*before, *ids])[len(before) - 1 : -1]
@@ -180,28 +148,14 @@ async def test_scores_are_teacher_forced_logprobs(fp32: LocalModel, hf: Any) -> 
     assert max(scored, key=lambda s: s.logprob / len(s.token_ids)) is scored[0]
 
 
-async def test_entropy_is_exact(fp32: LocalModel, hf: Any) -> None:
-    actual = await fp32.next_token(PROMPTS[:5], top=3)
-    for prompt, next_token in zip(PROMPTS, actual, strict=False):
-        last = logprobs_of(hf, fp32._tokenizer.prompt_ids(prompt))[-1].double()
-        assert next_token.entropy == pytest.approx(float(-(last.exp() * last).sum()), abs=1e-3)
-        assert list(next_token.token_ids) == last.topk(3).indices.tolist()
-
-
-async def test_the_chat_template_is_the_one_of_transformers(fp32: LocalModel, smollm2_files: ModelFiles) -> None:
+async def test_the_chat_template_is_the_one_of_transformers(smollm2: LocalModel, smollm2_files: ModelFiles) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2_files.directory)
     for prompt in (Prompt.user("héllo\n wörld"), Prompt.user("hi", system="Be brief.")):
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-        assert fp32._tokenizer.prompt_ids(prompt) == list(expected)
-
-
-async def test_it_knows_the_capital_of_france(fp32: LocalModel) -> None:
-    ((completion,),) = await fp32.generate([greedy(Prompt.user("What is the capital of France?"), 24)])
-    assert "Paris" in completion.text
-    assert completion.finish_reason == "stop"
+        assert smollm2._tokenizer.prompt_ids(prompt) == list(expected)
 
 
 @pytest.mark.nightly
@@ -222,9 +176,3 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles,
         assert mine.mean() < 1.5 * reference.mean()
     finally:
         await model.aclose()
-
-
-def test_int4_is_never_chosen_silently(smollm2_files: ModelFiles) -> None:
-    model = LocalModel.load(smollm2_files, threads=1)
-    assert model.weight_format in ("bf16", "fp32")
-    asyncio.run(model.aclose())

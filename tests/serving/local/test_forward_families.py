@@ -92,7 +92,7 @@ def test_logits_equal_those_of_transformers(
     torch.testing.assert_close(other, reference(directory, OTHER), atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["llama", "gemma3", "gemma"])
+@pytest.mark.parametrize("variant", ["llama", "gemma3"])
 def test_bf16_is_near(variant: str, tiny_files: Callable, tiny_directory: Callable[[str], Path]) -> None:  # type: ignore[type-arg]
     one, _, _ = forked(load(tiny_files, variant, "bf16"))
     expected = reference(tiny_directory(variant), FIRST[:51])
@@ -115,18 +115,6 @@ def test_prepacked_and_plain_products_are_the_same(dtype: torch.dtype) -> None:
             (packed.times(x, other), plain.times(x, other)),
         ):
             torch.testing.assert_close(mine.float(), theirs.float(), atol=0.25, rtol=0.02)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_of_a_product_has_the_same_bits_in_any_batch(dtype: torch.dtype) -> None:
-    if not can_prepack(dtype):
-        pytest.skip("no prepacked product here")
-    torch.manual_seed(0)
-    linear = PackedLinear(torch.randn(192, 160).to(dtype))
-    x = torch.randn(64, 160).to(dtype)
-    complete = linear(x)
-    for rows in (1, 2, 3, 8, 16, 17):
-        assert torch.equal(linear(x[:rows]), complete[:rows])
 
 
 def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:

@@ -142,22 +142,18 @@ async def test_an_engine_whose_tokens_have_no_bytes_is_refused(
         await model.aclose()
 
 
-async def test_preempted_samples_resume(tiny_files: Callable[[str], ModelFiles]) -> None:
-    roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
+async def test_preempted_samples_resume(engine: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
     # 3 layers of keys and values, 2 heads of width 16 each, in fp32
     cramped = LocalModel.load(
         tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 160
     )
     long = {"type": "array", "items": {"enum": ["ab", "cd"]}, "minItems": 9, "maxItems": 9}
     try:
-        [expected] = await roomy.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
+        [expected] = await engine.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
         [actual] = await cramped.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
         assert cramped._scheduler._running_at_preemption  # the cache was too small for all of them
         assert [c.text for c in actual] == [c.text for c in expected]
-        for completion in actual:
-            jsonschema.validate(json.loads(completion.text), long)
     finally:
-        await roomy.aclose()
         await cramped.aclose()
 
 

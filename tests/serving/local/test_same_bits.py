@@ -41,6 +41,7 @@ def test_a_chunked_prefill_has_the_bits_of_a_single_one(decoder, length):
             assert all(torch.equal(a, b) for a, b in zip(again, columns, strict=True)), cuts
 
 
+@pytest.mark.nightly
 async def test_the_same_call_gives_the_same_samples_after_other_calls(smollm2_files):
     model = LocalModel.load(smollm2_files, weight_format="bf16")
     requested = Request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.serving.local.spec_decode import (
     MAX_AGREEING_TOKENS,
@@ -61,7 +61,6 @@ def by_hand(texts: Sequence[Sequence[int]], tail: Sequence[int], depth: int) -> 
     return actual
 
 
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(FEW, min_size=1, max_size=2), tail=st.lists(st.integers(0, 3), min_size=2, max_size=8))
 def test_path_probabilities_are_products_and_the_most_probable_paths_are_drafted(
     texts: list[list[int]], tail: list[int]
@@ -82,14 +81,6 @@ def test_path_probabilities_are_products_and_the_most_probable_paths_are_drafted
     assert some.cut(2).tokens == some.tokens[:2]
 
 
-def test_windows_of_two_outputs_make_one_tree() -> None:
-    index = NgramIndex()
-    index.add([0, 1, 2, 3])
-    index.add([0, 1, 2, 4])
-    draft = index.draft([0, 1], 8, 8, 0.01)
-    assert (draft.tokens, draft.parents) == ((2, 3, 4), (-1, 0, 0))
-
-
 def test_tokens_after_eos_are_never_drafted() -> None:
     index = NgramIndex((END,))
     index.add([10, 11, 12, 13, 14, END, 77])
@@ -104,15 +95,6 @@ def test_a_growing_text_is_a_source_of_drafts_except_its_own_end() -> None:
     assert not len(index.draft([5, 6], 8, 8, 0.01))
     index.extend(text, [7, 8, 5, 6])
     assert index.draft([5, 6], 2, 8, 0.01).tokens == (7, 8)
-
-
-def test_more_agreement_before_the_query_weighs_more() -> None:
-    index = NgramIndex()
-    index.add([1, 2, 3, 8, 9, 40])
-    for _ in range(3):
-        index.add([7, 8, 9, 41])
-    assert index.draft([1, 2, 3, 8, 9], 1, 1, 0.01).tokens == (40,)
-    assert index.draft([6, 8, 9], 1, 1, 0.01).tokens == (41,)
 
 
 def test_the_oldest_texts_go_first_and_a_text_that_went_stays_away() -> None:
@@ -131,7 +113,6 @@ def test_the_oldest_texts_go_first_and_a_text_that_went_stays_away() -> None:
     assert not index._positions
 
 
-@settings(max_examples=30, deadline=None)
 @given(texts=st.lists(FEW, max_size=8), most=st.integers(1, 40))
 def test_a_dropped_text_leaves_no_trace_in_the_index(texts: list[list[int]], most: int) -> None:
     index = NgramIndex(max_tokens=most)
@@ -216,7 +197,6 @@ def test_drafts_are_one_path_unless_a_tree_is_requested() -> None:
         assert (draft.tokens, draft.parents) == (tokens, parents)
 
 
-@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(FEW, min_size=1, max_size=3), tail=st.lists(st.integers(0, 3), min_size=2, max_size=4))
 def test_a_chain_has_the_most_probable_draft_token_after_each_token(texts: list[list[int]], tail: list[int]) -> None:
     index = NgramIndex((END,))

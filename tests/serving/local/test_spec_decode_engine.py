@@ -16,16 +16,19 @@ from reason.serving.model_files.find import ModelFiles
 REPEATED = "one two three four. one two three four. one two three four. one two"
 
 
-class Guesser(NgramSpeculator):
-    """Drafts by a function of a sequence's last tokens instead of from texts."""
+class RandomDrafts(NgramSpeculator):
+    """Drafts two levels of random tokens instead of what texts suggest."""
 
-    def __init__(self, guess: Callable[[Sequence[int]], DraftTree]) -> None:
+    def __init__(self) -> None:
         super().__init__((), "on")
-        self._guess = guess
+        self._generator = torch.Generator().manual_seed(5)
 
     def draft(self, sequences, max_invariant):  # type: ignore[no-untyped-def]
-        """Drafts of the sequences that may have some."""
-        return [self._guess(row.tail(64)) if row.max_draft_tokens > 4 else DraftTree() for row in sequences]
+        return [self._random() if row.max_draft_tokens > 4 else DraftTree() for row in sequences]
+
+    def _random(self) -> DraftTree:
+        tokens = torch.randint(3, 264, (6,), generator=self._generator).tolist()
+        return DraftTree(tuple(tokens), (-1, -1, 0, 0, 1, 2), (0.5, 0.4, 0.3, 0.2, 0.1, 0.1))
 
 
 def load(files: ModelFiles, mode: str = "on", **settings: object) -> LocalModel:
@@ -66,7 +69,7 @@ def requests() -> list[Request]:
     ]
 
 
-@pytest.mark.parametrize("variant", ["llama", "qwen2", "gemma3", "gpt_neox"])
+@pytest.mark.parametrize("variant", ["llama", "gemma3"])
 async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
     plain, ahead = load(tiny_files(variant), "off"), load(tiny_files(variant))
     for some in ([requests()[0]], requests()):
@@ -84,29 +87,14 @@ async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], M
     await ahead.aclose()
 
 
-@pytest.mark.parametrize("kind", ["wrong", "random", "chain", "empty"])
-async def test_any_drafts_leave_texts_and_cache_unchanged(tiny_files: Callable[[str], ModelFiles], kind: str) -> None:
-    generator = torch.Generator().manual_seed(5)
-
-    def guess(tail: Sequence[int]) -> DraftTree:
-        if kind == "empty":
-            return DraftTree()
-        if kind == "wrong":
-            return DraftTree((7, 7, 7), (-1, 0, 1), (0.5, 0.4, 0.3))
-        if kind == "chain":
-            return DraftTree((tail[-1],) * 3, (-1, 0, 1), (0.5, 0.4, 0.3))
-        tokens = torch.randint(3, 264, (6,), generator=generator).tolist()
-        return DraftTree(tuple(tokens), (-1, -1, 0, 0, 1, 2), (0.5, 0.4, 0.3, 0.2, 0.1, 0.1))
-
+async def test_random_drafts_leave_texts_and_cache_unchanged(tiny_files: Callable[[str], ModelFiles]) -> None:
     plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"))
-    ahead._scheduler.speculator = Guesser(guess)
+    ahead._scheduler.speculator = RandomDrafts()
     requested = requests()[:3]
     assert reported(await ahead.generate(requested)) == reported(await plain.generate(requested))
-    for model in (plain, ahead):
-        for tree in model._scheduler.prefix_cache.trees:
-            assert len(list(tree.nodes())) <= tree.cache.used
-    slots = [sorted(n.slot for n in t.nodes()) for t in ahead._scheduler.prefix_cache.trees]
-    assert [len(set(c)) for c in slots] == [len(c) for c in slots]
+    for tree in ahead._scheduler.prefix_cache.trees:
+        slots = [node.slot for node in tree.nodes()]
+        assert len(set(slots)) == len(slots) <= tree.cache.used
     # what was stored serves the next request, with the numbers of a fresh computation
     (scored,) = await ahead.score(requested[0].prompt, [" three four"])
     (fresh,) = await plain.score(requested[0].prompt, [" three four"])
@@ -122,15 +110,9 @@ async def test_repeated_text_takes_few_steps(tiny_files: Callable[[str], ModelFi
     )
     first = await model.generate([requested])
     before = model.spec_decode
-    again = await model.generate([requested])
-    counts = model.spec_decode
-    assert reported(again) == reported(first)
-    assert counts.tokens - before.tokens == 59
-    assert counts.passes - before.passes <= 12
-    other = requested.model_copy(update={"prompt": requested.prompt.with_cache_salt("somebody else")})
-    passes = counts.passes
-    assert reported(await model.generate([other])) == reported(first)
-    assert model.spec_decode.passes - passes > counts.passes - before.passes
+    assert reported(await model.generate([requested])) == reported(first)
+    again = model.spec_decode - before
+    assert (again.tokens, again.passes <= 12) == (59, True)
     await model.aclose()
 
 
@@ -143,7 +125,7 @@ async def test_drafts_are_dropped_before_samples_are_preempted(tiny_files: Calla
     await ahead.aclose()
 
 
-@pytest.mark.parametrize("variant", ["llama", "gemma3", "gpt_neox"])
+@pytest.mark.parametrize("variant", ["llama", "gemma3"])
 def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
     from reason.serving.local.engine import _load_model
 
@@ -195,25 +177,6 @@ def test_a_single_path_changes_no_bit(tiny_files: Callable[[str], ModelFiles], n
             guessed = TokenChunk(other, two, ids[begun + 1 : begun + 6], range(5), range(-1, 4))
             ahead = decoder.forward([TokenChunk(other, two, ids[begun : begun + 1], [0]), guessed])
             assert torch.equal(ahead, torch.stack(plain))
-
-
-async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
-    tiny_files: Callable[[str], ModelFiles],
-) -> None:
-    for variant, steady in (("llama", True), ("gpt_neox", False)):
-        model = load(tiny_files(variant), "auto")
-        budget = model._scheduler.speculator._budget
-        budget.num_draft_tokens = lambda rows, odds: len(odds)  # type: ignore[method-assign]
-        requested = Request(
-            prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
-        )
-        for _ in range(2):  # the second time, all of it was generated before
-            await model.generate([requested])
-        assert (model.spec_decode.drafted > 0) is steady
-        guessed = model.spec_decode.drafted
-        await model.generate([requested, requested])
-        assert model.spec_decode.drafted == guessed
-        await model.aclose()
 
 
 def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(

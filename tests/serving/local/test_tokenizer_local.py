@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
 from reason.core.messages import Message, Prompt
@@ -29,14 +29,12 @@ def assemble(
     return pieces, assembler
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=40))
 def test_the_pieces_are_the_text(tokenizer: Tokenizer, text: str) -> None:
     pieces, assembler = assemble(tokenizer, text)
     assert "".join(pieces) == assembler.text == text
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text("aböü", max_size=20), st.lists(st.text("aböü", min_size=1, max_size=4), min_size=1, max_size=3))
 def test_a_stop_string_is_never_shown(tokenizer: Tokenizer, text: str, stops: list[str]) -> None:
     pieces, assembler = assemble(tokenizer, text, tuple(stops))

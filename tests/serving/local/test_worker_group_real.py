@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from reason.serving.local.engine import LocalModel
-from reason.serving.model_files.find import ModelFiles
 from reason.serving.worker_group import Layout
 from support.split_facts import FACTS, quotes
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.real
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def model(smollm2_files: ModelFiles) -> AsyncIterator[LocalModel]:
-    opened = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
-    yield opened
-    await opened.aclose()
+async def test_a_quotes_the_page_of_b(smollm2: LocalModel) -> None:
+    assert await quotes(smollm2, "combined", FACTS[:1]) == [(True, False)]
 
 
-@pytest.mark.parametrize("layout", ["combined", "contiguous"])
-async def test_a_quotes_the_page_of_b(model: LocalModel, layout: Layout) -> None:
-    assert await quotes(model, layout) == {end: (True, False) for _, end in FACTS}
-
-
-async def test_a_does_not_see_an_unfinished_page_in_the_interleaved_layout(model: LocalModel) -> None:
-    assert await quotes(model, "interleaved") == {end: (False, False) for _, end in FACTS}
+@pytest.mark.nightly
+@pytest.mark.parametrize(("layout", "is_visible"), [("combined", True), ("contiguous", True), ("interleaved", False)])
+async def test_only_an_unfinished_page_of_the_interleaved_layout_is_hidden(
+    smollm2: LocalModel, layout: Layout, is_visible: bool
+) -> None:
+    assert await quotes(smollm2, layout) == [(is_visible, False)] * len(FACTS)

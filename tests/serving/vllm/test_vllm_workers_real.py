@@ -30,10 +30,8 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     await opened.aclose()
 
 
-@pytest.mark.parametrize("layout", ["combined", "contiguous"])
-async def test_a_quotes_what_stands_on_the_page_of_b(model: Any, layout: Layout) -> None:
-    assert await quotes(model, layout) == {end: (True, False) for _, end in FACTS}
-
-
-async def test_a_knows_nothing_of_an_unfinished_page_where_pages_are_apart(model: Any) -> None:
-    assert await quotes(model, "interleaved") == {end: (False, False) for _, end in FACTS}
+@pytest.mark.parametrize(("layout", "is_visible"), [("combined", True), ("contiguous", True), ("interleaved", False)])
+async def test_only_an_unfinished_page_of_the_interleaved_layout_is_hidden(
+    model: Any, layout: Layout, is_visible: bool
+) -> None:
+    assert await quotes(model, layout) == [(is_visible, False)] * len(FACTS)
