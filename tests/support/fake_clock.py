@@ -22,9 +22,14 @@ T = TypeVar("T")
 
 
 class FakeClock:
-    """The held time of an event loop, in seconds."""
+    """The held time of an event loop, in seconds.
+
+    Attributes:
+        flows: Let time pass whenever everything waits, not only in `run`: for clients and servers on one loop.
+    """
 
     def __init__(self, now: float) -> None:
+        self.flows = False
         self.began = self.now = math.ceil(now)  # with whole seconds sums of short times are exact
         self._goal: float | None = None
         self._reached: asyncio.Future[None] | None = None
@@ -79,12 +84,13 @@ class FakeClock:
 
     def on_idle(self, next_timer_s: float | None) -> bool:
         """Move time to the next timer or to the goal; returns whether there was a move to make."""
-        if self._goal is None:
+        goal = math.inf if self._goal is None and self.flows else self._goal
+        if goal is None:
             return False
-        if next_timer_s is not None and self.now + next_timer_s <= self._goal:
+        if next_timer_s is not None and self.now + next_timer_s <= goal:
             self.now += next_timer_s
-        elif self._goal < math.inf:
-            self.now = self._goal
+        elif goal < math.inf:
+            self.now = goal
             self._stop()
         else:
             return False

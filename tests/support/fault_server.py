@@ -106,7 +106,9 @@ class FaultServer:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[str]:
         """Serve; gives the address ending in `/v1`."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: asyncio.StreamReaderProtocol(_Reader(), self._connection), "127.0.0.1", 0, backlog=1024
+        )
         try:
             port = server.sockets[0].getsockname()[1]
             yield f"http://127.0.0.1:{port}/v1"
@@ -116,7 +118,7 @@ class FaultServer:
                 writer.transport.abort()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connection(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -487,14 +489,27 @@ def _pieces(made: Completion) -> list[Piece]:
     ]
 
 
+class _Reader(asyncio.StreamReader):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        self.ended.set()
+
+    def set_exception(self, exc: BaseException) -> None:
+        super().set_exception(exc)
+        self.ended.set()
+
+
 class _Reply:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def gone(self) -> None:
         """Returns when the client has closed the connection."""
-        while not self._reader.at_eof() and not self._writer.is_closing():
-            await asyncio.sleep(0.005)
+        await self._reader.ended.wait()
 
     async def raw(self, status: int, kind: str, content: bytes, headers: dict[str, str] | None = None) -> None:
         lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(content)}"]

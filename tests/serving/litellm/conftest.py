@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,6 +11,7 @@ import pytest
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
+from support.fake_clock import FakeClock
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
@@ -39,8 +39,9 @@ def _echo(text: str) -> dict[str, float]:
 
 
 @pytest.fixture
-def opened() -> Open:
+def opened(clock: FakeClock) -> Open:
     """Opens a model on a server of its own: `async with opened(provider=…, script=…) as (server, model)`."""
+    clock.flows = True
 
     @asynccontextmanager
     async def open_one(
@@ -58,9 +59,7 @@ def opened() -> Open:
         server = FaultServer(script, vllm=provider == "hosted_vllm", **server_options)
         async with server.run() as base:
             model = await load_litellm_model(f"{provider}/small", settings_for(base, provider, **(settings or {})))
-            async with asyncio.timeout(60):  # the last reply may be here before the server is done with it
-                while server.open:
-                    await asyncio.sleep(0.001)
+            await clock.settle()  # the last reply may be here before the server is done with it
             # faults begin when the model is open
             server.count, server.most_open = 0, 0
             server.requests.clear()
