@@ -321,7 +321,6 @@ def combined(results: Sequence[Verification]) -> Verification:
         support=min(supports) if len(supports) == len(results) else None,
         claims=tuple(claim for v in results for claim in v.claims),
         verifiers=tuple(name for v in results for name in v.verifiers),
-        note="; ".join(v.note for v in results if v.note),
     )
 
 

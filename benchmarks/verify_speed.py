@@ -65,7 +65,7 @@ async def verify(rows: Sequence[LabelledClaim], entailment: Any, k: int) -> tupl
         Their reports, and the seconds that took.
     """
     config = DavinciConfig(judge=entailment.name, k=k, internal=())
-    context: Any = SimpleNamespace(entailment=entailment, second=None, run=None)  # all that bare claims need
+    context: Any = SimpleNamespace(entailment=entailment, run=None)  # all that bare claims need
     listed = Listed(rows)
     began = time.perf_counter()
     reports = await check_claims([row.claim for row in rows], listed, context, config)

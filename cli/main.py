@@ -33,8 +33,6 @@ from .serve import MCP_EXAMPLES, mcp, serve
 from .train import train_app
 from .verify import EXAMPLES as VERIFY_EXAMPLES
 from .verify import verify
-from .vote import EXAMPLES as VOTE_EXAMPLES
-from .vote import vote
 
 # The parser's exception, reached through a public name of typer: some versions of typer bundle their own click.
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -56,7 +54,6 @@ app = typer.Typer(
 )
 app.command("ask", epilog=EXAMPLES)(ask)
 app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
-app.command("vote", epilog=VOTE_EXAMPLES)(vote)
 app.command("serve", epilog=SERVE_EXAMPLES)(serve)
 app.command("mcp", epilog=MCP_EXAMPLES)(mcp)
 app.add_typer(eval_app, name="eval")

@@ -394,14 +394,12 @@ class Verification(Frozen):
             P(the answer is right), and never replaces a strategy's confidence.
         claims: The claims, in order of the answer.
         verifiers: Names of the verifiers that ran.
-        note: What a reader should know about how it was verified ("judges agree on 7 of 8 claims"); often empty.
     """
 
     verdict: Verdict = "unchecked"
     support: Probability | None = None
     claims: tuple[CheckedClaim, ...] = ()
     verifiers: tuple[str, ...] = ()
-    note: str = ""
 
     @model_validator(mode="before")
     @classmethod

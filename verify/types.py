@@ -187,20 +187,6 @@ class PairVerdict(Frozen):
         return None if self.probs is None else Support(*self.probs)
 
 
-class SecondJudge(Frozen):
-    """The verdict of an embedded judge on the same passages, for comparison; it never changes the first one.
-
-    Attributes:
-        backend: Identity of the judge.
-        label: The label of its verdict, after its own calibration and gate.
-        probs: Its calibrated (supports, refutes, neutral) over all evidence.
-    """
-
-    backend: str
-    label: Label
-    probs: tuple[float, float, float]
-
-
 class ClaimReport(Frozen):
     """The complete record of one claim: enough to repeat the decision without a model.
 
@@ -225,7 +211,6 @@ class ClaimReport(Frozen):
         program: Result of a program that could check the claim, for people; empty otherwise.
         calibrator: Digest of the verdict model; empty if there was none.
         backend: Identity of what judged the pairs.
-        second_judge: The verdict of a second judge; None if there was none.
         agreement: How far jurors agree with the claim, which is no part of the decision; None without a jury.
         warnings: What a reader should know.
     """
@@ -248,7 +233,6 @@ class ClaimReport(Frozen):
     program: str = ""
     calibrator: str = ""
     backend: str = ""
-    second_judge: SecondJudge | None = None
     agreement: Agreement | None = Field(default=None, exclude_if=lambda value: value is None)
     warnings: tuple[str, ...] = ()
 

@@ -31,15 +31,12 @@ class VerifierContext:
         models: The run's language models by role.
         entailment: The metered entailment that the verifier's parameters name.
         retriever: Retrieves evidence; None if the run has no evidence.
-        second: A metered embedded judge of the same pairs, whose agreement is reported; only where the run's judge
-            model judges, and an embedded judge is on this machine.
     """
 
     run: Run
     models: Models
     entailment: Entailment
     retriever: Retriever | None = None
-    second: Entailment | None = None
 
 
 class Verifier(Protocol):

@@ -100,8 +100,6 @@ def summary_line(verification: Verification) -> Text:
     """The overall verdict: `refuted: 6 of 8 claims supported, 1 refuted, 1 open`."""
     line = Text.assemble((verdict_name(verification.verdict), STYLES[verification.verdict]))
     line.append(f": {counts_text(verification.counts)}")
-    if verification.note:
-        line.append(f"; {one_line(verification.note)}", "dim")
     return line
 
 

@@ -50,7 +50,6 @@ VERIFICATION = Verification(
         claim("Swans nest below it.", verdict="refuted", confidence=0.97, evidence=(span("No birds nest here.", 300),)),
     ),
     verifiers=("davinci",),
-    note="judges agree on 3 of 4 claims",
 )
 VERIFIED = TextVerification(
     answer=ANSWER, question="", verification=VERIFICATION, reports=(), usage=RunUsage(reward_calls=20), run_id="r"
@@ -83,14 +82,14 @@ def test_a_verified_text_shows_each_sentence_once_with_all_its_places(capsys: py
         "[4] refuted (97% sure)  Swans nest below it.",
         '    bridge.md:300-319 "No birds nest here."',
         "",
-        "refuted: 1 of 4 claims supported, 1 refuted, 2 open; judges agree on 3 of 4 claims; 20 passes; run r",
+        "refuted: 1 of 4 claims supported, 1 refuted, 2 open; 20 passes; run r",
     ]
 
 
 def test_below_an_answer_a_claim_has_one_sentence_and_a_dispute_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
     print_checked(out(), VERIFICATION)
     assert capsys.readouterr().out.splitlines() == [
-        "refuted: 1 of 4 claims supported, 1 refuted, 2 open; judges agree on 3 of 4 claims",
+        "refuted: 1 of 4 claims supported, 1 refuted, 2 open",
         "[1] supported (93% sure)  It opened in 1926.",
         '    bridge.md:40-77 "It was opened on 12 June 1926. Trains"',
         "[2] disputed  It is 240 m long.",

@@ -18,5 +18,5 @@ def test_the_reference_has_every_command_and_option():
     for heading in ("reason ask", "reason eval run", "reason eval compare", "reason runs resume", "reason doctor"):
         assert f"\n## {heading}\n" in text
     assert "| `-s`, `--strategy` `NAME` | Use this reasoning strategy" in text
-    assert "`reason vote FILE [OPTIONS]`" in text
+    assert "`reason pool show POOL [OPTIONS]`" in text
     assert "[b]" not in text

@@ -58,9 +58,6 @@ FILES = {
     "gsm8k.jsonl": _lines(*_sums(2)),
     "train.jsonl": _lines(*_sums(3)),
     "questions.jsonl": _lines({"prompt": "What is 2 + 3?", "target": "5"}),
-    "samples.jsonl": _lines(
-        *({"text": f"{i} so x is {4 + i % 2}", "answer": str(4 + i % 2), "mean_logprob": -0.1 * i} for i in range(1, 9))
-    ),
     "recorded.jsonl": _lines(
         *(
             {"llm": "gpt-4o-mini", "question_id": f"gsm8k-test-000{i}", "prediction": str(4 + k % 4 // 3), "tokens": 90}
@@ -86,9 +83,6 @@ FILES = {
         *({"id": f"d{i}", "page": f"P{i}", "sent_id": 0, "text": f"Town {i} is in France."} for i in range(1, 9))
     ),
 }
-
-PROGRAMS = {"generate": "#!/bin/sh\ncat samples.jsonl\n"}
-
 
 SWEEP = """models = [{ main = "local/smollm2-135m" }]
 
@@ -120,8 +114,6 @@ def open_page(page: str, server: CommandForkServer, directory: Path) -> PageSess
         path = session.work / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    for name, text in PROGRAMS.items():
-        session.program(name, text)
     shutil.copy(ROOT / "tests" / "support" / "mcp_sdk_server.py", session.work / "server.py")
     for name in ("mine.safetensors", "nav.safetensors"):
         shutil.copy(NAVIGATOR, session.work / name)

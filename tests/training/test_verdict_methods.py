@@ -62,7 +62,7 @@ async def test_the_decision_is_davincis():
             return [by_claim[c] for c in claims]
 
     judge = ScriptedEntailment(lambda pair: verdicts.get((pair.evidence, pair.claim)))
-    context = SimpleNamespace(entailment=judge, second=None, run=None)
+    context = SimpleNamespace(entailment=judge, run=None)
     config = DavinciConfig(judge="scripted")
     reports = await check_claims([j.row.claim for j in fresh], Shown(), context, config)
     shipped = decision_rule_for(config, judge.identity)

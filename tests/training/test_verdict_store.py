@@ -100,7 +100,7 @@ async def test_pairs_equal_those_of_davinci():
     heard = []
     judged = await judge_claims(rows, ours, heard.append)
     assert heard == [2]
-    context = SimpleNamespace(entailment=theirs, second=None, run=None)
+    context = SimpleNamespace(entailment=theirs, run=None)
     reports = await check_claims([r.claim for r in rows], Shown(rows), context, DavinciConfig(judge="scripted"))
     asked = {pair for call in theirs.calls for pair in call}
     assert {pair for call in ours.calls for pair in call} <= asked

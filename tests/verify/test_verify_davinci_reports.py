@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, BudgetExceeded
+from reason.core.errors import BackendError
 from reason.core.events import MemorySink
 from reason.core.files import write_fitted_file
 from reason.core.run import Run, RunConfig
@@ -20,15 +19,13 @@ from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
 from reason.verify.davinci.davinci import (
     Davinci,
-    agreement_note,
     check_claim_arithmetic,
     make_verification,
     overall_verdict,
-    second_judge_note,
 )
 from reason.verify.davinci.decision import _SHIPPED, DavinciConfig, DecisionRule, decision_rule_for, load_verdict_model
 from reason.verify.entailment.run_resources import MeteredEntailment
-from reason.verify.types import Claim, ClaimReport, Pair, SecondJudge, Support, support
+from reason.verify.types import Claim, ClaimReport, Pair, Support, support
 from reason.verify.verifier import VerifierContext
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel
@@ -215,46 +212,6 @@ async def test_a_held_back_verdict_says_what_it_leans_to_and_what_it_needs(harne
     assert claim.confidence is not None
     assert claim.confidence < 0.8
     assert [e.source for e in claim.evidence] == ["tower.txt"]
-
-
-# -- the second judge
-
-VERDICTS = ("supported", "refuted", "disputed", "not_enough_evidence")
-
-
-async def test_a_second_judge_is_recorded_and_changes_nothing_else(harness: Any) -> None:
-    context = await harness()
-    alone = await reports(context, f"{TOWER} {LOW} 3 * 18 = 54.")
-    second = ScriptedEntailment(lambda pair: NO, name="small")
-    both = await reports(replace(context, second=second), f"{TOWER} {LOW} 3 * 18 = 54.")
-    assert [one.model_copy(update={"second_judge": None}) for one in both] == alone
-    assert [one.second_judge and one.second_judge.label for one in both] == ["refutes", "refutes", None]
-    assert both[0].second_judge.backend == "small@1"
-    assert agreement_note(both) == "judges agree on 1 of 2 claims"
-    assert agreement_note(alone) == ""
-
-
-async def test_a_second_judge_that_fails_leaves_the_verdicts(harness: Any) -> None:
-    class Broken(ScriptedEntailment):
-        async def judge(self, pairs: Any) -> Any:
-            raise BudgetExceeded("reward_calls", 3, 3)
-
-    context = await harness()
-    assert await reports(replace(context, second=Broken(by_content)), TOWER) == await reports(context, TOWER)
-
-
-async def test_without_evidence_no_second_judge_is_asked(harness: Any) -> None:
-    second = ScriptedEntailment(by_content)
-    await reports(replace(await harness(), second=second), TOWER, ())
-    assert second.calls == []
-
-
-@pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("label", ["supports", "refutes", "neutral"])
-def test_only_a_supported_claim_that_the_second_judge_refutes_is_marked(verdict: Any, label: Any) -> None:
-    second = SecondJudge(backend="small", label=label, probs=(0.2, 0.3, 0.5))
-    marked = second_judge_note(report(verdict).model_copy(update={"second_judge": second}))
-    assert bool(marked) == ((verdict, label) == ("supported", "refutes"))
 
 
 # -- deciding

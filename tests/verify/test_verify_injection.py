@@ -75,7 +75,7 @@ def attacked(attack: dict[str, str]) -> Case:
 
 async def reports(cases: list[Case], judge: Any, name: str) -> list[ClaimReport]:
     """What `davinci` reports on each claim."""
-    context: Any = SimpleNamespace(entailment=judge, second=None, run=None)
+    context: Any = SimpleNamespace(entailment=judge, run=None)
     claims = [Claim(text=case.claim, start=0, end=len(case.claim)) for case in cases]
     passages = [
         [Passage(id=f"p{i}", source=case.title, title=case.title, text=text) for i, text in enumerate(case.texts)]

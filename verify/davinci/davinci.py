@@ -34,7 +34,6 @@ from ..types import (
     Label,
     Pair,
     PairVerdict,
-    SecondJudge,
     Span,
     Support,
     as_evidence,
@@ -161,17 +160,10 @@ class Davinci:
         )
         spans = await self._spans(examined, decisions, entailment, context)
         calibrator = "" if rule.model is None else rule.model.digest
-        reports = [
+        return [
             self._report(evidence, decision, own, calibrator, entailment)
             for evidence, decision, own in zip(examined, decisions, spans, strict=True)
         ]
-        second = context.second
-        if second is None or not any(map(_is_judged, reports)):
-            return reports
-        second_rule = decision_rule_for(self.config.model_copy(update={"verdicts": ""}), second.identity)
-        compared = await self._judged(claims, passages, WindowedEntailment(second))
-        others = [self._decide(evidence, second_rule) for evidence in compared]
-        return [_with_second(report, other, second) for report, other in zip(reports, others, strict=True)]
 
     # -- stage A: evidence and origin
 
@@ -424,46 +416,6 @@ async def _judge_pairs(pairs: Sequence[Pair], entailment: WindowedEntailment) ->
     return verdicts, failed
 
 
-# -- the second judge
-
-
-def _is_judged(report: ClaimReport) -> bool:
-    """Whether a judge decided on the claim, so that another one can be compared."""
-    return report.verdict in (*_LABELS, "disputed", "not_enough_evidence") and report.reason not in (
-        "program",
-        "no_evidence",
-        "verifier_failed",
-    )
-
-
-def _with_second(report: ClaimReport, decision: Decision | None, judge: Entailment) -> ClaimReport:
-    """The report with the verdict of another judge for comparison, which never changes the first one.
-
-    Source: that a model tends to agree with texts like its own, so that a judge of another kind is worth having:
-    Panickssery, Bowman and Feng 2024, "LLM Evaluators Recognize and Favor Their Own Generations", arXiv:2404.13076.
-    """
-    if decision is None or decision.reason == "no_evidence" or not _is_judged(report):
-        return report
-    label = _LABELS.get(decision.verdict, "neutral")
-    second = SecondJudge(backend=judge.identity, label=label, probs=tuple(decision.probs))
-    return report.model_copy(update={"second_judge": second})
-
-
-def agreement_note(reports: Sequence[ClaimReport]) -> str:
-    """The agreement on the claims of an answer in a few words; empty without a second judge."""
-    agreements = [r.second_judge.label == _LABELS.get(r.verdict, "neutral") for r in reports if r.second_judge]
-    if not agreements:
-        return ""
-    return f"judges agree on {sum(agreements)} of {len(agreements)} claim{'' if len(agreements) == 1 else 's'}"
-
-
-def second_judge_note(report: ClaimReport) -> str:
-    """A warning where the second judge refutes, beyond its own threshold, a supported claim; empty otherwise."""
-    second = report.second_judge
-    is_contradicted = second is not None and report.verdict == "supported" and second.label == "refutes"
-    return "another judge finds that the evidence refutes it" if is_contradicted else ""
-
-
 # -- the summary of an answer
 
 
@@ -494,7 +446,6 @@ def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification
         support=least_support(claims),
         claims=claims,
         verifiers=(name,),
-        note=agreement_note(reports),
     )
 
 
@@ -507,7 +458,7 @@ def claim_summary(report: ClaimReport) -> CheckedClaim:
         lean=None if not report.downgraded else "supported" if report.label == "supports" else "refuted",
         needed=min(report.threshold, 1.0) if report.downgraded else None,
         evidence=report.evidence,
-        note=report.program or "; ".join(filter(None, (report.note, second_judge_note(report)))),
+        note=report.program or report.note,
         start=report.claim.start,
         end=report.claim.end,
         probs=report.probs if report.label is not None else None,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from ...serving.metered.calls import RecordedCalls, ResponseCodec
 from ...serving.metered.replay import ReplayStub
 from ..types import Entailment, Pair, Support
 from ..verifier import BUILT_IN_JUDGES, LEXICAL, MODEL, PreparesItself, Verifier, VerifierContext
-from .factory import EMBEDDED, find_embedded, load_entailment, resolve_judge
+from .factory import load_entailment, resolve_judge
 from .judge import JudgeEntailment
 from .lexical import LexicalEntailment
 
@@ -132,11 +131,8 @@ class EntailmentResources:
         Args:
             entailment: The name of the verifier's judge, resolved.
         """
-        second = None
         if entailment == MODEL:
             model: Entailment = JudgeEntailment(models.judge)
-            embedded = next((name for name in EMBEDDED if name in self.entailments), None)
-            second = None if embedded is None else MeteredEntailment(self.entailments[embedded], run)
         elif entailment == LEXICAL:
             model = LexicalEntailment()
         else:
@@ -148,7 +144,7 @@ class EntailmentResources:
             retriever = MeteredRetriever(self.retriever, run)
         for what in self._degraded():
             run.degrade(f"evidence: {what}")
-        return VerifierContext(run=run, models=models, entailment=model, retriever=retriever, second=second)
+        return VerifierContext(run=run, models=models, entailment=model, retriever=retriever)
 
     def identities(self) -> dict[str, Any]:
         """What a replay needs to know, by role."""
@@ -203,10 +199,6 @@ class VerifierPool:
                 await verifier.prepare()
             if verifier.entailment not in BUILT_IN_JUDGES:
                 used[verifier.entailment] = await self._entailment(verifier.entailment, settings, progress)
-            elif verifier.entailment == MODEL and (config.evidence or config.question.documents):
-                second = None if used.keys() & set(EMBEDDED) else await asyncio.to_thread(find_embedded, settings)
-                if second is not None:  # it compares its verdicts with the model's
-                    used[second] = await self._entailment(second, settings, progress)
         if strategy_judge not in ("", *BUILT_IN_JUDGES, *used):
             with suppress(UserError, BackendUnavailable):  # a strategy works without it and says so
                 used[strategy_judge] = await self._entailment(strategy_judge, settings, progress)

@@ -103,7 +103,6 @@ export interface Verification {
   support: Figure;
   claims: CheckedClaim[];
   verifiers: string[];
-  note?: string;
 }
 
 export interface RoleUsage extends Usage {

@@ -28,10 +28,7 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
       {checked.length > 0 ? (
         <>
           {state.verification !== null && (
-            <p class="soft">
-              {countsText(checked.map(({ claim }) => claim))}
-              {state.verification.note && `; ${state.verification.note}`}
-            </p>
+            <p class="soft">{countsText(checked.map(({ claim }) => claim))}</p>
           )}
           <Claims text={text} checked={checked} />
         </>

@@ -37,7 +37,6 @@ export function VerificationView({ found }: { found: TextVerification }) {
           ))}
         </div>
       </header>
-      {verification.note && <p class="note">{verification.note}</p>}
       {found.degraded.map((what) => (
         <p class="note" key={what}>
           Note: {what}
