@@ -27,7 +27,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
-from ..core.store.protocol import StoredCheckpoint
+from ..core.store.records import StoredCheckpoint
 from ..core.store.sql import RunStore
 from .pipeline import STAGES, PipelineContext, PipelineState, run_stage, should_repair
 

@@ -26,7 +26,7 @@ from ..core.events import (
 )
 from ..core.messages import Frozen
 from ..core.run import Run
-from ..core.store.protocol import JsonText, RunStatus
+from ..core.store.records import JsonText, RunStatus
 from ..core.types import (
     Answer,
     AnswerCandidate,
@@ -517,7 +517,7 @@ class PipelineRun:
                 run.degrade(difference)
             for name in self._changed_sources:
                 run.degrade(f"{name} has changed since the run began: its queries are sent again")
-            async with run.writer.saving(then_flush=False):
+            async with run.writer.saving():
                 answer = await stages(context)
         except asyncio.CancelledError:
             if run.requeue:

@@ -25,7 +25,7 @@ from ..core.messages import Effort, Prompt
 from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store import open_store
-from ..core.store.protocol import NewRun, RunRecord
+from ..core.store.records import NewRun, RunRecord
 from ..core.store.sql import RunStore
 from ..core.types import Answer, Document, Question
 from ..reasoning.knowledge import Knowledge, SourceLike, source_name

@@ -19,7 +19,7 @@ from ..core.errors import DataError
 from ..core.files import Progress
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
-from ..core.store.protocol import RunRecord
+from ..core.store.records import RunRecord
 from ..reasoning.knowledge import Knowledge, SourceLike
 from ..reasoning.strategy import RESOURCES, Models, Strategy
 from ..serving.litellm.limiter import LimiterRegistry

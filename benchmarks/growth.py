@@ -196,7 +196,7 @@ class RunPiece:
         """Make a real run, of which the others are copies; what they share becomes JSON once."""
         from reason.core.messages import Completion
         from reason.core.run import read_config
-        from reason.core.store.protocol import JsonText, NewCall
+        from reason.core.store.records import JsonText, NewCall
         from reason.core.types import Answer
 
         async with self._reasoner(self._scratch / "template.sqlite3") as reasoner:
@@ -213,7 +213,7 @@ class RunPiece:
 
     async def grow(self, store: Any, size: int, deadline: float) -> float:
         """Add runs up to a size, or until the time is over; returns the seconds for each."""
-        from reason.core.store.protocol import NewRun, RunEnd, RunWrites
+        from reason.core.store.records import NewRun, RunEnd, RunWrites
 
         began, first = time.perf_counter(), len(self.names)
         pending: list[Any] = []
@@ -266,6 +266,7 @@ class RunPiece:
 
     async def _operations(self, store: Any, reasoner: Any) -> dict[str, tuple[float, str]]:
         from reason.core.store import open_store
+        from reason.sidecar.coordination import RunCoordinator
 
         names = self._random.sample(self.names[len(self.names) // 2 :], REPEATS)
         middle = self.names[len(self.names) // 2]
@@ -291,7 +292,7 @@ class RunPiece:
             "search texts, no match": await timed(lambda _: store.list_runs(50, search="no such text"), 5),
             "read a run": await timed(lambda i: store.get_run(names[i], exact=True)),
             "read a run's events": await timed(lambda i: store.list_events(names[i])),
-            "find runs to adopt": await timed(lambda _: store.list_claimable_runs(8)),
+            "find runs to adopt": await timed(lambda _: RunCoordinator(store).list_claimable(8)),
             "replay a run": await timed(replay),
             "resume a run": await timed(resume, RESUMED),
         }

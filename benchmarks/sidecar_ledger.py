@@ -112,7 +112,7 @@ async def _runs(position: Path | str) -> dict[str, list[StoredRun]]:
                 if tag is not None:
                     answer = record.answer
                     text = None if answer is None else str(answer.get("answer") or answer.get("text"))
-                    calls = await store.count_calls(record.id)
+                    calls = len(await store.list_calls(record.id))
                     results[tag[0]].append(StoredRun(record.id, record.status, calls, text))
     finally:
         await store.aclose()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,8 +16,10 @@ from .render.console import age, out, plain_table, printable, say, write_json, w
 from .run_store import with_store
 
 if TYPE_CHECKING:
-    from ..core.store.protocol import ApiKey
     from ..core.store.sql import RunStore
+    from ..sidecar.key_store import ApiKey, KeyStore
+
+T = TypeVar("T")
 
 keys_app = typer.Typer(help="Create, list and revoke the API keys of the REST sidecar.")
 
@@ -69,8 +72,8 @@ class CreateKeyOptions:
 def create(options: CreateKeyOptions) -> None:
     """Create a key and print it. It cannot be shown again."""
     from ..core.errors import UserError
-    from ..core.store.protocol import ApiKey, KeyLimits
     from ..sidecar.api_keys import new_key
+    from ..sidecar.key_store import ApiKey, KeyLimits
 
     name, tenant, usd_per_day = options.name, options.tenant, options.usd_per_day
     if not name.strip() or len(name) > 200:
@@ -102,12 +105,12 @@ def create(options: CreateKeyOptions) -> None:
         expires=None if options.expires is None else now + parse_seconds(options.expires, "--expires"),
     )
 
-    async def add(store: RunStore) -> None:
+    async def add(keys: KeyStore) -> None:
         if tenant is None:
-            _refuse_known_tenant(name, await store.list_keys())
-        await store.add_key(key)
+            _refuse_known_tenant(name, await keys.keys())
+        await keys.add(key)
 
-    with_store(options.store, add)
+    _with_keys(options.store, add)
     if options.as_json:
         write_json({"key": text, **_record(key, now)})
         return
@@ -129,7 +132,7 @@ def list_(options: ListKeysOptions) -> None:
     """List the keys, without their secrets."""
     from rich.text import Text
 
-    stored = with_store(options.store, lambda store: store.list_keys())
+    stored = _with_keys(options.store, lambda keys: keys.keys())
     now = time.time()
     if options.as_json:
         write_json({"keys": [_record(key, now) for key in stored]})
@@ -168,14 +171,24 @@ def revoke(options: RevokeKeysOptions) -> None:
     """Revoke keys. A running server refuses them within seconds; their runs in flight finish."""
     from ..core.errors import UnknownName
 
-    async def run(store: RunStore) -> list[ApiKey]:
+    async def run(keys: KeyStore) -> list[ApiKey]:
         for key_id in options.ids:  # check all before revoking any
-            if await store.find_key(key_id) is None:
+            if await keys.find(key_id) is None:
                 raise UnknownName("key", key_id, hint="`reason keys list` lists the keys")
-        return [await store.revoke_key(key_id) for key_id in dict.fromkeys(options.ids)]
+        return [await keys.revoke(key_id) for key_id in dict.fromkeys(options.ids)]
 
-    for key in with_store(options.store, run):
+    for key in _with_keys(options.store, run):
         say(f"revoked {key.id} ({printable(key.name)})")
+
+
+def _with_keys(location: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    """Run `work` on the keys of the run store at the value of --store."""
+    from ..sidecar.key_store import KeyStore
+
+    async def run(runs: RunStore) -> T:
+        return await work(await KeyStore.open(runs))
+
+    return with_store(location, run)
 
 
 def _refuse_known_tenant(name: str, known: list[ApiKey]) -> None:

@@ -175,6 +175,7 @@ async def _check_auth(settings: Settings) -> None:
     from ..core.errors import UserError
     from ..core.store import open_store
     from ..sidecar.auth import is_loopback
+    from ..sidecar.key_store import KeyStore
 
     serve = settings.serve
     public = not is_loopback(serve.host)
@@ -193,7 +194,7 @@ async def _check_auth(settings: Settings) -> None:
     store = await open_store(settings.store)
     try:
         now = time.time()
-        keys = [key for key in await store.list_keys() if key.is_valid(now)]
+        keys = [key for key in await (await KeyStore.open(store)).keys() if key.is_valid(now)]
     finally:
         await store.aclose()
     if keys:

@@ -21,7 +21,7 @@ from ..core.events import CallStarted, Event, JsonlSink, MemorySink, RunStarted,
 from ..core.files import Progress
 from ..core.registry import Registry
 from ..core.settings import DEFAULT_MODEL, JURY, Settings
-from ..core.store.protocol import RunStatus as StoredStatus
+from ..core.store.records import RunStatus as StoredStatus
 from ..core.types import Answer
 from ..reasoning.answers.extraction import has_value_answer
 from ..reasoning.search.core import SearchOptions

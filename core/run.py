@@ -33,7 +33,7 @@ from .events import (
 )
 from .messages import Completion, Effort, EncodedOnce, Failure, Prompt
 from .settings import LocalSettings
-from .store.protocol import NewCall, RunRecord, StoredCall
+from .store.records import NewCall, RunRecord, StoredCall
 from .store.run_writer import RunWriter
 from .store.sql import RunStore
 from .types import Question, Solution

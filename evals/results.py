@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from ..core.messages import Failure, Frozen
-from ..core.store.protocol import StoredCall
+from ..core.store.records import StoredCall
 from ..core.types import Answer, AnswerCandidate, Probability, Stopped
 
 

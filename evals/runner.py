@@ -35,7 +35,7 @@ from ..core.messages import Failure
 from ..core.settings import Settings, settings_for_models
 from ..core.store import open_store
 from ..core.store.location import redacted_location
-from ..core.store.protocol import RunRecord
+from ..core.store.records import RunRecord
 from ..core.store.sql import RunStore
 from ..core.store.sqlite import SqliteStore
 from ..core.types import Answer

@@ -17,7 +17,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from ..core.errors import BackendError, CapabilityMissing
 from ..core.messages import Frozen, Prompt, Thought
 from ..core.run import Run
-from ..core.store.protocol import NewCall, StoredCall, call_key
+from ..core.store.records import NewCall, StoredCall, call_key
 from ..core.types import Question
 from ..reasoning.answers.extraction import ResolvedKind, answer_kind
 from ..reasoning.prompts import question_prompt, step_by_step_instruction

@@ -30,6 +30,7 @@ from .anthropic import router as anthropic
 from .auth import is_loopback
 from .errors import install_error_handlers
 from .key_limits import RequestCounter
+from .key_store import KeyStore
 from .logs import log_event
 from .middleware import RequestGuard
 from .native.routes import health, lists, reasoning, runs
@@ -177,7 +178,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
             validate_aliases(reasoner)
             await reasoner.load()
             store = await reasoner.open_store()
-            gate.open(store, counter)
+            gate.open(await KeyStore.open(store), counter)
             run_manager = RunManager(
                 reasoner, store, serve, gate.admission(), allowance=gate.use, observers=(gate.observe,)
             )

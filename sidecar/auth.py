@@ -22,10 +22,9 @@ from starlette.types import Scope as ASGIScope
 from ..core.clock import monotonic
 from ..core.errors import AuthenticationError, PermissionDenied, ReasonError, UserError
 from ..core.settings import ServeSettings
-from ..core.store.protocol import ApiKey, KeyLimits
-from ..core.store.sql import RunStore
 from .api_keys import parse_key, verify_secret
 from .errors import send_error
+from .key_store import ApiKey, KeyLimits, KeyStore
 
 Scope = Literal["ask", "read", "admin"]
 """Scope of a key: "ask" starts, stops, resumes and deletes runs, "read" reads them, "admin" does both for all."""
@@ -182,7 +181,7 @@ class KeyVerifier:
         now: Wall clock in seconds since the epoch, for expiry.
     """
 
-    def __init__(self, store: RunStore, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: KeyStore, *, now: Callable[[], float] = time.time) -> None:
         self._store, self._now = store, now
         self._seen: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
 
@@ -214,7 +213,7 @@ class KeyVerifier:
         if seen is not None and monotonic() - seen[0] < CACHE_TTL_S:
             return seen[1]
         cached_at = monotonic()
-        key = await self._store.find_key(key_id)
+        key = await self._store.find(key_id)
         self._seen[key_id] = (cached_at, key)
         self._seen.move_to_end(key_id)
         while len(self._seen) > CACHE_SIZE:

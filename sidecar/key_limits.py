@@ -22,9 +22,8 @@ from ..core.budget import Budget
 from ..core.clock import monotonic
 from ..core.concurrency import shielded
 from ..core.errors import KeyLimitExceeded, StoreError
-from ..core.store.protocol import KeyLimits, Spending
-from ..core.store.sql import RunStore
 from .auth import Caller
+from .key_store import KeyLimits, KeyStore, Spending
 from .logs import log_event, log_fault
 
 DAY_S = 86_400
@@ -130,7 +129,7 @@ class KeyLimiter:
     """
 
     def __init__(
-        self, store: RunStore, requests: RequestCounter | None = None, *, now: Callable[[], float] = time.time
+        self, store: KeyStore, requests: RequestCounter | None = None, *, now: Callable[[], float] = time.time
     ) -> None:
         self._store, self._requests, self._now = store, requests or RequestCounter(), now
         self._running: Counter[str] = Counter()

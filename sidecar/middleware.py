@@ -25,12 +25,12 @@ from ..core.clock import monotonic
 from ..core.errors import PermissionDenied, UserError
 from ..core.events import RUN_ENDS, Event, Sink, TextDelta
 from ..core.settings import ServeSettings
-from ..core.store.sql import RunStore
 from ..reasoning.strategy import STRATEGIES
 from .admission import AdmissionQueue
 from .auth import AuthMiddleware, KeyVerifier, identify, is_loopback
 from .errors import INTERNAL, MESSAGES_PATH, error_json, make_error_object, send_error
 from .key_limits import KeyLimiter, RequestCounter
+from .key_store import KeyStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
 from .runs import LiveRun
@@ -333,8 +333,8 @@ class RequestGuard:
         self._tracer = None if self._tracing is None else self._tracing.get_tracer("reason")
         self._traced: set[RunSpans] = set()
 
-    def open(self, store: RunStore, requests: RequestCounter | None = None) -> None:
-        """Attach the store and the counts of requests; call it before the first request."""
+    def open(self, store: KeyStore, requests: RequestCounter | None = None) -> None:
+        """Attach the keys and the counts of requests; call it before the first request."""
         self.keyring, self.use = KeyVerifier(store), KeyLimiter(store, requests)
 
     def admission(self) -> AdmissionQueue:

@@ -39,11 +39,12 @@ from ..core.errors import (
 from ..core.events import RunFailed, RunFinished, Sink
 from ..core.run import RunConfig, new_run_id, read_config
 from ..core.settings import ServeSettings
-from ..core.store.protocol import NewRun, RunEnd, RunRecord, RunStatus, RunWrites
+from ..core.store.records import NewRun, RunEnd, RunRecord, RunStatus, RunWrites
 from ..core.store.sql import RunStore
 from ..core.types import Answer, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller
+from .coordination import RunCoordinator
 from .errors import INTERNAL, error_from, public_error
 from .key_limits import KeyLimiter
 from .logs import log_event, log_fault
@@ -248,6 +249,7 @@ class RunManager:
     ) -> None:
         self.store, self._reasoner, self._serve, self._admission = store, reasoner, serve, admission
         self._allowance, self._observers = allowance, tuple(observers)
+        self.others = RunCoordinator(store)
         self.endings = EndRecorder(store)
         self._live: dict[str, LiveRun] = {}
         self._tasks = asyncio.TaskGroup()
@@ -376,7 +378,7 @@ class RunManager:
         record = await self.record(run_id, caller)
         if not is_active(record):
             return record
-        await self.store.request_cancel(run_id)
+        await self.others.request_cancel(run_id)
         return await self.record(run_id, caller)
 
     async def delete(self, run_id: str, caller: Caller) -> None:
@@ -406,7 +408,7 @@ class RunManager:
         record = await self.record(run_id, caller)
         if not is_active(record):
             return record
-        await self.store.request_answer(run_id)
+        await self.others.request_answer(run_id)
         live = self._live.get(run_id)
         if live is not None:
             live.conclude()
@@ -460,11 +462,11 @@ class RunManager:
         if self.draining or room <= 0:
             return 0
         adopted = 0
-        for record in await self.store.list_claimable_runs(room):
+        for record in await self.others.list_claimable(room):
             if record.id in self._live:
                 continue
             if record.cancel_requested:  # its owner died before it cancelled the run; without an owner, the store does
-                await self.store.request_cancel(record.id)
+                await self.others.request_cancel(record.id)
                 continue
             if record.owner is not None:
                 if record.adoptions >= MAX_ADOPTIONS:
@@ -574,7 +576,7 @@ class RunManager:
 
     async def _ask_store(self) -> bool:
         try:
-            await self.store.check_writable()
+            await self.others.check_writable()
         except Exception as e:  # noqa: BLE001 (whatever it is, runs cannot be stored)
             log_fault("store.not_writable", e)
             return False
@@ -614,9 +616,10 @@ class RunManager:
                 # a cancel request of a resumed run that is not claimed yet is from before its resumption
                 known = {live.id: live for live in self._live.values() if live.is_owned or not live.resumed}
                 if known:
-                    for run_id in await self.store.cancel_requested(list(known)):
+                    requested = await self.others.requested(list(known))
+                    for run_id in requested.cancelled:
                         known[run_id].cancel()
-                    for run_id in await self.store.answer_requested(list(known)):
+                    for run_id in requested.answered:
                         known[run_id].conclude()
                 await self.endings.retry_pending()
                 if monotonic() >= adopt_at:
@@ -690,7 +693,7 @@ class RunManager:
 
     async def _refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
         """Raise if the request's idempotency key is in use; checked before a request is rejected for another reason."""
-        known = None if idempotency is None else await self.store.find_request(config.tenant, idempotency)
+        known = None if idempotency is None else await self.others.find_request(config.tenant, idempotency)
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
 

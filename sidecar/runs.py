@@ -19,7 +19,7 @@ from ..core.clock import monotonic
 from ..core.errors import Cancelled, NotVerified, ReasonError, ShuttingDown, StoreError
 from ..core.events import RUN_ENDS, Event, EventsDropped, RunFailed, RunFinished, TextDelta
 from ..core.run import Run, RunConfig, read_config
-from ..core.store.protocol import NewRun, RunRecord, RunStatus, RunWrites
+from ..core.store.records import NewRun, RunRecord, RunStatus, RunWrites
 from ..core.store.sql import RunStore
 from ..core.types import Answer
 from ..core.verdicts import failure_text

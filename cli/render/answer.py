@@ -17,7 +17,7 @@ from rich.text import Text
 from ...agents.planner import GIVEN
 from ...core.errors import RunQuarantined
 from ...core.run import RunConfig
-from ...core.store.protocol import ListedRun, RunRecord
+from ...core.store.records import ListedRun, RunRecord
 from ...core.types import Answer, Evidence, Question, RoleUsage, RunUsage
 from ...core.verdicts import verdict_name
 from ...reasoning.answers.extraction import has_value_answer

@@ -34,6 +34,13 @@ class Connection(Protocol):
         Its error may be raised later in the transaction.
         """
 
+    def create_tables(self, schema: str) -> None:
+        """Execute statements that create tables, separated by `;` and a line break.
+
+        A database fills in its type of `{name}` (text that sorts by code point), its type of `{bytes}`, and the `{end}`
+        of a table without row ids.
+        """
+
     def owner_of(self, run_id: str) -> Sequence[str | None]:
         """The owner of a run, locked until the transaction ends; empty if there is no such run."""
 

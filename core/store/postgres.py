@@ -27,14 +27,10 @@ from .group_commit import Connection, GroupCommit, Row
 from .location import redacted_location
 from .sql import SCHEMA, SCHEMA_VERSION, Ownership, RunStore
 
-_SCHEMA = (
-    SCHEMA.format(name='TEXT COLLATE "C"', bytes="BYTEA", end="")
-    + """;
+_SCHEMA = f"""{SCHEMA};
 CREATE INDEX calls_key ON calls (key);
 CREATE TABLE owners (id TEXT PRIMARY KEY, lease_until DOUBLE PRECISION NOT NULL);
-CREATE TABLE commits (owner TEXT PRIMARY KEY, number BIGINT NOT NULL)
-"""
-)
+CREATE TABLE commits (owner TEXT PRIMARY KEY, number BIGINT NOT NULL)"""
 
 _TABLES_LOCK = 0x7265_6173_6F6E
 """Id of the advisory lock under which one process at a time creates tables."""
@@ -116,7 +112,7 @@ class PostgresStore(RunStore):
                 await asyncio.to_thread(self._lease.join)
                 if self._lease.is_renewed:  # else the server is not waited for: the lease expires by itself
                     with suppress(StoreError):
-                        await self._commits.write(lambda db: db.write("DELETE FROM owners WHERE id = ?", (self.owner,)))
+                        await self.commits.write(lambda db: db.write("DELETE FROM owners WHERE id = ?", (self.owner,)))
             finally:
                 await super().aclose()
 
@@ -185,6 +181,11 @@ class _PostgresConnection:
         statement = sql.replace("?", "%s").encode()
         for row in rows:
             self.db.execute(statement, row or None)
+
+    def create_tables(self, schema: str) -> None:
+        self.execute("SELECT pg_advisory_xact_lock(?)", (_TABLES_LOCK,))
+        for statement in schema.format(name='TEXT COLLATE "C"', bytes="BYTEA", end="").split(";\n"):
+            self.write(statement, ())
 
     def lock_runs(self, run_ids: Sequence[str]) -> None:
         """Fetch the owners of runs at once, and lock the rows until the transaction ends.
@@ -353,8 +354,7 @@ def _create_tables(db: Connection) -> None:
     """Create the tables if there are none, inside a transaction."""
     db.execute("SELECT pg_advisory_xact_lock(?)", (_TABLES_LOCK,))
     if _schema_version(db) == 0:  # another process may have been faster
-        for statement in _SCHEMA.split(";\n"):
-            db.write(statement, ())
+        db.create_tables(_SCHEMA)
         db.write("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
 
 

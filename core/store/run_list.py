@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue
 
 from ..types import Answer, shown_answer
 from .group_commit import Row
-from .protocol import MAX_SEARCHED_RUNS, ListedRun, RunSort, RunStatus
+from .records import MAX_SEARCHED_RUNS, ListedRun, RunSort, RunStatus
 
 MAX_SHOWN_CHARS = 200
 """Maximum length of a question or an answer in a list; a longer one ends with an ellipsis."""

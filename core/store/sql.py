@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import math
-import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +14,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
-from ..budget import Budget
 from ..errors import DuplicateRequest, RunConflict, StoreError, UnknownName, UserError
 from ..events import EVENTS_ADAPTER, Event
 from ..messages import Completion, EncodedOnce
 from ..types import Answer
 from .group_commit import Connection, GroupCommit, Row
-from .protocol import (
-    ApiKey,
+from .records import (
     JsonText,
-    KeyLimits,
     ListedRun,
     NewCall,
     NewRun,
@@ -33,7 +29,6 @@ from .protocol import (
     RunSort,
     RunStatus,
     RunWrites,
-    Spending,
     StoredCall,
     StoredCheckpoint,
 )
@@ -124,40 +119,14 @@ CREATE TABLE spending (
     usd DOUBLE PRECISION NOT NULL,
     runs BIGINT NOT NULL,
     PRIMARY KEY (tenant, day)
-){end};
-CREATE TABLE reservations (
-    name {name} PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    created DOUBLE PRECISION NOT NULL,
-    tokens BIGINT NOT NULL,
-    usd DOUBLE PRECISION NOT NULL
-){end};
-CREATE INDEX reservations_of_tenant ON reservations (tenant, owner);
-CREATE TABLE api_keys (
-    id {name} PRIMARY KEY,
-    name TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    scopes TEXT NOT NULL,
-    limits TEXT NOT NULL,
-    created DOUBLE PRECISION NOT NULL,
-    expires DOUBLE PRECISION,
-    revoked DOUBLE PRECISION
 ){end}"""
-"""Statements that create the tables, separated by `;` and a line break.
-
-A database fills in its type of `{name}` (text that sorts by code point), its type of `{bytes}`, and the `{end}` of a
-table without row ids.
-"""
+"""The tables; see `Connection.create_tables`."""
 MAX_PARAMETERS = 500
 """Parameters of one statement; databases bound their number."""
 LAST = "\U0010ffff"
 """Sorts after every character of a run's name."""
 PRUNE_PAGE = 50
 """Runs that one call of `prune_runs` deletes at most: other writers wait for its transaction."""
-MAX_RESERVATION_S = 86_400
-"""Age at which a reservation no longer counts, whatever its process does, in seconds."""
 MAX_EVENTS = 64
 """Maximum number of events in a row."""
 MAX_EVENT_ROWS = 16
@@ -165,8 +134,6 @@ MAX_EVENT_ROWS = 16
 MIN_SHARED_CHARS = 1000
 """Length of a request's JSON from which on it is stored once for all of its samples."""
 _LIST_HINT = "`reason runs list` shows all runs"
-_PROBE_BYTES = 16 << 10
-"""What `check_writable` writes: about as much as a small run."""
 
 
 @dataclass(frozen=True)
@@ -220,14 +187,14 @@ class RunStore:
     """
 
     def __init__(self, commits: GroupCommit, ownership: Ownership) -> None:
-        self._commits = commits
-        self._ownership = ownership
+        self.commits = commits
+        self.ownership = ownership
         self._has_key_index = False
 
     @property
     def transactions(self) -> int:
         """Transactions that this store has committed."""
-        return self._commits.transactions
+        return self.commits.transactions
 
     # -- life cycle of runs
 
@@ -256,10 +223,6 @@ class RunStore:
         """
         return self.save(run_id, RunWrites(NewRun(config, tenant, background, status, idempotency, digest)))
 
-    async def find_request(self, tenant: str, idempotency: str) -> tuple[str, str] | None:
-        """Name and digest of the run that a tenant's request with this key has created; None if there is none."""
-        return await self._commits.read(lambda db: _find_request(db, tenant, idempotency))
-
     async def claim_run(self, run_id: str, *, allowed: Collection[RunStatus] = (), adopting: bool = False) -> None:
         """Claim an existing run for this process; of several that try concurrently, one succeeds.
 
@@ -276,24 +239,24 @@ class RunStore:
         """
 
         def claim(db: Connection) -> None:
-            status, owner, liveness = self._locked(db, run_id)
+            status, owner, liveness = self.lock(db, run_id)
             if allowed and status not in allowed:
                 raise UserError(f"run {run_id} is {status}", hint="check its status and retry")
-            if owner is not None and self._ownership.is_held(owner, liveness):
+            if owner is not None and self.ownership.is_held(owner, liveness):
                 raise RunConflict(
                     f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
                 )
-            has_died = owner not in (None, self._ownership.owner)
+            has_died = owner not in (None, self.ownership.owner)
             db.write(
                 # a process that adopts a background run does what its killed one was asked to do: answer now
                 "UPDATE runs SET owner = ?, status = 'running', cancel_requested = 0, "
                 "answer_requested = answer_requested * background, adoptions = adoptions * ? + ?, updated = ? "
                 "WHERE id = ?",
-                (self._ownership.owner, int(adopting), int(adopting and has_died), time.time(), run_id),
+                (self.ownership.owner, int(adopting), int(adopting and has_died), time.time(), run_id),
             )
             db.forget_owner(run_id)
 
-        await self._commits.write(claim)
+        await self.commits.write(claim)
 
     async def release_run(self, run_id: str, status: Literal["queued", "interrupted", "failed"] = "queued") -> None:
         """Give up a run of this process, charging nothing.
@@ -304,7 +267,7 @@ class RunStore:
         """
 
         def release(db: Connection) -> None:
-            self._ownership.check(db, run_id)
+            self.ownership.check(db, run_id)
             if_cancelled = "interrupted" if status == "queued" else status
             db.write(
                 "UPDATE runs SET status = CASE cancel_requested WHEN 0 THEN ? ELSE ? END, owner = NULL, "
@@ -313,102 +276,7 @@ class RunStore:
             )
             db.forget_owner(run_id)
 
-        await self._commits.write(release, run_id)
-
-    async def list_claimable_runs(self, limit: int) -> list[RunRecord]:
-        """Background runs without a living owner: queued ones, and those whose process was killed.
-
-        Those that were adopted least often come first, of these the oldest.
-        """
-
-        def listed(db: Connection) -> list[RunRecord]:
-            sql = f"SELECT {self._columns} FROM runs WHERE background = 1 AND status IN ('queued', 'running') "  # noqa: S608
-            page = max(limit, 50)
-            claimable: list[RunRecord] = []
-            after: tuple[int, float, str] = (-1, 0.0, "")
-            while len(claimable) < limit:
-                rows = db.execute(
-                    sql + "AND (adoptions, created, id) > (?, ?, ?) ORDER BY adoptions, created, id LIMIT ?",
-                    (*after, page),
-                )
-                claimable += [self._record(row) for row in rows if self._ownership.is_free(row[_OWNER], row[_LIVENESS])]
-                if len(rows) < page:
-                    break
-                last = dict(zip(ListedRun.model_fields, rows[-1], strict=False))
-                after = last["adoptions"], last["created"], last["id"]
-            return claimable[:limit]
-
-        return await self._commits.read(listed)
-
-    async def request_cancel(self, run_id: str) -> None:
-        """Ask the owner of a run to cancel it; a run without an owner becomes interrupted at once.
-
-        A run that has ended stays as it is.
-
-        Raises:
-            UnknownName: There is no such run.
-        """
-
-        def request(db: Connection) -> None:
-            status, owner, liveness = self._locked(db, run_id)
-            if status not in ("queued", "running"):
-                return
-            if self._ownership.is_free(owner, liveness):
-                db.write(
-                    "UPDATE runs SET status = 'interrupted', owner = NULL, cancel_requested = 1, updated = ? "
-                    "WHERE id = ?",
-                    (time.time(), run_id),
-                )
-                db.forget_owner(run_id)
-            else:
-                db.write("UPDATE runs SET cancel_requested = 1 WHERE id = ?", (run_id,))
-
-        await self._commits.write(request)
-
-    async def cancel_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
-        """Those of the runs whose cancellation was requested."""
-        return await self._requested("cancel_requested", run_ids)
-
-    async def request_answer(self, run_id: str) -> None:
-        """Ask the owner of a run to answer now, or the process that claims it next.
-
-        A run that has ended stays as it is.
-
-        Raises:
-            UnknownName: There is no such run.
-        """
-
-        def request(db: Connection) -> None:
-            status, _, _ = self._locked(db, run_id)
-            if status in ("queued", "running"):
-                db.write("UPDATE runs SET answer_requested = 1 WHERE id = ?", (run_id,))
-
-        await self._commits.write(request)
-
-    async def answer_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
-        """Those of the runs whose answer was requested."""
-        return await self._requested("answer_requested", run_ids)
-
-    async def _requested(
-        self, column: Literal["cancel_requested", "answer_requested"], run_ids: Sequence[str]
-    ) -> frozenset[str]:
-        if not run_ids:
-            return frozenset()
-
-        def requested(db: Connection) -> frozenset[str]:
-            ids: set[str] = set()
-            for start in range(0, len(run_ids), MAX_PARAMETERS):
-                some = run_ids[start : start + MAX_PARAMETERS]
-                marks = ",".join("?" * len(some))
-                rows = db.execute(f"SELECT id FROM runs WHERE {column} = 1 AND id IN ({marks})", some)  # noqa: S608
-                ids |= {row[0] for row in rows}
-            return frozenset(ids)
-
-        return await self._commits.read(requested)
-
-    def set_identities(self, run_id: str, identities: Mapping[str, JsonValue]) -> asyncio.Future[None]:
-        """Record which models a run uses."""
-        return self.save(run_id, RunWrites(identities=identities))
+        await self.commits.write(release, run_id)
 
     def end_run(
         self,
@@ -436,7 +304,7 @@ class RunStore:
         def write(db: Connection) -> None:
             now = time.time()
             if writes.creation is None:
-                self._ownership.check(db, run_id)
+                self.ownership.check(db, run_id)
                 if writes.identities is not None:
                     db.write("UPDATE runs SET identities = ? WHERE id = ?", (to_json(writes.identities), run_id))
             else:
@@ -448,13 +316,13 @@ class RunStore:
             if writes.end is not None and writes.creation is None:
                 _end(db, run_id, writes.end, now)
 
-        return self._commits.write(write, run_id if writes.creation is None else None)
+        return self.commits.write(write, run_id if writes.creation is None else None)
 
     def _create(self, db: Connection, run_id: str, writes: RunWrites, now: float) -> None:
         """Add the row of a run, as it is after all writes."""
         new, end = writes.creation, writes.end
         assert new is not None
-        owner = None if end is not None or (new.background and new.status == "queued") else self._ownership.owner
+        owner = None if end is not None or (new.background and new.status == "queued") else self.ownership.owner
         status: RunStatus = new.status
         tokens, usd, error, answer = 0, 0.0, None, None
         if end is not None:
@@ -486,13 +354,13 @@ class RunStore:
             ),
         )
         if not created:
-            existing = None if new.idempotency is None else _find_request(db, new.tenant, new.idempotency)
+            existing = None if new.idempotency is None else find_request(db, new.tenant, new.idempotency)
             if existing is not None:
                 raise DuplicateRequest(existing[0], existing[1] == new.digest)
             raise UserError(f"there is a run {run_id} already", hint="choose another name")
         db.forget_owner(run_id)
         if end is not None:
-            db.write(_SPEND, (new.tenant, _day(now), tokens, usd, 1))
+            db.write(_SPEND, (new.tenant, spending_day(now), tokens, usd, 1))
 
     async def delete_run(self, run_id: str, *, only_ended: bool = False) -> None:
         """Delete a run with its calls, events and checkpoints; its spending stays recorded.
@@ -510,7 +378,7 @@ class RunStore:
                 raise RunConflict(f"run {run_id} has not ended", hint="cancel it first")
             _delete_run(db, run_id)
 
-        await self._commits.write(delete)
+        await self.commits.write(delete)
 
     async def prune_runs(self, *, before: float) -> int:
         """Delete some of the oldest runs that have ended; call it again until it deletes none.
@@ -528,9 +396,9 @@ class RunStore:
                 rows = db.execute(
                     "SELECT created, id FROM runs WHERE (created, id) > (?, ?) AND created < ? AND updated < ? "  # noqa: S608
                     "AND (status NOT IN ('queued', 'running') "
-                    f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self._ownership.liveness}))))) "
+                    f"OR (background = 0 AND (owner IS NULL OR (owner <> ? AND NOT ({self.ownership.liveness}))))) "
                     "ORDER BY created, id LIMIT ?",
-                    (*position, before, before, self._ownership.owner, PRUNE_PAGE),
+                    (*position, before, before, self.ownership.owner, PRUNE_PAGE),
                 )
                 ended = [run_id for _, run_id in rows if self._has_ended(db, run_id)]
                 for run_id in ended:
@@ -539,15 +407,15 @@ class RunStore:
                     return len(ended)
                 position = rows[-1]  # a run whose owner is assumed alive must not block the pruning of later ones
 
-        return await self._commits.write(prune)
+        return await self.commits.write(prune)
 
     def _has_ended(self, db: Connection, run_id: str) -> bool:
         """Whether no process executes a run, and none will continue it; locks it until the transaction ends."""
-        status, owner, liveness = self._locked(db, run_id)
+        status, owner, liveness = self.lock(db, run_id)
         if status not in ("queued", "running"):
             return True
         ((background,),) = db.execute("SELECT background FROM runs WHERE id = ?", (run_id,))
-        return not background and self._ownership.is_free(owner, liveness)
+        return not background and self.ownership.is_free(owner, liveness)
 
     # -- queries of runs
 
@@ -562,23 +430,39 @@ class RunStore:
             UnknownName: There is none, or another tenant owns it.
             UserError: Several names have this prefix.
         """
-        return await self._commits.read(lambda db: self._get(db, run_id, tenant, exact))
+        return await self.commits.read(lambda db: self._get(db, run_id, tenant, exact))
 
     def _get(self, db: Connection, run_id: str, tenant: str | None, exact: bool) -> RunRecord:
         condition, values = ("", ()) if tenant is None else (" AND tenant = ?", (tenant,))
-        select = f"SELECT {self._columns} FROM runs WHERE "  # noqa: S608
-        rows = []
+        runs: list[RunRecord] = []
         if run_id and "\0" not in run_id:
-            rows = db.execute(f"{select}id = ?{condition}", (run_id, *values))
-            if not rows and not exact:
-                rows = db.execute(
-                    f"{select}id >= ? AND id < ?{condition} ORDER BY id LIMIT 2", (run_id, run_id + LAST, *values)
-                )
-        if not rows:
+            runs = self.select(db, f"id = ?{condition}", (run_id, *values))
+            if not runs and not exact:
+                prefixed = f"id >= ? AND id < ?{condition} ORDER BY id LIMIT 2"
+                runs = self.select(db, prefixed, (run_id, run_id + LAST, *values))
+        if not runs:
             raise UnknownName("run", run_id, hint=_LIST_HINT)
-        if len(rows) > 1:
+        if len(runs) > 1:
             raise UserError(f"several runs begin with {run_id!r}", hint="give more of the name")
-        return self._record(rows[0])
+        return runs[0]
+
+    def select(self, db: Connection, condition: str, values: Sequence[Any]) -> list[RunRecord]:
+        """The runs of a condition in SQL; what this store wrote is not validated again."""
+        sql = (
+            f"SELECT {LISTED_COLUMNS}, {self.ownership.liveness} AS liveness, idempotency, config, identities, answer "  # noqa: S608
+            f"FROM runs WHERE {condition}"
+        )
+        return [
+            RunRecord.model_construct(
+                **self._listed(row),
+                idempotency=idempotency,
+                config=json.loads(config),
+                identities=json.loads(identities),
+                answer=json.loads(answer) if answer else None,
+            )
+            for row in db.execute(sql, values)
+            for idempotency, config, identities, answer in [row[-4:]]
+        ]
 
     async def list_runs(
         self,
@@ -610,7 +494,7 @@ class RunStore:
             UnknownName: There is no run `after`.
         """
         query = RunQuery(tenant, status, strategy, model, search, tag, sort, ascending)
-        return await self._commits.read(lambda db: self._list(db, query, limit, after))
+        return await self.commits.read(lambda db: self._list(db, query, limit, after))
 
     def _list(self, db: Connection, query: RunQuery, limit: int, after: str | None) -> list[ListedRun]:
         position: Sequence[Any] | None = None
@@ -620,7 +504,7 @@ class RunStore:
                 raise UnknownName("run", after, hint=_LIST_HINT)
             position = rows[0]
         runs: list[ListedRun] = []
-        columns = f"{LISTED_COLUMNS}, {self._ownership.liveness} AS liveness"
+        columns = f"{LISTED_COLUMNS}, {self.ownership.liveness} AS liveness"
         while len(runs) < limit:
             rows = db.execute(*query.select(columns, position, limit))
             listed = (ListedRun.model_construct(**self._listed(row)) for row in rows)
@@ -654,20 +538,11 @@ class RunStore:
                 calls |= {row[0]: _call(row[:-1]) for row in rows}
             return calls
 
-        return await self._commits.read(find)
-
-    def add_calls(self, run_id: str, calls: Sequence[NewCall | StoredCall]) -> asyncio.Future[None]:
-        """Store calls that the run has paid for; an existing key stays as it is."""
-        return self.save(run_id, RunWrites(calls=list(calls)))
-
-    async def count_calls(self, run_id: str) -> int:
-        """Number of stored calls of a run."""
-        rows = await self._commits.read(lambda db: db.execute("SELECT COUNT(*) FROM calls WHERE run_id = ?", (run_id,)))
-        return int(rows[0][0])
+        return await self.commits.read(find)
 
     async def list_calls(self, run_id: str) -> list[StoredCall]:
         """All stored calls of a run, by key."""
-        rows = await self._commits.read(
+        rows = await self.commits.read(
             lambda db: db.execute(
                 f"SELECT {_CALL} FROM {_CALLS} WHERE calls.run_id = ? ORDER BY key",  # noqa: S608
                 (run_id,),
@@ -682,7 +557,7 @@ class RunStore:
             "WHERE theirs.key = mine.key AND theirs.run_id <> mine.run_id AND theirs.created < mine.created)"
         )
         await self._index_keys()
-        return frozenset(row[0] for row in await self._commits.read(lambda db: db.execute(sql, (run_id,))))
+        return frozenset(row[0] for row in await self.commits.read(lambda db: db.execute(sql, (run_id,))))
 
     async def _index_keys(self) -> None:
         """Index the calls of all runs by key before the first query across runs.
@@ -690,17 +565,13 @@ class RunStore:
         In a file, storing a call takes several times as long with the index, since keys are random; most need none.
         """
         if not self._has_key_index:
-            await self._commits.write(lambda db: db.write("CREATE INDEX IF NOT EXISTS calls_key ON calls (key)", ()))
+            await self.commits.write(lambda db: db.write("CREATE INDEX IF NOT EXISTS calls_key ON calls (key)", ()))
             self._has_key_index = True
-
-    def add_events(self, run_id: str, events: Sequence[Event]) -> asyncio.Future[None]:
-        """Store events; one that is stored already is not stored twice."""
-        return self.save(run_id, RunWrites(events=list(events)))
 
     async def list_events(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Stored events of a run with a number above `after`, in order."""
         # parsed on the store's thread, so that a long trace does not block the event loop
-        return await self._commits.read(lambda db: _read_events(db, run_id, after, limit))
+        return await self.commits.read(lambda db: _read_events(db, run_id, after, limit))
 
     # -- stage checkpoints
 
@@ -708,7 +579,7 @@ class RunStore:
         """Store the state after a stage."""
 
         def put(db: Connection) -> None:
-            self._ownership.check(db, run_id)
+            self.ownership.check(db, run_id)
             db.write(
                 "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, "
                 "checkpoint, metadata) VALUES (?, ?, ?, ?, ?, ?, ?) "
@@ -725,7 +596,7 @@ class RunStore:
                 ),
             )
 
-        await self._commits.write(put, run_id)
+        await self.commits.write(put, run_id)
 
     async def get_checkpoint(
         self, run_id: str, namespace: str = "", *, checkpoint_id: str | None = None
@@ -735,7 +606,7 @@ class RunStore:
         if checkpoint_id is not None:
             where += " AND checkpoint_id = ?"
             values.append(checkpoint_id)
-        rows = await self._commits.read(
+        rows = await self.commits.read(
             lambda db: db.execute(
                 "SELECT checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata FROM checkpoints "  # noqa: S608
                 f"WHERE {where} ORDER BY checkpoint_id DESC LIMIT 1",
@@ -749,172 +620,18 @@ class RunStore:
             namespace=namespace, id=id_, parent=parent, kind=kind, state=bytes(state), metadata=bytes(metadata)
         )
 
-    # -- spending and keys
-
-    async def get_spending(self, tenant: str, since: float) -> Spending:
-        """What a tenant has paid for since the beginning of a UTC day, and what its runs in flight reserve.
-
-        Args:
-            since: A time of that day, in seconds since the epoch.
-        """
-        return await self._commits.read(lambda db: self._spending(db, tenant, since))
-
-    def _spending(self, db: Connection, tenant: str, since: float) -> Spending:
-        ((tokens, usd, runs),) = db.execute(
-            "SELECT SUM(tokens), SUM(usd), SUM(runs) FROM spending WHERE tenant = ? AND day >= ?", (tenant, _day(since))
-        )
-        reservations = [
-            (tokens, usd)
-            for tokens, usd, owner, liveness in db.execute(
-                f"SELECT SUM(tokens), SUM(usd), owner, {self._ownership.liveness} FROM reservations "  # noqa: S608
-                "WHERE tenant = ? AND created > ? GROUP BY owner",
-                (tenant, since - MAX_RESERVATION_S),
-            )
-            if not self._ownership.is_free(owner, liveness)
-        ]
-        return Spending(
-            tokens=int(tokens or 0),
-            usd=float(usd or 0.0),
-            runs=int(runs or 0),
-            reserved_tokens=int(sum(tokens for tokens, _ in reservations)),
-            reserved_usd=math.fsum(usd for _, usd in reservations),
-        )
-
-    async def reserve_spending(
-        self, name: str, tenant: str, budget: Budget, limits: KeyLimits, at: float
-    ) -> tuple[Budget | None, Spending]:
-        """Reserve a run's budget out of what daily limits leave its tenant, atomically among all processes.
-
-        The reservation counts until it is released, or its process has died.
-
-        Args:
-            name: A new name, for `release_spending`.
-            at: A time of the UTC day, in seconds since the epoch.
-
-        Returns:
-            The budget, capped by what was left (`KeyLimits.left_for`), None if nothing was left and so nothing is
-            reserved; and what had been spent and reserved before.
-        """
-
-        def reserve(db: Connection) -> tuple[Budget | None, Spending]:
-            day = (tenant, _day(at))
-            # the row of the day is locked first: reservations of one tenant happen one after the other
-            db.write(
-                "INSERT INTO spending (tenant, day, tokens, usd, runs) VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING",
-                day,
-            )
-            db.execute(f"SELECT tokens FROM spending WHERE tenant = ? AND day = ?{self._ownership.lock}", day)  # noqa: S608
-            before = self._spending(db, tenant, at)
-            reserved = limits.left_for(budget, before)
-            if reserved is not None:
-                db.write("DELETE FROM reservations WHERE tenant = ? AND created <= ?", (tenant, at - MAX_RESERVATION_S))
-                db.write(
-                    "INSERT INTO reservations (name, tenant, owner, created, tokens, usd) VALUES (?, ?, ?, ?, ?, ?)",
-                    (name, tenant, self._ownership.owner, at, reserved.tokens or 0, reserved.usd or 0.0),
-                )
-            return reserved, before
-
-        return await self._commits.write(reserve)
-
-    async def release_spending(self, name: str) -> None:
-        """Give back a reservation; its run has been charged for what it spent."""
-        await self._commits.write(lambda db: db.write("DELETE FROM reservations WHERE name = ?", (name,)))
-
-    async def add_key(self, key: ApiKey) -> None:
-        """Store a new key.
-
-        Raises:
-            UserError: There is a key of that id.
-        """
-
-        def add(db: Connection) -> None:
-            created = db.execute(
-                f"INSERT INTO api_keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",  # noqa: S608
-                (
-                    key.id,
-                    key.name,
-                    key.tenant,
-                    key.digest,
-                    to_json(sorted(key.scopes)),
-                    key.limits.model_dump_json(),
-                    key.created,
-                    key.expires,
-                    key.revoked,
-                ),
-            )
-            if not created:
-                raise UserError(f"there is a key {key.id} already", hint="create another one")
-
-        await self._commits.write(add)
-
-    async def list_keys(self) -> list[ApiKey]:
-        """All keys, revoked ones included, oldest first."""
-        rows = await self._commits.read(
-            lambda db: db.execute(f"SELECT {_KEY} FROM api_keys ORDER BY created, id")  # noqa: S608
-        )
-        return [_key(row) for row in rows]
-
-    async def find_key(self, key_id: str) -> ApiKey | None:
-        """The key of that id, revoked or not; None if there is none."""
-        if "\0" in key_id:
-            return None
-        rows = await self._commits.read(
-            lambda db: db.execute(f"SELECT {_KEY} FROM api_keys WHERE id = ?", (key_id,))  # noqa: S608
-        )
-        return _key(rows[0]) if rows else None
-
-    async def revoke_key(self, key_id: str) -> ApiKey:
-        """Revoke a key; a revoked one stays so.
-
-        Returns:
-            The key as it is now.
-
-        Raises:
-            UnknownName: There is no such key.
-        """
-
-        def revoke(db: Connection) -> ApiKey:
-            rows = db.execute(
-                f"UPDATE api_keys SET revoked = COALESCE(revoked, ?) WHERE id = ? RETURNING {_KEY}",  # noqa: S608
-                (time.time(), key_id),
-            )
-            if not rows:
-                raise UnknownName("key", key_id, hint="`reason keys list` shows all keys")
-            return _key(rows[0])
-
-        return await self._commits.write(revoke)
-
-    async def check_writable(self) -> None:
-        """Write as much as a small run does, and overwrite it the next time.
-
-        Raises:
-            StoreError: The store cannot be written: it is unreachable or read-only, or its disk is full.
-        """
-
-        def write(db: Connection) -> None:
-            db.write(
-                "INSERT INTO meta VALUES ('probe', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (secrets.token_hex(_PROBE_BYTES // 2),),  # random: Postgres compresses
-            )
-
-        await self._commits.write(write)
-
     async def aclose(self) -> None:
         """Close the store; idempotent."""
-        await self._commits.aclose()
+        await self.commits.aclose()
 
     # -- rows of runs
-
-    @property
-    def _columns(self) -> str:
-        return f"{LISTED_COLUMNS}, {self._ownership.liveness} AS liveness, idempotency, config, identities, answer"
 
     def _listed(self, row: Sequence[Any]) -> dict[str, Any]:
         """The fields of a `ListedRun` from a row that begins with `LISTED_COLUMNS` and the owner's liveness."""
         fields = dict(zip(ListedRun.model_fields, row, strict=False))
         owner, liveness = fields["owner"], row[_LIVENESS]
         is_active = fields["status"] == "running" or (fields["status"] == "queued" and owner is not None)
-        if is_active and not (owner and self._ownership.is_alive(owner, liveness)):
+        if is_active and not (owner and self.ownership.is_alive(owner, liveness)):
             fields["status"] = "interrupted"  # its process was killed before it could record that
         for name in ("background", "cancel_requested", "answer_requested"):
             fields[name] = bool(fields[name])
@@ -922,26 +639,15 @@ class RunStore:
             fields[name] = json.loads(fields[name]) if fields[name] else None
         return fields
 
-    def _record(self, row: Sequence[Any]) -> RunRecord:
-        """A row of `_columns`; what this store wrote is not validated again."""
-        idempotency, config, identities, answer = row[-4:]
-        return RunRecord.model_construct(
-            **self._listed(row),
-            idempotency=idempotency,
-            config=json.loads(config),
-            identities=json.loads(identities),
-            answer=json.loads(answer) if answer else None,
-        )
-
-    def _locked(self, db: Connection, run_id: str) -> tuple[str, str | None, Any]:
+    def lock(self, db: Connection, run_id: str) -> tuple[str, str | None, Any]:
         """Status, owner and liveness of a run, locked until the transaction ends.
 
         Two statements: one that had to wait for another transaction would see the new owner, but not yet its liveness.
         """
-        if not db.execute(f"SELECT id FROM runs WHERE id = ?{self._ownership.lock}", (run_id,)):  # noqa: S608
+        if not db.execute(f"SELECT id FROM runs WHERE id = ?{self.ownership.lock}", (run_id,)):  # noqa: S608
             raise UnknownName("run", run_id, hint=_LIST_HINT)
         ((status, owner, liveness),) = db.execute(
-            f"SELECT status, owner, {self._ownership.liveness} FROM runs WHERE id = ?",  # noqa: S608
+            f"SELECT status, owner, {self.ownership.liveness} FROM runs WHERE id = ?",  # noqa: S608
             (run_id,),
         )
         return status, owner, liveness
@@ -964,9 +670,8 @@ def to_json(value: Any) -> str | None:
     return text
 
 
-_OWNER = list(ListedRun.model_fields).index("owner")
 _LIVENESS = len(ListedRun.model_fields)
-"""Index of the owner's liveness in a row of `RunStore._columns`."""
+"""Index of the owner's liveness in a row of runs."""
 _CALLS = "calls LEFT JOIN requests ON requests.run_id = calls.run_id AND requests.digest = calls.request_digest"
 _CALL = "calls.key, calls.role, calls.model, calls.request, calls.response, calls.truncated, requests.request AS shared"
 _ADD_REQUESTS = "INSERT INTO requests (run_id, digest, request) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -980,7 +685,6 @@ _ADD_EVENTS = (
     "DO UPDATE SET events = excluded.events WHERE LENGTH(excluded.events) > LENGTH(events.events)"
 )
 _EVENTS = "SELECT events FROM events WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?"
-_KEY = "id, name, tenant, digest, scopes, limits, created, expires, revoked"
 _OF_TENANT = (
     "(calls.run_id = ? OR (truncated = 0 AND EXISTS (SELECT 1 FROM runs AS mine, runs AS theirs "
     "WHERE mine.id = ? AND theirs.id = calls.run_id AND theirs.tenant = mine.tenant)))"
@@ -1043,7 +747,8 @@ def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else 0.0
 
 
-def _day(at: float) -> str:
+def spending_day(at: float) -> str:
+    """The UTC day of a time, as the table `spending` names it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
@@ -1058,7 +763,8 @@ def _delete_run(db: Connection, run_id: str) -> None:
     db.forget_owner(run_id)
 
 
-def _find_request(db: Connection, tenant: str, idempotency: str) -> tuple[str, str] | None:
+def find_request(db: Connection, tenant: str, idempotency: str) -> tuple[str, str] | None:
+    """Name and digest of the run that a tenant's request with this key has created; None if there is none."""
     rows = db.execute("SELECT id, digest FROM runs WHERE tenant = ? AND idempotency = ?", (tenant, idempotency))
     return (rows[0][0], rows[0][1]) if rows else None
 
@@ -1158,22 +864,7 @@ def _end(db: Connection, run_id: str, end: RunEnd, now: float) -> None:
     """Charge a run and set its end: two statements that return nothing, since a database may be far away."""
     tokens, usd_if_first = _paid_now(end.answer)
     paid = (tokens, tokens, usd_if_first, usd_if_first)
-    db.write(_SPEND_MORE, (_day(now), *paid, run_id))
+    db.write(_SPEND_MORE, (spending_day(now), *paid, run_id))
     error, answer = to_json(end.error), to_json(end.answer)
     db.write(_END, (*paid, end.status, answer, error, *answer_columns(end.answer), now, run_id))
     db.forget_owner(run_id)
-
-
-def _key(row: tuple[Any, ...]) -> ApiKey:
-    key_id, name, tenant, digest, scopes, limits, created, expires, revoked = row
-    return ApiKey(
-        id=key_id,
-        name=name,
-        tenant=tenant,
-        digest=digest,
-        scopes=frozenset(json.loads(scopes)),
-        limits=KeyLimits.model_validate_json(limits),
-        created=created,
-        expires=expires,
-        revoked=revoked,
-    )

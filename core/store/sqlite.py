@@ -27,8 +27,6 @@ order: a process that writes without a pause, such as a replay, may starve other
 
 T = TypeVar("T")
 
-_SCHEMA = SCHEMA.format(name="TEXT", bytes="BLOB", end=" WITHOUT ROWID")
-
 
 class SqliteStore(RunStore):
     """The run store in one SQLite file; open it with `SqliteStore.open`.
@@ -58,7 +56,7 @@ class SqliteStore(RunStore):
 
         An owner on another host counts as alive otherwise, also when that host is gone.
         """
-        await self._commits.write(lambda db: db.write("UPDATE runs SET owner = NULL WHERE owner IS NOT NULL", ()))
+        await self.commits.write(lambda db: db.write("UPDATE runs SET owner = NULL WHERE owner IS NOT NULL", ()))
 
 
 class _File:
@@ -107,6 +105,10 @@ class _SqliteConnection:
 
     def write(self, sql: str, *rows: Sequence[Any]) -> None:
         self._db.executemany(sql, rows)
+
+    def create_tables(self, schema: str) -> None:
+        for statement in schema.format(name="TEXT", bytes="BLOB", end=" WITHOUT ROWID").split(";\n"):
+            self._db.execute(statement)
 
     def owner_of(self, run_id: str) -> Sequence[str | None]:
         """The owner, read each time: that costs nothing here, and a transaction that writes locks the file."""
@@ -157,8 +159,7 @@ def _create_tables(db: sqlite3.Connection, path: Path) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         if _schema_version(db, path) == 0:
-            for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
+            _SqliteConnection(db).create_tables(SCHEMA)
             db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
         db.execute("COMMIT")
     except BaseException:

@@ -51,7 +51,7 @@ from ...core.files import question_digest, write_file
 from ...core.messages import Frozen
 from ...core.run import Run, RunConfig
 from ...core.settings import Settings
-from ...core.store.protocol import RunWrites
+from ...core.store.records import RunWrites
 from ...core.store.sqlite import SqliteStore
 from ...core.types import Candidate, Solution
 from ...core.version import __version__
@@ -437,13 +437,11 @@ class EpisodeResources:
             except UnknownName:
                 await self._store.create_run(run.id, config.model_dump(mode="json"))
                 models = {"main": self.model} | ({} if self.reward is None else {"reward": self.reward})
-                await self._store.set_identities(
-                    run.id,
-                    {
-                        role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
-                        for role, m in models.items()
-                    },
-                )
+                identities: dict[str, JsonValue] = {
+                    role: {"identity": m.identity, "capabilities": m.capabilities.model_dump(mode="json")}
+                    for role, m in models.items()
+                }
+                await self._store.save(run.id, RunWrites(identities=identities))
         self._open[run.id] = run
         return run
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from ...core.concurrency import gather
 from ...core.errors import BudgetExceeded, StoreError
 from ...core.run import Run
-from ...core.store.protocol import StoredCall, call_key
+from ...core.store.records import StoredCall, call_key
 from ...core.types import CodeTest, Question
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import NotRecorded

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from ...core.concurrency import paced
 from ...core.run import Run
-from ...core.store.protocol import call_key
+from ...core.store.records import call_key
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.calls import RecordedCalls
 from ..knowledge import SELF_SOURCE, MemoryItem

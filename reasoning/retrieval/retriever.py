@@ -20,7 +20,7 @@ from ...core.clock import monotonic
 from ...core.errors import StoreError, UserError
 from ...core.events import EvidenceRetrieved
 from ...core.run import Run
-from ...core.store.protocol import StoredCall, call_key
+from ...core.store.records import StoredCall, call_key
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import ReplayStub

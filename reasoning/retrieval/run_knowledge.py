@@ -15,7 +15,7 @@ from ...core.errors import BackendUnavailable, DataError, UserError
 from ...core.files import Progress
 from ...core.run import RunConfig
 from ...core.settings import Settings
-from ...core.store.protocol import RunRecord
+from ...core.store.records import RunRecord
 from ...serving.encoders.embeddings import load_embedding_model
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.replay import ReplayEmbedding

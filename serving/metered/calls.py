@@ -29,7 +29,7 @@ from ...core.errors import BudgetExceeded, ReasonError
 from ...core.events import BudgetCharged, CallFinished, CallStarted
 from ...core.messages import Completion, Usage
 from ...core.run import Run
-from ...core.store.protocol import NewCall, call_key
+from ...core.store.records import NewCall, call_key
 from ..rewards.model import StepScores
 from .replay import NotRecorded
 

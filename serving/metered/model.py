@@ -36,7 +36,7 @@ from ...core.messages import (
     Usage,
 )
 from ...core.run import Run
-from ...core.store.protocol import JsonText, NewCall, StoredCall, call_key, call_keys, canonical_json
+from ...core.store.records import JsonText, NewCall, StoredCall, call_key, call_keys, canonical_json
 from ...core.types import Question
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
@@ -362,7 +362,7 @@ class MeteredModel:
         first = {(i, r.indices[0]) for i, r in missing}
         partial: dict[SampleKey, _PartialSample] = {}
         restarted: set[SampleKey] = set()
-        writer, now, loop = run.writer, run.answer_now, asyncio.get_running_loop()
+        now, loop = run.answer_now, asyncio.get_running_loop()
 
         def new_sample(slot: SampleKey) -> _PartialSample:
             request = requests[slot[0]]
@@ -377,7 +377,7 @@ class MeteredModel:
                     "seed": requests[slot[0]].sampling.seed,
                     "index": completion.sample_index,
                 }
-                writer.add_calls([self._calls.record(keys[slot], sample, completion, truncated=truncated)])
+                run.writer.add_calls([self._calls.record(keys[slot], sample, completion, truncated=truncated)])
 
         def on_chunk(chunk: Chunk) -> bool:
             i = missing[chunk.request][0]
@@ -400,16 +400,15 @@ class MeteredModel:
             return self._emit_chunk(call, chunk, listener, is_streamed=slot not in restarted)
 
         async def truncate_rest(reason: FinishReason) -> None:
-            async with writer.saving():
-                async for slot in paced([slot for slot in keys if slot not in done]):
-                    # a backend reports the prompt's tokens on the first sample, which is not finished
-                    counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
-                    truncated = partial.get(slot, new_sample(slot)).completion(slot[1], reason, counted or 0)
-                    finish(slot, truncated, truncated=True)
-                    self._emit_sample(call, slot, truncated, None)
+            async for slot in paced([slot for slot in keys if slot not in done]):
+                # a backend reports the prompt's tokens on the first sample, which is not finished
+                counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
+                truncated = partial.get(slot, new_sample(slot)).completion(slot[1], reason, counted or 0)
+                finish(slot, truncated, truncated=True)
+                self._emit_sample(call, slot, truncated, None)
 
         try:
-            async with writer.saving(), asyncio.timeout(self._seconds(requests)) as timeout:
+            async with asyncio.timeout(self._seconds(requests)) as timeout:
                 sent = [
                     r.model_copy(update={"prompt": self._salted(r.prompt), "priority": self._priority})
                     for _, r in missing

@@ -13,7 +13,7 @@ from ...core.concurrency import shielded
 from ...core.errors import UserError
 from ...core.events import TextDelta
 from ...core.messages import Frozen, Usage
-from ...core.store.protocol import call_key
+from ...core.store.records import call_key
 from ..worker_group import GroupStep, SupportsWorkers, WorkerGroup, WorkerGroupConfig, WorkerToken
 from .calls import CallInFlight, RecordedCalls
 

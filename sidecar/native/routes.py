@@ -17,7 +17,7 @@ from ...core.events import Event
 from ...core.registry import Registry
 from ...core.run import RunConfig
 from ...core.settings import Settings
-from ...core.store.protocol import RunSort, RunStatus
+from ...core.store.records import RunSort, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
 from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy

@@ -20,7 +20,7 @@ from ...agents.verification import MAX_ANSWER_CHARS
 from ...core.budget import Budget
 from ...core.messages import Effort
 from ...core.run import read_config
-from ...core.store.protocol import ListedRun, RunRecord, RunStatus
+from ...core.store.records import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from ...core.types import MAX_QUESTION_CHARS, MAX_TESTS, Answer, AnswerKind
 from ..errors import public_stored_error

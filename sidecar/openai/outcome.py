@@ -19,7 +19,7 @@ from pydantic import BaseModel, JsonValue
 from ...core.errors import UserError
 from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
-from ...core.store.protocol import RunRecord
+from ...core.store.records import RunRecord
 from ...core.store.sql import RunStore
 from ...core.types import Answer
 from ..auth import Caller

@@ -18,7 +18,7 @@ from ...core.errors import UnknownName, UserError
 from ...core.json_schema import OBJECT_SCHEMA
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
 from ...core.run import RunConfig, read_config
-from ...core.store.protocol import RunRecord
+from ...core.store.records import RunRecord
 from ...core.types import Question
 from ..auth import Caller, authorised
 from ..errors import public_stored_error

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...agents.verification import TextVerification
 from ...core.events import Event, RunFailed, RunFinished, RunStarted
-from ...core.store.protocol import RunStatus
+from ...core.store.records import RunStatus
 from ...core.version import __version__
 
 

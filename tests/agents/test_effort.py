@@ -9,7 +9,7 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.run import RunConfig, read_config
 from reason.core.settings import Settings
-from reason.core.store.protocol import RunRecord
+from reason.core.store.records import RunRecord
 from reason.core.types import Question
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking

@@ -248,7 +248,7 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, 
         lost = run.answer["usage"]["lost_tokens"]
         assert lost > 0
         assert len(run.answer["candidates"]) >= 2
-        stored = await reasoner._store.count_calls("cancelled")
+        stored = len(await reasoner._store.list_calls("cancelled"))
         assert 2 <= stored < 8
         held.clear()
         begun = len(model.made)
@@ -448,7 +448,7 @@ async def test_resume_of_a_killed_run_does_not_pay_twice(opened, settings, tmp_p
     opened["scripted"] = model = ScriptedModel(replies(*texts))
     async with voting(settings, n=24) as reasoner:
         store = await reasoner.open_store()
-        stored = await store.count_calls("killed")
+        stored = len(await store.list_calls("killed"))
         answer = await reasoner.aresume("killed")
         assert len(model.made) == 24 - stored
         assert (answer.usage.replayed_tokens > 0) == (stored > 0)

@@ -8,6 +8,7 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import StoreError, UserError
 from reason.core.settings import Settings
+from reason.sidecar.key_store import KeyStore
 from support.scripted_model import ScriptedModel, replies
 
 PARIS = replies("It is in France. The answer is Paris.", "I believe the answer is Paris")
@@ -46,7 +47,7 @@ async def test_a_run_is_stored_listed_and_replayed(model, settings):
         assert [events[0].type, events[-1].type] == ["run.started", "run.finished"]
         assert [e.number for e in events] == list(range(1, len(events) + 1))
         assert (await reasoner.areplay("r")).text == answer.text
-        spent = await store.get_spending("", 0)
+        spent = await (await KeyStore.open(store)).get_spending("", 0)
         assert (spent.tokens, spent.runs) == (answer.usage.completion_tokens, 1)
 
 
@@ -82,12 +83,12 @@ async def test_payments_of_a_cancelled_run_are_charged_once_when_it_is_resumed(m
             await asking
         store = await reasoner.open_store()
         partial = (await store.get_run("r")).answer["usage"]["completion_tokens"]
-        assert (await store.get_spending("", 0)).tokens == partial > 0
+        assert (await (await KeyStore.open(store)).get_spending("", 0)).tokens == partial > 0
         model._step = None
         answer = await reasoner.aresume("r")
         paid_again = answer.usage.completion_tokens - answer.usage.replayed_tokens
         assert 0 < paid_again < answer.usage.completion_tokens
-        spent = await store.get_spending("", 0)
+        spent = await (await KeyStore.open(store)).get_spending("", 0)
         assert (spent.tokens, spent.runs) == (partial + paid_again, 1)
 
 

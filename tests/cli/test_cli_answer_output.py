@@ -20,6 +20,7 @@ from reason.core.events import RunStarted
 from reason.core.messages import Usage
 from reason.core.run import RunConfig
 from reason.core.settings import load_settings
+from reason.core.store.records import RunWrites
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Answer, Evidence, Verification
 from support.mcts_events import SOURCES, noted_answer, noted_run
@@ -77,7 +78,7 @@ def stored(home: Path) -> str:
         )
         store = await SqliteStore.open(load_settings().store)
         await store.create_run(started.run_id, config.model_dump(mode="json"))
-        await store.add_events(started.run_id, events)
+        await store.save(started.run_id, RunWrites(events=events))
         await store.end_run(started.run_id, "finished", answer=noted_answer(TWO).model_dump(mode="json"))
         await store.aclose()
         return started.run_id

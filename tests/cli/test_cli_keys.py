@@ -9,13 +9,14 @@ import pytest
 from reason.core.settings import load_settings
 from reason.core.store import open_store
 from reason.sidecar.api_keys import parse_key, verify_secret
+from reason.sidecar.key_store import KeyStore
 
 
 def stored():
     async def inside():
         store = await open_store(load_settings().store)
         try:
-            return await store.list_keys()
+            return await (await KeyStore.open(store)).keys()
         finally:
             await store.aclose()
 

@@ -15,7 +15,7 @@ import reason.cli.serve as serve_module
 from reason.cli.render.status import StatusLine
 from reason.core.settings import Settings, load_settings
 from reason.core.store import open_store
-from reason.core.store.protocol import ApiKey
+from reason.sidecar.key_store import ApiKey, KeyStore
 
 
 def test_the_help_names_the_options(cli):
@@ -54,7 +54,7 @@ def test_expired_and_revoked_keys_do_not_count(cli, home, expires, revoked):
             expires=expires,
             revoked=revoked,
         )
-        await store.add_key(key)
+        await (await KeyStore.open(store)).add(key)
         await store.aclose()
 
     asyncio.run(add())

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from reason.core.errors import StoreError, UserError
+from reason.core.store.records import RunWrites, StoredCall
 from reason.core.store.sqlite import SqliteStore
 
 
@@ -26,7 +27,7 @@ class Held:
             loop.call_soon_threadsafe(begun.set)
             self._go.wait(60)
 
-        self._task = asyncio.ensure_future(store._commits.read(hold))
+        self._task = asyncio.ensure_future(store.commits.read(hold))
         self._begun = begun
 
     async def __aenter__(self):
@@ -66,14 +67,14 @@ async def test_an_operation_that_fails_halfway_is_rolled_back_by_itself(store):
     async with Held(store):
         writes = [
             asyncio.ensure_future(store.create_run("a", {})),
-            asyncio.ensure_future(store._commits.write(half)),
+            asyncio.ensure_future(store.commits.write(half)),
             asyncio.ensure_future(store.create_run("b", {})),
         ]
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(o) for o in outcomes] == [type(None), StoreError, type(None)]
     assert {r.id for r in await store.list_runs()} == {"a", "b"}
-    assert await store._commits.read(lambda db: db.execute("SELECT * FROM meta WHERE key = 'half'")) == []
+    assert await store.commits.read(lambda db: db.execute("SELECT * FROM meta WHERE key = 'half'")) == []
 
 
 async def test_operations_of_cancelled_callers_are_executed(store):
@@ -96,7 +97,7 @@ async def test_waiting_reads_wait_for_an_unreachable_database_once(store, monkey
     async with Held(store):
         looks = [asyncio.ensure_future(store.list_runs()) for _ in range(20)]
         await asyncio.sleep(0)
-        monkeypatch.setattr(store._commits._database, "query", query)
+        monkeypatch.setattr(store.commits._database, "query", query)
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
     assert {str(o) for o in outcomes} == {"away"}
     assert len(looked) == 1
@@ -132,20 +133,18 @@ async def test_a_store_serves_several_event_loops(store):
 
 
 async def test_a_full_disk_fails_only_the_writes_that_do_not_fit(store):
-    from reason.core.store.protocol import StoredCall
-
     def calls(size):
         return [StoredCall(key=f"k{size}", role="main", model="m", request={}, response={"text": "x" * size})]
 
     await store.create_run("r", {})
-    ((pages,),) = await store._commits.read(lambda db: db.execute("PRAGMA page_count"))
-    await store._commits.read(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 4}"))
+    ((pages,),) = await store.commits.read(lambda db: db.execute("PRAGMA page_count"))
+    await store.commits.read(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 4}"))
     async with Held(store):
-        writes = [asyncio.ensure_future(store.add_calls("r", calls(size))) for size in (10, 1_000_000, 20)]
+        writes = [asyncio.ensure_future(store.save("r", RunWrites(calls=calls(size)))) for size in (10, 1_000_000, 20)]
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(o) for o in outcomes] == [type(None), StoreError, type(None)]
     assert "no space left" in str(outcomes[1])
-    await store._commits.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))  # somebody has made room
-    await store.add_calls("r", calls(1_000_000))
+    await store.commits.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))  # somebody has made room
+    await store.save("r", RunWrites(calls=calls(1_000_000)))
     assert {c.key for c in await store.list_calls("r")} == {"k10", "k20", "k1000000"}

@@ -19,7 +19,7 @@ from reason.core.messages import (
     is_canonical_calls,
 )
 from reason.core.run import RunConfig
-from reason.core.store.protocol import call_key
+from reason.core.store.records import call_key
 from reason.core.types import Question
 from reason.serving.metered.model import sampled_json
 from reason.serving.worker_group import WorkerGroupConfig

@@ -8,7 +8,7 @@ from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
 from reason.core.store import open_store
 from reason.core.store.postgres import Lease, PostgresStore
-from reason.core.store.protocol import StoredCall, StoredCheckpoint
+from reason.core.store.records import RunWrites, StoredCall, StoredCheckpoint
 from support.postgres_server import PostgresServer
 from support.waiting import wait_until
 
@@ -39,7 +39,7 @@ async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_wr
     loser, winner = two
     await loser.create_run("r", {}, background=True, tenant="t")
     await loser.create_run("other", {})
-    await loser.add_calls("r", [reply("before")])
+    await loser.save("r", RunWrites(calls=[reply("before")]))
     with pytest.raises(UserError, match="is in use by process"):
         await winner.claim_run("r")
     assert await winner.list_claimable_runs(9) == []
@@ -49,10 +49,10 @@ async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_wr
     await winner.claim_run("r")
     checkpoint = StoredCheckpoint(namespace="", id="c", parent=None, kind="json", state=b"{}", metadata=b"{}")
     for write in (
-        lambda: loser.add_calls("r", [reply("late")]),
-        lambda: loser.add_events("r", [StageStarted(number=1, stage="x")]),
+        lambda: loser.save("r", RunWrites(calls=[reply("late")])),
+        lambda: loser.save("r", RunWrites(events=[StageStarted(number=1, stage="x")])),
         lambda: loser.put_checkpoint("r", checkpoint),
-        lambda: loser.set_identities("r", {"main": 1}),
+        lambda: loser.save("r", RunWrites(identities={"main": 1})),
         lambda: loser.release_run("r"),
         lambda: loser.end_run("r", "finished", {"usage": {"completion_tokens": 7}}),
     ):
@@ -66,7 +66,7 @@ async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_wr
     assert [c.key for c in await winner.list_calls("r")] == ["before"]
     assert (await winner.list_events("r"), await winner.get_checkpoint("r")) == ([], None)
     assert (await winner.get_spending("t", 0)).tokens == 0
-    await loser.add_calls("other", [reply("k")])  # nobody took this one
+    await loser.save("other", RunWrites(calls=[reply("k")]))  # nobody took this one
 
 
 async def test_a_failed_write_does_not_fail_the_others_of_its_transaction(place, two):
@@ -76,11 +76,11 @@ async def test_a_failed_write_does_not_fail_the_others_of_its_transaction(place,
     await expire(place, loser)
     await winner.claim_run("lost")
     outcomes = await asyncio.gather(
-        *(loser.add_calls(run, [reply(f"{run}{i}")]) for i in range(20) for run in ("lost", "kept")),
+        *(loser.save(run, RunWrites(calls=[reply(f"{run}{i}")])) for i in range(20) for run in ("lost", "kept")),
         return_exceptions=True,
     )
     assert [isinstance(o, StoreError) for o in outcomes] == [True, False] * 20
-    assert (await winner.count_calls("lost"), await winner.count_calls("kept")) == (0, 20)
+    assert (len(await winner.list_calls("lost")), len(await winner.list_calls("kept"))) == (0, 20)
 
 
 async def test_a_lease_is_renewed_while_the_store_is_open(place):
@@ -110,7 +110,7 @@ async def spend(store, tokens):
         "INSERT INTO spending (tenant, day, tokens, usd, runs) VALUES ('t', '2026-01-01', ?, 0, 0) "
         "ON CONFLICT (tenant, day) DO UPDATE SET tokens = spending.tokens + excluded.tokens"
     )
-    await store._commits.write(lambda db: db.write(sql, (tokens,)))
+    await store.commits.write(lambda db: db.write(sql, (tokens,)))
 
 
 @pytest.mark.parametrize("end", ["fast", "immediate"])
@@ -119,7 +119,7 @@ async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
     await store.create_run("r", {}, tenant="t")
 
     async def write(i):
-        await store.add_calls("r", [reply(f"k{i}")])
+        await store.save("r", RunWrites(calls=[reply(f"k{i}")]))
         await spend(store, 1)
 
     postgres.stop(end)
@@ -132,7 +132,7 @@ async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
         postgres.start()
     await asyncio.gather(*writing)
     assert (await looking).id == "r"
-    assert await store.count_calls("r") == 30
+    assert len(await store.list_calls("r")) == 30
     assert (await store.get_spending("t", 0)).tokens == 30
     await store.aclose()
 
@@ -140,7 +140,7 @@ async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
 async def test_a_commit_without_acknowledgement_is_not_repeated(place):
     store = await PostgresStore.open(place)
     await store.create_run("r", {}, tenant="t")
-    database = store._commits._database
+    database = store.commits._database
     lost = []
 
     class Cut:
@@ -213,7 +213,7 @@ async def test_a_transaction_that_a_promoted_standby_does_not_know_is_repeated(r
             assert standby.execute(f"SELECT pg_xact_status('{mine}')") == [("committed",)]
             return self._connection.write(sql, *rows)
 
-    database = store._commits._database
+    database = store.commits._database
     database._connection = Lost(database._connection)
     await spend(store, 100)
     assert not isinstance(database._connection, Lost)
@@ -227,7 +227,7 @@ async def test_a_lease_is_renewed_while_writes_wait_for_a_lost_standby(replicate
     store = await PostgresStore.open(primary.url, renew_s=0.05)
     await store.create_run("r", {})
     standby.crash()
-    writing = asyncio.ensure_future(store.add_calls("r", [reply("k")]))
+    writing = asyncio.ensure_future(store.save("r", RunWrites(calls=[reply("k")])))
     before = primary.execute("SELECT lease_until FROM owners")
     await wait_until(lambda: primary.execute("SELECT lease_until FROM owners") != before)
     assert not writing.done()
@@ -240,7 +240,7 @@ async def test_of_several_hosts_the_one_that_accepts_writes_is_used(replicated):
     primary, standby = replicated
     place = f"postgresql://reason@{standby.host}:{standby.port},{primary.host}:{primary.port}/postgres"
     store = await PostgresStore.open(place)
-    assert await store._commits.read(lambda db: db.db.info.port) == primary.port
+    assert await store.commits.read(lambda db: db.db.info.port) == primary.port
     with pytest.raises(StoreError, match="read-only"):
         await PostgresStore.open(standby.url)
     await store.aclose()
@@ -251,14 +251,14 @@ async def test_an_unreachable_server_is_an_error_after_a_while(postgres, place):
     await store.create_run("r", {})
     postgres.stop()
     try:
-        for operation in (store.get_run("r"), store.add_calls("r", [reply("k")])):
+        for operation in (store.get_run("r"), store.save("r", RunWrites(calls=[reply("k")]))):
             with pytest.raises(StoreError, match="cannot use the run store postgresql://reason@"):
                 await operation
         with pytest.raises(StoreError):
             await PostgresStore.open(place)
     finally:
         postgres.start()
-    await store.add_calls("r", [reply("k")])
+    await store.save("r", RunWrites(calls=[reply("k")]))
     await store.aclose()
 
 

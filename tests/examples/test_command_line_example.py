@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from reason.core.events import RunFinished
-from reason.core.store.protocol import RunRecord
+from reason.core.store.records import RunRecord
 from reason.core.store.sqlite import SqliteStore
 from support.example_modules import EXAMPLES
 

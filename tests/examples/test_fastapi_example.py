@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from reason.core.events import EVENT_ADAPTER, Event, RunFinished, TextDelta
-from reason.core.store.protocol import RunRecord
+from reason.core.store.records import RunRecord
 from reason.core.store.sqlite import SqliteStore
 from support.example_modules import wait_until_idle
 from support.sidecar_server import Server, serving_app

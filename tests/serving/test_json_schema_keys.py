@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
-from reason.core.store.protocol import call_key
+from reason.core.store.records import call_key
 from reason.serving.metered.model import sampled_json
 
 FULL = Request(

@@ -1,7 +1,8 @@
-"""Fixtures of the tests that run a `RunManager` without a server."""
+"""Fixtures of run stores, and of the tests that run a `RunManager` without a server."""
 
 import pytest
 import reason.agents.reasoner as reasoner_module
+from support.run_stores import any_store, stores  # noqa: F401
 
 
 @pytest.fixture

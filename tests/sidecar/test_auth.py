@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from reason.core.errors import StoreError, UserError
 from reason.sidecar.auth import ANONYMOUS, CACHE_TTL_S
+from reason.sidecar.key_store import KeyStore
 from support.authenticated_app import guarded_app
 from support.scripted_model import ScriptedModel, replies
 
@@ -67,8 +68,9 @@ async def test_a_key_is_refused_once_it_is_revoked(tmp_path, clock):
     async with guarded_app(tmp_path) as g:
         headers = await g.key()
         assert (await g.ask(headers)).status_code == 200
-        (key,) = await g.app.state.run_manager.store.list_keys()
-        await g.app.state.run_manager.store.revoke_key(key.id)
+        keys = KeyStore(g.app.state.run_manager.store)
+        (key,) = await keys.keys()
+        await keys.revoke(key.id)
         await clock.advance(CACHE_TTL_S)
         assert (await g.ask(headers)).status_code == 401
 
@@ -241,9 +243,7 @@ async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
             raise UserError("run r is in use by process 7 on cellar", hint="wait")
 
         store.claim_run = taken
-        await store._commits.write(
-            lambda db: db.write("UPDATE runs SET status = 'interrupted' WHERE id = ?", (run_id,))
-        )
+        await store.commits.write(lambda db: db.write("UPDATE runs SET status = 'interrupted' WHERE id = ?", (run_id,)))
         conflict = await g.client.post(f"/v1/runs/{run_id}/resume", headers=headers)
         assert (conflict.status_code, error_of(conflict)) == (409, "run_conflict")
         assert "cellar" not in conflict.text

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import AuthenticationError, KeyLimitExceeded, StoreError
-from reason.core.store.protocol import ApiKey, KeyLimits, Spending
 from reason.sidecar.api_keys import KEY_PATTERN, digest_of, new_key, parse_key, verify_secret
 from reason.sidecar.auth import CACHE_SIZE, CACHE_TTL_S, Caller, KeyVerifier
 from reason.sidecar.key_limits import KeyLimiter, _format_seconds
+from reason.sidecar.key_store import ApiKey, KeyLimits, Spending
 
 NOON = 12 * 3600.0
 
@@ -33,7 +33,7 @@ class KeyShelf:
     def change(self, key_id, **fields):
         self.keys[key_id] = self.keys[key_id].model_copy(update=fields)
 
-    async def find_key(self, key_id):
+    async def find(self, key_id):
         self.asked.append(key_id)
         return self.keys.get(key_id)
 

@@ -5,8 +5,8 @@ import time
 
 import httpx
 import pytest
-from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
+from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
 from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
@@ -33,7 +33,7 @@ def new_client(server, **limits):
     key = ApiKey(
         id=key_id, name="n", tenant="t", digest=digest, scopes=scopes, limits=KeyLimits(**limits), created=time.time()
     )
-    server.call(server.run_manager.store.add_key(key))
+    server.call(KeyStore(server.run_manager.store).add(key))
     return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {text}"}, timeout=60)
 
 
@@ -64,14 +64,14 @@ def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
         # at most five of 18 tokens, one of nine of the last ten, and one of the last token, if the others came first
         assert 1 <= [r.status_code for r in responses].count(200) <= 7
         assert all("retry-after" in r.headers for r in responses if r.status_code == 429)
-        spending = server.call(server.run_manager.store.get_spending("t", time.time()))
+        spending = server.call(KeyStore(server.run_manager.store).get_spending("t", time.time()))
         assert 0 < spending.tokens <= 100
         assert spending.reserved_tokens == 0
         while http.post("/v1/reason", json={"question": "?"}).status_code == 200:
             pass
         spent = http.post("/v1/reason", json={"question": "?"})
         assert "per day is spent" in spent.json()["error"]["message"]
-        assert server.call(server.run_manager.store.get_spending("t", time.time())).tokens == 100
+        assert server.call(KeyStore(server.run_manager.store).get_spending("t", time.time())).tokens == 100
 
 
 def test_samples_are_bounded_at_every_entry(serve, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_run_that_has_ended_is_deleted_with_everything(serve):
         assert http.get("/v1/runs").json()["data"] == []
         store = server.run_manager.store
         assert server.call(store.list_calls(run_id)) == server.call(store.list_events(run_id)) == []
-        assert server.call(store.get_spending("t", time.time())).tokens == 18
+        assert server.call(KeyStore(store).get_spending("t", time.time())).tokens == 18
 
 
 def test_old_runs_are_deleted_while_the_server_runs(serve, monkeypatch):

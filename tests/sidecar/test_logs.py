@@ -10,6 +10,7 @@ import logging
 import httpx
 import pytest
 from reason.core.errors import BackendUnavailable
+from reason.sidecar.key_store import KeyStore
 from reason.sidecar.logs import (
     LOGGER,
     NOISY_LOGGERS,
@@ -230,7 +231,7 @@ async def keys_of(folder):
 
     store = await SqliteStore.open(folder / "runs.sqlite3")
     try:
-        return await store.list_keys()
+        return await (await KeyStore.open(store)).keys()
     finally:
         await store.aclose()
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
+from reason.sidecar.key_store import ApiKey, KeyStore
 from support.held_model import Held
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
@@ -161,7 +161,7 @@ async def test_keys(tmp_path, models):
         for scope in ("ask", "read"):
             text, key_id, digest = new_key()
             key = ApiKey(id=key_id, name=scope, tenant=scope, digest=digest, scopes=frozenset({scope}), created=0.0)
-            running.call(running.run_manager.store.add_key(key))
+            running.call(KeyStore(running.run_manager.store).add(key))
             headers[scope] = {"Authorization": f"Bearer {text}"}
 
         async def ask(given):

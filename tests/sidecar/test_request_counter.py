@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from reason.core.errors import UserError
 from reason.core.settings import ServeSettings, Settings, setting_sources
-from reason.core.store.protocol import KeyLimits
 from reason.sidecar import key_limits
 from reason.sidecar.auth import Caller
 from reason.sidecar.key_limits import KeyLimiter, RequestCounter
+from reason.sidecar.key_store import KeyLimits
 from support.redis_server import CannotStart, RedisServer
 
 pytest.importorskip("redis")

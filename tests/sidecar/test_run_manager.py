@@ -100,7 +100,7 @@ async def test_a_run_of_another_process_is_cancelled_through_the_store(path, mod
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         run = await run_manager.start(config_of(run_manager), ANNE, background=True)
         await gate.reached.wait()
-        await run_manager.store.request_cancel(run.id)  # as another process does
+        await run_manager.others.request_cancel(run.id)  # as another process does
         with pytest.raises(Cancelled):
             await run.result()
         assert models["scripted"].running == 0

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from reason.core.errors import Cancelled, StoreError
 from reason.core.events import RunStarted
-from reason.core.store.protocol import RunRecord
+from reason.core.store.records import RunRecord
 from reason.sidecar.native.schemas import summary_of
 from support.run_manager import ANNE, Gate, abandoned_run, config_of, running_manager
 
@@ -53,7 +53,7 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
     gate = Gate()
     async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
         run_id = await abandoned_run(path, run_manager)
-        await run_manager.store.request_cancel(run_id)
+        await run_manager.others.request_cancel(run_id)
         assert (await run_manager.record(run_id, ANNE)).cancel_requested
         first = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
@@ -76,7 +76,7 @@ async def test_a_run_that_was_to_stop_when_its_process_was_killed_is_not_taken_u
     async with running_manager(path, models) as run_manager:
         run_manager.draining = True
         run_id = await abandoned_run(path, run_manager)
-        await run_manager.store._commits.write(
+        await run_manager.store.commits.write(
             lambda db: db.write("UPDATE runs SET cancel_requested = 1 WHERE id = ?", (run_id,))
         )
         run_manager.draining = False
@@ -202,14 +202,14 @@ async def test_a_run_that_is_about_to_stop_is_resumed_after_it_has(path, models)
 async def test_whether_the_store_answers_is_asked_once_at_a_time(path, models, monkeypatch):
     async with running_manager(path, models) as run_manager:
         away, asked = asyncio.Event(), []
-        ask = run_manager.store.check_writable
+        ask = run_manager.others.check_writable
 
         async def silent():
             asked.append(None)
             await away.wait()
             await ask()
 
-        monkeypatch.setattr(run_manager.store, "check_writable", silent)
+        monkeypatch.setattr(run_manager.others, "check_writable", silent)
         assert not any([await run_manager.reaches_store(0.01) for _ in range(3)])
         assert len(asked) == 1
         away.set()

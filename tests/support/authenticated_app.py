@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 from reason.core.settings import Settings
-from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
 from reason.sidecar.app import create_app
+from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
 
 from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
@@ -29,7 +29,7 @@ class Guarded:
     async def key(self, *scopes: str, tenant: str = "lab", **limits: Any) -> dict[str, str]:
         """Headers with a new key."""
         text, key_id, digest = new_key()
-        await self.app.state.run_manager.store.add_key(
+        await KeyStore(self.app.state.run_manager.store).add(
             ApiKey(
                 id=key_id,
                 name="n",

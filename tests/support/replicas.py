@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 from reason.core.store import open_store
-from reason.core.store.protocol import ApiKey, KeyLimits
 from reason.sidecar.api_keys import new_key
+from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
 
 from .forked_server import ForkedChild, ForkServer
 from .haproxy import HAProxy
@@ -182,7 +182,7 @@ class Cluster:
 
         async def add() -> None:
             store = await open_store(self.store)
-            await store.add_key(key)
+            await (await KeyStore.open(store)).add(key)
             await store.aclose()
 
         asyncio.run(add())

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 from reason.core.store import open_store
-from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
+from reason.sidecar.key_store import ApiKey, KeyStore
 
 from support.sidecar_process import free_port
 
@@ -136,7 +136,7 @@ class WatchedServer:
         text, key_id, digest = new_key()
         store = await open_store(self.folder / "runs.sqlite3")
         try:
-            await store.add_key(
+            await (await KeyStore.open(store)).add(
                 ApiKey(
                     id=key_id,
                     name="fuzz",

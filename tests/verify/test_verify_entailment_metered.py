@@ -53,7 +53,7 @@ async def test_verdicts_are_charged_stored_and_not_computed_again(harness):
     assert run.ledger.usage().reward_calls == 2
     assert run.ledger.usage().model_calls == 0
     assert inner.calls == [[A, B]]
-    assert await store.count_calls("r") == 2
+    assert len(await store.list_calls("r")) == 2
 
     resumed = await make(new=False)
     assert await MeteredEntailment(inner, resumed).judge([A, B, A]) == expected  # to the last bit
@@ -78,7 +78,7 @@ async def test_unread_pairs_cost_nothing_and_are_told(harness):
     run = await make()
     assert await MeteredEntailment(ScriptedEntailment(by_length), run).judge([A, BAD]) == [by_length(A), None]
     assert run.ledger.usage().reward_calls == 1
-    assert await store.count_calls("r") == 1
+    assert len(await store.list_calls("r")) == 1
     assert [e.failed for e in sink.events if isinstance(e, CallFinished)] == [1]
 
 

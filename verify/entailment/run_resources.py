@@ -17,7 +17,7 @@ from ...core.errors import BackendUnavailable, DataError, StoreError, UserError
 from ...core.files import Progress
 from ...core.run import Run, RunConfig
 from ...core.settings import Settings
-from ...core.store.protocol import RunRecord
+from ...core.store.records import RunRecord
 from ...core.types import Answer
 from ...reasoning.knowledge import Retriever
 from ...reasoning.strategy import Models

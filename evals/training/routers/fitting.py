@@ -28,7 +28,7 @@ from ....core.files import Progress
 from ....core.run import Run, RunConfig
 from ....core.settings import Settings
 from ....core.store import open_store
-from ....core.store.protocol import RunStatus
+from ....core.store.records import RunStatus
 from ....core.store.sql import RunStore
 from ....core.types import Question
 from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features

@@ -28,7 +28,7 @@ from ....core.errors import (
 from ....core.events import StrategyNote
 from ....core.messages import Frozen
 from ....core.run import Run
-from ....core.store.protocol import call_key
+from ....core.store.records import call_key
 from ....serving.metered.calls import RecordedCalls
 from ....serving.metered.replay import ReplayStub
 from ...knowledge import KnowledgeSource, Snippet
@@ -177,7 +177,7 @@ class KnowledgeClient:
             queries[key].response = KnowledgeResponse.model_validate(call.response)
         pending = {key: query for key, query in queries.items() if query.response is None}
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
-            async with run.writer.saving(), RecordedCalls(run, ROLE, "", "").time_limit():
+            async with RecordedCalls(run, ROLE, "", "").time_limit():
                 await gather([self._send_one(key, query) for key, query in pending.items()])
         num_snippets = 0
         for key, query in queries.items():

@@ -220,7 +220,7 @@ async def test_equal_queries_are_asked_once(runs):
     for _ in range(2):
         assert texts(await client.query(["moon", "sun", "moon"], 3)) == [FACTS["moon"], FACTS["sun"], FACTS["moon"]]
     assert source.texts == ["moon", "sun"]
-    assert await runs.store.count_calls("r") == 2
+    assert len(await runs.store.list_calls("r")) == 2
 
 
 async def test_what_is_asked_names_the_reply(runs):
@@ -231,7 +231,7 @@ async def test_what_is_asked_names_the_reply(runs):
     await client.query(["moon"], 3, ["context"])
     await KnowledgeClient([ScriptedKnowledgeSource(FACTS, identity="other")], await runs.run()).query(["moon"], 3)
     assert len(source.asked) == 3
-    assert await runs.store.count_calls("r") == 4
+    assert len(await runs.store.list_calls("r")) == 4
     (call,) = [c for c in await runs.store.list_calls("r") if c.request["context"]]
     assert (call.role, call.model, call.truncated) == ("knowledge", "scripted", False)
     assert call.request == {"knowledge": "moon", "k": 3, "context": "context"}
@@ -255,7 +255,7 @@ async def test_other_runs_are_answered_when_asked_for_but_never_by_a_failure(run
 
 async def test_a_replay_that_asks_for_something_new_ends(runs):
     await KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run()).query(["moon"], 3)
-    before = await runs.store.count_calls("r")
+    before = len(await runs.store.list_calls("r"))
     run = await runs.run(recording=False)
     recorded = RecordedSource("scripted", "python", "scripted@1")
     assert isinstance(recorded, KnowledgeSource)
@@ -264,7 +264,7 @@ async def test_a_replay_that_asks_for_something_new_ends(runs):
     out_of_time = RecordedSource("scripted", "python", "scripted@1", limit="seconds")
     with pytest.raises(BudgetExceeded):
         await KnowledgeClient([out_of_time], run).query(["sun"], 3)
-    assert await runs.store.count_calls("r") == before
+    assert len(await runs.store.list_calls("r")) == before
     await recorded.aclose()
 
 
@@ -279,7 +279,7 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs):
     """Cancelled while one query hangs: the other's reply is in the store, and nothing is left running."""
     source = Faulty()
     task = asyncio.create_task(KnowledgeClient([source], await runs.run()).query(["good", "hang"], 3))
-    while len(source.asked) < 2 or not await runs.store.count_calls("r"):
+    while len(source.asked) < 2 or not len(await runs.store.list_calls("r")):
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -316,7 +316,7 @@ async def test_the_time_limit_of_the_run_holds_and_what_came_is_kept(runs, clock
         await clock.run(KnowledgeClient([source], run, timeout_s=60).query(["good", "hang"], 3))
     assert clock.elapsed == 5
     assert stopped.value.kind == "seconds"
-    assert await runs.store.count_calls("r") == 1
+    assert len(await runs.store.list_calls("r")) == 1
     late = Faulty()
     with pytest.raises(BudgetExceeded):
         await KnowledgeClient([late], run).query(["other"], 3)

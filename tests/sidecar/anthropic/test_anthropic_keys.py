@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
+from reason.sidecar.key_store import ApiKey, KeyStore
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 
@@ -26,7 +26,7 @@ def key(locked):
     def make(*scopes):
         text, key_id, digest = new_key()
         made = ApiKey(id=key_id, name="k", tenant="t", digest=digest, scopes=frozenset(scopes), created=0.0)
-        locked.call(locked.run_manager.store.add_key(made))
+        locked.call(KeyStore(locked.run_manager.store).add(made))
         return text
 
     return make

@@ -2,8 +2,8 @@
 
 import openai
 import pytest
-from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
+from reason.sidecar.key_store import ApiKey, KeyStore
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 
@@ -25,7 +25,7 @@ def enter(locked):
         text, key_id, digest = new_key()
         scopes = frozenset(scopes or ("ask", "read"))
         key = ApiKey(id=key_id, name=tenant, tenant=tenant, digest=digest, scopes=scopes, created=0.0)
-        locked.call(locked.run_manager.store.add_key(key))
+        locked.call(KeyStore(locked.run_manager.store).add(key))
         opened.append(openai.OpenAI(base_url=f"{locked.url}/v1", api_key=text, max_retries=0))
         return opened[-1]
 

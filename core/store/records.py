@@ -1,4 +1,4 @@
-"""The run store's protocol and records: every run's configuration, every paid model call, every event, and API keys."""
+"""Records of the run store: runs, paid model calls and their keys, checkpoints; and what is written of a run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
-from ..budget import Budget
 from ..events import Event
 from ..messages import Completion, Frozen
 from ..types import Answer
@@ -192,82 +191,6 @@ class StoredCheckpoint(Frozen):
     kind: str
     state: bytes
     metadata: bytes
-
-
-class Spending(Frozen):
-    """What a tenant has paid for.
-
-    Attributes:
-        tokens: Generated tokens; those answered by the store were not paid again.
-        usd: US dollars, as far as prices are known.
-        runs: Runs that have ended.
-        reserved_tokens: What runs in flight may still spend (`RunStore.reserve_spending`), in any process.
-        reserved_usd: The same in dollars.
-    """
-
-    tokens: int = 0
-    usd: float = 0.0
-    runs: int = 0
-    reserved_tokens: int = 0
-    reserved_usd: float = 0.0
-
-
-class KeyLimits(Frozen):
-    """Limits of one API key; None is no limit.
-
-    Attributes:
-        requests_per_minute: Counted by each process.
-        concurrency: Runs in flight, counted by each process.
-        tokens_per_day: Generated tokens that the key's tenant may pay for, by UTC day.
-        usd_per_day: US dollars that the key's tenant may pay, by UTC day.
-    """
-
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    tokens_per_day: Annotated[int, Field(ge=1)] | None = None
-    usd_per_day: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-
-    def left_for(self, budget: Budget, spending: Spending) -> Budget | None:
-        """A run's budget, capped by what the daily limits leave; None if one of them leaves nothing."""
-        tokens, usd = budget.tokens, budget.usd
-        if self.tokens_per_day is not None:
-            left = self.tokens_per_day - spending.tokens - spending.reserved_tokens
-            tokens = left if tokens is None else min(tokens, left)
-        if self.usd_per_day is not None:
-            left_usd = self.usd_per_day - spending.usd - spending.reserved_usd
-            usd = left_usd if usd is None else min(usd, left_usd)
-        if (tokens is not None and tokens < 1) or (usd is not None and usd <= 0):
-            return None
-        return budget.model_copy(update={"tokens": tokens, "usd": usd})
-
-
-class ApiKey(Frozen):
-    """An API key of the REST sidecar, without the key itself, which is stored nowhere.
-
-    Attributes:
-        id: The public part of the key, by which it is looked up.
-        name: A name for people.
-        tenant: Whose runs it reads and creates; several keys may share one.
-        digest: Hash of the secret part.
-        scopes: What it allows: "ask", "read", "admin".
-        created: Seconds since the epoch.
-        expires: When it expires; None is never.
-        revoked: When it was revoked; None if it was not.
-    """
-
-    id: str
-    name: str
-    tenant: str
-    digest: str
-    scopes: frozenset[str]
-    limits: KeyLimits = KeyLimits()
-    created: float
-    expires: float | None = None
-    revoked: float | None = None
-
-    def is_valid(self, at: float) -> bool:
-        """Whether it is neither revoked nor expired at that time."""
-        return self.revoked is None and (self.expires is None or self.expires > at)
 
 
 def call_key(identity: str, request: JsonValue, seed: int | None, index: int) -> str:
