@@ -117,7 +117,7 @@ class RunWriter:
 
         A write that fails cancels the block, which raises the error instead: another process may have the run.
         """
-        self._worker, self._error = asyncio.current_task(), None
+        self._worker = asyncio.current_task()
         assert self._worker is not None
         cancelled_before = self._worker.cancelling()
         if self._pending:
@@ -125,13 +125,13 @@ class RunWriter:
         try:
             yield
         except BaseException as e:
-            is_own = self._error is not None and self._worker.uncancel() <= cancelled_before
-            if is_own and isinstance(e, asyncio.CancelledError):
-                assert self._error is not None
-                raise self._error from None
+            if (error := self._error) is not None:
+                is_own = self._worker.uncancel() <= cancelled_before
+                if is_own and isinstance(e, asyncio.CancelledError):
+                    raise error from None
             raise
         finally:
-            self._worker = None
+            self._worker = self._error = None
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

@@ -57,13 +57,13 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
         assert (await run_manager.record(run_id, ANNE)).cancel_requested
         first = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
-        asked, ask = [], run_manager.store.cancel_requested
+        asked, ask = [], run_manager.others.requested
 
         async def noted(run_ids):
             asked.append(run_ids)
             return await ask(run_ids)
 
-        run_manager.store.cancel_requested = noted
+        run_manager.others.requested = noted
         resuming = asyncio.ensure_future(run_manager.resume(run_id, ANNE))
         while len(asked) < 2:  # the run manager has read the cancel requests
             await asyncio.sleep(0.01)
@@ -107,7 +107,7 @@ async def test_a_fault_of_the_keeper_ends_no_run(path, models, monkeypatch):
             faults.set()
             raise ZeroDivisionError
 
-        monkeypatch.setattr(run_manager.store, "cancel_requested", broken)
+        monkeypatch.setattr(run_manager.others, "requested", broken)
         run = await run_manager.start(config_of(run_manager), ANNE)
         await faults.wait()
         gate.open.set()

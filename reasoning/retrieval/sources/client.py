@@ -177,8 +177,11 @@ class KnowledgeClient:
             queries[key].response = KnowledgeResponse.model_validate(call.response)
         pending = {key: query for key, query in queries.items() if query.response is None}
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
-            async with RecordedCalls(run, ROLE, "", "").time_limit():
-                await gather([self._send_one(key, query) for key, query in pending.items()])
+            try:
+                async with RecordedCalls(run, ROLE, "", "").time_limit():
+                    await gather([self._send_one(key, query) for key, query in pending.items()])
+            finally:
+                await run.save()
         num_snippets = 0
         for key, query in queries.items():
             assert query.response is not None
@@ -188,7 +191,6 @@ class KnowledgeClient:
                 self._count(query, query.response)
         data: dict[str, JsonValue] = {"queries": len(queries), "replayed": len(queries) - len(pending)}
         self._note("knowledge.queried", {**data, "snippets": num_snippets})
-        await run.save()
 
     async def _send_one(self, key: str, query: _Query) -> None:
         async with self._slots:

@@ -277,8 +277,13 @@ async def test_errors_of_a_sources_own_store_and_budget_are_its_own(runs):
 
 async def test_what_came_before_a_kill_is_not_asked_again(runs):
     """Cancelled while one query hangs: the other's reply is in the store, and nothing is left running."""
-    source = Faulty()
-    task = asyncio.create_task(KnowledgeClient([source], await runs.run()).query(["good", "hang"], 3))
+    source, run = Faulty(), await runs.run()
+
+    async def query():
+        async with run.writer.saving():
+            await KnowledgeClient([source], run).query(["good", "hang"], 3)
+
+    task = asyncio.create_task(query())
     while len(source.asked) < 2 or not len(await runs.store.list_calls("r")):
         await asyncio.sleep(0.001)
     task.cancel()
