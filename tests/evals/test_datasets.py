@@ -192,13 +192,6 @@ def test_fever_oracle_shows_the_same_number_of_sentences_for_every_class(tmp_pat
     assert "s11" in {d.name for d in items[4].question.documents}  # the smallest sufficient set comes first
 
 
-def test_fever_oracle_does_not_show_gold_first(tmp_path):
-    corpus(tmp_path)
-    items = fever(tmp_path, "oracle", *(claim(id=i) for i in range(60)))
-    places = [next(k for k, d in enumerate(i.question.documents) if d.name == "s1") for i in items]
-    assert set(places) == set(range(5))
-
-
 def test_fever_without_a_corpus(tmp_path):
     (item,) = fever(tmp_path, "oracle-sr", claim(), claim("NOT ENOUGH INFO", gold=(), id=2))
     assert item.gold.labels == ("SUPPORTS", "REFUTES")

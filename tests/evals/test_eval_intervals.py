@@ -57,16 +57,6 @@ def test_without_groups_it_is_the_sample_error(values: list[float]) -> None:
     assert standard_error(array, own(len(array))) == pytest.approx(float(stats.sem(array)), **EXACT)
 
 
-@given(scores)
-def test_duplicating_every_item_changes_only_the_naive_error(values: list[float]) -> None:
-    array = np.array(values)
-    n = len(array)
-    twice, groups = np.concatenate([array, array]), np.concatenate([own(n), own(n)])
-    naive, naive_twice = standard_error(array, own(n)), standard_error(twice, own(2 * n))
-    assert standard_error(twice, groups) == pytest.approx(naive, **EXACT)
-    assert naive_twice**2 == pytest.approx(naive**2 * (n - 1) / (2 * n - 1), **EXACT)  # half, but for n - 1
-
-
 def test_one_cluster_is_not_estimable() -> None:
     values, one = np.array([0.0, 1.0, 1.0]), np.zeros(3, dtype=np.intp)
     assert standard_error(values, one) is None

@@ -133,15 +133,6 @@ async def test_a_torn_last_line_is_cut_off_and_repeated(model, settings, tmp_pat
     assert (out / ITEMS).read_bytes() == whole
 
 
-async def test_a_damaged_line_is_named(model, settings, tmp_path) -> None:
-    decided, task, out = plan(settings, 3), sums(3), tmp_path / "run"
-    await evaluate(decided, task, SOURCE, out, settings)
-    lines = (out / ITEMS).read_text().splitlines()
-    (out / ITEMS).write_text("\n".join([lines[0], lines[1][:50], lines[2]]) + "\n")
-    with pytest.raises(DataError, match=rf"{ITEMS}:2"):
-        await evaluate(decided, task, SOURCE, out, settings, resume=True)
-
-
 async def test_a_directory_of_another_run_is_refused(model, settings, tmp_path) -> None:
     out = tmp_path / "run"
     await evaluate(plan(settings, 3), sums(3), SOURCE, out, settings)

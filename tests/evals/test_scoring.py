@@ -21,9 +21,8 @@ from reason.evals.datasets.items import (
     Item,
     LabelGold,
     MathGold,
-    TextGold,
 )
-from reason.evals.scoring import Scorer, attribution, label_report, overlap, score, squad_words
+from reason.evals.scoring import Scorer, attribution, label_report, score
 from reason.reasoning.answers.extraction import option_letter
 
 
@@ -225,26 +224,3 @@ def test_reports_of_labels_are_scikit_learns(pairs):
 
 
 # -- texts
-
-
-@pytest.mark.parametrize(
-    ("given_", "em", "f1"),
-    [
-        ("Johann Goethe", 1, 1),
-        ("the Johann, Goethe!", 1, 1),
-        ("Goethe", 0, 2 / 3),
-        ("Schiller", 0, 0),
-        ("", 0, 0),
-    ],
-)
-async def test_exact_match_and_f1(given_, em, f1):
-    result = await score(item(TextGold(answers=("Wolfgang", "Johann Goethe"))), answered(given_ or None))
-    assert (result.value, result.metrics["f1"], result.parsed) == (em, pytest.approx(f1), bool(given_))
-
-
-def test_words_after_normalisation():
-    assert squad_words("The  U.S.A., an isle; a-b") == ("usa", "isle", "ab")
-    assert squad_words("The a") == ()
-    assert overlap((), ()) == 1.0
-    assert overlap((), ("x",)) == 0.0
-    assert overlap(("x", "x", "y"), ("x", "z")) == pytest.approx(2 * 1 / 5)

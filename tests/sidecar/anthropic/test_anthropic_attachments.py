@@ -53,10 +53,3 @@ def test_images_and_documents_reach_the_model(send, models):
 def test_a_model_that_takes_none_is_named(send):
     with pytest.raises(anthropic.BadRequestError, match="plain"):
         send("reason/cot", TEXT, IMAGE)
-
-
-def test_an_image_that_is_none_is_refused(send):
-    broken = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "no base64"}}
-    with pytest.raises(anthropic.BadRequestError) as refused:
-        send("reason/cot:seeing", TEXT, broken)
-    assert refused.value.body["error"]["param"] == "messages.0"

@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel
 from reason.core.messages import Thought
 from reason.sidecar.anthropic import signature_of
-from support.held_model import cancel_while_it_writes
 
 from ..openai.conftest import BLOCKS, SAID, THOUGHTS
 
@@ -340,16 +339,3 @@ def test_pings_keep_an_idle_stream_open(server, models):
     with httpx.stream("POST", f"{server.url}/v1/messages", json=body, timeout=30) as stream:
         lines = stream.iter_lines()
         assert [next(lines) for _ in range(3)] == ["event: ping", 'data: {"type":"ping"}', ""]
-
-
-async def test_a_client_that_leaves_ends_its_run(server, models):
-    fields = {"model": "reason/cot:held", "max_tokens": 300, "messages": [{"role": "user", "content": "?"}]}
-    async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none", max_retries=0) as client:
-        await cancel_while_it_writes(client.messages.create(**fields), models["held"])
-
-        async def read():
-            async with client.messages.stream(**fields) as stream:
-                async for _ in stream:
-                    pass
-
-        await cancel_while_it_writes(read(), models["held"])

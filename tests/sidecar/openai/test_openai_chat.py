@@ -69,12 +69,6 @@ def test_fields_reach_the_strategy(ask, models):
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.25, 0.5, 99)
 
 
-def test_a_model_alone_has_the_strategy_that_the_request_names(ask):
-    made = ask(model="torn", extra_body={"reason": {"strategy": "self-consistency"}})
-    assert (made.reason["strategy"], made.reason["model"]) == ("self-consistency", "torn")
-    assert ask(model="torn").reason["strategy"] == "cot"
-
-
 def test_a_conversation_stays_one(client, models):
     chat = [
         {"role": "user", "content": "What is 6 * 7?"},
@@ -174,11 +168,6 @@ def test_a_model_that_fails_is_the_backends_fault(ask):
         ask(model="reason/cot:gone")
     assert failed.value.status_code == 503
     assert failed.value.code == "backend_unavailable"
-
-
-def test_a_body_that_is_no_json(server, client):
-    with pytest.raises(openai.BadRequestError):
-        client.post("/chat/completions", cast_to=dict, options={"headers": {}}, body="{")
 
 
 def test_models(client):

@@ -30,11 +30,6 @@ def test_litellm_streaming(litellm_options):
     assert "".join(getattr(d, "reasoning_content", None) or "" for d in deltas).strip() == THOUGHTS
 
 
-def test_litellm_is_told_what_is_refused(litellm_options):
-    with pytest.raises(litellm.BadRequestError, match="logit_bias is not supported"):
-        litellm.completion(model="openai/reason/cot", logit_bias={"5": 1}, **litellm_options)
-
-
 class Number(BaseModel):
     """What is asked for."""
 
