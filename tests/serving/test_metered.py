@@ -9,7 +9,7 @@ from reason.core.errors import BudgetExceeded, StoreError
 from reason.core.events import MemorySink
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
-from reason.core.store.run_writer import RunWriter
+from reason.core.store.run_writer import CALL_DELAY_S, RunWriter
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
@@ -115,7 +115,7 @@ async def test_samples_of_other_runs_are_reused_if_allowed(harness, reuse, made)
     assert len(await harness.store.list_calls("b")) == 3  # its own copy either way
 
 
-async def test_samples_are_stored_while_others_are_generated(harness):
+async def test_samples_are_stored_while_others_are_generated(harness, clock):
     gate = asyncio.Event()
     steps = 0
 
@@ -134,8 +134,8 @@ async def test_samples_are_stored_while_others_are_generated(harness):
             await MeteredModel(model, "main", run).generate([request(n=12)])
 
     task = asyncio.create_task(generate())
-    while not await harness.store.list_calls("r"):
-        await asyncio.sleep(0.01)
+    await clock.advance(CALL_DELAY_S)
+    assert await harness.store.list_calls("r")
     assert not task.done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -205,13 +205,10 @@ async def test_cost_budget_is_checked_against_the_maximum_cost(harness):
     assert len(model.made) == 1
 
 
-async def test_time_limit_truncates_a_call_and_keeps_its_text(harness):
-    async def slow():
-        await asyncio.sleep(0.5)
-
-    model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(slow()))
+async def test_time_limit_truncates_a_call_and_keeps_its_text(harness, clock):
+    model = ScriptedModel(MANY, step=lambda: asyncio.sleep(0.5))
     run = await harness.run(seconds=1.75)
-    (samples,) = await MeteredModel(model, "main", run).generate([request(n=2)])
+    (samples,) = await clock.run(MeteredModel(model, "main", run).generate([request(n=2)]))
     assert all(c.finish_reason == "budget" and "answer".startswith(c.text) for c in samples)
     assert {c.stop_reason for c in samples} == {None}
     assert samples[0].usage.prompt_tokens == model.count_tokens(Prompt.user("q"))

@@ -301,17 +301,14 @@ async def test_thoughts_are_left_out_if_the_budget_has_less_than_the_models_leas
         await sample(await a_run(store, "b", tokens=1000), always)
 
 
-async def test_the_time_limit_leaves_time_for_the_answer_after_a_thought(store):
-    async def slow():
-        await asyncio.sleep(0.05)
-
-    model = ScriptedModel(thinking("x" * 500, ANSWER), profile=THINKS, step=lambda: asyncio.ensure_future(slow()))
+async def test_the_time_limit_leaves_time_for_the_answer_after_a_thought(store, clock):
+    model = ScriptedModel(thinking("x" * 500, ANSWER), profile=THINKS, step=lambda: asyncio.sleep(0.05))
     run = await a_run(store, seconds=4.0)
-    ((completion,),) = await MeteredModel(model, "main", run).generate([request()])
+    ((completion,),) = await clock.run(MeteredModel(model, "main", run).generate([request()]))
     assert completion.finish_reason == "budget"
     assert completion.thought.text.startswith("xxx")
     assert completion.text == ""
-    assert 0.02 < run.ledger.remaining_seconds() <= 0.4
+    assert run.ledger.remaining_seconds() == pytest.approx(0.4)
     assert [c for _, c in run.partial_completions] == [completion]
 
 
@@ -363,14 +360,14 @@ async def test_samples_in_flight_are_cut_when_the_user_wants_the_answer(store):
     assert run.ledger.exhausted == "user"
 
 
-async def test_a_score_in_flight_ends_when_the_user_wants_the_answer(store):
+async def test_a_score_in_flight_ends_when_the_user_wants_the_answer(store, clock):
     class Slow(ScriptedModel):
         async def score(self, prompt, continuations):
             await asyncio.Event().wait()
 
     run = await a_run(store)
     task = asyncio.create_task(MeteredModel(Slow(SCRIPT), "main", run).score(Prompt.user("q"), ["x"]))
-    await asyncio.sleep(0.05)
+    await clock.settle()
     run.conclude()
     with pytest.raises(BudgetExceeded, match="the user wants the answer now"):
         await task

@@ -17,6 +17,7 @@ from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.replay import ReplayModel
 from reason.serving.metered.workers import STEPS_PER_RECORD, MeteredWorkers
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
+from support.fake_clock import FakeClock
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_workers import ScriptedWorkers
 from support.stored_runs import RunHarness
@@ -148,7 +149,7 @@ async def test_pass_beyond_the_budget_is_not_run(harness: RunHarness) -> None:
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
 
 
-async def test_time_limit_ends_a_pass(harness: RunHarness) -> None:
+async def test_time_limit_ends_a_pass(harness: RunHarness, clock: FakeClock) -> None:
     class Slow(ScriptedWorkers):
         async def start_workers(self, config: WorkerGroupConfig):  # type: ignore[no-untyped-def]
             await asyncio.sleep(30)
@@ -156,7 +157,7 @@ async def test_time_limit_ends_a_pass(harness: RunHarness) -> None:
     harness.model = Slow(lambda worker, view: LETTERS)
     group = (await begin(harness, budget=Budget(seconds=0.05))).workers(OPENING)
     with pytest.raises(BudgetExceeded):
-        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
+        await clock.run(group.advance(GroupStep(inputs=(WorkerInput(text="a"), None))))
     assert harness.run.ledger.exhausted == "seconds"
     await group.aclose()
 

@@ -15,11 +15,11 @@ import pytest
 from reason.core.errors import BackendMisconfigured, BackendUnavailable, RateLimited, UnknownName, UserError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.limiter import LimiterRegistry
 from reason.serving.servers import endpoints
 from reason.serving.servers.endpoints import LoadBalancedModel
+from support.fake_clock import FakeClock
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
@@ -43,22 +43,20 @@ def echoes(number: int, first: int = 0) -> list[Request]:
 
 
 @pytest.fixture(autouse=True)
-def short_cooldown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "COOLDOWN_S", 0.05)
+def flowing(clock: FakeClock) -> None:
+    """Time passes when client and servers wait."""
+    clock.flows = True
 
 
 @asynccontextmanager
 async def spread(*servers: FaultServer, **changes: Any) -> AsyncIterator[tuple[LoadBalancedModel, list[str]]]:
-    """The servers behind one name, with waits short enough for tests."""
+    """The servers behind one name."""
     async with AsyncExitStack() as stack:
         bases = [await stack.enter_async_context(s.run()) for s in servers]
         chosen = {"endpoints": [{"api_base": b} for b in bases], "timeout_s": 60.0, **changes}
         settings = Settings(providers={"hosted_vllm": ProviderSettings.model_validate(chosen)})
         model = await load_litellm_model("hosted_vllm/small", settings)
         assert isinstance(model, LoadBalancedModel)
-        model._retrying = RetryPolicy(
-            max_retries=model._retrying.max_retries, max_seconds=model._retrying.max_seconds, initial_wait_s=0.01
-        )
         for server in servers:
             server.answered.clear()
             server.count = server.most_open = 0
@@ -89,16 +87,14 @@ async def test_requests_are_spread_evenly_and_report_their_endpoint():
         assert served == Counter({b: len(s.answered) for b, s in zip(bases, servers, strict=True)})
 
 
-async def test_dead_endpoint_is_skipped_until_it_recovers():
+async def test_dead_endpoint_is_skipped_until_it_recovers(clock):
     one, other = FaultServer(script()), FaultServer(script())
     async with spread(one, other, concurrency=1) as (model, _):
         one.fault = lambda n: "disconnect"
         await ask(model, echoes(40))
         assert 3 <= one.count < 20, "each request would have tried it if it were not left alone"
         one.fault = lambda n: None
-        async with asyncio.timeout(20):
-            while not one.answered:
-                await ask(model, echoes(2))
+        await ask_until(model, clock, lambda: one.answered)
         before = len(one.answered)
         await ask(model, echoes(20))
         assert len(one.answered) > before + 5
@@ -175,24 +171,20 @@ async def test_capabilities_are_the_intersection():
         assert (model.capabilities.logprobs, model.capabilities.top_logprobs) == (False, 0)
 
 
-async def test_recovered_endpoint_joins():
+async def test_recovered_endpoint_joins(clock):
     late = FaultServer(script(), fault=lambda n: "503")
     async with spread(late, FaultServer(script())) as (model, _):
         assert await ask(model, echoes(4)) == ["0000", "0001", "0002", "0003"]
         assert late.answered == []
         late.fault = lambda n: None
-        async with asyncio.timeout(20):
-            while not any(text.startswith("echo") for text in late.answered):
-                await ask(model, echoes(4))
+        await ask_until(model, clock, lambda: any(text.startswith("echo") for text in late.answered))
 
 
-async def test_joining_endpoint_with_fewer_capabilities_is_excluded():
+async def test_joining_endpoint_with_fewer_capabilities_is_excluded(clock):
     late = FaultServer(script(), fault=lambda n: "503", processors=False, logprobs=False)
     async with spread(late, FaultServer(script())) as (model, _):
         late.fault = lambda n: None
-        async with asyncio.timeout(20):
-            while not isinstance(model.endpoints.all[0].last_error, UserError):
-                await ask(model, echoes(4))
+        await ask_until(model, clock, lambda: isinstance(model.endpoints.all[0].last_error, UserError))
         assert "logprobs" in str(model.endpoints.all[0].last_error)
         assert not any(text.startswith("echo") for text in late.answered)
 
@@ -228,25 +220,23 @@ async def test_question_affinity():
     assert await places(False) > 5
 
 
-async def test_cancelling_closes_all_connections():
+async def test_cancelling_closes_all_connections(clock):
     servers = [FaultServer(script()) for _ in range(3)]
     async with spread(*servers) as (model, _):
         for server in servers:
             server.fault = lambda n: "hang"
         task = asyncio.create_task(model.generate(echoes(9)))
-        async with asyncio.timeout(60):
-            while sum(s.open for s in servers) < 9:
-                await asyncio.sleep(0.005)
+        await clock.settle()
+        assert sum(s.open for s in servers) == 9
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(60):
-            while any(s.open for s in servers):
-                await asyncio.sleep(0.005)
+        await clock.settle()
+        assert not any(s.open for s in servers)
         assert all(e.limiter.busy == 0 for e in model.endpoints.all)
 
 
-def test_invalid_endpoint_lists_are_rejected(monkeypatch):
+async def test_invalid_endpoint_lists_are_rejected(monkeypatch):
     base = {"api_base": "http://a/v1"}
     for given, told in (
         ({"endpoints": [base, {"api_base": "http://a/v1/"}]}, "same api_base"),
@@ -259,7 +249,8 @@ def test_invalid_endpoint_lists_are_rejected(monkeypatch):
             load_settings()
 
 
-async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoints():
+async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoints(monkeypatch):
+    monkeypatch.setattr(endpoints, "COOLDOWN_S", 0.01)  # each endpoint comes back while there are requests
     number = FAULT_REQUESTS
     kinds = ["429 0", "429", "500", "503", "truncated", "wrong json", "disconnect", "cut", "error event"]
 
@@ -280,28 +271,28 @@ async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoi
         assert min(len(s.answered) for s in servers) > number / 5
 
 
-async def ask_until(model: LoadBalancedModel, happened: Callable[[], object]) -> None:
-    """Make requests until something has happened."""
-    async with asyncio.timeout(20):
-        while not happened():
-            await ask(model, echoes(2))
+async def ask_until(model: LoadBalancedModel, clock: FakeClock, happened: Callable[[], object]) -> None:
+    """Make requests, each a second later, until something has happened."""
+    while not happened():
+        await ask(model, echoes(2))
+        await clock.advance(1)
 
 
-async def test_a_restarted_endpoint_is_used_only_if_it_serves_the_same_model():
+async def test_a_restarted_endpoint_is_used_only_if_it_serves_the_same_model(clock):
     restarts, other = FaultServer(script()), FaultServer(script())
     async with spread(restarts, other) as (model, _):
         restarts.fault, restarts.root = (lambda n: "disconnect"), "scripts/retrained"
-        await ask_until(model, lambda: model.endpoints.all[0].is_down)
+        await ask_until(model, clock, lambda: model.endpoints.all[0].is_down)
         restarts.fault = lambda n: None
         first = model.endpoints.all[0]
-        await ask_until(model, lambda: isinstance(first.last_error, UserError))
+        await ask_until(model, clock, lambda: isinstance(first.last_error, UserError))
         assert "scripts/small" in str(first.last_error)
         assert "scripts/retrained" in str(first.last_error)
         restarts.answered.clear()
         await ask(model, echoes(20))
         assert not any(text.startswith("echo") for text in restarts.answered)
         restarts.root = "scripts/small"
-        await ask_until(model, lambda: any(text.startswith("echo") for text in restarts.answered))
+        await ask_until(model, clock, lambda: any(text.startswith("echo") for text in restarts.answered))
 
 
 async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_each_text_once():
@@ -332,15 +323,14 @@ async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_ea
         assert sum(c.lost.completion_tokens for c in heard if c.lost) == 0
 
 
-async def test_a_request_waits_for_an_endpoint_that_comes_back():
+async def test_a_request_waits_for_an_endpoint_that_comes_back(clock):
     servers = [FaultServer(script()) for _ in range(2)]
     async with spread(*servers, max_retries=8) as (model, _):
         for server in servers:
             server.fault = lambda n: "disconnect"
         waiting = asyncio.create_task(ask(model, echoes(3)))
-        async with asyncio.timeout(60):
-            while not all(server.count for server in servers):
-                await asyncio.sleep(0.001)
+        await clock.settle()
+        assert all(server.count for server in servers)
         servers[1].fault = lambda n: None
         assert await waiting == ["0000", "0001", "0002"]
 
@@ -371,7 +361,7 @@ async def test_models_of_one_pool_share_endpoint_limits():
         await other.aclose()
 
 
-async def test_all_endpoints_gone_is_an_error_that_names_each():
+async def test_all_endpoints_gone_is_an_error_that_names_each(clock):
     servers = [FaultServer(script()) for _ in range(2)]
     async with spread(*servers, max_retries=2) as (model, bases):
         await ask(model, echoes(2))
@@ -383,8 +373,8 @@ async def test_all_endpoints_gone_is_an_error_that_names_each():
             assert all(base in str(caught.value) for base in bases)
         for server in servers:
             server.fault = lambda n: None
-        async with asyncio.timeout(20):
-            while any(e.is_down for e in model.endpoints.all):
-                with suppress(BackendUnavailable):
-                    await ask(model, echoes(1))
+        while any(e.is_down for e in model.endpoints.all):
+            with suppress(BackendUnavailable):
+                await ask(model, echoes(1))
+            await clock.advance(1)
         assert await ask(model, echoes(2)) == ["0000", "0001"]

@@ -27,6 +27,7 @@ from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.serving.factory import load_model
 from reason.serving.recorded.model import RecordedModel, RecordedQuestion, load_recorded, parse_name
 from reason.serving.recorded.pool import NotInPool, PoolSample
+from support.fake_clock import FakeClock
 from support.recorded_pools import model_of, sample, samples, write
 
 ASK = Prompt.user("sums:q1")
@@ -354,7 +355,7 @@ async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_pat
     assert model.num_in_flight == 0
 
 
-async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_path: Path) -> None:
+async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_path: Path, clock: FakeClock) -> None:
     model = model_of(tmp_path, samples(list("ab"), [10, 20]))
     finished: list[str] = []
 
@@ -366,7 +367,7 @@ async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_p
             await asyncio.sleep(seconds)
             finished.append(f"stored {index}")
 
-    await asyncio.gather(call(0, 0.05), call(1, 0))
+    await clock.run(asyncio.gather(call(0, 5), call(1, 0)))
     assert finished == ["finished 0", "stored 0", "finished 1", "stored 1"]
 
 
