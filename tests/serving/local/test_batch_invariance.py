@@ -19,6 +19,7 @@ from reason.serving.local.sequence import RunningSequence
 from reason.serving.local.spec_decode import max_invariant_drafts
 from reason.serving.local.weights import MAX_INVARIANT_ROWS, PackedLinear, can_prepack
 from reason.serving.model_files.find import ModelFiles
+from support.waiting import wait_until
 
 LIMIT = 16
 
@@ -43,8 +44,7 @@ async def generate_while_prefilling(files: ModelFiles) -> tuple[list[tuple[int, 
     await asyncio.to_thread(reached.wait)
     long = Request(prompt=Prompt(text="x" * 200), sampling=sampling.model_copy(update={"max_tokens": 4}))
     prefilling = asyncio.create_task(model.generate([long]))
-    while not model._calls._thread._inbox:
-        await asyncio.sleep(0)
+    await wait_until(lambda: model._calls._thread._inbox)
     submitted.set()
     results = [*await prefilling, *await decoding]
     await model.aclose()

@@ -12,6 +12,7 @@ from reason.core.errors import BackendError, BackendUnavailable, CapabilityMissi
 from reason.core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
 from reason.serving.model_files.find import ModelFiles
+from support.waiting import wait_until
 
 PROMPTS = ["a", "The quick brown fox", "x" * 90, "Zwölf Boxkämpfer", "b" * 30]
 
@@ -39,8 +40,8 @@ def small(files: ModelFiles, **settings: int) -> LocalModel:
 
 async def idle(model: LocalModel) -> None:
     """Wait until nothing is running (cancellation takes effect at the next step)."""
-    while model._scheduler.has_work or not all(t.is_idle for t in model._scheduler.prefix_cache.trees):
-        await asyncio.sleep(0.005)
+    scheduler = model._scheduler
+    await wait_until(lambda: not scheduler.has_work and all(tree.is_idle for tree in scheduler.prefix_cache.trees))
 
 
 async def test_a_batch_is_what_each_request_is_only(tiny_files: Callable[[str], ModelFiles]) -> None:
@@ -240,6 +241,18 @@ async def test_samples_wait_for_cache_and_stay_the_same(tiny_files: Callable[[st
     assert tight.cache_bytes <= 240 * column
     for model in (roomy, tight):
         await model.aclose()
+
+
+async def test_calls_that_do_not_fit_together_wait_for_one_another(tiny_files: Callable[[str], ModelFiles]) -> None:
+    column = 2 * 3 * 2 * 16 * 4
+    model = small(tiny_files("llama"), kv_cache_bytes=320 * column)
+    requests = [ask(letter * 80, n=2, temperature=1.0, max_tokens=80) for letter in "pq"]
+    alone = [await model.generate([request]) for request in requests]
+    together = await asyncio.gather(*(model.generate([request]) for request in requests))
+    assert [[c.token_ids for c in samples] for [samples] in together] == [
+        [c.token_ids for c in samples] for [samples] in alone
+    ]
+    await model.aclose()
 
 
 async def test_closing_cancels_and_refuses(tiny_files: Callable[[str], ModelFiles]) -> None:

@@ -20,6 +20,7 @@ from reason.serving.worker_group import (
     WorkerInput,
     WorkerToken,
 )
+from support.waiting import wait_until
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 BOTH = (WorkerInput(token=3), WorkerInput(token=4))
@@ -60,8 +61,7 @@ def ids(written: list[list[WorkerToken]]) -> list[list[int]]:
 
 async def settled(model: LocalModel, cache_bytes: int) -> None:
     """Wait until the engine's caches have so many bytes: ends take effect at its next step."""
-    while model._scheduler.has_work or model.cache_bytes != cache_bytes:
-        await asyncio.sleep(0.005)
+    await wait_until(lambda: not model._scheduler.has_work and model.cache_bytes == cache_bytes)
 
 
 async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
@@ -216,8 +216,7 @@ async def test_cancelling_a_pass_or_a_start_releases_everything(
 async def started(group: WorkerGroup) -> asyncio.Future[list[list[WorkerToken]]]:
     """Workers that write, and have written something."""
     writing = asyncio.ensure_future(write(group, 400))
-    while not group.usage.completion_tokens:
-        await asyncio.sleep(0)
+    await wait_until(lambda: group.usage.completion_tokens)
     return writing
 
 

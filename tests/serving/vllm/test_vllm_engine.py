@@ -55,11 +55,10 @@ def processor(llm: Any) -> Any:
     return actual
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_probe_measures_the_full_vocabulary(llm: Any, prompts: list[list[int]], temperature: float) -> None:
+def test_the_probe_measures_the_full_vocabulary(llm: Any, prompts: list[list[int]]) -> None:
     # Different lengths: rows leave the batch and the others move.
     params = [
-        {"temperature": temperature, "seed": 5, "max_tokens": 3 + 3 * i, "ignore_eos": True, "logprobs": -1}
+        {"temperature": 1.0, "seed": 5, "max_tokens": 3 + 3 * i, "ignore_eos": True, "logprobs": -1}
         | {"flat_logprobs": True, "extra_args": order(f"probe{i}", LogitsProcessorSpec(name="entropy_probe"))}
         for i in range(4)
     ]
@@ -115,68 +114,12 @@ def test_requests_without_logits_processors_are_untouched(
     assert with_processor == values()
 
 
-def test_a_failing_logits_processor_ends_only_its_sample(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
-    bad = order("bad", LogitsProcessorSpec(name="forbid_tokens", args={"ids": [10_000_000]}), eos=eos)
-    plain = {"temperature": 0.0, "max_tokens": 6, "stop_token_ids": eos}
-    single = run(llm, prompts[:1], [plain])[0].outputs[0].token_ids
-    first, second = run(llm, prompts[:2], [plain, plain | {"extra_args": bad}])
-    assert first.outputs[0].token_ids == single
-    assert len(second.outputs[0].token_ids) == 1
-    assert reports(llm, "bad")["bad"]["failure"][0] == "user_error"
-
-
-def test_logits_processors_also_come_as_a_json_string(llm: Any, prompts: list[list[int]]) -> None:
-    text = '{"id": "j", "logits_processors": [{"name": "only_tokens", "args": {"ids": [504]}}]}'
-    params = {"temperature": 0.0, "max_tokens": 3, "extra_args": {KEY: text}}
-    assert list(run(llm, prompts[:1], [params])[0].outputs[0].token_ids) == [504] * 3
-
-
-@pytest.mark.parametrize(
-    "bad",
-    ["{", '{"logits_processors": [{"name": "no_such"}]}', '{"logits_processors": [{"name": "steer"}]}', '{"x": 1}'],
-)
-def test_bad_orders_are_refused_before_they_run(llm: Any, prompts: list[list[int]], bad: str) -> None:
+def test_bad_orders_are_refused_before_they_run(llm: Any, prompts: list[list[int]]) -> None:
     from vllm.exceptions import VLLMValidationError
 
     with pytest.raises(VLLMValidationError, match=KEY):
-        run(llm, prompts[:1], [{"max_tokens": 1, "extra_args": {KEY: bad}}])
+        run(llm, prompts[:1], [{"max_tokens": 1, "extra_args": {KEY: "{"}}])
     assert not llm.llm_engine.has_unfinished_requests()
-
-
-def test_steps_by_token_ids_add_up_to_the_text(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
-    greedy = {"temperature": 0.0, "stop_token_ids": eos, "ignore_eos": True}
-    complete = list(run(llm, prompts[2:3], [greedy | {"max_tokens": 24}])[0].outputs[0].token_ids)
-    said: list[int] = []
-    while len(said) < 24 and not (said and said[-1] in eos):
-        said += run(llm, [[*prompts[2], *said]], [greedy | {"max_tokens": 8}])[0].outputs[0].token_ids
-    assert said[: len(complete)] == complete
-
-
-def test_steps_that_end_at_a_token_add_up_to_the_text(llm: Any, prompts: list[list[int]]) -> None:
-    greedy = {"temperature": 0.0, "ignore_eos": True}
-    complete = list(run(llm, prompts[2:3], [greedy | {"max_tokens": 24}])[0].outputs[0].token_ids)
-    ends = [complete[5], complete[14]]
-    said: list[int] = []
-    steps = 0
-    while len(said) < 24:
-        left = greedy | {"max_tokens": 24 - len(said), "stop_token_ids": ends}
-        step = run(llm, [[*prompts[2], *said]], [left])[0].outputs[0].token_ids
-        assert all(t not in ends for t in step[:-1])
-        said += step
-        steps += 1
-    assert said == complete
-    assert steps > 2
-
-
-def test_children_of_a_tree_find_their_parents_in_the_cache(llm: Any, prompts: list[list[int]]) -> None:
-    root = (prompts[2] * 4)[:120]
-    step = {"temperature": 1.0, "max_tokens": 40, "ignore_eos": True}
-    children = run(llm, [root] * 3, [step | {"seed": i} for i in range(3)], salt="a")
-    nodes = [[*root, *c.outputs[0].token_ids] for c in children]
-    again = run(llm, nodes, [step | {"seed": i} for i in range(3)], salt="a")
-    assert [o.num_cached_tokens > len(root) for o in again] == [True] * 3
-    other = run(llm, nodes, [step | {"seed": i} for i in range(3)], salt="b")
-    assert other[0].num_cached_tokens == 0
 
 
 @pytest.mark.xfail(strict=True, reason="vLLM's runner V1 spoils the other rows' alternatives (to 0.33)")

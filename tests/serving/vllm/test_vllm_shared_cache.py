@@ -26,6 +26,7 @@ from reason.serving.vllm.shared_cache import (
 )
 from reason.serving.vllm.worker_group import BatchSlots
 from reason.serving.worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerInput, header_ids, input_ids
+from support.fake_clock import FakeClock
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
@@ -314,25 +315,24 @@ def test_lengths_follow_the_blocks(layout: Any, data: st.DataObject) -> None:
 # --- Batch slots
 
 
-async def test_groups_take_all_their_batch_slots_or_wait() -> None:
+async def test_groups_take_all_their_batch_slots_or_wait(clock: FakeClock) -> None:
     slots = BatchSlots(9)
     with pytest.raises(UserError, match="max_num_seqs"):
         await slots.acquire(9)
     await slots.acquire(5)
     waiting = asyncio.ensure_future(slots.acquire(4))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    await asyncio.wait_for(slots.acquire(3), 60)
+    await clock.settle()
+    await slots.acquire(3)
     await slots.release(3)
-    await asyncio.sleep(0.01)
+    await clock.settle()
     assert not waiting.done()
     await slots.release(5)
-    await asyncio.wait_for(waiting, 60)
+    await waiting
     gone = asyncio.ensure_future(slots.acquire(5))
-    await asyncio.sleep(0)
+    await clock.settle()
     gone.cancel()
     await asyncio.wait([gone])
-    await asyncio.wait_for(slots.acquire(4), 60)
+    await slots.acquire(4)
 
 
 # --- What is refused at the start

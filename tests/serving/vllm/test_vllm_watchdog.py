@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.vllm.engine import OWNER_PID, SHUTDOWN_S, start_watchdog
+from reason.serving.vllm.engine import OWNER_PID, start_watchdog
+from support.waiting import wait_blocking
 
 PROGRAM = """
 import pathlib, sys, time
@@ -56,13 +55,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
         program.wait()
         if program.stdout is not None:
             program.stdout.close()
-    deadline = time.monotonic() + 2 * SHUTDOWN_S + 10
-    while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = [pid for pid in pids if lives(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert left == []
+    wait_blocking(lambda: not any(lives(pid) for pid in pids))
 
 
 @pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])

@@ -107,11 +107,3 @@ async def test_the_page_is_guarded_and_gives_a_report_once(server: RealServer) -
     assert list(reported) == ["mine"]
     assert reported["mine"]["extras"]["entropy_probe"]["positions"] == [0]
     assert server.post(page, {"ids": ["mine"]}).json() == {"reports": {}}
-
-
-async def test_the_development_mode_gives_the_same(server: RealServer) -> None:
-    order = {"id": "dev", "logits_processors": [{"name": "entropy_probe"}]}
-    body = {"model": SERVED, "messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "ignore_eos": True}
-    server.post("/v1/chat/completions", {**body, "vllm_xargs": {"reason": json.dumps(order)}})
-    [reported] = server.post("/collective_rpc", {"method": "reason_take_reports", "args": [["dev"]]}).json()["results"]
-    assert reported["dev"]["extras"]["entropy_probe"]["positions"] == [0, 1]

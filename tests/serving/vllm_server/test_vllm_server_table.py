@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
 from typing import Any
 
 import pytest
@@ -13,6 +10,7 @@ from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.servers.pages import detokenize, version
 from support.vllm_server import SERVED, RealServer
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 QUESTION = "What is the capital of France?"
@@ -56,17 +54,6 @@ async def test_samples_of_one_request_are_those_of_the_seeds_that_follow(server:
     assert third[0].text == made[2].text
 
 
-async def test_structured_output_and_its_old_name(server: RealServer) -> None:
-    assert text(chat(server, structured_outputs={"regex": "[0-9]{2}"})).isdigit()
-    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
-    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
-    assert isinstance(json.loads(text(chat(server, response_format=form, max_tokens=30)))["a"], bool)
-    # fields that it does not know are accepted and do nothing: an accepted request proves nothing
-    plain = text(chat(server))
-    assert text(chat(server, guided_regex="[0-9]{2}", no_such_field=1)) == plain
-    assert not plain.isdigit()
-
-
 async def test_a_response_prefix_is_continued_only_if_requested(server: RealServer, hosted: Any) -> None:
     begun = [*MESSAGES, {"role": "assistant", "content": "The capital of"}]
     more = {"continue_final_message": True, "add_generation_prompt": False}
@@ -75,20 +62,6 @@ async def test_a_response_prefix_is_continued_only_if_requested(server: RealServ
     [[made]] = await hosted.generate([request(ASK.with_prefix("The capital of"))])
     assert made.text == text(right)
     assert made.usage.prompt_tokens == right["usage"]["prompt_tokens"]
-
-
-async def test_fields_of_its_own(server: RealServer, hosted: Any) -> None:
-    whole = text(chat(server, stop=["capital"], include_stop_str_in_output=True))
-    assert whole.endswith("capital")
-    ended = {"logit_bias": {str(END): 100}}
-    assert chat(server, **ended)["usage"]["completion_tokens"] == 1
-    assert chat(server, min_tokens=4, **ended)["usage"]["completion_tokens"] == 5
-    assert chat(server, ignore_eos=True, **ended)["usage"]["completion_tokens"] == 8
-    [[made]] = await hosted.generate([request(ignore_eos=True, max_tokens=40)])
-    assert len(made.token_ids) == 40
-    shown = chat(server, prompt_logprobs=0)["prompt_logprobs"]
-    assert shown[0] is None
-    assert len(shown) == chat(server)["usage"]["prompt_tokens"]
 
 
 async def test_token_ids_are_those_of_the_text(server: RealServer, hosted: Any) -> None:
@@ -101,18 +74,6 @@ async def test_token_ids_are_those_of_the_text(server: RealServer, hosted: Any) 
     assert [row[0].token_id for row in made.top_logprobs] == list(made.token_ids)
     named = chat(server, logprobs=True, top_logprobs=1, return_tokens_as_token_ids=True)["choices"][0]["logprobs"]
     assert [e["token"] for e in named["content"]] == [f"token_id:{i}" for i in made.token_ids]
-
-
-async def test_prompts_of_tokens(server: RealServer, hosted: Any) -> None:
-    ids = await hosted.ids_of(ASK)
-    response = complete(server, prompt=ids)
-    [[made]] = await hosted.generate([request()])
-    assert response["choices"][0]["text"] == made.text
-    [[rest]] = await hosted.generate([request(ASK.with_prefix(made.token_ids[:3]), max_tokens=5)])
-    assert rest.token_ids == made.token_ids[3:]
-    [[raw]] = await hosted.generate([request(Prompt(text="One, two, three,"))])
-    assert raw.ok
-    assert raw.text
 
 
 async def test_scores_agree_by_every_way_and_never_use_the_cache(server: RealServer, hosted: Any) -> None:
@@ -144,9 +105,7 @@ async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hoste
     assert made[0].usage.cached_tokens < made[0].usage.prompt_tokens // 2
     assert made[1].usage.cached_tokens >= made[1].usage.prompt_tokens - 32
     reported = sum(c.usage.cached_tokens for c in made)
-    async with asyncio.timeout(60):
-        while server.gauge("prefix_cache_hits_total") - before != reported:
-            await asyncio.sleep(0.05)
+    await wait_until(lambda: server.gauge("prefix_cache_hits_total") - before == reported)
 
 
 async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for: Any, hosted: Any) -> None:
@@ -164,52 +123,6 @@ async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for
         assert salted.identity == hosted.identity  # the run store has a response under either salt
     finally:
         await salted.aclose()
-
-
-async def test_a_lower_priority_number_is_served_first(server: RealServer) -> None:
-    # more requests than the server runs at once; the one of priority -1 comes last and does not end last
-    order: list[int] = []
-
-    def ask(i: int, priority: int) -> None:
-        chat(server, priority=priority, max_tokens=24, ignore_eos=True, messages=[{"role": "user", "content": f"{i}"}])
-        order.append(i)
-
-    threads = [threading.Thread(target=ask, args=(i, 5)) for i in range(40)]
-    for thread in threads:
-        thread.start()
-    async with asyncio.timeout(60):
-        while server.gauge("num_requests_waiting") < 8:
-            await asyncio.sleep(0.02)
-    urgent = threading.Thread(target=ask, args=(99, -1))
-    urgent.start()
-    for thread in [*threads, urgent]:
-        await asyncio.to_thread(thread.join)
-    assert len(order) == 41
-    assert order.index(99) < 38
-
-
-async def test_pages_of_the_development_mode(server: RealServer) -> None:
-    chat(server)
-    assert cached(chat(server)) > 0
-    assert server.post("/reset_prefix_cache", {}).json() == {"success": True}
-    assert cached(chat(server)) == 0
-    assert server.post("/pause?mode=keep&clear_cache=false", {}).json() == {"status": "paused"}
-    held = threading.Thread(target=chat, args=(server,), kwargs={"max_tokens": 2})
-    held.start()
-    held.join(1.0)
-    assert held.is_alive()
-    assert server.post("/resume", {}).json() == {"status": "resumed"}
-    await asyncio.to_thread(held.join, 60)
-    assert not held.is_alive()
-    labels = server.post(
-        "/generative_scoring", {"model": SERVED, "query": "Yes or no? ", "items": ["a", "b"], "label_token_ids": [1, 2]}
-    ).json()
-    assert [0 <= row["score"] <= 1 for row in labels["data"]] == [True, True]
-
-
-@pytest.mark.parametrize("page", ["/pooling", "/score", "/classify"])
-async def test_a_generating_server_does_not_pool(server: RealServer, page: str) -> None:
-    assert server.post(page, {"model": SERVED, "input": "x"}).status_code == 404
 
 
 async def test_litellm_refuses_prompts_of_tokens_for_this_provider(server: RealServer, hosted: Any) -> None:
