@@ -4,13 +4,13 @@ import asyncio
 import json
 import socket
 import threading
-import time
 
 import httpx
 import pytest
 import reason.agents.reasoner as reasoner_module
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
+from support.waiting import wait_blocking
 
 
 class Counting(ScriptedModel):
@@ -60,15 +60,11 @@ def connect(server, method, path, body=None, headers=""):
 
 
 def idle_after(model, sock):
-    """Close a connection and return the seconds until the engine is idle."""
-    assert model.reached.wait(30)
+    """Close a connection and wait until the engine is idle."""
+    model.reached.wait()
     assert model.running == 1
-    begun = time.monotonic()
     sock.close()
-    while model.running:
-        time.sleep(0.005)
-        assert time.monotonic() - begun < 30, "the engine goes on"
-    return time.monotonic() - begun
+    wait_blocking(lambda: not model.running)
 
 
 LONG = {"question": "?", "parameters": {"max_tokens": 90_000}}
@@ -78,12 +74,9 @@ LONG = {"question": "?", "parameters": {"max_tokens": 90_000}}
 def test_the_engine_stops_when_nobody_waits(server, model, body):
     sock = connect(server, "POST", "/v1/reason", body)
     idle_after(model, sock)
-    written = model.written
-    time.sleep(0.05)
-    assert model.written == written  # an idle engine generates nothing
     with httpx.Client(base_url=server.url, timeout=60) as http:
-        while (run := http.get("/v1/runs").json()["data"][0])["status"] == "running":
-            time.sleep(0.01)
+        wait_blocking(lambda: http.get("/v1/runs").json()["data"][0]["status"] != "running")
+        run = http.get("/v1/runs").json()["data"][0]
         assert run["status"] == "interrupted"
         detail = http.get(f"/v1/runs/{run['id']}").json()
         assert detail["result"]["stopped"] == "cancelled"
@@ -93,22 +86,21 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
 
 def test_whoever_waits_for_a_turn_and_leaves_is_forgotten(server, model):
     with connect(server, "POST", "/v1/reason", LONG) as first:
-        assert model.reached.wait(30)
+        model.reached.wait()
         waiting = connect(server, "POST", "/v1/reason", LONG)
-        while server.run_manager.in_flight < 2:
-            time.sleep(0.005)
+        wait_blocking(lambda: server.run_manager.in_flight == 2)
         waiting.close()
-        while server.run_manager.in_flight > 1:
-            time.sleep(0.005)
+        wait_blocking(lambda: server.run_manager.in_flight == 1)
         assert len(model.generate_calls) == 1
         idle_after(model, first)
 
 
 def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, model):
     sock = connect(server, "POST", "/v1/reason", {**LONG, "stream": True}, "Idempotency-Key: k\r\n")
-    assert model.reached.wait(30)
+    model.reached.wait()
     sock.close()
-    time.sleep(0.1)
+    written = model.written
+    wait_blocking(lambda: model.written >= written + 50)  # it goes on
     assert (model.running, server.run_manager.in_flight) == (1, 1)
     with (
         httpx.Client(base_url=server.url, timeout=30) as http,
@@ -123,14 +115,13 @@ def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, 
 def test_leaving_the_events_of_a_run_does_not_stop_it(server, model):
     with httpx.Client(base_url=server.url, timeout=30) as http:
         run_id = http.post("/v1/runs", json=LONG).json()["id"]
-        assert model.reached.wait(30)
+        model.reached.wait()
         followers = [connect(server, "GET", f"/v1/runs/{run_id}/events?text=true") for _ in range(3)]
         for sock in followers:
             assert sock.recv(100).startswith(b"HTTP/1.1 200")
             sock.close()
         written = model.written
-        while model.written < written + 50:  # it goes on
-            time.sleep(0.005)
+        wait_blocking(lambda: model.written >= written + 50)  # it goes on
         assert model.running == 1
         assert http.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "interrupted"
     assert model.running == 0

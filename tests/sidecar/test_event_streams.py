@@ -8,14 +8,14 @@ import json
 import pytest
 from reason.core.events import TextDelta
 from reason.sidecar.native.routes import event_line
-from reason.sidecar.sse import _Body, _keep_alive, encode_json
+from reason.sidecar.sse import KEEPALIVE_S, _Body, _keep_alive, encode_json
 
 
 class SlowClient:
     """An ASGI send channel that waits for its client to read before each part."""
 
-    def __init__(self):
-        self.parts, self.reads = [], asyncio.Semaphore(0)
+    def __init__(self, clock):
+        self.clock, self.parts, self.reads = clock, [], asyncio.Semaphore(0)
 
     async def __call__(self, message):
         await self.reads.acquire()
@@ -24,15 +24,14 @@ class SlowClient:
     async def read(self, number):
         for _ in range(number):
             self.reads.release()
-        for _ in range(3 * number):
-            await asyncio.sleep(0)
+        await self.clock.settle()
 
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
-async def test_the_start_of_a_response_precedes_its_first_part_whoever_sends_it():
-    client = SlowClient()
+async def test_the_start_of_a_response_precedes_its_first_part_whoever_sends_it(clock):
+    client = SlowClient(clock)
     body = _Body(client, START)
     sending = [asyncio.ensure_future(body.send(data)) for data in (b"1", b"2")]
     await client.read(3)
@@ -40,8 +39,8 @@ async def test_the_start_of_a_response_precedes_its_first_part_whoever_sends_it(
     assert all(one.done() for one in sending)
 
 
-async def test_producers_wait_for_a_slow_client():
-    client = SlowClient()
+async def test_producers_wait_for_a_slow_client(clock):
+    client = SlowClient(clock)
     body, added = _Body(client, START), []
 
     async def produce(name):
@@ -58,14 +57,13 @@ async def test_producers_wait_for_a_slow_client():
 
 
 @pytest.mark.parametrize("is_admitted", [True, False])
-async def test_pings_fill_silence_once_the_request_has_its_run(is_admitted, monkeypatch):
-    monkeypatch.setattr("reason.sidecar.sse.KEEPALIVE_S", 0.01)
-    client, admitted = SlowClient(), asyncio.Event()
+async def test_pings_fill_silence_once_the_request_has_its_run(is_admitted, clock):
+    client, admitted = SlowClient(clock), asyncio.Event()
     if is_admitted:
         admitted.set()
     body = _Body(client, START)
     keepalive = asyncio.ensure_future(_keep_alive(body, b"ping", admitted))
-    await asyncio.sleep(0.1)
+    await clock.advance(10 * KEEPALIVE_S)
     assert body.is_sending is is_admitted
     await client.read(2)
     keepalive.cancel()

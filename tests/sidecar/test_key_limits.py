@@ -273,7 +273,7 @@ async def test_a_cancelled_reservation_is_released():
     async def slow(*args, **options):
         made = await reserve(*args, **options)
         reached.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return made
 
     shelf.reserve_spending = slow

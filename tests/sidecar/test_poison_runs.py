@@ -13,6 +13,7 @@ from support.instant_model import InstantModel
 from support.loop_lag import LoopWatchdog
 from support.run_manager import ANNE, abandoned_run, config_of, running_manager
 from support.sidecar_server import serving, settings_for
+from support.waiting import wait_until
 
 POISON = {"question": "x", "strategy": "beam", "parameters": {"k": 1000, "width": 1000}, "budget": {"seconds": 5}}
 MAX_BLOCK_S = 2.0
@@ -83,8 +84,7 @@ async def test_a_long_run_is_cancelled_in_the_middle_of_its_work(path, models):
         models["scripted"] = InstantModel(step, stop_reason="\n\n", logprobs=True)
         parameters = {"width": 128, "k": 128, "max_depth": 4, "score": "arithmetic"}
         run = await run_manager.start(config_of(run_manager, strategy="beam", parameters=parameters), ANNE)
-        while models["scripted"].num_samples < 2000:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: models["scripted"].num_samples >= 2000)
         record = await run_manager.cancel(run.id, ANNE)
         assert record.status == "interrupted"
         assert models["scripted"].num_samples < 65_536
@@ -98,8 +98,7 @@ async def test_a_poison_run_that_is_stored_already_fails_where_it_is_adopted(pat
         run_id = await abandoned_run(path, run_manager, config=poison)
         run_manager.draining = False
         assert await run_manager.adopt() == 1
-        while run_manager.in_flight:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not run_manager.in_flight)
         record = await run_manager.record(run_id, ANNE)
         assert (record.status, record.error["code"]) == ("failed", "user_error")
         assert await run_manager.adopt() == 0

@@ -16,6 +16,7 @@ from reason.sidecar.auth import Caller
 from reason.sidecar.key_limits import KeyLimiter, RequestCounter
 from reason.sidecar.key_store import KeyLimits
 from support.redis_server import CannotStart, RedisServer
+from support.waiting import wait_until
 
 pytest.importorskip("redis")
 
@@ -65,9 +66,12 @@ def caller(key: str = "k", **limits: int) -> Caller:
 
 async def until_reached(limiter: KeyLimiter) -> None:
     """Wait until a replica has noticed that the server is back."""
-    while not limiter._requests._is_reached:
+
+    async def is_reached() -> bool:
         await limiter.count(caller("probe", requests_per_minute=1_000_000))
-        await asyncio.sleep(0.02)
+        return limiter._requests._is_reached
+
+    await wait_until(is_reached)
 
 
 async def test_requests_per_minute_hold_over_all_replicas(server):

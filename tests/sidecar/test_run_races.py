@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from reason.core.errors import Cancelled, StoreError
+from reason.sidecar.runs import POLL_INTERVAL_S
 from support.run_manager import ANNE, Gate, abandoned_run, config_of, running_manager
 
 
@@ -46,7 +47,7 @@ async def test_a_run_whose_ending_is_being_stored_when_it_is_cancelled_has_ended
         assert (run.status, (await run_manager.record(run.id, ANNE)).status) == ("finished", "finished")
 
 
-async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path, models):
+async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path, models, clock):
     gate = Gate()
     async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
         run_id = await abandoned_run(path, run_manager)
@@ -62,8 +63,8 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
 
         run_manager.others.requested = noted
         resuming = asyncio.ensure_future(run_manager.resume(run_id, ANNE))
-        while len(asked) < 2:  # the run manager has read the cancel requests
-            await asyncio.sleep(0.01)
+        await clock.advance(2 * POLL_INTERVAL_S)  # the run manager has read the cancel requests
+        assert len(asked) >= 2
         gate.open.set()
         assert (await (await resuming).result()).answer == "42"
         await first.result()
