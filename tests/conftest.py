@@ -6,12 +6,14 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
@@ -31,9 +33,61 @@ settings.register_profile("nightly", deadline=None, max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+TESTS = Path(__file__).parent
+KERNEL = {"agents", "core", "reasoning", "reasoning/search", "serving"}
+HEAVY = re.compile(
+    r"subprocess|multiprocessing|smollm2|mark\.real|transformers|\btorch\b|[sS]erver\(|thinking_cells"
+    r"|_reference|_against_|conformance"
+)
+"""In the name or the text of files that start processes or servers, load weights, or compare implementations."""
+
+
+def is_heavy(path: Path) -> bool:
+    """Whether tests of the file may take seconds."""
+    return bool(HEAVY.search(path.name + path.read_text(encoding="utf-8")))
+
+
+def is_fast(path: Path) -> bool:
+    """Whether `-m fast` runs the file's tests, but for properties and tests of Postgres."""
+    return path.parent.relative_to(TESTS).as_posix() in KERNEL and not is_heavy(path)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import only files of which tests may be chosen."""
+    if config.option.markexpr == "fast" and collection_path.name.startswith("test_") and not is_fast(collection_path):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what is fast, before `-m` chooses. Heavy files come first: no worker may begin one when the others end."""
+    paths = {item.path for item in items}
+    heavy, fast = {path for path in paths if is_heavy(path)}, {path for path in paths if is_fast(path)}
+    for item in items:
+        slow = item.get_closest_marker("nightly") or is_hypothesis_test(item.obj) or "postgres" in item.name
+        if item.path in fast and not slow:
+            item.add_marker("fast")
+    items.sort(key=lambda item: item.path not in heavy)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Distribute files over workers in their order: by their numbers of tests, slow files of few tests come last."""
+    """Distribute files over workers in their order, not by their numbers of tests."""
     config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute files, those of clusters to one worker: a machine has one cluster at a time."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "clusters" if nodeid.startswith("tests/cluster/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

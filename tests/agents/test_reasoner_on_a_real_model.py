@@ -27,6 +27,7 @@ async def comes_to_rest(reasoner):
     await wait_until(lambda: model.num_running == 0)
 
 
+@pytest.mark.nightly
 async def test_it_knows_the_capital_of_france(settings):
     answer = await aask(QUESTION, parameters={"logprobs": True}, settings=settings)
     assert (answer.answer, answer.stopped, answer.strategy) == ("Paris", "done", "cot")
@@ -35,8 +36,8 @@ async def test_it_knows_the_capital_of_france(settings):
     assert answer.candidates[0].logprob < 0
 
 
-async def test_eight_chains_are_one_call_and_a_seed_repeats_them(settings):
-    parameters = {"n": 8, "max_tokens": 48}
+async def test_chains_are_one_call_and_a_seed_repeats_them(settings):
+    parameters = {"n": 3, "max_tokens": 16}
     async with Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as reasoner:
         one = await reasoner.aask(QUESTION)
         two = await reasoner.aask(QUESTION)
@@ -48,7 +49,7 @@ async def test_eight_chains_are_one_call_and_a_seed_repeats_them(settings):
     assert two.usage.replayed_tokens == 0  # made again, not read from the store
     assert two.usage.cached_tokens > 0  # but the prompt was not computed again
     votes = sum(c.answer == one.answer for c in one.candidates)
-    assert one.confidence >= votes / 8
+    assert one.confidence >= votes / 3
 
 
 async def test_a_finished_race_stops_the_engine(settings):

@@ -86,7 +86,7 @@ def better_and_better(prompt):
     )
 
 
-@pytest.mark.parametrize("repairs", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("repairs", [0, 2, 4])
 async def test_repairs_are_limited(asking, repairs):
     answer, model, sink = await asking(better_and_better, repairs=repairs)
     done = min(repairs, 3)  # the third corrects the last claim

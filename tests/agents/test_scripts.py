@@ -100,7 +100,13 @@ def start(script: str, base: str, directory: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, id=name, marks=() if name in ("in a notebook", "two threads") else pytest.mark.nightly)
+        for name, script in SCRIPTS.items()
+    ],
+)
 def test_a_script_ends_and_leaves_no_connection_open(script: str, server: tuple[FaultServer, str], tmp_path: Path):
     done = start(script, server[1], tmp_path)
     out, err = done.communicate(timeout=60)
@@ -108,7 +114,7 @@ def test_a_script_ends_and_leaves_no_connection_open(script: str, server: tuple[
     assert set(out.split()) == {"42"}
 
 
-@pytest.mark.parametrize("call", ["r.ask(question)", "asyncio.run(main())"])
+@pytest.mark.parametrize("call", [pytest.param("r.ask(question)", marks=pytest.mark.nightly), "asyncio.run(main())"])
 def test_an_interrupt_ends_a_script(call: str, server: tuple[FaultServer, str], tmp_path: Path) -> None:
     """Also of a synchronous call on an event loop, where `asyncio.run` only cancels the task at the first Ctrl-C."""
     fake, base = server

@@ -5,8 +5,8 @@ from reason import Reasoner, Settings
 from reason.core.events import MemorySink, SearchEnded
 
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips did she sell in all?"
-SMALL = {"max_step_tokens": 40, "max_depth": 3, "limits": {"finish_tokens": 40}}
-SIZES = {"astar": {"k": 2}, "particle-filter": {"n": 2, "iterations": 2}}
+SMALL = {"max_step_tokens": 16, "max_depth": 2, "limits": {"finish_tokens": 16}}
+SIZES = {"astar": {"k": 2}}
 
 pytestmark = pytest.mark.real
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from reason.cli.render.answer import (
     print_answer,
     print_notes,
-    source_lines,
     summary,
     usage_text,
 )
 from reason.core.budget import Budget, Ledger
-from reason.core.events import RunStarted
 from reason.core.messages import Usage
-from reason.core.run import RunConfig
-from reason.core.settings import load_settings
-from reason.core.store.records import RunWrites
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Answer, Evidence, Verification
-from support.mcts_events import SOURCES, noted_answer, noted_run
+from support.mcts_events import SOURCES, noted_answer
 from support.scripted_model import ScriptedModel, replies
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -42,20 +34,6 @@ def test_sources_follow_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = noted_answer()
-    print_answer(answer, printed=answer.text)
-    assert capsys.readouterr().out == "\n\nSources\n[1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.\n"
-
-
-def test_source_is_one_line_with_its_full_name() -> None:
-    long = Evidence(source="s" * 30, text="t" * 300)
-    assert source_lines([long], 60) == [f"[1] {'s' * 30}: {'t' * 23}…"]
-    assert source_lines([long], 10) == [f"[1] {'s' * 30}: {'t' * 19}…"]
-    assert source_lines([Evidence(source="a", text="漢" * 50)], 26) == [f"[1] a: {'漢' * 9} …"]
-    assert source_lines([Evidence(source="a", text="")], 60) == ["[1] a"]
-
-
 def test_sources_contain_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,38 +41,6 @@ def test_sources_contain_no_control_characters(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_answer(noted_answer((Evidence(source=evil, text=evil),)))
     assert capsys.readouterr().out.endswith("\nSources\n[1] [b][2J 31m: [b][2J 31m\n")
-
-
-@pytest.fixture
-def stored(home: Path) -> str:
-    """Name of a stored run whose answer cites."""
-
-    async def write() -> str:
-        events = noted_run(TWO)
-        started = events[0]
-        assert isinstance(started, RunStarted)
-        config = RunConfig(
-            question=started.question, strategy="coat", parameters={}, models=started.models, seed=started.seed
-        )
-        store = await SqliteStore.open(load_settings().store)
-        await store.create_run(started.run_id, config.model_dump(mode="json"))
-        await store.save(started.run_id, RunWrites(events=events))
-        await store.end_run(started.run_id, "finished", answer=noted_answer(TWO).model_dump(mode="json"))
-        await store.aclose()
-        return started.run_id
-
-    return asyncio.run(write())
-
-
-def test_stored_run_shows_its_sources(cli: Cli, stored: str) -> None:
-    status, out, err = cli("runs", "show", stored)
-    assert (status, err) == (0, "")
-    lines = [line.rstrip() for line in out.splitlines()]
-    at = lines.index("sources")
-    assert lines[at + 1 : at + 3] == [
-        "  [1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.",
-        "  [2] the model itself: Ida Holm painted lakes.",
-    ]
 
 
 @pytest.fixture
@@ -148,10 +94,6 @@ def test_early_and_missing_answers_are_noted(answer: Answer, capsys: pytest.Capt
 def test_summary_names_an_option_by_its_text_and_letter(answer: Answer) -> None:
     chosen = answer.model_copy(update={"answer": "A", "option": "21"})
     assert summary(chosen).plain.startswith("answer: 21 (A)  ")
-
-
-def test_summary_has_the_tokens_of_thoughts(answer: Answer) -> None:
-    assert "tokens 80, 30 of them thinking (20 from the store)" in summary(answer).plain
 
 
 def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys: pytest.CaptureFixture[str]) -> None:

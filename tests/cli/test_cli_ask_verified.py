@@ -28,21 +28,6 @@ def facts(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_claims_are_listed_under_the_answer(cli: Cli, scripted: Scripted, facts: Path) -> None:
-    scripted(replies(REPLY))
-    status, out, err = cli("ask", "Capitals?", *VERIFY, "--repairs", "0")
-    assert status == 0
-    assert out == REPLY + "\n"
-    assert re.sub(r"\d+% sure", "N% sure", err).splitlines()[:5] == [
-        "refuted: 1 of 2 claims supported, 1 refuted",
-        "[1] supported (N% sure)  Paris is the capital of France.",
-        '    facts.md:0-31 "Paris is the capital of France."',
-        "[2] refuted (N% sure)  Barcelona is the capital of Spain.",
-        '    facts.md:32-63 "Madrid is the capital of Spain."',
-    ]
-    assert "by their words only" in err
-
-
 def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: Path) -> None:
     scripted(replies(REPLY))
     flags = ["--repairs", "2", "--verify-set", "davinci.k=3", "--trace", "trace.html", "--json"]

@@ -105,33 +105,6 @@ def test_below_an_answer_a_claim_has_one_sentence_and_a_dispute_both_sides(capsy
     ]
 
 
-def test_equal_sentences_of_several_documents_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    copies = claim("Swans nest below it.", verdict="supported", evidence=(OPENED, span(OPENED.text, 7, "copy.md")))
-    print_checked(out(), Verification(verdict="supported", claims=(copies,), verifiers=("davinci",)))
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        '    bridge.md:40-70, copy.md:7-37 "It was opened on 12 June 1926."'
-    ]
-
-
-def test_a_sentence_that_shows_several_claims_is_shown_with_each(capsys: pytest.CaptureFixture[str]) -> None:
-    claims = tuple(claim(text, verdict="supported", evidence=(OPENED,)) for text in ("It opened in 1926.", ANSWER))
-    print_checked(out(), Verification(verdict="supported", claims=claims, verifiers=("davinci",)))
-    assert capsys.readouterr().out.count(OPENED.text) == 2
-
-
-@pytest.mark.parametrize("columns", [24, 60])
-def test_narrow_terminals_wrap_verdicts_and_sentences(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    print_checked(out(), VERIFICATION)
-    listed = capsys.readouterr().out.splitlines()[1:]
-    assert max(map(len, listed)) <= columns
-    assert "not enough evidence (closest: supported, 55%; 80% needed) It charges a toll." in " ".join(
-        " ".join(listed).split()
-    )
-
-
 def test_claims_without_a_place_in_the_text_or_of_the_thought_mark_nothing() -> None:
     claims = [
         CheckedClaim(text="c", verdict="refuted", evidence=(OPENED,), **place)

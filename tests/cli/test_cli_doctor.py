@@ -160,7 +160,7 @@ def test_missing_models_and_unusable_directories_are_failures(
     assert "did you mean 'local/smollm2-135m'" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("group", ["reason.strategies", "reason.backends", "reason.resources"])
+@pytest.mark.parametrize("group", ["reason.strategies", "reason.resources"])
 def test_plugins_that_cannot_be_imported_are_named(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
 ) -> None:
@@ -173,6 +173,7 @@ def test_plugins_that_cannot_be_imported_are_named(
     assert (plugins["state"], "'bad' of broken cannot be loaded" in plugins["detail"]) == ("note", True)
 
 
+@pytest.mark.nightly
 def test_a_model_is_loaded_and_generates(cli: Cli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASON_MODEL", f"local/{tiny_model}")
     model = checks_of(cli)[1]["model"]

@@ -34,13 +34,12 @@ def sums(home: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
-def test_map_is_fitted_to_a_run_directory(cli, method: str) -> None:
+def test_map_is_fitted_to_a_run_directory(cli) -> None:
     run = write_run([*overconfident(120), failed_row("silent", None)], Path("votes"))
-    status, out, err = cli("eval", "calibrate", str(run), "--method", method, "--out", "maps/votes.json")
+    status, out, err = cli("eval", "calibrate", str(run), "--method", "platt", "--out", "maps/votes.json")
     assert status == 0, err
     results = load_calibration_map(Path("maps/votes.json"))
-    assert (results.curve.method, results.items, results.folds) == (method, 120, 5)
+    assert (results.curve.method, results.items, results.folds) == ("platt", 120, 5)
     assert f"{results.before.ece:.4f}" in out
     assert f"{results.after.ece:.4f}" in out
     assert "out of sample (5 folds)" in out
@@ -48,44 +47,11 @@ def test_map_is_fitted_to_a_run_directory(cli, method: str) -> None:
     assert "reason ask QUESTION -s self-consistency --calibration maps/votes.json" in err
 
 
-def test_json_has_the_map(cli) -> None:
-    run = write_run(overconfident(60), Path("votes"))
-    status, out, err = cli("eval", "calibrate", str(run), "--method", "platt", "--out", "m.json", "--json")
-    assert status == 0, err
-    payload = json.loads(out)
-    assert payload["file"] == "m.json"
-    assert payload["worse"] == []
-    assert payload["rows_without_confidence"] == 0
-    assert payload["map"] == load_calibration_map(Path("m.json")).model_dump(mode="json")
-    assert payload["map"]["folds"] == 5
-
-
-def test_map_that_is_worse_out_of_sample_is_a_warning(cli) -> None:
-    rng = random.Random(3)
-    rows = []
-    for i in range(40):
-        c = rng.uniform(0.05, 0.95)
-        rows.append(make_row(f"i{i}", c, rng.random() < c))
-    run = write_run(rows, Path("fine"))
-    status, _, err = cli("eval", "calibrate", str(run), "--method", "isotonic", "--out", "m.json")
-    assert status == 0
-    assert "out of sample the map made ECE, Brier worse; the stated confidence may be the better one" in err
-
-
-def test_constant_map_is_a_warning(cli) -> None:
-    rows = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
-    status, _, err = cli("eval", "calibrate", str(write_run(rows, Path("odd"))), "--method", "platt", "--out", "m.json")
-    assert status == 0
-    assert "the map is constant" in err
-
-
 def test_invalid_calibration_is_refused(cli) -> None:
     few = write_run(overconfident(10), Path("few"))
-    silent = write_run([make_row(f"i{i}", None, True) for i in range(30)], Path("silent"))
     complete = write_run(overconfident(30), Path("whole"))
     for arguments, message in (
         ((few, "--out", "m.json"), "at least 20 items"),
-        ((silent, "--out", "m.json"), "nothing to calibrate"),
         ((complete, "--out", "m.json", "--method", "beta"), "'platt', 'isotonic'"),
         (("nowhere", "--out", "m.json"), "holds no evaluation"),
         ((complete,), "--out"),
@@ -101,10 +67,10 @@ def test_invalid_calibration_is_refused(cli) -> None:
 
 
 def test_from_development_to_an_answer(cli, scripted, sums) -> None:
-    """A run, its map, another run with it, a report of it, a question with it, and the question's run shown again."""
+    """A run, its map, another run with it, a question with it, and the question's run shown."""
     model = scripted(adder)
     common = ("eval", str(sums), "--map", "question=q", *VOTES)
-    assert cli(*common, "--out", "dev", "--seeds", "2")[0] == 0
+    assert cli(*common, "--out", "dev", "--seeds", "1")[0] == 0
     status, _, err = cli("eval", "calibrate", "dev", "--method", "platt", "--out", "map.json")
     assert status == 0, err
     results = load_calibration_map(Path("map.json"))
@@ -116,16 +82,6 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert "the calibration map map (platt, sums) was fitted on this dataset" in err
     rows = read_rows(Path("test"))
     assert all(r.calibrated_confidence == results.apply(r.confidence or 0.0) for r in rows)
-    status, out, err = cli("eval", "--resume", "--out", "test", "--json")
-    assert status == 0, err
-    summary = json.loads(out)
-    assert summary["calibration"]["n"] == summary["calibrated"]["n"] == 24
-    for form in ("html", "md", "json"):
-        assert cli("eval", "report", "dev", "test", "--out", f"r.{form}")[0] == 0
-    assert "calibrated: map (platt, sums)" in Path("r.html").read_text()
-    assert "| calibrated: map (platt, sums) |" in Path("r.md").read_text()
-    assert "was fitted on this dataset" in Path("r.json").read_text()
-    assert cli("eval", "compare", "dev", "test")[0] == 0  # they differ in the seeds alone
 
     status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json", "--seed", "1", "--json")
     assert status == 0, err
@@ -134,49 +90,5 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert answer["calibration"] == "map (platt, sums)"
     status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json", "--seed", "1")
     assert f"confidence {answer['confidence']:.2f} (calibrated {answer['calibrated_confidence']:.2f})" in err
-    status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--seed", "1", "--json")
-    assert json.loads(out)["calibrated_confidence"] is None
-
-    Path("map.json").unlink()
-    status, out, err = cli("runs", "replay", answer["run_id"], "--json")
-    assert status == 0, err
-    assert json.loads(out)["calibrated_confidence"] == answer["calibrated_confidence"]
     status, out, _ = cli("runs", "show", answer["run_id"])
     assert f"calibrated {answer['calibrated_confidence']:.2f} by map (platt, sums)" in out
-
-
-def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> None:
-    scripted(adder)
-    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
-    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
-    Path("reason.toml").write_text('strategy = "self-consistency"\n[calibration]\nself-consistency = "map.json"\n')
-    status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--json")
-    assert status == 0, err
-    answer = json.loads(out)
-    assert answer["calibration"] == "map (temperature, sums)"
-    status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "none", "--json")
-    assert json.loads(out)["calibration"] is None
-    Path("map.json").unlink()
-    status, _, err = cli("ask", "What is 3 + 4?", *VOTES)
-    assert status == 2
-    assert "no calibration map map.json" in err
-    assert cli("runs", "replay", answer["run_id"])[0] == 0
-
-
-def test_maps_of_other_setups_are_refused_before_any_call(cli, scripted, sums) -> None:
-    model = scripted(adder)
-    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
-    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
-    made = len(model.made)
-    status, _, err = cli("ask", "What is 3 + 4?", "-s", "cot", "-m", "adder", "--calibration", "map.json")
-    assert status == 2
-    assert "fitted to strategy 'self-consistency', not to 'cot'" in err
-    model.identity = "another@1"
-    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
-    assert status == 2
-    assert "(scripted@1), not to adder (another@1)" in err
-    Path("map.json").write_text("{")
-    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
-    assert status == 2
-    assert "map.json is not a complete JSON file" in err
-    assert len(model.made) == made

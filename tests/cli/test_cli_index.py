@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.word_vectors import WordVectors
+from reason.cli.render.status import StatusLine
 
 pytest.importorskip("bm25s")
 
@@ -29,22 +24,6 @@ def documents(home: Path) -> Path:
         "".join(f'{{"id": "r{i}", "page": "P{i}", "text": "Fact {i}."}}\n' for i in range(3))
     )
     return directory
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Replaces every embedding model by one that counts words; returns the names of the loaded models."""
-    pytest.importorskip("faiss")
-    names: list[str | None] = []
-
-    async def load_embedding_model(name: str | None, settings: Any, *_: Any) -> WordVectors:
-        names.append(name)
-        model = WordVectors(identity=name or settings.embedding_model, dimension=32)
-        model.name = name or settings.embedding_model  # type: ignore[misc]
-        return model
-
-    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", load_embedding_model)
-    return names
 
 
 def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
@@ -81,22 +60,6 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
 
 
-def test_embedding_model_is_that_of_the_index(
-    cli: Cli, documents: Path, opened: list[str | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/words")
-    assert cli("index", "build", "i", "docs")[0] == 0
-    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/other")
-    assert cli("index", "build", "i", "docs")[0] == 0
-    assert cli("index", "build", "i", "docs")[0] == 0
-    assert opened == [None, "test/words", "test/words"]
-    shown = json.loads(cli("index", "show", "i", "--json")[1])
-    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/words", "exact")
-    status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
-    assert (status, out) == (2, "")
-    assert "leave out --no-vectors" in err
-
-
 def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
     status, out, err = cli("index", "show", "none")
     assert (status, out) == (2, "")
@@ -115,22 +78,26 @@ def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Pat
     assert cli("index")[1].count("build") >= 1
 
 
-def test_ctrl_c_reports_saved_work_and_resumes(documents: Path, home: Path) -> None:
+def test_a_cancelled_build_reports_saved_work_and_resumes(
+    cli: Cli, documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (documents / "many.jsonl").open("w") as file:
-        for i in range(25_000):
+        for i in range(300):
             file.write(json.dumps({"id": i, "text": f"The fact number {i} of a long file."}) + "\n")
-    code = "import sys; from reason.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "index", "build", "i", "docs", "--no-vectors"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    database = home / "work" / "i" / "passages.sqlite3"
-    deadline = time.monotonic() + 60
-    while not (database.exists() and database.stat().st_size > 300_000) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
-    assert (child.returncode, out) == (130, "")
-    assert "the index i is not finished:" in err.splitlines()[-1]
-    assert "passages saved (run the same command again to resume)" in err.splitlines()[-1]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0
-    assert "the index i has 25,004 passages of 3 documents" in done.stderr
+    pulled = StatusLine.pulled
+
+    def cancel(self: StatusLine, stage: str, done: int, of: int | None) -> None:
+        pulled(self, stage, done, of)
+        if stage == "indexing words":  # the passages are saved by then
+            raise asyncio.CancelledError
+
+    command = ("index", "build", "i", "docs", "--no-vectors")
+    with monkeypatch.context() as cancelling:
+        cancelling.setattr(StatusLine, "pulled", cancel)
+        status, out, err = cli(*command)
+    assert (status, out) == (130, "")
+    assert "the index i is not finished: 304 passages saved" in err.splitlines()[-1]
+    assert "run the same command again to resume" in err.splitlines()[-1]
+    status, _, err = cli(*command)
+    assert status == 0
+    assert "the index i has 304 passages of 3 documents" in err

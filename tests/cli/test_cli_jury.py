@@ -58,12 +58,6 @@ def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, Scripted
     assert (status, printed_answer(out).answer) == (0, "B")
 
 
-def test_a_missing_juror_is_named(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
-    status, _, err = cli(*ASK, "--juror", "z/none")
-    assert status == 3
-    assert "no model z/none" in err
-
-
 def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
     for name in ("a/one", "b/two"):
         jurors[name] = model(ScriptedJuror("Ada Byron wrote the timetable."), name)
@@ -107,15 +101,3 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
         "juror-2": "b/two",
         "juror-3": "c/three",
     }
-    (Path("sweep.toml")).write_text(
-        'seeds = [0]\n[[dataset]]\nname = "own.jsonl"\n'
-        '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "c/three"]\n'
-        '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "a/one"]\n'
-        '[[strategy]]\nname = "edgejury"\n[[strategy]]\nname = "cot"\n'
-    )
-    jurors["m/main"] = model(ScriptedJuror("Answer: 1"), "m/main")
-    status, _, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--json")
-    assert status == 0, err
-    plans = [json.loads(path.read_text())["plan"] for path in sorted(Path("swept").glob("*/run.json"))]
-    juries = sorted((plan["strategy"], plan["models"].get("juror-3", "")) for plan in plans)
-    assert juries == [("cot", ""), ("edgejury", "a/one"), ("edgejury", "c/three")]

@@ -75,14 +75,6 @@ def test_a_revoked_key_stays_listed(cli):
     assert cli("keys", "create", "one", "--tenant", "one")[0] == 0
 
 
-def test_keys_share_runs_only_with_an_explicit_tenant(cli):
-    cli("keys", "create", "robot")
-    status, out, err = cli("keys", "create", "robot")
-    assert (status, out) == (2, "")
-    assert "the tenant 'robot' already has a key, or had one" in err
-    assert cli("keys", "create", "second", "--tenant", "robot")[0] == 0
-
-
 @pytest.mark.parametrize(
     ("options", "expected_text"),
     [
@@ -111,7 +103,3 @@ def test_nothing_is_revoked_if_one_key_is_unknown(cli):
     assert status == 2
     assert "unknown key 'nokey'" in err
     assert stored()[0].revoked is None
-
-
-def test_no_keys_yet(cli):
-    assert cli("keys")[2] == "no keys yet\n"

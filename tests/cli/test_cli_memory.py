@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,9 +68,6 @@ def test_the_list(cli: Cli, home: Path) -> None:
         ("empty", "ready", 0),
         ("facts", "ready", 2),
     ]
-    status, out, err = cli("memory")  # shows the same, perhaps a second later
-    assert (status, err) == (0, "")
-    assert [line.split()[:3] for line in out.splitlines()] == [head[:3], *(row[:3] for row in rows)]
 
 
 def test_show(cli: Cli) -> None:
@@ -92,31 +87,6 @@ def test_show(cli: Cli) -> None:
     assert cli("memory", "show", "empty") == (0, "", "memory 'empty' is empty\n")
 
 
-def test_show_as_json_contains_all_items(cli: Cli) -> None:
-    fill("facts", *(f"word{i} öther{i}" for i in range(60)))
-    status, out, err = cli("memory", "show", "facts", "--json")
-    assert (status, err) == (0, "")
-    shown = json.loads(out)
-    assert shown["name"] == "facts"
-    assert len(shown["items"]) == 60
-    first = shown["items"][0]
-    assert first.pop("created") > 1e9
-    assert first == {
-        "id": 1,
-        "text": "word0 öther0",
-        "source_id": "",
-        "source_kind": "self",
-        "query": "colours",
-        "node_id": 3,
-        "hash": text_hash("word0 öther0"),
-        "score": 0.5,
-        "tokens": 2,
-        "run_id": "r1",
-        "question": "Which colours?",
-    }
-    assert [i["id"] for i in json.loads(cli("memory", "show", "facts", "--json", "-n", "2")[1])["items"]] == [59, 60]
-
-
 def test_items_are_removed(cli: Cli) -> None:
     fill("facts", "red one", "green two", "blue three")
     assert cli("memory", "rm", "facts", "1", "3", "1", "--yes") == (0, "", "removed items 1, 3 of memory facts\n")
@@ -127,14 +97,6 @@ def test_items_are_removed(cli: Cli) -> None:
     assert "reason memory show facts" in err
     assert cli("memory", "rm", "facts", "2", "-y")[2] == "removed item 2 of memory facts\n"
     assert cli("memory", "list", "--json")[1].count('"items": 0') == 1
-
-
-def test_a_memory_is_removed(cli: Cli, home: Path) -> None:
-    fill("facts", "red one")
-    fill("other", "green two")
-    assert cli("memory", "rm", "facts", "--yes") == (0, "", "removed memory facts with all its items\n")
-    assert not (home / "data" / "reason" / "memory" / "facts.sqlite3").exists()
-    assert len(json.loads(cli("memory", "list", "--json")[1])["memories"]) == 1
 
 
 def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
@@ -158,28 +120,3 @@ def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) ->
     status, out, err = cli("memory", command[0], "../facts", *command[1:])
     assert (status, out) == (2, "")
     assert "is not a valid name of a memory" in err
-
-
-def test_memories_are_stored_next_to_the_run_store(cli: Cli, home: Path) -> None:
-    store = home / "elsewhere" / "my.sqlite3"
-    fill("facts", "red one", store=store)
-    assert cli("memory", "list")[2] == "no memories yet\n"
-    assert cli("memory", "show", "facts", "--store", str(store))[0] == 0
-    assert (home / "elsewhere" / "memory" / "facts.sqlite3").is_file()
-
-
-@pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
-def test_removal_on_a_terminal_asks_for_confirmation(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, response: str, left: int
-) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    fill("facts", "red one")
-    monkeypatch.setattr(sys, "stdin", Terminal(response))
-    status, out, err = cli("memory", "rm", "facts", "1")
-    assert (status, out.strip()) == (0, "")
-    assert "Remove item 1 of memory facts?" in err
-    assert ("nothing was removed" in err) is bool(left)
-    assert len(records(cli("memory", "show", "facts", "--json")[1])) == left

@@ -29,8 +29,8 @@ def settings_file(home: Path) -> Path:
 
 
 def test_show_prints_the_profile_with_its_sources(cli, server):
-    status, out, _ = cli("models", "show", MODEL, "--json")
-    assert status == 0
+    status, out, err = cli("models", "show", MODEL, "--json")
+    assert status == 0, err
     shown = json.loads(out)
     profile = shown["profile"]
     assert profile["thinks"] == {"value": "default", "source": "measured"}

@@ -68,39 +68,6 @@ def test_a_mistaken_import_is_refused(cli, home: Path, arguments: tuple[str, ...
     assert message in err
 
 
-def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool: Path) -> None:
-    options = ("-s", "self-consistency", "--set", "n=5", "--seeds", "2", "--out", "run")
-    status, out, err = cli("eval", "pool", "--data", str(pool), "-m", f"recorded/{pool}:m", *options, "--json")
-    assert status == 0, err
-    summary = json.loads(out)
-    assert summary["accuracy"]["value"] == pytest.approx(2 / 3)
-    rows = [json.loads(line) for line in Path("run", "items.jsonl").read_text().splitlines()]
-    assert [(r["id"], r["seed"], r["answer"], r["correct"]) for r in rows] == [
-        (q, seed, answer, answer == GOLD[q]) for seed in (0, 1) for q, answer in (("q1", "4"), ("q2", "7"), ("q3", "9"))
-    ]
-    assert {r["ledger"]["completion_tokens"] for r in rows} == {sum(LENGTHS)}
-    assert {r["id"]: r["confidence"] for r in rows} == {"q1": 0.6, "q2": 0.6, "q3": 0.8}
-    orders = [[c["answer"] for c in r["candidates"]] for r in rows if r["id"] == "q3"]
-    assert sorted(map(str, orders[0])) == sorted(map(str, orders[1]))
-
-
-def test_a_sweep_compares_recorded_models(cli, pool: Path) -> None:
-    Path("sweep.toml").write_text(
-        f"""
-seeds = [0]
-models = [{{main = "recorded/{pool}:m"}}, {{main = "recorded/{pool}:big"}}]
-[[dataset]]
-name = "pool"
-data = "{pool}"
-[[strategy]]
-name = "cot"
-"""
-    )
-    status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "sweep")
-    assert status == 0, err
-    assert "100.0" in out
-
-
 def test_ask_answers_a_recorded_question_and_names_what_is_missing(cli, pool: Path) -> None:
     model = ("-m", f"recorded/{pool}:m", "--json")
     status, out, err = cli("ask", "sums:q1", *model, "-s", "self-consistency", "--set", "n=5", "--set", "stopping=beta")
@@ -114,15 +81,3 @@ def test_ask_answers_a_recorded_question_and_names_what_is_missing(cli, pool: Pa
     assert (status, "--set n=5" in err) == (2, True)
     status, _, err = cli("ask", "sums:q1", "-m", f"recorded/{pool}:bigg")
     assert (status, f"did you mean 'recorded/{pool}:big'" in err) == (2, True)
-
-
-def test_a_cascade_runs_over_two_recorded_models(cli, pool: Path) -> None:
-    models = ("-m", f"recorded/{pool}:big", "--small-model", f"recorded/{pool}:m")
-    inner = json.dumps({"n": 5})
-    options = ("-s", "cascade", "--set", f"first_parameters={inner}", "--set", "threshold=0.65", "--seeds", "1")
-    status, _, err = cli("eval", "pool", "--data", str(pool), *models, *options, "--out", "run")
-    assert status == 0, err
-    rows = {r["id"]: r for r in map(json.loads, Path("run", "items.jsonl").read_text().splitlines())}
-    assert [rows[q]["correct"] for q in GOLD] == [True, True, True]
-    # 3 of 5 samples agree on the first two, so the large model answers them; on the last 4 of 5
-    assert [rows[q]["ledger"]["completion_tokens"] for q in GOLD] == [250, 250, 150]

@@ -67,32 +67,18 @@ def test_quick_commands_load_no_heavy_modules() -> None:
         "heavy |= {'pydantic'} & set(sys.modules) if sys.argv[1:] in (['--help'], ['--version']) else set();"
         "sys.exit(f'loaded {heavy}' if heavy else status)"
     )
-    for arguments in (["--version"], ["--help"], ["ask", "--help"], ["models", "--help"], ["nonsense"]):
+    for arguments in (["--help"], ["ask", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
         assert "loaded" not in done.stderr
-        assert done.returncode == (2 if arguments == ["nonsense"] else 0)
+        assert done.returncode == 0
 
 
-def test_a_tiny_model_answers(process: Process, tiny_model: Path) -> None:
-    flags = ["-s", "self-consistency", "--set", "n=4", "--set", "max_tokens=12", "--json"]
-    status, out, err = finish(process(*ask(tiny_model, *flags)))
-    answer = printed_answer(out)
-    # random weights write nothing that could be read as an answer, unless by chance
-    assert (status, "no answer: " in err) == ((6, True) if answer.answer is None else (0, False))
-    assert len(answer.candidates) == 4
-    assert answer.usage.model_calls == 1
-    assert len({c.text for c in answer.candidates}) == 4
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interruption_saves_the_partial_run(
-    number: signal.Signals, process: Process, tiny_model: Path, home: Path
-) -> None:
+def test_interruption_saves_the_partial_run(process: Process, tiny_model: Path, home: Path) -> None:
     store = ["--store", str(home / "data" / "reason" / "runs.sqlite3")]
     child = process(*ask(tiny_model, *LONG, *store, "--stream"))
     assert child.stdout is not None
     first = child.stdout.read(1)  # it is writing
-    child.send_signal(number)
+    child.send_signal(signal.SIGTERM)
     status, out, err = finish(child)
     ((run_id, run_status, answer),) = query(home, "SELECT id, status, answer FROM runs")
     assert status == 130
@@ -106,6 +92,7 @@ def test_interruption_saves_the_partial_run(
     assert (first + out).strip() == stored.text.strip() != ""
 
 
+@pytest.mark.nightly
 def test_interruption_as_json(process: Process, tiny_model: Path, home: Path) -> None:
     child = process(*ask(tiny_model, *LONG, "--json", "--trace", "trace.html"))
     solving = "SELECT 1 FROM events WHERE events LIKE '%stage.started%solve%'"
@@ -140,6 +127,7 @@ def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, 
     assert finish(child) == (130, "", "")
 
 
+@pytest.mark.nightly
 def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model: Path, home: Path) -> None:
     flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150"]
     complete = printed_answer(finish(process(*ask(tiny_model, *flags, "--json")))[1])
@@ -181,11 +169,3 @@ def test_closed_pipe_prints_no_error(process: Process, tiny_model: Path, home: P
     assert child.stderr.read() == ""
     assert child.wait(timeout=TIMEOUT_S) == 141
     assert query(home, "SELECT status FROM runs") == [("interrupted",)]
-
-    closed = process("strategies", "list", "--json")
-    assert closed.stdout is not None
-    closed.stdout.close()
-    closed.stdout = None
-    assert closed.stderr is not None
-    assert closed.stderr.read() == ""
-    assert closed.wait(timeout=TIMEOUT_S) in (0, 141)

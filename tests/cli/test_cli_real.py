@@ -12,7 +12,7 @@ import pytest
 from support.cli_json import printed_answer
 
 Process = Callable[..., subprocess.Popen[str]]
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.nightly]  # `.ci/run` asks the first question itself, by the README
 
 
 @pytest.fixture
@@ -36,7 +36,6 @@ def test_the_capital_of_france(real: Process) -> None:
     assert answer.model == "local/smollm2-135m"
 
 
-@pytest.mark.nightly
 def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> None:
     flags = ["--strategy", "self-consistency", "--set", "n=8", "--set", "max_tokens=60", "--seed", "11", "--json"]
     answers = []

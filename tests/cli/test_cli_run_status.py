@@ -69,9 +69,6 @@ RUN = (STARTED, StageStarted(stage="solve"), call(5, 8))
     ("events", "line"),
     [
         ((), "loading local/tiny"),
-        ((STARTED,), "self-consistency local/tiny"),
-        (RUN, "self-consistency local/tiny · solve · 0/8 samples"),
-        ((*RUN, delta(0, 3), delta(1, 2)), "self-consistency local/tiny · solve · 0/8 samples · 5 tokens"),
         # a finished sample replaces what was counted of its deltas, a charge what was counted of its call
         (
             (*RUN, delta(0, 3), delta(1, 2), sample(0, 4)),

@@ -18,20 +18,6 @@ def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted,
     assert json.loads(cli("runs", "list", "--json")[1]) == []
 
 
-def test_queued_run_is_listed_as_queued(cli, home):
-    import asyncio
-
-    from reason.core.store import open_store
-
-    async def queue():
-        store = await open_store("queued.sqlite3")
-        await store.create_run("waiting", {"strategy": "cot"}, background=True, status="queued")
-        await store.aclose()
-
-    asyncio.run(queue())
-    assert "queued" in cli("runs", "list", "--store", "queued.sqlite3")[1]
-
-
 def test_passwords_are_shown_nowhere(cli, monkeypatch):
     monkeypatch.setenv("REASON_STORE", "postgresql://u:geheim@127.0.0.1:1/db")
     for command in (("config", "show"), ("config", "show", "--json"), ("runs", "list"), ("doctor", "--quick")):

@@ -67,7 +67,7 @@ def test_scoring_is_not_a_generation(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(
     ("strategy", "printed"),
-    [("cot", "once"), ("of-another-package", "once"), ("beam", ""), ("coat", ""), ("particle-filter", "")],
+    [("cot", "once"), ("of-another-package", "once"), ("beam", "")],
 )
 def test_search_steps_are_not_streamed(strategy: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     cleared: list[str] = []

@@ -17,7 +17,7 @@ from support.scripted_model import replies
 from support.trained_routers import hard, question_text, sums_file, write_way
 from support.word_vectors import WordVectors
 
-N = 60
+N = 40
 
 
 @pytest.fixture
@@ -61,14 +61,15 @@ def opened(monkeypatch, scripted):
     return model
 
 
+@pytest.mark.nightly
 def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     status, out, err = cli("train", "auto", *ways, "--price", "6", "--out", "auto.json", "--store", "s.sqlite3")
     assert status == 0, err
     assert "cot max_tokens=30" in out
-    assert "cross-validation, 60 questions" in out
+    assert "cross-validation, 40 questions" in out
     assert "auto - arm [95%]" in out
     assert "held out" not in out
-    assert "60 questions of sums" in err
+    assert "40 questions of sums" in err
     file = load_auto_router_file(Path("auto.json"))
     assert file.price == 6
     message = shlex.split(err.splitlines()[-1].partition("; ")[2])
@@ -78,8 +79,6 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert status == 0, err
     assert file.digest in out
     assert "self-consistency n=3 max_tokens=30" in out
-    status, out, err = cli("train", "show", "auto.json", "--json")
-    assert json.loads(out)["digest"] == file.digest
 
     status, out, err = cli("ask", question_text(1001), *message[3:], "--store", "s.sqlite3", "--json")
     assert status == 0, err
@@ -90,17 +89,6 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert "by self-consistency n=3 max_tokens=30" in err
     status, out, err = cli("ask", question_text(3), *message[3:], "--store", "s.sqlite3")
     assert "trained on this question" in err
-
-
-def test_json_has_the_values(cli, ways, opened):
-    arguments = ("--holdout", "0.3", "--no-entropy", "--json", "--store", "s.sqlite3")
-    status, out, err = cli("train", "auto", *ways, "--out", "auto.json", *arguments)
-    assert status == 0, err
-    payload = json.loads(out)
-    assert payload["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
-    assert payload["held"]["questions"] + payload["crossed"]["questions"] == N
-    assert len(payload["crossed"]["comparisons"]) == 2
-    assert not opened.made
 
 
 def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home, data):

@@ -48,6 +48,7 @@ def test_skipped_blocks_have_valid_reasons():
 
 def test_every_reason_command_is_accepted():
     wrong, seen = {}, 0
+    assert "No such option" in refused(["reason", "ask", "Q", "--stragety", "cot"])
     for block in of("bash", "console"):
         code = shown_commands(block.code) if block.language == "console" else block.code
         for words in commands(code):

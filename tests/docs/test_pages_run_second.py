@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from reason.serving.model_files.find import ModelFiles
-from support.doc_pages import RUNNABLE_PAGES, page_parameters, run_page
+from support.doc_pages import RUNNABLE_PAGES, run_page
 from support.doc_session import CommandForkServer
 
 
-@pytest.mark.parametrize("page", page_parameters(RUNNABLE_PAGES[1::2]))
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", RUNNABLE_PAGES[1::2])
 def test_page_runs_as_documented(page: str, fork_server: CommandForkServer, tmp_path: Path, smollm2_files: ModelFiles):
     run_page(page, fork_server, tmp_path)

@@ -16,7 +16,7 @@ Example = Callable[[str], ModuleType]
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize(("chains", "goes_to"), [(1, "reply"), (4, None)])
+@pytest.mark.parametrize(("chains", "goes_to"), [(1, "reply"), pytest.param(4, None, marks=pytest.mark.nightly)])
 async def test_graph_answers_a_question(example: Example, chains: int, goes_to: str | None) -> None:
     question = {"question": "What is the capital of France? Answer with one word."}
     parameters = {"n": chains, "max_tokens": 32}
@@ -39,6 +39,7 @@ async def test_graph_answers_a_question(example: Example, chains: int, goes_to: 
         assert record.status == "finished"
 
 
+@pytest.mark.nightly
 async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example: Example, opened: list[Any]) -> None:
     question = {"question": "Why is the sky blue? Explain it at length."}
     async with Reasoner(parameters={"max_tokens": 100}, seed=1) as reasoner:
@@ -59,6 +60,7 @@ async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example
         assert reached["run_id"] != record.id
 
 
+@pytest.mark.nightly
 async def test_it_runs_as_its_docstring_says(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     await example("langgraph_node").main()
     message = capsys.readouterr().out.splitlines()

@@ -15,6 +15,7 @@ Example = Callable[[str], ModuleType]
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.nightly
 async def test_ask_prints_both_answers(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     await example("ask").main()
     one, vote = capsys.readouterr().out.splitlines()
@@ -33,6 +34,7 @@ async def test_own_strategy_answers_and_reports_the_entropy(
     assert 0 < int(payload[2]) <= 4 * 48
 
 
+@pytest.mark.nightly
 async def test_vote_is_streamed_bounded_verified_and_replayed(
     example: Example, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

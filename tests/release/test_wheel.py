@@ -30,7 +30,7 @@ from setuptools import find_packages
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = {PurePosixPath(), *(PurePosixPath(*name.split(".")) for name in find_packages(str(ROOT)))}
-NOT_THE_PACKAGE = {"benchmarks", "constraints", "deploy", "docs", "examples", "tests", "training"}
+NOT_THE_PACKAGE = {"benchmarks", "deploy", "docs", "examples", "tests", "training"}
 VIEWER_SOURCES = PurePosixPath("sidecar/viewer/web")
 MADE = {"__pycache__", "node_modules", "build", "dist", "site", "venv"}
 CALLERS = [ROOT / "tests" / "release" / name for name in ("typed_caller.py", "mistaken_caller.py")]
@@ -172,8 +172,8 @@ def test_the_source_distribution_has_what_a_build_needs_and_nothing_else(release
     packaged = {path for path in committed_files() if path.suffix == ".py" and path.parent in PACKAGES}
     told = {"ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"}
     made = {"PKG-INFO", "setup.cfg"}
-    beside = {path for path in committed_files() if path.parts[0] == "constraints" or VIEWER_SOURCES in path.parents}
-    top = {PurePosixPath(name) for name in told | made | {"pyproject.toml", "MANIFEST.in"}}
+    beside = {path for path in committed_files() if VIEWER_SOURCES in path.parents}
+    top = {PurePosixPath(name) for name in told | made | {"pyproject.toml", "MANIFEST.in", "uv.lock"}}
     found = {path for path in released.in_sdist if path.parts[0] != "reason_orchestrator.egg-info"}
     assert found == packaged | data_of_packages() | beside | top
 
@@ -199,6 +199,7 @@ def test_the_command_tells_its_version_and_its_help(released: Released, installe
     assert all(re.search(rf"\b{name}\b", told) for name in ("ask", "verify", "eval", "serve", "doctor", "runs"))
 
 
+@pytest.mark.nightly
 def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
     script = (
         "import json, importlib.metadata as m\n"
@@ -219,6 +220,7 @@ def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
     assert all(re.split("[./]", name)[0] == module == "vllm" for name, module in missing.items())
 
 
+@pytest.mark.nightly  # `.ci/run` installs the package and asks, by the README
 @pytest.mark.real
 def test_it_answers_a_question(installed: Installed, smollm2_files: ModelFiles) -> None:
     home = {"HOME": str(installed.folder), "XDG_DATA_HOME": str(installed.folder / "data")}
@@ -251,6 +253,7 @@ def test_an_editable_installation_is_found_by_its_path_which_type_checkers_read(
     assert (directory / "reason" / "py.typed").is_file()
 
 
+@pytest.mark.nightly
 def test_a_callers_program_is_checked_by_the_types_of_the_wheel(installed: Installed, tmp_path: Path) -> None:
     unread = [f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in UNREAD]
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nplugins = pydantic.mypy\n" + "".join(unread))

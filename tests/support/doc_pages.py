@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from support.doc_blocks import blocks_of, pages
 from support.doc_fixtures import open_page
@@ -17,11 +15,6 @@ RUN_LANGUAGES = {"bash", "console", "python"}
 RUNNABLE_PAGES = [
     page for page in pages() if any(b.language in RUN_LANGUAGES and not b.not_run for b in blocks_of(page))
 ]
-
-
-def page_parameters(names: Sequence[str]) -> list[ParameterSet]:
-    """Pages as parameters of a test: the README in CI, all others nightly."""
-    return [pytest.param(name, marks=() if name == "README.md" else pytest.mark.nightly) for name in names]
 
 
 def run_page(page: str, server: CommandForkServer, directory: Path) -> None:

@@ -167,25 +167,6 @@ def members(kind: type, *above: type) -> dict[str, str]:
     return found
 
 
-def flat(described: Any, place: str = "") -> dict[str, str]:
-    """Each single fact by its place; of a list, each of its elements."""
-    if isinstance(described, dict):
-        return {k: v for key, below in described.items() for k, v in flat(below, f"{place} / {key}").items()}
-    if isinstance(described, list):
-        return {f"{place} / {one}": "there" for one in described}
-    return {place: str(described)}
-
-
-def changes(before: Described, now: Described) -> tuple[list[str], list[str]]:
-    """What was promised and is so no longer, and what is new."""
-    old, new = flat(before), flat(now)
-    broken = [f"gone:{place}" for place in old if place not in new]
-    broken += [
-        f"changed:{place}: {old[place]}  ->  {new[place]}" for place in old if new.get(place, old[place]) != old[place]
-    ]
-    return broken, [f"new:{place}" for place in new if place not in old]
-
-
 def committed() -> Described:
     """What was written down last."""
     read: Described = json.loads(COMMITTED.read_text(encoding="utf-8"))
