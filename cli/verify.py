@@ -99,7 +99,7 @@ class VerifyOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Judge the evidence with auto, model, base, small, lexical, nli/… or cross/…; auto is "
+            help="Judge the evidence with auto, model, base, small, lexical or nli/…; auto is "
             "the model of -m if given, else base if it is on this machine, else small. (default: the verifier's)",
             rich_help_panel=REASONING,
         ),

@@ -412,14 +412,11 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
     def _instruction(self, question: Question) -> str:
         return steps_instruction(question) if self.instruction is None else self.instruction
 
-    def options(self, kind: type[O], run: Run, *, chains: int = 1) -> O:
+    def options(self, kind: type[O], run: Run) -> O:
         """The search's own part of the parameters, within the run's budget.
 
         If the tokens do not cover `MIN_ROUNDS` rounds of the shortest steps, the rounds are smaller, and the run
         says so.
-
-        Args:
-            chains: Searches that share the budget and have their rounds together.
         """
         values: dict[str, Any] = {name: getattr(self, name) for name in kind.model_fields}
         left = run.ledger.remaining("tokens")
@@ -428,7 +425,7 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             tokens = max(1, min(int(left), tokens or int(left)))
             finish = min(finish, max(1, tokens // 4))
         if left < math.inf and tokens is not None:
-            per_round = MIN_ROUNDS * min(self.limits.min_step_tokens, self.max_step_tokens) * chains
+            per_round = MIN_ROUNDS * min(self.limits.min_step_tokens, self.max_step_tokens)
             values |= narrowed(values, kind.round_size, (tokens - finish) // per_round, int(left), run)
         if (tokens, finish) != (self.limits.gen_tokens, self.limits.finish_tokens):
             limits = self.limits.model_dump() | {"gen_tokens": tokens, "finish_tokens": finish}

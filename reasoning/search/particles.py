@@ -1,4 +1,4 @@
-"""A particle filter over steps, particle Gibbs, and parallel tempering.
+"""A particle filter over steps, and particle Gibbs.
 
     while some particle is active:
         propagate   one step for every active particle
@@ -9,16 +9,12 @@
 Particle Gibbs is J passes of it. Every pass but the first has a reference, sampled by the weights of the pass before:
 the last particle holds the reference's first t steps at step t, whatever the weights are; the others compete with it.
 
-With several temperatures (parallel tempering) a chain of passes runs at each of them, all in lockstep. Between passes
-neighbouring chains, from the hottest on, swap their references with probability A (`swap_probability`). A hot chain's
-weights are flatter, so its references move more easily; swaps pass them down. The coldest chain answers.
-
 Source: Puri et al., "Rollout Roulette: A Probabilistic Inference Approach to Inference-Time Scaling of LLMs using
-Particle-Based Monte Carlo Methods" (2025, arXiv:2502.01618), algorithms 1 and 2, and equation 4 of the NeurIPS version
-for tempering, which they tried only with J = 1, chains without any swap; Andrieu, Doucet, Holenstein, "Particle Markov
-chain Monte Carlo methods" (2010); Doucet and Johansen, "A Tutorial on Particle Filtering and Smoothing" (2009) for the
-resampling schemes; the entropic rule is that of the authors' library `its_hub`. Estimates of the normalising constant
-and of unnormalised integrals are unbiased; the estimate of an expectation is consistent, and biased at finite N.
+Particle-Based Monte Carlo Methods" (2025, arXiv:2502.01618), algorithms 1 and 2; Andrieu, Doucet, Holenstein,
+"Particle Markov chain Monte Carlo methods" (2010); Doucet and Johansen, "A Tutorial on Particle Filtering and
+Smoothing" (2009) for the resampling schemes; the entropic rule is that of the authors' library `its_hub`. Estimates of
+the normalising constant and of unnormalised integrals are unbiased; the estimate of an expectation is consistent, and
+biased at finite N. Differs: parallel tempering, which they tried only as chains without any swap, is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +24,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -132,23 +127,6 @@ def systematic(theta: Sequence[float], n: int, rng: Random) -> list[int]:
     return chosen
 
 
-def swap_probability(tau_hot: float, tau_cold: float, log_hot: float, log_cold: float) -> float:
-    """Probability to swap the references of two chains, so that both chains keep their targets.
-
-        A = min(1, exp((1/tau_hot - 1/tau_cold) * (log_cold - log_hot)))
-
-    The targets are p_M(x) exp(L(x)/tau); the model's part cancels. Symmetric in the two chains; 1 at equal
-    temperatures, and if the hotter chain holds the larger L.
-
-    Args:
-        tau_hot: Temperature of one chain, above 0.
-        tau_cold: Temperature of the other.
-        log_hot: L of the first chain's reference: the sum of its untempered log-potentials.
-        log_cold: L of the other's.
-    """
-    return math.exp(min(0.0, (1 / tau_hot - 1 / tau_cold) * (log_cold - log_hot)))
-
-
 def entropic_temperature(theta: Sequence[float], progress: float, form: EntropicForm = "size") -> float:
     """Temperature of the weights at a step: above 1 if few particles carry the weight early on.
 
@@ -222,7 +200,7 @@ class PassRecord:
 
 
 class ParticleOptions(SearchOptions):
-    """Parameters of particle methods: N particles in each of J passes of M chains, N·J·M in all.
+    """Parameters of particle methods: N particles in each of J passes, N·J in all.
 
     Differs: the authors allow 1,024 or 2,048 tokens a step; the maximum here is that of all searches.
     """
@@ -231,14 +209,7 @@ class ParticleOptions(SearchOptions):
 
     n: Annotated[int, Field(ge=1, le=MAX_CHAINS, description="particles of a pass")] = 16
     iterations: Annotated[int, Field(ge=1, le=MAX_ROUNDS, description="passes; above 1 it is particle Gibbs")] = 1
-    taus: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=MAX_WEIGHT)], ...],
-        Field(
-            min_length=1,
-            max_length=64,
-            description="temperature of the weights; several, the hottest first, are chains that swap references",
-        ),
-    ] = (1.0,)
+    tau: Annotated[float, Field(gt=0, le=MAX_WEIGHT, description="temperature of the weights")] = 1.0
     weight_mode: Annotated[WeightMode, Field(description="form of a score's potential")] = "odds"
     entropic: Annotated[
         EntropicForm | None, Field(description="soften the weights while few particles carry them early on")
@@ -253,11 +224,7 @@ class ParticleOptions(SearchOptions):
     ] = ""
 
     @model_validator(mode="after")
-    def _chains_are_valid(self) -> Self:
-        if any(hot <= cold for hot, cold in pairwise(self.taus)):
-            raise ValueError("taus must fall from chain to chain")
-        if len(self.taus) > 1 and self.entropic is not None:
-            raise ValueError("entropic changes the targets of the chains during a pass, so that no swap would be right")
+    def _is_unbiased(self) -> Self:
         if self.iterations > 1 and self.resampling == "systematic":
             raise ValueError("systematic resampling around a fixed reference would be biased")
         return self
@@ -284,7 +251,6 @@ class FilterPass:
     """One pass of a particle filter over a tree that several passes may share: propagate, weight, resample, to the end.
 
     Args:
-        tau: Temperature of the weights.
         rng: Samples ancestors.
         tree: The tree of its particles; the caller adds the requested steps.
         root: Id of the empty prefix that the particles start from.
@@ -301,13 +267,12 @@ class FilterPass:
     def __init__(
         self,
         options: ParticleOptions,
-        tau: float,
         rng: Random,
         tree: Tree[Particle],
         root: int,
         reference: Sequence[int] = (),
     ) -> None:
-        self.options, self._tau, self._rng, self._tree = options, tau, rng, tree
+        self.options, self._rng, self._tree = options, rng, tree
         self.step = 0
         self.population = [root] * options.n
         self.theta = [1 / options.n] * options.n
@@ -399,29 +364,15 @@ class FilterPass:
         return node.log_g if node.depth == self.step or repeats else 0.0
 
     def _temperature(self, gains: Sequence[float]) -> float:
+        tau = self.options.tau
         if self.options.entropic is None:
-            return self._tau
-        theta = softmax([gain / self._tau for gain in gains])
-        return self._tau * entropic_temperature(theta, self.step / self.options.max_depth, self.options.entropic)
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceSwap:
-    """The outcome of a proposed swap between two neighbouring chains after a pass.
-
-    Attributes:
-        chain: Position of the hotter chain.
-        probability: Probability of the swap.
-        accepted: Whether it was made.
-    """
-
-    chain: int
-    probability: float
-    accepted: bool
+            return tau
+        theta = softmax([gain / tau for gain in gains])
+        return tau * entropic_temperature(theta, self.step / self.options.max_depth, self.options.entropic)
 
 
 class ParticleFilter(StepSearch[Particle, ParticleOptions]):
-    """The particle filter, particle Gibbs and parallel tempering as ask and tell.
+    """The particle filter and particle Gibbs as ask and tell.
 
     Particles that hold one prefix share one request of as many continuations. Duplicates and continuations that add
     nothing are kept, as the weights are about samples. With one particle it is plain sampling step by step.
@@ -441,9 +392,8 @@ class ParticleFilter(StepSearch[Particle, ParticleOptions]):
     final one at every step; neither leaves the target unchanged.
 
     Attributes:
-        passes: The running pass of each chain.
-        histories: The completed passes of each chain.
-        swaps: For each pass but the last the proposed swaps of neighbours, from the hottest on.
+        current: The running pass.
+        records: The completed passes.
     """
 
     name = "particle-filter"
@@ -452,65 +402,36 @@ class ParticleFilter(StepSearch[Particle, ParticleOptions]):
 
     def __init__(self, options: ParticleOptions, rng: Random) -> None:
         super().__init__(options, rng)
-        self.passes = [
-            FilterPass(options, tau, rng, self.tree, self.tree.add_root().id if k else 0)
-            for k, tau in enumerate(options.taus)
-        ]
-        self.histories: list[list[PassRecord]] = [[] for _ in options.taus]
-        self.swaps: list[list[ReferenceSwap]] = []
+        self.current = FilterPass(options, rng, self.tree, 0)
+        self.records: list[PassRecord] = []
         self._chosen: int | None = None
 
     @property
-    def records(self) -> list[PassRecord]:
-        """The completed passes of the last chain."""
-        return self.histories[-1]
-
-    @property
     def population(self) -> list[int]:
-        """Nodes of the last chain's particles, `[particles]`."""
-        return self.passes[-1].population
+        """Nodes of the particles, `[particles]`."""
+        return self.current.population
 
     @property
     def steps(self) -> list[ParticleStep]:
-        """Steps of the last chain's current pass."""
-        return self.passes[-1].steps
-
-    def log_target(self, node_id: int) -> float:
-        """L: the sum of the log-potentials of a prefix at temperature 1."""
-        return math.fsum(node.log_g for node in self.tree.path(self.tree[node_id]))
+        """Steps of the current pass."""
+        return self.current.steps
 
     def _next(self) -> list[ExpandRequest]:
         while True:
-            requests = [entry for filter_pass in self.passes for entry in filter_pass.requests()]
+            requests = self.current.requests()
             if requests:
                 batch = self._batch(requests)
                 return self._wind_up(batch) if isinstance(batch, str) else batch
-            for filter_pass, history in zip(self.passes, self.histories, strict=True):
-                history.append(filter_pass.record())
+            self.records.append(self.current.record())
             nodes, theta = self._final()
             complete = [i for i, node_id in enumerate(nodes) if self.tree[node_id].terminal]
             self._chosen = nodes[self._heaviest_position(nodes, theta, complete)] if complete else self._chosen
             if len(self.records) >= self.options.iterations:
                 return self._wind_up("done")
-            self.passes = [self._pass_with_reference(*chain) for chain in enumerate(self._references())]
+            (reference,) = multinomial(theta, 1, self.rng)
+            self.current = self._pass_with_reference(nodes[reference])
 
-    def _references(self) -> list[int]:
-        """For each chain the particle that is the reference of its next pass."""
-        last = [history[-1] for history in self.histories]
-        references = [record.nodes[multinomial(record.theta, 1, self.rng)[0]] for record in last]
-        levels = [self.log_target(node_id) for node_id in references]
-        proposed = []
-        for k, (hot, cold) in enumerate(pairwise(self.options.taus)):
-            probability = swap_probability(hot, cold, levels[k], levels[k + 1])
-            accepted = bool(multinomial([1 - probability, probability], 1, self.rng)[0])
-            if accepted:
-                references[k], references[k + 1] = references[k + 1], references[k]
-                levels[k], levels[k + 1] = levels[k + 1], levels[k]
-            proposed.append(ReferenceSwap(k, probability, accepted))
-        self.swaps.append(proposed)
-        return references
-
-    def _pass_with_reference(self, chain: int, node_id: int) -> FilterPass:
+    def _pass_with_reference(self, node_id: int) -> FilterPass:
         """A pass with a copy of a prefix as its reference."""
         root = parent = self.tree.add_root()
         reference = []
@@ -519,7 +440,7 @@ class ParticleFilter(StepSearch[Particle, ParticleOptions]):
             parent = self.tree.add(parent, step)
             parent.log_g, parent.level, parent.copied_from = node.log_g, node.level, node.id
             reference.append(parent.id)
-        return FilterPass(self.options, self.options.taus[chain], self.rng, self.tree, root.id, reference)
+        return FilterPass(self.options, self.rng, self.tree, root.id, reference)
 
     def _kept(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
         return list(range(len(results)))
@@ -535,15 +456,14 @@ class ParticleFilter(StepSearch[Particle, ParticleOptions]):
                 return
             self.cost.empties += sum(step.is_blank and not step.terminal for step in continuations)
             self._count_unscored(request, continuations)
-        for filter_pass in self.passes:
-            if withdrawn:
-                filter_pass.abort(children)
-            elif not filter_pass.is_over:
-                filter_pass.advance(children)
+        if withdrawn:
+            self.current.abort(children)
+        else:
+            self.current.advance(children)
 
     def _final(self) -> tuple[list[int], list[float]]:
         """The particles to answer from, with their weights: of the last completed pass, else the current ones."""
-        last = self.records[-1] if self.records else self.passes[-1].record()
+        last = self.records[-1] if self.records else self.current.record()
         return last.nodes, last.theta
 
     def _heaviest(self) -> Particle:
@@ -593,7 +513,7 @@ class ParticleFilterStrategy:
     The answer with the largest weight over all particles wins, or the heaviest particle if none states an answer or
     with `parity="reference"`.
 
-    Model calls: one for each step of depth and pass, of up to `n` samples a chain; a pass of the step reward for each
+    Model calls: one for each step of depth and pass, of up to `n` samples; a pass of the step reward for each
     of them. Confidence is the winning answer's share of the weight, or the particle's score.
 
     Differs: aggregation "last" is the default of all searches; the authors' is "model".
@@ -613,7 +533,7 @@ class ParticleFilterStrategy:
 
         @classmethod
         def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-            factors = {"n": values["n"], "iterations": values["iterations"], "taus (number)": len(values["taus"])}
+            factors = {"n": values["n"], "iterations": values["iterations"]}
             return factors | {"max_depth": values["max_depth"]} | super().sample_factors(values)
 
     def __init__(self, config: Config) -> None:
@@ -622,11 +542,11 @@ class ParticleFilterStrategy:
     @property
     def num_chains(self) -> int:
         """Chains of the self-consistency that replaces it where steps cannot be searched."""
-        return self.config.n * self.config.iterations * len(self.config.taus)
+        return self.config.n * self.config.iterations
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
-        search = ParticleFilter(config.options(ParticleOptions, run, chains=len(config.taus)), run.rng)
+        search = ParticleFilter(config.options(ParticleOptions, run), run.rng)
         result = await config.search(search, question, models, run)
         if result is None:
             return await config.without_search(self.num_chains, question, models, run)

@@ -57,7 +57,6 @@ def test_default_parameters_are_far_from_the_maximum(name):
         ("coat", {"k": 64, "expansions": 1000}),
         ("particle-filter", {"n": 4096}),
         ("particle-filter", {"n": 64, "iterations": 4096}),
-        ("particle-filter", {"n": 64, "iterations": 16, "taus": [3.0, 2.0, 1.0]}),
         ("astar", {"k": 64, "m": 64}),
         ("self-consistency", {"n": 1_000_000}),
         ("cascade", {"first": "beam", "first_parameters": {"width": 256, "k": 256}}),

@@ -222,8 +222,8 @@ def test_sources_that_do_not_exist_are_refused():
 def test_invalid_parameters_have_readable_errors():
     with pytest.raises(UserError, match=r"score = 'fancy\+judge': unknown source 'fancy'; use auto, or reward, judge"):
         create_strategy("astar", {"score": "fancy+judge"})
-    with pytest.raises(UserError, match=r"^particle-filter parameters: taus must fall from chain to chain$"):
-        create_strategy("particle-filter", {"taus": [1, 2]})
+    with pytest.raises(UserError, match=r"^particle-filter parameters: systematic resampling around a .* biased$"):
+        create_strategy("particle-filter", {"iterations": 2, "resampling": "systematic"})
 
 
 async def test_without_a_reward_model_the_model_judges_itself(store):
@@ -296,19 +296,6 @@ async def test_select_chooses_among_several_solutions(store):
     assert chosen["f"].answer == "4"
     assert chosen["score"].answer == chosen["vote"].answer == "5"
     assert chosen["score"].score == pytest.approx(0.7)
-
-
-async def test_tempered_chains_swap_and_the_coldest_answers(store):
-    harness = Harness(store)
-    solution = await harness.solve("particle-filter", n=6, iterations=2, taus=(2.0, 1.0))
-    assert solution.best.answer == "4"
-    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
-    assert ended.search == "particle-filter"
-    # 12 particles of the first passes, 10 of the second: the references are copied
-    assert len([n for n in harness.nodes().values() if n.depth == 0]) == 4
-    assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
-    with pytest.raises(ValueError, match="taus must fall"):
-        STRATEGIES.load("particle-filter").Config(taus=(1.0, 2.0))
 
 
 async def test_a_cancelled_search_has_offered_its_best_solution(store):

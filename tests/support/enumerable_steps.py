@@ -18,8 +18,8 @@ class KnownSteps:
     def __init__(self, steps, g):
         self.steps, self.g = steps, g
 
-    def posterior(self, tau=1.0):
-        """The distribution of complete texts: p_M times the product of the potentials to the power of 1/tau."""
+    def posterior(self):
+        """The distribution of complete texts: p_M times the product of the potentials."""
         raw = {}
 
         def grow(text, weight):
@@ -27,7 +27,7 @@ class KnownSteps:
                 raw[text] = weight
                 return
             for step, p in self.steps[text].items():
-                grow(text + step, weight * p * self.g[text + step] ** (1 / tau))
+                grow(text + step, weight * p * self.g[text + step])
 
         grow("", 1.0)
         total = math.fsum(raw.values())
@@ -49,38 +49,22 @@ class KnownSteps:
 
         return world
 
-    def start_with_references(self, search, references, chance):
-        """Run the first pass of a search so that these texts, one for each chain, are the references of the second
-        pass.
+    def start_with_reference(self, search, reference, chance):
+        """Run the first pass of a search so that this text is the reference of the second pass.
 
         Afterwards the search has requested the first step of its second pass. The pass makes no random choices.
         """
         chance.counting = False
         chance.choices = lambda population, weights, k: list(population)[:k]
-        for expand in (batch := search.ask()):
-            assert not search.tree[expand.node].depth
-        roots = {expand.node: text for expand, text in zip(batch, references, strict=True)}
         while True:
             batch = search.ask()
             if search.records:
                 break
             for expand in batch:
                 prefix = search.tree.text(expand.node)
-                path = search.tree.path(search.tree[expand.node])
-                root = path[0].parent if path else expand.node
-                search.tell(expand, [self.step(prefix, roots[root][len(prefix)])] * expand.n)
+                search.tell(expand, [self.step(prefix, reference[len(prefix)])] * expand.n)
         del chance.choices
         chance.counting = True
-
-
-class RandomChooser:
-    """Makes choices with a random generator."""
-
-    def __init__(self, rng):
-        self.rng = rng
-
-    def pick(self, probabilities):
-        return self.rng.choices(range(len(probabilities)), probabilities)[0]
 
 
 UNEVEN = KnownSteps(

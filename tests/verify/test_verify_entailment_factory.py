@@ -63,15 +63,8 @@ def test_a_named_judge_stays_whatever_is_here(embedded, tmp_path):
     assert resolve_judge("small", Settings(cache_dir=tmp_path), has_judge_model=True) == "small"
 
 
-@pytest.mark.parametrize(
-    ("prefix", "labels", "kind"),
-    [
-        ("nli/", ("entailment", "not_entailment"), "nli-"),
-        ("cross/", ("contradiction", "entailment", "neutral"), "nli-"),
-        ("cross/", ("score",), "cross-score:"),
-    ],
-)
-async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix, labels, kind):
+async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path):
+    labels = ("entailment", "not_entailment")
     encoder = ScriptedEncoder(labels, lambda a, b: dict.fromkeys(labels, 0.0))
     loaded = []
 
@@ -85,15 +78,15 @@ async def test_a_classifier_by_hub_id_or_directory(monkeypatch, tmp_path, prefix
     monkeypatch.setattr(factory, "load_cross_encoder", load)
     settings = Settings(cache_dir=tmp_path)
     for rest in ("cross-encoder/nli-deberta-v3-base", "/models/mine", "./mine"):
-        judge = await load_entailment(prefix + rest, settings, progress=progress)
-        assert judge.identity.startswith(kind)
-        assert judge.name == prefix + rest
+        judge = await load_entailment(f"nli/{rest}", settings, progress=progress)
+        assert judge.identity.startswith("nli-")
+        assert judge.name == f"nli/{rest}"
         assert loaded.pop() == (f"local/{rest}", progress)
         await judge.aclose()
     assert encoder.closed == 3
     encoder.labels = ("LABEL_0", "LABEL_1", "LABEL_2")
     with pytest.raises(DataError, match="LABEL_0"):
-        await load_entailment(f"{prefix}a/b", settings)
+        await load_entailment("nli/a/b", settings)
     assert encoder.closed == 4  # what cannot be used is closed
 
 
@@ -116,11 +109,11 @@ async def test_unknown_names(tmp_path, name, near):
         with pytest.raises(UnknownName, match="unknown judge") as unknown:
             await asyncio.to_thread(attempt)
         assert unknown.value.nearest == near
-        assert "cross/" in unknown.value.hint
+        assert "nli/…" in unknown.value.hint
 
 
 async def test_an_unknown_model_is_named(tmp_path):
     with pytest.raises(UnknownName, match="no-such-model"):
         await load_entailment("nli/no-such-model", Settings(cache_dir=tmp_path))
     with pytest.raises(DataError, match="no such model directory"):
-        await load_entailment(f"cross/{tmp_path}/missing", Settings(cache_dir=tmp_path))
+        await load_entailment(f"nli/{tmp_path}/missing", Settings(cache_dir=tmp_path))

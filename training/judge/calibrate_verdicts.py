@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=PATH", help="labelled claims")
     parser.add_argument("--trained", nargs="+", default=[], metavar="NAME=PATH", help="training data of the judge")
     parser.add_argument("--corpus", type=Path, required=True, help="sentences that FEVER's evidence names")
-    parser.add_argument("--judge", default="small", help="base, small, lexical, nli/… or cross/…")
+    parser.add_argument("--judge", default="small", help="base, small, lexical or nli/…")
     parser.add_argument("--max-false-supported", type=float, default=0.05)
     parser.add_argument("--limit", type=int, default=MAX_CLAIMS, help="maximum claims of a set")
     parser.add_argument("--out", type=Path, required=True)

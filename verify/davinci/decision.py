@@ -61,7 +61,7 @@ class DavinciConfig(Parameters):
         Field(
             min_length=1,
             description="judge of evidence: auto (the run's judge model if one is named, else base if it is on this "
-            "machine, else small), model, base, small, lexical, nli/… or cross/…",
+            "machine, else small), model, base, small, lexical or nli/…",
         ),
     ] = "auto"
     claims: Annotated[

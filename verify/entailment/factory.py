@@ -1,6 +1,6 @@
 """`load_entailment`: an entailment by the name of its judge; `resolve_judge`: the judge that `auto` stands for.
 
-A classifier or cross-encoder of others is read by `NliEntailment`: the evidence is the premise and the claim the
+A classifier of others is read by `NliEntailment`: the evidence is the premise and the claim the
 hypothesis. The label of each output is read from the names in the model's files, never from its position: entailment is
 the first class of some models and the last of others.
 """
@@ -28,10 +28,9 @@ BASE: Final = "base"
 SMALL: Final = "small"
 EMBEDDED: Final[tuple[Literal["base", "small"], ...]] = (BASE, SMALL)
 """The embedded judges, the better one first."""
-NLI_PREFIX, CROSS_PREFIX = "nli/", "cross/"
-PREFIXES: Final = (NLI_PREFIX, CROSS_PREFIX)
+NLI_PREFIX: Final = "nli/"
 NAMES: Final = (AUTO, MODEL, BASE, SMALL, LEXICAL)
-CHOICES: Final = "auto, model, base, small, lexical, nli/…, cross/…"
+CHOICES: Final = "auto, model, base, small, lexical, nli/…"
 """The names of judges, for help texts."""
 JUDGE_MODEL_HINT: Final = (
     "name one with --judge-model (judge_model= in Python, judge_model in the settings), or take the judge base or small"
@@ -53,8 +52,10 @@ def resolve_judge(name: str, settings: Settings, *, has_judge_model: bool) -> st
         UnknownName: There is no such judge.
         UserError: The name is `model`, and no judge model is named.
     """
-    if name not in NAMES and not _prefix_of(name):
-        raise _unknown(name)
+    if name not in NAMES and not (name.startswith(NLI_PREFIX) and name != NLI_PREFIX):
+        head, slash, rest = name.partition("/")
+        near = tuple(p + rest for p in nearest(head + "/", [NLI_PREFIX])) if slash else nearest(name, NAMES)
+        raise UnknownName("judge", name, near, hint=f"expected one of {CHOICES}")
     if name == MODEL and not has_judge_model:
         raise UserError(f"the judge {MODEL!r} needs a judge model, and none is named", hint=JUDGE_MODEL_HINT)
     if name != AUTO:
@@ -72,7 +73,6 @@ async def load_entailment(name: str, settings: Settings, *, progress: Progress |
     | `small` | the smaller embedded judge: a fine-tuned all-MiniLM-L6-v2 |
     | `lexical` | shared words; no model |
     | `nli/<hub id or directory>` | a classifier of natural language inference with named labels |
-    | `cross/<hub id or directory>` | a cross-encoder with one output, or with named labels |
 
     Args:
         name: One of these names.
@@ -92,11 +92,9 @@ async def load_entailment(name: str, settings: Settings, *, progress: Progress |
         from .embedded import load_embedded
 
         return await load_embedded(settings, progress, size="base" if name == BASE else "small")
-    prefix = _prefix_of(name)
-    rest = name.removeprefix(prefix)
-    encoder = await load_cross_encoder(LOCAL_PREFIX + rest, settings, progress)
+    encoder = await load_cross_encoder(LOCAL_PREFIX + name.removeprefix(NLI_PREFIX), settings, progress)
     try:
-        return NliEntailment(name, encoder, may_score=prefix == CROSS_PREFIX)
+        return NliEntailment(name, encoder)
     except BaseException:
         await encoder.aclose()
         raise
@@ -110,17 +108,6 @@ def find_embedded(settings: Settings) -> Literal["base", "small"] | None:
     from .embedded import MODELS
 
     return next((name for name in EMBEDDED if has_encoder(MODELS[name].encoder, settings.cache_dir)), None)
-
-
-def _prefix_of(name: str) -> str:
-    """The prefix of a name that has one and something after it; empty otherwise."""
-    return next((prefix for prefix in PREFIXES if name.startswith(prefix) and name != prefix), "")
-
-
-def _unknown(name: str) -> UnknownName:
-    head, slash, rest = name.partition("/")
-    near = tuple(p + rest for p in nearest(head + "/", PREFIXES)) if slash else nearest(name, (*NAMES, *PREFIXES))
-    return UnknownName("judge", name, near, hint=f"expected one of {CHOICES}")
 
 
 # -- classifiers of others
@@ -149,28 +136,24 @@ class NliEntailment:
     """A sequence classifier that reads evidence and claim (see `Entailment`).
 
     Models with three labels give three probabilities. Models with two (entailment and not entailment, supported and
-    unsupported), and those with one output, the log-odds of support, give only the probability of support; the rest is
-    neutral, and such a model never refutes. With one output are models of factual consistency like the first version of
-    Vectara's HHEM; later ones need code of their own, which is not run.
+    unsupported) give only the probability of support; the rest is neutral, and such a model never refutes.
 
     Evidence beyond `max_words` may be cut by the model; `windows.WindowedEntailment` prevents that.
 
     Args:
         name: Its name in the configuration.
         encoder: The classifier; closed with this object.
-        may_score: Whether the classifier may have one output, whose name says nothing.
 
     Raises:
         DataError: The names of the outputs do not identify them.
     """
 
-    def __init__(self, name: str, encoder: CrossEncoder, *, may_score: bool = False) -> None:
+    def __init__(self, name: str, encoder: CrossEncoder) -> None:
         names = tuple(encoder.labels)
-        is_score = may_score and len(names) == 1
-        self._positions = (0, None, 1) if is_score else _positions(name, names)
+        self._positions = _positions(name, names)
         self.name = name
         labels = hashlib.sha256("|".join(names).encode()).hexdigest()[:12]
-        self.identity = f"{'cross-score' if is_score else f'nli-{labels}'}:{encoder.identity}"
+        self.identity = f"nli-{labels}:{encoder.identity}"
         self.max_words: int | None = _max_words(encoder)
         self._encoder = encoder
 
@@ -189,8 +172,6 @@ class NliEntailment:
             raise InvalidResponse(
                 f"{self.name} returned outputs that are not numbers", hint="check its weights and dtype"
             )
-        if logits.shape[1] == 1:  # the sigmoid of a single output, and the rest
-            logits = np.concatenate([logits, np.zeros_like(logits)], 1)
         exponentials = np.exp(logits - logits.max(1, keepdims=True))
         rows: list[list[float]] = (exponentials / exponentials.sum(1, keepdims=True)).tolist()
         supports, refutes, neutral = self._positions

@@ -30,9 +30,6 @@ MAKE = {
         ParticleOptions(n=4, resampling="systematic", entropic="size", **o), Random(seed)
     ),
     "gibbs": lambda seed, **o: ParticleFilter(ParticleOptions(n=3, iterations=3, **o), Random(seed)),
-    "tempered": lambda seed, **o: ParticleFilter(
-        ParticleOptions(n=2, iterations=3, taus=(3.0, 1.5, 1.0), **o), Random(seed)
-    ),
 }
 ALL = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 seeds = st.integers(0, 10**6)

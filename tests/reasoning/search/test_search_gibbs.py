@@ -20,7 +20,7 @@ def gibbs(rng, **options):
 def test_a_pass_with_a_reference_leaves_the_target_unchanged(n):
     def after(chance, reference):
         search = gibbs(chance, n=n, iterations=2, weight_mode="likelihood", stopped_weight="one")
-        UNEVEN.start_with_references(search, [reference], chance)
+        UNEVEN.start_with_reference(search, reference, chance)
         play(search, UNEVEN.serve(chance))
         references = {}
         for node_id, weight in zip(search.records[1].nodes, search.records[1].theta, strict=True):

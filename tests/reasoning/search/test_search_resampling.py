@@ -23,7 +23,6 @@ from reason.reasoning.search.particles import (
     log_sum,
     multinomial,
     softmax,
-    swap_probability,
     systematic,
 )
 from scipy import stats
@@ -129,44 +128,6 @@ def test_systematic_counts_are_floor_or_ceil(theta, n, u):
 @given(st.integers(1, 64), st.floats(0, 1, exclude_max=True))
 def test_equal_weights_return_every_index_once(n, u):
     assert systematic([1 / n] * n, n, Uniform(u)) == list(range(n))
-
-
-taus = st.floats(0.1, 5)
-levels = st.floats(-20, 20)
-
-
-@given(taus, taus, levels, levels)
-def test_a_swap_is_symmetric_in_the_chains(hot, cold, log_hot, log_cold):
-    a = swap_probability(hot, cold, log_hot, log_cold)
-    assert 0 <= a <= 1
-    assert a == pytest.approx(swap_probability(cold, hot, log_cold, log_hot), abs=1e-12)
-    assert swap_probability(hot, hot, log_hot, log_cold) == 1
-    if hot > cold and log_hot >= log_cold:
-        assert a == 1
-
-
-@given(taus, taus, levels, levels)
-def test_a_swap_is_the_ratio_of_the_targets(hot, cold, log_hot, log_cold):
-    pi = {(tau, level): level / tau for tau in (hot, cold) for level in (log_hot, log_cold)}
-    ratio = pi[hot, log_cold] + pi[cold, log_hot] - pi[hot, log_hot] - pi[cold, log_cold]
-    assert swap_probability(hot, cold, log_hot, log_cold) == pytest.approx(math.exp(min(0, ratio)), abs=1e-9)
-
-
-def test_swaps_leave_the_joint_target_unchanged():
-    prior, logs, hot, cold = (0.5, 0.3, 0.2), (0.0, 1.2, -0.7), 2.0, 0.7
-
-    def target(tau):
-        raw = [p * math.exp(log / tau) for p, log in zip(prior, logs, strict=True)]
-        return [value / sum(raw) for value in raw]
-
-    pi_hot, pi_cold = target(hot), target(cold)
-    joint = {(x, y): pi_hot[x] * pi_cold[y] for x in range(3) for y in range(3)}
-    flow = {(x, y): joint[x, y] * swap_probability(hot, cold, logs[x], logs[y]) for x, y in joint}
-    for x, y in joint:
-        assert flow[x, y] == pytest.approx(flow[y, x], abs=1e-15)  # detailed balance
-    after = {(x, y): joint[x, y] - flow[x, y] + flow[y, x] for x, y in joint}
-    assert after == pytest.approx(joint, abs=1e-15)
-    assert any(flow[pair] < joint[pair] - 1e-6 for pair in joint)
 
 
 @given(
