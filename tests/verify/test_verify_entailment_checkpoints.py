@@ -1,22 +1,11 @@
 """Judges from checkpoints on disk: tiny models with random weights, compared with plain transformers."""
-# ruff: noqa: E402
 
 import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-pytest.importorskip("sentence_transformers")
-
+import torch
+import transformers
 from reason.core.settings import Settings
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.types import Entailment, Pair
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-    BertTokenizerFast,
-)
 
 TEXT = "the bridge opened in 1926 1925 was not built of stone steel by anna and ben toll predict : . 0 1"
 WORDS = TEXT.split()
@@ -43,10 +32,10 @@ def bert(directory, labels, *, seed=1, named=True):
     directory.mkdir(parents=True)
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     (directory / "vocab.txt").write_text("\n".join(vocab))
-    BertTokenizerFast(vocab=str(directory / "vocab.txt"), model_max_length=512).save_pretrained(directory)
-    assert len(BertTokenizerFast.from_pretrained(directory)("the toll")["input_ids"]) == 4
+    transformers.BertTokenizerFast(vocab=str(directory / "vocab.txt"), model_max_length=512).save_pretrained(directory)
+    assert len(transformers.BertTokenizerFast.from_pretrained(directory)("the toll")["input_ids"]) == 4
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=len(vocab),
         max_position_embeddings=512,
         initializer_range=0.8,
@@ -54,7 +43,7 @@ def bert(directory, labels, *, seed=1, named=True):
         **SIZES,
         **(names if named else {}),
     )
-    BertForSequenceClassification(config).save_pretrained(directory)
+    transformers.BertForSequenceClassification(config).save_pretrained(directory)
     return directory
 
 
@@ -76,8 +65,8 @@ async def test_labels_of_a_checkpoint_are_read_by_name(tmp_path, labels):
     judge = await load("nli", directory)
     verdicts = await judge.judge(PAIRS)
     await judge.aclose()
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory).eval()
     for pair, verdict in zip(PAIRS, verdicts, strict=True):
         with torch.no_grad():
             logits = model(**tokenizer(pair.evidence, pair.claim, return_tensors="pt")).logits[0]

@@ -1,25 +1,21 @@
 """Cross-encoders against transformers, and one behind HTTP."""
-# ruff: noqa: E402
-
-import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
 
 import numpy as np
+import pytest
+import torch
+import transformers
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.serving.encoders.cross_encoders import load_cross_encoder
 from reason.serving.encoders.protocols import CrossEncoder
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 PAIRS = [("a query", "one text"), ("a query", "another, much longer text " * 8), ("q", "t"), ("a query", "third")]
 
 
 def plain(folder, pairs):
     """Each pair alone, by transformers."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     rows = []
     for a, b in pairs:
         with torch.no_grad():

@@ -1,19 +1,15 @@
 """Embeddings by sentence-transformers: the real MiniLM, and a tiny model with prompts."""
-# ruff: noqa: E402
 
 import asyncio
 
-import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
-
 import numpy as np
+import pytest
+import torch
+import transformers
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import EncoderSettings, Settings, load_settings
 from reason.serving.encoders.embeddings import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
-from transformers import AutoModel, AutoTokenizer
 
 SENTENCES = [
     "A man is playing a guitar.",
@@ -27,7 +23,10 @@ SENTENCES = [
 
 def mean_pooled(folder, texts, longest):
     """Each text alone: the mean of transformers' last states, of length one."""
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = (
+        transformers.AutoTokenizer.from_pretrained(folder),
+        transformers.AutoModel.from_pretrained(folder).eval(),
+    )
     rows = []
     for text in texts:
         ids = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")["input_ids"]

@@ -1,25 +1,16 @@
 """Reward models through transformers, against computations that share nothing with them but the weights."""
-# ruff: noqa: E402
 
 import asyncio
 
 import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 import tiny_rewards
+import torch
+import transformers
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import RewardSettings, Settings
 from reason.serving.rewards.factory import load_reward_model
 from reason.serving.rewards.model import RewardModel
 from safetensors.torch import load_file
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    Qwen2Config,
-    Qwen2Model,
-)
 
 PROBLEM = "What is 2 + 3 * 4?"
 SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb " * 30, "c", "d"]]
@@ -40,15 +31,15 @@ def process_odds(folder, steps, system=SYSTEM):
     """One solution alone, in plain matrix arithmetic from the body's states on."""
     answer = "".join(f"{s}<extra_0>" for s in steps)
     text = chatml(*([("system", system)] if system else []), ("user", PROBLEM), ("assistant", answer))
-    ids = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
+    ids = transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
     weights = load_file(folder / "model.safetensors")
-    body = Qwen2Model(Qwen2Config.from_pretrained(folder)).eval()
+    body = transformers.Qwen2Model(transformers.Qwen2Config.from_pretrained(folder)).eval()
     body.load_state_dict({k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")})
     with torch.no_grad():
         states = body(input_ids=ids).last_hidden_state[0].double()
     hidden = (states @ weights["score.0.weight"].double().T + weights["score.0.bias"].double()).clamp(min=0)
     logits = hidden @ weights["score.2.weight"].double().T + weights["score.2.bias"].double()
-    tag = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<extra_0>")
+    tag = transformers.AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<extra_0>")
     chances = logits.softmax(-1)[ids[0] == tag]
     return (chances[:, 1].log() - chances[:, 0].log()).tolist()
 
@@ -101,12 +92,12 @@ async def test_scalar_model_scores_prefixes(tiny_reward, tmp_path):
     assert (model.capabilities.kind, model.capabilities.one_pass) == ("outcome", False)
     [scores] = await model.score_steps(PROBLEM, SOLUTIONS[:1])
     weights = load_file(folder / "model.safetensors")
-    body = Qwen2Model(Qwen2Config.from_pretrained(folder)).eval()
+    body = transformers.Qwen2Model(transformers.Qwen2Config.from_pretrained(folder)).eval()
     body.load_state_dict({k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")})
     expected = []
     for answer in (SOLUTIONS[0][0], "\n\n".join(SOLUTIONS[0])):
         text = chatml(("system", SYSTEM), ("user", PROBLEM), ("assistant", answer))
-        ids = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
+        ids = transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             state = body(input_ids=ids).last_hidden_state[0, -1]
         hidden = torch.relu(weights["score.0.weight"] @ state + weights["score.0.bias"])
@@ -123,8 +114,8 @@ async def test_classifiers_are_outcome_models(kind, tiny_reward, tmp_path):
     assert (model.capabilities.kind, model.capabilities.one_pass) == ("outcome", False)
     scores = await model.score_steps(PROBLEM, SOLUTIONS)
     assert [s.passes for s in scores] == [2, 1, 4]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for steps, found in zip(SOLUTIONS, scores, strict=True):
         answer = "\n\n".join(steps)
         if kind == "encoder":

@@ -7,18 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForSequenceClassification,
-    Qwen2Model,
-)
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -27,7 +18,7 @@ CHATML = (
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<extra_0>", "ки", "<|endoftext|>"]
 
 
-def tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerFast:
+def tokenizer(folder: Path, *, chat: bool = True) -> transformers.PreTrainedTokenizerFast:
     """A tokenizer of single bytes and a few special tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -35,7 +26,7 @@ def tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerFast:
     plain = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     plain.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(
+    made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=plain, eos_token="<|endoftext|>", pad_token="<|endoftext|>", model_max_length=512
     )
     made.add_special_tokens({"additional_special_tokens": SPECIAL[:-1]})
@@ -45,8 +36,8 @@ def tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerFast:
     return made
 
 
-def qwen_config(**more: Any) -> Qwen2Config:
-    return Qwen2Config(
+def qwen_config(**more: Any) -> transformers.Qwen2Config:
+    return transformers.Qwen2Config(
         vocab_size=320,
         hidden_size=64,
         intermediate_size=96,
@@ -65,7 +56,7 @@ def process_model(folder: Path, *, labels: int = 2, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     tokenizer(folder)
     config = qwen_config()
-    body = Qwen2Model(config)
+    body = transformers.Qwen2Model(config)
     width = config.hidden_size
     weights = {f"model.{name}": value.contiguous() for name, value in body.state_dict().items()}
     weights |= {
@@ -91,7 +82,7 @@ def speaking_model(folder: Path) -> Path:
     """A plain Llama."""
     torch.manual_seed(1)
     tokenizer(folder, chat=False)
-    config = LlamaConfig(
+    config = transformers.LlamaConfig(
         vocab_size=320,
         hidden_size=32,
         intermediate_size=64,
@@ -99,21 +90,23 @@ def speaking_model(folder: Path) -> Path:
         num_attention_heads=2,
         max_position_embeddings=512,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
 
 def decoder_classifier(folder: Path, labels: int = 1) -> Path:
     torch.manual_seed(2)
     tokenizer(folder)
-    Qwen2ForSequenceClassification(qwen_config(num_labels=labels, pad_token_id=256)).save_pretrained(folder)
+    transformers.Qwen2ForSequenceClassification(qwen_config(num_labels=labels, pad_token_id=256)).save_pretrained(
+        folder
+    )
     return folder
 
 
 def encoder_classifier(folder: Path) -> Path:
     torch.manual_seed(3)
     tokenizer(folder, chat=False)
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=320,
         hidden_size=32,
         intermediate_size=64,
@@ -122,5 +115,5 @@ def encoder_classifier(folder: Path) -> Path:
         max_position_embeddings=512,
         num_labels=2,
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import litellm
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
@@ -57,6 +56,8 @@ def options(server):
 
 
 def test_litellm(options):
+    import litellm
+
     made = litellm.completion(model="anthropic/reason/cot", **options)
     assert made.choices[0].message.content == SAID
     assert made.usage.prompt_tokens > made.usage.completion_tokens > 0
@@ -65,6 +66,8 @@ def test_litellm(options):
 
 
 def test_litellm_thoughts(options):
+    import litellm
+
     # it does not know the model, and so not that it thinks
     options |= {"thinking": {"type": "enabled", "budget_tokens": 1024}, "allowed_openai_params": ["thinking"]}
     made = litellm.completion(model="anthropic/reason/cot:thinking", **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from reason.evals.training.routers.fitting import (
     feature_matrix,
     fit_linear,
@@ -84,6 +83,8 @@ def test_a_constant_expects_the_mean_number_of_tokens():
 
 
 def test_fits_of_shares_are_statsmodels_and_shrink_with_the_penalty():
+    import statsmodels.api as sm
+
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 3)), rng.random(60)
     b, w = fit_logistic(x, y, 1e-9)
