@@ -6,11 +6,9 @@ import asyncio
 import json
 import math
 import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from email.utils import formatdate
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,8 @@ VOCABULARY = 256
 """Tokens of a sample under processors."""
 
 Fault = str
-"""One of: "429 <seconds>", "429 date <seconds>", "429", "<status>", "truncated", "garbage", "wrong json", "hang",
-"disconnect", "cut", "cut <pieces>", "slow", "no usage", "error event"."""
+"""One of: "429 <seconds>", "429", "<status>", "truncated", "garbage", "wrong json", "hang",
+"disconnect", "cut", "cut <pieces>", "no usage", "error event"."""
 
 
 def _text(content: Any) -> str:
@@ -42,7 +40,6 @@ class FaultServer:
         vllm: Whether it knows vLLM's fields and pages; else it ignores the fields, as servers do.
         fault: What goes wrong with the n-th request (from 0) for text; None for a healthy answer.
         key: The only key that is let in; None lets everybody in.
-        reasoning: (field, text) sent as thoughts before the text.
         pause_s: Seconds before each token.
         processors: Whether processors are installed; else `vllm_xargs` are ignored, as vLLM does.
         reports: Whether our endpoint plug-in is installed, which hands out what processors measured.
@@ -52,7 +49,6 @@ class FaultServer:
         priorities: Whether a priority is taken; else any but 0 is refused, as vLLM did before it ignored them.
 
     Attributes:
-        health: Status of the health page; None lets it hang, and 0 is a server that is gone: each connection is reset.
         root: The weights that it lists under the served name.
     """
 
@@ -64,7 +60,6 @@ class FaultServer:
         vllm: bool = True,
         fault: Callable[[int], Fault | None] = lambda n: None,
         key: str | None = None,
-        reasoning: tuple[str, str] | None = None,
         pause_s: float = 0.0,
         processors: bool = True,
         reports: bool = True,
@@ -78,7 +73,6 @@ class FaultServer:
         self.vllm = vllm
         self.fault = fault
         self.key = key
-        self.reasoning = reasoning
         self.pause_s = pause_s
         self.processors = processors
         self.reports = reports
@@ -88,7 +82,6 @@ class FaultServer:
         self.schemas = schemas
         self.many = many
         self.priorities = priorities
-        self.health: int | None = 200
         self.root = f"scripts/{served}"
         self.headers: list[dict[str, str]] = []
         """Headers of the requests for text."""
@@ -140,15 +133,7 @@ class FaultServer:
             writer.transport.abort()
 
     async def _answer(self, reply: _Reply, method: str, path: str, headers: dict[str, str], body: Any) -> None:
-        if self.health == 0:
-            raise ConnectionResetError
         self.requests.append((path, body))
-        if path == "/health" and self.vllm:
-            if self.health is None:
-                await reply.gone()
-                raise ConnectionResetError
-            await reply.raw(self.health, "text/plain", b"")
-            return
         if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
             await reply.error(401, "no such key", code="invalid_api_key")
             return
@@ -170,7 +155,6 @@ class FaultServer:
                 "/version": self._version,
                 "/tokenize": self._tokenize,
                 "/detokenize": self._detokenize,
-                "/score": self._score,
                 **({PROCESSORS_PAGE: self._processors, REPORTS_PAGE: self._reports} if self.reports else {}),
             }.get(path)
             if page is not None:
@@ -190,10 +174,6 @@ class FaultServer:
 
     def _detokenize(self, body: Any) -> Any:
         return {"prompt": "".join(map(chr, body["tokens"]))}
-
-    def _score(self, body: Any) -> Any:
-        texts = body["text_2"]
-        return {"data": [{"index": i, "score": len(t) / 10} for i, t in reversed(list(enumerate(texts)))]}
 
     def _processors(self, body: Any) -> Any:
         return {"logits_processors": sorted(logits_processor_names()) if self.processors else []}
@@ -239,8 +219,6 @@ class FaultServer:
         if fault is not None and fault.startswith("429"):
             *_, asked = fault.split(" ")
             headers = {} if fault == "429" else {"Retry-After": asked}
-            if "date" in fault:
-                headers = {"Retry-After": formatdate(time.time() + float(asked), usegmt=True)}
             await reply.error(429, "too many requests", headers=headers)
             return
         if fault is not None and fault.isdigit():
@@ -325,8 +303,8 @@ class FaultServer:
                     await reply.event({"error": {"message": "engine died", "code": 500}})
                     await reply.end()
                     return
-                if self.pause_s or fault == "slow":
-                    await asyncio.sleep(self.pause_s or 0.02)
+                if self.pause_s:
+                    await asyncio.sleep(self.pause_s)
                 first = turn == 0
                 choice = self._choice(chat, i, pieces[turn], body, first)
                 await reply.event({**frame, "choices": [choice]})
@@ -338,7 +316,6 @@ class FaultServer:
                 "completion_tokens": made,
                 "total_tokens": prompt_tokens + made,
                 "prompt_tokens_details": {"cached_tokens": prompt_tokens // 16 * 16},
-                "completion_tokens_details": {"reasoning_tokens": 1 if self.reasoning else 0},
             }
             await reply.event({**frame, "choices": [], "usage": usage})
         self.answered.append(_last_user_message(request.prompt))
@@ -403,8 +380,6 @@ class FaultServer:
             choice["stop_reason"] = piece.stopped_by or None
         if chat:
             choice["delta"] = {"content": piece.text, **({"role": "assistant"} if first else {})}
-            if first and self.reasoning is not None:
-                choice["delta"][self.reasoning[0]] = self.reasoning[1]
         else:
             choice["text"] = piece.text
         if body.get("logprobs") is not None and body["logprobs"] is not False and self.logprobs:

@@ -30,22 +30,25 @@ async def store(tmp_path):
 
 async def test_requests_of_a_run_get_more_urgent_with_each_call_and_the_last_is_first(opened, store):
     async with opened() as (server, model):
-        metered = MeteredModel(model, "main", await new_run(store, "r"))
+        run = await new_run(store, "r")
+        metered = MeteredModel(model, "main", run)
         for text in "abc":
             await metered.generate([Request(prompt=Prompt.user(text)), Request(prompt=Prompt.user(text + text))])
         other = MeteredModel(model, "main", await new_run(store, "other"))
         await other.generate([request()])
         await metered.concluding.generate([request()])
-        sent = [body.get("priority") for path, body in server.requests if path.endswith("completions")]
-        assert sent == [MAX_PRIORITY] * 2 + [MAX_PRIORITY - 1] * 2 + [MAX_PRIORITY - 2] * 2 + [MAX_PRIORITY, None]
-
-
-async def test_a_long_run_never_precedes_other_clients_of_the_server(opened, store):
-    async with opened() as (server, model):
-        run = await new_run(store, "r")
         run.finished_calls = 10_000
-        await MeteredModel(model, "main", run).generate([request()])
-        assert server.requests[-1][1]["priority"] == 1
+        await metered.generate([Request(prompt=Prompt.user("last"))])  # not before other clients of the server
+        sent = [body.get("priority") for path, body in server.requests if path.endswith("completions")]
+        assert sent == [MAX_PRIORITY] * 2 + [MAX_PRIORITY - 1] * 2 + [MAX_PRIORITY - 2] * 2 + [MAX_PRIORITY, None, 1]
+
+
+async def test_other_servers_get_neither_priority_nor_session(opened):
+    async with opened(provider="openai") as (server, model):
+        server.headers.clear()
+        await model.generate([request(priority=5)])
+        assert "priority" not in server.requests[-1][1]
+        assert "x-session-id" not in server.headers[0]
 
 
 async def test_a_server_that_refuses_priorities_gets_none(opened):
@@ -53,12 +56,6 @@ async def test_a_server_that_refuses_priorities_gets_none(opened):
         assert not model.traits.priorities
         [[completion]] = await model.generate([request(priority=5)])
         assert completion.ok
-        assert all("priority" not in body for _, body in server.requests)
-
-
-async def test_other_servers_get_no_priority(opened):
-    async with opened(provider="openai") as (server, model):
-        await model.generate([request(priority=5)])
         assert all("priority" not in body for _, body in server.requests)
 
 
@@ -73,10 +70,3 @@ async def test_requests_that_begin_alike_have_the_same_session_header(opened):
         first, second, third, fourth = (headers["x-session-id"] for headers in server.headers)
         assert first == second == prompt_start_key(PROMPT)[:32]
         assert len({first, third, fourth}) == 3
-
-
-async def test_a_server_of_another_kind_gets_no_session_header(opened):
-    async with opened(provider="openai") as (server, model):
-        server.headers.clear()
-        await model.generate([request()])
-        assert "x-session-id" not in server.headers[0]

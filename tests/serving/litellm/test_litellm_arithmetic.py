@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from itertools import pairwise
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendError, BackendTimeout, InvalidResponse, RateLimited, UserError
 from reason.core.messages import SamplingParams, Usage
 from reason.core.settings import ProviderSettings
-from reason.serving.entropy import min_entropy
 from reason.serving.litellm.errors import FailedAttempt, RetryPolicy, retry_after_s
 from reason.serving.litellm.limiter import LimiterRegistry
 from reason.serving.litellm.providers import Prices, Target
@@ -134,14 +132,6 @@ def test_invalid_usage_is_ignored(usage):
     assert usages_of(usage) == usages_of(None) == [(0, 0, 2, 0), (0, 0, 1, 0)]
 
 
-@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(1, 8))
-def test_entropy_of_a_truncated_list_is_a_lower_bound(weights, shown):
-    masses = sorted((w / sum(weights) for w in weights), reverse=True)
-    exact = -math.fsum(p * math.log(p) for p in masses)
-    assert -1e-9 <= min_entropy([math.log(p) for p in masses[:shown]]) <= exact + 1e-9
-    assert min_entropy([math.log(p) for p in masses]) == pytest.approx(exact, abs=1e-9)
-
-
 def test_token_id_parsing():
     assert token_id("token_id:17") == 17
     assert token_id("token_id:") == token_id("17") == token_id("token_id:x") == token_id("token_id:²") == HIDDEN
@@ -188,11 +178,10 @@ def test_call_deltas_without_an_index_start_with_a_name():
         ({"finish_reason": "repetition", "stop_reason": "repetition_detected"}, None),
     ],
 )
-@pytest.mark.parametrize("page", [{"delta": {"content": "x"}}, {"text": "x"}])
-def test_stop_reason_of_vllm(told, stopped_by, page):
+def test_stop_reason_of_vllm(told, stopped_by):
     reading = SampleCollector((0,), lambda *_: None, "here")
-    reading.take([{"choices": [{"index": 0, **page, "finish_reason": None, "stop_reason": None}]}])
-    reading.take([{"choices": [{"index": 0, **page, **told}]}])
+    reading.take([{"choices": [{"index": 0, "text": "x", "finish_reason": None, "stop_reason": None}]}])
+    reading.take([{"choices": [{"index": 0, "text": "x", **told}]}])
     [sample] = reading.samples
     for provider in ("hosted_vllm", "openai"):  # other providers' field of this name means something else
         made = to_completion(sample, Usage(), SamplingParams(), {}, target(provider))

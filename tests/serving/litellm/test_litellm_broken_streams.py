@@ -133,15 +133,6 @@ async def test_samples_of_a_broken_response_are_continued_at_the_same_time(opene
         assert (server.count, server.most_open) == (5, 4)
 
 
-async def test_a_stream_is_not_taken_back(opened):
-    async with opened(TEXT, provider="openai", fault=first("cut 5")) as (server, model):
-        received = ""
-        with pytest.raises(BackendUnavailable):
-            async for chunk in model.stream(ask()):
-                received += chunk.text
-        assert (received, server.count) == (TEXT[:5], 1)
-
-
 async def test_a_sample_under_a_grammar_is_not_continued(opened):
     async with opened(TEXT, schemas=True) as (server, model):
         before = server.count

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,9 +21,6 @@ from reason.serving.servers.endpoints import LoadBalancedModel
 from support.fake_clock import FakeClock
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
-
-FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
-"""How many requests the test of lost and doubled ones makes; 10000 takes minutes."""
 
 
 def _echo(text: str) -> dict[str, float]:
@@ -210,7 +206,7 @@ async def test_question_affinity():
         servers = [FaultServer(script()) for _ in range(3)]
         async with spread(*servers, affinity=affinity) as (model, _):
             seen: dict[str, set[str]] = {}
-            for _ in range(6):
+            for _ in range(3):
                 for request in echoes(5):
                     [[made]] = await model.generate([request])
                     seen.setdefault(made.text, set()).add(made.extras["endpoint"])
@@ -251,7 +247,7 @@ async def test_invalid_endpoint_lists_are_rejected(monkeypatch):
 
 async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoints(monkeypatch):
     monkeypatch.setattr(endpoints, "COOLDOWN_S", 0.01)  # each endpoint comes back while there are requests
-    number = FAULT_REQUESTS
+    number = 200
     kinds = ["429 0", "429", "500", "503", "truncated", "wrong json", "disconnect", "cut", "error event"]
 
     def some(seed: int) -> dict[int, str]:
@@ -335,17 +331,6 @@ async def test_a_request_waits_for_an_endpoint_that_comes_back(clock):
         assert await waiting == ["0000", "0001", "0002"]
 
 
-async def test_requests_survive_a_dead_a_limiting_and_a_slow_endpoint():
-    dies, limits, slow = (FaultServer(script(), pause_s=p) for p in (0.001, 0.001, 0.005))
-    async with spread(dies, limits, slow) as (model, _):
-        dies.fault = lambda n: "cut 2" if n >= 3 else None
-        limits.fault = lambda n: "429 0.05" if n % 2 else None
-        texts = await ask(model, echoes(90))
-        assert texts == [f"{i:04}" for i in range(90)]
-        answered = Counter(dies.answered + limits.answered + slow.answered)
-        assert answered == Counter(f"echo {i:04}" for i in range(90))
-
-
 async def test_models_of_one_pool_share_endpoint_limits():
     server = FaultServer(script(), pause_s=0.002)
     async with server.run() as base:
@@ -359,22 +344,3 @@ async def test_models_of_one_pool_share_endpoint_limits():
         assert server.most_open == 3
         await one.aclose()
         await other.aclose()
-
-
-async def test_all_endpoints_gone_is_an_error_that_names_each(clock):
-    servers = [FaultServer(script()) for _ in range(2)]
-    async with spread(*servers, max_retries=2) as (model, bases):
-        await ask(model, echoes(2))
-        for server in servers:
-            server.fault = lambda n: "disconnect"
-        for _ in range(3):
-            with pytest.raises(BackendUnavailable, match="no endpoint answers") as caught:
-                await model.generate(echoes(1))
-            assert all(base in str(caught.value) for base in bases)
-        for server in servers:
-            server.fault = lambda n: None
-        while any(e.is_down for e in model.endpoints.all):
-            with suppress(BackendUnavailable):
-                await ask(model, echoes(1))
-            await clock.advance(1)
-        assert await ask(model, echoes(2)) == ["0000", "0001"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 from reason.core.errors import (
@@ -11,20 +10,17 @@ from reason.core.errors import (
     BackendTimeout,
     BackendUnavailable,
     CapabilityMissing,
-    ContextTooLong,
     InvalidResponse,
     RateLimited,
     UnknownName,
     UserError,
 )
-from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 
 PROMPT = Prompt.user("colour?")
 NO_RETRY = {"max_retries": 0}
-FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
-"""How many requests the test of lost and doubled ones makes; 10000 takes minutes."""
 
 
 def ask(n: int = 1, prompt: Prompt = PROMPT, **sampling) -> Request:
@@ -47,9 +43,8 @@ def ask(n: int = 1, prompt: Prompt = PROMPT, **sampling) -> Request:
         ("400", BackendError),
     ],
 )
-@pytest.mark.parametrize("provider", ["hosted_vllm", "openai"])
-async def test_each_fault_has_its_error(opened, fault, error, provider, clock):
-    async with opened(provider=provider, settings=NO_RETRY, fault=lambda n: fault) as (server, model):
+async def test_each_fault_has_its_error(opened, fault, error, clock):
+    async with opened(settings=NO_RETRY, fault=lambda n: fault) as (server, model):
         with pytest.raises(BackendError) as caught:
             await model.generate([ask()])
         assert type(caught.value) is error
@@ -76,7 +71,7 @@ async def test_slow_stream_does_not_time_out(opened, clock):
         assert clock.elapsed > 1
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "429", "429 0", "truncated", "wrong json", "disconnect", "cut"])
+@pytest.mark.parametrize("fault", ["500", "429", "truncated", "wrong json", "disconnect", "cut"])
 async def test_transient_fault_is_retried(opened, fault):
     async with opened(fault=lambda n: fault if n == 0 else None) as (server, model):
         heard: list[Chunk] = []
@@ -88,12 +83,10 @@ async def test_transient_fault_is_retried(opened, fault):
         assert made.usage.waited_s > 0
 
 
-@pytest.mark.parametrize("form", ["429 {}", "429 date {}"])
-async def test_retry_after_is_respected_and_reported(opened, form):
-    fault = form.format(2)
-    async with opened(fault=lambda n: fault if n == 0 else None) as (_, model):
+async def test_retry_after_is_respected_and_reported(opened, clock):
+    async with opened(fault=lambda n: "429 20" if n == 0 else None) as (_, model):
         [[made]] = await model.generate([ask()])
-        assert made.usage.waited_s >= (2 if "date" not in form else 1)
+        assert 20 <= made.usage.waited_s == pytest.approx(clock.elapsed, abs=1e-5)
 
 
 async def test_failed_sample_does_not_affect_the_others(opened):
@@ -149,18 +142,11 @@ async def test_refused_connection_is_unavailable():
         await load_litellm_model("hosted_vllm/small", settings)
 
 
-async def test_too_long_prompt_reports_its_length(opened):
-    async with opened(context_tokens=100) as (_, model):
-        with pytest.raises(ContextTooLong) as caught:
-            await model.generate([ask(prompt=Prompt.user("x" * 100))])
-        # "user: " + text + "\n" + "assistant: ", and 20 tokens to come
-        assert (caught.value.tokens, caught.value.limit) == (6 + 100 + 1 + 11 + 20, 100)
-
-
 async def test_missing_capability_is_rejected_before_sending(opened):
     async with opened(provider="openai") as (server, model):
         for request in (
             ask(prompt=PROMPT.with_prefix("b")),
+            ask(prompt=PROMPT.with_thought(Thought(text="so"))),
             ask(prompt=Prompt(text="raw")),
             ask(top_k=3),
             ask(ignore_eos=True),

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from reason.core.errors import CapabilityMissing
 from reason.core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import Settings
 from reason.serving.litellm.errors import RetryPolicy
@@ -197,13 +196,6 @@ async def test_a_prefix_of_the_answer_stands_after_a_closed_thought(kind: Kind) 
         [after] = await model.next_token([ASK])
         [inside] = await model.next_token([ASK.with_thought(Thought(text="Let me think.", closed=False))])
         assert after.tokens[0] != inside.tokens[0]
-
-
-async def test_providers_cannot_be_given_thoughts() -> None:
-    async with opened(BY_NAME["DeepSeek V4"]) as (server, model):
-        with pytest.raises(CapabilityMissing, match="thought in the prompt"):
-            await one(model, ASK.with_thought(Thought(text="It is 12.")))
-        assert not server.requests
 
 
 async def test_a_users_profile_takes_precedence_over_what_is_measured() -> None:

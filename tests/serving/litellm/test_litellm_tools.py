@@ -45,7 +45,7 @@ def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
     )
 
 
-@pytest.mark.parametrize("provider", ["hosted_vllm", "openai", "deepseek"])
+@pytest.mark.parametrize("provider", ["hosted_vllm", "deepseek"])
 async def test_calls_are_assembled_from_deltas(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
     async with opened(provider) as (server, model):
@@ -71,7 +71,7 @@ async def test_calls_are_assembled_from_deltas(provider: str, monkeypatch: pytes
         assert body["tool_choice"] == "auto"
 
 
-@pytest.mark.parametrize("provider", ["hosted_vllm", "openai", "deepseek"])
+@pytest.mark.parametrize("provider", ["hosted_vllm", "deepseek"])
 async def test_turns_of_tools_are_sent_as_they_are(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
     calls = (ToolCall(name="weather", arguments='{"city": "Rome"}', id="call-0"),)
