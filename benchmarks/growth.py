@@ -373,7 +373,7 @@ def streams(piece: Piece, args: argparse.Namespace, deadline: float, path: Path)
             replica.kill()
             settings = replica.log.parent / "reason.toml"
             text = settings.read_text(encoding="utf-8").replace("concurrency = 64", "concurrency = 2048")
-            text = text.replace("max_queued = 1024", "max_queued = 4096\nmax_runs = 4096")
+            text = text.replace("max_runs = 256", "max_runs = 4096")
             settings.write_text(text, encoding="utf-8")
         servers.wait_ready()
         deadline = time.perf_counter() + 60 * args.minutes  # another cluster on this machine was waited for

@@ -255,7 +255,7 @@ def write_settings(
     (directory / "reason.toml").write_text(
         f'model = "openai/fake"\nstrategy = "cot"\nstore = "{store or directory / "runs.sqlite3"}"\n'
         f'[providers.openai]\napi_base = "{backend}/v1"\nconcurrency = {calls}\n'
-        f"[serve]\nmax_runs = {turns}\nmax_queued = {MAX_TURNS}\n",
+        f"[serve]\nmax_runs = {turns}\n",
         encoding="utf-8",
     )
 

@@ -28,6 +28,8 @@ from .store.location import parse_location, redacted_location, redacted_url
 
 DEFAULT_MODEL = "local/smollm2-135m"
 DEFAULT_EMBEDDING_MODEL = "local/all-minilm-l6-v2"
+QUEUED_PER_RUN = 4
+"""Requests that a server lets wait for each run that it has in flight at most."""
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -240,8 +242,7 @@ class ServeSettings(BaseModel):
         models: Model strings that callers may request, in addition to the setting `model`.
         aliases: Further model names, each with its strategy.
         auth: Whether callers need an API key.
-        max_runs: Maximum number of runs in flight in one process.
-        max_queued: Maximum number of queued requests; further ones are refused.
+        max_runs: Maximum number of runs in flight in one process. Four times as many wait; further ones are refused.
         max_seconds: Maximum time limit of a run.
         max_tokens: Maximum token limit of a run, and the limit of a run that names none.
         limits_url: `redis://HOST:PORT` of the Redis or Valkey that counts the requests per minute of keys
@@ -266,7 +267,6 @@ class ServeSettings(BaseModel):
     aliases: dict[str, AliasSettings] = Field(default_factory=dict)
     auth: bool = True
     max_runs: Annotated[int, Field(ge=1, le=100_000)] = 64
-    max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     max_seconds: Seconds = 600.0
     max_tokens: Annotated[int, Field(ge=1)] = 500_000
     limits_url: str | None = None
@@ -278,6 +278,11 @@ class ServeSettings(BaseModel):
     code_execution: bool = False
     mcp: bool = False
     public_metrics: bool | None = None
+
+    @property
+    def max_queued(self) -> int:
+        """Maximum number of requests that wait for one of the `max_runs`."""
+        return QUEUED_PER_RUN * self.max_runs
 
     @field_validator("limits_url")
     @classmethod

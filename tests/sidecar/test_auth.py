@@ -116,18 +116,19 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
         assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
 
 
-async def test_runs_at_once_and_a_full_server(tmp_path):
+async def test_runs_at_once_and_a_full_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("reason.core.settings.QUEUED_PER_RUN", 1)
     gate = asyncio.Event()
     held = ScriptedModel(replies("The answer is 4."), step=gate.wait)
-    async with guarded_app(tmp_path, held, serve={"max_runs": 2, "max_queued": 1}) as g:
+    async with guarded_app(tmp_path, held, serve={"max_runs": 2}) as g:
         narrow, wide = await g.key(concurrency=1, tenant="a"), await g.key(tenant="b")
         first = asyncio.create_task(g.ask(narrow))
         while g.app.state.gate.metrics.in_flight._value.get() < 1:
             await asyncio.sleep(0)
         refused = await g.ask(narrow)
         assert (refused.status_code, error_of(refused)) == (429, "rate_limit_exceeded")
-        others = [asyncio.create_task(g.ask(wide)) for _ in range(2)]
-        while g.app.state.gate.metrics.waiting._value.get() < 1:
+        others = [asyncio.create_task(g.ask(wide)) for _ in range(3)]
+        while g.app.state.gate.metrics.waiting._value.get() < 2:
             await asyncio.sleep(0)
         full = await g.ask(wide)
         assert (full.status_code, error_of(full)) == (429, "server_busy")

@@ -198,7 +198,7 @@ async def test_a_client_that_does_not_stop_sending_is_closed(tmp_path, monkeypat
 
 
 def test_the_maximum_leaves_half_of_the_files_to_others(monkeypatch):
-    serve = ServeSettings(max_runs=64, max_queued=256)
+    serve = ServeSettings(max_runs=64)
     limits = {"files": 1024}
     monkeypatch.setattr("resource.getrlimit", lambda _: (limits["files"], 4096))
     assert max_connections(serve) == 512
@@ -211,7 +211,8 @@ CLOSING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 async def test_connections_beyond_the_maximum_get_503_until_others_close(tmp_path, monkeypatch):
     monkeypatch.setattr(reason_server, "SPARE_CONNECTIONS", 3)
-    async with listening(tmp_path, max_runs=1, max_queued=0) as s:
+    monkeypatch.setattr("reason.core.settings.QUEUED_PER_RUN", 0)
+    async with listening(tmp_path, max_runs=1) as s:
         held = [await s.open() for _ in range(4)]
         head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nAuthorization: " + s.key
         for _, writer in held:  # their bodies do not come

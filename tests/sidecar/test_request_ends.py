@@ -33,9 +33,10 @@ async def test_a_request_that_is_sent_again_is_known_before_its_keys_limits_are(
         assert (misused.status_code, misused.json()["error"]["code"]) == (409, "duplicate_request")
 
 
-async def test_a_background_request_that_is_sent_again_is_known_where_no_more_may_wait(tmp_path):
+async def test_a_background_request_that_is_sent_again_is_known_where_no_more_may_wait(tmp_path, monkeypatch):
     gate = Gate()
-    serve = {"max_runs": 1, "max_queued": 1, "auth": False}
+    monkeypatch.setattr("reason.core.settings.QUEUED_PER_RUN", 1)
+    serve = {"max_runs": 1, "auth": False}
     async with guarded_app(tmp_path, ScriptedModel(replies("The answer is 4."), step=gate), serve=serve) as g:
 
         async def start(name):

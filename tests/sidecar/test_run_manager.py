@@ -195,9 +195,10 @@ async def test_a_request_that_was_wrong_fails_the_same_way_again(path, models):
         assert (await run_manager.record(run.id, ANNE)).status == "failed"
 
 
-async def test_turns_are_waited_for_in_bounds(path, models):
+async def test_turns_are_waited_for_in_bounds(path, models, monkeypatch):
+    monkeypatch.setattr("reason.core.settings.QUEUED_PER_RUN", 0)
     gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1, max_queued=0) as run_manager:
+    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
         first = await run_manager.start(config_of(run_manager), ANNE)
         await gate.reached.wait()
         with pytest.raises(ServerBusy):

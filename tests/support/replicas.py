@@ -133,7 +133,7 @@ class Cluster:
             (own / "reason.toml").write_text(
                 f'model = "openai/fake"\nstrategy = "cot"\nstore = "{self.store}"\n'
                 f'[providers.openai]\napi_base = "{self.backend.root}/v1"\nconcurrency = 64\n'
-                f'[serve]\nhost = "{host.address}"\nport = 8080\nmax_queued = 1024\ndrain_delay_s = 1\n'
+                f'[serve]\nhost = "{host.address}"\nport = 8080\nmax_runs = 256\ndrain_delay_s = 1\n'
                 f'drain_timeout_s = 20\nlimits_url = "{self.redis.url}"\n',
                 encoding="utf-8",
             )
