@@ -267,6 +267,7 @@ class RunPiece:
     async def _operations(self, store: Any, reasoner: Any) -> dict[str, tuple[float, str]]:
         from reason.core.store import open_store
         from reason.sidecar.coordination import RunCoordinator
+        from reason.sidecar.run_list import find_runs
 
         names = self._random.sample(self.names[len(self.names) // 2 :], REPEATS)
         middle = self.names[len(self.names) // 2]
@@ -287,16 +288,16 @@ class RunPiece:
         measured = {
             "open the store": await timed(open_and_list, 5),
             "list 50 runs": await timed(lambda _: store.list_runs(50)),
-            "list 50 runs of a tenant": await timed(lambda _: store.list_runs(50, tenant="t1")),
-            "list 50 runs from the middle": await timed(lambda _: store.list_runs(50, after=middle)),
-            "search texts, no match": await timed(lambda _: store.list_runs(50, search="no such text"), 5),
+            "list 50 runs of a tenant": await timed(lambda _: find_runs(store, 50, tenant="t1")),
+            "list 50 runs from the middle": await timed(lambda _: find_runs(store, 50, after=middle)),
+            "search texts, no match": await timed(lambda _: find_runs(store, 50, search="no such text"), 5),
             "read a run": await timed(lambda i: store.get_run(names[i], exact=True)),
             "read a run's events": await timed(lambda i: store.list_events(names[i])),
             "find runs to adopt": await timed(lambda _: RunCoordinator(store).list_claimable(8)),
             "replay a run": await timed(replay),
             "resume a run": await timed(resume, RESUMED),
         }
-        oldest = await store.list_runs(PRUNED + 1, ascending=True)
+        oldest = await find_runs(store, PRUNED + 1, ascending=True)
         began = time.perf_counter()
         pruned = 0
         while some := await store.prune_runs(before=oldest[-1].updated):

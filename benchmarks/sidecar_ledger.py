@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reason.core.store import open_store
+from reason.sidecar.run_list import find_runs
 
 _TAG = re.compile(r"\btag-[0-9a-z-]+")
 PAGE = 1000
@@ -104,7 +105,7 @@ async def _runs(position: Path | str) -> dict[str, list[StoredRun]]:
     store = await open_store(position)
     try:
         after = None
-        while page := await store.list_runs(PAGE, after=after):
+        while page := await find_runs(store, PAGE, after=after):
             after = page[-1].id
             for listed in page:
                 record = await store.get_run(listed.id, exact=True)

@@ -15,11 +15,6 @@ from ..messages import Completion, Frozen
 from ..types import Answer
 
 RunStatus = Literal["queued", "running", "finished", "interrupted", "failed"]
-RunSort = Literal["created", "cost", "tokens", "seconds"]
-"""What a list of runs is sorted by."""
-
-MAX_SEARCHED_RUNS = 10_000
-"""Runs that a list with a filter, or in another order than that of creation, looks at."""
 
 
 class ListedRun(Frozen):

@@ -26,13 +26,12 @@ from .records import (
     NewRun,
     RunEnd,
     RunRecord,
-    RunSort,
     RunStatus,
     RunWrites,
     StoredCall,
     StoredCheckpoint,
 )
-from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, RunQuery, answer_columns, question_columns
+from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, answer_columns, question_columns
 
 SCHEMA_VERSION = 6
 """Version of the tables."""
@@ -448,10 +447,7 @@ class RunStore:
 
     def select(self, db: Connection, condition: str, values: Sequence[Any]) -> list[RunRecord]:
         """The runs of a condition in SQL; what this store wrote is not validated again."""
-        sql = (
-            f"SELECT {LISTED_COLUMNS}, {self.ownership.liveness} AS liveness, idempotency, config, identities, answer "  # noqa: S608
-            f"FROM runs WHERE {condition}"
-        )
+        sql = f"SELECT {self.listed_columns}, idempotency, config, identities, answer FROM runs WHERE {condition}"  # noqa: S608
         return [
             RunRecord.model_construct(
                 **self._listed(row),
@@ -464,55 +460,20 @@ class RunStore:
             for idempotency, config, identities, answer in [row[-4:]]
         ]
 
-    async def list_runs(
-        self,
-        limit: int = 50,
-        *,
-        tenant: str | None = None,
-        after: str | None = None,
-        status: RunStatus | None = None,
-        strategy: str | None = None,
-        model: str | None = None,
-        search: str = "",
-        tag: tuple[str, str] | None = None,
-        sort: RunSort = "created",
-        ascending: bool = False,
-    ) -> list[ListedRun]:
-        """A page of runs, the newest first unless requested otherwise.
+    async def list_runs(self, limit: int = 50) -> list[ListedRun]:
+        """The newest runs."""
+        sql = f"SELECT {self.listed_columns} FROM runs ORDER BY created DESC, id DESC LIMIT ?"  # noqa: S608
+        rows = await self.commits.read(lambda db: db.execute(sql, (limit,)))
+        return [self.listed(row) for row in rows]
 
-        With a filter or another order, it looks at `MAX_SEARCHED_RUNS` runs of the tenant: the newest, or in the order
-        of creation those from `after` on.
+    @property
+    def listed_columns(self) -> str:
+        """What `listed` reads of a row."""
+        return f"{LISTED_COLUMNS}, {self.ownership.liveness} AS liveness"
 
-        Args:
-            after: Name of the last run of the preceding page, in the same order.
-            model: The main model.
-            search: A text that name, question (its first 2,000 characters) or metadata contain, ignoring case.
-            tag: Key and value of a metadata pair.
-            sort: Runs without a value come last.
-
-        Raises:
-            UnknownName: There is no run `after`.
-        """
-        query = RunQuery(tenant, status, strategy, model, search, tag, sort, ascending)
-        return await self.commits.read(lambda db: self._list(db, query, limit, after))
-
-    def _list(self, db: Connection, query: RunQuery, limit: int, after: str | None) -> list[ListedRun]:
-        position: Sequence[Any] | None = None
-        if after is not None:
-            rows = db.execute(*query.find(after))
-            if not rows:
-                raise UnknownName("run", after, hint=_LIST_HINT)
-            position = rows[0]
-        runs: list[ListedRun] = []
-        columns = f"{LISTED_COLUMNS}, {self.ownership.liveness} AS liveness"
-        while len(runs) < limit:
-            rows = db.execute(*query.select(columns, position, limit))
-            listed = (ListedRun.model_construct(**self._listed(row)) for row in rows)
-            runs += [run for run in listed if query.status in (None, run.status)]
-            if len(rows) < limit:
-                break
-            position = rows[-1][-1], rows[-1][0]
-        return runs[:limit]
+    def listed(self, row: Sequence[Any]) -> ListedRun:
+        """A run from a row that begins with `listed_columns`; what this store wrote is not validated again."""
+        return ListedRun.model_construct(**self._listed(row))
 
     # -- calls and events
 

@@ -17,7 +17,7 @@ from ...core.events import Event
 from ...core.registry import Registry
 from ...core.run import RunConfig
 from ...core.settings import Settings
-from ...core.store.records import RunSort, RunStatus
+from ...core.store.records import RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
 from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
@@ -25,6 +25,7 @@ from ...verify.verifier import VERIFIERS, Verifier
 from ..errors import public_event
 from ..openai.models import chosen_strategy, resolve_model
 from ..policy import allowed_model, apply_ceilings, check_code_execution, check_samples, offered_models, reject_paths
+from ..run_list import RunSort, find_runs
 from ..run_manager import RunManager
 from ..run_start import (
     ERROR_RESPONSES,
@@ -379,7 +380,8 @@ async def list_runs(
     on.
     """
     key, _, value = (tag or "").partition(":")
-    listed = await _run_manager(request).store.list_runs(
+    listed = await find_runs(
+        _run_manager(request).store,
         limit + 1,
         tenant=caller.sees,
         after=after,

@@ -14,14 +14,15 @@ from reason.core.messages import Completion, Usage
 from reason.core.store.records import NewCall, RunWrites, StoredCheckpoint
 from reason.sidecar.coordination import RunCoordinator
 from reason.sidecar.key_store import KeyLimits, KeyStore
+from reason.sidecar.run_list import find_runs
 
 NOW = 1e9
 OPERATIONS = {
     "list": lambda s: s.list_runs(),
-    "list, oldest first": lambda s: s.list_runs(ascending=True),
-    "next page": lambda s: s.list_runs(after="r1"),
-    "list of a tenant": lambda s: s.list_runs(tenant="t"),
-    "next page of a tenant": lambda s: s.list_runs(tenant="t", after="r1"),
+    "list, oldest first": lambda s: find_runs(s, ascending=True),
+    "next page": lambda s: find_runs(s, after="r1"),
+    "list of a tenant": lambda s: find_runs(s, tenant="t"),
+    "next page of a tenant": lambda s: find_runs(s, tenant="t", after="r1"),
     "read": lambda s: s.get_run("r1", tenant="t", exact=True),
     "read by prefix": lambda s: s.get_run("r1"),
     "read by request": lambda s: RunCoordinator(s).find_request("t", "key"),

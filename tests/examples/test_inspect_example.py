@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.real, pytest.mark.usefixtures("inspect_logging")]
 async def finished_runs(path: Path) -> set[str]:
     store = await SqliteStore.open(path)
     try:
-        return {record.id for record in await store.list_runs(status="finished")}
+        return {record.id for record in await store.list_runs() if record.status == "finished"}
     finally:
         await store.aclose()
 

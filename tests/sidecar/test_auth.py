@@ -210,14 +210,14 @@ async def test_a_body_is_not_parsed_from_who_has_no_key(tmp_path):
         assert (reply.status_code, reply.headers["connection"]) == (401, "close")
 
 
-async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(tmp_path):
+async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(tmp_path, monkeypatch):
     async with guarded_app(tmp_path) as g:
         headers = await g.key()
 
         async def broken(*_, **__):
             raise ZeroDivisionError("a secret of the server")
 
-        g.app.state.run_manager.store.list_runs = broken
+        monkeypatch.setattr("reason.sidecar.native.routes.find_runs", broken)
         reply = await g.client.get("/v1/runs", headers=headers)
         assert (reply.status_code, error_of(reply)) == (500, "internal")
         assert "secret" not in reply.text
@@ -225,7 +225,7 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(tmp_path):
         assert reply.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
+async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path, monkeypatch):
     async with guarded_app(tmp_path) as g:
         headers, store = await g.key(), g.app.state.run_manager.store
         run_id = (await g.ask(headers)).headers["location"].rpartition("/")[2]
@@ -236,9 +236,8 @@ async def test_where_the_store_is_and_who_works_on_a_run_are_not_told(tmp_path):
         whole, store.save = store.save, full
         stream = await g.ask(headers, stream=True)
         store.save = whole
-        look, store.list_runs = store.list_runs, full
+        monkeypatch.setattr("reason.sidecar.native.routes.find_runs", full)
         replies_ = [stream, await g.client.get("/v1/runs", headers=headers)]
-        store.list_runs = look
 
         async def taken(*_, **__):
             raise UserError("run r is in use by process 7 on cellar", hint="wait")

@@ -1,9 +1,10 @@
-"""Lists of runs and their deletion, in both stores."""
+"""Lists of runs, in both stores."""
 
 import pytest
-import reason.core.store.run_list as run_list
-from reason.core.errors import RunConflict, UnknownName
+import reason.sidecar.run_list as run_list
+from reason.core.errors import UnknownName
 from reason.core.store.records import ListedRun
+from reason.sidecar.run_list import find_runs
 
 
 def config(question, *, strategy="cot", model="m", metadata=None):
@@ -26,13 +27,13 @@ async def add(store, name, question="?", *, tenant="t", ended=None, **options):
 
 
 async def ids(store, *args, **filters):
-    return [run.id for run in await store.list_runs(*args, tenant="t", **filters)]
+    return [run.id for run in await find_runs(store, *args, tenant="t", **filters)]
 
 
 async def test_a_list_has_the_short_values_of_a_run_and_not_its_configuration(any_store):
     long = "What?" * 100
     await add(any_store, "r", f"  {long} ", metadata={"team": "a", "deep": {"x": 1}}, ended=answer("4" * 300))
-    (run,) = await any_store.list_runs()
+    (run,) = await find_runs(any_store)
     assert type(run) is ListedRun
     assert (run.strategy, run.models, run.metadata) == ("cot", {"main": "m", "judge": "j"}, {"team": "a"})
     assert (run.question, run.answer_text) == (long[:199] + "…", "4" * 199 + "…")
@@ -46,12 +47,12 @@ async def test_an_option_is_listed_by_its_text_and_letter(any_store):
     await add(any_store, "r", ended={**answer("A"), "option": "21"})
     await add(any_store, "s", ended=answer("A"))
     await add(any_store, "t", ended={**answer(None), "option": None})
-    assert {run.id: run.answer_text for run in await any_store.list_runs()} == {"r": "21 (A)", "s": "A", "t": None}
+    assert {run.id: run.answer_text for run in await find_runs(any_store)} == {"r": "21 (A)", "s": "A", "t": None}
 
 
 async def test_text_that_a_column_cannot_hold_is_replaced(any_store):
     await add(any_store, "r", "a\0b\ud83dc", metadata={"k\0": "\ud83d"}, ended=answer("\0"))
-    (run,) = await any_store.list_runs(search="a b")
+    (run,) = await find_runs(any_store, search="a b")
     assert (run.question, run.metadata, run.answer_text) == ("a b?c", {"k ": "?"}, " ")
     assert await ids(any_store, search="\0b\ud83d") == ["r"]
 
@@ -60,7 +61,7 @@ async def test_the_pairs_of_a_translated_request_are_its_callers(any_store):
     nested = {"metadata": {"team": "a"}, "user": "u", "instructions": "long"}
     await add(any_store, "r", metadata=nested)
     await add(any_store, "s", metadata={"metadata": "a", "long": "x" * 513})
-    assert [run.metadata for run in await any_store.list_runs()] == [{"metadata": "a"}, {"team": "a"}]
+    assert [run.metadata for run in await find_runs(any_store)] == [{"metadata": "a"}, {"team": "a"}]
 
 
 async def test_filters_combine(any_store):
@@ -99,7 +100,7 @@ async def test_every_order_has_pages_without_gaps(any_store, sort, ascending):
     by_creation = [*values, "open"][:: 1 if ascending else -1]
     assert pages == (by_creation if sort == "created" else [*by_value, "open"])
     with pytest.raises(UnknownName):
-        await any_store.list_runs(sort=sort, after="no-such")
+        await find_runs(any_store, sort=sort, after="no-such")
 
 
 async def test_a_filter_looks_at_a_bounded_number_of_runs(any_store, monkeypatch):
@@ -112,34 +113,10 @@ async def test_a_filter_looks_at_a_bounded_number_of_runs(any_store, monkeypatch
     assert await ids(any_store) == [f"r{i}" for i in range(6)][::-1]
 
 
-async def test_only_runs_that_have_ended_are_deleted_on_request(stores):
-    store, other = await stores.open(), await stores.open_other()
-    await add(store, "running")
-    await store.create_run("waiting", {}, background=True, status="queued")
-    await other.create_run("killed", {})
-    for name in ("running", "waiting", "killed"):
-        with pytest.raises(RunConflict, match="has not ended"):
-            await store.delete_run(name, only_ended=True)
-    await store.end_run("running", "finished", answer("4"))
-    await store.delete_run("running", only_ended=True)
+async def test_a_list_has_the_runs_of_its_tenant_only(any_store):
+    for name, tenant in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("n1", "")):
+        await add(any_store, name, tenant=tenant)
+    for tenant, names in (("a", ["a2", "a1"]), ("", ["n1"]), (None, ["n1", "a2", "b1", "a1"])):
+        assert [r.id for r in await find_runs(any_store, tenant=tenant)] == names
     with pytest.raises(UnknownName):
-        await store.delete_run("running", only_ended=True)
-    await stores.kill(other)
-    await store.delete_run("killed", only_ended=True)
-    assert [run.id for run in await store.list_runs()] == ["waiting"]
-
-
-async def test_old_runs_are_pruned_and_running_ones_are_not(any_store):
-    await add(any_store, "running")
-    await any_store.create_run("waiting", {}, background=True, status="queued")
-    for name in ("old", "resumed", "older"):
-        await add(any_store, name, ended=answer("4"))
-    await any_store.commits.write(lambda db: db.write("UPDATE runs SET created = 0, updated = 0", ()))
-    await add(any_store, "new", ended=answer("4"))
-    await any_store.claim_run("resumed")
-    await any_store.end_run("resumed", "finished", answer("5"))
-    assert await any_store.prune_runs(before=1.0) == 2
-    assert {run.id for run in await any_store.list_runs()} == {"running", "waiting", "resumed", "new"}
-    assert await any_store.prune_runs(before=1.0) == 0
-    spent = await any_store.commits.read(lambda db: db.execute("SELECT SUM(tokens) FROM spending"))
-    assert int(spent[0][0]) == 50  # what a deleted run spent stays charged
+        await find_runs(any_store, tenant="a", after="b1")
