@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .render.evaluations import EvalView
 
 T = TypeVar("T")
-SCALE = "Scale"
 RUNS = Path("eval-runs")
 MIN_USEFUL_AUROC = 0.6
 """Area under the ROC curve within questions below which selecting and pruning are hardly better than chance."""
@@ -167,14 +166,6 @@ class EvalRunOptions:
     source: DatasetOptions
     budget: BudgetOptions
     concurrency: Concurrency = None
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Run only shard I of N, counted from 1; [b]reason eval merge[/b] joins the shards.",
-            rich_help_panel=SCALE,
-        ),
-    ] = None
     out: Annotated[
         Path | None,
         typer.Option(
@@ -224,7 +215,6 @@ def run(options: EvalRunOptions) -> None:
         settings,
         label=prepared.label,
         resume=options.resume,
-        shard=prepared.shard,
         concurrency=options.concurrency,
         store=store,
         observer=view,
@@ -257,7 +247,6 @@ class _Prepared(NamedTuple):
     source: DatasetSource
     out: Path
     label: str
-    shard: tuple[int, int] | None
 
 
 def _settings(options: EvalRunOptions) -> Settings:
@@ -292,12 +281,11 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     from ..evals.datasets.loading import open_dataset
     from ..evals.run_directory import read_manifest
     from ..evals.runner import make_plan, run_directory_name
-    from .inputs import parse_parameters, parse_shard, parse_texts
+    from .inputs import parse_parameters, parse_texts
 
     data = options.source
     dataset_options = parse_texts(data.dataset_options, "--option")
     parameters = parse_parameters(options.reasoning.parameters)
-    shard = parse_shard(options.shard)
     if options.dataset is None:
         if not options.resume or options.out is None:
             raise UserError("no dataset is named", hint="reason eval DATASET; or --resume --out DIR")
@@ -305,7 +293,7 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
             raise UserError("a resumed run keeps its own options", hint="leave out everything but --resume and --out")
         manifest = read_manifest(options.out)
         dataset = open_dataset(manifest.source)
-        return _Prepared(manifest.plan, dataset, manifest.source, options.out, manifest.label, manifest.shard)
+        return _Prepared(manifest.plan, dataset, manifest.source, options.out, manifest.label)
     source = eval_plan.DatasetSource(
         dataset=options.dataset, data=data.data, map=parse_map(data.map or ""), options=dataset_options
     ).absolute()
@@ -314,10 +302,7 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
     seeds = None if options.seeds is None else range(options.seeds)
     plan = make_plan(dataset, settings, parameters=parameters, limit=data.limit, seeds=seeds)
     plan = plan.model_copy(update={"seeds": tuple(first_seed + seed for seed in plan.seeds)})
-    name = run_directory_name(plan)
-    if shard is not None:
-        name += f"-shard-{shard[0] + 1}-of-{shard[1]}"
-    return _Prepared(plan, dataset, source, options.out or RUNS / name, "", shard)
+    return _Prepared(plan, dataset, source, options.out or RUNS / run_directory_name(plan), "")
 
 
 def _print_result(prepared: _Prepared, rows: Sequence[ResultRow], *, as_json: bool) -> None:
@@ -670,21 +655,3 @@ def signal(options: SignalOptions) -> None:
     auroc = measured.pruning_auroc
     pruning = "" if auroc is None else f" --set auroc={math.floor(1000 * auroc) / 1000:g}"
     say(f"use it with --set alpha={measured.alpha:.4g} --set beta={measured.beta:.4g}{pruning}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeOptions:
-    """Options of `reason eval merge`."""
-
-    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Directories of all shards of one run.")]
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the merged run to this directory.")]
-
-
-@eval_app.command()
-@option_model
-def merge(options: MergeOptions) -> None:
-    """Merge the shards of a run: the rows and their order are those of an unsharded run."""
-    from ..evals.run_directory import merge_shards
-
-    rows = merge_shards(options.shards, options.out)
-    say(f"merged {len(options.shards)} shards: {len(rows)} rows in {options.out}")

@@ -241,19 +241,3 @@ def parse_texts(items: Sequence[str], option: str) -> dict[str, str]:
             raise UserError(f"{option} names {key.strip()!r} twice", hint="pass each key once")
         texts[key.strip()] = value.strip()
     return texts
-
-
-def parse_shard(value: str | None) -> tuple[int, int] | None:
-    """`I/N`, counted from 1, as (index from 0, count).
-
-    Raises:
-        UserError: It does not have that form, or I is not among 1 to N.
-    """
-    if value is None:
-        return None
-    index, slash, count = value.partition("/")
-    if not slash or not index.isascii() or not index.isdigit() or not count.isascii() or not count.isdigit():
-        raise UserError(f"--shard {value!r} is not I/N", hint="for example --shard 1/4")
-    if not 1 <= int(index) <= int(count):
-        raise UserError(f"--shard {value!r}: there is no shard {index} of {count}", hint="shards are numbered from 1")
-    return int(index) - 1, int(count)

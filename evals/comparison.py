@@ -116,7 +116,7 @@ def compare_runs(a: EvalRun, b: EvalRun) -> RunComparison:
     if not left or not right:
         raise UserError(
             f"{pair}: they have no item in common",
-            hint="parts of one run are joined by `reason eval merge`; `--limit` takes the first items",
+            hint="`--limit` takes the first items",
         )
     compared, besides = split_differences(run_settings(a), run_settings(b))
     # not every row has every metric: those count that some item has in both runs

@@ -147,7 +147,7 @@ class EvalPlan(Frozen):
         """Seed of an item's run, in [0, 2^31): a function of seed and item only.
 
         Items with the same text get different samples; methods that send the same request under the same seed get the
-        same ones; and a shard or a resumed run gets those of the undivided run.
+        same ones; and a resumed run gets those of an undisturbed one.
         """
         return derive_item_seed(item, seed)
 

@@ -35,16 +35,14 @@ ITEMS = "items.jsonl"
 STORE = "store.sqlite3"
 
 
-class RunManifest(Frozen):
+class RunManifest(Frozen, extra="ignore"):
     """What `run.json` holds.
 
     Attributes:
         plan: The plan.
         source: Where its dataset is loaded from.
         label: Name of the run in reports.
-        keys: Every (item, seed) of the run, or of the shard, in order.
-        shard: Index and number of shards; None for an undivided run.
-        merged: Number of shards it was merged from; 0 if it was not.
+        keys: Every (item, seed) of the run, in order.
         environment: Versions of `reason`, the engines and the machine's software.
         store: The run store: a file, relative if it is in the directory, or the URL of a database without a password.
         complete: Whether every row is there.
@@ -54,8 +52,6 @@ class RunManifest(Frozen):
     source: DatasetSource
     label: str
     keys: tuple[tuple[str, int], ...]
-    shard: tuple[int, int] | None = None
-    merged: int = 0
     environment: dict[str, str] = Field(default_factory=dict)
     store: str = STORE
     complete: bool = False
@@ -111,9 +107,9 @@ class RunDirectory:
                     f"{self.path} holds a run already", hint="--resume continues it; or choose another --out"
                 )
             before = read_manifest(self.path)
-            if before.plan.digest != manifest.plan.digest or before.shard != manifest.shard:
+            if before.plan.digest != manifest.plan.digest:
                 raise UserError(
-                    f"{self.path} holds another run: {plan_differences(before.plan, manifest.plan) or 'another shard'}",
+                    f"{self.path} holds another run: {plan_differences(before.plan, manifest.plan)}",
                     hint="--resume --out alone continues it; or choose another --out",
                 )
             rows = read_rows(self.path, torn_end=True)
@@ -295,64 +291,6 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Sorts n=2 before n=16."""
     parts = re.split(r"(\d+)", path.name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
-def merge_shards(shards: Sequence[Path], out: Path) -> list[ResultRow]:
-    """Merge shards into one run: the same rows in the same order as those of the undivided run.
-
-    Args:
-        shards: Directories of all shards of one run, in any order.
-
-    Raises:
-        UserError: They are not the shards of one run, one is missing, or `out` holds a run.
-        DataError: One is damaged or not finished.
-    """
-    shards_by_index: dict[int, tuple[RunManifest, list[ResultRow]]] = {}
-    for path in shards:
-        manifest = read_manifest(path)
-        if manifest.shard is None:
-            raise UserError(f"{path} is not a shard", hint="run it with --shard I/N")
-        if not manifest.complete:
-            raise DataError(f"the shard in {path} is not finished", hint="resume it: --resume")
-        if manifest.shard[0] in shards_by_index:
-            raise UserError(f"shard {manifest.shard[0] + 1} of {manifest.shard[1]} is named twice")
-        shards_by_index[manifest.shard[0]] = (manifest, read_rows(path))
-    if not shards_by_index:
-        raise UserError("there is no shard to merge")
-    first, _ = next(iter(shards_by_index.values()))
-    count = first.shard[1] if first.shard is not None else 0
-    for manifest, _ in shards_by_index.values():
-        if differences := plan_differences(first.plan, manifest.plan):
-            raise UserError(f"the shards are not of one run: {differences}")
-    missing = sorted(set(range(count)) - set(shards_by_index))
-    if missing:
-        raise UserError(f"shard {missing[0] + 1} of {count} is missing")
-    parts = [shards_by_index[i] for i in range(count)]
-    merged = first.model_copy(
-        update={
-            "keys": interleave_shards([m.keys for m, _ in parts], first.plan.seeds),
-            "shard": None,
-            "merged": len(parts),
-            "store": ", ".join(dict.fromkeys(m.store for m, _ in parts)),
-            "complete": False,
-        }
-    )
-    rows = [row for _, part in parts for row in part]
-    with RunDirectory(out) as directory:
-        directory.begin(merged, resume=False)
-        directory.finish(merged, rows)
-    index = {key: i for i, key in enumerate(merged.keys)}
-    return sorted(rows, key=lambda row: index[row.key])
-
-
-def interleave_shards(shards: Sequence[Sequence[tuple[str, int]]], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    """The order of the undivided run from those of its shards: seed by seed, one item of each shard in turn."""
-    keys: list[tuple[str, int]] = []
-    for seed in seeds:
-        columns = [[key for key in shard if key[1] == seed] for shard in shards]
-        for i in range(max(map(len, columns), default=0)):
-            keys += [column[i] for column in columns if i < len(column)]
-    return tuple(keys)
 
 
 SolutionNotes = Mapping[str, JsonValue]

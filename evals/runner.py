@@ -301,17 +301,9 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path | str) -> Setti
     )
 
 
-def run_keys(plan: EvalPlan, dataset: Dataset, shard: tuple[int, int] | None = None) -> tuple[tuple[str, int], ...]:
-    """(item, seed) of every row, seed by seed; of one shard of n, every n-th item.
-
-    Raises:
-        UserError: The shard does not exist.
-    """
-    if shard is not None and not 0 <= shard[0] < shard[1]:
-        raise UserError(f"there is no shard {shard[0]} of {shard[1]}", hint="shards are numbered from 0")
+def run_keys(plan: EvalPlan, dataset: Dataset) -> tuple[tuple[str, int], ...]:
+    """(item, seed) of every row, seed by seed."""
     names = list(dataset.by_id)[: plan.limit]
-    if shard is not None:
-        names = names[shard[0] :: shard[1]]
     return tuple((name, seed) for seed in plan.seeds for name in names)
 
 
@@ -369,7 +361,6 @@ async def evaluate(
     *,
     label: str = "",
     resume: bool = False,
-    shard: tuple[int, int] | None = None,
     concurrency: int | None = None,
     store: Path | str | None = None,
     shared: SharedResources | None = None,
@@ -400,13 +391,12 @@ async def evaluate(
     if store is None and resume:
         store = begun_store(out)
     path: Path | str = shared.store if shared is not None else store or out / STORE
-    keys = run_keys(plan, dataset, shard)
+    keys = run_keys(plan, dataset)
     manifest = RunManifest(
         plan=plan,
         source=source,
         label=label or default_label(plan),
         keys=keys,
-        shard=shard,
         environment=software_versions(),
         store=STORE if path == out / STORE else stored_location(path),
     )

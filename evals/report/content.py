@@ -242,7 +242,7 @@ def build_content(runs: Sequence[EvalRun], title: str) -> ReportContent:
         pairs += compare_all(
             (b, a)
             for a, b in islice(combinations(same, 2), MAX_PAIRS)
-            if not {r.id for r in a.rows}.isdisjoint(r.id for r in b.rows)  # shards of one run
+            if not {r.id for r in a.rows}.isdisjoint(r.id for r in b.rows)
         )
         curves += _equal_tokens(same, [family for _, family in members])
         greedy += compare_greedy_with_sampled(same)
@@ -401,8 +401,6 @@ def _side(run: EvalRun, row: ResultRow) -> RunAnswer:
 
 def _store_of(run: EvalRun) -> str:
     store = run.manifest.store
-    if run.manifest.merged:
-        return ""
     return str(run.path / store) if store == STORE else store
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from reason.cli.eval import EXAMPLES
-from reason.cli.inputs import parse_shard, parse_texts
+from reason.cli.inputs import parse_texts
 from reason.cli.render.console import duration
 from reason.cli.render.evaluations import EvalView
 from reason.core.errors import UserError
@@ -131,7 +131,6 @@ def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
         (["eval", "run"], "no dataset is named"),
         (["eval", "--resume", "--out", "nowhere"], "holds no evaluation"),
         (["eval", "gsm9k"], "unknown dataset 'gsm9k'"),
-        (["eval", "x.jsonl", "--shard", "3/2"], "no shard 3 of 2"),
         (["eval", "compare", "nowhere"], "holds no evaluation"),
         (["eval", "report", "nowhere", "--out", "r.pdf"], "not a report format"),
         (["eval", "sweep", "nowhere.toml"], "nowhere.toml"),
@@ -161,9 +160,7 @@ def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     assert (status, "a resumed run keeps its own options" in err) == (2, True)
 
 
-def test_shards_and_texts() -> None:
-    assert parse_shard(None) is None
-    assert parse_shard("2/3") == (1, 3)
+def test_texts_by_key() -> None:
     assert parse_texts(["a=1", "b = x=y"], "--option") == {"a": "1", "b": "x=y"}
     with pytest.raises(UserError, match="twice"):
         parse_texts(["a=1", "a=2"], "--option")

@@ -1,4 +1,4 @@
-"""Runs of an evaluation on a scripted model: rows, going on, reuse of samples, errors, shards."""
+"""Runs of an evaluation on a scripted model: rows, going on, reuse of samples, errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.run_directory import ITEMS, RunDirectory, merge_shards, read_manifest, read_rows
-from reason.evals.runner import RunObserver, SharedResources, evaluate, make_plan, run_keys, settings_for
+from reason.evals.run_directory import ITEMS, RunDirectory, read_manifest, read_rows
+from reason.evals.runner import RunObserver, SharedResources, evaluate, make_plan, settings_for
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.summary import mean_of, summarize
@@ -224,37 +224,6 @@ async def test_a_locked_directory_is_refused(model, settings, tmp_path) -> None:
 
     with RunDirectory(tmp_path / "run"), pytest.raises(UserError, match="another process"):
         await evaluate(plan(settings), sums(12), SOURCE, tmp_path / "run", settings)
-
-
-async def test_merged_shards_equal_the_undivided_run(model, settings, tmp_path) -> None:
-    decided, task, count = plan(settings, seeds=(0, 1)), sums(12), 5
-    whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
-    folders = [tmp_path / f"shard{i}" for i in range(count)]
-    for i, directory in enumerate(folders):
-        await evaluate(decided, task, SOURCE, directory, settings, shard=(i, count))
-    rows = merge_shards(folders[::-1], tmp_path / "merged")
-    assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
-    assert read_rows(tmp_path / "merged") == rows
-    assert read_manifest(tmp_path / "merged").keys == run_keys(decided, task)
-
-
-async def test_invalid_sets_of_shards_are_refused(model, settings, tmp_path) -> None:
-    decided, task = plan(settings), sums(12)
-    for i in range(2):
-        await evaluate(decided, task, SOURCE, tmp_path / f"s{i}", settings, shard=(i, 3))
-    await evaluate(plan(settings, n=2), task, SOURCE, tmp_path / "other", settings, shard=(2, 3))
-    await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
-    two = [tmp_path / "s0", tmp_path / "s1"]
-    for folders, message in (
-        ([], "no shard"),
-        (two, "shard 3 of 3 is missing"),
-        ([*two, two[0]], "named twice"),
-        ([*two, tmp_path / "other"], r"parameters\.n"),
-        ([*two, tmp_path / "whole"], "not a shard"),
-    ):
-        with pytest.raises(UserError, match=message):
-            merge_shards(folders, tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """`ArmTable`: runs of the same questions as a table, one column an arm.
 
 An arm is an action: a strategy with its parameters, the effort of its models, and the model that plays its main part.
-Evaluation runs of one arm on other datasets, or its shards, fill the same column; the rows are the questions that every
+Evaluation runs of one arm on other datasets fill the same column; the rows are the questions that every
 column has.
 """
 
