@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import pytest
 from contrasts import changed_claims
@@ -48,9 +49,9 @@ def test_a_supported_claim_becomes_refuted(evidence: str, claim: str, rule: str,
         ("Ortega sang.", "Ortega sang", "small letters", "ortega sang"),
     ],
 )
-@pytest.mark.parametrize("label", ["supports", "refutes", "neutral"])
-def test_a_rewrite_keeps_the_label(evidence: str, claim: str, rule: str, expected: str, label: Label) -> None:
-    assert (expected, label) in _made(Pair(evidence, claim), label)[rule]
+def test_a_rewrite_keeps_the_label(evidence: str, claim: str, rule: str, expected: str) -> None:
+    for label in get_args(Label):
+        assert (expected, label) in _made(Pair(evidence, claim), label)[rule]
 
 
 def test_bounds_of_a_year_and_of_a_count() -> None:

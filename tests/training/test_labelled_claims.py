@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from labelled_claims import (
 from reason.core.errors import DataError, UserError
 from support.labelled_claims import write_fever, write_lines
 
-REAL = Path(os.environ.get("REASON_TEST_DATA", "/work/shared/data"))
 PLAIN = Path(__file__).parents[2] / "benchmarks" / "data" / "plain_claims"
 
 
@@ -127,12 +125,7 @@ def test_claims_of_the_pools(tmp_path):
     }
     (c,) = read_claims(
         "factcheck_gpt",
-        write_lines(
-            tmp_path / "g.jsonl",
-            [
-                fact,
-            ],
-        ),
+        write_lines(tmp_path / "g.jsonl", [fact]),
     )
     assert (c.gold, c.right_ids, len(c.passages)) == ("supports", {"x:1"}, 2)
 

@@ -7,7 +7,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded, UserError
@@ -79,7 +79,6 @@ async def test_vectors_are_in_order_and_of_length_one():
     assert source.closed
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=5), st.integers(1, 4), st.integers(0, 5))
 def test_cached_texts_are_not_embedded_again(calls, batch, vectors):
     async def check():
@@ -116,20 +115,12 @@ async def test_prompts_are_part_of_the_cache_key():
     assert source.seen == ["q:a", "a"]
 
 
-async def test_batches_run_together_where_it_is_worth_it():
-    running = most = 0
-
-    async def pause():
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.01)
-        running -= 1
-
-    for at_once in (1, 3):
-        most = 0
-        await CachedEmbedding(Counting(pause=pause, at_once=at_once), batch_texts=1).embed(list("abcdefg"))
-        assert most == at_once
+async def test_batches_run_together_where_it_is_worth_it(clock):
+    for at_once, seconds in ((1, 7), (3, 3)):
+        begun = clock.elapsed
+        source = Counting(pause=lambda: asyncio.sleep(1), at_once=at_once)
+        await clock.run(CachedEmbedding(source, batch_texts=1).embed(list("abcdefg")))
+        assert clock.elapsed - begun == seconds
 
 
 async def test_invalid_inputs():
@@ -176,11 +167,11 @@ async def test_computed_texts_are_charged(harness):
     await model.aclose()
 
 
-async def test_time_limit_and_unknown_prices(harness):
+async def test_time_limit_and_unknown_prices(harness, clock):
     with pytest.raises(UserError, match="unknown"):
         MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await harness("a", usd=1.0))
-    run = await harness("b", seconds=0.1)
+    run = await harness("b", seconds=10)
     model = MeteredEmbedding(CachedEmbedding(Counting(pause=asyncio.Event().wait)), "embedding", run)
     with pytest.raises(BudgetExceeded) as told:
-        await model.embed(["a"])
+        await clock.run(model.embed(["a"]))
     assert told.value.kind == "seconds"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
-from reason.core.settings import EncoderSettings, Settings, load_settings
+from reason.core.settings import Settings, load_settings
 from reason.serving.encoders.embeddings import load_embedding_model
 from reason.serving.encoders.protocols import EmbeddingModel
 
@@ -52,20 +52,6 @@ async def test_minilm(minilm_files):
     await model.aclose()
 
 
-@pytest.mark.real
-async def test_minilm_does_not_depend_on_the_batch(minilm_files):
-    name = "local/all-minilm-l6-v2"
-    forwards, backwards = [
-        await load_embedding_model(name, load_settings(encoders={name: EncoderSettings(batch_texts=n)})) for n in (6, 1)
-    ]
-    a = await forwards.embed(SENTENCES)
-    b = (await backwards.embed(SENTENCES[::-1]))[::-1]
-    assert np.abs(a - b).max() < 1e-6
-    assert forwards.identity == backwards.identity
-    await forwards.aclose()
-    await backwards.aclose()
-
-
 async def opened(folder, **settings):
     name = f"local/{folder}"
     return await load_embedding_model(name, Settings(cache_dir=folder.parent / "cache", encoders={name: settings}))
@@ -102,7 +88,7 @@ async def test_long_text_is_truncated_and_its_count_shows_it(prompted_folder):
 async def test_cancelling_stops_between_batches_of_texts(prompted_folder):
     model = await opened(prompted_folder, batch_texts=1)
     task = asyncio.create_task(model.embed([f"text {i}" for i in range(3000)]))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from reason import serving
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.extras import install_command
+from reason.core.settings import Settings
 from reason.serving import llama_cpp
+from reason.serving.factory import load_model
 from reason.serving.llama_cpp import find_gguf, split_parts
 from reason.serving.model_files.downloads import PullTask
 from reason.serving.model_files.packages import PackagedFiles
@@ -76,22 +78,12 @@ def test_a_split_file_is_all_its_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("package", "extra"), [("llama_cpp", "gguf"), ("torch", "local")])
-def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    package: str, extra: str, tiny_gguf: Path, tmp_path: Path
+async def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    package: str, extra: str, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In a process of its own: packages that are loaded already cannot go missing.
-    program = (
-        "import sys, asyncio, pathlib\n"
-        f"sys.modules[{package!r}] = None\n"
-        "from reason.core.settings import Settings\n"
-        "from reason.core.errors import UserError\n"
-        "from reason.serving.factory import load_model\n"
-        "try:\n"
-        f"    asyncio.run(load_model({'gguf/' + str(tiny_gguf)!r}, "
-        f"Settings(cache_dir=pathlib.Path({str(tmp_path / 'cache')!r}))))\n"
-        "except UserError as e:\n"
-        "    sys.stdout.write(str(e))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert f"{package!r}" in done.stdout, done.stderr
-    assert install_command(extra) in done.stdout
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(serving, "llama_cpp", llama_cpp)  # the module that is imported anew is forgotten afterwards
+    monkeypatch.delitem(sys.modules, llama_cpp.__name__)
+    with pytest.raises(UserError, match=f"{package!r}") as caught:
+        await load_model(f"gguf/{tiny_gguf}", Settings(cache_dir=tmp_path))
+    assert install_command(extra) in str(caught.value)

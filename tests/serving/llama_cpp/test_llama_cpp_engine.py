@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
-from reason.core.errors import BackendUnavailable, CapabilityMissing, ContextTooLong
+from reason.core.errors import CapabilityMissing
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.settings import LocalSettings, Settings
 from reason.serving.factory import load_model
@@ -43,17 +43,6 @@ async def test_greedy_tokens_are_those_of_transformers(tiny: LocalModel) -> None
     assert completion.token_ids == tuple(logits.argmax(-1).tolist())
     expected = logprobs.gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0].tolist()
     assert completion.logprobs == pytest.approx(expected, abs=0.03)
-
-
-async def test_a_seed_gives_the_same_samples_among_others_and_by_themselves(tiny: LocalModel) -> None:
-    [first] = await samples(tiny, request(n=10))
-    other = request(Prompt.user("er"), n=3, seed=9)
-    [_, again] = await samples(tiny, other, request(n=10))
-    assert [c.token_ids for c in again] == [c.token_ids for c in first]
-    assert len({c.token_ids for c in first}) > 1
-    part = request(n=10).model_copy(update={"sample_indices": (7, 2)})
-    [some] = await samples(tiny, part)
-    assert [c.token_ids for c in some] == [first[7].token_ids, first[2].token_ids]
 
 
 async def test_a_seed_gives_the_tokens_that_the_embedded_engine_samples(
@@ -92,26 +81,6 @@ async def test_many_samples_and_scores_fit_llama_cpps_sequences(tiny: LocalModel
         assert one.logprobs == pytest.approx(again.logprobs, abs=0.01)
 
 
-async def test_cancelling_ends_the_samples_between_two_steps(tiny: LocalModel) -> None:
-    begun = asyncio.Event()
-    task = asyncio.create_task(tiny.generate([request(n=4, max_tokens=400)], lambda chunk: begun.set()))
-    await asyncio.wait_for(begun.wait(), 60)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    async with asyncio.timeout(30):
-        while tiny.num_running:
-            await asyncio.sleep(0.01)
-    await samples(tiny, request())
-
-
-async def test_a_prompt_beyond_the_context_is_refused(tiny: LocalModel) -> None:
-    assert tiny.capabilities.context_tokens == 512
-    with pytest.raises(ContextTooLong) as caught:
-        await tiny.generate([request(Prompt(text="12" * 520))])
-    assert (caught.value.limit, caught.value.tokens) == (512, 1040 + 12)
-
-
 async def test_samples_wait_or_are_preempted_where_the_memory_is_full(
     llama_cpp: Any, tiny_file: Callable[[Kind], Path], tmp_path: Path
 ) -> None:
@@ -136,10 +105,3 @@ async def test_what_llama_cpp_lacks_is_refused(tiny: LocalModel) -> None:
         await tiny.relevance(PROMPT, ["the"], "inn")
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
         await tiny.start_workers(WorkerGroupConfig(prompt=PROMPT))
-
-
-async def test_a_closed_engine_says_so(tiny: LocalModel) -> None:
-    await tiny.aclose()
-    await tiny.aclose()
-    with pytest.raises(BackendUnavailable, match="closed"):
-        await tiny.generate([request()])

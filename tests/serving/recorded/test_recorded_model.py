@@ -25,7 +25,7 @@ from reason.core.types import Question
 from reason.reasoning.answers.extraction import extract_answer
 from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.serving.factory import load_model
-from reason.serving.recorded.model import RecordedModel, RecordedQuestion, load_recorded, parse_name
+from reason.serving.recorded.model import RecordedModel, RecordedQuestion, load_recorded
 from reason.serving.recorded.pool import NotInPool, PoolSample
 from support.fake_clock import FakeClock
 from support.recorded_pools import model_of, sample, samples, write
@@ -62,11 +62,6 @@ async def test_a_model_string_names_pool_and_model(tmp_path: Path) -> None:
         load_recorded("recorded/samples.json:m")
     with pytest.raises(DataError, match="there is no pool"):
         load_recorded("recorded/absent.jsonl")
-
-
-def test_a_name_may_have_colons_in_its_model() -> None:
-    assert parse_name("recorded/a/b.jsonl.gz:org/m:free") == (Path("a/b.jsonl.gz"), "org/m:free")
-    assert parse_name("recorded/b.jsonl") == (Path("b.jsonl"), None)
 
 
 def test_the_identity_follows_the_samples_not_the_path(tmp_path: Path) -> None:
@@ -232,7 +227,7 @@ def rows_with_texts(*texts: str) -> list[PoolSample]:
     return [sample(f"q{i}", question=text, answer=str(i)) for i, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("kind", ["auto", "number", "math", "text", "yes_no"])
+@pytest.mark.parametrize("kind", ["auto", "number", "text"])
 async def test_a_prompt_of_the_project_finds_its_question(tmp_path: Path, kind: str) -> None:
     texts = ("What is 2 + 2?", "What is 2 + 2?\n\nGive a reason.", "A robe takes 2 bolts.  How many?\n- one\n- two")
     model = model_of(tmp_path, rows_with_texts(*texts))
@@ -342,10 +337,13 @@ async def test_calls_in_flight_together_advance_together(tmp_path: Path) -> None
 async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_path: Path) -> None:
     model = model_of(tmp_path, samples(list("abc"), [30, 10, 40]))
     heard: list[Chunk] = []
-    work = asyncio.ensure_future(model.generate([request(3)], heard.append))
-    while not heard:
-        await asyncio.sleep(0)
-    work.cancel()
+
+    def listen(chunk: Chunk) -> None:
+        heard.append(chunk)
+        if len(heard) == 1:
+            work.cancel()
+
+    work = asyncio.ensure_future(model.generate([request(3)], listen))
     with pytest.raises(asyncio.CancelledError):
         await work
     assert [(c.sample_index, c.tokens, c.completion is None) for c in heard] == [
@@ -375,8 +373,7 @@ async def test_questions_do_not_wait_for_each_other(tmp_path: Path) -> None:
     model = model_of(tmp_path, [*samples(["a"], [5]), *samples(["b"], [500], question_id="q2")])
     with model.hold_replay([request()]):
         other = Request(prompt=Prompt.user("sums:q2"), sampling=SamplingParams(max_tokens=1000))
-        async with asyncio.timeout(60):
-            assert (await model.generate([other]))[0][0].text == "The answer is: b"
+        assert (await model.generate([other]))[0][0].text == "The answer is: b"
 
 
 async def test_an_error_of_the_listener_reaches_the_caller(tmp_path: Path) -> None:

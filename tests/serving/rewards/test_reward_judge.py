@@ -4,9 +4,7 @@ import math
 
 import pytest
 from reason.core.errors import CapabilityMissing
-from reason.core.messages import Prompt
-from reason.core.settings import RewardSettings, Settings
-from reason.serving.rewards.factory import load_reward_model
+from reason.core.settings import RewardSettings
 from reason.serving.rewards.judge import JudgeReward
 from reason.serving.rewards.model import RewardModel
 from support.scripted_model import ALWAYS_THINKS, CLOSE, OPEN, THINKS, ScriptedModel, thinking
@@ -74,12 +72,6 @@ async def test_all_steps_are_one_batch_and_share_what_they_can():
     shared = a[: a.index("first") + len("first")]
     assert b.startswith(shared)
     assert "the problem" in shared
-
-
-async def test_scoring_alone_is_enough():
-    model = JudgeReward("judge/scripted", Blind(script(CHANCES), scoring=True), WORDS)
-    [scores] = await model.score_steps("p", SOLUTIONS[:1])
-    assert scores.probabilities == pytest.approx((0.9, 0.2))
 
 
 async def test_missing_word_is_scored():
@@ -185,31 +177,3 @@ async def test_it_closes_what_it_owns():
     assert not scripted.closed
     await JudgeReward("judge/scripted", scripted, WORDS).aclose()
     assert scripted.closed
-
-
-@pytest.mark.nightly
-@pytest.mark.real
-async def test_a_real_model_judges_on_the_engine(smollm2_files):
-    """Every prompt alone and exactly by scoring gives the same odds; common prefixes are computed once."""
-    settings = Settings(local={"weight_format": "fp32", "threads": 1})
-    model = await load_reward_model("judge/local/smollm2-135m", settings)
-    steps = ["3 * 4 = 12.", "2 + 12 = 15.", "So the answer is 15."]
-    try:
-        [scores] = await model.score_steps("What is 2 + 3 * 4?", [steps])
-        assert len(scores.log_odds) == 3
-        language_model = model._model
-        for n, odds in enumerate(scores.log_odds, 1):
-            told, *_ = await language_model.next_token([model.prompt("What is 2 + 3 * 4?", steps[:n])], 200)
-            sums = {}
-            for word in ("Yes", "No"):
-                shown = [
-                    p
-                    for t, p in zip(told.tokens, told.logprobs, strict=True)
-                    if t.strip().lower() in (word.lower(), word[:1].lower())
-                ]
-                sums[word] = math.log(math.fsum(map(math.exp, shown)))
-            assert odds == pytest.approx(sums["Yes"] - sums["No"], abs=1e-3)
-        assert scores.usage.cached_tokens > 0.3 * scores.usage.prompt_tokens  # most of it is the question in the end
-        assert language_model.count_tokens(Prompt.user("x")) > 0
-    finally:
-        await model.aclose()

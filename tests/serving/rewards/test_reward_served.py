@@ -79,8 +79,7 @@ SOLUTIONS = [["ab", "abcd"], ["abc"]]
 ODDS = [pytest.approx((0.3, 0.5)), pytest.approx((0.4,))]
 
 
-@pytest.mark.parametrize("all_rows", [False, True])
-@pytest.mark.parametrize("knows_activation", [False, True])
+@pytest.mark.parametrize(("all_rows", "knows_activation"), [(False, True), (True, False)])
 async def test_process_model_over_http(all_rows, knows_activation):
     fake = PoolingFake(all_rows=all_rows, knows_activation=knows_activation)
     async with fake.run() as base:
