@@ -16,6 +16,7 @@ import pytest
 from hypothesis import is_hypothesis_test, settings
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
+from reason.core.store.sqlite import SqliteStore
 from reason.serving.model_files.find import ModelFiles, find_model
 from support.fake_clock import FakeClock, FakeClockLoop
 from support.postgres_server import CannotStart, PostgresServer
@@ -114,6 +115,14 @@ async def clock() -> AsyncIterator[FakeClock]:
     assert isinstance(loop, FakeClockLoop)
     with loop.held() as clock:
         yield clock
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A run store of one test."""
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
 
 
 @pytest.fixture

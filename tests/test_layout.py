@@ -24,8 +24,13 @@ HEAVY = {
     "langchain_core",
     "sentence_transformers",
     "faiss",
+    "numpy",
     "scipy",
     "sympy",
+    "bm25s",
+    "mcp",
+    "aiohttp",
+    "pypdf",
 }
 NOT_PACKAGES = {"tests", "benchmarks", "examples", "docs", "training"}
 
@@ -85,7 +90,10 @@ def loaded_after(statement: str) -> set[str]:
         "import reason",
         "import reason; reason.Reasoner(settings=reason.Settings())",
         "import reason.core",
-        "import reason.reasoning.answers.extraction, reason.reasoning.answers.equivalence",
+        "import reason.reasoning.answers.equivalence, reason.reasoning.rlot.navigator, "
+        "reason.reasoning.voting.path_votes, reason.reasoning.retrieval.retriever, "
+        "reason.reasoning.retrieval.index.builder, reason.reasoning.retrieval.index.saved_index, "
+        "reason.reasoning.retrieval.sources.factory, reason.reasoning.retrieval.sources.mcp",
     ],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:

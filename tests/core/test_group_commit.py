@@ -9,13 +9,6 @@ from reason.core.store.records import RunWrites, StoredCall
 from reason.core.store.sqlite import SqliteStore
 
 
-@pytest.fixture
-async def store(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield store
-    await store.aclose()
-
-
 class Held:
     """Holds the store's thread until it is let go."""
 

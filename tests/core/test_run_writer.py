@@ -10,16 +10,8 @@ from reason.core.events import StageStarted
 from reason.core.run import Run, RunConfig
 from reason.core.store.records import NewCall, NewRun
 from reason.core.store.run_writer import CALL_DELAY_S, CREATION_DELAY_S, EVENTS_DELAY_S, RunWriter
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, RunUsage
 from support.answers import plain_answer
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield store
-    await store.aclose()
 
 
 class Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 
 import pytest
@@ -83,8 +82,6 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
     ("name", "parameters"),
     [
         ("cot", {"system": "OWN"}),
-        ("self-consistency", {"n": 2, "system": "OWN"}),
-        ("rpc", {"n": 2}),
         ("best-of-n", {"n": 2, "score": "self-evaluation"}),
         ("best-of-n", {"n": 2, "score": "reward"}),
         ("adaptive", {"n": 2}),
@@ -162,9 +159,3 @@ def test_a_continuation_follows_the_question_and_keeps_the_prompt_prefix():
     assert problem == (
         f'{HISTORY}\n\nUser: And half of it?\n\nAssistant: [{{"arguments":{{"eggs":6}},"name":"weigh"}}]\n\nTool: 330 g'
     )
-
-
-def test_the_conversation_is_not_mistaken_for_the_strategys_own_text():
-    prompt = question_prompt(QUESTION, "Think.")
-    assert re.fullmatch(r"And half of it\?\n\nThink\.", prompt.messages[-1].content)
-    assert [m.role for m in prompt.messages] == ["system", "user", "assistant", "user"]

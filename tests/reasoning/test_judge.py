@@ -2,15 +2,13 @@
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.messages import Completion
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.best_of_n import MARK_VALUES, AnswerJudge
+from reason.reasoning.best_of_n import AnswerJudge
 from reason.serving.metered.model import MeteredModel
-from reason.serving.verdict_distribution import VerdictDistribution
 from support.scripted_judge import judging, shown_answers
-from support.scripted_model import ALWAYS_THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import ScriptedModel, replies
 
 MARKS = {"weak": {"1": 1.0}, "middling": {"5": 1.0}, "strong": {"9": 0.5, "7": 0.3, "8": 0.1, "I": 0.1}}
 STRONG = ((0.5 * 9 + 0.3 * 7 + 0.1 * 8) / 0.9 - 1) / 8
@@ -78,16 +76,6 @@ async def test_sampled_verdicts_have_an_error(judge_of):
     assert run.ledger.usage().model_calls == 1
 
 
-async def test_a_judge_that_always_thinks_is_read_after_its_thought(judge_of):
-    script = judging(OTHERWISE, mark=MARKS.get)
-    model = ScriptedModel(
-        thinking("Hm.", lambda text: script(text) if shown_answers(text) else {}), profile=ALWAYS_THINKS
-    )
-    judge, _ = await judge_of(model)
-    (result,) = await judge.rate(["strong"])
-    assert result.value == pytest.approx(STRONG)
-
-
 async def test_answers_are_quoted_and_have_letters_of_their_own(judge_of):
     prompts = []
 
@@ -111,19 +99,6 @@ async def test_a_budget_of_calls_rates_as_many_as_it_covers(judge_of):
     results = await judge.rate(["weak", "middling", "strong"])
     assert [r is None for r in results] == [False, False, True]
     assert (judge.stopped, run.ledger.usage().model_calls) == ("budget", 2)
-
-
-async def test_a_spent_budget_rates_nothing(judge_of):
-    thinks = ScriptedModel(thinking("Hm.", "5"), profile=ALWAYS_THINKS)
-    judge, _ = await judge_of(thinks, budget=Budget(tokens=1))
-    assert await judge.rate(["weak", "strong"]) == [None, None]
-    assert judge.stopped == "budget"
-
-
-def test_marks_are_evenly_spread():
-    assert tuple(i / 8 for i in range(9)) == MARK_VALUES
-    verdict = VerdictDistribution.from_samples([Completion(text="5", finish_reason="stop")], tuple("123456789"))
-    assert verdict.expected(MARK_VALUES) == 0.5
 
 
 async def test_answers_that_do_not_fit_lose_their_middle(judge_of):

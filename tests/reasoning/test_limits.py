@@ -1,10 +1,8 @@
 """Every parameter has a maximum, and so has what several lead to together."""
 
-import math
-
 import pytest
 from reason.core.errors import UserError
-from reason.reasoning.strategy import MAX_RUN_SAMPLES, STRATEGIES, create_strategy
+from reason.reasoning.strategy import STRATEGIES, create_strategy
 from reason.verify.verifier import VERIFIERS
 
 
@@ -41,23 +39,11 @@ def test_every_number_and_list_has_a_maximum(registry):
     assert not missing
 
 
-@pytest.mark.parametrize("name", STRATEGIES.names())
-def test_default_parameters_are_far_from_the_maximum(name):
-    _, complete = create_strategy(name, {})
-    assert math.prod(STRATEGIES.load(name).Config.sample_factors(complete).values()) <= MAX_RUN_SAMPLES / 16
-
-
 @pytest.mark.parametrize(
     ("strategy", "parameters"),
     [
         ("beam", {"k": 1000, "width": 1000}),
-        ("beam", {"width": 10_000, "k": 100, "diverse": True}),
-        ("astar", {"k": 50_000, "m": 50_000}),
-        ("coat", {"k": 100_000}),
-        ("coat", {"k": 64, "expansions": 1000}),
-        ("particle-filter", {"n": 4096}),
         ("particle-filter", {"n": 64, "iterations": 4096}),
-        ("astar", {"k": 64, "m": 64}),
         ("self-consistency", {"n": 1_000_000}),
         ("cascade", {"first": "beam", "first_parameters": {"width": 256, "k": 256}}),
         ("rlot", {"n_votes": 256, "max_blocks": 100}),

@@ -3,17 +3,15 @@
 import math
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from hypothesis import given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
-from reason.agents.reasoner import Reasoner
-from reason.core.errors import CapabilityMissing, UserError
-from reason.core.settings import Settings
+from reason.core.budget import Budget
+from reason.core.errors import UserError
 from reason.core.types import Document, Question
-from reason.reasoning.logprob import PROMPTS, LogProb, softmax
+from reason.reasoning.logprob import LogProb, softmax
 from reason.reasoning.strategy import create_strategy
 from support.scripted_model import END, ScriptedModel
+from support.stored_runs import RunHarness
 
 CHANCES = {"north": 0.2, "southward": 0.5, "up": 0.3}
 
@@ -32,47 +30,22 @@ def words(text):
 
 
 @pytest.fixture
-def model(monkeypatch):
-    scripted = ScriptedModel(words)
-    requests = []
-    score = scripted.score
-
-    async def noted(prompt, continuations):
-        requests.append((prompt, list(continuations)))
-        return await score(prompt, continuations)
-
-    async def load_model(name, settings, *_):
-        return scripted
-
-    monkeypatch.setattr(scripted, "score", noted)
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    scripted.requests = requests
-    return scripted
+def harness(store):
+    return RunHarness(store, ScriptedModel(words))
 
 
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+async def choose(harness, choices=("north", "southward", "up"), **parameters):
+    return await harness.solve("logprob", Question(text="Where?", choices=choices), **parameters)
 
 
-def choosing(settings, **parameters):
-    budget = parameters.pop("budget", None)
-    return Reasoner(strategy="logprob", parameters=parameters, settings=settings, budget=budget)
-
-
-async def test_the_likeliest_choice_is_the_answer_and_its_share_the_confidence(model, settings):
-    async with choosing(settings) as reasoner:
-        answer = await reasoner.aask("Where?", choices=("north", "southward", "up"))
-    assert answer.answer == "B"
-    assert answer.text == "southward"
-    assert answer.confidence == pytest.approx(0.5, abs=1e-12)
-    assert [c.answer for c in answer.candidates] == ["A", "B", "C"]
-    assert [math.exp(c.logprob) for c in answer.candidates] == pytest.approx([0.2, 0.5, 0.3])
-    assert (answer.usage.model_calls, answer.usage.completion_tokens) == (1, 0)
-    ((prompt, continuations),) = model.requests
-    assert prompt.text == "Q: Where?\nA:"
-    assert continuations == [" north", " southward", " up"]
-    assert model.generate_calls == []
+async def test_the_likeliest_choice_is_the_answer_and_its_share_the_confidence(harness):
+    solution = await choose(harness)
+    assert (solution.best.answer, solution.best.text) == ("B", "southward")
+    assert solution.confidence == pytest.approx(0.5, abs=1e-12)
+    assert [c.answer for c in solution.candidates] == ["A", "B", "C"]
+    assert [math.exp(c.logprob) for c in solution.candidates] == pytest.approx([0.2, 0.5, 0.3])
+    assert (harness.spent.model_calls, harness.spent.completion_tokens) == (1, 0)
+    assert harness.model.generate_calls == []
 
 
 @pytest.mark.parametrize(
@@ -83,46 +56,34 @@ async def test_the_likeliest_choice_is_the_answer_and_its_share_the_confidence(m
         ("character", [math.log(0.2) / 5, math.log(0.5) / 9, math.log(0.3) / 2]),
     ],
 )
-async def test_length_normalisation(model, settings, per, scores):
-    async with choosing(settings, per=per) as reasoner:
-        answer = await reasoner.aask("Where?", choices=("north", "southward", "up"))
-    assert [c.score for c in answer.candidates] == pytest.approx(scores)
-    assert [c.logprob for c in answer.candidates] == pytest.approx([math.log(p) for p in (0.2, 0.5, 0.3)])
-    assert answer.answer == "ABC"[max(range(3), key=scores.__getitem__)]
-    assert answer.confidence == pytest.approx(max(softmax(scores)))
+async def test_length_normalisation(harness, per, scores):
+    solution = await choose(harness, per=per)
+    assert [c.score for c in solution.candidates] == pytest.approx(scores)
+    assert [c.logprob for c in solution.candidates] == pytest.approx([math.log(p) for p in (0.2, 0.5, 0.3)])
+    assert solution.best.answer == "ABC"[max(range(3), key=scores.__getitem__)]
+    assert solution.confidence == pytest.approx(max(softmax(scores)))
 
 
-async def test_of_equal_choices_the_first_is_the_answer(model, settings):
-    async with choosing(settings) as reasoner:
-        answer = await reasoner.aask("Where?", choices=("nowhere", "elsewhere", "up there"))
-        assert (answer.answer, answer.confidence) == ("A", pytest.approx(1 / 3))
-        assert [c.logprob for c in answer.candidates] == [-math.inf] * 3
-        answer = await reasoner.aask("Where?", choices=("elsewhere", "north"))
-        assert (answer.answer, answer.confidence) == ("B", 1.0)
+async def test_of_equal_choices_the_first_is_the_answer(harness):
+    solution = await choose(harness, ("nowhere", "elsewhere", "up there"))
+    assert (solution.best.answer, solution.confidence) == ("A", pytest.approx(1 / 3))
+    assert [c.logprob for c in solution.candidates] == [-math.inf] * 3
+    solution = await choose(harness, ("elsewhere", "north"), name="other")
+    assert (solution.best.answer, solution.confidence) == ("B", 1.0)
 
 
-async def test_a_budget_without_a_call_left_gives_no_answer(model, settings):
-    async with choosing(settings, budget={"calls": 1}) as reasoner:
-        question = Question(text="Where?", choices=("north", "up"))
-        answer = await reasoner.aask(question)
-        assert answer.stopped == "done"
-    async with choosing(settings, budget={"seconds": 1e-9}) as reasoner:
-        answer = await reasoner.aask(question)
-    assert (answer.answer, answer.stopped, answer.candidates) == (None, "budget", ())
+async def test_a_budget_without_a_call_left_gives_no_answer(harness):
+    solution = await choose(harness, budget=Budget(seconds=1e-9))
+    assert (solution.best, solution.stopped, solution.candidates) == (None, "budget", ())
 
 
-async def test_what_cannot_be_done_is_refused(model, settings, monkeypatch):
-    async with choosing(settings) as reasoner:
-        with pytest.raises(UserError, match="needs a question with choices"):
-            await reasoner.aask("Where?")
+async def test_what_cannot_be_done_is_refused(harness):
+    with pytest.raises(UserError, match="needs a question with choices"):
+        await choose(harness, ())
     for prompt in ("poem", "{question} {question}"):
         with pytest.raises(UserError, match="unknown logprob prompt"):
             create_strategy("logprob", {"prompt": prompt})
-    able = model.capabilities.model_copy(update={"scoring": False})
-    monkeypatch.setattr(ScriptedModel, "capabilities", able)
-    async with choosing(settings) as reasoner:
-        with pytest.raises(CapabilityMissing, match="scoring"):
-            await reasoner.aask("Where?", choices=("north", "up"))
+    assert "scoring" in LogProb.requires
 
 
 def spoken(question, **config):
@@ -149,14 +110,6 @@ def test_what_is_put_to_the_model():
     assert texts == ["A", "B"]
 
 
-def test_the_preset_of_truthfulqa_has_six_examples_and_ends_with_the_question():
-    prompt, _ = spoken(Question(text="Why?", choices=("x", "y")), prompt="truthfulqa")
-    assert prompt.text.count("Q: ") == prompt.text.count("A:") == 7
-    assert prompt.text.endswith("\n\nQ: Why?\nA:")
-    assert set(PROMPTS) == {"qa", "truthfulqa"}
-
-
-@given_settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 0) | st.just(-math.inf), min_size=1, max_size=30))
 def test_shares_sum_to_one_and_keep_the_order(scores):
     shares = softmax(scores)

@@ -9,24 +9,15 @@ from reason.core.errors import UserError
 from reason.core.messages import Prompt
 from reason.core.types import Question
 from reason.reasoning.json_answers import JSON_INSTRUCTION, with_json_answer
-from reason.reasoning.prompts import ANSWER_TRIGGERS, fit_prompt
+from reason.reasoning.prompts import fit_prompt
 from reason.reasoning.self_evaluation import SelfEvaluator, evaluation_questions
-from reason.reasoning.strategy import Models, create_strategy
 from reason.routers.features import ENTROPY, extract_features
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ALWAYS_THINKS, CLOSE, OPEN, THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
-TRIGGER = ANSWER_TRIGGERS["number"]
 RESTART, RIGHT = evaluation_questions(unfinished=False)
-
-
-class Harness(RunHarness):
-    async def solve(self, name, question=QUESTION, *, budget=None, **parameters):
-        model = await self.begin("r", strategy=name, question=question, budget=budget, seed=3)
-        strategy, _ = create_strategy(name, parameters)
-        return await strategy.solve(question, Models({"main": model}), self.run)
 
 
 # -- the verdicts of self-evaluation
@@ -43,7 +34,7 @@ def verdicts(text):
 
 @pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
 async def test_a_verdict_is_the_first_token_of_the_answer(store, profile):
-    harness = Harness(store, ScriptedModel(verdicts, profile=profile))
+    harness = RunHarness(store, ScriptedModel(verdicts, profile=profile))
     model = await harness.begin("r", strategy="x", question=QUESTION, seed=1)
     (made,) = await SelfEvaluator(model, QUESTION, harness.run).evaluate(["It is 4."])
     assert made.right == pytest.approx(math.log(0.8 / 0.2))
@@ -54,24 +45,9 @@ async def test_a_verdict_is_the_first_token_of_the_answer(store, profile):
     assert (harness.spent.completion_tokens, harness.spent.thinking_tokens) == (tokens, 4 * tokens // 5)
 
 
-async def test_without_a_distribution_verdicts_are_sampled_without_a_thought(store):
-    profile = THINKS.model_copy(update={"refuses": frozenset({"logprobs"})})
-    harness = Harness(store, ScriptedModel(verdicts_as_texts, profile=profile))
-    model = await harness.begin("r", strategy="x", question=QUESTION, seed=1)
-    (made,) = await SelfEvaluator(model, QUESTION, harness.run).evaluate(["It is 4."])
-    assert made.sampled
-    assert harness.spent.thinking_tokens == 0
-
-
-def verdicts_as_texts(text):
-    written = text.rpartition(CLOSE)[2].removeprefix("Answer:")
-    rest = " Yes\x03"[len(written) :]
-    return {rest[0]: 1.0}
-
-
 @pytest.mark.parametrize(("context", "thought"), [(4000, 1024), (600, 300)])
 async def test_a_prompt_leaves_room_for_a_thought_that_cannot_be_skipped(store, context, thought):
-    harness = Harness(store, ScriptedModel(verdicts, profile=ALWAYS_THINKS, context_tokens=context))
+    harness = RunHarness(store, ScriptedModel(verdicts, profile=ALWAYS_THINKS, context_tokens=context))
     model = await harness.begin("r", strategy="x", question=QUESTION, seed=1)
     sampling = model.quick(max_tokens=4)
     assert sampling.thinking_tokens == 1024
@@ -88,8 +64,6 @@ async def test_a_prompt_leaves_room_for_a_thought_that_cannot_be_skipped(store, 
 
 # -- the choice of universal self-consistency
 
-CHAINS = replies("The answer is 4.", "I get 4.")
-
 
 # -- cot
 
@@ -102,8 +76,8 @@ async def test_json_after_a_thinking_chain_is_written_without_a_thought(store):
 
     schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
     profile = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"json_schema"})})
-    harness = Harness(store, ScriptedModel(script, profile=profile, json_schema=True))
-    solution = await harness.solve("cot")
+    harness = RunHarness(store, ScriptedModel(script, profile=profile, json_schema=True))
+    solution = await harness.solve("cot", QUESTION)
     question = QUESTION.model_copy(update={"answer_schema": schema})
     metered = MeteredModel(harness.model, "main", harness.run)
     solution = await with_json_answer(solution, question, metered, harness.run, max_tokens=64)
@@ -124,8 +98,8 @@ def pruning(text):
 
 
 async def test_partial_answers_are_continued_after_their_own_thoughts(store):
-    harness = Harness(store, ScriptedModel(pruning, profile=THINKS))
-    solution = await harness.solve("adaptive", n=4, prune_at=(5,), max_tokens=60, beta=0.9, auroc=0.7)
+    harness = RunHarness(store, ScriptedModel(pruning, profile=THINKS))
+    solution = await harness.solve("adaptive", QUESTION, n=4, prune_at=(5,), max_tokens=60, beta=0.9, auroc=0.7)
     assert [c.text for c in solution.candidates] == ["Sum: the answer is 4."] * 2
     assert all(c.thought == "ab" for c in solution.candidates)
     continued = [rendered for rendered, _ in harness.model.made if rendered.endswith(f"{OPEN}ab{CLOSE}Sum: ")]
@@ -137,7 +111,7 @@ async def test_partial_answers_are_continued_after_their_own_thoughts(store):
 async def test_pruning_is_refused_where_thoughts_cannot_be_given(store):
     model = ScriptedModel(pruning, profile=ALWAYS_THINKS)
     with pytest.raises(UserError, match=r"prune_at=\[5\] continues partial answers after their thoughts"):
-        await Harness(store, model).solve("adaptive", n=4, prune_at=(5,))
+        await RunHarness(store, model).solve("adaptive", QUESTION, n=4, prune_at=(5,))
     assert model.generate_calls == []
 
 
@@ -151,7 +125,7 @@ def letters(text):
 
 async def test_choices_are_scored_behind_a_closed_thought(store):
     question = Question(text="Which?", choices=("one", "two"))
-    harness = Harness(store, ScriptedModel(letters, profile=THINKS))
+    harness = RunHarness(store, ScriptedModel(letters, profile=THINKS))
     solution = await harness.solve("logprob", question, prompt="chat", choices_as="letter")
     assert solution.best.answer == "A"
     assert solution.confidence == pytest.approx(0.7)
@@ -159,7 +133,7 @@ async def test_choices_are_scored_behind_a_closed_thought(store):
 
 async def test_choices_of_a_model_that_always_thinks_are_refused(store):
     question = Question(text="Which?", choices=("one", "two"))
-    harness = Harness(store, ScriptedModel(letters, profile=ALWAYS_THINKS))
+    harness = RunHarness(store, ScriptedModel(letters, profile=ALWAYS_THINKS))
     with pytest.raises(UserError, match="cannot be given the end of one") as caught:
         await harness.solve("logprob", question, prompt="chat")
     assert "prompt=qa" in caught.value.hint
@@ -167,10 +141,10 @@ async def test_choices_of_a_model_that_always_thinks_are_refused(store):
 
 async def test_the_entropy_of_a_chain_is_that_of_its_first_token_and_never_of_a_tag(store):
     script = thinking(["ab", "cd"], "The answer is 4.", weights=[0.5, 0.5])
-    harness = Harness(store, ScriptedModel(script, profile=THINKS))
+    harness = RunHarness(store, ScriptedModel(script, profile=THINKS))
     model = await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
     signals = await extract_features(QUESTION, harness.run, model=model)
     assert signals.named[ENTROPY] == pytest.approx(math.log(2))
-    harness = Harness(store, ScriptedModel(script, profile=ALWAYS_THINKS))
+    harness = RunHarness(store, ScriptedModel(script, profile=ALWAYS_THINKS))
     model = await harness.begin("s", strategy="auto", question=QUESTION, seed=1)
     assert ENTROPY not in (await extract_features(QUESTION, harness.run, model=model)).named

@@ -10,7 +10,6 @@ from reason.core.types import Question
 from reason.reasoning.prompts import ANSWER_TRIGGERS
 from reason.reasoning.sampling import sample_chains
 from reason.reasoning.stopping import Agreement, FirstFinished
-from reason.reasoning.strategy import Models, create_strategy
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 
@@ -42,11 +41,6 @@ class Harness(RunHarness):
         model = await self.begin(name, strategy="self-consistency", question=QUESTION, budget=budget, seed=seed)
         sampling = SamplingParams(n=n, max_tokens=max_tokens, thinking_tokens=thinking_tokens)
         return await sample_chains(model, PROMPT, sampling, QUESTION, self.run, **options)
-
-    async def solve(self, name, *, budget=None, run="r", **parameters):
-        model = await self.begin(run, strategy=name, question=QUESTION, budget=budget, seed=3)
-        strategy, _ = create_strategy(name, parameters)
-        return await strategy.solve(QUESTION, Models({"main": model}), self.run)
 
 
 async def test_answers_of_cut_thoughts_are_requested_in_one_call_and_vote(store):
@@ -120,7 +114,7 @@ async def test_a_budget_of_thinking_tokens_limits_the_samples(store):
 
 async def test_a_thought_without_room_for_an_answer_does_not_vote_and_is_reported(store):
     harness = Harness(store, ScriptedModel(EITHER, profile=THINKS))
-    solution = await harness.solve("self-consistency", n=4, max_tokens=40, budget=Budget(tokens=80, calls=1))
+    solution = await harness.solve("self-consistency", QUESTION, n=4, max_tokens=40, budget=Budget(tokens=80, calls=1))
     cut = [c for c in solution.candidates if c.answer is None]
     assert all(c.finish_reason == "thinking" for c in cut)
     assert cut
@@ -133,7 +127,7 @@ async def test_no_temperature_and_no_logprobs_are_sent_to_a_model_that_takes_non
     profile = profile.model_copy(update={"refuses": frozenset({"temperature", "top_p", "logprobs"})})
     model = ScriptedModel(thinking(SHORT, after({"a": 4})), profile=profile)
     parameters = {} if name == "cot" else {"n": 3}
-    solution = await Harness(store, model).solve(name, **parameters)
+    solution = await Harness(store, model).solve(name, QUESTION, **parameters)
     assert solution.best.answer == "4"  # the model fails an assertion if it is sent what it refuses
     assert solution.best.thought == SHORT
 
@@ -143,17 +137,8 @@ async def test_a_temperature_of_the_users_that_the_model_refuses_is_an_error_bef
     model = ScriptedModel(EITHER, profile=profile)
     for name, parameters in (("cot", {"temperature": 0.2}), ("self-consistency", {"temperature": 0.2})):
         with pytest.raises(UserError, match=r"'scripted' does not take temperature while it thinks, got 0.2"):
-            await Harness(store, model).solve(name, run=name, **parameters)
+            await Harness(store, model).solve(name, QUESTION, name=name, **parameters)
     assert model.generate_calls == []
-
-
-async def test_a_cut_chain_of_thought_is_concluded(store):
-    harness = Harness(store, ScriptedModel(thinking(LONG, after({"b": 5})), profile=THINKS))
-    solution = await harness.solve("cot", budget=Budget(tokens=100))
-    best = solution.best
-    assert (best.answer, best.text, best.finish_reason) == ("5", f"{TRIGGER} 5", "stop")
-    assert best.thought == LONG[: len(best.thought)] != ""
-    assert harness.spent.completion_tokens == best.tokens <= 100
 
 
 async def test_the_answer_now_is_a_vote_of_the_finished_chains(store):

@@ -61,8 +61,8 @@ def test_nothing_is_lost_and_no_step_is_blank(text: str) -> None:
     "piece", ["a. ", "\n", "\n\n", " ", "1. \n", "$$", "\\[", "```\n", "Step 1 \n", "\n \n", "a.\n"]
 )
 @pytest.mark.timeout(60)
-def test_a_megabyte_is_cut(piece: str) -> None:
-    text = piece * (1_000_000 // len(piece))
+def test_long_texts_are_cut_in_linear_time(piece: str) -> None:
+    text = piece * (250_000 // len(piece))
     assert "".join(split_steps(text)) == text
 
 

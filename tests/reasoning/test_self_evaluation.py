@@ -4,7 +4,6 @@ import math
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded
@@ -118,29 +117,17 @@ async def test_swapping_yes_and_no_negates_the_score_before_the_prior(harness):
     assert (other.restart, other.right) == (-one.restart, -one.right)
 
 
-@given_settings(deadline=None, max_examples=30)
-@given(
-    st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)), min_size=2, max_size=6),
-    st.floats(-3, 3),
-    st.floats(0.1, 3),
-)
-async def test_calibration_keeps_the_order(tmp_path_factory, shares, alpha, beta):
-    responses = [f"r{i}" for i in range(len(shares))]
-    model = ScriptedModel(script_of(dict(zip(responses, shares, strict=True))))
-    store = await SqliteStore.open(tmp_path_factory.mktemp("runs") / "runs.sqlite3")
-    question = Question(text="?")
-    run = Run("r", RunConfig(question=question, strategy="x", parameters={}, models={}, seed=1), store)
-    await store.create_run("r", {})
-    metered = MeteredModel(model, "main", run)
-    raw = await SelfEvaluator(metered, question, run).evaluate(responses)
-    fitted = await SelfEvaluator(metered, question, run, EvaluationConfig(alpha=alpha, beta=beta)).evaluate(responses)
-    await store.aclose()
+@pytest.mark.parametrize(("alpha", "beta", "calibrated"), [(-2.0, 0.5, True), (1.0, 3.0, True), (0.0, 1.0, False)])
+async def test_calibration_keeps_the_order(harness, alpha, beta, calibrated):
+    opinions = {"a": (0.3, 0.9), "b": (0.6, 0.5), "c": (0.01, 0.99), "d": (0.8, 0.7)}
+    raw, fitted = [
+        await (await harness(ScriptedModel(script_of(opinions)), **fit))[0].evaluate([*opinions])
+        for fit in ({}, {"alpha": alpha, "beta": beta})
+    ]
     assert [e.v for e in fitted] == [e.v for e in raw]
-    assert all(e.q == pytest.approx(1 / (1 + math.exp(-(alpha + beta * e.v)))) for e in fitted)
-    assert all(e.calibrated == ((alpha, beta) != (0, 1)) for e in fitted)
-    assert sorted(range(len(raw)), key=lambda i: (raw[i].q, i)) == sorted(
-        range(len(raw)), key=lambda i: (fitted[i].v, i)
-    )
+    assert [e.q for e in fitted] == pytest.approx([1 / (1 + math.exp(-(alpha + beta * e.v))) for e in raw])
+    assert all(e.calibrated == calibrated for e in fitted)
+    assert sorted(range(4), key=lambda i: fitted[i].q) == sorted(range(4), key=lambda i: raw[i].v)
 
 
 async def test_without_a_verdict_there_is_no_signal(harness):

@@ -67,23 +67,6 @@ async def harness(tmp_path, model):
 
 
 @pytest.mark.nightly
-async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, model):
-    """Joined greedy steps equal the greedy response: same tokens."""
-    sampler = await harness.sampler("greedy", temperature=0.0, max_step_tokens=32)
-    prefix, steps = Prefix(), []
-    while not prefix.terminal and len(steps) < 4:
-        ((sample,),) = [e.samples for e in (await sampler.expand([prefix])).expansions]
-        steps.append(sample)
-        prefix = sample.after
-    length = len(prefix.token_ids)
-    sampling = SamplingParams(temperature=0.0, max_tokens=length, seed=0)
-    [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=sampling)])
-    assert len(steps) > 1
-    assert prefix.token_ids == whole.token_ids
-    assert prefix.text.strip() == whole.text.strip()
-
-
-@pytest.mark.nightly
 async def test_the_end_of_the_text_differs_from_the_end_of_a_step(harness, model):
     """The backend reports it without a further request."""
     prompt = Prompt.user("Say hello.")

@@ -211,7 +211,6 @@ def test_the_gain_is_that_of_simulated_posteriors():
         assert expected_gain(votes) == pytest.approx(largest.mean() - a[0] / a.sum(), abs=error)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8))
 def test_the_gain_is_a_small_share_and_a_vote_for_the_leader_lowers_it_in_the_end(votes):
     votes = sorted(votes, reverse=True)
@@ -231,7 +230,7 @@ def test_scattered_answers_stop_too():
 # -- rounds
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tallies(), st.integers(1, 30), st.sampled_from(VOTING_RULES))
 def test_a_round_is_the_fewest_that_could_be_enough(so_far, left, rule):
     round_size = rule.round_size(so_far, left)
@@ -258,7 +257,6 @@ def test_no_stop_takes_all_and_never_stops(so_far):
     assert NoStop().round_size(so_far, 17) == 17
 
 
-@settings(deadline=None)
 @given(tallies(), st.permutations(range(24)), st.sampled_from(VOTING_RULES[1:]))
 def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, order, rule):
     shuffled = [so_far.labels[i] for i in order if i < so_far.num_finished]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 from reason.agents.reasoner import Reasoner
-from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import MemorySink
-from reason.core.run import Run, RunConfig
 from reason.core.settings import Settings
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.reasoning.thinking import fit_to_thinking, thinking_of
@@ -18,6 +15,7 @@ from reason.serving.metered.scorers import MeteredReward
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, HIDES_THOUGHTS, THINKS, ScriptedModel, replies, thinking
 from support.scripted_reward import ScriptedReward
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 OPT_IN = THINKS.model_copy(update={"thinks": "opt-in"})
@@ -28,42 +26,23 @@ THOUGHT = ("glimprouter", "hogwild")
 CHAINS = {"astar": 4, "beam": 16, "coat": 3, "rlot": 5}
 
 
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
-
-
-class Harness:
+class Harness(RunHarness):
     """One run of a strategy over a main model, a small one if given, and a reward model that prefers fours."""
 
     def __init__(self, store, model, small=None):
-        self.store, self.model, self.small, self.sink = store, model, small, MemorySink()
+        super().__init__(store, model)
+        self.small = small
 
-    async def begin(self, strategy, *, effort=None, thinking_tokens=None, budget=None, name="r", **parameters):
-        self.strategy, complete = create_strategy(strategy, parameters)
-        config = RunConfig(
-            question=QUESTION,
-            strategy=strategy,
-            parameters=complete,
-            models={"main": "main"},
-            budget=budget or Budget(),
-            seed=2,
-            effort=effort,
-            thinking_tokens=thinking_tokens,
-        )
-        await self.store.create_run(name, {})
-        self.run = Run(name, config, self.store, sinks=[self.sink])
-        models = {"main": MeteredModel(self.model, "main", self.run)}
+    async def start(self, strategy, *, name="r", effort=None, **parameters):
+        self.strategy, _ = create_strategy(strategy, parameters)
+        models = {"main": await self.begin(name, strategy=strategy, question=QUESTION, seed=2, effort=effort)}
         if self.small is not None:
             models["small"] = MeteredModel(self.small, "small", self.run)
-        self.reward = ScriptedReward(lambda step: 0.9 if "4" in step else 0.1)
-        self.models = Models(models, MeteredReward(self.reward, "reward", self.run))
-        return self.strategy
+        reward = ScriptedReward(lambda step: 0.9 if "4" in step else 0.1)
+        self.models = Models(models, MeteredReward(reward, "reward", self.run))
 
     async def solve(self, strategy, **given):
-        await self.begin(strategy, **given)
+        await self.start(strategy, **given)
         return await fit_to_thinking(self.strategy, self.models, self.run).solve(QUESTION, self.models, self.run)
 
     def requests(self):
@@ -115,7 +94,7 @@ async def test_the_substitute_has_the_effort_and_the_temperature_of_the_user(sto
 @pytest.mark.parametrize("name", STEPS)
 async def test_an_effort_and_steps_of_the_answer_exclude_each_other(store, name):
     harness = Harness(store, ScriptedModel(replies("The answer is 4."), profile=THINKS))
-    await harness.begin(name, effort="high")
+    await harness.start(name, effort="high")
     error = refused(harness)
     assert error.param == "effort"
     assert "effort high" in error.message
@@ -140,7 +119,7 @@ async def test_a_model_that_can_skip_its_thoughts_does_so_in_every_request(store
 )
 async def test_routing_and_working_inside_thoughts_that_cannot_be_continued_is_refused(store, name, profile, may_skip):
     harness = Harness(store, always(profile))
-    await harness.begin(name)
+    await harness.start(name)
     error = refused(harness)
     assert error.message == f"{name} works inside thoughts, and always cannot continue one that is given"
     assert "vLLM" in error.hint
@@ -149,9 +128,9 @@ async def test_routing_and_working_inside_thoughts_that_cannot_be_continued_is_r
 
 async def test_both_models_must_continue_thoughts(store):
     harness = Harness(store, always(THINKS), ScriptedModel(replies("4"), name="plain"))
-    await harness.begin("glimprouter")
+    await harness.start("glimprouter")
     assert "always thinks before it answers, and plain cannot continue its thought" in refused(harness).message
-    await harness.begin("glimprouter", effort="none", name="s")
+    await harness.start("glimprouter", effort="none", name="s")
     assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
 
 
@@ -159,7 +138,7 @@ async def test_both_models_must_continue_thoughts(store):
 @pytest.mark.parametrize("name", THOUGHT)
 async def test_models_that_do_not_think_or_continue_thoughts_are_taken(store, name, profile):
     harness = Harness(store, ScriptedModel(replies("4"), profile=profile))
-    await harness.begin(name)
+    await harness.start(name)
     assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
 
 
@@ -175,46 +154,15 @@ async def test_the_replacement_is_reported_in_the_answer(tmp_path):
     assert kinds.index("run.degraded") < kinds.index("call.started")
 
 
-async def test_a_refusal_costs_nothing(tmp_path):
-    settings = Settings(model="always", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
-    model = always(HIDES_THOUGHTS)
-    with loaded_models({"always": model}):
-        async with Reasoner(strategy="glimprouter", settings=settings) as reasoner:
-            with pytest.raises(UserError, match="glimprouter works inside thoughts, and always cannot continue"):
-                await reasoner.aask("What is 2 + 2?")
-    assert model.generate_calls == []
-
-
 async def test_strategies_inside_a_cascade_are_replaced_and_refused_too(store):
     harness = Harness(store, always())
     solution = await harness.solve("cascade", first="beam", then="cot", threshold=0.5)
     assert "always always thinks: used self-consistency (n=16) instead of beam" in harness.run.degraded
     assert solution.best.answer == "4"
-    await harness.begin("cascade", first="cot", then="glimprouter", name="s")
+    await harness.start("cascade", first="cot", then="glimprouter", name="s")
     with pytest.raises(UserError, match="glimprouter works inside thoughts"):
         await harness.strategy.solve(QUESTION, harness.models, harness.run)
     assert harness.run.ledger.usage().model_calls == 0
 
 
 # -- steps of the answer
-
-RIGHT = "2 + 2 = 4.\n\nSo it is 4, I think."
-WRONG = "2 + 2 = 5.\n\nSo it is 5, I think."
-
-
-def answering(text):
-    """The answer that follows from a thought."""
-    return replies("The answer is 4." if "= 4" in text else "The answer is 5.")(text)
-
-
-SIZES = {"astar": {"k": 6}, "beam": {"width": 2, "k": 4}, "particle-filter": {"n": 8}}
-
-
-@pytest.mark.parametrize("name", SIZES)
-async def test_steps_of_the_answer_are_requested_without_thinking(store, name):
-    model = ScriptedModel(thinking("Hm.", replies("2 + 2 = 4.\n\nThe answer is 4.")), profile=THINKS)
-    harness = Harness(store, model)
-    solution = await harness.solve(name, **SIZES[name])
-    assert (solution.best.answer, solution.best.thought) == ("4", "")
-    assert {r.sampling.effort for r in harness.requests()} == {"none"}
-    assert {(r.sampling.temperature, r.sampling.default_temperature) for r in harness.requests()} == {(None, 0.8)}

@@ -12,10 +12,10 @@ from reason.core.types import Question
 from reason.reasoning.answers.equivalence import AnswerLabels, Equivalence, answer_classes
 from reason.reasoning.strategy import Models, create_strategy, require_features, require_tool_support
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.scripted_tools import WEATHER, ToolModel, calling
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
@@ -23,12 +23,7 @@ TAKING = ("best-of-n", "cot", "rag", "rpc", "self-consistency")
 
 
 async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):
-    config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=5)
-    await store.create_run(run_id, {})
-    run = Run(run_id, config, store)
-    strategy, _ = create_strategy(name, parameters)
-    scores = None if reward is None else MeteredReward(reward, "reward", run)
-    return await strategy.solve(question, Models({"main": MeteredModel(model, "main", run)}, scores), run)
+    return await RunHarness(store, model).solve(name, question, name=run_id, reward=reward, seed=5, **parameters)
 
 
 async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
@@ -42,11 +37,6 @@ async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
     [[request]] = model.generate_calls
     assert request.prompt.tools == (WEATHER,)
     assert request.prompt.messages[-1].content.startswith("Is it warm in Rome?\n\nCall the tools you need.")
-
-
-async def test_a_chain_without_calls_is_parsed_as_usual(store):
-    solution = await solve(store, "cot", ToolModel(replies("It is. The answer is yes.")))
-    assert (solution.best.answer, solution.best.tool_calls) == ("yes", ())
 
 
 @pytest.mark.parametrize("name", ["self-consistency", "rpc"])
@@ -124,11 +114,6 @@ def test_other_strategies_refuse_tools(name):
         require_tool_support(name, Question(text="Is it warm?", continuation=since))
 
 
-@pytest.mark.parametrize("name", TAKING)
-def test_these_take_tools(name):
-    require_tool_support(name, QUESTION)
-
-
 async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
     config = RunConfig(question=QUESTION, strategy="cot", parameters={}, models={"main": "scripted"}, seed=5)
     run = Run("r", config, store)
@@ -141,7 +126,7 @@ async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
 
 async def test_calls_equal_only_the_same_call(store):
     one, two = '[{"arguments":{"x":1.0},"name":"f"}]', '[{"arguments":{"x":1},"name":"f"}]'
-    answers = ["4", one, None, two, "4.0", one, "f"]
+    answers = ["4", one, None, two, "4.0", one, "5"]
     numbers = QUESTION.model_copy(update={"kind": "number"})
     run = Run("r", RunConfig(question=numbers, strategy="cot", parameters={}, models={}, seed=5), store)
     assert await answer_classes(answers, numbers, run) == [[0, 4], [1, 5], [3], [6]]

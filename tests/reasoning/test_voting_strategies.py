@@ -4,15 +4,11 @@ import math
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.events import MemorySink
-from reason.core.run import Run, RunConfig
 from reason.core.types import Question
-from reason.reasoning.strategy import STRATEGIES, Models
 from reason.reasoning.voting import rpc
 from reason.reasoning.voting.path_votes import Path, vote
-from reason.reasoning.voting.rpc import mean_logprobs
-from reason.serving.metered.model import MeteredModel
 from support.scripted_model import HIDES_THOUGHTS, THINKS, ScriptedModel, replies, thinking
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 # three spellings of 4, each rarer than the one of 5: a vote returns 4, the most probable text is 5
@@ -44,23 +40,11 @@ class Scoring(Hiding):
 
 async def solve(store, name, model, *, run_id="r", budget=None, **parameters):
     """Run `self-consistency`, or a method of `rpc`."""
-    config = RunConfig(
-        question=QUESTION,
-        strategy=name,
-        parameters={},
-        models={"main": "scripted"},
-        budget=budget or Budget(),
-        seed=5,
-    )
-    await store.create_run(run_id, {})
-    run = Run(run_id, config, store, sinks=[MemorySink()])
+    harness = RunHarness(store, model)
     if name in ("pc", "ppl"):
         name, parameters = "rpc", {"method": name, **parameters}
-    kind = STRATEGIES.load(name)
-    solution = await kind(kind.Config(**parameters)).solve(
-        QUESTION, Models({"main": MeteredModel(model, "main", run)}), run
-    )
-    return solution, run
+    solution = await harness.solve(name, QUESTION, name=run_id, budget=budget, seed=5, **parameters)
+    return solution, harness.run
 
 
 async def test_the_methods_disagree_as_they_should(store):
@@ -70,6 +54,7 @@ async def test_the_methods_disagree_as_they_should(store):
         answers[name] = solution
         assert run.degraded == []
         assert len(solution.candidates) == 40
+    assert len({tuple(c.text for c in solution.candidates) for solution in answers.values()}) == 1
     assert answers["ppl"].best.text == "The answer is 5."
     assert answers["ppl"].confidence == pytest.approx(math.exp(math.log(0.4) / 17))
     votes = [c.answer for c in answers["self-consistency"].candidates]
@@ -80,14 +65,6 @@ async def test_the_methods_disagree_as_they_should(store):
     p = {t: math.exp(math.log(w) / (len(t) + 1)) for t, w in zip(TEXTS, (0.4, 0.25, 0.2, 0.15), strict=True)}
     assert answers["pc"].confidence == pytest.approx(1 - p[TEXTS[0]] / sum(p.values()))
     assert answers["pc"].notes["vote"]["method"] == "pc"
-
-
-async def test_all_strategies_take_the_same_samples(store):
-    texts = []
-    for name in ("self-consistency", "pc", "ppl", "rpc"):
-        solution, _ = await solve(store, name, ScriptedModel(SPLIT), run_id=name, n=12)
-        texts.append([c.text for c in solution.candidates])
-    assert texts[1:] == texts[:-1]
 
 
 async def test_rpc_is_the_vote_over_its_own_candidates(store):
@@ -234,13 +211,6 @@ async def test_without_logprobs_of_thoughts_the_scope_thought_is_self_consistenc
     assert solution.notes["vote"] == {"method": "sc", "scope": "thought"}
     votes = [c.answer for c in solution.candidates]
     assert solution.confidence == votes.count(solution.best.answer) / 8
-
-
-async def test_means_are_none_if_nothing_is_known(store):
-    solution, run = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=3)
-    model = MeteredModel(Hiding(SPLIT), "main", run)
-    assert await mean_logprobs(model, None, []) == []
-    assert solution.candidates[0].logprob is not None
 
 
 async def test_a_stopping_rule_is_a_parameter_of_all(store):

@@ -104,7 +104,7 @@ def test_swapping_the_components_changes_nothing(at: tuple[float, float, float, 
     assert np.exp(log_posterior(np.log(p), other)[1]) == pytest.approx(np.exp(one), abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_a_fit_is_never_worse_than_its_start_and_within_bounds(p: list[float]) -> None:
     fit = fit_mixture(p)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import DataError, UserError
+from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
@@ -99,15 +99,6 @@ async def test_best_arm_answers_and_the_reason_is_noted(harness):
     assert harness.run.degraded == []
 
 
-async def test_price_of_the_file_can_be_overridden(harness):
-    file = harness.write(FILE)
-    free = await harness.solve(LONG, {"router": file, "price": 0.0})
-    assert free.notes["selected_strategy"] == VOTES.label
-    dear = await harness.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
-    assert dear.notes["selected_strategy"] == COT.label
-    assert harness.chosen[0]["price"] == 1000.0
-
-
 async def test_without_a_file_cot_answers_with_a_note(harness):
     found = await harness.solve(SHORT, {})
     assert found.best.answer == "4"
@@ -120,11 +111,6 @@ async def test_file_of_another_model_is_not_used(harness):
     found = await harness.solve(LONG, {"router": file})
     assert found.notes["selected_strategy"] == "cot"
     assert "its main model is other@1, and this one is scripted@1" in harness.run.degraded[0]
-
-
-async def test_missing_file_is_an_error(harness):
-    with pytest.raises(DataError, match="there is no auto-router file"):
-        await harness.solve(SHORT, {"router": "nowhere.json"})
 
 
 async def test_run_does_not_resume_with_another_file(harness):

@@ -61,14 +61,6 @@ def test_shares_and_intercept_sum_to_the_value(weights, components):
     assert set(line.shares(SPACE, row)) == {"length", ENTROPY, *([EMBEDDING] if components else [])}
 
 
-def test_constant_model_has_no_shares():
-    line = LinearModel(intercept=0.5)
-    assert line.constant
-    assert line.fits(SPACE)
-    assert line.value(SPACE, np.zeros(4)) == 0.5
-    assert not LinearModel(intercept=0.0, named=(1.0,)).fits(SPACE)
-
-
 def test_contributions_are_sorted_and_complete():
     assert top_contributions({"a": 0.1, "b": -2.0, "c": 0.0, "d": 0.3}, 2) == {"b": -2.0, "d": 0.3}
     assert list(top_contributions({"a": 0.1, "c": 0.0, "b": 0.1})) == ["a", "b"]

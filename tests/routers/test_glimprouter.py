@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import math
 
@@ -17,7 +16,7 @@ from reason.reasoning.conclude import conclude_run
 from reason.reasoning.continuations import ContinuationRequests
 from reason.reasoning.prompts import answer_trigger, question_prompt, steps_instruction
 from reason.reasoning.strategy import create_strategy
-from support.scripted_model import THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import ScriptedModel, replies
 from support.two_models import QUESTION, Probed, Shown, TwoModels, booked, chain, entropy_after, texts
 
 
@@ -106,14 +105,6 @@ async def test_step_distribution_is_unchanged(harness, seed):
     assert harness.generated()["large"] == 0
 
 
-async def test_intervention_rate_is_monotone_in_the_threshold(harness):
-    entropies = (await harness.solve("a", threshold=1e9)).notes["entropies"]
-    rates = [sum(h >= t for h in entropies) / len(entropies) for t in [0, 0.2, 0.5, 0.9, 1.5, 3]]
-    assert all(a >= b for a, b in itertools.pairwise(rates))
-    assert rates[0] == 1
-    assert rates[-1] == 0
-
-
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])
 async def test_token_accounting_adds_up_to_the_ledger(harness, given):
     if given.get("think"):
@@ -129,13 +120,6 @@ async def test_token_accounting_adds_up_to_the_ledger(harness, given):
             assert made.notes["computed"][who] == sum(c for w, _, c, _ in made.notes["calls"] if w == who)
         kept = sum(row["steps"] + row["answer"] for row in made.notes["tokens"].values())
         assert made.best.tokens == kept
-
-
-async def test_truncated_step_continues_with_the_same_model(harness):
-    whole = await harness.solve("a", threshold=0.5)
-    pieces = await harness.solve("b", threshold=0.5, max_step_tokens=4)
-    assert texts(pieces) == texts(whole)
-    assert len(probes_of(harness.small)) == 2 * whole.notes["steps"]
 
 
 async def test_leading_blank_lines_are_dropped_and_an_empty_step_ends_thinking(harness):
@@ -204,16 +188,6 @@ async def test_entropies_are_those_of_first_tokens_of_steps_of_the_thought(harne
     assert len(set(made.notes["writers"])) == 2
 
 
-async def test_a_stated_answer_does_not_end_a_thought(harness):
-    harness.small = ScriptedModel(
-        thinking("The answer is 3.\n\nNo: 4.\n\nYes.", "The answer is 4."), name="small", profile=THINKS
-    )
-    harness.large = ScriptedModel(thinking("", "The answer is 4."), name="large", profile=THINKS)
-    made = await harness.solve(threshold=1e9)
-    assert [s.text for s in made.best.steps] == ["The answer is 3.", "No: 4.", "Yes."]
-    assert made.best.answer == "4"
-
-
 async def test_without_effort_models_that_think_write_steps_of_text(harness):
     harness.think()
     await harness.begin(threshold=0.5, effort="none")
@@ -248,13 +222,6 @@ async def test_an_answer_that_is_wanted_now_is_not_read_from_the_thought_but_can
     assert (concluded.best.answer, concluded.stopped) == ("4", "user")
 
 
-async def test_thinking_ends_at_its_token_limit(harness):
-    made = await harness.solve(threshold=0.5, thinking_tokens=20)
-    assert made.notes["ended"] == "tokens"
-    assert made.notes["steps"] == 2
-    assert made.best.answer == "4"
-
-
 @pytest.mark.parametrize(("kind", "model"), [("full", Probed), ("top_k", ScriptedModel)])
 async def test_most_exact_entropy_is_selected(harness, kind, model):
     harness.small = model(chain("small"), name="small")
@@ -275,14 +242,6 @@ async def test_without_logprobs_first_tokens_are_sampled(harness):
     assert (first.sampling.temperature, first.indices) == (1.0, tuple(range(8)))
     assert made.notes["tokens"]["small"]["probes"] == 8 * made.notes["steps"]
     assert booked(made) == harness.generated()
-
-
-async def test_default_threshold_is_compared_with_the_entropies_that_it_is_of(harness):
-    harness.small = Probed(chain("small"), name="small")
-    made = await harness.solve("a")
-    assert (made.notes["entropy_kind"], made.notes["threshold"]) == ("top_k", 1.0)
-    assert not any("threshold" in what for what in harness.run.degraded)
-    assert (await harness.solve("b", threshold=1.0)).notes["entropy_kind"] == "full"
 
 
 @pytest.mark.parametrize(("kind", "scale"), [("full", "full-vocabulary"), ("sampled", "8-sample")])
@@ -355,14 +314,14 @@ async def test_token_budgets_hold_and_replay(harness, think, monkeypatch):
     assert made.stopped == "done"
 
 
-async def test_time_is_reserved_for_the_answer(harness):
+async def test_time_is_reserved_for_the_answer(harness, clock):
     async def slowly():
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(2)
 
     harness.small = ScriptedModel(chain("small", steps=300), name="small", step=slowly)
     harness.large = ScriptedModel(chain("large", steps=300), name="large", step=slowly)
-    budget = Budget(seconds=1)
-    made = await harness.solve(threshold=0.5, budget=budget)
+    budget = Budget(seconds=100)
+    made = await clock.run(harness.solve(threshold=0.5, budget=budget))
     assert (made.stopped, made.notes["ended"]) == ("budget", "budget")
     again = await harness.solve(threshold=0.5, budget=budget, replay=True)
     assert (texts(again) if again.best else None) == (texts(made) if made.best else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.prompts import lines_instruction, question_prompt, steps_instruction
 from support.scripted_model import END, ScriptedModel
 from support.two_models import QUESTION, TwoModels, written_in
@@ -31,13 +30,6 @@ def lines(between):
         return at + len(between) if written.endswith("\n") else at
 
     return script
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield store
-    await store.aclose()
 
 
 @pytest.mark.parametrize("between", ["\n", "\n\n"])

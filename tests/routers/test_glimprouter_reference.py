@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import re
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.messages import Chunk, Completion, Thought, TopToken, Usage
-from reason.core.store.sqlite import SqliteStore
 from reason.routers.transcript import alternates
 from reason.serving.model import Capabilities
 from support.scripted_model import THINKS
@@ -96,13 +94,6 @@ TOPS = st.lists(
     min_size=1,
     max_size=7,
 )
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 async def compared(store, name, small, large, threshold):

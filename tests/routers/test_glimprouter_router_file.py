@@ -71,12 +71,6 @@ async def test_file_of_other_models_or_entropy_is_rejected_before_any_call(harne
     assert harness.spent.model_calls == 0
 
 
-async def test_other_settings_than_the_file_are_reported(harness, tmp_path):
-    file = write_router(make_router(threshold=0.5, parameters={"temperature": 0.0}), tmp_path / "cold.json")
-    await harness.solve(router=str(file))
-    assert any("made with other parameters" in what for what in harness.run.degraded)
-
-
 async def test_thresholds_of_thoughts_hold_for_no_other_steps(harness, file, tmp_path):
     harness.think()
     small, large = harness.small.identity, harness.large.identity

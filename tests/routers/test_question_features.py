@@ -9,7 +9,7 @@ from reason.core.errors import BackendError, StoreError
 from reason.core.run import Run
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
-from reason.routers.features import ENTROPY, chain_prompt, extract_features, kept_vector, named_features
+from reason.routers.features import extract_features, kept_vector, named_features
 from reason.serving.metered.replay import ReplayEmbedding
 from support.scripted_model import ScriptedModel
 from support.stored_runs import RunHarness
@@ -46,16 +46,6 @@ def test_code_is_recognised_and_formulas_are_not_code():
     program = "```python\ndef f(x):\n    return g(x);\n```"
     assert named_features(Question(text=program))["code"] == pytest.approx(math.log1p(4), abs=0.4)
     assert named_features(Question(text="What is \\frac{1}{2}\nplus 3?"))["code"] == 0
-
-
-async def test_entropy_is_of_the_first_token(harness):
-    model = await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
-    found = await extract_features(QUESTION, harness.run, model=model)
-    assert found.named[ENTROPY] == pytest.approx(math.log(2))
-    assert (found.support, found.vector) == ("full", ())
-    assert harness.spent.model_calls == 1
-    assert harness.spent.completion_tokens == 0
-    assert "step by step" in chain_prompt(QUESTION).messages[0].content
 
 
 async def test_embedding_is_computed_once_and_replayed(harness):

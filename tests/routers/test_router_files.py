@@ -48,11 +48,6 @@ def test_damaged_files_name_the_file_and_the_command(tmp_path):
         assert "reason train" in caught.value.hint
 
 
-def test_digest_depends_on_the_content_only():
-    assert AUTO.model_copy(update={"name": "x"}).digest == AUTO.digest
-    assert AUTO.model_copy(update={"price": 0.3}).digest != AUTO.digest
-
-
 def test_inconsistent_files_are_rejected():
     with pytest.raises(ValidationError, match="over other features"):
         auto_file(arm("cot", line(0.1, 1.0), 80), arm("cot", line(0.1, 1.0), 90), space=SPACE)

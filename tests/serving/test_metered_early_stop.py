@@ -10,20 +10,12 @@ from reason.core.errors import BackendUnavailable
 from reason.core.events import MemorySink
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 
 LENGTHS = replies("ab", "abcdefghijklmnopqrstuvwxyz", weights=[1, 1])
 REQUEST = Request(prompt=Prompt.user("q"), sampling=SamplingParams(n=12, max_tokens=50))
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 async def a_run(store, name="r", *, new=True, reuse="run", sink=None):

@@ -33,13 +33,6 @@ THINKING, ANSWERING = len(THOUGHT) + 2, len(ANSWER) + 1
 OPENS = THINKS.model_copy(update={"opened_by_template": True})
 
 
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
-
-
 async def a_run(store, name="r", *, new=True, sink=None, effort=None, thinking_tokens=None, conclusion=None, **budget):
     config = RunConfig(
         question=Question(text="?", kind="number"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from reason.core.errors import BackendUnavailable, ContextTooLong
 from reason.core.messages import Usage
+from reason.reasoning.hogwild.prompts import CHECK, NAMES, opener, step_prefix
 from reason.serving.model import Capabilities
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerToken
 
@@ -16,6 +17,30 @@ from support.scripted_model import END, Distribution, Script, ScriptedModel
 
 Seen = Callable[[int, str], Distribution]
 """Distribution of the next character of a worker, by what it sees."""
+
+
+def next_character(
+    steps: Mapping[tuple[str, int], str],
+    view: str,
+    otherwise: str = "Hm. " * 3 + "\n\n",
+    names: tuple[str, ...] = NAMES[:2],
+) -> str:
+    """The next character of the step at the end of a view, and `END` after the step.
+
+    Args:
+        steps: The text after prefix, opener and redundancy check, by worker and number of the step.
+        view: What the worker sees.
+        otherwise: The text of steps that are not listed.
+        names: The workers.
+    """
+    starts = {(name, n): view.rfind(step_prefix(name, n)) for name in names for n in range(1, 40)}
+    name, number = max(starts, key=lambda key: starts[key])
+    written = view[starts[name, number] + len(step_prefix(name, number)) :]
+    for given in (opener(0, names), opener(1, names), CHECK):
+        written = written.removeprefix(given)
+    text = steps.get((name, number), otherwise) + END
+    assert text.startswith(written), (text, written)
+    return text[len(written)]
 
 
 class ScriptedWorkers(ScriptedModel):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from reason.core.budget import Budget
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
+from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
 
 
 class RunHarness:
@@ -14,7 +16,7 @@ class RunHarness:
     def __init__(self, store, model):
         self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
 
-    async def begin(self, name, *, strategy, question, budget=None, seed):
+    async def begin(self, name, *, strategy, question, budget=None, seed, **config):
         """Begin or resume a run; its main model, metered."""
         config = RunConfig(
             question=question,
@@ -23,12 +25,20 @@ class RunHarness:
             models={"main": "scripted"},
             budget=budget or Budget(),
             seed=seed,
+            **config,
         )
         if name not in self.begun:
             await self.store.create_run(name, {})
             self.begun.add(name)
         self.run = Run(name, config, self.store, sinks=[self.sink])
         return MeteredModel(self.model, "main", self.run)
+
+    async def solve(self, strategy, question, *, name="r", reward=None, budget=None, seed=3, **parameters):
+        """Solve a question by a strategy, in a run that is begun or resumed."""
+        model = await self.begin(name, strategy=strategy, question=question, budget=budget, seed=seed)
+        made, _ = create_strategy(strategy, parameters)
+        scores = None if reward is None else MeteredReward(reward, "reward", self.run)
+        return await made.solve(question, Models({"main": model}, scores), self.run)
 
     @property
     def spent(self):

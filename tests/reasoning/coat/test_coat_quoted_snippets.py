@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat import association
 from reason.reasoning.coat.coat import CoAT
@@ -29,13 +27,6 @@ class QuotedSource:
 
     async def aclose(self):
         pass
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 async def test_quoted_snippets_are_neutralized(store):

@@ -3,8 +3,6 @@
 import json
 
 import jsonschema
-import pytest
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat.association import ProposedItem, items_schema, read_items
 from reason.reasoning.coat.coat import CoAT
@@ -13,13 +11,6 @@ from support.scripted_model import ScriptedModel
 from support.thought_model import ThoughtSearchRuns, World, turns
 
 QUESTION = Question(text="Where is it?")
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 class Knowing(World):

@@ -4,13 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-import time
 
 import pytest
 from reason.core.errors import SandboxUnavailable
 from reason.core.types import CodeTest
 from reason.reasoning.execution import sandbox
 from reason.reasoning.execution.sandbox import SandboxLimits, run_tests
+from support.waiting import wait_until
 
 LIMITS = SandboxLimits(
     cpu_seconds=1, wall_seconds=4, memory_bytes=1 << 28, directory_bytes=1 << 20, output_bytes=10_000
@@ -41,14 +41,6 @@ def children():
         except OSError:
             continue
     return found
-
-
-async def nothing_is_left():
-    for _ in range(200):
-        if not children():
-            return True
-        await asyncio.sleep(0.05)
-    return False
 
 
 async def test_each_test_sees_the_code_and_nothing_of_the_test_before():
@@ -142,7 +134,7 @@ async def test_no_process_can_be_started():
         result = await run(source)
         assert result.outcome == "failed", source
         assert "not permitted" in result.detail or "AssertionError" in result.detail
-    assert await nothing_is_left()
+    await wait_until(lambda: not children())
 
 
 async def test_threads_work_and_are_bounded_and_leave_nothing():
@@ -155,7 +147,7 @@ async def test_threads_work_and_are_bounded_and_leave_nothing():
     assert "can't start new thread" in result.detail
     # a thread that outlives its test is no reason to wait
     assert (await run("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()")).passed
-    assert await nothing_is_left()
+    await wait_until(lambda: not children())
 
 
 async def test_nothing_outside_can_be_written(tmp_path):
@@ -281,13 +273,11 @@ async def test_a_crash_of_the_interpreter_fails_the_test_alone():
 
 async def test_cancelling_ends_every_process():
     task = asyncio.create_task(run("import time; time.sleep(60)", limits=SandboxLimits(wall_seconds=60)))
-    while not children():
-        await asyncio.sleep(0.02)
-    await asyncio.sleep(0.3)
+    await wait_until(children)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await nothing_is_left()
+    await wait_until(lambda: not children())
 
 
 async def test_when_the_parent_is_killed_every_process_ends():
@@ -298,12 +288,10 @@ async def test_when_the_parent_is_killed_every_process_ends():
         "asyncio.run(run_tests([''], [test], SandboxLimits(wall_seconds=60)))"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", source)
-    started = time.monotonic()
-    while len(children()) < 3 and time.monotonic() - started < 60:  # launcher, supervisor, child
-        await asyncio.sleep(0.02)
+    await wait_until(lambda: len(children()) >= 3)  # launcher, supervisor, child
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    assert await nothing_is_left()
+    await wait_until(lambda: not children())
 
 
 async def test_without_isolation_nothing_runs(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.reasoning.hogwild.hogwild import is_listed, require_listed
-from reason.reasoning.hogwild.prompts import NAMES, PAST, opener, shared_prompt, step_prefix
+from reason.reasoning.hogwild.prompts import NAMES, PAST, shared_prompt
 from reason.reasoning.hogwild.team import ends_step
 
 
@@ -56,19 +56,6 @@ def test_prompt_names_workers_and_answer_form() -> None:
     choice = shared_prompt(Question(text="?", choices=("a", "b")), NAMES[:2])
     assert "A) a\nB) b" in choice.messages[1].content
     assert "letter" in choice.messages[1].content
-
-
-def test_single_worker_prompt_mentions_no_others() -> None:
-    prompt = shared_prompt(Question(text="2 + 2?"), NAMES[:1])
-    assert "together" not in prompt.messages[0].content
-    assert opener(0, NAMES[:1]) == ""
-
-
-def test_openers_differ() -> None:
-    assert opener(0, NAMES[:2]) == "Hi, Ben! Let's divide the work. I suggest that"
-    assert opener(1, NAMES[:2]) == "Hi, Ada!"
-    assert opener(1, NAMES[:3]) == "Hi, Ada and Cleo!"
-    assert step_prefix("Ada", 2) == "**Ada, step 2:** "
 
 
 @pytest.mark.parametrize(

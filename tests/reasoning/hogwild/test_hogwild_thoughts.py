@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from reason.core.budget import Budget
 from reason.core.messages import Thought
 from reason.core.run import Run
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.hogwild.hogwild import Hogwild
-from reason.reasoning.hogwild.prompts import BOX, NAMES, OWN, PAST, opener, step_prefix
+from reason.reasoning.hogwild.prompts import BOX, NAMES, PAST, opener, step_prefix
 from reason.reasoning.strategy import Models
 from support.scripted_model import CLOSE, END, OPEN, THINKS, ScriptedModel, replies
-from support.scripted_workers import ScriptedWorkers
+from support.scripted_workers import ScriptedWorkers, next_character
 from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
@@ -33,29 +29,15 @@ def workers(steps):
     """Workers with scripted steps by worker and number."""
 
     def script(worker, view):
-        own = view.rpartition(OWN)[2]
-        start = max(own.rfind(step_prefix(NAMES[worker], n)) for n in range(1, 40))
-        number = int(own[start:].partition("step ")[2].partition(":")[0])
-        written = own[start + len(step_prefix(NAMES[worker], number)) :]
-        for given in (opener(0, NAMES[:2]), opener(1, NAMES[:2])):
-            written = written.removeprefix(given)
-        text = steps.get((NAMES[worker], number), "Hm. " * 3 + "\n\n") + END
-        return {text[len(written)]: 0.5, CLOSE: 0.5} if text.startswith(written) else {CLOSE: 1.0}
+        return {next_character(steps, view): 0.5, CLOSE: 0.5}
 
     return script
 
 
-@pytest.fixture
-async def store(tmp_path: Path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
-
-
 async def solve(store, model, *, budget=None, thinking_tokens=None, **parameters):
     harness = RunHarness(store, model)
-    metered = await harness.begin("r", strategy="hogwild", question=QUESTION, budget=budget, seed=3)
-    harness.run.config = harness.run.config.model_copy(update={"thinking_tokens": thinking_tokens})
+    limits = {"budget": budget, "thinking_tokens": thinking_tokens}
+    metered = await harness.begin("r", strategy="hogwild", question=QUESTION, seed=3, **limits)
     strategy = Hogwild(Hogwild.Config(any_model=True, **parameters))
     return await strategy.solve(QUESTION, Models({"main": metered}), harness.run), harness.run
 
@@ -82,13 +64,6 @@ async def test_workers_share_an_open_thought_whose_closing_tag_is_banned(store):
     assert usage.thinking_tokens == 2 * solution.notes["passes"] == solution.best.thinking_tokens
     assert usage.completion_tokens == usage.thinking_tokens + len("4}.") + 1
     assert run.degraded == []
-
-
-async def test_a_budget_of_thinking_tokens_ends_the_work_and_leaves_the_answer(store):
-    model = ScriptedWorkers(workers({}), concluding, profile=THINKS)
-    solution, run = await solve(store, model, budget=Budget(thinking_tokens=60))
-    assert (solution.notes["ended"], solution.best.answer) == ("budget", "4")
-    assert run.ledger.usage().thinking_tokens == 60
 
 
 async def test_the_answer_is_that_after_the_closed_thought_and_never_one_in_it(store):
@@ -119,25 +94,21 @@ async def test_a_tag_of_several_tokens_ends_the_work_when_it_is_written(store):
     assert "[/T" not in solution.best.thought
 
 
-def rounds(said):
+def rounds(steps):
     """A model without a shared cache: what a worker writes after its own beginning, then the answer in the box."""
 
     def script(text):
         if CLOSE in text.rpartition("assistant: ")[2]:
             return concluding(text)
-        own = text.rpartition("\n\n")[2]
-        name, told = next((n, t) for n, t in said.items() if f"**{n}, " in own)
-        number, _, written = own.partition(f"**{name}, step ")[2].partition(":** ")
-        written = written.removeprefix(opener(NAMES.index(name), NAMES[:2]).rpartition("\n\n")[2])
-        line = told[int(number) - 1]
-        return {line[len(written)] if len(written) < len(line) else CLOSE: 1.0}
+        character = next_character(steps, text.rpartition("assistant: ")[2])
+        return {CLOSE if character == END else character: 1.0}
 
     return script
 
 
 async def test_rounds_of_steps_continue_one_thought(store):
-    said = {ADA: [" I add.\n\n", "So it is \\boxed{5}.\n\n"], BEN: [" Ok.\n\n", "Yes.\n\n", "Done.\n\n"]}
-    model = ScriptedModel(rounds(said), profile=THINKS)
+    steps = {**STEPS, (BEN, 2): "Yes.\n\n", (BEN, 3): "Done.\n\n"}
+    model = ScriptedModel(rounds(steps), profile=THINKS)
     solution, run = await solve(store, model)
     assert (solution.notes["level"], solution.notes["ended"]) == ("interleaved", "answer")
     assert (solution.best.answer, solution.best.text) == ("4", f"{BOX}4}}.")
@@ -150,14 +121,14 @@ async def test_rounds_of_steps_continue_one_thought(store):
 
 
 async def test_the_limit_of_a_thought_holds_for_all_workers_together(store):
-    model = ScriptedModel(rounds({ADA: [" x" * 99], BEN: [" y" * 99]}), profile=THINKS)
+    model = ScriptedModel(rounds({(ADA, 1): " x" * 99, (BEN, 1): " y" * 99}), profile=THINKS)
     solution, run = await solve(store, model, thinking_tokens=40)
     assert (solution.notes["ended"], solution.best.answer) == ("passes", "4")
     assert run.ledger.usage().thinking_tokens == 40
 
 
 async def test_a_worker_that_closes_the_thought_ends_the_work(store):
-    model = ScriptedModel(rounds({ADA: [" I add.\n\n", "I am done"], BEN: [" Ok.\n\n", "Yes.\n\n"]}), profile=THINKS)
+    model = ScriptedModel(rounds({**STEPS, (ADA, 2): "I am done"}), profile=THINKS)
     solution, _ = await solve(store, model)
     assert (solution.notes["ended"], solution.best.answer) == ("end of text", "4")
     assert "I am done" in solution.best.thought
@@ -206,8 +177,8 @@ async def test_an_answer_that_is_wanted_now_follows_what_the_workers_have_writte
         if len(written) == 20:
             made[0].conclude()
 
-    said = {ADA: [" I add.\n\n" + "x" * 99], BEN: [" y" * 99]}
-    harness.model = ScriptedModel(rounds(said), profile=THINKS, step=conclude)
+    steps = {(ADA, 1): " I add.\n\n", (ADA, 2): "x" * 99, (BEN, 1): " y" * 99}
+    harness.model = ScriptedModel(rounds(steps), profile=THINKS, step=conclude)
     metered = await harness.begin("r", strategy="hogwild", question=QUESTION, budget=Budget(), seed=3)
     made.append(harness.run)
     solution = await Hogwild(Hogwild.Config(any_model=True)).solve(QUESTION, Models({"main": metered}), harness.run)

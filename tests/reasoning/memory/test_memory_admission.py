@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import BackendError
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory import admission as admission_module
 from reason.reasoning.memory import working_memory
@@ -74,20 +73,6 @@ async def test_every_proposal_is_accounted_for() -> None:
     assert [item.text for item in result.items] == [CAPITAL]
     # seven words are too many; of six with one more sentence, level 1 finds what is seen
     assert result.dropped == {"empty": 2, "too_long": 2, "irrelevant": 1, "duplicate": 2}
-
-
-async def test_ten_times_the_same_is_nine_duplicates() -> None:
-    for similarity in (None, Similarity(WordVectors())):
-        result = await admitted(thought(*[CAPITAL] * 10), similarity)
-        assert len(result.items) == 1
-        assert result.dropped == {"duplicate": 9}
-
-
-async def test_what_is_too_long_is_left_out_and_not_cut() -> None:
-    text = "France has one capital"
-    assert len((await admitted(thought(text), MAX_ITEM_TOKENS=4)).items) == 1
-    result = await admitted(thought(text), MAX_ITEM_TOKENS=3)
-    assert (result.items, result.dropped) == ((), {"too_long": 1})
 
 
 async def test_without_embeddings_a_common_content_word_makes_relevant() -> None:
@@ -171,23 +156,6 @@ async def test_nothing_is_embedded_for_nothing() -> None:
 async def test_text_that_cannot_be_written_down_is_repaired() -> None:
     result = await admitted(thought("capital \ud800\0 x"))
     assert [item.text for item in result.items] == ["capital ?  x"]
-
-
-async def test_what_embeddings_say_is_not_swallowed() -> None:
-    class Broken:
-        async def cosines(self, left: Sequence[str], right: Sequence[str]) -> list[list[float]]:
-            raise BackendError("no embeddings today")
-
-    with pytest.raises(BackendError, match="no embeddings"):
-        await admitted(thought(CAPITAL), Broken())  # type: ignore[arg-type]
-
-
-async def test_cosines() -> None:
-    similarity = Similarity(WordVectors())
-    table = await similarity.cosines(["a b", "c"], ["a", "a b", "d"])
-    assert table == [[pytest.approx(0.5**0.5), pytest.approx(1), 0], [0, 0, 0]]
-    assert await similarity.cosines(["a"], []) == [[]]
-    assert await similarity.cosines([], ["a"]) == []
 
 
 # -- property 6: over random searches
@@ -278,10 +246,3 @@ def test_no_item_says_what_its_path_says(
         patch.setattr(admission_module, "MAX_ITEM_TOKENS", 5)
         patch.setattr(working_memory, "MAX_SHOWN", shown)
         asyncio.run(grow())
-
-
-@given(SENTENCES.flatmap(lambda s: st.tuples(disguises(s), disguises(s))))
-def test_a_disguise_is_seen_through_on_the_first_level(pair: tuple[str, str]) -> None:
-    seen, proposed = pair
-    result = asyncio.run(admitted(thought(proposed, about="", visible=[seen])))
-    assert (result.items, result.dropped) == ((), {"duplicate": 1})

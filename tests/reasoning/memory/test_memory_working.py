@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.knowledge import MemoryItem
-from reason.reasoning.memory import working_memory
 from reason.reasoning.memory.admission import AdmissionFilter, NodeProposals, Proposal
 from reason.reasoning.memory.working_memory import WorkingMemory
 from reason.reasoning.retrieval.deduplication import text_hash
@@ -34,16 +32,6 @@ def test_a_path_sees_its_own_and_its_ancestors_items() -> None:
     assert texts(memory.visible([0, 2])) == "b"
     assert texts(memory.visible([0, 4])) == ""
     assert texts(memory.of(1)) == "a e"
-
-
-def test_a_prompt_shows_the_best_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working_memory, "MAX_SHOWN", 3)
-    memory = WorkingMemory()
-    memory.add(0, [item("a", 0.5), item("b", 0.9), item("c", 0.1)])
-    assert texts(memory.shown([0])) == "a b c"
-    memory.add(1, [item("d", 0.5), item("e", 0.5)])
-    assert texts(memory.shown([0, 1])) == "b d e"  # c is the least, then a is the oldest of three
-    assert texts(memory.visible([0, 1])) == "a b c d e"  # nothing is forgotten
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12))

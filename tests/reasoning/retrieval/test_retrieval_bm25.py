@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("bm25s")
@@ -33,7 +33,6 @@ def plain_bm25(texts, query):
     return scores
 
 
-@settings(max_examples=60)
 @given(TEXTS, st.lists(WORDS, max_size=4).map(" ".join))
 def test_scores_are_those_of_the_formula(texts, query):
     found = dict(BM25Index.of(map(split_words, texts)).search(query, 100))

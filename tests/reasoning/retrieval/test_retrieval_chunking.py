@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.retrieval.chunking import TextChunk, split_chunks
 
@@ -67,7 +67,6 @@ def test_an_overlap_that_never_ends_is_refused(words, overlap):
 WRITTEN = st.lists(st.sampled_from(["word", "b.", "Dr.", "x!", "\n", "\n\n", " ", "  ", "# H", "```", "é?", "y" * 30]))
 
 
-@settings(max_examples=300)
 @given(WRITTEN.map(" ".join), st.integers(1, 9), st.data(), st.booleans())
 def test_every_word_is_in_a_piece_and_the_bounds_hold(text, words, data, headings):
     overlap = data.draw(st.integers(0, words - 1))

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from reason.core.errors import BackendError, BackendUnavailable, DataError
+from reason.core.errors import BackendUnavailable
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.embedding_cache import EmbeddingCache
@@ -113,23 +113,10 @@ async def test_a_saved_index_is_a_directory_too(load, docs, tmp_path):
     assert {kind for _, kind in embedding.embedded} == {"query"}
 
 
-async def test_an_unfinished_index_is_no_directory_of_documents(load, docs, tmp_path):
-    await build_index(tmp_path / "index", [docs], None)
-    (tmp_path / "index" / "index.json").unlink()
-    with pytest.raises(DataError, match="is unfinished"):
-        await load(None, tmp_path / "index")
-
-
 async def test_a_document_may_be_named_like_a_file_of_an_index(load, docs):
     (docs / "index.json").write_text('["Venus is hot."]')
     (found,) = await (await load(None)).query("Venus", 1)
     assert found.text == "Venus is hot."
-
-
-async def test_progress_is_told(load):
-    told = []
-    await load(WordEmbedding(), progress=lambda *at: told.append(at))
-    assert told == [("reading", 0, None), ("embedding", 5, 5)]
 
 
 async def test_a_run_is_charged_for_its_queries(load, runs):
@@ -143,25 +130,12 @@ async def test_a_run_is_charged_for_its_queries(load, runs):
     assert plain.metered(run) is plain
 
 
-async def test_a_failing_embedding_model_is_an_error_of_its_own(load):
-    with pytest.raises(BackendError, match="gone"):
-        await load(WordEmbedding(failing=True))
-
-
 # -- hostile folders
 
 
 def read(path):
     collection = read_passages([path])
     return sorted({p.source for p in collection.passages}), {n.path: n.reason for n in collection.notes if n.skipped}
-
-
-def test_a_folder_without_text_is_refused_and_says_what_was_left_out(tmp_path):
-    with pytest.raises(DataError, match="there is no text in"):
-        read(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\0")
-    with pytest.raises(DataError, match=r"1 files were skipped.*a\.png.*binary"):
-        read(tmp_path)
 
 
 PLAIN = ["docs/guide.md", "docs/more/facts.jsonl#1", "docs/more/facts.jsonl#2", "docs/plain.txt"]

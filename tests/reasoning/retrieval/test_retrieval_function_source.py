@@ -7,7 +7,6 @@ import threading
 import pytest
 from reason.core.errors import InvalidResponse, UserError
 from reason.reasoning.knowledge import KnowledgeSource, Snippet
-from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.factory import FunctionSource
 
 
@@ -116,27 +115,9 @@ async def test_one_that_blocks_does_not_hold_up_the_loop_and_is_left_when_cancel
     go_on.set()
 
 
-async def test_its_errors_are_its_own():
-    with pytest.raises(ZeroDivisionError):
-        await ask(lambda text, k: 1 / 0)
-
-
 def test_names_and_identities():
     first, second = FunctionSource(positional), FunctionSource(defaulted)
     assert first.name == "python:positional"
     assert first.identity == FunctionSource(positional, name="x").identity != second.identity
     assert FunctionSource(defaulted, identity="v2").identity == "python:v2"
     assert FunctionSource(Asked()).name == "python:Asked"
-
-
-async def test_a_run_finds_its_replies_again(runs):
-    asked = []
-
-    def source(text, k):
-        asked.append(text)
-        return [text.upper()]
-
-    for _ in range(2):
-        (row,) = await KnowledgeClient([FunctionSource(source)], await runs.run()).query(["q"], 2)
-        assert [(s.text, s.source_kind) for s in row] == [("Q", "python")]
-    assert asked == ["q"]

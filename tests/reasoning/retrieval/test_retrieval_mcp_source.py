@@ -12,7 +12,7 @@ from reason.core.settings import Settings
 from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
-from reason.reasoning.retrieval.sources.mcp import McpSource, QueryTool, select_tool
+from reason.reasoning.retrieval.sources.mcp import CONNECT_TIMEOUT_S, McpSource, QueryTool, select_tool
 
 pytest.importorskip("mcp")
 
@@ -109,26 +109,11 @@ async def test_a_server_that_dies_in_the_midst_is_started_again_by_the_next_quer
         assert texts(await source.query("moon", 3)) == MOON
 
 
-async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_path):
-    async with opened(command("dies", tmp_path / "died")) as source:
-        with pytest.raises(BackendUnavailable):
-            await source.query("moon", 3)
-        source._server = command("crash")
-        for _ in range(2):
-            with pytest.raises(BackendUnavailable, match="cannot be used as an MCP server"):
-                await source.query("moon", 3)
-
-
 async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
     async with opened() as source:
-        client = KnowledgeClient([source], await runs.run(), timeout_s=0.5)
+        client = KnowledgeClient([source], await runs.run(), timeout_s=0.2)
         assert await client.query(["hang"], 3) == [[]]
         assert client.timeouts == 1
-        task = asyncio.create_task(source.query("hang", 3))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
         assert texts(await source.query("moon", 3)) == MOON
 
 
@@ -136,8 +121,6 @@ async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
     ("server", "error", "says"),
     [
         (["/no/such/program"], BackendUnavailable, "cannot be used"),
-        (["/"], BackendUnavailable, "cannot be used"),
-        (["a\0b"], BackendUnavailable, "cannot be used"),
         (command("crash"), BackendUnavailable, "cannot be used as an MCP server"),
         (command("mute"), BackendTimeout, "did not respond"),
         (command("garbage"), (BackendTimeout, BackendUnavailable), "mcp_raw_server"),
@@ -146,24 +129,19 @@ async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
 )
 async def test_what_is_no_server_is_told(server, error, says, monkeypatch):
     if server[-1] in ("mute", "garbage"):  # they never answer
-        monkeypatch.setattr("reason.reasoning.retrieval.sources.mcp.CONNECT_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("reason.reasoning.retrieval.sources.mcp.CONNECT_TIMEOUT_S", 0.1)
     with pytest.raises(error, match=says):
         await McpSource.connect(server)
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
 
 
-async def test_opening_can_be_cancelled():
+async def test_opening_can_be_cancelled(clock):
     task = asyncio.create_task(McpSource.connect(command("mute")))
-    await asyncio.sleep(0.2)
+    await clock.timer(CONNECT_TIMEOUT_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
-
-
-async def test_identities():
-    async with opened() as one, opened(tool="shout") as two, opened(name="other") as three:
-        assert one.identity == three.identity != two.identity
 
 
 # -- which tool

@@ -6,17 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.rlot.blocks import LETTERS, NAMES, Block, best_legal, effective_block, legal_blocks
-
-
-def test_block_numbers_letters_and_names() -> None:
-    assert [(int(b), LETTERS[b], NAMES[b]) for b in Block] == [
-        (0, "R", "reason"),
-        (1, "D", "decompose"),
-        (2, "Db", "debate"),
-        (3, "Rf", "refine"),
-        (4, "Ga", "terminate"),
-    ]
+from reason.reasoning.rlot.blocks import Block, best_legal, effective_block, legal_blocks
 
 
 @pytest.mark.parametrize(
@@ -66,11 +56,8 @@ def test_best_legal_action_breaks_ties_by_number(values: list[int], may: list[bo
         (lambda: legal_blocks(-1, 5, "none"), "-1"),
         (lambda: legal_blocks(0, 0, "reference"), "max_blocks 0"),
         (lambda: effective_block(5, 0, 5), "no block 5"),
-        (lambda: effective_block(-1, 0, 5), "no block -1"),
-        (lambda: effective_block(0, -1, 5), "-1"),
         (lambda: best_legal([1, 2, 3, 4, 5], [False] * 5), "no block is legal"),
         (lambda: best_legal([1, 2], [True] * 5), "got 2 and"),
-        (lambda: best_legal([1, 2, 3, 4, 5], [True]), "and 1"),
     ],
 )
 def test_invalid_arguments_raise(call: object, named: str) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -14,8 +11,6 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
 from reason.core.files import question_digest
 from reason.reasoning.rlot import navigator as navigator_module
@@ -106,43 +101,12 @@ def test_values_are_equal_after_round_trip(file: Path) -> None:
     assert after.q(BARE) == pytest.approx(tuple(network().q([BARE])[0]), abs=1e-6)
 
 
-def test_file_format(file: Path) -> None:
-    arrays = safetensors.numpy.load_file(file)
-    assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
-        name: ("float32", shape) for name, shape in SHAPES.items()
-    }
-    theirs = TorchDueling().take(arrays)
-    with torch.no_grad():
-        expected = theirs(torch.tensor([[3, 2, 1, 0, 3, 2, 1]])).numpy()[0]
-    assert load_navigator(str(file)).q((3, 2, 1, 0, 3, 2, 1)) == pytest.approx(tuple(expected), abs=1e-6)
-
-
-def test_digest_depends_only_on_weights() -> None:
-    assert Navigator(network(), CARD).digest == Navigator(network()).digest
-    assert Navigator(network(1)).digest != Navigator(network()).digest
-    assert len(Navigator(network()).digest) == 16
-    almost = {name: np.array(array) for name, array in Navigator(network()).network.weights.items()}
-    almost["Linear1.bias"][0] = np.nextafter(np.float32(almost["Linear1.bias"][0]), np.float32(1))
-    assert Navigator(DuelingNetwork(almost)).digest != Navigator(network()).digest
-
-
 def test_navigator_knows_its_training_questions() -> None:
     navigator = Navigator(network(), CARD)
     assert navigator.knows("What is 1 + 1?")
     assert navigator.knows("  what IS\n1 +\t1? ")
     assert not navigator.knows("What is 1 + 2?")
     assert not Navigator(network()).knows("What is 1 + 1?")
-
-
-@given(st.lists(st.text(st.characters(exclude_categories=["Zs", "Cc", "Zl", "Zp"]), min_size=1), min_size=1), st.data())
-def test_question_digest_ignores_case_and_whitespace(words: list[str], data: st.DataObject) -> None:
-    blanks = st.text(" \t\n\u00a0", min_size=1)
-    spaced = "".join(data.draw(blanks) + word for word in words) + data.draw(blanks)
-    digest = question_digest(" ".join(words))
-    assert question_digest(spaced) == digest
-    assert len(digest) == 16
-    assert set(digest) <= set("0123456789abcdef")
-    assert question_digest("x " + " ".join(words)) != digest
 
 
 def test_torch_file_without_card_loads(tmp_path: Path) -> None:
@@ -209,36 +173,12 @@ def test_missing_or_unreadable_file_raises(tmp_path: Path) -> None:
     assert "cannot read" in refused(Path(f"{tmp_path}/a\0b")).message
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{}",
-        b"PK\x03\x04" + bytes(200),
-        b"\x80\x04\x95" + bytes(100),
-        bytes(8),
-        b"\xff" * 64,
-        b"\x02" + bytes(7) + b"[]",
-    ],
-    ids=["empty", "json", "zip", "pickle", "zeros", "ones", "a list"],
-)
-def test_other_file_format_raises(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "foreign.safetensors"
-    path.write_bytes(content)
-    refused(path)
-
-
 def test_other_model_raises(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     good = {name: np.array(array, dtype=np.float32) for name, array in network().weights.items()}
     for arrays, named in (
         ({"embed.weight": np.zeros((4, 4), dtype=np.float32)}, "missing or unknown weights"),
-        ({}, "Linear1.bias"),
-        ({**good, "Linear4.bias": np.zeros(1, dtype=np.float32)}, "Linear4.bias"),
         ({**good, "Linear1.weight": good["Linear1.weight"].T.copy()}, "Linear1.weight"),
-        ({**good, "Linear3_val.bias": np.array([math.nan], dtype=np.float32)}, "Linear3_val.bias"),
-        ({**good, "Linear3_val.bias": np.array([1e300])}, "Linear3_val.bias"),
-        ({**good, "Linear3_val.bias": np.array([1])}, "Linear3_val.bias is int64"),
     ):
         path.write_bytes(safetensors.numpy.save(arrays))
         error = refused(path)
@@ -262,19 +202,3 @@ def test_other_model_raises(tmp_path: Path) -> None:
 def test_mismatched_card_raises(file: Path, changes: dict[str, object], message: str) -> None:
     rewritten(file, **changes)
     assert message in refused(file).message
-
-
-def test_navigator_does_not_import_torch(file: Path) -> None:
-    script = """
-import sys
-from reason.reasoning.rlot.navigator import Navigator, load_navigator, save_navigator
-assert not {"torch", "scipy", "safetensors", "numpy"} & set(sys.modules)
-navigator = load_navigator(sys.argv[1])
-navigator.choose((0,) * 7, (True,) * 5)
-save_navigator(navigator, sys.argv[1])
-assert not {"torch", "scipy"} & set(sys.modules)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False, timeout=250
-    )
-    assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from reason.reasoning.rlot.rlot import RLoT
 
 QUESTION = "Tom has 3 apples and buys 2 more. How many apples does he have?"
 LIMITS = BlockLimits(
-    step_tokens=24, plan_tokens=32, pick_tokens=8, subtask_tokens=16, summary_tokens=24, answer_tokens=16, subtasks=2
+    step_tokens=8, plan_tokens=8, pick_tokens=4, subtask_tokens=6, summary_tokens=8, answer_tokens=8, subtasks=1
 )
 
 pytestmark = pytest.mark.real

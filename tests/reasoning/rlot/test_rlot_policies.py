@@ -2,17 +2,9 @@
 
 import pytest
 from reason.core.errors import DataError
-from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.rlot.rlot import RLoT
 from support.block_model import QUESTION, BlockRuns, BlockWorld
 from support.navigators import stored
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 def kinds(runs):

@@ -7,14 +7,13 @@ from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong, UserError
 from reason.core.events import StrategyNote
 from reason.core.files import question_digest
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, Solution
 from reason.reasoning.rlot.attempts import ATTEMPT_FAILED, BLOCK_FAILED
 from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator
 from reason.reasoning.strategy import create_strategy
 from support.block_model import STEP, BlockRuns, BlockWorld, asked
 from support.navigators import stored
-from support.scripted_model import CLOSE, OPEN, THINKS
+from support.waiting import wait_until
 
 SHORT = {
     "step_tokens": 24,
@@ -25,13 +24,6 @@ SHORT = {
     "answer_tokens": 12,
     "subtasks": 2,
 }
-
-
-@pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture
@@ -170,8 +162,7 @@ async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after
 
     runs.model.generate = generate
     work = asyncio.ensure_future(runs.solve(**config))
-    while calls <= after:
-        await asyncio.sleep(0)
+    await wait_until(lambda: calls > after)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
@@ -200,29 +191,6 @@ async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues
     assert cut == [["assess", "finished"]]
     assert made.best.steps
     assert runs.run.partial_completions == []
-
-
-async def test_stopped_attempt_uses_answer_of_last_step(store, navigator, clock):
-    class Stating(BlockWorld):
-        def reason(self, steps):
-            return "so the answer is 5." if len(steps) else "about 5."
-
-    runs = BlockRuns(store, Stating())
-    ask, calls = runs.model.generate, 0
-
-    async def generate(requests, listener=None):
-        nonlocal calls
-        calls += 1
-        made = await ask(requests, listener)
-        clock.skip(1 if calls < 6 else 1000)
-        return made
-
-    runs.model.generate = generate
-    made = await runs.solve(budget=Budget(seconds=100), policy="fixed", sequence=["R"] * 5)
-    assert made.stopped == "budget"
-    assert made.best.answer == "5"
-    assert made.best.finish_reason == "budget"
-    assert made.notes["forced"] is False
 
 
 # -- votes
@@ -301,12 +269,6 @@ async def test_failing_block_forces_the_answer(store, error):
     assert run.degraded == [BLOCK_FAILED]
 
 
-async def test_failing_answer_raises(store):
-    runs = Failing(store, BlockWorld(), {"plans", "answer"}, BackendUnavailable("gone"))
-    with pytest.raises(BackendUnavailable):
-        await runs.solve(policy="fixed", sequence=["R", "Db"])
-
-
 async def test_failing_attempt_does_not_fail_others(store, navigator):
     runs = BlockRuns(store, Wide())
     runs.model._failing = frozenset({1})  # every request of the second attempt
@@ -345,24 +307,3 @@ async def test_missing_scores_degrade_the_run(store, navigator, aspects, told):
     assert bool(runs.run.degraded) == told
     if told:
         assert runs.run.degraded[0].startswith(f"{missing} of {asked} scores")
-
-
-async def test_blocks_and_judgements_are_written_without_thinking(store, navigator):
-    class Thoughtful(BlockWorld):
-        """Begins a thought unless the prompt rules it out."""
-
-        def script(self, text):
-            head, _, written = text.rpartition("assistant: ")
-            if not written.startswith(OPEN + CLOSE):
-                return {OPEN: 1.0} if not written else {"x": 1.0}
-            return super().script(f"{head}assistant: {written.removeprefix(OPEN + CLOSE)}")
-
-    plain = await BlockRuns(store, BlockWorld()).solve("plain", navigator=navigator)
-    runs = BlockRuns(store, Thoughtful(), profile=THINKS)
-    solution = await runs.solve("thinks", navigator=navigator)
-    assert solution == plain
-    requests = [request for call in runs.model.generate_calls for request in call]
-    assert {(r.sampling.effort, r.sampling.thinking_tokens, r.sampling.temperature) for r in requests} == {
-        ("none", 0, None)
-    }
-    assert runs.run.ledger.usage().thinking_tokens == 0

@@ -7,7 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.search import astar
 from reason.reasoning.search.astar import AStarNode, AStarOptions, AStarSearch, path_costs
@@ -62,18 +62,6 @@ def test_costs_along_a_path(kind, hs):
             assert f2 >= f  # exactly: no rounding may break a tie
 
 
-def test_rise_is_also_the_first_h_plus_twice_the_rises_less_the_falls():
-    hs = [0.5, 0.2, 0.7, 0.6, 0.9]
-    rises, falls = 0.5 + 0.3, 0.3 + 0.1
-    assert f_of("rise", hs) == pytest.approx(0.5 + 2 * rises - falls, abs=1e-12)
-
-
-def test_two_paths_that_distinguish_rise_from_fall():
-    failing, recovering = [0.1, 0.5], [0.6, 0.05]  # r = 0.9 then 0.5; r = 0.4 then 0.95
-    assert [f_of("fall", hs) for hs in (failing, recovering)] == pytest.approx([0.5, 0.6])
-    assert [f_of("rise", hs) for hs in (failing, recovering)] == pytest.approx([0.9, 0.05])
-
-
 # -- the first solution popped
 
 COUNTER_EXAMPLE = FixedTree(
@@ -119,7 +107,7 @@ def test_with_consistent_costs_the_first_solution_is_the_best_of_the_tree(kind):
 
 @pytest.mark.parametrize("kind", ["rise", "none"])
 def test_with_the_other_costs_it_often_is_not(kind):
-    assert sum(f > best + 1e-9 for f, best, _ in first_solutions(kind)) > 1000  # 2,000 trees
+    assert sum(f > best + 1e-9 for f, best, _ in first_solutions(kind, 200)) > 100
 
 
 @pytest.mark.parametrize("kind", ["fall", "abs"])
@@ -243,7 +231,6 @@ def test_constant_scores_give_depth_first(kind):
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=30)
 def test_one_continuation_each_is_plain_sampling(seed):
     world = RandomWorld(seed)
     done = play(search(k=1), world)
@@ -286,7 +273,6 @@ some_limits = st.builds(
 
 
 @given(worlds, some_options, some_limits)
-@settings(max_examples=200)
 def test_ledger_and_limits(world, options, limits):
     if limits.gen_tokens is limits.expansions is limits.prm_passes is None:
         limits = limits.model_copy(update={"expansions": 30})

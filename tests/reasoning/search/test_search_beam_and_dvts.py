@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import Continuation, SearchLimits
@@ -84,7 +84,6 @@ def test_subtrees_score_steps_equal_to_another_subtrees():
 
 
 @given(seeds, st.integers(1, 4))
-@settings(max_examples=40)
 def test_one_subtree_is_a_beam_of_width_one(seed, k):
     one = play(dvts(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
     other = play(beam(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
@@ -94,7 +93,6 @@ def test_one_subtree_is_a_beam_of_width_one(seed, k):
 
 
 @given(seeds, st.integers(1, 5))
-@settings(max_examples=40)
 def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
     world = RandomWorld(seed, ending=0.3, words=2)
     chains = []
@@ -123,7 +121,6 @@ def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
 
 
 @given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.sampled_from([0.0, 0.3]))
-@settings(max_examples=100)
 def test_ledger_of_both(seed, width, k, max_depth, blank):
     for search, most in (
         (beam(width=width, k=k, max_depth=max_depth), width * k),

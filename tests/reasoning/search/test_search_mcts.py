@@ -329,19 +329,6 @@ def test_visits_of_the_worse_ways_grow_like_the_logarithm(w):
     assert shares[-1] < shares[0] / 2 or w == 2.0
 
 
-def test_a_search_begins_with_these():
-    assert MCTSOptions().model_dump(exclude={"limits", "max_step_tokens"}) == {
-        "k": 3,
-        "max_depth": 6,
-        "expansions": 12,
-        "w": 0.5,
-        "leaves": 1,
-        "tau": 0.9,
-    }
-    root = search().tree[0]
-    assert (root.own_score, root.visits, root.total, root.mean) == (0.0, 0, 0.0, 0.0)
-
-
 def test_options_are_checked():
     MCTSOptions(w=0.0, tau=1.0)
     for wrong in (

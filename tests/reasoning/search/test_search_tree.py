@@ -18,39 +18,6 @@ from reason.reasoning.search.core import (
 from reason.reasoning.segmentation import normalize_step
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("Step 3: We add  two.\n\n", "We add two."),
-        ("**Step 3:** We add two.", "We add two."),
-        ("## Step 12 - We add two.", "We add two."),
-        ("STEP 1. We add two.", "We add two."),
-        ("3. We add two.", "We add two."),
-        ("(3) We add two.", "We add two."),
-        ("\t3)\u00a0We add\n two.", "We add two."),
-        ("We add two.", "We add two."),
-        ("ﬁve", "five"),
-        ("3.5 kg of flour", "3.5 kg of flour"),
-        ("Stepping up", "Stepping up"),
-        ("2024 was wet", "2024 was wet"),
-        ("Step 3: Step 4: x", "Step 4: x"),
-        ("Step 3.1 - add", "add"),
-        ("Step 3 add", "add"),
-        ("- 3. add", "add"),
-        ("**3.** add", "add"),
-        ("3.) add", "add"),
-        ("-3 + 4", "-3 + 4"),
-        ("-3. So it falls", "-3. So it falls"),
-        ("(2)(3) = 6", "(2)(3) = 6"),
-        ("3.x = 5", "3.x = 5"),
-        ("Step 2x = 4", "Step 2x = 4"),
-        ("", ""),
-    ],
-)
-def test_what_two_steps_share_that_say_the_same(text, wanted):
-    assert normalize_step(text) == wanted
-
-
 @given(st.text(max_size=40))
 def test_collapsing_is_stable_but_for_further_labels(text):
     once = normalize_step(text)

@@ -1,9 +1,7 @@
 """What a vLLM server and a router in front of it are told of a run's requests."""
 
-import pytest
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.litellm.prompt_cache import prompt_start_key
 from reason.serving.metered.model import MAX_PRIORITY, MeteredModel
@@ -19,13 +17,6 @@ async def new_run(store, name):
     config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
     await store.create_run(name, {})
     return Run(name, config, store)
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield store
-    await store.aclose()
 
 
 async def test_requests_of_a_run_get_more_urgent_with_each_call_and_the_last_is_first(opened, store):

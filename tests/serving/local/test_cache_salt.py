@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
-import pytest
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
@@ -54,13 +52,6 @@ async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalMode
     assert [c.usage.cached_tokens for [c] in made] == [0, 0, FULL]
     calls = await asyncio.gather(*(ask(tiny, salt) for salt in ("new", "newer", "new")))
     assert sorted(c.usage.cached_tokens for c in calls) == [0, 0, FULL]
-
-
-@pytest.fixture
-async def store(tmp_path: Path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 async def test_runs_of_two_tenants_share_nothing_and_those_of_one_do(tiny: LocalModel, store: SqliteStore) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,13 +46,6 @@ class Constrained:
 
 WRITES_ON = LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0, 1, 2, 259, 260, 261, 262, 263]})
 """Neither end, nor tags, nor tokens that the tokenizer does not have."""
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture
