@@ -7,7 +7,6 @@ from reason.core.messages import LogitsProcessorSpec
 from reason.serving.logits_processors import (
     ProcessorState,
     forbid_tokens,
-    logits_processor_names,
     make_logits_processors,
     only_tokens,
 )
@@ -27,10 +26,6 @@ def test_forbid_and_only_change_a_copy() -> None:
     assert np.isneginf(only).tolist() == [True, False, True, False, True]
     assert only[3] == 3
     assert np.array_equal(logits, row())
-
-
-def test_both_are_registered() -> None:
-    assert {"forbid_tokens", "only_tokens"} <= logits_processor_names()
 
 
 def test_unknown_processor_lists_the_known_ones() -> None:

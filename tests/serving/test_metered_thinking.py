@@ -93,7 +93,7 @@ async def test_a_verdict_that_is_cut_is_no_attempt_at_the_question(store):
     assert [c for _, c in run.partial_completions] == [attempt]
 
 
-@pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS, HIDES_THOUGHTS, OPENS])
+@pytest.mark.parametrize("profile", [THINKS, HIDES_THOUGHTS, OPENS])
 async def test_stored_samples_with_thoughts_are_replayed(store, profile):
     first, _ = await sample(await a_run(store), profile)
     run = await a_run(store, new=False)
@@ -184,19 +184,9 @@ async def test_a_parameter_that_the_model_refuses_is_an_error_before_the_call(st
     await metered.generate([request(effort="none", temperature=0.5, logprobs=True)])
 
 
-def test_capabilities_follow_the_runs_effort():
-    strict = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"logprobs"})})
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1, effort="none")
-    metered = MeteredModel(ScriptedModel(SCRIPT, profile=strict), "main", Run("r", config, None))
-    assert (metered.thinks, metered.capabilities.logprobs) == (False, True)
-    metered.run.effort = "low"
-    assert (metered.thinks, metered.capabilities.logprobs) == (True, False)
-
-
 # -- budgets
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     share=st.floats(2, 400),
     thinking_share=st.one_of(st.floats(1, 200), st.just(float("inf"))),
@@ -305,9 +295,6 @@ async def test_the_time_limit_leaves_time_for_the_answer_after_a_thought(store, 
     assert [c for _, c in run.partial_completions] == [completion]
 
 
-# -- quick calls
-
-
 # -- samples that do not end by themselves
 
 
@@ -402,15 +389,3 @@ async def test_events_tell_the_stage_in_which_the_user_wanted_the_answer(store):
     assert find_conclusion(sink.events) == Conclusion("solve", 0)
     before = next(i for i, e in enumerate(sink.events) if e.type == "budget.exhausted")
     assert find_conclusion(sink.events[:before]) is None
-
-
-async def test_a_quick_call_of_a_model_that_always_thinks_has_room_for_it(store):
-    run = await a_run(store)
-    metered = MeteredModel(ScriptedModel(SCRIPT, profile=HIDES_THOUGHTS), "main", run)
-    params = metered.quick(max_tokens=4)
-    assert (params.effort, params.thinking_tokens, params.max_tokens) == ("low", 1024, 4)
-    ((completion,),) = await metered.generate([Request(prompt=Prompt.user("q"), sampling=params)])
-    assert completion.text == "It i"
-    poor = MeteredModel(ScriptedModel(SCRIPT, profile=HIDES_THOUGHTS), "main", await a_run(store, "p", tokens=900))
-    with pytest.raises(UserError, match="cannot answer without thinking, which takes up to 1028 tokens.*900 left"):
-        poor.quick(max_tokens=4)

@@ -25,11 +25,8 @@ from support.hub_server import HubServer
         ("local/org/model-1.5B", "hub"),
         ("local/./org/model", "directory"),
         ("local/../x", "directory"),
-        ("local//abs/folder", "directory"),
         ("local/~/models/x", "directory"),
-        ("local/.", "directory"),
         ("local/x.gguf", "gguf"),
-        ("local/a/b/C.GGUF", "gguf"),
         ("local/~/x.gguf", "gguf"),
         ("local/kept-one", "kept"),
     ],
@@ -54,7 +51,6 @@ def test_directory_precedes_hub_id_but_not_short_name(tmp_path, monkeypatch):
         ("smollm2-135m", UnknownName, "did you mean 'local/smollm2-135m'"),
         ("local/a/b/c", UnknownName, "local/<hub id>"),
         ("local/", UserError, "names no model"),
-        ("local/  ", UserError, "names no model"),
         ("openai/gpt", UserError, "begin with local/"),
         ("", UserError, "begin with local/"),
     ],
@@ -121,13 +117,10 @@ def _shards(folder: Path) -> None:
         (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),
         (lambda f: (f / "config.json").unlink(), r"has no config\.json"),
         (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
-        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "is not a JSON object"),
         (lambda f: (f / "config.json").write_text("{}"), "names no model_type"),
-        (lambda f: (f / "model.safetensors").unlink(), r"has no \*\.safetensors"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), r"has no \*\.safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "it has no header"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "it has no header"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x08" + b"\0" * 7 + b"notjson!"), "header is unreadable"),
         (lambda f: _cut(f / "model.safetensors", -1), "bytes and should have"),
         (lambda f: _cut(f / "model.safetensors", 2000), "damaged model file"),
@@ -185,12 +178,6 @@ def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, mo
 def test_a_hub_without_the_model(hub, tmp_path):
     with pytest.raises(UnknownName, match="local/org/other"):
         find_model("local/org/other", cache_dir=tmp_path)
-
-
-def test_a_hub_model_without_safetensors(hub, tmp_path):
-    (hub.folder / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=r"has no \*\.safetensors"):
-        find_model("local/org/tiny", cache_dir=tmp_path)
 
 
 def test_a_hub_pull_that_is_cancelled_leaves_nothing_partial(hub, tmp_path):

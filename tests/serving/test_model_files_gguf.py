@@ -22,7 +22,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 FAMILIES = [
     {"family": "llama"},
     {"family": "llama", "tied": False, "kv_heads": 4},
-    {"family": "llama", "head_dim": 16},
     {"family": "qwen2", "rule": "qwen2", "tied": False},
     {"family": "qwen3", "rule": "qwen2", "head_dim": 16},
     {"family": "gemma3", "head_dim": 16, "layers": 7, "theta": 1e6},
@@ -194,6 +193,7 @@ def test_sentencepiece_that_is_not_supported_is_named(fields, says, tiny_model, 
 
 
 @pytest.mark.real
+@pytest.mark.nightly
 def test_gemmas_tokens_are_those_of_its_vocabulary(gemma3_files):
     tokenizer = AutoTokenizer.from_pretrained(gemma3_files.directory)
     texts = json.loads((Path(__file__).parent / "gemma3_tokens.json").read_text(encoding="utf-8"))
@@ -219,7 +219,7 @@ def test_metadata_of_wrong_types_raises_our_errors(key, tiny_model, tmp_path):
             convert(path, out, PullTask())
 
 
-@pytest.mark.parametrize("options", [{"heads": 8}, {"kv_heads": 1}, {"hidden": 64}, {"ffn": 128}, {"layers": 3}])
+@pytest.mark.parametrize("options", [{"kv_heads": 1}, {"layers": 3}])
 def test_tensors_that_do_not_fit_the_configuration(options, tiny_model, tmp_path):
     right = tiny_model()
     wrong = tiny_model(**options)
@@ -280,12 +280,3 @@ def test_no_such_file_and_no_gguf_file(tmp_path):
     (tmp_path / "text.gguf").write_text("hello, this is not a model at all, only text")
     with pytest.raises(DataError, match="not a readable GGUF file"):
         find_model(f"local/{tmp_path / 'text.gguf'}", cache_dir=tmp_path)
-    (tmp_path / "folder.gguf").mkdir()
-    with pytest.raises(DataError):
-        find_model(f"local/{tmp_path / 'folder.gguf'}", cache_dir=tmp_path)
-
-
-def test_relative_path(tiny_gguf, tmp_path, monkeypatch):
-    shutil.copy(tiny_gguf, tmp_path / "here.gguf")
-    monkeypatch.chdir(tmp_path)
-    assert find_model("local/here.gguf", cache_dir=tmp_path / "cache").source == str(Path.cwd() / "here.gguf")
