@@ -1,18 +1,15 @@
-"""Files: progress of work on them, atomic writes, JSON Lines, and versioned JSON files of fitted parameters."""
+"""Files: progress of work on them, atomic writes, and versioned JSON files of fitted parameters."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from .errors import DataError, StoreError
@@ -66,67 +63,12 @@ def check_writable(path: Path) -> None:
         raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another --out") from e
 
 
-@dataclass(frozen=True, slots=True)
-class JsonLine:
-    """One record of a JSON Lines file.
-
-    Attributes:
-        number: Its line, from 1.
-        where: File and line, for errors.
-    """
-
-    number: int
-    where: str
-    values: dict[str, JsonValue]
-
-
-def json_lines(content: bytes, name: str) -> Iterator[JsonLine]:
-    """The records of a JSON Lines file; empty lines are skipped."""
-    lines = content.split(b"\n")
-    for number, raw in enumerate(lines, 1):
-        where = f"{name} line {number}"
-        text = decoded(raw, where)
-        if number == 1:
-            text = text.removeprefix("\ufeff")
-        if text.strip():
-            yield JsonLine(number, where, _record(text, where, last=number == len(lines)))
-
-
 def decoded(raw: bytes, where: str) -> str:
     """A line as text."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as e:
         raise DataError(f"{where}: byte {e.start + 1} is not UTF-8", hint="save the file as UTF-8") from e
-
-
-class _InvalidConstant(ValueError):
-    """NaN or an infinity, which Python reads and JSON does not have."""
-
-
-def _record(text: str, where: str, *, last: bool) -> dict[str, JsonValue]:
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as e:
-        raise DataError(f"{where}: the record is nested too deep") from e
-    except _InvalidConstant as e:
-        raise DataError(
-            f"{where}: this is no JSON: {e} is not a number in JSON", hint="leave out unknown values"
-        ) from e
-    except ValueError as e:
-        if last:  # a complete file ends with a newline
-            raise DataError(
-                f"{where}: the file ends within this record", hint="it was truncated, or is no JSON Lines file"
-            ) from e
-        reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
-        raise DataError(f"{where}: this is no JSON: {reason}", hint="one JSON object per line") from e
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: this is no JSON object", hint="one JSON object per line")
-    return value
-
-
-def _refuse_constant(name: str) -> JsonValue:
-    raise _InvalidConstant(name)
 
 
 class FittedFile(Frozen):

@@ -151,12 +151,8 @@ class Ownership:
     is_alive: Callable[[str, Any], bool]
     lock: str
 
-    def is_held(self, owner: str, liveness: Any) -> bool:
-        """Whether a living process other than this one works on a run."""
-        return owner != self.owner and self.is_alive(owner, liveness)
-
     def is_free(self, owner: str | None, liveness: Any) -> bool:
-        """Whether no process works on a run, this one included."""
+        """Whether no living process works on a run, this one included."""
         return owner is None or (owner != self.owner and not self.is_alive(owner, liveness))
 
     def check(self, db: Connection, run_id: str) -> None:
@@ -189,11 +185,6 @@ class RunStore:
         self.commits = commits
         self.ownership = ownership
         self._has_key_index = False
-
-    @property
-    def transactions(self) -> int:
-        """Transactions that this store has committed."""
-        return self.commits.transactions
 
     # -- life cycle of runs
 
@@ -241,17 +232,17 @@ class RunStore:
             status, owner, liveness = self.lock(db, run_id)
             if allowed and status not in allowed:
                 raise UserError(f"run {run_id} is {status}", hint="check its status and retry")
-            if owner is not None and self.ownership.is_held(owner, liveness):
+            other = None if owner == self.ownership.owner else owner
+            if other is not None and not self.ownership.is_free(other, liveness):
                 raise RunConflict(
-                    f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
+                    f"run {run_id} is in use by {_described(other)}", hint="wait until it ends, or cancel it"
                 )
-            has_died = owner not in (None, self.ownership.owner)
             db.write(
                 # a process that adopts a background run does what its killed one was asked to do: answer now
                 "UPDATE runs SET owner = ?, status = 'running', cancel_requested = 0, "
                 "answer_requested = answer_requested * background, adoptions = adoptions * ? + ?, updated = ? "
                 "WHERE id = ?",
-                (self.ownership.owner, int(adopting), int(adopting and has_died), time.time(), run_id),
+                (self.ownership.owner, int(adopting), int(adopting and other is not None), time.time(), run_id),
             )
             db.forget_owner(run_id)
 

@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import io
+import json
 import os
 import re
 import zlib
@@ -24,7 +25,7 @@ from pydantic import JsonValue
 
 from ...core.errors import BackendUnavailable, DataError, UserError
 from ...core.extras import install_command
-from ...core.files import decoded, json_lines
+from ...core.files import decoded
 
 
 @dataclass(frozen=True)
@@ -293,8 +294,50 @@ def _jsonl(path: Path) -> Iterator[Record]:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as e:
             raise DataError(f"cannot decompress {path}: {e}") from e
-    for position, line in enumerate(json_lines(content, str(path)), 1):
-        yield Record(line.values, line.where, position, path.parent.name)
+    yield from json_records(content, str(path), path.parent.name)
+
+
+def json_records(content: bytes, name: str, source: str = "") -> Iterator[Record]:
+    """The records of a JSON Lines file; empty lines are skipped."""
+    lines = content.split(b"\n")
+    position = 0
+    for number, raw in enumerate(lines, 1):
+        where = f"{name} line {number}"
+        text = decoded(raw, where)
+        if number == 1:
+            text = text.removeprefix("\ufeff")
+        if text.strip():
+            position += 1
+            yield Record(_record(text, where, last=number == len(lines)), where, position, source)
+
+
+class _InvalidConstant(ValueError):
+    """NaN or an infinity, which Python reads and JSON does not have."""
+
+
+def _record(text: str, where: str, *, last: bool) -> dict[str, JsonValue]:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as e:
+        raise DataError(f"{where}: the record is nested too deep") from e
+    except _InvalidConstant as e:
+        raise DataError(
+            f"{where}: this is no JSON: {e} is not a number in JSON", hint="leave out unknown values"
+        ) from e
+    except ValueError as e:
+        if last:  # a complete file ends with a newline
+            raise DataError(
+                f"{where}: the file ends within this record", hint="it was truncated, or is no JSON Lines file"
+            ) from e
+        reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
+        raise DataError(f"{where}: this is no JSON: {reason}", hint="one JSON object per line") from e
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: this is no JSON object", hint="one JSON object per line")
+    return value
+
+
+def _refuse_constant(name: str) -> JsonValue:
+    raise _InvalidConstant(name)
 
 
 def _csv(path: Path) -> Iterator[Record]:

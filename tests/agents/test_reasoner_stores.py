@@ -55,13 +55,13 @@ async def test_a_run_costs_few_transactions(model, settings):
     async with Reasoner(settings=settings) as reasoner:
         await reasoner.aask("Where?")
         store = await reasoner.open_store()
-        before = store.transactions
+        before = store.commits.transactions
         await reasoner.aask("Where else?")
         # made, its models noted, the reply, the state after solving, the end
-        assert store.transactions - before <= 5
-        before = store.transactions
+        assert store.commits.transactions - before <= 5
+        before = store.commits.transactions
         await asyncio.gather(*(reasoner.aask(f"Where is it, number {i}?") for i in range(20)))
-        assert store.transactions - before < 5 * 20
+        assert store.commits.transactions - before < 5 * 20
 
 
 async def test_payments_of_a_cancelled_run_are_charged_once_when_it_is_resumed(model, settings):

@@ -146,7 +146,7 @@ async def test_a_slow_reader_loses_text_first_and_learns_how_much():
     assert [getattr(e, "stage", None) or e.text for e in seen[1:]] == ["a", "2", "b"]
 
 
-async def test_a_waiting_reader_receives_events_as_they_are_emitted():
+async def test_a_waiting_reader_receives_events_as_they_are_emitted(clock):
     live = LiveSink()
     seen = []
 
@@ -156,7 +156,7 @@ async def test_a_waiting_reader_receives_events_as_they_are_emitted():
 
     reader = asyncio.create_task(read())
     for stage in "abc":
-        await asyncio.sleep(0)
+        await clock.settle()
         live(StageStarted(stage=stage))
     live.close()
     await reader

@@ -11,9 +11,9 @@ from reason.core.json_schema import OBJECT_SCHEMA, check_schema, enum_schema, is
 SCHEMA = object_schema({"colour": enum_schema(["red", "blue"]), "shades": {"type": "integer", "minimum": 1}})
 
 
-@pytest.mark.parametrize("text", ['{"colour": "red", "shades": 2}', ' {"shades":1,"colour":"blue"}\n'])
-def test_a_valid_text_has_no_fault(text):
-    assert schema_fault(text, SCHEMA) == ""
+@pytest.mark.parametrize(("text", "schema"), [(' {"shades":1,"colour":"blue"}\n', SCHEMA), ("{}", OBJECT_SCHEMA)])
+def test_a_valid_text_has_no_fault(text, schema):
+    assert schema_fault(text, schema) == ""
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,12 @@ def test_a_valid_text_has_no_fault(text):
         ('{"colour": "red"}', "'shades' is a required property"),
         ('{"colour": "red", "shades": 1, "x": 1}', "'x' was unexpected"),
         ("[1]", "[1] is not of type 'object'"),
+        ('"text"', "is not of type 'object'"),
         ("[" * 100_000, "it is no JSON"),
     ],
 )
 def test_a_fault_is_described(text, fault):
     assert fault in schema_fault(text, SCHEMA)
-
-
-def test_any_object():
-    assert schema_fault("{}", OBJECT_SCHEMA) == ""
-    assert schema_fault('"text"', OBJECT_SCHEMA) != ""
 
 
 def test_a_schema_that_doubles_at_every_reference_is_given_up():
@@ -55,11 +51,6 @@ def test_a_schema_that_is_nested_too_deep_is_refused(depth):
         schema = {"not": schema}
     with pytest.raises(UserError, match="nested too deep"):
         check_schema(schema)
-
-
-def test_a_schema_that_refers_to_itself_is_given_up():
-    with pytest.raises(UserError, match="takes too long to check"):
-        schema_fault("{}", {"$ref": "#"})
 
 
 @pytest.mark.parametrize("depth", range(3))

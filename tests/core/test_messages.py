@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.messages import (
@@ -121,7 +121,6 @@ def test_inconsistent_messages_prompts_and_questions_are_refused(make, told):
 
 
 @given(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), st.text(min_size=1, max_size=5), st.randoms())
-@settings(max_examples=40)
 def test_equal_calls_have_one_canonical_text(arguments, name, random):
     shuffled = list(arguments.items())
     random.shuffle(shuffled)

@@ -54,7 +54,7 @@ async def test_a_short_run_is_one_transaction(store, clock):
     run = run_of(store, is_new=True)
     run.writer.create(NewRun(run.config, "t"))
     run.writer.identify({"main": {"identity": "m@1"}})
-    before, tasks = store.transactions, asyncio.all_tasks()
+    before, tasks = store.commits.transactions, asyncio.all_tasks()
     async with run.writer.saving():
         run.emit(stage(0))
         assert await run.lookup_calls(["k"]) == {}
@@ -64,7 +64,7 @@ async def test_a_short_run_is_one_transaction(store, clock):
     assert not run.writer.is_created
     await run.writer.end("finished", answer())
     assert run.writer.is_created
-    assert store.transactions == before + 1
+    assert store.commits.transactions == before + 1
     record = await store.get_run("r")
     assert (record.status, record.tenant, record.answer_text) == ("finished", "t", "42")
     assert record.config == run.config.model_dump(mode="json")

@@ -166,7 +166,7 @@ async def test_an_event_that_is_written_again_is_stored_once(any_store):
 
 
 async def test_a_run_is_written_in_one_transaction(any_store):
-    before = any_store.transactions
+    before = any_store.commits.transactions
     answer = {"answer": "42", "usage": {"completion_tokens": 7, "cost_usd": 0.5}}
     request = {"request": {"prompt": "p"}, "seed": 1}
     writes = RunWrites(
@@ -177,7 +177,7 @@ async def test_a_run_is_written_in_one_transaction(any_store):
         end=RunEnd("finished", answer),
     )
     await any_store.save("r", writes)
-    assert any_store.transactions == before + 1
+    assert any_store.commits.transactions == before + 1
     run = await any_store.get_run("r", exact=True)
     assert (run.status, run.owner, run.tenant, run.strategy) == ("finished", None, "t", "cot")
     assert (run.answer, run.answer_text, run.tokens, run.identities) == (answer, "42", 7, {"main": {"identity": "m@1"}})

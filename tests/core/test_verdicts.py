@@ -125,12 +125,6 @@ def test_counts_are_in_the_json_and_follow_from_the_claims() -> None:
     assert Verification.model_validate_json(checked.model_dump_json()) == checked
 
 
-def test_a_failure_names_the_claim() -> None:
-    opened = claim("refuted", "The bridge opened in 1927.", confidence=0.97)
-    checked = verification(claim("supported"), claim("supported"), opened)
-    assert failure_text(checked) == "not verified: claim 3, “The bridge opened in 1927.”: refuted (97% sure)"
-
-
 def test_a_failure_names_three_claims_the_most_severe_first_and_counts_the_others() -> None:
     text = failure_text(
         verification(
@@ -159,7 +153,6 @@ def test_a_failure_without_claims_says_why() -> None:
 @pytest.mark.parametrize(
     ("counts", "text"),
     [
-        ((3, 0, 0), "3 of 3 jurors agree (not evidence)"),
         ((2, 1, 0), "2 of 3 jurors agree, 1 disagrees (not evidence)"),
         ((1, 2, 1), "1 of 4 jurors agree, 2 disagree (not evidence)"),
         ((0, 0, 3), "no juror mentions it (not evidence)"),

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import DataError, InvalidResponse, ReasonError, UserError
 from reason.core.events import EVENT_ADAPTER
-from reason.core.files import json_lines
 from reason.core.messages import SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
+from reason.evals.datasets.records import json_records
 from reason.serving.litellm.errors import ErrorResponse
 from reason.serving.litellm.providers import Prices
 from reason.serving.litellm.providers import Target as Provider
@@ -133,8 +133,8 @@ def stored_events(data: bytes) -> None:
         again = EVENT_ADAPTER.validate_json(event.model_dump_json())
         assert again.model_dump_json() == event.model_dump_json()
     try:
-        for line in json_lines(data, "file"):
-            assert line.where == f"file line {line.number}"
+        for record in json_records(data, "file"):
+            assert record.where.startswith("file line ")
     except DataError as e:
         other = str(e)
     assert not other or "file line" in other
