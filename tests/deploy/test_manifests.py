@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from reason.core.settings import Settings
+from reason.core.settings import ServeSettings, Settings
 from reason.core.store.location import redacted_location
 from reason.sidecar.app import create_app
+from reason.sidecar.metrics import Metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
@@ -110,6 +111,23 @@ def test_compose_publishes_on_the_loopback_alone(services: dict[str, Any]) -> No
 # -- Kubernetes
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in KUBERNETES.glob("*.yaml")))
+def test_every_manifest_says_that_it_was_not_run_on_a_cluster(name: str) -> None:
+    assert re.search(r"not run|run on no cluster", (KUBERNETES / name).read_text(encoding="utf-8"), re.IGNORECASE)
+
+
+def test_all_manifests_are_applied_or_named_elsewhere() -> None:
+    listed = manifest("kustomization")["resources"]
+    assert all((KUBERNETES / name).is_file() for name in listed)
+    others = {p.name for p in KUBERNETES.glob("*.yaml")} - set(listed)
+    assert others == {"kustomization.yaml", "secret.example.yaml", "prometheus-adapter.yaml"}
+    for name in listed:
+        found = manifest(Path(name).stem)
+        assert found["apiVersion"]
+        assert found["kind"].lower() == Path(name).stem
+        assert found["metadata"]["name"] == "reason"
+
+
 def test_selectors_find_the_pods() -> None:
     spec = manifest("deployment")["spec"]
     labels = spec["template"]["metadata"]["labels"]
@@ -154,6 +172,27 @@ def test_a_pod_has_the_time_to_drain() -> None:
     assert pod["terminationGracePeriodSeconds"] >= wait + drain + MARGIN_S
 
 
+def test_a_pod_that_ends_gets_no_new_runs_and_is_not_restarted() -> None:
+    """It accepts runs while `preStop` waits for the service; a liveness probe sees an alive process until its end."""
+    _, ours = container()
+    assert ours["lifecycle"]["preStop"]["exec"]["command"][0] == "sleep"
+    serve = settings_of(manifest("configmap")["data"]["reason.toml"]).serve
+    assert serve.drain_delay_s == 0  # `preStop` is that delay here
+    assert ours["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert manifest("deployment")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    startup = ours["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 60
+
+
+def test_the_proxy_notices_before_a_replica_refuses() -> None:
+    """`drain_delay_s` of the documented settings is above the time in which the proxy's checks fail."""
+    proxy = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
+    interval_ms, fall = map(int, re.search(r"check inter (\d+)ms fall (\d+)", proxy).groups())  # type: ignore[union-attr]
+    page = (DEPLOY.parent / "docs" / "deploying.md").read_text(encoding="utf-8")
+    [delay_s] = map(float, re.findall(r"^drain_delay_s = ([\d.]+)", page, re.MULTILINE))
+    assert delay_s >= 2 * fall * interval_ms / 1000
+
+
 @pytest.mark.parametrize("version", ["1.30", "latest"])
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_manifests_are_valid_by_the_published_schemas(name: str, version: str) -> None:
@@ -189,3 +228,21 @@ def test_settings_and_secret_are_whole_and_the_example_holds_no_secret() -> None
     assert ours["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
     assert secret["stringData"]["PGPASSWORD"] == ""
     assert urlsplit(secret["stringData"]["REASON_STORE"]).password is None
+
+
+def test_the_autoscaler_reads_a_metric_that_there_is() -> None:
+    spec = manifest("horizontalpodautoscaler")["spec"]
+    [metric] = [m["pods"] for m in spec["metrics"]]
+    name = metric["metric"]["name"]
+    assert name in {m.name for m in Metrics(frozenset()).registry.collect()}
+    [rule] = manifest("prometheus-adapter")["rules"]["custom"]
+    assert rule["name"]["as"] == name
+    assert rule["seriesQuery"].startswith(f"{name}{{")
+    runs = settings_of(manifest("configmap")["data"]["reason.toml"]).serve.max_runs
+    assert int(metric["target"]["averageValue"]) == runs // 2 == ServeSettings().max_runs // 2
+    assert spec["minReplicas"] >= 2 > manifest("poddisruptionbudget")["spec"]["maxUnavailable"]
+
+
+def test_the_proxy_sends_text_on_as_it_comes() -> None:
+    defaults = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8").partition("defaults\n")[2].partition("\n\n")[0]
+    assert "option http-no-delay" in [line.strip() for line in defaults.splitlines()]

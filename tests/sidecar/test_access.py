@@ -103,6 +103,12 @@ def test_a_client_of_http_1_0_sends_no_host(server):
         assert sock.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
+def test_the_root_leads_to_the_viewer(server):
+    reply = httpx.get(server.url, follow_redirects=True, timeout=60)
+    assert [step.headers["location"] for step in reply.history] == ["/ui"]
+    assert reply.headers["content-type"].startswith("text/html")
+
+
 @pytest.mark.parametrize(
     ("host", "auth", "is_loud"), [("0.0.0.0", False, True), ("0.0.0.0", True, False), ("::1", False, False)]
 )

@@ -174,6 +174,16 @@ async def test_headers_that_say_what_browsers_may_do(tmp_path):
         assert "jsdelivr" not in own
 
 
+async def test_pages_of_other_origins_may_call_where_they_are_named(tmp_path):
+    async with guarded_app(tmp_path, serve={"cors_origins": ("https://app.example",)}) as g:
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+        preflight = await g.client.options("/v1/reason", headers=asked)
+        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, asked["Origin"])
+        assert "access-control-allow-credentials" not in preflight.headers
+        other = await g.client.options("/v1/reason", headers={**asked, "Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -182,6 +192,8 @@ async def test_headers_that_say_what_browsers_may_do(tmp_path):
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://["}, 403),
+        ({"Host": "evil.example"}, 403),  # a foreign domain that resolves to 127.0.0.1
+        ({"Host": "[::1]:8080"}, 200),
         ({"Host": "["}, 403),
         ({"Host": "localhost:8080", "Origin": "http://localhost:8080"}, 200),
     ],

@@ -101,6 +101,26 @@ def test_a_chat_stream_is_continued_exactly_or_ends_with_an_error(server, provid
     assert all(c["finish_reason"] is None for chunk in told[:-1] for c in chunk["choices"])
 
 
+def test_a_response_stream_likewise(server, provider, model):
+    cut(model, 5)
+    told = events(server, "/v1/responses", {"model": "reason/cot", "input": "?", "stream": True})
+    if provider == "hosted_vllm":
+        assert told[-1]["response"]["output"][-1]["content"][0]["text"] == SAID
+    else:
+        assert (told[-1]["type"], told[-1]["code"], model.count) == ("error", "backend_unavailable", 1)
+
+
+def test_a_native_stream_likewise(server, provider, model):
+    cut(model, 5)
+    told = events(server, "/v1/reason", {"question": "?", "strategy": "cot", "stream": True, "text": True})
+    text = "".join(event.get("text", "") for event in told if event.get("type") == "text.delta")
+    if provider == "hosted_vllm":
+        assert (text, told[-1]["type"], model.count) == (SAID, "run.finished", 2)
+        return
+    assert (SAID.startswith(text), model.count) == (True, 1)
+    assert told[-1]["error"]["code"] == "backend_unavailable"
+
+
 def test_text_that_no_client_sees_may_be_generated_again_and_is_counted(server, provider, model):
     cut(model, 5)
     made = chat(server)

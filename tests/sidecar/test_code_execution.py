@@ -33,3 +33,9 @@ async def test_tests_of_a_question_check_its_answer(http):
     answer = (await http.post("/v1/reason", json=body)).json()
     assert answer["answer"] == "def add(a, b):\n    return a + b"
     assert answer["verification"]["verdict"] == "supported"
+
+
+async def test_tests_check_a_given_text(http):
+    made = (await http.post("/v1/verify", json={"text": CODE, "tests": TESTS, "verifiers": ["execution"]})).json()
+    assert [report["verdict"] for report in made["reports"]] == ["supported", "refuted"]
+    assert made["usage"]["model_calls"] == 0

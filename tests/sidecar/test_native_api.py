@@ -300,3 +300,24 @@ def test_what_there_is_is_told_from_the_registry(http):
     assert "n" in found["self-consistency"]["parameters"]["properties"]
     assert found["cot"]["stability"] in ("stable", "beta", "experimental")
     assert "davinci" in {kind["name"] for kind in http.get("/v1/verifiers").json()["data"]}
+
+
+def test_health_and_readiness(http, served):
+    assert http.get("/healthz").json() == {"status": "ok"}
+    told = http.get("/readyz").json()
+    assert (told["ready"], told["store"], told["draining"]) == (True, "ok", False)
+    assert set(told["models"]) == {"scripted", "thinker", "concluding"}
+    assert told["models"]["scripted"] == "open"
+
+
+def test_the_description_is_whole_and_has_examples(http):
+    told = http.get("/openapi.json").json()
+    assert {"/v1/reason", "/v1/verify", "/v1/runs", "/v1/runs/{run_id}", "/v1/runs/{run_id}/events"} <= set(
+        told["paths"]
+    )
+    body = told["components"]["schemas"]["ReasonBody"]
+    assert body["additionalProperties"] is False
+    assert any("examples" in told["components"]["schemas"][name] for name in ("ReasonBody", "AskBody"))
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("summary"), (method, path)

@@ -10,6 +10,7 @@ from reason.core.errors import (
     BackendUnavailable,
     Cancelled,
     DuplicateRequest,
+    InvalidResponse,
     RunConflict,
     RunQuarantined,
     ServerBusy,
@@ -18,7 +19,7 @@ from reason.core.errors import (
     UnknownName,
     UserError,
 )
-from reason.core.events import RunFailed, RunFinished
+from reason.core.events import RunFailed, RunFinished, TextDelta
 from reason.sidecar.runs import LiveRun
 from support.run_manager import ANNE, BEN, Gate, abandoned_run, config_of, running_manager
 from support.scripted_model import ScriptedModel, replies
@@ -60,6 +61,15 @@ async def test_what_has_ended_leaves_nothing_for_the_garbage_collector(path, mod
             gc.enable()
 
 
+async def test_text_is_told_from_its_beginning_to_who_starts_the_run(path, models):
+    async with running_manager(path, models) as run_manager:
+        run = await run_manager.start(config_of(run_manager), ANNE, text=True)
+        text = "".join([e.text async for e in run.events(text=True) if isinstance(e, TextDelta)])
+        assert text == "The answer is 42."
+        quiet = await run_manager.start(config_of(run_manager), ANNE)
+        assert not [e async for e in quiet.events() if isinstance(e, TextDelta)]
+
+
 async def test_a_run_is_cancelled_with_whoever_holds_it(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         run = await run_manager.start(config_of(run_manager), ANNE)
@@ -81,6 +91,18 @@ async def test_a_run_is_cancelled_with_whoever_holds_it(path, models):
         assert caught.value.partial.stopped == "cancelled"
         assert (await run_manager.record(run.id, ANNE)).status == "interrupted"
         assert run.ended
+
+
+async def test_a_run_that_is_cancelled_before_it_began_ends_as_well(path, models):
+    async with running_manager(path, models) as run_manager:
+        starting = asyncio.ensure_future(run_manager.start(config_of(run_manager), ANNE))
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        while run_manager.in_flight:
+            await asyncio.sleep(0)
+        assert {r.status for r in await run_manager.store.list_runs()} <= {"interrupted"}
 
 
 async def test_cancelling_by_name_stops_the_engine_and_is_idempotent(path, models):
@@ -127,6 +149,30 @@ async def test_an_answer_is_given_now_and_asked_for_once(path, models):
         record = await run_manager.conclude(run.id, ANNE)  # no effect on a run that has ended
         assert (record.status, record.answer_requested) == ("finished", False)
         assert (await run_manager.attach(run.id, ANNE)).record.answer == record.answer
+
+
+async def test_a_waiting_run_answers_now_when_it_begins(path, models):
+    gate = Gate()
+    async with running_manager(path, models, script=replies(CONCLUSION), step=gate, max_runs=1) as run_manager:
+        first = await run_manager.start(config_of(run_manager), ANNE)
+        await gate.reached.wait()
+        second = await run_manager.start(config_of(run_manager), ANNE, background=True)
+        assert (await run_manager.conclude(second.id, ANNE)).status == "queued"
+        gate.open.set()
+        assert (await first.result()).stopped == "done"
+        answer = await second.result()
+        assert (answer.answer, answer.stopped, answer.usage.model_calls) == ("42", "user", 1)
+
+
+async def test_an_adopted_run_answers_as_its_killed_process_was_asked(path, models):
+    async with running_manager(path, models, script=replies(CONCLUSION)) as run_manager:
+        run_manager.draining = True  # adopts no runs
+        run_id = await abandoned_run(path, run_manager)
+        assert (await run_manager.conclude(run_id, ANNE)).answer_requested
+        run_manager.draining = False
+        await run_manager.adopt()
+        answer = await (await run_manager.attach(run_id, ANNE)).result()
+        assert (answer.answer, answer.stopped) == ("42", "user")
 
 
 async def test_a_cancelled_run_is_resumed_and_its_events_go_on(path, models):
@@ -276,6 +322,18 @@ async def test_what_a_drain_stops_is_saved_and_background_runs_go_on_in_the_next
         assert (await run_manager.record(waited.id, ANNE)).status == "interrupted"  # no client waits for it
 
 
+async def test_a_drain_leaves_queued_background_runs_to_the_next_process(path, models):
+    gate = Gate()
+    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
+        await run_manager.start(config_of(run_manager), ANNE)
+        await gate.reached.wait()
+        waiting = await run_manager.start(config_of(run_manager), ANNE, background=True)
+        await run_manager.drain(0)
+        assert (await run_manager.record(waiting.id, ANNE)).status == "queued"
+    async with running_manager(path, models) as run_manager:
+        assert (await (await run_manager.attach(waiting.id, ANNE)).result()).answer == "42"
+
+
 async def test_a_drain_that_is_hurried_stops_what_goes_on(path, models):
     gate = Gate()
     async with running_manager(path, models, step=gate) as run_manager:
@@ -303,6 +361,20 @@ async def test_of_two_processes_one_takes_a_run_and_the_other_follows_it(path, m
         numbers = [e.number async for e in queued.events()]
         assert numbers == sorted(set(numbers))
         assert [e.answer async for e in queued.events() if isinstance(e, RunFinished)] == [answer]
+
+
+async def test_a_model_that_fails_ends_the_run_and_frees_its_turn(path, models):
+    async with running_manager(path, models, max_runs=1) as run_manager:
+
+        async def broken(requests, listener=None):
+            raise InvalidResponse("nonsense")
+
+        models["scripted"].generate = broken
+        for _ in range(3):
+            run = await run_manager.start(config_of(run_manager), ANNE)
+            with pytest.raises(InvalidResponse):
+                await run.result()
+        assert {r.status for r in await run_manager.store.list_runs()} == {"failed"}
 
 
 async def test_what_a_killed_process_left_is_taken_up_and_followed_meanwhile(path, models):

@@ -240,6 +240,17 @@ def test_structured_output(client, model):
         assert stream.get_final_message().parsed_output == Number(answer=42)
 
 
+def test_the_beta_interface_of_the_client(client):
+    chat = [{"role": "user", "content": "What is 6 * 7?"}]
+    fields = {"model": "reason/cot", "max_tokens": 300, "messages": chat, "betas": ["context-management-2025-06-27"]}
+    edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    assert client.beta.messages.create(**fields, context_management=edits).content[0].text == SAID
+
+
+def test_the_models_of_the_server(client):
+    assert {"reason/cot", "reason/cot:thinking", "plain"} <= {model.id for model in client.models.list()}
+
+
 def test_token_counts(client):
     chat = [{"role": "user", "content": "12345"}]
     count = client.messages.count_tokens(model="reason/cot", messages=chat).input_tokens
@@ -339,3 +350,10 @@ def test_pings_keep_an_idle_stream_open(server, models):
     with httpx.stream("POST", f"{server.url}/v1/messages", json=body, timeout=30) as stream:
         lines = stream.iter_lines()
         assert [next(lines) for _ in range(3)] == ["event: ping", 'data: {"type":"ping"}', ""]
+
+
+def test_a_request_that_is_sent_again_is_the_same_run(ask):
+    key = {"extra_headers": {"Idempotency-Key": "message-1"}}
+    assert ask(**key).id == ask(**key).id
+    with pytest.raises(anthropic.ConflictError):
+        ask("What else?", **key)

@@ -68,6 +68,18 @@ def test_every_call_of_a_strategy_has_them(client, models):
     assert all(sum(len(m.attachments) for m in prompt.messages) == 1 for prompt in calls)
 
 
+def test_those_of_earlier_turns_stay_with_their_messages(client, models):
+    chat = [
+        {"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]},
+        {"role": "assistant", "content": "A bill."},
+        {"role": "user", "content": "What is the sum?"},
+    ]
+    client.chat.completions.create(model="reason/cot:seeing", messages=chat)
+    first, _, last = sent_to(models["seeing"]).messages
+    assert [len(first.attachments), len(last.attachments)] == [1, 0]
+    assert base64.b64decode(first.attachments[0].data) == PNG
+
+
 def test_responses_take_them_and_remember_them(client, models):
     parts = [
         {"type": "input_text", "text": "What is the sum?"},
@@ -112,6 +124,13 @@ def test_what_cannot_be_passed_on_is_refused_with_its_place(client, part, said):
     with pytest.raises(openai.BadRequestError, match=said) as refused:
         client.chat.completions.create(model="reason/cot:seeing", messages=[{"role": "user", "content": [TEXT, part]}])
     assert refused.value.param.startswith("messages.0.content.1")
+
+
+def test_only_users_have_them(client):
+    chat = [{"role": "system", "content": [IMAGE]}, {"role": "user", "content": "What is this?"}]
+    with pytest.raises(openai.BadRequestError, match="role system") as refused:
+        client.chat.completions.create(model="reason/cot:seeing", messages=chat)
+    assert refused.value.param == "messages.0.content.0"
 
 
 def test_too_many_are_refused(client):

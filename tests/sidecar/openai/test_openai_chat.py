@@ -6,6 +6,8 @@ import openai
 import pytest
 
 SAID = "The answer is 42."
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
 CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"judge": "lexical"}}}
 """A verifier that calls only the main model."""
 
@@ -29,6 +31,22 @@ def test_thoughts_stand_apart(ask):
     (choice,) = ask(model="reason/cot:thinking").choices
     assert choice.message.content == SAID
     assert choice.message.reasoning == choice.message.reasoning_content == "Six sevens."
+
+
+def test_thoughts_without_content_where_the_limit_came_first(ask):
+    made = ask(model="reason/cot:lengthy", extra_body={"reason": {"thinking_tokens": 30}})
+    (choice,) = made.choices
+    assert (choice.message.content, choice.finish_reason) == ("", "length")
+    assert choice.message.reasoning.startswith("on and on")
+    assert made.reason["usage"]["thinking_tokens"] == 30
+    assert "ended while the model thought" in made.reason["degraded"][0]
+
+
+def test_a_thought_that_was_cut_is_concluded(ask):
+    made = ask(model="reason/cot:concluding", extra_body={"reason": {"thinking_tokens": 30}})
+    (choice,) = made.choices
+    assert (choice.message.content, choice.finish_reason) == ("Therefore, the answer is 42.", "stop")
+    assert made.reason["answer"] == "42"
 
 
 def test_usage_is_the_ledgers(ask, server):
@@ -69,6 +87,19 @@ def test_fields_reach_the_strategy(ask, models):
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.25, 0.5, 99)
 
 
+def test_an_alias_brings_its_parameters_and_gives_way_to_the_request(ask, models):
+    made = ask(model="careful", extra_body={"reason": {"parameters": {"n": 2}}})
+    request = models["plain"].generate_calls[-1][0]
+    assert (made.model, made.reason["strategy"]) == ("careful", "self-consistency")
+    assert (request.sampling.n, request.sampling.temperature) == (2, 0.5)
+
+
+def test_a_model_alone_has_the_strategy_that_the_request_names(ask):
+    made = ask(model="torn", extra_body={"reason": {"strategy": "self-consistency"}})
+    assert (made.reason["strategy"], made.reason["model"]) == ("self-consistency", "torn")
+    assert ask(model="torn").reason["strategy"] == "cot"
+
+
 def test_a_conversation_stays_one(client, models):
     chat = [
         {"role": "user", "content": "What is 6 * 7?"},
@@ -94,6 +125,11 @@ def test_a_spent_budget_ends_with_length(ask):
     made = ask(extra_body={"reason": {"budget": {"tokens": 10}}})
     assert (made.choices[0].finish_reason, made.reason["stopped"]) == ("length", "budget")
     assert made.usage.completion_tokens in (9, 10)  # a part of the budget is for the request of the answer
+
+
+def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
+    made = ask(model="reason/beam:plain", max_tokens=40, extra_body={"reason": {"parameters": {"score": "arithmetic"}}})
+    assert 0 < made.usage.completion_tokens <= 40
 
 
 @pytest.mark.parametrize(
@@ -170,6 +206,22 @@ def test_a_model_that_fails_is_the_backends_fault(ask):
     assert failed.value.code == "backend_unavailable"
 
 
+def test_a_body_that_is_no_json(server, client):
+    with pytest.raises(openai.BadRequestError):
+        client.post("/chat/completions", cast_to=dict, options={"headers": {}}, body="{")
+
+
+def test_a_request_that_is_sent_again_is_the_same_run(ask, models):
+    key = {"Idempotency-Key": "once"}
+    made = ask("Once?", extra_headers=key)
+    calls = len(models["plain"].generate_calls)
+    again = ask("Once?", extra_headers=key)
+    assert (again.id, again.choices, again.usage) == (made.id, made.choices, made.usage)
+    assert len(models["plain"].generate_calls) == calls
+    with pytest.raises(openai.ConflictError):
+        ask("Twice?", extra_headers=key)
+
+
 def test_models(client):
     listed = {model.id: model for model in client.models.list()}
     assert listed["careful"].strategy == "self-consistency"
@@ -186,6 +238,7 @@ def test_models(client):
     ("reason", "param"),
     [
         ({"parameters": {"router": "/etc/passwd"}}, "reason.parameters.router"),
+        ({"parameters": {"navigator": "../files/mine.json"}}, "reason.parameters.navigator"),
         ({"verify_parameters": {"davinci": {"calibration": "/x"}}}, "reason.verify_parameters.davinci.calibration"),
     ],
 )

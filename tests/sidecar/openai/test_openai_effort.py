@@ -57,3 +57,10 @@ def test_an_effort_that_the_model_does_not_accept(ask):
     with pytest.raises(openai.BadRequestError, match="model 'thinking' accepts none, low, medium, high") as refused:
         ask(model="reason/cot:thinking", reasoning_effort="xhigh")  # our "max"
     assert refused.value.param == "reasoning_effort"
+
+
+@pytest.mark.parametrize(("effort", "message"), [("low", "model 'plain' does not think"), ("huge", "got 'huge'")])
+def test_efforts_that_responses_refuse(client, effort, message):
+    with pytest.raises(openai.BadRequestError, match=message) as refused:
+        client.responses.create(model="reason/cot:plain", input="6 * 7?", reasoning={"effort": effort})
+    assert refused.value.param == "reasoning.effort"

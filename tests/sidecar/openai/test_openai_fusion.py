@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import openai
 from support.openai_server import scripted_server
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
 DRAFTS = {"one": "I add. The answer is 4.", "two": "I count. The answer is 5."}
 SYNTHESIS = "We add them. 2 + 2 = 4. The answer is 4."
@@ -53,3 +53,20 @@ def test_the_synthesis_is_streamed_as_content_and_the_drafts_as_thoughts(tmp_pat
     assert "Stage: drafts." in thoughts
     assert "Stage: synthesis." in thoughts
     assert (last.choices[0].finish_reason, last.reason["answer"], last.reason["degraded"]) == ("stop", "4", [])
+
+
+def test_the_thought_of_the_synthesiser_is_streamed_as_a_thought(tmp_path):
+    chair = ScriptedModel(thinking("Four is right.", SYNTHESIS), name="main", profile=THINKS)
+    with fusing(tmp_path, chair) as (_, client):
+        content, thoughts, _ = streamed(client)
+        whole = ask(client).choices[0].message
+    assert "".join(content) == whole.content == SYNTHESIS
+    assert thoughts.count("Four is right.") == whole.reasoning.count("Four is right.") == 1
+
+
+def test_max_tokens_limits_drafts_and_synthesis(tmp_path):
+    chair = ScriptedModel(replies(SYNTHESIS), name="main")
+    with fusing(tmp_path, chair) as (_, client):
+        made = ask(client, max_tokens=12)
+    assert made.choices[0].message.content.startswith(SYNTHESIS[:12])
+    assert chair.generate_calls[0][0].sampling.max_tokens == 12

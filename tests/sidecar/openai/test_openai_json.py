@@ -69,7 +69,17 @@ def test_what_never_becomes_valid_is_an_error(ask, form):
         streamed(ask(response_format=form, stream=True))
 
 
+def test_a_stop_string_that_cuts_json_does_not_end_it(ask):
+    (choice,) = ask(model="reason/cot:formed", response_format=OBJECT, stop=["42"]).choices
+    assert (choice.message.content, choice.finish_reason) == ('{"answer":', "length")
+
+
 def test_a_limit_that_cuts_json_is_told(ask):
     fields = {"model": "reason/cot:formed", "response_format": OBJECT}
     (choice,) = ask(**fields, extra_body={"reason": {"budget": {"tokens": len(SAID) + 1 + 5}}}).choices
     assert (choice.message.content, choice.finish_reason) == ('{"ans', "length")
+
+
+def test_responses_take_json_object(client):
+    made = client.responses.create(model="reason/cot:formed", input="?", text={"format": OBJECT})
+    assert (json.loads(made.output_text), made.status) == (JSON, "completed")

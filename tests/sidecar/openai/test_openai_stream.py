@@ -8,6 +8,7 @@ import time
 import httpx
 import openai
 import pytest
+from reason.reasoning.strategy import STRATEGIES
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
@@ -62,6 +63,12 @@ def test_no_usage_where_none_is_asked_for(ask):
     assert all("usage" not in chunk.model_fields_set for chunk in ask(stream=True))
 
 
+def test_one_chain_is_content_as_it_is_written(ask):
+    pieces = [c.choices[0].delta.content for c in ask(stream=True) if c.choices[0].delta.content]
+    assert len(pieces) > 10
+    assert "".join(pieces) == SAID
+
+
 def test_what_is_chosen_at_the_end_is_thought_before(ask):
     fields = {"model": "reason/self-consistency:thinking", "extra_body": {"reason": {"parameters": {"n": 3}}}}
     chunks, content, thoughts, _ = gathered(ask(**fields, stream=True))
@@ -74,7 +81,33 @@ def test_what_is_chosen_at_the_end_is_thought_before(ask):
     assert sorted(whole.split("\n")) == sorted(thoughts[0].strip().split("\n"))
 
 
-"""Strategies that sample chains, except the one that requires knowledge sources."""
+def test_a_search_tells_its_steps(ask):
+    fields = {"reason": {"parameters": {"score": "arithmetic", "k": 2, "width": 2}}}
+    _, content, thoughts, _ = gathered(ask(model="reason/beam", stream=True, extra_body=fields))
+    assert content[0].endswith(SAID)
+    assert "beam: " in thoughts[0]
+
+
+@pytest.mark.parametrize("strategy", ["self-consistency", "best-of-n"])
+def test_a_single_chain_of_any_sampling_strategy_is_never_taken_back(ask, strategy):
+    parameters = {"n": 1}
+    if "score" in STRATEGIES.load(strategy).Config.model_fields:
+        parameters["score"] = "logprob"
+    fields = {"model": f"reason/{strategy}:thinking", "extra_body": {"reason": {"parameters": parameters}}}
+    _, content, _, ends = gathered(ask(**fields, stream=True))
+    assert (content, ends) == ({0: SAID}, {0: "stop"})
+
+
+def test_a_stop_string_is_not_passed(ask):
+    _, content, _, ends = gathered(ask(stop=" is", stream=True))
+    assert (content, ends) == ({0: "The answer"}, {0: "stop"})
+
+
+def test_thoughts_that_the_chat_template_opens_are_no_content(ask):
+    chunks, content, thoughts, _ = gathered(ask(model="reason/cot:opened", stream=True))
+    assert (content, thoughts[0].strip()) == ({0: SAID}, THOUGHTS)
+    assert chunks[-1].reason["degraded"] == []
+    assert ask(model="reason/cot:opened").choices[0].message.content == SAID
 
 
 def test_the_wire(server):

@@ -7,6 +7,7 @@ from reason.core.events import (
     CallStarted,
     EventsDropped,
     SampleFinished,
+    StageStarted,
     TextDelta,
     VerificationFinished,
     VoteUpdated,
@@ -147,6 +148,19 @@ def test_thoughts_that_were_streamed_as_content_are_noticed():
     content = "".join(p.text for event in events for p in telling.take(event))
     assert telling.late
     assert content + said.finish(done.text, late=True) == "Six sevens.The answer is 42."
+
+
+def test_what_a_judge_writes_is_no_thought():
+    telling = EventTranslator(config(), AnswerText())
+    events = [started(1, 1, role="judge"), finished(2, 1, 0, "7 of 10"), ended(3, 1)]
+    assert [p for event in events for p in telling.take(event)] == []
+
+
+def test_verification_is_told_where_there_is_some():
+    stage = StageStarted(number=1, stage="verify")
+    assert EventTranslator(config(), AnswerText()).take(stage) == []
+    (line,) = EventTranslator(config(verify=("davinci",)), AnswerText()).take(stage)
+    assert line.text == "The answer is being verified.\n"
 
 
 def test_the_end_of_a_verification_counts_the_claims():

@@ -63,6 +63,12 @@ def test_a_model_that_has_no_tools_refuses_them(ask):
     assert refused.value.code == "capability_missing"
 
 
+def test_a_name_that_no_tool_may_have(ask):
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(QUESTION, tools=[{"type": "function", "function": {**WEATHER, "name": "wea ther"}}])
+    assert refused.value.param == "tools.0.function.name"
+
+
 def test_responses(client, models):
     tools = [{"type": "function", **WEATHER, "strict": None}]
     made = client.responses.create(model="reason/cot:caller", input=QUESTION, tools=tools)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from reason.core.events import ClaimChecked, ClaimLabelled, Event, RunFinished, StageStarted, VerificationFinished
-from reason.core.types import CheckedClaim, Evidence, Verdict, Verification
+from reason.core.types import Agreement, CheckedClaim, Evidence, Verdict, Verification
 from reason.sidecar.viewer.page import trace_html, verification_html
 from support.verified_text import ANSWER, verified
 from support.viewer_runs import answer_of, numbered
@@ -98,6 +98,53 @@ def test_the_keyboard_alone_is_enough(shown: Any) -> None:
 
 def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:
     return CheckedClaim(text="c", verdict=verdict, start=start, end=end)
+
+
+def test_overlapping_claims_are_cut_where_they_begin_and_end(look: Look, tmp_path: Path) -> None:
+    claims = (claim(0, 6), claim(2, 4, "disputed"), claim(2, 8), claim(None, None), claim(5, 99))
+    verification = Verification(verdict="disputed", claims=claims, verifiers=("v",))
+    found = verified().model_copy(update={"answer": "🙂bcdefgh", "reports": (), "verification": verification})
+    tab = look()
+    tab.show(verification_html(found), tmp_path)
+    parts = "[...document.querySelector('.given').childNodes].map((e) => [e.textContent, e.dataset?.n ?? ''])"
+    assert tab.js(parts) == [
+        ["🙂b", "0"],
+        ["cd", "1"],
+        ["2±", "1"],
+        ["ef", "0"],
+        ["1?", "0"],
+        ["gh", "2"],
+        ["3?", "2"],
+    ]
+
+
+def test_an_open_claim_says_what_it_lacks_and_shows_what_is_closest(look: Look, tmp_path: Path) -> None:
+    closest = Evidence(source="weather.md", text="Fog is young.", start=4, end=17)
+    held_back = CheckedClaim(
+        text="Fog is old.",
+        verdict="not_enough_evidence",
+        confidence=0.55,
+        lean="refuted",
+        needed=0.8,
+        evidence=(closest, closest.model_copy(update={"source": "copy.md"})),
+        note="no passage mentions its age",
+        agreement=Agreement(label="uncertain", support=2, contradict=1, silent=0),
+        start=0,
+        end=11,
+    )
+    verification = Verification(
+        verdict="not_enough_evidence", claims=(held_back,), verifiers=("v",), note="judges agree on 1 of 1 claims"
+    )
+    found = verified().model_copy(update={"answer": "Fog is old.", "reports": (), "verification": verification})
+    tab = look()
+    tab.show(verification_html(found), tmp_path)
+    assert tab.text(".badge") == "1 ? not enough evidence (closest: refuted, 55%; 80% needed)"
+    assert tab.texts(".panel p") == ["no passage mentions its age", "2 of 3 jurors agree, 1 disagrees (not evidence)"]
+    assert tab.texts(".panel h4") == ["closest"]
+    assert tab.texts(".panel .source") == ["weather.md:4-17, copy.md:4-17"]
+    assert tab.texts(".panel mark") == ["Fog is young."]
+    assert tab.text(".answer") == "0 of 1 claim supported, 1 open"
+    assert "judges agree on 1 of 1 claims" in tab.texts("p.note")
 
 
 def checked_run(*, ended: bool) -> list[Event]:

@@ -115,6 +115,33 @@ def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[
     tab.check()
 
 
+def test_a_run_that_thinks_is_asked_for_its_answer_now(look: Look, server: Any, models: dict[str, Tap]) -> None:
+    tab, muser = look(), models["muser"]
+    page, muser.left = tab.page, 0
+    fields = {"model": "muser", "question": "What is 6 * 7?", "effort": "low", "thinking_tokens": "5000"}
+    ask(tab, server, "cot", **fields)
+    writing = page.locator("#answer .writing")
+    _write_until(tab, muser, lambda: writing.count() > 0 and "sevens are forty-two." in tab.text("#answer .tail"))
+    expect(writing).to_contain_text("main, sample 1.1, thinking, ")
+    expect(page.locator(".chips")).to_contain_text("effort low")
+    page.click("button[value=answer]")
+    expect(page.locator("button[value=answer]")).to_be_disabled()
+    run_id = page.url.rpartition("/")[2]
+    while not server.call(server.run_manager.store.get_run(run_id)).answer_requested:
+        page.wait_for_timeout(5)
+    muser.left = 1000  # for the short call that concludes
+    expect(page.locator(".chip").first).to_have_text("answered early")
+    expect(page.locator("#answer .answer")).to_have_text("42")
+    expect(page.locator("button[value=answer], button[value=cancel]")).to_have_count(0)
+    spent = server.call(server.run_manager.store.get_run(run_id)).answer["usage"]["thinking_tokens"]
+    assert tab.text("#answer .thought summary") == f"thought, {spent} tokens"
+    assert not page.locator("#answer .thought .text").is_visible()
+    assert f"an unfinished sample of 0 tokens of an answer and {spent} of a thought" in tab.text("#answer .note")
+    cells = tab.texts("#usage tbody tr:last-child td")
+    assert cells[5] == str(spent)
+    tab.check()
+
+
 def _wait_for(tab: Any, seen: Callable[[], object], meanwhile: Callable[[], object] = lambda: None) -> None:
     """Let the page go on until something has come."""
     for _ in range(400):
@@ -165,6 +192,48 @@ def test_a_stream_that_breaks_is_taken_up_after_its_last_event(look: Look, serve
     assert tab.js("window.violations") == []
 
 
+def test_an_ended_run_is_not_shown_before_its_events_are_there(look: Look, server: Any) -> None:
+    run, other = (run_of(server, "Capitals?", model="says", strategy="cot", seed=seed) for seed in (1, 2))
+    held: list[Route] = []
+    tab = look()
+    page = tab.page
+    page.route("**/events?*", lambda route: held.append(route))
+    page.goto(f"{server.url}/ui/runs/{run}")
+    _wait_for(tab, lambda: held)
+    assert tab.text("main") == "Looking …"
+    held.pop().abort()
+    expect(page.get_by_role("alert")).to_have_text("the connection is lost; trying again …")
+    _wait_for(tab, lambda: held)
+    page.unroute("**/events?*")  # and what is held goes on
+    expect(page.locator(".chip").first).to_have_text("done")
+    page.goto("about:blank")
+    held.clear()
+    page.route("**/v1/runs/*", lambda route: held.append(route))
+    page.goto(f"{server.url}/ui/compare?a={run}&b={other}")
+    _wait_for(tab, lambda: len(held) == 2)
+    expect(page.locator("main > .soft")).to_have_text("Looking …")
+    page.unroute("**/v1/runs/*")
+    expect(page.locator(".differences")).to_contain_text("seed")
+
+
+def test_what_is_refused_is_told(look: Look, server: Any) -> None:
+    tab = look()
+    page = tab.page
+    page.goto(f"{server.url}/ui/runs/none-such")
+    expect(page.get_by_role("alert")).to_contain_text("none-such")
+    page.goto(f"{server.url}/ui/ask")
+    page.fill("[name=question]", "Why?")
+    page.select_option("[name=strategy]", "coat")
+    page.click("summary:has-text('Parameters of mcts')")
+    page.fill("[name=p-limits]", "[")
+    page.click("button[type=submit]")
+    expect(page.get_by_role("alert")).to_have_text("limits is not JSON")
+    page.fill("[name=p-limits]", '{"nothing": 1}')
+    page.click("button[type=submit]")
+    expect(page.get_by_role("alert")).to_contain_text("nothing")
+    assert page.url.endswith("/ui/ask")
+
+
 def run_of(server: Any, question: str, **fields: Any) -> str:
     """Start a run, wait for its end, and return its ID."""
     reply = httpx.post(f"{server.url}/v1/runs", json={"question": question, **fields}, timeout=60)
@@ -175,10 +244,10 @@ def run_of(server: Any, question: str, **fields: Any) -> str:
     return name
 
 
-def test_runs_are_searched_filtered_sorted_and_deleted(look: Look, server: Any) -> None:
+def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, server: Any) -> None:
     tags = {"set": "capitals", "split": "dev"}
     one = run_of(server, "Capitals of Spain?", model="says", strategy="cot", metadata=tags, seed=1)
-    run_of(
+    two = run_of(
         server, "Capitals of Spain?", model="says", strategy="self-consistency", parameters={"n": 3}, seed=2,
         metadata={"set": "capitals"},
     )  # fmt: skip
@@ -204,6 +273,32 @@ def test_runs_are_searched_filtered_sorted_and_deleted(look: Look, server: Any) 
     expect(rows).to_have_count(1)
     page.click("button[value=tag]")
     expect(rows).to_have_count(2)
+
+    page.click("#charts summary")
+    charts = page.locator(".charts tbody tr")
+    expect(charts).to_have_count(2)
+    names = "(rows) => rows.map((row) => [...row.cells].slice(0, 3).map((cell) => cell.textContent))"
+    assert sorted(charts.evaluate_all(names)) == [["cot", "1", "1"], ["self-consistency", "1", "1"]]
+    bars = page.locator(".charts .bar-fill").evaluate_all("(all) => all.map((e) => Number(e.getAttribute('width')))")
+    assert 100 in bars
+    page.click("#charts summary")
+
+    for i in (0, 1):
+        page.locator(".choose input").nth(i).check()
+    page.click("button[value=compare]")
+    page.wait_for_url("**/ui/compare?*")
+    expect(page.locator(".sides .answer").nth(1)).not_to_have_class("answer soft")
+    cells = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+    expect(page.locator(".differences tr.differs >> text=self-consistency: n")).to_have_count(1)
+    told = {name: values for name, *values in page.locator(".differences tbody tr").evaluate_all(cells)}
+    assert told["strategy"] == ["cot", "self-consistency"]
+    assert told["self-consistency: n"] == ["-", "3"]
+    assert told["tag split"] == ["dev", "-"]
+    assert "model" not in told
+    page.click("button[value=all]")
+    told = {name: values for name, *values in page.locator(".differences tbody tr").evaluate_all(cells)}
+    assert told["model"] == ["says", "says"]
+    assert page.locator(".sides h2 a").all_inner_texts() == [one, two]
 
     page.goto(f"{server.url}/ui/runs/{one}")
     expect(page.locator("a.tag")).to_have_text(["set: capitals", "split: dev"])

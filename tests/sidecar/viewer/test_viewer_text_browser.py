@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,15 @@ def test_a_hostile_text_stays_text(look: Look, tmp_path: Path) -> None:
     assert r"$\unknowncommand$" in shown  # as it was written
     tab.check()
     assert tab.requests == [(tmp_path / "page.html").as_uri()]
+
+
+def test_the_events_are_downloaded_as_json_lines(look: Look, tmp_path: Path) -> None:
+    tab = look()
+    events = run_of("text", "x")
+    tab.show(trace_html(events), tmp_path)
+    with tab.page.expect_download() as waiting:
+        tab.page.click("button[value=download]")
+    assert waiting.value.suggested_filename == "r.jsonl"
+    lines = Path(waiting.value.path()).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [event.model_dump(mode="json") for event in events]
+    tab.check()

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
+from reason.core.budget import Budget, Ledger
 from reason.core.events import (
+    BudgetCharged,
     BudgetExhausted,
     CallFinished,
     CallStarted,
@@ -22,6 +25,8 @@ from reason.core.events import (
     RunStarted,
     SampleFinished,
     StageStarted,
+    StepRouted,
+    StrategyNote,
     TextDelta,
     VoteUpdated,
 )
@@ -29,6 +34,7 @@ from reason.core.messages import Completion, Failure, Thought, Usage
 from reason.core.types import (
     AnswerCandidate,
     Question,
+    RoleUsage,
     RunUsage,
 )
 from reason.sidecar.viewer.page import trace_html
@@ -52,6 +58,10 @@ def seen(look: Look, tmp_path: Path) -> Any:
 
     yield show
     tab.check()
+
+
+def note(name: str, **data: JsonValue) -> StrategyNote:
+    return StrategyNote(strategy="s", name=name, data=data)
 
 
 def test_how_a_run_stands(seen: Any) -> None:
@@ -81,6 +91,50 @@ def test_how_a_run_stands(seen: Any) -> None:
     assert tab.text("#answer .note") == "Note: less"
     chosen = answer_of("It is the first.", "A", option="twenty-one")
     assert seen(STARTED, RunFinished(answer=chosen)).text("#answer .answer") == "twenty-one (A)"
+
+
+def test_a_run_that_ended_without_an_answer_says_why(seen: Any) -> None:
+    for stopped, text, said in (
+        ("budget", "", "The budget was spent before there was an answer."),
+        ("cancelled", "", "The run was cancelled before there was an answer."),
+        ("budget", "So far so", "No answer was found in the text."),
+        ("done", "", "No answer was found in the text."),
+    ):
+        none = answer_of(text, "x", stopped=stopped).model_copy(update={"answer": None})
+        tab = seen(STARTED, RunFinished(answer=none), status="finished")
+        assert tab.text("#answer .answer") == said
+        assert tab.text(".chips .chip") == stopped
+        assert tab.page.locator(".chip.good").count() == (stopped == "done")
+
+
+def test_limits_and_usage(seen: Any) -> None:
+    charged = BudgetCharged(
+        role="main", model="m", tokens=2, calls=1, total_tokens=2, total_calls=1, total_usd=None,
+        limits={"tokens": 4, "seconds": 60},
+    )  # fmt: skip
+    tab = seen(STARTED, CALL, charged, BudgetExhausted(kind="tokens", used=4, limit=4))
+    assert tab.texts(".meter .n") == ["2 of 4", "2.0 of 60"]
+    widths = tab.js("[...document.querySelectorAll('.meter .fill')].map((e) => [e.className, e.style.width])")
+    assert widths[0] == ["fill full", "50%"]
+    assert "The limit of tokens stopped it." in tab.text("#budget")
+    assert tab.texts("#usage tbody tr td") == ["mainm", "1", "0", "0", "2", "0", "-", "-", "0.0 s"]
+
+
+def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
+    ledger = Ledger(Budget())
+    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, thinking_tokens=30, cost_usd=0.25)
+    ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
+    ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
+    ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
+    tab = seen(RunFinished(answer=answer_of("x", usage=ledger.usage().model_copy(update={"wall_seconds": 1.5}))))
+    heads = ["role", "calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working"]
+    assert tab.texts("#usage th") == heads
+    rows = tab.page.locator("#usage tbody tr").evaluate_all(CELLS)
+    assert rows == [
+        ["mainlocal/a", "4", "13,000", "12,400", "80", "30", "20", "0.2500", "0.8 s"],
+        ["judgelocal/b", "1", "7", "0", "0", "0", "0", "?", "0.0 s"],
+        ["all", "5", "13,007", "12,400", "80", "30", "20", "?", "1.5 s wall"],
+    ]
 
 
 def sampled(deltas: bool = True) -> list[Event]:
@@ -144,6 +198,68 @@ def test_a_thought_is_collapsed_and_apart_from_the_answer(seen: Any) -> None:
     tab.check()
 
 
+def test_workers_stand_side_by_side(seen: Any) -> None:
+    call = CallStarted(role="main", model="m", operation="workers", requests=2, samples=2, replayed=0)
+    says = [TextDelta(request=w, sample=0, text=t, tokens=1) for w, t in ((0, "I "), (1, "You"), (0, "add."))]
+    tab = seen(
+        STARTED,
+        note("workers.begin", names=["Ada", "Ben"], writing=["**Ada, step 1:** ", "**Ben, step 1:** "]),
+        call,
+        *says,
+        note("workers.step", worker=0, number=1, text="**Ada, step 1:** I add.", next="**Ada, step 2:** "),
+        note("workers.asked", worker=0, text="Twice? "),
+        note("workers.answer", worker=1, answer="4"),
+        note("workers.step", worker=9, text="x"),
+        note("workers.step", worker="a"),
+        note("workers.asked"),
+        status="running",
+    )
+    assert tab.texts(".worker h3") == ["Ada 1 step", "Ben 0 steps"]
+    assert tab.texts(".worker:first-child p") == ["**Ada, step 1:** I add.", "**Ada, step 2:** Twice? "]
+    assert tab.texts(".worker:last-child p") == ["**Ben, step 1:** You", "answer: 4"]
+    boxes = [tab.page.locator(".worker").nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+
+
+def test_the_ribbon_says_who_wrote_each_step_and_why(seen: Any) -> None:
+    def wrote(index: int, role: str = "small", **how: Any) -> StepRouted:
+        told = {"index": index, "role": role, "model": f"the-{role}", "tokens": 45, "reason": "entropy", **how}
+        return StepRouted.model_validate(told)
+
+    tab = seen(
+        STARTED,
+        wrote(0),
+        wrote(0, entropy=0.42, threshold=1.0, kind="full"),  # restarted
+        wrote(1, "main", score=3, reason="rejected"),
+        wrote(2, "main", reason="large"),
+    )
+    assert tab.texts(".ribbon .who") == ["S", "L", "L"]
+    assert "3 steps, 2 by the large model (90 tokens), 1 by the small one (45 tokens)" in tab.text("#routing")
+    labels = tab.page.locator(".ribbon button").evaluate_all("(all) => all.map((e) => e.getAttribute('aria-label'))")
+    assert labels == [
+        "step 1: the small model the-small, 45 tokens: entropy 0.420 against 1 (full)",
+        "step 2: the large model the-main, 45 tokens: rejected, score 3",
+        "step 3: the large model the-main, 45 tokens: large",
+    ]
+    tab.page.focus(".ribbon button >> nth=1")
+    tab.page.keyboard.press("Enter")
+    assert tab.text("#routing .card") == labels[1]
+    listed = tab.text("#events")
+    assert all(label.split(": ", 1)[1] in listed for label in labels)
+
+
+def test_blocks_stand_in_chains(seen: Any) -> None:
+    def ran(letter: JsonValue, vote: JsonValue = 0) -> StrategyNote:
+        return note("block.run", block="reason", letter=letter, state=[3, 2, 0], q=None, vote=vote)
+
+    tab = seen(STARTED, ran("R"), ran("D", 1), ran("Rf"), ran(None), ran("Db", "x"))
+    assert tab.texts(".chain") == ["attempt 1R reasonRf reason", "attempt 2D reason"]
+    tab.page.click(".block.Rf")
+    assert "state when it was chosen: 3 2 0" in tab.text("#blocks .card")
+    notes = [text for text in tab.texts("#events summary") if "block.run" in text]
+    assert "(s) block reason, letter R, state 3 2 0, vote 0" in notes[0]
+
+
 def test_a_jury(seen: Any) -> None:
     score = {"candidate": 1, "accuracy": 8, "insight": 7, "clarity": 9}
     issue = {"candidate": 1, "kind": "factual_risk", "detail": "Not so."}
@@ -205,3 +321,12 @@ def test_events_are_a_tree_and_can_be_filtered(seen: Any) -> None:
     tab.page.fill("#events input", "")
     tab.page.select_option("#events select", "sample.finished")
     assert len(tab.texts("#events .event")) == 2
+
+
+def test_the_timeline_has_a_bar_for_each_stage_and_call(seen: Any) -> None:
+    usage = RunUsage(by_role={"main:m": RoleUsage(model="m")})
+    tab = seen(*sampled(), CALL.model_copy(update={"role": "judge"}), RunFinished(answer=answer_of("x", usage=usage)))
+    titles = tab.texts(".timeline .bar title")
+    assert [title.split(",")[0] for title in titles] == ["solve", "generate as main", "generate as judge"]
+    assert "4 tokens" in titles[1]
+    assert tab.texts("#timeline .legend > span") == [" main", " judge"]
