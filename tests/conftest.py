@@ -38,9 +38,10 @@ TESTS = Path(__file__).parent
 KERNEL = {"agents", "core", "reasoning", "reasoning/search", "serving"}
 HEAVY = re.compile(
     r"subprocess|multiprocessing|smollm2|mark\.real|transformers|\btorch\b|[sS]erver\(|thinking_cells"
-    r"|_reference|_against_|conformance"
+    r"|_process\b|lexical|scipy|megabyte|_reference|_against_|conformance"
 )
-"""In the name or the text of files that start processes or servers, load weights, or compare implementations."""
+"""In the name or the text of files that start processes or servers, load weights or large libraries, verify answers, or
+compare implementations."""
 
 
 def is_heavy(path: Path) -> bool:
