@@ -93,11 +93,7 @@ def _first_token(sample: Completion) -> NextTokenDistribution | None:
 
 
 def report_cut(model: LanguageModel, samples: Iterable[Completion], what: str) -> None:
-    """Report answers that were cut while the model thought, so that there are none; a model outside a run cannot.
-
-    Args:
-        what: What the answers are, in the plural.
-    """
+    """Report answers that were cut while the model thought, so that there are none; a model outside a run cannot."""
     if isinstance(model, MeteredModel) and any(sample.finish_reason == "thinking" for sample in samples):
         model.run.degrade(
             f"some {what} of {model.name} were cut while it thought, and count as unparsed: {JUDGE_REMEDY}"

@@ -70,11 +70,7 @@ class GrammarProcessor:
         self._start = start
 
     def __call__(self, row: Row, state: ProcessorState) -> Row:
-        """The row with only the permitted tokens; the end of text is one of them where the text may end.
-
-        Raises:
-            GrammarError: The permitted tokens are unknown.
-        """
+        """The row with only the permitted tokens; the end of text is one of them where the text may end."""
         import numpy as np
 
         matcher = self._follow(state)
@@ -160,12 +156,7 @@ class GrammarCompiler:
         self._written(json.dumps(schema))
 
     def of(self, schema: dict[str, JsonValue]) -> GrammarProcessor:
-        """The processor of a schema. Blocks: the first one of a model takes seconds, others milliseconds.
-
-        Raises:
-            CapabilityMissing: Texts of this model cannot be constrained.
-            UserError: The schema is invalid or uses unsupported keywords.
-        """
+        """The processor of a schema. Blocks: the first one of a model takes seconds, others milliseconds."""
         text = json.dumps(schema)
         with self._lock:
             cached = self._ready.get(text)

@@ -162,13 +162,7 @@ def parse_call_json(text: str, names: Collection[str]) -> list[ToolCall] | None:
 
 
 def with_call_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tuple[ToolCall, ...]:
-    """Calls with ids: the same ones whenever the sample is generated again, different ones in every turn.
-
-    Args:
-        calls: The calls of one sample.
-        request: Its request.
-        index: Its index.
-    """
+    """Calls with ids: the same ones whenever the sample is generated again, different ones in every turn."""
     if all(call.id for call in calls):
         return tuple(calls)
     adapted = request.prompt.model_dump_json()
@@ -181,13 +175,7 @@ def with_call_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tu
 
 
 def with_tool_calls(completion: Completion, request: Request, *, whole_response: bool = False) -> Completion:
-    """A sample with the calls parsed from its text.
-
-    Args:
-        completion: The sample.
-        request: Its request, with the tools.
-        whole_response: See `ToolCallParser`.
-    """
+    """A sample with the calls parsed from its text."""
     text, calls = parse_tool_calls(
         completion.text, [tool.name for tool in request.prompt.tools], whole_response=whole_response
     )

@@ -62,9 +62,6 @@ class VerdictDistribution(Frozen):
         All spellings of a label are summed: blanks and punctuation around it, case unless it is a single character
         ("a" is a word), and its beginning if it is not another label's too, since a tokenizer may split a word. A label
         that is not listed has at most the probability of the last listed token, and what all listed ones leave.
-
-        Args:
-            tokens: Listed tokens with their raw log-probabilities, in nats.
         """
         listed = [(token, p) for token, p in tokens if p > -math.inf]
         by_label: dict[str, list[float]] = {label: [] for label in labels}
@@ -149,13 +146,7 @@ class VerdictDistribution(Frozen):
 
 
 def label_of(text: str, labels: Sequence[str], *, whole: bool = False) -> str | None:
-    """The label that a token is a spelling of, or an unmistakable beginning of.
-
-    Args:
-        text: The token.
-        labels: The labels.
-        whole: Whether a beginning of a label does not count.
-    """
+    """The label that a token is a spelling of, or an unmistakable beginning of."""
     bare = text.strip(_BLANKS)
     form = bare.strip(_EDGES)
     for label in labels:

@@ -68,23 +68,13 @@ class RetryPolicy:
     max_broken: int = 2
 
     def retries_broken(self, num_broken: int, *, is_seen: bool, is_continuable: bool) -> bool:
-        """Whether a sample is tried again after a response to it broke off in the middle.
-
-        Args:
-            num_broken: Responses to it that broke off so far.
-            is_seen: Whether a client has seen its text.
-            is_continuable: Whether the model can continue it exactly.
-        """
+        """Whether a sample is tried again after a response to it broke off in the middle."""
         return num_broken <= self.max_broken and (is_continuable or not is_seen)
 
     def wait(self, fault: FailedAttempt, retries: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
         """Seconds to wait before the next attempt; None if there is none.
 
-        Args:
-            fault: The failure of the last attempt.
-            retries: Retries made so far.
-            elapsed_s: Seconds since the first attempt.
-            draw: Uniform numbers in [0, 1), so that clients do not retry in step.
+        `draw` gives uniform numbers in [0, 1), so that clients do not retry in step.
         """
         if not fault.retryable or retries >= self.max_retries or not isinstance(fault.error, BackendError):
             return None
@@ -223,12 +213,7 @@ def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
 
 
 def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds in `Retry-After`, which has seconds or an HTTP date; None if it is missing.
-
-    Args:
-        headers: The response's headers; their names in any case.
-        now: Seconds since the epoch; None is now.
-    """
+    """Seconds in `Retry-After`, which has seconds or an HTTP date; None if it is missing."""
     value = next((v for k, v in headers.items() if k.lower() == "retry-after"), None)
     if value is None:
         return None

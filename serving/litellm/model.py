@@ -472,11 +472,7 @@ class LiteLLMModel:
         return [_distribution(completion, self.target.endpoint) for [completion] in samples]
 
     async def retried(self, call: Callable[[], Awaitable[T]]) -> tuple[T, float]:
-        """The result of a call with the retries of a request, and the seconds waited.
-
-        Raises:
-            ReasonError: It failed finally.
-        """
+        """The result of a call with the retries of a request, and the seconds waited."""
         attempts = Attempts(monotonic())
         while True:
             try:

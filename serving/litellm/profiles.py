@@ -53,18 +53,7 @@ def provider_profile(
     measured: Mapping[str, JsonValue] | None = None,
     root: str | None = None,
 ) -> ModelProfile:
-    """The profile of a provider's model.
-
-    Args:
-        target: The provider's endpoint and model.
-        settings: Has the user's profiles.
-        measured: Fields that were measured when the model was opened.
-        root: Origin of the weights, where a server reports it.
-
-    Raises:
-        UnknownName: The user's settings have an unknown field.
-        UserError: They have an invalid value.
-    """
+    """The profile of a provider's model."""
     services = [layer for layer in shipped_layers(target.name) if layer[0].endswith(PROVIDERS_FILE)]
     models = [
         layer for layer in shipped_layers(target.name, target.served, root) if not layer[0].endswith(PROVIDERS_FILE)

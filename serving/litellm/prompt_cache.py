@@ -43,11 +43,6 @@ def prefix_marks(prompt: Prompt, num_requests: int, min_tokens: int) -> tuple[in
 
     Marked are a system prompt, and the last message of a prompt that several requests have or that continues a
     conversation, each if the prefix has enough tokens for the provider's cache. There are at most `MAX_MARKS`.
-
-    Args:
-        prompt: The prompt.
-        num_requests: How many requests of the call have it.
-        min_tokens: Minimum tokens of a prefix that the provider caches.
     """
     messages = prompt.messages
     is_reused = num_requests > 1 or any(m.role == "assistant" for m in messages)

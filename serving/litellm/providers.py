@@ -368,12 +368,7 @@ MAP_FILE = "model_prices_and_context_window_backup.json"
 
 
 def map_entry(provider: str, served: str) -> dict[str, Any]:
-    """A model's entry; empty if there is none.
-
-    Args:
-        provider: LiteLLM's name of the provider.
-        served: The model's name at the provider.
-    """
+    """A model's entry; empty if there is none."""
     entry = _entry(f"{provider}/{served}")
     if entry is None:
         # the plain name is its provider's, not that of another server with the same interface

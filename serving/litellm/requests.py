@@ -132,12 +132,7 @@ def applied_stops(request: Request, profile: ModelProfile, thinking: ThinkingMod
 
 
 def check_request(request: Request, target: Target, can: Capabilities, traits: RequestTraits) -> None:
-    """Refuse what the model cannot do, before anything is sent.
-
-    Raises:
-        CapabilityMissing: The request needs what this model lacks.
-        UserError: The samples' indices are out of range, or a logits processor does not take its arguments.
-    """
+    """Refuse what the model cannot do, before anything is sent."""
     sampling, prompt, profile = request.sampling, request.prompt, can.profile
     held = sampling.json_schema is not None
     if any(not 0 <= i < 1 << 20 for i in request.indices):

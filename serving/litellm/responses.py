@@ -352,10 +352,6 @@ class SampleCollector:
         """Read chunks of chat or of plain completion in OpenAI's JSON.
 
         What one read has of a sample is reported together. A chunk without tokens counts as one token.
-
-        Raises:
-            InvalidResponse: A chunk is not in OpenAI's form, or about a sample that was not requested.
-            ErrorResponse: A chunk reports an error.
         """
         fresh: dict[int, list[Piece]] = {}
         try:
@@ -520,18 +516,7 @@ def token_id(name: str) -> int:
 def to_completion(
     sample: StreamedSample, usage: Usage, sampling: SamplingParams, texts: Mapping[int, str], target: Target
 ) -> Completion:
-    """The finished sample.
-
-    Args:
-        sample: Its stream.
-        usage: Its tokens.
-        sampling: The parameters of its request.
-        texts: Texts of tokens that the endpoint names by id.
-        target: The target of the request.
-
-    Raises:
-        InvalidResponse: The response is incomplete, or its numbers are invalid.
-    """
+    """The finished sample."""
     endpoint = target.endpoint
     if sample.finish is None:
         raise InvalidResponse(f"{endpoint} broke off before the end of the response")

@@ -53,12 +53,7 @@ class EventParser:
         self._data: list[bytes] = []
 
     def feed(self, data_chunk: bytes) -> list[dict[str, Any]]:
-        """The objects that some bytes complete.
-
-        Raises:
-            InvalidResponse: An event is too long, or not a JSON object.
-            ValueError: An event is not JSON.
-        """
+        """The objects that some bytes complete."""
         lines = data_chunk.split(b"\n")
         if len(lines) == 1:
             self._tail += data_chunk
@@ -86,12 +81,7 @@ class EventParser:
         return objects
 
     def end(self) -> list[dict[str, Any]]:
-        """The object without its closing empty line, if there is one.
-
-        Raises:
-            InvalidResponse: It is not a JSON object.
-            ValueError: It is not JSON.
-        """
+        """The object without its closing empty line, if there is one."""
         return self.feed(b"\n\n") if self._tail or self._data else []
 
 
@@ -140,18 +130,7 @@ class HttpClient:
         return await self._read(await self.post(path, to_json(body), headers))
 
     async def post(self, path: str, data: bytes, headers: Mapping[str, str] | None = None) -> aiohttp.ClientResponse:
-        """The response to a POST of JSON, when its headers are received.
-
-        Args:
-            path: Path after the endpoint's address, or a complete address on the same server.
-            data: The JSON.
-            headers: Further headers.
-
-        Raises:
-            ErrorResponse: The endpoint refused.
-            aiohttp.ClientError: It cannot be reached.
-            TimeoutError: It did not respond in time.
-        """
+        """The response to a POST of JSON, when its headers are received."""
         return await self._send("POST", path, data, headers)
 
     async def aclose(self) -> None:

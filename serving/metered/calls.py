@@ -193,15 +193,7 @@ class RecordedCalls:
     async def call(
         self, operation: str, release: Callable[[], None], *, requests: int, samples: int, **traced: Any
     ) -> AsyncIterator[CallInFlight]:
-        """A call that is started when the block is entered, and charged when it is left, for whatever reason.
-
-        Args:
-            operation: Name of the call in the trace.
-            release: Releases the reservation of the call (`Ledger.reserve`) as it is charged.
-            requests: Number of requests in the trace.
-            samples: Number of samples in the trace.
-            traced: Further fields of `CallStarted`.
-        """
+        """A call that is started when the block is entered, and charged when it is left, for whatever reason."""
         run = self.run
         if run.writer.has_pending_calls:  # nothing that was paid for is lost while another call is made
             await run.writer.flush()

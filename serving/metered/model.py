@@ -824,9 +824,6 @@ async def load_decision(run: Run, model: MeteredModel, key: dict[str, JsonValue]
     """The saved decision of this run, or None.
 
     Saved are decisions that a replay cannot repeat without a model and a clock, such as which request finished first.
-
-    Args:
-        key: Everything that identifies the decision within the run.
     """
     digest = _decision_key(run, model, key)
     call = (await run.find_calls([digest])).get(digest)

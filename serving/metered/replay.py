@@ -45,11 +45,7 @@ class ReplayStub:
         self._limit, self._finished = limit, finished
 
     def not_recorded(self, response: str) -> ReasonError:
-        """The error of a call that was not recorded: `BudgetExceeded` if a limit may be the reason.
-
-        Args:
-            response: What is missing, such as "a sample".
-        """
+        """The error of a call that was not recorded: `BudgetExceeded` if a limit may be the reason."""
         if self._limit is not None:
             return BudgetExceeded(self._limit, 0, 0)
         message = f"the run store has no recorded response of {self.name} for {response}"
@@ -135,11 +131,7 @@ class ReplayEmbedding(ReplayStub):
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> ReplayEmbedding:
-        """The stub for the model that a run's record describes.
-
-        Raises:
-            KeyError: A field is missing.
-        """
+        """The stub for the model that a run's record describes."""
         limit = known["max_tokens"]
         return cls(
             str(known["name"]), str(known["identity"]), int(known["dimension"]), None if limit is None else int(limit)

@@ -334,12 +334,6 @@ async def load_endpoints(
 ) -> LoadBalancedModel:
     """Load a model at each of its endpoints; one that cannot be reached is checked again while requests are made.
 
-    Args:
-        name: The model string.
-        settings: Settings of the providers, of which the model's lists its endpoints.
-        limiters: Limiters shared with other models.
-        open_one: Loads a model at a single endpoint.
-
     Raises:
         UserError: Two endpoints serve different models, a key is missing or wrong, or one does not serve the model.
         BackendUnavailable: None can be reached.

@@ -26,10 +26,6 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
         declared: The model as documented, whose connection is used.
         settings: Has the user's profiles.
         is_probed: Whether anything is measured; otherwise the capabilities stay as declared.
-
-    Raises:
-        UnknownName: The server serves other models.
-        BackendError: It cannot be reached.
     """
     target = declared.target
     identity, context, root = declared.target.name, declared.capabilities.context_tokens, None

@@ -23,11 +23,7 @@ from ..thoughts import prompt_tags, rest_of_closing
 async def call(
     client: HttpClient, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """POST to a path outside `/v1` and return the JSON object of the response.
-
-    Raises:
-        InvalidResponse: The response is not a JSON object.
-    """
+    """POST to a path outside `/v1` and return the JSON object of the response."""
     response = await client.post_json(root(client) + path, body, headers)
     if not isinstance(response, dict):
         raise InvalidResponse(f"{path} did not return a JSON object")

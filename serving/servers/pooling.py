@@ -43,11 +43,7 @@ class PoolingServer:
     context: int | None
 
     async def tokenize(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Tokens of a conversation.
-
-        Raises:
-            ReasonError: The server refuses, for example because its tokenizer has no chat template.
-        """
+        """Tokens of a conversation."""
         body = {"model": self.served, "messages": list(messages), "add_generation_prompt": False}
         ids, _ = await self.client.retried(lambda: post_tokenize(self.client.wire.http, body))
         return ids
@@ -84,13 +80,7 @@ class PoolingServer:
 
 
 async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer:
-    """Connect to the server of `hosted_vllm_pooling/<served name>` and check that it serves the model.
-
-    Raises:
-        UserError: Its address is not set, or it refuses the key.
-        UnknownName: It serves other models.
-        BackendError: It cannot be reached.
-    """
+    """Connect to the server of `hosted_vllm_pooling/<served name>` and check that it serves the model."""
     served = name.removeprefix(POOLING_PREFIX)
     target = _target(name, served, settings)
     limiter = ConcurrencyLimiter(target.settings.concurrency)

@@ -55,11 +55,7 @@ WithMeasured = Callable[[Mapping[str, JsonValue]], ModelProfile]
 
 
 async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
-    """The models that the server lists under `/models`; empty if it has no such page.
-
-    Raises:
-        ReasonError: The server cannot be reached, or refuses the key.
-    """
+    """The models that the server lists under `/models`; empty if it has no such page."""
     try:
         response, _ = await model.retried(lambda: model.wire.http.get_json("/models"))
     except UnknownName:  # no such page
@@ -68,11 +64,7 @@ async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
 
 
 def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
-    """The entry of the target's model.
-
-    Raises:
-        UnknownName: The server serves other models.
-    """
+    """The entry of the target's model."""
     names = [str(m.get("id")) for m in listed]
     if target.served not in names:
         near = tuple(f"{target.provider}/{n}" for n in nearest(target.served, names))
@@ -90,9 +82,6 @@ async def probe_capabilities(
         with_measured: The profile with what was measured.
         context_tokens: Context length, if the server reported it.
         vllm: Whether it may know vLLM's own fields.
-
-    Raises:
-        ReasonError: Not even a plain request works.
     """
     traits = RequestTraits(vllm=vllm, tokenizer=vllm and await _has_tokenizer(build))
     measured = await measure_profile(build, with_measured, traits)
@@ -164,11 +153,7 @@ async def probe_capabilities(
 
 
 async def measure_profile(build: Build, with_measured: WithMeasured, traits: RequestTraits) -> dict[str, JsonValue]:
-    """The fields of a profile that a server shows: how its template treats thoughts, and how a response shows them.
-
-    Raises:
-        ReasonError: Not even a plain request works.
-    """
+    """The fields of a profile that a server shows: how its template treats thoughts, and how a response shows them."""
     measured: dict[str, JsonValue] = {}
 
     def model() -> ServerModel:

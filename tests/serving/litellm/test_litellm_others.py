@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -81,10 +82,14 @@ def test_a_model_that_the_program_registered_with_litellm_is_found(monkeypatch):
     assert map_entry("azure", "mine") == {}
 
 
-def test_nothing_loads_litellm_before_a_model_is_opened():
+def test_loading_a_model_of_openai_loads_neither_litellm_nor_the_clients_of_servers():
     program = (
-        "import sys, reason.serving.litellm.factory\nheavy = {'litellm', 'openai', 'aiohttp'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)"
+        "import asyncio, sys\nfrom reason.core.settings import Settings\n"
+        "from reason.serving.factory import load_model\n"
+        "asyncio.run(load_model('openai/gpt-4o', Settings()))\n"
+        "loaded = {'litellm', 'openai', 'aiohttp', 'reason.serving.servers'} & set(sys.modules)\n"
+        "sys.exit(str(loaded) if loaded else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    environment = os.environ | {"OPENAI_API_KEY": "key"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
