@@ -18,6 +18,7 @@ from reason.verify.attribution import (
     Segment,
     attribute_by_context,
     context_source,
+    logit_of,
     random_subsets,
     sparse_weights,
 )
@@ -208,6 +209,13 @@ def test_the_fit_is_the_minimum_that_it_claims_to_be(seed, rows, parts, penalty)
             assert abs(pull) <= penalty + 1e-8
         else:
             assert pull == pytest.approx(penalty * np.sign(fitted.weights[j]), abs=1e-8)
+
+
+def test_log_odds():
+    assert logit_of(np.log(0.5)) == pytest.approx(0.0, abs=1e-12)
+    assert logit_of(np.log(0.9)) == pytest.approx(np.log(9))
+    assert logit_of(-700.0) == -700.0
+    assert np.isfinite(logit_of(0.0))
 
 
 def test_a_part_of_the_context_may_hold_orders_and_is_shown_as_text():

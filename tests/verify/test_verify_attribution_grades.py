@@ -12,6 +12,7 @@ from reason.verify.attribution import (
     FULL_CONTEXT,
     NOTHING,
     Segment,
+    attribute_by_relevance,
     attribute_claims,
 )
 from reason.verify.types import Claim, Support
@@ -99,6 +100,13 @@ async def test_a_model_that_can_do_less_is_named():
     )
 
 
+async def test_wanted_grades_alone_are_done():
+    model = explaining()
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, model=model, levels=["context"])
+    assert {a.kind for a in found} == {"context"}
+    assert model.asked == 0
+
+
 async def test_the_budget_ends_the_dear_grades_and_says_so(harness):
     table = harness(explaining())
     question = {"text": "q"}
@@ -111,6 +119,16 @@ async def test_the_budget_ends_the_dear_grades_and_says_so(harness):
     assert missing_levels(first) == missing_levels(second) == (told,)
     assert len([a for a in second if a.kind == "context"]) == 4
     assert table.spent.model_calls == 6
+
+
+async def test_what_was_explained_is_found_again_without_the_model(harness):
+    table = harness(explaining())
+    for _ in range(2):
+        model = await table.begin("r", strategy="cot", question={"text": "q"}, seed=1)
+        found = await attribute_by_relevance([CLAIM], SEGMENTS, model)
+    assert found.attributions[0][0].detail["tokens"] == 3
+    assert table.model.asked == 1
+    assert table.spent.prompt_tokens == 9
 
 
 async def test_a_model_that_fails_is_a_missing_grade_and_the_others_stay():

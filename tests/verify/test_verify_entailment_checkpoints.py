@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers
+from reason.core.errors import DataError
 from reason.core.settings import Settings
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.types import Entailment, Pair
@@ -75,6 +76,13 @@ async def test_labels_of_a_checkpoint_are_read_by_name(tmp_path, labels):
             (expected["entailment"], expected["contradiction"], expected["neutral"]), abs=1e-5
         )
     assert tells_apart(verdicts)
+
+
+async def test_unnamed_labels_are_refused(tmp_path):
+    directory = bert(tmp_path / "unnamed", range(3), named=False)
+    with pytest.raises(DataError, match="LABEL_0") as refused:
+        await load("nli", directory)
+    assert "id2label" in refused.value.hint
 
 
 async def test_special_tokens_in_the_evidence_are_plain_text(tmp_path):

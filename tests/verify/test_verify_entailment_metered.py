@@ -73,6 +73,19 @@ async def test_verdicts_are_charged_stored_and_not_computed_again(harness):
     assert await metered.judge([]) == []
 
 
+async def test_a_budget_is_kept_before_anything_is_computed(harness):
+    make, _, _ = harness
+    inner = ScriptedEntailment(by_length)
+    run = await make(reward_calls=2)
+    metered = MeteredEntailment(inner, run)
+    with pytest.raises(BudgetExceeded, match="reward_calls"):
+        await metered.judge([A, B, C])
+    assert inner.calls == []
+    await metered.judge([A, B, A])
+    with pytest.raises(BudgetExceeded, match="reward_calls"):
+        await metered.judge([C])
+
+
 async def test_unread_pairs_cost_nothing_and_are_told(harness):
     make, sink, store = harness
     run = await make()

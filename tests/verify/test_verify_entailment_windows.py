@@ -36,6 +36,15 @@ async def test_short_evidence_is_passed_on_as_it_is():
     assert inner.calls == [pairs]
 
 
+async def test_without_a_limit_nothing_is_cut():
+    inner = ScriptedEntailment(by_marks)
+    model = WindowedEntailment(inner)
+    pair = Pair(text_of({}, 4000), "claim")
+    assert await model.judge([pair]) == [NOTHING]
+    assert inner.calls == [[pair]]
+    assert model.identity == inner.identity
+
+
 async def test_all_windows_of_all_pairs_go_in_one_call():
     inner = ScriptedEntailment(by_marks, max_words=20)
     model = WindowedEntailment(inner)

@@ -3,6 +3,7 @@
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
+from reason.agents.verification import averify_text
 from reason.core.errors import SandboxUnavailable
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
@@ -114,6 +115,13 @@ async def test_without_a_sandbox_nothing_is_asked(asking, monkeypatch):
             await asking(replies(RIGHT), **options)
 
 
+async def test_a_given_text_is_verified_without_documents_and_models(tmp_path):
+    settings = Settings(store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache")
+    verified = await averify_text(WRONG, verifier="execution", tests=TESTS, settings=settings)
+    assert [r.verdict for r in verified.reports] == ["refuted", "supported"]
+    assert verified.usage.model_calls == 0
+
+
 async def test_best_of_n_takes_the_sample_that_passes_most_tests(asking):
     script = replies(WRONG, RIGHT, "No code.", weights=[0.5, 0.2, 0.3])
     answer, _, sink = await asking(script, strategy="best-of-n", parameters={"n": 12, "score": "tests"})
@@ -123,6 +131,13 @@ async def test_best_of_n_takes_the_sample_that_passes_most_tests(asking):
     assert scores == {RIGHT: 1.0, WRONG: 0.5, "No code.": 0.0}
     (note,) = [e for e in sink.of_type("strategy.note") if e.name == "samples.scored"]
     assert note.data == {"score": "tests", "unscored": 0, "tests": 2}
+
+
+async def test_best_of_n_without_tests_says_so_and_takes_the_majority(asking):
+    question = Question(text="Write add.", kind="code")
+    answer, _, _ = await asking(replies(RIGHT), question, strategy="best-of-n", parameters={"n": 2, "score": "tests"})
+    assert "the question has no tests, and no examples (>>>) in its text" in answer.degraded
+    assert "return a + b" in answer.answer
 
 
 async def test_tests_after_the_end_of_the_time_are_unchecked(asking):

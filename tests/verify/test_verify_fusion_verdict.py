@@ -14,6 +14,11 @@ def test_without_evidence_nothing_is_stated(mode):
         assert fuse_evidence(pieces, mode) == ((0, 0, 1), 0.0)
 
 
+def test_ties_go_to_the_more_careful_label():
+    assert fuse_evidence(of(Support(0.4, 0.2, 0.4)), "mean").probs.label == "neutral"
+    assert fuse_evidence(of(Support(0.4, 0.4, 0.2)), "mean").probs.label == "refutes"
+
+
 def test_the_baselines():
     assert fuse_evidence(of(A, Z), "mean").probs == close((0.46, 0.035, 0.505))
     weighted = [*of(A, credibility=1.0), *of(Z, credibility=0.25)]

@@ -83,6 +83,12 @@ async def test_what_the_model_left_out_comes_from_the_rules() -> None:
     assert split.degraded == "2 statements that the model left out were split by rules"
 
 
+async def test_of_a_reply_cut_short_the_whole_claims_are_taken() -> None:
+    split = await split_claims_by_model(ANSWER, QUESTION, scripted(*GOOD, cut=-30))
+    assert [c.text for c in split.claims][:3] == [claim for claim, _ in GOOD[:3]]
+    assert "left out" in split.degraded
+
+
 @pytest.mark.parametrize("reply", ["no idea", "", "[]", '"}]', "{" * 500, '{"claim": 3, "quote": null}'])
 async def test_without_claims_the_rules_split(reply: str) -> None:
     split = await split_claims_by_model(ANSWER, QUESTION, ScriptedModel(replies(reply)))

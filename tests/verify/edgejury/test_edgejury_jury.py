@@ -5,6 +5,7 @@ import re
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
+from reason.core.store.sqlite import SqliteStore
 from reason.verify.edgejury.jurors import fit_weights
 from support.scripted_jury import (
     CAPITAL,
@@ -21,6 +22,13 @@ from support.scripted_jury import (
 )
 
 LEXICAL = {"judge": "lexical"}
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
 
 
 def gold(text):
@@ -220,6 +228,39 @@ async def test_counters_equal_sum_over_trace(store):
     assert [o["tokens"] for o in runs.reports("jury.opinion")] == [o.tokens for o in solution.candidates[:3]]
 
 
+async def test_stages_report_their_price(store):
+    jury = {
+        role: model(
+            ScriptedJuror(says("Canberra" if role == "juror-1" else "Perth"), chair=rules("x", "Perth")),
+            f"{role}/m",
+            price=0.5,
+        )
+        for role in ("main", "juror-1", "juror-2", "juror-3")
+    }
+    runs = JuryRuns(store, jury)
+    await runs.solve()
+    costs = [c["cost_usd"] for c in runs.reports("jury.stage")]
+    assert sum(costs) == pytest.approx(runs.spent.cost_usd)
+    assert min(costs[:3]) > 0
+    assert costs[3] == 0
+
+
+async def test_missing_answer_is_requested_again(store):
+    rambling = ScriptedJuror(
+        "The capital is inland and was planned, as everybody who has been there knows", end=lambda p: "B) I think"
+    )
+    rambling.end = lambda prompt: f"{next(c for c in 'ABCD' if f'{c}) Canberra' in prompt)}) it is"
+    jury = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
+    solution = await runs.solve()
+    assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 6)
+    assert solution.best.text.endswith("the letter of the correct choice is (B) it is")
+    rambling.end = None
+    silent = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **silent})
+    assert (await runs.solve("not", decision="vote")).best.answer is None
+
+
 async def test_open_answers_are_labelled_by_entailment(store):
     texts = [
         "Ada Byron wrote the timetable. It was printed in 1840.",
@@ -291,6 +332,25 @@ async def test_reference_ranks_by_sums_of_marks_and_shows_own_answers(store):
     assert "yours is not among them" not in reviews[0]
 
 
+async def test_each_reader_has_its_own_order_unless_shuffle_is_off(store):
+    def jury():
+        return {
+            f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i % 4], f"word{i}")), f"{i}/x") for i in range(5)
+        }
+
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
+
+    async def orders(name, **given):
+        runs = JuryRuns(store, {"main": chair, **jury()})
+        await runs.solve(name, **given)
+        return [review["order"] for review in runs.reports("jury.review")]
+
+    assert await orders("plain", shuffle=False) == [[j for j in range(5) if j != i] for i in range(5)]
+    drawn = await orders("drawn")
+    assert [sorted(order) for order in drawn] == [[j for j in range(5) if j != i] for i in range(5)]
+    assert drawn != [sorted(order) for order in drawn]
+
+
 async def test_authors_are_shown_only_without_anonymity(store):
     jury = {
         f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i], f"I am fam{x}-7b. So.")), f"org/fam{x}-7b")
@@ -339,3 +399,15 @@ async def test_one_malicious_juror_does_not_decide(store, parity):
     assert solution.notes["overruled"] is True
     assert solution.notes["ranking"].index(0) > 1
     assert (await runs.solve("vote", parity=parity, decision="vote")).best.answer == "B"
+
+
+async def test_option_letters_are_those_of_the_reader(store):
+    options = ("Sydney", "Canberra", "Perth")
+    jury = {f"juror-{i + 1}": model(ScriptedJuror(says(o, "I am sure.")), f"{i}/x") for i, o in enumerate(options)}
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
+    await JuryRuns(store, {"main": chair, **jury}).solve()
+    for prompt in [*prompts(chair), *(p for m in jury.values() for p in prompts(m) if kind_of(p) == "review")]:
+        for text in answers_in(prompt).values():
+            stated, comes_to = re.search(r"Answer: (\w)", text)[1], re.search(r"comes to (\w)", text)[1]
+            assert stated == comes_to
+            assert stated in {letter_of(prompt, option) for option in options}

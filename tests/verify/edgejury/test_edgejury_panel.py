@@ -4,11 +4,19 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendUnavailable
-from support.scripted_jury import JuryRuns, ScriptedJuror, model, rules, says
+from reason.core.errors import BackendError, BackendUnavailable
+from reason.core.store.sqlite import SqliteStore
+from support.scripted_jury import JuryRuns, ScriptedJuror, model, prompts, rules, says
 from support.scripted_model import ScriptedModel
 
 CHAIR = {"chair": rules("Canberra it is.", "Canberra")}
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
 
 
 def jury(**others):
@@ -89,6 +97,22 @@ async def test_reviewer_without_context_space_is_skipped(store):
     assert [r["failure"] for r in runs.reports("jury.review")] == ["", "", "the answers do not fit the context"]
 
 
+async def test_too_long_prompt_does_not_fail_other_jurors(store):
+    wide = model(ScriptedJuror(says("Canberra")), "m/one")
+    given = {"max_tokens": 60, "review": False, "decision": "vote", "early_exit": False}
+    await JuryRuns(store, {"main": wide}).solve("wide", **given)
+    lengths = [len(prompt) for prompt in prompts(wide)]
+    longest = lengths.index(max(lengths))
+    narrow = model(ScriptedJuror(says("Canberra")), "m/one", context_tokens=max(lengths) + 60 - 1)
+    runs = JuryRuns(store, {"main": narrow})
+    solution = await runs.solve("narrow", **given)
+    assert [o["ok"] for o in runs.reports("jury.opinion")] == [i != longest for i in range(3)]
+    assert [len(call) for call in narrow.generate_calls] == [1, 1, 1]
+    spent = runs.spent.model_calls
+    assert await runs.solve("narrow", replay=True, **given) == solution
+    assert runs.spent.model_calls == spent
+
+
 FAILED_CALLS = {"a model down": 1, "a sample failed": 2}
 SCENES = {
     "as it should be": ({}, {}),
@@ -152,3 +176,14 @@ async def test_interrupted_run_resumes(store):
     assert await runs.solve("run") == expected
     assert [len(m.generate_calls) for role, m in runs.by_role.items() if role != "main"] == asked
     assert runs.spent.replayed_calls == 6
+
+
+async def test_failed_run_repeats_calls_on_resume(store):
+    down = {
+        f"juror-{i}": Refusing(ScriptedJuror().script, name=n) for i, n in ((1, "a/one"), (2, "b/two"), (3, "c/three"))
+    }
+    runs = JuryRuns(store, {**jury(), **down})
+    with pytest.raises(BackendError):
+        await runs.solve("run")
+    runs.by_role.update(jury())
+    assert (await runs.solve("run")).notes["path"] == "full"

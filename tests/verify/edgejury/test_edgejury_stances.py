@@ -9,7 +9,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.verify.edgejury.jurors import family_of
 from reason.verify.edgejury.jury import call_allowance
-from reason.verify.edgejury.labels import collect_stances
+from reason.verify.edgejury.labels import choice_stances, collect_stances
 from reason.verify.edgejury.types import Opinion
 from reason.verify.entailment.judge import _MEANINGS
 from reason.verify.types import Claim, Support
@@ -71,6 +71,11 @@ async def test_failed_judge_falls_back_to_words(begun):
     )
     assert found == [{0: "support", 1: "contradict"}]
     assert "compared by words" in runs.run.degraded[0]
+
+
+def test_choices_are_stances_on_closed_answers():
+    given = [opinion(0, choice="B"), opinion(1, choice="A"), opinion(2), Opinion(juror=3, model="m", ok=False)]
+    assert choice_stances("B", given) == {0: "support", 1: "contradict", 2: "silent"}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
 from reason.core.budget import Budget
 from reason.core.store.sqlite import SqliteStore
 from reason.serving.profiles.profile import ModelProfile
@@ -11,6 +13,13 @@ from support.scripted_jury import JuryRuns, ScriptedJuror, kind_of, letter_of, m
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel
 
 FAMILIES = ("a/one", "b/two", "c/three")
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
 
 
 def gold(text: str) -> tuple[int, int, int]:
@@ -66,6 +75,19 @@ async def test_only_answers_are_read_shown_and_voted_on(store: SqliteStore) -> N
     assert again.candidates == solution.candidates
 
 
+async def test_calls_that_reason_think_and_have_no_prefix(store: SqliteStore) -> None:
+    runs = JuryRuns(store, jury(lambda kind: "So."))
+    await runs.solve(early_exit=False)
+    (review,), (chair,) = (
+        requests_of(runs.by_role["juror-1"], "review"),
+        requests_of(runs.by_role["main"], "chair"),
+    )
+    for request in (review, chair):
+        assert request.prompt.prefix == ""
+        assert (request.sampling.effort, request.sampling.temperature) == (None, None)
+        assert request.sampling.thinking_tokens == 8192
+
+
 async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(store: SqliteStore) -> None:
     long = jury(lambda kind: "The seat is elsewhere. " * 10 if kind == "opinion" else "So.", opinion=triggered)
     runs = JuryRuns(store, long)
@@ -96,6 +118,15 @@ async def test_a_juror_that_cannot_be_concluded_has_no_opinion_and_that_is_repor
     assert any("1 of 3 jurors were cut while thinking and have no opinion" in note for note in runs.run.degraded)
 
 
+async def test_a_jury_that_only_thinks_has_no_answer_and_says_why(store: SqliteStore) -> None:
+    runs = JuryRuns(store, jury(lambda kind: "I wonder. " * 300, ALWAYS_THINKS))
+    solution = await runs.solve(limit=50)
+    assert (solution.best, solution.candidates) == (None, ())
+    assert any("3 of 3 jurors were cut while thinking and have no opinion" in note for note in runs.run.degraded)
+    again = await runs.solve(limit=50, replay=True)
+    assert again == solution
+
+
 async def test_a_review_cut_in_its_thought_is_requested_again_without_one(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 10 if kind == "review" else "So."))
     await runs.solve(early_exit=False, limit=60)
@@ -123,6 +154,16 @@ async def test_a_chair_cut_in_its_thought_is_asked_again_without_one(store: Sqli
     assert any("the chair was cut while thinking" in note for note in runs.run.degraded)
 
 
+async def test_shares_of_a_budget_hold_for_thought_and_answer_together(store: SqliteStore) -> None:
+    runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 100))
+    solution = await runs.solve(early_exit=False, budget=Budget(tokens=900))
+    assert solution.stopped == "budget"
+    assert runs.spent.completion_tokens <= 900
+    for i in (1, 2, 3):
+        first = requests_of(runs.by_role[f"juror-{i}"], "opinion")[0]
+        assert first.sampling.total_tokens <= 300
+
+
 async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store: SqliteStore) -> None:
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 100, opinion=triggered))
     solution = await runs.solve(early_exit=True, budget=Budget(thinking_tokens=300))
@@ -130,3 +171,27 @@ async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store: SqliteStore) -
     for i in (1, 2, 3):
         assert requests_of(runs.by_role[f"juror-{i}"], "opinion")[0].sampling.thinking_tokens == 100
     assert solution.best.answer == "B"
+
+
+@pytest.mark.parametrize(("steps", "text"), [(10, ""), (120, "That is")])
+async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(
+    store: SqliteStore, steps: int, text: str
+) -> None:
+    made: list[int] = []
+    all_began = asyncio.Event()
+
+    async def step() -> None:  # of all jurors, who share a model: none writes before the last has begun
+        if only.running == len(FAMILIES):
+            all_began.set()
+        await all_began.wait()
+        made.append(1)
+        if len(made) == steps:
+            runs.run.conclude()
+
+    only = model(ScriptedJuror(says("Sydney")), "m/only", lambda prompt: "I wonder. " * 3, profile=THINKS, step=step)
+    runs = JuryRuns(store, {"main": only})
+    solution = await runs.solve(early_exit=False)
+    assert solution.stopped == "budget"
+    assert runs.run.ledger.exhausted == "user"
+    assert len(runs.run.partial_completions) == runs.spent.model_calls == 3  # nothing begins afterwards
+    assert {partial.text.strip()[:7] for _, partial in runs.run.partial_completions} == {text}

@@ -82,6 +82,24 @@ async def test_evidence_decides_verdict_with_jury_labels_attached(opened, settin
             await reasoner.aask(ASKED)
 
 
+async def test_text_is_labelled_without_documents(opened, settings):
+    found = await averify_text(
+        FACT,
+        question="Who made it?",
+        verifier="edgejury",
+        parameters={"judge": "lexical"},
+        settings=settings,
+        jurors=JURORS,
+    )
+    assert (found.verification.verdict, found.degraded) == ("not_enough_evidence", ())
+    assert found.reports[0].agreement == Agreement(label="uncertain", support=2, contradict=1, silent=0)
+    assert found.reports[0].internal == ()
+    assert found.usage.model_calls == 3
+    assert not opened["m/main"].generate_calls
+    with pytest.raises(UserError, match="nothing to verify the answer against"):
+        await averify_text(FACT, verifier="davinci", settings=settings)
+
+
 async def test_text_without_a_question_gets_no_jury(opened, settings):
     found = await averify_text(
         FACT, verifier="edgejury", parameters={"judge": "lexical"}, settings=settings, jurors=JURORS
@@ -197,6 +215,19 @@ async def test_contradicted_claims_are_the_first_to_get_evidence(disagreeing, se
         "uncertain",
         "contradicted",
     ]
+
+
+async def test_jury_leaves_half_of_a_short_budget_to_the_evidence(disagreeing, settings, judge):
+    answer, _ = await _verification(settings, ("edgejury",), SMALL, documents=MANY, budget={"reward_calls": 5})
+    assert [claim.verdict for claim in answer.verification.claims].count("unchecked") == 3  # 2 calls are left
+    settings = settings.model_copy(update={"store": settings.store.with_name("other.sqlite3")})
+    one = [Document(name="note", text="The harbour has no cranes.")]
+    answer, _ = await _verification(settings, ("edgejury",), SMALL, documents=one, budget={"reward_calls": 6})
+    assert "unchecked" not in [claim.verdict for claim in answer.verification.claims]
+    settings = settings.model_copy(update={"store": settings.store.with_name("third.sqlite3")})
+    answer, _ = await _verification(settings, ("edgejury",), SMALL, documents=one, budget={"reward_calls": 3})
+    assert "unchecked" not in [claim.verdict for claim in answer.verification.claims]
+    assert any("compared by words" in what for what in answer.degraded)  # 2 calls do not do for 3 stances
 
 
 def test_one_judge_serves_both():
