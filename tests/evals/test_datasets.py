@@ -40,6 +40,13 @@ def test_aime_selects_years_from_both_directories(tmp_path):
         load_dataset("aime:1990", data=tmp_path)
 
 
+@pytest.mark.parametrize("answer", [1000, -1, "many", 3.5])
+def test_an_invalid_aime_answer_is_refused(tmp_path, answer):
+    path = write(tmp_path / "a.jsonl", problem(2001, "I", 1, answer))
+    with pytest.raises(DataError, match=r"a\.jsonl line 1"):
+        load_dataset("aime", data=path)
+
+
 def test_math500_and_gsm8k(tmp_path):
     path = write(
         tmp_path / "m.jsonl", {"id": "test/x/1.json", "problem": "P", "answer": "\\frac{1}{2}", "subject": "Algebra"}
@@ -77,6 +84,30 @@ def test_math500_selects_levels(tmp_path):
     assert [(i.subject, i.level) for i in chosen.items] == [("Algebra", level) for level in ("3", "1", "3", "2")]
     with pytest.raises(DataError, match="has no item of math500:4"):
         load_dataset("math500:4", data=tmp_path)
+
+
+@pytest.mark.parametrize("variant", ["0", "6", "3-1", "1-", "-3", "hard", "1,2", "03", "all"])
+def test_invalid_math500_levels_are_refused(tmp_path, variant):
+    write(tmp_path / "dev.jsonl", levelled(1, level=1))
+    for data in (tmp_path, None):  # None would be the hub, which is not asked
+        with pytest.raises(UserError, match=f"math500:{variant} names no levels") as caught:
+            load_dataset(f"math500:{variant}", data=data)
+        assert "math500:1-3" in caught.value.hint
+
+
+@pytest.mark.parametrize("level", [{}, {"level": None}, {"level": "Level ?"}, {"level": 7}, {"level": [3]}])
+def test_a_problem_without_a_level_is_refused_if_levels_are_selected(tmp_path, level):
+    path = write(tmp_path / "m.jsonl", levelled(1, level=3), levelled(2, **level))
+    assert [i.level for i in load_dataset("math500", data=path).items] == ["3", ""]
+    with pytest.raises(DataError, match=r"m\.jsonl line 2: the record has no level from 1 to 5") as caught:
+        load_dataset("math500:1-5", data=path)
+    assert "--map level=" in caught.value.hint
+
+
+def test_a_level_does_not_change_the_fingerprint(tmp_path):
+    with_it = load_dataset("math500", data=write(tmp_path / "a.jsonl", levelled(1, level=3)))
+    without = load_dataset("math500", data=write(tmp_path / "b.jsonl", levelled(1)))
+    assert with_it.fingerprint == without.fingerprint
 
 
 # -- TruthfulQA
@@ -126,6 +157,13 @@ def test_truthfulqa_from_the_hub(tmp_path):
     assert item.id == "tqa-0001"
     assert len(item.gold.correct) == 2
     assert item.subject == ""
+
+
+def test_mc1_of_other_choices_is_left_out_of_mc2(tmp_path):
+    row = truth(mc1={"choices": ["Elsewhere.", "Air."], "labels": [0, 1]})
+    (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "t.jsonl", row)).items
+    assert item.gold.mc1 == ()
+    assert item.gold.mc1_correct is None
 
 
 @pytest.mark.parametrize(
@@ -192,6 +230,13 @@ def test_fever_oracle_shows_the_same_number_of_sentences_for_every_class(tmp_pat
     assert "s11" in {d.name for d in items[4].question.documents}  # the smallest sufficient set comes first
 
 
+def test_fever_oracle_does_not_show_gold_first(tmp_path):
+    corpus(tmp_path)
+    items = fever(tmp_path, "oracle", *(claim(id=i) for i in range(60)))
+    places = [next(k for k, d in enumerate(i.question.documents) if d.name == "s1") for i in items]
+    assert set(places) == set(range(5))
+
+
 def test_fever_without_a_corpus(tmp_path):
     (item,) = fever(tmp_path, "oracle-sr", claim(), claim("NOT ENOUGH INFO", gold=(), id=2))
     assert item.gold.labels == ("SUPPORTS", "REFUTES")
@@ -232,6 +277,14 @@ def test_fever_from_the_hub(tmp_path):
     }
     (item,) = fever(tmp_path, "oracle-sr", row)
     assert [(d.name, d.text) for d in item.question.documents] == [("A_-LRB-film-RRB-:3", "A (film): It (really) is.")]
+
+
+def test_choices_of_a_claim_map_to_its_labels(tmp_path):
+    corpus(tmp_path)
+    for item in fever(tmp_path, "oracle", *(claim(id=i) for i in range(8))):
+        (position,) = item.gold_positions
+        assert item.question.choices[position] == "The documents support the claim."
+        assert item.gold.shown[position] == item.gold.label
 
 
 def test_gpqa_from_csv(tmp_path):

@@ -91,6 +91,15 @@ def test_platt_has_no_better_neighbour(seed: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_answers_that_a_threshold_separates_stay_finite(method: str) -> None:
+    c, y = split([(0.25, 0)] * 30 + [(0.75, 1)] * 30)
+    curve = fit_curve(method, c, y)  # type: ignore[arg-type]
+    assert curve.apply(0.25) < 0.01
+    assert curve.apply(0.75) > 0.99
+    assert 0 <= curve.apply(0.0) <= curve.apply(1.0) <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_confidence_that_points_the_wrong_way_becomes_constant(method: str) -> None:
     c, y = split([(0.25, 1)] * 20 + [(0.25, 0)] * 10 + [(0.75, 1)] * 10 + [(0.75, 0)] * 20)
     curve = fit_curve(method, c, y)  # type: ignore[arg-type]
@@ -189,6 +198,12 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
     assert fit_calibration_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(
         result.after.brier, abs=1e-9
     )
+
+
+def test_a_map_records_the_verifiers_and_how_much_the_models_thought() -> None:
+    run = make_run(overconfident(200), verify=("davinci",), effort="high", thinking_tokens=500)
+    result, _ = fit_calibration_map(run, "platt")
+    assert (result.verify, result.effort, result.thinking_tokens) == (("davinci",), "high", 500)
 
 
 @pytest.mark.parametrize(

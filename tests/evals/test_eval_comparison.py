@@ -13,8 +13,8 @@ from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
 from reason.evals.comparison import compare_runs, split_differences
 from reason.evals.report.content import build_content
-from reason.evals.report.page import write_report
-from reason.evals.run_directory import load_run, load_runs, run_folders
+from reason.evals.report.page import render_html, write_report
+from reason.evals.run_directory import EvalRun, load_run, load_runs, run_folders
 from reason.evals.runner import evaluate, make_plan
 from reason.evals.statistics.paired import holm
 from reason.evals.sweep import (
@@ -94,6 +94,17 @@ async def test_what_differs_besides_the_strategy_is_listed(model, settings, tmp_
     assert result.besides == ()
 
 
+async def test_default_temperatures_that_differ_are_listed(model, settings, tmp_path) -> None:
+    runs = []
+    for strategy, parameters in (("cot", {}), ("self-consistency", {"n": 2})):
+        task = sums(3)
+        plan = make_plan(task, settings.model_copy(update={"strategy": strategy}), parameters=parameters, seeds=[0])
+        assert plan.parameters["temperature"] is None
+        await evaluate(plan, task, SOURCE, tmp_path / strategy, settings)
+        runs.append(load_run(tmp_path / strategy))
+    assert [str(d) for d in compare_runs(runs[1], runs[0]).besides] == ["parameters.temperature: 0.7 and 0.0"]
+
+
 async def test_runs_of_another_scorer_are_refused(model, settings, tmp_path) -> None:
     a, b = [load_run(await make(settings, tmp_path / str(t), temperature=t)) for t in (0.5, 1.0)]
     plan = b.manifest.plan
@@ -111,6 +122,19 @@ async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -
     assert (result.score.items, result.missing) == (6, 4)
 
 
+async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, settings, tmp_path) -> None:
+    a, b = [load_run(await make(settings, tmp_path / str(t), temperature=t)) for t in (0.5, 1.0)]
+
+    def only(run: EvalRun, first: bool) -> EvalRun:
+        scores = [{"f1": 1.0} if (i == 0) is first else {} for i in range(len(run.rows))]
+        rows = [r.model_copy(update={"metrics": m}) for r, m in zip(run.rows, scores, strict=True)]
+        return replace(run, rows=rows)
+
+    result = compare_runs(only(a, first=True), only(b, first=False))
+    assert result.score.items == 10
+    assert result.metrics == {}
+
+
 async def test_a_report_is_written_in_the_form_of_its_suffix(model, settings, tmp_path) -> None:
     runs = load_runs([await make(settings, tmp_path / str(t), items=4, temperature=t) for t in (0.5, 1.0)])
     content = build_content(runs, "Sums")
@@ -120,6 +144,13 @@ async def test_a_report_is_written_in_the_form_of_its_suffix(model, settings, tm
     assert [pair["p_adjusted"] for pair in plain["pairs"]] == holm([pair.score.p for pair in content.pairs])
     with pytest.raises(UserError, match=r"\.pdf"):
         write_report(content, tmp_path / "report.pdf")
+
+
+async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    run = await make(settings, tmp_path / "one", items=1)
+    page = render_html(build_content([load_run(run)], "One"))
+    assert "<h1>One</h1>" in page
 
 
 def test_directories_without_runs_are_named(tmp_path: Path) -> None:

@@ -133,6 +133,15 @@ async def test_a_torn_last_line_is_cut_off_and_repeated(model, settings, tmp_pat
     assert (out / ITEMS).read_bytes() == whole
 
 
+async def test_a_damaged_line_is_named(model, settings, tmp_path) -> None:
+    decided, task, out = plan(settings, 3), sums(3), tmp_path / "run"
+    await evaluate(decided, task, SOURCE, out, settings)
+    lines = (out / ITEMS).read_text().splitlines()
+    (out / ITEMS).write_text("\n".join([lines[0], lines[1][:50], lines[2]]) + "\n")
+    with pytest.raises(DataError, match=rf"{ITEMS}:2"):
+        await evaluate(decided, task, SOURCE, out, settings, resume=True)
+
+
 async def test_a_directory_of_another_run_is_refused(model, settings, tmp_path) -> None:
     out = tmp_path / "run"
     await evaluate(plan(settings, 3), sums(3), SOURCE, out, settings)
@@ -206,6 +215,15 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, t
     assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
 
 
+@pytest.mark.nightly
+async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tmp_path) -> None:
+    (tmp_path / "nothing").mkdir()
+    knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
+    decided = make_plan(sums(3), knowing, parameters={"max_tokens": 40})
+    with pytest.raises(DataError, match="no text in the directory"):
+        await evaluate(decided, sums(3), SOURCE, tmp_path / "run", knowing)
+
+
 async def test_a_limit_counts_only_its_items(model, settings, tmp_path) -> None:
     out, begun = tmp_path / "run", []
 
@@ -256,3 +274,20 @@ def test_all_wrong_is_not_certain_to_be_wrong() -> None:
     mixed = mean_of(Outcomes.of({"a": {0: 1.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}})).interval
     assert mixed is not None
     assert mixed.method == "bootstrap"
+
+
+async def test_labels_and_margins_are_summarised(model, settings, tmp_path) -> None:
+    rows = await evaluate(plan(settings, 4), sums(4), SOURCE, tmp_path / "run", settings)
+    gold = {"type": "label", "label": "yes", "labels": ["yes", "no", "maybe"]}
+    given = [
+        row.model_copy(update={"gold": gold, "label": right, "prediction": said, "metrics": {"margin": margin}})
+        for row, right, said, margin in zip(
+            rows, ("yes", "yes", "no", "no"), ("yes", "no", "no", None), (-0.5, 0.5, 0.25, 1.5), strict=True
+        )
+    ]
+    result = summarize(given)
+    assert result.labels is not None
+    # yes: precision 1, recall 1/2; no: precision 1/2, recall 1/2; maybe neither occurs nor was given
+    assert result.labels.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-12)
+    assert result.metrics["margin"].value == pytest.approx(0.4375, abs=1e-12)
+    assert summarize(rows).labels is None

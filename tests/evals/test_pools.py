@@ -55,6 +55,16 @@ def test_question_texts_and_right_answers_come_from_a_dataset(tmp_path: Path) ->
         import_pool([other], questions=questions)
 
 
+def test_options_become_a_part_of_the_question(tmp_path: Path) -> None:
+    data = lines(
+        tmp_path / "own.jsonl", {"id": "c1", "question": "Which?", "choices": ["red", "seven"], "answer": "red"}
+    )
+    row = {"model": "m", "dataset": "own", "question_id": "c1", "answer": "A"}
+    questions = load_dataset(str(data), seed=None)
+    (made,) = import_pool([lines(tmp_path / "a.jsonl", row)], questions=questions)
+    assert (made.question, made.gold, made.correct) == ("Which?\n\nA) red\nB) seven", "A", True)
+
+
 def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", sample().model_dump(), {"answer": "4"})
     with pytest.raises(DataError, match=r"a\.jsonl line 2: the field 'model'"):
@@ -67,6 +77,15 @@ def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
         import_pool([path], mapping={"answer": "x"})
     with pytest.raises(UserError, match="no field of a sample"):
         parse_pool_map("label=x")
+
+
+def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path: Path) -> None:
+    row = {"doc_id": 2, "doc": {"question": "2 + 2?"}, "target": "4", "resps": [["The answer is 4."]]}
+    mapping = parse_pool_map("question_id=doc_id,question=doc.question,text=resps.0.0,gold=target")
+    made = import_pool([lines(tmp_path / "samples.jsonl", row)], mapping=mapping, model="org/tiny", dataset="gsm8k")
+    assert [(s.question_id, s.sample, s.question, s.gold, s.answer, s.correct) for s in made] == [
+        ("2", 0, "2 + 2?", "4", "4", True)
+    ]
 
 
 # -- summaries

@@ -21,6 +21,7 @@ from reason.evals.datasets.items import (
     Item,
     LabelGold,
     MathGold,
+    TextGold,
 )
 from reason.evals.scoring import Scorer, attribution, label_report, score
 from reason.reasoning.answers.extraction import option_letter
@@ -103,6 +104,14 @@ async def test_a_choice_by_its_letter(answer, parsed, prediction, value):
     assert result.metrics == {}
 
 
+async def test_mc1_by_log_probability():
+    logprobs = [math.log(p) for p in (0.1, 0.3, 0.2)]
+    gold = ChoiceGold(correct=(1,))
+    result = await score(item(gold, THREE), answered("B", candidates=scored(THREE, logprobs)))
+    assert result.value == 1.0
+    assert result.metrics == {"right_share": pytest.approx(0.5)}
+
+
 async def test_mc2_is_the_share_of_the_right_choices_and_mc1_comes_with_it():
     choices = ("w", "x", "y", "z")
     logprobs = [math.log(p) for p in (0.04, 0.01, 0.02, 0.03)]
@@ -115,6 +124,15 @@ async def test_mc2_is_the_share_of_the_right_choices_and_mc1_comes_with_it():
     without = gold.model_copy(update={"mc1": (1, 3)})
     result = await score(item(without, choices), answered("A", candidates=scored(choices, logprobs)))
     assert result.metrics["mc1"] == 1.0
+
+
+async def test_mc2_survives_probabilities_that_a_float_does_not_hold():
+    choices = ("w", "x")
+    gold = ChoiceGold(correct=(0,), rule="mass")
+    result = await score(
+        item(gold, choices), answered("A", candidates=scored(choices, [-2000.0, -2000.0 + math.log(3)]))
+    )
+    assert result.value == pytest.approx(0.25)
 
 
 async def test_mc2_by_letter_counts_any_right_choice():
@@ -221,6 +239,21 @@ def test_reports_of_labels_are_scikit_learns(pairs):
         metrics.f1_score(right, given_, average="weighted", **options), abs=1e-12
     )
     assert report.accuracy == pytest.approx(metrics.accuracy_score(right, given_))
+
+
+@pytest.mark.parametrize(
+    ("given_", "em", "f1"),
+    [
+        ("Johann Goethe", 1, 1),
+        ("the Johann, Goethe!", 1, 1),
+        ("Goethe", 0, 2 / 3),
+        ("Schiller", 0, 0),
+        ("", 0, 0),
+    ],
+)
+async def test_exact_match_and_f1(given_, em, f1):
+    result = await score(item(TextGold(answers=("Wolfgang", "Johann Goethe"))), answered(given_ or None))
+    assert (result.value, result.metrics["f1"], result.parsed) == (em, pytest.approx(f1), bool(given_))
 
 
 # -- texts

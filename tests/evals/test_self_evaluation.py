@@ -87,6 +87,16 @@ async def test_partial_samples_are_ranked_by_what_became_of_them():
     assert (at, ranking.auroc, ranking.pairs) == (64, 0.5, 40)
 
 
+async def test_pruning_may_rely_on_the_worst_checkpoint_alone():
+    run, notes = pruning_run({"0": 0.2, "1": 0.9, "2": 0.9})
+    later = {"at": 128, "live": 3, "ended": [], "quality": {"0": 0.2, "1": 0.9, "2": 0.1}}
+    notes = [{**noted, "pruned": [*noted["pruned"], later]} for noted in notes]
+    measured = await measure_self_evaluation(run, notes)
+    assert {at: ranking.auroc for at, ranking in measured.checkpoints.items()} == {64: 0.75, 128: 1.0}
+    assert measured.pruning_auroc == 0.75
+    assert (await measure_self_evaluation(run)).pruning_auroc is None
+
+
 async def test_a_run_that_pruned_says_nothing_of_partial_samples():
     run, notes = pruning_run({"0": 0.2, "1": 0.3, "2": 0.9}, keep=0.5)
     assert (await measure_self_evaluation(run, notes)).checkpoints == {}

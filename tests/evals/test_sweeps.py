@@ -9,13 +9,14 @@ import reason.agents.reasoner as reasoner_module
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.datasets.items import Dataset, fingerprint
-from reason.evals.plan import DatasetSource
+from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.run_directory import load_runs, run_folders
 from reason.evals.runner import RunObserver
 from reason.evals.sweep import (
     PlannedRun,
     Sweep,
     SweepDataset,
+    SweepModels,
     SweepStrategy,
     expand_sweep,
     plan_sweep,
@@ -216,3 +217,23 @@ name = "cot"
 """
     with pytest.raises(UserError, match="'hard'.*'none', 'minimal', 'low', 'medium', 'high' or 'max'"):
         read_sweep(write(tmp_path / "sweep.toml", text))
+
+
+def test_a_plan_is_not_compared_with_all_others(settings, tmp_path, monkeypatch) -> None:
+    def equal(plan: EvalPlan, other: object) -> bool:
+        raise AssertionError("two plans were compared")
+
+    sweep = Sweep(
+        dataset=[SweepDataset(name="sums-4")],
+        models=[SweepModels(main="scripted/adder"), SweepModels(main="scripted/adder", small="scripted/small")],
+        strategy=[
+            SweepStrategy(name="cot", parameters=CHAINS),
+            SweepStrategy(name="self-consistency", vary={"n": [2, 3]}),
+        ],
+    )
+    monkeypatch.setattr(EvalPlan, "__eq__", equal)
+    jobs = plan_sweep(sweep, settings, tmp_path, open_sums)
+    assert [job.plan.strategy for job in jobs] == ["self-consistency", "self-consistency", "cot"]
+    twice = sweep.model_copy(update={"strategy": [SweepStrategy(name="cot", parameters=CHAINS)] * 2})
+    with pytest.raises(UserError, match="twice"):
+        plan_sweep(twice, settings, tmp_path, open_sums)

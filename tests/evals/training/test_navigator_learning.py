@@ -10,6 +10,7 @@ import support.navigation_mdp as mdp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from reason.core.errors import UserError
 from reason.evals.training.navigator import Learner, LearningConfig, TorchNavigator, Transition, double_dqn_targets
 from reason.reasoning.rlot.blocks import best_legal
@@ -94,6 +95,23 @@ def test_learning_rate_halves_every_thousand_episodes() -> None:
     assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 65, "learning_starts": 64},
+        {"learning_starts": 501},
+        {"capacity": 499},
+        {"gamma": 1.1},
+        {"lr": 0},
+        {"sync_every": 0},
+        {"epsilon": 1},
+    ],
+)
+def test_invalid_hyperparameters_raise(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        LearningConfig.model_validate(wrong)
+
+
 # targets
 
 
@@ -103,6 +121,15 @@ def test_double_dqn_target() -> None:
     # plain DQN, where the target network chooses too
     assert double_dqn_targets(one(0.7, done=False), target, target, 0.9).tolist() == pytest.approx([5.2], abs=1e-12)
     assert double_dqn_targets(one(0.7, done=True), online, target, 0.9).tolist() == [0.7]
+
+
+def test_illegal_block_is_not_in_the_target() -> None:
+    online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
+    legal = (True, False, True, True, True)
+    targets = double_dqn_targets(one(0.7, done=False, legal=legal), online, target, 0.9)
+    assert targets.tolist() == pytest.approx([0.7 + 0.9 * 4])
+    only = (False, False, False, False, True)
+    assert double_dqn_targets(one(0.7, done=False, legal=only), online, target, 0.9).tolist() == pytest.approx([0.7])
 
 
 @given(st.integers(1, 8), st.integers(0, 99), st.floats(0, 1))
@@ -141,6 +168,12 @@ def test_learning_start_and_target_sync() -> None:
         assert weights_of(learner.target) == expected
     assert learner.steps == QUICK.learning_starts + 29
     assert len(learner.replay) == QUICK.capacity  # the newest
+
+
+def test_gradient_steps_are_updates() -> None:
+    learner = Learner(QUICK.model_copy(update={"gradient_steps": 3}), seed=4)
+    walk(learner, 60)
+    assert learner.updates == 3 * (60 - QUICK.learning_starts + 1)
 
 
 def test_greedy_actions_are_best_legal() -> None:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import BackendUnavailable, BudgetExceeded, UserError
 from reason.core.files import question_digest
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
+from reason.core.types import Answer, Document, Question, RunUsage
 from reason.evals.datasets.items import (
+    ChoiceGold,
     Dataset,
     Item,
+    LabelGold,
+    MathGold,
     TextGold,
 )
 from reason.evals.datasets.loading import load_dataset
+from reason.evals.scoring import Scorer
 from reason.evals.training.navigator import (
     EpisodeRecord,
     EpisodeRewards,
     Learner,
+    Problem,
     TrainingEpisode,
     TrainingPlan,
     TrainingUsage,
+    custom_record,
     direct_answers,
     discounted_return,
     run_episodes,
@@ -62,6 +69,56 @@ def test_the_split_depends_only_on_the_text(count: int, share: float, rng: rando
     assert {p.digest for p in train}.isdisjoint(p.digest for p in held_out)
     assert len(train) + len(held_out) == 2 * count
     assert {p.item.id for p in train if p.dataset == "a"} == {p.item.id for p in train if p.dataset == "b"}
+
+
+def items_of_all_kinds():
+    yield Item(id="m", question=Question(text="1 + 1?", kind="math"), gold=MathGold(answer="2", equivalents=("2.0",)))
+    yield Item(
+        id="c", question=Question(text="Which?", choices=("x", "y", "z"), kind="choice"), gold=ChoiceGold(correct=(2,))
+    )
+    documents = (Document(name="a", text="Rome."), Document(name="b", text="Oslo."))
+    yield Item(
+        id="t",
+        question=Question(text="Where?", documents=documents),
+        gold=TextGold(answers=("Rome", "Roma")),
+        subject="slots",
+        group="g",
+    )
+    yield Item(
+        id="l",
+        question=Question(text="True?", choices=("Yes", "No"), kind="choice"),
+        gold=LabelGold(label="no", labels=("yes", "no"), shown=("yes", "no")),
+    )
+
+
+@pytest.mark.parametrize("item", list(items_of_all_kinds()), ids=lambda item: item.id)
+async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
+    """What was right stays right, and what was wrong wrong, in the file that is written of them."""
+    path = tmp_path / "held_out.jsonl"
+    problem = Problem("kinds", item, question_digest(item.question.text))
+    path.write_text(json.dumps(custom_record(problem)) + "\n")
+    read = load_dataset(str(path), seed=None).items[0]
+    assert read.id == f"kinds/{item.id}"
+    assert read.question.text == item.question.text
+    assert read.question.choices == item.question.choices
+    assert read.question.documents == item.question.documents
+    assert (read.subject, read.group) == (item.subject, item.group)
+    async with Scorer() as scorer:
+        for said in ("2", "2.0", "3", "A", "B", "C", "Rome", "Roma", "Oslo", None):
+            answer = Answer(
+                answer=said,
+                text=said or "",
+                strategy="cot",
+                model="m",
+                confidence=None,
+                stopped="done",
+                candidates=(),
+                verification=None,
+                usage=RunUsage(),
+                run_id="r",
+                seed=0,
+            )
+            assert (await scorer.score(read, answer)).correct == (await scorer.score(item, answer)).correct, said
 
 
 # rewards
@@ -115,6 +172,14 @@ def test_the_potential_adds_nothing_to_the_discounted_outcome(tmp_path_factory, 
     assert all(-1 <= r <= 1 for r in step_rewards)
 
 
+def test_long_chains_of_good_steps_earn_more_than_a_right_answer_with_prm_and_not_with_a_potential(tmp_path):
+    """Five steps at 0.8 are worth 3.28 under gamma 0.9, and an answer at once 1."""
+    stalling, _ = earn(tmp_path, "prm", [0.8] * 5, False)
+    assert discounted_return(stalling, 0.9) == pytest.approx(3.27608)
+    shaped, _ = earn(tmp_path, "potential", [0.8] * 5, False)
+    assert discounted_return(shaped, 0.9) == pytest.approx(0.0)
+
+
 def test_steps_that_are_too_long_lose_the_oldest(tmp_path):
     class Short(ScriptedReward):
         """Scores two steps at most."""
@@ -127,6 +192,12 @@ def test_steps_that_are_too_long_lose_the_oldest(tmp_path):
     assert step_rewards[:-1] == pytest.approx([0.25, 0.25 + 0.25 / 3, 0.25 + 0.5 / 3])
     assert [len(steps[0]) for _, steps, _ in reward.asked] == [1, 2, 3, 2]
     assert rewards.unscored == 0
+
+
+def test_an_unscorable_step_gets_0_and_is_counted(tmp_path):
+    step_rewards, rewards = earn(tmp_path, "prm", [0.5, 0.5], True, reward=ScriptedReward(lambda text: None))
+    assert step_rewards == [0.0, 0.0, 1.0]
+    assert rewards.unscored == 2
 
 
 # episodes
@@ -164,6 +235,23 @@ async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
     assert (moved[-1].reward, episode.correct) == (1.0, True)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from([R, D, DB, GA]), min_size=5, max_size=5), st.sampled_from(["prm", "potential"]))
+async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeypatch, actions, reward):
+    """In [0, 1] from the reward model, the last one in {0, 1} from the checker."""
+    model = ScriptedReward(step_chance)
+    shop = Workshop(monkeypatch, tmp_path_factory.mktemp("n"), reward=model)
+    async with shop.resources(reward=reward) as (resources, problems):
+        episode, moved = await walk(resources, problems[5], [*actions, GA])
+    rewards = [m.reward for m in moved]
+    assert moved[-1].done
+    if reward == "potential":
+        assert discounted_return(rewards, 0.9) == pytest.approx(0.9 ** (len(moved) - 1) * episode.correct)
+        return
+    assert rewards[-1] == float(episode.correct)
+    assert all(r == pytest.approx(step_chance(call[1][0][-1])) for r, call in zip(rewards, model.asked, strict=False))
+
+
 async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.resources() as (resources, problems):
@@ -183,6 +271,15 @@ async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monke
     await store.aclose()
 
 
+async def test_a_too_long_prompt_ends_only_its_episode(tmp_path, monkeypatch):
+    shop = Workshop(monkeypatch, tmp_path, model=SumsModel(SumsWorld(), context_tokens=100))
+    async with shop.resources() as (resources, problems):
+        episode, moved = await walk(resources, problems[9], [GA])
+        assert (episode.done, moved) == (True, [])
+        assert "too long" in episode.error
+        assert episode.record().episode_return == 0.0
+
+
 async def test_direct_answers(tmp_path, monkeypatch):
     """Every fourth sum is right when asked directly; asking again costs nothing."""
     shop = Workshop(monkeypatch, tmp_path)
@@ -200,6 +297,46 @@ async def test_direct_answers(tmp_path, monkeypatch):
 async def train(resources, problems, seed=0):
     learner = Learner(resources.plan.learning, seed)
     return [record async for record in run_episodes(resources, learner, problems)], learner
+
+
+class Jittery(SumsModel):
+    """The world's model, each of whose replies takes another time."""
+
+    def __init__(self, world, seed):
+        super().__init__(world)
+        self.rng = random.Random(seed)
+
+    async def generate(self, requests, listener=None):
+        for _ in range(self.rng.randrange(40)):
+            await asyncio.sleep(0)
+        return await super().generate(requests, listener)
+
+
+@pytest.mark.nightly
+async def test_the_result_does_not_depend_on_timing(tmp_path, monkeypatch):
+    results = []
+    for i in range(2):
+        directory = tmp_path / f"{i}"
+        directory.mkdir()
+        shop = Workshop(monkeypatch, directory, model=Jittery(SumsWorld(), i))
+        async with shop.resources(episodes=30) as (resources, problems):
+            records, learner = await train(resources, problems)
+            assert learner.updates > 30
+            results.append((records, learner.replay, resources.usage))
+    assert results[0] == results[1]
+    assert [r.episode for r in results[0][0]] == list(range(1, 31))
+
+
+async def test_a_problem_is_in_flight_once_and_no_completion_is_generated_twice(tmp_path, monkeypatch):
+    shop = Workshop(monkeypatch, tmp_path)
+    async with shop.resources(episodes=40, parallel=16) as (resources, problems):
+        records, _ = await train(resources, problems[:5])
+    counts = Counter(r.item for r in records)
+    assert set(counts) == {p.item.id for p in problems[:5]}
+    assert sum(counts.values()) == 40
+    assert max(Counter(shop.model.made).values()) == 1
+    assert resources.usage.completions == len(shop.model.made)
+    assert resources.usage.completions + resources.usage.reused_completions == sum(r.calls for r in records)
 
 
 async def test_the_files_of_a_training(tmp_path, monkeypatch):
@@ -280,6 +417,18 @@ async def test_a_training_without_hard_problems_is_refused(tmp_path, monkeypatch
     shop = Workshop(monkeypatch, tmp_path, model=ScriptedModel(right))
     with pytest.raises(UserError, match="right when it answers directly"):
         await shop.train(problems="hard")
+
+
+async def test_invalid_trainings_are_refused_before_a_model_is_opened(tmp_path, monkeypatch):
+    shop = Workshop(monkeypatch, tmp_path)
+    monkeypatch.setattr(shop, "settings", lambda reward: type(shop).settings(shop))
+    with pytest.raises(UserError, match="no reward model is set"):
+        await shop.train(reward="prm")
+    with pytest.raises(UserError, match="'policy' of rlot cannot be set"):
+        await shop.train(parameters={"policy": "fixed"})
+    with pytest.raises(UserError, match="max_blocks"):
+        await shop.train(parameters={"max_blocks": 0})
+    assert shop.opened == 0
 
 
 async def test_a_failing_model_is_raised_and_its_work_is_kept(tmp_path, monkeypatch):

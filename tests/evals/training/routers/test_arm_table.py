@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from reason.core.budget import Budget
@@ -60,6 +62,15 @@ def test_only_shared_questions_remain_and_runs_of_one_arm_are_joined(data, tmp_p
     assert len(set(table.groups)) == 12
     with pytest.raises(UserError, match=r"two runs of cot have the question 's000'"):
         arm_table([cot(data), cot(data), short], fewest=1)
+
+
+def test_own_groups_are_kept(data):
+    rows = [json.loads(row) | {"group": "g"} for row in data.read_text().splitlines()]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    runs = [cot(data), votes(data)]
+    for run in runs:
+        run.rows[:] = [r.model_copy(update={"group": "g"}) for r in run.rows]
+    assert len(set(arm_table(runs, fewest=12).groups)) == 1
 
 
 def test_runs_of_the_small_model_are_arms_of_the_small_role(data):

@@ -16,7 +16,7 @@ from reason.evals.training.routers.arm_table import arm_table
 from reason.evals.training.routers.auto import train_auto
 from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies
 from support.trained_routers import asked, hard, sums_file, way
 from support.word_vectors import WordVectors
 
@@ -74,6 +74,14 @@ def test_held_out_questions_are_never_trained_on(table, gathered):
     assert trained.file.trained.held_out == 0.4
 
 
+def test_too_few_questions_are_refused(table, gathered):
+    few = table.only(range(6))
+    with pytest.raises(UserError, match="too few for 5 folds"):
+        train_auto(few, QuestionSignals(gathered.signals[:6]), price=0.1)
+    with pytest.raises(UserError, match="none of the 1 questions is"):
+        train_auto(table.only([0]), QuestionSignals(gathered.signals[:1]), price=0.1, holdout=0.5)
+
+
 # -- looking at the questions
 
 
@@ -115,10 +123,28 @@ async def test_signals_are_computed_once_per_question(opened, tmp_path):
     assert {r.status for r in runs} == {"finished"}
 
 
+async def test_unused_models_are_not_opened(opened, tmp_path, monkeypatch):
+    async def never(*_):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(gathering, "load_model", never)
+    result = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    assert ENTROPY not in result.signals[0].named
+
+
 async def test_another_model_than_the_runs_is_refused(opened, tmp_path):
     settings = load_settings(store=tmp_path / "r.sqlite3")
     with pytest.raises(UserError, match="made with other@1, and scripted is scripted@1 here"):
         await compute_signals([asked(1)], settings, model="scripted", identity="other@1")
+
+
+async def test_a_missing_embedding_is_skipped(opened, tmp_path, monkeypatch):
+    async def missing(*_):
+        raise UserError("no such extra")
+
+    monkeypatch.setattr(gathering, "load_embedding_model", missing)
+    result = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    assert (result.missing, result.embedding, result.signals[0].vector) == ("no such extra", "", ())
 
 
 async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, monkeypatch):
@@ -154,3 +180,13 @@ async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, 
     result = await compute_signals(questions, settings, model="scripted")
     assert len(result.signals) == 40
     assert len(words.asked) - before <= 40 - status.count("finished")
+
+
+async def test_efforts_are_arms(data, gathered):
+    identity = ScriptedModel(replies(""), profile=THINKS).identity
+    low = way(data, "cot", lambda i: chance(i, 0.95, 0.1), lambda i: 20, effort="low")
+    high = way(data, "cot", lambda i: chance(i, 0.95, 0.9), lambda i: 200, effort="high")
+    for run in (low, high):
+        run.rows[:] = [row.model_copy(update={"engines": {"main": identity}}) for row in run.rows]
+    file = train_auto(arm_table([low, high]), gathered, price=0.5).file
+    assert [(a.label, a.effort) for a in file.arms] == [("cot effort=low", "low"), ("cot effort=high", "high")]

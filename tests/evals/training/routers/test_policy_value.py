@@ -53,6 +53,18 @@ def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
     assert [w.value for w in worth] == pytest.approx([0.5 - 0.045, 0.045])
 
 
+def test_between_two_policies_the_cost_is_met_exactly():
+    right = np.hstack([RIGHT, [[1.0], [0.0], [1.0], [0.0]]])
+    cost = np.hstack([COST, [[40.0]] * 4])
+    predicted = PredictedArms(np.hstack([PREDICTED.right, [[0.3]] * 4]), cost)
+    middle = compare_with_arms(measured(predicted, right, cost))[2]
+    assert middle.reach == "equal"
+    assert middle.auto_cost == pytest.approx(40.0)
+    # a third of the way from 55 tokens (all right) to 10 (half right)
+    assert middle.auto_right == pytest.approx(0.5 + 0.5 * (40 - 10) / 45)
+    assert middle.difference.value == pytest.approx(middle.auto_right - 0.5)
+
+
 @given(st.integers(0, 10_000), st.floats(0, 120))
 def test_the_best_random_mix_equals_a_fine_search(seed, cost):
     rng = np.random.default_rng(seed)
