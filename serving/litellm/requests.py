@@ -162,7 +162,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         (
             f"tool_choice={prompt.tool_choice}",
             prompt.tool_choice != TOOL_CHOICE_AUTO
-            and (not _takes(target, "tool_choice") or profile.refused("tool_choice", thinking=thinking.is_on)),
+            and ("tool_choice" not in target.parameters or profile.refused("tool_choice", thinking=thinking.is_on)),
         ),
         # a prompt sent as tokens is not a chat request, so the server would not parse tool calls
         ("tools with raw tokens", bool(prompt.tools) and tokens),
@@ -175,10 +175,6 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         if missing:
             raise CapabilityMissing(feature, target.name)
     make_logits_processors(sampling.logits_processors, target.name)
-
-
-def _takes(target: Target, parameter: str) -> bool:
-    return parameter in target.parameters
 
 
 def by_tokens(request: Request, profile: ModelProfile, traits: RequestTraits) -> bool:
@@ -311,7 +307,7 @@ def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
     choice: Any = prompt.tool_choice
     if choice not in (TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED):
         choice = {"type": "function", "function": {"name": choice}}
-    if choice != TOOL_CHOICE_AUTO or _takes(target, "tool_choice"):
+    if choice != TOOL_CHOICE_AUTO or "tool_choice" in target.parameters:
         body["tool_choice"] = choice
     return body
 
@@ -337,7 +333,7 @@ def sampling_fields(
         body["top_k"] = sampling.top_k
     if sampling.stop and not applied_stops(request, profile, thinking):
         body["stop"] = list(sampling.stop)
-    if sampling.seed is not None and _takes(target, "seed"):
+    if sampling.seed is not None and "seed" in target.parameters:
         body["seed"] = sample_seed(sampling.seed, indices[0])
     if len(indices) > 1:
         body["n"] = len(indices)

@@ -149,8 +149,6 @@ class StreamedSample:
         if rules.profile.can_think:
             self._splitter = ThoughtSplitter(rules.profile, opened=rules.opened, is_known=rules.is_exact)
         self._stops = StopStrings(rules.stops) if rules.stops else None
-        self._is_plain = self._splitter is None and not rules.stops and not rules.thinks
-        """Whether all text is the answer, unless a field has a thought."""
         self._by_field = False
         self._field_thought = ""
 
@@ -197,10 +195,6 @@ class StreamedSample:
         self.logprobs += logprobs
         chars, shown = self.rules.chars_per_token, len(ids) or len(logprobs)
         count = 0 if final else shown or max(1, (len(text) + len(thought)) // chars if chars else 1)
-        if self._is_plain and not (thought or self._by_field or self.blocks):
-            self.received_text += text
-            self.text += text
-            return self._pieces(text, "", ids, logprobs, count)
         answer = ""
         if thought and not self._by_field:
             self._by_field = True
@@ -286,7 +280,6 @@ class StreamedSample:
             self._splitter = ThoughtSplitter(self.rules.profile, opened=True, is_known=True)
         if stops and self._stops is None:
             self.rules, self._stops = replace(self.rules, stops=stops), StopStrings(stops)
-        self._is_plain = False
         return self.add(held, "", [], []) if held else []
 
 

@@ -36,12 +36,21 @@ class ReplayStub:
     Args:
         name: Name of the recorded model.
         identity: Its identity.
+        capabilities: What it could do; None for an embedding model.
         limit: The limit that may have ended the recorded run: a call that was not recorded was not reached then.
         finished: Whether the recorded run came to its end (see `NotRecorded`).
     """
 
-    def __init__(self, name: str, identity: str, *, limit: LimitKind | None = None, finished: bool = False) -> None:
-        self.name, self.identity = name, identity
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        capabilities: Any = None,
+        *,
+        limit: LimitKind | None = None,
+        finished: bool = False,
+    ) -> None:
+        self.name, self.identity, self.capabilities = name, identity, capabilities
         self._limit, self._finished = limit, finished
 
     def not_recorded(self, response: str) -> ReasonError:
@@ -67,17 +76,7 @@ def _missing(response: str) -> Any:
 class ReplayModel(ReplayStub):
     """Stub of a language model with the capabilities that the recorded model had."""
 
-    def __init__(
-        self,
-        name: str,
-        identity: str,
-        capabilities: Capabilities,
-        *,
-        limit: LimitKind | None = None,
-        finished: bool = False,
-    ) -> None:
-        super().__init__(name, identity, limit=limit, finished=finished)
-        self.capabilities = capabilities
+    capabilities: Capabilities
 
     generate = _missing("a sample")
     score = _missing("a score")
@@ -96,17 +95,7 @@ class ReplayModel(ReplayStub):
 class ReplayReward(ReplayStub):
     """Stub of a reward model with the capabilities that the recorded model had."""
 
-    def __init__(
-        self,
-        name: str,
-        identity: str,
-        capabilities: RewardCapabilities,
-        *,
-        limit: LimitKind | None = None,
-        finished: bool = False,
-    ) -> None:
-        super().__init__(name, identity, limit=limit, finished=finished)
-        self.capabilities = capabilities
+    capabilities: RewardCapabilities
 
     score_steps = _missing("a step score")
 

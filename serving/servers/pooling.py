@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import BackendMisconfigured, InvalidResponse, UnknownName, UserError
-from ...core.registry import nearest
+from ...core.errors import BackendMisconfigured, InvalidResponse, UserError
 from ...core.settings import ProviderSettings, Settings
 from ..litellm.limiter import ConcurrencyLimiter
 from ..litellm.model import LiteLLMModel
@@ -20,7 +19,7 @@ from ..litellm.requests import RequestTraits
 from ..litellm.transport import Transport
 from ..model import Capabilities
 from .pages import call, post_tokenize, tokenize_text, version
-from .probing import list_served_models
+from .probing import find_served_model, list_served_models
 
 POOLING_PREFIX = "hosted_vllm_pooling/"
 _PROVIDER = POOLING_PREFIX.removesuffix("/")
@@ -87,13 +86,7 @@ async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer
     client = LiteLLMModel(target, Transport(target), Capabilities(), RequestTraits(vllm=True), Prices(), limiter, name)
     try:
         listed = await list_served_models(client)
-        names = [str(m.get("id")) for m in listed]
-        if served not in names:
-            near = tuple(POOLING_PREFIX + n for n in nearest(served, names))
-            raise UnknownName(
-                "model", name, near, hint=f"{target.endpoint} serves: {', '.join(names[:5]) or 'nothing'}"
-            )
-        entry = listed[names.index(served)]
+        entry = find_served_model(listed, target)
         fields, _ = await client.retried(lambda: version(client.wire.http))
     except BaseException:
         await client.aclose()

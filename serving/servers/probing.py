@@ -5,9 +5,9 @@ Servers ignore fields that they do not know, so an accepted request proves nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
@@ -28,6 +28,8 @@ from ..thoughts import COMMON_TAGS
 from ..tool_calls import TRIAL_TOOL
 from .model import ServerModel
 from .pages import detokenize, list_server_processors, tokenize_messages, tokenize_text
+
+T = TypeVar("T")
 
 TOKENS = 6
 SEED = 20
@@ -67,8 +69,10 @@ def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str,
     """The entry of the target's model."""
     names = [str(m.get("id")) for m in listed]
     if target.served not in names:
-        near = tuple(f"{target.provider}/{n}" for n in nearest(target.served, names))
-        raise UnknownName("model", target.name, near, hint=f"{target.endpoint} serves: {', '.join(names[:5])}")
+        prefix = target.name.removesuffix(target.served)
+        near = tuple(prefix + n for n in nearest(target.served, names))
+        served = ", ".join(names[:5]) or "nothing"
+        raise UnknownName("model", target.name, near, hint=f"{target.endpoint} serves: {served}")
     return listed[names.index(target.served)]
 
 
@@ -300,13 +304,18 @@ def _same(a: Completion, b: Completion) -> bool:
     )
 
 
-async def _completion(model: ServerModel, request: Request) -> Completion | None:
-    """One sample; None if the server refuses the request."""
+async def _tried(work: Awaitable[T]) -> T | None:
+    """The result of work; None if the server does not support it."""
     try:
-        [[completion]] = await model.generate([request])
+        return await work
     except (BackendError, CapabilityMissing, UserError):
         return None
-    return completion if completion.ok else None
+
+
+async def _completion(model: ServerModel, request: Request) -> Completion | None:
+    """One sample; None if the server refuses the request."""
+    made = await _tried(model.generate([request]))
+    return made[0][0] if made is not None and made[0][0].ok else None
 
 
 async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
@@ -342,26 +351,17 @@ async def _takes_priorities(build: Build, can: Capabilities, traits: RequestTrai
 
 async def _has_tokenizer(build: Build) -> bool:
     model = build(Capabilities(), RequestTraits())
-    try:
-        ids, _ = await model.retried(lambda: model.ids_of(PROMPT))
-    except (UnknownName, BackendError):
-        return False
-    return bool(ids)
+    ids = await _tried(model.retried(lambda: model.ids_of(PROMPT)))
+    return bool(ids and ids[0])
 
 
 async def _scores(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
     able = build(can.model_copy(update={"scoring": True}), traits)
-    try:
-        [scored] = await able.score(PROMPT, [" a"])
-    except BackendError:
-        return False
-    return bool(scored.logprobs)
+    scored = await _tried(able.score(PROMPT, [" a"]))
+    return bool(scored and scored[0].logprobs)
 
 
 async def _listed(model: ServerModel) -> frozenset[str] | None:
     """The logits processors that the server lists; None if it does not have our pages."""
-    try:
-        names, _ = await model.retried(lambda: list_server_processors(model.wire.http))
-    except (UnknownName, BackendError):
-        return None
-    return frozenset(names)
+    listed = await _tried(model.retried(lambda: list_server_processors(model.wire.http)))
+    return None if listed is None else listed[0]
