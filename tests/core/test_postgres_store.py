@@ -67,6 +67,20 @@ async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_wr
     await loser.save("other", RunWrites(calls=[reply("k")]))  # nobody took this one
 
 
+async def test_a_failed_write_does_not_fail_the_others_of_its_transaction(place, two):
+    loser, winner = two
+    await loser.create_run("lost", {})
+    await loser.create_run("kept", {})
+    await expire(place, loser)
+    await winner.claim_run("lost")
+    outcomes = await asyncio.gather(
+        *(loser.save(run, RunWrites(calls=[reply(f"{run}{i}")])) for i in range(20) for run in ("lost", "kept")),
+        return_exceptions=True,
+    )
+    assert [isinstance(o, StoreError) for o in outcomes] == [True, False] * 20
+    assert (len(await winner.list_calls("lost")), len(await winner.list_calls("kept"))) == (0, 20)
+
+
 async def test_a_lease_is_renewed_while_the_store_is_open(place):
     store = await PostgresStore.open(place, lease_s=60, renew_s=0.01)
     async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:

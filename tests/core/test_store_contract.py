@@ -146,6 +146,19 @@ async def test_a_run_belongs_to_one_process_as_long_as_it_lives(stores):
         await store.claim_run("none")
 
 
+async def test_several_processes_write_concurrently(stores):
+    two = [await stores.open(), await stores.open_other()]
+    for i, store in enumerate(two):
+        await store.create_run(f"r{i}", {})
+
+    async def write(i):
+        for number in range(30):
+            await two[i].save(f"r{i}", RunWrites(calls=[reply(f"{i}-{number}")]))
+
+    await asyncio.gather(write(0), write(1))
+    assert [len(await two[0].list_calls(f"r{i}")) for i in (0, 1)] == [30, 30]
+
+
 async def test_events_are_read_in_pages(any_store):
     await any_store.create_run("r", {})
     await any_store.save("r", RunWrites(events=[stage(n) for n in (3, 1, 2, 5)]))
