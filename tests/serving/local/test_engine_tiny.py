@@ -59,19 +59,6 @@ async def test_a_batch_is_what_each_request_is_only(tiny_files: Callable[[str], 
     await alone.aclose()
 
 
-async def test_logprobs_are_raw_and_right(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
-    completion = await one(tiny, ask(temperature=0.5, top_p=0.9, top_logprobs=4, max_tokens=8))
-    prompt = tiny._tokenizer.prompt_ids(Prompt(text="The quick brown fox"))
-    expected = reference_logprobs(tiny_files("llama"), [*prompt, *completion.token_ids])[len(prompt) - 1 :]
-    assert completion.logprobs is not None
-    assert completion.top_logprobs is not None
-    for i, token in enumerate(completion.token_ids):
-        assert completion.logprobs[i] == pytest.approx(float(expected[i, token]), abs=1e-3)
-        top = completion.top_logprobs[i]
-        assert [t.token_id for t in top] == expected[i].topk(4).indices.tolist()
-        assert [t.logprob for t in top] == pytest.approx(expected[i].topk(4).values.tolist(), abs=1e-3)
-
-
 async def test_usage_and_reuse(tiny: LocalModel) -> None:
     first, *rest = (await tiny.generate([ask("y" * 50, n=3)]))[0]
     assert (first.usage.prompt_tokens, first.usage.cached_tokens, first.usage.completion_tokens) == (50, 0, 12)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -121,12 +120,15 @@ def test_an_import_error_of_another_cause_stays(monkeypatch: pytest.MonkeyPatch,
         raise ImportError("no GPU")
 
 
-def test_a_script_without_a_guard_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ask.py"
-    path.write_text("from reason.serving.vllm.installation import require_main_guard\nrequire_main_guard()\n")
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
-    assert done.returncode
-    assert '__name__ == "__main__"' in done.stderr
+def test_a_script_without_a_guard_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "ask.py"
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    script.write_text("def main(): ...\nif __name__ == '__main__':\n    main()\n")
+    installed.require_main_guard()
+    script.write_text("def main(): ...\nmain()\n")
+    with pytest.raises(UserError, match=r"ask\.py would be run again") as caught:
+        installed.require_main_guard()
+    assert '__name__ == "__main__"' in caught.value.hint
 
 
 def test_an_order_is_read_as_a_value_or_as_json() -> None:

@@ -12,7 +12,6 @@ import pytest_asyncio
 from reason.core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput
 from support.thinking_templates import R1, with_template
 
 pytest.importorskip("vllm")
@@ -142,27 +141,3 @@ async def test_a_schema_constrains_the_answer_only(model: Any, local: Any) -> No
     assert mine.thought.text.endswith(" done")
     quick = await sample(model, effort="none", json_schema=WORD, max_tokens=30)
     assert (quick.text, quick.thought) in (('{"w": "yes"}', None), ('{"w": "no"}', None))
-
-
-async def test_distributions_are_those_after_a_closed_thought(model: Any, local: Any) -> None:
-    prompts = [ASK, ASK.with_thought(Thought(text="So", closed=False)), ASK.with_prefix("The")]
-    for mine, theirs in zip(await model.next_token(prompts, 5), await local.next_token(prompts, 5), strict=True):
-        assert mine.token_ids == theirs.token_ids
-        assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
-    assert model.count_tokens(ASK) == local.count_tokens(ASK)
-
-
-async def test_workers_continue_inside_an_open_thought(model: Any) -> None:
-    prompt = ASK.with_thought(Thought(text="So", closed=False))
-    expected = await sample(
-        model, ASK.with_thought(Thought(text="So,", closed=False)), thinking_tokens=5, ignore_eos=True
-    )
-    group = await model.start_workers(WorkerGroupConfig(prompt=prompt, num_workers=1, temperature=0.0))
-    ids: list[int] = []
-    given = WorkerInput(text=",")
-    for _ in range(5):
-        [token] = await group.advance(GroupStep(inputs=(given,)))
-        ids.append(token.token)
-        given = WorkerInput(token=token.token)
-    await group.aclose()
-    assert tuple(ids) == expected.token_ids

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong
+from reason.core.errors import BackendError, BackendUnavailable
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
@@ -317,14 +317,6 @@ async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(mo
         True,
     ]
     await fresh.aclose()
-
-
-async def test_a_view_longer_than_the_context_is_refused(model: Any) -> None:
-    group = await model.start_workers(opening())
-    with pytest.raises(ContextTooLong, match="would see") as caught:
-        await group.advance(GroupStep(inputs=(WorkerInput(text="a" * 300), WorkerInput(text="b" * 300))))
-    assert caught.value.limit == CONTEXT - 1
-    assert model.num_running == 0
 
 
 async def test_a_full_cache_ends_its_group_with_an_error(model: Any) -> None:
